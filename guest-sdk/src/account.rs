@@ -16,7 +16,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub(crate) fn of_run() -> Result<Self> {
+    pub(crate) fn load() -> Result<Self> {
         let info = host::account::describe()
             .ok_or_else(|| Error::missing_credentials("this konnector runs for an account, and none was named"))?;
         let fields = serde_json::from_str(&host::account::fields())
@@ -74,7 +74,7 @@ impl Account {
         if !host::secrets::names().iter().any(|known| known == name) {
             return Err(Error::missing_credentials(format!("`{name}` is empty; fill it in and try again")));
         }
-        Secret::of_account(name)
+        Secret::load(name)
     }
 
     /// What an earlier run saved, or the default: in the first run, and when a former version of the konnector saved something else.
@@ -104,13 +104,13 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
     use serde_json::json;
 
     #[test]
     fn an_empty_field_is_the_users_to_fill_in() {
-        let _host = Host::new().field("login", "");
-        let account = Account::of_run().unwrap();
+        let _host = MockHost::new().field("login", "");
+        let account = Account::load().unwrap();
         let text = account.field("login").unwrap_err().to_string();
         insta::assert_snapshot!(text, @"the account lacks a field: `login` is empty; fill it in and try again");
         assert!(matches!(account.secret("password"), Err(Error::MissingCredentials(_))));
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_secret_shows_its_placeholder_and_nothing_else() {
-        let _host = Host::new().secret("password");
-        let secret = Account::of_run().unwrap().secret("password").unwrap();
+        let _host = MockHost::new().secret("password");
+        let secret = Account::load().unwrap().secret("password").unwrap();
         assert_eq!(secret.to_string(), "secret-password-placeholder");
         assert_eq!(format!("{secret:?}"), "Secret(password)");
         assert_eq!(json!({ "password": secret }), json!({ "password": "secret-password-placeholder" }));
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn state_of_another_form_is_the_default_again() {
-        let host = Host::new().saved_state(&json!({ "page": "seven" }));
-        let account = Account::of_run().unwrap();
+        let host = MockHost::new().account_state(&json!({ "page": "seven" }));
+        let account = Account::load().unwrap();
         let state: std::collections::BTreeMap<String, u32> = account.load_state().unwrap();
         assert!(state.is_empty());
         account.save_state(&std::collections::BTreeMap::from([("page", 7)])).unwrap();

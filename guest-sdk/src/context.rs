@@ -29,7 +29,7 @@ impl Context {
     /// # Errors
     /// [`Error::MissingCredentials`] when the konnector was started without an account.
     pub fn account(&self) -> Result<Account> {
-        Account::of_run()
+        Account::load()
     }
 
     /// The manifest's `parameters` as a structure of the konnector's own.

@@ -10,7 +10,7 @@ use crate::bindings::konnector::host::documents::{Between, Bound, Document as Wi
 use crate::{Error, Locator, Result, host};
 
 /// Documents asked for at a time.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 /// A document of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Document<T> {
 /// # Errors
 /// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is of another form.
 pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Document<T>> {
-    typed(host::documents::get(doctype, which)?)
+    deserialize(host::documents::get(doctype, which)?)
 }
 
 /// Looks for documents of a type, in the order of some of their members. The host keeps an index of these members, so that this is quick
@@ -48,17 +48,17 @@ pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Docume
 /// }
 /// # Ok(()) }
 /// ```
-pub fn find<T: DeserializeOwned>(doctype: impl Into<String>) -> Find<T> {
-    Find { doctype: doctype.into(), query: Ok(all()), form: PhantomData }
+pub fn find<T: DeserializeOwned>(doctype: impl Into<String>) -> DocumentQuery<T> {
+    DocumentQuery { doctype: doctype.into(), query: Ok(query_all()), form: PhantomData }
 }
 
-fn all() -> Query {
+fn query_all() -> Query {
     Query {
         index: Vec::new(),
         equal: Vec::new(),
         range: Range::Any,
         order: Order::Ascending,
-        limit: PAGE,
+        limit: PAGE_SIZE,
         cursor: None,
     }
 }
@@ -66,15 +66,15 @@ fn all() -> Query {
 /// A question that is not asked yet. What is wrong with it shows when it is asked.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is found until it is asked"]
-pub struct Find<T> {
+pub struct DocumentQuery<T> {
     doctype: String,
     query: Result<Query>,
     form: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned> Find<T> {
+impl<T: DeserializeOwned> DocumentQuery<T> {
     /// Documents whose member has this value. A member of a member is written `cozyMetadata.sourceAccount`.
-    pub fn equal(self, member: &str, value: impl Serialize) -> Self {
+    pub fn equals(self, member: &str, value: impl Serialize) -> Self {
         self.change(|query| {
             if query.index.len() != query.equal.len() {
                 return Err(Error::bug(format!(
@@ -82,13 +82,13 @@ impl<T: DeserializeOwned> Find<T> {
                 )));
             }
             query.index.push(member.to_owned());
-            query.equal.push(json(&value)?);
+            query.equal.push(to_json(&value)?);
             Ok(())
         })
     }
 
     /// Of these, documents whose member lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
-    pub fn within<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
+    pub fn in_range<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
         self.range(member, || {
             let (lower, upper) = (bound(range.start_bound())?, bound(range.end_bound())?);
             Ok(Range::Between(Between { lower, upper }))
@@ -96,12 +96,12 @@ impl<T: DeserializeOwned> Find<T> {
     }
 
     /// Of these, documents whose member is a text that begins with this one.
-    pub fn starting_with(self, member: &str, prefix: impl Into<String>) -> Self {
+    pub fn starts_with(self, member: &str, prefix: impl Into<String>) -> Self {
         self.range(member, || Ok(Range::Prefix(prefix.into())))
     }
 
     /// In the order of one more member, which the documents must have.
-    pub fn ordered_by(self, member: &str) -> Self {
+    pub fn order_by(self, member: &str) -> Self {
         self.change(|query| {
             query.index.push(member.to_owned());
             Ok(())
@@ -121,22 +121,22 @@ impl<T: DeserializeOwned> Find<T> {
     /// # Errors
     /// Each step: [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when a document is of another form. Nothing comes
     /// after an error.
-    pub fn iter(self) -> Found<T> {
-        Found { find: self, page: Vec::new().into_iter(), is_over: false }
+    pub fn iter(self) -> DocumentIter<T> {
+        DocumentIter { find: self, page: Vec::new().into_iter(), is_done: false }
     }
 
     /// All of them.
     ///
     /// # Errors
-    /// As [`Find::iter`].
-    pub fn all(self) -> Result<Vec<Document<T>>> {
+    /// As [`DocumentQuery::iter`].
+    pub fn collect(self) -> Result<Vec<Document<T>>> {
         self.iter().collect()
     }
 
     /// The first one.
     ///
     /// # Errors
-    /// As [`Find::iter`].
+    /// As [`DocumentQuery::iter`].
     pub fn first(self) -> Result<Option<Document<T>>> {
         let one = self.change(|query| {
             query.limit = 1;
@@ -170,39 +170,39 @@ impl<T: DeserializeOwned> Find<T> {
 
 /// Documents as they come.
 #[derive(Debug)]
-pub struct Found<T> {
-    find: Find<T>,
+pub struct DocumentIter<T> {
+    find: DocumentQuery<T>,
     page: std::vec::IntoIter<WitDocument>,
-    is_over: bool,
+    is_done: bool,
 }
 
-impl<T> Found<T> {
+impl<T> DocumentIter<T> {
     /// Asks for the next page.
-    fn turn(&mut self) -> Result<()> {
+    fn fetch_next_page(&mut self) -> Result<()> {
         let query = self.find.query.as_mut().map_err(|error| error.clone())?;
         let page = host::documents::find(&self.find.doctype, query)?;
         self.page = page.documents.into_iter();
-        self.is_over = page.next.is_none();
+        self.is_done = page.next.is_none();
         query.cursor = page.next;
         Ok(())
     }
 }
 
-impl<T: DeserializeOwned> Iterator for Found<T> {
+impl<T: DeserializeOwned> Iterator for DocumentIter<T> {
     type Item = Result<Document<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let found = match self.page.next() {
-                Some(document) => typed(document),
-                None if self.is_over => return None,
-                None => match self.turn() {
+                Some(document) => deserialize(document),
+                None if self.is_done => return None,
+                None => match self.fetch_next_page() {
                     Ok(()) => continue,
                     Err(error) => Err(error),
                 },
             };
             if found.is_err() {
-                (self.page, self.is_over) = (Vec::new().into_iter(), true);
+                (self.page, self.is_done) = (Vec::new().into_iter(), true);
             }
             return Some(found);
         }
@@ -212,16 +212,16 @@ impl<T: DeserializeOwned> Iterator for Found<T> {
 fn bound<V: Serialize>(bound: RangeBound<&V>) -> Result<Bound> {
     Ok(match bound {
         RangeBound::Unbounded => Bound::Unbounded,
-        RangeBound::Included(value) => Bound::Included(json(value)?),
-        RangeBound::Excluded(value) => Bound::Excluded(json(value)?),
+        RangeBound::Included(value) => Bound::Included(to_json(value)?),
+        RangeBound::Excluded(value) => Bound::Excluded(to_json(value)?),
     })
 }
 
-fn json(value: &impl Serialize) -> Result<String> {
+fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::bug(format!("a value to look for: {error}")))
 }
 
-fn typed<T: DeserializeOwned>(document: WitDocument) -> Result<Document<T>> {
+fn deserialize<T: DeserializeOwned>(document: WitDocument) -> Result<Document<T>> {
     let body = serde_json::from_str(&document.body)
         .map_err(|error| Error::bug(format!("the document {} is of another form: {error}", document.id)))?;
     Ok(Document { id: document.id, rev: document.rev, body })
@@ -231,13 +231,13 @@ fn typed<T: DeserializeOwned>(document: WitDocument) -> Result<Document<T>> {
 mod tests {
     use super::*;
     use crate::save::{Item, save_documents};
-    use crate::testing::Host;
+    use crate::testing::MockHost;
     use serde_json::{Value, json};
 
     const CONTACTS: &str = "io.cozy.contacts";
 
-    fn saved() -> Host {
-        let host = Host::new();
+    fn saved() -> MockHost {
+        let host = MockHost::new();
         let items = (0..1100).map(|number| {
             let body = json!({ "number": number, "even": number % 2 == 0, "name": format!("n{number:04}") });
             Item::new(format!("{number:04}"), body).unwrap()
@@ -246,14 +246,14 @@ mod tests {
         host
     }
 
-    fn numbers(find: Find<Value>) -> Vec<i64> {
+    fn numbers(find: DocumentQuery<Value>) -> Vec<i64> {
         find.iter().map(|document| document.unwrap().body["number"].as_i64().unwrap()).collect()
     }
 
     #[test]
     fn finds_documents_over_several_pages() {
         let _host = saved();
-        let even = numbers(find(CONTACTS).equal("even", true).ordered_by("number"));
+        let even = numbers(find(CONTACTS).equals("even", true).order_by("number"));
         assert_eq!(even.len(), 550);
         assert_eq!((even[0], even[549]), (0, 1098));
         assert_eq!(numbers(find(CONTACTS)).len(), 1100);
@@ -262,20 +262,20 @@ mod tests {
     #[test]
     fn finds_ranges_beginnings_and_the_last_one() {
         let _host = saved();
-        assert_eq!(numbers(find(CONTACTS).equal("even", false).within("number", 5..9)), [5, 7]);
-        assert_eq!(numbers(find(CONTACTS).within("number", 1098..)), [1098, 1099]);
-        assert_eq!(numbers(find(CONTACTS).starting_with("name", "n100").descending())[..2], [1009, 1008]);
-        let last = find::<Value>(CONTACTS).ordered_by("number").descending().first().unwrap().unwrap();
+        assert_eq!(numbers(find(CONTACTS).equals("even", false).in_range("number", 5..9)), [5, 7]);
+        assert_eq!(numbers(find(CONTACTS).in_range("number", 1098..)), [1098, 1099]);
+        assert_eq!(numbers(find(CONTACTS).starts_with("name", "n100").descending())[..2], [1009, 1008]);
+        let last = find::<Value>(CONTACTS).order_by("number").descending().first().unwrap().unwrap();
         assert_eq!(last.body["number"], 1099);
-        assert_eq!(find::<Value>(CONTACTS).equal("even", "no").first(), Ok(None));
+        assert_eq!(find::<Value>(CONTACTS).equals("even", "no").first(), Ok(None));
     }
 
     #[test]
     fn a_question_in_the_wrong_order_says_so() {
-        let _host = Host::new();
-        let behind = find::<Value>(CONTACTS).ordered_by("a").equal("b", 1).all().unwrap_err();
+        let _host = MockHost::new();
+        let behind = find::<Value>(CONTACTS).order_by("a").equals("b", 1).collect().unwrap_err();
         insta::assert_snapshot!(behind, @r#"`equal("b", …)` stands behind a range or an order; put it in front"#);
-        let twice = find::<Value>(CONTACTS).within("a", 1..).within("b", 1..).all().unwrap_err();
+        let twice = find::<Value>(CONTACTS).in_range("a", 1..).in_range("b", 1..).collect().unwrap_err();
         insta::assert_snapshot!(twice, @"the range of `b` stands behind another one; only one is possible");
     }
 

@@ -5,10 +5,10 @@ use crate::{Context, Error, Report};
 
 /// Marks the form `fn(Context) -> Result<impl Into<Report>>`.
 #[derive(Debug)]
-pub struct Typed<T>(std::marker::PhantomData<T>);
+pub struct TypedSignature<T>(std::marker::PhantomData<T>);
 /// Marks the form `fn(Job) -> Result<Report, Failure>`.
 #[derive(Debug)]
-pub struct Raw;
+pub struct RawSignature;
 
 /// A function that can be a konnector. `Form` only tells the two implementations apart.
 pub trait EntryPoint<Form> {
@@ -16,24 +16,24 @@ pub trait EntryPoint<Form> {
     fn call(self, job: Job) -> Result<WitReport, Failure>;
 }
 
-impl<F: FnOnce(Job) -> Result<WitReport, Failure>> EntryPoint<Raw> for F {
+impl<F: FnOnce(Job) -> Result<WitReport, Failure>> EntryPoint<RawSignature> for F {
     fn call(self, job: Job) -> Result<WitReport, Failure> {
         self(job)
     }
 }
 
-impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<Typed<T>> for F {
+impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<TypedSignature<T>> for F {
     fn call(self, job: Job) -> Result<WitReport, Failure> {
-        self(Context::new(job)).and_then(|report| report.into().conclude()).map_err(Failure::from)
+        self(Context::new(job)).and_then(|report| report.into().into_wit()).map_err(Failure::from)
     }
 }
 
 /// Asks for the rights on `saves`, then runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
-pub fn start<Form>(saves: &[&str], function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
+pub fn run<Form>(saves: &[&str], function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
     #[cfg(target_family = "wasm")]
     std::panic::set_hook(Box::new(crate::log::panic));
     for doctype in saves {
-        crate::save::ask(doctype).map_err(Failure::from)?;
+        crate::save::check_save_allowed(doctype).map_err(Failure::from)?;
     }
     function.call(job)
 }
@@ -63,7 +63,7 @@ mod tests {
         }
         fn typed(context: Context) -> crate::Result<Report> {
             let mut report = Report::new();
-            report.problem(context.parameter("url")?, format!("{:?}", context.language()));
+            report.add_problem(context.parameter("url")?, format!("{:?}", context.language()));
             Ok(report)
         }
         let problem = |report: Result<WitReport, Failure>| {
@@ -72,15 +72,15 @@ mod tests {
                 .and_then(|report| report.problems.into_iter().next())
                 .map(|problem| (problem.item, problem.message))
         };
-        assert_eq!(problem(start(&[], raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
-        assert_eq!(problem(start(&[], typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
+        assert_eq!(problem(run(&[], raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
+        assert_eq!(problem(run(&[], typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
     }
 
     #[test]
     fn a_run_that_saves_nothing_of_what_it_was_given_fails() {
         use crate::parse::{Currency, amount_in, date};
         use crate::save::{Bill, Item, save_bills, save_documents};
-        use crate::testing::Host;
+        use crate::testing::MockHost;
         fn bills(_: Context) -> crate::Result<Report> {
             let client = crate::http::Client::new("https://a.example")?;
             let bill = |number: usize| -> crate::Result<Bill> {
@@ -92,15 +92,15 @@ mod tests {
                 "io.cozy.identities",
                 [Item::new("me", serde_json::json!({ "name": "Ada" }))?],
             )?);
-            report.add(save_bills(&client, [bill(1)?, bill(2)?])?);
+            report.merge(save_bills(&client, [bill(1)?, bill(2)?])?);
             Ok(report)
         }
-        let host = Host::new();
-        let Err(Failure::VendorChanged(text)) = start(&[], bills, job()) else { panic!("it went well") };
+        let host = MockHost::new();
+        let Err(Failure::VendorChanged(text)) = run(&[], bills, job()) else { panic!("it went well") };
         insta::assert_snapshot!(text, @"none of 2 items could be saved; the first: GET https://a.example/1.pdf answered 404 Not Found");
         drop(host);
-        let _host = Host::new().answer("https://a.example/1.pdf", "%PDF-1.7 a bill\n%%EOF\n");
-        let problems = start(&[], bills, job()).ok().map(|report| report.problems.len());
+        let _host = MockHost::new().respond("https://a.example/1.pdf", "%PDF-1.7 a bill\n%%EOF\n");
+        let problems = run(&[], bills, job()).ok().map(|report| report.problems.len());
         assert_eq!(problems, Some(1), "the other one is saved");
     }
 
@@ -109,7 +109,7 @@ mod tests {
         fn fails(context: Context) -> crate::Result<()> {
             context.parameter("missing").map(|_value| ())
         }
-        let failure = start(&[], fails, job()).err();
+        let failure = run(&[], fails, job()).err();
         let Some(Failure::Bug(text)) = failure else { panic!("{failure:?}") };
         insta::assert_snapshot!(text, @"the manifest's parameters have no text `missing`");
     }

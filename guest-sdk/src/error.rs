@@ -30,7 +30,7 @@ pub enum Error {
     CodeMissing(String),
     /// The one-time code that the user gave was refused.
     #[error("the one-time code was refused: {0}")]
-    CodeRefused(String),
+    CodeRejected(String),
     /// The vendor asks for a proof that this konnector cannot give.
     #[error("the vendor asks for what this konnector cannot give: {0}")]
     ChallengeUnsupported(String),
@@ -66,7 +66,7 @@ pub enum Error {
     HostFailed(String),
     /// The host refuses what it was given: a document, a name or a request. For the user that is a fault of the konnector.
     #[error("the host refuses it: {0}")]
-    Refused(String),
+    Rejected(String),
     /// The konnector is wrong.
     #[error("{0}")]
     Bug(String),
@@ -94,9 +94,9 @@ impl Error {
         Self::MissingCredentials(text.into())
     }
 
-    /// [`Error::CodeRefused`].
-    pub fn code_refused(text: impl Into<String>) -> Self {
-        Self::CodeRefused(text.into())
+    /// [`Error::CodeRejected`].
+    pub fn code_rejected(text: impl Into<String>) -> Self {
+        Self::CodeRejected(text.into())
     }
 
     /// [`Error::ChallengeUnsupported`].
@@ -131,7 +131,7 @@ impl Error {
 
     /// The same failure, its text preceded by what the konnector was doing: `error.during("the list of bills")`.
     #[must_use]
-    pub fn during(self, what: impl std::fmt::Display) -> Self {
+    pub fn context(self, what: impl std::fmt::Display) -> Self {
         let add = |text: String| format!("{what}: {text}");
         match self {
             Self::BadCredentials(text) => Self::BadCredentials(add(text)),
@@ -139,7 +139,7 @@ impl Error {
             Self::UserAction(action, text) => Self::UserAction(action, add(text)),
             Self::MissingCredentials(text) => Self::MissingCredentials(add(text)),
             Self::CodeMissing(text) => Self::CodeMissing(add(text)),
-            Self::CodeRefused(text) => Self::CodeRefused(add(text)),
+            Self::CodeRejected(text) => Self::CodeRejected(add(text)),
             Self::ChallengeUnsupported(text) => Self::ChallengeUnsupported(add(text)),
             Self::CaptchaFailed(text) => Self::CaptchaFailed(add(text)),
             Self::VendorDown(text) => Self::VendorDown(add(text)),
@@ -149,7 +149,7 @@ impl Error {
             Self::StorageFull(text) => Self::StorageFull(add(text)),
             Self::LimitReached(text) => Self::LimitReached(add(text)),
             Self::HostFailed(text) => Self::HostFailed(add(text)),
-            Self::Refused(text) => Self::Refused(add(text)),
+            Self::Rejected(text) => Self::Rejected(add(text)),
             Self::Bug(text) => Self::Bug(add(text)),
             Self::RateLimited(_) | Self::Cancelled => self,
         }
@@ -161,8 +161,8 @@ impl Error {
     }
 
     /// Whether it concerns this one item, so that the others are worth trying.
-    pub(crate) fn concerns_one_item(&self) -> bool {
-        matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Refused(_) | Self::Bug(_))
+    pub(crate) fn is_item_error(&self) -> bool {
+        matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Rejected(_) | Self::Bug(_))
     }
 }
 
@@ -174,7 +174,7 @@ impl From<Error> for Failure {
             Error::UserAction(action, text) => Self::UserAction((action, text)),
             Error::MissingCredentials(text) => Self::MissingCredentials(text),
             Error::CodeMissing(text) => Self::CodeMissing(text),
-            Error::CodeRefused(text) => Self::CodeRefused(text),
+            Error::CodeRejected(text) => Self::CodeRefused(text),
             Error::ChallengeUnsupported(text) => Self::ChallengeUnsupported(text),
             Error::CaptchaFailed(text) => Self::CaptchaFailed(text),
             Error::VendorDown(text) => Self::VendorDown(text),
@@ -188,7 +188,7 @@ impl From<Error> for Failure {
             Error::LimitReached(text) => Self::LimitReached(text),
             Error::HostFailed(text) => Self::HostFailed(text),
             Error::Cancelled => Self::Cancelled,
-            Error::Refused(_) => Self::Bug(error.to_string()),
+            Error::Rejected(_) => Self::Bug(error.to_string()),
             Error::Bug(text) => Self::Bug(text),
         }
     }
@@ -203,7 +203,7 @@ impl From<HostError> for Error {
             HostError::TooLarge(limit) => Self::LimitReached(format!("larger than the limit of {limit} bytes")),
             HostError::StorageFull => Self::StorageFull("the user's space is used up".to_owned()),
             HostError::LimitReached(text) => Self::LimitReached(text),
-            HostError::Invalid(text) => Self::Refused(text),
+            HostError::Invalid(text) => Self::Rejected(text),
             HostError::Internal(text) => Self::HostFailed(text),
             HostError::Unattended => Self::CodeMissing("nobody was there to give it".to_owned()),
             HostError::Cancelled => Self::Cancelled,
@@ -224,7 +224,7 @@ impl From<HttpError> for Error {
                 Self::Bug(format!("the answer is larger than {limit} bytes; use `download` for it"))
             }
             HttpError::LimitReached(text) => Self::LimitReached(text),
-            HttpError::Invalid(text) => Self::Refused(format!("the request is malformed: {text}")),
+            HttpError::Invalid(text) => Self::Rejected(format!("the request is malformed: {text}")),
             HttpError::Protocol(text) => Self::VendorDown(text),
             HttpError::Cancelled => Self::Cancelled,
             HttpError::Internal(text) => Self::HostFailed(text),
@@ -315,8 +315,8 @@ mod tests {
 
     #[test]
     fn the_text_says_what_the_konnector_was_doing() {
-        let error = Error::vendor_changed("no `td.date`").during("bill 7");
+        let error = Error::vendor_changed("no `td.date`").context("bill 7");
         assert_eq!(error.to_string(), "the vendor's site changed: bill 7: no `td.date`");
-        assert_eq!(Error::Cancelled.during("x"), Error::Cancelled);
+        assert_eq!(Error::Cancelled.context("x"), Error::Cancelled);
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::bindings::konnector::host::files::Content as Handle;
 use crate::bindings::konnector::host::files::Reference;
 #[cfg(not(target_family = "wasm"))]
-use crate::host::files::Content as Handle;
+use crate::host::files::OpenFile as Handle;
 use crate::save::Metadata;
 use crate::{Error, Locator, Result, host};
 
@@ -19,7 +19,7 @@ const CHUNK_BYTES: u32 = 1024 * 1024;
 const PAGE: u32 = 500;
 
 /// The content that a file had when it was opened, whatever happens to the file meanwhile.
-pub struct Content {
+pub struct FileReader {
     handle: Handle,
     position: u64,
 }
@@ -28,8 +28,8 @@ pub struct Content {
 ///
 /// # Errors
 /// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is a folder.
-pub fn open(which: &Locator) -> Result<Content> {
-    Ok(Content { handle: host::files::open(which)?, position: 0 })
+pub fn open(which: &Locator) -> Result<FileReader> {
+    Ok(FileReader { handle: host::files::open(which)?, position: 0 })
 }
 
 /// The whole content of a file.
@@ -48,7 +48,7 @@ pub fn read(which: &Locator) -> Result<Vec<u8>> {
     }
 }
 
-impl Content {
+impl FileReader {
     /// Bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -56,13 +56,13 @@ impl Content {
     }
 }
 
-impl std::fmt::Debug for Content {
+impl std::fmt::Debug for FileReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Content").field("position", &self.position).finish_non_exhaustive()
     }
 }
 
-impl Read for Content {
+impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = u32::try_from(buffer.len()).unwrap_or(u32::MAX).min(CHUNK_BYTES);
         let part = self.handle.read(self.position, most).map_err(|error| io::Error::other(Error::from(error)))?;
@@ -74,7 +74,7 @@ impl Read for Content {
     }
 }
 
-impl Seek for Content {
+impl Seek for FileReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let position = match to {
             SeekFrom::Start(position) => Some(position),
@@ -126,8 +126,8 @@ fn reference(doctype: &str, id: &str) -> Reference {
 ///
 /// # Errors
 /// As [`open`]; [`Error::Denied`] when its user put it elsewhere.
-pub fn rename(which: &Locator, to: &Folder, name: &str) -> Result<File> {
-    Ok(host::files::move_(which, &to.path, name)?)
+pub fn move_file(which: &Locator, to: &Folder, name: &str) -> Result<File> {
+    Ok(host::files::move_file(which, &to.path, name)?)
 }
 
 /// A folder below the account's.
@@ -139,13 +139,13 @@ pub struct Folder {
 impl Folder {
     /// The account's own folder.
     #[must_use]
-    pub fn of_account() -> Self {
+    pub fn account_root() -> Self {
         Self::default()
     }
 
     /// A folder in this one: `Folder::of_account().folder("2026")`.
     #[must_use]
-    pub fn folder(&self, name: &str) -> Self {
+    pub fn subfolder(&self, name: &str) -> Self {
         Self { path: format!("{}/{name}", self.path).trim_start_matches('/').to_owned() }
     }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::http::{Client, FileSource};
     use crate::save::{File as NewFile, save_files};
-    use crate::testing::Host;
+    use crate::testing::MockHost;
     use serde_json::json;
 
     fn save(file: NewFile) {
@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn reads_a_file_in_chunks_and_at_any_place() {
-        let _host = Host::new();
+        let _host = MockHost::new();
         let content: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
-        save(NewFile::new("large.bin", FileSource::bytes(content.clone())));
+        save(NewFile::new("large.bin", FileSource::from_bytes(content.clone())));
         assert_eq!(read(&key("large.bin")), Ok(content.clone()));
         let mut open = open(&key("large.bin")).unwrap();
         assert_eq!(open.size(), 3_000_000);
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn an_open_file_stays_what_it_was() {
-        let _host = Host::new();
-        save(NewFile::new("a.txt", FileSource::bytes("before")));
+        let _host = MockHost::new();
+        save(NewFile::new("a.txt", FileSource::from_bytes("before")));
         let mut before = open(&key("a.txt")).unwrap();
-        save(NewFile::new("a.txt", FileSource::bytes("after, and longer")).replacing());
+        save(NewFile::new("a.txt", FileSource::from_bytes("after, and longer")).overwrite());
         let mut text = String::new();
         before.read_to_string(&mut text).unwrap();
         assert_eq!(text, "before");
@@ -219,14 +219,14 @@ mod tests {
 
     #[test]
     fn what_is_known_about_a_file_is_merged() {
-        let host = Host::new();
-        let metadata = Metadata::new().author("bank").with("old", true);
+        let host = MockHost::new();
+        let metadata = Metadata::new().author("bank").with_field("old", true);
         save(
-            NewFile::new("a.pdf", FileSource::bytes("%PDF-1.7 %%EOF"))
+            NewFile::new("a.pdf", FileSource::from_bytes("%PDF-1.7 %%EOF"))
                 .metadata(metadata)
-                .belongs_to("io.cozy.bills", "7"),
+                .reference("io.cozy.bills", "7"),
         );
-        let patch = Metadata::new().with("old", ()).qualification("isp_invoice");
+        let patch = Metadata::new().with_field("old", ()).qualification("isp_invoice");
         merge_metadata(&key("a.pdf"), &patch).unwrap();
         let merged = json!({ "contentAuthor": "bank", "qualification": { "label": "isp_invoice" } });
         assert_eq!(host.files()[0].metadata, merged);
@@ -240,13 +240,13 @@ mod tests {
 
     #[test]
     fn folders_are_made_listed_and_moved_into() {
-        let _host = Host::new();
-        let year = Folder::of_account().folder("2026");
+        let _host = MockHost::new();
+        let year = Folder::account_root().subfolder("2026");
         assert_eq!(year.entries().unwrap().len(), 0);
         let made = year.ensure().unwrap();
         assert_eq!((made.id.as_str(), made.path.as_str()), ("folder-2026", "2026"));
-        save(NewFile::new("a.txt", FileSource::bytes("a")));
-        let moved = rename(&key("a.txt"), &year, "b.txt").unwrap();
+        save(NewFile::new("a.txt", FileSource::from_bytes("a")));
+        let moved = move_file(&key("a.txt"), &year, "b.txt").unwrap();
         assert_eq!(moved.path, "2026/b.txt");
         let name = |entry: &Entry| match entry {
             Entry::File(file) => file.path.clone(),
@@ -254,6 +254,6 @@ mod tests {
         };
         let names = |folder: Folder| folder.entries().unwrap().iter().map(name).collect::<Vec<_>>();
         assert_eq!(names(year), ["2026/b.txt"]);
-        assert_eq!(names(Folder::of_account()), ["2026/"]);
+        assert_eq!(names(Folder::account_root()), ["2026/"]);
     }
 }

@@ -80,7 +80,7 @@ pub use chrono;
 pub use context::{Context, Language};
 pub use error::{Error, Result};
 pub use konnector_sdk_macros::konnector;
-pub use progress::{ask_code, ask_code_again, login_succeeded, progress, request_approval, time_left};
+pub use progress::{ask_code, ask_code_again, login_succeeded, remaining_time, report_progress, request_approval};
 pub use report::Report;
 pub use secret::Secret;
 pub use serde_json;
@@ -100,12 +100,12 @@ pub mod prelude {
     pub use crate::html::{Element, Form, Page, Select};
     pub use crate::http::{Client, FileSource, Response};
     pub use crate::save::{
-        Bill, File, Item, Metadata, Saved, delete_documents, save_bills, save_documents, save_files, trash_files,
+        Bill, File, Item, Metadata, SaveSummary, delete_documents, save_bills, save_documents, save_files, trash_files,
         update_documents,
     };
     pub use crate::{
         Account, Action, Context, Error, Locator, Medium, Report, Result, Secret, Url, ask_code, ask_code_again, debug,
-        error, info, konnector, login_succeeded, parse, progress, request_approval, time_left, warn,
+        error, info, konnector, login_succeeded, parse, remaining_time, report_progress, request_approval, warn,
     };
     pub use crate::{documents, files};
     pub use chrono::NaiveDate;

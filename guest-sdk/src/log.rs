@@ -22,7 +22,7 @@ pub fn emit(level: Level, message: &str, fields: &[(&str, &dyn Display)]) {
 }
 
 #[cfg(target_family = "wasm")]
-pub(crate) fn panic(panic: &std::panic::PanicHookInfo<'_>) {
+pub(crate) fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     host::log::emit(Level::Error, &panic.to_string(), &[]);
 }
 
@@ -56,7 +56,7 @@ macro_rules! error { ($($line:tt)+) => { $crate::log_line!(Error, $($line)+) }; 
 mod tests {
     #[test]
     fn a_line_has_a_level_a_text_and_fields() {
-        let host = crate::testing::Host::new();
+        let host = crate::testing::MockHost::new();
         let page = 2;
         crate::info!("page {page} of {}", 3);
         crate::warn!(item = "bill 7", size = 12, "no PDF");

@@ -4,13 +4,13 @@ use crate::bindings::konnector::host::progress::{Medium, Question};
 use crate::{Result, host};
 
 /// Tells whoever watches how far the run is. Free to call for every item.
-pub fn progress(done: usize, total: usize, label: &str) {
+pub fn report_progress(done: usize, total: usize, label: &str) {
     host::progress::report(done as u64, Some(total as u64), label);
 }
 
 /// How long the run may still take before the host ends it.
 #[must_use]
-pub fn time_left() -> Duration {
+pub fn remaining_time() -> Duration {
     Duration::from_millis(host::progress::remaining_ms())
 }
 

@@ -1,5 +1,5 @@
 use crate::bindings::exports::konnector::host::run::{Problem, Report as WitReport};
-use crate::save::Saved;
+use crate::save::SaveSummary;
 use crate::{Error, Result};
 
 /// How a run went that did not fail: what could not be saved while the rest was. Where no bill and no file that it had to save could be
@@ -7,9 +7,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     problems: Vec<(String, String)>,
-    kept: usize,
+    up_to_date: usize,
     failed: usize,
-    reason: Option<Error>,
+    first_error: Option<Error>,
 }
 
 impl Report {
@@ -20,22 +20,22 @@ impl Report {
     }
 
     /// Notes an item that could not be saved; the run is shown as incomplete.
-    pub fn problem(&mut self, item: impl Into<String>, message: impl Into<String>) {
+    pub fn add_problem(&mut self, item: impl Into<String>, message: impl Into<String>) {
         self.problems.push((item.into(), message.into()));
     }
 
     /// Takes over the problems of a save.
-    pub fn add(&mut self, saved: Saved) {
-        self.kept += saved.kept;
+    pub fn merge(&mut self, saved: SaveSummary) {
+        self.up_to_date += saved.up_to_date;
         self.failed += saved.failed;
-        self.reason = self.reason.take().or(saved.reason);
+        self.first_error = self.first_error.take().or(saved.first_error);
         self.problems.extend(saved.problems);
     }
 
     /// The report for the host, or the failure of a run in which nothing could be saved.
-    pub(crate) fn conclude(self) -> Result<WitReport> {
-        match self.reason {
-            Some(reason) if self.kept == 0 => Err(reason.during(match self.failed {
+    pub(crate) fn into_wit(self) -> Result<WitReport> {
+        match self.first_error {
+            Some(reason) if self.up_to_date == 0 => Err(reason.context(match self.failed {
                 1 => "the only item could not be saved".to_owned(),
                 failed => format!("none of {failed} items could be saved; the first"),
             })),
@@ -59,10 +59,10 @@ impl From<()> for Report {
     }
 }
 
-impl From<Saved> for Report {
-    fn from(saved: Saved) -> Self {
+impl From<SaveSummary> for Report {
+    fn from(saved: SaveSummary) -> Self {
         let mut report = Self::default();
-        report.add(saved);
+        report.merge(saved);
         report
     }
 }

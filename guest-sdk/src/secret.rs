@@ -19,7 +19,7 @@ impl Secret {
     ///
     /// # Errors
     /// [`crate::Error::Bug`] when the account has no such secret.
-    pub(crate) fn of_account(name: &str) -> Result<Self> {
+    pub(crate) fn load(name: &str) -> Result<Self> {
         let placeholder = host::secrets::placeholder(name)?;
         Ok(Self { name: name.to_owned(), placeholder })
     }

@@ -11,7 +11,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
 
-/// WriteCounters a bundle of an example to a folder; answers its source. `change` gets the manifest.
+/// Writes a bundle of an example to a folder; answers its source. `change` gets the manifest.
 pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> String {
     let text = std::fs::read_to_string(example(name).join("manifest.konnector")).expect("a manifest");
     let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
@@ -27,11 +27,11 @@ pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> Stri
 
 /// The bank101 example, talking to the vendor under `url`.
 pub fn bank101(folder: &Path, url: &str, change: impl FnOnce(&mut Value)) -> String {
-    at_vendor(folder, "bank101", url, change)
+    write_for_vendor(folder, "bank101", url, change)
 }
 
 /// An example that reads the demo bank, talking to the vendor under `url`.
-pub fn at_vendor(folder: &Path, name: &str, url: &str, change: impl FnOnce(&mut Value)) -> String {
+pub fn write_for_vendor(folder: &Path, name: &str, url: &str, change: impl FnOnce(&mut Value)) -> String {
     write(folder, name, |manifest| {
         *manifest = serde_json::from_str(&manifest.to_string().replace("http://127.0.0.1:9091", url)).expect("JSON");
         change(manifest);
@@ -39,7 +39,7 @@ pub fn at_vendor(folder: &Path, name: &str, url: &str, change: impl FnOnce(&mut 
 }
 
 /// A guest of the tests with a manifest of its own; answers its source.
-pub fn of_guest(folder: &Path, name: &str, manifest: &Value) -> String {
+pub fn write_guest(folder: &Path, name: &str, manifest: &Value) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
     std::fs::write(folder.join("konnector.wasm"), guest(name)).expect("written");

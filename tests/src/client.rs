@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A client with a token.
-pub struct Client {
+pub struct TestClient {
     pub(crate) http: reqwest::Client,
     /// Address of the public API.
     pub url: String,
@@ -17,12 +17,12 @@ pub struct Client {
 }
 
 /// A status and a JSON body, `Null` where there is none.
-pub type Answer = (u16, Value);
+pub type StatusAndBody = (u16, Value);
 
-impl Client {
+impl TestClient {
     /// The same for a server at another address, which a restart gives it.
     #[must_use]
-    pub fn at(&self, url: &str) -> Self {
+    pub fn with_url(&self, url: &str) -> Self {
         let Self { http, domain, token, .. } = self;
         Self { http: http.clone(), url: url.to_owned(), domain: domain.clone(), token: token.clone() }
     }
@@ -30,11 +30,11 @@ impl Client {
     /// The same with another token.
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
-        Self { token: token.into(), ..self.at(&self.url) }
+        Self { token: token.into(), ..self.with_url(&self.url) }
     }
 
     /// Sends a request.
-    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> StatusAndBody {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.url))
@@ -60,7 +60,7 @@ impl Client {
     }
 
     /// POST.
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> StatusAndBody {
         self.request(Method::POST, path, Some(body)).await
     }
 
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// Installs a bundle and waits until it is ready; answers the final event.
-    pub async fn install(&self, slug: &str, source: &str) -> Answer {
+    pub async fn install(&self, slug: &str, source: &str) -> StatusAndBody {
         let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
             .expect("a URL");
         let answer =
@@ -109,14 +109,14 @@ impl Client {
     }
 
     /// Creates an account; answers its id.
-    pub async fn account(&self, slug: &str, auth: Value) -> String {
+    pub async fn create_account(&self, slug: &str, auth: Value) -> String {
         let (status, body) = self.post("/data/io.cozy.accounts/", json!({ "account_type": slug, "auth": auth })).await;
         assert_eq!(status, 201, "{body}");
         body["id"].as_str().expect("an id").to_owned()
     }
 
     /// Creates the trigger of an account; answers its id.
-    pub async fn trigger(&self, slug: &str, account: &str) -> String {
+    pub async fn create_trigger(&self, slug: &str, account: &str) -> String {
         let (status, body) = self.post(&format!("/konnectors/{slug}/trigger?AccountID={account}"), Value::Null).await;
         assert_eq!(status, 201, "{body}");
         body["data"]["id"].as_str().expect("an id").to_owned()
@@ -130,7 +130,7 @@ impl Client {
     }
 
     /// Waits for the end of a job; answers its attributes.
-    pub async fn finished(&self, job: &str) -> Value {
+    pub async fn wait_for_job(&self, job: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let body = self.get(&format!("/jobs/{job}")).await;
@@ -146,7 +146,7 @@ impl Client {
     /// Launches a trigger and waits for the end.
     pub async fn run(&self, trigger: &str) -> Value {
         let job = self.launch(trigger).await;
-        self.finished(&job).await
+        self.wait_for_job(&job).await
     }
 
     /// All documents of a type; none where there is no such type yet.

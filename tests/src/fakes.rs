@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 /// A person's data for one run, and what the run did to it.
 #[derive(Default)]
-pub struct World {
+pub struct FakeEnvironment {
     /// The account.
     pub account: Arc<account::FakeAccount>,
     /// The documents.
@@ -29,9 +29,9 @@ pub struct World {
     /// The same files as a directory; a konnector without a rule on files has none.
     pub tree: Option<Arc<tree::FakeTree>>,
     /// Who watches.
-    pub watcher: Arc<Watcher>,
+    pub progress: Arc<FakeProgress>,
     /// Secrets that the run kept.
-    pub kept: Arc<Kept>,
+    pub secrets: Arc<FakeSecrets>,
     /// What the run may use up.
     pub limits: Limits,
     /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
@@ -42,9 +42,9 @@ pub struct World {
     pub api: Option<Arc<dyn InternalApi>>,
 }
 
-impl World {
+impl FakeEnvironment {
     /// A world with other limits.
-    pub fn limited(change: impl FnOnce(&mut Limits)) -> Self {
+    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let mut world = Self::default();
         change(&mut world.limits);
         world
@@ -61,7 +61,7 @@ impl World {
 
     /// What a run is given, with a gate that it shares with others.
     pub fn capabilities_through(&self, gate: &Gate) -> Capabilities {
-        let secrets = Arc::new(SecretTable::new(self.kept.values()).expect("random numbers"));
+        let secrets = Arc::new(SecretTable::new(self.secrets.values()).expect("random numbers"));
         let rules: Map<String, Value> = match json!({ "vendor": { "type": "http", "values": self.hosts } }) {
             Value::Object(rules) if !self.hosts.is_empty() => rules,
             _ => Map::new(),
@@ -72,12 +72,12 @@ impl World {
             gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets, account: None });
         Capabilities {
             account: self.account.clone(),
-            secrets: self.kept.clone(),
+            secrets: self.secrets.clone(),
             documents: self.documents.clone(),
             files: self.files.clone(),
             tree: self.tree.clone().map(|tree| tree as _),
-            progress: self.watcher.clone(),
-            log: self.watcher.clone(),
+            progress: self.progress.clone(),
+            log: self.progress.clone(),
             http: Arc::new(session),
             api: self.api.clone(),
             limits: self.limits.clone(),
@@ -90,7 +90,7 @@ impl World {
             let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
             format!("{:?}: {}{fields}", line.level, line.message)
         };
-        self.watcher.lines.lock().unwrap().iter().map(line).collect::<Vec<_>>().join("\n")
+        self.progress.lines.lock().unwrap().iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -114,7 +114,7 @@ pub fn job(parameters: Value) -> RunInput {
 
 /// Collects log lines and progress, and answers questions.
 #[derive(Default)]
-pub struct Watcher {
+pub struct FakeProgress {
     /// Lines of the log.
     pub lines: Mutex<Vec<LogLine>>,
     /// Everything else that a watcher sees.
@@ -123,14 +123,14 @@ pub struct Watcher {
     pub code: Mutex<Option<(Duration, String)>>,
 }
 
-impl Log for Watcher {
+impl Log for FakeProgress {
     fn write_line(&self, line: LogLine) {
         self.lines.lock().unwrap().push(line);
     }
 }
 
 #[async_trait]
-impl Progress for Watcher {
+impl Progress for FakeProgress {
     fn report(&self, done: u64, total: Option<u64>, label: &str) {
         self.events.lock().unwrap().push(format!("{done} of {total:?}: {label}"));
     }
@@ -159,10 +159,10 @@ impl Progress for Watcher {
 
 /// Secrets: the password is `hunter22`.
 #[derive(Default)]
-pub struct Kept(pub Mutex<Vec<(String, String)>>);
+pub struct FakeSecrets(pub Mutex<Vec<(String, String)>>);
 
 #[async_trait]
-impl Secrets for Kept {
+impl Secrets for FakeSecrets {
     fn values(&self) -> Vec<(String, String)> {
         let mut all = vec![("password".to_owned(), "hunter22".to_owned())];
         all.extend(self.0.lock().unwrap().clone());

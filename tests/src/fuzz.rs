@@ -10,7 +10,7 @@ use serde_json::Map;
 use url::{Host, Url};
 
 /// One fuzz target: its name, what it is called with, and inputs to begin from.
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name; that of its file in `fuzz/fuzz_targets`, too.
     pub name: &'static str,
     /// Panics where a promise is broken.
@@ -18,12 +18,12 @@ pub struct Target {
     /// Inputs that come far.
     pub seeds: &'static [&'static [u8]],
     /// Pieces that are worth putting in.
-    pub words: &'static [&'static str],
+    pub dictionary: &'static [&'static str],
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "manifest",
         run: manifest,
         seeds: &[
@@ -33,7 +33,7 @@ pub const TARGETS: &[Target] = &[
             include_bytes!("../../host/manifest/samples/trailing-comma.konnector"),
             br#"{"name":"A","version":"1.0.0","limits":{"memory_mib":512,"wall_s":1},"time_interval":[0,24]}"#,
         ],
-        words: &[
+        dictionary: &[
             "null",
             "{}",
             "[]",
@@ -48,7 +48,7 @@ pub const TARGETS: &[Target] = &[
             "io.cozy.*",
         ],
     },
-    Target {
+    FuzzTarget {
         name: "http_rule",
         run: http_rule,
         seeds: &[
@@ -59,7 +59,7 @@ pub const TARGETS: &[Target] = &[
             "https://bücher.example\nhttps://xn--bcher-kva.example./".as_bytes(),
             b"127.0.0.1\nhttps://2130706433/",
         ],
-        words: &[
+        dictionary: &[
             "*.",
             "@",
             ":",
@@ -78,7 +78,7 @@ pub const TARGETS: &[Target] = &[
             "https:",
         ],
     },
-    Target {
+    FuzzTarget {
         name: "protocol",
         run: protocol,
         seeds: &[
@@ -86,13 +86,13 @@ pub const TARGETS: &[Target] = &[
             b"\x01a text\r\n\n{\"type\":\"info\"}\n[\"error\",\"x\",true]\n no line feed",
             b"\xff{\"type\":1}\n{\"message\":null}\n{\"type\":\"warning\",\"message\":\"\\ud83d\\ude00\"}\n",
         ],
-        words: &["\n", "\r", "\0", "{", "}", "\\u0000", "\\ud800", "\"type\":", "\"critical\"", "\"no_retry\":true", "1e999", " "],
+        dictionary: &["\n", "\r", "\0", "{", "}", "\\u0000", "\\ud800", "\"type\":", "\"critical\"", "\"no_retry\":true", "1e999", " "],
     },
-    Target {
+    FuzzTarget {
         name: "path",
         run: path,
         seeds: &[b"a/b/c.txt", b"a/../b/./c//", b"a/b/../../..", b"/etc/passwd", "bücher/\u{202e}fdp.exe".as_bytes(), b".."],
-        words: &["..", ".", "/", "//", "\0", "\\", "../", "/..", "...", "~", "C:", "\u{2215}", "%2e%2e"],
+        dictionary: &["..", ".", "/", "//", "\0", "\\", "../", "/..", "...", "~", "C:", "\u{2215}", "%2e%2e"],
     },
 ];
 
@@ -100,7 +100,7 @@ pub const TARGETS: &[Target] = &[
 ///
 /// # Panics
 /// There is none.
-pub fn target(name: &str) -> &'static Target {
+pub fn target(name: &str) -> &'static FuzzTarget {
     TARGETS.iter().find(|target| target.name == name).expect(name)
 }
 
@@ -217,7 +217,7 @@ impl Mutator {
     }
 
     /// A seed with a few changes.
-    pub fn input(&mut self, target: &Target) -> Vec<u8> {
+    pub fn input(&mut self, target: &FuzzTarget) -> Vec<u8> {
         let mut input = target.seeds[self.below(target.seeds.len())].to_vec();
         for _ in 0..=self.below(4) {
             let (at, to) = (self.below(input.len() + 1), self.below(input.len() + 1));
@@ -229,11 +229,11 @@ impl Mutator {
                     drop(input.splice(to..to, copy));
                 }
                 2 => {
-                    let word = target.words[self.below(target.words.len())].as_bytes();
+                    let word = target.dictionary[self.below(target.dictionary.len())].as_bytes();
                     drop(input.splice(at..at, word.iter().copied()));
                 }
                 3 => {
-                    let word = target.words[self.below(target.words.len())].as_bytes();
+                    let word = target.dictionary[self.below(target.dictionary.len())].as_bytes();
                     drop(input.splice(part, word.iter().copied()));
                 }
                 4 => {

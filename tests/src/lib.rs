@@ -7,9 +7,9 @@ pub mod bundle;
 pub mod client;
 pub mod fakes;
 pub mod fuzz;
-pub mod handmade;
 pub mod recorder;
 pub mod server;
+pub mod wat_components;
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ fn guests_folder() -> PathBuf {
 
 /// Resident memory of this process in bytes; zero where the system does not tell.
 #[must_use]
-pub fn resident() -> u64 {
+pub fn resident_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     pages * 4_096

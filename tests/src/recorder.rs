@@ -5,13 +5,13 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// The server; it ends with the process.
-pub struct Recorder {
+pub struct RecordingServer {
     /// Its address.
     pub url: String,
     sent: Arc<Mutex<Vec<String>>>,
 }
 
-impl Recorder {
+impl RecordingServer {
     /// Starts it; what it answers to a body is a status and JSON.
     pub fn start(answer: impl Fn(&str) -> (u16, &'static str) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -32,7 +32,7 @@ impl Recorder {
     }
 
     /// The bodies that it was sent since it was asked last.
-    pub fn take(&self) -> Vec<String> {
+    pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.sent.lock().expect("the list"))
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::TestClient;
 
 /// A running server. Dropping it kills it.
-pub struct Server {
+pub struct TestServer {
     child: Child,
     data: PathBuf,
     /// Address of the public API.
@@ -23,11 +23,11 @@ pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("KONNECTOR_BINARY") {
         return path.into();
     }
-    program("konnector")
+    example_binary("konnector")
 }
 
 /// A program of the workspace for this machine, built beside the tests.
-pub fn program(name: &str) -> PathBuf {
+pub fn example_binary(name: &str) -> PathBuf {
     // A test lies in <target>/debug/deps, the bench in <target>/release.
     let tests = std::env::current_exe().expect("the path of the test");
     let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
@@ -35,7 +35,7 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("the binary `{name}` beside the tests; run `cargo xtask test`, which builds it"))
 }
 
-impl Server {
+impl TestServer {
     /// Starts a server that may reach the loopback addresses, where the vendors of the tests listen.
     pub fn start(data: &Path) -> Self {
         Self::start_with(data, &[])
@@ -110,14 +110,14 @@ impl Server {
     }
 
     /// A client with every right on the instance that a fresh server makes.
-    pub async fn client(&self) -> Client {
+    pub async fn client(&self) -> TestClient {
         self.client_with_scope("*").await
     }
 
     /// A client with some rights.
-    pub async fn client_with_scope(&self, scope: &str) -> Client {
+    pub async fn client_with_scope(&self, scope: &str) -> TestClient {
         let (domain, token) = self.token("cli", "tests", scope).await;
-        Client { http: reqwest_client(), url: self.url.clone(), domain, token }
+        TestClient { http: reqwest_client(), url: self.url.clone(), domain, token }
     }
 
     /// The domain of the instance that a fresh server makes, and a token for it.
@@ -131,7 +131,7 @@ impl Server {
     }
 
     /// A client with every right on a new instance whose files may take so many bytes.
-    pub async fn client_with_quota(&self, bytes: u64) -> Client {
+    pub async fn client_with_quota(&self, bytes: u64) -> TestClient {
         let http = reqwest_client();
         let domain = "small.example".to_owned();
         let mut url = url::Url::parse(&format!("{}/instances", self.admin_url)).expect("a URL");
@@ -139,7 +139,7 @@ impl Server {
         let answer = http.post(url).basic_auth("admin", Some(self.passphrase())).send().await.expect("an answer");
         assert_eq!(answer.status(), 201);
         let token = self.token_on(&domain, "cli", "tests", "*").await;
-        Client { http, url: self.url.clone(), domain, token }
+        TestClient { http, url: self.url.clone(), domain, token }
     }
 
     async fn token_on(&self, domain: &str, audience: &str, subject: &str, scope: &str) -> String {
@@ -173,7 +173,7 @@ impl Server {
     }
 
     /// Waits for an end that the server comes to by itself.
-    pub fn ended(&mut self, patience: Duration) -> std::process::ExitStatus {
+    pub fn wait_for_exit(&mut self, patience: Duration) -> std::process::ExitStatus {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -191,7 +191,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TestServer {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -200,7 +200,7 @@ impl Drop for Server {
 
 /// What a command of the binary came to.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
     /// Standard output as JSON, or null.
@@ -210,17 +210,17 @@ pub struct Ran {
 }
 
 /// Runs a command on a data folder and waits for its end.
-pub fn command(data: &Path, arguments: &[&str]) -> Ran {
-    command_with(data, arguments, &[])
+pub fn run_command(data: &Path, arguments: &[&str]) -> CommandOutput {
+    run_command_with(data, arguments, &[])
 }
 
 /// The same with variables of the environment.
-pub fn command_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+pub fn run_command_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> CommandOutput {
     let mut command = Command::new(binary());
     command.arg("--json").arg("--data-dir").arg(data).args(arguments).envs(environment.iter().copied());
     let output = command.output().expect("the command starts");
     let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    Ran { code: output.status.code(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    CommandOutput { code: output.status.code(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
 /// Reads a JSON answer.

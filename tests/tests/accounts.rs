@@ -10,9 +10,9 @@
 use std::time::{Duration, Instant};
 
 use konnector_tests::bundle;
-use konnector_tests::client::{Answer, Client};
-use konnector_tests::recorder::Recorder;
-use konnector_tests::server::{Server, command};
+use konnector_tests::client::{StatusAndBody, TestClient};
+use konnector_tests::recorder::RecordingServer;
+use konnector_tests::server::{TestServer, run_command};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -21,30 +21,30 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How a password of the bank begins; whoever is not the bank never sees it.
-const SECRET: &str = "hunter2-of-the-bank";
+const BANK_PASSWORD_PREFIX: &str = "hunter2-of-the-bank";
 const BANK: &str = "bank";
 const THIEF: &str = "thief";
 /// The password of everybody else.
-const OWN: &str = "sesame-of-another";
+const OTHER_PASSWORD: &str = "sesame-of-another";
 
 /// A server with two konnectors that tell their vendors all that they are given.
-struct Setting {
-    server: Server,
-    client: Client,
+struct AccountsFixture {
+    server: TestServer,
+    client: TestClient,
     /// With a token of the thief's.
-    thief: Client,
-    bank_vendor: Recorder,
-    thief_vendor: Recorder,
+    thief: TestClient,
+    bank_vendor: RecordingServer,
+    thief_vendor: RecordingServer,
     data: TempDir,
 }
 
-impl Setting {
+impl AccountsFixture {
     async fn new() -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let unlimited = ["jobs", "webhooks", "events"].map(|kind| format!("--hourly-limit={kind}=0"));
-        let server = Server::start_with(data.path(), &unlimited.each_ref().map(String::as_str));
+        let server = TestServer::start_with(data.path(), &unlimited.each_ref().map(String::as_str));
         let client = server.client().await;
-        let [bank_vendor, thief_vendor] = [(); 2].map(|()| Recorder::start(|_| (200, "{}")));
+        let [bank_vendor, thief_vendor] = [(); 2].map(|()| RecordingServer::start(|_| (200, "{}")));
         for (slug, vendor) in [(BANK, &bank_vendor), (THIEF, &thief_vendor)] {
             let manifest = json!({
                 "name": slug, "version": "1.0.0", "type": "konnector", "parameters": { "url": vendor.url },
@@ -55,7 +55,7 @@ impl Setting {
                     "vendor": { "type": "http", "values": [vendor.url] },
                 },
             });
-            let source = bundle::of_guest(&data.path().join(slug), "tells_all", &manifest);
+            let source = bundle::write_guest(&data.path().join(slug), "tells_all", &manifest);
             assert_eq!(client.install(slug, &source).await.0, 202);
         }
         let thief = client.with_token(server.token("konn", THIEF, "").await.1);
@@ -63,11 +63,11 @@ impl Setting {
     }
 
     async fn account(&self, slug: &str, password: &str) -> String {
-        self.client.account(slug, json!({ "login": "ada", "password": password })).await
+        self.client.create_account(slug, json!({ "login": "ada", "password": password })).await
     }
 
     /// Waits until nothing is to be run any more.
-    async fn idle(&self) {
+    async fn wait_idle(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let waiting = self.client.get("/jobs/queue/konnector").await["data"].as_array().expect("a list").len();
@@ -93,17 +93,17 @@ fn message(konnector: &str, account: &str) -> Value {
     json!({ "konnector": konnector, "account": account })
 }
 
-async fn push(client: &Client, message: Value) -> Answer {
+async fn push(client: &TestClient, message: Value) -> StatusAndBody {
     client.post("/jobs/queue/konnector", attributes(json!({ "arguments": message, "manual": true }))).await
 }
 
-async fn trigger(client: &Client, kind: &str, arguments: &str, message: Value) -> Answer {
+async fn trigger(client: &TestClient, kind: &str, arguments: &str, message: Value) -> StatusAndBody {
     let members = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
     client.post("/jobs/triggers", attributes(members)).await
 }
 
 /// The first error of a refusal: its status, what it is about and what it says.
-fn refusal((status, body): &Answer) -> String {
+fn error_summary((status, body): &StatusAndBody) -> String {
     let error = &body["errors"][0];
     let about = error["source"].as_object().and_then(|source| source.values().next());
     format!(
@@ -113,28 +113,30 @@ fn refusal((status, body): &Answer) -> String {
     )
 }
 
-fn id((_, body): &Answer) -> Option<String> {
+fn id((_, body): &StatusAndBody) -> Option<String> {
     body["data"]["id"].as_str().or_else(|| body["id"].as_str()).map(str::to_owned)
 }
 
 #[tokio::test]
-async fn a_job_for_an_account_of_another_konnector_is_refused_at_every_door() {
-    let setting = Setting::new().await;
-    let Setting { client, thief, .. } = &setting;
-    let (theirs, own) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
+async fn a_job_for_an_account_of_another_konnector_is_rejected_on_every_route() {
+    let setting = AccountsFixture::new().await;
+    let AccountsFixture { client, thief, .. } = &setting;
+    let (theirs, own) =
+        (setting.account(BANK, BANK_PASSWORD_PREFIX).await, setting.account(THIEF, OTHER_PASSWORD).await);
     let stolen = || message(THIEF, &theirs);
-    let mine = client.trigger(THIEF, &own).await;
+    let mine = client.create_trigger(THIEF, &own).await;
     let told = format!(
         "the account '{theirs}' belongs to the konnector 'bank' and is not shared with 'thief'; name an account of 'thief', or \
          share this one: konnector accounts share {theirs} thief"
     );
     let of_job = format!("422 /data/attributes/arguments/account: {told}");
-    assert_eq!(refusal(&push(client, stolen()).await), of_job);
+    assert_eq!(error_summary(&push(client, stolen()).await), of_job);
     let of_trigger = format!("422 /data/attributes/message/account: {told}");
     // A konnector is refused most of these for a stricter reason, whosever the account is: see the tests of what konnectors may plan.
-    let is_refused = |(status, body): &Answer| matches!(status, 403 | 422) && id(&(*status, body.clone())).is_none();
+    let is_refused =
+        |(status, body): &StatusAndBody| matches!(status, 403 | 422) && id(&(*status, body.clone())).is_none();
     let own_push = attributes(json!({ "arguments": stolen() }));
-    assert_eq!(refusal(&thief.post("/jobs/queue/konnector", own_push).await), of_job);
+    assert_eq!(error_summary(&thief.post("/jobs/queue/konnector", own_push).await), of_job);
     assert!(is_refused(&push(thief, stolen()).await));
     for (kind, arguments) in [
         ("@cron", "0 0 3 * * *"),
@@ -145,36 +147,37 @@ async fn a_job_for_an_account_of_another_konnector_is_refused_at_every_door() {
         ("@daily", ""),
         ("@client", ""),
     ] {
-        assert_eq!(refusal(&trigger(client, kind, arguments, stolen()).await), of_trigger, "{kind}");
+        assert_eq!(error_summary(&trigger(client, kind, arguments, stolen()).await), of_trigger, "{kind}");
         let by_thief = trigger(thief, kind, arguments, stolen()).await;
         assert!(is_refused(&by_thief), "{kind}: {by_thief:?}");
     }
     let patch = || Some(attributes(json!({ "message": stolen() })));
     let patched = client.request(Method::PATCH, &format!("/jobs/triggers/{mine}"), patch()).await;
-    assert_eq!(refusal(&patched), of_trigger);
+    assert_eq!(error_summary(&patched), of_trigger);
     assert!(is_refused(&thief.request(Method::PATCH, &format!("/jobs/triggers/{mine}"), patch()).await));
     let scheduled = format!("/konnectors/thief/trigger?AccountID={theirs}&ExecNow=true");
-    assert_eq!(refusal(&client.post(&scheduled, Value::Null).await), format!("422 AccountID: {told}"));
+    assert_eq!(error_summary(&client.post(&scheduled, Value::Null).await), format!("422 AccountID: {told}"));
     assert!(is_refused(&thief.post(&scheduled, Value::Null).await));
-    let ran = command(setting.data.path(), &["triggers", "add", THIEF, "--account", &theirs, "--daily", "before 5am"]);
+    let ran =
+        run_command(setting.data.path(), &["triggers", "add", THIEF, "--account", &theirs, "--daily", "before 5am"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("belongs to the konnector 'bank'"), "{ran:?}");
 
     // An account that a person gives to the bank while the thief has triggers and a job for it.
-    let moved = setting.account(THIEF, OWN).await;
-    let cron = client.trigger(THIEF, &moved).await;
+    let moved = setting.account(THIEF, OTHER_PASSWORD).await;
+    let cron = client.create_trigger(THIEF, &moved).await;
     let hook = id(&trigger(client, "@webhook", "", message(THIEF, &moved)).await).expect("a webhook");
     let soon = id(&trigger(client, "@in", "2s", message(THIEF, &moved)).await).expect("a trigger");
     let event =
         id(&trigger(client, "@event", "io.cozy.bills:CREATED", message(THIEF, &moved)).await).expect("a trigger");
     let mut account = client.get(&path(&moved)).await;
     account["account_type"] = json!(BANK);
-    account["auth"]["password"] = json!(SECRET);
+    account["auth"]["password"] = json!(BANK_PASSWORD_PREFIX);
     assert_eq!(client.request(Method::PUT, &path(&moved), Some(account)).await.0, 200);
     let launched = client.post(&format!("/jobs/triggers/{cron}/launch"), Value::Null).await;
-    assert!(refusal(&launched).starts_with("422 /data/attributes/message/account: the account"), "{launched:?}");
+    assert!(error_summary(&launched).starts_with("422 /data/attributes/message/account: the account"), "{launched:?}");
     let edit = attributes(json!({ "arguments": "0 0 4 * * *" }));
     let edited = client.request(Method::PATCH, &format!("/jobs/triggers/{cron}"), Some(edit)).await;
-    assert!(refusal(&edited).starts_with("422 /data/attributes/message/account: the account"), "{edited:?}");
+    assert!(error_summary(&edited).starts_with("422 /data/attributes/message/account: the account"), "{edited:?}");
     for query in ["", "?Manual=true"] {
         let called = client.post(&format!("/jobs/webhooks/{hook}{query}"), json!({ "order": 7 })).await;
         assert!(called.0 == 403 && !called.1.to_string().contains(BANK), "{called:?}");
@@ -186,7 +189,7 @@ async fn a_job_for_an_account_of_another_konnector_is_refused_at_every_door() {
             assert!(Instant::now() < deadline, "the trigger of what makes no sense is removed");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        setting.idle().await;
+        setting.wait_idle().await;
         let jobs = client.documents("io.cozy.jobs").await;
         let job = jobs.iter().find(|job| job["trigger_id"] == *trigger).expect("its job");
         assert_eq!((&job["cause"], &job["state"]), (&json!(cause), &json!("errored")), "{job:#}");
@@ -196,17 +199,17 @@ async fn a_job_for_an_account_of_another_konnector_is_refused_at_every_door() {
             "{job:#}"
         );
     }
-    assert_eq!(setting.thief_vendor.take(), Vec::<String>::new());
+    assert_eq!(setting.thief_vendor.take_requests(), Vec::<String>::new());
 
     // The bank gets its password, as a value where the thief would have got it.
-    let bank = client.trigger(BANK, &theirs).await;
+    let bank = client.create_trigger(BANK, &theirs).await;
     assert_eq!(client.run(&bank).await["state"], "done");
-    let told = setting.bank_vendor.take().join("\n");
-    assert_eq!(told.matches(SECRET).count(), 2, "{told}");
+    let told = setting.bank_vendor.take_requests().join("\n");
+    assert_eq!(told.matches(BANK_PASSWORD_PREFIX).count(), 2, "{told}");
 }
 
 /// Requests of a command component, which its parameters list: name, method, path and body.
-fn requests(server: &Server, list: &[(&str, &str, String, Option<Value>)]) -> Value {
+fn requests(server: &TestServer, list: &[(&str, &str, String, Option<Value>)]) -> Value {
     let authority = server.url.trim_start_matches("http://");
     let list = list.iter().map(|(name, method, path, body)| {
         let mut request = json!({
@@ -224,8 +227,8 @@ fn requests(server: &Server, list: &[(&str, &str, String, Option<Value>)]) -> Va
 }
 
 /// Installs a command component that sends requests, and runs it for an account of its own; the lines of its log by name.
-async fn run_requests(setting: &Setting, slug: &str, list: &[(&str, &str, String, Option<Value>)]) -> String {
-    let Setting { client, .. } = setting;
+async fn run_requests(setting: &AccountsFixture, slug: &str, list: &[(&str, &str, String, Option<Value>)]) -> String {
+    let AccountsFixture { client, .. } = setting;
     let manifest = json!({
         "name": slug, "version": "1.0.0", "type": "konnector", "parameters": { "requests": requests(&setting.server, list) },
         "permissions": {
@@ -233,12 +236,12 @@ async fn run_requests(setting: &Setting, slug: &str, list: &[(&str, &str, String
             "jobs": { "type": "io.cozy.jobs" }, "triggers": { "type": "io.cozy.triggers" },
         },
     });
-    let source = bundle::of_guest(&setting.data.path().join(slug), "wasi_requests", &manifest);
+    let source = bundle::write_guest(&setting.data.path().join(slug), "wasi_requests", &manifest);
     assert_eq!(client.install(slug, &source).await.0, 202);
-    let own = setting.account(slug, OWN).await;
-    let trigger = client.trigger(slug, &own).await;
+    let own = setting.account(slug, OTHER_PASSWORD).await;
+    let trigger = client.create_trigger(slug, &own).await;
     let job = client.launch(&trigger).await;
-    let ended = client.finished(&job).await;
+    let ended = client.wait_for_job(&job).await;
     assert_eq!(ended["state"], "done", "{ended:#}");
     String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text")
 }
@@ -249,8 +252,8 @@ fn line<'a>(log: &'a str, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_konnector_that_may_push_jobs_gets_no_placeholder_of_another_ones_password() {
-    let setting = Setting::new().await;
-    let theirs = setting.account(BANK, SECRET).await;
+    let setting = AccountsFixture::new().await;
+    let theirs = setting.account(BANK, BANK_PASSWORD_PREFIX).await;
     let job = |konnector: &str| Some(attributes(json!({ "arguments": message(konnector, &theirs) })));
     let queue = || "/jobs/queue/konnector".to_owned();
     let log = run_requests(
@@ -270,16 +273,16 @@ async fn a_konnector_that_may_push_jobs_gets_no_placeholder_of_another_ones_pass
     for name in ["for thief", "for bank", "schedule"] {
         assert!(line(&log, name).contains(": 403 "), "{log}");
     }
-    setting.idle().await;
-    assert_eq!(setting.thief_vendor.take(), Vec::<String>::new());
-    assert_eq!(setting.bank_vendor.take(), Vec::<String>::new());
+    setting.wait_idle().await;
+    assert_eq!(setting.thief_vendor.take_requests(), Vec::<String>::new());
+    assert_eq!(setting.bank_vendor.take_requests(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_konnector_cannot_make_an_account_its_own() {
-    let setting = Setting::new().await;
+    let setting = AccountsFixture::new().await;
     let client = &setting.client;
-    let theirs = setting.account(BANK, SECRET).await;
+    let theirs = setting.account(BANK, BANK_PASSWORD_PREFIX).await;
     let before = client.get(&path(&theirs)).await;
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut account = before.clone();
@@ -324,20 +327,20 @@ async fn a_konnector_cannot_make_an_account_its_own() {
     }
     assert!(line(&log, "sealed").contains(": 400 ") && line(&log, "sealed").contains("cannot be taken"), "{log}");
     assert!(line(&log, "read").contains(": 200 ") && line(&log, "read").contains("credentials_encrypted"), "{log}");
-    assert!(!log.contains(SECRET), "{log}");
+    assert!(!log.contains(BANK_PASSWORD_PREFIX), "{log}");
     assert_eq!(client.get(&path(&theirs)).await, before);
 }
 
 #[tokio::test]
 async fn an_account_that_becomes_another_konnectors_loses_what_is_secret() {
-    let setting = Setting::new().await;
+    let setting = AccountsFixture::new().await;
     let client = &setting.client;
-    let account = setting.account(BANK, SECRET).await;
-    let bank = client.trigger(BANK, &account).await;
+    let account = setting.account(BANK, BANK_PASSWORD_PREFIX).await;
+    let bank = client.create_trigger(BANK, &account).await;
     assert_eq!(client.run(&bank).await["state"], "done");
-    setting.bank_vendor.take();
+    setting.bank_vendor.take_requests();
     assert_eq!(client.run(&bank).await["state"], "done");
-    let told = setting.bank_vendor.take().join("\n");
+    let told = setting.bank_vendor.take_requests().join("\n");
     assert!(told.contains("kept-by-bank") && told.contains("of-bank"), "{told}");
 
     let mut body = client.get(&path(&account)).await;
@@ -345,40 +348,40 @@ async fn an_account_that_becomes_another_konnectors_loses_what_is_secret() {
     body["oauth"] = json!({ "access_token": "given with it" });
     let (status, answer) = client.request(Method::PUT, &path(&account), Some(body)).await;
     assert_eq!((status, &answer["data"]["auth"]), (200, &json!({ "login": "ada" })), "{answer}");
-    let thief = client.trigger(THIEF, &account).await;
+    let thief = client.create_trigger(THIEF, &account).await;
     assert_eq!(client.run(&thief).await["state"], "done");
-    let told = setting.thief_vendor.take().join("\n");
+    let told = setting.thief_vendor.take_requests().join("\n");
     assert!(told.contains("given with it") && told.contains("ada"), "{told}");
-    for secret in [SECRET, "kept-by-bank", "of-bank"] {
+    for secret in [BANK_PASSWORD_PREFIX, "kept-by-bank", "of-bank"] {
         assert!(!told.contains(secret), "{told}");
     }
 }
 
 #[tokio::test]
 async fn an_account_is_shared_while_its_owner_consents() {
-    let setting = Setting::new().await;
+    let setting = AccountsFixture::new().await;
     let client = &setting.client;
-    let account = setting.account(BANK, SECRET).await;
-    let bank = client.trigger(BANK, &account).await;
+    let account = setting.account(BANK, BANK_PASSWORD_PREFIX).await;
+    let bank = client.create_trigger(BANK, &account).await;
     assert_eq!(client.run(&bank).await["state"], "done");
 
-    let cli = |arguments: &[&str]| command(setting.data.path(), arguments);
+    let cli = |arguments: &[&str]| run_command(setting.data.path(), arguments);
     let unknown = cli(&["accounts", "share", &account, "nobody"]);
     assert!(unknown.code == Some(1) && unknown.stderr.contains("'nobody' is not installed"), "{unknown:?}");
     let shared = cli(&["accounts", "share", &account, THIEF]);
     assert_eq!(shared.code, Some(0), "{shared:?}");
     assert_eq!(client.get(&path(&account)).await["shared_with"], json!([THIEF]));
-    let thief = client.trigger(THIEF, &account).await;
+    let thief = client.create_trigger(THIEF, &account).await;
     for _ in 0..2 {
         assert_eq!(client.run(&thief).await["state"], "done");
     }
-    let told = setting.thief_vendor.take().join("\n");
+    let told = setting.thief_vendor.take_requests().join("\n");
     // The secrets are shared, and each konnector has a state and a session of its own.
-    assert_eq!(told.matches(SECRET).count(), 4, "{told}");
+    assert_eq!(told.matches(BANK_PASSWORD_PREFIX).count(), 4, "{told}");
     assert!(told.contains("kept-by-thief") && told.contains("of-thief"), "{told}");
     assert!(!told.contains("kept-by-bank") && !told.contains("of-bank"), "{told}");
     let seen = setting.thief.get(&path(&account)).await;
-    assert_eq!(seen["auth"]["password"], SECRET, "{seen}");
+    assert_eq!(seen["auth"]["password"], BANK_PASSWORD_PREFIX, "{seen}");
     // What it may use it may write, but not give away.
     for (member, value) in [("shared_with", json!([THIEF, BANK])), ("account_type", json!(THIEF))] {
         let mut body = seen.clone();
@@ -394,29 +397,33 @@ async fn an_account_is_shared_while_its_owner_consents() {
 
     let unshared = cli(&["accounts", "unshare", &account, THIEF]);
     assert_eq!(unshared.code, Some(0), "{unshared:?}");
-    assert!(!setting.thief.get(&path(&account)).await.to_string().contains(SECRET));
+    assert!(!setting.thief.get(&path(&account)).await.to_string().contains(BANK_PASSWORD_PREFIX));
     let launched = client.post(&format!("/jobs/triggers/{thief}/launch"), Value::Null).await;
     assert_eq!(launched.0, 422, "{launched:?}");
-    setting.bank_vendor.take();
+    setting.bank_vendor.take_requests();
     assert_eq!(client.run(&bank).await["state"], "done");
-    let told = setting.bank_vendor.take().join("\n");
-    assert!(told.contains(SECRET) && told.contains("kept-by-bank") && !told.contains("kept-by-thief"), "{told}");
+    let told = setting.bank_vendor.take_requests().join("\n");
+    assert!(
+        told.contains(BANK_PASSWORD_PREFIX) && told.contains("kept-by-bank") && !told.contains("kept-by-thief"),
+        "{told}"
+    );
     // Shared again, the other konnector begins anew.
     assert_eq!(cli(&["accounts", "share", &account, THIEF]).code, Some(0));
     assert_eq!(client.run(&thief).await["state"], "done");
-    let told = setting.thief_vendor.take().join("\n");
-    assert!(told.contains(SECRET) && !told.contains("kept-by"), "{told}");
+    let told = setting.thief_vendor.take_requests().join("\n");
+    assert!(told.contains(BANK_PASSWORD_PREFIX) && !told.contains("kept-by"), "{told}");
 }
 
 #[tokio::test]
 async fn uninstalling_a_konnector_deletes_its_own_accounts_only() {
-    let setting = Setting::new().await;
+    let setting = AccountsFixture::new().await;
     let client = &setting.client;
-    let (shared, moved) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
-    let own = setting.account(THIEF, OWN).await;
-    assert_eq!(command(setting.data.path(), &["accounts", "share", &shared, THIEF]).code, Some(0));
+    let (shared, moved) =
+        (setting.account(BANK, BANK_PASSWORD_PREFIX).await, setting.account(THIEF, OTHER_PASSWORD).await);
+    let own = setting.account(THIEF, OTHER_PASSWORD).await;
+    assert_eq!(run_command(setting.data.path(), &["accounts", "share", &shared, THIEF]).code, Some(0));
     for account in [&shared, &moved, &own] {
-        client.trigger(THIEF, account).await;
+        client.create_trigger(THIEF, account).await;
     }
     let mut body = client.get(&path(&moved)).await;
     body["account_type"] = json!(BANK);
@@ -440,19 +447,19 @@ async fn uninstalling_a_konnector_deletes_its_own_accounts_only() {
 /// What is tried, by whom, for which konnector, and with which account.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
-    door: usize,
+    route: usize,
     by_thief: bool,
     konnector: &'static str,
     of_bank: bool,
 }
 
-const DOORS: usize = 24;
+const ROUTES: usize = 24;
 
 fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
     // The thief for the account of the bank is what matters most.
-    let attempt = (0..DOORS, any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.8));
+    let attempt = (0..ROUTES, any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.8));
     let attempt = attempt.prop_map(|(door, by_thief, thief, of_bank)| Attempt {
-        door,
+        route: door,
         by_thief,
         konnector: if thief { THIEF } else { BANK },
         of_bank,
@@ -461,7 +468,7 @@ fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
 }
 
 /// The accounts that a sequence of attempts is about.
-struct Scene {
+struct AttemptAccounts {
     of_bank: String,
     of_thief: String,
     /// The account of the bank as it was at first, its secrets sealed.
@@ -470,11 +477,11 @@ struct Scene {
 
 impl Attempt {
     /// Tries; the answers.
-    async fn run(self, setting: &Setting, scene: &Scene) -> Vec<Answer> {
+    async fn run(self, setting: &AccountsFixture, scene: &AttemptAccounts) -> Vec<StatusAndBody> {
         let by = if self.by_thief { &setting.thief } else { &setting.client };
         let account = if self.of_bank { &scene.of_bank } else { &scene.of_thief };
         let job = || message(self.konnector, account);
-        let launch = async |made: Answer, way: &str| match id(&made) {
+        let launch = async |made: StatusAndBody, way: &str| match id(&made) {
             Some(id) => vec![by.post(&way.replace("{id}", &id), json!({ "a": 1 })).await, made],
             None => vec![made],
         };
@@ -487,7 +494,7 @@ impl Attempt {
             vec![by.request(Method::PUT, &path(account), Some(body)).await]
         };
         let sealed = &scene.sealed["auth"];
-        match self.door {
+        match self.route {
             0 => vec![push(by, job()).await],
             1 => {
                 let mut job = job();
@@ -520,11 +527,11 @@ impl Attempt {
             14 | 15 => {
                 let mut body = scene.sealed.clone();
                 body["account_type"] = json!(self.konnector);
-                if self.door == 15 {
+                if self.route == 15 {
                     body["_rev"] = json!("9-0123456789abcdef0123456789abcdef");
                     body["_revisions"] = json!({ "start": 9, "ids": ["0123456789abcdef0123456789abcdef"] });
                 }
-                let docs = json!({ "new_edits": self.door == 14, "docs": [body] });
+                let docs = json!({ "new_edits": self.route == 14, "docs": [body] });
                 vec![by.post("/data/io.cozy.accounts/_bulk_docs", docs).await]
             }
             16 => {
@@ -583,7 +590,7 @@ impl Attempt {
 }
 
 /// Runs the thief for an account that it made.
-async fn launch_account(by: &Client, made: Answer) -> Vec<Answer> {
+async fn launch_account(by: &TestClient, made: StatusAndBody) -> Vec<StatusAndBody> {
     match id(&made) {
         Some(account) => vec![push(by, message(THIEF, &account)).await, made],
         None => vec![made],
@@ -593,32 +600,35 @@ async fn launch_account(by: &Client, made: Answer) -> Vec<Answer> {
 #[test]
 fn nothing_that_a_konnector_tries_shows_it_a_secret_of_another_one() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let setting = runtime.block_on(Setting::new());
+    let setting = runtime.block_on(AccountsFixture::new());
     let config = Config { cases: 40, failure_persistence: None, max_shrink_iters: 40, ..Config::default() };
     let outcome = TestRunner::new(config).run(&attempts(), |attempts| {
         runtime.block_on(async {
-            let (of_bank, of_thief) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
+            let (of_bank, of_thief) =
+                (setting.account(BANK, BANK_PASSWORD_PREFIX).await, setting.account(THIEF, OTHER_PASSWORD).await);
             let sealed = setting.client.get(&path(&of_bank)).await;
-            let scene = Scene { of_bank, of_thief, sealed };
+            let scene = AttemptAccounts { of_bank, of_thief, sealed };
             for attempt in attempts {
                 for (status, body) in attempt.run(&setting, &scene).await {
-                    prop_assert!(!body.to_string().contains(SECRET), "{attempt:?}: {status} {body}");
+                    prop_assert!(!body.to_string().contains(BANK_PASSWORD_PREFIX), "{attempt:?}: {status} {body}");
                     prop_assert!(status != 500, "{attempt:?}: {body}");
                 }
             }
-            setting.idle().await;
-            let sent = setting.thief_vendor.take().join("\n");
-            prop_assert!(!sent.contains(SECRET), "{sent}");
+            setting.wait_idle().await;
+            let sent = setting.thief_vendor.take_requests().join("\n");
+            prop_assert!(!sent.contains(BANK_PASSWORD_PREFIX), "{sent}");
             // What was looked for can be seen: both konnectors tell what is their own.
-            setting.bank_vendor.take();
-            for (slug, vendor, secret) in [(BANK, &setting.bank_vendor, SECRET), (THIEF, &setting.thief_vendor, OWN)] {
+            setting.bank_vendor.take_requests();
+            for (slug, vendor, secret) in
+                [(BANK, &setting.bank_vendor, BANK_PASSWORD_PREFIX), (THIEF, &setting.thief_vendor, OTHER_PASSWORD)]
+            {
                 let account = setting.account(slug, secret).await;
                 prop_assert!(push(&setting.client, message(slug, &account)).await.0 == 202);
-                setting.idle().await;
-                let sent = vendor.take().join("\n");
+                setting.wait_idle().await;
+                let sent = vendor.take_requests().join("\n");
                 prop_assert!(sent.contains(secret), "{sent}");
             }
-            clean(&setting).await;
+            delete_leftovers(&setting).await;
             Ok::<_, TestCaseError>(())
         })
     });
@@ -626,7 +636,7 @@ fn nothing_that_a_konnector_tries_shows_it_a_secret_of_another_one() {
 }
 
 /// Takes away what a case left, so that the next one begins anew.
-async fn clean(setting: &Setting) {
+async fn delete_leftovers(setting: &AccountsFixture) {
     let client = &setting.client;
     for trigger in client.get("/jobs/triggers").await["data"].as_array().expect("a list") {
         let id = trigger["id"].as_str().expect("an id");

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex};
 
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::{Server, command, command_with};
+use konnector_tests::client::TestClient;
+use konnector_tests::server::{TestServer, run_command, run_command_with};
 use serde_json::{Value, json};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path of text")
 }
 
-async fn create(client: &Client, number: usize) -> Value {
+async fn create(client: &TestClient, number: usize) -> Value {
     let text = "x".repeat(number * 37 % 9_000);
     let (status, body) = client.post("/data/io.cozy.bills/", json!({ "number": number, "text": text })).await;
     assert_eq!(status, 201, "{body}");
@@ -30,7 +30,7 @@ async fn create(client: &Client, number: usize) -> Value {
 }
 
 /// Everything of a person, with the contents of their files.
-async fn possessions(client: &Client) -> BTreeMap<String, Value> {
+async fn all_data(client: &TestClient) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for doctype in ["io.cozy.bills", "io.cozy.accounts", "io.cozy.triggers", "io.cozy.files"] {
         for document in client.documents(doctype).await {
@@ -50,26 +50,26 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     std::fs::create_dir(&old).expect("a folder");
-    let server = Server::start(&old);
+    let server = TestServer::start(&old);
     let client = server.client().await;
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let source = bundle::bank101(&folder.path().join("bundle"), vendor.url(), |_| {});
     assert_eq!(client.install("bank101", &source).await.0, 202);
     let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
-    let account = client.account("bank101", auth).await;
-    let trigger = client.trigger("bank101", &account).await;
+    let account = client.create_account("bank101", auth).await;
+    let trigger = client.create_trigger("bank101", &account).await;
     assert_eq!(client.run(&trigger).await["state"], "done");
     for number in 0..50 {
         create(&client, number).await;
     }
-    let before = possessions(&client).await;
+    let before = all_data(&client).await;
 
     // Others go on writing while the backup is made.
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
     let busy: Vec<_> = (0..3)
         .map(|writer| {
             let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-            let client = client.at(&client.url);
+            let client = client.with_url(&client.url);
             tokio::spawn(async move {
                 for number in 0.. {
                     if stop.load(Ordering::SeqCst) {
@@ -87,7 +87,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     let certain = acknowledged.lock().expect("a list").clone();
     let backup = folder.path().join("monday.backup");
     let (backup_of, data) = (backup.clone(), old.clone());
-    let made = tokio::task::spawn_blocking(move || command(&data, &["backup", "create", text(&backup_of)])).await;
+    let made = tokio::task::spawn_blocking(move || run_command(&data, &["backup", "create", text(&backup_of)])).await;
     let made = made.expect("a command");
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     stop.store(true, Ordering::SeqCst);
@@ -114,7 +114,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     };
     let run = |words: &str| {
         let words = with_key(words);
-        command(&new, &words.iter().map(String::as_str).collect::<Vec<_>>())
+        run_command(&new, &words.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert_eq!(run("backup verify").code, Some(0));
     let restored = run("backup restore");
@@ -123,10 +123,10 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     assert_eq!(twice.code, Some(2));
     assert!(twice.stderr.contains("is not empty: it holds"), "{}", twice.stderr);
 
-    let server = Server::start(&new);
-    let client = client.at(&server.url);
+    let server = TestServer::start(&new);
+    let client = client.with_url(&server.url);
     // Tokens are signed under the same key, so they are still good.
-    let after = possessions(&client).await;
+    let after = all_data(&client).await;
     assert!(before.keys().any(|name| name.starts_with("content ")), "no file was saved");
     for (name, value) in &before {
         assert_eq!(after.get(name), Some(value), "{name}");
@@ -139,7 +139,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     let ended = client.run(&trigger).await;
     assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());
     server.stop();
-    let checked = command(&new, &["fsck", "--deep"]);
+    let checked = run_command(&new, &["fsck", "--deep"]);
     assert_eq!((checked.code, &checked.json["problems"]), (Some(0), &json!(0)), "{checked:?}");
 }
 
@@ -148,9 +148,9 @@ fn a_restore_that_is_cut_off_is_done_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let old = folder.path().join("old");
     std::fs::create_dir(&old).expect("a folder");
-    Server::start(&old).stop();
+    TestServer::start(&old).stop();
     let backup = folder.path().join("backup");
-    let made = command(&old, &["backup", "create", text(&backup)]);
+    let made = run_command(&old, &["backup", "create", text(&backup)]);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     let key = old.join("master-key");
     let arguments = ["backup", "restore", text(&backup), "--key-file", text(&key)];
@@ -158,14 +158,14 @@ fn a_restore_that_is_cut_off_is_done_again() {
         for action in ["abort", "error"] {
             let new = folder.path().join(format!("{place}-{action}"));
             let failpoint = format!("{place}={action}");
-            let cut_off = command_with(&new, &arguments, &[("KONNECTOR_FAILPOINT", &failpoint)]);
+            let cut_off = run_command_with(&new, &arguments, &[("KONNECTOR_FAILPOINT", &failpoint)]);
             let expected = if action == "abort" { None } else { Some(1) };
             assert_eq!(cut_off.code, expected, "{failpoint}: {}", cut_off.stderr);
-            let again = command(&new, &arguments);
+            let again = run_command(&new, &arguments);
             // Moved is done: what is there is not touched again.
             let expected = if place == "restore.moved" { Some(2) } else { Some(0) };
             assert_eq!(again.code, expected, "{failpoint}: {}", again.stderr);
-            assert_eq!(command(&new, &["fsck", "--deep"]).code, Some(0));
+            assert_eq!(run_command(&new, &["fsck", "--deep"]).code, Some(0));
             let left: Vec<_> =
                 std::fs::read_dir(&new).expect("the folder").map(|entry| entry.expect("a name").file_name()).collect();
             assert!(!left.iter().any(|name| name == "store.restoring"), "{left:?}");
@@ -178,19 +178,19 @@ fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     std::fs::create_dir(&data).expect("a folder");
-    Server::start(&data).stop();
+    TestServer::start(&data).stop();
     let backup = folder.path().join("backup");
     for place in ["backup.entries", "backup.blobs"] {
         for action in ["abort", "error"] {
             let failpoint = format!("{place}={action}");
             let made =
-                command_with(&data, &["backup", "create", text(&backup)], &[("KONNECTOR_FAILPOINT", &failpoint)]);
+                run_command_with(&data, &["backup", "create", text(&backup)], &[("KONNECTOR_FAILPOINT", &failpoint)]);
             assert_ne!(made.code, Some(0), "{failpoint}");
             assert!(!backup.exists(), "{failpoint}");
         }
     }
-    assert_eq!(command(&data, &["backup", "create", text(&backup)]).code, Some(0));
-    let there = command(&data, &["backup", "create", text(&backup)]);
+    assert_eq!(run_command(&data, &["backup", "create", text(&backup)]).code, Some(0));
+    let there = run_command(&data, &["backup", "create", text(&backup)]);
     assert!(there.code == Some(1) && there.stderr.contains("is there already"), "{there:?}");
 }
 

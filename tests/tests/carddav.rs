@@ -13,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::{Server, reqwest_client};
+use konnector_tests::client::TestClient;
+use konnector_tests::server::{TestServer, reqwest_client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn card(uid: &str, family: &str, given: &str, email: &str) -> String {
     )
 }
 
-async fn contacts(client: &Client) -> Vec<(String, String)> {
+async fn contacts(client: &TestClient) -> Vec<(String, String)> {
     let mut contacts: Vec<_> = client
         .documents("io.cozy.contacts")
         .await
@@ -106,7 +106,7 @@ async fn contacts(client: &Client) -> Vec<(String, String)> {
 #[tokio::test]
 async fn an_address_book_is_imported_and_kept_up_to_date() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let Some(radicale) = Radicale::start(folder.path()).await else {
         eprintln!("skipped: KONNECTOR_TEST_RADICALE names no Radicale; `cargo xtask test` installs one");
         return;
@@ -120,8 +120,8 @@ async fn an_address_book_is_imported_and_kept_up_to_date() {
     let (status, body) = client.install("carddav", &source).await;
     assert_eq!(status, 202, "{body}");
     let auth = json!({ "url": radicale.url, "login": "ada", "password": "correct horse" });
-    let account = client.account("carddav", auth).await;
-    let trigger = client.trigger("carddav", &account).await;
+    let account = client.create_account("carddav", auth).await;
+    let trigger = client.create_trigger("carddav", &account).await;
 
     let job = client.run(&trigger).await;
     assert_eq!(job["state"], "done", "{job:#}\n{}", server.log());

@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::recorder::Recorder;
-use konnector_tests::server::{Server, command, reqwest_client};
+use konnector_tests::client::TestClient;
+use konnector_tests::recorder::RecordingServer;
+use konnector_tests::server::{TestServer, reqwest_client, run_command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// What a vendor was told since it was asked last: cause and login, sorted.
-fn told(vendor: &Recorder) -> Vec<String> {
-    let told = vendor.take().into_iter().map(|body| {
+fn received(vendor: &RecordingServer) -> Vec<String> {
+    let told = vendor.take_requests().into_iter().map(|body| {
         let told: Value = serde_json::from_str(&body).expect("JSON");
         format!("{} {}", told["cause"].as_str().expect("a cause"), told["login"].as_str().expect("a login"))
     });
@@ -31,26 +31,26 @@ fn told(vendor: &Recorder) -> Vec<String> {
 }
 
 /// Installs a guest that cleans up.
-async fn install(client: &Client, folder: &Path, slug: &str, guest: &str, vendor: Option<&Recorder>) {
+async fn install(client: &TestClient, folder: &Path, slug: &str, guest: &str, vendor: Option<&RecordingServer>) {
     let mut manifest = json!({
         "name": slug, "version": "1.0.0", "type": "konnector", "on_delete_account": "onDeleteAccount.js",
         "permissions": { "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } },
         "fields": { "login": { "type": "text" }, "password": { "type": "password" } },
     });
-    if let Some(Recorder { url, .. }) = vendor {
+    if let Some(RecordingServer { url, .. }) = vendor {
         manifest["permissions"]["vendor"] = json!({ "type": "http", "values": [url] });
         manifest["parameters"] = json!({ "url": url });
     }
-    let source = bundle::of_guest(&folder.join(slug), guest, &manifest);
+    let source = bundle::write_guest(&folder.join(slug), guest, &manifest);
     assert_eq!(client.install(slug, &source).await.0, 202);
 }
 
-async fn account(client: &Client, slug: &str, login: &str) -> String {
-    client.account(slug, json!({ "login": login, "password": "s3cret-enough" })).await
+async fn account(client: &TestClient, slug: &str, login: &str) -> String {
+    client.create_account(slug, json!({ "login": login, "password": "s3cret-enough" })).await
 }
 
 /// What the only job with this cause said, once it has ended well.
-async fn said(client: &Client, slug: &str, cause: &str) -> Vec<String> {
+async fn logged(client: &TestClient, slug: &str, cause: &str) -> Vec<String> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let mut jobs = client.documents("io.cozy.jobs").await;
@@ -71,7 +71,7 @@ async fn said(client: &Client, slug: &str, cause: &str) -> Vec<String> {
 }
 
 /// Adds a trigger; answers its id and the path of its webhook.
-async fn trigger(client: &Client, kind: &str, arguments: &str, slug: &str, account: &str) -> (String, String) {
+async fn trigger(client: &TestClient, kind: &str, arguments: &str, slug: &str, account: &str) -> (String, String) {
     let message = json!({ "konnector": slug, "account": account });
     let attributes = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
     let (status, body) = client.post("/jobs/triggers", json!({ "data": { "attributes": attributes } })).await;
@@ -81,7 +81,7 @@ async fn trigger(client: &Client, kind: &str, arguments: &str, slug: &str, accou
     (id, webhook)
 }
 
-async fn delete_account(client: &Client, id: &str) {
+async fn delete_account(client: &TestClient, id: &str) {
     let path = format!("/data/io.cozy.accounts/{id}");
     let rev = client.get(&path).await["_rev"].as_str().expect("a revision").to_owned();
     assert_eq!(client.request(Method::DELETE, &format!("{path}?rev={rev}"), None).await.0, 200);
@@ -90,7 +90,7 @@ async fn delete_account(client: &Client, id: &str) {
 #[tokio::test]
 async fn a_konnector_learns_why_it_was_started() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     for (slug, guest) in [("typed", "cause"), ("command", "environment")] {
         install(&client, data.path(), slug, guest, None).await;
@@ -99,7 +99,7 @@ async fn a_konnector_learns_why_it_was_started() {
         let (soon, _) = trigger(&client, "@in", "1s", slug, &account).await;
         let (event, _) = trigger(&client, "@event", &format!("{doctype}:CREATED"), slug, &account).await;
         let (hook, webhook) = trigger(&client, "@webhook", "", slug, &account).await;
-        let by_hand = client.trigger(slug, &account).await;
+        let by_hand = client.create_trigger(slug, &account).await;
         client.launch(&by_hand).await;
         assert_eq!(client.post(&format!("/data/{doctype}/"), json!({ "paid": true })).await.0, 201);
         assert_eq!(client.post(&webhook, json!({ "order": 7 })).await.0, 204);
@@ -113,7 +113,7 @@ async fn a_konnector_learns_why_it_was_started() {
             if cause == "account_deleted" {
                 delete_account(&client, &account).await;
             }
-            let said = said(&client, slug, cause).await;
+            let said = logged(&client, slug, cause).await;
             let says = |text: &str| assert!(said.iter().any(|line| line == text), "{cause}: no {text} in {said:#?}");
             let payload = Some(r#"{"order":7}"#).filter(|_| cause == "webhook");
             if slug == "typed" {
@@ -146,23 +146,23 @@ async fn a_konnector_learns_why_it_was_started() {
 #[tokio::test]
 async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
-    let (client, vendor) = (server.client().await, Recorder::start(|_| (200, "{}")));
+    let server = TestServer::start(data.path());
+    let (client, vendor) = (server.client().await, RecordingServer::start(|_| (200, "{}")));
     install(&client, data.path(), "shop", "cause", Some(&vendor)).await;
     let first = account(&client, "shop", "ada").await;
     for login in ["bob", "eve"] {
         account(&client, "shop", login).await;
     }
     delete_account(&client, &first).await;
-    said(&client, "shop", "account_deleted").await;
-    assert_eq!(told(&vendor), ["Cause::AccountDeleted ada"]);
+    logged(&client, "shop", "account_deleted").await;
+    assert_eq!(received(&vendor), ["Cause::AccountDeleted ada"]);
     assert_eq!(client.request(Method::DELETE, "/konnectors/shop", None).await.0, 202);
     let deadline = Instant::now() + Duration::from_secs(30);
     while client.request(Method::GET, "/konnectors/shop", None).await.0 != 404 {
         assert!(Instant::now() < deadline, "{}", server.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(told(&vendor), ["Cause::AccountDeleted bob", "Cause::AccountDeleted eve"]);
+    assert_eq!(received(&vendor), ["Cause::AccountDeleted bob", "Cause::AccountDeleted eve"]);
     assert_eq!(client.documents("io.cozy.accounts").await.len(), 0);
 }
 
@@ -170,21 +170,21 @@ async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes(
 #[tokio::test]
 async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one_fails() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let status = Arc::new(AtomicU16::new(500));
     let answers = Arc::clone(&status);
-    let good = Recorder::start(|_| (200, "{}"));
-    let bad = Recorder::start(move |_| (answers.load(Ordering::Relaxed), "{}"));
+    let good = RecordingServer::start(|_| (200, "{}"));
+    let bad = RecordingServer::start(move |_| (answers.load(Ordering::Relaxed), "{}"));
     install(&client, data.path(), "shop", "cause", Some(&good)).await;
     install(&client, data.path(), "bank", "cause", Some(&bad)).await;
     account(&client, "shop", "ada").await;
     let with_trigger = account(&client, "shop", "bob").await;
-    client.trigger("shop", &with_trigger).await;
+    client.create_trigger("shop", &with_trigger).await;
     let fails = account(&client, "bank", "eve").await;
     account(&client, "absent", "joe").await;
 
-    let remove = || command(data.path(), &["instances", "rm", &client.domain]);
+    let remove = || run_command(data.path(), &["instances", "rm", &client.domain]);
     for expected in [vec!["Cause::AccountDeleted ada", "Cause::AccountDeleted bob"], vec![]] {
         let ran = remove();
         assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -194,13 +194,13 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
         assert!(message.contains("the vendor answers 500"), "{message}");
         // The instance is there, and what needs no clean-up, too; each konnector that succeeded is not asked again.
         assert_eq!(client.documents("io.cozy.accounts").await.len(), 1);
-        assert_eq!(told(&good), expected);
-        assert_eq!(told(&bad), ["Cause::AccountDeleted eve"]);
+        assert_eq!(received(&good), expected);
+        assert_eq!(received(&bad), ["Cause::AccountDeleted eve"]);
     }
     status.store(200, Ordering::Relaxed);
     let ran = remove();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(told(&bad), ["Cause::AccountDeleted eve"]);
+    assert_eq!(received(&bad), ["Cause::AccountDeleted eve"]);
     let gone = reqwest_client().get(format!("{}/konnectors/", server.url)).bearer_auth(&client.token).send().await;
     assert_eq!(gone.expect("an answer").status(), 404);
 }

@@ -9,10 +9,10 @@
 
 use std::path::{Path, PathBuf};
 
-use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Running, Vendor, VendorOptions};
+use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Vendor, VendorHandle, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::client::TestClient;
+use konnector_tests::server::TestServer;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -35,10 +35,10 @@ fn packages() -> Option<String> {
 }
 
 /// A server with the bank's konnector, an account and its trigger.
-struct Setting {
-    vendor: Running,
-    server: Server,
-    client: Client,
+struct ClientsFixture {
+    vendor: VendorHandle,
+    server: TestServer,
+    client: TestClient,
     account: String,
     source: String,
     /// The konnector's own.
@@ -46,11 +46,11 @@ struct Setting {
     _data: TempDir,
 }
 
-impl Setting {
+impl ClientsFixture {
     async fn new() -> Self {
         let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
         let data = tempfile::tempdir().expect("a folder");
-        let server = Server::start(data.path());
+        let server = TestServer::start(data.path());
         let client = server.client().await;
         let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), |manifest| {
             for doctype in SAVED {
@@ -60,8 +60,8 @@ impl Setting {
         let (status, body) = client.install("bank101", &source).await;
         assert_eq!(status, 202, "{body}");
         let auth = json!({ "login": DEFAULT_LOGIN, "password": DEFAULT_PASSWORD });
-        let account = client.account("bank101", auth).await;
-        client.trigger("bank101", &account).await;
+        let account = client.create_account("bank101", auth).await;
+        client.create_trigger("bank101", &account).await;
         let (_, token) = server.token("konn", "bank101", "").await;
         Self { vendor, server, client, account, source, token, _data: data }
     }
@@ -97,6 +97,6 @@ impl Setting {
 #[tokio::test]
 async fn the_clients_that_cozy_publishes_work() {
     let Some(packages) = packages() else { return };
-    let setting = Setting::new().await;
+    let setting = ClientsFixture::new().await;
     setting.node(&packages, &["--test", "--test-concurrency=1"]).await;
 }

@@ -9,32 +9,33 @@
 
 use std::collections::BTreeMap;
 
-use demo_vendor::{Running, Vendor, VendorOptions};
+use demo_vendor::{Vendor, VendorHandle, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::{Server, program};
+use konnector_tests::client::TestClient;
+use konnector_tests::server::{TestServer, example_binary};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 /// A server with plain101 and an account at the vendor.
-struct Setting {
-    server: Server,
-    client: Client,
+struct CommandFixture {
+    server: TestServer,
+    client: TestClient,
     account: String,
     _data: TempDir,
 }
 
-impl Setting {
-    async fn new(vendor: &Running, password: &str, change: impl FnOnce(&mut Value)) -> Self {
+impl CommandFixture {
+    async fn new(vendor: &VendorHandle, password: &str, change: impl FnOnce(&mut Value)) -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let server = Server::start(data.path());
+        let server = TestServer::start(data.path());
         let client = server.client().await;
-        let source = bundle::at_vendor(&data.path().join("bundle"), "plain101", vendor.url(), change);
+        let source = bundle::write_for_vendor(&data.path().join("bundle"), "plain101", vendor.url(), change);
         let (status, body) = client.install("plain101", &source).await;
         assert_eq!(status, 202, "{body}");
-        let account =
-            client.account("plain101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password })).await;
+        let account = client
+            .create_account("plain101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password }))
+            .await;
         Self { server, client, account, _data: data }
     }
 
@@ -53,21 +54,21 @@ impl Setting {
     }
 
     async fn run(&self) -> (Value, String) {
-        let trigger = self.client.trigger("plain101", &self.account).await;
+        let trigger = self.client.create_trigger("plain101", &self.account).await;
         let job = self.client.launch(&trigger).await;
-        let ended = self.client.finished(&job).await;
+        let ended = self.client.wait_for_job(&job).await;
         (ended, trigger)
     }
 }
 
-async fn vendor() -> Running {
+async fn vendor() -> VendorHandle {
     Vendor::start(VendorOptions::default()).await.expect("a vendor")
 }
 
 #[tokio::test]
 async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let vendor = vendor().await;
-    let inside = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let inside = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
     let (job, _) = inside.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
     let bills = inside.bills().await;
@@ -84,11 +85,11 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let konnector = inside.client.get("/konnectors/plain101").await;
     assert_eq!(konnector["data"]["attributes"]["reads_secrets"], true);
 
-    let outside = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let outside = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
     let (_, token) = outside.server.token("konn", "plain101", "").await;
     let fields = json!({ "account": outside.account, "konnector": "plain101" });
     let folder = tempfile::tempdir().expect("a folder");
-    let output = Command::new(program("plain101"))
+    let output = Command::new(example_binary("plain101"))
         .env_clear()
         .current_dir(folder.path())
         .env("COZY_URL", format!("{}/", outside.server.url))
@@ -122,7 +123,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
 #[tokio::test]
 async fn a_refused_password_makes_the_schedule_wait() {
     let vendor = vendor().await;
-    let setting = Setting::new(&vendor, "wrong", |_| {}).await;
+    let setting = CommandFixture::new(&vendor, "wrong", |_| {}).await;
     let (job, trigger) = setting.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
@@ -134,7 +135,7 @@ async fn a_refused_password_makes_the_schedule_wait() {
 #[tokio::test]
 async fn a_vendor_that_is_down_is_tried_again() {
     let vendor = vendor().await;
-    let setting = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let setting = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
     vendor.control().set(|switches| switches.maintenance = true);
     let (job, _) = setting.run().await;
     assert_eq!(job["state"], "errored", "{job:#}");
@@ -145,7 +146,7 @@ async fn a_vendor_that_is_down_is_tried_again() {
 #[tokio::test]
 async fn what_no_rule_allows_is_refused_by_the_api_and_by_the_gate() {
     let vendor = vendor().await;
-    let setting = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |manifest| {
+    let setting = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |manifest| {
         manifest["permissions"].as_object_mut().expect("rules").remove("bills");
     })
     .await;
@@ -158,11 +159,11 @@ async fn what_no_rule_allows_is_refused_by_the_api_and_by_the_gate() {
 #[tokio::test]
 async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
-    let other = client.account("requests", json!({ "login": "other", "password": "correct horse" })).await;
-    let foreign = client.account("elsewhere", json!({ "login": "foreign", "password": "battery staple" })).await;
-    let own = client.account("requests", json!({ "login": "own", "password": "hunter22" })).await;
+    let other = client.create_account("requests", json!({ "login": "other", "password": "correct horse" })).await;
+    let foreign = client.create_account("elsewhere", json!({ "login": "foreign", "password": "battery staple" })).await;
+    let own = client.create_account("requests", json!({ "login": "own", "password": "hunter22" })).await;
     let authority = server.url.trim_start_matches("http://").to_owned();
     let ask = |name: &str, path: String| json!({ "name": name, "authority": authority, "path": path, "whole": true, "headers": [["authorization", "Bearer $COZY_CREDENTIALS"]] });
     let account = |id: &str| format!("/data/io.cozy.accounts/{id}");
@@ -177,11 +178,11 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
         "name": "Requests", "version": "1.0.0", "type": "konnector", "parameters": { "requests": requests },
         "permissions": { "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } },
     });
-    let source = bundle::of_guest(&data.path().join("bundle"), "wasi_requests", &manifest);
+    let source = bundle::write_guest(&data.path().join("bundle"), "wasi_requests", &manifest);
     assert_eq!(client.install("requests", &source).await.0, 202);
-    let trigger = client.trigger("requests", &own).await;
+    let trigger = client.create_trigger("requests", &own).await;
     let job = client.launch(&trigger).await;
-    let ended = client.finished(&job).await;
+    let ended = client.wait_for_job(&job).await;
     assert_eq!(ended["state"], "done", "{ended:#}");
     let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
     let line = |name: &str| log.lines().find(|line| line.contains(&format!("\"{name}: "))).expect(name).to_owned();
@@ -200,7 +201,7 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
 #[tokio::test]
 async fn a_run_pays_for_what_its_requests_cost_the_api() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     for number in 0..60 {
         let bill = json!({ "n": number, "items": vec![json!({ "a": number }); 200] });
@@ -226,12 +227,12 @@ async fn a_run_pays_for_what_its_requests_cost_the_api() {
                 ],
             }] },
         });
-        let source = bundle::of_guest(&data.path().join(&slug), "wasi_requests", &manifest);
+        let source = bundle::write_guest(&data.path().join(&slug), "wasi_requests", &manifest);
         assert_eq!(client.install(&slug, &source).await.0, 202);
-        let account = client.account(&slug, json!({ "login": "ada" })).await;
-        let trigger = client.trigger(&slug, &account).await;
+        let account = client.create_account(&slug, json!({ "login": "ada" })).await;
+        let trigger = client.create_trigger(&slug, &account).await;
         let job = client.launch(&trigger).await;
-        let ended = client.finished(&job).await;
+        let ended = client.wait_for_job(&job).await;
         assert_eq!(ended["state"], "done", "{ended:#}");
         let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
         assert!(log.contains("find: 200"), "{log}");

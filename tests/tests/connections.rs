@@ -9,7 +9,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use konnector_tests::server::{Server, reqwest_client};
+use konnector_tests::server::{TestServer, reqwest_client};
 use serde_json::Value;
 
 fn address(url: &str) -> SocketAddr {
@@ -19,7 +19,7 @@ fn address(url: &str) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_idle_connections_than_files_keep_neither_clients_nor_the_operator_out() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start_with_open_files(folder.path(), 512);
+    let server = TestServer::start_with_open_files(folder.path(), 512);
     let mut idle = Vec::new();
     for (address, count) in [(address(&server.url), 600), (address(&server.admin_url), 100)] {
         for _ in 0..count {
@@ -42,7 +42,7 @@ async fn more_idle_connections_than_files_keep_neither_clients_nor_the_operator_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("the limits");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
     let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::{Server, binary, command};
+use konnector_tests::client::TestClient;
+use konnector_tests::server::{TestServer, binary, run_command};
 use serde_json::{Value, json};
 
 /// What a person has in the end: bills and files by what identifies them, without times and revisions.
-async fn possessions(client: &Client) -> (BTreeMap<String, Value>, BTreeMap<String, Value>) {
+async fn all_data(client: &TestClient) -> (BTreeMap<String, Value>, BTreeMap<String, Value>) {
     let mut bills = BTreeMap::new();
     for mut bill in client.documents("io.cozy.bills").await {
         let members = bill.as_object_mut().expect("an object");
@@ -33,13 +33,13 @@ async fn possessions(client: &Client) -> (BTreeMap<String, Value>, BTreeMap<Stri
     (bills, files)
 }
 
-async fn prepare(client: &Client, folder: &std::path::Path, vendor: &str) -> String {
+async fn prepare(client: &TestClient, folder: &std::path::Path, vendor: &str) -> String {
     let source = bundle::bank101(&folder.join("bundle"), vendor, |_| {});
     let (status, body) = client.install("bank101", &source).await;
     assert_eq!(status, 202, "{body}");
     let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
-    let account = client.account("bank101", auth).await;
-    client.trigger("bank101", &account).await
+    let account = client.create_account("bank101", auth).await;
+    client.create_trigger("bank101", &account).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,16 +47,16 @@ async fn a_killed_server_ends_where_an_undisturbed_one_does() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
 
     let calm = tempfile::tempdir().expect("a folder");
-    let server = Server::start(calm.path());
+    let server = TestServer::start(calm.path());
     let client = server.client().await;
     let trigger = prepare(&client, calm.path(), vendor.url()).await;
     let done = client.run(&trigger).await;
     assert_eq!(done["state"], "done", "{done:#}");
-    let expected = possessions(&client).await;
+    let expected = all_data(&client).await;
     drop(server);
 
     let rough = tempfile::tempdir().expect("a folder");
-    let mut server = Server::start(rough.path());
+    let mut server = TestServer::start(rough.path());
     let mut client = server.client().await;
     let trigger = prepare(&client, rough.path(), vendor.url()).await;
     vendor.control().set(|switches| switches.slow_ms = 40);
@@ -64,19 +64,19 @@ async fn a_killed_server_ends_where_an_undisturbed_one_does() {
     for round in 0..4_u64 {
         tokio::time::sleep(Duration::from_millis(350 + 150 * round)).await;
         server.kill();
-        server = Server::start(rough.path());
+        server = TestServer::start(rough.path());
         client = server.client().await;
     }
     vendor.control().set(|switches| switches.slow_ms = 0);
-    let attributes = client.finished(&job).await;
+    let attributes = client.wait_for_job(&job).await;
     assert_eq!(attributes["state"], "done", "{attributes:#}\n{}", server.log());
     assert!(attributes["interruptions"].as_u64().expect("it was interrupted") >= 1, "{attributes:#}");
     assert_eq!(attributes["attempt"], 1, "an interruption costs no attempt");
-    assert_eq!(possessions(&client).await, expected);
+    assert_eq!(all_data(&client).await, expected);
 }
 
 /// Creates documents one after the other until the server is gone; answers which were acknowledged.
-async fn write_on(client: Client, writer: usize) -> Vec<String> {
+async fn write_on(client: TestClient, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let url = format!("{}/data/io.cozy.bills/", client.url);
     let http = konnector_tests::server::reqwest_client();
@@ -98,7 +98,7 @@ async fn write_on(client: Client, writer: usize) -> Vec<String> {
 async fn a_server_that_is_killed_again_and_again_has_what_it_acknowledged() {
     const ROUNDS: u32 = 24;
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     server.stop();
     let mut known = Vec::new();
@@ -118,16 +118,17 @@ async fn a_server_that_is_killed_again_and_again_has_what_it_acknowledged() {
             starting.wait().expect("a status");
             continue;
         }
-        let server = Server::start(data.path());
-        let writers: Vec<_> = (0..4).map(|writer| tokio::spawn(write_on(client.at(&server.url), writer))).collect();
+        let server = TestServer::start(data.path());
+        let writers: Vec<_> =
+            (0..4).map(|writer| tokio::spawn(write_on(client.with_url(&server.url), writer))).collect();
         tokio::time::sleep(Duration::from_secs_f64(part * 0.3)).await;
         server.kill();
         for writer in writers {
             known.extend(writer.await.expect("a writer"));
         }
     }
-    let server = Server::start(data.path());
-    let client = client.at(&server.url);
+    let server = TestServer::start(data.path());
+    let client = client.with_url(&server.url);
     let found = client.documents("io.cozy.bills").await;
     let found: std::collections::HashSet<&str> = found.iter().filter_map(|bill| bill["_id"].as_str()).collect();
     for id in &known {
@@ -135,6 +136,6 @@ async fn a_server_that_is_killed_again_and_again_has_what_it_acknowledged() {
     }
     assert!(known.len() > 100, "only {} documents: the test shows little", known.len());
     server.stop();
-    let checked = command(data.path(), &["fsck", "--deep"]);
+    let checked = run_command(data.path(), &["fsck", "--deep"]);
     assert_eq!((checked.code, &checked.json["problems"]), (Some(0), &json!(0)), "{checked:?}");
 }

@@ -12,15 +12,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use konnector_tests::client::Client;
-use konnector_tests::server::{Server, command};
+use konnector_tests::client::TestClient;
+use konnector_tests::server::{TestServer, run_command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A disk in memory of its own size. Unmounted when dropped.
-struct Disk(tempfile::TempDir);
+struct SmallDisk(tempfile::TempDir);
 
-impl Disk {
+impl SmallDisk {
     /// `None` where this user may not mount.
     fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -39,7 +39,7 @@ impl Disk {
         self.0.path()
     }
 
-    /// WriteCounters a file that leaves so many bytes free.
+    /// Writes a file that leaves so many bytes free.
     fn fill(&self, leave: u64) {
         let free = || {
             let text = Command::new("stat").args(["-f", "-c", "%a %S"]).arg(self.path()).output().expect("stat");
@@ -62,14 +62,14 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         drop(Command::new("umount").arg("-l").arg(self.path()).status());
     }
 }
 
 /// Like a request of the client, but no answer is no failure of the test.
-async fn attempt(client: &Client, method: Method, path: &str, body: Value) -> Option<(u16, Value)> {
+async fn attempt(client: &TestClient, method: Method, path: &str, body: Value) -> Option<(u16, Value)> {
     let http = konnector_tests::server::reqwest_client();
     let request =
         http.request(method, format!("{}{path}", client.url)).header("Host", &client.domain).bearer_auth(&client.token);
@@ -77,17 +77,17 @@ async fn attempt(client: &Client, method: Method, path: &str, body: Value) -> Op
     Some((answer.status().as_u16(), answer.json().await.ok()?))
 }
 
-async fn bill(client: &Client, number: usize) -> (u16, Value) {
+async fn bill(client: &TestClient, number: usize) -> (u16, Value) {
     client.post("/data/io.cozy.bills/", json!({ "number": number, "text": "x".repeat(3_000) })).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing_that_was_acknowledged() {
-    let Some(disk) = Disk::mount(64) else { return };
+    let Some(disk) = SmallDisk::mount(64) else { return };
     let data = disk.path().join("data");
     std::fs::create_dir(&data).expect("a folder");
     let arguments = ["--disk-reserve-mib", "8"];
-    let mut server = Server::start_with(&data, &arguments);
+    let mut server = TestServer::start_with(&data, &arguments);
     let client = server.client().await;
     let mut known = Vec::new();
     for number in 0..100 {
@@ -129,7 +129,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         }
         assert!(round < 500, "the disk does not become full");
     }
-    let status = server.ended(Duration::from_secs(20));
+    let status = server.wait_for_exit(Duration::from_secs(20));
     assert_eq!(status.code(), Some(1), "{}", server.log());
     let log = server.log();
     let said = log.lines().find(|line| line.contains("error: the disk failed a write to")).expect("one clear sentence");
@@ -140,9 +140,9 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
 
     // The ballast makes room for a start on the full disk: to look, and to delete.
     assert!(data.join("store/BALLAST").exists());
-    let server = Server::start_with(&data, &arguments);
+    let server = TestServer::start_with(&data, &arguments);
     assert!(!data.join("store/BALLAST").exists());
-    let (client, uncertain) = (client.at(&server.url), uncertain.expect("an end"));
+    let (client, uncertain) = (client.with_url(&server.url), uncertain.expect("an end"));
     assert_eq!(bill(&client, 102).await.0, 507);
     for (id, rev, number) in &known {
         let found = client.get(&format!("/data/io.cozy.bills/{}", id.as_str().expect("an id"))).await;
@@ -151,23 +151,23 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     }
     server.kill();
     disk.empty();
-    let server = Server::start_with(&data, &arguments);
-    let client = client.at(&server.url);
+    let server = TestServer::start_with(&data, &arguments);
+    let client = client.with_url(&server.url);
     assert_eq!(bill(&client, 103).await.0, 201);
     assert!(data.join("store/BALLAST").exists(), "taken on again");
     server.stop();
-    let checked = command(&data, &["fsck", "--deep"]);
+    let checked = run_command(&data, &["fsck", "--deep"]);
     assert_eq!(checked.code, Some(0), "{checked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_the_disk_at_a_barrier_ends_the_server() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     server.stop();
-    let mut server = Server::start_in(data.path(), &[], &[("KONNECTOR_FAILPOINT", "commit.durable=error#30")]);
-    let client = client.at(&server.url);
+    let mut server = TestServer::start_in(data.path(), &[], &[("KONNECTOR_FAILPOINT", "commit.durable=error#30")]);
+    let client = client.with_url(&server.url);
     let mut known = Vec::new();
     while let Some((201, body)) =
         attempt(&client, Method::POST, "/data/io.cozy.bills/", json!({ "n": known.len() })).await
@@ -175,10 +175,10 @@ async fn an_error_of_the_disk_at_a_barrier_ends_the_server() {
         known.push(body["id"].clone());
         assert!(known.len() < 100, "no error came");
     }
-    assert_eq!(server.ended(Duration::from_secs(20)).code(), Some(1), "{}", server.log());
+    assert_eq!(server.wait_for_exit(Duration::from_secs(20)).code(), Some(1), "{}", server.log());
     assert!(server.log().contains("what was acknowledged before is there"), "{}", server.log());
-    let server = Server::start(data.path());
-    let client = client.at(&server.url);
+    let server = TestServer::start(data.path());
+    let client = client.with_url(&server.url);
     for id in known {
         client.get(&format!("/data/io.cozy.bills/{}", id.as_str().expect("an id"))).await;
     }

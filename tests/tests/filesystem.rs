@@ -8,23 +8,23 @@
 )]
 
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::client::TestClient;
+use konnector_tests::server::TestServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PDF: &str = "%PDF-1.7\nnot much of one\n";
 
-struct Site {
-    _server: Server,
-    client: Client,
+struct FilesystemFixture {
+    _server: TestServer,
+    client: TestClient,
     data: TempDir,
 }
 
-impl Site {
+impl FilesystemFixture {
     async fn new() -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let server = Server::start(data.path());
+        let server = TestServer::start(data.path());
         let client = server.client().await;
         Self { _server: server, client, data }
     }
@@ -34,13 +34,13 @@ impl Site {
         let folder = self.data.path().join("bundles").join(slug);
         let rules = if rule.is_null() { json!({}) } else { json!({ "files": rule }) };
         let manifest = json!({ "name": "fs_script", "type": "konnector", "version": "1.0.0", "permissions": rules, "parameters": { "script": script } });
-        let source = bundle::of_guest(&folder, "fs_script", &manifest);
+        let source = bundle::write_guest(&folder, "fs_script", &manifest);
         let (status, body) = self.client.install(slug, &source).await;
         assert_eq!(status, 202, "{body}");
-        let account = self.client.account(slug, json!({ "login": "claude" })).await;
-        let trigger = self.client.trigger(slug, &account).await;
+        let account = self.client.create_account(slug, json!({ "login": "claude" })).await;
+        let trigger = self.client.create_trigger(slug, &account).await;
         let job = self.client.launch(&trigger).await;
-        let attributes = self.client.finished(&job).await;
+        let attributes = self.client.wait_for_job(&job).await;
         let log = String::from_utf8(self.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
         let line = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("JSON");
@@ -65,7 +65,7 @@ impl Site {
 
 #[tokio::test]
 async fn a_written_file_is_one_of_the_users() {
-    let site = Site::new().await;
+    let site = FilesystemFixture::new().await;
     let script = json!([
         ["mkdir", "/files/Bills/2026"],
         ["write", "/files/Bills/2026/bill.pdf", PDF],
@@ -142,7 +142,7 @@ async fn a_written_file_is_one_of_the_users() {
 
 #[tokio::test]
 async fn what_no_rule_reaches_is_not_there() {
-    let site = Site::new().await;
+    let site = FilesystemFixture::new().await;
     let script = json!([
         ["mkdir", "/files/Shown/deep"],
         ["mkdir", "/files/Hidden"],
@@ -283,11 +283,11 @@ async fn what_no_rule_reaches_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_to_whoever_syncs_and_noted_otherwise() {
+async fn a_full_disk_fails_sync_and_is_otherwise_logged() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client_with_quota(5 << 20).await;
-    let site = Site { _server: server, client, data };
+    let site = FilesystemFixture { _server: server, client, data };
     let script = json!([
         ["write", "/files/small.txt", "fits"],
         ["write much", "/files/much.bin"],

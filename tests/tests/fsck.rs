@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use konnector_tests::server::{Server, command};
+use konnector_tests::server::{TestServer, run_command};
 use serde_json::{Value, json};
 
 /// The files below a folder.
@@ -27,32 +27,32 @@ fn store_in(findings: &Value) -> &Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_is_found_and_said() {
     let data = tempfile::tempdir().expect("a folder");
-    let empty = command(data.path(), &["fsck"]);
+    let empty = run_command(data.path(), &["fsck"]);
     assert_eq!(empty.code, Some(2), "{empty:?}");
 
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let (status, body) = client.post("/data/io.cozy.bills/", json!({ "text": "x".repeat(20_000) })).await;
     assert_eq!(status, 201, "{body}");
-    let busy = command(data.path(), &["fsck"]);
+    let busy = run_command(data.path(), &["fsck"]);
     assert!(busy.code == Some(1) && busy.stderr.contains("of a server that is stopped: stop it first"), "{busy:?}");
     // Killed, so that the server looks through the store at its next start.
     server.kill();
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     assert!(server.log().contains("looked through the store"), "{}", server.log());
     server.stop();
 
-    let whole = command(data.path(), &["fsck", "--deep"]);
+    let whole = run_command(data.path(), &["fsck", "--deep"]);
     assert_eq!((whole.code, &whole.json["blobs"]), (Some(0), &json!(1)), "{whole:?}");
-    assert_eq!(store_in(&command(data.path(), &["doctor"]).json)["level"], "good");
+    assert_eq!(store_in(&run_command(data.path(), &["doctor"]).json)["level"], "good");
     let blob = files(&data.path().join("store/blobs")).pop().expect("the document's content");
     let aside = data.path().join("aside");
     std::fs::rename(&blob, &aside).expect("a file");
-    let found = command(data.path(), &["fsck", "--repair"]);
+    let found = run_command(data.path(), &["fsck", "--repair"]);
     assert_eq!((found.code, &found.json["problems"]), (Some(1), &json!(1)), "{found:?}");
     assert_eq!(found.json["findings"][0]["kind"], "content_missing");
-    assert_eq!(store_in(&command(data.path(), &["doctor"]).json)["level"], "problem");
+    assert_eq!(store_in(&run_command(data.path(), &["doctor"]).json)["level"], "problem");
     std::fs::rename(&aside, &blob).expect("a file");
-    assert_eq!(command(data.path(), &["fsck"]).code, Some(0));
-    Server::start(data.path()).stop();
+    assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
+    TestServer::start(data.path()).stop();
 }

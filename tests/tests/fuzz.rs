@@ -6,12 +6,12 @@
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use konnector_tests::fuzz::{Mutator, TARGETS, Target, target};
+use konnector_tests::fuzz::{FuzzTarget, Mutator, TARGETS, target};
 
 const INPUTS: u64 = 20_000;
 const TIME: Duration = Duration::from_secs(2);
 
-fn fuzz(target: &Target) {
+fn fuzz(target: &FuzzTarget) {
     let seed = std::env::var("KONNECTOR_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     for seed in target.seeds {
         (target.run)(seed);
@@ -52,7 +52,7 @@ fn path() {
 fn each_target_is_one_for_libfuzzer_too() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz");
     let manifest = std::fs::read_to_string(format!("{folder}/Cargo.toml")).expect("fuzz/Cargo.toml");
-    for Target { name, .. } in TARGETS {
+    for FuzzTarget { name, .. } in TARGETS {
         let text = std::fs::read_to_string(format!("{folder}/fuzz_targets/{name}.rs")).expect(name);
         assert!(text.contains(&format!("konnector_tests::fuzz::{name}")), "{text}");
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is missing from fuzz/Cargo.toml");

@@ -19,32 +19,32 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use konnector_sandbox::{CodeKey, Outcome, RunOutput, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
-use konnector_tests::{guest, handmade};
+use konnector_tests::fakes::{FakeEnvironment, job};
+use konnector_tests::{guest, wat_components};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 /// Counts what is allocated, and the most that there was. Linear memories are mapped, so they are not in it.
-struct Counting;
+struct CountingAllocator;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-fn took(bytes: usize) {
+fn count_allocation(bytes: usize) {
     let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
 // SAFETY: each call is passed on to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        took(layout.size());
+        count_allocation(layout.size());
         // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        took(layout.size());
+        count_allocation(layout.size());
         // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        took(size);
+        count_allocation(size);
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of this method, which is that of the system's.
         unsafe { System.realloc(pointer, layout, size) }
@@ -64,15 +64,15 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// A future, and the most processor time that one of its polls took. Other work of the machine is not in it.
-struct Polls<F> {
+struct PollTimer<F> {
     future: Pin<Box<F>>,
     longest: Duration,
 }
 
-impl<F: Future> Future for Polls<F> {
+impl<F: Future> Future for PollTimer<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -90,17 +90,17 @@ fn processor_time() -> Duration {
 
 /// A turn of the thread. Without optimisation our own code is some ten times slower: twice the longest turn that was measured, in which a
 /// report is masked (500 ms). All others take at most 250 ms, in which wasmtime copies the 15 MiB of one argument.
-const LONGEST_POLL: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 50 });
+const MAX_POLL_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 50 });
 /// The same for the secrets of a run: what looks for them is built in one turn, which takes up to 1 s without optimisation.
 const LONGEST_POLL_OF_SECRETS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 50 });
 /// What a call may take besides four times its bytes.
-const MEMORY: usize = 16 << 20;
+const BASE_MEMORY_ALLOWANCE: usize = 16 << 20;
 
-struct Bench {
+struct CallFixture {
     sandbox: Sandbox,
 }
 
-impl Bench {
+impl CallFixture {
     fn new() -> Self {
         let code_key = Some(CodeKey::new(&[0; 32]));
         let options = SandboxOptions { max_runs: 2, worker_threads: 1, code_key, ..SandboxOptions::default() };
@@ -111,7 +111,7 @@ impl Bench {
     async fn check(&self, call: &str, unit: &str, bytes: usize) -> String {
         let cache = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
         let program = self.sandbox.prepare(&guest("heavy_call"), cache).await.unwrap_or_else(|error| panic!("{error}"));
-        let world = World::limited(|limits| {
+        let world = FakeEnvironment::with_limits(|limits| {
             limits.host_call_bytes = 64 << 20;
             limits.memory = 512 << 20;
         });
@@ -120,15 +120,15 @@ impl Bench {
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let run = self.sandbox.run(&program, parameters, capabilities, CancellationToken::new());
-        let (ended, longest): (RunOutput, _) = Polls { future: Box::pin(run), longest: Duration::ZERO }.await;
+        let (ended, longest): (RunOutput, _) = PollTimer { future: Box::pin(run), longest: Duration::ZERO }.await;
         let growth = PEAK.load(Ordering::Relaxed) - before;
         let case = format!("{call} with {bytes} bytes of {unit:?}");
         println!("{case}: {} KiB, {longest:?}", growth >> 10);
-        assert!(growth <= 4 * bytes + MEMORY, "{case} took {} MiB", growth >> 20);
-        let most = if call == "secrets.put" { LONGEST_POLL_OF_SECRETS } else { LONGEST_POLL };
+        assert!(growth <= 4 * bytes + BASE_MEMORY_ALLOWANCE, "{case} took {} MiB", growth >> 20);
+        let most = if call == "secrets.put" { LONGEST_POLL_OF_SECRETS } else { MAX_POLL_TIME };
         assert!(longest <= most, "{case} took {longest:?} in one turn");
         assert!(matches!(ended.outcome, Outcome::Completed(_)), "{case}: {:?}", ended.outcome);
-        let answer = world.watcher.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
+        let answer = world.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
         assert!(!answer.contains("Internal"), "{case}: {answer}");
         answer
     }
@@ -160,7 +160,7 @@ const TEXTS: [&str; 17] = [
 
 #[tokio::test]
 async fn texts() {
-    let bench = Bench::new();
+    let bench = CallFixture::new();
     for call in TEXTS {
         for unit in UNITS {
             bench.check(call, unit, 15 << 20).await;
@@ -170,7 +170,7 @@ async fn texts() {
 
 #[tokio::test]
 async fn json() {
-    let bench = Bench::new();
+    let bench = CallFixture::new();
     // Each import that takes JSON.
     for call in [
         "account.save-state json",
@@ -205,11 +205,11 @@ async fn json() {
 /// They outlive their call, unlike all else that a guest passes as JSON.
 #[tokio::test]
 async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
-    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
     let program =
         bench.sandbox.prepare(&guest("heavy_call"), folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
     for memory in [32_usize << 20, 64 << 20] {
-        let world = World::limited(|limits| (limits.memory, limits.uploads) = (memory as u64, 32));
+        let world = FakeEnvironment::with_limits(|limits| (limits.memory, limits.uploads) = (memory as u64, 32));
         let parameters = job(json!({ "call": "files.held", "unit": "[],", "bytes": 50_000 }));
         let capabilities = world.capabilities();
         let before = LIVE.load(Ordering::Relaxed);
@@ -217,8 +217,8 @@ async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
         let ended = bench.sandbox.run(&program, parameters, capabilities, CancellationToken::new()).await;
         let growth = PEAK.load(Ordering::Relaxed) - before;
         assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
-        assert!(growth <= memory + MEMORY, "{} MiB", growth >> 20);
-        let said = world.watcher.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
+        assert!(growth <= memory + BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
+        let said = world.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
         let (held, error) = said.split_once(' ').unwrap();
         // Each takes some 7 MiB.
         assert!((2..=memory >> 22).contains(&held.parse().unwrap()), "{said}");
@@ -230,7 +230,7 @@ async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
 
 #[tokio::test]
 async fn contents() {
-    let bench = Bench::new();
+    let bench = CallFixture::new();
     for call in ["files.write", "stdout", "http.send"] {
         for unit in ["x", "\n", "\u{202e}é"] {
             bench.check(call, unit, 15 << 20).await;
@@ -256,14 +256,14 @@ fn headers(body: &str) -> Vec<u8> {
            (local.set $count (i32.add (local.get $count) (i32.const 1)))
            (br_if $more (i32.lt_u (local.get $count) (i32.const 9000))))"
     );
-    handmade::konnector(HTTP, items, &body)
+    wat_components::konnector_component(HTTP, items, &body)
 }
 
 /// Runs a component with 64 MiB of memory and 10,000 handles; how it ended, and what the host allocated meanwhile.
 async fn run(component: &[u8]) -> (Outcome, usize) {
-    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
     let program = bench.sandbox.prepare(component, folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
-    let world = World::limited(|limits| {
+    let world = FakeEnvironment::with_limits(|limits| {
         limits.memory = 64 << 20;
         limits.handles = 10_000;
     });
@@ -285,14 +285,14 @@ fn sentence(outcome: &Outcome) -> String {
 async fn handles_count_as_memory_of_the_run() {
     let (outcome, growth) = run(&headers("")).await;
     insta::assert_snapshot!(sentence(&outcome), @"the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its 64 MiB of memory; drop those it is done with");
-    assert!(growth < (64 << 20) + MEMORY, "{} MiB", growth >> 20);
+    assert!(growth < (64 << 20) + BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
 }
 
 #[tokio::test]
 async fn handles_that_are_dropped_cost_nothing_more() {
     let (outcome, growth) = run(&headers("(call $drop (local.get 0))")).await;
     assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
-    assert!(growth < MEMORY, "{} MiB", growth >> 20);
+    assert!(growth < BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
 }
 
 #[tokio::test]
@@ -311,7 +311,7 @@ async fn a_method_is_a_word() {
         )
     };
     for (length, wanted) in [(32, 0), (33, 1), (60_000, 1)] {
-        let (outcome, _) = run(&handmade::konnector(HTTP, items, &body(length, wanted))).await;
+        let (outcome, _) = run(&wat_components::konnector_component(HTTP, items, &body(length, wanted))).await;
         assert!(matches!(outcome, Outcome::Completed(_)), "{length}: {outcome:?}");
     }
 }
@@ -329,6 +329,6 @@ async fn a_list_of_pollables_is_no_longer_than_the_table() {
           (br_if $more (i32.lt_u (local.get $count) (i32.const 12000))))
         (call $poll (i32.const 4096) (i32.const 12000) (i32.const 2040))";
     let world = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
-    let (outcome, _) = run(&handmade::konnector(world, items, body)).await;
+    let (outcome, _) = run(&wat_components::konnector_component(world, items, body)).await;
     insta::assert_snapshot!(sentence(&outcome), @"the konnector was stopped: `poll` takes at most 10000 pollables, got 12000");
 }

@@ -9,21 +9,21 @@
 
 use std::path::Path;
 
-use konnector_tests::client::{Answer, Client};
-use konnector_tests::handmade::with_names;
-use konnector_tests::server::{Server, binary};
+use konnector_tests::client::{StatusAndBody, TestClient};
+use konnector_tests::server::{TestServer, binary};
+use konnector_tests::wat_components::component_with_names;
 use konnector_tests::{bundle, guest};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 
-struct Case<'a> {
-    client: &'a Client,
+struct InstallFixture<'a> {
+    client: &'a TestClient,
     folder: &'a Path,
 }
 
-impl Case<'_> {
+impl InstallFixture<'_> {
     /// Tries to install what `change` made of a good bundle.
-    async fn refused(&self, change: impl FnOnce(&Path)) -> String {
+    async fn install_error(&self, change: impl FnOnce(&Path)) -> String {
         let folder = self.folder.join("bundle");
         drop(std::fs::remove_dir_all(&folder));
         let source = bundle::bank101(&folder, "http://127.0.0.1:9091", |_| {});
@@ -32,7 +32,7 @@ impl Case<'_> {
     }
 
     async fn answer(&self, slug: &str, source: &str) -> String {
-        let (status, body): Answer = self.client.install(slug, source).await;
+        let (status, body): StatusAndBody = self.client.install(slug, source).await;
         let (gone, _) = self.client.request(reqwest::Method::GET, "/konnectors/bank101", None).await;
         assert_eq!(gone, 404, "something was installed: {body}");
         let error = &body["errors"][0];
@@ -59,56 +59,66 @@ fn component(bytes: &[u8]) -> impl FnOnce(&Path) {
 #[tokio::test]
 async fn nothing_unusable_is_installed() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
-    let case = Case { client: &client, folder: data.path() };
+    let case = InstallFixture { client: &client, folder: data.path() };
     let good = guest("bank101");
 
     let manifest = |text: &'static str| {
         move |folder: &Path| std::fs::write(folder.join("manifest.konnector"), text).expect("written")
     };
     let answers = [
-        ("not JSON", case.refused(manifest("{\n  \"name\": \"A\",\n}")).await),
+        ("not JSON", case.install_error(manifest("{\n  \"name\": \"A\",\n}")).await),
         (
             "no name",
-            case.refused(|folder| {
+            case.install_error(|folder| {
                 edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("name")))
             })
             .await,
         ),
         (
             "no version",
-            case.refused(|folder| {
+            case.install_error(|folder| {
                 edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("version")))
             })
             .await,
         ),
-        ("a web app", case.refused(|folder| edit(folder, |manifest| manifest["type"] = json!("webapp"))).await),
+        ("a web app", case.install_error(|folder| edit(folder, |manifest| manifest["type"] = json!("webapp"))).await),
         (
             "illegal doctype",
-            case.refused(|folder| {
+            case.install_error(|folder| {
                 edit(folder, |manifest| manifest["permissions"]["bills"]["type"] = json!("IO.COZY.BILLS"))
             })
             .await,
         ),
         (
             "no manifest",
-            case.refused(|folder| std::fs::remove_file(folder.join("manifest.konnector")).expect("removed")).await,
+            case.install_error(|folder| std::fs::remove_file(folder.join("manifest.konnector")).expect("removed"))
+                .await,
         ),
         (
             "no component",
-            case.refused(|folder| std::fs::remove_file(folder.join("konnector.wasm")).expect("removed")).await,
+            case.install_error(|folder| std::fs::remove_file(folder.join("konnector.wasm")).expect("removed")).await,
         ),
-        ("not wasm", case.refused(component(b"#!/usr/bin/env node\n")).await),
-        ("a core module", case.refused(component(b"\0asm\x01\0\0\0")).await),
-        ("cut off", case.refused(component(&good[..good.len() / 2])).await),
+        ("not wasm", case.install_error(component(b"#!/usr/bin/env node\n")).await),
+        ("a core module", case.install_error(component(b"\0asm\x01\0\0\0")).await),
+        ("cut off", case.install_error(component(&good[..good.len() / 2])).await),
         (
             "another version",
-            case.refused(component(&renamed(&good, "konnector:host/run@0.1.0", "konnector:host/run@9.1.0"))).await,
+            case.install_error(component(&replace_bytes(
+                &good,
+                "konnector:host/run@0.1.0",
+                "konnector:host/run@9.1.0",
+            )))
+            .await,
         ),
         (
             "sockets",
-            case.refused(component(&with_names(&["wasi:sockets/tcp@0.2.0"], &["konnector:host/run@0.1.0"]))).await,
+            case.install_error(component(&component_with_names(
+                &["wasi:sockets/tcp@0.2.0"],
+                &["konnector:host/run@0.1.0"],
+            )))
+            .await,
         ),
         ("bad slug", case.answer("Bank_101", "file:///nowhere").await),
         ("unknown scheme", case.answer("bank101", "foo://bar.baz").await),
@@ -141,7 +151,7 @@ async fn nothing_unusable_is_installed() {
 }
 
 /// The bytes with every occurrence of a name replaced by one of the same length.
-fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+fn replace_bytes(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes.to_vec();
     let mut at = 0;
@@ -172,7 +182,7 @@ async fn serve_once(body: Vec<u8>) -> String {
 #[tokio::test]
 async fn an_archive_is_installed_from_the_network_and_only_as_it_was_published() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let folder = data.path().join("bundle");
     bundle::bank101(&folder, "http://127.0.0.1:9091", |_| {});
@@ -210,7 +220,7 @@ async fn a_source_that_hangs_does_not_keep_the_server_from_stopping() {
         .expect("written");
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("executable");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
-    let server = Server::start_in(folder.path(), &[], &[("PATH", &path)]);
+    let server = TestServer::start_in(folder.path(), &[], &[("PATH", &path)]);
     let client = server.client().await;
     let installing = tokio::spawn(async move {
         client

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::server::{Server, command, command_with};
+use konnector_tests::server::{TestServer, run_command, run_command_with};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -40,47 +40,47 @@ fn another_key_or_none_touches_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     std::fs::create_dir(&data).expect("a folder");
-    Server::start(&data).stop();
-    let right = command(&data, &["keys", "show"]).json["fingerprint"].as_str().expect("a fingerprint").to_owned();
+    TestServer::start(&data).stop();
+    let right = run_command(&data, &["keys", "show"]).json["fingerprint"].as_str().expect("a fingerprint").to_owned();
     let key = data.join("master-key");
     std::fs::rename(&key, folder.path().join("safe")).expect("a file");
     let before = hash(&data);
-    let missing = command(&data, &SERVE);
+    let missing = run_command(&data, &SERVE);
     assert_eq!(missing.code, Some(78), "{missing:?}");
     assert!(missing.stderr.contains(&right) && missing.stderr.contains("put the key file back"), "{}", missing.stderr);
     assert_eq!(hash(&data), before, "something was written");
 
     let other = tempfile::tempdir().expect("a folder");
-    Server::start(other.path()).stop();
+    TestServer::start(other.path()).stop();
     let wrong =
-        command(other.path(), &["keys", "show"]).json["fingerprint"].as_str().expect("a fingerprint").to_owned();
+        run_command(other.path(), &["keys", "show"]).json["fingerprint"].as_str().expect("a fingerprint").to_owned();
     std::fs::copy(other.path().join("master-key"), &key).expect("a key");
     let before = hash(&data);
-    let refused = command(&data, &SERVE);
+    let refused = run_command(&data, &SERVE);
     assert_eq!(refused.code, Some(78), "{refused:?}");
     assert!(refused.stderr.contains(&right) && refused.stderr.contains(&wrong), "{}", refused.stderr);
     assert_eq!(hash(&data), before, "something was written");
 
     std::fs::rename(folder.path().join("safe"), &key).expect("a file");
-    Server::start(&data).stop();
+    TestServer::start(&data).stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), |_| {});
     assert_eq!(client.install("bank101", &source).await.0, 202);
     let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
-    let account = client.account("bank101", auth.clone()).await;
-    client.account("bank101", auth).await;
-    let trigger = client.trigger("bank101", &account).await;
+    let account = client.create_account("bank101", auth.clone()).await;
+    client.create_account("bank101", auth).await;
+    let trigger = client.create_trigger("bank101", &account).await;
     // So that the account has cookies, too.
     assert_eq!(client.run(&trigger).await["state"], "done");
     server.stop();
-    let fingerprint = || command(data.path(), &["keys", "show"]).json["fingerprint"].clone();
+    let fingerprint = || run_command(data.path(), &["keys", "show"]).json["fingerprint"].clone();
     for place in [
         "rotate.made",
         "rotate.begun",
@@ -93,29 +93,29 @@ async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
         for action in ["abort", "error"] {
             let old = fingerprint();
             let failpoint = format!("{place}={action}");
-            let cut_off = command_with(data.path(), &["keys", "rotate"], &[("KONNECTOR_FAILPOINT", &failpoint)]);
+            let cut_off = run_command_with(data.path(), &["keys", "rotate"], &[("KONNECTOR_FAILPOINT", &failpoint)]);
             assert_ne!(cut_off.code, Some(0), "{failpoint}: {}", cut_off.stderr);
-            let refused = command(data.path(), &SERVE);
+            let refused = run_command(data.path(), &SERVE);
             assert_eq!(refused.code, Some(78), "{failpoint}: {refused:?}");
             assert!(refused.stderr.contains("run konnector keys rotate, which finishes it"), "{}", refused.stderr);
-            let done = command(data.path(), &["keys", "rotate"]);
+            let done = run_command(data.path(), &["keys", "rotate"]);
             assert_eq!(done.code, Some(0), "{failpoint}: {}", done.stderr);
             assert_eq!((&done.json["from"], done.json["to"] == old), (&old, false), "{failpoint}");
             assert_eq!(fingerprint(), done.json["to"]);
-            assert_eq!(command(data.path(), &["fsck"]).code, Some(0));
+            assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
         }
     }
-    let last = command(data.path(), &["keys", "rotate"]);
+    let last = run_command(data.path(), &["keys", "rotate"]);
     assert_eq!(last.json["secrets"], json!(3), "two passwords, and the cookies of one: {last:?}");
     // The old key opens nothing any more.
     let (key, kept) = (data.path().join("master-key"), last.json["old_key_file"].as_str().expect("a path").to_owned());
     let new = std::fs::read(&key).expect("the key");
     std::fs::copy(kept, &key).expect("a key");
-    assert_eq!(command(data.path(), &SERVE).code, Some(78));
+    assert_eq!(run_command(data.path(), &SERVE).code, Some(78));
     std::fs::write(&key, new).expect("the key");
 
     // The passwords are what they were.
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let ended = client.run(&trigger).await;
     assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());

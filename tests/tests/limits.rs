@@ -11,13 +11,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use konnector_tests::client::Client;
+use konnector_tests::client::TestClient;
 use konnector_tests::guest;
-use konnector_tests::server::{Server, binary};
+use konnector_tests::server::{TestServer, binary};
 use serde_json::{Value, json};
 
 /// Installs a guest under its own name and waits until it is ready.
-async fn install(client: &Client, folder: &Path, name: &str, manifest: Value) {
+async fn install(client: &TestClient, folder: &Path, name: &str, manifest: Value) {
     let bundle = folder.join(name);
     std::fs::create_dir_all(&bundle).expect("a folder");
     let mut members = json!({ "name": name, "type": "konnector", "version": "1.0.0", "permissions": {} });
@@ -35,17 +35,17 @@ async fn install(client: &Client, folder: &Path, name: &str, manifest: Value) {
 }
 
 /// Runs a konnector without account; answers the job.
-async fn run(client: &Client, slug: &str) -> Value {
+async fn run(client: &TestClient, slug: &str) -> Value {
     let body = json!({ "data": { "attributes": { "arguments": { "konnector": slug }, "manual": true } } });
     let (status, body) = client.post("/jobs/queue/konnector", body).await;
     assert_eq!(status, 202, "{body}");
-    client.finished(body["data"]["id"].as_str().expect("an id")).await
+    client.wait_for_job(body["data"]["id"].as_str().expect("an id")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_asks_and_the_operator_has_the_last_word() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start_with(folder.path(), &["--limit", "memory_mib=32", "--default-limit", "log_lines=7"]);
+    let server = TestServer::start_with(folder.path(), &["--limit", "memory_mib=32", "--default-limit", "log_lines=7"]);
     let client = server.client().await;
     install(&client, folder.path(), "memory_hog", json!({ "limits": { "memory_mib": 128, "wall_s": 20 } })).await;
     let shown = client.get("/konnectors/memory-hog").await["data"]["attributes"].clone();
@@ -67,7 +67,7 @@ async fn a_manifest_asks_and_the_operator_has_the_last_word() {
 #[tokio::test(flavor = "multi_thread")]
 async fn compiled_code_outlives_the_server_and_nothing_else_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
-    let start = || Server::start(folder.path());
+    let start = || TestServer::start(folder.path());
     let server = start();
     install(&server.client().await, folder.path(), "noop", json!({})).await;
     let job = run(&server.client().await, "noop").await;
@@ -97,7 +97,7 @@ async fn compiled_code_outlives_the_server_and_nothing_else_is_loaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_leaves_no_image_of_its_memory() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("limits");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
     assert_eq!(core.split_whitespace().skip(4).collect::<Vec<_>>(), ["0", "0", "bytes"], "{core}");

@@ -10,26 +10,26 @@
 use std::path::Path;
 use std::time::Duration;
 
-use demo_vendor::{NewBill, Running, Switches, Vendor, VendorOptions};
+use demo_vendor::{NewBill, Switches, Vendor, VendorHandle, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::client::TestClient;
+use konnector_tests::server::TestServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PASSWORD: &str = demo_vendor::DEFAULT_PASSWORD;
 
 /// A vendor, a server that has the konnector, an account and its trigger.
-struct Setting {
-    vendor: Running,
-    server: Server,
-    client: Client,
+struct BankFixture {
+    vendor: VendorHandle,
+    server: TestServer,
+    client: TestClient,
     account: String,
     trigger: String,
     data: TempDir,
 }
 
-impl Setting {
+impl BankFixture {
     async fn new() -> Self {
         Self::with(PASSWORD, |_| {}, &[]).await
     }
@@ -37,14 +37,15 @@ impl Setting {
     async fn with(password: &str, change: impl FnOnce(&mut Value), arguments: &[&str]) -> Self {
         let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
         let data = tempfile::tempdir().expect("a folder");
-        let server = Server::start_with(data.path(), arguments);
+        let server = TestServer::start_with(data.path(), arguments);
         let client = server.client().await;
         let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), change);
         let (status, body) = client.install("bank101", &source).await;
         assert_eq!(status, 202, "{body}");
-        let account =
-            client.account("bank101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password })).await;
-        let trigger = client.trigger("bank101", &account).await;
+        let account = client
+            .create_account("bank101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password }))
+            .await;
+        let trigger = client.create_trigger("bank101", &account).await;
         Self { vendor, server, client, account, trigger, data }
     }
 
@@ -71,7 +72,7 @@ impl Setting {
 
 #[tokio::test]
 async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     let job = setting.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
     let bills = setting.client.documents("io.cozy.bills").await;
@@ -109,7 +110,7 @@ async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
 
 #[tokio::test]
 async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     let bills = setting.vendor.control().bills();
     let (broken, page) = (bills[2].reference.clone(), bills[5].reference.clone());
     setting.switch(|switches| {
@@ -141,7 +142,7 @@ async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
 
 #[tokio::test]
 async fn a_run_that_saves_none_of_its_bills_has_failed() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     let all = setting.vendor.control().bills().iter().map(|bill| bill.reference.clone()).collect();
     setting.switch(|switches| switches.pdf_html = all);
     let job = setting.run().await;
@@ -156,7 +157,7 @@ async fn a_run_that_saves_none_of_its_bills_has_failed() {
 
 #[tokio::test]
 async fn a_refused_password_is_tried_once_until_it_is_corrected() {
-    let setting = Setting::with("wrong", |_| {}, &[]).await;
+    let setting = BankFixture::with("wrong", |_| {}, &[]).await;
     let job = setting.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
@@ -187,7 +188,7 @@ async fn a_refused_password_is_tried_once_until_it_is_corrected() {
 
 #[tokio::test]
 async fn a_due_trigger_runs_by_itself() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     let path = format!("/jobs/triggers/{}", setting.trigger);
     let every_second = json!({ "data": { "attributes": { "arguments": "* * * * * *" } } });
     assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
@@ -202,7 +203,7 @@ async fn a_due_trigger_runs_by_itself() {
 
 #[tokio::test]
 async fn a_vendor_in_maintenance_is_tried_again_later() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     setting.switch(|switches| switches.maintenance = true);
     let job = setting.run().await;
     assert_eq!(job["state"], "errored", "{job:#}");
@@ -225,7 +226,7 @@ async fn a_vendor_in_maintenance_is_tried_again_later() {
 
 #[tokio::test]
 async fn a_changed_site_is_the_authors_task() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     setting.switch(|switches| switches.layout = demo_vendor::Layout::New);
     let job = setting.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.VENDOR_CHANGED")), "{job:#}");
@@ -234,7 +235,7 @@ async fn a_changed_site_is_the_authors_task() {
 
 #[tokio::test]
 async fn a_one_time_code_reaches_the_run() {
-    let setting = Setting::new().await;
+    let setting = BankFixture::new().await;
     setting.switch(|switches| switches.otp = true);
     let job = setting.client.launch(&setting.trigger).await;
     let path = format!("/data/io.cozy.accounts/{}", setting.account);
@@ -249,7 +250,7 @@ async fn a_one_time_code_reaches_the_run() {
     account["twoFACode"] = json!(setting.vendor.control().code().expect("a code was sent"));
     let (status, body) = setting.client.request(reqwest::Method::PUT, &path, Some(account)).await;
     assert_eq!(status, 200, "{body}");
-    let job = setting.client.finished(&job).await;
+    let job = setting.client.wait_for_job(&job).await;
     assert_eq!(job["state"], "done", "{job:#}");
 }
 
@@ -259,7 +260,7 @@ async fn without_rule(names: &str, remove: impl Fn(&Value) -> bool) {
         let rules = manifest["permissions"].as_object_mut().expect("rules");
         rules.retain(|_, rule| !remove(rule));
     };
-    let setting = Setting::with(PASSWORD, change, &[]).await;
+    let setting = BankFixture::with(PASSWORD, change, &[]).await;
     let job = setting.run().await;
     assert_eq!(
         (&job["state"], &job["error"]),
@@ -289,9 +290,9 @@ async fn without_its_rule_for_the_vendor_nothing_happens() {
 
 #[tokio::test]
 async fn a_password_leaves_through_no_answer_and_no_log() {
-    let setting = Setting::with("kept-9f3b-secret", |_| {}, &[]).await;
+    let setting = BankFixture::with("kept-9f3b-secret", |_| {}, &[]).await;
     let job = setting.client.launch(&setting.trigger).await;
-    let attributes = setting.client.finished(&job).await;
+    let attributes = setting.client.wait_for_job(&job).await;
     let log = String::from_utf8(setting.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
     let account = setting.client.get(&format!("/data/io.cozy.accounts/{}", setting.account)).await;
     assert!(

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use konnector_tests::server::Server;
+use konnector_tests::server::TestServer;
 use tokio::process::Command;
 
 /// What is held against each answer: no failure of the server, and status, media type and body as described.
@@ -16,7 +16,7 @@ const CONFIG: &str = r#"checks.not_a_server_error.expected-statuses = ["2xx", "3
 const EXAMPLES: &str = "15";
 
 /// Tries every operation of a description.
-async fn tried(program: &str, folder: &Path, url: &str, credentials: [&str; 2], server: &Server) {
+async fn run_schemathesis(program: &str, folder: &Path, url: &str, credentials: [&str; 2], server: &TestServer) {
     std::fs::write(folder.join("schemathesis.toml"), CONFIG).expect("written");
     let output = Command::new(program)
         .args(["run", &format!("{url}/openapi.json"), "--checks", CHECKS, "--phases", "coverage,fuzzing"])
@@ -40,10 +40,10 @@ async fn every_answer_is_described() {
         return;
     };
     let data = tempfile::tempdir().expect("a folder");
-    let server = Server::start(data.path());
+    let server = TestServer::start(data.path());
     let client = server.client().await;
     let token = format!("Authorization: Bearer {}", client.token);
-    tried(&program, data.path(), &server.url, ["--header", &token], &server).await;
+    run_schemathesis(&program, data.path(), &server.url, ["--header", &token], &server).await;
     let passphrase = format!("admin:{}", server.passphrase());
-    tried(&program, data.path(), &server.admin_url, ["--auth", &passphrase], &server).await;
+    run_schemathesis(&program, data.path(), &server.admin_url, ["--auth", &passphrase], &server).await;
 }

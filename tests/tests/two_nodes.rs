@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::{Clock, SystemClock};
 use konnector_platform::instance::InstancePatch;
-use konnector_platform::job::{Cause, JobRequest, Occasion};
+use konnector_platform::job::{Cause, JobRequest, TriggerPayload};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_store::{Batch, CommitOutcome, Kv, MasterKey, MemoryBlobs, Result, Store};
-use konnector_tests::handmade;
+use konnector_tests::wat_components;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -27,13 +27,13 @@ type Entries = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
 /// The store of both nodes, as one of them reaches it.
 #[derive(Clone, Default)]
-struct Line {
+struct SharedKv {
     entries: Entries,
-    cut: Arc<AtomicBool>,
+    is_cut: Arc<AtomicBool>,
 }
 
 #[async_trait]
-impl Kv for Line {
+impl Kv for SharedKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.entries.lock().unwrap().get(key).cloned())
     }
@@ -46,7 +46,7 @@ impl Kv for Line {
     }
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
-        while self.cut.load(Ordering::SeqCst) {
+        while self.is_cut.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut entries = self.entries.lock().unwrap();
@@ -67,9 +67,9 @@ impl Kv for Line {
 
 /// The clock of a machine that may have slept for so many seconds.
 #[derive(Default)]
-struct Sleeper(AtomicU64);
+struct SuspendableClock(AtomicU64);
 
-impl Clock for Sleeper {
+impl Clock for SuspendableClock {
     fn now(&self) -> chrono::DateTime<chrono::Utc> {
         SystemClock.now()
     }
@@ -110,7 +110,7 @@ async fn vendor() -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 /// A konnector that asks the vendor again and again, and never ends.
-fn asking(url: &str) -> Vec<u8> {
+fn requesting_component(url: &str) -> Vec<u8> {
     let length = url.len();
     let items = format!(
         r#"(import "konnector:host/http@0.1.0" "send"
@@ -125,38 +125,38 @@ fn asking(url: &str) -> Vec<u8> {
              (i32.const 4096))
            (br $again))"
     );
-    handmade::konnector("import konnector:host/http@0.1.0;", &items, &body)
+    wat_components::konnector_component("import konnector:host/http@0.1.0;", &items, &body)
 }
 
-struct Site {
+struct ClusterFixture {
     folder: tempfile::TempDir,
-    line: Line,
+    line: SharedKv,
     blobs: MemoryBlobs,
 }
 
-impl Site {
-    async fn node(&self, name: &str) -> (Platform, Arc<AtomicBool>, Arc<Sleeper>) {
-        let line = Line { entries: Arc::clone(&self.line.entries), cut: Arc::default() };
-        let (cut, clock) = (Arc::clone(&line.cut), Arc::new(Sleeper::default()));
+impl ClusterFixture {
+    async fn node(&self, name: &str) -> (Platform, Arc<AtomicBool>, Arc<SuspendableClock>) {
+        let line = SharedKv { entries: Arc::clone(&self.line.entries), is_cut: Arc::default() };
+        let (cut, clock) = (Arc::clone(&line.is_cut), Arc::new(SuspendableClock::default()));
         let gate = GateOptions {
             allowed_private: vec!["127.0.0.1".parse().unwrap()],
             user_agent: name.to_owned(),
             ..GateOptions::default()
         };
         let key = self.folder.path().join("key");
-        let parts = Parts {
+        let parts = PlatformParts {
             store: Store::with_backends(Box::new(line), Box::new(self.blobs.clone())),
             sandbox: Arc::new(Sandbox::new(SandboxOptions { max_runs: 2, ..SandboxOptions::default() }).unwrap()),
             gate: Gate::new(gate).unwrap(),
             key: MasterKey::load(&key).unwrap().unwrap_or_else(|| MasterKey::create(&key).unwrap()),
             clock: Arc::clone(&clock) as _,
-            config: Config { lease: LEASE, workers: 1, ..Config::new(self.folder.path().join("cache")) },
+            config: Config { lease_ttl: LEASE, workers: 1, ..Config::new(self.folder.path().join("cache")) },
         };
         (Platform::new(parts).await.unwrap(), cut, clock)
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..600 {
         if holds() {
             return;
@@ -166,9 +166,13 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("waited in vain: {what}");
 }
 
-async fn taken_over(slept: u64) {
+async fn assert_taken_over(slept: u64) {
     let (port, seen) = vendor().await;
-    let site = Site { folder: tempfile::tempdir().unwrap(), line: Line::default(), blobs: MemoryBlobs::default() };
+    let site = ClusterFixture {
+        folder: tempfile::tempdir().unwrap(),
+        line: SharedKv::default(),
+        blobs: MemoryBlobs::default(),
+    };
     let (first, cut, clock) = site.node("first").await;
     let (second, ..) = site.node("second").await;
     let instance = first.create_instance("ada.example", &InstancePatch::default()).await.unwrap();
@@ -179,7 +183,7 @@ async fn taken_over(slept: u64) {
     let rules = json!({ "vendor": { "type": "http", "values": [format!("http://127.0.0.1:{port}")] } });
     let manifest = json!({ "name": "Asks", "type": "konnector", "version": "1.0.0", "permissions": rules });
     std::fs::write(bundle.join("manifest.konnector"), manifest.to_string()).unwrap();
-    std::fs::write(bundle.join("konnector.wasm"), asking(&url)).unwrap();
+    std::fs::write(bundle.join("konnector.wasm"), requesting_component(&url)).unwrap();
     let request = InstallRequest {
         slug: "asks".to_owned(),
         source: format!("file://{}", bundle.display()),
@@ -199,11 +203,11 @@ async fn taken_over(slept: u64) {
         options: None,
         cause: Cause::Manual,
         trigger: None,
-        occasion: Occasion::default(),
+        payload: TriggerPayload::default(),
     };
     let job = first.push_job(&instance, request).await.unwrap();
     first.start().await.unwrap();
-    until("the first node's requests", || seen.lock().unwrap().len() > 3).await;
+    wait_until("the first node's requests", || seen.lock().unwrap().len() > 3).await;
     second.start().await.unwrap();
     tokio::time::sleep(LEASE).await;
     assert!(seen.lock().unwrap().iter().all(|node| node == "first"), "a lease that is renewed is not taken over");
@@ -211,8 +215,10 @@ async fn taken_over(slept: u64) {
     cut.store(true, Ordering::SeqCst);
     clock.0.fetch_add(slept, Ordering::SeqCst);
     let before = seen.lock().unwrap().len();
-    until("the second node's requests", || seen.lock().unwrap().iter().filter(|node| *node == "second").count() > 10)
-        .await;
+    wait_until("the second node's requests", || {
+        seen.lock().unwrap().iter().filter(|node| *node == "second").count() > 10
+    })
+    .await;
     cut.store(false, Ordering::SeqCst);
     tokio::time::sleep(LEASE).await;
     let visits = seen.lock().unwrap().clone();
@@ -228,7 +234,7 @@ async fn taken_over(slept: u64) {
 
     second.cancel_job(&instance, &job.id).await.unwrap();
     let job = || second.job(&instance, &job.id).unwrap();
-    until("the end of the job", || job().finished_at.is_some()).await;
+    wait_until("the end of the job", || job().finished_at.is_some()).await;
     assert_eq!(job().error.as_deref(), Some("UNKNOWN_ERROR.CANCELLED"));
     assert_eq!(job().interruptions, 1);
     first.stop().await;
@@ -237,10 +243,10 @@ async fn taken_over(slept: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_lost_its_store_falls_silent_before_another_begins() {
-    taken_over(0).await;
+    assert_taken_over(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_slept_falls_silent_at_once() {
-    taken_over(60).await;
+    assert_taken_over(60).await;
 }

@@ -9,22 +9,22 @@ use crate::term;
 use crate::workspace::Workspace;
 
 /// The line with long-term support that the workspace is pinned to.
-const LINE: &str = "48";
+const LTS_MAJOR: &str = "48";
 
 /// What the registry says of the version in the lock file.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ReleaseStatus {
     /// There is none newer on our line.
-    Newest(String),
+    UpToDate(String),
     /// There is a newer one: a sentence with what to do.
-    Behind(String),
+    Outdated(String),
 }
 
 /// Says whether a newer wasmtime of our line is published. That is a warning and no failure: it happens to a revision that was good.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    match standing(workspace) {
-        Ok(Standing::Newest(sentence)) => term::note(&sentence),
-        Ok(Standing::Behind(sentence)) => term::warning(&sentence),
+    match check_release(workspace) {
+        Ok(ReleaseStatus::UpToDate(sentence)) => term::note(&sentence),
+        Ok(ReleaseStatus::Outdated(sentence)) => term::warning(&sentence),
         Err(error) => term::warning(&format!("not known: {error:#}")),
     }
     Ok(())
@@ -35,41 +35,41 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// # Errors
 ///
 /// When the registry cannot be asked.
-pub fn standing(workspace: &Workspace) -> Result<Standing> {
+pub fn check_release(workspace: &Workspace) -> Result<ReleaseStatus> {
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("there is no Cargo.lock")?;
-    let ours = locked(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
+    let ours = locked_version(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
     // Outside of the workspace: inside, cargo answers with the locked version.
     let elsewhere = tempfile::tempdir()?;
     let info = Command::cargo()
-        .args(["info", &format!("wasmtime@{LINE}")])
+        .args(["info", &format!("wasmtime@{LTS_MAJOR}")])
         .directory(elsewhere.path())
         .output()
         .context("the registry cannot be asked for the newest wasmtime")?;
-    Ok(compare(&ours, published(&info).context("cargo info names no version")?))
+    Ok(compare(&ours, published_version(&info).context("cargo info names no version")?))
 }
 
-fn compare(ours: &str, newest: &str) -> Standing {
-    if numbers(newest) > numbers(ours) {
-        Standing::Behind(format!(
+fn compare(ours: &str, newest: &str) -> ReleaseStatus {
+    if parse_version(newest) > parse_version(ours) {
+        ReleaseStatus::Outdated(format!(
             "wasmtime {newest} is published, the workspace uses {ours}; read its release notes, then run `cargo update -p wasmtime`"
         ))
     } else {
-        Standing::Newest(format!("wasmtime {ours} is the newest of the line {LINE}"))
+        ReleaseStatus::UpToDate(format!("wasmtime {ours} is the newest of the line {LTS_MAJOR}"))
     }
 }
 
-fn locked(lock: &str, name: &str) -> Option<String> {
+fn locked_version(lock: &str, name: &str) -> Option<String> {
     let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{name}\""));
     let version = lines.nth(1)?.strip_prefix("version = \"")?;
     Some(version.trim_end_matches('"').to_owned())
 }
 
 /// From the line `version: 48.0.8 (latest 50.0.1)`.
-fn published(info: &str) -> Option<&str> {
+fn published_version(info: &str) -> Option<&str> {
     info.lines().find_map(|line| line.strip_prefix("version: "))?.split_whitespace().next()
 }
 
-fn numbers(version: &str) -> Vec<u64> {
+fn parse_version(version: &str) -> Vec<u64> {
     version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
@@ -79,22 +79,22 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        assert!(numbers("48.0.10") > numbers("48.0.9"));
-        assert_eq!(numbers("48.0.9"), numbers("48.0.9"));
+        assert!(parse_version("48.0.10") > parse_version("48.0.9"));
+        assert_eq!(parse_version("48.0.9"), parse_version("48.0.9"));
     }
 
     #[test]
     fn an_older_version_is_said_to_be_one() {
         assert!(
-            matches!(compare("48.0.8", "48.0.10"), Standing::Behind(sentence) if sentence.contains("48.0.10 is published"))
+            matches!(compare("48.0.8", "48.0.10"), ReleaseStatus::Outdated(sentence) if sentence.contains("48.0.10 is published"))
         );
-        assert!(matches!(compare("48.0.10", "48.0.10"), Standing::Newest(_)));
+        assert!(matches!(compare("48.0.10", "48.0.10"), ReleaseStatus::UpToDate(_)));
     }
 
     #[test]
     fn both_versions_are_found() {
         let lock = "[[package]]\nname = \"wasmtime-wasi\"\nversion = \"1.0.0\"\n[[package]]\nname = \"wasmtime\"\nversion = \"48.0.8\"\n";
-        assert_eq!(locked(lock, "wasmtime").as_deref(), Some("48.0.8"));
-        assert_eq!(published("wasmtime\nHigh-level\nversion: 48.0.9 (latest 50.0.1)\n"), Some("48.0.9"));
+        assert_eq!(locked_version(lock, "wasmtime").as_deref(), Some("48.0.8"));
+        assert_eq!(published_version("wasmtime\nHigh-level\nversion: 48.0.9 (latest 50.0.1)\n"), Some("48.0.9"));
     }
 }

@@ -115,7 +115,7 @@ impl Command {
     }
 
     /// Whether it can be started and ends well; prints nothing.
-    pub fn works(mut self) -> bool {
+    pub fn succeeds(mut self) -> bool {
         let quiet = self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())
     }

@@ -1,10 +1,10 @@
 //! `cargo xtask demo`: everything at work, on this machine alone.
 
-mod background;
-mod konnector;
 mod manifest;
-mod proof;
-mod site;
+mod processes;
+mod server;
+mod vendor;
+mod verify;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use owo_colors::{OwoColorize as _, Stream};
 
-use crate::guests::{self, Which};
+use crate::guests::{self, GuestSelection};
 use crate::term;
 use crate::workspace::Workspace;
 
-use self::background::Background;
-use self::konnector::Konnector;
-use self::site::Site;
+use self::processes::Processes;
+use self::server::DemoServer;
+use self::vendor::VendorSite;
 
 /// The konnector that is shown.
 const SLUG: &str = "bank101";
@@ -39,37 +39,37 @@ pub struct Arguments {
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     term::heading("1  Building the konnector, the server and the demo vendor");
-    let bundles = guests::build(workspace, Which::Example(SLUG))?;
+    let bundles = guests::build(workspace, GuestSelection::Example(SLUG))?;
     term::timed("server and vendor compiled", || {
         workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run()
     })?;
 
-    let place = Place::prepare(arguments)?;
-    let background = Background::new()?;
+    let place = DemoFolder::prepare(arguments)?;
+    let background = Processes::new()?;
     term::heading("2  Starting the vendor and the server");
-    let site = Site::start(workspace, &place.folder, &background)?;
+    let site = VendorSite::start(workspace, &place.folder, &background)?;
     term::note(&format!(
         "Bank101, a bank that does not exist, is at {} (login {}, password {})",
         site.url, site.login, site.password
     ));
-    let server = Konnector::start(workspace, &place.folder, &site, &background)?;
+    let server = DemoServer::start(workspace, &place.folder, &site, &background)?;
     term::note(&format!("the server is at {}, its data in {}", server.public_url, server.data_dir.display()));
 
     term::heading("3  Installing the konnector, adding an account and its schedule");
     let bundle = place.folder.join(SLUG);
     copy_folder(&bundles.join(SLUG), &bundle)?;
-    manifest::point_at(&bundle.join("manifest.konnector"), &site.url)?;
-    server.show(["konnectors", "install", SLUG, &format!("file://{}", bundle.display())])?;
+    manifest::set_vendor_url(&bundle.join("manifest.konnector"), &site.url)?;
+    server.run_shown(["konnectors", "install", SLUG, &format!("file://{}", bundle.display())])?;
     let account = server.add_account(SLUG, &site)?;
-    server.show(["triggers", "add", SLUG, "--account", &account])?;
+    server.run_shown(["triggers", "add", SLUG, "--account", &account])?;
 
     term::heading("4  Running it");
-    server.show(["konnectors", "run", SLUG, "--account", &account])?;
+    server.run_shown(["konnectors", "run", SLUG, "--account", &account])?;
 
     term::heading("5  What it saved");
-    server.show(["data", "ls", "io.cozy.bills"])?;
-    server.show(["files", "ls", "/", "--recursive"])?;
-    proof::show(&server, &site)?;
+    server.run_shown(["data", "ls", "io.cozy.bills"])?;
+    server.run_shown(["files", "ls", "/", "--recursive"])?;
+    verify::verify_downloads(&server, &site)?;
 
     term::heading("6  Running it again: nothing is saved twice");
     second_run(&server, &account)?;
@@ -80,13 +80,13 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         drop(background);
         return place.clean_up();
     }
-    server.next_commands(SLUG, &account);
+    server.print_next_commands(SLUG, &account);
     eprintln!("\n{}", "Ctrl-C ends the vendor and the server.".if_supports_color(Stream::Stderr, |text| text.bold()));
     background.wait()
 }
 
 /// What the first run saved must still be all there is.
-fn second_run(server: &Konnector, account: &str) -> Result<()> {
+fn second_run(server: &DemoServer, account: &str) -> Result<()> {
     let before = (server.count_documents("io.cozy.bills")?, server.files()?.len());
     let job = server.json(["konnectors", "run", SLUG, "--account", account])?;
     let state = job.get("state").and_then(serde_json::Value::as_str).unwrap_or("unknown");
@@ -114,12 +114,12 @@ fn second_run(server: &Konnector, account: &str) -> Result<()> {
 }
 
 /// Where the demo keeps what it writes.
-struct Place {
+struct DemoFolder {
     folder: PathBuf,
     temporary: bool,
 }
 
-impl Place {
+impl DemoFolder {
     fn prepare(arguments: &Arguments) -> Result<Self> {
         if let Some(folder) = &arguments.data_dir {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

@@ -17,7 +17,7 @@ const PROFILE: &str = "guest";
 
 /// Which guests to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum GuestSelection {
     /// The example konnectors and the guests of the tests.
     All,
     /// One example konnector.
@@ -25,17 +25,17 @@ pub enum Which {
 }
 
 /// Builds guests and puts each example's bundle into `bundles/<name>`; answers that folder.
-pub fn build(workspace: &Workspace, which: Which) -> Result<PathBuf> {
+pub fn build(workspace: &Workspace, which: GuestSelection) -> Result<PathBuf> {
     wasm_target::ensure(workspace)?;
     let examples: &[&str] = match &which {
-        Which::All => &EXAMPLES,
-        Which::Example(name) => std::slice::from_ref(name),
+        GuestSelection::All => &EXAMPLES,
+        GuestSelection::Example(name) => std::slice::from_ref(name),
     };
     term::timed("konnectors compiled", || compile(workspace, examples))?;
     for name in examples {
         assemble(workspace, name).with_context(|| format!("the bundle of {name} is not complete"))?;
     }
-    if which == Which::All {
+    if which == GuestSelection::All {
         term::timed("guests of the tests compiled", || {
             let build = workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]);
             build.args(["-p", "test-guests", "-p", "test-commands", "--examples"]).run()
@@ -62,14 +62,14 @@ fn assemble(workspace: &Workspace, name: &str) -> Result<()> {
     fs::create_dir_all(&bundle)?;
     fs::write(bundle.join("manifest.konnector"), &text)?;
     let component = workspace.target().join(TARGET).join(PROFILE).join(format!("{}.wasm", name.replace('-', "_")));
-    put(&component, &bundle, member("component").unwrap_or("konnector.wasm"))?;
+    copy_into_bundle(&component, &bundle, member("component").unwrap_or("konnector.wasm"))?;
     if let Some(icon) = member("icon") {
-        put(&source.join(icon), &bundle, icon)?;
+        copy_into_bundle(&source.join(icon), &bundle, icon)?;
     }
     Ok(())
 }
 
-fn put(from: &Path, bundle: &Path, name: &str) -> Result<()> {
+fn copy_into_bundle(from: &Path, bundle: &Path, name: &str) -> Result<()> {
     if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
         bail!("the manifest names '{name}', which is not inside the bundle");
     }

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&workspace, &arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Bench(arguments) => bench::run(&workspace, &arguments),
-        Task::Guests => guests::build(&workspace, guests::Which::All).map(drop),
+        Task::Guests => guests::build(&workspace, guests::GuestSelection::All).map(drop),
         Task::Target => wasm_target::ensure(&workspace),
         Task::Audit => audit::run(&workspace),
     });

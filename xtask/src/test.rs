@@ -6,14 +6,14 @@ mod report;
 
 use anyhow::Result;
 
-use crate::audit::{self, Standing};
+use crate::audit::{self, ReleaseStatus};
 use crate::command::Command;
 use crate::guests;
 use crate::term;
 use crate::workspace::Workspace;
 
 use self::python::Programs;
-use self::report::{Outcome, Report};
+use self::report::{Report, StepOutcome};
 
 /// One step after the other; a failed step does not keep the others from telling what they know.
 #[derive(Debug, clap::Args)]
@@ -24,29 +24,31 @@ pub struct Arguments {
 }
 
 /// The package of the end-to-end tests.
-const END_TO_END: &str = "konnector-tests";
+const E2E_PACKAGE: &str = "konnector-tests";
 
 /// Runs all steps and sums up.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut report = Report::default();
-    report.step("Format", || workspace.cargo().args(["fmt", "--all", "--check"]).run().map(|()| Outcome::Passed));
+    report.step("Format", || workspace.cargo().args(["fmt", "--all", "--check"]).run().map(|()| StepOutcome::Passed));
     report.step("Lints", || {
         let lints = workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]);
-        lints.args(["--", "-D", "warnings"]).run().map(|()| Outcome::Passed)
+        lints.args(["--", "-D", "warnings"]).run().map(|()| StepOutcome::Passed)
     });
     report.step("Licences and advisories", || licences(workspace));
     report.step("Security releases", || Ok(security_releases(workspace)));
     report.step("Documentation tests", || {
-        workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| Outcome::Passed)
+        workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| StepOutcome::Passed)
     });
     let (mut python, mut packages) = (None, None);
     if !arguments.no_e2e {
-        report.step("Konnectors and guests", || guests::build(workspace, guests::Which::All).map(|_| Outcome::Passed));
+        report.step("Konnectors and guests", || {
+            guests::build(workspace, guests::GuestSelection::All).map(|_| StepOutcome::Passed)
+        });
         report.step("Programs", || {
             // All targets of the workspace, as the tests need them: naming packages would choose other features of the dependencies,
             // and compile wasmtime once more.
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
-            build.run().map(|()| Outcome::Passed)
+            build.run().map(|()| StepOutcome::Passed)
         });
         report.step("Programs of Python", || {
             let (outcome, programs) = Programs::install(workspace)?;
@@ -61,7 +63,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     report.step("Tests", || {
         let mut tests = workspace.cargo();
-        let nextest = Command::cargo().args(["nextest", "--version"]).works();
+        let nextest = Command::cargo().args(["nextest", "--version"]).succeeds();
         tests = if nextest {
             tests.args(["nextest", "run", "--no-fail-fast"])
         } else {
@@ -69,7 +71,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         };
         tests = tests.args(["--workspace", "--locked"]);
         if arguments.no_e2e {
-            tests = tests.args(["--exclude", END_TO_END]);
+            tests = tests.args(["--exclude", E2E_PACKAGE]);
         }
         if let Some(programs) = &python {
             tests = tests.env("KONNECTOR_TEST_RADICALE", programs.path("radicale"));
@@ -79,18 +81,18 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             tests = tests.env("KONNECTOR_TEST_NODE_PACKAGES", folder);
         }
         if !nextest {
-            return tests.run().map(|()| Outcome::Passed);
+            return tests.run().map(|()| StepOutcome::Passed);
         }
         let mut last = None;
         let result = tests.watch_stderr(|line| {
-            let line = report::plain(line);
+            let line = report::strip_colours(line);
             if line.trim_start().starts_with("Summary [") {
                 last = Some(line.trim().to_owned());
             }
         });
         match (result, last) {
-            (Ok(()), Some(summary)) => Ok(Outcome::PassedWith(summary)),
-            (Ok(()), None) => Ok(Outcome::Passed),
+            (Ok(()), Some(summary)) => Ok(StepOutcome::PassedWith(summary)),
+            (Ok(()), None) => Ok(StepOutcome::Passed),
             (Err(error), Some(summary)) => Err(error.context(summary)),
             (Err(error), None) => Err(error),
         }
@@ -98,27 +100,27 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     report.finish()
 }
 
-fn licences(workspace: &Workspace) -> Result<Outcome> {
-    if !Command::cargo().args(["deny", "--version"]).works() {
-        return Ok(Outcome::Skipped("cargo-deny is not installed".to_owned()));
+fn licences(workspace: &Workspace) -> Result<StepOutcome> {
+    if !Command::cargo().args(["deny", "--version"]).succeeds() {
+        return Ok(StepOutcome::Skipped("cargo-deny is not installed".to_owned()));
     }
     let deny = |arguments: &[&str]| workspace.cargo().args(["deny", "--workspace"]).args(arguments);
     deny(&["check", "bans", "licenses", "sources"]).run()?;
     // The database of advisories is a git repository, which machines that reach package registries only cannot fetch.
-    if !deny(&["fetch", "db"]).works() {
-        return Ok(Outcome::PassedWith("! advisories were not checked: their database is out of reach".to_owned()));
+    if !deny(&["fetch", "db"]).succeeds() {
+        return Ok(StepOutcome::PassedWith("! advisories were not checked: their database is out of reach".to_owned()));
     }
-    deny(&["check", "advisories"]).run().map(|()| Outcome::Passed)
+    deny(&["check", "advisories"]).run().map(|()| StepOutcome::Passed)
 }
 
 /// A newer wasmtime is no failure of this revision, nor is a registry that does not answer.
-fn security_releases(workspace: &Workspace) -> Outcome {
-    match audit::standing(workspace) {
-        Ok(Standing::Newest(sentence)) => Outcome::PassedWith(sentence),
-        Ok(Standing::Behind(sentence)) => {
+fn security_releases(workspace: &Workspace) -> StepOutcome {
+    match audit::check_release(workspace) {
+        Ok(ReleaseStatus::UpToDate(sentence)) => StepOutcome::PassedWith(sentence),
+        Ok(ReleaseStatus::Outdated(sentence)) => {
             term::warning(&sentence);
-            Outcome::PassedWith(format!("! {sentence}"))
+            StepOutcome::PassedWith(format!("! {sentence}"))
         }
-        Err(error) => Outcome::Skipped(format!("{error:#}")),
+        Err(error) => StepOutcome::Skipped(format!("{error:#}")),
     }
 }

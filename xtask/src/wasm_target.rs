@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// What konnectors are compiled for.
 pub const TARGET: &str = "wasm32-wasip2";
 /// `packages` builds the target from a Debian mirror; for machines that reach package registries only.
-const CHOICE: &str = "KONNECTOR_WASM_TARGET";
+const SOURCE_VARIABLE: &str = "KONNECTOR_WASM_TARGET";
 
 /// The compiler in use.
 #[derive(Debug)]
@@ -54,19 +54,19 @@ impl Toolchain {
 
 /// How the target is obtained.
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+enum TargetSource {
     Present,
     Packages,
     Rustup,
 }
 
-impl Way {
+impl TargetSource {
     fn choose(present: bool, choice: Option<&str>) -> Result<Self> {
         match choice {
             _ if present => Ok(Self::Present),
             None | Some("" | "rustup") => Ok(Self::Rustup),
             Some("packages") => Ok(Self::Packages),
-            Some(other) => bail!("{CHOICE} is '{other}'; use 'rustup', 'packages', or leave it unset"),
+            Some(other) => bail!("{SOURCE_VARIABLE} is '{other}'; use 'rustup', 'packages', or leave it unset"),
         }
     }
 }
@@ -74,14 +74,14 @@ impl Way {
 /// Makes the target available; does nothing when it is.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::find(workspace)?;
-    let choice = std::env::var(CHOICE).ok();
-    match Way::choose(toolchain.has_target(), choice.as_deref())? {
-        Way::Present => {
+    let choice = std::env::var(SOURCE_VARIABLE).ok();
+    match TargetSource::choose(toolchain.has_target(), choice.as_deref())? {
+        TargetSource::Present => {
             term::note(&format!("{TARGET} is there"));
             Ok(())
         }
-        Way::Packages => packages::install(&toolchain),
-        Way::Rustup => rustup(workspace).or_else(|error| {
+        TargetSource::Packages => packages::install(&toolchain),
+        TargetSource::Rustup => rustup(workspace).or_else(|error| {
             if !packages::available() {
                 return Err(error.context(format!(
                     "{TARGET} could not be added to the Rust toolchain; run `rustup target add {TARGET}` where the network allows it"
@@ -106,16 +106,16 @@ mod tests {
     #[test]
     fn a_present_target_is_left_alone() {
         for choice in [None, Some("packages"), Some("nonsense")] {
-            assert_eq!(Way::choose(true, choice).unwrap(), Way::Present);
+            assert_eq!(TargetSource::choose(true, choice).unwrap(), TargetSource::Present);
         }
     }
 
     #[test]
     fn rustup_is_the_usual_way_and_packages_are_chosen_by_name() {
-        assert_eq!(Way::choose(false, None).unwrap(), Way::Rustup);
-        assert_eq!(Way::choose(false, Some("packages")).unwrap(), Way::Packages);
+        assert_eq!(TargetSource::choose(false, None).unwrap(), TargetSource::Rustup);
+        assert_eq!(TargetSource::choose(false, Some("packages")).unwrap(), TargetSource::Packages);
         insta::assert_snapshot!(
-            Way::choose(false, Some("apt")).unwrap_err(),
+            TargetSource::choose(false, Some("apt")).unwrap_err(),
             @"KONNECTOR_WASM_TARGET is 'apt'; use 'rustup', 'packages', or leave it unset"
         );
     }

@@ -13,7 +13,7 @@ fn run(context: Context) -> Result<Report> {
     let contracts = home.json::<AccountData>("#account-data")?.contracts;
 
     let mut report = Report::new();
-    report.add(save_identity(&client)?);
+    report.merge(save_identity(&client)?);
     let mut bills = Vec::new();
     for contract in &contracts {
         for page in client.pages(&contract.bills, ".pagination a[rel=next]") {
@@ -21,7 +21,7 @@ fn run(context: Context) -> Result<Report> {
         }
     }
     info!(bills = bills.len(), contracts = contracts.len(), "all pages read");
-    report.add(save_bills(&client, bills)?);
+    report.merge(save_bills(&client, bills)?);
     Ok(report)
 }
 
@@ -55,7 +55,7 @@ fn log_in(client: &Client, account: &Account) -> Result<Page> {
         let code = ask_code(Medium::Sms, &page.text(".lead")?)?;
         page = page.form("#code")?.set("code", code.trim())?.submit(client)?.html()?;
         if let Some(text) = page.text_opt(".error")? {
-            return Err(Error::code_refused(text));
+            return Err(Error::code_rejected(text));
         }
     }
     login_succeeded();
@@ -64,10 +64,10 @@ fn log_in(client: &Client, account: &Account) -> Result<Page> {
 
 /// Reads one page of bills. A row that cannot be read is reported and the others are saved; a page without the table is another site.
 fn read_bills(page: &Page, contract: &Contract, bills: &mut Vec<Bill>, report: &mut Report) -> Result<()> {
-    for row in page.one("table.bills")?.select("tr.bill")? {
+    for row in page.select_one("table.bills")?.select("tr.bill")? {
         match read_bill(row, contract) {
             Ok(bill) => bills.push(bill),
-            Err(error) => report.problem(row.attribute("data-reference").unwrap_or("a bill"), error.to_string()),
+            Err(error) => report.add_problem(row.attribute("data-reference").unwrap_or("a bill"), error.to_string()),
         }
     }
     Ok(())
@@ -83,9 +83,9 @@ fn read_bill(row: Element<'_>, contract: &Contract) -> Result<Bill> {
         .metadata(Metadata::new().qualification("bank_statement")))
 }
 
-fn save_identity(client: &Client) -> Result<Saved> {
+fn save_identity(client: &Client) -> Result<SaveSummary> {
     let page = client.get("/account/profile").html()?;
-    let profile = page.one(".profile")?;
+    let profile = page.select_one(".profile")?;
     let contact = json!({
         "name": { "givenName": profile.text(".given-name")?, "familyName": profile.text(".family-name")? },
         "email": [{ "address": profile.text(".email")? }],

@@ -1,5 +1,5 @@
 use super::*;
-use konnector_sdk::testing::{Answer, Host};
+use konnector_sdk::testing::{MockHost, MockResponse};
 
 const SITE: &str = "http://127.0.0.1:9091";
 const LOGIN: &str = r#"<form id="login" method="post" action="/login"><input type="hidden" name="csrf_token" value="t1">
@@ -26,14 +26,14 @@ fn row(reference: &str, date: &str, amount: &str) -> String {
 }
 
 /// The site as it answers a login; `after` is the page that follows the password.
-fn host(after: &str) -> Host {
-    Host::new()
+fn host(after: &str) -> MockHost {
+    MockHost::new()
         .parameters(json!({ "url": SITE }))
         .field("login", "zoe")
         .secret("password")
-        .answer(&at("/login"), LOGIN)
-        .answer(&at("/login"), Answer::from(after).from_url(&at("/account/home")))
-        .answer(&at("/account/profile"), PROFILE)
+        .respond(&at("/login"), LOGIN)
+        .respond(&at("/login"), MockResponse::from(after).with_final_url(&at("/account/home")))
+        .respond(&at("/account/profile"), PROFILE)
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn saves_the_bills_of_all_pages_and_the_identity() {
     let second = row("FA-2", "1er mai 2026", "<td class=amount>0,05\u{a0}€</td>");
     let next = r#"<a rel="next" href="/account/bills?contract=FR-2041&amp;page=2">Suivante</a>"#;
     let host = host(HOME)
-        .answer(&at("/account/bills?contract=FR-2041"), bills(&first, next).as_str())
-        .answer(&at("/account/bills?contract=FR-2041&page=2"), bills(&second, "").as_str())
-        .answer(&at("/account/bills/FA-1.pdf"), Answer::bytes(b"%PDF-1"))
-        .answer(&at("/account/bills/FA-2.pdf"), Answer::bytes(b"%PDF-2"));
+        .respond(&at("/account/bills?contract=FR-2041"), bills(&first, next).as_str())
+        .respond(&at("/account/bills?contract=FR-2041&page=2"), bills(&second, "").as_str())
+        .respond(&at("/account/bills/FA-1.pdf"), MockResponse::bytes(b"%PDF-1"))
+        .respond(&at("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
     let report = host.run(run).unwrap();
     assert!(report.problems().is_empty(), "{report:?}");
     let amounts: Vec<_> = host.documents("io.cozy.bills").iter().map(|bill| bill["amount"].clone()).collect();
@@ -60,8 +60,8 @@ fn saves_the_bills_of_all_pages_and_the_identity() {
 fn a_row_without_amount_is_reported_and_the_others_are_saved() {
     let rows = row("FA-1", "3 novembre 2026", "") + &row("FA-2", "03/11/2026", "<td class=amount>5,00 €</td>");
     let host = host(HOME)
-        .answer(&at("/account/bills?contract=FR-2041"), bills(&rows, "").as_str())
-        .answer(&at("/account/bills/FA-2.pdf"), Answer::bytes(b"%PDF-2"));
+        .respond(&at("/account/bills?contract=FR-2041"), bills(&rows, "").as_str())
+        .respond(&at("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
     let report = host.run(run).unwrap();
     assert_eq!(host.documents("io.cozy.bills").len(), 1);
     insta::assert_debug_snapshot!(report.problems(), @r#"
@@ -75,14 +75,14 @@ fn a_row_without_amount_is_reported_and_the_others_are_saved() {
 }
 
 #[test]
-fn each_way_to_fail_is_told_apart() {
+fn each_failure_has_its_own_error() {
     let refused = format!("<p class=error>Mot de passe incorrect.</p>{LOGIN}");
     assert_eq!(host(&refused).run(run), Err(Error::bad_credentials("Mot de passe incorrect.")));
     assert_eq!(host("<p class=locked>Bloqué.</p>").run(run), Err(Error::too_many_attempts("Bloqué.")));
     let error = host("<script>window.__BANK101__ = {};</script>").run(run).unwrap_err();
     insta::assert_snapshot!(error, @"the vendor's site changed: http://127.0.0.1:9091/account/home has no `#account-data`");
-    let down = Host::new().parameters(json!({ "url": SITE }));
-    let down = down.answer(&at("/login"), Answer::status(503, "").header("retry-after", "60"));
+    let down = MockHost::new().parameters(json!({ "url": SITE }));
+    let down = down.respond(&at("/login"), MockResponse::status(503, "").header("retry-after", "60"));
     assert!(matches!(down.run(run), Err(Error::VendorMaintenance(_))));
 }
 
@@ -91,10 +91,10 @@ fn a_one_time_code_is_asked_for() {
     const CODE: &str = r#"<p class="lead">Saisissez le code</p>
         <form id="code" method="post" action="/login/code"><input name="code"></form>"#;
     assert!(matches!(host(CODE).run(run), Err(Error::CodeMissing(_))), "nobody is there");
-    let wrong = host(CODE).code("1").answer(&at("/login/code"), "<p class=error>Code incorrect.</p>");
-    assert_eq!(wrong.run(run), Err(Error::code_refused("Code incorrect.")));
-    let right = host(CODE).code(" 123456 ").answer(&at("/login/code"), HOME);
-    let right = right.answer(&at("/account/bills?contract=FR-2041"), bills("", "").as_str());
+    let wrong = host(CODE).one_time_code("1").respond(&at("/login/code"), "<p class=error>Code incorrect.</p>");
+    assert_eq!(wrong.run(run), Err(Error::code_rejected("Code incorrect.")));
+    let right = host(CODE).one_time_code(" 123456 ").respond(&at("/login/code"), HOME);
+    let right = right.respond(&at("/account/bills?contract=FR-2041"), bills("", "").as_str());
     assert_eq!(right.run(run), Ok(Report::new()));
     assert_eq!(right.requests()[2].body, "code=123456");
 }

@@ -23,9 +23,10 @@ impl From<&VCard> for Contact {
 /// What the card does not have is null or empty, so that it also goes from an older document.
 fn document(card: &VCard) -> Value {
     let name = card.all("N").first().map(|name| name_of(name)).unwrap_or_default();
-    let full_name = card.text("FN").or_else(|| joined(&name)).unwrap_or_default();
+    let full_name = card.text("FN").or_else(|| display_name(&name)).unwrap_or_default();
     let company = card.all("ORG").first().and_then(|organisation| organisation.component(0));
-    let emails = each(card, "EMAIL", |email| Some(json!({ "address": address_of(&email.text(), "mailto:")? })));
+    let emails =
+        map_properties(card, "EMAIL", |email| Some(json!({ "address": address_of(&email.text(), "mailto:")? })));
     let first_email = emails.first().and_then(|email| email["address"].as_str());
     let shown = [Some(full_name.as_str()), company.as_deref(), first_email];
     let shown = shown.into_iter().flatten().find(|text| !text.is_empty()).unwrap_or_default().to_owned();
@@ -34,8 +35,8 @@ fn document(card: &VCard) -> Value {
         "fullname": full_name,
         "name": name,
         "email": emails,
-        "phone": each(card, "TEL", |phone| Some(json!({ "number": address_of(&phone.text(), "tel:")? }))),
-        "address": each(card, "ADR", postal_address),
+        "phone": map_properties(card, "TEL", |phone| Some(json!({ "number": address_of(&phone.text(), "tel:")? }))),
+        "address": map_properties(card, "ADR", postal_address),
         "birthday": birthday(card),
         "company": company,
         "jobTitle": card.text("TITLE"),
@@ -53,7 +54,7 @@ fn name_of(name: &Property) -> Map<String, Value> {
     members.filter_map(|(index, member)| Some((member.to_owned(), json!(name.component(index)?)))).collect()
 }
 
-fn joined(name: &Map<String, Value>) -> Option<String> {
+fn display_name(name: &Map<String, Value>) -> Option<String> {
     let order = ["namePrefix", "givenName", "additionalName", "familyName", "nameSuffix"];
     let parts: Vec<_> = order.iter().filter_map(|member| name.get(*member)?.as_str()).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
@@ -80,7 +81,7 @@ fn address_of<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
 }
 
 /// The documents' entries for a property that may occur several times, each with its type; the first preferred one is the primary one.
-fn each(card: &VCard, name: &str, entry: impl Fn(&Property) -> Option<Value>) -> Vec<Value> {
+fn map_properties(card: &VCard, name: &str, entry: impl Fn(&Property) -> Option<Value>) -> Vec<Value> {
     let mut entries = Vec::new();
     for property in card.all(name) {
         let Some(Value::Object(mut members)) = entry(property) else { continue };

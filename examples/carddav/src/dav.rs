@@ -6,14 +6,14 @@ use konnector_sdk::http::Response;
 use konnector_sdk::{Action, Error, Result, Url, prelude::Client};
 use quick_xml::escape::escape;
 
-use crate::multistatus::{Multistatus, Resource, normal};
-use crate::state::Key;
+use crate::multistatus::{Multistatus, Resource, normalize};
+use crate::state::CardKey;
 
 const NAMESPACES: &str =
     r#"xmlns:D="DAV:" xmlns:C="urn:ietf:params:xml:ns:carddav" xmlns:S="http://calendarserver.org/ns/""#;
 
 /// The server that the user named, and the one where it keeps the address books, if the user named that, too.
-pub struct Server {
+pub struct CardDavServer {
     main: Client,
     books: Option<Client>,
 }
@@ -37,7 +37,7 @@ pub struct AddressBooks {
 
 /// A card of an address book, as listed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct CardEntry {
     pub url: Url,
     /// Its address as the server writes it, which is how the server wants to be asked for it.
     pub href: String,
@@ -49,10 +49,10 @@ pub struct Entry {
 
 /// The cards of an address book.
 #[derive(Debug, Default)]
-pub struct List {
-    pub entries: Vec<Entry>,
+pub struct BookListing {
+    pub entries: Vec<CardEntry>,
     /// Cards that exist although nothing more is known of them.
-    pub unreadable: Vec<(Key, String)>,
+    pub unreadable: Vec<(CardKey, String)>,
     /// Whether a card that is not in it is gone.
     pub is_complete: bool,
 }
@@ -68,26 +68,26 @@ pub struct Card {
 
 /// What came of some cards that were asked for.
 #[derive(Debug, Default)]
-pub struct Fetched {
+pub struct FetchedCards {
     pub cards: Vec<Card>,
-    pub gone: HashSet<Key>,
+    pub missing: HashSet<CardKey>,
     /// Why there is no content.
-    pub failed: Vec<(Key, String)>,
+    pub failed: Vec<(CardKey, String)>,
 }
 
-impl Entry {
-    pub fn key(&self) -> Key {
-        Key::of(&self.url)
+impl CardEntry {
+    pub fn key(&self) -> CardKey {
+        CardKey::with_final_url(&self.url)
     }
 }
 
 impl Card {
-    pub fn key(&self) -> Key {
-        Key::of(&self.url)
+    pub fn key(&self) -> CardKey {
+        CardKey::with_final_url(&self.url)
     }
 }
 
-impl Server {
+impl CardDavServer {
     /// The server at `url`; `books` is where the address books are, when that is another one.
     pub fn new(url: &str, books: Option<&str>, prepare: impl Fn(Client) -> Client) -> Result<Self> {
         let client = |url: &str| {
@@ -118,23 +118,23 @@ impl Server {
             found.books.extend(listed.resources.iter().filter_map(address_book));
         }
         if found.books.is_empty() {
-            let home = homes.first().unwrap_or(self.main.base());
+            let home = homes.first().unwrap_or(self.main.base_url());
             let text = format!("there is no address book at {home}; check the address");
             return Err(Error::user_action(Action::Unspecified, text));
         }
         let mut known = HashSet::new();
-        found.books.retain(|book| known.insert(normal(&book.url)));
+        found.books.retain(|book| known.insert(normalize(&book.url)));
         Ok(found)
     }
 
     fn homes(&self) -> Result<Vec<Url>> {
         if let Some(books) = &self.books {
-            return Ok(vec![books.base().clone()]);
+            return Ok(vec![books.base_url().clone()]);
         }
         let what = "<D:current-user-principal/><C:addressbook-home-set/><D:resourcetype/>";
-        let well_known = self.main.base().join("/.well-known/carddav")?;
+        let well_known = self.main.base_url().join("/.well-known/carddav")?;
         let mut last = None;
-        for start in [self.main.base().clone(), well_known] {
+        for start in [self.main.base_url().clone(), well_known] {
             let found = match self.propfind(&start, 0, what) {
                 Ok(found) => found,
                 // Many servers answer their front page to whoever asks there for an address book.
@@ -164,17 +164,17 @@ impl Server {
             }
         }
         let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
-        let text = format!("{} is no CardDAV server{why}; check the address", self.main.base());
+        let text = format!("{} is no CardDAV server{why}; check the address", self.main.base_url());
         Err(Error::user_action(Action::Unspecified, text))
     }
 
     /// A server may keep the address books at another host, which the user has not allowed yet.
     fn explain(&self, error: Error, address: &Url) -> Error {
         match error {
-            Error::Denied(_) if address.origin() != self.main.base().origin() => {
+            Error::Denied(_) if address.origin() != self.main.base_url().origin() => {
                 let text = format!(
                     "{} keeps the address books at {address}; enter this address as the address of the address books to allow it",
-                    self.main.base().host_str().unwrap_or_default()
+                    self.main.base_url().host_str().unwrap_or_default()
                 );
                 Error::user_action(Action::Unspecified, text)
             }
@@ -183,18 +183,19 @@ impl Server {
     }
 
     /// The cards of a book.
-    pub fn list(&self, book: &AddressBook) -> Result<List> {
+    pub fn list(&self, book: &AddressBook) -> Result<BookListing> {
         let what = "<D:getetag/><D:getcontentlength/>";
         let body =
             format!("<C:addressbook-query {NAMESPACES}><D:prop>{what}</D:prop><C:filter/></C:addressbook-query>");
-        let list = List::of(book, Multistatus::read(self.ask("REPORT", &book.url, 1, &body)?)?);
+        let list =
+            BookListing::from_multistatus(book, Multistatus::parse(self.request("REPORT", &book.url, 1, &body)?)?);
         if list.is_complete {
             return Ok(list);
         }
         // Servers limit what a query finds, seldom what a collection holds.
         match self.propfind(&book.url, 1, &format!("{what}<D:resourcetype/>")) {
             Ok(all) => {
-                let all = List::of(book, all);
+                let all = BookListing::from_multistatus(book, all);
                 Ok(if all.is_complete || all.entries.len() > list.entries.len() { all } else { list })
             }
             Err(Error::VendorChanged(_) | Error::VendorDown(_)) => Ok(list),
@@ -203,14 +204,17 @@ impl Server {
     }
 
     /// The content of these cards.
-    pub fn fetch(&self, book: &AddressBook, entries: &[&Entry]) -> Result<Fetched> {
+    pub fn fetch(&self, book: &AddressBook, entries: &[&CardEntry]) -> Result<FetchedCards> {
         let hrefs: String =
             entries.iter().map(|entry| format!("<D:href>{}</D:href>", escape(entry.href.as_str()))).collect();
         let what = "<D:prop><D:getetag/><C:address-data/></D:prop>";
         let body = format!("<C:addressbook-multiget {NAMESPACES}>{what}{hrefs}</C:addressbook-multiget>");
-        let found = Multistatus::read(self.ask("REPORT", &book.url, 1, &body)?)?;
-        let mut fetched = Fetched { gone: found.gone.iter().map(Key::of).collect(), ..Fetched::default() };
-        fetched.failed.extend(found.unreadable.iter().map(|(url, why)| (Key::of(url), why.clone())));
+        let found = Multistatus::parse(self.request("REPORT", &book.url, 1, &body)?)?;
+        let mut fetched = FetchedCards {
+            missing: found.missing.iter().map(CardKey::with_final_url).collect(),
+            ..FetchedCards::default()
+        };
+        fetched.failed.extend(found.unreadable.iter().map(|(url, why)| (CardKey::with_final_url(url), why.clone())));
         for resource in found.resources {
             match resource.text("address-data") {
                 Some(text) => {
@@ -221,17 +225,18 @@ impl Server {
                         text,
                     });
                 }
-                None => {
-                    fetched.failed.push((Key::of(&resource.url), "the server sends it without its content".to_owned()))
-                }
+                None => fetched.failed.push((
+                    CardKey::with_final_url(&resource.url),
+                    "the server sends it without its content".to_owned(),
+                )),
             }
         }
-        let answered: HashSet<Key> =
+        let answered: HashSet<CardKey> =
             fetched.cards.iter().map(Card::key).chain(fetched.failed.iter().map(|(key, _)| *key)).collect();
         let missing = entries
             .iter()
             .map(|entry| entry.key())
-            .filter(|key| !answered.contains(key) && !fetched.gone.contains(key));
+            .filter(|key| !answered.contains(key) && !fetched.missing.contains(key));
         let missing: Vec<_> = missing.map(|key| (key, "the server does not send it".to_owned())).collect();
         fetched.failed.extend(missing);
         Ok(fetched)
@@ -239,12 +244,12 @@ impl Server {
 
     fn propfind(&self, url: &Url, depth: u8, what: &str) -> Result<Multistatus> {
         let body = format!("<D:propfind {NAMESPACES}><D:prop>{what}</D:prop></D:propfind>");
-        Multistatus::read(self.ask("PROPFIND", url, depth, &body)?)
+        Multistatus::parse(self.request("PROPFIND", url, depth, &body)?)
     }
 
-    fn ask(&self, method: &str, url: &Url, depth: u8, body: &str) -> Result<Response> {
+    fn request(&self, method: &str, url: &Url, depth: u8, body: &str) -> Result<Response> {
         // Each client signs for its own host only.
-        let books = self.books.as_ref().filter(|books| books.base().origin() == url.origin());
+        let books = self.books.as_ref().filter(|books| books.base_url().origin() == url.origin());
         let client = books.unwrap_or(&self.main);
         let body = format!(r#"<?xml version="1.0" encoding="utf-8"?>{body}"#);
         let answer =
@@ -253,14 +258,14 @@ impl Server {
     }
 }
 
-impl List {
-    fn of(book: &AddressBook, found: Multistatus) -> Self {
-        let is_card = |url: &Url| normal(url) != normal(&book.url);
+impl BookListing {
+    fn from_multistatus(book: &AddressBook, found: Multistatus) -> Self {
+        let is_card = |url: &Url| normalize(url) != normalize(&book.url);
         let entries = found
             .resources
             .into_iter()
             .filter(|resource| is_card(&resource.url) && !resource.has(&["resourcetype", "collection"]));
-        let entry = |resource: Resource| Entry {
+        let entry = |resource: Resource| CardEntry {
             etag: resource.text("getetag"),
             size: resource.text("getcontentlength").and_then(|size| size.parse().ok()),
             url: resource.url,
@@ -269,7 +274,7 @@ impl List {
         let unreadable = found.unreadable.into_iter().filter(|(url, _)| is_card(url));
         Self {
             entries: entries.map(entry).collect(),
-            unreadable: unreadable.map(|(url, why)| (Key::of(&url), why)).collect(),
+            unreadable: unreadable.map(|(url, why)| (CardKey::with_final_url(&url), why)).collect(),
             is_complete: found.is_complete,
         }
     }

@@ -9,10 +9,10 @@ mod sync;
 mod vcard;
 mod xml;
 
-use dav::Server;
+use dav::CardDavServer;
 use konnector_sdk::prelude::*;
-use multistatus::normal;
-use state::State;
+use multistatus::normalize;
+use state::SyncState;
 
 const DOCTYPE: &str = "io.cozy.contacts";
 
@@ -21,12 +21,12 @@ fn run(context: Context) -> Result<Report> {
     let account = context.account()?;
     let (login, password) = (account.field("login")?, account.secret("password")?);
     let sign = |client: Client| client.basic_auth(login, &password).header("user-agent", "konnector-carddav");
-    let server = Server::new(account.field("url")?, account.field_opt("books_url"), sign)?;
+    let server = CardDavServer::new(account.field("url")?, account.field_opt("books_url"), sign)?;
     let found = server.address_books()?;
     login_succeeded();
 
-    let (mut state, mut report): (State, _) = (account.load_state()?, Report::new());
-    let synced = sync::all(&server, &found, &mut state, &mut report);
+    let (mut state, mut report): (SyncState, _) = (account.load_state()?, Report::new());
+    let synced = sync::sync_all(&server, &found, &mut state, &mut report);
     // Also after a failure: what was saved is not to be fetched again.
     account.save_state(&state)?;
     synced.map(|()| report)

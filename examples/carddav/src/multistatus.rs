@@ -3,14 +3,14 @@
 use konnector_sdk::http::Response;
 use konnector_sdk::{Error, Result, Url};
 
-use crate::xml::Element;
+use crate::xml::XmlElement;
 
 /// An answer about several resources.
 #[derive(Debug, Default)]
 pub struct Multistatus {
     pub resources: Vec<Resource>,
     /// Addresses that the server says do not exist.
-    pub gone: Vec<Url>,
+    pub missing: Vec<Url>,
     /// Resources that exist, and of which the server does not say more, with the reason.
     pub unreadable: Vec<(Url, String)>,
     /// Whether every resource is in it: the server did not cut the list (RFC 6352 §8.6.2), and every entry can be read.
@@ -24,28 +24,28 @@ pub struct Resource {
     /// Its address as the server writes it.
     pub href: String,
     /// The `prop` elements of those properties that the server has.
-    properties: Vec<Element>,
+    properties: Vec<XmlElement>,
 }
 
 impl Multistatus {
     /// Reads an answer to a request for `asked`, the collection.
-    pub fn read(answer: Response) -> Result<Self> {
+    pub fn parse(answer: Response) -> Result<Self> {
         let base = answer.url().clone();
         if answer.status() != 207 {
             return Err(Error::vendor_changed(format!("{base} answered {} and no list", answer.status())));
         }
-        let root = Element::parse(&answer.text()?)?;
+        let root = XmlElement::parse(&answer.text()?)?;
         if root.name() != "multistatus" {
             return Err(Error::vendor_changed(format!("{base} answered `{}` and no list", root.name())));
         }
         let mut read = Self { is_complete: true, ..Self::default() };
         for response in root.into_all("response") {
-            read.take(response, &base);
+            read.add_response(response, &base);
         }
         Ok(read)
     }
 
-    fn take(&mut self, response: Element, base: &Url) {
+    fn add_response(&mut self, response: XmlElement, base: &Url) {
         let hrefs: Vec<String> =
             response.all("href").map(|href| href.text().to_owned()).filter(|href| !href.is_empty()).collect();
         let is_cut = response.find(&["error", "number-of-matches-within-limits"]).is_some();
@@ -62,7 +62,7 @@ impl Multistatus {
         match status {
             // Of these resources it has properties, or says that they are there.
             None | Some((Some(200..=299), _)) => {
-                let has = |status: &Element| {
+                let has = |status: &XmlElement| {
                     status.find(&["status"]).is_none_or(|line| matches!(status_code(line.text()), Some(200..=299)))
                 };
                 let properties: Vec<_> =
@@ -72,7 +72,7 @@ impl Multistatus {
                     self.resources.push(Resource { url, href, properties: properties.take().unwrap_or_default() });
                 }
             }
-            Some((Some(404 | 410), _)) => self.gone.extend(urls.into_iter().map(|(url, _)| url)),
+            Some((Some(404 | 410), _)) => self.missing.extend(urls.into_iter().map(|(url, _)| url)),
             Some((code, line)) => {
                 // RFC 6352 §8.6.2: 507 for the collection cuts the list; for anything else, better safe than sorry.
                 self.is_complete &= code.is_some_and(|code| code != 507);
@@ -88,7 +88,7 @@ fn status_code(line: &str) -> Option<u16> {
 }
 
 impl Resource {
-    fn property(&self, path: &[&str]) -> Option<&Element> {
+    fn property(&self, path: &[&str]) -> Option<&XmlElement> {
         self.properties.iter().find_map(|properties| properties.find(path))
     }
 
@@ -110,14 +110,14 @@ impl Resource {
 
 /// The address of a resource in one spelling (RFC 3986 §6.2): servers write `@` as `%40` in one answer and not in the next, name another
 /// scheme than the one they are reached by, and leave the slash at the end of a collection away.
-pub fn normal(url: &Url) -> String {
-    let segments = url.path().split('/').filter(|segment| !segment.is_empty()).map(normal_segment);
+pub fn normalize(url: &Url) -> String {
+    let segments = url.path().split('/').filter(|segment| !segment.is_empty()).map(normalize_segment);
     let path = segments.collect::<Vec<_>>().join("/");
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{path}{query}", url.host_str().unwrap_or_default())
 }
 
-fn normal_segment(segment: &str) -> String {
+fn normalize_segment(segment: &str) -> String {
     use std::fmt::Write as _;
 
     let (mut normal, mut rest) = (String::new(), segment.as_bytes());
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn spellings_of_one_address_are_one() {
-        let normal = |text: &str| normal(&Url::parse(text).unwrap());
+        let normal = |text: &str| normalize(&Url::parse(text).unwrap());
         let expected = normal("https://dav.example/me%40a/card%20~.vcf");
         for text in [
             "https://dav.example/me@a/card%20~.vcf",

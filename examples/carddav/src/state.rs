@@ -9,43 +9,43 @@ use konnector_sdk::Url;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::multistatus::normal;
+use crate::multistatus::normalize;
 
 /// The address books by their addresses, in one spelling.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct State(BTreeMap<String, BookState>);
+pub struct SyncState(BTreeMap<String, BookState>);
 
 /// An address book: its tag and its cards.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BookState {
     tag: Option<String>,
-    cards: BTreeMap<Key, Version>,
+    cards: BTreeMap<CardKey, CardVersion>,
 }
 
 /// Recognises a card in later runs: 64 bits of its address's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Key([u8; 8]);
+pub struct CardKey([u8; 8]);
 
 /// Recognises a version of a card: 32 bits of its ETag's hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version(String);
+pub struct CardVersion(String);
 
-impl State {
+impl SyncState {
     /// What is known of an address book, nothing for a new one.
     pub fn book(&mut self, url: &Url) -> &mut BookState {
-        self.0.entry(normal(url)).or_default()
+        self.0.entry(normalize(url)).or_default()
     }
 
     /// The cards that are in none of these books.
-    pub fn gone(&self, books: &HashSet<String>) -> Vec<Key> {
+    pub fn removed_cards(&self, books: &HashSet<String>) -> Vec<CardKey> {
         let (here, gone): (Vec<_>, Vec<_>) = self.0.iter().partition(|(url, _)| books.contains(*url));
-        let here: HashSet<Key> = here.into_iter().flat_map(|(_, book)| book.keys()).collect();
+        let here: HashSet<CardKey> = here.into_iter().flat_map(|(_, book)| book.keys()).collect();
         gone.into_iter().flat_map(|(_, book)| book.keys()).filter(|key| !here.contains(key)).collect()
     }
 
     /// Forgets all but these books.
-    pub fn keep_only(&mut self, books: &HashSet<String>) {
+    pub fn retain(&mut self, books: &HashSet<String>) {
         self.0.retain(|url, _| books.contains(url));
     }
 }
@@ -56,19 +56,19 @@ impl BookState {
         tag.is_some() && self.tag.as_deref() == tag
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = Key> {
+    pub fn keys(&self) -> impl Iterator<Item = CardKey> {
         self.cards.keys().copied()
     }
 
-    pub fn has(&self, key: Key, version: &Version) -> bool {
+    pub fn has(&self, key: CardKey, version: &CardVersion) -> bool {
         self.cards.get(&key) == Some(version)
     }
 
-    pub fn remember(&mut self, key: Key, version: Version) {
+    pub fn remember(&mut self, key: CardKey, version: CardVersion) {
         self.cards.insert(key, version);
     }
 
-    pub fn forget(&mut self, keys: &[Key]) {
+    pub fn forget(&mut self, keys: &[CardKey]) {
         self.cards.retain(|key, _| !keys.contains(key));
     }
 
@@ -77,15 +77,15 @@ impl BookState {
     }
 }
 
-impl Key {
+impl CardKey {
     /// The key of the card at this address.
-    pub fn of(address: &Url) -> Self {
-        Self(hash(&normal(address)))
+    pub fn with_final_url(address: &Url) -> Self {
+        Self(hash(&normalize(address)))
     }
 }
 
-impl Version {
-    pub fn of(etag: &str) -> Self {
+impl CardVersion {
+    pub fn from_etag(etag: &str) -> Self {
         let [a, b, c, d, ..] = hash(etag);
         Self(URL_SAFE_NO_PAD.encode([a, b, c, d]))
     }
@@ -96,19 +96,19 @@ fn hash(text: &str) -> [u8; 8] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for CardKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-impl From<Key> for String {
-    fn from(key: Key) -> Self {
+impl From<CardKey> for String {
+    fn from(key: CardKey) -> Self {
         key.to_string()
     }
 }
 
-impl TryFrom<String> for Key {
+impl TryFrom<String> for CardKey {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -126,7 +126,7 @@ mod tests {
         let mut book = BookState::default();
         for number in 0..2500 {
             let url = Url::parse(&format!("https://dav.example/addressbooks/me/{number}.vcf")).unwrap();
-            book.remember(Key::of(&url), Version::of("\"1\""));
+            book.remember(CardKey::with_final_url(&url), CardVersion::from_etag("\"1\""));
         }
         let text = serde_json::to_string(&book).unwrap();
         assert!(text.len() < 64 * 1024, "{}", text.len());

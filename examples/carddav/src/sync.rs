@@ -7,40 +7,48 @@ use konnector_sdk::http::FileSource;
 use konnector_sdk::prelude::*;
 
 use crate::contact::Contact;
-use crate::dav::{AddressBook, AddressBooks, Card, Entry, Fetched, Server};
-use crate::state::{BookState, Key, State, Version};
+use crate::dav::{AddressBook, AddressBooks, Card, CardDavServer, CardEntry, FetchedCards};
+use crate::state::{BookState, CardKey, CardVersion, SyncState};
 use crate::vcard::VCard;
-use crate::{DOCTYPE, normal};
+use crate::{DOCTYPE, normalize};
 
 /// Cards fetched and saved at a time: what a broken run has to do again.
-const MAX_BATCH: usize = 50;
+const MAX_BATCH_CARDS: usize = 50;
 /// Bytes of cards fetched at a time, as far as the server says how large they are. Photos make cards large; the host hands over answers of
 /// 10 MiB, and XML makes them larger.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 /// What a card is taken for whose size the server does not say: one without a photo.
-const USUAL_CARD_BYTES: u64 = 4 << 10;
+const ESTIMATED_CARD_BYTES: u64 = 4 << 10;
 /// Failures in a row after which the cards are not to blame.
-const MAX_FAILURES_IN_A_ROW: u32 = 5;
+const MAX_CONSECUTIVE_FAILURES: u32 = 5;
 
 /// Brings all address books up to date, and the state with them: also when it fails, the state is that of what is here.
-pub fn all(server: &Server, found: &AddressBooks, state: &mut State, report: &mut Report) -> Result<()> {
+pub fn sync_all(
+    server: &CardDavServer,
+    found: &AddressBooks,
+    state: &mut SyncState,
+    report: &mut Report,
+) -> Result<()> {
     for book in &found.books {
         Sync { server, book, report, failures: 0, is_complete: true }.run(state.book(&book.url))?;
     }
-    let names: HashSet<String> = found.books.iter().map(|book| normal(&book.url)).collect();
+    let names: HashSet<String> = found.books.iter().map(|book| normalize(&book.url)).collect();
     if !found.is_complete {
-        report.problem("address books", "the server sent a part of its list only; books that are missing from it stay");
+        report.add_problem(
+            "address books",
+            "the server sent a part of its list only; books that are missing from it stay",
+        );
         return Ok(());
     }
     // A card of a book that is gone may be in another one by now.
-    let gone = state.gone(&names);
+    let gone = state.removed_cards(&names);
     remove(gone.into_iter())?;
-    state.keep_only(&names);
+    state.retain(&names);
     Ok(())
 }
 
 struct Sync<'a> {
-    server: &'a Server,
+    server: &'a CardDavServer,
     book: &'a AddressBook,
     report: &'a mut Report,
     /// Of cards, in a row.
@@ -61,39 +69,44 @@ impl Sync<'_> {
             self.problem(&book.name, &format!("a card cannot be read: {why}"));
         }
         if listed.is_complete {
-            let here: HashSet<Key> =
-                listed.entries.iter().map(Entry::key).chain(listed.unreadable.iter().map(|(key, _)| *key)).collect();
-            let gone: Vec<Key> = state.keys().filter(|key| !here.contains(key)).collect();
+            let here: HashSet<CardKey> = listed
+                .entries
+                .iter()
+                .map(CardEntry::key)
+                .chain(listed.unreadable.iter().map(|(key, _)| *key))
+                .collect();
+            let gone: Vec<CardKey> = state.keys().filter(|key| !here.contains(key)).collect();
             remove(gone.iter().copied())?;
             state.forget(&gone);
         } else {
             self.problem(&book.name, "the server sent a part of its list only; cards that are missing from it stay");
         }
-        let is_known =
-            |entry: &&Entry| entry.etag.as_deref().is_some_and(|etag| state.has(entry.key(), &Version::of(etag)));
-        let changed: Vec<&Entry> = listed.entries.iter().filter(|entry| !is_known(entry)).collect();
+        let is_known = |entry: &&CardEntry| {
+            entry.etag.as_deref().is_some_and(|etag| state.has(entry.key(), &CardVersion::from_etag(etag)))
+        };
+        let changed: Vec<&CardEntry> = listed.entries.iter().filter(|entry| !is_known(entry)).collect();
         info!(listed = listed.entries.len(), changed = changed.len(), "{} read", book.name);
-        self.bring(&changed, state)?;
+        self.fetch_changed(&changed, state)?;
         state.set_tag(book.tag.as_deref().filter(|_| self.is_complete));
         Ok(())
     }
 
     /// Fetches and saves cards. A batch that fails is halved until the card is found that it fails for.
-    fn bring(&mut self, changed: &[&Entry], state: &mut BookState) -> Result<()> {
-        let etags: HashMap<Key, &str> =
+    fn fetch_changed(&mut self, changed: &[&CardEntry], state: &mut BookState) -> Result<()> {
+        let etags: HashMap<CardKey, &str> =
             changed.iter().filter_map(|entry| Some((entry.key(), entry.etag.as_deref()?))).collect();
-        let mut work: VecDeque<Vec<&Entry>> = batches(changed).into();
+        let mut work: VecDeque<Vec<&CardEntry>> = batches(changed).into();
         let mut done = 0;
         while let Some(batch) = work.pop_front() {
-            progress(done, changed.len(), &self.book.name);
-            if time_left().as_secs() < 15 {
+            report_progress(done, changed.len(), &self.book.name);
+            if remaining_time().as_secs() < 15 {
                 self.problem(&self.book.name.clone(), "the time was up; the next run goes on with the rest");
                 break;
             }
             match self.server.fetch(self.book, &batch) {
                 Ok(fetched) => {
                     done += batch.len();
-                    self.take(fetched, &batch, &etags, state)?;
+                    self.apply(fetched, &batch, &etags, state)?;
                 }
                 Err(error) if !concerns_cards(&error) => return Err(error),
                 Err(error) => match batch.as_slice() {
@@ -113,16 +126,16 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn take(
+    fn apply(
         &mut self,
-        fetched: Fetched,
-        batch: &[&Entry],
-        etags: &HashMap<Key, &str>,
+        fetched: FetchedCards,
+        batch: &[&CardEntry],
+        etags: &HashMap<CardKey, &str>,
         state: &mut BookState,
     ) -> Result<()> {
         for card in fetched.cards {
             let etag = card.etag.as_deref().or_else(|| etags.get(&card.key()).copied());
-            let version = Version::of(etag.unwrap_or(&card.text));
+            let version = CardVersion::from_etag(etag.unwrap_or(&card.text));
             if state.has(card.key(), &version) {
                 continue;
             }
@@ -133,7 +146,7 @@ impl Sync<'_> {
                 }
                 Ok(saved) => {
                     self.is_complete = false;
-                    self.report.add(saved);
+                    self.report.merge(saved);
                 }
                 Err(error) if concerns_cards(&error) => self.failed(&card.href, error)?,
                 Err(error) => return Err(error),
@@ -149,7 +162,7 @@ impl Sync<'_> {
     /// One card failed: reported, unless it is one of too many in a row.
     fn failed(&mut self, href: &str, error: Error) -> Result<()> {
         self.failures += 1;
-        if self.failures >= MAX_FAILURES_IN_A_ROW && !matches!(error, Error::VendorChanged(_)) {
+        if self.failures >= MAX_CONSECUTIVE_FAILURES && !matches!(error, Error::VendorChanged(_)) {
             return Err(error);
         }
         let text = match error {
@@ -162,7 +175,7 @@ impl Sync<'_> {
 
     fn problem(&mut self, item: &str, text: &str) {
         self.is_complete = false;
-        self.report.problem(item, text);
+        self.report.add_problem(item, text);
     }
 }
 
@@ -172,11 +185,11 @@ fn concerns_cards(error: &Error) -> bool {
 }
 
 /// Cards in batches, each held to a number and a size.
-fn batches<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
+fn batches<'a>(entries: &[&'a CardEntry]) -> Vec<Vec<&'a CardEntry>> {
     let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
     for entry in entries {
-        let size = entry.size.unwrap_or(USUAL_CARD_BYTES);
-        if !batch.is_empty() && (batch.len() == MAX_BATCH || bytes + size > MAX_BATCH_BYTES) {
+        let size = entry.size.unwrap_or(ESTIMATED_CARD_BYTES);
+        if !batch.is_empty() && (batch.len() == MAX_BATCH_CARDS || bytes + size > MAX_BATCH_BYTES) {
             batches.push(std::mem::take(&mut batch));
             bytes = 0;
         }
@@ -188,16 +201,16 @@ fn batches<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
 }
 
 /// Saves a card as a document and as a file, both under the same key.
-fn save(client: &Client, book: &AddressBook, card: &Card) -> Result<Saved> {
+fn save(client: &Client, book: &AddressBook, card: &Card) -> Result<SaveSummary> {
     let contact = Contact::from(&VCard::parse(&card.text)?);
     let key = card.key().to_string();
     let mut saved = save_documents(DOCTYPE, [Item::new(&key, contact.document)?])?;
-    let file = File::new(format!("{}.vcf", contact.name), FileSource::bytes(card.text.as_str()));
-    saved.add(save_files(client, [file.folder(&book.name).key(&key).mime("text/vcard").replacing()])?);
+    let file = File::new(format!("{}.vcf", contact.name), FileSource::from_bytes(card.text.as_str()));
+    saved.merge(save_files(client, [file.folder(&book.name).key(&key).mime("text/vcard").overwrite()])?);
     Ok(saved)
 }
 
-fn remove(keys: impl Iterator<Item = Key>) -> Result<()> {
+fn remove(keys: impl Iterator<Item = CardKey>) -> Result<()> {
     let keys: Vec<_> = keys.map(|key| key.to_string()).collect();
     if keys.is_empty() {
         return Ok(());
@@ -213,10 +226,14 @@ mod tests {
 
     #[test]
     fn batches_are_held_to_number_and_size() {
-        let entry =
-            |size| Entry { url: Url::parse("https://a.example/a.vcf").unwrap(), href: String::new(), etag: None, size };
+        let entry = |size| CardEntry {
+            url: Url::parse("https://a.example/a.vcf").unwrap(),
+            href: String::new(),
+            etag: None,
+            size,
+        };
         let lengths = |sizes: &[Option<u64>]| {
-            let entries: Vec<Entry> = sizes.iter().map(|size| entry(*size)).collect();
+            let entries: Vec<CardEntry> = sizes.iter().map(|size| entry(*size)).collect();
             batches(&entries.iter().collect::<Vec<_>>()).iter().map(Vec::len).collect::<Vec<_>>()
         };
         assert_eq!(lengths(&[]), [0; 0]);

@@ -1,7 +1,7 @@
 use super::*;
 use konnector_sdk::bindings::konnector::host::http::HttpError;
 use konnector_sdk::serde_json::Value;
-use konnector_sdk::testing::{Answer, Host};
+use konnector_sdk::testing::{MockHost, MockResponse};
 
 const SITE: &str = "https://dav.example";
 /// The address book in the saved state.
@@ -9,12 +9,12 @@ const STATE_OF_BOOK: &str = "dav.example/books/family";
 const A: &str = "/books/family/a.vcf";
 const B: &str = "/books/family/b.vcf";
 
-fn multistatus(responses: &str) -> Answer {
+fn multistatus(responses: &str) -> MockResponse {
     let text = format!(
         r#"<?xml version="1.0"?><d:multistatus xmlns:d="DAV:" xmlns:card="urn:ietf:params:xml:ns:carddav"
            xmlns:cs="http://calendarserver.org/ns/">{responses}</d:multistatus>"#
     );
-    Answer::status(207, &text)
+    MockResponse::status(207, &text)
 }
 
 fn resource(href: &str, properties: &str) -> String {
@@ -33,45 +33,45 @@ fn card(name: &str) -> String {
 }
 
 /// A server that is asked at its front page, with one address book of this tag.
-fn server(tag: &str) -> Host {
+fn server(tag: &str) -> MockHost {
     let book = format!(
         "<d:resourcetype><d:collection/><card:addressbook/></d:resourcetype><d:displayname>Family</d:displayname><cs:getctag>{tag}</cs:getctag>"
     );
     let home =
         resource("/books/", "<d:resourcetype><d:collection/></d:resourcetype>") + &resource("/books/family/", &book);
-    Host::new()
+    MockHost::new()
         .field("url", SITE)
         .field("login", "zoe")
         .secret("password")
-        .answer(&at("/"), Answer::status(405, ""))
-        .answer(
+        .respond(&at("/"), MockResponse::status(405, ""))
+        .respond(
             &at("/.well-known/carddav"),
             multistatus(&resource("/", "<d:current-user-principal><d:href>/me/</d:href></d:current-user-principal>"))
-                .from_url(&at("/dav/")),
+                .with_final_url(&at("/dav/")),
         )
-        .answer(
+        .respond(
             &at("/me/"),
             multistatus(&resource(
                 "/me/",
                 "<card:addressbook-home-set><d:href>/books/</d:href></card:addressbook-home-set>",
             )),
         )
-        .answer(&at("/books/"), multistatus(&home))
+        .respond(&at("/books/"), multistatus(&home))
 }
 
-fn listed(cards: &[(&str, &str)]) -> Answer {
+fn listing(cards: &[(&str, &str)]) -> MockResponse {
     let entry = |(href, etag): &(&str, &str)| resource(href, &format!("<d:getetag>\"{etag}\"</d:getetag>"));
     multistatus(&cards.iter().map(entry).collect::<String>())
 }
 
-fn fetched(cards: &[(&str, &str, &str)]) -> Answer {
+fn multiget(cards: &[(&str, &str, &str)]) -> MockResponse {
     let entry = |(href, etag, name): &(&str, &str, &str)| {
         resource(href, &format!("<d:getetag>\"{etag}\"</d:getetag>{}", card(name)))
     };
     multistatus(&cards.iter().map(entry).collect::<String>())
 }
 
-fn names(host: &Host) -> Vec<String> {
+fn names(host: &MockHost) -> Vec<String> {
     let mut names: Vec<_> =
         host.documents(DOCTYPE).iter().map(|contact| contact["fullname"].as_str().unwrap().to_owned()).collect();
     names.sort();
@@ -82,8 +82,8 @@ fn names(host: &Host) -> Vec<String> {
 fn finds_the_books_and_then_fetches_only_what_changed() {
     let book = at("/books/family/");
     let host = server("1")
-        .answer(&book, listed(&[("/books/family/a.vcf", "1"), ("/books/family/b.vcf", "1")]))
-        .answer(&book, fetched(&[("/books/family/a.vcf", "1", "Ada"), ("/books/family/b.vcf", "1", "Bob")]));
+        .respond(&book, listing(&[("/books/family/a.vcf", "1"), ("/books/family/b.vcf", "1")]))
+        .respond(&book, multiget(&[("/books/family/a.vcf", "1", "Ada"), ("/books/family/b.vcf", "1", "Bob")]));
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(names(&host), ["Ada", "Bob"]);
     let mut paths: Vec<_> = host.files().into_iter().map(|file| file.path).collect();
@@ -103,16 +103,16 @@ fn a_second_run_updates_and_deletes() {
     let book = at("/books/family/");
     let (a, b) = ("/books/family/a.vcf", "/books/family/b.vcf");
     let host = server("1")
-        .answer(&book, listed(&[(a, "1"), (b, "1")]))
-        .answer(&book, fetched(&[(a, "1", "Ada"), (b, "1", "Bob")]));
+        .respond(&book, listing(&[(a, "1"), (b, "1")]))
+        .respond(&book, multiget(&[(a, "1", "Ada"), (b, "1", "Bob")]));
     host.run(run).unwrap();
     let (state, documents) = (host.state().unwrap(), names(&host));
     assert_eq!(documents.len(), 2);
 
     let host = server("2")
-        .saved_state(&state)
-        .answer(&book, listed(&[(a, "2")]))
-        .answer(&book, fetched(&[(a, "2", "Ada L.")]));
+        .account_state(&state)
+        .respond(&book, listing(&[(a, "2")]))
+        .respond(&book, multiget(&[(a, "2", "Ada L.")]));
     host.run(run).unwrap();
     assert_eq!(names(&host), ["Ada L."]);
     let cards = host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len();
@@ -125,7 +125,8 @@ fn a_card_that_is_broken_is_reported_and_tried_again() {
     let (a, b) = ("/books/family/a.vcf", "/books/family/b.vcf");
     let broken = resource(a, "<d:getetag>\"1\"</d:getetag><card:address-data>no card</card:address-data>");
     let fine = resource(b, &format!("<d:getetag>\"1\"</d:getetag>{}", card("Bob")));
-    let host = server("1").answer(&book, listed(&[(a, "1"), (b, "1")])).answer(&book, multistatus(&(broken + &fine)));
+    let host =
+        server("1").respond(&book, listing(&[(a, "1"), (b, "1")])).respond(&book, multistatus(&(broken + &fine)));
     let report = host.run(run).unwrap();
     insta::assert_debug_snapshot!(report.problems(), @r#"
     [
@@ -140,16 +141,16 @@ fn a_card_that_is_broken_is_reported_and_tried_again() {
 }
 
 #[test]
-fn what_is_no_server_is_the_users_to_correct() {
-    let host = Host::new().field("url", SITE).field("login", "zoe").secret("password");
+fn an_invalid_server_is_reported_to_the_user() {
+    let host = MockHost::new().field("url", SITE).field("login", "zoe").secret("password");
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: https://dav.example/ is no CardDAV server (PROPFIND https://dav.example/.well-known/carddav answered 404 Not Found); check the address");
-    let host = Host::new().field("url", "dav.example").field("login", "zoe").secret("password");
+    let host = MockHost::new().field("url", "dav.example").field("login", "zoe").secret("password");
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: the address `dav.example`: relative URL without a base; give the server's whole address, for example https://dav.example.org");
-    let refused = Host::new()
+    let refused = MockHost::new()
         .field("url", SITE)
         .field("login", "zoe")
         .secret("password")
-        .answer(&at("/"), Answer::status(401, ""));
+        .respond(&at("/"), MockResponse::status(401, ""));
     assert!(matches!(refused.run(run), Err(Error::BadCredentials(_))));
 }
 
@@ -169,27 +170,27 @@ fn content(href: &str, etag: &str, name: &str) -> String {
 /// The state after a run that saved Ada at A and Bob at B.
 fn both_saved() -> Value {
     let host = server("1")
-        .answer(&at("/books/family/"), listed(&[(A, "1"), (B, "1")]))
-        .answer(&at("/books/family/"), fetched(&[(A, "1", "Ada"), (B, "1", "Bob")]));
+        .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
+        .respond(&at("/books/family/"), multiget(&[(A, "1", "Ada"), (B, "1", "Bob")]));
     host.run(run).unwrap();
     host.state().unwrap()
 }
 
 /// How many cards a second run remembers that is answered so when it lists the book, once by a query and once by a PROPFIND.
-fn remembered(list: &str) -> usize {
+fn count_remembered(list: &str) -> usize {
     let saved = both_saved();
-    let host = server("2").saved_state(&saved).answer(&at("/books/family/"), multistatus(list));
+    let host = server("2").account_state(&saved).respond(&at("/books/family/"), multistatus(list));
     host.run(run).unwrap();
     host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len()
 }
 
 #[test]
-fn what_is_missing_from_a_list_is_gone_only_when_the_list_is_whole() {
+fn cards_missing_from_an_incomplete_list_are_not_deleted() {
     let a = entry(A, "1");
     let book = "/books/family/";
-    assert_eq!(remembered(&a), 1);
-    assert_eq!(remembered(""), 0);
-    assert_eq!(remembered(&(a.clone() + &status(B, "HTTP/1.1 404 Not Found", ""))), 1);
+    assert_eq!(count_remembered(&a), 1);
+    assert_eq!(count_remembered(""), 0);
+    assert_eq!(count_remembered(&(a.clone() + &status(B, "HTTP/1.1 404 Not Found", ""))), 1);
     let limit = "<d:error><card:number-of-matches-within-limits/></d:error>";
     for (what, more) in [
         ("cut by RFC 6352", status(book, "HTTP/1.1 507 Insufficient Storage", "")),
@@ -202,15 +203,15 @@ fn what_is_missing_from_a_list_is_gone_only_when_the_list_is_whole() {
         ("a response without an address", "<d:response><d:status>HTTP/1.1 200 OK</d:status></d:response>".to_owned()),
         ("an address that is none", entry("https://[", "1")),
     ] {
-        assert_eq!(remembered(&(a.clone() + &more)), 2, "{what}");
+        assert_eq!(count_remembered(&(a.clone() + &more)), 2, "{what}");
     }
 }
 
 #[test]
-fn an_answer_that_is_no_list_deletes_nothing() {
+fn an_invalid_list_deletes_nothing() {
     for text in ["<html><body>Welcome</body></html>", "<d:multistatus xmlns:d=\"DAV:\"><d:response>", ""] {
         let saved = both_saved();
-        let host = server("2").saved_state(&saved).answer(&at("/books/family/"), Answer::status(207, text));
+        let host = server("2").account_state(&saved).respond(&at("/books/family/"), MockResponse::status(207, text));
         assert!(host.run(run).is_err(), "{text}");
         assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2, "{text}");
     }
@@ -225,10 +226,10 @@ fn a_list_that_is_cut_is_asked_for_in_another_way() {
         + &entry("/books/family/c.vcf", "1");
     let saved = both_saved();
     let host = server("2")
-        .saved_state(&saved)
-        .answer(&book, multistatus(&cut))
-        .answer(&book, multistatus(&whole))
-        .answer(&book, multistatus(&content("/books/family/c.vcf", "1", "Cleo")));
+        .account_state(&saved)
+        .respond(&book, multistatus(&cut))
+        .respond(&book, multistatus(&whole))
+        .respond(&book, multistatus(&content("/books/family/c.vcf", "1", "Cleo")));
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(names(&host), ["Cleo"]);
     assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2, "b is gone, c is new");
@@ -237,7 +238,7 @@ fn a_list_that_is_cut_is_asked_for_in_another_way() {
 #[test]
 fn a_card_is_recognised_however_its_address_is_spelled() {
     let saved = both_saved();
-    let host = server("2").saved_state(&saved).answer(
+    let host = server("2").account_state(&saved).respond(
         &at("/books/family/"),
         multistatus(
             &(entry("http://dav.example/books/family/%61.vcf", "1") + &entry("/books/x/../family//b%2Evcf", "1")),
@@ -254,9 +255,9 @@ fn a_card_is_recognised_however_its_address_is_spelled() {
 fn a_card_without_an_etag_stays_and_is_fetched_anew() {
     let saved = both_saved();
     let host = server("2")
-        .saved_state(&saved)
-        .answer(&at("/books/family/"), multistatus(&(resource(A, "") + &entry(B, "1"))))
-        .answer(&at("/books/family/"), multistatus(&resource(A, &card("Ada L."))));
+        .account_state(&saved)
+        .respond(&at("/books/family/"), multistatus(&(resource(A, "") + &entry(B, "1"))))
+        .respond(&at("/books/family/"), multistatus(&resource(A, &card("Ada L."))));
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(names(&host), ["Ada L."]);
     assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2);
@@ -274,8 +275,8 @@ fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
     ];
     for (answer, why) in lost {
         let host = server("1")
-            .answer(&at("/books/family/"), listed(&[(A, "1"), (B, "1")]))
-            .answer(&at("/books/family/"), multistatus(&(answer.to_owned() + &content(B, "1", "Bob"))));
+            .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
+            .respond(&at("/books/family/"), multistatus(&(answer.to_owned() + &content(B, "1", "Bob"))));
         let report = host.run(run).unwrap();
         assert_eq!(report.problems(), [(A.to_owned(), why.to_owned())]);
         assert_eq!(names(&host), ["Bob"]);
@@ -285,8 +286,8 @@ fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
 
 #[test]
 fn one_card_that_no_answer_survives_costs_no_other() {
-    let broken = Answer::status(207, "<d:multistatus xmlns:d=\"DAV:\">\u{1}&nothing;</d:multistatus>");
-    let large = Answer::failure(HttpError::TooLarge(10 << 20));
+    let broken = MockResponse::status(207, "<d:multistatus xmlns:d=\"DAV:\">\u{1}&nothing;</d:multistatus>");
+    let large = MockResponse::failure(HttpError::TooLarge(10 << 20));
     for (failure, why) in [
         (broken, "the server's answer is no XML: `&nothing;` is not known"),
         (
@@ -294,19 +295,19 @@ fn one_card_that_no_answer_survives_costs_no_other() {
             "REPORT https://dav.example/books/family/: the answer is larger than 10485760 bytes; use `download` for it",
         ),
         (
-            Answer::status(500, ""),
+            MockResponse::status(500, ""),
             "the vendor does not answer: REPORT https://dav.example/books/family/ answered 500 Internal Server Error",
         ),
     ] {
         let (book, c) = (at("/books/family/"), "/books/family/c.vcf");
         let host = server("1")
-            .answer(&book, listed(&[(A, "1"), (B, "1"), (c, "1")]))
+            .respond(&book, listing(&[(A, "1"), (B, "1"), (c, "1")]))
             // All three, a alone, b and c, b alone, c alone.
-            .answer(&book, failure.clone())
-            .answer(&book, multistatus(&content(A, "1", "Ada")))
-            .answer(&book, failure.clone())
-            .answer(&book, failure)
-            .answer(&book, multistatus(&content(c, "1", "Cleo")));
+            .respond(&book, failure.clone())
+            .respond(&book, multistatus(&content(A, "1", "Ada")))
+            .respond(&book, failure.clone())
+            .respond(&book, failure)
+            .respond(&book, multistatus(&content(c, "1", "Cleo")));
         let report = host.run(run).unwrap();
         assert_eq!(report.problems(), [(B.to_owned(), why.to_owned())]);
         assert_eq!(names(&host), ["Ada", "Cleo"]);
@@ -314,15 +315,15 @@ fn one_card_that_no_answer_survives_costs_no_other() {
 }
 
 #[test]
-fn a_server_that_only_fails_is_given_up_and_what_was_saved_is_remembered() {
+fn a_failing_server_is_abandoned_and_saved_cards_are_remembered() {
     let book = at("/books/family/");
     let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
     let entries: Vec<_> = hrefs.iter().map(|href| (href.as_str(), "1")).collect();
     let first: Vec<_> = hrefs.iter().take(50).map(|href| (href.as_str(), "1", "Ada")).collect();
     let host = server("1")
-        .answer(&book, listed(&entries))
-        .answer(&book, fetched(&first))
-        .answer(&book, Answer::status(500, ""));
+        .respond(&book, listing(&entries))
+        .respond(&book, multiget(&first))
+        .respond(&book, MockResponse::status(500, ""));
     assert!(matches!(host.run(run), Err(Error::VendorDown(_))));
     assert!(host.requests().len() < 30, "{}", host.requests().len());
     assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 50);
@@ -334,40 +335,40 @@ fn sixty_cards_with_photos_come_in_small_answers() {
     let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
     let list =
         |href: &String| resource(href, "<d:getetag>\"1\"</d:getetag><d:getcontentlength>270000</d:getcontentlength>");
-    let mut host = server("1").answer(&book, multistatus(&hrefs.iter().map(list).collect::<String>()));
+    let mut host = server("1").respond(&book, multistatus(&hrefs.iter().map(list).collect::<String>()));
     for batch in hrefs.chunks(15) {
         let cards: Vec<_> = batch.iter().map(|href| (href.as_str(), "1", "Ada")).collect();
-        host = host.answer(&book, fetched(&cards));
+        host = host.respond(&book, multiget(&cards));
     }
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(host.documents(DOCTYPE).len(), 60);
 }
 
 /// The home of the books as the server lists it.
-fn home(books: &[(&str, &str)], more: &str) -> Answer {
+fn home(books: &[(&str, &str)], more: &str) -> MockResponse {
     let book = |(href, tag): &(&str, &str)| {
         resource(href, &format!("<d:resourcetype><card:addressbook/></d:resourcetype><cs:getctag>{tag}</cs:getctag>"))
     };
     multistatus(&(books.iter().map(book).collect::<String>() + more))
 }
 
-fn signed_in(host: Host) -> Host {
+fn signed_in(host: MockHost) -> MockHost {
     host.field("url", at("/books/")).field("login", "zoe").secret("password")
 }
 
-fn principal(homes: &str) -> Answer {
+fn principal(homes: &str) -> MockResponse {
     multistatus(&resource("/books/", &format!("<card:addressbook-home-set>{homes}</card:addressbook-home-set>")))
 }
 
 /// What a second run remembers of books when the home is listed so.
-fn books_after(list: Answer) -> Vec<String> {
+fn books_after(list: MockResponse) -> Vec<String> {
     let saved = both_saved();
-    let host = signed_in(Host::new())
-        .saved_state(&saved)
-        .answer(&at("/books/"), principal("<d:href>/books/</d:href>"))
-        .answer(&at("/books/"), list)
-        .answer(&at("/books/work/"), multistatus(""))
-        .answer(&at("/books/family"), listed(&[(A, "1"), (B, "1")]));
+    let host = signed_in(MockHost::new())
+        .account_state(&saved)
+        .respond(&at("/books/"), principal("<d:href>/books/</d:href>"))
+        .respond(&at("/books/"), list)
+        .respond(&at("/books/work/"), multistatus(""))
+        .respond(&at("/books/family"), listing(&[(A, "1"), (B, "1")]));
     host.run(run).unwrap();
     let state = host.state().unwrap();
     state
@@ -379,7 +380,7 @@ fn books_after(list: Answer) -> Vec<String> {
 }
 
 #[test]
-fn a_book_is_gone_only_when_the_list_of_books_is_whole() {
+fn books_missing_from_an_incomplete_list_are_not_deleted() {
     let work = [("/books/work/", "1")];
     assert_eq!(books_after(home(&work, "")), ["dav.example/books/work: 0"]);
     let both = ["dav.example/books/family: 2", "dav.example/books/work: 0"];
@@ -398,15 +399,15 @@ fn a_book_is_gone_only_when_the_list_of_books_is_whole() {
 fn a_server_may_keep_the_books_at_another_host_that_the_user_allows() {
     let home_url = "https://p42.dav.example/zoe/";
     let named = || principal(&format!("<d:href>{home_url}</d:href>"));
-    let denied = Answer::failure(HttpError::Denied("no rule allows p42.dav.example".to_owned()));
-    let host = signed_in(Host::new()).answer(&at("/books/"), named()).answer(home_url, denied);
+    let denied = MockResponse::failure(HttpError::Denied("no rule allows p42.dav.example".to_owned()));
+    let host = signed_in(MockHost::new()).respond(&at("/books/"), named()).respond(home_url, denied);
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: dav.example keeps the address books at https://p42.dav.example/zoe/; enter this address as the address of the address books to allow it");
 
-    let host = signed_in(Host::new())
+    let host = signed_in(MockHost::new())
         .field("books_url", home_url)
-        .answer(home_url, home(&[("/zoe/card/", "1")], ""))
-        .answer("https://p42.dav.example/zoe/card/", listed(&[("/zoe/card/a.vcf", "1")]))
-        .answer("https://p42.dav.example/zoe/card/", fetched(&[("/zoe/card/a.vcf", "1", "Ada")]));
+        .respond(home_url, home(&[("/zoe/card/", "1")], ""))
+        .respond("https://p42.dav.example/zoe/card/", listing(&[("/zoe/card/a.vcf", "1")]))
+        .respond("https://p42.dav.example/zoe/card/", multiget(&[("/zoe/card/a.vcf", "1", "Ada")]));
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(names(&host), ["Ada"]);
     assert!(host.requests().iter().all(|request| request.headers.iter().any(|(name, _)| name == "authorization")));

@@ -32,7 +32,7 @@ impl VCard {
                 if properties.is_empty() {
                     return Err(Error::vendor_changed("a card has no properties"));
                 }
-                return Ok(Self::of(properties));
+                return Ok(Self::from_properties(properties));
             }
             // A line that is no property costs nothing but itself.
             properties.extend(Property::parse(line));
@@ -40,7 +40,7 @@ impl VCard {
         Err(Error::vendor_changed("a card does not end with END:VCARD"))
     }
 
-    fn of(mut properties: Vec<Property>) -> Self {
+    fn from_properties(mut properties: Vec<Property>) -> Self {
         let is_old = properties.iter().any(|property| property.name == "VERSION" && property.value.trim() == "2.1");
         for property in properties.iter_mut().filter(|_| is_old) {
             // In vCard 2.1 a comma separates nothing.
@@ -129,7 +129,7 @@ fn unfold(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.trim_start_matches('\u{feff}').split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
         match (line.strip_prefix([' ', '\t']), lines.last_mut()) {
-            (_, Some(before)) if goes_on(before) => {
+            (_, Some(before)) if has_continuation(before) => {
                 before.truncate(before.trim_end().len() - 1);
                 before.push_str(line);
             }
@@ -141,7 +141,7 @@ fn unfold(text: &str) -> Vec<String> {
 }
 
 /// Whether the line ends by a soft line break.
-fn goes_on(line: &str) -> bool {
+fn has_continuation(line: &str) -> bool {
     line.trim_end().ends_with('=') && split_once_unquoted(line, ':').is_some_and(|(head, _)| is_quoted_printable(head))
 }
 
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_card_is_refused() {
+    fn an_invalid_card_is_rejected() {
         for text in ["", "FN:x", "BEGIN:VCARD\nFN:x", "BEGIN:VCARD\nno colon\nEND:VCARD"] {
             assert!(matches!(VCard::parse(text), Err(Error::VendorChanged(_))), "{text}");
         }

@@ -7,24 +7,24 @@ use quick_xml::events::{BytesRef, Event};
 
 /// An element.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Element {
+pub struct XmlElement {
     name: String,
     text: String,
     children: Vec<Self>,
 }
 
-impl Element {
+impl XmlElement {
     /// Parses a document and answers its outermost element.
     pub fn parse(text: &str) -> Result<Self> {
         let mut reader = Reader::from_str(text);
         let mut open = vec![Self::default()];
         loop {
-            let event = reader.read_event().map_err(|error| broken(&error.to_string()))?;
+            let event = reader.read_event().map_err(|error| parse_error(&error.to_string()))?;
             match event {
-                Event::Start(start) => open.push(Self::named(start.local_name().as_ref())),
-                Event::Empty(start) => close(&mut open, Self::named(start.local_name().as_ref())),
+                Event::Start(start) => open.push(Self::new(start.local_name().as_ref())),
+                Event::Empty(start) => close(&mut open, Self::new(start.local_name().as_ref())),
                 Event::End(_) => {
-                    let done = open.pop().ok_or_else(|| broken("an element ends twice"))?;
+                    let done = open.pop().ok_or_else(|| parse_error("an element ends twice"))?;
                     close(&mut open, done);
                 }
                 Event::Text(text) => write(&mut open, &text.xml10_content()),
@@ -37,10 +37,10 @@ impl Element {
         // An answer that was cut off has more than the document itself left open.
         let document = if open.len() == 1 { open.pop() } else { None };
         let root = document.and_then(|document| document.children.into_iter().next());
-        root.ok_or_else(|| broken("it ends too early"))
+        root.ok_or_else(|| parse_error("it ends too early"))
     }
 
-    fn named(name: &str) -> Self {
+    fn new(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
@@ -70,27 +70,27 @@ impl Element {
     }
 }
 
-fn close(open: &mut [Element], done: Element) {
+fn close(open: &mut [XmlElement], done: XmlElement) {
     if let Some(around) = open.last_mut() {
         around.children.push(done);
     }
 }
 
-fn write(open: &mut [Element], text: &str) {
+fn write(open: &mut [XmlElement], text: &str) {
     if let Some(around) = open.last_mut() {
         around.text.push_str(text);
     }
 }
 
 fn resolve(reference: &BytesRef<'_>) -> Result<String> {
-    if let Some(letter) = reference.resolve_char_ref().map_err(|error| broken(&error.to_string()))? {
+    if let Some(letter) = reference.resolve_char_ref().map_err(|error| parse_error(&error.to_string()))? {
         return Ok(letter.to_string());
     }
     let known = resolve_predefined_entity(reference);
-    known.map(ToOwned::to_owned).ok_or_else(|| broken(&format!("`&{};` is not known", &**reference)))
+    known.map(ToOwned::to_owned).ok_or_else(|| parse_error(&format!("`&{};` is not known", &**reference)))
 }
 
-fn broken(why: &str) -> Error {
+fn parse_error(why: &str) -> Error {
     Error::vendor_changed(format!("the server's answer is no XML: {why}"))
 }
 
@@ -102,16 +102,16 @@ mod tests {
     #[test]
     fn reads_prefixes_references_and_character_data() {
         let text = r#"<?xml version="1.0"?><d:a xmlns:d="DAV:"><d:b>x &amp; y&#13;<![CDATA[<z>]]></d:b><d:b/><!-- no --></d:a>"#;
-        let root = Element::parse(text).unwrap();
+        let root = XmlElement::parse(text).unwrap();
         assert_eq!(root.find(&["b"]).unwrap().text(), "x & y\r<z>");
         assert!(root.find(&["b", "c"]).is_none());
         assert_eq!(root.into_all("b").count(), 2);
     }
 
     #[test]
-    fn an_answer_that_is_cut_off_is_refused() {
+    fn a_truncated_response_is_rejected() {
         for text in ["", "<a><b>", "<a></b>", "<a>&unknown;</a>", "no markup"] {
-            assert!(matches!(Element::parse(text), Err(Error::VendorChanged(_))), "{text}");
+            assert!(matches!(XmlElement::parse(text), Err(Error::VendorChanged(_))), "{text}");
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
         #[test]
         fn any_text_survives_escaping(text in "\\PC{0,40}") {
             let xml = format!("<a>{}</a>", quick_xml::escape::escape(text.as_str()));
-            let root = Element::parse(&xml).unwrap();
+            let root = XmlElement::parse(&xml).unwrap();
             prop_assert_eq!(root.text(), text.trim());
         }
     }

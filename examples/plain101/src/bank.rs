@@ -7,7 +7,7 @@ use url::form_urlencoded;
 use crate::http::{Request, Response, send};
 
 /// More pages than a contract has.
-const MOST_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 
 /// A visitor with one cookie.
 pub struct Bank {
@@ -37,26 +37,26 @@ impl Bank {
 
     /// Logs in; answers whether the password is right.
     pub fn log_in(&mut self, login: &str, password: &str) -> Result<bool, String> {
-        let page = text(self.ask("GET", "/login", None)?)?;
+        let page = text(self.send("GET", "/login", None)?)?;
         let csrf = between(&page, "name=\"csrf_token\" value=\"", "\"").ok_or("the login page has no form")?;
         let form = form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("csrf_token", csrf), ("login", login), ("password", password)])
             .finish();
-        Ok(self.ask("POST", "/login", Some(form))?.status == 303)
+        Ok(self.send("POST", "/login", Some(form))?.status == 303)
     }
 
     /// All bills of all contracts. The home page links some lists twice.
     pub fn bills(&mut self) -> Result<Vec<Bill>, String> {
-        let home = text(self.ask("GET", "/account/home", None)?)?;
+        let home = text(self.send("GET", "/account/home", None)?)?;
         let mut bills = BTreeMap::new();
         for link in all_between(&home, "<a href=\"/account/bills", "\"") {
-            let mut next = Some(format!("/account/bills{}", unescaped(link)));
-            for _ in 0..MOST_PAGES {
+            let mut next = Some(format!("/account/bills{}", unescape(link)));
+            for _ in 0..MAX_PAGES {
                 let Some(path) = next.take() else { break };
-                let page = text(self.ask("GET", &path, None)?)?;
+                let page = text(self.send("GET", &path, None)?)?;
                 let rows = all_between(&page, "<tr class=\"bill\"", "</tr>").filter_map(bill);
                 bills.extend(rows.map(|bill| (bill.reference.clone(), bill)));
-                next = between(&page, "rel=\"next\" href=\"", "\"").map(unescaped);
+                next = between(&page, "rel=\"next\" href=\"", "\"").map(unescape);
             }
         }
         Ok(bills.into_values().collect())
@@ -64,11 +64,11 @@ impl Bank {
 
     /// The PDF of a bill.
     pub fn pdf(&mut self, bill: &Bill) -> Result<Vec<u8>, String> {
-        let response = self.ask("GET", &bill.pdf, None)?;
+        let response = self.send("GET", &bill.pdf, None)?;
         if response.status == 200 { Ok(response.body) } else { Err(format!("VENDOR_DOWN: {}", response.status)) }
     }
 
-    fn ask(&mut self, method: &'static str, path: &str, form: Option<String>) -> Result<Response, String> {
+    fn send(&mut self, method: &'static str, path: &str, form: Option<String>) -> Result<Response, String> {
         let mut request = Request::new(method, &format!("{}{path}", self.url))?;
         request.headers.push(("Accept-Language".to_owned(), "en".to_owned()));
         request.headers.extend(self.cookie.clone().map(|cookie| ("Cookie".to_owned(), cookie)));
@@ -92,13 +92,13 @@ fn text(response: Response) -> Result<String, String> {
 }
 
 fn bill(row: &str) -> Option<Bill> {
-    let cell = |class: &str| between(row, &format!("<td class=\"{class}\">"), "</td>").map(unescaped);
+    let cell = |class: &str| between(row, &format!("<td class=\"{class}\">"), "</td>").map(unescape);
     Some(Bill {
         reference: cell("reference")?,
         subject: cell("subject")?,
         amount: cell("amount")?,
         date: cell("date")?,
-        pdf: between(row, "<a href=\"", "\"").map(unescaped)?,
+        pdf: between(row, "<a href=\"", "\"").map(unescape)?,
     })
 }
 
@@ -110,7 +110,7 @@ fn all_between<'a>(text: &'a str, before: &str, after: &str) -> impl Iterator<It
     text.split(before).skip(1).filter_map(move |rest| rest.split(after).next())
 }
 
-fn unescaped(text: &str) -> String {
+fn unescape(text: &str) -> String {
     text.trim().replace("&#38;", "&").replace("&amp;", "&").replace("&#39;", "'")
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::http::{Request, send};
 
 /// Says something on standard output, where the server listens.
-pub fn say(kind: &str, message: &str) {
+pub fn print_message(kind: &str, message: &str) {
     println!("{}", json!({ "type": kind, "message": message }));
 }
 
@@ -45,7 +45,7 @@ impl Cozy {
     /// The account that the run is for, with its password.
     pub fn account(&self) -> Result<Value, String> {
         let id = self.fields.get("account").and_then(Value::as_str).ok_or("the job names no account")?;
-        let (status, body) = self.ask("GET", &format!("data/io.cozy.accounts/{id}"), None)?;
+        let (status, body) = self.send("GET", &format!("data/io.cozy.accounts/{id}"), None)?;
         if status == 200 { Ok(body) } else { Err(format!("the account cannot be read: {status} {body}")) }
     }
 
@@ -54,7 +54,7 @@ impl Cozy {
         let Some(id) = self.fields.get("folder_to_save").and_then(Value::as_str).filter(|id| !id.is_empty()) else {
             return Ok(None);
         };
-        match self.ask("GET", &format!("files/{id}"), None)? {
+        match self.send("GET", &format!("files/{id}"), None)? {
             (200, body) => Ok(body.pointer("/data/attributes/path").and_then(Value::as_str).map(str::to_owned)),
             (status, body) => Err(format!("the directory {id} cannot be read: {status} {body}")),
         }
@@ -62,14 +62,14 @@ impl Cozy {
 
     /// Creates a document under an id of our own; answers whether it was not there.
     pub fn create(&self, doctype: &str, id: &str, document: &Value) -> Result<bool, String> {
-        match self.ask("PUT", &format!("data/{doctype}/{id}"), Some(document))? {
+        match self.send("PUT", &format!("data/{doctype}/{id}"), Some(document))? {
             (200 | 201, _) => Ok(true),
             (409, _) => Ok(false),
             (status, body) => Err(format!("{doctype}/{id} cannot be saved: {status} {body}")),
         }
     }
 
-    fn ask(&self, method: &'static str, path: &str, body: Option<&Value>) -> Result<(u16, Value), String> {
+    fn send(&self, method: &'static str, path: &str, body: Option<&Value>) -> Result<(u16, Value), String> {
         let mut request = Request::new(method, &format!("{}{path}", self.url))?;
         request.headers.push(("Authorization".to_owned(), format!("Bearer {}", self.token)));
         if let Some(body) = body {

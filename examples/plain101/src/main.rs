@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::bank::{Bank, Bill};
-use crate::cozy::{Cozy, say};
+use crate::cozy::{Cozy, print_message};
 
 /// Why the program ends early: an error code of Cozy's vocabulary, or a text for the author.
 struct Failure {
@@ -41,14 +41,14 @@ fn run() -> Result<(), Failure> {
     if !bank.log_in(&login("login"), &login("password"))? {
         return Err(Failure { error: "LOGIN_FAILED".to_owned(), no_retry: true });
     }
-    say("info", "the bank accepted the login");
+    print_message("info", "the bank accepted the login");
     let folder = folder(&cozy)?;
     let bills = bank.bills()?;
     let mut new = 0;
     for bill in &bills {
         new += u32::from(save(&cozy, &mut bank, &folder, bill)?);
     }
-    say("info", &format!("{new} of {} bills are new", bills.len()));
+    print_message("info", &format!("{new} of {} bills are new", bills.len()));
     Ok(())
 }
 

@@ -8,13 +8,13 @@ use crate::bill::{Bill, NewBill};
 use crate::counters::Counters;
 use crate::options::VendorOptions;
 use crate::pdf;
-use crate::site::Site;
+use crate::site::BankSite;
 use crate::switches::Switches;
 
 /// Turns the switches of a vendor and reads what it saw. Clones share the vendor.
 #[derive(Debug, Clone)]
 pub struct Control {
-    site: Arc<Mutex<Site>>,
+    site: Arc<Mutex<BankSite>>,
 }
 
 /// The switches, and what follows from them.
@@ -31,11 +31,11 @@ pub struct State {
 
 impl Control {
     pub(crate) fn new(options: VendorOptions) -> Self {
-        Self { site: Arc::new(Mutex::new(Site::new(options))) }
+        Self { site: Arc::new(Mutex::new(BankSite::new(options))) }
     }
 
     /// The state of the site. Never held across an await.
-    pub(crate) fn site(&self) -> MutexGuard<'_, Site> {
+    pub(crate) fn site(&self) -> MutexGuard<'_, BankSite> {
         // Nothing panics under the lock; if a handler did, the demo had better go on than answer every page with an error.
         self.site.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -70,14 +70,14 @@ impl Language {
         let sign = if cents < 0 { "-" } else { "" };
         let (euros, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
         match self {
-            Self::French => format!("{sign}{},{rest:02}\u{a0}€", grouped(euros, '\u{a0}')),
-            Self::English => format!("{sign}€{}.{rest:02}", grouped(euros, ',')),
+            Self::French => format!("{sign}{},{rest:02}\u{a0}€", format_grouped(euros, '\u{a0}')),
+            Self::English => format!("{sign}€{}.{rest:02}", format_grouped(euros, ',')),
         }
     }
 }
 
 /// The digits of a number in groups of three.
-fn grouped(number: u64, separator: char) -> String {
+fn format_grouped(number: u64, separator: char) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
     for (index, digit) in digits.chars().enumerate() {

@@ -13,7 +13,7 @@ const FIRST_MONTH: Option<NaiveDate> = NaiveDate::from_ymd_opt(2025, 4, 3);
 
 /// The bills, oldest first.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct BillLedger {
     bills: Vec<Bill>,
 }
 
@@ -28,7 +28,7 @@ pub struct Page<'a> {
     pub count: usize,
 }
 
-impl Ledger {
+impl BillLedger {
     /// The ledger with its first `count` bills: one each month from April 2025, each fourth on the English contract.
     /// The twentieth is of 3 November 2026.
     pub fn new(count: usize) -> Self {
@@ -43,7 +43,7 @@ impl Ledger {
     pub fn add(&mut self, new: NewBill) -> Bill {
         let number = self.bills.len() + 1;
         let contract = new.contract.unwrap_or(if number % 4 == 2 { Contract::English } else { Contract::French });
-        let issued_on = new.issued_on.unwrap_or_else(|| usual_date(number));
+        let issued_on = new.issued_on.unwrap_or_else(|| default_date(number));
         let subjects = contract.subjects();
         let subject = subjects.get(number % subjects.len()).copied().unwrap_or_default();
         let bill = Bill {
@@ -51,7 +51,7 @@ impl Ledger {
             contract,
             issued_on,
             subject: new.subject.unwrap_or_else(|| subject.to_owned()),
-            amount: new.amount.unwrap_or_else(|| usual_amount(number)),
+            amount: new.amount.unwrap_or_else(|| default_amount(number)),
         };
         self.bills.push(bill.clone());
         bill
@@ -84,7 +84,7 @@ impl Ledger {
 }
 
 /// The day of the bill with this number: a month after the one before, with the day moving between the 3rd and the 7th.
-fn usual_date(number: usize) -> NaiveDate {
+fn default_date(number: usize) -> NaiveDate {
     let months = Months::new(u32::try_from(number - 1).unwrap_or(u32::MAX));
     let days = Days::new((number % 5) as u64);
     FIRST_MONTH
@@ -94,7 +94,7 @@ fn usual_date(number: usize) -> NaiveDate {
 }
 
 /// The amount of the bill with this number: from €19.95 to about €2,500, so that some need a thousands separator.
-fn usual_amount(number: usize) -> Amount {
+fn default_amount(number: usize) -> Amount {
     let spread = (number as u64).wrapping_mul(79_193) % 250_000;
     Amount::new(1_995 + i64::try_from(spread).unwrap_or_default())
 }
@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn the_bills_are_always_the_same() {
-        let ledger = Ledger::new(20);
+        let ledger = BillLedger::new(20);
         let last = ledger.all().last().unwrap();
         assert_eq!(last.reference, "FA-2026-0020");
         assert_eq!(last.issued_on, NaiveDate::from_ymd_opt(2026, 11, 3).unwrap());
-        assert_eq!(ledger.all(), Ledger::new(20).all());
+        assert_eq!(ledger.all(), BillLedger::new(20).all());
         assert_eq!(ledger.page(Contract::French, 1).unwrap().count, 3);
         assert_eq!(ledger.page(Contract::English, 1).unwrap().count, 1);
         assert!(ledger.all().iter().any(|bill| bill.amount.cents() >= 100_000));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_new_bill_is_the_newest_unless_it_says_otherwise() {
-        let mut ledger = Ledger::new(20);
+        let mut ledger = BillLedger::new(20);
         let newest = ledger.add(NewBill::default());
         let old = NewBill { issued_on: NaiveDate::from_ymd_opt(2020, 1, 1), ..NewBill::default() };
         let oldest = ledger.add(NewBill { contract: Some(Contract::French), ..old });
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_empty_contract_has_one_empty_page() {
-        let ledger = Ledger::new(0);
+        let ledger = BillLedger::new(0);
         let page = ledger.page(Contract::French, 1).unwrap();
         assert!(page.bills.is_empty());
         assert!(ledger.page(Contract::French, 2).is_none());
@@ -141,7 +141,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_pages_hold_each_bill_once(count in 0usize..120) {
-            let ledger = Ledger::new(count);
+            let ledger = BillLedger::new(count);
             let mut seen = HashSet::new();
             for contract in Contract::ALL {
                 let pages = ledger.page(contract, 1).unwrap().count;

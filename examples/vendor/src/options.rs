@@ -30,7 +30,7 @@ impl Default for VendorOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             login: DEFAULT_LOGIN.to_owned(),
             bills: DEFAULT_BILLS,
-            switches: Switches::healthy(DEFAULT_PASSWORD),
+            switches: Switches::new(DEFAULT_PASSWORD),
         }
     }
 }

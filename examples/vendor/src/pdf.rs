@@ -12,7 +12,7 @@ const FONT: Name<'static> = Name(b"F1");
 const A4: Rect = Rect { x1: 0.0, y1: 0.0, x2: 595.0, y2: 842.0 };
 const LINES_PER_PAGE: usize = 50;
 /// Bills have 1 to this many pages, so that their sizes differ as real ones do: about 5 KB to 60 KB.
-const PAGES_AT_MOST: u64 = 8;
+const MAX_PAGES: u64 = 8;
 
 /// The PDF of a bill: its heading, then the operations it sums up, over one or more pages.
 pub fn render(bill: &Bill) -> Vec<u8> {
@@ -75,7 +75,7 @@ fn text(bill: &Bill) -> Vec<String> {
         String::new(),
     ];
     let cents = bill.amount.cents().unsigned_abs();
-    let count = LINES_PER_PAGE * usize::try_from(cents % PAGES_AT_MOST).unwrap_or_default() + LINES_PER_PAGE / 2;
+    let count = LINES_PER_PAGE * usize::try_from(cents % MAX_PAGES).unwrap_or_default() + LINES_PER_PAGE / 2;
     // The operations sum up to the bill: equal parts, and the first takes what does not divide.
     let parts = i64::try_from(count).unwrap_or(i64::MAX);
     let (part, rest) = (bill.amount.cents() / parts, bill.amount.cents() % parts);
@@ -108,11 +108,11 @@ mod tests {
     use lopdf::xref::XrefEntry;
 
     use super::*;
-    use crate::ledger::Ledger;
+    use crate::ledger::BillLedger;
 
     #[test]
     fn every_pdf_is_valid_and_names_its_bill() {
-        for bill in Ledger::new(20).all() {
+        for bill in BillLedger::new(20).all() {
             let bytes = render(bill);
             assert!(bytes.starts_with(b"%PDF-1."));
             assert!((1_500..64_000).contains(&bytes.len()), "{} is {} bytes", bill.reference, bytes.len());
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_same_bill_has_the_same_bytes_and_another_has_others() {
-        let ledger = Ledger::new(2);
+        let ledger = BillLedger::new(2);
         let [first, second] = ledger.all() else { panic!("two bills") };
         assert_eq!(render(first), render(first));
         assert_ne!(render(first), render(second));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn text_outside_of_the_font_still_makes_a_valid_pdf() {
-        let mut ledger = Ledger::new(0);
+        let mut ledger = BillLedger::new(0);
         let new = crate::bill::NewBill { subject: Some("(日本) \\ «".into()), ..Default::default() };
         let bytes = render(&ledger.add(new));
         let text = Document::load_mem(&bytes).unwrap().extract_text(&[1]).unwrap();

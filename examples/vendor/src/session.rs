@@ -25,9 +25,9 @@ impl SessionToken {
 
 /// How far a visitor has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
+pub enum LoginStage {
     /// Has not given a password.
-    Visiting,
+    Anonymous,
     /// Gave the right password, and has yet to give the one-time code.
     AwaitingCode {
         /// The code, six digits.
@@ -47,23 +47,23 @@ pub struct Session {
     /// The token that every form of this session must send back.
     pub csrf: String,
     /// How far the visitor has come.
-    pub stage: Stage,
+    pub stage: LoginStage,
 }
 
 /// All sessions. They live until they are ended: the vendor has no clock.
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_token: HashMap<SessionToken, Session>,
-    opened: u64,
+    last_number: u64,
 }
 
 impl Sessions {
     /// Opens a session with a new token: a stage is never reached with the token of the stage before, so that a token
     /// planted before the login is worth nothing after it.
-    pub fn open(&mut self, stage: Stage) -> (SessionToken, &Session) {
-        self.opened += 1;
+    pub fn open(&mut self, stage: LoginStage) -> (SessionToken, &Session) {
+        self.last_number += 1;
         let token = SessionToken(random());
-        let session = Session { number: self.opened, csrf: random(), stage };
+        let session = Session { number: self.last_number, csrf: random(), stage };
         let session = &*self.by_token.entry(token.clone()).or_insert(session);
         (token, session)
     }
@@ -91,8 +91,8 @@ impl Sessions {
     /// The one-time code of the newest session that waits for one.
     pub fn pending_code(&self) -> Option<String> {
         let waiting = self.by_token.values().filter_map(|session| match &session.stage {
-            Stage::AwaitingCode { code, .. } => Some((session.number, code)),
-            Stage::Visiting | Stage::SignedIn => None,
+            LoginStage::AwaitingCode { code, .. } => Some((session.number, code)),
+            LoginStage::Anonymous | LoginStage::SignedIn => None,
         });
         waiting.max().map(|(_, code)| code.clone())
     }

@@ -1,34 +1,34 @@
 //! The state of the site, and the login: everything that happens between two requests, and no HTTP.
 
 use crate::counters::Counters;
-use crate::ledger::Ledger;
+use crate::ledger::BillLedger;
 use crate::options::VendorOptions;
-use crate::session::{Session, SessionToken, Sessions, Stage, new_code};
+use crate::session::{LoginStage, Session, SessionToken, Sessions, new_code};
 use crate::switches::Switches;
 
 /// Wrong one-time codes after which the visitor has to start again with the password.
-const CODES_ALLOWED: u32 = 3;
+const MAX_CODE_ATTEMPTS: u32 = 3;
 
 /// The whole state of the vendor.
 #[derive(Debug)]
-pub struct Site {
+pub struct BankSite {
     pub(crate) switches: Switches,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: BillLedger,
     pub(crate) sessions: Sessions,
     pub(crate) counters: Counters,
     options: VendorOptions,
-    wrong_in_a_row: u32,
+    consecutive_failures: u32,
 }
 
 /// What a login form leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Login {
     /// The CSRF token is not the one of this session.
-    Forged,
+    InvalidCsrfToken,
     /// The account is locked; nothing was checked.
     Locked,
     /// Wrong login or password.
-    Wrong,
+    WrongPassword,
     /// Right, and a one-time code is asked for in this new session.
     CodeNeeded(SessionToken),
     /// Right: logged in with this new session.
@@ -39,24 +39,24 @@ pub enum Login {
 #[derive(Debug, PartialEq, Eq)]
 pub enum CodeCheck {
     /// The CSRF token is not the one of this session.
-    Forged,
+    InvalidCsrfToken,
     /// No code was asked for, or too many were wrong: the login starts again.
-    StartAgain,
+    LoginRequired,
     /// Wrong; another try is allowed.
-    Wrong,
+    WrongCode,
     /// Right: logged in with this new session.
     Done(SessionToken),
 }
 
-impl Site {
+impl BankSite {
     pub(crate) fn new(options: VendorOptions) -> Self {
         Self {
             switches: options.switches.clone(),
-            ledger: Ledger::new(options.bills),
+            ledger: BillLedger::new(options.bills),
             sessions: Sessions::default(),
             counters: Counters::default(),
             options,
-            wrong_in_a_row: 0,
+            consecutive_failures: 0,
         }
     }
 
@@ -68,14 +68,14 @@ impl Site {
     /// Sets all switches. A new password unlocks the account.
     pub fn set(&mut self, switches: Switches) {
         if switches.password != self.switches.password {
-            self.wrong_in_a_row = 0;
+            self.consecutive_failures = 0;
         }
         self.switches = switches;
     }
 
     /// Whether too many wrong passwords were given.
     pub fn is_locked(&self) -> bool {
-        self.switches.locked_after.is_some_and(|limit| self.wrong_in_a_row >= limit.get())
+        self.switches.locked_after.is_some_and(|limit| self.consecutive_failures >= limit.get())
     }
 
     /// The session behind a token, with its token.
@@ -88,7 +88,7 @@ impl Site {
     pub fn log_in(&mut self, token: Option<&SessionToken>, csrf: &str, login: &str, password: &str) -> Login {
         let Some(token) = token.filter(|token| self.accepts_form(token, csrf)) else {
             self.counters.forged += 1;
-            return Login::Forged;
+            return Login::InvalidCsrfToken;
         };
         if self.is_locked() {
             self.counters.login_attempts_locked += 1;
@@ -96,13 +96,13 @@ impl Site {
         }
         if login != self.options.login || password != self.switches.password {
             self.counters.login_attempts_wrong += 1;
-            self.wrong_in_a_row += 1;
-            return if self.is_locked() { Login::Locked } else { Login::Wrong };
+            self.consecutive_failures += 1;
+            return if self.is_locked() { Login::Locked } else { Login::WrongPassword };
         }
-        self.wrong_in_a_row = 0;
+        self.consecutive_failures = 0;
         self.sessions.end(token);
         if self.switches.otp {
-            let (token, _) = self.sessions.open(Stage::AwaitingCode { code: new_code(), wrong: 0 });
+            let (token, _) = self.sessions.open(LoginStage::AwaitingCode { code: new_code(), wrong: 0 });
             Login::CodeNeeded(token)
         } else {
             Login::Done(self.sign_in())
@@ -113,23 +113,23 @@ impl Site {
     pub fn check_code(&mut self, token: Option<&SessionToken>, csrf: &str, given: &str) -> CodeCheck {
         let Some(token) = token.filter(|token| self.accepts_form(token, csrf)) else {
             self.counters.forged += 1;
-            return CodeCheck::Forged;
+            return CodeCheck::InvalidCsrfToken;
         };
-        let Some(Session { stage: Stage::AwaitingCode { code, wrong }, .. }) = self.sessions.get_mut(token) else {
-            return CodeCheck::StartAgain;
+        let Some(Session { stage: LoginStage::AwaitingCode { code, wrong }, .. }) = self.sessions.get_mut(token) else {
+            return CodeCheck::LoginRequired;
         };
         if code == given.trim() {
             self.sessions.end(token);
             return CodeCheck::Done(self.sign_in());
         }
         *wrong += 1;
-        let another_try = *wrong < CODES_ALLOWED;
+        let another_try = *wrong < MAX_CODE_ATTEMPTS;
         self.counters.codes_wrong += 1;
         if another_try {
-            return CodeCheck::Wrong;
+            return CodeCheck::WrongCode;
         }
         self.sessions.end(token);
-        CodeCheck::StartAgain
+        CodeCheck::LoginRequired
     }
 
     /// Ends the session of `token`; false when the CSRF token is not its own.
@@ -149,7 +149,7 @@ impl Site {
 
     fn sign_in(&mut self) -> SessionToken {
         self.counters.logins += 1;
-        self.sessions.open(Stage::SignedIn).0
+        self.sessions.open(LoginStage::SignedIn).0
     }
 }
 
@@ -159,19 +159,19 @@ mod tests {
 
     use super::*;
 
-    fn site(change: impl FnOnce(&mut Switches)) -> Site {
+    fn site(change: impl FnOnce(&mut Switches)) -> BankSite {
         let mut options = VendorOptions::default();
         change(&mut options.switches);
-        Site::new(options)
+        BankSite::new(options)
     }
 
-    fn visit(site: &mut Site) -> (SessionToken, String) {
-        let (token, session) = site.sessions.open(Stage::Visiting);
+    fn visit(site: &mut BankSite) -> (SessionToken, String) {
+        let (token, session) = site.sessions.open(LoginStage::Anonymous);
         let csrf = session.csrf.clone();
         (token, csrf)
     }
 
-    fn try_password(site: &mut Site, password: &str) -> Login {
+    fn try_password(site: &mut BankSite, password: &str) -> Login {
         let (token, csrf) = visit(site);
         site.log_in(Some(&token), &csrf, "ada", password)
     }
@@ -183,7 +183,7 @@ mod tests {
         let Login::Done(after) = site.log_in(Some(&before), &csrf, "ada", "correct horse") else { panic!("logged in") };
         assert_ne!(before, after);
         assert!(site.sessions.get(&before).is_none());
-        assert_eq!(site.sessions.get(&after).unwrap().stage, Stage::SignedIn);
+        assert_eq!(site.sessions.get(&after).unwrap().stage, LoginStage::SignedIn);
         assert_eq!(site.counters.logins, 1);
     }
 
@@ -192,15 +192,15 @@ mod tests {
         let mut site = site(|_| {});
         let (token, _) = visit(&mut site);
         let (_, other) = visit(&mut site);
-        assert_eq!(site.log_in(Some(&token), &other, "ada", "correct horse"), Login::Forged);
-        assert_eq!(site.log_in(None, &other, "ada", "correct horse"), Login::Forged);
+        assert_eq!(site.log_in(Some(&token), &other, "ada", "correct horse"), Login::InvalidCsrfToken);
+        assert_eq!(site.log_in(None, &other, "ada", "correct horse"), Login::InvalidCsrfToken);
         assert_eq!((site.counters.forged, site.counters.login_attempts_wrong), (2, 0));
     }
 
     #[test]
     fn the_account_locks_and_a_new_password_unlocks_it() {
         let mut site = site(|switches| switches.locked_after = NonZeroU32::new(2));
-        assert_eq!(try_password(&mut site, "wrong"), Login::Wrong);
+        assert_eq!(try_password(&mut site, "wrong"), Login::WrongPassword);
         assert_eq!(try_password(&mut site, "wrong"), Login::Locked);
         assert_eq!(try_password(&mut site, "correct horse"), Login::Locked);
         assert_eq!((site.counters.login_attempts_wrong, site.counters.login_attempts_locked), (2, 1));
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn a_right_password_forgets_the_wrong_ones() {
         let mut site = site(|switches| switches.locked_after = NonZeroU32::new(2));
-        assert_eq!(try_password(&mut site, "wrong"), Login::Wrong);
+        assert_eq!(try_password(&mut site, "wrong"), Login::WrongPassword);
         assert!(matches!(try_password(&mut site, "correct horse"), Login::Done(_)));
-        assert_eq!(try_password(&mut site, "wrong"), Login::Wrong);
+        assert_eq!(try_password(&mut site, "wrong"), Login::WrongPassword);
     }
 
     #[test]
@@ -222,10 +222,10 @@ mod tests {
         let Login::CodeNeeded(token) = try_password(&mut site, "correct horse") else { panic!("code asked for") };
         let csrf = site.sessions.get(&token).unwrap().csrf.clone();
         let code = site.sessions.pending_code().unwrap();
-        assert_eq!(site.check_code(Some(&token), "other", &code), CodeCheck::Forged);
-        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::Wrong);
-        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::Wrong);
-        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::StartAgain);
+        assert_eq!(site.check_code(Some(&token), "other", &code), CodeCheck::InvalidCsrfToken);
+        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::WrongCode);
+        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::WrongCode);
+        assert_eq!(site.check_code(Some(&token), &csrf, "not it"), CodeCheck::LoginRequired);
         assert_eq!(site.sessions.pending_code(), None);
         assert_eq!(site.counters.logins, 0);
     }
@@ -234,6 +234,6 @@ mod tests {
     fn a_password_page_takes_no_code() {
         let mut site = site(|switches| switches.otp = true);
         let (token, csrf) = visit(&mut site);
-        assert_eq!(site.check_code(Some(&token), &csrf, ""), CodeCheck::StartAgain);
+        assert_eq!(site.check_code(Some(&token), &csrf, ""), CodeCheck::LoginRequired);
     }
 }

@@ -46,7 +46,7 @@ pub struct Switches {
 
 impl Switches {
     /// A healthy vendor with this password.
-    pub fn healthy(password: impl Into<String>) -> Self {
+    pub fn new(password: impl Into<String>) -> Self {
         Self {
             maintenance: false,
             slow_ms: 0,
@@ -69,7 +69,7 @@ impl Switches {
     ///
     /// # Errors
     /// [`Error::Switches`] when a name is unknown or a value has the wrong type; it names which.
-    pub fn patched(&self, patch: Map<String, Value>) -> Result<Self, Error> {
+    pub fn apply_patch(&self, patch: Map<String, Value>) -> Result<Self, Error> {
         let mut value = serde_json::to_value(self).map_err(Error::Switches)?;
         if let Value::Object(fields) = &mut value {
             fields.extend(patch);
@@ -84,29 +84,28 @@ mod tests {
 
     use super::*;
 
-    fn patched(patch: Value) -> Result<Switches, String> {
+    fn apply_patch(patch: Value) -> Result<Switches, String> {
         let Value::Object(patch) = patch else { panic!("an object") };
-        Switches::healthy("secret").patched(patch).map_err(|error| error.to_string())
+        Switches::new("secret").apply_patch(patch).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_patch_changes_only_what_it_names() {
-        let switches = patched(json!({"layout": "new", "locked_after": 3})).unwrap();
-        let expected =
-            Switches { layout: Layout::New, locked_after: NonZeroU32::new(3), ..Switches::healthy("secret") };
+        let switches = apply_patch(json!({"layout": "new", "locked_after": 3})).unwrap();
+        let expected = Switches { layout: Layout::New, locked_after: NonZeroU32::new(3), ..Switches::new("secret") };
         assert_eq!(switches, expected);
         assert_eq!(
-            switches.patched(Map::from_iter([("locked_after".into(), Value::Null)])).unwrap().locked_after,
+            switches.apply_patch(Map::from_iter([("locked_after".into(), Value::Null)])).unwrap().locked_after,
             None
         );
     }
 
     #[test]
     fn a_mistake_is_named() {
-        let error = patched(json!({"maintenence": true})).unwrap_err();
+        let error = apply_patch(json!({"maintenence": true})).unwrap_err();
         assert!(error.contains("unknown field `maintenence`") && error.contains("`maintenance`"), "{error}");
-        let error = patched(json!({"layout": "newer"})).unwrap_err();
+        let error = apply_patch(json!({"layout": "newer"})).unwrap_err();
         assert!(error.contains("newer") && error.contains("`old` or `new`"), "{error}");
-        assert!(patched(json!({"locked_after": 0})).is_err());
+        assert!(apply_patch(json!({"locked_after": 0})).is_err());
     }
 }

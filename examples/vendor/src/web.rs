@@ -1,12 +1,12 @@
 //! The web site and its control API, as one axum router.
 
 mod account;
-mod arrival;
 mod bills;
 mod control;
+mod layers;
 mod login;
 mod page;
-mod texts;
+mod translations;
 mod visitor;
 
 use axum::Router;
@@ -32,14 +32,14 @@ fn site(control: Control) -> Router<Control> {
         .route("/login", get(login::form).post(login::submit))
         .route("/login/code", get(login::code_form).post(login::submit_code))
         .route("/logout", post(login::log_out))
-        .route("/account", get(account::entrance))
+        .route("/account", get(account::redirect_home))
         .route("/account/home", get(account::home))
         .route("/account/profile", get(account::profile))
         .route("/account/bills", get(bills::list))
         .route("/account/bills/{file}", get(bills::pdf))
         .fallback(page::not_found)
         .layer(CompressionLayer::new().compress_when(compressed))
-        .layer(middleware::from_fn_with_state(control, arrival::arrive))
+        .layer(middleware::from_fn_with_state(control, layers::handle_request))
 }
 
 async fn style() -> ([(header::HeaderName, &'static str); 1], &'static str) {

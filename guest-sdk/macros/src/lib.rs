@@ -17,7 +17,7 @@ use syn::spanned::Spanned;
 #[proc_macro_attribute]
 pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = syn::parse_macro_input!(item as syn::ItemFn);
-    let saves = match doctypes(arguments.into()).and_then(|saves| problem(&function).map_or(Ok(saves), Err)) {
+    let saves = match doctypes(arguments.into()).and_then(|saves| signature_error(&function).map_or(Ok(saves), Err)) {
         Ok(saves) => saves,
         Err(problem) => return problem.to_compile_error().into(),
     };
@@ -64,7 +64,7 @@ fn doctypes(arguments: proc_macro2::TokenStream) -> syn::Result<Vec<syn::LitStr>
     Ok(saves)
 }
 
-fn problem(function: &syn::ItemFn) -> Option<syn::Error> {
+fn signature_error(function: &syn::ItemFn) -> Option<syn::Error> {
     let signature = &function.sig;
     if let Some(word) = &signature.asyncness {
         return Some(syn::Error::new(word.span(), "a konnector is not async: the host's imports wait by themselves"));
@@ -84,7 +84,7 @@ mod tests {
     use syn::parse_quote;
 
     fn text(function: &syn::ItemFn) -> Option<String> {
-        problem(function).map(|error| error.to_string())
+        signature_error(function).map(|error| error.to_string())
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_konnector_is_explained() {
+    fn an_invalid_signature_is_explained() {
         let run: syn::ItemFn = parse_quote! { fn run(context: Context) -> Result<Report> { todo!() } };
         assert_eq!(text(&run), None);
         let cases: [(syn::ItemFn, &str); 3] = [

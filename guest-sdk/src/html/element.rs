@@ -58,9 +58,9 @@ impl<'a> Element<'a> {
 
     /// Where it leads, as an absolute address: its `href`, else its `src`.
     #[must_use]
-    pub fn address(self) -> Option<Url> {
+    pub fn url(self) -> Option<Url> {
         let address = self.attribute("href").or_else(|| self.attribute("src"))?;
-        self.page.base().join(address.trim()).ok()
+        self.page.base_url().join(address.trim()).ok()
     }
 
     /// The elements directly within it.
@@ -111,7 +111,7 @@ impl<'a> Element<'a> {
     }
 
     /// The elements that match within it, also where the selector is the SDK's own and known to be right.
-    pub(super) fn all(self, css: &str) -> Vec<Self> {
+    pub(super) fn select_all(self, css: &str) -> Vec<Self> {
         self.select(css).unwrap_or_default()
     }
 }
@@ -130,11 +130,11 @@ mod tests {
     fn walks_up_down_and_sideways() {
         let text = "<dl id=list><dt>Name</dt> <dd>Claude <b>Dupont</b></dd></dl>";
         let page = Page::new(text, Url::parse("https://a.example").unwrap());
-        let name = page.one("dt").unwrap();
+        let name = page.select_one("dt").unwrap();
         assert_eq!(name.next().unwrap().inner_text(), "Claude Dupont");
         assert_eq!(name.parent().unwrap().children().len(), 2);
-        assert_eq!(page.one("b").unwrap().closest("dl").unwrap().attribute("id"), Some("list"));
-        let error = page.one("b").unwrap().closest("form").unwrap_err();
+        assert_eq!(page.select_one("b").unwrap().closest("dl").unwrap().attribute("id"), Some("list"));
+        let error = page.select_one("b").unwrap().closest("form").unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: https://a.example/ has no `form` around `b`");
     }
 }

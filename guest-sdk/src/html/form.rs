@@ -33,7 +33,7 @@ enum Encoding {
 }
 
 impl Encoding {
-    fn named(name: &str) -> Self {
+    fn from_name(name: &str) -> Self {
         match name.trim().to_ascii_lowercase().as_str() {
             "multipart/form-data" => Self::Multipart,
             "text/plain" => Self::Plain,
@@ -53,7 +53,7 @@ impl Form {
         }
         let action = match element.attribute("action").map(str::trim).filter(|action| !action.is_empty()) {
             None => page.clone(),
-            Some(action) => element.page().base().join(action).map_err(|error| {
+            Some(action) => element.page().base_url().join(action).map_err(|error| {
                 Error::vendor_changed(format!("{page} has a form with the action `{action}`: {error}"))
             })?,
         };
@@ -68,7 +68,7 @@ impl Form {
             names: Vec::new(),
             fields: Vec::new(),
             files: Vec::new(),
-            encoding: Encoding::named(element.attribute("enctype").unwrap_or_default()),
+            encoding: Encoding::from_name(element.attribute("enctype").unwrap_or_default()),
             charset,
         };
         for control in controls(element) {
@@ -192,7 +192,7 @@ impl Form {
 /// The form's controls: those within it, and those elsewhere that name it.
 fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
     let id = form.attribute("id");
-    let all = form.page().root().all("input, select, textarea, button");
+    let all = form.page().root().select_all("input, select, textarea, button");
     let is_own = |control: &Element<'a>| match control.attribute("form") {
         Some(named) => id == Some(named),
         None => {
@@ -232,7 +232,7 @@ fn input(control: Element<'_>) -> Option<String> {
 }
 
 fn selected(control: Element<'_>) -> Vec<String> {
-    let options = control.all("option:not([disabled])");
+    let options = control.select_all("option:not([disabled])");
     let value = |option: &Element<'_>| option.attribute("value").map_or_else(|| option.inner_text(), ToOwned::to_owned);
     let chosen: Vec<_> = options.iter().filter(|option| option.attribute("selected").is_some()).map(value).collect();
     if chosen.is_empty() && control.attribute("multiple").is_none() {
@@ -256,7 +256,7 @@ fn referer(page: &Url) -> String {
 mod tests {
     use super::*;
     use crate::html::Page;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
 
     const PAGE: &str = r#"
         <form id="login" method="post" action="session">
@@ -288,8 +288,8 @@ two lines</textarea>
 
     #[test]
     fn filled_in_values_stand_in_place_of_the_pages() {
-        let host = Host::new().secret("password").answer("https://me:pass@a.example/account/session", "welcome");
-        let secret = crate::Secret::of_account("password").unwrap();
+        let host = MockHost::new().secret("password").respond("https://me:pass@a.example/account/session", "welcome");
+        let secret = crate::Secret::load("password").unwrap();
         let form = page().form("#login").unwrap().set("login", "é").unwrap().set("password", secret).unwrap();
         let answer = form.set("go", "Go").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
         assert_eq!(answer.text().unwrap(), "welcome");
@@ -301,7 +301,7 @@ two lines</textarea>
     /// What the host is asked to send for a page in this encoding.
     fn sent(page: &str, charset: Option<&str>) -> (Option<String>, String) {
         let address = "https://a.example/send";
-        let host = Host::new().answer(address, "fine");
+        let host = MockHost::new().respond(address, "fine");
         let page = Page::new(page, Url::parse("https://a.example/").unwrap());
         let page = charset.map_or_else(|| page.clone(), |charset| page.clone().with_charset(charset));
         page.form("form").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
@@ -327,7 +327,7 @@ two lines</textarea>
 
     /// Media type and body of what a form of this kind sends, with `B` for its boundary.
     fn encoded(enctype: &str) -> (String, String) {
-        let host = Host::new().answer("https://a.example/send", "fine");
+        let host = MockHost::new().respond("https://a.example/send", "fine");
         let page = format!(
             "<form method=post action=/send enctype='{enctype}'><input name='a\"b' value=\u{e9}><input type=file name=f><input type=hidden name=_charset_></form>"
         );
@@ -380,8 +380,8 @@ two lines</textarea>
 
     #[test]
     fn the_encoding_of_an_answer_is_that_of_its_page() {
-        let _host =
-            Host::new().answer("https://a.example/", crate::testing::Answer::from("<form>").charset("windows-1252"));
+        let _host = MockHost::new()
+            .respond("https://a.example/", crate::testing::MockResponse::from("<form>").charset("windows-1252"));
         let answer = Client::new("https://a.example").unwrap().get("/").send().unwrap();
         assert_eq!(answer.charset(), Some("windows-1252"));
         assert_eq!(answer.html().unwrap().charset(), Some("windows-1252"));
@@ -389,14 +389,14 @@ two lines</textarea>
 
     #[test]
     fn a_search_form_becomes_the_addresss_query() {
-        let host = Host::new().answer("https://me:pass@a.example/search?q=a+b", "found");
+        let host = MockHost::new().respond("https://me:pass@a.example/search?q=a+b", "found");
         let form = page().form("#search").unwrap().set("q", "a b").unwrap();
         form.submit(&Client::new("https://a.example").unwrap()).unwrap();
         assert_eq!(host.requests()[0].method, "GET");
     }
 
     #[test]
-    fn a_control_that_is_gone_is_named() {
+    fn a_missing_control_is_named() {
         let error = page().form("#search").unwrap().set("login", "x").unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: the form at https://me:pass@a.example/account/login#top has no control `login`, only: q");
         assert!(matches!(page().form("input"), Err(Error::VendorChanged(_))));

@@ -21,7 +21,7 @@ impl Page {
     #[must_use]
     pub fn new(text: &str, url: Url) -> Self {
         let html = Html::parse_document(text);
-        let base = stated_base(&html).and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
+        let base = base_href(&html).and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
         Self { html, url, base, charset: None }
     }
 
@@ -44,7 +44,7 @@ impl Page {
 
     /// What its links are relative to: its address, or what its `<base href>` says.
     #[must_use]
-    pub fn base(&self) -> &Url {
+    pub fn base_url(&self) -> &Url {
         &self.base
     }
 
@@ -59,7 +59,7 @@ impl Page {
     /// # Errors
     /// [`Error::VendorChanged`] when there is none.
     pub fn form(&self, css: &str) -> Result<Form> {
-        Form::new(self.one(css)?)
+        Form::new(self.select_one(css)?)
     }
 
     /// The JSON of an element's text, such as `script#__NEXT_DATA__`.
@@ -67,8 +67,8 @@ impl Page {
     /// # Errors
     /// [`Error::VendorChanged`] when the element is missing or its JSON is of another form.
     pub fn json<T: DeserializeOwned>(&self, css: &str) -> Result<T> {
-        let text = self.one(css)?.raw_text();
-        serde_json::from_str(&text).map_err(|error| Error::from(error).during(format_args!("{} `{css}`", self.url)))
+        let text = self.select_one(css)?.raw_text();
+        serde_json::from_str(&text).map_err(|error| Error::from(error).context(format_args!("{} `{css}`", self.url)))
     }
 
     /// The JSON that follows `marker` in the page's scripts, as in `window.__STATE__ = {"bills": []};` with the marker `window.__STATE__`.
@@ -82,7 +82,7 @@ impl Page {
         let after = after.ok_or_else(|| Error::vendor_changed(format!("{subject}: not found")))?;
         let json = after.trim_start_matches(|letter: char| letter.is_whitespace() || "=:(\"'".contains(letter));
         match serde_json::Deserializer::from_str(json).into_iter().next() {
-            Some(value) => value.map_err(|error| Error::from(error).during(subject)),
+            Some(value) => value.map_err(|error| Error::from(error).context(subject)),
             None => Err(Error::vendor_changed(format!("{subject}: nothing there"))),
         }
     }
@@ -94,7 +94,7 @@ impl fmt::Debug for Page {
     }
 }
 
-fn stated_base(html: &Html) -> Option<&str> {
+fn base_href(html: &Html) -> Option<&str> {
     html.root_element().descendent_elements().find(|element| element.value().name() == "base")?.attr("href")
 }
 

@@ -25,7 +25,7 @@ pub trait Select<'a>: Copy {
     ///
     /// # Errors
     /// Only a wrong selector.
-    fn one_opt(self, css: &str) -> Result<Option<Element<'a>>> {
+    fn select_opt(self, css: &str) -> Result<Option<Element<'a>>> {
         let scope = self.scope();
         let selector = parse(css)?;
         Ok(scope.node().select(&selector).next().map(|node| Element::new(node, scope.page())))
@@ -35,8 +35,8 @@ pub trait Select<'a>: Copy {
     ///
     /// # Errors
     /// [`Error::VendorChanged`] when there is none, naming selector and page.
-    fn one(self, css: &str) -> Result<Element<'a>> {
-        self.one_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
+    fn select_one(self, css: &str) -> Result<Element<'a>> {
+        self.select_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
     }
 
     /// Whether something matches.
@@ -44,7 +44,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// Only a wrong selector.
     fn has(self, css: &str) -> Result<bool> {
-        Ok(self.one_opt(css)?.is_some())
+        Ok(self.select_opt(css)?.is_some())
     }
 
     /// The text of the first element that matches, without markup, each run of white space one space.
@@ -52,7 +52,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// As [`Self::one`].
     fn text(self, css: &str) -> Result<String> {
-        Ok(self.one(css)?.inner_text())
+        Ok(self.select_one(css)?.inner_text())
     }
 
     /// The text of the first element that matches; `None` also where it is empty.
@@ -60,7 +60,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// Only a wrong selector.
     fn text_opt(self, css: &str) -> Result<Option<String>> {
-        Ok(self.one_opt(css)?.map(Element::inner_text).filter(|text| !text.is_empty()))
+        Ok(self.select_opt(css)?.map(Element::inner_text).filter(|text| !text.is_empty()))
     }
 
     /// An attribute of the first element that matches.
@@ -68,7 +68,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// [`Error::VendorChanged`] when there is no such element, or it has no such attribute.
     fn attr(self, css: &str, name: &str) -> Result<&'a str> {
-        let element = self.one(css)?;
+        let element = self.select_one(css)?;
         element.attribute(name).ok_or_else(|| missing(self.scope(), &format!("attribute `{name}` of `{css}`")))
     }
 
@@ -77,7 +77,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// Only a wrong selector.
     fn attr_opt(self, css: &str, name: &str) -> Result<Option<&'a str>> {
-        Ok(self.one_opt(css)?.and_then(|element| element.attribute(name)))
+        Ok(self.select_opt(css)?.and_then(|element| element.attribute(name)))
     }
 
     /// Where the first element that matches leads, as an absolute address: its `href`, else its `src`.
@@ -85,7 +85,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// [`Error::VendorChanged`] when there is no such element, or it leads nowhere.
     fn link(self, css: &str) -> Result<Url> {
-        self.one(css)?.address().ok_or_else(|| missing(self.scope(), &format!("address of `{css}`")))
+        self.select_one(css)?.url().ok_or_else(|| missing(self.scope(), &format!("address of `{css}`")))
     }
 
     /// Where the first element that matches leads, if anywhere.
@@ -93,7 +93,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// Only a wrong selector.
     fn link_opt(self, css: &str) -> Result<Option<Url>> {
-        Ok(self.one_opt(css)?.and_then(Element::address))
+        Ok(self.select_opt(css)?.and_then(Element::url))
     }
 }
 
@@ -150,10 +150,10 @@ mod tests {
     fn what_is_missing_is_named_with_its_place() {
         let page = page();
         let rows = page.select("tr").unwrap();
-        insta::assert_snapshot!(page.one(".total").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.total`");
+        insta::assert_snapshot!(page.select_one(".total").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.total`");
         insta::assert_snapshot!(rows[0].text(".amount").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.amount` within `tr.bill.first`");
         insta::assert_snapshot!(rows[1].link("a.pdf").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no address of `a.pdf` within `tr#two.bill`");
         insta::assert_snapshot!(rows[1].attr("td", "title").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no attribute `title` of `td` within `tr#two.bill`");
-        insta::assert_snapshot!(page.one("a[").unwrap_err(), @"`a[` is no CSS selector");
+        insta::assert_snapshot!(page.select_one("a[").unwrap_err(), @"`a[` is no CSS selector");
     }
 }

@@ -38,7 +38,7 @@ impl Client {
     /// Signs every request with a name and a password (RFC 7617).
     #[must_use]
     pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
-        let value = super::request::basic(user, &password);
+        let value = super::request::basic_credentials(user, &password);
         self.header("authorization", value)
     }
 
@@ -50,7 +50,7 @@ impl Client {
 
     /// The address that others are relative to.
     #[must_use]
-    pub fn base(&self) -> &Url {
+    pub fn base_url(&self) -> &Url {
         &self.base
     }
 
@@ -127,11 +127,11 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
 
     #[test]
     fn credentials_stay_with_the_clients_own_host() {
-        let host = Host::new().answer("https://a.example/x", "a").answer("https://b.example/x", "b");
+        let host = MockHost::new().respond("https://a.example/x", "a").respond("https://b.example/x", "b");
         let client = Client::new("https://a.example").unwrap().bearer("token").header("accept", "*/*");
         client.get("/x").text().unwrap();
         client.get("https://b.example/x").text().unwrap();

@@ -27,7 +27,7 @@ fn exchange_error(method: &str, url: &str, error: HttpError) -> Error {
     match error {
         // What the host refuses already names the rule.
         HttpError::Denied(_) | HttpError::AddressProhibited(_) => error.into(),
-        other => Error::from(other).during(format_args!("{method} {url}")),
+        other => Error::from(other).context(format_args!("{method} {url}")),
     }
 }
 
@@ -36,7 +36,7 @@ fn download_error(method: &str, url: &str, error: DownloadError) -> Error {
     match error {
         DownloadError::Http(error) => exchange_error(method, url, error),
         DownloadError::Status(status) => status_error(status, None, &format!("{method} {url}")),
-        DownloadError::UnexpectedContent(_) => Error::from(error).during(format_args!("{method} {url}")),
+        DownloadError::UnexpectedContent(_) => Error::from(error).context(format_args!("{method} {url}")),
         // A file's failure is about the user's files.
         DownloadError::File(_) => error.into(),
     }

@@ -41,13 +41,13 @@ impl Iterator for Pages<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
 
     #[test]
     fn follows_links_and_ends_where_they_lead_back() {
-        let _host = Host::new()
-            .answer("https://a.example/list", r#"<p>1</p><a rel="next" href="?page=2">more</a>"#)
-            .answer("https://a.example/list?page=2", r#"<p>2</p><a rel="next" href="/list">more</a>"#);
+        let _host = MockHost::new()
+            .respond("https://a.example/list", r#"<p>1</p><a rel="next" href="?page=2">more</a>"#)
+            .respond("https://a.example/list?page=2", r#"<p>2</p><a rel="next" href="/list">more</a>"#);
         let client = Client::new("https://a.example").unwrap();
         let texts: Result<Vec<_>> = client.pages("/list", "a[rel=next]").map(|page| (&page?).text("p")).collect();
         assert_eq!(texts.unwrap(), ["1", "2"]);
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn ends_after_a_failure() {
-        let _host = Host::new().answer("https://a.example/list", r#"<a rel="next" href="/gone">more</a>"#);
+        let _host = MockHost::new().respond("https://a.example/list", r#"<a rel="next" href="/gone">more</a>"#);
         let client = Client::new("https://a.example").unwrap();
         let pages: Vec<_> = client.pages("/list", "a[rel=next]").collect();
         assert!(matches!(pages.as_slice(), [Ok(_), Err(Error::VendorChanged(_))]));

@@ -12,7 +12,7 @@ use crate::html::Page;
 use crate::{Error, Result};
 
 /// Headers of which the host refuses a second one.
-const SINGLE: [&str; 9] = [
+const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "authorization",
     "content-encoding",
     "content-location",
@@ -97,7 +97,7 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    fn content(self, kind: &str, body: Result<Vec<u8>>) -> Self {
+    fn with_body(self, kind: &str, body: Result<Vec<u8>>) -> Self {
         match body {
             Ok(body) => self.header("content-type", kind).change(|request| request.body = Some(body)),
             Err(error) => Self { client: self.client, request: self.request.and(Err(error)) },
@@ -111,11 +111,11 @@ impl<'a> RequestBuilder<'a> {
         })
     }
 
-    /// Sets a header, in place of the client's of that name. Set again, one that may be there once alone (`Content-Type`, `Authorization` and
+    /// Sets a header, in place of the client's of that name. Set again, one that may be there once alone (`FileReader-Type`, `Authorization` and
     /// the like) is replaced; of others there are two.
     pub fn header(self, name: &str, value: impl Display) -> Self {
         self.change(|request| {
-            if SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name)) {
+            if SINGLE_VALUE_HEADERS.iter().any(|single| single.eq_ignore_ascii_case(name)) {
                 request.headers.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
             }
             request.headers.push((name.to_owned(), value.to_string()));
@@ -124,7 +124,7 @@ impl<'a> RequestBuilder<'a> {
 
     /// A name and a password (RFC 7617). The password may be a [`crate::Secret`].
     pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
-        self.header("authorization", basic(user, &password))
+        self.header("authorization", basic_credentials(user, &password))
     }
 
     /// A token (RFC 6750).
@@ -135,7 +135,7 @@ impl<'a> RequestBuilder<'a> {
     /// A body as a browser's form sends it: `&[("name", "value")]`, `json!({…})` or a structure.
     pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Self {
         let body = serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("the form: {error}")));
-        self.content("application/x-www-form-urlencoded", body.map(String::into_bytes))
+        self.with_body("application/x-www-form-urlencoded", body.map(String::into_bytes))
     }
 
     /// Sends the form, or without a body the address's query, in another encoding than UTF-8, for example `windows-1252`. The forms of pages
@@ -147,12 +147,12 @@ impl<'a> RequestBuilder<'a> {
     /// A JSON body.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
         let body = serde_json::to_vec(value).map_err(|error| Error::bug(format!("the body: {error}")));
-        self.content("application/json", body)
+        self.with_body("application/json", body)
     }
 
     /// Any other body, with its media type.
     pub fn body(self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        self.content(media_type, Ok(body.into()))
+        self.with_body(media_type, Ok(body.into()))
     }
 
     /// Answers a redirect as it is, instead of following it.
@@ -193,7 +193,7 @@ impl<'a> RequestBuilder<'a> {
     ///
     /// # Errors
     /// As [`Client::send`], [`Response::error_for_status`] and [`Response::json`].
-    pub fn json_answer<T: DeserializeOwned>(self) -> Result<T> {
+    pub fn json_response<T: DeserializeOwned>(self) -> Result<T> {
         self.send()?.error_for_status()?.json()
     }
 
@@ -214,7 +214,7 @@ impl<'a> RequestBuilder<'a> {
     }
 }
 
-pub(super) fn basic(user: &str, password: &dyn Display) -> String {
+pub(super) fn basic_credentials(user: &str, password: &dyn Display) -> String {
     let pair = format!("{user}:{password}");
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
@@ -222,7 +222,7 @@ pub(super) fn basic(user: &str, password: &dyn Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
     use serde_json::json;
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_requests_header_stands_in_place_of_the_clients() {
-        let host = Host::new().answer("https://a.example/x", "fine");
+        let host = MockHost::new().respond("https://a.example/x", "fine");
         let client = Client::new("https://a.example").unwrap().header("Accept", "text/html").header("dnt", 1);
         let text = client.post("x").header("accept", "application/json").form(&json!({ "a b": "é", "n": 1 })).text();
         assert_eq!(text.unwrap(), "fine");
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn basic_authentication_encodes_the_placeholder() {
-        let _host = Host::new().secret("password");
-        let secret = crate::Secret::of_account("password").unwrap();
-        assert_eq!(basic("me", &secret), "Basic bWU6c2VjcmV0LXBhc3N3b3JkLXBsYWNlaG9sZGVy");
+        let _host = MockHost::new().secret("password");
+        let secret = crate::Secret::load("password").unwrap();
+        assert_eq!(basic_credentials("me", &secret), "Basic bWU6c2VjcmV0LXBhc3N3b3JkLXBsYWNlaG9sZGVy");
     }
 }

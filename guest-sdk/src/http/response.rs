@@ -88,7 +88,7 @@ impl Response {
     /// [`Error::VendorChanged`] saying where it is not as expected.
     pub fn json<T: DeserializeOwned>(self) -> Result<T> {
         let subject = format!("{} {}", self.method, self.url);
-        serde_json::from_slice(&self.bytes()).map_err(|error| Error::from(error).during(subject))
+        serde_json::from_slice(&self.bytes()).map_err(|error| Error::from(error).context(subject))
     }
 
     /// The body as a page.
@@ -108,18 +108,18 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use crate::http::Client;
-    use crate::testing::{Answer, Host};
+    use crate::testing::{MockHost, MockResponse};
 
     #[test]
     fn a_failure_names_the_request() {
-        let _host = Host::new()
-            .answer("https://a.example/down", Answer::status(503, "").header("Retry-After", "60"))
-            .answer("https://a.example/page", "<p>no JSON</p>")
-            .answer("https://a.example/image", Answer::bytes(&[0xff, 0xfe]));
+        let _host = MockHost::new()
+            .respond("https://a.example/down", MockResponse::status(503, "").header("Retry-After", "60"))
+            .respond("https://a.example/page", "<p>no JSON</p>")
+            .respond("https://a.example/image", MockResponse::bytes(&[0xff, 0xfe]));
         let client = Client::new("https://a.example").unwrap();
         let error = client.get("/down").text().unwrap_err();
         insta::assert_snapshot!(error, @"the vendor is in maintenance: GET https://a.example/down answered 503 Service Unavailable");
-        let error = client.get("/page").json_answer::<Vec<u8>>().unwrap_err();
+        let error = client.get("/page").json_response::<Vec<u8>>().unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: GET https://a.example/page: expected value at line 1 column 1");
         let error = client.post("/image").text().unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: POST https://a.example/image answered no text");

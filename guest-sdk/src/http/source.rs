@@ -8,37 +8,37 @@ use crate::http::Client;
 use crate::{Error, Result, host};
 
 /// Where a file's content comes from. It is fetched only when the user does not have the file yet.
-pub struct FileSource(Kind);
+pub struct FileSource(SourceKind);
 
-enum Kind {
+enum SourceKind {
     /// The host fetches it; the bytes do not pass through the konnector.
     Request(Request),
     Bytes(Vec<u8>),
-    Made(Box<dyn Fn() -> Result<Vec<u8>>>),
+    Generated(Box<dyn Fn() -> Result<Vec<u8>>>),
 }
 
 impl FileSource {
     /// Content that is there already.
-    pub fn bytes(content: impl Into<Vec<u8>>) -> Self {
-        Self(Kind::Bytes(content.into()))
+    pub fn from_bytes(content: impl Into<Vec<u8>>) -> Self {
+        Self(SourceKind::Bytes(content.into()))
     }
 
     /// Content that the konnector makes, when it is needed.
-    pub fn made_by(make: impl Fn() -> Result<Vec<u8>> + 'static) -> Self {
-        Self(Kind::Made(Box::new(make)))
+    pub fn from_fn(make: impl Fn() -> Result<Vec<u8>> + 'static) -> Self {
+        Self(SourceKind::Generated(Box::new(make)))
     }
 
     pub(crate) fn store(&self, client: &Client, target: &Target) -> Result<Stored> {
         match &self.0 {
-            Kind::Request(request) => client.download(request, target),
-            Kind::Bytes(content) => store(target, content),
-            Kind::Made(make) => store(target, &make()?),
+            SourceKind::Request(request) => client.download(request, target),
+            SourceKind::Bytes(content) => store(target, content),
+            SourceKind::Generated(make) => store(target, &make()?),
         }
     }
 
     /// The last part of the address, where there is one.
     pub(crate) fn name(&self) -> Option<&str> {
-        let Kind::Request(request) = &self.0 else { return None };
+        let SourceKind::Request(request) = &self.0 else { return None };
         request.url().path_segments()?.next_back().filter(|name| !name.is_empty())
     }
 }
@@ -46,8 +46,8 @@ impl FileSource {
 /// Stores content that the konnector has, unless it is a part of a PDF. The host looks at what it downloads by itself.
 fn store(target: &Target, content: &[u8]) -> Result<Stored> {
     /// Readers look for the end of a PDF here (ISO 32000-1, annex H, note 18).
-    const END: usize = 1 << 10;
-    let end = content.get(content.len().saturating_sub(END)..).unwrap_or(content);
+    const PDF_TRAILER_SIZE: usize = 1 << 10;
+    let end = content.get(content.len().saturating_sub(PDF_TRAILER_SIZE)..).unwrap_or(content);
     if content.starts_with(b"%PDF-") && !end.windows(5).any(|window| window == b"%%EOF") {
         return Err(Error::vendor_down("the PDF is cut off: there is no %%EOF in its last 1 KiB"));
     }
@@ -63,16 +63,16 @@ impl From<Url> for FileSource {
 
 impl From<Request> for FileSource {
     fn from(request: Request) -> Self {
-        Self(Kind::Request(request))
+        Self(SourceKind::Request(request))
     }
 }
 
 impl fmt::Debug for FileSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Request(request) => write!(formatter, "FileSource({})", request.url()),
-            Kind::Bytes(content) => write!(formatter, "FileSource({} bytes)", content.len()),
-            Kind::Made(_) => formatter.write_str("FileSource(made)"),
+            SourceKind::Request(request) => write!(formatter, "FileSource({})", request.url()),
+            SourceKind::Bytes(content) => write!(formatter, "FileSource({} bytes)", content.len()),
+            SourceKind::Generated(_) => formatter.write_str("FileSource(made)"),
         }
     }
 }

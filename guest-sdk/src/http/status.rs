@@ -6,7 +6,7 @@ use crate::Error;
 
 /// The failure that a status stands for. `retry_after` is in seconds, from the header of that name.
 pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: &str) -> Error {
-    let text = format!("{subject} answered {}", described(status));
+    let text = format!("{subject} answered {}", status_text(status));
     match status {
         401 => Error::BadCredentials(text),
         429 => Error::RateLimited(retry_after),
@@ -17,7 +17,7 @@ pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: 
     }
 }
 
-fn described(status: u16) -> String {
+fn status_text(status: u16) -> String {
     let reason = match status {
         202 => "Accepted",
         204 => "No Content",

@@ -83,7 +83,7 @@ impl Amount {
     /// The amount as a number of units, as JSON documents have it.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact up to 90 trillion units")]
-    pub fn as_number(&self) -> f64 {
+    pub fn as_f64(&self) -> f64 {
         self.cents as f64 / 100.0
     }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Amount {
 /// [`Error::VendorChanged`] with the text in it: no currency (see [`amount_in`]), no number, more than hundredths, or a dash that may be a
 /// sign or stand for cents (`12 –`).
 pub fn amount(text: &str) -> Result<Amount> {
-    read(text, None)
+    parse_amount(text, None)
 }
 
 /// Reads an amount that may be written without a currency, as in a column headed `Montant (€)`.
@@ -115,10 +115,10 @@ pub fn amount(text: &str) -> Result<Amount> {
 /// # Errors
 /// As [`amount`].
 pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
-    read(text, Some(currency))
+    parse_amount(text, Some(currency))
 }
 
-fn read(text: &str, default: Option<Currency>) -> Result<Amount> {
+fn parse_amount(text: &str, default: Option<Currency>) -> Result<Amount> {
     let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is no amount: {why}"));
     let (number, words) = split_words(text.trim());
     let currency = match (words.as_slice(), default) {
@@ -161,13 +161,13 @@ fn is_dash(letter: char) -> bool {
 /// The sign and the rest: `-5`, `- 5`, `+5`, `5.00-` and, as accountants write it, `(5)`.
 fn sign(number: &str) -> Option<(bool, &str)> {
     if let Some(inner) = number.strip_prefix('(') {
-        return inner.strip_suffix(')').map(|inner| (true, without_dash_for_cents(inner.trim())));
+        return inner.strip_suffix(')').map(|inner| (true, strip_dash_for_cents(inner.trim())));
     }
     if let Some(rest) = number.strip_prefix('-') {
-        return Some((true, without_dash_for_cents(rest.trim())));
+        return Some((true, strip_dash_for_cents(rest.trim())));
     }
     let (number, has_plus) = number.strip_prefix('+').map_or((number, false), |rest| (rest.trim(), true));
-    let whole = without_dash_for_cents(number);
+    let whole = strip_dash_for_cents(number);
     match number.strip_suffix('-').map(str::trim) {
         Some(_) if whole.len() < number.len() => Some((false, whole)),
         // A dash behind a whole number may stand for its cents, too.
@@ -178,7 +178,7 @@ fn sign(number: &str) -> Option<(bool, &str)> {
 }
 
 /// The whole number in `12.-`, `12,--` and `12:-` (Sweden): one dash or two directly behind the mark.
-fn without_dash_for_cents(number: &str) -> &str {
+fn strip_dash_for_cents(number: &str) -> &str {
     let before = number.strip_suffix("--").or_else(|| number.strip_suffix('-'));
     let whole = before.and_then(|before| before.trim_end().strip_suffix(['.', ',', ':']));
     // With a figure before the mark and no mark before that one: `12..-` is nothing.
@@ -188,13 +188,13 @@ fn without_dash_for_cents(number: &str) -> &str {
 }
 
 fn has_no_decimals(whole: &str) -> bool {
-    without_groups(whole).is_some()
+    parse_grouped(whole).is_some()
 }
 
 /// Hundredths of a number without a sign.
 fn cents(number: &str) -> Option<i64> {
     let (whole, fraction) = split_decimals(number);
-    let whole = without_groups(whole)?;
+    let whole = parse_grouped(whole)?;
     let fraction = match fraction.trim_end_matches('0') {
         _ if !fraction.chars().all(|digit| digit.is_ascii_digit()) => return None,
         "" => 0,
@@ -224,7 +224,7 @@ fn is_ungrouped(whole: &str) -> bool {
 }
 
 /// A whole number whose thousands may be apart, all in the same way: `1234`, `1 234`, `1.234`, `1,234`, `1'234`.
-fn without_groups(whole: &str) -> Option<i64> {
+fn parse_grouped(whole: &str) -> Option<i64> {
     let separators: Vec<char> = whole.chars().filter(|letter| !letter.is_ascii_digit()).collect();
     let kinds: std::collections::BTreeSet<_> = separators.iter().map(|letter| group_kind(*letter)).collect();
     if kinds.contains(&None) || kinds.len() > 1 || whole.is_empty() {
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(amount_in(Currency::EUR, "42,10 CHF").unwrap().currency, Currency::CHF);
     }
 
-    fn grouped(number: u64, separator: &str) -> String {
+    fn format_grouped(number: u64, separator: &str) -> String {
         let digits = number.to_string();
         let first = (digits.len() - 1) % 3 + 1;
         let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
@@ -358,10 +358,10 @@ mod tests {
             let (units, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
             let sign = if cents < 0 { "-" } else { "" };
             let ways = [
-                format!("{sign}{},{rest:02}\u{a0}€", grouped(units, "\u{a0}")),
-                format!("{sign}{},{rest:02} EUR", grouped(units, ".")),
-                format!("{sign}€{}.{rest:02}", grouped(units, ",")),
-                format!("EUR {sign}{}.{rest:02}", grouped(units, "'")),
+                format!("{sign}{},{rest:02}\u{a0}€", format_grouped(units, "\u{a0}")),
+                format!("{sign}{},{rest:02} EUR", format_grouped(units, ".")),
+                format!("{sign}€{}.{rest:02}", format_grouped(units, ",")),
+                format!("EUR {sign}{}.{rest:02}", format_grouped(units, "'")),
                 Amount::new(cents, Currency::EUR).to_string(),
             ];
             for text in ways {
@@ -381,7 +381,7 @@ mod tests {
             is_first: bool,
         ) {
             let sign = if is_negative { "-" } else { "" };
-            let number = format!("{sign}{}{mark}{dash}", grouped(units, separator));
+            let number = format!("{sign}{}{mark}{dash}", format_grouped(units, separator));
             let text = if is_first { format!("CHF{gap}{number}") } else { format!("{number}{gap}CHF") };
             let cents = i64::try_from(units).unwrap() * if is_negative { -100 } else { 100 };
             prop_assert_eq!(amount(&text), Ok(Amount::new(cents, Currency::CHF)), "{}", text);

@@ -1,13 +1,13 @@
 use chrono::NaiveDate;
 
-use super::clock::{Token, around_time, tokens};
+use super::time::{Token, split_around_time, tokens};
 use super::words::{is_article, is_ordinal, is_weekday, month_number};
 use crate::{Error, Result};
 
 /// Reads a day as French and English vendors write it: `2026-11-03`, `03/11/2026` (the day first), `3 novembre 2026`, `1er nov. 2026`,
 /// `Nov 3, 2026`, `mardi 3 novembre 2026`, also with a time of day (`2026-11-03T10:00:00Z`, `03/11/2026 10:00`, `Tue Nov  3 10:30:00 2026`).
 ///
-/// The year of `03/11/26` is 2026. For a vendor that writes the month first in figures there is [`date_as`].
+/// The year of `03/11/26` is 2026. For a vendor that writes the month first in figures there is [`date_with_format`].
 ///
 /// # Errors
 /// [`Error::VendorChanged`] with the text in it, when anything of it is not understood.
@@ -19,7 +19,7 @@ pub fn date(text: &str) -> Result<NaiveDate> {
 ///
 /// # Errors
 /// [`Error::VendorChanged`] with the text in it.
-pub fn date_as(format: &str, text: &str) -> Result<NaiveDate> {
+pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
     NaiveDate::parse_from_str(text.trim(), format)
         .map_err(|error| Error::vendor_changed(format!("`{text}` is no date like `{format}`: {error}")))
 }
@@ -34,7 +34,7 @@ pub fn month(text: &str) -> Result<NaiveDate> {
 
 fn read_date(text: &str) -> Option<NaiveDate> {
     let tokens = tokens(text);
-    match around_time(&tokens) {
+    match split_around_time(&tokens) {
         None => calendar_day(&tokens),
         Some((before, [])) => calendar_day(before),
         Some(([], after)) => calendar_day(after),
@@ -45,34 +45,34 @@ fn read_date(text: &str) -> Option<NaiveDate> {
 
 /// Reads a text that is a day and nothing else.
 fn calendar_day(tokens: &[Token]) -> Option<NaiveDate> {
-    match Parts::of(tokens)? {
+    match DateParts::from_tokens(tokens)? {
         // 3 novembre 2026, 2026 Nov 3
-        Parts { month: Some((month, 1)), numbers, .. } => match numbers.as_slice() {
+        DateParts { month: Some((month, 1)), numbers, .. } => match numbers.as_slice() {
             [year, day] if year.len() == 4 => build(year, month, day),
             [day, year] => build(year, month, day),
             _ => None,
         },
         // Nov 3, 2026
-        Parts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
+        DateParts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
             [day, year] => build(year, month, day),
             _ => None,
         },
-        Parts { month: Some(_), .. } => None,
-        Parts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
+        DateParts { month: Some(_), .. } => None,
+        DateParts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
             // 2026-11-03
             ([year, month, day], ['-', '-'] | ['/', '/'] | ['.', '.']) if year.len() == 4 => {
-                build(year, short(month)?, day)
+                build(year, parse_day_or_month(month)?, day)
             }
             // 20261103
             ([digits], []) if digits.len() == 8 => {
                 let (year, rest) = digits.split_at_checked(4)?;
                 let (month, day) = rest.split_at_checked(2)?;
-                build(year, short(month)?, day)
+                build(year, parse_day_or_month(month)?, day)
             }
             // 03/11/2026
-            ([day, month, year], ['-', '-'] | ['/', '/'] | ['.', '.']) => build(year, short(month)?, day),
+            ([day, month, year], ['-', '-'] | ['/', '/'] | ['.', '.']) => build(year, parse_day_or_month(month)?, day),
             // 03 11 2026
-            ([day, month, year], []) if year.len() == 4 => build(year, short(month)?, day),
+            ([day, month, year], []) if year.len() == 4 => build(year, parse_day_or_month(month)?, day),
             _ => None,
         },
     }
@@ -80,23 +80,23 @@ fn calendar_day(tokens: &[Token]) -> Option<NaiveDate> {
 
 fn read_month(text: &str) -> Option<NaiveDate> {
     let tokens = tokens(text);
-    match Parts::of(&tokens)? {
-        Parts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
+    match DateParts::from_tokens(&tokens)? {
+        DateParts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
             [year] => build(year, month, "1"),
             _ => None,
         },
-        Parts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
-            ([year, month], ['-' | '/' | '.'] | []) if year.len() == 4 => build(year, short(month)?, "1"),
-            ([month, year], ['-' | '/']) => build(year, short(month)?, "1"),
+        DateParts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
+            ([year, month], ['-' | '/' | '.'] | []) if year.len() == 4 => build(year, parse_day_or_month(month)?, "1"),
+            ([month, year], ['-' | '/']) => build(year, parse_day_or_month(month)?, "1"),
             // With two digits it may be a time or an amount.
-            ([month, year], ['.'] | []) if year.len() == 4 => build(year, short(month)?, "1"),
+            ([month, year], ['.'] | []) if year.len() == 4 => build(year, parse_day_or_month(month)?, "1"),
             _ => None,
         },
-        Parts { .. } => None,
+        DateParts { .. } => None,
     }
 }
 
-fn short(digits: &str) -> Option<u32> {
+fn parse_day_or_month(digits: &str) -> Option<u32> {
     if digits.len() > 2 { None } else { digits.parse().ok() }
 }
 
@@ -106,11 +106,11 @@ fn build(year: &str, month: u32, day: &str) -> Option<NaiveDate> {
         2 => 2000 + year.parse::<i32>().ok()?,
         _ => return None,
     };
-    NaiveDate::from_ymd_opt(year, month, short(day)?)
+    NaiveDate::from_ymd_opt(year, month, parse_day_or_month(day)?)
 }
 
 /// What a date is made of.
-struct Parts<'a> {
+struct DateParts<'a> {
     /// The month, if a word names it, and how many numbers come before it.
     month: Option<(u32, usize)>,
     numbers: Vec<&'a str>,
@@ -118,9 +118,9 @@ struct Parts<'a> {
     marks: Vec<char>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> DateParts<'a> {
     /// `None` when anything is in the text that belongs to no date.
-    fn of(tokens: &'a [Token]) -> Option<Self> {
+    fn from_tokens(tokens: &'a [Token]) -> Option<Self> {
         let words: Vec<&str> = tokens
             .iter()
             .filter_map(|token| if let Token::Word(word) = token { Some(word.as_str()) } else { None })
@@ -227,11 +227,11 @@ mod tests {
         assert_eq!(date("mar. 3 nov. 2026"), Ok(NaiveDate::from_ymd_opt(2026, 11, 3).unwrap()));
         assert_eq!(date("mar. 3 mars 2026"), Ok(NaiveDate::from_ymd_opt(2026, 3, 3).unwrap()));
         assert_eq!(date("Mar 3, 2026"), Ok(NaiveDate::from_ymd_opt(2026, 3, 3).unwrap()));
-        assert_eq!(date_as("%m/%d/%Y", "11/03/2026"), Ok(NaiveDate::from_ymd_opt(2026, 11, 3).unwrap()));
+        assert_eq!(date_with_format("%m/%d/%Y", "11/03/2026"), Ok(NaiveDate::from_ymd_opt(2026, 11, 3).unwrap()));
     }
 
     #[test]
-    fn what_is_no_date_is_refused_with_its_text() {
+    fn an_invalid_date_is_rejected_with_its_text() {
         for text in [
             "",
             "hier",
@@ -273,7 +273,7 @@ mod tests {
             assert!(matches!(date(text), Err(Error::VendorChanged(_))), "{text}: {:?}", date(text));
         }
         insta::assert_snapshot!(date("à venir").unwrap_err(), @"the vendor's site changed: `à venir` is no date");
-        insta::assert_snapshot!(date_as("%m/%d/%Y", "11-03-2026").unwrap_err(), @"the vendor's site changed: `11-03-2026` is no date like `%m/%d/%Y`: input contains invalid characters");
+        insta::assert_snapshot!(date_with_format("%m/%d/%Y", "11-03-2026").unwrap_err(), @"the vendor's site changed: `11-03-2026` is no date like `%m/%d/%Y`: input contains invalid characters");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Bill {
 
     /// What it is for.
     pub fn subject(self, subject: impl Into<String>) -> Self {
-        self.with("subject", subject.into())
+        self.with_field("subject", subject.into())
     }
 
     /// The contract it belongs to: its number, and its name, which becomes a folder of its own.
@@ -65,7 +65,7 @@ impl Bill {
 
     /// Money that the vendor gives back.
     pub fn refund(self) -> Self {
-        self.with("isRefund", true)
+        self.with_field("isRefund", true)
     }
 
     /// What is known about the file, besides vendor and day.
@@ -75,7 +75,7 @@ impl Bill {
     }
 
     /// Any other member of the document, such as `originalAmount` or `matchingCriterias`. A value that is no JSON is left out.
-    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+    pub fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
             self.members.insert(name.to_owned(), value);
         }
@@ -116,9 +116,9 @@ impl Bill {
 
     /// Where its file goes.
     pub(super) fn target(&self, key: &str) -> Target {
-        let metadata = Metadata::new().author(&self.vendor).issued(self.date);
+        let metadata = Metadata::new().author(&self.vendor).issued_on(self.date);
         let metadata = match &self.reference {
-            Some(reference) => metadata.with("vendorRef", reference),
+            Some(reference) => metadata.with_field("vendorRef", reference),
             None => metadata,
         };
         let folder = self.contract.as_ref().map(|(_, label)| label.replace('/', "-")).unwrap_or_default();
@@ -128,7 +128,7 @@ impl Bill {
             key: Some(key.to_owned()),
             mime: None,
             created_at: Some(midnight(self.date)),
-            metadata: self.metadata.clone().or(metadata).to_json(),
+            metadata: self.metadata.clone().with_defaults(metadata).to_json(),
             references: Vec::new(),
         }
     }
@@ -137,7 +137,7 @@ impl Bill {
     pub(super) fn document(&self, file_id: &str, file_name: &str) -> Value {
         let mut document = json!({
             "vendor": self.vendor,
-            "amount": self.amount.as_number(),
+            "amount": self.amount.as_f64(),
             "currency": self.amount.currency,
             "date": iso_instant(self.date),
             "filename": file_name,

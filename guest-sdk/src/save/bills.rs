@@ -1,18 +1,18 @@
 use std::collections::HashMap;
 
 use super::documents::write;
-use super::files::{Patience, lookup};
-use super::{Bill, Saved, is_time_up};
+use super::files::{RetryBudget, lookup};
+use super::{Bill, SaveSummary, is_out_of_time};
 use crate::bindings::konnector::host::documents::Item;
 use crate::bindings::konnector::host::files::{File, Reference};
 use crate::bindings::konnector::host::types::{Error as HostError, Locator};
 use crate::http::Client;
-use crate::progress::progress;
+use crate::progress::report_progress;
 use crate::{Error, Result, host};
 
 const DOCTYPE: &str = "io.cozy.bills";
 /// Bills in hand before they are written: what a broken run has to do again.
-const BATCH: usize = 50;
+const BATCH_SIZE: usize = 50;
 
 /// Saves bills with their files. Give it all bills of the account (or of a contract) at once: of bills without the vendor's own number,
 /// two with the same day and amount stay two, told apart by their order in this call.
@@ -24,72 +24,79 @@ const BATCH: usize = 50;
 /// # Errors
 /// [`Error::Bug`] for an incomplete bill, and what concerns all of them: [`Error::Denied`], [`Error::StorageFull`],
 /// [`Error::LimitReached`], [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file was there by then are saved also in that case.
-pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<Saved> {
-    let mut saved = Saved::default();
-    let bills = keyed(bills, &mut saved)?;
+pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<SaveSummary> {
+    let mut saved = SaveSummary::default();
+    let bills = assign_keys(bills, &mut saved)?;
     let keys: Vec<_> = bills.iter().map(|(key, _)| key.clone()).collect();
     let known = lookup(&keys)?;
-    let mut run = Run { client, patience: Patience::new(), items: Vec::new(), files: Vec::new(), refers: true, saved };
+    let mut run = BillSaver {
+        client,
+        retries: RetryBudget::new(),
+        items: Vec::new(),
+        files: Vec::new(),
+        can_add_references: true,
+        saved,
+    };
     let fetched = run.fetch_all(&bills, known);
     run.write()?;
     fetched.map(|()| run.saved)
 }
 
-struct Run<'a> {
+struct BillSaver<'a> {
     client: &'a Client,
-    patience: Patience,
+    retries: RetryBudget,
     items: Vec<Item>,
     /// Ids of the items' files.
     files: Vec<String>,
     /// Whether the manifest lets files refer to their bills.
-    refers: bool,
-    saved: Saved,
+    can_add_references: bool,
+    saved: SaveSummary,
 }
 
-impl Run<'_> {
+impl BillSaver<'_> {
     fn fetch_all(&mut self, bills: &[(String, Bill)], known: Vec<Option<File>>) -> Result<()> {
         let total = bills.len();
         let mut postponed = 0;
         for (done, ((key, bill), known)) in bills.iter().zip(known).enumerate() {
-            progress(done, total, &bill.label());
+            report_progress(done, total, &bill.label());
             let file = match known {
                 Some(file) => Ok(file),
-                None if is_time_up() => {
+                None if is_out_of_time() => {
                     postponed += 1;
                     continue;
                 }
-                None => self.patience.fetch(self.client, &bill.source, &bill.target(key)).map(|stored| stored.file),
+                None => self.retries.fetch(self.client, &bill.source, &bill.target(key)).map(|stored| stored.file),
             };
             match file {
-                Ok(file) => self.take(key, bill, &file)?,
-                Err(error) if error.concerns_one_item() => self.saved.problem(&bill.label(), error),
+                Ok(file) => self.add_item(key, bill, &file)?,
+                Err(error) if error.is_item_error() => self.saved.add_problem(&bill.label(), error),
                 Err(error) => return Err(error),
             }
         }
-        progress(total, total, "bills");
+        report_progress(total, total, "bills");
         self.saved.postpone(postponed, "bills");
         Ok(())
     }
 
-    fn take(&mut self, key: &str, bill: &Bill, file: &File) -> Result<()> {
+    fn add_item(&mut self, key: &str, bill: &Bill, file: &File) -> Result<()> {
         let name = file.path.rsplit('/').next().unwrap_or_default();
         self.items.push(Item { key: key.to_owned(), body: bill.document(&file.id, name).to_string() });
         self.files.push(file.id.clone());
-        if self.items.len() < BATCH { Ok(()) } else { self.write() }
+        if self.items.len() < BATCH_SIZE { Ok(()) } else { self.write() }
     }
 
     fn write(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.files);
         for (written, file) in write(DOCTYPE, &std::mem::take(&mut self.items))?.into_iter().zip(files) {
             self.saved.count_item(written.outcome);
-            self.refer(file, written.id)?;
+            self.add_reference(file, written.id)?;
         }
         Ok(())
     }
 
     /// Lets the file refer to its bill, as the bill does to its file. Costs nothing where it does already.
-    fn refer(&mut self, file: String, bill: String) -> Result<()> {
-        if !self.refers {
+    fn add_reference(&mut self, file: String, bill: String) -> Result<()> {
+        if !self.can_add_references {
             return Ok(());
         }
         let reference = Reference { kind: DOCTYPE.to_owned(), id: bill };
@@ -97,7 +104,7 @@ impl Run<'_> {
             Err(HostError::Denied(text)) => {
                 // The bills are saved all the same; applications just do not find them from the file.
                 crate::debug!("files do not refer to their bills: {text}");
-                self.refers = false;
+                self.can_add_references = false;
                 Ok(())
             }
             done => Ok(done?),
@@ -106,7 +113,7 @@ impl Run<'_> {
 }
 
 /// Checks the bills and gives each its key.
-fn keyed(bills: impl IntoIterator<Item = Bill>, saved: &mut Saved) -> Result<Vec<(String, Bill)>> {
+fn assign_keys(bills: impl IntoIterator<Item = Bill>, saved: &mut SaveSummary) -> Result<Vec<(String, Bill)>> {
     let mut keyed: Vec<(String, Bill)> = Vec::new();
     let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
     for bill in bills {
@@ -122,7 +129,7 @@ fn keyed(bills: impl IntoIterator<Item = Bill>, saved: &mut Saved) -> Result<Vec
             Some((_, same)) if (same.date, same.amount) == (bill.date, bill.amount) => {}
             Some(_) => {
                 let error = Error::vendor_changed("another bill has the same number");
-                saved.problem(&bill.label(), error);
+                saved.add_problem(&bill.label(), error);
             }
         }
     }
@@ -135,7 +142,7 @@ mod tests {
     use crate::Url;
     use crate::parse::{self, Currency};
     use crate::save::Metadata;
-    use crate::testing::{Answer, Host};
+    use crate::testing::{MockHost, MockResponse};
     use serde_json::json;
     use std::time::Duration;
 
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_bill_becomes_a_file_and_a_document() {
-        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let host = MockHost::new().respond("https://a.example/1.pdf", PDF);
         let bills =
             || [bill("03/11/2026", "42,10", "1.pdf").vendor_ref("F-7").subject("Card").contract("C1", "Current/main")];
         assert_eq!(save_bills(&client(), bills()).unwrap().created, 1);
@@ -175,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_authors_metadata_wins() {
-        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let host = MockHost::new().respond("https://a.example/1.pdf", PDF);
         let metadata = Metadata::new().author("a.example").qualification("bank_statement");
         let _ = save_bills(&client(), [bill("03/11/2026", "1", "1.pdf").metadata(metadata)]).unwrap();
         assert_eq!(host.files()[0].metadata["contentAuthor"], "a.example");
@@ -184,8 +191,9 @@ mod tests {
 
     #[test]
     fn two_equal_bills_on_one_day_stay_two() {
-        let host =
-            Host::new().answer("https://a.example/1.pdf", PDF).answer("https://a.example/2.pdf", "%PDF-1.7 other");
+        let host = MockHost::new()
+            .respond("https://a.example/1.pdf", PDF)
+            .respond("https://a.example/2.pdf", "%PDF-1.7 other");
         for _run in 0..2 {
             let bills = ["1.pdf", "2.pdf"].map(|file| bill("03/11/2026", "5", file));
             let saved = save_bills(&client(), bills).unwrap();
@@ -197,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_bill_seen_twice_is_saved_once_and_a_number_used_twice_is_a_problem() {
-        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let host = MockHost::new().respond("https://a.example/1.pdf", PDF);
         let again = |amount: &str| bill("03/11/2026", amount, "1.pdf").vendor_ref("F-7");
         let saved = save_bills(&client(), [again("5"), again("5"), again("6")]).unwrap();
         assert_eq!(host.documents(DOCTYPE).len(), 1);
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched_while_a_bill_is_incomplete() {
-        let host = Host::new();
+        let host = MockHost::new();
         let error = save_bills(&client(), [bill("03/11/2026", "5", "1.pdf").vendor_ref(" ")]).unwrap_err();
         insta::assert_snapshot!(error, @"the bill of 2026-11-03 over 5.00 EUR: its vendor_ref is empty; leave it out");
         assert!(host.requests().is_empty());
@@ -221,9 +229,9 @@ mod tests {
 
     #[test]
     fn a_file_that_fails_leaves_out_its_bill_only() {
-        let host = Host::new()
-            .answer("https://a.example/page.pdf", "<html>an error page</html>")
-            .answer("https://a.example/fine.pdf", PDF);
+        let host = MockHost::new()
+            .respond("https://a.example/page.pdf", "<html>an error page</html>")
+            .respond("https://a.example/fine.pdf", PDF);
         let saved = save_bills(&client(), ["page.pdf", "fine.pdf"].map(|file| bill("03/11/2026", "5", file))).unwrap();
         assert_eq!((saved.created, host.documents(DOCTYPE).len(), host.files().len()), (1, 1, 1));
         insta::assert_debug_snapshot!(saved.problems(), @r#"
@@ -238,9 +246,9 @@ mod tests {
 
     #[test]
     fn what_was_fetched_is_saved_before_the_run_fails() {
-        let host = Host::new()
-            .answer("https://a.example/1.pdf", PDF)
-            .answer("https://a.example/2.pdf", Answer::status(429, ""));
+        let host = MockHost::new()
+            .respond("https://a.example/1.pdf", PDF)
+            .respond("https://a.example/2.pdf", MockResponse::status(429, ""));
         let bills = [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
         assert_eq!(save_bills(&client(), bills), Err(Error::RateLimited(None)));
         assert_eq!(host.documents(DOCTYPE).len(), 1);
@@ -248,10 +256,10 @@ mod tests {
 
     #[test]
     fn near_the_end_of_the_time_only_what_is_there_is_saved() {
-        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let host = MockHost::new().respond("https://a.example/1.pdf", PDF);
         let bills = || [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
         let _ = save_bills(&client(), bills().into_iter().take(1)).unwrap();
-        let host = host.time_left(Duration::from_secs(14));
+        let host = host.remaining_time(Duration::from_secs(14));
         let saved = save_bills(&client(), bills()).unwrap();
         assert_eq!((saved.unchanged, saved.postponed), (1, 1));
         assert_eq!(host.requests().len(), 1);
@@ -259,10 +267,10 @@ mod tests {
 
     #[test]
     fn a_vendor_that_fails_all_the_time_is_not_asked_three_times_each() {
-        let host = Host::new();
+        let host = MockHost::new();
         let bills: Vec<_> = (1..=28).map(|day| bill(&format!("2026-02-{day:02}"), "5", &day.to_string())).collect();
-        let host =
-            (1..=28).fold(host, |host, day| host.answer(&format!("https://a.example/{day}"), Answer::status(500, "")));
+        let host = (1..=28)
+            .fold(host, |host, day| host.respond(&format!("https://a.example/{day}"), MockResponse::status(500, "")));
         let saved = save_bills(&client(), bills).unwrap();
         assert_eq!(saved.problems().len(), 28);
         assert_eq!(host.requests().len(), 28 + 10);

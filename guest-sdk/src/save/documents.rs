@@ -1,12 +1,12 @@
 use serde::Serialize;
 
-use super::Saved;
+use super::SaveSummary;
 use crate::Locator;
 use crate::bindings::konnector::host::documents::{Change as WitChange, Item as WitItem, Saved as WitSaved};
 use crate::{Error, Result, host};
 
 /// The contract's limit for one call.
-const BATCH: usize = 500;
+const BATCH_SIZE: usize = 500;
 /// Bytes of the documents in one call. The host limits what their values may take in memory, which ordinary documents reach at 300 to
 /// 800 KiB.
 const MAX_BATCH_BYTES: usize = 256 << 10;
@@ -36,11 +36,11 @@ impl Item {
 ///
 /// # Errors
 /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
-pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> Result<Saved> {
+pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> Result<SaveSummary> {
     let items: Vec<_> = items.into_iter().map(|item| WitItem { key: item.key, body: item.body }).collect();
-    let mut saved = Saved::default();
+    let mut saved = SaveSummary::default();
     for written in write(doctype, &items)? {
-        saved.count(written.outcome);
+        saved.count_outcome(written.outcome);
     }
     Ok(saved)
 }
@@ -49,16 +49,19 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
 ///
 /// # Errors
 /// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when one of them does not exist, and as the host answers.
-pub fn update_documents<T: Serialize>(doctype: &str, changes: impl IntoIterator<Item = (Locator, T)>) -> Result<Saved> {
+pub fn update_documents<T: Serialize>(
+    doctype: &str,
+    changes: impl IntoIterator<Item = (Locator, T)>,
+) -> Result<SaveSummary> {
     let change = |(which, body): (Locator, T)| {
         let body = Item::new("", body)?.body;
         Ok(WitChange { which, rev: None, body })
     };
     let changes = changes.into_iter().map(change).collect::<Result<Vec<_>>>()?;
-    let mut saved = Saved::default();
+    let mut saved = SaveSummary::default();
     for batch in batches(&changes, |change| change.body.len()) {
         for written in host::documents::update(doctype, batch)? {
-            saved.count(written.outcome);
+            saved.count_outcome(written.outcome);
         }
     }
     Ok(saved)
@@ -70,7 +73,7 @@ pub fn update_documents<T: Serialize>(doctype: &str, changes: impl IntoIterator<
 /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
 pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
-    keys.chunks(BATCH).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
+    keys.chunks(BATCH_SIZE).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
 }
 
 pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<WitSaved>> {
@@ -89,7 +92,7 @@ fn batches<'a, T>(mut items: &'a [T], size: impl Fn(&T) -> usize + 'a) -> impl I
             bytes += size(item);
             bytes <= MAX_BATCH_BYTES
         };
-        let number = items.iter().take(BATCH).take_while(fits).count().max(1);
+        let number = items.iter().take(BATCH_SIZE).take_while(fits).count().max(1);
         let (batch, rest) = items.split_at_checked(number)?;
         items = rest;
         Some(batch)
@@ -99,12 +102,12 @@ fn batches<'a, T>(mut items: &'a [T], size: impl Fn(&T) -> usize + 'a) -> impl I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Host;
+    use crate::testing::MockHost;
     use serde_json::json;
 
     #[test]
     fn documents_are_recognised_by_their_key() {
-        let host = Host::new();
+        let host = MockHost::new();
         let save = |name: &str| save_documents("io.cozy.contacts", [Item::new("7", json!({ "name": name })).unwrap()]);
         assert_eq!(save("a").unwrap().created, 1);
         assert_eq!(save("b").unwrap().updated, 1);
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_document_that_exists_is_changed_and_another_is_not_made() {
-        let host = Host::new();
+        let host = MockHost::new();
         let item = Item::new("7", json!({ "name": "a", "age": 7 })).unwrap();
         save_documents("io.cozy.contacts", [item]).unwrap().updated = 0;
         let change =
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn more_than_one_call_takes_are_several_calls() {
-        let host = Host::new();
+        let host = MockHost::new();
         let items = (0..1201).map(|number| Item::new(format!("{number:04}"), json!({ "number": number })).unwrap());
         assert_eq!(save_documents("io.cozy.contacts", items).unwrap().created, 1201);
         assert_eq!(host.documents("io.cozy.contacts").len(), 1201);

@@ -17,7 +17,7 @@ pub struct File {
     created_on: Option<NaiveDate>,
     metadata: Metadata,
     references: Vec<Reference>,
-    pub(super) replaces: bool,
+    pub(super) overwrite: bool,
 }
 
 impl File {
@@ -32,7 +32,7 @@ impl File {
             created_on: None,
             metadata: Metadata::new(),
             references: Vec::new(),
-            replaces: false,
+            overwrite: false,
         }
     }
 
@@ -74,14 +74,14 @@ impl File {
     }
 
     /// A document that it belongs to, for example the album of a photo.
-    pub fn belongs_to(mut self, doctype: impl Into<String>, id: impl Into<String>) -> Self {
+    pub fn reference(mut self, doctype: impl Into<String>, id: impl Into<String>) -> Self {
         self.references.push(Reference { kind: doctype.into(), id: id.into() });
         self
     }
 
     /// Stores the content also where the user has the file already: it changed.
-    pub fn replacing(mut self) -> Self {
-        self.replaces = true;
+    pub fn overwrite(mut self) -> Self {
+        self.overwrite = true;
         self
     }
 

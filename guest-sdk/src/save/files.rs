@@ -1,18 +1,18 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{File, Saved, is_time_up};
+use super::{File, SaveSummary, is_out_of_time};
 use crate::Locator;
 use crate::bindings::konnector::host::files::{File as WitFile, Stored, Target};
 use crate::bindings::konnector::host::types::Outcome;
 use crate::http::{Client, FileSource};
-use crate::progress::progress;
+use crate::progress::report_progress;
 use crate::{Result, host};
 
 /// Keys asked for at a time.
-const LOOKUP_BATCH: usize = 500;
+const LOOKUP_BATCH_SIZE: usize = 500;
 /// Pauses before the second and the third try of a download.
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
 /// Saves files: those that the user has already are not fetched again, one that fails becomes a problem of the report while the others are
 /// saved, and near the end of the run's time the rest is left for the next run. Of two files with one key the first is saved.
@@ -21,26 +21,26 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 /// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::StorageFull`](crate::Error::StorageFull),
 /// [`Error::LimitReached`](crate::Error::LimitReached),
 /// [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
-pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<Saved> {
+pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<SaveSummary> {
     let mut keys = HashSet::new();
     let files: Vec<_> = files.into_iter().filter(|file| keys.insert(file.lookup_key())).collect();
     let keys: Vec<_> = files.iter().map(File::lookup_key).collect();
     let known = lookup(&keys)?;
-    let (total, mut saved, mut patience) = (files.len(), Saved::default(), Patience::new());
+    let (total, mut saved, mut patience) = (files.len(), SaveSummary::default(), RetryBudget::new());
     for (done, (file, known)) in files.iter().zip(known).enumerate() {
-        if known.is_some() && !file.replaces {
+        if known.is_some() && !file.overwrite {
             saved.count_item(Outcome::Unchanged);
             continue;
         }
-        if is_time_up() {
+        if is_out_of_time() {
             saved.postpone(total - done, "files");
             break;
         }
         let label = file.label();
-        progress(done, total, &label);
+        report_progress(done, total, &label);
         match patience.fetch(client, &file.source, &file.target()) {
             Ok(stored) => saved.count_item(stored.outcome),
-            Err(error) if error.concerns_one_item() => saved.problem(&label, error),
+            Err(error) if error.is_item_error() => saved.add_problem(&label, error),
             Err(error) => return Err(error),
         }
     }
@@ -53,36 +53,36 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
 /// As the host answers.
 pub fn trash_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
-    keys.chunks(LOOKUP_BATCH).map(|batch| Ok(host::files::trash(batch)?)).sum()
+    keys.chunks(LOOKUP_BATCH_SIZE).map(|batch| Ok(host::files::trash(batch)?)).sum()
 }
 
 /// The files with these keys, in the same order.
 pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<WitFile>>> {
     let mut found = Vec::with_capacity(keys.len());
-    for batch in keys.chunks(LOOKUP_BATCH) {
+    for batch in keys.chunks(LOOKUP_BATCH_SIZE) {
         found.extend(host::files::lookup(batch)?);
     }
     Ok(found)
 }
 
 /// How often a save still asks a vendor again that does not answer. Many failures are no coincidence: then each file is tried once.
-pub(super) struct Patience(u32);
+pub(super) struct RetryBudget(u32);
 
-impl Patience {
+impl RetryBudget {
     pub(super) fn new() -> Self {
         Self(10)
     }
 
     /// Stores one file, with up to three tries.
     pub(super) fn fetch(&mut self, client: &Client, source: &FileSource, target: &Target) -> Result<Stored> {
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = RETRY_DELAYS.into_iter();
         loop {
             let error = match source.store(client, target) {
                 Ok(stored) => return Ok(stored),
                 Err(error) => error,
             };
             match pauses.next() {
-                Some(pause) if error.is_transient() && self.0 > 0 && !is_time_up() => wait(pause),
+                Some(pause) if error.is_transient() && self.0 > 0 && !is_out_of_time() => back_off(pause),
                 _ => return Err(error),
             }
             self.0 -= 1;
@@ -91,7 +91,7 @@ impl Patience {
 }
 
 /// A test's vendor needs no time to recover.
-fn wait(pause: Duration) {
+fn back_off(pause: Duration) {
     if cfg!(target_family = "wasm") {
         std::thread::sleep(pause);
     }
@@ -101,7 +101,7 @@ fn wait(pause: Duration) {
 mod tests {
     use super::*;
     use crate::bindings::konnector::host::http::HttpError;
-    use crate::testing::{Answer, Host};
+    use crate::testing::{MockHost, MockResponse};
     use crate::{Error, Url};
 
     fn address(name: &str) -> Url {
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn fetches_only_what_is_missing() {
-        let host = Host::new().answer("https://a.example/1.txt", "one").answer("https://a.example/2.txt", "two");
+        let host = MockHost::new().respond("https://a.example/1.txt", "one").respond("https://a.example/2.txt", "two");
         let files = || ["1.txt", "2.txt", "1.txt"].map(|name| File::from_source(address(name)).folder("papers"));
         assert_eq!(save_files(&client(), files()).unwrap().created, 2);
         let again = save_files(&client(), files()).unwrap();
@@ -126,9 +126,9 @@ mod tests {
 
     #[test]
     fn a_changed_file_replaces_its_content() {
-        let host = Host::new();
+        let host = MockHost::new();
         let save =
-            |text: &str| save_files(&client(), [File::new("a.vcf", FileSource::bytes(text)).key("a").replacing()]);
+            |text: &str| save_files(&client(), [File::new("a.vcf", FileSource::from_bytes(text)).key("a").overwrite()]);
         assert_eq!(save("1").unwrap().created, 1);
         assert_eq!(save("2").unwrap().updated, 1);
         assert_eq!(save("2").unwrap().unchanged, 1);
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_vendor_that_recovers_is_asked_again_and_one_that_fails_is_reported() {
-        let host = Host::new()
-            .answer("https://a.example/slow.txt", Answer::failure(HttpError::Unreachable("reset".into())))
-            .answer("https://a.example/slow.txt", Answer::status(502, ""))
-            .answer("https://a.example/slow.txt", "at last")
-            .answer("https://a.example/down.txt", Answer::status(500, ""));
+        let host = MockHost::new()
+            .respond("https://a.example/slow.txt", MockResponse::failure(HttpError::Unreachable("reset".into())))
+            .respond("https://a.example/slow.txt", MockResponse::status(502, ""))
+            .respond("https://a.example/slow.txt", "at last")
+            .respond("https://a.example/down.txt", MockResponse::status(500, ""));
         let files = ["slow.txt", "down.txt", "gone.txt"].map(|name| File::from_source(address(name)));
         let saved = save_files(&client(), files).unwrap();
         assert_eq!(saved.created, 1);
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn half_a_pdf_is_not_saved() {
-        let host = Host::new();
+        let host = MockHost::new();
         let files = ["%PDF-1.7 half", "%PDF-1.7 whole\n%%EOF\n"]
-            .map(|content| File::new(format!("{}.pdf", content.len()), FileSource::bytes(content)));
+            .map(|content| File::new(format!("{}.pdf", content.len()), FileSource::from_bytes(content)));
         let saved = save_files(&client(), files).unwrap();
         assert_eq!((saved.created, host.files().len()), (1, 1));
         insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not answer: the PDF is cut off: there is no %%EOF in its last 1 KiB");
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn stops_before_the_time_is_up_and_says_so() {
-        let _host = Host::new().time_left(Duration::from_secs(14));
+        let _host = MockHost::new().remaining_time(Duration::from_secs(14));
         let files = ["1.txt", "2.txt"].map(|name| File::from_source(address(name)));
         let saved = save_files(&client(), files).unwrap();
         assert_eq!((saved.created, saved.postponed), (0, 2));
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn what_concerns_all_files_ends_the_save() {
         let denied = HttpError::Denied("no rule for GET".into());
-        let _host = Host::new().answer("https://a.example/1.txt", Answer::failure(denied));
+        let _host = MockHost::new().respond("https://a.example/1.txt", MockResponse::failure(denied));
         let error = save_files(&client(), [File::from_source(address("1.txt"))]).unwrap_err();
         assert_eq!(error, Error::Denied("no rule for GET".into()));
     }

@@ -16,25 +16,25 @@ impl Metadata {
     /// What kind of paper it is: a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`, `bank_statement`, `pay_sheet`.
     #[must_use]
     pub fn qualification(self, label: &str) -> Self {
-        self.with("qualification", json!({ "label": label }))
+        self.with_field("qualification", json!({ "label": label }))
     }
 
     /// Who wrote it, for example the vendor's domain.
     #[must_use]
     pub fn author(self, name: &str) -> Self {
-        self.with("contentAuthor", name)
+        self.with_field("contentAuthor", name)
     }
 
     /// The day on the paper.
     #[must_use]
-    pub fn issued(self, day: NaiveDate) -> Self {
+    pub fn issued_on(self, day: NaiveDate) -> Self {
         let time = iso_instant(day);
-        self.with("issueDate", &time).with("datetime", &time).with("datetimeLabel", "issueDate")
+        self.with_field("issueDate", &time).with_field("datetime", &time).with_field("datetimeLabel", "issueDate")
     }
 
     /// Any other member. A value that is no JSON is left out.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+    pub fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
             self.0.insert(name.to_owned(), value);
         }
@@ -42,7 +42,7 @@ impl Metadata {
     }
 
     /// These members, and of `other` those that are not among them.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(super) fn with_defaults(self, other: Self) -> Self {
         let mut members = other.0;
         members.extend(self.0);
         Self(members)

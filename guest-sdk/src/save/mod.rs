@@ -7,7 +7,7 @@ mod documents;
 mod file;
 mod files;
 mod metadata;
-mod saved;
+mod summary;
 
 pub use bill::Bill;
 pub use bills::save_bills;
@@ -15,21 +15,21 @@ pub use documents::{Item, delete_documents, save_documents, update_documents};
 pub use file::File;
 pub use files::{save_files, trash_files};
 pub use metadata::Metadata;
-pub use saved::Saved;
+pub use summary::SaveSummary;
 
 use std::time::Duration;
 
-use crate::progress::time_left;
+use crate::progress::remaining_time;
 
 use crate::Result;
 use crate::host::{documents as documents_import, files as files_import};
 
 /// The document type of files, which have an interface of their own.
-const FILES: &str = "io.cozy.files";
+const FILES_DOCTYPE: &str = "io.cozy.files";
 
 /// Asks whether documents of a type, or files, may be saved, without saving any.
-pub(crate) fn ask(doctype: &str) -> Result<()> {
-    if doctype == FILES {
+pub(crate) fn check_save_allowed(doctype: &str) -> Result<()> {
+    if doctype == FILES_DOCTYPE {
         files_import::check_save()?;
     } else {
         documents_import::check_save(doctype)?;
@@ -38,8 +38,8 @@ pub(crate) fn ask(doctype: &str) -> Result<()> {
 }
 
 /// Enough to save what is in hand before the host ends the run.
-const RESERVE: Duration = Duration::from_secs(15);
+const TIME_RESERVE: Duration = Duration::from_secs(15);
 
-fn is_time_up() -> bool {
-    time_left() < RESERVE
+fn is_out_of_time() -> bool {
+    remaining_time() < TIME_RESERVE
 }

@@ -1,6 +1,6 @@
 //! The contract's functions, with the signatures that the bindings have in a component.
 
-use super::state::{SentRequest, with};
+use super::state::{SentRequest, with_state};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::types::Error;
 
@@ -8,39 +8,39 @@ pub(crate) mod documents;
 pub(crate) mod files;
 
 pub(crate) mod account {
-    use super::{Error, with};
+    use super::{Error, with_state};
     use crate::bindings::konnector::host::account::Info;
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn describe() -> Option<Info> {
         let identifier =
-            with(|state| state.fields.get("login").and_then(|login| login.as_str()).map(ToOwned::to_owned));
+            with_state(|state| state.fields.get("login").and_then(|login| login.as_str()).map(ToOwned::to_owned));
         Some(Info { id: "account".to_owned(), konnector: "test".to_owned(), name: identifier.clone(), identifier })
     }
 
     pub(crate) fn fields() -> String {
-        with(|state| serde_json::Value::Object(state.fields.clone()).to_string())
+        with_state(|state| serde_json::Value::Object(state.fields.clone()).to_string())
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn load_state() -> Result<Option<String>, Error> {
-        Ok(with(|state| state.account_state.clone()))
+        Ok(with_state(|state| state.account_state.clone()))
     }
 
     pub(crate) fn save_state(value: &str) -> Result<(), Error> {
         if value.len() > 64 * 1024 {
             return Err(Error::TooLarge(64 * 1024));
         }
-        with(|state| state.account_state = Some(value.to_owned()));
+        with_state(|state| state.account_state = Some(value.to_owned()));
         Ok(())
     }
 }
 
 pub(crate) mod secrets {
-    use super::{Error, with};
+    use super::{Error, with_state};
 
     pub(crate) fn names() -> Vec<String> {
-        with(|state| state.secrets.clone())
+        with_state(|state| state.secrets.clone())
     }
 
     pub(crate) fn placeholder(name: &str) -> Result<String, Error> {
@@ -52,17 +52,17 @@ pub(crate) mod secrets {
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn put(name: &str, _value: &str) -> Result<(), Error> {
-        with(|state| state.secrets.push(name.to_owned()));
+        with_state(|state| state.secrets.push(name.to_owned()));
         Ok(())
     }
 }
 
 pub(crate) mod http {
-    use super::{SentRequest, Stored, Target, with};
+    use super::{SentRequest, Stored, Target, with_state};
     use crate::bindings::konnector::host::http::{Body, Cookie, DownloadError, HttpError, Request, Response};
 
     pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
-        let answer = with(|state| {
+        let answer = with_state(|state| {
             state.requests.push(SentRequest {
                 method: request.method.clone(),
                 url: request.url.clone(),
@@ -70,10 +70,10 @@ pub(crate) mod http {
                 body: String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned(),
                 form_charset: request.form_charset.clone(),
             });
-            let answers = state.answers.get_mut(&request.url)?;
+            let answers = state.responses.get_mut(&request.url)?;
             if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
         });
-        answer.unwrap_or_else(|| super::super::Answer::status(404, "")).to(&request.url)
+        answer.unwrap_or_else(|| super::super::MockResponse::status(404, "")).into_result(&request.url)
     }
 
     pub(crate) fn download(request: &Request, target: &Target) -> Result<Stored, DownloadError> {
@@ -88,28 +88,28 @@ pub(crate) mod http {
         if target.name.ends_with(".pdf") && !content.starts_with(b"%PDF-") {
             return Err(DownloadError::UnexpectedContent("expected application/pdf".to_owned()));
         }
-        Ok(super::files::keep(target, content))
+        Ok(super::files::store_file(target, content))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn cookies(_url: &str) -> Result<Vec<Cookie>, HttpError> {
-        Ok(with(|state| state.cookies.clone()).into_iter().map(|(name, value)| Cookie { name, value }).collect())
+        Ok(with_state(|state| state.cookies.clone()).into_iter().map(|(name, value)| Cookie { name, value }).collect())
     }
 
     pub(crate) fn set_cookie(_url: &str, cookie: &str) -> Result<(), HttpError> {
         let pair = cookie.split(';').next().and_then(|pair| pair.split_once('='));
         let (name, value) = pair.ok_or_else(|| HttpError::Invalid(format!("`{cookie}` is no cookie")))?;
-        with(|state| state.cookies.insert(name.trim().to_owned(), value.trim().to_owned()));
+        with_state(|state| state.cookies.insert(name.trim().to_owned(), value.trim().to_owned()));
         Ok(())
     }
 
     pub(crate) fn clear_cookies() {
-        with(|state| state.cookies.clear());
+        with_state(|state| state.cookies.clear());
     }
 }
 
 pub(crate) mod log {
-    use super::with;
+    use super::with_state;
     use crate::bindings::konnector::host::log::Level;
 
     pub(crate) fn emit(level: Level, message: &str, fields: &[(String, String)]) {
@@ -120,30 +120,30 @@ pub(crate) mod log {
             Level::Error => "error",
         };
         let fields: String = fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-        with(|state| state.log.push(format!("{level}: {message}{fields}")));
+        with_state(|state| state.log.push(format!("{level}: {message}{fields}")));
     }
 }
 
 pub(crate) mod progress {
-    use super::{Error, with};
+    use super::{Error, with_state};
     use crate::bindings::konnector::host::progress::Question;
 
     pub(crate) fn report(_done: u64, _total: Option<u64>, _label: &str) {}
 
     pub(crate) fn remaining_ms() -> u64 {
-        with(|state| u64::try_from(state.time_left.as_millis()).unwrap_or(u64::MAX))
+        with_state(|state| u64::try_from(state.remaining_time.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn login_succeeded() {
-        with(|state| state.log.push("login succeeded".to_owned()));
+        with_state(|state| state.log.push("login succeeded".to_owned()));
     }
 
     pub(crate) fn ask_code(_question: &Question) -> Result<String, Error> {
-        with(|state| state.code.clone()).ok_or(Error::Unattended)
+        with_state(|state| state.code.clone()).ok_or(Error::Unattended)
     }
 
     pub(crate) fn request_approval(hint: &str) -> Result<(), Error> {
-        with(|state| {
+        with_state(|state| {
             state.code.as_ref().ok_or(Error::Unattended)?;
             state.log.push(format!("approval requested: {hint}"));
             Ok(())

@@ -18,11 +18,11 @@
 //!
 //! The host belongs to the thread that made it, as every test has a thread of its own.
 
-mod answer;
 pub(crate) mod imports;
+mod response;
 mod state;
 
-pub use answer::Answer;
+pub use response::MockResponse;
 pub use state::{SentRequest, StoredFile};
 
 use std::time::Duration;
@@ -35,32 +35,32 @@ use crate::{Context, Report, Result};
 /// The host of one test. Making one forgets what an earlier one of the thread held.
 #[derive(Debug)]
 #[must_use]
-pub struct Host {
+pub struct MockHost {
     parameters: Value,
 }
 
-impl Default for Host {
+impl Default for MockHost {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Host {
+impl MockHost {
     /// A host with an account that has no fields yet, no answers, and ten minutes left.
     pub fn new() -> Self {
-        state::with(|state| *state = state::State::default());
+        state::with_state(|state| *state = state::MockState::default());
         Self { parameters: Value::Object(serde_json::Map::new()) }
     }
 
     /// Gives the account a field.
     pub fn field(self, name: &str, value: impl Into<Value>) -> Self {
-        state::with(|state| state.fields.insert(name.to_owned(), value.into()));
+        state::with_state(|state| state.fields.insert(name.to_owned(), value.into()));
         self
     }
 
     /// Gives the account a secret field; the konnector sees [`placeholder`] in its place.
     pub fn secret(self, name: &str) -> Self {
-        state::with(|state| state.secrets.push(name.to_owned()));
+        state::with_state(|state| state.secrets.push(name.to_owned()));
         self
     }
 
@@ -71,34 +71,34 @@ impl Host {
     }
 
     /// What an earlier run saved as the account's state.
-    pub fn saved_state(self, value: &Value) -> Self {
-        state::with(|state| state.account_state = Some(value.to_string()));
+    pub fn account_state(self, value: &Value) -> Self {
+        state::with_state(|state| state.account_state = Some(value.to_string()));
         self
     }
 
     /// How the vendor answers a request for this address, whatever its method. Several answers for one address come in this order, and the
     /// last one again and again. An address without any answers 404.
-    pub fn answer(self, url: &str, answer: impl Into<Answer>) -> Self {
+    pub fn respond(self, url: &str, answer: impl Into<MockResponse>) -> Self {
         let address = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
-        state::with(|state| state.answers.entry(address).or_default().push_back(answer.into()));
+        state::with_state(|state| state.responses.entry(address).or_default().push_back(answer.into()));
         self
     }
 
     /// Gives the vendor's site a cookie.
     pub fn cookie(self, name: &str, value: &str) -> Self {
-        state::with(|state| state.cookies.insert(name.to_owned(), value.to_owned()));
+        state::with_state(|state| state.cookies.insert(name.to_owned(), value.to_owned()));
         self
     }
 
     /// How long the run may still take.
-    pub fn time_left(self, time: Duration) -> Self {
-        state::with(|state| state.time_left = time);
+    pub fn remaining_time(self, time: Duration) -> Self {
+        state::with_state(|state| state.remaining_time = time);
         self
     }
 
     /// What the user answers when the konnector asks for a one-time code; without it nobody is there.
-    pub fn code(self, code: &str) -> Self {
-        state::with(|state| state.code = Some(code.to_owned()));
+    pub fn one_time_code(self, code: &str) -> Self {
+        state::with_state(|state| state.code = Some(code.to_owned()));
         self
     }
 
@@ -123,14 +123,14 @@ impl Host {
     /// The requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<SentRequest> {
-        state::with(|state| state.requests.clone())
+        state::with_state(|state| state.requests.clone())
     }
 
     /// The saved documents of a type, in the order of their keys.
     #[must_use]
     pub fn documents(&self, doctype: &str) -> Vec<Value> {
         let is_wanted = |kind: &str| kind == doctype;
-        state::with(|state| {
+        state::with_state(|state| {
             let wanted = state.documents.iter().filter(|((kind, _), _)| is_wanted(kind));
             wanted.map(|(_, body)| Value::Object(body.clone())).collect()
         })
@@ -139,19 +139,19 @@ impl Host {
     /// The stored files, in the order of their creation.
     #[must_use]
     pub fn files(&self) -> Vec<StoredFile> {
-        state::with(|state| state.files.clone())
+        state::with_state(|state| state.files.clone())
     }
 
     /// The state that the konnector saved last.
     #[must_use]
     pub fn state(&self) -> Option<Value> {
-        state::with(|state| state.account_state.as_deref().and_then(|text| serde_json::from_str(text).ok()))
+        state::with_state(|state| state.account_state.as_deref().and_then(|text| serde_json::from_str(text).ok()))
     }
 
     /// The log lines, level first: `info: 3 bills found count=3`.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
-        state::with(|state| state.log.clone())
+        state::with_state(|state| state.log.clone())
     }
 }
 

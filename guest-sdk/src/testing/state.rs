@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Answer;
+use super::MockResponse;
 
 /// A request that the konnector sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,44 +39,44 @@ pub struct StoredFile {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct MockState {
     pub fields: Map<String, Value>,
     pub secrets: Vec<String>,
     pub account_state: Option<String>,
-    pub answers: HashMap<String, VecDeque<Answer>>,
+    pub responses: HashMap<String, VecDeque<MockResponse>>,
     pub requests: Vec<SentRequest>,
     pub documents: BTreeMap<(String, String), Map<String, Value>>,
     pub files: Vec<StoredFile>,
     pub folders: BTreeSet<String>,
     pub cookies: BTreeMap<String, String>,
     pub log: Vec<String>,
-    pub time_left: Duration,
+    pub remaining_time: Duration,
     pub code: Option<String>,
 }
 
-impl Default for State {
+impl Default for MockState {
     fn default() -> Self {
         Self {
             fields: Map::new(),
             secrets: Vec::new(),
             account_state: None,
-            answers: HashMap::new(),
+            responses: HashMap::new(),
             requests: Vec::new(),
             documents: BTreeMap::new(),
             files: Vec::new(),
             folders: BTreeSet::new(),
             cookies: BTreeMap::new(),
             log: Vec::new(),
-            time_left: Duration::from_secs(600),
+            remaining_time: Duration::from_secs(600),
             code: None,
         }
     }
 }
 
 thread_local! {
-    static STATE: RefCell<State> = RefCell::new(State::default());
+    static STATE: RefCell<MockState> = RefCell::new(MockState::default());
 }
 
-pub(super) fn with<T>(use_it: impl FnOnce(&mut State) -> T) -> T {
+pub(super) fn with_state<T>(use_it: impl FnOnce(&mut MockState) -> T) -> T {
     STATE.with_borrow_mut(use_it)
 }

@@ -9,14 +9,14 @@ use axum::{Json, Router};
 use konnector_platform::Platform;
 use serde_json::json;
 
-use crate::error::Failure;
-use crate::extract::host;
+use crate::error::ApiError;
+use crate::extract::request_host;
 use crate::openapi;
 use crate::server::LocalAddress;
 use crate::{Passphrase, account_types, auth, backup, credentials, instances, limits, maintenance};
 
 /// The version of the contract between host and konnectors.
-const WIT: &str = "konnector:host@0.1.0";
+const WIT_PACKAGE: &str = "konnector:host@0.1.0";
 
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct ServerInfo {
 /// The admin API. Requests need the passphrase as the password of HTTP Basic, and must be for this machine by name, so that no web page
 /// reaches it through a name of its own that resolves to this machine (DNS rebinding).
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
-    let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT });
+    let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT_PACKAGE });
     let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
     let routes = ApiRouter::new()
         .api_route("/status", status)
@@ -39,39 +39,39 @@ pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Ro
         .merge(auth::operator::routes())
         .merge(maintenance::routes())
         .merge(backup::routes());
-    let routes = openapi::admin(limits::usual(routes))
+    let routes = openapi::admin(limits::with_request_timeout(routes))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn_with_state(passphrase, check_passphrase))
         .layer(middleware::from_fn(check_host));
-    limits::guarded(routes, None).with_state(platform)
+    limits::with_common_middleware(routes, None).with_state(platform)
 }
 
 async fn check_passphrase(State(passphrase): State<Passphrase>, request: Request, next: Next) -> Response {
     match credentials::basic_password(request.headers()) {
-        None => Failure::unauthenticated("missing basic auth", "Basic realm=\"konnector\"").into_response(),
-        Some(guess) if passphrase.is(&guess) => next.run(request).await,
-        Some(_) => Failure::forbidden("bad passphrase").into_response(),
+        None => ApiError::unauthenticated("missing basic auth", "Basic realm=\"konnector\"").into_response(),
+        Some(guess) if passphrase.matches(&guess) => next.run(request).await,
+        Some(_) => ApiError::forbidden("bad passphrase").into_response(),
     }
 }
 
 async fn check_host(request: Request, next: Next) -> Response {
     let local = request.extensions().get::<LocalAddress>().map(|LocalAddress(address)| address.ip());
-    let host = host(request.uri(), request.headers()).unwrap_or_default();
-    let name = without_port(host);
+    let host = request_host(request.uri(), request.headers()).unwrap_or_default();
+    let name = strip_port(host);
     let ours = matches!(name, "localhost" | "127.0.0.1" | "[::1]")
         || local.is_some_and(|ip| name.trim_matches(['[', ']']).parse() == Ok(ip));
     if ours {
         return next.run(request).await;
     }
-    Failure::forbidden(format!(
+    ApiError::forbidden(format!(
         "the admin API is not reached under the name '{name}'; use the address it listens on, for example 127.0.0.1"
     ))
     .into_response()
 }
 
 /// The host without its port; an IPv6 address stays in its brackets.
-fn without_port(host: &str) -> &str {
+fn strip_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -83,11 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_no_part_of_the_name() {
+    fn a_port_is_not_part_of_the_name() {
         let table =
             [("localhost:6060", "localhost"), ("localhost", "localhost"), ("[::1]:6060", "[::1]"), ("[::1]", "[::1]")];
         for (host, name) in table {
-            assert_eq!(without_port(host), name, "{host}");
+            assert_eq!(strip_port(host), name, "{host}");
         }
     }
 }

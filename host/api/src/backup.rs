@@ -11,32 +11,32 @@ use http::header::CONTENT_TYPE;
 use konnector_platform::Platform;
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::openapi::Describe as _;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let backup = post_with(create, |op| {
-        op.summary("Everything that the server keeps, encrypted").answers::<200, Bytes>("The backup, as it is made")
+        op.summary("Everything that the server keeps, encrypted").success::<200, Bytes>("The backup, as it is made")
     })
-    .get_with(outcome, |op| {
+    .get_with(last_outcome, |op| {
         op.summary("Why the last backup failed, after a connection that broke off")
-            .answers::<200, Json<Value>>("`error` is null when it did not")
+            .success::<200, Json<Value>>("`error` is null when it did not")
     });
     ApiRouter::new().api_route("/backup", backup)
 }
 
 /// Answers once the first bytes are there. A backup that fails later breaks the connection off, so that nobody takes it for a whole one.
-async fn create(State(platform): State<Platform>) -> Result<Response, Failure> {
-    let mut backup = platform.begin_backup();
-    let first = backup.next().await?.unwrap_or_default();
+async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> {
+    let mut backup = platform.start_backup();
+    let first = backup.next_chunk().await?.unwrap_or_default();
     let rest = stream::try_unfold(backup, |mut backup| async move {
-        Ok::<_, konnector_platform::Error>(backup.next().await?.map(|part| (part, backup)))
+        Ok::<_, konnector_platform::Error>(backup.next_chunk().await?.map(|part| (part, backup)))
     });
     let whole = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
     Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(whole)).into_response())
 }
 
-async fn outcome(State(platform): State<Platform>) -> Json<Value> {
+async fn last_outcome(State(platform): State<Platform>) -> Json<Value> {
     Json(json!({ "error": platform.last_backup_failure() }))
 }

@@ -14,25 +14,26 @@ use http::{Extensions, StatusCode};
 use konnector_platform::Error;
 use konnector_store::InstanceId;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::Caller;
-use crate::limits::LARGEST_BODY;
+use crate::limits::MAX_BODY_SIZE;
 use crate::server::ClientAddress;
 
 /// How long a client may send nothing of a body that it began to send.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that bodies hold at a time.
-const USUAL: Limits = Limits { total: 64 << 20, per_instance: 16 << 20, strangers: 16 << 20, per_address: 4 << 20 };
+const DEFAULT_LIMITS: BodyLimits =
+    BodyLimits { total: 64 << 20, per_instance: 16 << 20, anonymous: 16 << 20, per_address: 4 << 20 };
 
-static HELD: LazyLock<Arc<Budget>> = LazyLock::new(|| Arc::new(Budget::new(USUAL)));
+static BUDGET: LazyLock<Arc<Budget>> = LazyLock::new(|| Arc::new(Budget::new(DEFAULT_LIMITS)));
 
 /// Bytes that bodies may hold at a time.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct BodyLimits {
     total: usize,
     per_instance: usize,
     /// Of all requests that came without a token.
-    strangers: usize,
+    anonymous: usize,
     per_address: usize,
 }
 
@@ -40,38 +41,38 @@ struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Sender {
     Instance(InstanceId),
-    Stranger(ClientAddress),
+    Anonymous(ClientAddress),
 }
 
 impl Sender {
-    fn of(extensions: &Extensions) -> Self {
+    fn from_extensions(extensions: &Extensions) -> Self {
         match extensions.get::<Caller>() {
             Some(caller) => Self::Instance(caller.instance.id.clone()),
-            None => Self::Stranger(ClientAddress::for_request(extensions)),
+            None => Self::Anonymous(ClientAddress::for_request(extensions)),
         }
     }
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct BudgetUsage {
     total: usize,
-    strangers: usize,
+    anonymous: usize,
     senders: HashMap<Sender, usize>,
 }
 
 #[derive(Debug)]
 struct Budget {
-    limits: Limits,
-    held: Mutex<Held>,
+    limits: BodyLimits,
+    usage: Mutex<BudgetUsage>,
 }
 
 impl Budget {
-    fn new(limits: Limits) -> Self {
-        Self { limits, held: Mutex::default() }
+    fn new(limits: BodyLimits) -> Self {
+        Self { limits, usage: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BudgetUsage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,13 +95,13 @@ impl Charge {
         let own = held.senders.get(&self.sender).copied().unwrap_or_default();
         let (own_limit, strange) = match self.sender {
             Sender::Instance(_) => (limits.per_instance, 0),
-            Sender::Stranger(_) => (limits.per_address, bytes),
+            Sender::Anonymous(_) => (limits.per_address, bytes),
         };
-        if own + bytes > own_limit || held.total + bytes > limits.total || held.strangers + strange > limits.strangers {
+        if own + bytes > own_limit || held.total + bytes > limits.total || held.anonymous + strange > limits.anonymous {
             return Err(BodyError::Busy);
         }
         held.total += bytes;
-        held.strangers += strange;
+        held.anonymous += strange;
         *held.senders.entry(self.sender.clone()).or_default() += bytes;
         drop(held);
         self.bytes += bytes;
@@ -112,8 +113,8 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let mut held = self.budget.lock();
         held.total -= self.bytes;
-        if matches!(self.sender, Sender::Stranger(_)) {
-            held.strangers -= self.bytes;
+        if matches!(self.sender, Sender::Anonymous(_)) {
+            held.anonymous -= self.bytes;
         }
         if let Some(own) = held.senders.get_mut(&self.sender) {
             *own -= self.bytes;
@@ -139,24 +140,24 @@ pub enum BodyError {
 
 impl BodyError {
     /// The failure; `too_large` says how large the body may be.
-    pub fn failure(self, too_large: &str) -> Failure {
+    pub fn into_error(self, too_large: &str) -> ApiError {
         match self {
-            Self::TooLarge => Failure::request(StatusCode::PAYLOAD_TOO_LARGE, too_large),
+            Self::TooLarge => ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, too_large),
             Self::Busy => {
                 Error::Busy("the server has too many request bodies to read; try again in a moment".to_owned()).into()
             }
             Self::Stalled => {
                 let message = format!("nothing of the body came for {} s; send it again", BODY_TIMEOUT.as_secs());
-                Failure::request(StatusCode::REQUEST_TIMEOUT, message)
+                ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
             }
-            Self::Broken(why) => Failure::bad_request(format!("the body cannot be read: {why}")),
+            Self::Broken(why) => ApiError::bad_request(format!("the body cannot be read: {why}")),
         }
     }
 }
 
 /// Marks a request whose body is charged already.
 #[derive(Debug, Clone, Copy)]
-pub struct Charged;
+pub struct BodyCharged;
 
 /// Reads a body to its end. What was read is paid for until the returned charge is dropped.
 ///
@@ -164,18 +165,22 @@ pub struct Charged;
 ///
 /// When it is too large, there are too many, or its client sends nothing more.
 pub async fn read(extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
-    read_within(&HELD, extensions, body).await
+    read_with_budget(&BUDGET, extensions, body).await
 }
 
-async fn read_within(budget: &Arc<Budget>, extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
-    let mut charge = Charge::new(budget, Sender::of(extensions));
-    let charged = extensions.get::<Charged>().is_some();
+async fn read_with_budget(
+    budget: &Arc<Budget>,
+    extensions: &Extensions,
+    body: Body,
+) -> Result<(Bytes, Charge), BodyError> {
+    let mut charge = Charge::new(budget, Sender::from_extensions(extensions));
+    let charged = extensions.get::<BodyCharged>().is_some();
     let (mut read, mut parts) = (BytesMut::new(), body.into_data_stream());
     loop {
         let part = tokio::time::timeout(BODY_TIMEOUT, parts.next()).await.map_err(|_| BodyError::Stalled)?;
         let Some(part) = part else { return Ok((read.freeze(), charge)) };
         let part = part.map_err(|error| BodyError::Broken(error.to_string()))?;
-        if read.len() + part.len() > LARGEST_BODY {
+        if read.len() + part.len() > MAX_BODY_SIZE {
             return Err(BodyError::TooLarge);
         }
         if !charged {
@@ -191,11 +196,11 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Limits = Limits { total: 20, per_instance: 8, strangers: 10, per_address: 6 };
+    const SMALL: BodyLimits = BodyLimits { total: 20, per_instance: 8, anonymous: 10, per_address: 6 };
 
-    fn stranger(last: u8) -> Extensions {
+    fn anonymous(last: u8) -> Extensions {
         let mut extensions = Extensions::new();
-        extensions.insert(ClientAddress::of([192, 0, 2, last].into()));
+        extensions.insert(ClientAddress::from_ip([192, 0, 2, last].into()));
         extensions
     }
 
@@ -206,38 +211,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_stops_sending_is_given_up_and_pays_no_more() {
+    async fn a_stalled_body_times_out_and_frees_its_budget() {
         let budget = Arc::new(Budget::new(SMALL));
-        let read = read_within(&budget, &stranger(1), stalled("abc")).await;
+        let read = read_with_budget(&budget, &anonymous(1), stalled("abc")).await;
         assert_eq!(read.err(), Some(BodyError::Stalled));
         assert_eq!(budget.lock().total, 0);
         assert!(budget.lock().senders.is_empty());
     }
 
     #[tokio::test]
-    async fn nobody_takes_what_belongs_to_others() {
+    async fn one_sender_cannot_use_the_budget_of_others() {
         let budget = Arc::new(Budget::new(SMALL));
         let read = async |extensions: &Extensions, text: &'static str| {
-            read_within(&budget, extensions, Body::from(text)).await.map(|(_, charge)| charge)
+            read_with_budget(&budget, extensions, Body::from(text)).await.map(|(_, charge)| charge)
         };
-        let first = read(&stranger(1), "12345").await.expect("within its share");
-        assert_eq!(read(&stranger(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
-        let second = read(&stranger(2), "12345").await.expect("the share of another one");
-        assert_eq!(read(&stranger(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
+        let first = read(&anonymous(1), "12345").await.expect("within its share");
+        assert_eq!(read(&anonymous(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
+        let second = read(&anonymous(2), "12345").await.expect("the share of another one");
+        assert_eq!(read(&anonymous(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
         // Callers with a token still find room.
         let mut known = Charge::new(&budget, Sender::Instance(InstanceId::new()));
         known.grow(8).expect("within its share");
         assert_eq!(known.grow(1), Err(BodyError::Busy));
         drop((first, second));
-        read(&stranger(1), "12345").await.expect("room again");
+        read(&anonymous(1), "12345").await.expect("room again");
         drop(known);
         assert_eq!(budget.lock().total, 0);
     }
 
     #[tokio::test]
     async fn a_body_that_is_too_large_is_refused() {
-        let budget = Arc::new(Budget::new(USUAL));
-        let body = Body::from(vec![0; LARGEST_BODY + 1]);
-        assert_eq!(read_within(&budget, &stranger(1), body).await.err(), Some(BodyError::TooLarge));
+        let budget = Arc::new(Budget::new(DEFAULT_LIMITS));
+        let body = Body::from(vec![0; MAX_BODY_SIZE + 1]);
+        assert_eq!(read_with_budget(&budget, &anonymous(1), body).await.err(), Some(BodyError::TooLarge));
     }
 }

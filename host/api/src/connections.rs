@@ -39,21 +39,21 @@ impl Default for ConnectionLimits {
 #[derive(Debug)]
 pub struct Connections {
     limits: ConnectionLimits,
-    state: Mutex<State>,
+    state: Mutex<ConnectionTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ConnectionTable {
     /// Grows with whatever happens, and orders it.
-    moment: u64,
-    open: HashMap<u64, Open>,
+    sequence: u64,
+    open: HashMap<u64, OpenConnection>,
     /// Connections that are idle, by the moment since which they are.
     idle: BTreeMap<u64, u64>,
     addresses: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     address: IpAddr,
     /// The moment since which it is idle.
     idle: Option<u64>,
@@ -62,13 +62,13 @@ struct Open {
     evicted: CancellationToken,
 }
 
-impl State {
-    fn moment(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
+impl ConnectionTable {
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
-    fn remove(&mut self, id: u64) -> Option<Open> {
+    fn remove(&mut self, id: u64) -> Option<OpenConnection> {
         let open = self.open.remove(&id)?;
         if let Some(since) = open.idle {
             self.idle.remove(&since);
@@ -100,14 +100,14 @@ impl Connections {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a new connection, which is idle at first; `None` where it would be one too many and no other is idle.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
-        let address = household(address);
+        let address = client_prefix(address);
         let mut state = self.lock();
         let own = state.addresses.get(&address).copied().unwrap_or_default();
         if own >= self.limits.per_address && !state.evict(Some(address)) {
@@ -116,16 +116,16 @@ impl Connections {
         if state.open.len() >= self.limits.total && !state.evict(None) {
             return None;
         }
-        let (id, since) = (state.moment(), state.moment());
+        let (id, since) = (state.next_sequence(), state.next_sequence());
         let evicted = CancellationToken::new();
         *state.addresses.entry(address).or_default() += 1;
         state.idle.insert(since, id);
-        state.open.insert(id, Open { address, idle: Some(since), uses: 0, evicted: evicted.clone() });
-        Some(Connection { of: Arc::clone(self), id, evicted })
+        state.open.insert(id, OpenConnection { address, idle: Some(since), uses: 0, evicted: evicted.clone() });
+        Some(Connection { connections: Arc::clone(self), id, evicted })
     }
 
     /// Closes some connections that are idle, because the system has no more to give.
-    pub fn make_room(&self, count: usize) {
+    pub fn evict_idle(&self, count: usize) {
         let mut state = self.lock();
         for _ in 0..count {
             if !state.evict(None) {
@@ -136,7 +136,7 @@ impl Connections {
 }
 
 /// An address of IPv4, or the /64 of one of IPv6.
-pub fn household(address: IpAddr) -> IpAddr {
+pub fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address @ IpAddr::V4(_) => address,
@@ -146,7 +146,7 @@ pub fn household(address: IpAddr) -> IpAddr {
 /// An open connection, until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    of: Arc<Connections>,
+    connections: Arc<Connections>,
     id: u64,
     evicted: CancellationToken,
 }
@@ -154,9 +154,9 @@ pub struct Connection {
 impl Connection {
     /// Marks the connection as used, until the returned value is dropped.
     #[must_use]
-    pub fn in_use(self: &Arc<Self>) -> InUse {
-        let mut state = self.of.lock();
-        let State { open, idle, .. } = &mut *state;
+    pub fn begin_use(self: &Arc<Self>) -> ConnectionUse {
+        let mut state = self.connections.lock();
+        let ConnectionTable { open, idle, .. } = &mut *state;
         if let Some(open) = open.get_mut(&self.id) {
             open.uses += 1;
             if let Some(since) = open.idle.take() {
@@ -164,30 +164,30 @@ impl Connection {
             }
         }
         drop(state);
-        InUse(Arc::clone(self))
+        ConnectionUse(Arc::clone(self))
     }
 
     /// Resolves when it must give way to another connection.
-    pub async fn evicted(&self) {
+    pub async fn wait_until_evicted(&self) {
         self.evicted.cancelled().await;
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.of.lock().remove(self.id);
+        self.connections.lock().remove(self.id);
     }
 }
 
 /// A request, an answer or a websocket on a connection.
 #[derive(Debug)]
-pub struct InUse(Arc<Connection>);
+pub struct ConnectionUse(Arc<Connection>);
 
-impl Drop for InUse {
+impl Drop for ConnectionUse {
     fn drop(&mut self) {
-        let mut state = self.0.of.lock();
-        let now = state.moment();
-        let State { open, idle, .. } = &mut *state;
+        let mut state = self.0.connections.lock();
+        let now = state.next_sequence();
+        let ConnectionTable { open, idle, .. } = &mut *state;
         if let Some(open) = open.get_mut(&self.0.id) {
             open.uses -= 1;
             if open.uses == 0 {
@@ -219,7 +219,7 @@ mod tests {
         let second = connections.admit(ip(1)).expect("room");
         let third = connections.admit(ip(2)).expect("room");
         // The first one was used last.
-        drop(first.in_use());
+        drop(first.begin_use());
         let fourth = connections.admit(ip(1)).expect("the second gives way");
         assert_eq!([&*first, &second, &third, &fourth].map(evicted), [false, true, false, false]);
         let _fifth = connections.admit(ip(3)).expect("the third gives way");
@@ -230,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_gives_way_to_nobody() {
+    fn connections_in_use_are_not_evicted() {
         let connections = Connections::new(ConnectionLimits { total: 2, per_address: 2 });
         let busy = Arc::new(connections.admit(ip(1)).expect("room"));
-        let (request, answer) = (busy.in_use(), busy.in_use());
+        let (request, answer) = (busy.begin_use(), busy.begin_use());
         let other = Arc::new(connections.admit(ip(2)).expect("room"));
-        let used = other.in_use();
+        let used = other.begin_use();
         assert!(connections.admit(ip(3)).is_none());
         drop(request);
         assert!(connections.admit(ip(3)).is_none(), "the answer is still on its way");
@@ -246,9 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn a_household_is_one_address() {
+    fn an_ipv6_prefix_counts_as_one_address() {
         let same = |one: &str, other: &str| {
-            household(one.parse().expect("an address")) == household(other.parse().expect("an address"))
+            client_prefix(one.parse().expect("an address")) == client_prefix(other.parse().expect("an address"))
         };
         assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::"));
         assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
@@ -268,7 +268,7 @@ mod tests {
                     0 | 1 => open.extend(connections.admit(ip(which)).map(Arc::new)),
                     2 if at < open.len() => {
                         let connection: &Arc<Connection> = &open[at];
-                        uses.push(connection.in_use());
+                        uses.push(connection.begin_use());
                     }
                     3 if at < uses.len() => drop(uses.swap_remove(at)),
                     _ if at < open.len() => drop(open.swap_remove(at)),

@@ -15,30 +15,30 @@ use konnector_store::Map;
 use serde_json::Value;
 
 use crate::bodies;
-use crate::compute::threads;
 use crate::credentials;
-use crate::error::Failure;
-use crate::shape;
+use crate::decode;
+use crate::error::ApiError;
+use crate::offload::client_threads;
 
 /// Bytes of a body that are read in less time than it takes to hand them to another thread.
 const SMALL_BODY: usize = 16 << 10;
 
-/// The host a request is for (RFC 9112 §3.2): that of the request line where it is there, else that of the `Host` header.
-pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+/// The host a request is for (RFC 9112 §3.2): that of the request line where it is there, else that of the `HostInstance` header.
+pub fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(http::uri::Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok())
 }
 
 /// The instance that the request's host names.
 #[derive(Debug, Clone)]
-pub struct Host(pub Arc<Instance>);
+pub struct HostInstance(pub Arc<Instance>);
 
-impl FromRequestParts<Platform> for Host {
-    type Rejection = Failure;
+impl FromRequestParts<Platform> for HostInstance {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, ApiError> {
         let nameless =
-            || Failure::bad_request("the request has no Host header, so it is not known which instance it is for");
-        let host = host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
+            || ApiError::bad_request("the request has no Host header, so it is not known which instance it is for");
+        let host = request_host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
         Ok(Self(platform.instance(host)?))
     }
 }
@@ -54,55 +54,55 @@ pub struct Caller {
 
 impl Caller {
     /// Refuses whoever has no rule for the whole type.
-    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
+    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_type(verb, doctype)?)
     }
 
     /// Refuses whoever has no rule for any document of the type, before it is known which document is asked for.
-    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
+    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_any(verb, doctype)?)
     }
 
     /// Refuses whoever has no rule for the type, the document's id, or one of its members.
-    pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), Failure> {
+    pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), ApiError> {
         Ok(self.principal.check_document(verb, doctype, id, body)?)
     }
 
     /// Refuses whoever has no rule for the jobs or triggers of a worker; `id` is empty for one that is to be made.
-    pub fn check_worker(&self, verb: Verb, doctype: &Doctype, id: &str, worker: &str) -> Result<(), Failure> {
+    pub fn check_worker(&self, verb: Verb, doctype: &Doctype, id: &str, worker: &str) -> Result<(), ApiError> {
         let seen_by_rules = Map::from_iter([("worker".to_owned(), Value::String(worker.to_owned()))]);
         self.check_document(verb, doctype, id, &seen_by_rules)
     }
 
     /// The konnector that asks, if one does.
-    pub fn konnector(&self) -> Result<Option<Slug>, Failure> {
-        let unusable = |_| Failure::forbidden("the token names no konnector that can be installed");
+    pub fn konnector(&self) -> Result<Option<Slug>, ApiError> {
+        let unusable = |_| ApiError::forbidden("the token names no konnector that can be installed");
         self.principal.konnector().map(|slug| slug.parse().map_err(unusable)).transpose()
     }
 
     /// Refuses everybody but the owner: who may do everything, and is no konnector.
-    pub fn check_owner(&self) -> Result<(), Failure> {
-        self.principal.check_lasting("act as the owner")?;
+    pub fn check_owner(&self) -> Result<(), ApiError> {
+        self.principal.check_may_outlive_run("act as the owner")?;
         if self.principal.permissions.is_everything() {
             return Ok(());
         }
-        Err(Failure::forbidden("only a token with the scope * may do this"))
+        Err(ApiError::forbidden("only a token with the scope * may do this"))
     }
 }
 
 impl FromRequestParts<Platform> for Caller {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, ApiError> {
         // The token was checked before the body was read.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let Host(instance) = Host::from_request_parts(parts, platform).await?;
+        let HostInstance(instance) = HostInstance::from_request_parts(parts, platform).await?;
         let token = credentials::bearer(&parts.headers)
             .or_else(|| credentials::basic_password(&parts.headers))
-            .or_else(|| Params::of(&parts.uri).text("bearer_token").map(str::to_owned))
-            .ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))?;
+            .or_else(|| Params::from_uri(&parts.uri).get("bearer_token").map(str::to_owned))
+            .ok_or_else(|| ApiError::unauthenticated("No token in request", "Bearer"))?;
         let principal = platform.authenticate(&instance, &token)?;
         Ok(Self { instance, principal })
     }
@@ -114,7 +114,7 @@ pub struct Params(Vec<(String, String)>);
 
 impl Params {
     /// Those of an address.
-    pub fn of(uri: &Uri) -> Self {
+    pub fn from_uri(uri: &Uri) -> Self {
         Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
@@ -124,18 +124,18 @@ impl Params {
     }
 
     /// All of them, in order.
-    pub fn pairs(self) -> Vec<(String, String)> {
+    pub fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
 
     /// A parameter as it stands.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter as it stands, where an empty one is as good as none.
-    pub fn filled(&self, name: &str) -> Option<&str> {
-        self.text(name).filter(|value| !value.is_empty())
+    pub fn get_non_empty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
     }
 
     /// With more parameters; of equal names, its own count.
@@ -146,20 +146,20 @@ impl Params {
     }
 
     /// All parameters but one.
-    pub fn but(&self, name: &str) -> Vec<(String, String)> {
+    pub fn without(&self, name: &str) -> Vec<(String, String)> {
         self.0.iter().filter(|(own, _)| own != name).cloned().collect()
     }
 
     /// A list with commas between its items; empty items are left out.
     pub fn list(&self, name: &str) -> Vec<String> {
-        let items = self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = self.get(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
     }
 
     /// Whether a parameter is true; `absent` where it is not there. What reads neither as true nor as false is false: whoever writes
     /// `PermissionsAcked=no` has not accepted anything.
     pub fn flag(&self, name: &str, absent: bool) -> bool {
-        self.text(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
+        self.get(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
     /// A number; an empty one is as good as none, for clients write all the parameters they know.
@@ -167,13 +167,13 @@ impl Params {
     /// # Errors
     ///
     /// 400 when it is none.
-    pub fn number(&self, name: &'static str) -> Result<Option<usize>, Failure> {
+    pub fn number(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
         let parse = |value: &str| {
             value
                 .parse()
-                .map_err(|_| Failure::bad_request(format!("the parameter {name} is a number, '{value}' is none")))
+                .map_err(|_| ApiError::bad_request(format!("the parameter {name} is a number, '{value}' is none")))
         };
-        self.filled(name).map(parse).transpose()
+        self.get_non_empty(name).map(parse).transpose()
     }
 
     /// A JSON object.
@@ -181,20 +181,20 @@ impl Params {
     /// # Errors
     ///
     /// 400 when it is none.
-    pub fn object(&self, name: &'static str) -> Result<Option<Map>, Failure> {
+    pub fn object(&self, name: &'static str) -> Result<Option<Map>, ApiError> {
         let parse = |value: &str| {
             serde_json::from_str(value)
-                .map_err(|error| Failure::bad_request(format!("the parameter {name} {}", shape::reason(&error))))
+                .map_err(|error| ApiError::bad_request(format!("the parameter {name} {}", decode::reason(&error))))
         };
-        self.filled(name).map(parse).transpose()
+        self.get_non_empty(name).map(parse).transpose()
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Params {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self::of(&parts.uri))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self::from_uri(&parts.uri))
     }
 }
 
@@ -203,12 +203,13 @@ impl<S: Sync> FromRequestParts<S> for Params {
 pub struct FormBody(pub Params);
 
 impl<S: Send + Sync> FromRequest<S> for FormBody {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let (body, _charge) =
-            bodies::read(&parts.extensions, body).await.map_err(|error| error.failure("a form has at most 1 MiB"))?;
+        let (body, _charge) = bodies::read(&parts.extensions, body)
+            .await
+            .map_err(|error| error.into_error("a form has at most 1 MiB"))?;
         Ok(Self(Params(url::form_urlencoded::parse(&body).into_owned().collect())))
     }
 }
@@ -218,13 +219,13 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
 pub struct JsonObject(pub Map);
 
 impl<S: Send + Sync> FromRequest<S> for JsonObject {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let (body, charge) = bodies::read(&parts.extensions, body)
             .await
-            .map_err(|error| error.failure("a JSON body has at most 1 MiB"))?;
+            .map_err(|error| error.into_error("a JSON body has at most 1 MiB"))?;
         let length = body.len();
         let read = move || {
             let _charge = charge;
@@ -234,9 +235,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             })?;
             serde_json::from_slice(&body)
                 .map(Self)
-                .map_err(|error| Error::BadRequest(format!("the body {}", shape::reason(&error))))
+                .map_err(|error| Error::BadRequest(format!("the body {}", decode::reason(&error))))
         };
-        Ok(if length > SMALL_BODY { threads().run(read).await? } else { read()? })
+        Ok(if length > SMALL_BODY { client_threads().run(read).await? } else { read()? })
     }
 }
 
@@ -255,11 +256,11 @@ impl Attributes {
     /// # Errors
     ///
     /// 422 when it is something else.
-    pub fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
+    pub fn take_string(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is a text"))),
+            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is a text"))),
         }
     }
 
@@ -268,14 +269,14 @@ impl Attributes {
     /// # Errors
     ///
     /// 422 when it is something else.
-    pub fn take_texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, Failure> {
-        let wrong = |_| Failure::attribute(name, format!("the attribute {name} is a list of texts"));
+    pub fn take_strings(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
+        let wrong = |_| ApiError::attribute(name, format!("the attribute {name} is a list of texts"));
         self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
     }
 
     /// All of them, for a document that is made of them.
     #[must_use]
-    pub fn all(self) -> Map {
+    pub fn into_map(self) -> Map {
         self.0
     }
 
@@ -284,21 +285,21 @@ impl Attributes {
     /// # Errors
     ///
     /// 422 when it is something else.
-    pub fn take_flag(&mut self, name: &'static str) -> Result<bool, Failure> {
+    pub fn take_bool(&mut self, name: &'static str) -> Result<bool, ApiError> {
         match self.take(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
-            Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is true or false"))),
+            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is true or false"))),
         }
     }
 }
 
 impl<S: Send + Sync> FromRequest<S> for Attributes {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let JsonObject(mut body) = JsonObject::from_request(request, state).await?;
-        let malformed = || Failure::bad_request("JSON input is malformed or is missing mandatory fields");
+        let malformed = || ApiError::bad_request("JSON input is malformed or is missing mandatory fields");
         let Some(Value::Object(mut data)) = body.shift_remove("data") else { return Err(malformed()) };
         match data.shift_remove("attributes") {
             Some(Value::Object(attributes)) => Ok(Self(attributes)),
@@ -315,7 +316,7 @@ mod tests {
     use super::*;
 
     fn params(query: &str) -> Params {
-        Params::of(&format!("/?{query}").parse().expect("an address"))
+        Params::from_uri(&format!("/?{query}").parse().expect("an address"))
     }
 
     #[test]
@@ -332,8 +333,8 @@ mod tests {
     #[test]
     fn parameters_are_decoded_and_have_a_case() {
         let params = params("Source=file%3A%2F%2F%2Fa+b&Worker=a,%20b,,c&page[limit]=12");
-        assert_eq!(params.text("Source"), Some("file:///a b"));
-        assert_eq!(params.text("source"), None);
+        assert_eq!(params.get("Source"), Some("file:///a b"));
+        assert_eq!(params.get("source"), None);
         assert_eq!(params.list("Worker"), ["a", "b", "c"]);
         assert_eq!(params.number("page[limit]"), Ok(Some(12)));
         assert_eq!(params.number("Source").map_err(|failure| failure.status), Err(StatusCode::BAD_REQUEST));

@@ -8,7 +8,7 @@ use konnector_platform::Platform;
 use konnector_store::InstanceId;
 use serde_json::json;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
@@ -27,9 +27,9 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 /// Ready is who can read the store.
-async fn ready(State(platform): State<Platform>) -> Result<&'static str, Failure> {
+async fn ready(State(platform): State<Platform>) -> Result<&'static str, ApiError> {
     match platform.store.doctypes(&InstanceId::global()) {
         Ok(_) => Ok("ok\n"),
-        Err(error) => Err(Failure::unavailable(error.to_string())),
+        Err(error) => Err(ApiError::unavailable(error.to_string())),
     }
 }

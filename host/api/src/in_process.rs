@@ -11,13 +11,13 @@ use konnector_egress::HttpError;
 use konnector_platform::{Platform, PublicApi};
 use konnector_sandbox::capability::InternalBody;
 
-use crate::compute::OfKonnector;
-use crate::error::Failure;
+use crate::error::ApiError;
+use crate::offload::KonnectorRequest;
 
 /// Hands requests to the routes of the public API.
-pub struct InProcess(Router<Platform>);
+pub struct InProcessApi(Router<Platform>);
 
-impl Default for InProcess {
+impl Default for InProcessApi {
     /// The same routes as those of [`public`](crate::public).
     fn default() -> Self {
         Self(crate::public_routes(None))
@@ -26,7 +26,7 @@ impl Default for InProcess {
 
 /// Whether a path is one of those that ask for no token, or for another one than a konnector's, and lead to something that lasts: OAuth clients
 /// and their tokens, accounts that are connected by OAuth, jobs by webhook. All others are answered under the token of the run, which decides.
-fn is_closed(path: &str) -> bool {
+fn is_denied(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     matches!(
         (parts.next(), parts.next(), parts.next(), parts.next()),
@@ -38,14 +38,14 @@ fn is_closed(path: &str) -> bool {
 }
 
 #[async_trait]
-impl PublicApi for InProcess {
-    async fn answer(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
-        let response = if is_closed(request.uri().path()) {
-            Failure::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
+impl PublicApi for InProcessApi {
+    async fn call(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
+        let response = if is_denied(request.uri().path()) {
+            ApiError::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
         } else {
             let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(OfKonnector);
+            request.extensions_mut().insert(KonnectorRequest);
             request.extensions_mut().insert(platform.clone());
             let Ok(response) = service.call(request).await;
             response
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_comes_to_nothing_that_asks_for_no_token_of_its_own() {
+    fn a_run_reaches_no_route_without_a_konnector_token() {
         for closed in [
             "/auth/register",
             "/auth/register/client",
@@ -72,7 +72,7 @@ mod tests {
             "/accounts/google/id/reconnect",
             "/accounts/google/id/manage",
         ] {
-            assert!(is_closed(closed), "{closed}");
+            assert!(is_denied(closed), "{closed}");
         }
         for open in [
             "/",
@@ -82,7 +82,7 @@ mod tests {
             "/files/auth",
             "/version",
         ] {
-            assert!(!is_closed(open), "{open}");
+            assert!(!is_denied(open), "{open}");
         }
     }
 }

@@ -8,48 +8,48 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::doctype::INSTANCES;
-use konnector_platform::instance::{Instance, InstancePatch, time_zone};
+use konnector_platform::instance::{Instance, InstancePatch, parse_time_zone};
 use konnector_platform::token::Audience;
 use konnector_store::{DocRef, InstanceId, Map};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{JsonObject, Params};
 use crate::jsonapi::{Document, Resource};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("The instances")
-            .query("page[limit]", Kind::Number, "Instances on a page; all unless told")
-            .query("page[cursor]", Kind::Text, "The id to begin with")
-            .query("page[skip]", Kind::Number, "Instances to leave out")
+            .query("page[limit]", SchemaKind::Number, "Instances on a page; all unless told")
+            .query("page[cursor]", SchemaKind::String, "The id to begin with")
+            .query("page[skip]", SchemaKind::Number, "Instances to leave out")
     })
     .post_with(create, |op| {
         describe(op.summary("Makes an instance"))
-            .query("Domain", Kind::Text, "The host name under which clients reach it")
-            .answers::<201, Document>("The instance")
+            .query("Domain", SchemaKind::String, "The host name under which clients reach it")
+            .success::<201, Document>("The instance")
     });
     let token = post_with(issue_token, |op| {
         op.summary("Makes a token")
-            .query("Domain", Kind::Text, "The instance")
-            .query("Audience", Kind::Text, "cli, app, konn, access or refresh; cli unless told")
-            .query("Subject", Kind::Text, "The slug of the app or konnector, or the client's id")
-            .query("Scope", Kind::Text, "What it allows, for example io.cozy.files:GET; * is everything")
-            .answers::<200, String>("The token")
-            .fails(422, "A parameter is wrong")
+            .query("Domain", SchemaKind::String, "The instance")
+            .query("Audience", SchemaKind::String, "cli, app, konn, access or refresh; cli unless told")
+            .query("Subject", SchemaKind::String, "The slug of the app or konnector, or the client's id")
+            .query("Scope", SchemaKind::String, "What it allows, for example io.cozy.files:GET; * is everything")
+            .success::<200, String>("The token")
+            .error(422, "A parameter is wrong")
     });
     let one = get_with(show, |op| op.summary("An instance"))
-        .patch_with(change, |op| describe(op.summary("Changes an instance; what is not told stays")))
+        .patch_with(update, |op| describe(op.summary("Changes an instance; what is not told stays")))
         .delete_with(delete, |op| {
             op.summary("Deletes an instance and all its data, once its konnectors have cleaned up at their vendors")
-                .answers::<204, ()>("It is gone")
-                .fails(409, "A konnector runs, still cleans up, or failed to")
+                .success::<204, ()>("It is gone")
+                .error(409, "A konnector runs, still cleans up, or failed to")
         });
     let flags = get_with(flags, |op| op.summary("The switches of features that clients of an instance read"))
-        .patch_with(change_flags, |op| op.summary("Sets switches of features, and removes those that are null"));
+        .patch_with(update_flags, |op| op.summary("Sets switches of features, and removes those that are null"));
     ApiRouter::new()
         .api_route("/instances", all)
         .api_route("/instances/count", get_with(count, |op| op.summary("How many instances there are")))
@@ -60,20 +60,20 @@ pub fn routes() -> ApiRouter<Platform> {
 
 /// What an instance is made from, and what may change of it.
 fn describe(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("DomainAliases", Kind::Text, "Further host names, with commas between them")
-        .query("Locale", Kind::Text, "The language of its owner")
-        .query("Timezone", Kind::Text, "The time zone of its owner, an IANA name")
-        .query("Email", Kind::Text, "The mail address of its owner")
-        .query("PublicName", Kind::Text, "The name of its owner")
-        .query("DiskQuota", Kind::Number, "The bytes that its files may take; as many as there are unless told")
-        .query("OrgDomain", Kind::Text, "The domain of the organisation that it belongs to")
-        .query("OrgID", Kind::Text, "The id of that organisation")
-        .query("feature_sets", Kind::Text, "Names of sets of features, with commas between them")
-        .fails(409, "Another instance has this host name")
-        .fails(422, "A parameter is wrong")
+    op.query("DomainAliases", SchemaKind::String, "Further host names, with commas between them")
+        .query("Locale", SchemaKind::String, "The language of its owner")
+        .query("Timezone", SchemaKind::String, "The time zone of its owner, an IANA name")
+        .query("Email", SchemaKind::String, "The mail address of its owner")
+        .query("PublicName", SchemaKind::String, "The name of its owner")
+        .query("DiskQuota", SchemaKind::Number, "The bytes that its files may take; as many as there are unless told")
+        .query("OrgDomain", SchemaKind::String, "The domain of the organisation that it belongs to")
+        .query("OrgID", SchemaKind::String, "The id of that organisation")
+        .query("feature_sets", SchemaKind::String, "Names of sets of features, with commas between them")
+        .error(409, "Another instance has this host name")
+        .error(422, "A parameter is wrong")
 }
 
-fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, Failure> {
+fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiError> {
     let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
     let rev = platform.store.get(&at)?.map(|found| found.rev.to_string()).unwrap_or_default();
     let resource = Resource::new("instances", instance.id.as_str(), instance)?
@@ -88,11 +88,11 @@ fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, Failur
 }
 
 /// A page of the instances, or all where the client names no number. What is no number is as good as none (cozy-stack).
-async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, Failure> {
-    let number = |name| params.text(name).and_then(|text| text.parse::<usize>().ok());
+async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
+    let number = |name| params.get(name).and_then(|text| text.parse::<usize>().ok());
     let mut instances = platform.instances()?;
     instances.sort_by(|a, b| a.id.cmp(&b.id));
-    if let Some(from) = params.filled("page[cursor]") {
+    if let Some(from) = params.get_non_empty("page[cursor]") {
         instances.retain(|instance| instance.id.as_str() >= from);
     }
     let mut rest = instances.into_iter().skip(number("page[skip]").unwrap_or_default());
@@ -106,23 +106,23 @@ async fn list(State(platform): State<Platform>, params: Params) -> Result<Docume
     Ok(Document::list(shown).next(next))
 }
 
-async fn count(State(platform): State<Platform>) -> Result<Json<Value>, Failure> {
+async fn count(State(platform): State<Platform>) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({ "count": platform.instances()?.len() })))
 }
 
 /// What a request tells of an instance. A parameter that is empty tells nothing.
-fn given(params: &Params) -> Result<InstancePatch, Failure> {
-    let text = |name| params.filled(name).map(str::to_owned);
-    let list = |name| params.filled(name).map(|_| params.list(name));
+fn parse_patch(params: &Params) -> Result<InstancePatch, ApiError> {
+    let text = |name| params.get_non_empty(name).map(str::to_owned);
+    let list = |name| params.get_non_empty(name).map(|_| params.list(name));
     let bytes = |bytes: &str| {
-        bytes.parse().map_err(|_| Failure::parameter("DiskQuota", format!("'{bytes}' is no number of bytes")))
+        bytes.parse().map_err(|_| ApiError::parameter("DiskQuota", format!("'{bytes}' is no number of bytes")))
     };
     Ok(InstancePatch {
         locale: text("Locale"),
-        time_zone: params.filled("Timezone").map(|name| time_zone(name, "Timezone")).transpose()?,
+        time_zone: params.get_non_empty("Timezone").map(|name| parse_time_zone(name, "Timezone")).transpose()?,
         email: text("Email"),
         public_name: text("PublicName"),
-        disk_quota: params.filled("DiskQuota").map(bytes).transpose()?,
+        disk_quota: params.get_non_empty("DiskQuota").map(bytes).transpose()?,
         aliases: list("DomainAliases"),
         org_domain: text("OrgDomain"),
         org_id: text("OrgID"),
@@ -130,58 +130,58 @@ fn given(params: &Params) -> Result<InstancePatch, Failure> {
     })
 }
 
-async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), Failure> {
-    let domain = params.text("Domain").unwrap_or_default();
-    let instance = platform.create_instance(domain, &given(&params)?).await?;
+async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), ApiError> {
+    let domain = params.get("Domain").unwrap_or_default();
+    let instance = platform.create_instance(domain, &parse_patch(&params)?).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &instance)?)))
 }
 
-async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Document, Failure> {
+async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Document, ApiError> {
     Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
 }
 
 /// No secrets are shown, unlike cozy-stack does here: instances have none of their own.
-async fn change(
+async fn update(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
     params: Params,
-) -> Result<Document, Failure> {
+) -> Result<Document, ApiError> {
     let instance = platform.instance(&domain)?;
-    let changed = platform.change_instance(&instance, &given(&params)?).await?;
+    let changed = platform.update_instance(&instance, &parse_patch(&params)?).await?;
     Ok(Document::one(resource(&platform, &changed)?))
 }
 
-async fn flags(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Json<Map>, Failure> {
+async fn flags(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Json<Map>, ApiError> {
     Ok(Json(platform.instance(&domain)?.feature_flags.clone()))
 }
 
-async fn change_flags(
+async fn update_flags(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
     JsonObject(patch): JsonObject,
-) -> Result<Json<Map>, Failure> {
+) -> Result<Json<Map>, ApiError> {
     let instance = platform.instance(&domain)?;
-    Ok(Json(platform.change_feature_flags(&instance, &patch).await?))
+    Ok(Json(platform.update_feature_flags(&instance, &patch).await?))
 }
 
-async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, Failure> {
+async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, ApiError> {
     platform.delete_instance(&domain).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// A token as a text. The scope `*` is everything; a konnector's token has none, its rights are those of its manifest.
-async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, Failure> {
+async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, ApiError> {
     let domain = params
-        .filled("Domain")
-        .ok_or_else(|| Failure::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
-    let audience: Audience = params.filled("Audience").unwrap_or("cli").parse()?;
-    let subject = params.filled("Subject").unwrap_or("CLI");
-    let scope = params.text("Scope").unwrap_or_default();
+        .get_non_empty("Domain")
+        .ok_or_else(|| ApiError::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
+    let audience: Audience = params.get_non_empty("Audience").unwrap_or("cli").parse()?;
+    let subject = params.get_non_empty("Subject").unwrap_or("CLI");
+    let scope = params.get("Scope").unwrap_or_default();
     let instance = platform.instance(domain)?;
     if matches!(audience, Audience::Access | Audience::Refresh) && platform.oauth_client(&instance, subject).is_err() {
         let told =
             format!("'{subject}' is no OAuth client of {domain}; register one with `konnector instances oauth-client`");
-        return Err(Failure::parameter("Subject", told));
+        return Err(ApiError::parameter("Subject", told));
     }
     Ok(platform.issue_token(&instance, audience, subject, scope)?)
 }

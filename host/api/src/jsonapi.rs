@@ -9,7 +9,7 @@ use konnector_store::{DocRef, Map};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// The media type of JSON:API.
 pub const MEDIA_TYPE: &str = "application/vnd.api+json";
@@ -33,15 +33,15 @@ impl Resource {
     /// # Errors
     ///
     /// When `value` is no JSON object; cannot happen for the platform's types.
-    pub fn new(kind: impl Into<String>, id: impl Into<String>, value: &impl Serialize) -> Result<Self, Failure> {
+    pub fn new(kind: impl Into<String>, id: impl Into<String>, value: &impl Serialize) -> Result<Self, ApiError> {
         let (kind, id) = (kind.into(), id.into());
         match serde_json::to_value(value) {
             Ok(Value::Object(mut attributes)) => {
                 attributes.retain(|name, _| !name.starts_with('_'));
                 Ok(Self { kind, id, attributes, meta: Map::new(), links: Map::new(), relationships: Map::new() })
             }
-            Ok(_) => Err(Failure::server(format!("{kind}/{id} cannot be shown: it is no JSON object"))),
-            Err(error) => Err(Failure::server(format!("{kind}/{id} cannot be shown: {error}"))),
+            Ok(_) => Err(ApiError::server(format!("{kind}/{id} cannot be shown: it is no JSON object"))),
+            Err(error) => Err(ApiError::server(format!("{kind}/{id} cannot be shown: {error}"))),
         }
     }
 
@@ -50,7 +50,7 @@ impl Resource {
     /// # Errors
     ///
     /// As [`Resource::new`], and when the store fails.
-    pub fn stored(platform: &Platform, at: &DocRef, value: &impl Serialize) -> Result<Self, Failure> {
+    pub fn from_document(platform: &Platform, at: &DocRef, value: &impl Serialize) -> Result<Self, ApiError> {
         let resource = Self::new(at.doctype.as_str(), at.id.as_str(), value)?;
         Ok(match platform.store.get(at)? {
             Some(document) => resource.rev(&document.rev.to_string()),
@@ -83,14 +83,14 @@ impl Resource {
 
     /// Without an attribute.
     #[must_use]
-    pub fn without(mut self, name: &str) -> Self {
+    pub fn without_attribute(mut self, name: &str) -> Self {
         self.attributes.shift_remove(name);
         self
     }
 
     /// With no attributes but these.
     #[must_use]
-    pub fn only(mut self, names: &[String]) -> Self {
+    pub fn retain_attributes(mut self, names: &[String]) -> Self {
         self.attributes.retain(|name, _| names.contains(name));
         self
     }
@@ -151,7 +151,7 @@ impl Document {
 
     /// With another count than that of the page.
     #[must_use]
-    pub fn counted(mut self, count: usize) -> Self {
+    pub fn with_count(mut self, count: usize) -> Self {
         self.meta.insert("count".to_owned(), json!(count));
         self
     }
@@ -181,7 +181,7 @@ impl Document {
 
     /// With other things that it refers to.
     #[must_use]
-    pub fn including(mut self, resources: Vec<Resource>) -> Self {
+    pub fn with_included(mut self, resources: Vec<Resource>) -> Self {
         self.included = resources;
         self
     }
@@ -189,37 +189,37 @@ impl Document {
 
 /// An answer that is written as JSON:API's and whose items are not whole resources.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plain(pub Value);
+pub struct PlainJson(pub Value);
 
-impl IntoResponse for Plain {
+impl IntoResponse for PlainJson {
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, MEDIA_TYPE)], self.0.to_string()).into_response()
     }
 }
 
 impl Document {
-    /// WriteCounters the answer.
+    /// Writes the answer.
     ///
     /// # Errors
     ///
     /// When it is no JSON; cannot happen for the platform's types.
-    pub fn ready(&self) -> Result<Ready, Failure> {
-        let failed = |error| Failure::server(format!("an answer cannot be written: {error}"));
-        Ok(Ready(serde_json::to_vec(self).map_err(failed)?.into()))
+    pub fn serialize(&self) -> Result<SerializedDocument, ApiError> {
+        let failed = |error| ApiError::server(format!("an answer cannot be written: {error}"));
+        Ok(SerializedDocument(serde_json::to_vec(self).map_err(failed)?.into()))
     }
 }
 
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
-        self.ready().into_response()
+        self.serialize().into_response()
     }
 }
 
 /// A [`Document`] that is written already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready(Bytes);
+pub struct SerializedDocument(Bytes);
 
-impl IntoResponse for Ready {
+impl IntoResponse for SerializedDocument {
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], self.0).into_response()
     }

@@ -2,7 +2,7 @@
 
 mod download;
 mod logs;
-mod shown;
+mod response_cache;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -21,32 +21,32 @@ use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
 use konnector_platform::instance::Instance;
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::konnector::{
-    ClampedLimit, Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, LIMITS_CUT,
-    UpdateRequest,
+    CLAMPED_LIMITS_FIELD, ClampedLimit, InstallEvent, InstallProgress, InstallRequest, Konnector, KonnectorState,
+    UninstallOutcome, UpdateRequest,
 };
 use konnector_platform::token::Audience;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
-use self::shown::Shown;
-use crate::error::Failure;
+use self::response_cache::KonnectorResponseCache;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
-use crate::jsonapi::{Document, Ready, Resource};
-use crate::openapi::{Content, Describe as _, Events, Kind};
+use crate::jsonapi::{Document, Resource, SerializedDocument};
+use crate::openapi::{BinaryContent, Describe as _, SchemaKind, ServerSentEvents};
 use crate::{sse, triggers};
 
 /// Konnectors on a page where the client names no number.
-const PAGE: usize = 100;
+const DEFAULT_PAGE_SIZE: usize = 100;
 /// Cozy's app from which people install konnectors.
-const STORE: &str = "store";
+const STORE_APP: &str = "store";
 
 /// The routes that answer at once.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("The installed konnectors")
-            .query("limit", Kind::Number, "Konnectors on a page, 100 unless told")
-            .query("start_key", Kind::Text, "The id to begin with; the link next of a page has it")
+            .query("limit", SchemaKind::Number, "Konnectors on a page, 100 unless told")
+            .query("start_key", SchemaKind::String, "The id to begin with; the link next of a page has it")
     });
     let one = delete_with(uninstall, |op| {
         op.summary("Uninstalls a konnector")
@@ -54,25 +54,25 @@ pub fn routes() -> ApiRouter<Platform> {
                 "Clients that accept exactly text/event-stream get a stream instead, with the status 200: cleaning while it cleans up its \
                  accounts, deleted once it is gone, or error where it stays installed.",
             )
-            .query("Force", Kind::Flag, "Also when it fails to clean up after its accounts")
-            .answers::<204, ()>("It is gone")
-            .answers::<202, ()>("It goes once it has cleaned up its accounts")
-            .answers::<200, Events>("A stream of what happens")
+            .query("Force", SchemaKind::Boolean, "Also when it fails to clean up after its accounts")
+            .success::<204, ()>("It is gone")
+            .success::<202, ()>("It goes once it has cleaned up its accounts")
+            .success::<200, ServerSentEvents>("A stream of what happens")
     });
     let trigger = post_with(create_trigger, |op| {
         op.summary("Makes the trigger that runs a konnector as often as its manifest says")
-            .query("AccountID", Kind::Text, "The account to run it for")
-            .query("ExecNow", Kind::Flag, "Whether it also runs at once")
-            .answers::<201, Document>("The trigger")
-            .fails(409, "There is such a trigger already")
-            .fails(422, "The konnector cannot run for this account")
+            .query("AccountID", SchemaKind::String, "The account to run it for")
+            .query("ExecNow", SchemaKind::Boolean, "Whether it also runs at once")
+            .success::<201, Document>("The trigger")
+            .error(409, "There is such a trigger already")
+            .error(422, "The konnector cannot run for this account")
     });
     let log = post_with(logs::write, |op| {
-        op.summary("WriteCounters what a konnector says in a client to the log of the server")
-            .query("job_id", Kind::Text, "The job that it runs for")
-            .query("version", Kind::Text, "Its version")
-            .answers::<204, ()>("It is written")
-            .fails(422, "A level is none")
+        op.summary("Writes what a konnector says in a client to the log of the server")
+            .query("job_id", SchemaKind::String, "The job that it runs for")
+            .query("version", SchemaKind::String, "Its version")
+            .success::<204, ()>("It is written")
+            .error(422, "A level is none")
     });
     let picture = "The icon, in the format that the manifest names";
     ApiRouter::new()
@@ -81,13 +81,13 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/konnectors/{slug}", one)
         .api_route(
             "/konnectors/{slug}/icon",
-            get_with(icon, |op| op.summary("The icon of a konnector").answers::<200, Content>(picture)),
+            get_with(icon, |op| op.summary("The icon of a konnector").success::<200, BinaryContent>(picture)),
         )
         .api_route(
             "/konnectors/{slug}/icon/{version}",
             get_with(icon_of_version, |op| {
                 op.summary("The icon of a konnector, to be kept as long as its version")
-                    .answers::<200, Content>(picture)
+                    .success::<200, BinaryContent>(picture)
             }),
         )
         .api_route("/konnectors/{slug}/trigger", trigger)
@@ -95,99 +95,112 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 /// The routes that may wait for another server before they answer.
-pub fn waiting() -> ApiRouter<Platform> {
+pub fn upstream_routes() -> ApiRouter<Platform> {
     let installed = || {
         post_with(install, |op| {
-            fetching(op.summary("Installs a konnector"))
-                .query("Source", Kind::Text, "Where its bundle is; the registry's channel stable unless told")
-                .query("Deactivated", Kind::Flag, "Whether it is shown as installed, not as ready, until it ran")
-                .fails(409, "It is installed already")
+            install_operation(op.summary("Installs a konnector"))
+                .query("Source", SchemaKind::String, "Where its bundle is; the registry's channel stable unless told")
+                .query(
+                    "Deactivated",
+                    SchemaKind::Boolean,
+                    "Whether it is shown as installed, not as ready, until it ran",
+                )
+                .error(409, "It is installed already")
         })
     };
-    let shown = Arc::new(Shown::default());
+    let shown = Arc::new(KonnectorResponseCache::default());
     let show = move |platform: State<Platform>, caller: Caller, slug: Path<String>| {
         show(Arc::clone(&shown), platform, caller, slug)
     };
     let one =
         installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
     let one = one.put_with(update, |op| {
-        fetching(op.summary("Updates a konnector"))
-            .query("Source", Kind::Text, "Where its bundle is, where that is to change")
-            .query("PermissionsAcked", Kind::Flag, "Whether the user has accepted new permissions; yes unless told")
-            .fails(409, "It is being installed or updated by somebody else")
+        install_operation(op.summary("Updates a konnector"))
+            .query("Source", SchemaKind::String, "Where its bundle is, where that is to change")
+            .query(
+                "PermissionsAcked",
+                SchemaKind::Boolean,
+                "Whether the user has accepted new permissions; yes unless told",
+            )
+            .error(409, "It is being installed or updated by somebody else")
     });
     ApiRouter::new()
         .api_route("/konnectors/", installed())
         .api_route("/konnectors/{slug}", one)
-        .api_route("/konnectors/{slug}/download", get_with(download::newest, downloading))
+        .api_route("/konnectors/{slug}/download", get_with(download::download_installed, download_operation))
         .api_route(
             "/konnectors/{slug}/download/{version}",
-            get_with(download::of_version, |op| downloading(op).fails(412, "Another version is installed")),
+            get_with(download::download_version, |op| {
+                download_operation(op).error(412, "Another version is installed")
+            }),
         )
 }
 
 /// What is common to downloads.
-fn downloading(op: TransformOperation<'_>) -> TransformOperation<'_> {
+fn download_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.summary("The program of a konnector")
-        .answers::<200, Content>("A gzipped tar archive")
-        .answers::<303, ()>("Its registry has it")
+        .success::<200, BinaryContent>("A gzipped tar archive")
+        .success::<303, ()>("Its registry has it")
 }
 
 /// What is common to installing and updating.
-fn fetching(op: TransformOperation<'_>) -> TransformOperation<'_> {
+fn install_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.description(
         "Clients that accept exactly text/event-stream get a stream of the states instead, with the status 200.",
     )
-    .query("Parameters", Kind::Text, "A JSON object that is kept with the konnector")
-    .answers::<202, Document>("The konnector, in an array of one; it is ready a moment later")
-    .answers::<200, Events>("A stream of the states")
-    .fails(422, "The source or the slug is none")
+    .query("Parameters", SchemaKind::String, "A JSON object that is kept with the konnector")
+    .success::<202, Document>("The konnector, in an array of one; it is ready a moment later")
+    .success::<200, ServerSentEvents>("A stream of the states")
+    .error(422, "The source or the slug is none")
 }
 
 /// How a konnector is shown. `rev` is empty for one that is not stored yet.
-fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, Failure> {
+fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, ApiError> {
     let slug = &konnector.slug;
     let mut shown = konnector.clone();
-    let cuts = platform.limits_cut(konnector)?;
+    let cuts = platform.clamped_limits(konnector)?;
     if !cuts.is_empty() {
         let cut =
             |cut: ClampedLimit| (cut.limit.key().to_owned(), json!({ "asked": cut.requested, "granted": cut.granted }));
-        shown.members.insert(LIMITS_CUT.to_owned(), Value::Object(cuts.into_iter().map(cut).collect()));
+        shown
+            .manifest_fields
+            .insert(CLAMPED_LIMITS_FIELD.to_owned(), Value::Object(cuts.into_iter().map(cut).collect()));
     }
     let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), &shown)?
         .rev(rev)
         .link("self", format!("/konnectors/{slug}"))
         .link("permissions", format!("/permissions/konnectors/{slug}"));
-    if konnector.members.get("icon").and_then(Value::as_str).is_none_or(str::is_empty) {
+    if konnector.manifest_fields.get("icon").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Ok(resource);
     }
-    let version = utf8_percent_encode(&konnector.version, &VERSION);
+    let version = utf8_percent_encode(&konnector.version, &VERSION_ENCODE_SET);
     Ok(resource.link("icon", format!("/konnectors/{slug}/icon/{version}")))
 }
 
 /// What is written as it is in the version in a path.
-const VERSION: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+const VERSION_ENCODE_SET: percent_encoding::AsciiSet =
+    NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
-fn not_installed(slug: &str) -> Failure {
-    Failure::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
+fn not_installed(slug: &str) -> ApiError {
+    ApiError::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
 }
 
 /// The konnector of a path that the caller may see. An unknown slug is answered before a missing right, as clients expect.
-fn installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
+fn find_installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
     let slug: Slug = slug.parse().map_err(|_| not_installed(slug))?;
     let found = platform.stored_konnector(&caller.instance, &slug)?;
     Ok((found.value, found.rev.to_string()))
 }
 
-fn visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
-    let (konnector, rev) = installed(platform, caller, slug)?;
-    caller.check_document(Verb::Get, &KONNECTORS, &konnector.doc_id(), &konnector.members)?;
+fn find_visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
+    let (konnector, rev) = find_installed(platform, caller, slug)?;
+    caller.check_document(Verb::Get, &KONNECTORS, &konnector.doc_id(), &konnector.manifest_fields)?;
     Ok((konnector, rev))
 }
 
 /// Whether the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that only from the registry;
 /// neither may OAuth clients, unless they are the owner's own app with every right. An operator may allow it to all that have the permission.
-fn check_managing(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), Failure> {
+fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), ApiError> {
     let principal = &caller.principal;
     if principal.permissions.is_everything() {
         return Ok(());
@@ -197,28 +210,32 @@ fn check_managing(platform: &Platform, caller: &Caller, verb: Verb, source: Opti
         Audience::Cli => {}
         _ if platform.config.allow_install_via_a_permission && registry => {}
         // A konnector of that name is not the store: what it installs would go on after its run.
-        Audience::App if principal.claims.sub == STORE && registry => {}
+        Audience::App if principal.claims.sub == STORE_APP && registry => {}
         Audience::App | Audience::Konnector => {
-            return Err(Failure::forbidden(
+            return Err(ApiError::forbidden(
                 "only the store may install, update and uninstall konnectors, from a registry:// source",
             ));
         }
         Audience::Access | Audience::Share | Audience::Refresh | Audience::Registration => {
-            return Err(Failure::forbidden("an OAuth client may not install, update and uninstall konnectors"));
+            return Err(ApiError::forbidden("an OAuth client may not install, update and uninstall konnectors"));
         }
     }
     caller.check_type(verb, &KONNECTORS)
 }
 
-async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
+async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
     caller.check_type(Verb::Get, &KONNECTORS)?;
     // A number that is none, or 0, is as good as none (cozy-stack).
-    let limit = params.text("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0).unwrap_or(PAGE);
-    let start = params.text("start_key").unwrap_or_default();
+    let limit = params
+        .get("limit")
+        .and_then(|limit| limit.parse().ok())
+        .filter(|limit| *limit > 0)
+        .unwrap_or(DEFAULT_PAGE_SIZE);
+    let start = params.get("start_key").unwrap_or_default();
     let mut konnectors = platform.stored_konnectors(&caller.instance)?;
     konnectors.retain(|konnector| konnector.id.as_str() >= start);
     let next = konnectors.get(limit).map(|next| {
-        let key = utf8_percent_encode(&next.id, &VERSION).to_string();
+        let key = utf8_percent_encode(&next.id, &VERSION_ENCODE_SET).to_string();
         let (scheme, domain) = (platform.config.scheme, &caller.instance.domain);
         format!("{scheme}://{domain}/konnectors/?limit={limit}&start_key={key}")
     });
@@ -228,15 +245,15 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 }
 
 async fn show(
-    shown: Arc<Shown>,
+    shown: Arc<KonnectorResponseCache>,
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
-) -> Result<Ready, Failure> {
+) -> Result<SerializedDocument, ApiError> {
     let slug = slug.parse().map_err(|_| not_installed(&slug))?;
-    let answer = shown.visible(&platform, &caller, &slug)?;
+    let answer = shown.get(&platform, &caller, &slug)?;
     if platform.refresh_konnector(&caller.instance, &slug).await {
-        return shown.visible(&platform, &caller, &slug);
+        return shown.get(&platform, &caller, &slug);
     }
     Ok(answer)
 }
@@ -247,17 +264,17 @@ async fn install(
     slug: Option<Path<String>>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     let slug = slug.map(|Path(slug)| slug).unwrap_or_default();
-    let source = params.text("Source").map_or_else(|| format!("registry://{slug}/stable"), str::to_owned);
-    check_managing(&platform, &caller, Verb::Post, Some(&source))?;
+    let source = params.get("Source").map_or_else(|| format!("registry://{slug}/stable"), str::to_owned);
+    check_manage(&platform, &caller, Verb::Post, Some(&source))?;
     let (parameters, deactivated) = (params.object("Parameters")?, params.flag("Deactivated", false));
     let request = InstallRequest { slug, source, parameters, deactivated };
     let start = {
         let (platform, instance) = (platform.clone(), caller.instance.clone());
         async move { platform.install_konnector(&instance, request).await }
     };
-    answer(platform, caller.instance, &headers, start).await
+    install_response(platform, caller.instance, &headers, start).await
 }
 
 async fn update(
@@ -266,9 +283,9 @@ async fn update(
     Path(slug): Path<String>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let source = params.filled("Source").map(str::to_owned);
-    check_managing(&platform, &caller, Verb::Post, source.as_deref())?;
+) -> Result<Response, ApiError> {
+    let source = params.get_non_empty("Source").map(str::to_owned);
+    check_manage(&platform, &caller, Verb::Post, source.as_deref())?;
     let request = UpdateRequest {
         slug,
         source,
@@ -279,30 +296,30 @@ async fn update(
         let (platform, instance) = (platform.clone(), caller.instance.clone());
         async move { platform.update_konnector(&instance, request).await }
     };
-    answer(platform, caller.instance, &headers, start).await
+    install_response(platform, caller.instance, &headers, start).await
 }
 
 /// 202 once the manifest was read, or at once a stream of what happens, for clients that accept exactly that.
-async fn answer(
+async fn install_response(
     platform: Platform,
     instance: Arc<Instance>,
     headers: &HeaderMap,
-    start: impl Future<Output = konnector_platform::Result<Installing>> + Send + 'static,
-) -> Result<Response, Failure> {
+    start: impl Future<Output = konnector_platform::Result<InstallProgress>> + Send + 'static,
+) -> Result<Response, ApiError> {
     if wants_events(headers) {
         return Ok(sse::response(stream::once(start).flat_map(move |started| match started {
-            Ok(Installing { rev, events, .. }) => {
+            Ok(InstallProgress { rev, events, .. }) => {
                 let (platform, instance) = (platform.clone(), instance.clone());
-                ReceiverStream::new(events).map(move |event| show_event(&platform, &instance, &rev, event)).boxed()
+                ReceiverStream::new(events).map(move |event| to_sse_event(&platform, &instance, &rev, event)).boxed()
             }
             Err(error) => stream::once(ready(sse::Event::failure(&error.into()))).boxed(),
         })));
     }
-    let Installing { konnector, rev, .. } = start.await?;
+    let InstallProgress { konnector, rev, .. } = start.await?;
     Ok((StatusCode::ACCEPTED, Document::array_of_one(resource(&platform, &konnector, &rev)?)).into_response())
 }
 
-fn show_event(platform: &Platform, instance: &Instance, rev: &str, event: InstallEvent) -> sse::Event {
+fn to_sse_event(platform: &Platform, instance: &Instance, rev: &str, event: InstallEvent) -> sse::Event {
     let shown = match event {
         InstallEvent::Failed(message) => return sse::Event::error(&message),
         InstallEvent::State(konnector) => {
@@ -327,21 +344,21 @@ async fn uninstall(
     Path(slug): Path<String>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    check_managing(&platform, &caller, Verb::Delete, None)?;
-    let (Konnector { slug, .. }, _) = installed(&platform, &caller, &slug)?;
+) -> Result<Response, ApiError> {
+    check_manage(&platform, &caller, Verb::Delete, None)?;
+    let (Konnector { slug, .. }, _) = find_installed(&platform, &caller, &slug)?;
     let deleted = platform.delete_konnector(&caller.instance, &slug, params.flag("Force", false)).await?;
     if !wants_events(&headers) {
         return Ok(match deleted {
-            Deleted::Now => StatusCode::NO_CONTENT.into_response(),
-            Deleted::AfterItsAccounts(_) => StatusCode::ACCEPTED.into_response(),
+            UninstallOutcome::Uninstalled => StatusCode::NO_CONTENT.into_response(),
+            UninstallOutcome::CleaningUp(_) => StatusCode::ACCEPTED.into_response(),
         });
     }
     let about = json!({ "slug": slug });
     let gone = sse::Event::json("deleted", &about);
     Ok(match deleted {
-        Deleted::Now => sse::response(stream::once(ready(gone))),
-        Deleted::AfterItsAccounts(outcome) => {
+        UninstallOutcome::Uninstalled => sse::response(stream::once(ready(gone))),
+        UninstallOutcome::CleaningUp(outcome) => {
             let end = async move {
                 match outcome.await {
                     Ok(Ok(())) => gone,
@@ -359,21 +376,30 @@ fn wants_events(headers: &HeaderMap) -> bool {
     headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE)
 }
 
-async fn icon(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Response, Failure> {
-    picture(&platform, &caller, &slug, "private, no-cache").await
+async fn icon(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<Response, ApiError> {
+    icon_response(&platform, &caller, &slug, "private, no-cache").await
 }
 
 async fn icon_of_version(
     State(platform): State<Platform>,
     caller: Caller,
     Path((slug, _)): Path<(String, String)>,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     // The version in the path only makes the address change when the icon may; the text is not checked (cozy-stack).
-    picture(&platform, &caller, &slug, "private, max-age=31536000, immutable").await
+    icon_response(&platform, &caller, &slug, "private, max-age=31536000, immutable").await
 }
 
-async fn picture(platform: &Platform, caller: &Caller, slug: &str, cache: &'static str) -> Result<Response, Failure> {
-    let (konnector, _) = visible(platform, caller, slug)?;
+async fn icon_response(
+    platform: &Platform,
+    caller: &Caller,
+    slug: &str,
+    cache: &'static str,
+) -> Result<Response, ApiError> {
+    let (konnector, _) = find_visible(platform, caller, slug)?;
     let (bytes, mime) = platform.konnector_icon(&caller.instance, &konnector.slug).await?;
     let headers: [(HeaderName, &str); 3] = [
         (CONTENT_TYPE, &mime),
@@ -389,14 +415,14 @@ async fn create_trigger(
     caller: Caller,
     Path(slug): Path<String>,
     params: Params,
-) -> Result<Response, Failure> {
-    let (konnector, _) = installed(&platform, &caller, &slug)?;
+) -> Result<Response, ApiError> {
+    let (konnector, _) = find_installed(&platform, &caller, &slug)?;
     caller.check_worker(Verb::Post, &TRIGGERS, "", KONNECTOR_WORKER)?;
-    let account = params.filled("AccountID");
+    let account = params.get_non_empty("AccountID");
     let (created_by, made_by) = (&caller.principal.claims.sub, caller.konnector()?);
     let execute_now = params.flag("ExecNow", false);
     if execute_now {
-        caller.principal.check_lasting("launch a trigger, which is what a person does")?;
+        caller.principal.check_may_outlive_run("launch a trigger, which is what a person does")?;
     }
     let trigger =
         platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by, made_by).await?;

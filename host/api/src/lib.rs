@@ -9,10 +9,10 @@ mod admin;
 mod auth;
 mod backup;
 mod bodies;
-mod compute;
 mod connections;
 mod credentials;
 mod data;
+mod decode;
 mod error;
 mod extract;
 mod files;
@@ -24,15 +24,15 @@ mod jsonapi;
 mod konnectors;
 mod limits;
 mod maintenance;
+mod offload;
 mod openapi;
 mod passphrase;
 mod permissions;
 mod realtime;
 mod registry;
+mod registry_server;
 mod server;
 mod settings;
-mod shape;
-mod shelf;
 mod sse;
 mod triggers;
 
@@ -42,10 +42,10 @@ use konnector_platform::Platform;
 
 pub use admin::{ServerInfo, admin};
 pub use connections::ConnectionLimits;
-pub use in_process::InProcess;
+pub use in_process::InProcessApi;
 pub use passphrase::Passphrase;
-pub use server::{LocalAddress, serve, serve_within};
-pub use shelf::registry_server;
+pub use registry_server::registry_server;
+pub use server::{LocalAddress, serve, serve_with_limits};
 
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
 /// `/openapi.json` are for everybody.
@@ -63,17 +63,19 @@ fn public_routes(platform: Option<Platform>) -> Router<Platform> {
         .merge(files::routes())
         .merge(permissions::routes())
         .merge(settings::routes());
-    let linked = ApiRouter::new().merge(triggers::webhooks()).merge(files::links());
+    let linked = ApiRouter::new().merge(triggers::webhooks()).merge(files::link_routes());
     // These may wait for the provider of an account, or for what happens next.
     let remote = ApiRouter::new().merge(auth::routes()).merge(accounts::routes()).merge(realtime::routes());
-    let local = compute::off_thread(local).merge(compute::off_thread_without_token(linked));
-    let personal = limits::usual(local.merge(remote))
+    let local = offload::offload_routes(local).merge(offload::offload_routes_without_token(linked));
+    let personal = limits::with_request_timeout(local.merge(remote))
         .merge(realtime::sockets())
-        .merge(files::uploads())
-        .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
-        .merge(error::couch::rendered(limits::usual(compute::off_thread(data::routes()))));
-    let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
-        .fallback(limits::no_such_route)
-        .method_not_allowed_fallback(limits::no_such_method);
-    limits::guarded(all, platform)
+        .merge(files::upload_routes())
+        .merge(limits::with_upstream_timeout(konnectors::upstream_routes().merge(registry::routes())))
+        .merge(error::couch::with_couch_errors(limits::with_request_timeout(offload::offload_routes(data::routes()))));
+    let all = openapi::public(
+        personal.merge(limits::with_request_timeout(health::routes().merge(accounts::callback_routes()))),
+    )
+    .fallback(limits::no_such_route)
+    .method_not_allowed_fallback(limits::no_such_method);
+    limits::with_common_middleware(all, platform)
 }

@@ -15,37 +15,37 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use konnector_platform::Platform;
 use tower::ServiceBuilder;
 
-use crate::error::{self, Failure};
+use crate::error::{self, ApiError};
 
 /// Bytes of a JSON body.
-pub const LARGEST_BODY: usize = 1 << 20;
+pub const MAX_BODY_SIZE: usize = 1 << 20;
 /// How long a request may take until its answer begins. Bodies of answers, streams among them, are not counted.
-const USUAL: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for requests that wait for another server.
-const PATIENT: Duration = Duration::from_secs(120);
+const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Routes that answer within thirty seconds.
-pub fn usual<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
-    routes.layer(middleware::from_fn(|request, next| within(USUAL, request, next)))
+pub fn with_request_timeout<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(|request, next| time_out(REQUEST_TIMEOUT, request, next)))
 }
 
 /// Routes that fetch something from elsewhere before they answer.
-pub fn patient<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
-    routes.layer(middleware::from_fn(|request, next| within(PATIENT, request, next)))
+pub fn with_upstream_timeout<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(|request, next| time_out(UPSTREAM_REQUEST_TIMEOUT, request, next)))
 }
 
-async fn within(limit: Duration, request: Request, next: Next) -> Response {
+async fn time_out(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let message = format!("the request took longer than {} s and was given up", limit.as_secs());
-            Failure::request(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+            ApiError::request(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
         }
     }
 }
 
 /// What keeps browsers from making something else of an answer, where the answer does not say it itself.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -54,28 +54,28 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 ];
 
 /// A header that decides whose data a request is about or who asks, and that is there more than once: a proxy may look at another one than
-/// this server (RFC 9112 §3.2 for `Host`).
-fn several(headers: &HeaderMap) -> Option<HeaderName> {
+/// this server (RFC 9112 §3.2 for `HostInstance`).
+fn find_duplicate_header(headers: &HeaderMap) -> Option<HeaderName> {
     [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
 }
 
 /// Notes a request for the log, without its query string, which may hold a token, and completes its answer.
-async fn guard(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
+async fn common_middleware(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
     if let Some(platform) = platform {
         request.extensions_mut().insert(platform);
     }
-    let wants_json = error::framework::wants_json(request.headers());
+    let wants_json = error::plain_text::wants_json(request.headers());
     let noted = tracing::enabled!(tracing::Level::DEBUG);
     let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
-    let answered = match several(request.headers()) {
+    let answered = match find_duplicate_header(request.headers()) {
         Some(name) => {
             let message = format!("the request has several headers {name}; send one");
-            Failure::bad_request(message).into_response()
+            ApiError::bad_request(message).into_response()
         }
         None => next.run(request).await,
     };
-    let mut response = error::framework::render(answered, wants_json);
-    for (name, value) in HEADERS {
+    let mut response = error::plain_text::render(answered, wants_json);
+    for (name, value) in SECURITY_HEADERS {
         response.headers_mut().entry(name).or_insert(value);
     }
     if let Some((method, path, begun)) = noted {
@@ -88,18 +88,21 @@ async fn guard(State(platform): State<Option<Platform>>, mut request: Request, n
 /// Around all routes: limits the bodies of requests, completes answers, and writes errors as the client asks for them. One layer, because
 /// each layer of a router costs every request a copy of all that is below it. The platform, where there is one, becomes an extension of each
 /// request, for the layers that authenticate it.
-pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, platform: Option<Platform>) -> Router<S> {
-    let guard = middleware::from_fn_with_state(platform, guard);
-    routes.layer(ServiceBuilder::new().layer(guard).layer(DefaultBodyLimit::max(LARGEST_BODY)))
+pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    platform: Option<Platform>,
+) -> Router<S> {
+    let guard = middleware::from_fn_with_state(platform, common_middleware);
+    routes.layer(ServiceBuilder::new().layer(guard).layer(DefaultBodyLimit::max(MAX_BODY_SIZE)))
 }
 
 /// The answer to a path that no route has.
-pub async fn no_such_route(request: Request) -> Failure {
-    Failure::request(StatusCode::NOT_FOUND, format!("there is no route {}", request.uri().path()))
+pub async fn no_such_route(request: Request) -> ApiError {
+    ApiError::request(StatusCode::NOT_FOUND, format!("there is no route {}", request.uri().path()))
 }
 
 /// The answer to a method that a route does not have.
-pub async fn no_such_method(request: Request) -> Failure {
+pub async fn no_such_method(request: Request) -> ApiError {
     let message = format!("{} is not possible on {}", request.method(), request.uri().path());
-    Failure::request(StatusCode::METHOD_NOT_ALLOWED, message)
+    ApiError::request(StatusCode::METHOD_NOT_ALLOWED, message)
 }

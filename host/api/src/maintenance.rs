@@ -9,10 +9,10 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::MAINTENANCES;
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Attributes, Params};
 use crate::jsonapi::{Document, Resource};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// What an operator may say of a maintenance.
 const OPTIONS: [&str; 3] = ["flag_short_maintenance", "flag_disallow_manual_exec", "messages"];
@@ -22,27 +22,27 @@ pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("The konnectors in maintenance").query(
             "Context",
-            Kind::Text,
+            SchemaKind::String,
             "Anything: then also those that the registries tell of",
         )
     });
     let one = put_with(begin, |op| {
         op.summary("Puts a konnector into maintenance")
-            .member("flag_short_maintenance", Kind::Flag, "Whether it is soon over")
-            .member("flag_disallow_manual_exec", Kind::Flag, "Whether nobody may start it by hand either")
-            .member("messages", Kind::Object, "What users are told, by language")
-            .answers::<204, ()>("It is")
-            .fails(422, "The slug is none")
+            .field("flag_short_maintenance", SchemaKind::Boolean, "Whether it is soon over")
+            .field("flag_disallow_manual_exec", SchemaKind::Boolean, "Whether nobody may start it by hand either")
+            .field("messages", SchemaKind::Object, "What users are told, by language")
+            .success::<204, ()>("It is")
+            .error(422, "The slug is none")
     })
     .delete_with(end, |op| {
         op.summary("Ends the maintenance of a konnector")
-            .answers::<204, ()>("It is over")
-            .fails(422, "The slug is none")
+            .success::<204, ()>("It is over")
+            .error(422, "The slug is none")
     });
     ApiRouter::new().api_route("/konnectors/maintenance", all).api_route("/konnectors/maintenance/{slug}", one)
 }
 
-fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, Failure> {
+fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, ApiError> {
     let attributes = json!({
         "slug": slug,
         "type": "konnector",
@@ -54,12 +54,12 @@ fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, Failur
 }
 
 /// The operator's own, and with `Context` also those of the registries.
-async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, Failure> {
+async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let mut shown = Vec::new();
     for maintenance in platform.maintenances()? {
         shown.push(resource(&maintenance.slug, &Value::Object(maintenance.options), "stack")?);
     }
-    if params.filled("Context").is_some() {
+    if params.get_non_empty("Context").is_some() {
         for app in platform.registry_maintenances().await? {
             let slug = app.get("slug").and_then(Value::as_str).unwrap_or_default();
             shown.push(resource(slug, app.get("maintenance_options").unwrap_or(&Value::Null), "registry")?);
@@ -68,9 +68,9 @@ async fn list(State(platform): State<Platform>, params: Params) -> Result<Docume
     Ok(Document::list(shown))
 }
 
-fn named(slug: &str) -> Result<Slug, Failure> {
+fn parse_slug(slug: &str) -> Result<Slug, ApiError> {
     slug.parse().map_err(|_| {
-        Failure::parameter("slug", format!("'{slug}' is no slug; it consists of lower-case letters, digits and -"))
+        ApiError::parameter("slug", format!("'{slug}' is no slug; it consists of lower-case letters, digits and -"))
     })
 }
 
@@ -78,14 +78,14 @@ async fn begin(
     State(platform): State<Platform>,
     Path(slug): Path<String>,
     mut attributes: Attributes,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, ApiError> {
     let given = |name: &str| attributes.take(name).map(|value| (name.to_owned(), value));
     let options = OPTIONS.into_iter().filter_map(given).collect();
-    platform.begin_maintenance(&named(&slug)?, options).await?;
+    platform.begin_maintenance(&parse_slug(&slug)?, options).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn end(State(platform): State<Platform>, Path(slug): Path<String>) -> Result<StatusCode, Failure> {
-    platform.end_maintenance(&named(&slug)?).await?;
+async fn end(State(platform): State<Platform>, Path(slug): Path<String>) -> Result<StatusCode, ApiError> {
+    platform.end_maintenance(&parse_slug(&slug)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -16,7 +16,7 @@ impl Passphrase {
 
     /// Whether a guess is right.
     #[must_use]
-    pub fn is(&self, guess: &str) -> bool {
+    pub fn matches(&self, guess: &str) -> bool {
         Self::new(guess).0.ct_eq(&self.0).into()
     }
 }
@@ -34,9 +34,9 @@ mod tests {
     #[test]
     fn only_the_right_guess_is_right() {
         let passphrase = Passphrase::new("correct horse\n");
-        assert!(passphrase.is("correct horse"));
+        assert!(passphrase.matches("correct horse"));
         for wrong in ["", "correct", "Correct horse", "correct horse battery"] {
-            assert!(!passphrase.is(wrong), "{wrong}");
+            assert!(!passphrase.matches(wrong), "{wrong}");
         }
         assert_eq!(format!("{passphrase:?}"), "Passphrase(…)");
     }

@@ -10,39 +10,46 @@ use http::Uri;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_platform::konnector::Proxied;
+use konnector_platform::konnector::RegistryResponse;
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
-use crate::openapi::{Content, Describe as _, Kind};
+use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
 /// What a token needs a rule for to see versions.
-const APPS: &str = "io.cozy.apps";
+const APPS_DOCTYPE: &str = "io.cozy.apps";
 
 /// The routes of this module. They wait for another server.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
-        reading(op.summary("What can be installed"))
-            .query("limit", Kind::Number, "The most konnectors on a page")
-            .query("cursor", Kind::Text, "next_cursor of the page before")
+        registry_operation(op.summary("What can be installed"))
+            .query("limit", SchemaKind::Number, "The most konnectors on a page")
+            .query("cursor", SchemaKind::String, "next_cursor of the page before")
     });
     let picture = || {
-        get_with(picture, |op| reading(op.summary("A picture of a konnector")).answers::<200, Content>("The picture"))
+        get_with(image, |op| {
+            registry_operation(op.summary("A picture of a konnector")).success::<200, BinaryContent>("The picture")
+        })
     };
     let version = || {
         let what = "The version, as its registry describes it";
-        get_with(version, |op| reading(op.summary("A version of a konnector")).answers::<200, Json<Value>>(what))
+        get_with(version, |op| {
+            registry_operation(op.summary("A version of a konnector")).success::<200, Json<Value>>(what)
+        })
     };
     ApiRouter::new()
         .api_route("/registry", all.clone())
         .api_route("/registry/", all)
         .api_route(
             "/registry/maintenance",
-            get_with(maintenances, |op| reading(op.summary("The konnectors in maintenance"))),
+            get_with(maintenances, |op| registry_operation(op.summary("The konnectors in maintenance"))),
         )
-        .api_route("/registry/{app}", get_with(app, |op| reading(op.summary("What can be installed of a konnector"))))
+        .api_route(
+            "/registry/{app}",
+            get_with(app, |op| registry_operation(op.summary("What can be installed of a konnector"))),
+        )
         .api_route("/registry/{app}/icon", picture())
         .api_route("/registry/{app}/partnership_icon", picture())
         .api_route("/registry/{app}/screenshots/{file}", picture())
@@ -54,26 +61,26 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 /// What is common to all that is read of registries.
-fn reading(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.fails(502, "A registry answers with something else than expected")
+fn registry_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.error(502, "A registry answers with something else than expected")
 }
 
 /// Apps and clients of people, and nobody else.
-fn check_reader(caller: &Caller) -> Result<(), Failure> {
+fn check_reader(caller: &Caller) -> Result<(), ApiError> {
     let person = matches!(caller.principal.claims.aud, Audience::App | Audience::Access);
     if person || caller.principal.permissions.is_everything() {
         return Ok(());
     }
-    Err(Failure::forbidden("only apps and OAuth clients read the registry; use a token of one, or one for everything"))
+    Err(ApiError::forbidden("only apps and OAuth clients read the registry; use a token of one, or one for everything"))
 }
 
 /// What was asked for, below `/registry/`.
-fn below(uri: &Uri) -> &str {
+fn registry_path(uri: &Uri) -> &str {
     let asked = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     asked.strip_prefix("/registry/").unwrap_or_default()
 }
 
-fn answer(Proxied { content_type, body }: Proxied) -> Response {
+fn proxy_response(RegistryResponse { content_type, body }: RegistryResponse) -> Response {
     let headers = [
         (CONTENT_TYPE, content_type),
         // An SVG of somebody else is a program if the browser lets it.
@@ -82,18 +89,18 @@ fn answer(Proxied { content_type, body }: Proxied) -> Response {
     (headers, body).into_response()
 }
 
-async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, Failure> {
+async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     check_reader(&caller)?;
-    let mut page = platform.registry_list(&params.but("cursor"), params.text("cursor")).await?;
+    let mut page = platform.registry_list(&params.without("cursor"), params.get("cursor")).await?;
     for app in &mut page.apps {
-        overlay(&platform, app)?;
+        overlay_maintenance(&platform, app)?;
     }
     let next = page.next_cursor.unwrap_or_default();
     Ok(Json(json!({ "meta": { "count": page.apps.len(), "next_cursor": next }, "data": page.apps })))
 }
 
 /// The operator's own maintenance is shown as if the registry told of it.
-fn overlay(platform: &Platform, app: &mut Value) -> Result<(), Failure> {
+fn overlay_maintenance(platform: &Platform, app: &mut Value) -> Result<(), ApiError> {
     let slug = app.get("slug").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
     let maintenance = slug.map(|slug| platform.maintenance(&slug)).transpose()?.flatten();
     if let (Some(maintenance), Some(members)) = (maintenance, app.as_object_mut()) {
@@ -103,7 +110,7 @@ fn overlay(platform: &Platform, app: &mut Value) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Result<Json<Vec<Value>>, Failure> {
+async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Result<Json<Vec<Value>>, ApiError> {
     check_reader(&caller)?;
     let mut apps = platform.registry_maintenances().await?;
     for maintenance in platform.maintenances()? {
@@ -118,23 +125,23 @@ async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Resul
     Ok(Json(apps))
 }
 
-async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Json<Value>, Failure> {
+async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Json<Value>, ApiError> {
     check_reader(&caller)?;
-    let found = platform.registry(below(&uri)).await?;
+    let found = platform.proxy_registry(registry_path(&uri)).await?;
     let mut app = serde_json::from_slice(&found.body)
-        .map_err(|error| Failure::bad_gateway(format!("the registry answers with no JSON: {error}")))?;
-    overlay(&platform, &mut app)?;
+        .map_err(|error| ApiError::bad_gateway(format!("the registry answers with no JSON: {error}")))?;
+    overlay_maintenance(&platform, &mut app)?;
     Ok(Json(app))
 }
 
-async fn picture(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
+async fn image(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     check_reader(&caller)?;
-    Ok(answer(platform.registry(below(&uri)).await?))
+    Ok(proxy_response(platform.proxy_registry(registry_path(&uri)).await?))
 }
 
-async fn version(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
+async fn version(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     check_reader(&caller)?;
-    let apps: Doctype = APPS.parse().map_err(|error| Failure::server(format!("{error}")))?;
+    let apps: Doctype = APPS_DOCTYPE.parse().map_err(|error| ApiError::server(format!("{error}")))?;
     caller.check_type(Verb::Get, &apps)?;
-    Ok(answer(platform.registry(below(&uri)).await?))
+    Ok(proxy_response(platform.proxy_registry(registry_path(&uri)).await?))
 }

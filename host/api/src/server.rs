@@ -23,24 +23,24 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connections::{ConnectionLimits, Connections, InUse, household};
+use crate::connections::{ConnectionLimits, ConnectionUse, Connections, client_prefix};
 
 /// Time for the head of a request, and for which a connection may be idle between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request; hyper looks after each read, so that a head may have twice as many before it is refused.
-const LARGEST_HEAD: usize = 64 << 10;
+const MAX_HEAD_SIZE: usize = 64 << 10;
 /// How long a client may take nothing of an answer that is there for it.
-const STALLED: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests may go on once the server is told to stop.
-const GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Pause after the system refused a connection, for example for want of file descriptors.
-const REFUSED: Duration = Duration::from_millis(100);
+const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(100);
 /// Between two lines in the log about such refusals.
-const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Idle connections that are closed then.
-const ROOM: usize = 16;
+const EVICTION_BATCH_SIZE: usize = 16;
 /// The answer to a connection that is one too many.
-const FULL: &[u8] =
+const OVERLOADED_RESPONSE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// The address on which a connection was accepted, as an extension of its requests.
@@ -54,8 +54,8 @@ pub struct ClientAddress(IpAddr);
 impl ClientAddress {
     /// That of a connection.
     #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        Self(household(address))
+    pub fn from_ip(address: IpAddr) -> Self {
+        Self(client_prefix(address))
     }
 
     /// That of a request.
@@ -73,7 +73,9 @@ impl ClientAddress {
 
 /// A use of a connection, as an extension of its requests: a connection that becomes a websocket keeps its place as long as this is kept.
 #[derive(Debug, Clone)]
-pub struct Place(#[expect(dead_code, reason = "held until the last clone is dropped")] Arc<InUse>);
+pub struct SharedConnectionUse(
+    #[expect(dead_code, reason = "held until the last clone is dropped")] Arc<ConnectionUse>,
+);
 
 /// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more, lets requests end for up to five seconds, and returns. Connections have
 /// the usual limits.
@@ -82,7 +84,7 @@ pub struct Place(#[expect(dead_code, reason = "held until the last clone is drop
 ///
 /// When the listener has no address. That a single connection fails is no error of the server.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
-    serve_within(ConnectionLimits::default(), listener, router, shutdown).await
+    serve_with_limits(ConnectionLimits::default(), listener, router, shutdown).await
 }
 
 /// The same with other limits.
@@ -90,7 +92,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 /// # Errors
 ///
 /// As [`serve`].
-pub async fn serve_within(
+pub async fn serve_with_limits(
     limits: ConnectionLimits,
     listener: TcpListener,
     router: Router,
@@ -101,9 +103,9 @@ pub async fn serve_within(
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     // Not hyper-util's `auto`: it waits without end for the first byte of a connection, to see which version it speaks.
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_SIZE);
     let mut shutdown = std::pin::pin!(shutdown);
-    let mut refusals = Refusals::default();
+    let mut refusals = AcceptErrorLog::default();
     loop {
         let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
@@ -111,21 +113,21 @@ pub async fn serve_within(
         };
         let Some(connection) = connections.admit(address.ip()).map(Arc::new) else {
             // It is read when its buffer is empty, which it is; where it is not, nothing is lost but the reason.
-            drop(stream.try_write(FULL));
+            drop(stream.try_write(OVERLOADED_RESPONSE));
             continue;
         };
         let service = {
             let (router, connection) = (router.clone(), Arc::clone(&connection));
-            let client = ClientAddress::of(address.ip());
+            let client = ClientAddress::from_ip(address.ip());
             service_fn(move |mut request: Request<Incoming>| {
-                let place = Place(Arc::new(connection.in_use()));
+                let place = SharedConnectionUse(Arc::new(connection.begin_use()));
                 request.extensions_mut().insert(local);
                 request.extensions_mut().insert(client);
                 request.extensions_mut().insert(place.clone());
-                answer(router.clone(), request, place)
+                handle(router.clone(), request, place)
             })
         };
-        let served = http.serve_connection(TokioIo::new(guarded(stream)), service).with_upgrades();
+        let served = http.serve_connection(TokioIo::new(with_write_timeout(stream)), service).with_upgrades();
         let stopping = stopping.clone();
         tasks.spawn(async move {
             let mut served = std::pin::pin!(served);
@@ -142,7 +144,7 @@ pub async fn serve_within(
                         finishing = true;
                         served.as_mut().graceful_shutdown();
                     }
-                    () = connection.evicted() => {
+                    () = connection.wait_until_evicted() => {
                         tracing::debug!("an idle connection gave way to another one");
                         return;
                     }
@@ -153,26 +155,30 @@ pub async fn serve_within(
     drop(listener);
     stopping.cancel();
     tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_GRACE_PERIOD, tasks.wait()).await.is_err() {
         tracing::info!("requests that did not end in time are cut off");
     }
     Ok(())
 }
 
 /// The answer to a request; the connection is in use until all of it was sent.
-async fn answer(router: Router, request: Request<Incoming>, place: Place) -> Result<Response<Body>, Infallible> {
+async fn handle(
+    router: Router,
+    request: Request<Incoming>,
+    place: SharedConnectionUse,
+) -> Result<Response<Body>, Infallible> {
     let response =
         hyper::service::Service::call(&hyper_util::service::TowerToHyperService::new(router), request).await?;
-    Ok(response.map(|body| Body::new(Used { body, _place: place })))
+    Ok(response.map(|body| Body::new(TrackedBody { body, _use: place })))
 }
 
 /// The body of an answer; while it is sent, the connection is in use.
-struct Used {
+struct TrackedBody {
     body: Body,
-    _place: Place,
+    _use: SharedConnectionUse,
 }
 
-impl http_body::Body for Used {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -194,32 +200,36 @@ impl http_body::Body for Used {
 
 /// Refusals of the system since the last line about them in the log.
 #[derive(Debug, Default)]
-struct Refusals {
-    told: Option<Instant>,
+struct AcceptErrorLog {
+    last_logged: Option<Instant>,
     count: u64,
 }
 
-impl Refusals {
-    fn note(&mut self, error: &io::Error) {
+impl AcceptErrorLog {
+    fn record(&mut self, error: &io::Error) {
         self.count += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= REFUSED_LOG_INTERVAL) {
+        if self.last_logged.is_none_or(|told| told.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
             tracing::warn!(%error, count = self.count, "connections could not be accepted; idle ones are closed");
-            *self = Self { told: Some(Instant::now()), count: 0 };
+            *self = Self { last_logged: Some(Instant::now()), count: 0 };
         }
     }
 }
 
 /// The next connection. Cancel-safe: a connection that was accepted is returned at once.
-async fn accept(listener: &TcpListener, connections: &Connections, refusals: &mut Refusals) -> (TcpStream, SocketAddr) {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Connections,
+    refusals: &mut AcceptErrorLog,
+) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             // The client is gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                refusals.note(&error);
-                connections.make_room(ROOM);
-                tokio::time::sleep(REFUSED).await;
+                refusals.record(&error);
+                connections.evict_idle(EVICTION_BATCH_SIZE);
+                tokio::time::sleep(ACCEPT_ERROR_DELAY).await;
             }
         }
     }
@@ -227,11 +237,11 @@ async fn accept(listener: &TcpListener, connections: &Connections, refusals: &mu
 
 /// A connection whose client must take what is written to it. Reading has no limit of its own: heads have theirs, and a client that follows
 /// a stream of events sends nothing for as long as it likes.
-fn guarded(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
+fn with_write_timeout(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(STALLED));
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     Box::pin(stream)
 }

@@ -10,12 +10,12 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// Media type that a client must accept to get a stream.
 pub const MEDIA_TYPE: &str = "text/event-stream";
 /// How often a silent stream shows that it is alive.
-const STILL_WORKING: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One event, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,20 +37,20 @@ impl Event {
     }
 
     /// An `error` event with what a client may read of a failure.
-    pub fn failure(failure: &Failure) -> Self {
+    pub fn failure(failure: &ApiError) -> Self {
         if failure.status.is_server_error() {
             tracing::error!("{}", failure.message);
         }
-        Self::error(failure.told())
+        Self::error(failure.client_message())
     }
 }
 
 /// Answers with the events as they come. The stream ends with them; while there is none, a comment every ten seconds keeps the connection.
 pub fn response(events: impl Stream<Item = Event> + Send + 'static) -> Response {
-    stream_with(events, STILL_WORKING)
+    stream_with_keep_alive(events, KEEP_ALIVE_INTERVAL)
 }
 
-fn stream_with(events: impl Stream<Item = Event> + Send + 'static, patience: Duration) -> Response {
+fn stream_with_keep_alive(events: impl Stream<Item = Event> + Send + 'static, patience: Duration) -> Response {
     let body = stream::unfold(Box::pin(events), move |mut events| async move {
         let bytes = match tokio::time::timeout(patience, events.next()).await {
             Ok(None) => return None,
@@ -84,7 +84,7 @@ mod tests {
     async fn a_silent_stream_shows_that_it_is_alive() {
         let (sender, events) = tokio::sync::mpsc::channel(1);
         let events = tokio_stream::wrappers::ReceiverStream::new(events);
-        let mut body = stream_with(events, Duration::from_millis(5)).into_body();
+        let mut body = stream_with_keep_alive(events, Duration::from_millis(5)).into_body();
         let first = body.frame().await.expect("not ended").expect("a frame").into_data().expect("data");
         assert_eq!(first, ": still working\r\n");
         sender.send(Event::error("late")).await.expect("somebody listens");

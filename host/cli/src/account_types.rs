@@ -7,7 +7,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, flat, flat_list, segment};
+use crate::client::{Connection, encode_segment, flatten, flatten_list};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, print_json};
 
@@ -46,15 +46,15 @@ Examples:
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
     let admin = connection.admin()?;
-    let path = |name: &str| format!("account_types/{}", segment(name));
+    let path = |name: &str| format!("account_types/{}", encode_segment(name));
     match command {
         Command::Set { name, file } => {
             let body = read(&file)?;
-            let set = flat(&admin.send_json(Method::PUT, &path(&name), &body).await?);
+            let set = flatten(&admin.send_json(Method::PUT, &path(&name), &body).await?);
             output.show(&set, || done(&format!("the account type {name} is set up")));
         }
         Command::Ls => {
-            let types = flat_list(&admin.json(Method::GET, "account_types", &[]).await?);
+            let types = flatten_list(&admin.json(Method::GET, "account_types", &[]).await?);
             let mut rows = Rows::new(["name", "konnector", "grant mode", "provider"]);
             for kind in &types {
                 let name = cell(kind.get("id"));
@@ -64,7 +64,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let none = "no account type; set one up: konnector account-types set NAME FILE";
             output.table(&json!(types), none, rows);
         }
-        Command::Show { name } => print_json(&flat(&admin.json(Method::GET, &path(&name), &[]).await?)),
+        Command::Show { name } => print_json(&flatten(&admin.json(Method::GET, &path(&name), &[]).await?)),
         Command::Rm { name } => {
             admin.text(Method::DELETE, &path(&name), &[]).await?;
             output.show(&json!({ "removed": name }), || done(&format!("the account type {name} is removed")));

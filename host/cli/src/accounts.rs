@@ -6,12 +6,12 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Connection, Session, flat, segment};
+use crate::client::{ApiClient, Connection, encode_segment, flatten};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, print_json};
 
-pub use fields::{complete, given};
+pub use fields::{complete, parse_fields};
 
 const DOCTYPE: &str = "io.cozy.accounts";
 
@@ -90,12 +90,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     match command {
         Command::Connect { name, scope } => {
             // Known before somebody opens the address.
-            connection.admin()?.json(Method::GET, &format!("account_types/{}", segment(&name)), &[]).await?;
+            connection.admin()?.json(Method::GET, &format!("account_types/{}", encode_segment(&name)), &[]).await?;
             let answer = session.call(Method::POST, "auth/session_code", &[]).await?;
             let code = cell(answer.get("session_code"));
             let query = [("session_code", Some(code.as_str())), ("scope", scope.as_deref())];
             let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
-            let address = session.address(&format!("accounts/{}/start", segment(&name)), &query)?;
+            let address = session.address(&format!("accounts/{}/start", encode_segment(&name)), &query)?;
             output.show(&json!({ "address": address }), || say!("{address}"));
             Ok(())
         }
@@ -106,7 +106,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             Ok(())
         }
         Command::Set { id, field, password_stdin } => {
-            let given = given(&field, password_stdin)?;
+            let given = parse_fields(&field, password_stdin)?;
             if given.is_empty() {
                 return Err(Error::usage(
                     "there is nothing to change",
@@ -114,7 +114,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 ));
             }
             let mut body = read(&session, &id).await?;
-            let members = body.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
+            let members =
+                body.as_object_mut().ok_or_else(|| Error::message(format!("the account {id} is no object")))?;
             let auth = members.entry("auth").or_insert_with(|| json!({}));
             if let Some(auth) = auth.as_object_mut() {
                 auth.extend(given);
@@ -162,11 +163,11 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 }
 
 fn path(id: &str) -> String {
-    format!("data/{DOCTYPE}/{}", segment(id))
+    format!("data/{DOCTYPE}/{}", encode_segment(id))
 }
 
 /// An account, whose secrets are sealed.
-pub async fn read(session: &Session, id: &str) -> Result<Value> {
+pub async fn read(session: &ApiClient, id: &str) -> Result<Value> {
     session.find(&path(id)).await?.ok_or_else(|| {
         Error::usage(format!("there is no account '{id}'"), "`konnector accounts ls` names the accounts")
     })
@@ -178,19 +179,19 @@ fn shared_with(account: &Value) -> Vec<String> {
     listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// WriteCounters an account with other konnectors that it is shared with.
-async fn share(session: &Session, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
-    let members = account.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
+/// Writes an account with other konnectors that it is shared with.
+async fn share(session: &ApiClient, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
+    let members = account.as_object_mut().ok_or_else(|| Error::message(format!("the account {id} is no object")))?;
     members.insert("shared_with".to_owned(), json!(with));
     session.send_json(Method::PUT, &path(id), account).await?;
     Ok(())
 }
 
-async fn add(session: &Session, output: Output, slug: &str, field: &[String], password_stdin: bool) -> Result<()> {
-    let konnector = flat(&session.get(&format!("konnectors/{}", segment(slug)), &[]).await?);
+async fn add(session: &ApiClient, output: Output, slug: &str, field: &[String], password_stdin: bool) -> Result<()> {
+    let konnector = flatten(&session.get(&format!("konnectors/{}", encode_segment(slug)), &[]).await?);
     let manifest = konnector.as_object().cloned().unwrap_or_default();
     let manifest = konnector_manifest::Manifest::from_object(manifest)?;
-    let auth = complete(&manifest, given(field, password_stdin)?)?;
+    let auth = complete(&manifest, parse_fields(field, password_stdin)?)?;
     let mut body = Map::new();
     body.insert("account_type".to_owned(), json!(slug));
     if let Some(identifier) = manifest.identifier_field() {
@@ -206,8 +207,8 @@ async fn add(session: &Session, output: Output, slug: &str, field: &[String], pa
     Ok(())
 }
 
-async fn list(session: &Session, output: Output, slug: Option<&str>) -> Result<()> {
-    let mut accounts = data::all(session, DOCTYPE).await?;
+async fn list(session: &ApiClient, output: Output, slug: Option<&str>) -> Result<()> {
+    let mut accounts = data::all_documents(session, DOCTYPE).await?;
     accounts
         .retain(|account| slug.is_none_or(|slug| account.get("account_type").and_then(Value::as_str) == Some(slug)));
     let mut rows = Rows::new(["id", "konnector", "name", "state", "shared with"]);

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::client::Connection;
 use crate::error::{Error, Result, file};
 use crate::interrupt;
-use crate::offline::{Going, KeyFile};
+use crate::offline::{KeyFile, Spinner};
 use crate::output::{Output, bytes, done, note};
 
 /// See the module.
@@ -63,7 +63,7 @@ The folder must be new or empty. What is restored is checked, then moved to its 
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
     match command {
         Command::Create { file, force, key } => {
-            interrupt::heed(async {
+            interrupt::run_until_signal(async {
                 create::run(connection, output, file, force, &key).await.map(|()| ExitCode::SUCCESS)
             })
             .await
@@ -80,28 +80,30 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 /// Reads a whole backup and checks it.
 async fn verify(output: Output, path: &Path, key: &MasterKey) -> Result<BackupSummary> {
     let mut backup = open(path).await?;
-    let going = Going::new(output);
-    let told = &mut |read| going.say(format!("checking {}: {}", path.display(), bytes(read)));
-    verify_backup(&mut backup, &Schema, key, told).await.map_err(|error| unusable(path, &error))
+    let going = Spinner::new(output);
+    let told = &mut |read| going.set_message(format!("checking {}: {}", path.display(), bytes(read)));
+    verify_backup(&mut backup, &Schema, key, told).await.map_err(|error| invalid_backup_error(path, &error))
 }
 
 async fn open(path: &Path) -> Result<tokio::fs::File> {
     tokio::fs::File::open(path).await.map_err(file("read", path))
 }
 
-fn unusable(path: &Path, error: &konnector_store::Error) -> Error {
+fn invalid_backup_error(path: &Path, error: &konnector_store::Error) -> Error {
     match error {
         konnector_store::Error::Backup { reason } => Error::failed(
             format!("{} cannot be used: {reason}", path.display()),
             "take another backup; this one changes nothing",
         ),
-        konnector_store::Error::BlobsDamaged { .. } => incomplete(&format!("{} is not whole: {error}", path.display())),
-        other => Error::told(other),
+        konnector_store::Error::BlobsDamaged { .. } => {
+            incomplete_error(&format!("{} is not whole: {error}", path.display()))
+        }
+        other => Error::message(other),
     }
 }
 
 /// A backup that lacks contents, or would.
-fn incomplete(what: &str) -> Error {
+fn incomplete_error(what: &str) -> Error {
     Error::failed(
         what,
         "restore these files from an older backup, or delete them; `konnector fsck --deep` lists them too",

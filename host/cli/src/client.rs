@@ -1,7 +1,7 @@
 //! Talking to a server: which one, with which passphrase, for whose store.
 
-mod answer;
 mod events;
+mod response;
 mod session;
 
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use url::Url;
 use crate::data_dir::{self, DataDir};
 use crate::error::{Error, Result};
 
-pub use answer::{flat, flat_list};
 pub use events::Event;
-pub use session::{Session, segment};
+pub use response::{flatten, flatten_list};
+pub use session::{ApiClient, encode_segment};
 
 /// Which server, and whose store. `serve` uses some of it too.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub struct Connection {
 }
 
 /// A client of the admin API.
-pub struct Admin {
+pub struct AdminClient {
     http: reqwest::Client,
     url: Url,
     passphrase: String,
@@ -64,12 +64,12 @@ pub struct Admin {
 impl Connection {
     /// The data folder that is meant.
     pub fn data(&self) -> DataDir {
-        DataDir::new(self.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT)))
+        DataDir::new(self.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT_DATA_DIR)))
     }
 
     /// The address of the admin API.
     pub fn admin_address(&self) -> Result<Url> {
-        let announced = || self.data().addresses().map(|addresses| addresses.admin_url);
+        let announced = || self.data().read_server_file().map(|addresses| addresses.admin_url);
         let text = self.admin_url.clone().or_else(announced).unwrap_or_else(|| "http://127.0.0.1:6060".to_owned());
         text.parse().map_err(|error| {
             Error::usage(
@@ -80,8 +80,8 @@ impl Connection {
     }
 
     /// A client of the admin API.
-    pub fn admin(&self) -> Result<Admin> {
-        Ok(Admin { http: http()?, url: self.admin_address()?, passphrase: self.passphrase()? })
+    pub fn admin(&self) -> Result<AdminClient> {
+        Ok(AdminClient { http: build_http_client()?, url: self.admin_address()?, passphrase: self.passphrase()? })
     }
 
     fn passphrase(&self) -> Result<String> {
@@ -103,7 +103,7 @@ impl Connection {
     }
 
     /// A client of the public API for the instance that is meant, with a token of its own.
-    pub async fn session(&self) -> Result<Session> {
+    pub async fn session(&self) -> Result<ApiClient> {
         let admin = self.admin()?;
         let domain = match &self.domain {
             Some(domain) => domain.clone(),
@@ -119,42 +119,43 @@ impl Connection {
                 "",
             )
         })?;
-        Ok(Session::new(admin.http, url, domain, token.trim().to_owned()))
+        Ok(ApiClient::new(admin.http, url, domain, token.trim().to_owned()))
     }
 }
 
-impl Admin {
+impl AdminClient {
     /// The answer of the admin API as text.
     pub async fn text(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<String> {
-        let url = answer::address(&self.url, path, query)?;
+        let url = response::join_url(&self.url, path, query)?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
-        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
-        answer::text(answer).await
+        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
+        response::text(answer).await
     }
 
     /// A request whose answer is large, to be read part by part.
     pub async fn download(&self, method: reqwest::Method, path: &str) -> Result<reqwest::Response> {
-        let url = answer::address(&self.url, path, &[])?;
+        let url = response::join_url(&self.url, path, &[])?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
-        answer::good(request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?).await
+        response::check_status(request.send().await.map_err(|error| response::connection_error(&self.url, &error))?)
+            .await
     }
 
     /// The answer of the admin API as JSON; null where it is empty.
     pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
-        answer::parse(&self.text(method, path, query).await?)
+        response::parse(&self.text(method, path, query).await?)
     }
 
     /// A request with a JSON body; the answer as JSON.
     pub async fn send_json(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value> {
-        let url = answer::address(&self.url, path, &[])?;
+        let url = response::join_url(&self.url, path, &[])?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase)).body(body.to_string());
-        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
-        answer::parse(&answer::text(answer).await?)
+        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
+        response::parse(&response::text(answer).await?)
     }
 
     /// All instances, flattened.
     pub async fn instances(&self) -> Result<Vec<Value>> {
-        Ok(flat_list(&self.json(reqwest::Method::GET, "instances", &[("page[limit]", "1000")]).await?))
+        Ok(flatten_list(&self.json(reqwest::Method::GET, "instances", &[("page[limit]", "1000")]).await?))
     }
 
     async fn only_instance(&self) -> Result<String> {
@@ -172,7 +173,7 @@ impl Admin {
 }
 
 /// A client that waits for an answer, and longer for one that goes on.
-pub fn http() -> Result<reqwest::Client> {
+pub fn build_http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(std::time::Duration::from_secs(5))
         .read_timeout(std::time::Duration::from_secs(60))

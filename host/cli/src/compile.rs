@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !self_check {
         return Ok(compile_standard_input(limits));
     }
-    let attempts = probe_jail(limits).map_err(Error::told)?;
+    let attempts = probe_jail(limits).map_err(Error::message)?;
     let mut held = true;
     for attempt in attempts {
         held &= attempt.denial.is_some();

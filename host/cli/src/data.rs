@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, Session, segment};
+use crate::client::{ApiClient, Connection, encode_segment};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, print_json};
 
@@ -30,7 +30,7 @@ pub enum Command {
         /// The type.
         doctype: String,
         /// Members, by dots where they lie deeper.
-        #[arg(value_name = "FIELD_BYTES=VALUE", required = true)]
+        #[arg(value_name = "MEMBER=VALUE", required = true)]
         condition: Vec<String>,
     },
 }
@@ -47,9 +47,9 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 }
             });
         }
-        Command::Ls { doctype: Some(doctype) } => show(output, &doctype, &all(&session, &doctype).await?),
+        Command::Ls { doctype: Some(doctype) } => show(output, &doctype, &all_documents(&session, &doctype).await?),
         Command::Get { doctype, id } => {
-            let path = format!("data/{}/{}", segment(&doctype), segment(&id));
+            let path = format!("data/{}/{}", encode_segment(&doctype), encode_segment(&id));
             let document = session.find(&path).await?.ok_or_else(|| {
                 Error::failed(
                     format!("there is no document '{id}' of the type {doctype}"),
@@ -60,8 +60,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Find { doctype, condition } => {
             let conditions = condition.iter().map(|text| Condition::parse(text)).collect::<Result<Vec<_>>>()?;
-            let mut documents = all(&session, &doctype).await?;
-            documents.retain(|document| conditions.iter().all(|condition| condition.holds(document)));
+            let mut documents = all_documents(&session, &doctype).await?;
+            documents.retain(|document| conditions.iter().all(|condition| condition.matches(document)));
             show(output, &doctype, &documents);
         }
     }
@@ -69,8 +69,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 }
 
 /// All documents of a type.
-pub async fn all(session: &Session, doctype: &str) -> Result<Vec<Value>> {
-    let path = format!("data/{}/_normal_docs", segment(doctype));
+pub async fn all_documents(session: &ApiClient, doctype: &str) -> Result<Vec<Value>> {
+    let path = format!("data/{}/_normal_docs", encode_segment(doctype));
     let mut documents = Vec::new();
     let mut bookmark = String::new();
     loop {
@@ -93,22 +93,19 @@ struct Condition<'a> {
 impl<'a> Condition<'a> {
     fn parse(text: &'a str) -> Result<Self> {
         let (path, value) = text.split_once('=').ok_or_else(|| {
-            Error::usage(
-                format!("'{text}' has no ="),
-                "write a condition as FIELD_BYTES=VALUE, for example vendor=Bank101",
-            )
+            Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101")
         })?;
         Ok(Self { path: path.split('.').collect(), value })
     }
 
-    fn holds(&self, document: &Value) -> bool {
+    fn matches(&self, document: &Value) -> bool {
         let found = self.path.iter().try_fold(document, |value, name| value.get(name));
         found.is_some_and(|found| cell(Some(found)) == self.value)
     }
 }
 
 /// Members that tell most of a document, in the order they are read best.
-const TELLING: [&str; 14] = [
+const PREFERRED_COLUMNS: [&str; 14] = [
     "name",
     "fullname",
     "vendor",
@@ -125,7 +122,7 @@ const TELLING: [&str; 14] = [
     "type",
 ];
 /// Columns besides the id.
-const COLUMNS: usize = 6;
+const MAX_COLUMNS: usize = 6;
 
 fn show(output: Output, doctype: &str, documents: &[Value]) {
     output.table(&json!(documents), &format!("no document of the type {doctype}"), rows(documents));
@@ -141,7 +138,7 @@ pub fn rows(documents: &[Value]) -> Rows {
     documents.sort_by_key(|document| cell(document.get("date")));
     for document in documents {
         let id = cell(document.get("_id"));
-        let cells = columns.iter().map(|name| short(&cell(document.get(name))));
+        let cells = columns.iter().map(|name| truncate(&cell(document.get(name))));
         rows.row(std::iter::once(id).chain(cells));
     }
     rows
@@ -159,14 +156,14 @@ fn columns(documents: &[Value]) -> Vec<String> {
                 .map(|(name, _)| name.as_str()),
         );
     }
-    let telling = TELLING.into_iter().filter(|name| present.contains(name));
-    let others = present.iter().copied().filter(|name| !TELLING.contains(name));
-    telling.chain(others).take(COLUMNS).map(str::to_owned).collect()
+    let telling = PREFERRED_COLUMNS.into_iter().filter(|name| present.contains(name));
+    let others = present.iter().copied().filter(|name| !PREFERRED_COLUMNS.contains(name));
+    telling.chain(others).take(MAX_COLUMNS).map(str::to_owned).collect()
 }
 
-fn short(text: &str) -> String {
-    const MOST: usize = 40;
-    if text.chars().count() <= MOST {
+fn truncate(text: &str) -> String {
+    const MAX_CELL_WIDTH: usize = 40;
+    if text.chars().count() <= MAX_CELL_WIDTH {
         // A day is enough where the time is midnight.
         return text
             .strip_suffix("T00:00:00Z")
@@ -174,7 +171,7 @@ fn short(text: &str) -> String {
             .unwrap_or(text)
             .to_owned();
     }
-    text.chars().take(MOST - 1).chain(['…']).collect()
+    text.chars().take(MAX_CELL_WIDTH - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +184,7 @@ mod tests {
         for (text, holds) in
             [("amount=12.5", true), ("metadata.contract=FR-2041", true), ("amount=12", false), ("vendor=", false)]
         {
-            assert_eq!(Condition::parse(text).unwrap().holds(&document), holds, "{text}");
+            assert_eq!(Condition::parse(text).unwrap().matches(&document), holds, "{text}");
         }
     }
 
@@ -197,6 +194,6 @@ mod tests {
             json!({ "_id": "1", "zeta": 1, "amount": 3, "vendor": "Bank101", "metadata": {}, "date": "2026-11-03T00:00:00Z" }),
         ];
         assert_eq!(columns(&documents), ["vendor", "date", "amount", "zeta"]);
-        assert_eq!(short("2026-11-03T00:00:00Z"), "2026-11-03");
+        assert_eq!(truncate("2026-11-03T00:00:00Z"), "2026-11-03");
     }
 }

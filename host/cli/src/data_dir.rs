@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, file, io as io_error};
 
 /// Where the data is unless somebody says otherwise.
-pub const DEFAULT: &str = "data";
+pub const DEFAULT_DATA_DIR: &str = "data";
 
 /// A data folder, which need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct DataDir(PathBuf);
 
 /// Where a running server is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses {
+pub struct ServerAddresses {
     /// The public API, without a slash at the end.
     pub public_url: String,
     /// The admin API, without a slash at the end.
@@ -36,7 +36,7 @@ pub struct Addresses {
 }
 
 /// Removes `server.json` when the server ends, however it ends.
-pub struct Announced(PathBuf);
+pub struct ServerFileGuard(PathBuf);
 
 impl DataDir {
     /// The folder at a path.
@@ -69,7 +69,7 @@ impl DataDir {
         self.0.join("admin-passphrase")
     }
 
-    fn addresses_file(&self) -> PathBuf {
+    fn server_file(&self) -> PathBuf {
         self.0.join("server.json")
     }
 
@@ -112,23 +112,23 @@ impl DataDir {
     }
 
     /// Tells the commands where the server is.
-    pub fn announce(&self, addresses: &Addresses) -> Result<Announced> {
-        let path = self.addresses_file();
-        let text = serde_json::to_vec_pretty(addresses).map_err(Error::told)?;
+    pub fn write_server_file(&self, addresses: &ServerAddresses) -> Result<ServerFileGuard> {
+        let path = self.server_file();
+        let text = serde_json::to_vec_pretty(addresses).map_err(Error::message)?;
         // In one step: a command never reads half a file.
         let beside = path.with_extension("json.new");
         write_private(&beside, &text)?;
         fs::rename(&beside, &path).map_err(file("write", &path))?;
-        Ok(Announced(path))
+        Ok(ServerFileGuard(path))
     }
 
     /// Where the running server is, if one wrote it here.
-    pub fn addresses(&self) -> Option<Addresses> {
-        serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
+    pub fn read_server_file(&self) -> Option<ServerAddresses> {
+        serde_json::from_slice(&fs::read(self.server_file()).ok()?).ok()
     }
 }
 
-impl Drop for Announced {
+impl Drop for ServerFileGuard {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
             tracing::debug!(%error, path = %self.0.display(), "the announcement stays");
@@ -136,7 +136,7 @@ impl Drop for Announced {
     }
 }
 
-/// WriteCounters a file that only its owner may read, and makes it durable.
+/// Writes a file that only its owner may read, and makes it durable.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = fs::File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
@@ -169,14 +169,14 @@ mod tests {
     fn the_announcement_goes_with_the_server() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::new(folder.path());
-        let addresses = Addresses {
+        let addresses = ServerAddresses {
             public_url: "http://127.0.0.1:1".to_owned(),
             admin_url: "http://127.0.0.1:2".to_owned(),
             pid: 7,
         };
-        let announced = data.announce(&addresses).unwrap();
-        assert_eq!(data.addresses(), Some(addresses));
+        let announced = data.write_server_file(&addresses).unwrap();
+        assert_eq!(data.read_server_file(), Some(addresses));
         drop(announced);
-        assert_eq!(data.addresses(), None);
+        assert_eq!(data.read_server_file(), None);
     }
 }

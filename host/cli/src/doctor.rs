@@ -9,15 +9,16 @@ use serde_json::json;
 
 use crate::client::Connection;
 use crate::error::Result;
-use crate::output::{Mark, Output, marked_line};
+use crate::output::{Mark, Output, print_marked};
 
-pub use checks::is_held;
+pub use checks::is_locked;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    Good,
+    #[serde(rename = "good")]
+    Ok,
     Warning,
     Problem,
 }
@@ -26,31 +27,32 @@ enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
-    what: String,
+    #[serde(rename = "what")]
+    message: String,
     /// What to do; empty when nothing.
     advice: String,
 }
 
 impl Finding {
-    fn good(what: impl Into<String>) -> Self {
-        Self { level: Level::Good, what: what.into(), advice: String::new() }
+    fn ok(what: impl Into<String>) -> Self {
+        Self { level: Level::Ok, message: what.into(), advice: String::new() }
     }
 
     fn warning(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Warning, what: what.into(), advice: advice.into() }
+        Self { level: Level::Warning, message: what.into(), advice: advice.into() }
     }
 
     fn problem(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Problem, what: what.into(), advice: advice.into() }
+        Self { level: Level::Problem, message: what.into(), advice: advice.into() }
     }
 
     fn print(&self) {
         let mark = match self.level {
-            Level::Good => Mark::Done,
+            Level::Ok => Mark::Done,
             Level::Warning => Mark::Warning,
             Level::Problem => Mark::Failed,
         };
-        marked_line(mark, &self.what);
+        print_marked(mark, &self.message);
         if !self.advice.is_empty() {
             say!("    → {}", self.advice);
         }

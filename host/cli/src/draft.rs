@@ -11,29 +11,29 @@ use std::path::Path;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Result, file};
-use crate::keys::sync_folder_of;
+use crate::keys::sync_parent_folder;
 
 const PREFIX: &str = ".konnector-draft-";
 /// As for every new file; the user's mask takes its part away.
-const SHARED: u32 = 0o666;
-const PRIVATE: u32 = 0o600;
+const SHARED_MODE: u32 = 0o666;
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A file that is removed unless it is kept.
 pub struct Draft(NamedTempFile);
 
 impl Draft {
     /// A draft for a file that its owner alone may read.
-    pub fn private(target: &Path) -> Result<Self> {
-        Self::new(target, PRIVATE)
+    pub fn new_private(target: &Path) -> Result<Self> {
+        Self::new(target, PRIVATE_MODE)
     }
 
     /// A draft for a file that others may read, too.
-    pub fn shared(target: &Path) -> Result<Self> {
-        Self::new(target, SHARED)
+    pub fn new_shared(target: &Path) -> Result<Self> {
+        Self::new(target, SHARED_MODE)
     }
 
     fn new(target: &Path, mode: u32) -> Result<Self> {
-        let folder = folder_of(target);
+        let folder = parent_folder(target);
         remove_leftovers(folder);
         let mut builder = Builder::new();
         builder.prefix(PREFIX).permissions(Permissions::from_mode(mode));
@@ -41,7 +41,7 @@ impl Draft {
             let draft = Self(builder.tempfile_in(folder).map_err(file("write to", folder))?);
             match draft.0.as_file().lock() {
                 // Another program may have taken it for a leftover before it was locked.
-                Ok(()) if draft.is_there() => return Ok(draft),
+                Ok(()) if draft.exists() => return Ok(draft),
                 Ok(()) => {}
                 // Without locks no leftover is removed either.
                 Err(_) => return Ok(draft),
@@ -49,7 +49,7 @@ impl Draft {
         }
     }
 
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino());
         matches!((inode(self.0.as_file().metadata()), inode(fs::symlink_metadata(self.path()))), (Ok(ours), Ok(there)) if ours == there)
     }
@@ -71,27 +71,27 @@ impl Draft {
     }
 
     /// Gives it the name of the target, and replaces what is there. It survives a power cut from then on.
-    pub fn replace(self, target: &Path) -> Result<()> {
+    pub fn persist(self, target: &Path) -> Result<()> {
         self.0.as_file().sync_all().map_err(file("write", target))?;
         self.0.persist(target).map_err(|error| file("write", target)(error.error))?;
-        sync_folder_of(target)
+        sync_parent_folder(target)
     }
 
     /// The same, but with [`io::ErrorKind::AlreadyExists`] where a file has the name.
-    pub fn keep(self, target: &Path) -> io::Result<()> {
+    pub fn persist_noclobber(self, target: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;
         self.0.persist_noclobber(target).map(drop).map_err(|error| error.error)
     }
 }
 
-/// WriteCounters a whole file, or leaves what was there before.
+/// Writes a whole file, or leaves what was there before.
 pub fn write(target: &Path, content: &[u8]) -> Result<()> {
-    let mut draft = Draft::shared(target)?;
+    let mut draft = Draft::new_shared(target)?;
     io::Write::write_all(draft.as_file(), content).map_err(file("write", target))?;
-    draft.replace(target)
+    draft.persist(target)
 }
 
-fn folder_of(target: &Path) -> &Path {
+fn parent_folder(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -133,7 +133,7 @@ mod tests {
             fs::write(at(name), "old").unwrap();
         }
         fs::create_dir(at(&format!("{PREFIX}folder"))).unwrap();
-        let other = Draft::private(&at("other")).unwrap();
+        let other = Draft::new_private(&at("other")).unwrap();
         write(&at("bill.pdf"), b"new").unwrap();
         let written = other.path().file_name().unwrap().to_str().unwrap().to_owned();
         let mut expected = vec![written, format!("{PREFIX}folder"), ".tmpabcdef".to_owned(), "bill.pdf".to_owned()];
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_that_is_given_up_leaves_nothing() {
+    fn an_abandoned_draft_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Draft::private(&folder.path().join("backup")).unwrap());
+        drop(Draft::new_private(&folder.path().join("backup")).unwrap());
         assert_eq!(names(folder.path()), [""; 0]);
     }
 
@@ -154,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("bill.pdf");
         fs::write(&target, "old").unwrap();
-        let kept = Draft::private(&target).unwrap().keep(&target);
+        let kept = Draft::new_private(&target).unwrap().persist_noclobber(&target);
         assert_eq!(kept.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(names(folder.path()), ["bill.pdf"]);
     }

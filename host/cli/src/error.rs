@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use konnector_manifest::untrusted::truncate_middle;
 
-use crate::output::{Mark, escaped, mark_on_stderr};
+use crate::output::{Mark, eprint_marked, escape_json};
 
 /// Bytes of a sentence: it may repeat names that somebody else made as long as they like.
-const MAX_SIZE: usize = 4_000;
+const MAX_MESSAGE_SIZE: usize = 4_000;
 
 /// Result of this program.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,33 +35,33 @@ pub enum Error {
     },
     /// The key does not fit the data; the server must not start, and must not be restarted in a loop either.
     #[error("{0}")]
-    Key(String),
+    KeyMismatch(String),
 }
 
 /// The convention of shells, and clap's.
-pub const WRONG_USAGE: u8 = 2;
+pub const EXIT_USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits(3).
-const KEY_DOES_NOT_FIT: u8 = 78;
+const EXIT_KEY_MISMATCH: u8 = 78;
 
 impl Error {
     /// Wrong usage.
     pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Usage {
-            message: truncate_middle(message.into(), MAX_SIZE),
-            advice: truncate_middle(advice.into(), MAX_SIZE),
+            message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
+            advice: truncate_middle(advice.into(), MAX_MESSAGE_SIZE),
         }
     }
 
     /// A failure with advice.
     pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Failed {
-            message: truncate_middle(message.into(), MAX_SIZE),
-            advice: truncate_middle(advice.into(), MAX_SIZE),
+            message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
+            advice: truncate_middle(advice.into(), MAX_MESSAGE_SIZE),
         }
     }
 
     /// A failure whose text says what to do.
-    pub fn told(message: impl ToString) -> Self {
+    pub fn message(message: impl ToString) -> Self {
         Self::failed(message.to_string(), "")
     }
 
@@ -69,8 +69,8 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed { .. } => 1,
-            Self::Usage { .. } => WRONG_USAGE,
-            Self::Key(_) => KEY_DOES_NOT_FIT,
+            Self::Usage { .. } => EXIT_USAGE,
+            Self::KeyMismatch(_) => EXIT_KEY_MISMATCH,
         })
     }
 
@@ -78,20 +78,20 @@ impl Error {
     pub fn print_json(&self) {
         let advice = match self {
             Self::Usage { advice, .. } | Self::Failed { advice, .. } => advice.as_str(),
-            Self::Key(_) => "",
+            Self::KeyMismatch(_) => "",
         };
         let kind = match self {
             Self::Usage { .. } => "usage",
             Self::Failed { .. } => "failed",
-            Self::Key(_) => "key",
+            Self::KeyMismatch(_) => "key",
         };
         let error = serde_json::json!({ "error": { "kind": kind, "message": self.to_string(), "advice": advice } });
-        eprintln!("{}", escaped(&format!("{error:#}")));
+        eprintln!("{}", escape_json(&format!("{error:#}")));
     }
 
     /// Shows it to the person at the terminal.
     pub fn print(&self) {
-        mark_on_stderr(Mark::Error, &self.to_string());
+        eprint_marked(Mark::Error, &self.to_string());
         if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
             && !advice.is_empty()
         {
@@ -110,7 +110,7 @@ pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Er
     move |error| {
         let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("run as the user who owns {}, or choose another place", owned(path).display())
+                format!("run as the user who owns {}, or choose another place", nearest_existing(path).display())
             }
             io::ErrorKind::NotFound => "check the path".to_owned(),
             io::ErrorKind::StorageFull => "free some space on the disk".to_owned(),
@@ -121,15 +121,15 @@ pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Er
 }
 
 /// The file, or the nearest folder above it that exists.
-fn owned(path: &Path) -> &Path {
+fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }
 
 impl From<konnector_platform::Error> for Error {
     fn from(error: konnector_platform::Error) -> Self {
         match error {
-            konnector_platform::Error::Key(message) => Self::Key(message),
-            other => Self::told(other),
+            konnector_platform::Error::KeyMismatch(message) => Self::KeyMismatch(message),
+            other => Self::message(other),
         }
     }
 }
@@ -137,26 +137,26 @@ impl From<konnector_platform::Error> for Error {
 impl From<konnector_store::Error> for Error {
     fn from(error: konnector_store::Error) -> Self {
         match error {
-            konnector_store::Error::KeyFile { .. } => Self::Key(error.to_string()),
-            other => Self::told(other),
+            konnector_store::Error::KeyFile { .. } => Self::KeyMismatch(error.to_string()),
+            other => Self::message(other),
         }
     }
 }
 
 impl From<konnector_sandbox::Error> for Error {
     fn from(error: konnector_sandbox::Error) -> Self {
-        Self::told(error)
+        Self::message(error)
     }
 }
 
 impl From<konnector_egress::SetupError> for Error {
     fn from(error: konnector_egress::SetupError) -> Self {
-        Self::told(error)
+        Self::message(error)
     }
 }
 
 impl From<konnector_manifest::Error> for Error {
     fn from(error: konnector_manifest::Error) -> Self {
-        Self::told(error)
+        Self::message(error)
     }
 }

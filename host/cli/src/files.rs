@@ -9,7 +9,7 @@ use reqwest::header::{ETAG, HeaderMap};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::client::{Connection, Session, flat, flat_list, segment};
+use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
 use crate::draft::Draft;
 use crate::error::{Error, Result, file, io};
 use crate::output::{Output, Rows, bytes, cell, date, done, print_json, warning};
@@ -60,11 +60,11 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     }
 }
 
-async fn info(session: &Session, path: &str) -> Result<Value> {
-    Ok(flat(&session.get("files/metadata", &[("Path", path)]).await?))
+async fn info(session: &ApiClient, path: &str) -> Result<Value> {
+    Ok(flatten(&session.get("files/metadata", &[("Path", path)]).await?))
 }
 
-async fn list(session: &Session, output: Output, path: &str, recursive: bool) -> Result<()> {
+async fn list(session: &ApiClient, output: Output, path: &str, recursive: bool) -> Result<()> {
     let top = info(session, path).await?;
     let mut found = Vec::new();
     if is_folder(&top) {
@@ -87,7 +87,7 @@ async fn list(session: &Session, output: Output, path: &str, recursive: bool) ->
     } else {
         found.push(top);
     }
-    let mut rows = Rows::new(["path", "size", "type", "changed"]).right(1);
+    let mut rows = Rows::new(["path", "size", "type", "changed"]).align_right(1);
     for entry in &found {
         let (size, kind) = if is_folder(entry) {
             (String::new(), "folder".to_owned())
@@ -105,24 +105,24 @@ fn is_folder(entry: &Value) -> bool {
 }
 
 /// What lies directly in a folder, page by page.
-async fn children(session: &Session, id: &str) -> Result<Vec<Value>> {
+async fn children(session: &ApiClient, id: &str) -> Result<Vec<Value>> {
     let mut children = Vec::new();
-    let mut next = Some(format!("files/{}/relationships/contents?page[limit]=100", segment(id)));
+    let mut next = Some(format!("files/{}/relationships/contents?page[limit]=100", encode_segment(id)));
     while let Some(path) = next {
         let page = session.get(&path, &[]).await?;
-        children.extend(flat_list(&page));
+        children.extend(flatten_list(&page));
         next = page.get("links").and_then(|links| links.get("next")).and_then(Value::as_str).map(str::to_owned);
     }
     Ok(children)
 }
 
-async fn get(session: &Session, output: Output, path: &str, target: Option<PathBuf>, force: bool) -> Result<()> {
+async fn get(session: &ApiClient, output: Output, path: &str, target: Option<PathBuf>, force: bool) -> Result<()> {
     let own_name = || path.rsplit('/').next().filter(|name| !name.is_empty()).map(PathBuf::from);
     let target = target.or_else(own_name).ok_or_else(|| {
         Error::usage(format!("'{path}' names no file"), "give the path of a file; `konnector files ls -r` lists them")
     })?;
     if !force && target.exists() {
-        return Err(exists(&target));
+        return Err(already_exists_error(&target));
     }
     let answer = session.download("files/download", &[("Path", path)]).await?;
     let to_output = target == Path::new("-");
@@ -143,15 +143,15 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
     Ok(())
 }
 
-/// WriteCounters a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
+/// Writes a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
 async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
-    let mut draft = Draft::private(target)?;
+    let mut draft = Draft::new_private(target)?;
     let size = receive(answer, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;
     if force {
-        draft.replace(target)?;
+        draft.persist(target)?;
     } else {
-        draft.keep(target).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => exists(target),
+        draft.persist_noclobber(target).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => already_exists_error(target),
             _ => file("write", target)(error),
         })?;
     }
@@ -192,7 +192,7 @@ fn checksum(headers: &HeaderMap) -> Option<String> {
     is_checksum.then(|| tag.to_ascii_lowercase())
 }
 
-fn exists(target: &Path) -> Error {
+fn already_exists_error(target: &Path) -> Error {
     Error::failed(
         format!("{} is there already", target.display()),
         "name another file with -o, or replace it with --force",

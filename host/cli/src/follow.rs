@@ -9,15 +9,15 @@ use owo_colors::{OwoColorize as _, Stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Event, Session, flat, segment};
+use crate::client::{ApiClient, Event, encode_segment, flatten};
 use crate::error::{Error, Result};
-use crate::output::{Mark, Output, cell, done, mark_on_stderr, to_printable, to_stderr};
+use crate::output::{Mark, Output, cell, done, eprint_line, eprint_marked, to_printable};
 use crate::receipt;
 
 /// Watches a job until it ends and prints its receipt. The exit code is that of the job.
-pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Result<ExitCode> {
+pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Result<ExitCode> {
     let id = cell(job.get("id"));
-    let live = Live::new(output);
+    let live = JobProgress::new(output);
     let ended = live.watch(session, &id).await?;
     live.finish();
     let went_well = ended.get("state").and_then(Value::as_str) == Some("done");
@@ -30,14 +30,14 @@ pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Resul
         } else {
             let code = cell(ended.get("error"));
             let message = cell(ended.get("error_message"));
-            mark_on_stderr(Mark::Failed, &to_printable(&format!("job {id} failed: {code}")));
-            to_stderr(&format!("  {}", to_printable(&message)));
+            eprint_marked(Mark::Failed, &to_printable(&format!("job {id} failed: {code}")));
+            eprint_line(&format!("  {}", to_printable(&message)));
         }
         for problem in ended.get("problems").and_then(Value::as_array).into_iter().flatten() {
             let (item, message) = (cell(problem.get("item")), cell(problem.get("message")));
             crate::output::warning(&to_printable(&format!("{item}: {message}")));
         }
-        if let Some(receipt) = receipt::of(&ended) {
+        if let Some(receipt) = receipt::from_job(&ended) {
             receipt::print(&receipt);
         }
     });
@@ -74,12 +74,12 @@ fn coloured_log_line(line: &Value) -> String {
 }
 
 /// What is seen while a job runs: on a terminal a line that changes with the log above it, else only the log.
-pub struct Live {
+pub struct JobProgress {
     bar: ProgressBar,
     quiet: bool,
 }
 
-impl Live {
+impl JobProgress {
     /// Nothing is shown where JSON was asked for.
     pub fn new(output: Output) -> Self {
         let bar =
@@ -92,35 +92,35 @@ impl Live {
     }
 
     /// Shows a line for good.
-    pub fn line(&self, text: &str) {
-        self.suspended(|| to_stderr(text));
+    pub fn print_line(&self, text: &str) {
+        self.suspend(|| eprint_line(text));
     }
 
-    fn suspended(&self, print: impl FnOnce()) {
+    fn suspend(&self, print: impl FnOnce()) {
         if !self.quiet {
             self.bar.suspend(print);
         }
     }
 
     /// Shows what is done at this moment.
-    pub fn status(&self, text: &str) {
+    pub fn set_status(&self, text: &str) {
         self.bar.set_message(to_printable(text).into_owned());
     }
 
     /// Shows an event of a job.
-    pub fn event(&self, event: &Event) {
+    pub fn handle_event(&self, event: &Event) {
         match event.name.as_str() {
             // Its parts are printable, its colour is ours.
-            "log" => self.suspended(|| eprintln!("{}", coloured_log_line(&event.data))),
+            "log" => self.suspend(|| eprintln!("{}", coloured_log_line(&event.data))),
             "progress" => {
                 let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
                 let label = cell(event.data.get("label"));
-                self.status(&match event.data.get("total").and_then(Value::as_u64) {
+                self.set_status(&match event.data.get("total").and_then(Value::as_u64) {
                     Some(total) => format!("{done} of {total}  {label}"),
                     None => format!("{done}  {label}"),
                 });
             }
-            "login_success" => self.line(&format!("{:>10}  {:<5} the vendor accepted the login", "", "")),
+            "login_success" => self.print_line(&format!("{:>10}  {:<5} the vendor accepted the login", "", "")),
             _ => {}
         }
     }
@@ -130,9 +130,9 @@ impl Live {
         self.bar.finish_and_clear();
     }
 
-    async fn watch(&self, session: &Session, id: &str) -> Result<Value> {
-        self.status("waiting for a worker");
-        let path = format!("jobs/{}/events", segment(id));
+    async fn watch(&self, session: &ApiClient, id: &str) -> Result<Value> {
+        self.set_status("waiting for a worker");
+        let path = format!("jobs/{}/events", encode_segment(id));
         let advice =
             format!("the job goes on, or starts again with the server; see it with `konnector jobs show {id}`");
         let mut events = session.events(Method::GET, &path, &[], advice).await?;
@@ -140,28 +140,28 @@ impl Live {
         while let Some(event) = events.next().await? {
             match event.name.as_str() {
                 "state" => {
-                    job = flat(&event.data);
+                    job = flatten(&event.data);
                     match job.get("state").and_then(Value::as_str) {
-                        Some("queued") => self.status("waiting for a worker"),
-                        Some("running") => self.status("running"),
+                        Some("queued") => self.set_status("waiting for a worker"),
+                        Some("running") => self.set_status("running"),
                         _ => return Ok(job),
                     }
                 }
-                "error" => return Err(Error::told(cell(Some(&event.data)))),
-                "code_needed" => self.answer(session, &job, &event.data).await?,
-                _ => self.event(&event),
+                "error" => return Err(Error::message(cell(Some(&event.data)))),
+                "code_needed" => self.submit_code(session, &job, &event.data).await?,
+                _ => self.handle_event(&event),
             }
         }
         // The stream ended without an end of the job: the server stopped. The job itself is the truth.
-        Ok(flat(&session.get(&format!("jobs/{}", segment(id)), &[]).await?))
+        Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
     }
 
     /// The vendor wants a one-time code: asks for it where somebody is there; nothing otherwise.
-    pub async fn code(&self, question: &Value) -> Result<Option<String>> {
+    pub async fn prompt_code(&self, question: &Value) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
-        self.line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
+        self.print_line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
-            self.line("nobody is here to type it; set twoFACode of the account");
+            self.print_line("nobody is here to type it; set twoFACode of the account");
             return Ok(None);
         }
         let bar = self.bar.clone();
@@ -172,15 +172,15 @@ impl Live {
                 stdin().read_line(&mut code).map(|_| code.trim().to_owned())
             })
         });
-        let typed = typed.await.map_err(|error| Error::told(format!("reading the code was cut off: {error}")))?;
+        let typed = typed.await.map_err(|error| Error::message(format!("reading the code was cut off: {error}")))?;
         typed.map(Some).map_err(crate::error::io("reading the code"))
     }
 
     /// Puts the code where the run looks for it: into the account.
-    async fn answer(&self, session: &Session, job: &Value, question: &Value) -> Result<()> {
-        let Some(code) = self.code(question).await? else { return Ok(()) };
+    async fn submit_code(&self, session: &ApiClient, job: &Value, question: &Value) -> Result<()> {
+        let Some(code) = self.prompt_code(question).await? else { return Ok(()) };
         let account = cell(job.get("message").and_then(|message| message.get("account")));
-        let path = format!("data/io.cozy.accounts/{}", segment(&account));
+        let path = format!("data/io.cozy.accounts/{}", encode_segment(&account));
         let mut body = session.get(&path, &[]).await?;
         if let Some(members) = body.as_object_mut() {
             members.insert("twoFACode".to_owned(), json!(code));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::Connection;
 use crate::error::Result;
-use crate::offline::{self, Going};
+use crate::offline::{self, Spinner};
 use crate::output::{Output, done, warning};
 
 const EXAMPLES: &str = "Examples:
@@ -20,7 +20,7 @@ Documents and files are never changed. A server that was not stopped in order do
 Exit codes: 0 nothing is wrong any more, 1 something is left, 2 wrong usage.";
 
 /// How many findings are listed in JSON.
-const LISTED: usize = 1000;
+const MAX_LISTED_PROBLEMS: usize = 1000;
 
 /// Flags of `konnector fsck`.
 #[derive(Debug, clap::Args)]
@@ -38,19 +38,19 @@ pub struct Arguments {
 pub async fn run(connection: &Connection, output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let store = offline::open(connection.data().store()).await?;
     let options = FsckOptions { deep: arguments.deep, repair: arguments.repair };
-    let going = Going::new(output);
+    let going = Spinner::new(output);
     let mut findings = Vec::new();
     let summary = store
         .fsck(&Schema, options, &mut |event| {
             let (problem, repaired) = match event {
-                FsckProgress::Read(entries) => return going.say(format!("{entries} entries")),
+                FsckProgress::Read(entries) => return going.set_message(format!("{entries} entries")),
                 FsckProgress::Found(problem) => (problem, false),
                 FsckProgress::Repaired(problem) => (problem, true),
             };
             if !output.json {
-                going.keep(|| tell(problem, repaired));
-            } else if findings.len() < LISTED {
-                findings.push(as_json(problem, repaired));
+                going.suspend(|| print_problem(problem, repaired));
+            } else if findings.len() < MAX_LISTED_PROBLEMS {
+                findings.push(problem_json(problem, repaired));
             }
         })
         .await?;
@@ -68,14 +68,14 @@ pub async fn run(connection: &Connection, output: Output, arguments: &Arguments)
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(problem: &FsckProblem, repaired: bool) {
+fn print_problem(problem: &FsckProblem, repaired: bool) {
     match problem.repair_hint().filter(|_| repaired) {
         Some(repair) => say!("{problem}: {repair}"),
         None => say!("{problem}\n    → {}", problem.advice()),
     }
 }
 
-fn as_json(problem: &FsckProblem, repaired: bool) -> Value {
+fn problem_json(problem: &FsckProblem, repaired: bool) -> Value {
     let mut value = serde_json::to_value(problem).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
         members.insert("message".to_owned(), json!(problem.to_string()));
@@ -86,7 +86,7 @@ fn as_json(problem: &FsckProblem, repaired: bool) -> Value {
 }
 
 /// Looks through a store that was not closed in order, and repairs what can be repaired. For a start of the server.
-pub async fn after_a_crash(store: &Store) -> Result<()> {
+pub async fn repair_after_crash(store: &Store) -> Result<()> {
     let mut options = FsckOptions { deep: false, repair: false };
     tracing::info!("the server was not stopped in order the last time: looking through the store");
     let mut log = |event: FsckProgress<'_>| match event {

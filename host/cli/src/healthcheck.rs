@@ -8,14 +8,18 @@ use crate::output::Output;
 
 /// Asks the server whether it is ready; needs no passphrase where the data folder says where it is.
 pub async fn run(connection: &Connection, output: Output) -> Result<()> {
-    let url = match connection.data().addresses() {
+    let url = match connection.data().read_server_file() {
         Some(addresses) if connection.admin_url.is_none() => addresses.public_url,
         _ => {
             let status = connection.admin()?.json(reqwest::Method::GET, "status", &[]).await?;
             crate::output::cell(status.get("public_url"))
         }
     };
-    let answer = client::http()?.get(format!("{url}/readyz")).timeout(std::time::Duration::from_secs(5)).send().await;
+    let answer = client::build_http_client()?
+        .get(format!("{url}/readyz"))
+        .timeout(std::time::Duration::from_secs(5))
+        .send()
+        .await;
     match answer {
         Ok(answer) if answer.status().is_success() => {
             output.show(&json!({ "ready": true, "url": url }), || say!("ready: {url}"));

@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Admin, Connection, flat, segment};
+use crate::client::{AdminClient, Connection, encode_segment, flatten};
 use crate::error::Result;
 use crate::output::{Output, Rows, cell, date, done};
 
@@ -104,8 +104,8 @@ pub enum Audience {
 }
 
 /// A session code of an instance.
-pub async fn session_code(admin: &Admin, instance: &str) -> Result<String> {
-    let path = format!("instances/{}/session_code", segment(instance));
+pub async fn session_code(admin: &AdminClient, instance: &str) -> Result<String> {
+    let path = format!("instances/{}/session_code", encode_segment(instance));
     Ok(cell(admin.json(Method::POST, &path, &[]).await?.get("session_code")))
 }
 
@@ -125,7 +125,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 ("DiskQuota", quota),
             ];
             let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-            let instance = flat(&admin.json(Method::POST, "instances", &query).await?);
+            let instance = flatten(&admin.json(Method::POST, "instances", &query).await?);
             output.show(&instance, || done(&format!("{} is added", cell(instance.get("domain")))));
         }
         Command::Ls => {
@@ -145,11 +145,11 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             output.table(&json!(instances), "no instance; add one: konnector instances add alice.example.com", rows);
         }
         Command::Show { instance } => {
-            let path = format!("instances/{}", segment(&instance));
-            crate::output::print_json(&flat(&admin.json(Method::GET, &path, &[]).await?));
+            let path = format!("instances/{}", encode_segment(&instance));
+            crate::output::print_json(&flatten(&admin.json(Method::GET, &path, &[]).await?));
         }
         Command::Rm { instance } => {
-            admin.text(Method::DELETE, &format!("instances/{}", segment(&instance)), &[]).await?;
+            admin.text(Method::DELETE, &format!("instances/{}", encode_segment(&instance)), &[]).await?;
             output.show(&json!({ "removed": instance }), || done(&format!("{instance} is removed")));
         }
         Command::Token { instance, audience, subject, scope } => {

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::{Result, io};
 
 /// Does the work until the first signal that asks for an end. What the work holds is dropped then, drafts of files among it.
-pub async fn heed(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+pub async fn run_until_signal(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let listen = |kind| signal(kind).map_err(io("listening to signals"));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;

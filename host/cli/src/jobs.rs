@@ -6,7 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, Session, flat, segment};
+use crate::client::{ApiClient, Connection, encode_segment, flatten};
 use crate::error::Result;
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, note, print_json_line, to_printable};
@@ -63,18 +63,18 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Show { id } => show(output, &read(&session, &id).await?),
         Command::Logs { id, follow: true } => {
             let job = read(&session, &id).await?;
-            if !ended(&job) {
-                return follow::to_the_end(&session, output, &job).await;
+            if !is_finished(&job) {
+                return follow::follow_job(&session, output, &job).await;
             }
             logs(&session, output, &id).await?;
         }
         Command::Logs { id, follow: false } => logs(&session, output, &id).await?,
         Command::Cancel { id, no_follow } => {
-            let path = format!("jobs/{}/cancel", segment(&id));
-            let job = flat(&session.send_attributes(Method::POST, &path, &json!({})).await?);
-            if !no_follow && !ended(&job) {
+            let path = format!("jobs/{}/cancel", encode_segment(&id));
+            let job = flatten(&session.send_attributes(Method::POST, &path, &json!({})).await?);
+            if !no_follow && !is_finished(&job) {
                 // That it ends with an error is what was asked for.
-                follow::to_the_end(&session, output, &job).await?;
+                follow::follow_job(&session, output, &job).await?;
                 return Ok(ExitCode::SUCCESS);
             }
             output.show(&job, || note(&format!("job {} is {}", cell(job.get("id")), cell(job.get("state")))));
@@ -85,9 +85,9 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 members.insert("account".to_owned(), json!(account));
             }
             let attributes = json!({ "arguments": arguments, "manual": true });
-            let job = flat(&session.send_attributes(Method::POST, "jobs/queue/konnector", &attributes).await?);
+            let job = flatten(&session.send_attributes(Method::POST, "jobs/queue/konnector", &attributes).await?);
             if !no_follow {
-                return follow::to_the_end(&session, output, &job).await;
+                return follow::follow_job(&session, output, &job).await;
             }
             output.show(&job, || note(&format!("job {} is accepted", cell(job.get("id")))));
         }
@@ -95,16 +95,16 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-fn ended(job: &Value) -> bool {
+fn is_finished(job: &Value) -> bool {
     matches!(job.get("state").and_then(Value::as_str), Some("done" | "errored"))
 }
 
-async fn read(session: &Session, id: &str) -> Result<Value> {
-    Ok(flat(&session.get(&format!("jobs/{}", segment(id)), &[]).await?))
+async fn read(session: &ApiClient, id: &str) -> Result<Value> {
+    Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
 }
 
 /// Ids of later jobs sort after those of earlier ones, so the newest are the last.
-async fn list(session: &Session, output: Output, limit: u64) -> Result<()> {
+async fn list(session: &ApiClient, output: Output, limit: u64) -> Result<()> {
     const PATH: &str = "data/io.cozy.jobs/_normal_docs";
     let limit = limit.clamp(1, 1_000);
     let count = session.get(PATH, &[("limit", "1")]).await?.get("total_rows").and_then(Value::as_u64).unwrap_or(0);
@@ -144,19 +144,19 @@ pub fn partial(job: &Value) -> Option<String> {
 }
 
 /// Shown in words of their own.
-const IN_WORDS: [&str; 2] = ["receipt", "partial"];
+const RENDERED_FIELDS: [&str; 2] = ["receipt", "partial"];
 
 fn show(output: Output, job: &Value) {
     output.show(job, || {
         for (name, value) in job.as_object().into_iter().flatten() {
-            if !IN_WORDS.contains(&name.as_str()) && !value.is_null() {
+            if !RENDERED_FIELDS.contains(&name.as_str()) && !value.is_null() {
                 say!("{name:<16} {}", crate::output::to_printable(&cell(Some(value))));
             }
         }
         if let Some(partial) = partial(job) {
             say!("{:<16} {partial}", "partial");
         }
-        if let Some(receipt) = receipt::of(job) {
+        if let Some(receipt) = receipt::from_job(job) {
             receipt::print(&receipt);
         }
     });
@@ -168,8 +168,8 @@ fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
     lines.map(|line| serde_json::from_str(line).ok().filter(Value::is_object).ok_or(line))
 }
 
-async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
-    let text = session.text(&format!("jobs/{}/log", segment(id))).await?;
+async fn logs(session: &ApiClient, output: Output, id: &str) -> Result<()> {
+    let text = session.text(&format!("jobs/{}/log", encode_segment(id))).await?;
     if output.json {
         // One object a line, as they are kept: for programs that read a stream.
         log_lines(&text).for_each(|line| print_json_line(&line.unwrap_or_else(|text| json!({ "message": text }))));

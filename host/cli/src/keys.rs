@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::client::Connection;
 use crate::error::{Error, Result, file};
-use crate::offline::{self, Going, KeyFile};
+use crate::offline::{self, KeyFile, Spinner};
 use crate::output::{Output, done, note};
 
 /// See the module.
@@ -57,11 +57,11 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 }
 
 /// Where a new key waits while secrets are sealed with it.
-pub fn next_to(key_file: &Path) -> PathBuf {
-    beside(key_file, "new")
+pub fn pending_key_file(key_file: &Path) -> PathBuf {
+    with_suffix(key_file, "new")
 }
 
-fn beside(key_file: &Path, ending: &str) -> PathBuf {
+fn with_suffix(key_file: &Path, ending: &str) -> PathBuf {
     let mut path = key_file.as_os_str().to_owned();
     path.push(".");
     path.push(ending);
@@ -71,25 +71,25 @@ fn beside(key_file: &Path, ending: &str) -> PathBuf {
 async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) -> Result<()> {
     let failpoint = |place| failpoint::hit(place).map_err(file("write", key_file));
     let store = offline::open(store.to_owned()).await?;
-    let next = next_to(key_file);
+    let next = pending_key_file(key_file);
     let new = match MasterKey::load(&next)? {
         Some(begun) => begun,
         None => MasterKey::create(&next)?,
     };
     failpoint("rotate.made")?;
-    let going = Going::new(output);
-    let rotated = key::rotate(&store, old, &new, |accounts| going.say(format!("{accounts} accounts"))).await;
+    let going = Spinner::new(output);
+    let rotated = key::rotate(&store, old, &new, |accounts| going.set_message(format!("{accounts} accounts"))).await;
     drop(going);
     store.close().await?;
     let secrets = rotated?;
-    let kept = beside(key_file, &format!("old-{}", old.fingerprint()));
+    let kept = with_suffix(key_file, &format!("old-{}", old.fingerprint()));
     match fs::hard_link(key_file, &kept) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(file("write", &kept)(error)),
         _ => {}
     }
     failpoint("rotate.kept")?;
     fs::rename(&next, key_file).map_err(file("write", key_file))?;
-    sync_folder_of(key_file)?;
+    sync_parent_folder(key_file)?;
     failpoint("rotate.moved")?;
     let (from, to) = (old.fingerprint(), new.fingerprint());
     output.show(
@@ -103,15 +103,15 @@ async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) 
 }
 
 /// Makes a name durable.
-pub fn sync_folder_of(path: &Path) -> Result<()> {
+pub fn sync_parent_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("sync", folder))
 }
 
 /// Refuses to start while a rotation is cut off.
-pub fn refuse_unfinished(key_file: &Path, old: &MasterKey) -> Result<()> {
-    match MasterKey::load(&next_to(key_file))? {
-        Some(new) => Err(Error::from(key::unfinished(&old.fingerprint(), &new.fingerprint()))),
+pub fn check_no_pending_rotation(key_file: &Path, old: &MasterKey) -> Result<()> {
+    match MasterKey::load(&pending_key_file(key_file))? {
+        Some(new) => Err(Error::from(key::rotation_interrupted(&old.fingerprint(), &new.fingerprint()))),
         None => Ok(()),
     }
 }

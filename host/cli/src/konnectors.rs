@@ -10,7 +10,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, Session, flat, flat_list, segment};
+use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
 use crate::error::{Error, Result};
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, note, warning};
@@ -105,22 +105,23 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Uninstall { slug, force } => uninstall::run(&session().await?, output, &slug, force).await?,
         Command::Ls => list(&session().await?, output).await?,
         Command::Show { slug } => {
-            let konnector = flat(&session().await?.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);
+            let konnector =
+                flatten(&session().await?.get(&format!("konnectors/{}", encode_segment(&slug)), &[]).await?);
             crate::output::print_json(&konnector);
-            warn_of_cut_limits(&konnector);
+            warn_clamped_limits(&konnector);
         }
         Command::Run { slug, account, no_follow } => {
             let session = session().await?;
             let trigger = trigger_of(&session, &slug, account.as_deref()).await?;
-            let path = format!("jobs/triggers/{}/launch", segment(&trigger));
-            let job = flat(&session.call(Method::POST, &path, &[]).await?);
+            let path = format!("jobs/triggers/{}/launch", encode_segment(&trigger));
+            let job = flatten(&session.call(Method::POST, &path, &[]).await?);
             if no_follow {
                 output.show(&job, || {
                     note(&format!("job {} is accepted; watch it: konnector jobs logs -f {0}", cell(job.get("id"))))
                 });
                 return Ok(ExitCode::SUCCESS);
             }
-            return follow::to_the_end(&session, output, &job).await;
+            return follow::follow_job(&session, output, &job).await;
         }
         Command::Maintenance(command) => maintenance::run(connection, output, command).await?,
     }
@@ -128,7 +129,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 }
 
 /// Says where the operator lets a konnector use less than it asks for.
-fn warn_of_cut_limits(konnector: &Value) {
+fn warn_clamped_limits(konnector: &Value) {
     for (limit, cut) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
         warning(&format!(
             "it asks for {limit} {}, its runs get {}: raise the setting, as in `konnector serve --limit {limit}={}`",
@@ -139,8 +140,8 @@ fn warn_of_cut_limits(konnector: &Value) {
     }
 }
 
-async fn list(session: &Session, output: Output) -> Result<()> {
-    let konnectors = flat_list(&session.get("konnectors/", &[("limit", "1000")]).await?);
+async fn list(session: &ApiClient, output: Output) -> Result<()> {
+    let konnectors = flatten_list(&session.get("konnectors/", &[("limit", "1000")]).await?);
     let mut rows = Rows::new(["slug", "version", "state", "name", "updated", "source"]);
     for konnector in &konnectors {
         let version = match konnector.get("available_version").and_then(Value::as_str) {
@@ -161,8 +162,8 @@ async fn list(session: &Session, output: Output) -> Result<()> {
 }
 
 /// The trigger that runs a konnector (for an account).
-async fn trigger_of(session: &Session, slug: &str, account: Option<&str>) -> Result<String> {
-    let triggers = flat_list(&session.get("jobs/triggers", &[("Worker", "konnector")]).await?);
+async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> Result<String> {
+    let triggers = flatten_list(&session.get("jobs/triggers", &[("Worker", "konnector")]).await?);
     let named = |trigger: &Value, name: &str| cell(trigger.get("message").and_then(|message| message.get(name)));
     let fitting: Vec<_> = triggers
         .iter()
@@ -178,12 +179,14 @@ async fn trigger_of(session: &Session, slug: &str, account: Option<&str>) -> Res
             format!("{slug} has triggers for {} accounts", accounts.len()),
             format!("choose one with --account: {}", accounts.join(", ")),
         )),
-        (None, _) if session.find(&format!("konnectors/{}", segment(slug))).await?.is_none() => Err(Error::failed(
-            format!("{slug} is not installed"),
-            format!(
-                "`konnector konnectors ls` names the installed ones; `konnector konnectors install {slug}` adds it"
-            ),
-        )),
+        (None, _) if session.find(&format!("konnectors/{}", encode_segment(slug))).await?.is_none() => {
+            Err(Error::failed(
+                format!("{slug} is not installed"),
+                format!(
+                    "`konnector konnectors ls` names the installed ones; `konnector konnectors install {slug}` adds it"
+                ),
+            ))
+        }
         (None, _) => Err(Error::failed(
             match account {
                 Some(account) => format!("{slug} has no trigger for the account {account}"),

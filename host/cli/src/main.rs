@@ -119,16 +119,16 @@ enum Command {
 }
 
 /// Time for threads that nobody waits for. What must be done is done before.
-const LAST_THREADS: std::time::Duration = std::time::Duration::from_millis(500);
+const RUNTIME_SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(error),
+        Err(error) => return usage_error(error),
     };
     // The only provider that is compiled in; asked for by the HTTP client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        output::to_stderr("konnector: another TLS provider is installed already");
+        output::eprint_line("konnector: another TLS provider is installed already");
     }
     let json = arguments.connection.json;
     match run(arguments) {
@@ -145,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 /// Says what is wrong with the words that the program was given; or gives the help that they ask for.
-fn refuse(mut error: clap::Error) -> ExitCode {
+fn usage_error(mut error: clap::Error) -> ExitCode {
     // It names the hidden commands, too.
     error.remove(ContextKind::ValidSubcommand);
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
@@ -158,14 +158,14 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::MissingSubcommand
         && let Some(ContextValue::String(words)) = error.get(ContextKind::InvalidSubcommand)
     {
-        eprint!("{}", help_of(words));
-        return ExitCode::from(error::WRONG_USAGE);
+        eprint!("{}", help_for(words));
+        return ExitCode::from(error::EXIT_USAGE);
     }
     error.exit()
 }
 
 /// The help of a command, such as `konnector accounts`.
-fn help_of(words: &str) -> StyledStr {
+fn help_for(words: &str) -> StyledStr {
     let mut command = Arguments::command();
     command.build();
     for word in words.split(' ') {
@@ -195,8 +195,10 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Triggers(command) => triggers::run(&connection, output, command).await,
             Command::Jobs(command) => jobs::run(&connection, output, command).await,
             Command::Files(command) => {
-                interrupt::heed(async { files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS) })
-                    .await
+                interrupt::run_until_signal(async {
+                    files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS)
+                })
+                .await
             }
             Command::Data(command) => data::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Registry(command) => registry::run(command).await.map(|()| ExitCode::SUCCESS),
@@ -214,7 +216,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
         }
     });
     // What still reads from a disk or a program that does not answer must not keep this one from ending.
-    runtime.shutdown_timeout(LAST_THREADS);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     done
 }
 
@@ -230,10 +232,10 @@ mod tests {
     #[test]
     fn a_command_without_its_second_word_has_its_own_help() {
         for (words, usage) in [
-            ("konnector", "Usage: konnector [OPTIONS] <COMMAND_INTERFACE>"),
-            ("konnector accounts", "Usage: konnector accounts [OPTIONS] <COMMAND_INTERFACE>"),
+            ("konnector", "Usage: konnector [OPTIONS] <COMMAND>"),
+            ("konnector accounts", "Usage: konnector accounts [OPTIONS] <COMMAND>"),
         ] {
-            let help = help_of(words).to_string();
+            let help = help_for(words).to_string();
             assert!(help.contains(usage) && !help.contains("  compile "), "{help}");
         }
     }
@@ -243,7 +245,7 @@ mod tests {
         insta::assert_snapshot!(Arguments::command().render_help(), @r"
         A self-hosted server that fetches your bills, documents and data from your accounts, with sandboxed konnectors
 
-        Usage: konnector [OPTIONS] <COMMAND_INTERFACE>
+        Usage: konnector [OPTIONS] <COMMAND>
 
         Commands:
           serve          Start the server

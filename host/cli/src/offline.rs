@@ -27,8 +27,9 @@ impl KeyFile {
     /// The key in it.
     pub fn load(&self, data: &DataDir) -> Result<MasterKey> {
         let path = self.path(data);
-        MasterKey::load(&path)?
-            .ok_or_else(|| Error::Key(format!("there is no key {}: name the key file with --key-file", path.display())))
+        MasterKey::load(&path)?.ok_or_else(|| {
+            Error::KeyMismatch(format!("there is no key {}: name the key file with --key-file", path.display()))
+        })
     }
 }
 
@@ -36,7 +37,7 @@ impl KeyFile {
 pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     match key_fingerprint(store)? {
         Some(needed) if needed != key.fingerprint() => {
-            Err(konnector_platform::key::another(&needed, &key.fingerprint()).into())
+            Err(konnector_platform::key::key_mismatch(&needed, &key.fingerprint()).into())
         }
         _ => Ok(()),
     }
@@ -68,9 +69,9 @@ pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
 }
 
 /// A line on the terminal that changes while something goes on.
-pub struct Going(ProgressBar);
+pub struct Spinner(ProgressBar);
 
-impl Going {
+impl Spinner {
     /// Nothing is shown where JSON was asked for, or where there is no terminal.
     pub fn new(output: Output) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -82,17 +83,17 @@ impl Going {
     }
 
     /// Replaces the line.
-    pub fn say(&self, text: String) {
+    pub fn set_message(&self, text: String) {
         self.0.set_message(text);
     }
 
     /// Prints a line that stays.
-    pub fn keep(&self, line: impl FnOnce()) {
+    pub fn suspend(&self, line: impl FnOnce()) {
         self.0.suspend(line);
     }
 }
 
-impl Drop for Going {
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

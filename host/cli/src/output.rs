@@ -12,11 +12,11 @@ use serde_json::Value;
 
 /// `println!`, but the program ends quietly when the reader is gone, as in `konnector jobs ls | head`.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
 }
 
 /// By convention 128 and the number of the signal, SIGPIPE.
-const READER_GONE: i32 = 141;
+const EXIT_SIGPIPE: i32 = 141;
 
 /// A word or sign before a line, in its colour where the terminal has some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    fn coloured(self, stream: Stream) -> String {
+    fn to_coloured_string(self, stream: Stream) -> String {
         match self {
             Self::Done => "✓".if_supports_color(stream, |mark| mark.green()).to_string(),
             Self::Warning => "!".if_supports_color(stream, |mark| mark.yellow()).to_string(),
@@ -53,32 +53,32 @@ impl Mark {
 
 /// Prints a line on standard output; see `say!`. Whoever wrote parts of it, nothing of it drives the terminal: the colours of this program
 /// are those of [`Mark`] and of headings alone.
-pub fn line(text: fmt::Arguments<'_>) {
-    on_stdout(&to_printable_lines(&text.to_string()));
+pub fn print_line(text: fmt::Arguments<'_>) {
+    write_stdout(&to_printable_lines(&text.to_string()));
 }
 
 /// The same with a mark before it.
-pub fn marked_line(mark: Mark, text: &str) {
-    on_stdout(&format!("{} {}", mark.coloured(Stream::Stdout), to_printable_lines(text)));
+pub fn print_marked(mark: Mark, text: &str) {
+    write_stdout(&format!("{} {}", mark.to_coloured_string(Stream::Stdout), to_printable_lines(text)));
 }
 
-fn on_stdout(text: &str) {
+fn write_stdout(text: &str) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         if error.kind() != io::ErrorKind::BrokenPipe {
-            to_stderr(&format!("konnector: standard output cannot be written: {error}"));
+            eprint_line(&format!("konnector: standard output cannot be written: {error}"));
         }
-        std::process::exit(READER_GONE);
+        std::process::exit(EXIT_SIGPIPE);
     }
 }
 
 /// Prints a line on standard error, cleaned in the same way.
-pub fn to_stderr(text: &str) {
+pub fn eprint_line(text: &str) {
     eprintln!("{}", to_printable_lines(text));
 }
 
 /// The same with a mark before it.
-pub fn mark_on_stderr(mark: Mark, text: &str) {
-    eprintln!("{} {}", mark.coloured(Stream::Stderr), to_printable_lines(text));
+pub fn eprint_marked(mark: Mark, text: &str) {
+    eprintln!("{} {}", mark.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
 
 /// How to print.
@@ -108,16 +108,16 @@ impl Output {
 
 /// Prints JSON with line breaks.
 pub fn print_json(value: &Value) {
-    on_stdout(&escaped(&format!("{value:#}")));
+    write_stdout(&escape_json(&format!("{value:#}")));
 }
 
 /// Prints JSON in one line.
 pub fn print_json_line(value: &Value) {
-    on_stdout(&escaped(&value.to_string()));
+    write_stdout(&escape_json(&value.to_string()));
 }
 
 /// JSON in which each character that is not printable is escaped. In JSON they stand in texts alone; line breaks between its parts stay.
-pub fn escaped(json: &str) -> String {
+pub fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || is_printable(character) {
@@ -139,17 +139,17 @@ pub fn note(text: &str) {
 
 /// Something that went well, for people.
 pub fn done(text: &str) {
-    mark_on_stderr(Mark::Done, text);
+    eprint_marked(Mark::Done, text);
 }
 
 /// Something to look at, for people.
 pub fn warning(text: &str) {
-    mark_on_stderr(Mark::Warning, text);
+    eprint_marked(Mark::Warning, text);
 }
 
 /// What to do about an error or a warning above.
 pub fn advice(text: &str) {
-    eprintln!("  {} {}", Mark::Advice.coloured(Stream::Stderr), to_printable_lines(text));
+    eprintln!("  {} {}", Mark::Advice.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
 
 /// Rows under a heading.
@@ -183,7 +183,7 @@ impl Rows {
     }
 
     /// Aligns a column of numbers.
-    pub fn right(mut self, column: usize) -> Self {
+    pub fn align_right(mut self, column: usize) -> Self {
         if let Some(column) = self.table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -204,9 +204,9 @@ impl Rows {
     pub fn print(&self) {
         let table = self.render();
         let (heading, rows) = table.split_once('\n').unwrap_or((&table, ""));
-        on_stdout(&heading.if_supports_color(Stream::Stdout, |text| text.bold()).to_string());
+        write_stdout(&heading.if_supports_color(Stream::Stdout, |text| text.bold()).to_string());
         if !rows.is_empty() {
-            on_stdout(rows);
+            write_stdout(rows);
         }
     }
 }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_zero_time_is_no_date() {
+    fn the_zero_time_is_not_shown() {
         assert_eq!(date(Some(&json!("0001-01-01T00:00:00Z"))), "");
         assert_eq!(date(Some(&json!("2026-11-20T06:07:08.123Z"))), "2026-11-20 06:07:08Z");
     }
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn json_has_escapes_where_a_terminal_would_obey() {
         let value = json!({ "na\u{9b}me": "a\u{202e}b\u{7f}\u{1b}", "tag": "\u{e0041}", "plain": "é" });
-        let text = escaped(&format!("{value:#}"));
+        let text = escape_json(&format!("{value:#}"));
         assert!(text.chars().all(|character| character == '\n' || is_printable(character)), "{text}");
         assert!(text.contains("a\\u202eb\\u007f\\u001b") && text.contains('é'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);

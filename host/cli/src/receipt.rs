@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::output::{Rows, bytes};
 
 /// The receipt of a job, where it has one that can be read.
-pub fn of(job: &Value) -> Option<Receipt> {
+pub fn from_job(job: &Value) -> Option<Receipt> {
     serde_json::from_value(job.get("receipt")?.clone()).ok()
 }
 
@@ -33,39 +33,40 @@ fn render(receipt: &Receipt) -> String {
     line("documents", written(&receipt.documents));
     line("files", format!("{} ({})", written(&receipt.files), bytes(receipt.file_bytes)));
     let traffic = format!("{} up, {} down", bytes(receipt.bytes_up), bytes(receipt.bytes_down));
-    let (requests, hosts) = (counted(receipt.requests, "request"), counted(receipt.hosts.len() as u64, "host"));
+    let (requests, hosts) = (pluralize(receipt.requests, "request"), pluralize(receipt.hosts.len() as u64, "host"));
     line("network", format!("{requests} to {hosts}, {traffic}"));
     let waited = if receipt.waited_ms > 0 {
-        format!(", {} of it waiting for the user", time(receipt.waited_ms))
+        format!(", {} of it waiting for the user", format_millis(receipt.waited_ms))
     } else {
         String::new()
     };
-    line("time", format!("{} in all{waited}, {} ms of processor", time(receipt.wall_ms), receipt.cpu_ms));
+    line("time", format!("{} in all{waited}, {} ms of processor", format_millis(receipt.wall_ms), receipt.cpu_ms));
     let ready = match receipt.code {
         _ if receipt.prepare_us == 0 => String::new(),
-        CodeOrigin::Compiled => format!(", compiled in {}", microseconds(receipt.prepare_us)),
-        CodeOrigin::Disk => format!(", its code loaded in {}", microseconds(receipt.prepare_us)),
+        CodeOrigin::Compiled => format!(", compiled in {}", format_micros(receipt.prepare_us)),
+        CodeOrigin::Disk => format!(", its code loaded in {}", format_micros(receipt.prepare_us)),
         CodeOrigin::Memory => String::new(),
     };
-    line("start", format!("an instance in {}{ready}", microseconds(receipt.instantiate_us)));
+    line("start", format!("an instance in {}{ready}", format_micros(receipt.instantiate_us)));
     line("memory", format!("{} at its peak", bytes(receipt.peak_memory)));
     let dropped = if receipt.log_lines_dropped > 0 {
         format!(", {} more dropped", receipt.log_lines_dropped)
     } else {
         String::new()
     };
-    line("log", format!("{}{dropped}", counted(receipt.log_lines, "line")));
-    line("passwords", passwords(receipt));
+    line("log", format!("{}{dropped}", pluralize(receipt.log_lines, "line")));
+    line("passwords", format_passwords(receipt));
     if !receipt.hosts.is_empty() {
-        let mut hosts =
-            Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"]).right(5).right(6);
+        let mut hosts = Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"])
+            .align_right(5)
+            .align_right(6);
         for host in &receipt.hosts {
             hosts.row([
                 format!("{}{}", host.host, if host.internal { " (this server)" } else { "" }),
-                counts(&host.methods),
-                counts(&host.statuses),
-                counts(&host.refusals),
-                counts(&host.secrets),
+                format_counts(&host.methods),
+                format_counts(&host.statuses),
+                format_counts(&host.refusals),
+                format_counts(&host.secrets),
                 bytes(host.bytes_up),
                 bytes(host.bytes_down),
             ]);
@@ -77,32 +78,32 @@ fn render(receipt: &Receipt) -> String {
 }
 
 /// Names with their numbers, as in `GET 12, POST 1`.
-fn counts<T: std::fmt::Display>(counts: &BTreeMap<T, u64>) -> String {
+fn format_counts<T: std::fmt::Display>(counts: &BTreeMap<T, u64>) -> String {
     let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
     counts.join(", ")
 }
 
-fn counted(count: u64, thing: &str) -> String {
+fn pluralize(count: u64, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-fn passwords(receipt: &Receipt) -> String {
+fn format_passwords(receipt: &Receipt) -> String {
     match (receipt.reads_secrets, receipt.secrets_read) {
         (false, _) => "the konnector can use them, not read them".to_owned(),
         (true, 0) => "could have been read, were not".to_owned(),
-        (true, count) => format!("read {} by the konnector", counted(count, "time")),
+        (true, count) => format!("read {} by the konnector", pluralize(count, "time")),
     }
 }
 
-fn time(milliseconds: u64) -> String {
+fn format_millis(milliseconds: u64) -> String {
     if milliseconds < 1_000 {
         return format!("{milliseconds} ms");
     }
     format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
 }
 
-fn microseconds(microseconds: u64) -> String {
-    if microseconds < 10_000 { format!("{microseconds} µs") } else { time(microseconds / 1_000) }
+fn format_micros(microseconds: u64) -> String {
+    if microseconds < 10_000 { format!("{microseconds} µs") } else { format_millis(microseconds / 1_000) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use konnector_platform::konnector::{LeftOut, Shelf};
+use konnector_platform::konnector::{BundleDirectory, SkippedEntry};
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result, io};
@@ -36,7 +36,7 @@ Example:
 }
 
 /// Says what its owner should look at, which may be long after the start.
-fn left_out(LeftOut { path, reason, advice }: &LeftOut) {
+fn warn_skipped(SkippedEntry { path, reason, advice }: &SkippedEntry) {
     warning(&format!("{} is not offered: {}", path.display(), to_printable(reason)));
     crate::output::advice(&to_printable(advice));
 }
@@ -44,7 +44,7 @@ fn left_out(LeftOut { path, reason, advice }: &LeftOut) {
 /// Runs a command.
 pub async fn run(command: Command) -> Result<()> {
     let Command::Serve { folder, listen, public_url } = command;
-    let shelf = Shelf::new(folder.clone(), left_out)
+    let shelf = BundleDirectory::new(folder.clone(), warn_skipped)
         .map_err(|error| Error::failed(error.to_string(), "name the folder that holds the konnectors"))?;
     let count = shelf.apps()?.len();
     if count == 0 {

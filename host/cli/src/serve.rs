@@ -1,7 +1,7 @@
 //! `konnector serve`.
 
 pub mod config;
-mod descriptors;
+mod file_limits;
 mod first_instance;
 mod key;
 mod listeners;
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use konnector_api::{InProcess, Passphrase, ServerInfo};
+use konnector_api::{InProcessApi, Passphrase, ServerInfo};
 use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::SystemClock;
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::compile::CompileLimits;
 use konnector_sandbox::{CodeKey, Sandbox};
 use konnector_store::Store;
 use toml::{Table, Value};
 
 use crate::client::Connection;
-use crate::data_dir::Addresses;
+use crate::data_dir::ServerAddresses;
 use crate::error::{Error, Result, io};
 use crate::fsck;
 
@@ -41,9 +41,9 @@ Every setting has a key in the file (admin_listen), a variable (KONNECTOR_ADMIN_
 holds the value) and a flag (--admin-listen). A flag wins over a variable, a variable over the file.";
 
 /// How long running jobs, requests and the store may take to end. Docker kills after ten seconds.
-const PATIENCE: Duration = Duration::from_secs(9);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time for answers under way when the disk failed.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
+const RESPONSE_GRACE_PERIOD: Duration = Duration::from_millis(200);
 
 /// Flags of `konnector serve`.
 #[derive(Debug, clap::Args)]
@@ -101,13 +101,13 @@ pub struct Arguments {
     #[arg(long, value_name = "LIMIT=NUMBER")]
     hourly_limit: Vec<String>,
     /// How log lines are written to standard error [default: text].
-    #[arg(long, value_enum, value_name = "CURRENT_FORMAT")]
+    #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 }
 
 impl Arguments {
     /// The layer of the flags.
-    fn table(&self, connection: &Connection) -> Result<Table> {
+    fn to_table(&self, connection: &Connection) -> Result<Table> {
         let text = |text: &String| Value::String(text.clone());
         let path = |path: &PathBuf| Value::String(path.to_string_lossy().into_owned());
         let format = |format: LogFormat| {
@@ -150,46 +150,46 @@ impl Arguments {
 pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
     let variable = |name: &str| std::env::var(name).ok();
-    let settings = Settings::merge(file, &variable, arguments.table(connection)?)?;
-    logging::start(settings.log_format);
-    let signals = shutdown::Signals::listen()?;
-    memory_dumps::forbid()?;
-    let shares = descriptors::raise();
+    let settings = Settings::merge(file, &variable, arguments.to_table(connection)?)?;
+    logging::init(settings.log_format);
+    let signals = shutdown::ShutdownSignals::listen()?;
+    memory_dumps::disable()?;
+    let shares = file_limits::raise_file_limit();
     // Before the data is touched: a port that is taken is the most frequent reason not to start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
-    let platform = platform(&settings).await?;
+    let platform = build_platform(&settings).await?;
     let domain = first_instance::ensure(&platform, &settings, listeners.public_address()).await?;
     let passphrase = match &settings.admin_passphrase {
         Some(passphrase) => passphrase.clone(),
         None => settings.data_dir.passphrase_or_new()?,
     };
     let public = konnector_api::public(platform.clone());
-    platform.answer_konnectors_with(Arc::new(InProcess::default()));
+    platform.set_internal_api(Arc::new(InProcessApi::default()));
     platform.start().await?;
 
     let addresses = listeners.addresses();
     let info = ServerInfo { version: env!("CARGO_PKG_VERSION").to_owned(), public_url: addresses.public_url.clone() };
     let admin = konnector_api::admin(platform.clone(), Passphrase::new(&passphrase), info);
-    let announced = settings.data_dir.announce(&addresses)?;
-    greet(&settings, &addresses, &domain);
+    let announced = settings.data_dir.write_server_file(&addresses)?;
+    print_addresses(&settings, &addresses, &domain);
 
     let stop = signals.stop_token();
     let store = platform.store.clone();
     let serving = async {
         tokio::try_join!(
-            konnector_api::serve_within(shares.public, listeners.public, public, stop.clone().cancelled_owned()),
-            konnector_api::serve_within(shares.admin, listeners.admin, admin, stop.clone().cancelled_owned()),
+            konnector_api::serve_with_limits(shares.public, listeners.public, public, stop.clone().cancelled_owned()),
+            konnector_api::serve_with_limits(shares.admin, listeners.admin, admin, stop.clone().cancelled_owned()),
             async {
                 stop.cancelled().await;
                 tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
-                let (hurry, hurried) = (signals.hurry_token(), platform.clone());
+                let (hurry, hurried) = (signals.force_token(), platform.clone());
                 let hurrying = tokio::spawn(async move {
                     hurry.cancelled().await;
-                    hurried.hurry();
+                    hurried.force_shutdown();
                 });
                 // Begins with the requests, so that both fit into the time a container gives.
-                let stopped = tokio::time::timeout(PATIENCE, platform.stop()).await;
+                let stopped = tokio::time::timeout(SHUTDOWN_TIMEOUT, platform.stop()).await;
                 hurrying.abort();
                 if stopped.is_err() {
                     tracing::warn!("some jobs did not end in time; they start again with the server");
@@ -205,15 +205,15 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
         }
         reason = store.wait_for_failure() => {
             drop(announced);
-            end_at_once(connection, &settings, &reason).await
+            exit_after_disk_failure(connection, &settings, &reason).await
         }
     }
 }
 
 /// The disk failed a write, and only a restart tells what is really there. Nothing is closed in order: that would write more.
-async fn end_at_once(connection: &Connection, settings: &Settings, reason: &str) -> ! {
+async fn exit_after_disk_failure(connection: &Connection, settings: &Settings, reason: &str) -> ! {
     // Who waits for an answer is told that there is none.
-    tokio::time::sleep(LAST_ANSWERS).await;
+    tokio::time::sleep(RESPONSE_GRACE_PERIOD).await;
     let error = Error::failed(
         format!(
             "the disk failed a write to {}: {reason}; what was acknowledged before is there",
@@ -229,7 +229,7 @@ async fn end_at_once(connection: &Connection, settings: &Settings, reason: &str)
     std::process::exit(1)
 }
 
-async fn platform(settings: &Settings) -> Result<Platform> {
+async fn build_platform(settings: &Settings) -> Result<Platform> {
     let key = key::load(settings)?;
     let store = {
         let (folder, reserve) = (settings.data_dir.store(), settings.disk_reserve);
@@ -241,7 +241,7 @@ async fn platform(settings: &Settings) -> Result<Platform> {
             .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
     };
     if store.was_unclean() {
-        fsck::after_a_crash(&store).await?;
+        fsck::repair_after_crash(&store).await?;
     }
     let sandbox = Sandbox::new(konnector_sandbox::SandboxOptions {
         memory_ceiling: usize::try_from(settings.limits.max.memory).unwrap_or(usize::MAX),
@@ -255,24 +255,24 @@ async fn platform(settings: &Settings) -> Result<Platform> {
     let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;
     let config = Config {
         workers: settings.workers,
-        lease: settings.lease,
+        lease_ttl: settings.lease_duration,
         retry_delay: settings.retry_delay,
         vendor_concurrency: settings.vendor_concurrency,
         konnector_concurrency: settings.konnector_concurrency,
-        history: settings.history,
+        job_retention: settings.history,
         registries: settings.registries.clone(),
         permissions_skip_verification: settings.permissions_skip_verification,
         allow_install_via_a_permission: settings.allow_install_via_a_permission,
-        limits: settings.limits.clone(),
-        hourly: settings.hourly,
+        run_limits: settings.limits.clone(),
+        hourly_limits: settings.hourly_limits,
         ..Config::new(settings.data_dir.cache())
     };
-    let parts = Parts { store, sandbox: Arc::new(sandbox), gate, key, clock: Arc::new(SystemClock), config };
+    let parts = PlatformParts { store, sandbox: Arc::new(sandbox), gate, key, clock: Arc::new(SystemClock), config };
     Ok(Platform::new(parts).await?)
 }
 
 /// Says where the server is and how to get in.
-fn greet(settings: &Settings, addresses: &Addresses, domain: &str) {
+fn print_addresses(settings: &Settings, addresses: &ServerAddresses, domain: &str) {
     let folder = settings.data_dir.path().display();
     say!("konnector {} is ready", env!("CARGO_PKG_VERSION"));
     say!("  public API  {}", addresses.public_url);

@@ -1,7 +1,7 @@
 //! `konnector triggers …`: when konnectors run by themselves.
 
-mod sentence;
-mod when;
+mod arguments;
+mod describe;
 
 use std::process::ExitCode;
 
@@ -11,12 +11,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::accounts;
-use crate::client::{Connection, Session, flat, flat_list, segment};
+use crate::client::{ApiClient, Connection, encode_segment, flatten, flatten_list};
 use crate::error::Result;
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, done, note, to_printable};
-use sentence::{schedule, sentence};
-use when::{Settings, When};
+use arguments::{ScheduleArguments, TriggerSettings};
+use describe::{describe, describe_schedule};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -34,9 +34,9 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         account: Option<String>,
         #[command(flatten)]
-        when: Box<When>,
+        when: Box<ScheduleArguments>,
         #[command(flatten)]
-        settings: Box<Settings>,
+        settings: Box<TriggerSettings>,
     },
     /// Change a trigger; a new schedule counts from now.
     Set {
@@ -46,7 +46,7 @@ pub enum Command {
         #[arg(long, value_name = "CRONTAB")]
         cron: Option<String>,
         #[command(flatten)]
-        settings: Box<Settings>,
+        settings: Box<TriggerSettings>,
     },
     /// List triggers with their last and next run.
     Ls,
@@ -78,21 +78,21 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             add(&session, output, &slug, account.as_deref(), *when, *settings).await?;
         }
         Command::Set { id, cron, settings } => {
-            let mut attributes = settings.attributes();
+            let mut attributes = settings.into_attributes();
             attributes.extend(cron.map(|crontab| ("arguments".to_owned(), json!(crontab))));
             session.send_attributes(Method::PATCH, &path(&id), &json!(attributes)).await?;
-            let trigger = flat(&session.get(&path(&id), &[]).await?);
-            output.show(&trigger, || done(&to_printable(&sentence(&trigger, Utc::now()))));
+            let trigger = flatten(&session.get(&path(&id), &[]).await?);
+            output.show(&trigger, || done(&to_printable(&describe(&trigger, Utc::now()))));
         }
         Command::Ls => list(&session, output).await?,
         Command::Show { id } => {
-            let trigger = flat(&session.get(&path(&id), &[]).await?);
+            let trigger = flatten(&session.get(&path(&id), &[]).await?);
             output.show(&trigger, || show(&trigger));
         }
         Command::Launch { id, no_follow } => {
-            let job = flat(&session.call(Method::POST, &format!("{}/launch", path(&id)), &[]).await?);
+            let job = flatten(&session.call(Method::POST, &format!("{}/launch", path(&id)), &[]).await?);
             if !no_follow {
-                return follow::to_the_end(&session, output, &job).await;
+                return follow::follow_job(&session, output, &job).await;
             }
             output.show(&job, || note(&format!("job {} is accepted", cell(job.get("id")))));
         }
@@ -105,29 +105,30 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 }
 
 fn path(id: &str) -> String {
-    format!("jobs/triggers/{}", segment(id))
+    format!("jobs/triggers/{}", encode_segment(id))
 }
 
 async fn add(
-    session: &Session,
+    session: &ApiClient,
     output: Output,
     slug: &str,
     account: Option<&str>,
-    when: When,
-    settings: Settings,
+    when: ScheduleArguments,
+    settings: TriggerSettings,
 ) -> Result<()> {
     if let Some(account) = account {
         accounts::read(session, account).await?;
     }
-    let settings = settings.attributes();
-    let answer = match when.kind() {
+    let settings = settings.into_attributes();
+    let answer = match when.into_type_and_arguments() {
         None => {
             let query: Vec<_> = account.map(|account| ("AccountID", account)).into_iter().collect();
-            let added = session.call(Method::POST, &format!("konnectors/{}/trigger", segment(slug)), &query).await?;
+            let added =
+                session.call(Method::POST, &format!("konnectors/{}/trigger", encode_segment(slug)), &query).await?;
             if settings.is_empty() {
                 added
             } else {
-                let id = cell(flat(&added).get("id"));
+                let id = cell(flatten(&added).get("id"));
                 session.send_attributes(Method::PATCH, &path(&id), &json!(settings)).await?
             }
         }
@@ -146,9 +147,9 @@ async fn add(
             session.send_attributes(Method::POST, "jobs/triggers", &json!(attributes)).await?
         }
     };
-    let trigger = flat(&session.get(&path(&cell(flat(&answer).get("id"))), &[]).await.unwrap_or(answer));
+    let trigger = flatten(&session.get(&path(&cell(flatten(&answer).get("id"))), &[]).await.unwrap_or(answer));
     output.show(&trigger, || {
-        let sentence = sentence(&trigger, Utc::now());
+        let sentence = describe(&trigger, Utc::now());
         done(&to_printable(&format!("trigger {} is added: {sentence}", cell(trigger.get("id")))));
         if let Some(address) = webhook(&trigger) {
             note(&format!("whoever knows this address can call it: {address}"));
@@ -164,7 +165,7 @@ fn webhook(trigger: &Value) -> Option<String> {
 
 /// A trigger for people.
 fn show(trigger: &Value) {
-    say!("{}", to_printable(&sentence(trigger, Utc::now())));
+    say!("{}", to_printable(&describe(trigger, Utc::now())));
     let mut rows = Rows::new(["", ""]);
     let state = trigger.get("current_state");
     let of_state = |name: &str| state.and_then(|state| state.get(name));
@@ -192,8 +193,8 @@ fn show(trigger: &Value) {
     rows.print();
 }
 
-async fn list(session: &Session, output: Output) -> Result<()> {
-    let triggers = flat_list(&session.get("jobs/triggers", &[]).await?);
+async fn list(session: &ApiClient, output: Output) -> Result<()> {
+    let triggers = flatten_list(&session.get("jobs/triggers", &[]).await?);
     let mut rows = Rows::new(["id", "konnector", "account", "schedule", "last", "status", "next"]);
     for trigger in &triggers {
         let state = trigger.get("current_state");
@@ -203,7 +204,7 @@ async fn list(session: &Session, output: Output) -> Result<()> {
             cell(trigger.get("id")),
             cell(of_message("konnector")),
             cell(of_message("account")),
-            schedule(trigger),
+            describe_schedule(trigger),
             date(of_state("last_execution")),
             status(trigger),
             date(of_state("next_execution")),

@@ -455,7 +455,7 @@ mod tests {
             ("Cookie2", "x"),
             ("TE", "trailers"),
             ("Upgrade", "websocket"),
-            ("BodyFormat", "100-continue"),
+            ("Expect", "100-continue"),
         ] {
             let text = refused(Request::post("https://a.example/", "text/plain", "abc").header(name, value));
             assert_eq!(text, format!("headers: {} is set by the host; leave it out", name.to_ascii_lowercase()));

@@ -36,7 +36,7 @@ use super::response_stream::{Deadline, MinRate, ResponseStream};
 use super::secret::SecretTable;
 use super::substitute::{FilledRequest, SecretPolicy, check_large_body, fill};
 
-/// MinLength time for a whole exchange; a request that names less, zero among it, gets this.
+/// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
 const MIN_TOTAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Origins whose connections are kept at one time.

@@ -30,7 +30,7 @@ use super::substitute::FilledRequest;
 use super::upload::{UploadBody, UploadProgress, UploadSummary};
 use crate::yield_budget::YieldBudget;
 
-/// MinLength limit of time that a guest can set; zero means this, too.
+/// Shortest limit of time that a guest can set; zero means this, too.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of an answer: metered, and with a limit on how long it may stand still. Dropping it closes the connection, unless the body was

@@ -9,11 +9,11 @@ use serde_json::Value;
 use url::Url;
 
 use crate::doctype::ACCOUNT_TYPES;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
 /// The two members that are sealed.
-const SECRETS: [&str; 2] = ["client_secret", "secret"];
+const SECRET_FIELDS: [&str; 2] = ["client_secret", "secret"];
 
 /// How an account of a type comes to its credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub enum GrantMode {
     /// No OAuth: konnectors get a secret of the operator's among their parameters.
     #[serde(rename = "secret")]
     Secret,
-    /// [`GrantMode::Code`], with such a secret besides.
+    /// [`GrantMode::AuthorizationCode`], with such a secret besides.
     #[serde(rename = "authorization_code+secret")]
     CodeAndSecret,
     /// [`GrantMode::BiWebauth`], with such a secret besides.
@@ -49,7 +49,7 @@ pub enum GrantMode {
 
 impl GrantMode {
     /// Whether konnectors get the type's secret.
-    const fn gives_secret(self) -> bool {
+    const fn has_konnector_secret(self) -> bool {
         matches!(self, Self::Secret | Self::CodeAndSecret | Self::BiWebauthAndSecret | Self::BiWebviewAndSecret)
     }
 }
@@ -110,11 +110,11 @@ pub struct AccountType {
     sealed: BTreeMap<String, String>,
 }
 
-fn at(id: &str) -> DocRef {
+fn doc_ref(id: &str) -> DocRef {
     DocRef::new(&InstanceId::global(), &ACCOUNT_TYPES, id)
 }
 
-fn context(id: &str, field: &str) -> SecretContext {
+fn secret_context(id: &str, field: &str) -> SecretContext {
     SecretContext {
         instance: InstanceId::global(),
         account: format!("account-type/{id}"),
@@ -128,7 +128,7 @@ fn check_id(id: &str) -> Result<()> {
     if (1..=100).contains(&id.len()) && id.bytes().all(legal) {
         return Ok(());
     }
-    Err(Error::Parameter {
+    Err(Error::InvalidParameter {
         name: "id",
         message: format!("'{id}' cannot be the name of an account type; use up to 100 of a-z, 0-9, -, _ and ."),
     })
@@ -136,10 +136,10 @@ fn check_id(id: &str) -> Result<()> {
 
 impl AccountType {
     /// The members of an account type as an operator writes them, with its secrets.
-    fn read(mut given: Object) -> Result<(Self, Vec<(&'static str, Value)>)> {
+    fn parse(mut given: Object) -> Result<(Self, Vec<(&'static str, Value)>)> {
         given.retain(|name, _| !name.starts_with('_'));
         let mut secrets = Vec::new();
-        for name in SECRETS {
+        for name in SECRET_FIELDS {
             if let Some(value) = given.shift_remove(name).filter(|value| !value.is_null()) {
                 secrets.push((name, value));
             }
@@ -153,7 +153,7 @@ impl AccountType {
         if read.grant_mode != GrantMode::Secret && read.auth_endpoint.is_none() {
             return Err(Error::BadRequest("auth_endpoint is missing: where does the user log in?".to_owned()));
         }
-        if read.grant_mode.gives_secret() && !secrets.iter().any(|(name, _)| *name == "secret") {
+        if read.grant_mode.has_konnector_secret() && !secrets.iter().any(|(name, _)| *name == "secret") {
             return Err(Error::BadRequest("secret is missing, which konnectors are to get".to_owned()));
         }
         Ok((read, secrets))
@@ -166,17 +166,17 @@ impl AccountType {
     }
 
     /// Names of the secrets that it has.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         self.sealed.keys().map(String::as_str)
     }
 }
 
 /// Seals the secrets of an account type with another key; answers how many there were.
-pub(crate) fn seal_anew(id: &str, body: &mut Object, old: &MasterKey, new: &MasterKey) -> Result<u64> {
+pub(crate) fn reseal(id: &str, body: &mut Object, old: &MasterKey, new: &MasterKey) -> Result<u64> {
     let mut sealed = 0;
     for (name, value) in body.get_mut("_sealed").and_then(Value::as_object_mut).into_iter().flatten() {
         let Some(text) = value.as_str().filter(|text| !new.is_sealed(text)) else { continue };
-        let context = context(id, name);
+        let context = secret_context(id, name);
         *value = Value::String(new.seal(&context, &old.open(&context, text)?)?);
         sealed += 1;
     }
@@ -198,7 +198,7 @@ impl Platform {
         if check_id(id).is_err() {
             return Err(unknown());
         }
-        self.stored(&at(id))?.ok_or_else(unknown)
+        self.load(&doc_ref(id))?.ok_or_else(unknown)
     }
 
     /// All account types.
@@ -207,26 +207,26 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn account_types(&self) -> Result<Vec<Stored<AccountType>>> {
-        self.all(&InstanceId::global(), &ACCOUNT_TYPES)
+        self.load_all(&InstanceId::global(), &ACCOUNT_TYPES)
     }
 
     /// Sets an account type up, in place of the one that may be there.
     ///
     /// # Errors
     ///
-    /// [`Error::Parameter`] for a name that is none, [`Error::BadRequest`] with what is wrong with it.
+    /// [`Error::InvalidParameter`] for a name that is none, [`Error::BadRequest`] with what is wrong with it.
     pub async fn set_account_type(&self, id: &str, given: Object) -> Result<Stored<AccountType>> {
         check_id(id)?;
-        let (mut set, secrets) = AccountType::read(given)?;
+        let (mut set, secrets) = AccountType::parse(given)?;
         for (name, value) in secrets {
             let clear = value.to_string();
-            set.sealed.insert(name.to_owned(), self.key.seal(&context(id, name), clear.as_bytes())?);
+            set.sealed.insert(name.to_owned(), self.key.seal(&secret_context(id, name), clear.as_bytes())?);
         }
-        let body = object(&set)?;
+        let body = to_object(&set)?;
         let mut changes = Changes::new();
-        match self.store.get(&at(id))? {
-            Some(found) => changes.put(at(id), &found.rev, body),
-            None => changes.create(at(id), body),
+        match self.store.get(&doc_ref(id))? {
+            Some(found) => changes.put(doc_ref(id), &found.rev, body),
+            None => changes.create(doc_ref(id), body),
         };
         let rev = self.commit_one(changes).await?;
         Ok(Stored { id: id.to_owned(), rev, value: set })
@@ -237,10 +237,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none.
-    pub async fn remove_account_type(&self, id: &str) -> Result<()> {
+    pub async fn delete_account_type(&self, id: &str) -> Result<()> {
         let found = self.account_type(id)?;
         let mut changes = Changes::new();
-        changes.delete(at(id), &found.rev);
+        changes.delete(doc_ref(id), &found.rev);
         self.commit(changes).await?;
         Ok(())
     }
@@ -248,9 +248,9 @@ impl Platform {
     /// The secret of an account type, as JSON.
     fn account_type_secret(&self, kind: &Stored<AccountType>, name: &str) -> Result<Option<Value>> {
         let Some(sealed) = kind.value.sealed.get(name) else { return Ok(None) };
-        let clear = self.key.open(&context(&kind.id, name), sealed)?;
+        let clear = self.key.open(&secret_context(&kind.id, name), sealed)?;
         let read = serde_json::from_slice(&clear);
-        read.map(Some).map_err(|error| Error::Stored {
+        read.map(Some).map_err(|error| Error::CorruptDocument {
             document: format!("{}/{}", *ACCOUNT_TYPES, kind.id),
             message: error.to_string(),
         })
@@ -265,8 +265,9 @@ impl Platform {
     /// What a konnector gets as its parameter `secret`: that of the first type which is for it.
     pub(crate) fn konnector_secret(&self, slug: &str) -> Result<Option<Value>> {
         let types = self.account_types()?;
-        let own =
-            types.iter().find(|kind| kind.value.grant_mode.gives_secret() && kind.value.konnector(&kind.id) == slug);
+        let own = types
+            .iter()
+            .find(|kind| kind.value.grant_mode.has_konnector_secret() && kind.value.konnector(&kind.id) == slug);
         own.map_or(Ok(None), |kind| self.account_type_secret(kind, "secret"))
     }
 }

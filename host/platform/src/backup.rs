@@ -10,11 +10,11 @@ use crate::schema::Schema;
 use crate::{Error, Platform, Result};
 
 /// Bytes on their way from the store to whoever asked for the backup.
-const BUFFER: usize = 128 * 1024;
+const BUFFER_SIZE: usize = 128 * 1024;
 
 /// Why the last backup failed, for whoever got a connection that broke off.
 #[derive(Debug, Default)]
-pub(crate) struct LastFailure(Mutex<Option<String>>);
+pub(crate) struct LastBackupFailure(Mutex<Option<String>>);
 
 /// A backup on its way. When it is dropped, the backup is given up.
 pub struct Backup {
@@ -25,23 +25,23 @@ pub struct Backup {
 impl Platform {
     /// Begins to make a backup.
     #[must_use]
-    pub fn begin_backup(&self) -> Backup {
-        let (mut writer, reader) = tokio::io::duplex(BUFFER);
+    pub fn start_backup(&self) -> Backup {
+        let (mut writer, reader) = tokio::io::duplex(BUFFER_SIZE);
         let (done, outcome) = oneshot::channel();
         let platform = self.clone();
-        *self.last_backup.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.tasks().spawn(async move {
             let told = &mut |_| {};
             let made = tokio::select! {
                 biased;
-                () = platform.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
+                () = platform.draining().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
                 made = platform.store.back_up(&Schema, &platform.key, &mut writer, told) => made.map_err(Error::from),
             };
             match &made {
                 Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "a backup was made"),
                 Err(error) => tracing::warn!(%error, "a backup could not be made"),
             }
-            *platform.last_backup.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            *platform.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
                 made.as_ref().err().map(ToString::to_string);
             drop(writer);
             // Who no longer listens has given up.
@@ -53,7 +53,7 @@ impl Platform {
     /// Why the last backup failed, if it did.
     #[must_use]
     pub fn last_backup_failure(&self) -> Option<String> {
-        self.last_backup.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -63,8 +63,8 @@ impl Backup {
     /// # Errors
     ///
     /// When the backup could not be made: what came of it is worth nothing.
-    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
-        let mut part = Vec::with_capacity(BUFFER);
+    pub async fn next_chunk(&mut self) -> Result<Option<bytes::Bytes>> {
+        let mut part = Vec::with_capacity(BUFFER_SIZE);
         // Reading from memory does not fail.
         if self.reader.read_buf(&mut part).await.unwrap_or(0) > 0 {
             return Ok(Some(part.into()));

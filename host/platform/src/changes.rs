@@ -4,15 +4,15 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_query::Direction;
 use konnector_store::{FeedChange, Seq};
 
-use crate::document::readable;
+use crate::document::check_readable;
 use crate::instance::Instance;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 /// Changes of one page, at most.
-const LARGEST_PAGE: usize = 10_000;
+const MAX_PAGE_SIZE: usize = 10_000;
 /// How many changes behind a page are counted.
-const COUNTED: usize = 1_000;
+const MAX_PENDING_COUNT: usize = 1_000;
 
 /// From where on changes are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Since {
 
 /// Which changes are asked for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct ChangesQuery {
     /// From where on.
     pub since: Since,
     /// At most so many; never more than 10,000 are answered.
@@ -42,7 +42,7 @@ pub struct ChangePage {
     /// Each document once, at its last change.
     pub changes: Vec<FeedChange>,
     /// Where the next page goes on.
-    pub last: Seq,
+    pub last_seq: Seq,
     /// How many changes are left behind this page, counted up to 1,000.
     pub pending: usize,
 }
@@ -56,9 +56,9 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn changes(&self, instance: &Instance, doctype: &Doctype, wanted: Wanted) -> Result<ChangePage> {
-        let Wanted { since, limit, direction, ids } = wanted;
-        let (store, id, limit) = (&self.store, &instance.id, limit.min(LARGEST_PAGE));
+    pub async fn changes(&self, instance: &Instance, doctype: &Doctype, wanted: ChangesQuery) -> Result<ChangePage> {
+        let ChangesQuery { since, limit, direction, ids } = wanted;
+        let (store, id, limit) = (&self.store, &instance.id, limit.min(MAX_PAGE_SIZE));
         let since = match since {
             Since::Seq(seq) => seq,
             Since::Now => {
@@ -74,17 +74,17 @@ impl Platform {
             let pending = changes.len().saturating_sub(limit);
             changes.truncate(limit);
             let last = changes.last().map_or(since, |change| change.seq.clone());
-            return Ok(ChangePage { changes, last, pending });
+            return Ok(ChangePage { changes, last_seq: last, pending });
         }
         let changes = store.changes(id, doctype, &since, limit, direction).await?;
         let last = changes.last().map_or_else(|| since.clone(), |change| change.seq.clone());
         let pending = match direction {
-            Direction::Forward => store.count_changes(id, doctype, &last, COUNTED)?,
-            Direction::Backward => {
-                store.count_changes(id, doctype, &since, changes.len() + COUNTED)?.saturating_sub(changes.len())
-            }
+            Direction::Forward => store.count_changes(id, doctype, &last, MAX_PENDING_COUNT)?,
+            Direction::Backward => store
+                .count_changes(id, doctype, &since, changes.len() + MAX_PENDING_COUNT)?
+                .saturating_sub(changes.len()),
         };
-        Ok(ChangePage { changes, last, pending })
+        Ok(ChangePage { changes, last_seq: last, pending })
     }
 
     /// The same for `/data`.
@@ -97,12 +97,12 @@ impl Platform {
         instance: &Instance,
         principal: &Principal,
         doctype: &Doctype,
-        wanted: Wanted,
+        wanted: ChangesQuery,
     ) -> Result<ChangePage> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        if !self.has_type(&instance.id, doctype)? {
-            return Err(Error::NotFound(crate::document::Missing::Doctype.reason().to_owned()));
+        if !self.doctype_exists(&instance.id, doctype)? {
+            return Err(Error::NotFound(crate::document::MissingReason::Doctype.as_str().to_owned()));
         }
         self.changes(instance, doctype, wanted).await
     }
@@ -119,7 +119,7 @@ impl Platform {
         doctype: &Doctype,
         ids: Vec<String>,
     ) -> Result<Vec<FeedChange>> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         Ok(self.store.changes_for(&instance.id, doctype, &Seq::default(), ids).await?)
     }

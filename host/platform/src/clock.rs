@@ -35,14 +35,14 @@ impl Clock for SystemClock {
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,
-    made: tokio::time::Instant,
+    created: tokio::time::Instant,
 }
 
 impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self { now: AtomicI64::new(now.timestamp_millis()), made: tokio::time::Instant::now() }
+        Self { now: AtomicI64::new(now.timestamp_millis()), created: tokio::time::Instant::now() }
     }
 
     /// Moves the clock, also backwards.
@@ -57,6 +57,6 @@ impl Clock for ManualClock {
     }
 
     fn elapsed(&self) -> Duration {
-        self.made.elapsed()
+        self.created.elapsed()
     }
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::doctype::DESIGNS;
-use crate::document::{readable, writable};
+use crate::document::{check_readable, check_writable};
 use crate::instance::Instance;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, to_object};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 use konnector_query::{FieldPath, QueryError, Selector};
@@ -24,7 +24,7 @@ const MAX_INDEXES: usize = 256;
 
 /// A declared index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Definition {
+pub struct IndexDefinition {
     /// Its members, as paths.
     pub fields: Vec<String>,
     /// Which documents it is about; all where there is none.
@@ -39,7 +39,7 @@ pub struct Design {
     #[serde(skip)]
     pub id: String,
     /// The indexes.
-    pub indexes: BTreeMap<String, Definition>,
+    pub indexes: BTreeMap<String, IndexDefinition>,
 }
 
 /// What a client declares.
@@ -50,7 +50,7 @@ pub struct NewIndex {
     /// Name; made up likewise.
     pub name: Option<String>,
     /// The index.
-    pub definition: Definition,
+    pub definition: IndexDefinition,
 }
 
 /// What became of it.
@@ -103,13 +103,13 @@ impl NewIndex {
             Some(_) => Err(wrong(name, "a text of 1 to 128 characters")),
         };
         let design = text("ddoc")?.map(|design| design.strip_prefix("_design/").unwrap_or(&design).to_owned());
-        Ok(Self { design, name: text("name")?, definition: Definition { fields, partial_filter_selector } })
+        Ok(Self { design, name: text("name")?, definition: IndexDefinition { fields, partial_filter_selector } })
     }
 }
 
-impl Definition {
+impl IndexDefinition {
     /// A name for whoever does not care: the same for the same definition.
-    fn name(&self) -> String {
+    fn default_name(&self) -> String {
         let written = json!({ "fields": self.fields, "partial_filter_selector": self.partial_filter_selector });
         let mut name = hex::encode(Sha256::digest(written.to_string()));
         name.truncate(40);
@@ -120,7 +120,7 @@ impl Definition {
 impl Design {
     /// As CouchDB shows it.
     #[must_use]
-    pub fn shown(&self, rev: &Rev) -> Object {
+    pub fn to_json(&self, rev: &Rev) -> Object {
         let views: Object = self
             .indexes
             .iter()
@@ -143,9 +143,9 @@ impl Design {
 }
 
 /// How often an index is declared again after somebody else was quicker.
-const TRIES: usize = 5;
+const MAX_COMMIT_ATTEMPTS: usize = 5;
 
-fn at(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
+fn doc_ref(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
     instance.doc(&DESIGNS, format!("{doctype}/{design}"))
 }
 
@@ -162,13 +162,13 @@ impl Platform {
         doctype: &Doctype,
         new: NewIndex,
     ) -> Result<DeclaredIndex> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        let made_up = new.definition.name();
+        let made_up = new.definition.default_name();
         let design = new.design.unwrap_or_else(|| made_up.clone());
         let name = new.name.unwrap_or(made_up);
         let (mut known, mut declared) = (false, 0);
-        for (design, _) in self.designs_of(instance, doctype)? {
+        for (design, _) in self.load_designs(instance, doctype)? {
             declared += design.indexes.len();
             known |= design.indexes.values().any(|index| *index == new.definition);
         }
@@ -178,25 +178,25 @@ impl Platform {
             )));
         }
         self.store.ensure_index(&instance.id, doctype, &new.definition.fields).await?;
-        let at = at(instance, doctype, &design);
+        let at = doc_ref(instance, doctype, &design);
         let mut tries = 0;
         loop {
             tries += 1;
-            let found = self.stored::<Design>(&at)?;
+            let found = self.load::<Design>(&at)?;
             let mut changes = Changes::new();
             let mut indexes = found.as_ref().map(|found| found.value.indexes.clone()).unwrap_or_default();
             if indexes.get(&name) == Some(&new.definition) {
                 return Ok(DeclaredIndex { created: false, design, name });
             }
             indexes.insert(name.clone(), new.definition.clone());
-            let body = object(&Design { id: String::new(), indexes })?;
+            let body = to_object(&Design { id: String::new(), indexes })?;
             match &found {
                 Some(found) => changes.put(at.clone(), &found.rev, body),
                 None => changes.create(at.clone(), body),
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
-                Err(error) if error.is_conflict() && tries < TRIES => {}
+                Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
         }
@@ -208,12 +208,12 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] without the right to read the whole type.
     pub fn designs(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        self.designs_of(instance, doctype)
+        self.load_designs(instance, doctype)
     }
 
-    pub(crate) fn designs_of(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
+    pub(crate) fn load_designs(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
         let prefix = format!("{doctype}/");
         let mut designs = Vec::new();
         let mut after = prefix.clone();
@@ -223,7 +223,7 @@ impl Platform {
             after.clone_from(&last.id);
             for document in page {
                 let Some(id) = document.id.strip_prefix(&prefix).map(str::to_owned) else { return Ok(designs) };
-                let Stored { rev, value, .. } = Stored::<Design>::read(&DESIGNS, document)?;
+                let Stored { rev, value, .. } = Stored::<Design>::from_document(&DESIGNS, document)?;
                 designs.push((Design { id, ..value }, rev));
             }
         }
@@ -241,9 +241,9 @@ impl Platform {
         doctype: &Doctype,
         id: &str,
     ) -> Result<(Design, Rev)> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        let found = self.stored::<Design>(&at(instance, doctype, id))?;
+        let found = self.load::<Design>(&doc_ref(instance, doctype, id))?;
         let Stored { rev, value, .. } = found.ok_or_else(|| Error::NotFound("missing".to_owned()))?;
         Ok((Design { id: id.to_owned(), ..value }, rev))
     }
@@ -262,29 +262,35 @@ impl Platform {
         id: &str,
         rev: &Rev,
     ) -> Result<()> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
-        let Some(found) = self.stored::<Design>(&at(instance, doctype, id))? else {
+        let Some(found) = self.load::<Design>(&doc_ref(instance, doctype, id))? else {
             // What no client declared for documents that only the server writes is the server's own.
-            writable(doctype)?;
+            check_writable(doctype)?;
             return Err(Error::NotFound("missing".to_owned()));
         };
-        self.remove_design(instance, doctype, &Design { id: id.to_owned(), ..found.value }, rev).await
+        self.delete_design_and_indexes(instance, doctype, &Design { id: id.to_owned(), ..found.value }, rev).await
     }
 
     /// Deletes all design documents of a type.
     pub(crate) async fn delete_designs(&self, instance: &Instance, doctype: &Doctype) -> Result<()> {
-        for (design, rev) in self.designs_of(instance, doctype)? {
-            self.remove_design(instance, doctype, &design, &rev).await?;
+        for (design, rev) in self.load_designs(instance, doctype)? {
+            self.delete_design_and_indexes(instance, doctype, &design, &rev).await?;
         }
         Ok(())
     }
 
-    async fn remove_design(&self, instance: &Instance, doctype: &Doctype, design: &Design, rev: &Rev) -> Result<()> {
+    async fn delete_design_and_indexes(
+        &self,
+        instance: &Instance,
+        doctype: &Doctype,
+        design: &Design,
+        rev: &Rev,
+    ) -> Result<()> {
         let mut changes = Changes::new();
-        changes.delete(at(instance, doctype, &design.id), rev);
+        changes.delete(doc_ref(instance, doctype, &design.id), rev);
         self.commit(changes).await?;
-        let left = self.designs_of(instance, doctype)?;
+        let left = self.load_designs(instance, doctype)?;
         for index in design.indexes.values() {
             let needed =
                 left.iter().flat_map(|(design, _)| design.indexes.values()).any(|other| other.fields == index.fields);
@@ -309,11 +315,11 @@ impl Platform {
     ) -> Result<Rev> {
         principal.check_type(Verb::Post, doctype)?;
         let (design, _) = self.design(instance, principal, doctype, from)?;
-        let to = at(instance, doctype, to);
+        let to = doc_ref(instance, doctype, to);
         let mut changes = Changes::new();
         match self.store.get(&to)? {
-            Some(before) => changes.put(to, &before.rev, object(&design)?),
-            None => changes.create(to, object(&design)?),
+            Some(before) => changes.put(to, &before.rev, to_object(&design)?),
+            None => changes.create(to, to_object(&design)?),
         };
         self.commit_one(changes).await
     }

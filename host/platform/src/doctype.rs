@@ -6,12 +6,12 @@ use konnector_manifest::Doctype;
 
 macro_rules! doctypes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        $($(#[$doc])* pub static $name: LazyLock<Doctype> = LazyLock::new(|| known($text));)*
+        $($(#[$doc])* pub static $name: LazyLock<Doctype> = LazyLock::new(|| parse_known($text));)*
     };
 }
 
 #[expect(clippy::expect_used, reason = "the texts are constants below and a test parses each of them")]
-fn known(text: &str) -> Doctype {
+fn parse_known(text: &str) -> Doctype {
     text.parse().expect("a known doctype")
 }
 
@@ -37,7 +37,7 @@ doctypes! {
     /// Former contents of files.
     VERSIONS = "io.cozy.files.versions";
     /// Metadata for uploads to come.
-    METADATA = "io.cozy.files.metadata";
+    MAX_METADATA_SIZE = "io.cozy.files.metadata";
     /// Lists of archives that links lead to.
     ARCHIVES = "io.cozy.files.archives";
     /// Jobs.
@@ -65,7 +65,7 @@ doctypes! {
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: &[&str] = &[
+const INACCESSIBLE: &[&str] = &[
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",
@@ -122,7 +122,7 @@ const READ_ONLY: [&str; 12] = [
 #[must_use]
 pub fn is_readable(doctype: &Doctype) -> bool {
     let name: &str = doctype.as_ref();
-    !CLOSED.contains(&name) && !name.starts_with("io.cozy.certified.")
+    !INACCESSIBLE.contains(&name) && !name.starts_with("io.cozy.certified.")
 }
 
 /// Whether `/data` may write documents of this type.
@@ -159,7 +159,7 @@ mod tests {
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));
         }
-        for name in CLOSED.iter().chain(&READ_ONLY) {
+        for name in INACCESSIBLE.iter().chain(&READ_ONLY) {
             name.parse::<Doctype>().expect(name);
         }
     }
@@ -186,6 +186,10 @@ mod tests {
             }
         }
         let listed = closed.split_whitespace().filter(|name| !name.starts_with("io.cozy.certified.")).count();
-        assert_eq!((listed, read_only.split_whitespace().count()), (CLOSED.len(), READ_ONLY.len()), "none is left out");
+        assert_eq!(
+            (listed, read_only.split_whitespace().count()),
+            (INACCESSIBLE.len(), READ_ONLY.len()),
+            "none is left out"
+        );
     }
 }

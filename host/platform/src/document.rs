@@ -8,17 +8,17 @@ use serde_json::Value;
 use crate::account;
 use crate::doctype::{self, ACCOUNTS};
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, new_id, public};
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, new_id, without_reserved_fields};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 /// How often a change is tried again when somebody else changed what is changed with it.
-const TRIES: usize = 5;
+const MAX_COMMIT_ATTEMPTS: usize = 5;
 
 /// Why `/data` found nothing; CouchDB's reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingReason {
     /// It never existed.
     Never,
     /// It was deleted.
@@ -27,10 +27,10 @@ pub enum Missing {
     Doctype,
 }
 
-impl Missing {
+impl MissingReason {
     /// CouchDB's word.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Never => "missing",
             Self::Deleted => "deleted",
@@ -56,8 +56,10 @@ impl DocumentPage {
     fn listed(page: konnector_store::ListPage) -> Self {
         let konnector_store::ListPage { documents, has_more: more } = page;
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());
-        let documents =
-            documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
+        let documents = documents
+            .into_iter()
+            .map(|Document { id, rev, body }| Document { id, rev, body: without_reserved_fields(body) })
+            .collect();
         Self { documents, next }
     }
 }
@@ -67,7 +69,7 @@ impl DocumentPage {
 /// # Errors
 ///
 /// [`Error::Forbidden`].
-pub fn readable(doctype: &Doctype) -> Result<()> {
+pub fn check_readable(doctype: &Doctype) -> Result<()> {
     if doctype::is_readable(doctype) {
         Ok(())
     } else {
@@ -80,7 +82,7 @@ pub fn readable(doctype: &Doctype) -> Result<()> {
 /// # Errors
 ///
 /// [`Error::Forbidden`].
-pub fn writable(doctype: &Doctype) -> Result<()> {
+pub fn check_writable(doctype: &Doctype) -> Result<()> {
     if doctype::is_writable(doctype) {
         Ok(())
     } else {
@@ -88,19 +90,13 @@ pub fn writable(doctype: &Doctype) -> Result<()> {
     }
 }
 
-pub(crate) fn valid_id(id: &str) -> Result<()> {
+pub(crate) fn check_document_id(id: &str) -> Result<()> {
     if id.is_empty() || id.starts_with('_') || id.len() > 200 || id.chars().any(char::is_control) {
         return Err(Error::BadRequest(format!(
             "the id '{id}' is not valid; an id has 1 to 200 characters and does not begin with _"
         )));
     }
     Ok(())
-}
-
-/// What a client may write: nothing that the platform keeps for itself.
-fn without_reserved(mut body: Object) -> Object {
-    body.retain(|name, _| !name.starts_with('_'));
-    body
 }
 
 impl Platform {
@@ -116,9 +112,9 @@ impl Platform {
         doctype: &Doctype,
         id: &str,
     ) -> Result<Document> {
-        readable(doctype)?;
-        valid_id(id)?;
-        let document = match self.allowed(principal, Verb::Get, &instance.doc(doctype, id)) {
+        check_readable(doctype)?;
+        check_document_id(id)?;
+        let document = match self.read_allowed(principal, Verb::Get, &instance.doc(doctype, id)) {
             // The run that cleans up after an account reads it, although it is deleted.
             Err(Error::NotFound(reason))
                 if *doctype == *ACCOUNTS && principal.claims.account.as_deref() == Some(id) =>
@@ -129,36 +125,36 @@ impl Platform {
             }
             found => found?,
         };
-        self.shown(instance, principal, doctype, document)
+        self.document_view(instance, principal, doctype, document)
     }
 
     /// A document that the rules allow this verb on. Whether it exists is told only to those who may know.
-    fn allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
+    fn read_allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
         let found = self.store.get(at)?;
         let nothing = Object::new();
         let body = found.as_ref().map_or(&nothing, |document| &document.body);
         principal.check_document(verb, &at.doctype, &at.id, body)?;
         match found {
             Some(document) => Ok(document),
-            None => Err(Error::NotFound(self.why_missing(at)?.reason().to_owned())),
+            None => Err(Error::NotFound(self.missing_reason(at)?.as_str().to_owned())),
         }
     }
 
-    fn why_missing(&self, at: &DocRef) -> Result<Missing> {
+    fn missing_reason(&self, at: &DocRef) -> Result<MissingReason> {
         if self.store.was_deleted(at)? {
-            return Ok(Missing::Deleted);
+            return Ok(MissingReason::Deleted);
         }
-        Ok(if self.has_type(&at.instance, &at.doctype)? { Missing::Never } else { Missing::Doctype })
+        Ok(if self.doctype_exists(&at.instance, &at.doctype)? { MissingReason::Never } else { MissingReason::Doctype })
     }
 
     /// Whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
-    pub(crate) fn has_type(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
+    pub(crate) fn doctype_exists(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
         let changed = self.store.count_changes(instance, doctype, &Seq::default(), 1)? > 0;
         Ok(changed || !self.store.list_indexes(instance, doctype)?.is_empty())
     }
 
     /// Takes out what the platform keeps for itself; a konnector sees the secrets of its accounts, nobody else does.
-    fn shown(
+    fn document_view(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -166,10 +162,10 @@ impl Platform {
         document: Document,
     ) -> Result<Document> {
         let Document { id, rev, mut body } = document;
-        if *doctype == *ACCOUNTS && principal.sees_secrets(&id, &body) {
+        if *doctype == *ACCOUNTS && principal.can_read_secrets(&id, &body) {
             self.unseal_account(instance, &id, &mut body)?;
         }
-        Ok(Document { id, rev, body: public(body) })
+        Ok(Document { id, rev, body: without_reserved_fields(body) })
     }
 
     /// The names of the types of which there are documents.
@@ -194,7 +190,7 @@ impl Platform {
         after: Option<&str>,
         limit: usize,
     ) -> Result<DocumentPage> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         Ok(DocumentPage::listed(self.store.page(&instance.id, doctype, after, limit.clamp(1, MAX_PAGE_SIZE))?))
     }
@@ -212,7 +208,7 @@ impl Platform {
         before: Option<&str>,
         limit: usize,
     ) -> Result<DocumentPage> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         Ok(DocumentPage::listed(self.store.page_backward(
             &instance.id,
@@ -233,7 +229,7 @@ impl Platform {
         principal: &Principal,
         doctype: &Doctype,
     ) -> Result<usize> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         Ok(self.store.count(&instance.id, doctype).await?)
     }
@@ -243,20 +239,20 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] without a rule on the whole type.
-    pub fn read_listed(
+    pub fn read_document_without_secrets(
         &self,
         instance: &Instance,
         principal: &Principal,
         doctype: &Doctype,
         id: &str,
     ) -> Result<Option<Document>> {
-        readable(doctype)?;
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        if valid_id(id).is_err() {
+        if check_document_id(id).is_err() {
             return Ok(None);
         }
         let found = self.store.get(&instance.doc(doctype, id))?;
-        Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: public(body) }))
+        Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: without_reserved_fields(body) }))
     }
 
     /// Deletes every document of a type. With accounts go their triggers.
@@ -267,7 +263,7 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
     pub async fn delete_documents(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<()> {
-        writable(doctype)?;
+        check_writable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
         let mut after: Option<String> = None;
         loop {
@@ -301,11 +297,11 @@ impl Platform {
         id: Option<String>,
         body: Object,
     ) -> Result<Document> {
-        self.create_under(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
+        self.create_document_with_rev(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
     }
 
     /// The same with a revision of another database.
-    pub(crate) async fn create_under(
+    pub(crate) async fn create_document_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -314,13 +310,13 @@ impl Platform {
         body: Object,
         given: Option<&Rev>,
     ) -> Result<Document> {
-        writable(doctype)?;
-        valid_id(&id)?;
-        let mut body = without_reserved(body);
+        check_writable(doctype)?;
+        check_document_id(&id)?;
+        let mut body = without_reserved_fields(body);
         principal.check_document(Verb::Post, doctype, &id, &body)?;
         if *doctype == *ACCOUNTS {
-            self.check_new_account(instance, principal, &mut body)?;
-            Self::name_account(&mut body);
+            self.check_account_creation(instance, principal, &mut body)?;
+            Self::set_default_account_name(&mut body);
             self.seal_account(instance, &id, &mut body)?;
         }
         let at = instance.doc(doctype, id.as_str());
@@ -330,8 +326,8 @@ impl Platform {
             changes.with_rev(given);
         }
         let rev = self.commit_one(changes).await?;
-        self.publish(&at, Happened::Created, body.clone());
-        self.shown(instance, principal, doctype, Document { id, rev, body })
+        self.publish(&at, ChangeKind::Created, body.clone());
+        self.document_view(instance, principal, doctype, Document { id, rev, body })
     }
 
     /// Replaces a document. What the platform keeps in it for itself stays.
@@ -348,11 +344,11 @@ impl Platform {
         rev: &Rev,
         body: Object,
     ) -> Result<Document> {
-        self.update_under(instance, principal, doctype, (id, rev), body, None).await
+        self.update_document_with_rev(instance, principal, doctype, (id, rev), body, None).await
     }
 
     /// The same with a revision of another database.
-    pub(crate) async fn update_under(
+    pub(crate) async fn update_document_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -361,20 +357,20 @@ impl Platform {
         body: Object,
         given: Option<&Rev>,
     ) -> Result<Document> {
-        writable(doctype)?;
-        valid_id(id)?;
+        check_writable(doctype)?;
+        check_document_id(id)?;
         let at = instance.doc(doctype, id);
-        let mut body = without_reserved(body);
+        let mut body = without_reserved_fields(body);
         let Some(before) = self.store.get(&at)? else {
             principal.check_document(Verb::Put, doctype, id, &body)?;
-            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
+            return Err(Error::NotFound(self.missing_reason(&at)?.as_str().to_owned()));
         };
         // Both what it was and what it becomes must be within the rules.
         principal.check_document(Verb::Put, doctype, id, &before.body)?;
         principal.check_document(Verb::Put, doctype, id, &body)?;
         let (mut resumes, mut changes_hands) = (false, false);
         if *doctype == *ACCOUNTS {
-            changes_hands = self.check_changed_account(instance, principal, (id, &before.body), &mut body)?;
+            changes_hands = self.check_account_update(instance, principal, (id, &before.body), &mut body)?;
             self.seal_account(instance, id, &mut body)?;
             self.check_replaced_secrets(instance, principal, (id, &before.body), &body)?;
             // A konnector that keeps a new token is not the user who acted.
@@ -382,7 +378,9 @@ impl Platform {
         }
         for (name, value) in before.body.iter().filter(|(name, _)| name.starts_with('_')) {
             // Other credentials are tried at once: the cookies of the old ones would hide whether they are right.
-            let outdated = changes_hands || (resumes && account::is_session(name)) || !account::is_in_use(name, &body);
+            let outdated = changes_hands
+                || (resumes && account::is_session_field(name))
+                || !account::is_private_field_usable(name, &body);
             if !(*doctype == *ACCOUNTS && outdated) {
                 body.insert(name.clone(), value.clone());
             }
@@ -403,13 +401,13 @@ impl Platform {
                 // One of its triggers was changed meanwhile, not the account itself.
                 Err(error)
                     if error.is_conflict()
-                        && tries < TRIES
+                        && tries < MAX_COMMIT_ATTEMPTS
                         && self.store.get(&at)?.is_some_and(|found| found.rev == *rev) => {}
                 done => break done?,
             }
         };
-        self.publish(&at, Happened::Updated, body.clone());
-        self.shown(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
+        self.publish(&at, ChangeKind::Updated, body.clone());
+        self.document_view(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
     }
 
     /// Deletes a document; answers the revision of its tombstone. With an account go its triggers, and its konnector
@@ -426,11 +424,11 @@ impl Platform {
         id: &str,
         rev: &Rev,
     ) -> Result<Rev> {
-        self.delete_under(instance, principal, doctype, (id, rev), None).await
+        self.delete_document_with_rev(instance, principal, doctype, (id, rev), None).await
     }
 
     /// The same with a revision of another database.
-    pub(crate) async fn delete_under(
+    pub(crate) async fn delete_document_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -438,12 +436,12 @@ impl Platform {
         (id, rev): (&str, &Rev),
         given: Option<&Rev>,
     ) -> Result<Rev> {
-        writable(doctype)?;
-        valid_id(id)?;
+        check_writable(doctype)?;
+        check_document_id(id)?;
         let at = instance.doc(doctype, id);
-        let before = self.allowed(principal, Verb::Delete, &at)?;
+        let before = self.read_allowed(principal, Verb::Delete, &at)?;
         if *doctype == *ACCOUNTS {
-            Self::check_deleted_account(principal, id, &before.body)?;
+            Self::check_account_deletion(principal, id, &before.body)?;
         }
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
@@ -455,10 +453,10 @@ impl Platform {
             false => None,
         };
         let rev = self.commit_one(changes).await?;
-        self.publish(&at, Happened::Deleted, before.body);
+        self.publish(&at, ChangeKind::Deleted, before.body);
         if *doctype == *ACCOUNTS {
             self.delete_triggers_of_account(instance, id).await?;
-            self.tell_of_clean_up(instance, clean_up.as_ref())?;
+            self.notify_clean_up_job(instance, clean_up.as_ref())?;
         }
         Ok(rev)
     }
@@ -469,7 +467,7 @@ impl Platform {
     }
 
     /// The documents of a type whose top-level members equal the selector's, from one page of the type.
-    pub(crate) fn matching(body: &Object, selector: &Object) -> bool {
+    pub(crate) fn matches_selector(body: &Object, selector: &Object) -> bool {
         selector.iter().all(|(name, wanted)| body.get(name).unwrap_or(&Value::Null) == wanted)
     }
 }

@@ -18,7 +18,7 @@ pub enum Error {
     Conflict(String),
     /// A parameter of the query string is wrong.
     #[error("{message}")]
-    Parameter {
+    InvalidParameter {
         /// Name in the query string or path.
         name: &'static str,
         /// What is wrong and what to do.
@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// A member of the body's attributes is wrong.
     #[error("{message}")]
-    Attribute {
+    InvalidAttribute {
         /// Name below `/data/attributes/`.
         name: &'static str,
         /// What is wrong and what to do.
@@ -37,7 +37,7 @@ pub enum Error {
     ForeignAccount(#[from] ForeignAccount),
     /// Something is not as the client says it is.
     #[error("{message}")]
-    Precondition {
+    PreconditionFailed {
         /// Name of the header or parameter.
         name: &'static str,
         /// What is not so.
@@ -69,7 +69,7 @@ pub enum Error {
     ExpiredToken,
     /// The token of a run, used from outside of it or after it.
     #[error("the token of a run is good only inside of the run, until that ends")]
-    RunToken,
+    WrongRunToken,
     /// An OAuth client asks for what it does not get.
     #[error("{description}")]
     OAuth {
@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// The provider of an account no longer takes its refresh token: the user has to connect again (Cozy API, accounts, §7.4).
     #[error("OAuth refresh token is invalid or expired; reconnect account.")]
-    Reconnect,
+    ReconnectRequired,
     /// Another server that is needed does not answer as it should.
     #[error("{0}")]
     Provider(String),
@@ -89,7 +89,7 @@ pub enum Error {
     TooLarge(String),
     /// It may be asked for again later.
     #[error("{message}")]
-    NotYet {
+    RetryLater {
         /// From when on.
         until: chrono::DateTime<chrono::Utc>,
         /// Why not now, and what to do.
@@ -112,7 +112,7 @@ pub enum Error {
     Gate(konnector_egress::SetupError),
     /// A stored document is not what this version wrote.
     #[error("the stored document {document} cannot be read: {message}")]
-    Stored {
+    CorruptDocument {
         /// Doctype and id.
         document: String,
         /// What is wrong with it.
@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// The key file and the data do not belong together. The server must not start.
     #[error("{0}")]
-    Key(String),
+    KeyMismatch(String),
 }
 
 impl Error {

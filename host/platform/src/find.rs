@@ -5,19 +5,19 @@ use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryErro
 use konnector_store::{Document, MAX_PAGE_BYTES, approximate_size};
 use serde_json::{Value, json};
 
-use crate::document::readable;
+use crate::document::check_readable;
 use crate::instance::Instance;
-use crate::stored::{Object, public};
+use crate::scan::{DocumentScan, ScanCursor, ScanOrder};
+use crate::stored::{Object, without_reserved_fields};
 use crate::token::Principal;
-use crate::walk::{Place, Walk, Way};
 use crate::{Error, Platform, Result};
 
 /// So many more documents looked at than found is worth a warning (CouchDB, `index_scan_warning_threshold`).
-const WASTEFUL: u64 = 10;
+const SCAN_WARNING_RATIO: u64 = 10;
 
 /// One page of what was found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FoundPage {
+pub struct FindPage {
     /// The documents, with `_id` and `_rev`, or what the query wants of them.
     pub documents: Vec<Object>,
     /// How many there could be.
@@ -27,22 +27,22 @@ pub struct FoundPage {
     /// Documents looked at.
     pub examined: u64,
     /// The index leads to many documents that are not wanted.
-    pub wasteful: bool,
+    pub scan_warning: bool,
     /// It ends early, because its documents are large.
-    pub cut: bool,
+    pub truncated: bool,
 }
 
-impl FoundPage {
+impl FindPage {
     /// Whether there may be another page (Cozy API: as soon as this one is full).
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.cut || (self.limit > 0 && self.documents.len() >= self.limit)
+        self.truncated || (self.limit > 0 && self.documents.len() >= self.limit)
     }
 }
 
 /// A declared index, as a candidate for a query.
-struct Candidate {
-    members: Vec<String>,
+struct CandidateIndex {
+    fields: Vec<String>,
     partial: Option<Object>,
 }
 
@@ -58,32 +58,32 @@ impl Platform {
         principal: &Principal,
         doctype: &Doctype,
         query: Query,
-    ) -> Result<FoundPage> {
-        readable(doctype)?;
+    ) -> Result<FindPage> {
+        check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        let candidates = self.candidates(instance, doctype, &query)?;
-        let members: Vec<&[String]> = candidates.iter().map(|candidate| candidate.members.as_slice()).collect();
+        let candidates = self.candidate_indexes(instance, doctype, &query)?;
+        let members: Vec<&[String]> = candidates.iter().map(|candidate| candidate.fields.as_slice()).collect();
         let plan = plan(&query.selector, query.sort.as_ref(), &members)?;
         let mut selector = query.selector.clone();
         let (way, direction) = match plan {
-            Plan::ById(id) => return self.find_one(instance, doctype, &query, &id),
-            Plan::FullScan(direction) => (Way::Ids, direction),
+            Plan::ById(id) => return self.find_by_id(instance, doctype, &query, &id),
+            Plan::FullScan(direction) => (ScanOrder::Ids, direction),
             Plan::Index { index, range, direction } => {
                 let Some(candidate) = candidates.get(index) else { return Err(QueryError::NoIndex.into()) };
                 if let Some(partial) = &candidate.partial {
                     selector = selector.and(Selector::parse(partial)?);
                 }
-                let index = self.store.ensure_index(&instance.id, doctype, &candidate.members).await?;
-                (Way::Index(index, range), direction)
+                let index = self.store.ensure_index(&instance.id, doctype, &candidate.fields).await?;
+                (ScanOrder::Index(index, range), direction)
             }
         };
-        self.collect(instance, doctype, &query, &selector, (way, direction)).await
+        self.collect_matches(instance, doctype, &query, &selector, (way, direction)).await
     }
 
     /// The indexes that may be used: the one that the query names, or all that are about every document of the type.
-    fn candidates(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<Candidate>> {
+    fn candidate_indexes(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<CandidateIndex>> {
         let mut candidates = Vec::new();
-        for (design, _) in self.designs_of(instance, doctype)? {
+        for (design, _) in self.load_designs(instance, doctype)? {
             for (name, index) in design.indexes {
                 let wanted = match &query.use_index {
                     Some((wanted, wanted_name)) => {
@@ -92,14 +92,14 @@ impl Platform {
                     None => index.partial_filter_selector.is_none(),
                 };
                 if wanted {
-                    candidates.push(Candidate { members: index.fields, partial: index.partial_filter_selector });
+                    candidates.push(CandidateIndex { fields: index.fields, partial: index.partial_filter_selector });
                 }
             }
         }
         Ok(candidates)
     }
 
-    fn find_one(&self, instance: &Instance, doctype: &Doctype, query: &Query, id: &str) -> Result<FoundPage> {
+    fn find_by_id(&self, instance: &Instance, doctype: &Doctype, query: &Query, id: &str) -> Result<FindPage> {
         let found = match self.store.get(&instance.doc(doctype, id)) {
             // There is no document with a name that none can have.
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => None,
@@ -109,39 +109,46 @@ impl Platform {
         let documents: Vec<Object> = found
             .filter(|_| query.limit > 0 && query.skip == 0 && query.bookmark.is_none())
             .map(|document| {
-                wanted(document, &query.selector, &Projection::new(&query.fields), &mut QueryBudget::default())
+                match_and_project(
+                    document,
+                    &query.selector,
+                    &Projection::new(&query.fields),
+                    &mut QueryBudget::default(),
+                )
             })
             .transpose()?
             .flatten()
             .into_iter()
             .collect();
         let bookmark = if documents.is_empty() { String::new() } else { id.to_owned() };
-        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful: false, cut: false })
+        Ok(FindPage { documents, limit: query.limit, bookmark, examined, scan_warning: false, truncated: false })
     }
 
-    async fn collect(
+    async fn collect_matches(
         &self,
         instance: &Instance,
         doctype: &Doctype,
         query: &Query,
         selector: &Selector,
-        (way, direction): (Way, Direction),
-    ) -> Result<FoundPage> {
+        (way, direction): (ScanOrder, Direction),
+    ) -> Result<FindPage> {
         let bookmark = query.bookmark.as_deref();
         let mut walk =
-            Walk::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(|error| match error {
-                konnector_store::Error::Invalid { .. } => {
-                    Error::from(QueryError::Field { name: "bookmark", expected: "what the page before answered" })
-                }
-                error => error.into(),
-            })?;
-        let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<Place>, 0);
+            DocumentScan::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(
+                |error| match error {
+                    konnector_store::Error::Invalid { .. } => {
+                        Error::from(QueryError::Field { name: "bookmark", expected: "what the page before answered" })
+                    }
+                    error => error.into(),
+                },
+            )?;
+        let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<ScanCursor>, 0);
         let (projection, mut cost) = (Projection::new(&query.fields), QueryBudget::default());
         // Of large documents a page has fewer than were asked for; its bookmark leads on.
         while documents.len() < query.limit && bytes < MAX_PAGE_BYTES {
             cost.check_clock()?;
             let Some((document, place)) = walk.next().await? else { break };
-            let Some(document) = wanted(document, selector, &projection, &mut cost)? else { continue };
+            let Some(document) = match_and_project(document, selector, &projection, &mut cost)? else { continue };
             last = Some(place);
             if skipped < query.skip {
                 skipped += 1;
@@ -153,14 +160,14 @@ impl Platform {
         let cut = bytes >= MAX_PAGE_BYTES;
         let examined = walk.examined();
         let found = (documents.len() + skipped) as u64;
-        let wasteful = found > 0 && examined / found > WASTEFUL;
+        let wasteful = found > 0 && examined / found > SCAN_WARNING_RATIO;
         let bookmark = last.map(|place| place.to_string()).unwrap_or_default();
-        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful, cut })
+        Ok(FindPage { documents, limit: query.limit, bookmark, examined, scan_warning: wasteful, truncated: cut })
     }
 }
 
 /// What is shown of a document, if it is wanted.
-fn wanted(
+fn match_and_project(
     document: Document,
     selector: &Selector,
     projection: &Projection,
@@ -170,7 +177,7 @@ fn wanted(
     let mut members = Object::new();
     members.insert("_id".to_owned(), json!(id));
     members.insert("_rev".to_owned(), json!(rev));
-    members.extend(public(body));
+    members.extend(without_reserved_fields(body));
     let document = Value::Object(members);
     if !selector.matches(&document, cost)? {
         return Ok(None);

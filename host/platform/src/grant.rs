@@ -8,26 +8,27 @@ use url::Url;
 
 use crate::instance::Instance;
 use crate::oauth_client::OAuthClient;
+use crate::one_time_token::OneTimeToken;
 use crate::stored::Stored;
-use crate::ticket::Ticket;
 use crate::token::{Audience, Claims};
 use crate::{Error, Platform, Result};
 
 /// What the owner let a client have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
+pub struct AuthorizationGrant {
     /// Id of the client.
     pub client: String,
     /// What it may do.
     pub scope: String,
     /// SHA-256 of the client's `code_verifier`, where it sent one along (RFC 7636 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challenge: Option<String>,
+    #[serde(rename = "challenge")]
+    pub code_challenge: Option<String>,
 }
 
 /// What a client asks the owner for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct AuthorizationRequest {
     /// Only `code`.
     pub response_type: String,
     /// Which client.
@@ -38,7 +39,7 @@ pub struct Wish {
     pub state: String,
     /// What it wants to do.
     pub scope: String,
-    /// See [`Grant::challenge`].
+    /// See [`AuthorizationGrant::challenge`].
     pub code_challenge: String,
     /// Only `S256`.
     pub code_challenge_method: String,
@@ -46,7 +47,7 @@ pub struct Wish {
 
 /// The tokens of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tokens {
+pub struct TokenResponse {
     /// For requests; seven days.
     pub access_token: String,
     /// Always `bearer`.
@@ -75,7 +76,7 @@ pub struct TokenRequest {
     pub refresh_token: String,
 }
 
-fn refused(error: &'static str, description: impl Into<String>) -> Error {
+fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
     Error::OAuth { error, description: description.into() }
 }
 
@@ -85,7 +86,11 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::BadRequest`] with what is wrong.
-    pub fn check_wish(&self, instance: &Instance, wish: &Wish) -> Result<Stored<OAuthClient>> {
+    pub fn check_authorization_request(
+        &self,
+        instance: &Instance,
+        wish: &AuthorizationRequest,
+    ) -> Result<Stored<OAuthClient>> {
         let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
         let client = match self.oauth_client(instance, &wish.client_id) {
             Ok(client) => client,
@@ -113,12 +118,13 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::check_wish`], and [`Error::NotYet`] while too much is under way.
-    pub async fn authorize_client(&self, instance: &Instance, wish: &Wish) -> Result<Url> {
-        self.check_wish(instance, wish)?;
+    /// As [`Platform::check_authorization_request`], and [`Error::RetryLater`] while too much is under way.
+    pub async fn authorize_client(&self, instance: &Instance, wish: &AuthorizationRequest) -> Result<Url> {
+        self.check_authorization_request(instance, wish)?;
         let challenge = Some(wish.code_challenge.clone()).filter(|challenge| !challenge.is_empty());
-        let grant = Grant { client: wish.client_id.clone(), scope: wish.scope.clone(), challenge };
-        let code = self.issue_ticket(instance, Ticket::Code(grant)).await?;
+        let grant =
+            AuthorizationGrant { client: wish.client_id.clone(), scope: wish.scope.clone(), code_challenge: challenge };
+        let code = self.issue_one_time_token(instance, OneTimeToken::AuthorizationCode(grant)).await?;
         let mut back: Url =
             wish.redirect_uri.parse().map_err(|error| Error::BadRequest(format!("redirect_uri: {error}")))?;
         // Cozy's older clients look for the second name.
@@ -134,57 +140,58 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::OAuth`] with a code of RFC 6749 §5.2.
-    pub async fn grant_tokens(&self, instance: &Instance, request: &TokenRequest) -> Result<Tokens> {
-        let unknown = || refused("invalid_client", "the client is not registered, or its secret is wrong");
+    pub async fn grant_tokens(&self, instance: &Instance, request: &TokenRequest) -> Result<TokenResponse> {
+        let unknown = || oauth_error("invalid_client", "the client is not registered, or its secret is wrong");
         let client = match self.oauth_client(instance, &request.client_id) {
             Ok(client) => client,
             Err(Error::NotFound(_)) => return Err(unknown()),
             Err(error) => return Err(error),
         };
-        if !client.value.is_secret(&request.client_secret) {
+        if !client.value.verify_secret(&request.client_secret) {
             return Err(unknown());
         }
         match request.grant_type.as_str() {
             "authorization_code" => {
-                let scope = self.scope_of_code(instance, request).await?;
+                let scope = self.redeem_authorization_code(instance, request).await?;
                 let refresh = self.issue_token(instance, Audience::Refresh, &client.id, &scope)?;
-                self.tokens(instance, &client.id, scope, Some(refresh))
+                self.token_response(instance, &client.id, scope, Some(refresh))
             }
             "refresh_token" => match self.verify_token(instance, &request.refresh_token) {
                 Ok(Claims { aud: Audience::Refresh, sub, scope, .. }) if sub == client.id => {
-                    self.tokens(instance, &client.id, scope, None)
+                    self.token_response(instance, &client.id, scope, None)
                 }
-                _ => Err(refused("invalid_grant", "invalid refresh token")),
+                _ => Err(oauth_error("invalid_grant", "invalid refresh token")),
             },
-            other => Err(refused(
+            other => Err(oauth_error(
                 "unsupported_grant_type",
                 format!("the grant_type '{other}' is none of authorization_code and refresh_token"),
             )),
         }
     }
 
-    async fn scope_of_code(&self, instance: &Instance, request: &TokenRequest) -> Result<String> {
-        let Some(Ticket::Code(grant)) = self.take_ticket(instance, &request.code).await? else {
-            return Err(refused(
+    async fn redeem_authorization_code(&self, instance: &Instance, request: &TokenRequest) -> Result<String> {
+        let Some(OneTimeToken::AuthorizationCode(grant)) = self.redeem_one_time_token(instance, &request.code).await?
+        else {
+            return Err(oauth_error(
                 "invalid_grant",
                 "the code is unknown, was used before, or is older than five minutes",
             ));
         };
         let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(&request.code_verifier));
-        if grant.client != request.client_id || grant.challenge.is_some_and(|challenge| challenge != verifier) {
-            return Err(refused("invalid_grant", "the code is another client's, or the code_verifier is wrong"));
+        if grant.client != request.client_id || grant.code_challenge.is_some_and(|challenge| challenge != verifier) {
+            return Err(oauth_error("invalid_grant", "the code is another client's, or the code_verifier is wrong"));
         }
         Ok(grant.scope)
     }
 
-    fn tokens(
+    fn token_response(
         &self,
         instance: &Instance,
         client: &str,
         scope: String,
         refresh_token: Option<String>,
-    ) -> Result<Tokens> {
+    ) -> Result<TokenResponse> {
         let access_token = self.issue_token(instance, Audience::Access, client, &scope)?;
-        Ok(Tokens { access_token, token_type: "bearer", refresh_token, scope })
+        Ok(TokenResponse { access_token, token_type: "bearer", refresh_token, scope })
     }
 }

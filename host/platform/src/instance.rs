@@ -1,7 +1,7 @@
 //! Instances: one person's store, reached under a domain.
 
-mod change;
-mod removal;
+mod delete;
+mod update;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctype::{FILES, INSTANCES};
 use crate::file;
-use crate::memo::Memo;
-use crate::stored::{Object, Stored, object};
+use crate::revalidating_cache::RevalidatingCache;
+use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
-pub use change::InstancePatch;
+pub use update::InstancePatch;
 
 /// Bytes of a host: a name of DNS has at most 253, and a port may follow.
 const MAX_HOST_SIZE: usize = 259;
@@ -26,39 +26,39 @@ const MAX_HOST_SIZE: usize = 259;
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
 /// Hosts whose instances stand ready in memory, those that were asked last.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+const INSTANCE_CACHE_SIZE: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// The indexes of instances.
 pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
 
 /// The instances of hosts, with their ids and the stamps of their documents.
 #[derive(Debug)]
-pub(crate) struct Hosts(Memo<String, (String, DocumentStamp), Instance>);
+pub(crate) struct InstanceCache(RevalidatingCache<String, (String, DocumentStamp), Instance>);
 
-impl Default for Hosts {
+impl Default for InstanceCache {
     fn default() -> Self {
-        Self(Memo::new(REMEMBERED))
+        Self(RevalidatingCache::new(INSTANCE_CACHE_SIZE))
     }
 }
 
 /// The document of an instance.
-fn own(id: &str) -> DocRef {
+fn doc_ref(id: &str) -> DocRef {
     DocRef::new(&InstanceId::global(), &INSTANCES, id)
 }
 
 /// Makes a commit that creates or files something depend on the instance being there: beside its removal, nothing of it is left behind.
-pub(crate) fn stage_presence(changes: &mut Changes) {
+pub(crate) fn stage_instance_requirement(changes: &mut Changes) {
     let brings = changes.document_writes().filter(|written| {
         let is_new = written.previous_rev.is_none() || written.document.doctype == *FILES;
         is_new && written.body.is_some() && !written.document.instance.is_global()
     });
     let instances: BTreeSet<String> = brings.map(|written| written.document.instance.as_str().to_owned()).collect();
     for instance in instances {
-        changes.require(own(&instance));
+        changes.require(doc_ref(&instance));
     }
 }
 
 /// What a commit says whose instance is gone.
-pub(crate) fn missed(error: Error) -> Error {
+pub(crate) fn map_missing_instance(error: Error) -> Error {
     match error {
         Error::Store(konnector_store::Error::NotFound { document }) if document.doctype == *INSTANCES => {
             Error::NotFound("the instance was removed".to_owned())
@@ -139,9 +139,9 @@ impl Instance {
 ///
 /// # Errors
 ///
-/// [`Error::Parameter`], with the name of the parameter that it came in, when it is none.
-pub fn time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
-    name.parse().map_err(|_| Error::Parameter {
+/// [`Error::InvalidParameter`], with the name of the parameter that it came in, when it is none.
+pub fn parse_time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
+    name.parse().map_err(|_| Error::InvalidParameter {
         name: parameter,
         message: format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"),
     })
@@ -159,7 +159,7 @@ fn check_domain(domain: &str) -> Result<String> {
     if labels && host.len() <= 253 && (port.is_empty() || port.parse::<u16>().is_ok()) {
         return Ok(domain);
     }
-    Err(Error::Parameter {
+    Err(Error::InvalidParameter {
         name: "domain",
         message: format!(
             "the domain '{domain}' is not a host name; use for example alice.example.com or localhost:8080"
@@ -184,7 +184,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::Parameter`] when one is not a host name.
+    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::InvalidParameter`] when one is not a host name.
     pub async fn create_instance(&self, domain: &str, given: &InstancePatch) -> Result<Instance> {
         let domain = check_domain(domain)?;
         let mut instance = Instance {
@@ -206,11 +206,11 @@ impl Platform {
         };
         given.apply(&mut instance);
         let mut changes = Changes::new();
-        changes.create(own(instance.id.as_str()), object(&instance)?);
+        changes.create(doc_ref(instance.id.as_str()), to_object(&instance)?);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.put_unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
-        file::create_roots(&instance, &mut changes, self.clock.now())?;
+        file::stage_root_directories(&instance, &mut changes, self.clock.now())?;
         match self.commit(changes).await {
             Ok(_) => Ok(instance),
             Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
@@ -231,14 +231,14 @@ impl Platform {
             return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
         }
         let look = || -> Result<Option<(String, DocumentStamp)>> {
-            let Some(id) = self.id_of(&host.to_ascii_lowercase())? else { return Ok(None) };
-            Ok(self.store.stamp(&own(&id))?.map(|stamp| (id, stamp)))
+            let Some(id) = self.resolve_host(&host.to_ascii_lowercase())? else { return Ok(None) };
+            Ok(self.store.stamp(&doc_ref(&id))?.map(|stamp| (id, stamp)))
         };
-        let found = self.hosts.0.get(&self.store, host, look, |(id, _)| self.instance_by_id(id))?;
+        let found = self.instance_cache.0.get(&self.store, host, look, |(id, _)| self.instance_by_id(id))?;
         found.ok_or_else(|| Error::NotFound(format!("no instance has the domain '{}'", host.to_ascii_lowercase())))
     }
 
-    fn id_of(&self, host: &str) -> Result<Option<String>> {
+    fn resolve_host(&self, host: &str) -> Result<Option<String>> {
         let lookup = |name| self.store.lookup(&InstanceId::global(), DOMAINS, name);
         Ok(match (lookup(host)?, host.rsplit_once(':')) {
             (None, Some((name, _))) => lookup(name)?,
@@ -248,7 +248,7 @@ impl Platform {
 
     /// The instance with an id.
     pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
-        let found = self.stored::<Instance>(&own(id))?.map(named).transpose()?;
+        let found = self.load::<Instance>(&doc_ref(id))?.map(with_id).transpose()?;
         found.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
     }
 
@@ -258,12 +258,12 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn instances(&self) -> Result<Vec<Instance>> {
-        self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
+        self.load_all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(with_id).collect()
     }
 }
 
-fn named(stored: Stored<Instance>) -> Result<Instance> {
-    let id = stored.id.parse().map_err(|_| Error::Stored {
+fn with_id(stored: Stored<Instance>) -> Result<Instance> {
+    let id = stored.id.parse().map_err(|_| Error::CorruptDocument {
         document: format!("{}/{}", *INSTANCES, stored.id),
         message: "its id is none of an instance".to_owned(),
     })?;

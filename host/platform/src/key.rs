@@ -3,14 +3,14 @@
 use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
 
-use crate::account::{self, Keys};
+use crate::account::{self, ResealKeys};
 use crate::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
-use crate::stored::{Stored, object};
+use crate::stored::{Stored, to_object};
 use crate::{Error, Result, account_type};
 
 /// Which key the data is sealed with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Sealed {
+struct KeyRecord {
     fingerprint: String,
     /// While the key is being changed, the new one: some secrets are sealed with it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,48 +20,50 @@ struct Sealed {
     bound: bool,
 }
 
-fn place() -> DocRef {
+fn doc_ref() -> DocRef {
     DocRef::new(&InstanceId::global(), &SETTINGS, "master-key")
 }
 
-fn sealed(store: &Store) -> Result<Option<Stored<Sealed>>> {
-    store.get(&place())?.map(|document| Stored::read(&SETTINGS, document)).transpose()
+fn load_key_record(store: &Store) -> Result<Option<Stored<KeyRecord>>> {
+    store.get(&doc_ref())?.map(|document| Stored::from_document(&SETTINGS, document)).transpose()
 }
 
 /// Checks that a key is the one the data was sealed with, and notes it in an empty store.
 ///
 /// # Errors
 ///
-/// [`Error::Key`] for another key, and while the key is being changed.
+/// [`Error::KeyMismatch`] for another key, and while the key is being changed.
 pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
     let ours = key.fingerprint();
-    match sealed(store)? {
-        Some(Stored { value: Sealed { next: Some(next), fingerprint, .. }, .. }) => {
-            return Err(unfinished(&fingerprint, &next));
+    match load_key_record(store)? {
+        Some(Stored { value: KeyRecord { next: Some(next), fingerprint, .. }, .. }) => {
+            return Err(rotation_interrupted(&fingerprint, &next));
         }
-        Some(Stored { value, .. }) if value.fingerprint != ours => return Err(another(&value.fingerprint, &ours)),
+        Some(Stored { value, .. }) if value.fingerprint != ours => return Err(key_mismatch(&value.fingerprint, &ours)),
         Some(_) => {}
         None => {
             let mut changes = Changes::new();
-            changes.create(place(), object(&Sealed { fingerprint: ours.clone(), next: None, bound: false })?);
+            changes.create(doc_ref(), to_object(&KeyRecord { fingerprint: ours.clone(), next: None, bound: false })?);
             store.commit(changes).await?;
         }
     }
     store.save_key_fingerprint(&ours)?;
-    bind(store, key).await
+    bind_secrets(store, key).await
 }
 
 /// Binds the secrets of accounts that an earlier version sealed to the konnector that each account is for. Done once; afterwards nothing
 /// that is bound to no konnector opens any more. Interrupted at any moment, it goes on at the next start.
-async fn bind(store: &Store, key: &MasterKey) -> Result<()> {
-    let Some(Stored { value, rev, .. }) = sealed(store)?.filter(|found| !found.value.bound) else { return Ok(()) };
-    let keys = Keys { old: key, new: key, unbound: true };
+async fn bind_secrets(store: &Store, key: &MasterKey) -> Result<()> {
+    let Some(Stored { value, rev, .. }) = load_key_record(store)?.filter(|found| !found.value.bound) else {
+        return Ok(());
+    };
+    let keys = ResealKeys { old: key, new: key, accept_unbound: true };
     for_each_account(store, async |at, Document { id, rev, mut body }| {
         let warn = |error| {
             tracing::warn!(account = id, %error, "a secret cannot be opened and is of no more use");
             Ok(())
         };
-        if account::seal_anew(&at.instance, &id, &mut body, keys, warn)? > 0 {
+        if account::reseal(&at.instance, &id, &mut body, keys, warn)? > 0 {
             let mut changes = Changes::new();
             changes.put(at, &rev, body);
             store.commit(changes).await?;
@@ -71,7 +73,7 @@ async fn bind(store: &Store, key: &MasterKey) -> Result<()> {
     })
     .await?;
     let mut changes = Changes::new();
-    changes.put(place(), &rev, object(&Sealed { bound: true, ..value })?);
+    changes.put(doc_ref(), &rev, to_object(&KeyRecord { bound: true, ..value })?);
     store.commit(changes).await?;
     Ok(())
 }
@@ -82,8 +84,8 @@ fn failpoint(place: &str) -> Result<()> {
 
 /// The refusal of a key that does not fit.
 #[must_use]
-pub fn another(needed: &str, found: &str) -> Error {
-    Error::Key(format!(
+pub fn key_mismatch(needed: &str, found: &str) -> Error {
+    Error::KeyMismatch(format!(
         "this data was sealed with the key {needed}, but the key file holds {found}; put the right key file back (the backup of the key, \
          not of the data) and start again. Nothing was changed"
     ))
@@ -91,8 +93,8 @@ pub fn another(needed: &str, found: &str) -> Error {
 
 /// The refusal while the key is being changed.
 #[must_use]
-pub fn unfinished(from: &str, to: &str) -> Error {
-    Error::Key(format!(
+pub fn rotation_interrupted(from: &str, to: &str) -> Error {
+    Error::KeyMismatch(format!(
         "the change from the key {from} to {to} was interrupted: run konnector keys rotate, which finishes it. Nothing was changed"
     ))
 }
@@ -103,30 +105,30 @@ pub fn unfinished(from: &str, to: &str) -> Error {
 ///
 /// # Errors
 ///
-/// [`Error::Key`] when the data is sealed with neither key, or on its way to a third.
+/// [`Error::KeyMismatch`] when the data is sealed with neither key, or on its way to a third.
 pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: impl FnMut(u64)) -> Result<u64> {
     let (from, to) = (old.fingerprint(), new.fingerprint());
     let mut bound = false;
-    match sealed(store)? {
+    match load_key_record(store)? {
         Some(Stored { value, .. }) if value.fingerprint == to && value.next.is_none() => bound = value.bound,
         Some(Stored { value, rev, .. })
             if value.fingerprint == from && value.next.as_ref().is_none_or(|next| *next == to) =>
         {
             bound = value.bound;
             let mut changes = Changes::new();
-            changes.put(place(), &rev, object(&Sealed { fingerprint: from, next: Some(to.clone()), bound })?);
+            changes.put(doc_ref(), &rev, to_object(&KeyRecord { fingerprint: from, next: Some(to.clone()), bound })?);
             store.commit(changes).await?;
             failpoint("rotate.begun")?;
         }
-        Some(Stored { value: Sealed { fingerprint, next: Some(next), .. }, .. }) => {
-            return Err(unfinished(&fingerprint, &next));
+        Some(Stored { value: KeyRecord { fingerprint, next: Some(next), .. }, .. }) => {
+            return Err(rotation_interrupted(&fingerprint, &next));
         }
-        Some(Stored { value, .. }) => return Err(another(&value.fingerprint, &from)),
+        Some(Stored { value, .. }) => return Err(key_mismatch(&value.fingerprint, &from)),
         None => {}
     }
     let (mut secrets, mut accounts) = (0, 0);
     for Document { id, rev, mut body } in account_types(store)? {
-        let sealed = account_type::seal_anew(&id, &mut body, old, new)?;
+        let sealed = account_type::reseal(&id, &mut body, old, new)?;
         if sealed > 0 {
             let mut changes = Changes::new();
             changes.put(DocRef::new(&InstanceId::global(), &ACCOUNT_TYPES, &id), &rev, body);
@@ -134,9 +136,9 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
             secrets += sealed;
         }
     }
-    let keys = Keys { old, new, unbound: !bound };
+    let keys = ResealKeys { old, new, accept_unbound: !bound };
     for_each_account(store, async |at, Document { id, rev, mut body }| {
-        let sealed = account::seal_anew(&at.instance, &id, &mut body, keys, Err)?;
+        let sealed = account::reseal(&at.instance, &id, &mut body, keys, Err)?;
         if sealed > 0 {
             let mut changes = Changes::new();
             changes.put(at, &rev, body);
@@ -149,12 +151,12 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
         Ok(())
     })
     .await?;
-    let all = Sealed { fingerprint: to.clone(), next: None, bound: true };
-    if let Some(Stored { rev, value, .. }) = sealed(store)?
+    let all = KeyRecord { fingerprint: to.clone(), next: None, bound: true };
+    if let Some(Stored { rev, value, .. }) = load_key_record(store)?
         && value != all
     {
         let mut changes = Changes::new();
-        changes.put(place(), &rev, object(&all)?);
+        changes.put(doc_ref(), &rev, to_object(&all)?);
         store.commit(changes).await?;
     }
     failpoint("rotate.sealed")?;

@@ -20,9 +20,9 @@ pub mod instance;
 pub mod job;
 pub mod key;
 pub mod konnector;
-pub mod memo;
 pub mod oauth_client;
 pub mod offload;
+pub mod one_time_token;
 pub mod permission;
 #[cfg(test)]
 mod races;
@@ -30,14 +30,14 @@ pub mod random;
 pub mod rate;
 pub mod realtime;
 mod replica;
+pub mod revalidating_cache;
 mod run;
+mod scan;
 mod schema;
 mod stored;
 mod sweep;
-pub mod ticket;
 pub mod token;
 pub mod trigger;
-mod walk;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -57,12 +57,12 @@ pub use error::{Error, Result};
 pub use schema::Schema;
 pub use stored::Stored;
 
-use crate::account::oauth::Flights;
+use crate::account::oauth::Singleflight;
 use crate::clock::Clock;
-use crate::instance::Hosts;
-use crate::job::{History, Lately, Runner, Running, SandboxRunner};
+use crate::instance::InstanceCache;
+use crate::job::{JobRetention, Runner, RunningJobs, SandboxRunner, VendorHostCache};
 use crate::offload::Offload;
-use crate::random::{Random, SystemRandom};
+use crate::random::{RandomSource, SystemRandom};
 use crate::rate::HourlyLimits;
 use crate::realtime::Bus;
 use crate::stored::new_id;
@@ -81,7 +81,7 @@ pub struct Config {
     /// How many jobs run at the same time.
     pub workers: u32,
     /// How long a worker's lease lasts without a heartbeat; five heartbeats come in that time.
-    pub lease: Duration,
+    pub lease_ttl: Duration,
     /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
     /// How many jobs of the whole server may contact one host of a vendor at the same time; 0 is no limit.
@@ -89,9 +89,9 @@ pub struct Config {
     /// How many jobs of one konnector the whole server runs at the same time; 0 is no limit.
     pub konnector_concurrency: u32,
     /// What is kept of jobs that have ended.
-    pub history: History,
+    pub job_retention: JobRetention,
     /// What runs may use up.
-    pub limits: LimitPolicy,
+    pub run_limits: LimitPolicy,
     /// Bytes that the files of one instance may take.
     pub disk_quota: u64,
     /// Where konnectors are looked up, in this order.
@@ -101,9 +101,9 @@ pub struct Config {
     /// Whoever has the permission may install konnectors of the registry, not only the store.
     pub allow_install_via_a_permission: bool,
     /// The program that reaches repositories over SSH.
-    pub ssh: PathBuf,
+    pub ssh_program: PathBuf,
     /// How much of something an instance gets within an hour.
-    pub hourly: HourlyLimits,
+    pub hourly_limits: HourlyLimits,
     /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
     pub scheme: &'static str,
 }
@@ -115,33 +115,33 @@ impl Config {
         Self {
             cache_dir,
             workers: 4,
-            lease: Duration::from_secs(45),
+            lease_ttl: Duration::from_secs(45),
             retry_delay: Duration::from_secs(300),
             vendor_concurrency: 1,
             konnector_concurrency: 0,
-            history: History::default(),
-            limits: LimitPolicy::default(),
+            job_retention: JobRetention::default(),
+            run_limits: LimitPolicy::default(),
             disk_quota: 10 << 30,
             registries: Vec::new(),
             permissions_skip_verification: false,
             allow_install_via_a_permission: false,
-            ssh: PathBuf::from("ssh"),
-            hourly: HourlyLimits::default(),
+            ssh_program: PathBuf::from("ssh"),
+            hourly_limits: HourlyLimits::default(),
             scheme: "http",
         }
     }
 }
 
 /// The public API, answering inside of the process. It is built on the platform, so it is given to it afterwards; see
-/// [`Platform::answer_konnectors_with`].
+/// [`Platform::set_internal_api`].
 #[async_trait]
 pub trait PublicApi: Send + Sync {
     /// Answers a request in origin form whose `Host` names the instance, through this platform. Cancel-safe.
-    async fn answer(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody>;
+    async fn call(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody>;
 }
 
 /// What the platform is made of.
-pub struct Parts {
+pub struct PlatformParts {
     /// The store.
     pub store: Store,
     /// The sandbox.
@@ -167,40 +167,40 @@ pub struct Platform {
 /// The parts, and what ties them together.
 #[doc(hidden)]
 pub struct Inner {
-    parts: Parts,
+    parts: PlatformParts,
     /// Where events are published.
     pub bus: Bus,
     runner: Arc<dyn Runner>,
-    random: Arc<dyn Random>,
+    random: Arc<dyn RandomSource>,
     /// Name of this process among the workers: no other has it, and no restart of this one.
-    worker: String,
-    running: Running,
-    lately: Lately,
-    usage: file::Usage,
-    trees: file::Trees,
-    last_backup: backup::LastFailure,
-    hosts: Hosts,
-    verified: token::Verified,
-    news: konnector::News,
-    refreshing: konnector::Refreshing,
-    workers: Notify,
-    scheduler: Notify,
-    rates: rate::Rates,
-    flights: Flights,
-    stopping: CancellationToken,
-    hurrying: CancellationToken,
+    worker_id: String,
+    running_jobs: RunningJobs,
+    vendor_host_cache: VendorHostCache,
+    usage: file::UsageTracker,
+    trees: file::TreeLocks,
+    last_backup_failure: backup::LastBackupFailure,
+    instance_cache: InstanceCache,
+    token_cache: token::TokenCache,
+    registry_cache: konnector::RegistryCache,
+    refreshing_konnectors: konnector::UpdatesInProgress,
+    worker_wakeup: Notify,
+    scheduler_wakeup: Notify,
+    rate_counters: rate::RateCounters,
+    token_refreshes: Singleflight,
+    draining: CancellationToken,
+    forced_shutdown: CancellationToken,
     tasks: TaskTracker,
     public_api: RwLock<Option<Arc<dyn PublicApi>>>,
     /// Reads what konnectors are installed from.
-    errands: Offload,
+    source_offload: Offload,
     /// Packs archives of files.
-    packers: Offload,
+    archive_offload: Offload,
 }
 
 impl std::ops::Deref for Inner {
-    type Target = Parts;
+    type Target = PlatformParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &PlatformParts {
         &self.parts
     }
 }
@@ -218,9 +218,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] when the key is not the one the data was sealed with: the server must not start.
-    pub async fn new(parts: Parts) -> Result<Self> {
-        Self::with(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
+    /// [`Error::KeyMismatch`] when the key is not the one the data was sealed with: the server must not start.
+    pub async fn new(parts: PlatformParts) -> Result<Self> {
+        Self::with_runner(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
     }
 
     /// The same with another way to carry out jobs, and another source of chance.
@@ -228,36 +228,40 @@ impl Platform {
     /// # Errors
     ///
     /// See [`Platform::new`].
-    pub async fn with(parts: Parts, runner: Arc<dyn Runner>, random: Arc<dyn Random>) -> Result<Self> {
+    pub async fn with_runner(
+        parts: PlatformParts,
+        runner: Arc<dyn Runner>,
+        random: Arc<dyn RandomSource>,
+    ) -> Result<Self> {
         let inner = Arc::new(Inner {
             parts,
             runner,
             random,
-            worker: new_id(),
-            running: Running::default(),
-            lately: Lately::default(),
+            worker_id: new_id(),
+            running_jobs: RunningJobs::default(),
+            vendor_host_cache: VendorHostCache::default(),
             bus: Bus::default(),
-            usage: file::Usage::default(),
-            trees: file::Trees::default(),
-            last_backup: backup::LastFailure::default(),
-            hosts: Hosts::default(),
-            verified: token::Verified::default(),
-            news: konnector::News::default(),
-            refreshing: konnector::Refreshing::default(),
-            workers: Notify::new(),
-            scheduler: Notify::new(),
-            rates: rate::Rates::default(),
-            flights: Flights::default(),
-            stopping: CancellationToken::new(),
-            hurrying: CancellationToken::new(),
+            usage: file::UsageTracker::default(),
+            trees: file::TreeLocks::default(),
+            last_backup_failure: backup::LastBackupFailure::default(),
+            instance_cache: InstanceCache::default(),
+            token_cache: token::TokenCache::default(),
+            registry_cache: konnector::RegistryCache::default(),
+            refreshing_konnectors: konnector::UpdatesInProgress::default(),
+            worker_wakeup: Notify::new(),
+            scheduler_wakeup: Notify::new(),
+            rate_counters: rate::RateCounters::default(),
+            token_refreshes: Singleflight::default(),
+            draining: CancellationToken::new(),
+            forced_shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
-            errands: konnector::errands(),
-            packers: file::packers(),
+            source_offload: konnector::install_pool(),
+            archive_offload: file::archive_pool(),
         });
         let platform = Self { inner, fence: None };
         key::check(&platform.store, &platform.key).await?;
-        platform.ensure_references().await;
+        platform.ensure_reference_index().await;
         Ok(platform)
     }
 
@@ -276,16 +280,16 @@ impl Platform {
             changes.fence(lease);
         }
         let documents = changes.document_writes().count();
-        let effects = self.stage_files(&mut changes)?;
+        let effects = self.stage_file_effects(&mut changes)?;
         self.stage_events(&mut changes)?;
-        instance::stage_presence(&mut changes);
+        instance::stage_instance_requirement(&mut changes);
         let schedules = changes.has_schedule();
         let committed = if effects.is_empty() {
             self.store.commit(changes).await.map_err(Error::from)
         } else {
             self.commit_files(changes, effects).await
         };
-        let mut revs = committed.map_err(instance::missed)?;
+        let mut revs = committed.map_err(instance::map_missing_instance)?;
         if schedules {
             self.wake_scheduler();
         }
@@ -295,14 +299,14 @@ impl Platform {
 
     /// What a document is before it is written; `None` for a new one, and for one that is not what the writer takes it for, which makes the
     /// commit conflict.
-    fn before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
+    fn document_before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
         let Some(rev) = written.previous_rev else { return Ok(None) };
         Ok(self.store.get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
     }
 
     /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without it they cannot run.
     /// The API holds the platform, and the platform the API, until [`Platform::stop`].
-    pub fn answer_konnectors_with(&self, api: Arc<dyn PublicApi>) {
+    pub fn set_internal_api(&self, api: Arc<dyn PublicApi>) {
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
     }
 
@@ -325,7 +329,7 @@ impl Platform {
             // What fired, was given back or swept is stored; the rest is done after the next start.
             tokio::select! {
                 biased;
-                () = platform.stopping.cancelled() => {}
+                () = platform.draining.cancelled() => {}
                 () = platform.schedule_loop() => {}
                 () = platform.watch_leases() => {}
                 () = platform.sweep_loop() => {}
@@ -336,7 +340,7 @@ impl Platform {
 
     /// Fires and claims nothing more, gives running jobs a few seconds to end and the rest back to the queue, then closes the store.
     pub async fn stop(&self) {
-        self.stopping.cancel();
+        self.draining.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -346,57 +350,57 @@ impl Platform {
     }
 
     /// Resolves when the platform is told to stop.
-    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.stopping.clone().cancelled_owned()
+    pub fn shutdown_requested(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.draining.clone().cancelled_owned()
     }
 
     /// Does not give running jobs any more time; see [`Platform::stop`].
-    pub fn hurry(&self) {
-        self.hurrying.cancel();
+    pub fn force_shutdown(&self) {
+        self.forced_shutdown.cancel();
     }
 
     fn wake_workers(&self) {
-        self.workers.notify_one();
+        self.worker_wakeup.notify_one();
     }
 
-    async fn workers_woken(&self) {
-        self.workers.notified().await;
+    async fn worker_wakeup(&self) {
+        self.worker_wakeup.notified().await;
     }
 
     fn wake_scheduler(&self) {
-        self.scheduler.notify_one();
+        self.scheduler_wakeup.notify_one();
     }
 
-    async fn scheduler_woken(&self) {
-        self.scheduler.notified().await;
+    async fn scheduler_wakeup(&self) {
+        self.scheduler_wakeup.notified().await;
     }
 
-    fn stopping(&self) -> &CancellationToken {
-        &self.stopping
+    fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
-    fn hurrying(&self) -> &CancellationToken {
-        &self.hurrying
+    fn forced_shutdown(&self) -> &CancellationToken {
+        &self.forced_shutdown
     }
 
     fn runner(&self) -> &dyn Runner {
         self.runner.as_ref()
     }
 
-    fn random(&self) -> &dyn Random {
+    fn random(&self) -> &dyn RandomSource {
         self.random.as_ref()
     }
 
-    fn worker(&self) -> &str {
-        &self.worker
+    fn worker_id(&self) -> &str {
+        &self.worker_id
     }
 
-    fn lately(&self) -> &Lately {
-        &self.lately
+    fn vendor_host_cache(&self) -> &VendorHostCache {
+        &self.vendor_host_cache
     }
 
-    fn running(&self) -> &Running {
-        &self.running
+    fn running_jobs(&self) -> &RunningJobs {
+        &self.running_jobs
     }
 
     fn tasks(&self) -> &TaskTracker {

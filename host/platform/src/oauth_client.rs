@@ -7,13 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::doctype::OAUTH_CLIENTS;
 use crate::instance::Instance;
-use crate::random::secret_text;
-use crate::stored::{Object, Stored, new_id, object};
+use crate::random::random_secret;
+use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::Audience;
 use crate::{Error, Platform, Result};
 
 /// What a client may say of itself besides what it must.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL_FIELDS: [&str; 7] = [
     "client_kind",
     "client_uri",
     "logo_uri",
@@ -23,9 +23,9 @@ const OPTIONAL: [&str; 7] = [
     "notification_device_token",
 ];
 /// Bytes of one of these texts.
-const LONGEST: usize = 2_000;
+const MAX_FIELD_BYTES: usize = 2_000;
 /// Addresses of one client.
-const MOST_ADDRESSES: usize = 20;
+const MAX_REDIRECT_URIS: usize = 20;
 
 /// A program, as its document holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct OAuthClient {
     pub software_id: String,
     /// What else it says of itself.
     #[serde(flatten)]
-    pub more: Object,
+    pub metadata: Object,
     /// SHA-256 of its secret.
     #[serde(rename = "_secret")]
     secret: String,
@@ -46,16 +46,16 @@ pub struct OAuthClient {
 
 /// What a client is told once: its secret and what it changes its registration with.
 #[derive(Debug, Clone)]
-pub struct Registered {
+pub struct ClientRegistration {
     /// Its document.
     pub client: Stored<OAuthClient>,
     /// Its secret, where it is new.
     pub secret: Option<String>,
     /// The token for its own registration.
-    pub registration: String,
+    pub registration_token: String,
 }
 
-fn refused(error: &'static str, description: impl Into<String>) -> Error {
+fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
     Error::OAuth { error, description: description.into() }
 }
 
@@ -63,52 +63,55 @@ fn digest(secret: &str) -> String {
     hex::encode(Sha256::digest(secret))
 }
 
-fn at(instance: &Instance, id: &str) -> DocRef {
+fn doc_ref(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&OAUTH_CLIENTS, id)
 }
 
 impl OAuthClient {
-    fn read(mut given: Object, secret: String) -> Result<Self> {
+    fn parse(mut given: Object, secret: String) -> Result<Self> {
         let mut text = |name: &str| match given.shift_remove(name) {
             Some(Value::String(text)) if text.is_empty() => Ok(None),
-            Some(Value::String(text)) if text.len() <= LONGEST => Ok(Some(text)),
+            Some(Value::String(text)) if text.len() <= MAX_FIELD_BYTES => Ok(Some(text)),
             None | Some(Value::Null) => Ok(None),
-            Some(_) => Err(refused("invalid_client_metadata", format!("{name} is a text of at most {LONGEST} bytes"))),
+            Some(_) => Err(oauth_error(
+                "invalid_client_metadata",
+                format!("{name} is a text of at most {MAX_FIELD_BYTES} bytes"),
+            )),
         };
-        let mandatory = |name: &str| refused("invalid_client_metadata", format!("{name} is mandatory"));
+        let mandatory = |name: &str| oauth_error("invalid_client_metadata", format!("{name} is mandatory"));
         let client_name = text("client_name")?.ok_or_else(|| mandatory("client_name"))?;
         let software_id = text("software_id")?.ok_or_else(|| mandatory("software_id"))?;
         let mut more = Object::new();
-        for name in OPTIONAL {
+        for name in OPTIONAL_FIELDS {
             if let Some(value) = text(name)? {
                 more.insert(name.to_owned(), Value::String(value));
             }
         }
         let addresses = given.get("redirect_uris").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let redirect_uris = addresses.iter().map(address).collect::<Result<Vec<_>>>()?;
-        if redirect_uris.is_empty() || redirect_uris.len() > MOST_ADDRESSES {
-            let description = format!("redirect_uris is mandatory, with 1 to {MOST_ADDRESSES} addresses");
-            return Err(refused("invalid_redirect_uri", description));
+        let redirect_uris = addresses.iter().map(parse_redirect_uri).collect::<Result<Vec<_>>>()?;
+        if redirect_uris.is_empty() || redirect_uris.len() > MAX_REDIRECT_URIS {
+            let description = format!("redirect_uris is mandatory, with 1 to {MAX_REDIRECT_URIS} addresses");
+            return Err(oauth_error("invalid_redirect_uri", description));
         }
-        Ok(Self { redirect_uris, client_name, software_id, more, secret })
+        Ok(Self { redirect_uris, client_name, software_id, metadata: more, secret })
     }
 
     /// Whether this is its secret.
-    pub(crate) fn is_secret(&self, secret: &str) -> bool {
+    pub(crate) fn verify_secret(&self, secret: &str) -> bool {
         // Digests of random secrets: how long the comparison takes tells nothing that would help.
         self.secret == digest(secret)
     }
 }
 
 /// An address without a fragment (RFC 6749 §3.1.2), of a kind that a browser opens elsewhere than in the page it shows.
-fn address(value: &Value) -> Result<String> {
+fn parse_redirect_uri(value: &Value) -> Result<String> {
     let text = value.as_str().unwrap_or_default();
-    let parsed = url::Url::parse(text).ok().filter(|url| url.fragment().is_none() && text.len() <= LONGEST);
+    let parsed = url::Url::parse(text).ok().filter(|url| url.fragment().is_none() && text.len() <= MAX_FIELD_BYTES);
     match parsed {
         Some(url) if !matches!(url.scheme(), "javascript" | "data" | "vbscript" | "file" | "blob") => {
             Ok(text.to_owned())
         }
-        _ => Err(refused(
+        _ => Err(oauth_error(
             "invalid_redirect_uri",
             format!(
                 "{value} is no address to come back to; write one as in https://notes.example.com/callback, without #"
@@ -123,24 +126,24 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::OAuth`] for what it may not say of itself.
-    pub async fn register_oauth_client(&self, instance: &Instance, given: Object) -> Result<Registered> {
-        let secret = secret_text()?;
-        let client = OAuthClient::read(given, digest(&secret))?;
+    pub async fn register_oauth_client(&self, instance: &Instance, given: Object) -> Result<ClientRegistration> {
+        let secret = random_secret()?;
+        let client = OAuthClient::parse(given, digest(&secret))?;
         let id = new_id();
         let mut changes = Changes::new();
-        changes.create(at(instance, &id), object(&client)?);
+        changes.create(doc_ref(instance, &id), to_object(&client)?);
         let rev = self.commit_one(changes).await?;
-        self.registered(instance, Stored { id, rev, value: client }, Some(secret))
+        self.client_registration(instance, Stored { id, rev, value: client }, Some(secret))
     }
 
-    fn registered(
+    fn client_registration(
         &self,
         instance: &Instance,
         client: Stored<OAuthClient>,
         secret: Option<String>,
-    ) -> Result<Registered> {
+    ) -> Result<ClientRegistration> {
         let registration = self.issue_token(instance, Audience::Registration, &client.id, "")?;
-        Ok(Registered { client, secret, registration })
+        Ok(ClientRegistration { client, secret, registration_token: registration })
     }
 
     /// A client.
@@ -149,7 +152,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`], with the words that Cozy's clients look for, when it is unknown or was removed.
     pub fn oauth_client(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
-        self.stored(&at(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
+        self.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
     }
 
     /// The client whose registration a token is for.
@@ -161,7 +164,7 @@ impl Platform {
         let client = self.oauth_client(instance, id)?;
         match self.verify_token(instance, token) {
             Ok(claims) if claims.aud == Audience::Registration && claims.sub == id => Ok(client),
-            _ => Err(refused("invalid_token", "this is not the registration_access_token of the client")),
+            _ => Err(oauth_error("invalid_token", "this is not the registration_access_token of the client")),
         }
     }
 
@@ -171,7 +174,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn oauth_clients(&self, instance: &Instance) -> Result<Vec<Stored<OAuthClient>>> {
-        self.all(&instance.id, &OAUTH_CLIENTS)
+        self.load_all(&instance.id, &OAUTH_CLIENTS)
     }
 
     /// Replaces what a client says of itself. One that sends its secret gets another.
@@ -179,27 +182,27 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::OAuth`] for what it may not say of itself, a wrong secret among it; [`Error::Conflict`] when it was changed meanwhile.
-    pub async fn change_oauth_client(
+    pub async fn update_oauth_client(
         &self,
         instance: &Instance,
         before: Stored<OAuthClient>,
         given: Object,
-    ) -> Result<Registered> {
+    ) -> Result<ClientRegistration> {
         let Stored { id, rev, value: before } = before;
         if given.get("client_id").is_some_and(|own| own.as_str() != Some(&id)) {
-            return Err(refused("invalid_client_id", "client_id is mandatory, and is that of the address"));
+            return Err(oauth_error("invalid_client_id", "client_id is mandatory, and is that of the address"));
         }
         let secret = match given.get("client_secret").and_then(Value::as_str) {
             None | Some("") => None,
-            Some(secret) if before.is_secret(secret) => Some(secret_text()?),
-            Some(_) => return Err(refused("invalid_client_secret", "client_secret is wrong")),
+            Some(secret) if before.verify_secret(secret) => Some(random_secret()?),
+            Some(_) => return Err(oauth_error("invalid_client_secret", "client_secret is wrong")),
         };
         let kept = secret.as_deref().map_or(before.secret, digest);
-        let client = OAuthClient::read(given, kept)?;
+        let client = OAuthClient::parse(given, kept)?;
         let mut changes = Changes::new();
-        changes.put(at(instance, &id), &rev, object(&client)?);
+        changes.put(doc_ref(instance, &id), &rev, to_object(&client)?);
         let rev = self.commit_one(changes).await?;
-        self.registered(instance, Stored { id, rev, value: client }, secret)
+        self.client_registration(instance, Stored { id, rev, value: client }, secret)
     }
 
     /// Removes a client: its tokens are good for nothing from then on.
@@ -207,9 +210,9 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when it was changed meanwhile.
-    pub async fn remove_oauth_client(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
+    pub async fn delete_oauth_client(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
         let mut changes = Changes::new();
-        changes.delete(at(instance, id), rev);
+        changes.delete(doc_ref(instance, id), rev);
         self.commit(changes).await?;
         Ok(())
     }

@@ -18,15 +18,15 @@ use crate::{Error, Result};
 
 thread_local! {
     /// Whether this thread does such work: what is part of it waits for no other turn.
-    static WORKING: Cell<bool> = const { Cell::new(false) };
+    static IS_OFFLOAD_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Threads for one kind of work.
 #[derive(Debug)]
 pub struct Offload {
-    turns: Arc<Turns>,
+    semaphore: Arc<FairSemaphore>,
     /// How long each waits for its turn.
-    patience: Duration,
+    queue_timeout: Duration,
     /// What the work is, for those who are refused.
     name: &'static str,
 }
@@ -35,18 +35,18 @@ impl Offload {
     /// Threads for `name`, a plural: at most `max_at_once`, for which at most `max_waiting` wait, each for `patience`.
     #[must_use]
     pub fn new(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
-        let limits = Limits { running: max_at_once, waiting: max_waiting };
-        Self { turns: Arc::new(Turns::new(max_at_once, limits, limits)), patience, name }
+        let limits = OffloadLimits { running: max_at_once, waiting: max_waiting };
+        Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, limits)), queue_timeout: patience, name }
     }
 
     /// The same for the work of several parties, none of which takes all for itself: each has three quarters at most, and a turn that gets free
     /// goes to the party that has the fewest.
     #[must_use]
-    pub fn shared(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
-        let limits = Limits { running: max_at_once, waiting: max_waiting };
+    pub fn fair(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
+        let limits = OffloadLimits { running: max_at_once, waiting: max_waiting };
         let share = |of: usize| of - of / 4;
-        let per_party = Limits { running: share(max_at_once), waiting: share(max_waiting) };
-        Self { turns: Arc::new(Turns::new(max_at_once, limits, per_party)), patience, name }
+        let per_party = OffloadLimits { running: share(max_at_once), waiting: share(max_waiting) };
+        Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, per_party)), queue_timeout: patience, name }
     }
 
     /// Does work that blocks. It goes on when nobody waits for it any more.
@@ -55,12 +55,12 @@ impl Offload {
     ///
     /// [`Error::Busy`] when there is too much to do; what the work returns.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        if WORKING.get() {
+        if IS_OFFLOAD_THREAD.get() {
             return work();
         }
-        let turn = self.turn("").await?;
-        let work = with_log(work);
-        finished(tokio::task::spawn_blocking(move || working(turn, work))).await
+        let turn = self.acquire("").await?;
+        let work = with_tracing_context(work);
+        join(tokio::task::spawn_blocking(move || run_with_permit(turn, work))).await
     }
 
     /// Completes a future, each step of which may take long, for a party. The future is dropped where it waits when nobody waits for it any
@@ -69,15 +69,15 @@ impl Offload {
     /// # Errors
     ///
     /// [`Error::Busy`].
-    pub async fn drive_for<T: Send + 'static>(
+    pub async fn run_future_for<T: Send + 'static>(
         &self,
         party: &str,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        if WORKING.get() {
+        if IS_OFFLOAD_THREAD.get() {
             return Ok(future.await);
         }
-        let turn = self.turn(party).await?;
+        let turn = self.acquire(party).await?;
         let wanted = CancellationToken::new();
         let (unwanted, runtime) = (wanted.clone(), Handle::current());
         let _unwanted_when_dropped = wanted.drop_guard();
@@ -90,8 +90,8 @@ impl Offload {
                 }
             })
         };
-        let work = with_log(work);
-        let done = finished(tokio::task::spawn_blocking(move || working(turn, work))).await;
+        let work = with_tracing_context(work);
+        let done = join(tokio::task::spawn_blocking(move || run_with_permit(turn, work))).await;
         done.ok_or_else(|| Error::Unavailable("the request was given up".to_owned()))
     }
 
@@ -100,26 +100,26 @@ impl Offload {
     /// # Errors
     ///
     /// [`Error::Busy`].
-    pub async fn begin(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let turn = self.turn("").await?;
+    pub async fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let turn = self.acquire("").await?;
         let runtime = Handle::current();
-        let work = with_log(move || runtime.block_on(future));
-        drop(tokio::task::spawn_blocking(move || working(turn, work)));
+        let work = with_tracing_context(move || runtime.block_on(future));
+        drop(tokio::task::spawn_blocking(move || run_with_permit(turn, work)));
         Ok(())
     }
 
     /// How many can be begun at once.
     #[must_use]
-    pub fn free(&self) -> usize {
-        self.turns.lock().free
+    pub fn available(&self) -> usize {
+        self.semaphore.lock().free
     }
 
-    async fn turn(&self, party: &str) -> Result<Turn> {
+    async fn acquire(&self, party: &str) -> Result<OffloadPermit> {
         let busy = || Error::Busy(format!("the server has too many {} to do; try again in a moment", self.name));
-        match self.turns.ask(party) {
-            Asked::Turn(turn) => Ok(turn),
-            Asked::Full => Err(busy()),
-            Asked::Wait(mut place) => match tokio::time::timeout(self.patience, &mut place.turn).await {
+        match self.semaphore.try_acquire(party) {
+            Acquisition::Acquired(turn) => Ok(turn),
+            Acquisition::Full => Err(busy()),
+            Acquisition::Queued(mut place) => match tokio::time::timeout(self.queue_timeout, &mut place.permit).await {
                 Ok(Ok(turn)) => Ok(turn),
                 Ok(Err(_)) | Err(_) => Err(busy()),
             },
@@ -128,115 +128,115 @@ impl Offload {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct OffloadLimits {
     running: usize,
     waiting: usize,
 }
 
 /// Who works, and who waits.
 #[derive(Debug)]
-struct Turns {
-    limits: Limits,
-    per_party: Limits,
-    state: Mutex<State>,
+struct FairSemaphore {
+    limits: OffloadLimits,
+    per_party: OffloadLimits,
+    state: Mutex<SemaphoreState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct SemaphoreState {
     free: usize,
     running: HashMap<Arc<str>, usize>,
     /// In the order in which they came.
     waiting: BTreeMap<u64, Waiter>,
-    next: u64,
+    next_id: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
     party: Arc<str>,
-    turn: oneshot::Sender<Turn>,
+    permit: oneshot::Sender<OffloadPermit>,
 }
 
-enum Asked {
-    Turn(Turn),
-    Wait(Place),
+enum Acquisition {
+    Acquired(OffloadPermit),
+    Queued(PendingPermit),
     Full,
 }
 
-impl State {
+impl SemaphoreState {
     fn running(&self, party: &str) -> usize {
         self.running.get(party).copied().unwrap_or_default()
     }
 
-    fn begin(&mut self, party: &Arc<str>) {
+    fn start(&mut self, party: &Arc<str>) {
         self.free -= 1;
         *self.running.entry(Arc::clone(party)).or_default() += 1;
     }
 
     /// The one whose turn it is: of the parties that wait, the one with the fewest turns; of its own, the first.
-    fn next(&mut self, most: usize) -> Option<Waiter> {
+    fn next_waiter(&mut self, most: usize) -> Option<Waiter> {
         if self.free == 0 {
             return None;
         }
         let next = self.waiting.iter().map(|(id, waiter)| (self.running(&waiter.party), *id)).min()?;
         let waiter = (next.0 < most).then(|| self.waiting.remove(&next.1)).flatten()?;
-        self.begin(&waiter.party);
+        self.start(&waiter.party);
         Some(waiter)
     }
 }
 
-impl Turns {
-    fn new(free: usize, limits: Limits, per_party: Limits) -> Self {
-        let state = State { free, running: HashMap::new(), waiting: BTreeMap::new(), next: 0 };
+impl FairSemaphore {
+    fn new(free: usize, limits: OffloadLimits, per_party: OffloadLimits) -> Self {
+        let state = SemaphoreState { free, running: HashMap::new(), waiting: BTreeMap::new(), next_id: 0 };
         Self { limits, per_party, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SemaphoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(self: &Arc<Self>, party: &str) -> Asked {
+    fn try_acquire(self: &Arc<Self>, party: &str) -> Acquisition {
         let party: Arc<str> = Arc::from(party);
         let mut state = self.lock();
         if state.free > 0 && state.running(&party) < self.per_party.running {
-            state.begin(&party);
+            state.start(&party);
             drop(state);
-            return Asked::Turn(Turn { of: Arc::clone(self), party });
+            return Acquisition::Acquired(OffloadPermit { semaphore: Arc::clone(self), party });
         }
         let own = state.waiting.values().filter(|waiter| waiter.party == party).count();
         if state.waiting.len() >= self.limits.waiting || own >= self.per_party.waiting {
-            return Asked::Full;
+            return Acquisition::Full;
         }
         let (sender, turn) = oneshot::channel();
-        let id = state.next;
-        state.next += 1;
-        state.waiting.insert(id, Waiter { party, turn: sender });
+        let id = state.next_id;
+        state.next_id += 1;
+        state.waiting.insert(id, Waiter { party, permit: sender });
         drop(state);
-        Asked::Wait(Place { of: Arc::clone(self), id, turn })
+        Acquisition::Queued(PendingPermit { semaphore: Arc::clone(self), id, permit: turn })
     }
 
     /// Gives what is free to those who wait.
-    fn pass_on(self: &Arc<Self>) {
+    fn wake_waiters(self: &Arc<Self>) {
         while let Some(waiter) = {
             let mut state = self.lock();
-            state.next(self.per_party.running)
+            state.next_waiter(self.per_party.running)
         } {
-            let turn = Turn { of: Arc::clone(self), party: waiter.party };
+            let turn = OffloadPermit { semaphore: Arc::clone(self), party: waiter.party };
             // Whoever has gone in this moment gives it back.
-            drop(waiter.turn.send(turn));
+            drop(waiter.permit.send(turn));
         }
     }
 }
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
-struct Turn {
-    of: Arc<Turns>,
+struct OffloadPermit {
+    semaphore: Arc<FairSemaphore>,
     party: Arc<str>,
 }
 
-impl Drop for Turn {
+impl Drop for OffloadPermit {
     fn drop(&mut self) {
-        let mut state = self.of.lock();
+        let mut state = self.semaphore.lock();
         state.free += 1;
         if let Some(running) = state.running.get_mut(&self.party) {
             *running -= 1;
@@ -245,43 +245,43 @@ impl Drop for Turn {
             }
         }
         drop(state);
-        self.of.pass_on();
+        self.semaphore.wake_waiters();
     }
 }
 
 /// A place among those who wait.
-struct Place {
-    of: Arc<Turns>,
+struct PendingPermit {
+    semaphore: Arc<FairSemaphore>,
     id: u64,
-    turn: oneshot::Receiver<Turn>,
+    permit: oneshot::Receiver<OffloadPermit>,
 }
 
-impl Drop for Place {
+impl Drop for PendingPermit {
     fn drop(&mut self) {
-        self.of.lock().waiting.remove(&self.id);
+        self.semaphore.lock().waiting.remove(&self.id);
     }
 }
 
 /// Work on another thread, whose lines go to the log of this one.
-fn with_log<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+fn with_tracing_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let (dispatch, span) = (dispatcher::get_default(Clone::clone), Span::current());
     move || dispatcher::with_default(&dispatch, || span.in_scope(work))
 }
 
-fn working<T>(turn: Turn, work: impl FnOnce() -> T) -> T {
-    struct Done(#[expect(dead_code, reason = "given back when the work is done")] Turn);
-    impl Drop for Done {
+fn run_with_permit<T>(turn: OffloadPermit, work: impl FnOnce() -> T) -> T {
+    struct WorkingGuard(#[expect(dead_code, reason = "given back when the work is done")] OffloadPermit);
+    impl Drop for WorkingGuard {
         fn drop(&mut self) {
-            WORKING.set(false);
+            IS_OFFLOAD_THREAD.set(false);
         }
     }
-    let _done = Done(turn);
-    WORKING.set(true);
+    let _done = WorkingGuard(turn);
+    IS_OFFLOAD_THREAD.set(true);
     work()
 }
 
 /// What work returns; a panic goes on in whoever waits for it.
-async fn finished<T>(task: tokio::task::JoinHandle<T>) -> T {
+async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
     match task.await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
@@ -304,7 +304,7 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let first = offload.run(move || Ok(held.recv().is_ok()));
         let others = async {
-            while offload.free() > 0 {
+            while offload.available() > 0 {
                 tokio::task::yield_now().await;
             }
             // Nobody may wait, so the next one is refused at once.
@@ -314,50 +314,52 @@ mod tests {
         };
         let (first, ()) = tokio::join!(first, others);
         assert!(first.expect("done"));
-        assert_eq!(offload.free(), 1);
+        assert_eq!(offload.available(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_turn_without_end() {
         let offload = Offload::new("tests", 1, 1, Duration::from_secs(5));
-        let turn = offload.turn("").await.expect("a turn");
+        let turn = offload.acquire("").await.expect("a turn");
         let refused = offload.run(|| Ok(())).await;
         assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
         drop(turn);
         offload.run(|| Ok(())).await.expect("done");
-        assert_eq!(offload.turns.lock().waiting.len(), 0);
+        assert_eq!(offload.semaphore.lock().waiting.len(), 0);
     }
 
     #[tokio::test]
     async fn a_turn_goes_to_the_party_that_has_the_fewest() {
-        let offload = Offload::shared("tests", 4, 8, Duration::from_secs(5));
+        let offload = Offload::fair("tests", 4, 8, Duration::from_secs(5));
         let mut many = Vec::new();
         for _ in 0..3 {
-            many.push(offload.turn("many").await.expect("its share"));
+            many.push(offload.acquire("many").await.expect("its share"));
         }
         let mut waiting = Vec::new();
         for _ in 0..6 {
-            let Asked::Wait(place) = offload.turns.ask("many") else { panic!("one turn is left for others") };
+            let Acquisition::Queued(place) = offload.semaphore.try_acquire("many") else {
+                panic!("one turn is left for others")
+            };
             waiting.push(place);
         }
-        assert!(matches!(offload.turns.ask("many"), Asked::Full), "others may wait, too");
-        let few = offload.turn("few").await.expect("at once");
-        let Asked::Wait(next) = offload.turns.ask("few") else { panic!("none is left") };
-        let Asked::Wait(mut other) = offload.turns.ask("other") else { panic!("none is left") };
+        assert!(matches!(offload.semaphore.try_acquire("many"), Acquisition::Full), "others may wait, too");
+        let few = offload.acquire("few").await.expect("at once");
+        let Acquisition::Queued(next) = offload.semaphore.try_acquire("few") else { panic!("none is left") };
+        let Acquisition::Queued(mut other) = offload.semaphore.try_acquire("other") else { panic!("none is left") };
         many.pop();
-        let got = other.turn.try_recv().expect("it has none, others wait longer");
+        let got = other.permit.try_recv().expect("it has none, others wait longer");
         many.pop();
-        let first = waiting.first_mut().expect("six").turn.try_recv().expect("both have one, this one came first");
+        let first = waiting.first_mut().expect("six").permit.try_recv().expect("both have one, this one came first");
         drop((got, first, few, many, waiting, next, other));
-        assert_eq!(offload.free(), 4);
-        assert!(offload.turns.lock().running.is_empty());
+        assert_eq!(offload.available(), 4);
+        assert!(offload.semaphore.lock().running.is_empty());
     }
 
     #[tokio::test]
     async fn what_is_part_of_the_work_waits_for_no_turn() {
         let offload = Arc::new(Offload::new("tests", 1, 0, Duration::from_secs(5)));
         let inner = Arc::clone(&offload);
-        let done = offload.drive_for("", async move { inner.run(|| Ok(1)).await }).await;
+        let done = offload.run_future_for("", async move { inner.run(|| Ok(1)).await }).await;
         assert_eq!(done.expect("done").expect("done"), 1);
     }
 
@@ -365,13 +367,13 @@ mod tests {
     async fn a_future_that_nobody_waits_for_is_dropped() {
         let offload = Offload::new("tests", 1, 0, Duration::from_secs(5));
         let (sender, dropped) = tokio::sync::oneshot::channel::<()>();
-        let waiting = offload.drive_for("", async move {
+        let waiting = offload.run_future_for("", async move {
             let _sender = sender;
             std::future::pending::<()>().await;
         });
         assert!(tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err());
         dropped.await.expect_err("its sender is gone");
-        while offload.free() == 0 {
+        while offload.available() == 0 {
             tokio::task::yield_now().await;
         }
     }

@@ -17,43 +17,43 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::clock::{Clock as _, ManualClock};
-use crate::design::{Definition, NewIndex};
+use crate::design::{IndexDefinition, NewIndex};
 use crate::doctype::{FILES, JOBS, VERSIONS};
 use crate::file::{File, NewContent};
 use crate::instance::{Instance, InstancePatch};
-use crate::job::{CLIENT_WORKER, Cause, JobRequest, Occasion, State};
+use crate::job::{CLIENT_WORKER, Cause, JobRequest, JobStatus, TriggerPayload};
 use crate::stored::Object;
 use crate::token::Audience;
-use crate::{Config, Error, Parts, Platform, Schema};
+use crate::{Config, Error, Platform, PlatformParts, Schema};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 /// A map that others write to at the moments that a test chooses.
 #[derive(Clone, Default)]
-struct Interposed(Arc<Mutex<Inner>>);
+struct HookedKv(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What happens before the next commits.
-    commits: VecDeque<Hook>,
+    before_commits: VecDeque<Hook>,
     /// What happens after each read of a key that ends so.
-    reads: Vec<(Vec<u8>, Hook)>,
+    after_reads: Vec<(Vec<u8>, Hook)>,
     /// What happens before each scan, over and over.
-    scans: Option<Arc<dyn Fn() + Send + Sync>>,
+    before_scan: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
-impl Interposed {
+impl HookedKv {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
     }
 
     fn before_commit(&self, hook: impl FnOnce() + Send + 'static) {
-        self.inner().commits.push_back(Box::new(hook));
+        self.inner().before_commits.push_back(Box::new(hook));
     }
 
     fn after_read(&self, end: &str, hook: impl FnOnce() + Send + 'static) {
-        self.inner().reads.push((end.as_bytes().to_vec(), Box::new(hook)));
+        self.inner().after_reads.push((end.as_bytes().to_vec(), Box::new(hook)));
     }
 
     /// Another door to the same map, for whoever interferes.
@@ -63,13 +63,13 @@ impl Interposed {
 }
 
 #[async_trait]
-impl Kv for Interposed {
+impl Kv for HookedKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let (found, hook) = {
             let mut inner = self.inner();
             let found = inner.entries.get(key).cloned();
-            let hook = inner.reads.iter().position(|(end, _)| key.ends_with(end));
-            (found, hook.map(|hook| inner.reads.remove(hook).1))
+            let hook = inner.after_reads.iter().position(|(end, _)| key.ends_with(end));
+            (found, hook.map(|hook| inner.after_reads.remove(hook).1))
         };
         if let Some(hook) = hook {
             hook();
@@ -81,7 +81,7 @@ impl Kv for Interposed {
         if from >= to {
             return Ok(Vec::new());
         }
-        let hook = self.inner().scans.clone();
+        let hook = self.inner().before_scan.clone();
         if let Some(hook) = hook {
             hook();
         }
@@ -91,7 +91,7 @@ impl Kv for Interposed {
     }
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, StoreError> {
-        let hook = self.inner().commits.pop_front();
+        let hook = self.inner().before_commits.pop_front();
         if let Some(hook) = hook {
             hook();
         }
@@ -112,21 +112,21 @@ impl Kv for Interposed {
     async fn close(&self) {}
 }
 
-struct Site {
+struct RaceFixture {
     platform: Platform,
     instance: Instance,
     clock: Arc<ManualClock>,
-    kv: Interposed,
+    kv: HookedKv,
     blobs: MemoryBlobs,
     _folder: TempDir,
 }
 
-impl Site {
+impl RaceFixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (kv, blobs) = (Interposed::default(), MemoryBlobs::default());
+        let (kv, blobs) = (HookedKv::default(), MemoryBlobs::default());
         let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
-        let parts = Parts {
+        let parts = PlatformParts {
             store: kv.store(&blobs),
             sandbox: Arc::new(
                 Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
@@ -149,17 +149,17 @@ impl Site {
             found.body.insert("touched".to_owned(), json!(true));
             let mut changes = Changes::new();
             changes.put(at, &found.rev, found.body);
-            now(store.commit(changes)).unwrap();
+            poll_ready(store.commit(changes)).unwrap();
         }
     }
 
     async fn file(&self, name: &str, contents: &[&'static str]) -> File {
         let (platform, instance) = (&self.platform, &self.instance);
-        let new = NewContent::fresh(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
+        let new = NewContent::with_new_id(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
         let new = NewContent { tags: Some(vec!["kept".to_owned()]), ..new };
         let mut file = None;
         for content in contents {
-            let mut writer = platform.begin_content(instance).await.unwrap();
+            let mut writer = platform.create_content_writer(instance).await.unwrap();
             assert!(writer.write((*content).into()).await.is_ok());
             let blob = writer.finish().await.unwrap();
             file = Some(platform.commit_content(instance, &new, &blob).await.unwrap());
@@ -167,7 +167,7 @@ impl Site {
         file.unwrap()
     }
 
-    async fn assert_clean(&self) {
+    async fn assert_fsck_clean(&self) {
         let mut problems = Vec::new();
         let told = &mut |event: konnector_store::FsckProgress<'_>| {
             if let konnector_store::FsckProgress::Found(problem) = event {
@@ -180,7 +180,7 @@ impl Site {
 }
 
 /// The outcome of what never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
+fn poll_ready<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match future.as_mut().poll(&mut context) {
@@ -196,29 +196,29 @@ fn client_job() -> JobRequest {
         options: None,
         cause: Cause::Manual,
         trigger: None,
-        occasion: Occasion::default(),
+        payload: TriggerPayload::default(),
     }
 }
 
 #[tokio::test]
 async fn a_client_job_ends_once() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let job = site.platform.push_job(&site.instance, client_job()).await.unwrap();
     let (platform, instance, id) = (site.platform.clone(), site.instance.clone(), job.id.clone());
     // Another client ends it after this one has read it.
     site.kv.after_read(&format!("io.cozy.jobs\0{}", job.id), move || {
-        now(platform.end_client_job(&instance, &id, Some("LOGIN_FAILED".to_owned()))).unwrap();
+        poll_ready(platform.end_client_job(&instance, &id, Some("LOGIN_FAILED".to_owned()))).unwrap();
     });
     let second = site.platform.end_client_job(&site.instance, &job.id, None).await;
     assert!(matches!(second, Err(Error::Conflict(_))), "{second:?}");
     let job = site.platform.job(&site.instance, &job.id).unwrap();
-    assert_eq!((job.state, job.error.as_deref()), (State::Errored, Some("LOGIN_FAILED")));
+    assert_eq!((job.state, job.error.as_deref()), (JobStatus::Errored, Some("LOGIN_FAILED")));
 }
 
 /// A file takes over the content of another, which loses its versions with itself or not at all.
 #[tokio::test]
 async fn a_move_that_conflicts_loses_no_version() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let from = site.file("from.txt", &["one", "two", "three"]).await;
     let into = site.file("into.txt", &["old"]).await;
@@ -231,39 +231,39 @@ async fn a_move_that_conflicts_loses_no_version() {
     let moved = platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await;
     assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
     assert_eq!(platform.versions(instance, &from.id).unwrap().len(), 2);
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
     // Once is no reason to give up.
     site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
     platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
     assert_eq!(platform.versions(instance, &from.id).unwrap(), []);
     assert_eq!(platform.read_content(&platform.file(instance, &into.id).unwrap()).await.unwrap(), b"three");
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }
 
 #[tokio::test]
 async fn a_deletion_that_conflicts_loses_no_version() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let file = site.file("a.txt", &["one", "two", "three"]).await;
-    assert!(platform.trash_file(instance, &file.id).await.unwrap());
+    assert!(platform.try_trash_file(instance, &file.id).await.unwrap());
     site.kv.before_commit(site.touch(instance.doc(&FILES, file.id.as_str())));
     let seen = platform.file(instance, &file.id).unwrap().rev;
     let destroyed = platform.destroy_file(instance, &file.id, seen.as_ref()).await;
-    assert!(matches!(destroyed, Err(Error::Precondition { .. })), "{destroyed:?}");
+    assert!(matches!(destroyed, Err(Error::PreconditionFailed { .. })), "{destroyed:?}");
     assert_eq!(platform.versions(instance, &file.id).unwrap().len(), 2);
     platform.destroy_file(instance, &file.id, None).await.unwrap();
     assert!(platform.store.list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }
 
 /// Whatever is written while everything is counted, and whoever stops waiting for it, is counted once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_room_that_files_take_is_counted_once() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     site.file("first.txt", &["12345"]).await;
     // Slow, so that others have time to write meanwhile.
-    site.kv.inner().scans = Some(Arc::new(|| std::thread::sleep(std::time::Duration::from_millis(20))));
+    site.kv.inner().before_scan = Some(Arc::new(|| std::thread::sleep(std::time::Duration::from_millis(20))));
     let counting = {
         let (platform, instance) = (platform.clone(), instance.clone());
         tokio::spawn(async move { platform.disk_usage(&instance).await })
@@ -272,7 +272,7 @@ async fn the_room_that_files_take_is_counted_once() {
         let mut writer = platform.store.blobs().create().await.unwrap();
         writer.write("12345".into()).await.unwrap();
         let blob = writer.finish().await.unwrap();
-        let new = NewContent::fresh(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
+        let new = NewContent::with_new_id(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
         let mut create = Box::pin(platform.commit_content(instance, &new, &blob));
         if number % 2 == 0 {
             create.await.unwrap();
@@ -283,7 +283,7 @@ async fn the_room_that_files_take_is_counted_once() {
         drop(create);
     }
     counting.await.unwrap().unwrap();
-    site.kv.inner().scans = None;
+    site.kv.inner().before_scan = None;
     platform.tasks().close();
     platform.tasks().wait().await;
     let listed = platform.store.list(&instance.id, &FILES, None, 100).unwrap();
@@ -296,7 +296,7 @@ async fn the_room_that_files_take_is_counted_once() {
 /// A run that ends while the clean-up looks at it is no reason to leave the others.
 #[tokio::test]
 async fn old_jobs_go_although_one_of_them_is_changed() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     for _ in 0..60 {
         let job = platform.push_job(instance, client_job()).await.unwrap();
@@ -312,7 +312,7 @@ async fn old_jobs_go_although_one_of_them_is_changed() {
 
 #[tokio::test]
 async fn declaring_an_index_gives_up_in_the_end() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let doctype = "io.cozy.bills".parse().unwrap();
     let token = platform.issue_token(instance, Audience::Cli, "CLI", "*").unwrap();
@@ -320,7 +320,7 @@ async fn declaring_an_index_gives_up_in_the_end() {
     let new = |field: &str| NewIndex {
         design: Some("mine".to_owned()),
         name: Some(field.to_owned()),
-        definition: Definition { fields: vec![field.to_owned()], partial_filter_selector: None },
+        definition: IndexDefinition { fields: vec![field.to_owned()], partial_filter_selector: None },
     };
     platform.declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
     let design = instance.doc(&crate::doctype::DESIGNS, format!("{doctype}/mine"));
@@ -342,7 +342,7 @@ async fn an_orphan_lease_stops_no_start() {
     let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
     let key = folder.path().join("key");
     MasterKey::create(&key).unwrap();
-    let parts = |store| Parts {
+    let parts = |store| PlatformParts {
         store,
         sandbox: Arc::new(
             Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
@@ -376,7 +376,7 @@ async fn an_orphan_lease_stops_no_start() {
 /// What is left of an instance whose removal was cut off goes at the next start, contents and all.
 #[tokio::test]
 async fn a_removal_that_was_cut_off_is_finished() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     site.file("a.txt", &["one", "two"]).await;
     let other = platform.create_instance("bob.example", &InstancePatch::default()).await.unwrap();
@@ -397,15 +397,15 @@ async fn a_removal_that_was_cut_off_is_finished() {
     assert!(platform.store.blobs().list().await.unwrap().is_empty());
     assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
     assert!(platform.file(&other, crate::file::ROOT_ID).is_ok());
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }
 
 #[tokio::test]
 async fn the_files_of_a_removed_instance_are_gone_at_once() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let file = site.file("a.txt", &["one", "two"]).await;
-    let mut reading = platform.content(&file).await.unwrap();
+    let mut reading = platform.open_content(&file).await.unwrap();
     let blobs = platform.store.blobs();
     assert_eq!(blobs.list().await.unwrap().len(), 2);
     platform.delete_instance("ada.example").await.unwrap();
@@ -414,5 +414,5 @@ async fn the_files_of_a_removed_instance_are_gone_at_once() {
     tokio::io::AsyncReadExt::read_to_string(&mut reading, &mut text).await.unwrap();
     assert_eq!(text, "two", "who reads it reads to the end");
     assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }

@@ -4,17 +4,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Throws the dice.
-pub trait Random: Send + Sync {
+pub trait RandomSource: Send + Sync {
     /// A number from 0 up to 1, each as likely as any other.
-    fn share(&self) -> f64;
+    fn jitter(&self) -> f64;
 }
 
 /// The operating system's random numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 
-impl Random for SystemRandom {
-    fn share(&self) -> f64 {
+impl RandomSource for SystemRandom {
+    fn jitter(&self) -> f64 {
         let mut bytes = [0; 4];
         match getrandom::fill(&mut bytes) {
             Ok(()) => f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
@@ -31,7 +31,7 @@ impl Random for SystemRandom {
 /// # Errors
 ///
 /// [`Error::Io`](crate::Error::Io) when the system has no random numbers.
-pub fn secret_text() -> crate::Result<String> {
+pub fn random_secret() -> crate::Result<String> {
     let mut bytes = [0; 32];
     match getrandom::fill(&mut bytes) {
         Ok(()) => Ok(URL_SAFE_NO_PAD.encode(bytes)),

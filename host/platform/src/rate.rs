@@ -13,11 +13,11 @@ use konnector_store::InstanceId;
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
-const HOUR: i64 = 3_600;
+const HOUR_SECONDS: i64 = 3_600;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum RateKind {
     /// A webhook was called.
     Webhook,
     /// A document changed and starts a job.
@@ -31,12 +31,12 @@ pub enum Kind {
     /// An account is connected by OAuth, or its token refreshed.
     AccountOAuth,
     /// A konnector pushes a job, or makes or changes a trigger; counted for each konnector.
-    OfKonnector,
+    KonnectorRequest,
 }
 
 /// Runs that one konnector asks for in an hour. A konnector that fetches from a vendor in several steps needs a few; one that starts itself
 /// again and again is held to one run in three minutes, which leaves the workers to others.
-const MAX_OF_KONNECTOR: u32 = 20;
+const MAX_KONNECTOR_REQUESTS: u32 = 20;
 
 /// How much of each an operator allows in an hour; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl HourlyLimits {
     pub const NAMES: [&str; 6] = ["webhooks", "events", "jobs", "tokens", "oauth_clients", "account_oauth"];
 
     /// The limit with a name.
-    pub fn by_name(&mut self, name: &str) -> Option<&mut u32> {
+    pub fn limit_mut(&mut self, name: &str) -> Option<&mut u32> {
         match name {
             "webhooks" => Some(&mut self.webhooks),
             "events" => Some(&mut self.events),
@@ -78,44 +78,44 @@ impl HourlyLimits {
         }
     }
 
-    const fn of(&self, kind: Kind) -> u32 {
+    const fn limit(&self, kind: RateKind) -> u32 {
         match kind {
-            Kind::Webhook => self.webhooks,
-            Kind::Event => self.events,
-            Kind::Job => self.jobs,
-            Kind::Token => self.tokens,
-            Kind::OAuthClient => self.oauth_clients,
-            Kind::AccountOAuth => self.account_oauth,
-            Kind::OfKonnector => MAX_OF_KONNECTOR,
+            RateKind::Webhook => self.webhooks,
+            RateKind::Event => self.events,
+            RateKind::Job => self.jobs,
+            RateKind::Token => self.tokens,
+            RateKind::OAuthClient => self.oauth_clients,
+            RateKind::AccountOAuth => self.account_oauth,
+            RateKind::KonnectorRequest => MAX_KONNECTOR_REQUESTS,
         }
     }
 }
 
 /// What there was in the current hour.
 #[derive(Debug, Default)]
-pub(crate) struct Rates(Mutex<Counted>);
+pub(crate) struct RateCounters(Mutex<HourCounts>);
 
 /// What is counted by itself: a kind of an instance, and of one konnector where it is counted for each.
-type Counter = (InstanceId, Kind, Option<Slug>);
+type RateKey = (InstanceId, RateKind, Option<Slug>);
 
 /// How many of each there were in an hour, which is counted from 1970 on.
 #[derive(Debug, Default)]
-struct Counted {
+struct HourCounts {
     hour: i64,
-    counts: HashMap<Counter, u32>,
+    counts: HashMap<RateKey, u32>,
 }
 
-impl Rates {
+impl RateCounters {
     /// Counts one; answers when there may be another one where there were enough.
-    fn take(&self, counter: Counter, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
-        let current = now.timestamp().div_euclid(HOUR);
+    fn try_count(&self, counter: RateKey, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
+        let current = now.timestamp().div_euclid(HOUR_SECONDS);
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.hour != current {
-            *counted = Counted { hour: current, counts: HashMap::new() };
+            *counted = HourCounts { hour: current, counts: HashMap::new() };
         }
         let count = counted.counts.entry(counter).or_default();
         if *count >= most {
-            return Err(DateTime::from_timestamp((current + 1) * HOUR, 0).unwrap_or(now));
+            return Err(DateTime::from_timestamp((current + 1) * HOUR_SECONDS, 0).unwrap_or(now));
         }
         *count += 1;
         Ok(())
@@ -127,22 +127,27 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotYet`] when there were enough in this hour.
-    pub fn admit(&self, instance: &Instance, kind: Kind) -> Result<()> {
-        self.admit_for(instance, kind, None)
+    /// [`Error::RetryLater`] when there were enough in this hour.
+    pub fn check_rate_limit(&self, instance: &Instance, kind: RateKind) -> Result<()> {
+        self.check_rate_limit_for(instance, kind, None)
     }
 
-    pub(crate) fn admit_for(&self, instance: &Instance, kind: Kind, konnector: Option<&Slug>) -> Result<()> {
-        let most = self.config.hourly.of(kind);
+    pub(crate) fn check_rate_limit_for(
+        &self,
+        instance: &Instance,
+        kind: RateKind,
+        konnector: Option<&Slug>,
+    ) -> Result<()> {
+        let most = self.config.hourly_limits.limit(kind);
         if most == 0 {
             return Ok(());
         }
         let counter = (instance.id.clone(), kind, konnector.cloned());
-        self.rates.take(counter, most, self.clock.now()).map_err(|until| {
+        self.rate_counters.try_count(counter, most, self.clock.now()).map_err(|until| {
             let from = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-            let advice = if kind == Kind::Webhook { ", or collect them with a debounce" } else { "" };
+            let advice = if kind == RateKind::Webhook { ", or collect them with a debounce" } else { "" };
             let whom = if konnector.is_some() { "konnector" } else { "instance" };
-            Error::NotYet {
+            Error::RetryLater {
                 until,
                 message: format!(
                     "{most} of these in an hour are enough for one {whom}; the next one is taken from {from} on{advice}"

@@ -18,18 +18,18 @@ use crate::doctype::{JOB_EVENTS, JOB_LOGS};
 use crate::instance::Instance;
 
 /// Events of documents that wait for a listener: a burst of one large commit.
-const MAX_EVENTS: usize = 1_024;
+const MAX_DOCUMENT_EVENTS: usize = 1_024;
 /// Their bytes. Two documents of the largest size fit; the queues of one instance share the events in them.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_DOCUMENT_EVENT_BYTES: usize = 16 << 20;
 /// Hints that wait for a listener, which a run says of itself: as much as a terminal shows.
-const MAX_HINTS: usize = 512;
+const MAX_TRANSIENT_EVENTS: usize = 512;
 /// Their bytes.
-const MAX_HINT_BYTES: usize = 1 << 20;
+const MAX_TRANSIENT_BYTES: usize = 1 << 20;
 
 /// What happened to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Happened {
+pub enum ChangeKind {
     /// It is new.
     Created,
     /// It changed.
@@ -42,11 +42,11 @@ pub enum Happened {
 
 /// One event of the realtime API.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct RealtimeEvent {
     /// Whose it is.
     pub instance: InstanceId,
     /// What happened.
-    pub happened: Happened,
+    pub kind: ChangeKind,
     /// Type of the document.
     pub doctype: Doctype,
     /// Id of the document; for job events and log lines, that of the job.
@@ -55,9 +55,9 @@ pub struct Event {
     pub doc: Map<String, Value>,
 }
 
-impl Event {
+impl RealtimeEvent {
     /// Whether it is what a run says of itself: the most recent of it is what counts, and a run may say any amount.
-    fn is_hint(&self) -> bool {
+    fn is_transient(&self) -> bool {
         self.doctype == *JOB_EVENTS || self.doctype == *JOB_LOGS
     }
 
@@ -81,7 +81,7 @@ impl Bus {
     }
 
     /// Tells all listeners of the instance; nobody listening is fine.
-    pub fn publish(&self, event: Event) {
+    pub fn publish(&self, event: RealtimeEvent) {
         let queues = match self.queues().get(&event.instance) {
             Some(queues) => queues.clone(),
             None => return,
@@ -109,9 +109,9 @@ impl Bus {
 
 /// What a listener missed because it was too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missed {
+pub enum Lagged {
     /// Progress or log lines of jobs.
-    Hints,
+    Transient,
     /// Events of documents: only the store says what became of them.
     Documents,
 }
@@ -129,10 +129,10 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Missed`], once, before the events that came afterwards.
-    pub async fn recv(&mut self) -> Result<Arc<Event>, Missed> {
+    /// [`Lagged`], once, before the events that came afterwards.
+    pub async fn recv(&mut self) -> Result<Arc<RealtimeEvent>, Lagged> {
         loop {
-            let woken = self.queue.woken.notified();
+            let woken = self.queue.wakeup.notified();
             if let Some(next) = self.queue.pop() {
                 return next;
             }
@@ -145,7 +145,7 @@ impl Listener {
     /// # Errors
     ///
     /// As [`Listener::recv`].
-    pub fn try_recv(&mut self) -> Option<Result<Arc<Event>, Missed>> {
+    pub fn try_recv(&mut self) -> Option<Result<Arc<RealtimeEvent>, Lagged>> {
         self.queue.pop()
     }
 }
@@ -165,26 +165,26 @@ impl Drop for Listener {
 /// What waits for one listener.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
-    woken: Notify,
+    state: Mutex<QueueState>,
+    wakeup: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    events: VecDeque<(Arc<Event>, usize)>,
-    documents: Size,
-    hints: Size,
-    missed_documents: bool,
-    missed_hints: bool,
+struct QueueState {
+    events: VecDeque<(Arc<RealtimeEvent>, usize)>,
+    documents: QueueSize,
+    transient: QueueSize,
+    lost_documents: bool,
+    lost_transient: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Size {
+struct QueueSize {
     events: usize,
     bytes: usize,
 }
 
-impl Size {
+impl QueueSize {
     const fn add(&mut self, weight: usize) {
         self.events += 1;
         self.bytes += weight;
@@ -197,23 +197,23 @@ impl Size {
 }
 
 impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: Arc<Event>, weight: usize) {
-        self.waiting().push(event, weight);
-        self.woken.notify_one();
+    fn push(&self, event: Arc<RealtimeEvent>, weight: usize) {
+        self.state().push(event, weight);
+        self.wakeup.notify_one();
     }
 
-    fn pop(&self) -> Option<Result<Arc<Event>, Missed>> {
-        self.waiting().pop()
+    fn pop(&self) -> Option<Result<Arc<RealtimeEvent>, Lagged>> {
+        self.state().pop()
     }
 }
 
-impl Waiting {
-    fn push(&mut self, event: Arc<Event>, weight: usize) {
-        if !event.is_hint() {
+impl QueueState {
+    fn push(&mut self, event: Arc<RealtimeEvent>, weight: usize) {
+        if !event.is_transient() {
             self.push_document(event, weight);
             return;
         }
@@ -222,46 +222,50 @@ impl Waiting {
             && let Some(before) =
                 self.events.iter_mut().rev().find(|(before, _)| before.is_progress() && before.id == event.id)
         {
-            self.hints.remove(before.1);
-            self.hints.add(weight);
+            self.transient.remove(before.1);
+            self.transient.add(weight);
             *before = (event, weight);
             return;
         }
-        self.hints.add(weight);
+        self.transient.add(weight);
         self.events.push_back((event, weight));
-        while self.hints.events > MAX_HINTS || (self.hints.bytes > MAX_HINT_BYTES && self.hints.events > 1) {
-            self.drop_oldest_hint();
+        while self.transient.events > MAX_TRANSIENT_EVENTS
+            || (self.transient.bytes > MAX_TRANSIENT_BYTES && self.transient.events > 1)
+        {
+            self.drop_oldest_transient();
         }
     }
 
-    fn push_document(&mut self, event: Arc<Event>, weight: usize) {
+    fn push_document(&mut self, event: Arc<RealtimeEvent>, weight: usize) {
         self.documents.add(weight);
         self.events.push_back((event, weight));
         // One event always fits, however large.
-        if self.documents.events > MAX_EVENTS || (self.documents.bytes > MAX_BYTES && self.documents.events > 1) {
-            self.events.retain(|(event, _)| event.is_hint());
-            self.documents = Size::default();
-            self.missed_documents = true;
+        if self.documents.events > MAX_DOCUMENT_EVENTS
+            || (self.documents.bytes > MAX_DOCUMENT_EVENT_BYTES && self.documents.events > 1)
+        {
+            self.events.retain(|(event, _)| event.is_transient());
+            self.documents = QueueSize::default();
+            self.lost_documents = true;
         }
     }
 
-    fn drop_oldest_hint(&mut self) {
-        let oldest = self.events.iter().position(|(event, _)| event.is_hint());
+    fn drop_oldest_transient(&mut self) {
+        let oldest = self.events.iter().position(|(event, _)| event.is_transient());
         if let Some((_, weight)) = oldest.and_then(|oldest| self.events.remove(oldest)) {
-            self.hints.remove(weight);
-            self.missed_hints = true;
+            self.transient.remove(weight);
+            self.lost_transient = true;
         }
     }
 
-    fn pop(&mut self) -> Option<Result<Arc<Event>, Missed>> {
-        if std::mem::take(&mut self.missed_documents) {
-            return Some(Err(Missed::Documents));
+    fn pop(&mut self) -> Option<Result<Arc<RealtimeEvent>, Lagged>> {
+        if std::mem::take(&mut self.lost_documents) {
+            return Some(Err(Lagged::Documents));
         }
-        if std::mem::take(&mut self.missed_hints) {
-            return Some(Err(Missed::Hints));
+        if std::mem::take(&mut self.lost_transient) {
+            return Some(Err(Lagged::Transient));
         }
         let (event, weight) = self.events.pop_front()?;
-        let size = if event.is_hint() { &mut self.hints } else { &mut self.documents };
+        let size = if event.is_transient() { &mut self.transient } else { &mut self.documents };
         size.remove(weight);
         Some(Ok(event))
     }
@@ -270,7 +274,7 @@ impl Waiting {
 impl Platform {
     /// Tells listeners of a document that is stored nowhere.
     pub fn notify(&self, instance: &Instance, doctype: &Doctype, id: &str, body: Map<String, Value>) {
-        self.publish(&instance.doc(doctype, id), Happened::Notified, body);
+        self.publish(&instance.doc(doctype, id), ChangeKind::Notified, body);
     }
 }
 
@@ -285,13 +289,13 @@ mod tests {
         format!("{number:032x}").parse().unwrap()
     }
 
-    fn event(of: u8, doctype: &str, id: &str, doc: Value) -> Event {
+    fn event(of: u8, doctype: &str, id: &str, doc: Value) -> RealtimeEvent {
         let Value::Object(doc) = doc else { panic!("{doc}") };
-        let (happened, doctype) = (Happened::Created, doctype.parse().unwrap());
-        Event { instance: instance(of), happened, doctype, id: id.to_owned(), doc }
+        let (happened, doctype) = (ChangeKind::Created, doctype.parse().unwrap());
+        RealtimeEvent { instance: instance(of), kind: happened, doctype, id: id.to_owned(), doc }
     }
 
-    fn progress(done: u64) -> Event {
+    fn progress(done: u64) -> RealtimeEvent {
         event(1, "io.cozy.jobs.events", "job", json!({ "type": "progress", "done": done }))
     }
 
@@ -303,12 +307,12 @@ mod tests {
         for number in 0..300_000 {
             bus.publish(progress(number));
         }
-        for number in 0..2 * MAX_EVENTS {
+        for number in 0..2 * MAX_DOCUMENT_EVENTS {
             bus.publish(event(1, "io.cozy.bills", &number.to_string(), json!({})));
         }
         assert_eq!(other.recv().await.unwrap().id, "mine");
         assert_eq!(other.try_recv().map(|event| event.map(|event| event.id.clone())), None);
-        assert_eq!(one.recv().await.unwrap_err(), Missed::Documents);
+        assert_eq!(one.recv().await.unwrap_err(), Lagged::Documents);
         let newest = one.recv().await.unwrap();
         assert_eq!(newest.doc["done"], 299_999, "the newest progress alone");
     }
@@ -321,10 +325,10 @@ mod tests {
         for number in 0..10_000 {
             bus.publish(event(1, "io.cozy.jobs.logs", "job", json!({ "message": number })));
         }
-        assert_eq!(listener.recv().await.unwrap_err(), Missed::Hints);
+        assert_eq!(listener.recv().await.unwrap_err(), Lagged::Transient);
         assert_eq!(listener.recv().await.unwrap().id, "bill");
         let first = listener.recv().await.unwrap();
-        assert_eq!(first.doc["message"], 10_000 - MAX_HINTS, "the newest lines are kept");
+        assert_eq!(first.doc["message"], 10_000 - MAX_TRANSIENT_EVENTS, "the newest lines are kept");
     }
 
     #[test]
@@ -341,7 +345,7 @@ mod tests {
     async fn a_document_of_any_size_is_told() {
         let bus = Bus::default();
         let mut listener = bus.subscribe(&instance(1));
-        bus.publish(event(1, "io.cozy.bills", "large", json!({ "text": "x".repeat(2 * MAX_BYTES) })));
+        bus.publish(event(1, "io.cozy.bills", "large", json!({ "text": "x".repeat(2 * MAX_DOCUMENT_EVENT_BYTES) })));
         assert_eq!(listener.recv().await.unwrap().id, "large");
     }
 
@@ -361,11 +365,11 @@ mod tests {
                 published += 1;
                 bus.publish(event(1, doctype, "id", json!({ "number": published, "text": "x".repeat(size) })));
                 {
-                    let waiting = listener.queue.waiting();
-                    prop_assert!(waiting.documents.events <= MAX_EVENTS && waiting.hints.events <= MAX_HINTS);
-                    prop_assert!(waiting.documents.bytes <= MAX_BYTES || waiting.documents.events == 1);
-                    prop_assert!(waiting.hints.bytes <= MAX_HINT_BYTES || waiting.hints.events == 1);
-                    prop_assert_eq!(waiting.events.len(), waiting.documents.events + waiting.hints.events);
+                    let waiting = listener.queue.state();
+                    prop_assert!(waiting.documents.events <= MAX_DOCUMENT_EVENTS && waiting.transient.events <= MAX_TRANSIENT_EVENTS);
+                    prop_assert!(waiting.documents.bytes <= MAX_DOCUMENT_EVENT_BYTES || waiting.documents.events == 1);
+                    prop_assert!(waiting.transient.bytes <= MAX_TRANSIENT_BYTES || waiting.transient.events == 1);
+                    prop_assert_eq!(waiting.events.len(), waiting.documents.events + waiting.transient.events);
                 }
                 if takes {
                     match listener.try_recv() {
@@ -383,8 +387,8 @@ mod tests {
             }
             prop_assert!(taken.is_sorted_by(|one, other| one < other), "{:?}", taken);
             prop_assert!(lost || taken.len() as u64 == published);
-            let waiting = listener.queue.waiting();
-            prop_assert_eq!((waiting.documents.bytes, waiting.hints.bytes), (0, 0));
+            let waiting = listener.queue.state();
+            prop_assert_eq!((waiting.documents.bytes, waiting.transient.bytes), (0, 0));
         }
     }
 }

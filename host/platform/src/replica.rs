@@ -3,7 +3,7 @@
 use konnector_manifest::Doctype;
 use konnector_store::Rev;
 
-use crate::document::{valid_id, writable};
+use crate::document::{check_document_id, check_writable};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::Principal;
@@ -26,8 +26,8 @@ impl Platform {
         history: &[Rev],
         body: Option<Object>,
     ) -> Result<()> {
-        writable(doctype)?;
-        valid_id(id)?;
+        check_writable(doctype)?;
+        check_document_id(id)?;
         let Some(newest) = history.first() else {
             return Err(Error::BadRequest("a document of another database has a _rev".to_owned()));
         };
@@ -40,13 +40,13 @@ impl Platform {
                 )));
             }
             (Some(here), Some(body)) => {
-                self.update_under(instance, principal, doctype, (id, &here), body, Some(newest)).await?;
+                self.update_document_with_rev(instance, principal, doctype, (id, &here), body, Some(newest)).await?;
             }
             (Some(here), None) => {
-                self.delete_under(instance, principal, doctype, (id, &here), Some(newest)).await?;
+                self.delete_document_with_rev(instance, principal, doctype, (id, &here), Some(newest)).await?;
             }
             (None, Some(body)) => {
-                self.create_under(instance, principal, doctype, id.to_owned(), body, Some(newest)).await?;
+                self.create_document_with_rev(instance, principal, doctype, id.to_owned(), body, Some(newest)).await?;
             }
             (None, None) => {}
         }

@@ -23,19 +23,19 @@ pub struct Schema;
 impl konnector_store::DocumentSchema for Schema {
     fn links(&self, at: &DocRef, body: &Map) -> Result<Links, String> {
         if at.doctype == *FILES {
-            read::<File>(body).map(|file| file.links(&at.id))
+            parse_body::<File>(body).map(|file| file.links(&at.id))
         } else if at.doctype == *VERSIONS {
-            read::<Version>(body).map(|version| version.links())
+            parse_body::<Version>(body).map(|version| version.links())
         } else if at.doctype == *JOBS {
-            read::<Job>(body).map(|job| job.links(&at.id))
+            parse_body::<Job>(body).map(|job| job.links(&at.id))
         } else if at.doctype == *TRIGGERS {
-            read::<Trigger>(body).map(|trigger| trigger.links(&at.id))
+            parse_body::<Trigger>(body).map(|trigger| trigger.links(&at.id))
         } else if at.doctype == *KONNECTORS {
-            read::<Konnector>(body).map(|konnector| konnector.links())
+            parse_body::<Konnector>(body).map(|konnector| konnector.links())
         } else if at.doctype == *PERMISSIONS {
-            read::<PermissionSet>(body).map(|set| set.links())
+            parse_body::<PermissionSet>(body).map(|set| set.links())
         } else if at.doctype == *INSTANCES && at.instance.is_global() {
-            read::<Instance>(body).map(|instance| instance.links())
+            parse_body::<Instance>(body).map(|instance| instance.links())
         } else {
             Ok(Links::default())
         }
@@ -47,7 +47,7 @@ impl konnector_store::DocumentSchema for Schema {
         body: &Map,
         look: &dyn Fn(&DocRef) -> konnector_store::Result<Option<Map>>,
     ) -> konnector_store::Result<Option<String>> {
-        if at.doctype == *FILES { file::misplaced(at, body, look) } else { Ok(None) }
+        if at.doctype == *FILES { file::placement_problem(at, body, look) } else { Ok(None) }
     }
 
     fn index_doctype(&self, index: &str) -> Option<Doctype> {
@@ -63,6 +63,6 @@ impl konnector_store::DocumentSchema for Schema {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &Map) -> Result<T, String> {
+fn parse_body<T: DeserializeOwned>(body: &Map) -> Result<T, String> {
     serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
 }

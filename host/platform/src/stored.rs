@@ -6,14 +6,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::realtime::{Event, Happened};
+use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::{Error, Platform, Result};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
 /// How often a change is tried again with fresh data when somebody else was quicker.
-const TRIES: usize = 5;
+const MAX_COMMIT_ATTEMPTS: usize = 5;
 
 /// A typed document with where it came from.
 #[derive(Debug, Clone)]
@@ -28,18 +28,21 @@ pub struct Stored<T> {
 
 impl<T: DeserializeOwned> Stored<T> {
     /// Reads the content of a document.
-    pub fn read(doctype: &Doctype, document: Document) -> Result<Self> {
+    pub fn from_document(doctype: &Doctype, document: Document) -> Result<Self> {
         let Document { id, rev, body } = document;
         match serde_json::from_value(Value::Object(body)) {
             Ok(value) => Ok(Self { id, rev, value }),
-            Err(error) => Err(Error::Stored { document: format!("{doctype}/{id}"), message: error.to_string() }),
+            Err(error) => {
+                Err(Error::CorruptDocument { document: format!("{doctype}/{id}"), message: error.to_string() })
+            }
         }
     }
 }
 
 /// The members of a value that is a JSON object.
-pub fn object(value: &impl Serialize) -> Result<Object> {
-    let failed = |message: String| Error::Stored { document: std::any::type_name_of_val(value).to_owned(), message };
+pub fn to_object(value: &impl Serialize) -> Result<Object> {
+    let failed =
+        |message: String| Error::CorruptDocument { document: std::any::type_name_of_val(value).to_owned(), message };
     match serde_json::to_value(value) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(failed("it is no JSON object".to_owned())),
@@ -49,32 +52,32 @@ pub fn object(value: &impl Serialize) -> Result<Object> {
 
 /// Members that begin with `_` are the platform's own and leave it through no API.
 #[must_use]
-pub fn public(mut body: Object) -> Object {
+pub fn without_reserved_fields(mut body: Object) -> Object {
     body.retain(|name, _| !name.starts_with('_'));
     body
 }
 
 /// What an event can be made of.
-pub(crate) trait Publish {
+pub(crate) trait EventBody {
     /// The members of the document.
-    fn members(self) -> Result<Object>;
+    fn into_object(self) -> Result<Object>;
 }
 
-impl Publish for Object {
-    fn members(self) -> Result<Object> {
+impl EventBody for Object {
+    fn into_object(self) -> Result<Object> {
         Ok(self)
     }
 }
 
-impl<T: Serialize> Publish for &T {
-    fn members(self) -> Result<Object> {
-        object(self)
+impl<T: Serialize> EventBody for &T {
+    fn into_object(self) -> Result<Object> {
+        to_object(self)
     }
 }
 
 /// Makes an attempt again, with fresh data, while somebody else is quicker.
 pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
-    for _ in 1..TRIES {
+    for _ in 1..MAX_COMMIT_ATTEMPTS {
         match attempt().await {
             Err(error) if error.is_conflict() => {}
             done => return done,
@@ -85,12 +88,16 @@ pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut atte
 
 impl Platform {
     /// A typed document, `None` when it does not exist.
-    pub(crate) fn stored<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
-        self.store.get(at)?.map(|document| Stored::read(&at.doctype, document)).transpose()
+    pub(crate) fn load<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
+        self.store.get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
     }
 
     /// All typed documents of a type.
-    pub(crate) fn all<T: DeserializeOwned>(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Stored<T>>> {
+    pub(crate) fn load_all<T: DeserializeOwned>(
+        &self,
+        instance: &InstanceId,
+        doctype: &Doctype,
+    ) -> Result<Vec<Stored<T>>> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -98,7 +105,7 @@ impl Platform {
             let Some(last) = page.last() else { return Ok(all) };
             after = Some(last.id.clone());
             for document in page {
-                all.push(Stored::read(doctype, document)?);
+                all.push(Stored::from_document(doctype, document)?);
             }
         }
     }
@@ -112,40 +119,40 @@ impl Platform {
     {
         let mut tries = 0;
         loop {
-            let Some(mut found) = self.stored::<T>(at)? else { return Ok(None) };
+            let Some(mut found) = self.load::<T>(at)? else { return Ok(None) };
             let mut changes = Changes::new();
             if !change(&mut found.value, &mut changes)? {
                 return Ok(Some(found.value));
             }
-            changes.put(at.clone(), &found.rev, object(&found.value)?);
+            changes.put(at.clone(), &found.rev, to_object(&found.value)?);
             tries += 1;
             match self.commit(changes).await {
                 Ok(_) => {
-                    self.publish(at, Happened::Updated, &found.value);
+                    self.publish(at, ChangeKind::Updated, &found.value);
                     return Ok(Some(found.value));
                 }
-                Err(error) if error.is_conflict() && tries < TRIES => {}
+                Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Tells listeners about a document, without the platform's own members. Nothing is made of it when nobody listens.
-    pub(crate) fn publish(&self, at: &DocRef, happened: Happened, body: impl Publish) {
+    pub(crate) fn publish(&self, at: &DocRef, happened: ChangeKind, body: impl EventBody) {
         if !self.bus.has_listeners(&at.instance) {
             return;
         }
-        let mut doc = match body.members() {
-            Ok(body) => public(body),
+        let mut doc = match body.into_object() {
+            Ok(body) => without_reserved_fields(body),
             Err(error) => {
                 tracing::error!(document = %at, %error, "an event cannot be made");
                 return;
             }
         };
         doc.insert("_id".to_owned(), Value::String(at.id.clone()));
-        self.bus.publish(Event {
+        self.bus.publish(RealtimeEvent {
             instance: at.instance.clone(),
-            happened,
+            kind: happened,
             doctype: at.doctype.clone(),
             id: at.id.clone(),
             doc,

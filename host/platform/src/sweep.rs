@@ -7,11 +7,11 @@ use crate::schema::Schema;
 use crate::{Platform, Result};
 
 /// Between two sweeps.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(3_600);
+const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Every so many sweeps, blobs are swept too.
-const BLOBS: u32 = 24;
+const SWEEPS_PER_BLOB_SWEEP: u32 = 24;
 
-fn report(swept: Result<usize>, what: &str) {
+fn log_sweep(swept: Result<usize>, what: &str) {
     match swept {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "{what}"),
@@ -23,16 +23,16 @@ impl Platform {
     /// Sweeps again and again, and logs what came of it. Cancel-safe: the next sweep does the rest.
     pub(crate) async fn sweep_loop(&self) {
         for round in 0_u32.. {
-            if round.is_multiple_of(BLOBS) {
-                report(self.sweep_blobs().await, "blobs that nothing referred to were removed");
+            if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
+                log_sweep(self.sweep_blobs().await, "blobs that nothing referred to were removed");
             }
-            report(self.forget_old_jobs().await, "jobs that ended long ago were removed");
-            tokio::time::sleep(PAUSE).await;
+            log_sweep(self.delete_old_jobs().await, "jobs that ended long ago were removed");
+            tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
 
     /// Removes contents that nothing needs any more. Nothing that fails here undoes what was committed.
-    pub(crate) async fn discard(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
+    pub(crate) async fn delete_blobs(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
         for blob in blobs {
             if let Err(error) = self.store.blobs().remove(&blob).await {
                 tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
@@ -48,7 +48,7 @@ impl Platform {
     pub async fn sweep_blobs(&self) -> Result<usize> {
         let orphans = self.store.orphaned_blobs(&Schema, self.clock.now() - MIN_ORPHAN_AGE).await?;
         let count = orphans.len();
-        self.discard(orphans).await;
+        self.delete_blobs(orphans).await;
         Ok(count)
     }
 }

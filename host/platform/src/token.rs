@@ -13,7 +13,7 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use sha2::Sha512;
 
-use crate::account::admits;
+use crate::account::is_usable_by;
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
@@ -108,7 +108,7 @@ pub struct RunClaim {
 }
 
 impl RunClaim {
-    fn of(lease: &Lease) -> Self {
+    fn from_lease(lease: &Lease) -> Self {
         Self { job: lease.job.id.clone(), epoch: lease.epoch }
     }
 }
@@ -142,7 +142,7 @@ impl Principal {
     /// # Errors
     ///
     /// [`Error::Forbidden`] names `what` it cannot do.
-    pub fn check_lasting(&self, what: &str) -> Result<()> {
+    pub fn check_may_outlive_run(&self, what: &str) -> Result<()> {
         match self.konnector() {
             None => Ok(()),
             Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}: its reach ends with its run"))),
@@ -151,10 +151,10 @@ impl Principal {
 
     /// Whether the secrets of an account are shown: to a konnector that may use the account, and during a run only those of its account;
     /// to an app that asks for them.
-    pub(crate) fn sees_secrets(&self, id: &str, account: &Object) -> bool {
+    pub(crate) fn can_read_secrets(&self, id: &str, account: &Object) -> bool {
         match self.claims.aud {
             Audience::Konnector => {
-                admits(account, &self.claims.sub) && self.claims.account.as_deref().is_none_or(|own| own == id)
+                is_usable_by(account, &self.claims.sub) && self.claims.account.as_deref().is_none_or(|own| own == id)
             }
             Audience::App => self.wants_credentials,
             _ => false,
@@ -188,36 +188,36 @@ pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
 }
 
 /// Tokens whose signature was found good, the ones used last. A signature stays good; age, revocation and rights are looked at each time.
-pub(crate) struct Verified(Mutex<LruCache<String, (InstanceId, Claims)>>);
+pub(crate) struct TokenCache(Mutex<LruCache<String, (InstanceId, Claims)>>);
 
 /// How many tokens are remembered, and how long the longest of them.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
-const LONGEST: usize = 4 << 10;
+const TOKEN_CACHE_SIZE: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+const MAX_CACHED_TOKEN_BYTES: usize = 4 << 10;
 
-impl Default for Verified {
+impl Default for TokenCache {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+        Self(Mutex::new(LruCache::new(TOKEN_CACHE_SIZE)))
     }
 }
 
-impl Verified {
+impl TokenCache {
     fn get(&self, instance: &Instance, token: &str) -> Option<Claims> {
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(token).filter(|(id, _)| *id == instance.id).map(|(_, claims)| claims.clone())
     }
 
     fn put(&self, instance: &Instance, token: &str, claims: &Claims) {
-        if token.len() <= LONGEST {
+        if token.len() <= MAX_CACHED_TOKEN_BYTES {
             let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             tokens.put(token.to_owned(), (instance.id.clone(), claims.clone()));
         }
     }
 }
 
-const HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
+const JWT_HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
 
 impl Platform {
-    fn signature(&self, instance: &Instance, signed: &str) -> Result<Hmac<Sha512>> {
+    fn token_mac(&self, instance: &Instance, signed: &str) -> Result<Hmac<Sha512>> {
         let key = self.key.derive(&format!("token/{}", instance.id));
         let mut mac = Hmac::<Sha512>::new_from_slice(&*key).map_err(|_| Error::InvalidToken)?;
         mac.update(signed.as_bytes());
@@ -247,7 +247,7 @@ impl Platform {
     ) -> Result<String> {
         // No account has an empty id, so the token of a run without one shows no secrets at all.
         let account = Some(account.unwrap_or_default().to_owned());
-        let run = Some(RunClaim::of(lease));
+        let run = Some(RunClaim::from_lease(lease));
         self.sign(instance, Claims { account, run, ..Claims::new(Audience::Konnector, slug.as_ref(), "") })
     }
 
@@ -259,8 +259,8 @@ impl Platform {
     fn sign(&self, instance: &Instance, claims: Claims) -> Result<String> {
         let claims = Claims { iss: instance.domain.clone(), iat: self.clock.now().timestamp(), ..claims };
         let payload = serde_json::to_vec(&claims).map_err(|error| Error::BadRequest(error.to_string()))?;
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));
-        let signature = self.signature(instance, &signed)?.finalize().into_bytes();
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(JWT_HEADER), URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.token_mac(instance, &signed)?.finalize().into_bytes();
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
@@ -269,12 +269,12 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::InvalidToken`] when it is malformed, forged, revoked, another instance's, or not for requests; [`Error::ExpiredToken`] when
-    /// it is too old; [`Error::RunToken`] when it is a run's, and this is not that run.
+    /// it is too old; [`Error::WrongRunToken`] when it is a run's, and this is not that run.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
-        let long = if token.contains('.') { None } else { self.code_of_shortcode(instance, token)? };
+        let long = if token.contains('.') { None } else { self.resolve_shortcode(instance, token)? };
         let token = long.as_deref().unwrap_or(token);
         let claims = self.verify_token(instance, token)?;
-        self.check_run(&claims)?;
+        self.check_run_claim(&claims)?;
         let permissions = match claims.aud {
             Audience::Konnector => {
                 let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
@@ -294,16 +294,16 @@ impl Platform {
     }
 
     /// A run acts with its own token and no other, and nobody else acts with that.
-    fn check_run(&self, claims: &Claims) -> Result<()> {
+    fn check_run_claim(&self, claims: &Claims) -> Result<()> {
         let bound = claims.run.as_ref();
         match &self.fence {
             None if bound.is_none() => Ok(()),
-            Some(lease) if bound == Some(&RunClaim::of(lease)) => {
+            Some(lease) if bound == Some(&RunClaim::from_lease(lease)) => {
                 let held = self.store.lease(&lease.job)?;
                 let held = held.is_some_and(|held| (held.epoch, &held.worker) == (lease.epoch, &lease.worker));
-                if held { Ok(()) } else { Err(Error::RunToken) }
+                if held { Ok(()) } else { Err(Error::WrongRunToken) }
             }
-            _ => Err(Error::RunToken),
+            _ => Err(Error::WrongRunToken),
         }
     }
 
@@ -313,11 +313,11 @@ impl Platform {
     ///
     /// As [`Platform::authenticate`].
     pub(crate) fn verify_token(&self, instance: &Instance, token: &str) -> Result<Claims> {
-        let claims = match self.verified.get(instance, token) {
+        let claims = match self.token_cache.get(instance, token) {
             Some(claims) => claims,
             None => {
                 let claims = self.check_signature(instance, token)?;
-                self.verified.put(instance, token, &claims);
+                self.token_cache.put(instance, token, &claims);
                 claims
             }
         };
@@ -334,10 +334,10 @@ impl Platform {
         let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
         // The header is compared as a whole: no other algorithm is accepted, whatever a token says (RFC 8725 §3.1).
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| Error::InvalidToken);
-        if decode(header)? != HEADER.as_bytes() {
+        if decode(header)? != JWT_HEADER.as_bytes() {
             return Err(Error::InvalidToken);
         }
-        self.signature(instance, signed)?.verify_slice(&decode(signature)?).map_err(|_| Error::InvalidToken)?;
+        self.token_mac(instance, signed)?.verify_slice(&decode(signature)?).map_err(|_| Error::InvalidToken)?;
         let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| Error::InvalidToken)?;
         if claims.iss == instance.domain { Ok(claims) } else { Err(Error::InvalidToken) }
     }

@@ -9,7 +9,7 @@ pub const MAX_COMPONENT_SIZE: usize = 32 << 20;
 /// Versions of `konnector:host` that this host runs.
 const SUPPORTED_VERSIONS: &str = "0.1.x";
 
-/// Interfaces of WASI 0.2 that are linked. GuestWithTasks with [`HOST_INTERFACES`] this is all that a component can reach.
+/// Interfaces of WASI 0.2 that are linked. Together with [`HOST_INTERFACES`] this is all that a component can reach.
 const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",

@@ -1,7 +1,7 @@
 //! Backups: everything in a store as one stream, encrypted under a key derived from the master key, which is not in it.
 //!
 //! A copy is made while others read and write, and holds what was there at one moment: entries are copied while changes are recorded, and
-//! what changed is copied again ([`crate::kv::Recorder`]); contents never change, and their removal is put off until the end
+//! what changed is copied again ([`crate::kv::RecordingServer`]); contents never change, and their removal is put off until the end
 //! ([`crate::blob::Keeper`]). Memory does not grow with the store, but for some 300 bytes for
 //! each content: every content that a document refers to must be in a backup as it was written.
 //!

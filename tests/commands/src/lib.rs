@@ -13,6 +13,6 @@ pub fn parameters() -> Value {
 }
 
 /// Says something that goes to the log.
-pub fn say(message: impl AsRef<str>) {
+pub fn print_message(message: impl AsRef<str>) {
     println!("{}", serde_json::json!({ "type": "info", "message": message.as_ref() }));
 }

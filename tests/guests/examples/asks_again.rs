@@ -11,5 +11,5 @@ fn run(_job: Job) -> Result<Report, Failure> {
             Err(error) => return Err(Failure::LimitReached(format!("{error:?} after {asked} questions"))),
         }
     }
-    Ok(done())
+    Ok(empty_report())
 }

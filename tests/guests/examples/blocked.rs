@@ -22,7 +22,7 @@ fn call(name: &str, doctype: &str) -> Result<(), Error> {
     let (slow, body) = (Locator::Id("slow".to_owned()), || "{}".to_owned());
     match name {
         "get" => documents::get(doctype, &slow).map(drop),
-        "find" => documents::find(doctype, &by(&["a"], &["1"], documents::Range::Any)).map(drop),
+        "find" => documents::find(doctype, &query(&["a"], &["1"], documents::Range::Any)).map(drop),
         "check-save" => documents::check_save(doctype),
         "save" => documents::save(doctype, &[documents::Item { key: body(), body: body() }]).map(drop),
         "update" => documents::update(doctype, &[documents::Change { which: slow, rev: None, body: body() }]).map(drop),

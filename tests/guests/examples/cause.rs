@@ -8,8 +8,8 @@ fn run(job: Job) -> Result<Report, Failure> {
     let fields: Value = serde_json::from_str(&account::fields()).unwrap_or_default();
     let payload = job.payload.as_deref().map(serde_json::from_str::<Value>).transpose().unwrap_or_default();
     let told = json!({ "cause": format!("{:?}", job.cause), "login": fields["login"], "payload": payload }).to_string();
-    say(&told);
-    let Some(url) = parameters(&job)["url"].as_str().map(str::to_owned) else { return Ok(done()) };
+    log_info(&told);
+    let Some(url) = parameters(&job)["url"].as_str().map(str::to_owned) else { return Ok(empty_report()) };
     let request = http::Request {
         method: "POST".to_owned(),
         url,
@@ -21,7 +21,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         timeout_ms: None,
     };
     match http::send(&request) {
-        Ok(answer) if answer.status == 200 => Ok(done()),
+        Ok(answer) if answer.status == 200 => Ok(empty_report()),
         Ok(answer) => Err(Failure::Bug(format!("the vendor answers {}", answer.status))),
         Err(error) => Err(Failure::Bug(format!("{error:?}"))),
     }

@@ -11,5 +11,5 @@ fn run(job: Job) -> Result<Report, Failure> {
             return Err(Failure::LimitReached(format!("in round {round}: {error:?}")));
         }
     }
-    Ok(done())
+    Ok(empty_report())
 }

@@ -23,7 +23,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             }
             Err(error) => format!("{error:?}"),
         };
-        say(format!("{}: {outcome}", text("name")));
+        log_info(format!("{}: {outcome}", text("name")));
     }
-    Ok(done())
+    Ok(empty_report())
 }

@@ -6,7 +6,7 @@ use types::Locator;
 
 #[konnector]
 fn run(job: Job) -> Result<Report, Failure> {
-    say(format!("{job:?}"));
+    log_info(format!("{job:?}"));
     account();
     secret();
     documents();
@@ -17,54 +17,54 @@ fn run(job: Job) -> Result<Report, Failure> {
 }
 
 fn account() {
-    say(format!("{:?}", account::describe()));
-    say(account::fields());
-    say(format!("{:?}", account::load_state()));
-    say(format!("{:?}", account::save_state(r#"{"cursor":7}"#)));
-    say(format!("{:?}", account::load_state()));
-    say(format!("{:?}", account::save_state("{")));
-    say(format!("{:?}", account::save_state(&format!("\"{}\"", "x".repeat(65_536)))));
+    log_info(format!("{:?}", account::describe()));
+    log_info(account::fields());
+    log_info(format!("{:?}", account::load_state()));
+    log_info(format!("{:?}", account::save_state(r#"{"cursor":7}"#)));
+    log_info(format!("{:?}", account::load_state()));
+    log_info(format!("{:?}", account::save_state("{")));
+    log_info(format!("{:?}", account::save_state(&format!("\"{}\"", "x".repeat(65_536)))));
 }
 
 fn secret() {
-    say(format!("{:?}", secrets::names()));
-    say(format!("{:?}", secrets::placeholder("password").map(|word| word.len() > 20)));
-    say(format!("{:?}", secrets::placeholder("pin")));
-    say(format!("{:?}", reveal::reveal("pin")));
+    log_info(format!("{:?}", secrets::names()));
+    log_info(format!("{:?}", secrets::placeholder("password").map(|word| word.len() > 20)));
+    log_info(format!("{:?}", secrets::placeholder("pin")));
+    log_info(format!("{:?}", reveal::reveal("pin")));
     let password = reveal::reveal("password").expect("a password");
-    say(format!("the password has {} characters: {password}", password.len()));
-    say(format!("{:?}", secrets::put("refresh_token", "token-of-the-vendor")));
-    say("the token is token-of-the-vendor");
-    say(format!("{:?}", secrets::names()));
+    log_info(format!("the password has {} characters: {password}", password.len()));
+    log_info(format!("{:?}", secrets::put("refresh_token", "token-of-the-vendor")));
+    log_info("the token is token-of-the-vendor");
+    log_info(format!("{:?}", secrets::names()));
 }
 
 fn documents() {
     let item = |key: &str, body: &str| documents::Item { key: key.to_owned(), body: body.to_owned() };
     let bills = "io.cozy.bills";
-    say(format!("{:?}", documents::save(bills, &[item("1", r#"{"amount":1}"#), item("2", r#"{"amount":2}"#)])));
-    say(format!("{:?}", documents::save(bills, &[item("1", r#"{"amount":1}"#), item("2", r#"{"amount":3}"#)])));
-    say(format!("{:?}", documents::save(bills, &[item("1", "[]")])));
-    say(format!("{:?}", documents::save(bills, &vec![item("1", "{}"); 501])));
+    log_info(format!("{:?}", documents::save(bills, &[item("1", r#"{"amount":1}"#), item("2", r#"{"amount":2}"#)])));
+    log_info(format!("{:?}", documents::save(bills, &[item("1", r#"{"amount":1}"#), item("2", r#"{"amount":3}"#)])));
+    log_info(format!("{:?}", documents::save(bills, &[item("1", "[]")])));
+    log_info(format!("{:?}", documents::save(bills, &vec![item("1", "{}"); 501])));
     let id = |id: &str| Locator::Id(id.to_owned());
     let key = |key: &str| Locator::Key(key.to_owned());
-    say(format!("{:?}", documents::get(bills, &id("io.cozy.bills-2"))));
-    say(format!("{:?}", documents::get(bills, &key("2")).map(|document| document.id)));
-    say(format!("{:?}", documents::get(bills, &id("nothing"))));
-    say(format!("{:?}", documents::get("io.cozy.contacts", &id("1"))));
-    say(format!("{:?}", documents::check_save(bills)));
-    say(format!("{:?}", documents::check_save("io.cozy.contacts")));
+    log_info(format!("{:?}", documents::get(bills, &id("io.cozy.bills-2"))));
+    log_info(format!("{:?}", documents::get(bills, &key("2")).map(|document| document.id)));
+    log_info(format!("{:?}", documents::get(bills, &id("nothing"))));
+    log_info(format!("{:?}", documents::get("io.cozy.contacts", &id("1"))));
+    log_info(format!("{:?}", documents::check_save(bills)));
+    log_info(format!("{:?}", documents::check_save("io.cozy.contacts")));
     let change = |which: Locator, rev: Option<&str>, body: &str| documents::Change {
         which,
         rev: rev.map(str::to_owned),
         body: body.to_owned(),
     };
-    say(format!("{:?}", documents::update(bills, &[change(key("2"), Some("2-0"), r#"{"vendor":"a"}"#)])));
-    say(format!("{:?}", documents::update(bills, &[change(id("io.cozy.bills-2"), Some("2-0"), "{}")])));
-    say(format!("{:?}", documents::update(bills, &[change(key("9"), None, "{}")])));
-    say(format!("{:?}", documents::update(bills, &[change(key("2"), None, "7")])));
+    log_info(format!("{:?}", documents::update(bills, &[change(key("2"), Some("2-0"), r#"{"vendor":"a"}"#)])));
+    log_info(format!("{:?}", documents::update(bills, &[change(id("io.cozy.bills-2"), Some("2-0"), "{}")])));
+    log_info(format!("{:?}", documents::update(bills, &[change(key("9"), None, "{}")])));
+    log_info(format!("{:?}", documents::update(bills, &[change(key("2"), None, "7")])));
     queries(bills);
-    say(format!("{:?}", documents::delete(bills, &[key("1"), id("io.cozy.bills-2"), key("9")])));
-    say(format!("{:?}", documents::delete(bills, &vec![key("1"); 501])));
+    log_info(format!("{:?}", documents::delete(bills, &[key("1"), id("io.cozy.bills-2"), key("9")])));
+    log_info(format!("{:?}", documents::delete(bills, &vec![key("1"); 501])));
 }
 
 fn queries(bills: &str) {
@@ -73,83 +73,83 @@ fn queries(bills: &str) {
         documents::find(bills, query)
             .map(|page| (page.documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), page.next))
     };
-    say(format!("{:?}", ids(&by(&["amount"], &["3"], Range::Any))));
-    let first = Query { limit: 1, order: Order::Descending, ..by(&[], &[], Range::Any) };
-    say(format!("{:?}", ids(&first)));
-    say(format!("{:?}", ids(&Query { cursor: Some("1".to_owned()), ..first })));
-    say(format!("{:?}", ids(&by(&["amount", "vendor"], &["3"], Range::Prefix("a".to_owned())))));
+    log_info(format!("{:?}", ids(&query(&["amount"], &["3"], Range::Any))));
+    let first = Query { limit: 1, order: Order::Descending, ..query(&[], &[], Range::Any) };
+    log_info(format!("{:?}", ids(&first)));
+    log_info(format!("{:?}", ids(&Query { cursor: Some("1".to_owned()), ..first })));
+    log_info(format!("{:?}", ids(&query(&["amount", "vendor"], &["3"], Range::Prefix("a".to_owned())))));
     for wrong in [
-        Query { limit: 0, ..by(&[], &[], Range::Any) },
-        by(&["a..b"], &[], Range::Any),
-        by(&["1", "2", "3", "4", "5", "6", "7", "8", "9"], &[], Range::Any),
-        by(&["a"], &["1", "2"], Range::Any),
-        by(&["a"], &["1"], Range::Prefix("x".to_owned())),
-        by(&["a"], &["{"], Range::Any),
-        by(&["a"], &[], Range::Between(Between { lower: Bound::Unbounded, upper: Bound::Excluded("x".to_owned()) })),
-        by(&["a"], &[], Range::Prefix("x".repeat(65_537))),
+        Query { limit: 0, ..query(&[], &[], Range::Any) },
+        query(&["a..b"], &[], Range::Any),
+        query(&["1", "2", "3", "4", "5", "6", "7", "8", "9"], &[], Range::Any),
+        query(&["a"], &["1", "2"], Range::Any),
+        query(&["a"], &["1"], Range::Prefix("x".to_owned())),
+        query(&["a"], &["{"], Range::Any),
+        query(&["a"], &[], Range::Between(Between { lower: Bound::Unbounded, upper: Bound::Excluded("x".to_owned()) })),
+        query(&["a"], &[], Range::Prefix("x".repeat(65_537))),
     ] {
-        say(format!("{:?}", ids(&wrong)));
+        log_info(format!("{:?}", ids(&wrong)));
     }
 }
 
 fn files() {
-    say(format!("{:?}", files::check_save()));
+    log_info(format!("{:?}", files::check_save()));
     let upload = files::begin_upload(&target("bill.pdf")).expect("an upload");
     upload.write(b"%PDF-").expect("written");
     upload.write(b"1.7").expect("written");
-    say(format!("{:?}", files::Upload::commit(upload)));
-    say(format!(
+    log_info(format!("{:?}", files::Upload::commit(upload)));
+    log_info(format!(
         "{:?}",
         files::lookup(&["bill.pdf".to_owned(), "other.pdf".to_owned()])
             .map(|found| { found.into_iter().map(|file| file.map(|file| file.path)).collect::<Vec<_>>() })
     ));
     let (bill, nothing) = (Locator::Key("bill.pdf".to_owned()), Locator::Id("nothing".to_owned()));
     let open = files::open(&bill).expect("a file");
-    say(format!("{} {:?} {:?}", open.size(), open.read(5, 2), open.read(99, 2)));
-    say(format!("{:?}", files::open(&nothing).map(drop)));
+    log_info(format!("{} {:?} {:?}", open.size(), open.read(5, 2), open.read(99, 2)));
+    log_info(format!("{:?}", files::open(&nothing).map(drop)));
     let broken = files::Target { metadata: "[".to_owned(), ..target("x") };
-    say(format!("{:?}", files::begin_upload(&broken).map(drop)));
+    log_info(format!("{:?}", files::begin_upload(&broken).map(drop)));
     let large = files::Target { metadata: format!("{{\"a\":\"{}\"}}", "x".repeat(65_536)), ..target("x") };
-    say(format!("{:?}", files::begin_upload(&large).map(drop)));
+    log_info(format!("{:?}", files::begin_upload(&large).map(drop)));
     let denied = files::Target { folder: "denied".to_owned(), ..target("x") };
-    say(format!("{:?}", files::begin_upload(&denied).map(drop)));
-    say(format!("{:?}", files::merge_metadata(&bill, r#"{"read":true}"#)));
-    say(format!("{:?}", files::merge_metadata(&bill, "[]")));
-    say(format!("{:?}", files::merge_metadata(&nothing, "{}")));
+    log_info(format!("{:?}", files::begin_upload(&denied).map(drop)));
+    log_info(format!("{:?}", files::merge_metadata(&bill, r#"{"read":true}"#)));
+    log_info(format!("{:?}", files::merge_metadata(&bill, "[]")));
+    log_info(format!("{:?}", files::merge_metadata(&nothing, "{}")));
     let reference = |id: &str| files::Reference { kind: "io.cozy.bills".to_owned(), id: id.to_owned() };
-    say(format!("{:?}", files::add_references(&bill, &[reference("1"), reference("2")])));
-    say(format!("{:?}", files::add_references(&bill, &vec![reference("1"); 501])));
-    say(format!("{:?}", files::remove_references(&bill, &[reference("1")])));
-    say(format!("{:?}", files::remove_references(&nothing, &[])));
-    say(format!("{:?}", files::describe(&bill)));
-    say(format!("{:?}", files::describe(&nothing).map(drop)));
-    say(format!("{:?}", files::ensure_folder("2026/11")));
-    say(format!("{:?}", files::ensure_folder("denied")));
-    say(format!("{:?}", files::move_(&bill, "2026", "november.pdf").map(|file| file.path)));
-    say(format!("{:?}", files::move_(&nothing, "2026", "x.pdf").map(drop)));
-    say(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next))));
-    say(format!("{:?}", files::list_folder("denied", 1, None).map(drop)));
-    say(format!("{:?}", files::list_folder("", 1_001, None).map(drop)));
-    say(format!("{:?}", files::trash(&[Locator::Key("november.pdf".to_owned())])));
-    say(format!("{:?}", files::trash(&vec![nothing; 501])));
+    log_info(format!("{:?}", files::add_references(&bill, &[reference("1"), reference("2")])));
+    log_info(format!("{:?}", files::add_references(&bill, &vec![reference("1"); 501])));
+    log_info(format!("{:?}", files::remove_references(&bill, &[reference("1")])));
+    log_info(format!("{:?}", files::remove_references(&nothing, &[])));
+    log_info(format!("{:?}", files::describe(&bill)));
+    log_info(format!("{:?}", files::describe(&nothing).map(drop)));
+    log_info(format!("{:?}", files::ensure_folder("2026/11")));
+    log_info(format!("{:?}", files::ensure_folder("denied")));
+    log_info(format!("{:?}", files::move_(&bill, "2026", "november.pdf").map(|file| file.path)));
+    log_info(format!("{:?}", files::move_(&nothing, "2026", "x.pdf").map(drop)));
+    log_info(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next))));
+    log_info(format!("{:?}", files::list_folder("denied", 1, None).map(drop)));
+    log_info(format!("{:?}", files::list_folder("", 1_001, None).map(drop)));
+    log_info(format!("{:?}", files::trash(&[Locator::Key("november.pdf".to_owned())])));
+    log_info(format!("{:?}", files::trash(&vec![nothing; 501])));
 }
 
 fn cookies() {
     let vendor = "https://vendor.example/";
-    say(format!("{:?}", http::cookies(vendor)));
-    say(format!("{:?}", http::cookies("vendor")));
-    say(format!("{:?}", http::set_cookie("https://elsewhere.example/", "a=b")));
+    log_info(format!("{:?}", http::cookies(vendor)));
+    log_info(format!("{:?}", http::cookies("vendor")));
+    log_info(format!("{:?}", http::set_cookie("https://elsewhere.example/", "a=b")));
 }
 
 fn progress_and_log() {
     progress::report(1, Some(2), "bills of hunter22");
     progress::login_succeeded();
-    say(format!("{}", progress::remaining_ms() <= 300_000));
+    log_info(format!("{}", progress::remaining_ms() <= 300_000));
     log::emit(log::Level::Error, "two\nlines of hunter22", &[("user".to_owned(), "hunter22".to_owned())]);
     http::clear_cookies();
-    say(format!("{:?}", progress::request_approval("the bank's application of hunter22")));
-    say(format!("{:?}", std::env::vars().collect::<Vec<_>>()));
-    say(format!("{:?}", std::env::args().collect::<Vec<_>>()));
-    say(format!("{}", std::fs::read_dir("/").is_err()));
-    say(format!("{:?}", std::io::read_to_string(std::io::stdin()).ok()));
+    log_info(format!("{:?}", progress::request_approval("the bank's application of hunter22")));
+    log_info(format!("{:?}", std::env::vars().collect::<Vec<_>>()));
+    log_info(format!("{:?}", std::env::args().collect::<Vec<_>>()));
+    log_info(format!("{}", std::fs::read_dir("/").is_err()));
+    log_info(format!("{:?}", std::io::read_to_string(std::io::stdin()).ok()));
 }

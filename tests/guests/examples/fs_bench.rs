@@ -10,7 +10,7 @@ fn run(_: Job) -> Result<Report, Failure> {
     for number in 0..20 {
         let start = Instant::now();
         std::fs::write(format!("/files/{number}.bin"), &content).expect("written");
-        say(start.elapsed().as_micros().to_string());
+        log_info(start.elapsed().as_micros().to_string());
     }
-    Ok(done())
+    Ok(empty_report())
 }

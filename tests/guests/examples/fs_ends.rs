@@ -15,32 +15,35 @@ fn run(job: Job) -> Result<Report, Failure> {
         "forgets" => std::mem::forget(file),
         "closes" => {}
         "syncs" => {
-            say(format!("{:?}", file.sync_all()));
+            log_info(format!("{:?}", file.sync_all()));
             file.write_all(b", and more that is lost").expect("written");
             panic!("after the sync");
         }
         "fails" => {
             for content in ["fail", "lost"] {
                 fs::write("/files/refused.txt", content).expect("closing cannot say that it failed");
-                say(format!("after {content}: {:?}", fs::metadata("/files/refused.txt").map_err(|error| error.kind())));
+                log_info(format!(
+                    "after {content}: {:?}",
+                    fs::metadata("/files/refused.txt").map_err(|error| error.kind())
+                ));
             }
         }
         "fails to sync" => {
             let mut file = File::create("/files/refused.txt").expect("a file");
             file.write_all(b"fail").expect("written");
-            say(format!("{:?}", file.sync_all()));
-            say(format!("{:?}", file.write_all(b"more")));
+            log_info(format!("{:?}", file.sync_all()));
+            log_info(format!("{:?}", file.write_all(b"more")));
         }
         "is read meanwhile" => {
             let mut old = File::open("/files/old.txt").expect("a file");
             let mut new = OpenOptions::new().write(true).truncate(true).open("/files/old.txt").expect("a file");
             new.write_all(b"new content").expect("written");
-            say(format!("before: {:?}", fs::read_to_string("/files/old.txt")));
+            log_info(format!("before: {:?}", fs::read_to_string("/files/old.txt")));
             drop(new);
-            say(format!("after: {:?}", fs::read_to_string("/files/old.txt")));
+            log_info(format!("after: {:?}", fs::read_to_string("/files/old.txt")));
             let mut text = String::new();
             old.read_to_string(&mut text).expect("read");
-            say(format!("whoever had it open: {text:?}"));
+            log_info(format!("whoever had it open: {text:?}"));
         }
         "writes anywhere" => {
             let mut file = OpenOptions::new().read(true).write(true).open("/files/old.txt").expect("a file");
@@ -54,28 +57,28 @@ fn run(job: Job) -> Result<Report, Failure> {
                 .open("/files/old.txt")
                 .and_then(|mut file| file.write_all(b"?"))
                 .expect("written");
-            say(format!("{:?}", fs::read_to_string("/files/old.txt")));
-            say(format!(
+            log_info(format!("{:?}", fs::read_to_string("/files/old.txt")));
+            log_info(format!(
                 "{:?}",
                 OpenOptions::new().write(true).open("/files/old.txt").and_then(|file| file.set_len(1 << 40))
             ));
         }
         "writes before it is there" => {
-            say(format!("{:?}", File::create_new("/files/half.txt").map(drop).map_err(|error| error.kind())));
+            log_info(format!("{:?}", File::create_new("/files/half.txt").map(drop).map_err(|error| error.kind())));
             let again = OpenOptions::new().append(true).open("/files/half.txt");
             again.and_then(|mut file| file.write_all(b", the other half")).expect("written");
             fs::rename("/files/half.txt", "/files/whole.txt").expect("renamed");
-            say(format!("{:?}", fs::metadata("/files/half.txt").map(drop).map_err(|error| error.kind())));
-            say(format!("{} bytes", fs::metadata("/files/whole.txt").expect("there").len()));
+            log_info(format!("{:?}", fs::metadata("/files/half.txt").map(drop).map_err(|error| error.kind())));
+            log_info(format!("{} bytes", fs::metadata("/files/whole.txt").expect("there").len()));
             let gone = File::create("/files/gone.txt").expect("a file");
             fs::remove_file("/files/gone.txt").expect("removed");
             drop(gone);
         }
         "opens too many" => {
             let files: Vec<_> = (0..20).map(|number| File::create(format!("/files/{number}"))).collect();
-            say(format!("{:?}", files.into_iter().find_map(Result::err)));
+            log_info(format!("{:?}", files.into_iter().find_map(Result::err)));
         }
         other => panic!("{other} is no end"),
     }
-    Ok(done())
+    Ok(empty_report())
 }

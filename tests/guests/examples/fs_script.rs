@@ -35,11 +35,11 @@ fn run(job: Job) -> Result<Report, Failure> {
         };
         let words: Vec<String> = words.iter().map(|word| word.replace('\n', "⏎")).collect();
         match answer {
-            Ok(answer) => say(format!("{}: {answer:?}", words.join(" "))),
-            Err(error) => say(format!("{}: {:?}", words.join(" "), error.kind())),
+            Ok(answer) => log_info(format!("{}: {answer:?}", words.join(" "))),
+            Err(error) => log_info(format!("{}: {:?}", words.join(" "), error.kind())),
         }
     }
-    Ok(done())
+    Ok(empty_report())
 }
 
 fn walk(path: &Path) -> std::io::Result<Vec<String>> {

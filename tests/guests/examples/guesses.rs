@@ -14,15 +14,15 @@ fn run(job: Job) -> Result<Report, Failure> {
     all_documents(guess);
     all_files(guess);
     network(guess);
-    people(guess);
-    disk(guess);
+    progress(guess);
+    filesystem(guess);
     Err(Failure::VendorChanged(guess.to_owned()))
 }
 
 /// One line for one import: what it answered, backwards.
-fn tell(import: &str, answers: impl std::fmt::Debug) {
+fn log_reversed(import: &str, answers: impl std::fmt::Debug) {
     let backwards: String = format!("{answers:?}").chars().rev().collect();
-    say(format!("{import} {backwards}"));
+    log_info(format!("{import} {backwards}"));
 }
 
 fn key(guess: &str) -> Locator {
@@ -34,15 +34,15 @@ fn json(guess: &str) -> String {
 }
 
 fn accounts(guess: &str) {
-    tell("account.describe", account::describe().map(|info| info.id));
-    tell("account.fields", account::fields());
-    tell("account.save-state", (account::save_state(&json(guess)), account::save_state(guess)));
-    tell("account.load-state", account::load_state());
+    log_reversed("account.describe", account::describe().map(|info| info.id));
+    log_reversed("account.fields", account::fields());
+    log_reversed("account.save-state", (account::save_state(&json(guess)), account::save_state(guess)));
+    log_reversed("account.load-state", account::load_state());
 }
 
 fn own_secrets(guess: &str) {
     let answers = (secrets::placeholder(guess).err(), secrets::placeholder("password").map(|word| word.len()));
-    tell("secrets.placeholder", answers);
+    log_reversed("secrets.placeholder", answers);
     let mut puts = vec![
         secrets::put(guess, "another value"),
         secrets::put("typed", guess),
@@ -55,53 +55,65 @@ fn own_secrets(guess: &str) {
     puts.extend(
         (0..80).map(|number| secrets::put(&format!("more{number}"), &format!("a value of the guest's {number}"))),
     );
-    tell("secrets.put", puts);
-    tell("secrets.names", secrets::names());
-    tell("reveal.reveal", (reveal::reveal("mine"), reveal::reveal(guess)));
+    log_reversed("secrets.put", puts);
+    log_reversed("secrets.names", secrets::names());
+    log_reversed("reveal.reveal", (reveal::reveal("mine"), reveal::reveal(guess)));
 }
 
 fn all_documents(guess: &str) {
     let bills = "io.cozy.bills";
     let item = documents::Item { key: guess.to_owned(), body: json(guess) };
-    tell("documents.save", (documents::save(bills, std::slice::from_ref(&item)), documents::save(guess, &[item])));
-    tell("documents.get", (documents::get(bills, &key(guess)), documents::get(bills, &Locator::Id(guess.to_owned()))));
+    log_reversed(
+        "documents.save",
+        (documents::save(bills, std::slice::from_ref(&item)), documents::save(guess, &[item])),
+    );
+    log_reversed(
+        "documents.get",
+        (documents::get(bills, &key(guess)), documents::get(bills, &Locator::Id(guess.to_owned()))),
+    );
     let change = documents::Change { which: key(guess), rev: Some(guess.to_owned()), body: guess.to_owned() };
-    tell("documents.update", documents::update(bills, &[change]));
-    let query = by(&[guess], &[&format!("\"{guess}\"")], documents::Range::Any);
-    tell("documents.find", (documents::find(bills, &query), documents::find(guess, &query)));
-    tell("documents.check-save", documents::check_save(guess));
-    tell("documents.delete", (documents::delete(guess, &[key(guess)]), documents::delete(bills, &[key(guess)])));
+    log_reversed("documents.update", documents::update(bills, &[change]));
+    let query = query(&[guess], &[&format!("\"{guess}\"")], documents::Range::Any);
+    log_reversed("documents.find", (documents::find(bills, &query), documents::find(guess, &query)));
+    log_reversed("documents.check-save", documents::check_save(guess));
+    log_reversed(
+        "documents.delete",
+        (documents::delete(guess, &[key(guess)]), documents::delete(bills, &[key(guess)])),
+    );
 }
 
 fn all_files(guess: &str) {
-    tell("files.check-save", files::check_save());
+    log_reversed("files.check-save", files::check_save());
     let named = files::Target { metadata: json(guess), folder: guess.to_owned(), ..target(guess) };
     let upload = files::begin_upload(&named);
     let wrong = files::Target { metadata: guess.to_owned(), mime: Some(guess.to_owned()), ..target(guess) };
-    tell("files.begin-upload", (upload.as_ref().err(), files::begin_upload(&wrong).err()));
+    log_reversed("files.begin-upload", (upload.as_ref().err(), files::begin_upload(&wrong).err()));
     if let Ok(upload) = upload {
-        tell("files.write", upload.write(guess.as_bytes()));
-        tell("files.commit", files::Upload::commit(upload));
+        log_reversed("files.write", upload.write(guess.as_bytes()));
+        log_reversed("files.commit", files::Upload::commit(upload));
     }
-    tell("files.lookup", files::lookup(&[guess.to_owned(), "x".to_owned()]));
+    log_reversed("files.lookup", files::lookup(&[guess.to_owned(), "x".to_owned()]));
     let opened = files::open(&key(guess));
-    tell("files.open", (opened.as_ref().err(), files::open(&Locator::Id(guess.to_owned())).err()));
+    log_reversed("files.open", (opened.as_ref().err(), files::open(&Locator::Id(guess.to_owned())).err()));
     if let Ok(content) = opened {
-        tell("files.size", content.size());
-        tell("files.read", content.read(0, 100));
+        log_reversed("files.size", content.size());
+        log_reversed("files.read", content.read(0, 100));
     }
-    tell(
+    log_reversed(
         "files.merge-metadata",
         (files::merge_metadata(&key(guess), &json(guess)), files::merge_metadata(&key(guess), guess)),
     );
     let reference = files::Reference { kind: guess.to_owned(), id: guess.to_owned() };
-    tell("files.add-references", files::add_references(&key(guess), std::slice::from_ref(&reference)));
-    tell("files.remove-references", files::remove_references(&key(guess), &[reference]));
-    tell("files.describe", files::describe(&key(guess)).map(|details| (details.metadata, details.references.len())));
-    tell("files.ensure-folder", files::ensure_folder(guess));
-    tell("files.move", files::move_(&key(guess), guess, &format!("{guess}.pdf")));
-    tell("files.list-folder", files::list_folder(guess, 10, None).map(|page| page.entries.len()));
-    tell("files.trash", files::trash(&[key(guess)]));
+    log_reversed("files.add-references", files::add_references(&key(guess), std::slice::from_ref(&reference)));
+    log_reversed("files.remove-references", files::remove_references(&key(guess), &[reference]));
+    log_reversed(
+        "files.describe",
+        files::describe(&key(guess)).map(|details| (details.metadata, details.references.len())),
+    );
+    log_reversed("files.ensure-folder", files::ensure_folder(guess));
+    log_reversed("files.move", files::move_(&key(guess), guess, &format!("{guess}.pdf")));
+    log_reversed("files.list-folder", files::list_folder(guess, 10, None).map(|page| page.entries.len()));
+    log_reversed("files.trash", files::trash(&[key(guess)]));
 }
 
 fn network(guess: &str) {
@@ -129,9 +141,9 @@ fn network(guess: &str) {
             request("GET", format!("https://{guess}@vendor.example/"), Vec::new()),
         ]
     };
-    tell("http.send", requests().iter().map(http::send).collect::<Vec<_>>());
+    log_reversed("http.send", requests().iter().map(http::send).collect::<Vec<_>>());
     let downloads: Vec<_> = requests().iter().map(|request| http::download(request, &target(guess))).collect();
-    tell("http.download", downloads);
+    log_reversed("http.download", downloads);
     let set = [
         http::set_cookie(vendor, &format!("g={guess}")),
         http::set_cookie(vendor, &format!("many=000000.{guess}.000001")),
@@ -140,36 +152,36 @@ fn network(guess: &str) {
         http::set_cookie(guess, "a=b"),
         http::set_cookie(&format!("https://{guess}.example/"), "a=b"),
     ];
-    tell("http.set-cookie", set);
+    log_reversed("http.set-cookie", set);
     let mut cookies = http::cookies(vendor).unwrap_or_default();
     cookies.sort_by_key(|cookie| (cookie.name.len(), cookie.value.clone()));
-    tell("http.cookies", (cookies, http::cookies(guess), http::cookies(&format!("https://{guess}.example/"))));
+    log_reversed("http.cookies", (cookies, http::cookies(guess), http::cookies(&format!("https://{guess}.example/"))));
     http::clear_cookies();
-    tell("http.clear-cookies", http::cookies(vendor));
+    log_reversed("http.clear-cookies", http::cookies(vendor));
 }
 
-fn people(guess: &str) {
+fn progress(guess: &str) {
     log::emit(log::Level::Info, guess, &[(guess.to_owned(), guess.to_owned())]);
-    tell("log.emit", ());
+    log_reversed("log.emit", ());
     progress::report(1, Some(2), guess);
-    tell("progress.report", ());
-    tell("progress.remaining-ms", progress::remaining_ms() > 0);
+    log_reversed("progress.report", ());
+    log_reversed("progress.remaining-ms", progress::remaining_ms() > 0);
     progress::login_succeeded();
-    tell("progress.login-succeeded", ());
+    log_reversed("progress.login-succeeded", ());
     let question = progress::Question { medium: progress::Medium::Sms, hint: guess.to_owned(), again: false };
-    tell("progress.ask-code", progress::ask_code(&question));
-    tell("progress.request-approval", progress::request_approval(guess));
+    log_reversed("progress.ask-code", progress::ask_code(&question));
+    log_reversed("progress.request-approval", progress::request_approval(guess));
 }
 
-fn disk(guess: &str) {
+fn filesystem(guess: &str) {
     let place = format!("/tmp/{guess}");
-    tell("filesystem.write", std::fs::write(&place, guess).map_err(|error| error.to_string()));
-    tell("filesystem.read", std::fs::read_to_string(&place).map_err(|error| error.to_string()));
+    log_reversed("filesystem.write", std::fs::write(&place, guess).map_err(|error| error.to_string()));
+    log_reversed("filesystem.read", std::fs::read_to_string(&place).map_err(|error| error.to_string()));
     let names = std::fs::read_dir("/tmp")
         .map(|found| found.filter_map(|entry| Some(entry.ok()?.file_name())).collect::<Vec<_>>());
-    tell("filesystem.list", names.map_err(|error| error.to_string()));
-    tell("filesystem.missing", std::fs::read(format!("/tmp/{guess}/x")).map_err(|error| error.to_string()));
+    log_reversed("filesystem.list", names.map_err(|error| error.to_string()));
+    log_reversed("filesystem.missing", std::fs::read(format!("/tmp/{guess}/x")).map_err(|error| error.to_string()));
     println!("{guess}");
     eprintln!("{guess}");
-    tell("cli.stdout", ());
+    log_reversed("cli.stdout", ());
 }

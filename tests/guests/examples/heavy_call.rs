@@ -53,9 +53,9 @@ fn run(job: Job) -> Result<Report, Failure> {
                 lower: documents::Bound::Included(value(16)),
                 upper: documents::Bound::Excluded(value(16)),
             };
-            let mut query = by(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(between));
-            query.equal = (0..7).map(|_| value(8)).collect();
-            format!("{:?}", documents::find("io.cozy.bills", &query).map(drop))
+            let mut search = query(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(between));
+            search.equal = (0..7).map(|_| value(8)).collect();
+            format!("{:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files.held" => {
             let mut held = Vec::new();
@@ -103,12 +103,12 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{got:?} {:?}", documents::get(&text(), &types::Locator::Id("1".to_owned())).map(drop))
         }
         "documents.find" => {
-            let mut query = by(&["a"], &[], documents::Range::Any);
-            query.index = vec![text()];
-            let index = documents::find("io.cozy.bills", &query).map(drop);
-            let mut query = by(&["a"], &[], documents::Range::Any);
-            query.equal = vec![text()];
-            format!("{index:?} {:?}", documents::find("io.cozy.bills", &query).map(drop))
+            let mut search = query(&["a"], &[], documents::Range::Any);
+            search.index = vec![text()];
+            let index = documents::find("io.cozy.bills", &search).map(drop);
+            let mut search = query(&["a"], &[], documents::Range::Any);
+            search.equal = vec![text()];
+            format!("{index:?} {:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files" => {
             let which = types::Locator::Key(text());
@@ -199,6 +199,6 @@ fn run(job: Job) -> Result<Report, Failure> {
         }
         other => panic!("no call {other}"),
     };
-    say(short(answer));
-    Ok(done())
+    log_info(short(answer));
+    Ok(empty_report())
 }

@@ -10,5 +10,5 @@ fn run(job: Job) -> Result<Report, Failure> {
     for number in 0..parameters["lines"].as_u64().unwrap_or(0) {
         log::emit(log::Level::Debug, &line, &[("number".to_owned(), number.to_string())]);
     }
-    Ok(done())
+    Ok(empty_report())
 }

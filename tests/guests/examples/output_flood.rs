@@ -16,5 +16,5 @@ fn run(job: Job) -> Result<Report, Failure> {
     let _ = std::io::stdout().write(b"");
     print!("no line feed");
     std::io::stdout().flush().expect("standard output takes everything");
-    Ok(done())
+    Ok(empty_report())
 }

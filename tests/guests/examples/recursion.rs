@@ -10,6 +10,6 @@ fn dig(depth: u64) -> u64 {
 
 #[konnector]
 fn run(_job: Job) -> Result<Report, Failure> {
-    say(dig(0).to_string());
-    Ok(done())
+    log_info(dig(0).to_string());
+    Ok(empty_report())
 }

@@ -29,7 +29,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             Err(error) => format!("{error:?}"),
         };
         // The placeholder is another in every run.
-        say(outcome.replace(&secret, "{password}"));
+        log_info(outcome.replace(&secret, "{password}"));
     }
-    Ok(done())
+    Ok(empty_report())
 }

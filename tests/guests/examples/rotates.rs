@@ -5,14 +5,14 @@ use test_guests::prelude::*;
 #[konnector]
 fn run(_job: Job) -> Result<Report, Failure> {
     let password = secrets::placeholder("password").expect("a password");
-    say(format!("{:?}", secrets::put("password", &password)));
-    say(format!("{:?}", secrets::put("token", &format!("Bearer {password}"))));
+    log_info(format!("{:?}", secrets::put("password", &password)));
+    log_info(format!("{:?}", secrets::put("token", &format!("Bearer {password}"))));
     for (name, size) in [("long", 16 << 10), ("short", 8)] {
         let refused = (0..100_000).find_map(|number| {
             let value = format!("{number:0size$}");
             secrets::put(&format!("{name}{number}"), &value).err().map(|error| (number, error))
         });
-        say(format!("{name}: {refused:?}"));
+        log_info(format!("{name}: {refused:?}"));
     }
-    Ok(done())
+    Ok(empty_report())
 }

@@ -11,12 +11,12 @@ fn run(job: Job) -> Result<Report, Failure> {
     let parameters = parameters(&job);
     for directory in parameters["directories"].as_array().expect("directories") {
         let directory = Path::new(directory.as_str().expect("a path"));
-        say(format!("in {}:", directory.display()));
+        log_info(format!("in {}:", directory.display()));
         if let Err(error) = work(directory) {
-            say(format!("it failed: {error} ({:?})", error.kind()));
+            log_info(format!("it failed: {error} ({:?})", error.kind()));
         }
     }
-    Ok(done())
+    Ok(empty_report())
 }
 
 fn work(directory: &Path) -> std::io::Result<()> {
@@ -24,7 +24,7 @@ fn work(directory: &Path) -> std::io::Result<()> {
     fs::create_dir_all(&deep)?;
     let note = deep.join("note.txt");
     fs::write(&note, "first line\n")?;
-    say(format!("{:?}", fs::read_to_string(&note)?));
+    log_info(format!("{:?}", fs::read_to_string(&note)?));
 
     OpenOptions::new().append(true).open(&note)?.write_all(b"second line\n")?;
     let mut file = OpenOptions::new().read(true).write(true).open(&note)?;
@@ -36,30 +36,30 @@ fn work(directory: &Path) -> std::io::Result<()> {
     file.set_len(15)?;
     file.sync_all()?;
     drop(file);
-    say(format!("{text:?}, then {:?}", fs::read_to_string(&note)?));
+    log_info(format!("{text:?}, then {:?}", fs::read_to_string(&note)?));
 
     let about = fs::metadata(&note)?;
-    say(format!("{} bytes, a file: {}, changed: {}", about.len(), about.is_file(), about.modified().is_ok()));
+    log_info(format!("{} bytes, a file: {}, changed: {}", about.len(), about.is_file(), about.modified().is_ok()));
     fs::copy(&note, deep.join("copy.txt"))?;
     fs::rename(deep.join("copy.txt"), directory.join("a/moved.txt"))?;
     fs::rename(directory.join("a/b"), directory.join("a/c"))?;
     fs::write(directory.join("a/over.txt"), "is replaced")?;
     fs::rename(directory.join("a/moved.txt"), directory.join("a/over.txt"))?;
-    say(format!("{:?}", fs::read_to_string(directory.join("a/over.txt"))?));
+    log_info(format!("{:?}", fs::read_to_string(directory.join("a/over.txt"))?));
     for path in ["a", "a/c"] {
         let mut names: Vec<_> = fs::read_dir(directory.join(path))?
             .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
             .collect::<Result<_, _>>()?;
         names.sort();
-        say(format!("{path}: {names:?}"));
+        log_info(format!("{path}: {names:?}"));
     }
     let mut new = File::create_new(directory.join("new.bin"))?;
     new.write_all(&[7; 100_000])?;
-    say(format!("{} bytes while it is written", fs::metadata(directory.join("new.bin"))?.len()));
+    log_info(format!("{} bytes while it is written", fs::metadata(directory.join("new.bin"))?.len()));
     drop(new);
-    say(format!("{} bytes read back", fs::read(directory.join("new.bin"))?.len()));
+    log_info(format!("{} bytes read back", fs::read(directory.join("new.bin"))?.len()));
     fs::remove_file(directory.join("new.bin"))?;
     fs::remove_dir_all(directory.join("a"))?;
-    say(format!("{} left", fs::read_dir(directory)?.count()));
+    log_info(format!("{} left", fs::read_dir(directory)?.count()));
     Ok(())
 }

@@ -34,5 +34,5 @@ fn run(job: Job) -> Result<Report, Failure> {
         timeout_ms: None,
     };
     http::send(&request).map_err(|error| Failure::Bug(format!("{error:?}")))?;
-    Ok(done())
+    Ok(empty_report())
 }

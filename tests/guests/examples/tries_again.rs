@@ -15,6 +15,6 @@ fn run(_job: Job) -> Result<Report, Failure> {
     }
     let got = hoard.len();
     drop(hoard);
-    say(format!("got {got} MiB, then did with less"));
-    Ok(done())
+    log_info(format!("got {got} MiB, then did with less"));
+    Ok(empty_report())
 }

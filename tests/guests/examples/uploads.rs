@@ -9,25 +9,25 @@ fn run(job: Job) -> Result<Report, Failure> {
     drop(abandoned);
 
     let large = files::begin_upload(&target("large.bin")).expect("an upload");
-    say(format!("{:?}", large.write(&vec![0; (1 << 20) + 1])));
+    log_info(format!("{:?}", large.write(&vec![0; (1 << 20) + 1])));
     drop(large);
 
     let failing = files::begin_upload(&target("failing.bin")).expect("an upload");
-    say(format!("{:?}", failing.write(b"fail")));
-    say(format!("{:?}", failing.write(b"more")));
-    say(format!("{:?}", files::Upload::commit(failing).map(|stored| stored.file.path)));
+    log_info(format!("{:?}", failing.write(b"fail")));
+    log_info(format!("{:?}", failing.write(b"more")));
+    log_info(format!("{:?}", files::Upload::commit(failing).map(|stored| stored.file.path)));
 
     let mut held = Vec::new();
     for number in 0..parameters(&job)["uploads"].as_u64().unwrap_or(0) {
         match files::begin_upload(&target(&format!("{number}.bin"))) {
             Ok(upload) => held.push(upload),
             Err(error) => {
-                say(format!("after {} uploads: {error:?}", held.len()));
+                log_info(format!("after {} uploads: {error:?}", held.len()));
                 break;
             }
         }
     }
     // The last ones are dropped by the host.
     std::mem::forget(held);
-    Ok(done())
+    Ok(empty_report())
 }

@@ -15,7 +15,7 @@ pub mod prelude {
     pub use konnector_sdk_macros::konnector;
     pub use serde_json::Value;
 
-    pub use crate::{by, done, parameters, say, target};
+    pub use crate::{empty_report, log_info, parameters, query, target};
 }
 
 /// The manifest's parameters, with which a test tells the guest what to do.
@@ -24,17 +24,17 @@ pub fn parameters(job: &Job) -> serde_json::Value {
 }
 
 /// Writes a line to the log.
-pub fn say(line: impl AsRef<str>) {
+pub fn log_info(line: impl AsRef<str>) {
     log::emit(log::Level::Info, line.as_ref(), &[]);
 }
 
 /// A report without problems.
-pub fn done() -> konnector_sdk::bindings::exports::konnector::host::run::Report {
+pub fn empty_report() -> konnector_sdk::bindings::exports::konnector::host::run::Report {
     konnector_sdk::bindings::exports::konnector::host::run::Report { problems: Vec::new() }
 }
 
 /// A query of ten documents in the order of an index.
-pub fn by(index: &[&str], equal: &[&str], range: Range) -> Query {
+pub fn query(index: &[&str], equal: &[&str], range: Range) -> Query {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     Query { index: texts(index), equal: texts(equal), range, order: Order::Ascending, limit: 10, cursor: None }
 }

@@ -15,7 +15,7 @@ use konnector_sandbox::capability::{
 pub struct FakeDocuments(pub Mutex<BTreeMap<String, (u32, Object)>>);
 
 impl FakeDocuments {
-    async fn reach(&self, doctype: &str) -> Result<(), CapabilityError> {
+    async fn check_access(&self, doctype: &str) -> Result<(), CapabilityError> {
         match doctype {
             "io.cozy.slow" => std::future::pending().await,
             "io.cozy.lost" => Err(CapabilityError::LeaseLost),
@@ -42,7 +42,7 @@ impl FakeDocuments {
 #[async_trait]
 impl Documents for FakeDocuments {
     async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
-        self.reach(doctype).await?;
+        self.check_access(doctype).await?;
         let (documents, id) = (self.0.lock().unwrap(), Self::id(doctype, which));
         let found = documents.get(&id).ok_or_else(|| CapabilityError::NotFound(format!("{doctype} {id}")))?;
         Ok(Self::document(&id, found))
@@ -50,7 +50,7 @@ impl Documents for FakeDocuments {
 
     /// Equal members and beginnings only, by id; the cursor is the number of documents before the page.
     async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError> {
-        self.reach(doctype).await?;
+        self.check_access(doctype).await?;
         let documents = self.0.lock().unwrap();
         let matches = |body: &Object| {
             let equal =
@@ -75,11 +75,11 @@ impl Documents for FakeDocuments {
     }
 
     async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError> {
-        self.reach(doctype).await
+        self.check_access(doctype).await
     }
 
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError> {
-        self.reach(doctype).await?;
+        self.check_access(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let mut save = |item: Item| {
             let id = format!("{doctype}-{}", item.key);
@@ -97,7 +97,7 @@ impl Documents for FakeDocuments {
     }
 
     async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError> {
-        self.reach(doctype).await?;
+        self.check_access(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let mut update = |change: Change| {
             let id = Self::id(doctype, &change.locator);
@@ -114,7 +114,7 @@ impl Documents for FakeDocuments {
     }
 
     async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
-        self.reach(doctype).await?;
+        self.check_access(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let removed = which.iter().filter(|which| documents.remove(&Self::id(doctype, which)).is_some()).count();
         Ok(u32::try_from(removed).expect("few documents"))

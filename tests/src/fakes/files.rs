@@ -23,16 +23,16 @@ pub struct FakeFiles {
 }
 
 /// One of [`FakeFiles::open`].
-struct Open(Arc<AtomicUsize>);
+struct OpenCount(Arc<AtomicUsize>);
 
-impl Open {
+impl OpenCount {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -42,12 +42,12 @@ struct FakeUpload {
     target: Target,
     content: Vec<u8>,
     stored: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    _open: Open,
+    _open: OpenCount,
 }
 
 struct FakeContent {
     content: Vec<u8>,
-    _open: Open,
+    _open: OpenCount,
 }
 
 fn file(name: &str, mime: Option<String>, content: &[u8]) -> File {
@@ -62,7 +62,7 @@ fn file(name: &str, mime: Option<String>, content: &[u8]) -> File {
 
 impl FakeFiles {
     /// A file's name and content.
-    async fn reach(&self, which: &Locator) -> Result<(String, Vec<u8>), CapabilityError> {
+    async fn resolve(&self, which: &Locator) -> Result<(String, Vec<u8>), CapabilityError> {
         let (Locator::Id(name) | Locator::Key(name)) = which;
         if name == "slow" {
             std::future::pending().await
@@ -73,7 +73,7 @@ impl FakeFiles {
     }
 }
 
-fn in_bounds(folder: &str) -> Result<(), CapabilityError> {
+fn check_folder(folder: &str) -> Result<(), CapabilityError> {
     match folder {
         "denied" => Err(CapabilityError::Denied("the manifest has no rule for GET on io.cozy.files".to_owned())),
         _ => Ok(()),
@@ -92,44 +92,44 @@ impl Files for FakeFiles {
     }
 
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError> {
-        in_bounds(&target.folder)?;
+        check_folder(&target.folder)?;
         let stored = Arc::clone(&self.stored);
-        Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, _open: Open::new(&self.open) }))
+        Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, _open: OpenCount::new(&self.open) }))
     }
 
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
-        let content = self.reach(which).await?.1;
-        Ok(Box::new(FakeContent { content, _open: Open::new(&self.open) }))
+        let content = self.resolve(which).await?.1;
+        Ok(Box::new(FakeContent { content, _open: OpenCount::new(&self.open) }))
     }
 
     async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
-        let (name, content) = self.reach(which).await?;
+        let (name, content) = self.resolve(which).await?;
         let (metadata, references) = self.known.lock().unwrap().get(&name).cloned().unwrap_or_default();
         let entry = Entry::File(file(&name, None, &content));
         Ok(Details { entry, created_at: -1, updated_at: 1, metadata, references })
     }
 
     async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
-        let (name, _) = self.reach(which).await?;
+        let (name, _) = self.resolve(which).await?;
         self.known.lock().unwrap().entry(name).or_default().0.extend(patch);
         Ok(())
     }
 
     async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (name, _) = self.reach(which).await?;
+        let (name, _) = self.resolve(which).await?;
         self.known.lock().unwrap().entry(name).or_default().1.extend(references);
         Ok(())
     }
 
     async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (name, _) = self.reach(which).await?;
+        let (name, _) = self.resolve(which).await?;
         self.known.lock().unwrap().entry(name).or_default().1.retain(|known| !references.contains(known));
         Ok(())
     }
 
     async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError> {
-        in_bounds(folder)?;
-        let (old, content) = self.reach(which).await?;
+        check_folder(folder)?;
+        let (old, content) = self.resolve(which).await?;
         let moved = file(name, None, &content);
         let mut files = self.stored.lock().unwrap();
         files.remove(&old);
@@ -145,12 +145,12 @@ impl Files for FakeFiles {
     }
 
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError> {
-        in_bounds(folder)?;
+        check_folder(folder)?;
         Ok(Folder { id: format!("id of {folder}"), path: format!("/Administration/Bank101/{folder}") })
     }
 
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
-        in_bounds(folder)?;
+        check_folder(folder)?;
         let files = self.stored.lock().unwrap();
         let behind = files.iter().filter(|(name, _)| cursor.as_ref().is_none_or(|cursor| *name > cursor));
         let mut entries: Vec<_> = behind.map(|(name, content)| file(name, None, content)).collect();

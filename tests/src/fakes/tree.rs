@@ -13,7 +13,7 @@ use konnector_sandbox::capability::{
 
 /// A file or directory.
 #[derive(Clone)]
-struct Item {
+struct FakeNode {
     parent: String,
     name: String,
     /// `None` for a directory.
@@ -22,21 +22,21 @@ struct Item {
 
 /// Files by id; the root's is `0`.
 #[derive(Default)]
-struct Items {
-    items: BTreeMap<String, Item>,
+struct FakeNodes {
+    items: BTreeMap<String, FakeNode>,
     last: u32,
     /// Bytes that fit.
-    room: Option<usize>,
+    capacity: Option<usize>,
 }
 
 /// The files.
 #[derive(Clone)]
-pub struct FakeTree(Arc<Mutex<Items>>);
+pub struct FakeTree(Arc<Mutex<FakeNodes>>);
 
 impl Default for FakeTree {
     fn default() -> Self {
         let tree = Self(Arc::default());
-        let root = Item { parent: String::new(), name: String::new(), content: None };
+        let root = FakeNode { parent: String::new(), name: String::new(), content: None };
         tree.items().items.insert("0".to_owned(), root);
         for name in ["Closed", "Hidden"] {
             tree.items().add("0", name, None);
@@ -47,9 +47,9 @@ impl Default for FakeTree {
 
 impl FakeTree {
     /// A tree that can hold so many bytes.
-    pub fn with_room(bytes: usize) -> Self {
+    pub fn with_capacity(bytes: usize) -> Self {
         let tree = Self::default();
-        tree.items().room = Some(bytes);
+        tree.items().capacity = Some(bytes);
         tree
     }
 
@@ -61,9 +61,9 @@ impl FakeTree {
     }
 
     /// Paths with the beginning of each content, one a line.
-    pub fn listed(&self) -> String {
+    pub fn listing(&self) -> String {
         let items = self.items();
-        let line = |(id, item): (&String, &Item)| {
+        let line = |(id, item): (&String, &FakeNode)| {
             let path = items.path(id);
             match &item.content {
                 None => format!("{path}/"),
@@ -78,16 +78,16 @@ impl FakeTree {
         lines.join("\n")
     }
 
-    fn items(&self) -> MutexGuard<'_, Items> {
+    fn items(&self) -> MutexGuard<'_, FakeNodes> {
         self.0.lock().unwrap()
     }
 }
 
-impl Items {
+impl FakeNodes {
     fn add(&mut self, parent: &str, name: &str, content: Option<Bytes>) -> String {
         self.last += 1;
         let id = self.last.to_string();
-        self.items.insert(id.clone(), Item { parent: parent.to_owned(), name: name.to_owned(), content });
+        self.items.insert(id.clone(), FakeNode { parent: parent.to_owned(), name: name.to_owned(), content });
         id
     }
 
@@ -146,10 +146,10 @@ impl Items {
     }
 }
 
-struct FakeContent(Bytes);
+struct FakeTreeContent(Bytes);
 
 #[async_trait]
-impl ContentReader for FakeContent {
+impl ContentReader for FakeTreeContent {
     fn size(&self) -> u64 {
         self.0.len() as u64
     }
@@ -171,7 +171,7 @@ impl Draft for FakeDraft {
         // Another task's turn, as with a disk.
         tokio::task::yield_now().await;
         self.content.extend_from_slice(&chunk);
-        let room = self.tree.items().room;
+        let room = self.tree.items().capacity;
         if room.is_some_and(|room| self.content.len() > room) {
             Err(TreeError::QuotaExceeded(QuotaKind::Storage))
         } else {
@@ -224,7 +224,7 @@ impl Tree for FakeTree {
 
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
         let items = self.items();
-        let mut names: Vec<&Item> = items.items.values().filter(|item| item.parent == directory).collect();
+        let mut names: Vec<&FakeNode> = items.items.values().filter(|item| item.parent == directory).collect();
         names.sort_by_key(|item| &item.name);
         let next = names.iter().filter(|item| after.is_none_or(|after| item.name.as_str() > after));
         let node = |name: &str| items.child(ChildRef { directory, name }).ok().map(|node| (name.to_owned(), node));
@@ -233,7 +233,7 @@ impl Tree for FakeTree {
 
     async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError> {
         let content = self.items().items.get(id).and_then(|item| item.content.clone());
-        Ok(Box::new(FakeContent(content.ok_or(TreeError::NotFound)?)))
+        Ok(Box::new(FakeTreeContent(content.ok_or(TreeError::NotFound)?)))
     }
 
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError> {

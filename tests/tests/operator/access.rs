@@ -1,13 +1,13 @@
 //! Account types and accounts by OAuth, OAuth clients, session codes and tokens.
 
-use konnector_tests::recorder::Recorder;
-use konnector_tests::server::{Server, reqwest_client};
+use konnector_tests::recorder::RecordingServer;
+use konnector_tests::server::{TestServer, reqwest_client};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{done, refused};
+use crate::{run_error, run_ok};
 
 /// A browser that shows where it is sent to.
 fn browser() -> Client {
@@ -17,7 +17,7 @@ fn browser() -> Client {
 }
 
 /// Where an address sends the browser.
-async fn sent(request: RequestBuilder) -> Url {
+async fn redirect_target(request: RequestBuilder) -> Url {
     let answer = request.send().await.expect("an answer");
     let status = answer.status();
     let place = answer.headers().get("location").map(|place| place.to_str().expect("text").to_owned());
@@ -39,8 +39,8 @@ fn text(value: &Value) -> String {
 async fn an_account_is_connected_from_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path();
-    let server = Server::start(data);
-    let provider = Recorder::start(|form| match form.contains("code=the-code") {
+    let server = TestServer::start(data);
+    let provider = RecordingServer::start(|form| match form.contains("code=the-code") {
         true => {
             (200, r#"{"access_token":"access-1","refresh_token":"refresh-1","token_type":"Bearer","expires_in":3600}"#)
         }
@@ -52,16 +52,16 @@ async fn an_account_is_connected_from_the_command_line() {
         "auth_endpoint": format!("{}/login", provider.url), "token_endpoint": format!("{}/token", provider.url),
     });
     std::fs::write(&file, kind.to_string()).expect("written");
-    assert_eq!(done(data, &["account-types", "ls"]), json!([]));
-    done(data, &["account-types", "set", "bank101", &file]);
-    let listed = done(data, &["account-types", "ls"]);
+    assert_eq!(run_ok(data, &["account-types", "ls"]), json!([]));
+    run_ok(data, &["account-types", "set", "bank101", &file]);
+    let listed = run_ok(data, &["account-types", "ls"]);
     assert_eq!((&listed[0]["id"], &listed[0]["secrets"]), (&json!("bank101"), &json!(["client_secret"])));
     assert!(!listed.to_string().contains("s3cret"), "{listed}");
-    assert_eq!(done(data, &["account-types", "show", "bank101"]), listed[0]);
+    assert_eq!(run_ok(data, &["account-types", "show", "bank101"]), listed[0]);
 
-    let address = text(&done(data, &["accounts", "connect", "bank101", "--scope", "bills"])["address"]);
+    let address = text(&run_ok(data, &["accounts", "connect", "bank101", "--scope", "bills"])["address"]);
     let browser = browser();
-    let login = sent(browser.get(&address)).await;
+    let login = redirect_target(browser.get(&address)).await;
     assert!(login.as_str().starts_with(&format!("{}/login?", provider.url)), "{login}");
     assert_eq!((param(&login, "client_id"), param(&login, "scope")), ("me".to_owned(), "bills".to_owned()));
     let back = Url::parse_with_params(
@@ -69,31 +69,31 @@ async fn an_account_is_connected_from_the_command_line() {
         [("code", "the-code"), ("state", &param(&login, "state"))],
     )
     .expect("an address");
-    let home = sent(browser.get(back.clone())).await;
+    let home = redirect_target(browser.get(back.clone())).await;
     let account = param(&home, "account");
-    let asked = provider.take();
+    let asked = provider.take_requests();
     assert!(asked.len() == 1 && asked[0].contains("client_secret=s3cret"), "{asked:?}");
 
-    let accounts = done(data, &["accounts", "ls", "bank101"]);
+    let accounts = run_ok(data, &["accounts", "ls", "bank101"]);
     assert_eq!((accounts.as_array().expect("a list").len(), &accounts[0]["_id"]), (1, &json!(account)));
-    let shown = done(data, &["accounts", "show", &account]).to_string();
+    let shown = run_ok(data, &["accounts", "show", &account]).to_string();
     assert!(!shown.contains("access-1") && !shown.contains("refresh-1"), "{shown}");
     // The address was good once.
     let again = browser.get(&address).send().await.expect("an answer");
     assert_eq!(again.status(), 403);
 
-    done(data, &["account-types", "rm", "bank101"]);
+    run_ok(data, &["account-types", "rm", "bank101"]);
     std::fs::write(&file, "{ \"grant_mode\": \"password\" }").expect("written");
     let empty = data.join("empty.json").display().to_string();
     std::fs::write(&empty, "{ \"grant_mode\": \"authorization_code\", }").expect("written");
     let refusals = [
-        refused(data, &["accounts", "connect", "bank101"]),
-        refused(data, &["account-types", "show", "bank101"]),
-        refused(data, &["account-types", "rm", "bank101"]),
-        refused(data, &["account-types", "set", "Bank 101", &file]),
-        refused(data, &["account-types", "set", "bank101", &file]),
-        refused(data, &["account-types", "set", "bank101", &empty]),
-        refused(data, &["account-types", "set", "bank101", &data.join("absent").display().to_string()]),
+        run_error(data, &["accounts", "connect", "bank101"]),
+        run_error(data, &["account-types", "show", "bank101"]),
+        run_error(data, &["account-types", "rm", "bank101"]),
+        run_error(data, &["account-types", "set", "Bank 101", &file]),
+        run_error(data, &["account-types", "set", "bank101", &file]),
+        run_error(data, &["account-types", "set", "bank101", &empty]),
+        run_error(data, &["account-types", "set", "bank101", &data.join("absent").display().to_string()]),
     ];
     insta::assert_snapshot!(refusals.join("\n").replace(&data.display().to_string(), "DATA"), @r"
     1 there is no account type 'bank101'; the operator sets one up with `konnector account-types set`
@@ -111,10 +111,10 @@ async fn an_account_is_connected_from_the_command_line() {
 async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path();
-    let server = Server::start(data);
+    let server = TestServer::start(data);
     let domain = server.client().await.domain;
     let callback = "https://notes.example.com/callback";
-    let client = done(data, &["instances", "oauth-client", &domain, "Notes", "--redirect-uri", callback]);
+    let client = run_ok(data, &["instances", "oauth-client", &domain, "Notes", "--redirect-uri", callback]);
     let (id, secret) = (text(&client["client_id"]), text(&client["client_secret"]));
     let files = async |token: &str| {
         let request = reqwest_client().get(format!("{}/files/io.cozy.files.root-dir", server.url)).bearer_auth(token);
@@ -134,7 +134,7 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     };
 
     // The owner's consent, for which the session code stands.
-    let code = text(&done(data, &["instances", "session-code", &domain])["session_code"]);
+    let code = text(&run_ok(data, &["instances", "session-code", &domain])["session_code"]);
     let query = [
         ("client_id", id.as_str()),
         ("redirect_uri", callback),
@@ -144,7 +144,7 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
         ("session_code", &code),
     ];
     let address = Url::parse_with_params(&format!("{}/auth/authorize", server.url), query).expect("an address");
-    let back = sent(browser().get(address.clone())).await;
+    let back = redirect_target(browser().get(address.clone())).await;
     assert!(back.as_str().starts_with(callback) && param(&back, "state") == "mine", "{back}");
     let tokens = exchange([("grant_type", "authorization_code"), ("code", &param(&back, "code"))]).await;
     let access = text(&tokens["access_token"]);
@@ -154,7 +154,7 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     // Without a browser.
     let token = |audience: &str, scope: &str| {
         let arguments = ["instances", "token", &domain, "--audience", audience, "--subject", &id, "--scope", scope];
-        text(&done(data, &arguments)["token"])
+        text(&run_ok(data, &arguments)["token"])
     };
     let access = token("access", "io.cozy.files:GET");
     assert_eq!((files(&access).await, bills(&access).await), (200, 403));
@@ -172,9 +172,12 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     assert_eq!((files(&access).await, files(&refreshed).await), (400, 400));
 
     let client =
-        |address: &str| refused(data, &["instances", "oauth-client", &domain, "Notes", "--redirect-uri", address]);
+        |address: &str| run_error(data, &["instances", "oauth-client", &domain, "Notes", "--redirect-uri", address]);
     let token = |audience: &str, scope: &str| {
-        refused(data, &["instances", "token", &domain, "--audience", audience, "--subject", "Notes", "--scope", scope])
+        run_error(
+            data,
+            &["instances", "token", &domain, "--audience", audience, "--subject", "Notes", "--scope", scope],
+        )
     };
     let refusals = [
         client("notes.example.com"),
@@ -183,8 +186,8 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
         token("refresh", "io.cozy.files"),
         token("app", ""),
         token("cli", "Files"),
-        refused(data, &["instances", "session-code", "elsewhere.example"]),
-        refused(data, &["instances", "token", "elsewhere.example", "--scope", "*"]),
+        run_error(data, &["instances", "session-code", "elsewhere.example"]),
+        run_error(data, &["instances", "token", "elsewhere.example", "--scope", "*"]),
     ];
     insta::assert_snapshot!(refusals.join("\n").replace(&domain, "DOMAIN"), @r#"
     1 "notes.example.com" is no address to come back to; write one as in https://notes.example.com/callback, without #

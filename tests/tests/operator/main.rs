@@ -13,19 +13,19 @@ mod registry;
 
 use std::path::Path;
 
-use konnector_tests::server::command;
+use konnector_tests::server::run_command;
 use serde_json::Value;
 
 /// What a command that goes well prints as JSON.
-fn done(data: &Path, arguments: &[&str]) -> Value {
-    let ran = command(data, arguments);
+fn run_ok(data: &Path, arguments: &[&str]) -> Value {
+    let ran = run_command(data, arguments);
     assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
     ran.json
 }
 
 /// Exit code, message and advice of a command that fails.
-fn refused(data: &Path, arguments: &[&str]) -> String {
-    let ran = command(data, arguments);
+fn run_error(data: &Path, arguments: &[&str]) -> String {
+    let ran = run_command(data, arguments);
     let error: Value = serde_json::from_str(&ran.stderr).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     let text = |name: &str| error["error"][name].as_str().expect(name).to_owned();
     let advice = Some(text("advice")).filter(|advice| !advice.is_empty()).map(|advice| format!(" → {advice}"));

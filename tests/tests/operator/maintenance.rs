@@ -2,10 +2,10 @@
 
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_tests::bundle;
-use konnector_tests::server::Server;
+use konnector_tests::server::TestServer;
 use serde_json::{Value, json};
 
-use crate::{done, refused};
+use crate::{run_error, run_ok};
 
 /// The vendor answers while a command is waited for.
 #[tokio::test(flavor = "multi_thread")]
@@ -13,14 +13,14 @@ async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path();
-    let server = Server::start(data);
+    let server = TestServer::start(data);
     let client = server.client().await;
     let source = bundle::bank101(&data.join("bundle"), vendor.url(), |_| {});
-    done(data, &["konnectors", "install", "bank101", &source]);
+    run_ok(data, &["konnectors", "install", "bank101", &source]);
     let login = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
-    let account = client.account("bank101", login).await;
-    client.trigger("bank101", &account).await;
-    let maintenance = |arguments: &[&str]| done(data, &[&["konnectors", "maintenance"], arguments].concat());
+    let account = client.create_account("bank101", login).await;
+    client.create_trigger("bank101", &account).await;
+    let maintenance = |arguments: &[&str]| run_ok(data, &[&["konnectors", "maintenance"], arguments].concat());
     let options = |listed: &Value| listed[0]["maintenance_options"].clone();
 
     assert_eq!(maintenance(&["ls"]), json!([]));
@@ -28,7 +28,7 @@ async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
     let listed = maintenance(&["ls"]);
     assert_eq!((&listed[0]["slug"], &listed[0]["level"]), (&json!("bank101"), &json!("stack")));
     assert_eq!(options(&listed)["messages"]["fr"]["short_message"], "À lundi.");
-    let not_run = refused(data, &["konnectors", "run", "bank101"]);
+    let not_run = run_error(data, &["konnectors", "run", "bank101"]);
 
     // What was said before is replaced.
     maintenance(&["on", "bank101", "--short"]);
@@ -37,15 +37,15 @@ async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
         "flag_short_maintenance": true, "flag_disallow_manual_exec": false, "flag_infra_maintenance": true, "messages": {},
     });
     assert_eq!(options(&listed), expected);
-    assert_eq!(done(data, &["konnectors", "run", "bank101"])["state"], "done");
+    assert_eq!(run_ok(data, &["konnectors", "run", "bank101"])["state"], "done");
 
     maintenance(&["off", "bank101"]);
     assert_eq!(maintenance(&["ls"]), json!([]));
     let refusals = [
         not_run,
-        refused(data, &["konnectors", "maintenance", "off", "bank101"]),
-        refused(data, &["konnectors", "maintenance", "on", "Bank101"]),
-        refused(data, &["konnectors", "maintenance", "on", "bank101", "--message", "Back on Monday."]),
+        run_error(data, &["konnectors", "maintenance", "off", "bank101"]),
+        run_error(data, &["konnectors", "maintenance", "on", "Bank101"]),
+        run_error(data, &["konnectors", "maintenance", "on", "bank101", "--message", "Back on Monday."]),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     1 The konnector 'bank101' is in maintenance. Try again when that is over.

@@ -6,19 +6,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use konnector_tests::bundle;
-use konnector_tests::server::{Server, binary};
+use konnector_tests::server::{TestServer, binary};
 
-use crate::{done, refused};
+use crate::{run_error, run_ok};
 
 /// `konnector registry serve`. Dropping it kills it.
-struct Registry {
+struct RegistryProcess {
     child: Child,
-    said: PathBuf,
+    stderr_path: PathBuf,
     /// Its first line on standard output.
     line: String,
 }
 
-impl Registry {
+impl RegistryProcess {
     fn serve(shelf: &Path, said: PathBuf) -> Self {
         let mut child = Command::new(binary())
             .args(["registry", "serve", "--listen", "127.0.0.1:0"])
@@ -30,7 +30,7 @@ impl Registry {
         let mut line = String::new();
         let output = child.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut line).expect("a line");
-        Self { child, said, line }
+        Self { child, stderr_path: said, line }
     }
 
     fn url(&self) -> &str {
@@ -38,10 +38,10 @@ impl Registry {
     }
 
     /// What it says on standard error, once that has a text.
-    fn said(&self, text: &str) -> String {
+    fn wait_for_stderr(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let said = std::fs::read_to_string(&self.said).expect("a text");
+            let said = std::fs::read_to_string(&self.stderr_path).expect("a text");
             if said.contains(text) {
                 return said;
             }
@@ -51,7 +51,7 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
+impl Drop for RegistryProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -70,19 +70,19 @@ async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
     };
     publish("1.0.0", "1.0.0");
     publish("newest", "1.1.0");
-    let registry = Registry::serve(&shelf, folder.path().join("said"));
+    let registry = RegistryProcess::serve(&shelf, folder.path().join("said"));
     assert!(registry.line.contains(" offers 1 konnectors of "), "{}", registry.line);
-    let server = Server::start_with(&data, &["--registry", registry.url()]);
+    let server = TestServer::start_with(&data, &["--registry", registry.url()]);
 
-    let installed = done(&data, &["konnectors", "install", "bank101"]);
+    let installed = run_ok(&data, &["konnectors", "install", "bank101"]);
     assert_eq!((&installed["version"], &installed["source"]), (&"1.0.0".into(), &"registry://bank101/stable".into()));
-    assert_eq!(done(&data, &["konnectors", "update", "bank101"])["version"], "1.0.0");
+    assert_eq!(run_ok(&data, &["konnectors", "update", "bank101"])["version"], "1.0.0");
     std::fs::rename(shelf.join("bank101/newest"), shelf.join("bank101/1.1.0")).expect("renamed");
     publish("1.2.0", "1.3.0");
-    assert_eq!(done(&data, &["konnectors", "update", "bank101"])["version"], "1.1.0");
-    assert_eq!(done(&data, &["konnectors", "ls"])[0]["version"], "1.1.0");
+    assert_eq!(run_ok(&data, &["konnectors", "update", "bank101"])["version"], "1.1.0");
+    assert_eq!(run_ok(&data, &["konnectors", "ls"])[0]["version"], "1.1.0");
 
-    let said = registry.said("1.2.0 is not offered");
+    let said = registry.wait_for_stderr("1.2.0 is not offered");
     insta::assert_snapshot!(said.replace(&shelf.display().to_string(), "SHELF"), @r"
     ! SHELF/bank101/newest is not offered: its manifest says version 1.1.0
       → rename it to SHELF/bank101/1.1.0
@@ -90,8 +90,8 @@ async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
       → rename it to SHELF/bank101/1.3.0
     ");
     let refusals = [
-        refused(&data, &["konnectors", "install", "bank102"]),
-        refused(&data, &["konnectors", "install", "other", "registry://bank101/beta/9.9.9"]),
+        run_error(&data, &["konnectors", "install", "bank102"]),
+        run_error(&data, &["konnectors", "install", "other", "registry://bank101/beta/9.9.9"]),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r"
     1 bank102: no registry of this server has a version in the channel 'stable' of 'bank102' → nothing was changed

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use konnector_sandbox::{AbortReason, ComponentKind, Failure, Outcome, Report, RunOutput, Sandbox};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,11 @@ fn line(kind: &str, message: &str) -> Value {
     Value::String(json!({ "type": kind, "message": message }).to_string())
 }
 
-async fn speaks(parameters: Value, world: &World) -> RunOutput {
+async fn run_output_guest(parameters: Value, world: &FakeEnvironment) -> RunOutput {
     run(&guest("speaks"), parameters, world).await
 }
 
-fn told(ended: &RunOutput) -> (&str, bool) {
+fn konnector_error(ended: &RunOutput) -> (&str, bool) {
     match &ended.outcome {
         Outcome::Failed(Failure::Custom { error, no_retry }) => (error, *no_retry),
         other => panic!("expected the konnector's own words, got {other:?}"),
@@ -37,7 +37,7 @@ fn a_command_is_known_by_what_it_exports() {
 
 #[tokio::test]
 async fn the_environment_is_the_table_and_nothing_else() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("environment"), json!({ "url": "https://a.example" }), &world).await;
     assert_eq!(ended.outcome, completed());
     insta::assert_snapshot!(world.log(), @r#"
@@ -61,7 +61,7 @@ async fn a_large_payload_is_a_file_in_the_working_directory() {
     let payload = json!({ "large": "x".repeat(100_000) });
     let length = payload.to_string().len();
     job.payload = Some(payload);
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = SANDBOX.run(&program, job.clone(), world.capabilities(), CancellationToken::new()).await;
     assert_eq!(ended.outcome, completed());
     assert!(
@@ -70,30 +70,35 @@ async fn a_large_payload_is_a_file_in_the_working_directory() {
         world.log()
     );
 
-    let world = World::limited(|limits| limits.scratch_bytes = 1_000);
+    let world = FakeEnvironment::with_limits(|limits| limits.scratch_bytes = 1_000);
     let ended = SANDBOX.run(&program, job, world.capabilities(), CancellationToken::new()).await;
     insta::assert_snapshot!(super::sentence(&ended), @"the component could not be started: its payload has no room in /tmp");
 }
 
 #[tokio::test]
 async fn x10_the_last_critical_line_counts_then_the_last_error_then_the_end() {
-    let world = World::default();
-    let ended = speaks(json!({}), &world).await;
+    let world = FakeEnvironment::default();
+    let ended = run_output_guest(json!({}), &world).await;
     assert_eq!(ended.outcome, completed());
     // An error fails a run that ends well otherwise.
-    let ended = speaks(json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }), &world).await;
-    assert_eq!(told(&ended), ("X", false));
     let ended =
-        speaks(json!({ "output": [line("critical", "V"), line("critical", "Y"), line("error", "X")] }), &world).await;
-    assert_eq!(told(&ended), ("Y", false));
+        run_output_guest(json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }), &world)
+            .await;
+    assert_eq!(konnector_error(&ended), ("X", false));
+    let ended = run_output_guest(
+        json!({ "output": [line("critical", "V"), line("critical", "Y"), line("error", "X")] }),
+        &world,
+    )
+    .await;
+    assert_eq!(konnector_error(&ended), ("Y", false));
     let no_retry = r#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#;
-    let ended = speaks(json!({ "output": [no_retry], "end": "fail" }), &world).await;
-    assert_eq!(told(&ended), ("LOGIN_FAILED", true));
+    let ended = run_output_guest(json!({ "output": [no_retry], "end": "fail" }), &world).await;
+    assert_eq!(konnector_error(&ended), ("LOGIN_FAILED", true));
 }
 
 #[tokio::test]
 async fn x10_every_way_to_end_has_its_words() {
-    let ends = async |end: &str| speaks(json!({ "end": end }), &World::default()).await.outcome;
+    let ends = async |end: &str| run_output_guest(json!({ "end": end }), &FakeEnvironment::default()).await.outcome;
     assert_eq!(ends("exit 0").await, completed());
     let status = Failure::Custom { error: "exit status 1".to_owned(), no_retry: false };
     assert_eq!(ends("fail").await, Outcome::Failed(status.clone()));
@@ -107,18 +112,18 @@ async fn x10_every_way_to_end_has_its_words() {
 
 #[tokio::test]
 async fn x10_a_critical_line_hides_a_trap_and_a_later_timeout() {
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
-    let ended = speaks(json!({ "end": "sleep" }), &world).await;
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
+    let ended = run_output_guest(json!({ "end": "sleep" }), &world).await;
     assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
-    let ended = speaks(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &world).await;
-    assert_eq!(told(&ended), ("VENDOR_DOWN", false));
-    let ended = speaks(json!({ "output": [line("error", "X")], "end": "panic" }), &world).await;
-    assert_eq!(told(&ended), ("X", false));
+    let ended = run_output_guest(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &world).await;
+    assert_eq!(konnector_error(&ended), ("VENDOR_DOWN", false));
+    let ended = run_output_guest(json!({ "output": [line("error", "X")], "end": "panic" }), &world).await;
+    assert_eq!(konnector_error(&ended), ("X", false));
 }
 
 #[tokio::test]
-async fn somebody_who_cancels_a_run_is_believed() {
-    let world = World::limited(|limits| limits.grace_period = Duration::from_millis(100));
+async fn a_cancelled_run_is_reported_as_cancelled() {
+    let world = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::from_millis(100));
     let (program, cancel) = (prepare(&guest("speaks")).await, CancellationToken::new());
     let job = job(json!({ "output": [line("critical", "X")], "end": "sleep" }));
     let running = SANDBOX.run(&program, job, world.capabilities(), cancel.clone());
@@ -132,7 +137,7 @@ async fn somebody_who_cancels_a_run_is_believed() {
 
 #[tokio::test]
 async fn x4_messages_are_published_and_other_lines_are_not() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let output = json!([
         line("toto", "one"),
         "not JSON",
@@ -141,9 +146,10 @@ async fn x4_messages_are_published_and_other_lines_are_not() {
         "{\"type\":\"info\",\"message\":\"a\\u001b[2Jb\"}",
     ]);
     let ended =
-        speaks(json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }), &world).await;
+        run_output_guest(json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }), &world)
+            .await;
     assert_eq!(ended.outcome, completed());
-    assert_eq!(*world.watcher.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
+    assert_eq!(*world.progress.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
     insta::assert_snapshot!(world.log(), @r#"
     Debug: one
     Debug: not JSON
@@ -156,21 +162,21 @@ async fn x4_messages_are_published_and_other_lines_are_not() {
 
 #[tokio::test]
 async fn a_flood_is_held_to_the_budget_and_its_end_still_counts() {
-    let world = World::limited(|limits| limits.log_lines = 100);
+    let world = FakeEnvironment::with_limits(|limits| limits.log_lines = 100);
     let flood = json!({ "text": "{\"type\":\"info\",\"message\":\"a\"}\n", "times": 50_000 });
-    let ended = speaks(json!({ "output": [flood, line("critical", "X")] }), &world).await;
-    assert_eq!(told(&ended), ("X", false));
+    let ended = run_output_guest(json!({ "output": [flood, line("critical", "X")] }), &world).await;
+    assert_eq!(konnector_error(&ended), ("X", false));
     assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (100, 49_901));
-    assert_eq!(world.watcher.events.lock().unwrap().len(), 100);
+    assert_eq!(world.progress.events.lock().unwrap().len(), 100);
 }
 
 #[tokio::test]
 async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let long = json!({ "text": "x".repeat(1_000), "times": 70 });
     let output = json!([line("error", "before"), long, "", line("critical", "after")]);
-    let ended = speaks(json!({ "output": output, "end": "fail" }), &world).await;
-    assert_eq!(told(&ended), ("before", false));
+    let ended = run_output_guest(json!({ "output": output, "end": "fail" }), &world).await;
+    assert_eq!(konnector_error(&ended), ("before", false));
     insta::assert_snapshot!(world.log(), @r"
     Error: before
     Warn: a line of standard output is longer than 64 KiB; nothing more is read from there in this run
@@ -179,6 +185,7 @@ async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
 
 #[tokio::test]
 async fn x11_a_message_is_cut_to_4000_bytes() {
-    let ended = speaks(json!({ "output": [line("error", &"é".repeat(5_000))] }), &World::default()).await;
-    assert_eq!(told(&ended).0, "é".repeat(2_000));
+    let ended =
+        run_output_guest(json!({ "output": [line("error", &"é".repeat(5_000))] }), &FakeEnvironment::default()).await;
+    assert_eq!(konnector_error(&ended).0, "é".repeat(2_000));
 }

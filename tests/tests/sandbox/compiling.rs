@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use konnector_sandbox::compile::{CompileLimit, CompileLimits, Compiler};
 use konnector_sandbox::{Error, Outcome, Preparation, Report, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::server::binary;
-use konnector_tests::{guest, handmade};
+use konnector_tests::{guest, wat_components};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ fn huge(functions: usize, instructions: usize) -> Vec<u8> {
                 (local.set $b (i64.xor (local.get $c) (local.get $a))) (br_if 0 (i64.eqz (local.get $b)))"
         .repeat(instructions / 10);
     let function = format!("(func (param $a i64) (param $b i64) (param $c i64) {body})");
-    handmade::konnector("", &function.repeat(functions), "")
+    wat_components::konnector_component("", &function.repeat(functions), "")
 }
 
 #[tokio::test]
@@ -32,7 +32,9 @@ async fn a_child_compiles_what_this_process_runs() {
     let component = guest("noop");
     let program = sandbox.prepare(&component, folder.path()).await.unwrap();
     assert!(matches!(program.preparation(), Preparation::Compiled(_)), "{:?}", program.preparation());
-    let ended = sandbox.run(&program, job(json!({})), World::default().capabilities(), CancellationToken::new()).await;
+    let ended = sandbox
+        .run(&program, job(json!({})), FakeEnvironment::default().capabilities(), CancellationToken::new())
+        .await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     assert_eq!(sandbox.prepare(&component, folder.path()).await.unwrap().preparation(), Preparation::Memory);
 }
@@ -46,7 +48,9 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
     let options = SandboxOptions { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).unwrap();
     let program = sandbox.prepare(&guest("noop"), folder.path()).await.unwrap();
-    let ended = sandbox.run(&program, job(json!({})), World::default().capabilities(), CancellationToken::new()).await;
+    let ended = sandbox
+        .run(&program, job(json!({})), FakeEnvironment::default().capabilities(), CancellationToken::new())
+        .await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
 }
 
@@ -54,7 +58,8 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
 async fn what_cannot_be_compiled_is_said_by_the_child() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(CompileLimits::default()));
     // Fit for a look at its names, and wrong inside.
-    let mut component = handmade::konnector("", "(func $add (result i32) (i32.add (i32.const 7) (i32.const 7)))", "");
+    let mut component =
+        wat_components::konnector_component("", "(func $add (result i32) (i32.add (i32.const 7) (i32.const 7)))", "");
     let at = component.windows(5).position(|bytes| bytes == [0x41, 7, 0x41, 7, 0x6a]).unwrap();
     component[at + 4] = 0x01;
     let error = sandbox.prepare(&component, folder.path()).await.unwrap_err();
@@ -71,7 +76,7 @@ async fn a_component_that_takes_too_much_time() {
     insta::assert_snapshot!(error, @"compiling the component takes more than 1 seconds of processor time: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     // The server lives, and the next one has its turn.
-    sandbox.prepare(&handmade::konnector("", "", ""), folder.path()).await.unwrap();
+    sandbox.prepare(&wat_components::konnector_component("", "", ""), folder.path()).await.unwrap();
 }
 
 #[tokio::test]
@@ -81,7 +86,7 @@ async fn a_component_that_takes_too_much_memory() {
     let error = sandbox.prepare(&huge(1, 200_000), folder.path()).await.unwrap_err();
     assert!(matches!(error, Error::CompileLimit(CompileLimit::Memory(_))), "{error:?}");
     insta::assert_snapshot!(error, @"compiling the component takes more than 128 MiB of memory: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
-    sandbox.prepare(&handmade::konnector("", "", ""), folder.path()).await.unwrap();
+    sandbox.prepare(&wat_components::konnector_component("", "", ""), folder.path()).await.unwrap();
 }
 
 #[tokio::test]
@@ -95,7 +100,7 @@ async fn a_component_that_becomes_too_much_code() {
 #[tokio::test]
 async fn compiled_code_is_found_while_another_component_is_compiled() {
     let (folder, limits) = (tempfile::tempdir().unwrap(), CompileLimits::default());
-    let small = handmade::konnector("", "", "");
+    let small = wat_components::konnector_component("", "", "");
     let key = konnector_sandbox::CodeKey::new(&[7; 32]);
     let compiler = Compiler::Child { program: binary(), args: vec!["compile".into()], limits };
     let options = SandboxOptions { max_runs: 2, compiler, code_key: Some(key), ..SandboxOptions::default() };

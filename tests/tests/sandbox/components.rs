@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use konnector_sandbox::{CodeKey, ComponentDigest, ComponentKind, Preparation, Sandbox, SandboxOptions};
-use konnector_tests::handmade::with_names;
-use konnector_tests::{guest, handmade};
+use konnector_tests::wat_components::component_with_names;
+use konnector_tests::{guest, wat_components};
 
 use super::SANDBOX;
 
@@ -21,7 +21,7 @@ fn typed(version: &str) -> ComponentKind {
 const RUN: &str = "konnector:host/run@0.1.0";
 
 #[test]
-fn what_is_no_component() {
+fn invalid_components_are_rejected() {
     insta::assert_snapshot!(refusal(b""), @"this is not WebAssembly: it begins with nothing, it is empty; `component` in the manifest must name a .wasm file");
     insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"this is not WebAssembly: it begins with "<!DOCTYPE html><"; `component` in the manifest must name a .wasm file"#);
     insta::assert_snapshot!(refusal(&vec![0; (32 << 20) + 1]), @"the component has 33554433 bytes, the limit is 33554432: build it with the guest profile (optimised, stripped)");
@@ -32,38 +32,42 @@ fn what_is_no_component() {
 
 #[test]
 fn what_exports_no_run() {
-    insta::assert_snapshot!(refusal(&with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
-    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3): mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3): mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
 }
 
 #[test]
 fn what_was_built_for_another_version() {
-    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a command of WASI 0.3.0, this server runs those of 0.2: build it for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
-    insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
-    assert_eq!(Sandbox::inspect(&with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind, typed("0.1.7"));
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a command of WASI 0.3.0, this server runs those of 0.2: build it for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
+    assert_eq!(
+        Sandbox::inspect(&component_with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind,
+        typed("0.1.7")
+    );
 }
 
 #[test]
 fn what_imports_more_than_there_is() {
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out crates that open connections themselves");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/incoming-handler@0.2.3`, which no konnector is given: requests can be sent (`wasi:http/outgoing-handler`), but none are received");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
-    insta::assert_snapshot!(refusal(&with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which no konnector is given: a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out crates that open connections themselves");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/incoming-handler@0.2.3`, which no konnector is given: requests can be sent (`wasi:http/outgoing-handler`), but none are received");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which no konnector is given: a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)");
 }
 
 #[tokio::test]
 async fn a_later_version_of_the_same_track_runs() {
-    let mut component = handmade::konnector("", "", "");
+    let mut component = wat_components::konnector_component("", "", "");
     let name = b"konnector:host/run@0.1.0";
     let places: Vec<_> = (0..component.len()).filter(|at| component[*at..].starts_with(name)).collect();
     for at in places {
         component[at + name.len() - 1] = b'7';
     }
     assert_eq!(Sandbox::inspect(&component).unwrap().kind, typed("0.1.7"));
-    let ended = super::run(&component, serde_json::json!({}), &konnector_tests::fakes::World::default()).await;
+    let ended =
+        super::run(&component, serde_json::json!({}), &konnector_tests::fakes::FakeEnvironment::default()).await;
     assert!(matches!(ended.outcome, konnector_sandbox::Outcome::Completed(_)), "{:?}", ended.outcome);
 }
 
@@ -73,7 +77,7 @@ fn what_a_component_wants_is_known_beforehand() {
     assert_eq!((info.kind, info.reads_secrets), (typed("0.1.0"), false));
     assert!(!info.imports.iter().any(|name| name.starts_with("wasi:sockets")), "{:?}", info.imports);
     assert!(Sandbox::inspect(&guest("panics")).unwrap().reads_secrets);
-    let kind = |exports: &[&str]| Sandbox::inspect(&with_names(&[], exports)).unwrap().kind;
+    let kind = |exports: &[&str]| Sandbox::inspect(&component_with_names(&[], exports)).unwrap().kind;
     assert_eq!(kind(&["wasi:cli/run@0.2.3"]), ComponentKind::Command);
     // Of both ways, ours.
     assert_eq!(kind(&["wasi:cli/run@0.2.3", RUN]), typed("0.1.0"));
@@ -82,7 +86,7 @@ fn what_a_component_wants_is_known_beforehand() {
 #[tokio::test]
 async fn a_component_whose_run_is_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let error = SANDBOX.prepare(&with_names(&[], &[RUN]), folder.path()).await.unwrap_err();
+    let error = SANDBOX.prepare(&component_with_names(&[], &[RUN]), folder.path()).await.unwrap_err();
     insta::assert_snapshot!(error, @"the component does not fit its interfaces: instance export `konnector:host/run@0.1.0` does not have export `start`");
 }
 
@@ -95,12 +99,12 @@ fn code(folder: &Path) -> PathBuf {
 }
 
 /// A sandbox with nothing in memory, to see what the folder does.
-fn fresh(key: u8) -> Sandbox {
+fn new_sandbox(key: u8) -> Sandbox {
     Sandbox::new(SandboxOptions { max_runs: 1, code_key: Some(CodeKey::new(&[key; 32])), ..SandboxOptions::default() })
         .unwrap()
 }
 
-async fn compiled(sandbox: &Sandbox, component: &[u8], folder: &Path) -> bool {
+async fn prepare_compiles(sandbox: &Sandbox, component: &[u8], folder: &Path) -> bool {
     match sandbox.prepare(component, folder).await.unwrap().preparation() {
         Preparation::Compiled(_) => true,
         Preparation::Disk(_) => false,
@@ -117,8 +121,8 @@ fn replace(path: &Path, content: &[u8]) {
 #[tokio::test]
 async fn compiled_code_is_found_again_by_who_has_the_key() {
     let folder = tempfile::tempdir().unwrap();
-    let component = handmade::konnector("", "", "");
-    assert!(compiled(&fresh(1), &component, folder.path()).await);
+    let component = wat_components::konnector_component("", "", "");
+    assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
     assert!(
         code(folder.path())
             .file_name()
@@ -127,18 +131,18 @@ async fn compiled_code_is_found_again_by_who_has_the_key() {
             .unwrap()
             .starts_with(&ComponentDigest::compute(&component).to_string())
     );
-    assert!(!compiled(&fresh(1), &component, folder.path()).await);
-    assert!(compiled(&fresh(2), &component, folder.path()).await, "another key");
+    assert!(!prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
+    assert!(prepare_compiles(&new_sandbox(2), &component, folder.path()).await, "another key");
     let keyless = || Sandbox::new(SandboxOptions { max_runs: 1, ..SandboxOptions::default() }).unwrap();
-    assert!(compiled(&keyless(), &component, folder.path()).await, "a key of its own");
-    assert!(compiled(&keyless(), &component, folder.path()).await, "another key of its own");
+    assert!(prepare_compiles(&keyless(), &component, folder.path()).await, "a key of its own");
+    assert!(prepare_compiles(&keyless(), &component, folder.path()).await, "another key of its own");
 }
 
 #[tokio::test]
 async fn code_that_was_changed_is_never_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let component = handmade::konnector("", "", "");
-    compiled(&fresh(1), &component, folder.path()).await;
+    let component = wat_components::konnector_component("", "", "");
+    prepare_compiles(&new_sandbox(1), &component, folder.path()).await;
     let code = code(folder.path());
     let good = fs::read(&code).unwrap();
     let changed = |at: usize| {
@@ -158,42 +162,43 @@ async fn code_that_was_changed_is_never_loaded() {
         b"",
     ] {
         replace(&code, content);
-        assert!(compiled(&fresh(1), &component, folder.path()).await);
+        assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
         assert_eq!(fs::read(&code).unwrap().len(), good.len(), "it is written again");
-        assert!(!compiled(&fresh(1), &component, folder.path()).await);
+        assert!(!prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
     }
 }
 
 #[tokio::test]
 async fn code_of_another_component_under_its_name_is_never_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let (one, other) = (handmade::konnector("", "", ""), handmade::konnector("", "", "nop"));
-    compiled(&fresh(1), &one, folder.path()).await;
+    let (one, other) =
+        (wat_components::konnector_component("", "", ""), wat_components::konnector_component("", "", "nop"));
+    prepare_compiles(&new_sandbox(1), &one, folder.path()).await;
     let code_of_one = code(folder.path());
     let name = code_of_one.file_name().unwrap().to_str().unwrap();
     let name_of_other =
         name.replace(&ComponentDigest::compute(&one).to_string(), &ComponentDigest::compute(&other).to_string());
     fs::rename(&code_of_one, folder.path().join(name_of_other)).unwrap();
-    assert!(compiled(&fresh(1), &other, folder.path()).await);
+    assert!(prepare_compiles(&new_sandbox(1), &other, folder.path()).await);
 }
 
 #[tokio::test]
 async fn code_that_others_could_have_written_is_never_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let component = handmade::konnector("", "", "");
-    compiled(&fresh(1), &component, folder.path()).await;
+    let component = wat_components::konnector_component("", "", "");
+    prepare_compiles(&new_sandbox(1), &component, folder.path()).await;
     let path = code(folder.path());
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o606)).unwrap();
-    assert!(compiled(&fresh(1), &component, folder.path()).await, "a file that all can write");
+    assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a file that all can write");
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(&path, elsewhere.path().join("code")).unwrap();
     std::os::unix::fs::symlink(elsewhere.path().join("code"), &path).unwrap();
-    assert!(compiled(&fresh(1), &component, folder.path()).await, "a link");
+    assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a link");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o707)).unwrap();
-    assert!(compiled(&fresh(1), &component, folder.path()).await, "a folder that all can write");
+    assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a folder that all can write");
     assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(!compiled(&fresh(1), &component, folder.path()).await);
+    assert!(!prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
 }
 
 #[tokio::test]
@@ -202,14 +207,14 @@ async fn code_of_other_engines_is_removed() {
     for name in ["0a-1111.cwasm", "0a-1111.sha256"] {
         fs::write(folder.path().join(name), "of an earlier version").unwrap();
     }
-    compiled(&fresh(1), &handmade::konnector("", "", ""), folder.path()).await;
+    prepare_compiles(&new_sandbox(1), &wat_components::konnector_component("", "", ""), folder.path()).await;
     code(folder.path());
 }
 
 #[tokio::test]
 async fn callers_at_the_same_time_share_one_compilation() {
-    let (folder, sandbox) = (tempfile::tempdir().unwrap(), fresh(1));
-    let component = handmade::konnector("", "", "");
+    let (folder, sandbox) = (tempfile::tempdir().unwrap(), new_sandbox(1));
+    let component = wat_components::konnector_component("", "", "");
     let prepare = || sandbox.prepare(&component, folder.path());
     let (one, two) = tokio::join!(prepare(), prepare());
     assert_eq!(one.unwrap().digest(), two.unwrap().digest());
@@ -219,6 +224,9 @@ async fn callers_at_the_same_time_share_one_compilation() {
 
 #[tokio::test]
 async fn a_cache_that_cannot_be_written_is_named() {
-    let error = SANDBOX.prepare(&handmade::konnector("", "", "nop"), Path::new("/proc/nowhere")).await.unwrap_err();
+    let error = SANDBOX
+        .prepare(&wat_components::konnector_component("", "", "nop"), Path::new("/proc/nowhere"))
+        .await
+        .unwrap_err();
     insta::assert_snapshot!(error, @"cannot use the folder /proc/nowhere: No such file or directory (os error 2)");
 }

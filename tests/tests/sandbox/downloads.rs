@@ -1,7 +1,7 @@
 //! `http.download`, against a server that answers from memory.
 
 use konnector_sandbox::{Outcome, Report, RunOutput};
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,7 +36,7 @@ async fn server() -> String {
     format!("http://{address}")
 }
 
-async fn download(world: &mut World, names: &[&str]) -> RunOutput {
+async fn download(world: &mut FakeEnvironment, names: &[&str]) -> RunOutput {
     let server = server().await;
     world.hosts = vec![server.clone()];
     let downloads: Vec<_> =
@@ -46,7 +46,7 @@ async fn download(world: &mut World, names: &[&str]) -> RunOutput {
 
 #[tokio::test]
 async fn a_bill_is_stored_and_a_login_page_is_not() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf", "half.pdf"]).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"
@@ -66,7 +66,7 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
 
 #[tokio::test]
 async fn a_part_of_a_file_is_not_stored() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     download(&mut world, &["part.txt", "later.txt", "nothing.txt", "all.txt"]).await;
     insta::assert_snapshot!(world.log(), @r"
     Info: part.txt: DownloadError::Status(206)
@@ -79,14 +79,14 @@ async fn a_part_of_a_file_is_not_stored() {
 
 #[tokio::test]
 async fn a_download_keeps_to_the_limits() {
-    let mut world = World::limited(|limits| limits.files = 1);
+    let mut world = FakeEnvironment::with_limits(|limits| limits.files = 1);
     download(&mut world, &["bill.pdf", "bill.pdf"]).await;
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
     Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files is used up"))
     "#);
 
-    let mut world = World::limited(|limits| limits.file_bytes = 50_000);
+    let mut world = FakeEnvironment::with_limits(|limits| limits.file_bytes = 50_000);
     download(&mut world, &["bill.pdf"]).await;
     insta::assert_snapshot!(world.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files is used up"))"#);
     assert!(world.files.stored.lock().unwrap().is_empty());
@@ -94,7 +94,7 @@ async fn a_download_keeps_to_the_limits() {
 
 #[tokio::test]
 async fn a_host_that_the_manifest_does_not_name_is_denied() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let downloads = json!({ "downloads": [{ "url": "https://elsewhere.example/a.pdf", "name": "a.pdf" }] });
     run(&guest("download"), downloads, &world).await;
     insta::assert_snapshot!(world.log(), @r#"Info: a.pdf: DownloadError::Http(HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }"))"#);

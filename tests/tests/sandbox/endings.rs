@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use konnector_sandbox::{AbortReason, Failure, Outcome, RunOutput, Sandbox};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{SANDBOX, prepare, run, sentence};
 
 /// Cancels a run after a while.
-async fn cancelled(name: &str, parameters: Value, world: &World, after: Duration) -> (RunOutput, Duration) {
+async fn cancelled(name: &str, parameters: Value, world: &FakeEnvironment, after: Duration) -> (RunOutput, Duration) {
     let (program, cancel) = (prepare(&guest(name)).await, CancellationToken::new());
     let sandbox: &Sandbox = &SANDBOX;
     let run = sandbox.run(&program, job(parameters), world.capabilities(), cancel.clone());
@@ -47,8 +47,12 @@ async fn each_failure_arrives_as_itself_without_secrets() {
         ("bug", Failure::Bug("[masked] refused".to_owned())),
     ];
     for (name, expected) in cases {
-        let ended =
-            run(&guest("fails"), json!({ "failure": name, "text": "hunter22\u{7} refused" }), &World::default()).await;
+        let ended = run(
+            &guest("fails"),
+            json!({ "failure": name, "text": "hunter22\u{7} refused" }),
+            &FakeEnvironment::default(),
+        )
+        .await;
         assert_eq!(ended.outcome, Outcome::Failed(expected), "{name}");
     }
 }
@@ -56,7 +60,7 @@ async fn each_failure_arrives_as_itself_without_secrets() {
 #[tokio::test]
 async fn a_report_is_bounded_and_masked() {
     let text = format!("{}hunter22", "x".repeat(5_000));
-    let ended = run(&guest("fails"), json!({ "text": text, "problems": 1_500 }), &World::default()).await;
+    let ended = run(&guest("fails"), json!({ "text": text, "problems": 1_500 }), &FakeEnvironment::default()).await;
     let Outcome::Completed(report) = ended.outcome else { panic!("{:?}", ended.outcome) };
     assert_eq!(report.problems.len(), 1_001);
     assert!(report.problems[0].message.len() <= 2_048);
@@ -65,7 +69,7 @@ async fn a_report_is_bounded_and_masked() {
 
 #[tokio::test]
 async fn a_spinning_guest_is_ended_at_its_deadline() {
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
     let started = Instant::now();
     let ended = run(&guest("spin"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
@@ -74,7 +78,7 @@ async fn a_spinning_guest_is_ended_at_its_deadline() {
 
 #[tokio::test]
 async fn a_spinning_guest_is_ended_when_its_processor_time_is_used_up() {
-    let world = World::limited(|limits| limits.cpu = Duration::from_millis(200));
+    let world = FakeEnvironment::with_limits(|limits| limits.cpu = Duration::from_millis(200));
     let ended = run(&guest("spin"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended because it used up its 0.2 seconds of processor time");
     assert!((200..400).contains(&ended.receipt.cpu_ms), "{}", ended.receipt.cpu_ms);
@@ -82,7 +86,7 @@ async fn a_spinning_guest_is_ended_when_its_processor_time_is_used_up() {
 
 #[tokio::test]
 async fn a_sleeping_guest_is_ended_and_not_billed() {
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
     let ended = run(&guest("sleep"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
     assert!(ended.receipt.cpu_ms < 100, "{}", ended.receipt.cpu_ms);
@@ -90,14 +94,14 @@ async fn a_sleeping_guest_is_ended_and_not_billed() {
 
 #[tokio::test]
 async fn a_guest_inside_a_host_call_is_ended() {
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
     let ended = run(&guest("blocked"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
 }
 
 #[tokio::test]
 async fn a_cancelled_host_call_returns_at_once() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let (ended, took) = cancelled("blocked", json!({}), &world, Duration::from_millis(100)).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was cancelled");
     assert!(took < Duration::from_millis(1_500), "{took:?}: sooner than the grace");
@@ -120,7 +124,7 @@ async fn each_cancelled_call_says_so() {
         "remove-references",
         "move",
     ] {
-        let world = World::default();
+        let world = FakeEnvironment::default();
         world.files.stored.lock().unwrap().insert("stuck".to_owned(), b"stuck".to_vec());
         let (ended, took) = cancelled("blocked", json!({ "call": call }), &world, Duration::from_millis(20)).await;
         assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled), "{call}");
@@ -130,7 +134,7 @@ async fn each_cancelled_call_says_so() {
 
 #[tokio::test]
 async fn a_guest_that_does_not_heed_is_ended_after_its_grace() {
-    let world = World::limited(|limits| limits.grace_period = Duration::from_millis(200));
+    let world = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::from_millis(200));
     for (name, parameters) in [("blocked", json!({ "stubborn": true })), ("spin", json!({})), ("sleep", json!({}))] {
         let (ended, took) = cancelled(name, parameters, &world, Duration::from_millis(50)).await;
         assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled), "{name}");
@@ -140,7 +144,7 @@ async fn a_guest_that_does_not_heed_is_ended_after_its_grace() {
 
 #[tokio::test]
 async fn a_run_that_is_cancelled_before_it_begins_never_begins() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let (ended, _) = cancelled("noop", json!({}), &world, Duration::ZERO).await;
     assert!(matches!(ended.outcome, Outcome::Completed(_) | Outcome::Aborted(AbortReason::Cancelled)));
     let (program, cancel) = (prepare(&guest("noop")).await, CancellationToken::new());
@@ -152,14 +156,14 @@ async fn a_run_that_is_cancelled_before_it_begins_never_begins() {
 
 #[tokio::test]
 async fn a_lost_lease_ends_the_run_at_once() {
-    let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.lost" }), &World::default()).await;
+    let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.lost" }), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was given up, because the job was started again elsewhere");
 }
 
 #[tokio::test]
 async fn a_panic_of_the_host_is_one_failed_run() {
-    let (world, other) = (World::default(), World::default());
-    *other.watcher.code.lock().unwrap() = Some((Duration::from_millis(300), "123456".to_owned()));
+    let (world, other) = (FakeEnvironment::default(), FakeEnvironment::default());
+    *other.progress.code.lock().unwrap() = Some((Duration::from_millis(300), "123456".to_owned()));
     let (asks, blocked) = (guest("ask_code"), guest("blocked"));
     let at_the_same_time = run(&asks, json!({}), &other);
     let broken = run(&blocked, json!({ "doctype": "io.cozy.broken" }), &world);
@@ -172,7 +176,7 @@ async fn a_panic_of_the_host_is_one_failed_run() {
 
 #[tokio::test]
 async fn a_run_whose_future_is_dropped_stops() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let program = prepare(&guest("uploads")).await;
     let running = SANDBOX.run(&program, job(json!({ "uploads": 1 })), world.capabilities(), CancellationToken::new());
     let _ = tokio::time::timeout(Duration::from_millis(1), running).await;

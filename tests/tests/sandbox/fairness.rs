@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use konnector_sandbox::{GuestTask, Limits, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,15 +16,15 @@ use super::cache;
 /// Threads for guests in these tests.
 const THREADS: usize = 2;
 
-struct Site {
+struct FairnessFixture {
     sandbox: Arc<Sandbox>,
     spin: Program,
     naps: Program,
     stop: CancellationToken,
-    world: World,
+    world: FakeEnvironment,
 }
 
-impl Site {
+impl FairnessFixture {
     async fn new() -> Self {
         let options = SandboxOptions { max_runs: 64, worker_threads: THREADS, ..SandboxOptions::default() };
         let sandbox = Arc::new(Sandbox::new(options).expect("a sandbox"));
@@ -33,7 +33,7 @@ impl Site {
         let endless = |limits: &mut Limits| {
             (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         };
-        Self { spin, naps, stop: CancellationToken::new(), world: World::limited(endless), sandbox }
+        Self { spin, naps, stop: CancellationToken::new(), world: FakeEnvironment::with_limits(endless), sandbox }
     }
 
     fn start(&self, program: &Program, parameters: Value) -> GuestTask<RunOutput> {
@@ -60,7 +60,7 @@ impl Site {
 #[tokio::test]
 async fn busy_runs_have_even_shares() {
     for number in [3, 7] {
-        let site = Site::new().await;
+        let site = FairnessFixture::new().await;
         let busy = site.start_busy(number);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let used = site.used(busy).await;
@@ -70,8 +70,8 @@ async fn busy_runs_have_even_shares() {
 }
 
 /// The processor time that busy runs use while another run waits twenty times for a little.
-async fn used_meanwhile(number: usize, parameters: Value, world: impl FnOnce(&mut World)) -> u64 {
-    let mut site = Site::new().await;
+async fn busy_cpu_during(number: usize, parameters: Value, world: impl FnOnce(&mut FakeEnvironment)) -> u64 {
+    let mut site = FairnessFixture::new().await;
     world(&mut site.world);
     let busy = site.start_busy(number);
     // So that they compute when the other run comes.
@@ -82,18 +82,18 @@ async fn used_meanwhile(number: usize, parameters: Value, world: impl FnOnce(&mu
 }
 
 /// Two threads for the 200 ms that naps take, and as much again; it was 40,000.
-const MOST: u64 = 1_000;
+const MAX_BUSY_CPU_MS: u64 = 1_000;
 
 #[tokio::test]
-async fn a_run_that_naps_is_served_beside_busy_ones() {
+async fn a_sleeping_run_is_served_next_to_busy_ones() {
     for number in [THREADS, THREADS + 1, 12] {
-        let used = used_meanwhile(number, json!({ "rounds": 20, "ms": 10 }), |_| {}).await;
-        assert!(used < MOST, "{number} busy runs used {used} ms while a run took twenty naps of 10 ms");
+        let used = busy_cpu_during(number, json!({ "rounds": 20, "ms": 10 }), |_| {}).await;
+        assert!(used < MAX_BUSY_CPU_MS, "{number} busy runs used {used} ms while a run took twenty naps of 10 ms");
     }
 }
 
 #[tokio::test]
-async fn a_run_that_asks_a_vendor_is_served_beside_busy_ones() {
+async fn a_run_that_sends_requests_is_served_next_to_busy_ones() {
     let vendor = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", vendor.local_addr().unwrap());
     tokio::spawn(async move {
@@ -110,7 +110,7 @@ async fn a_run_that_asks_a_vendor_is_served_beside_busy_ones() {
     for number in [THREADS, THREADS + 1, 12] {
         let hosts = vec![url.clone()];
         let parameters = json!({ "rounds": 20, "url": url });
-        let used = used_meanwhile(number, parameters, |world| world.hosts = hosts).await;
-        assert!(used < MOST, "{number} busy runs used {used} ms while a run sent twenty requests");
+        let used = busy_cpu_during(number, parameters, |world| world.hosts = hosts).await;
+        assert!(used < MAX_BUSY_CPU_MS, "{number} busy runs used {used} ms while a run sent twenty requests");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use konnector_sandbox::{Outcome, Report, RunOutput};
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::fakes::tree::FakeTree;
 use konnector_tests::guest;
 use serde_json::json;
@@ -11,20 +11,20 @@ use serde_json::json;
 use super::{run, sentence};
 
 /// A world with files.
-fn world() -> World {
-    World { tree: Some(Arc::new(FakeTree::default())), ..World::default() }
+fn world() -> FakeEnvironment {
+    FakeEnvironment { tree: Some(Arc::new(FakeTree::default())), ..FakeEnvironment::default() }
 }
 
-fn listed(world: &World) -> String {
-    world.tree.as_ref().expect("files").listed()
+fn listed(world: &FakeEnvironment) -> String {
+    world.tree.as_ref().expect("files").listing()
 }
 
 /// Runs the guest that ends in this way.
-async fn end(world: &World, how: &str) -> RunOutput {
+async fn end(world: &FakeEnvironment, how: &str) -> RunOutput {
     run(&guest("fs_ends"), json!({ "end": how }), world).await
 }
 
-fn completed(ended: &RunOutput, world: &World) {
+fn completed(ended: &RunOutput, world: &FakeEnvironment) {
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
 }
 
@@ -187,7 +187,7 @@ async fn tmp_is_held_to_its_quota() {
 }
 
 #[tokio::test]
-async fn tmp_is_gone_at_the_end() {
+async fn tmp_is_deleted_at_the_end() {
     let world = world();
     for _ in 0..2 {
         let script = json!([["walk", "/tmp"], ["write", "/tmp/secret", "x"]]);
@@ -233,7 +233,7 @@ async fn a_lost_lease_ends_the_run() {
 }
 
 #[tokio::test]
-async fn sync_tells_what_close_cannot() {
+async fn sync_reports_errors_that_close_cannot() {
     let world = world();
     let ended = end(&world, "fails to sync").await;
     insta::assert_snapshot!(world.log(), @r#"
@@ -307,8 +307,10 @@ async fn open_files_are_held_to_a_number() {
 
 #[tokio::test]
 async fn rules_and_quotas_hold_below_files() {
-    let world =
-        World { tree: Some(Arc::new(FakeTree::with_room(1 << 20))), ..World::limited(|limits| limits.files = 3) };
+    let world = FakeEnvironment {
+        tree: Some(Arc::new(FakeTree::with_capacity(1 << 20))),
+        ..FakeEnvironment::with_limits(|limits| limits.files = 3)
+    };
     let tree = world.tree.as_ref().expect("files");
     tree.put("Closed", "closed.txt", b"closed");
     tree.put("Hidden", "hidden.txt", b"hidden");
@@ -365,7 +367,7 @@ async fn rules_and_quotas_hold_below_files() {
 
 #[tokio::test]
 async fn without_a_rule_there_is_no_directory() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let script = json!([["walk", "/files"], ["write", "/files/x", "x"], ["write", "/tmp/x", "x"], ["walk", "/tmp"]]);
     completed(&run(&guest("fs_script"), json!({ "script": script }), &world).await, &world);
     insta::assert_snapshot!(world.log(), @r#"

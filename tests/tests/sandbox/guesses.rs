@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -32,8 +32,8 @@ fn imports() -> BTreeSet<String> {
 }
 
 /// The lines in which the guest tells what it was answered, and those of the log that anyone else would read.
-async fn answers(guess: &str) -> (Vec<(String, String)>, World, String) {
-    let world = World::default();
+async fn answers(guess: &str) -> (Vec<(String, String)>, FakeEnvironment, String) {
+    let world = FakeEnvironment::default();
     let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
     let imports: BTreeSet<_> = imports().into_iter().chain(OF_WASI.map(str::to_owned)).collect();
     let backwards = |text: &str| text.chars().rev().collect::<String>();

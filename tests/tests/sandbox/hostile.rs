@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use konnector_sandbox::{Outcome, Report};
-use konnector_tests::fakes::World;
-use konnector_tests::{guest, handmade};
+use konnector_tests::fakes::FakeEnvironment;
+use konnector_tests::{guest, wat_components};
 use serde_json::json;
 
 use super::{run, sentence};
 
 #[tokio::test]
 async fn memory() {
-    let world = World::limited(|limits| limits.memory = 64 << 20);
+    let world = FakeEnvironment::with_limits(|limits| limits.memory = 64 << 20);
     let ended = run(&guest("memory_hog"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 MiB of memory");
     assert!((32 << 20..=64 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
@@ -19,7 +19,7 @@ async fn memory() {
 
 #[tokio::test]
 async fn memory_that_does_not_even_fit_at_the_start() {
-    let world = World::limited(|limits| limits.memory = 64 << 10);
+    let world = FakeEnvironment::with_limits(|limits| limits.memory = 64 << 10);
     let ended = run(&guest("noop"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 KiB of memory");
 }
@@ -32,8 +32,8 @@ async fn several_memories() {
             "(loop $more{memory} (br_if $more{memory} (i32.ne (memory.grow {memory} (i32.const 1)) (i32.const -1))))"
         )
     });
-    let component = handmade::konnector("", items, &body.join("\n"));
-    let world = World::limited(|limits| limits.memory = 4 << 20);
+    let component = wat_components::konnector_component("", items, &body.join("\n"));
+    let world = FakeEnvironment::with_limits(|limits| limits.memory = 4 << 20);
     let ended = run(&component, json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     assert_eq!(ended.receipt.peak_memory, 4 << 20, "one limit for all memories");
@@ -44,33 +44,37 @@ async fn tables() {
     let body = "(loop $more
         (br_if $more (i32.ne (table.grow $hoard (ref.null func) (i32.const 100)) (i32.const -1))))
         (if (i32.gt_u (table.size $hoard) (i32.const 5000)) (then unreachable))";
-    let component = handmade::konnector("", "(table $hoard 1 funcref)", body);
-    let world = World::limited(|limits| limits.table_elements = 5_000);
+    let component = wat_components::konnector_component("", "(table $hoard 1 funcref)", body);
+    let world = FakeEnvironment::with_limits(|limits| limits.table_elements = 5_000);
     let ended = run(&component, json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
 }
 
 #[tokio::test]
 async fn time_before_the_start() {
-    let component = handmade::konnector("", "(func $spin (loop $more (br $more))) (start $spin)", "");
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(200));
+    let component = wat_components::konnector_component("", "(func $spin (loop $more (br $more))) (start $spin)", "");
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(200));
     let ended = run(&component, json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.2 seconds, the longest that it may take");
 }
 
 #[tokio::test]
 async fn stack() {
-    let ended = run(&guest("recursion"), json!({}), &World::default()).await;
+    let ended = run(&guest("recursion"), json!({}), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply");
     let dig = "(func $dig (param i32) (result i32) (i32.add (call $dig (local.get 0)) (i32.const 1)))";
-    let ended =
-        run(&handmade::konnector("", dig, "(drop (call $dig (i32.const 0)))"), json!({}), &World::default()).await;
+    let ended = run(
+        &wat_components::konnector_component("", dig, "(drop (call $dig (i32.const 0)))"),
+        json!({}),
+        &FakeEnvironment::default(),
+    )
+    .await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack");
 }
 
 #[tokio::test]
-async fn a_panic_is_told_without_secrets() {
-    let world = World::default();
+async fn a_panic_is_reported_without_secrets() {
+    let world = FakeEnvironment::default();
     let ended = run(&guest("panics"), json!({}), &world).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector panicked: cannot read the page of [masked] (at tests/guests/examples/panics.rs:8:5)");
     insta::assert_snapshot!(world.log(), @r#"
@@ -82,19 +86,19 @@ async fn a_panic_is_told_without_secrets() {
 }
 
 #[tokio::test]
-async fn the_back_door() {
-    let ended = run(&guest("exits"), json!({ "code": 3 }), &World::default()).await;
+async fn process_exit() {
+    let ended = run(&guest("exits"), json!({ "code": 3 }), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector called `exit` instead of returning a result; return a failure that says what is wrong");
-    let ended = run(&guest("exits"), json!({ "code": 0 }), &World::default()).await;
+    let ended = run(&guest("exits"), json!({ "code": 0 }), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector called `exit` instead of returning a result; return a failure that says what is wrong");
 }
 
 #[tokio::test]
-async fn nonsense() {
+async fn division_by_zero() {
     let ended = run(
-        &handmade::konnector("", "", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
+        &wat_components::konnector_component("", "", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
         json!({}),
-        &World::default(),
+        &FakeEnvironment::default(),
     )
     .await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: integer divide by zero");
@@ -102,10 +106,10 @@ async fn nonsense() {
 
 #[tokio::test]
 async fn log_lines() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("log_flood"), json!({ "lines": 100_000 }), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    let lines = world.watcher.lines.lock().unwrap();
+    let lines = world.progress.lines.lock().unwrap();
     insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines dropped: a run may log 10000 lines and 1 MiB");
     assert_eq!(lines.len(), 10_001);
     assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (10_000, 90_000));
@@ -113,10 +117,10 @@ async fn log_lines() {
 
 #[tokio::test]
 async fn log_bytes() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("log_flood"), json!({ "lines": 200, "length": 100_000 }), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    let lines = world.watcher.lines.lock().unwrap();
+    let lines = world.progress.lines.lock().unwrap();
     assert!(lines.iter().all(|line| line.message.len() <= 8_192));
     assert!(lines.iter().map(|line| line.message.len()).sum::<usize>() <= (1 << 20) + 8_192);
     assert_eq!(ended.receipt.log_lines + ended.receipt.log_lines_dropped, 200);
@@ -124,7 +128,7 @@ async fn log_bytes() {
 
 #[tokio::test]
 async fn standard_output() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("output_flood"), json!({ "lines": 100_000 }), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines + ended.receipt.log_lines_dropped), (10_000, 100_005));
@@ -142,8 +146,8 @@ async fn empty_writes() {
           (call $write (local.get 0) (i32.const 0) (i32.const 0) (i32.const 2048))
           (local.set $count (i32.add (local.get $count) (i32.const 1)))
           (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
-    let the_world = World::default();
-    let ended = run(&handmade::konnector(world, items, body), json!({}), &the_world).await;
+    let the_world = FakeEnvironment::default();
+    let ended = run(&wat_components::konnector_component(world, items, body), json!({}), &the_world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     assert_eq!(the_world.log(), "");
 }
@@ -158,19 +162,20 @@ async fn handles() {
           (drop (call $timer (i64.const 1000000000)))
           (local.set $count (i32.add (local.get $count) (i32.const 1)))
           (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
-    let ended = run(&handmade::konnector(world, items, body), json!({}), &World::default()).await;
+    let ended =
+        run(&wat_components::konnector_component(world, items, body), json!({}), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (files, streams, timers, uploads) at one time; drop those it is done with");
 }
 
 #[tokio::test]
 async fn one_large_call() {
-    let ended = run(&guest("too_much"), json!({ "bytes": 17 << 20 }), &World::default()).await;
+    let ended = run(&guest("too_much"), json!({ "bytes": 17 << 20 }), &FakeEnvironment::default()).await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector passed more than 16 MiB in one call; save documents in smaller batches, write files in parts of at most 1 MiB");
 }
 
 #[tokio::test]
 async fn documents() {
-    let world = World::limited(|limits| limits.documents = 1_000);
+    let world = FakeEnvironment::with_limits(|limits| limits.documents = 1_000);
     let ended = run(&guest("documents_flood"), json!({ "batch": 300 }), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Failed(

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use konnector_egress::{GateOptions, Resolver, Timeouts};
 use konnector_sandbox::Receipt;
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,10 +21,10 @@ use super::run;
 
 /// Names lead to the server; `inside.example` leads to an address that nobody may contact, `turncoat.example` leads there every second time.
 #[derive(Default)]
-struct Names(AtomicUsize);
+struct FlippingResolver(AtomicUsize);
 
 #[async_trait]
-impl Resolver for Names {
+impl Resolver for FlippingResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let (server, inside) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into());
         match host {
@@ -37,7 +37,7 @@ impl Resolver for Names {
 }
 
 /// 16 MiB of zeros in 16 KiB.
-fn bomb() -> Vec<u8> {
+fn gzip_bomb() -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&vec![0; 16 << 20]).unwrap();
     encoder.finish().unwrap()
@@ -64,7 +64,7 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
             [head("content-length: 5\r\ntransfer-encoding: chunked\r\n"), b"5\r\nhello\r\n0\r\n\r\n".to_vec()].concat()
         }
         "/short" => [head("content-length: 50\r\n"), b"hello".to_vec()].concat(),
-        "/bomb" => [head("content-encoding: gzip\r\n"), bomb()].concat(),
+        "/bomb" => [head("content-encoding: gzip\r\n"), gzip_bomb()].concat(),
         "/headers" => [head(&"x: y\r\n".repeat(10_000)), b"".to_vec()].concat(),
         "/echo" => {
             [head(&format!("content-type: text/plain\r\ncontent-length: {}\r\n", body.len())), body.as_bytes().to_vec()]
@@ -88,7 +88,7 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
     }
 }
 
-struct Told {
+struct RequestResults {
     /// What the guest was told, one line for each request, without the port.
     log: String,
     /// What reached the server.
@@ -97,7 +97,7 @@ struct Told {
 }
 
 /// Lets a guest send these requests; `PORT` stands for the server's.
-async fn told(requests: &[Value]) -> Told {
+async fn send_requests(requests: &[Value]) -> RequestResults {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     // Whoever is led inside finds somebody there, who counts.
@@ -125,14 +125,14 @@ async fn told(requests: &[Value]) -> Told {
         "169.254.169.254",
         "[::1]",
     ];
-    let world = World {
+    let world = FakeEnvironment {
         hosts: named
             .iter()
             .flat_map(|host| [format!("http://{host}:{port}"), format!("http://{host}"), format!("http://{host}:1")])
             .collect(),
         gate: Some(GateOptions {
             allowed_private: vec!["127.0.0.1".parse().unwrap()],
-            resolver: Arc::new(Names::default()),
+            resolver: Arc::new(FlippingResolver::default()),
             timeouts: Timeouts {
                 headers: Duration::from_millis(500),
                 idle: Duration::from_millis(500),
@@ -140,14 +140,14 @@ async fn told(requests: &[Value]) -> Told {
             },
             ..GateOptions::default()
         }),
-        ..World::default()
+        ..FakeEnvironment::default()
     };
     let requests = Value::from(requests).to_string().replace("PORT", &port.to_string());
     let requests: Value = serde_json::from_str(&requests).unwrap();
     let ended = run(&guest("requests"), json!({ "requests": requests }), &world).await;
     let log = world.log().replace(&format!(":{port}"), "").replace("Info: ", "");
     let seen = seen.lock().unwrap().clone();
-    Told { log, seen, receipt: ended.receipt }
+    RequestResults { log, seen, receipt: ended.receipt }
 }
 
 fn get(url: &str) -> Value {
@@ -156,7 +156,7 @@ fn get(url: &str) -> Value {
 
 #[tokio::test]
 async fn addresses_inside_in_every_spelling() {
-    let told = told(&[
+    let told = send_requests(&[
         get("http://127.0.0.1:PORT/"),
         get("http://127.0.0.2:PORT/"),
         get("http://2130706434:PORT/"),
@@ -198,7 +198,7 @@ async fn addresses_inside_in_every_spelling() {
 
 #[tokio::test]
 async fn a_name_that_changes_between_look_ups() {
-    let told = told(&vec![get("http://turncoat.example:PORT/"); 4]).await;
+    let told = send_requests(&vec![get("http://turncoat.example:PORT/"); 4]).await;
     assert_eq!(told.seen.len(), 2);
     insta::assert_snapshot!(told.log, @r#"
     200 Body::Text("hello")
@@ -213,7 +213,7 @@ async fn a_name_that_changes_between_look_ups() {
 #[tokio::test]
 async fn other_hosts_by_header_and_by_target() {
     let with = |name: &str, value: &str| json!({ "url": "http://vendor.example:PORT/", "headers": { name: value } });
-    let told = told(&[
+    let told = send_requests(&[
         with("Host", "inside.example"),
         with("host", "vendor.example:PORT"),
         with("X-Forwarded-Host\r\nHost", "inside.example"),
@@ -249,7 +249,7 @@ async fn other_hosts_by_header_and_by_target() {
 
 #[tokio::test]
 async fn redirects_to_where_it_may_not_go() {
-    let told = told(
+    let told = send_requests(
         &["/to-inside", "/to-metadata", "/to-file", "/loop"]
             .map(|path| get(&format!("http://vendor.example:PORT{path}"))),
     )
@@ -264,12 +264,12 @@ async fn redirects_to_where_it_may_not_go() {
 }
 
 #[tokio::test]
-async fn answers_that_are_made_to_hurt() {
+async fn hostile_responses() {
     let paths = ["/two-lengths", "/two-ways", "/short", "/bomb", "/headers", "/silent", "/slow", "/endless"];
     let mut requests = paths.map(|path| get(&format!("http://vendor.example:PORT{path}"))).to_vec();
     requests.push(json!({ "url": "http://vendor.example:PORT/silent", "timeout": 0 }));
     requests.push(json!({ "url": "http://vendor.example:PORT/", "timeout": 0 }));
-    let told = told(&requests).await;
+    let told = send_requests(&requests).await;
     insta::assert_snapshot!(told.log, @r#"
     HttpError::Protocol("the exchange with http://vendor.example broke off: invalid content-length parsed")
     HttpError::Protocol("the answer of http://vendor.example gives its length in two ways, Content-Length and Transfer-Encoding")
@@ -292,7 +292,7 @@ async fn a_password_is_used_and_never_seen() {
             "headers": { "Content-Type": "application/x-www-form-urlencoded" },
         })
     };
-    let told = told(&[
+    let told = send_requests(&[
         form("vendor.example", "/"),
         form("vendor.example", "/echo"),
         form("elsewhere.example", "/"),
@@ -317,7 +317,7 @@ async fn a_password_is_used_and_never_seen() {
 
 #[tokio::test]
 async fn tokens_are_kept_within_limits() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     run(&guest("rotates"), json!({}), &world).await;
     insta::assert_snapshot!(world.log(), @r#"
     Info: Ok(())
@@ -325,6 +325,6 @@ async fn tokens_are_kept_within_limits() {
     Info: long: Some((3, Error::LimitReached("the limit on secrets is used up")))
     Info: short: Some((15, Error::LimitReached("the limit on secrets is used up")))
     "#);
-    let kept = world.kept.0.lock().unwrap();
+    let kept = world.secrets.0.lock().unwrap();
     assert!(kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));
 }

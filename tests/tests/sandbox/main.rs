@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use konnector_sandbox::{CodeKey, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ async fn prepare(component: &[u8]) -> Program {
 }
 
 /// Runs a component in a world.
-async fn run(component: &[u8], parameters: Value, world: &World) -> RunOutput {
+async fn run(component: &[u8], parameters: Value, world: &FakeEnvironment) -> RunOutput {
     let program = prepare(component).await;
     SANDBOX.run(&program, job(parameters), world.capabilities(), CancellationToken::new()).await
 }

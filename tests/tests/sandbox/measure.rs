@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::guest;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use super::{SANDBOX, prepare};
 
 #[tokio::test]
 async fn a_run_that_does_nothing_takes_less_than_ten_milliseconds() {
-    let (program, world) = (prepare(&guest("noop")).await, World::default());
+    let (program, world) = (prepare(&guest("noop")).await, FakeEnvironment::default());
     let capabilities = world.capabilities();
     let mut times = Vec::new();
     for _ in 0..300 {

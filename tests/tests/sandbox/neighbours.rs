@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use konnector_sandbox::{AbortReason, Limits, Outcome, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
-use konnector_tests::{guest, handmade, resident};
+use konnector_tests::fakes::{FakeEnvironment, job};
+use konnector_tests::{guest, resident_memory, wat_components};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::cache;
 
 /// How long each of them may go on.
-const WALL: Duration = Duration::from_millis(500);
+const WALL_LIMIT: Duration = Duration::from_millis(500);
 /// How long after its deadline a run may end at the latest.
-const LATENESS: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// A guest, what it is told, and what it may use up.
 type Case = (&'static str, Vec<u8>, Value, fn(&mut Limits));
 
 fn hostile() -> Vec<Case> {
-    let in_rust = |name: &'static str, parameters: Value| (name, guest(name), parameters, nothing as fn(&mut Limits));
+    let in_rust = |name: &'static str, parameters: Value| (name, guest(name), parameters, no_change as fn(&mut Limits));
     vec![
         in_rust("spin", json!({})),
         in_rust("sleep", json!({})),
@@ -37,30 +37,30 @@ fn hostile() -> Vec<Case> {
         ("memory_hog", guest("memory_hog"), json!({}), |limits| limits.memory = 16 << 20),
         (
             "spin before the start",
-            handmade::konnector("", "(func $spin (loop $more (br $more))) (start $spin)", ""),
+            wat_components::konnector_component("", "(func $spin (loop $more (br $more))) (start $spin)", ""),
             json!({}),
-            nothing,
+            no_change,
         ),
         (
             "table.grow",
-            handmade::konnector(
+            wat_components::konnector_component(
                 "",
                 "(table $hoard 1 funcref)",
                 "(loop $more (drop (table.grow $hoard (ref.null func) (i32.const 1))) (br $more))",
             ),
             json!({}),
-            nothing,
+            no_change,
         ),
         (
             "memory.grow",
-            handmade::konnector("", "", "(loop $more (drop (memory.grow (i32.const 1))) (br $more))"),
+            wat_components::konnector_component("", "", "(loop $more (drop (memory.grow (i32.const 1))) (br $more))"),
             json!({}),
             |limits| limits.memory = 16 << 20,
         ),
     ]
 }
 
-fn nothing(_: &mut Limits) {}
+fn no_change(_: &mut Limits) {}
 
 fn sandbox() -> Sandbox {
     Sandbox::new(SandboxOptions { max_runs: 32, worker_threads: 2, ..SandboxOptions::default() }).expect("a sandbox")
@@ -77,8 +77,8 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
     // The first round warms up: pools, caches and the allocator keep what they have once used.
     for round in 0..2 {
         for (name, program, parameters, limits) in &programs {
-            let world = World::limited(|changed| {
-                changed.wall = WALL;
+            let world = FakeEnvironment::with_limits(|changed| {
+                changed.wall = WALL_LIMIT;
                 changed.grace_period = Duration::from_millis(100);
                 limits(changed);
             });
@@ -90,27 +90,27 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
                 .await
                 .unwrap();
             let took = started.elapsed();
-            assert!(took < WALL + LATENESS, "{name} took {took:?}");
+            assert!(took < WALL_LIMIT + MAX_DELAY, "{name} took {took:?}");
             if matches!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(_))) {
-                assert!(took >= WALL, "{name} ended before its deadline: {took:?}");
+                assert!(took >= WALL_LIMIT, "{name} ended before its deadline: {took:?}");
             }
         }
         if round == 0 {
-            before = resident();
+            before = resident_memory();
         }
     }
-    let grown = resident().saturating_sub(before);
+    let grown = resident_memory().saturating_sub(before);
     assert!(grown < 32 << 20, "the process grew by {} KiB", grown >> 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
+async fn a_well_behaved_run_next_to_busy_ones_is_not_delayed() {
     let sandbox = Arc::new(sandbox());
     let spin = sandbox.prepare(&guest("spin"), cache()).await.unwrap();
     let quiet = sandbox.prepare(&guest("noop"), cache()).await.unwrap();
     let run = |program: &konnector_sandbox::Program, cancel: &CancellationToken| {
         let (sandbox, program, cancel) = (Arc::clone(&sandbox), program.clone(), cancel.clone());
-        let capabilities = World::limited(|limits| limits.grace_period = Duration::ZERO).capabilities();
+        let capabilities = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::ZERO).capabilities();
         let of_run = Arc::clone(&sandbox);
         sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, cancel).await })
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use konnector_sandbox::{CodeOrigin, Outcome, Report};
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::run;
 
 #[tokio::test]
 async fn doing_nothing_is_reported_as_such() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("noop"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     assert_eq!(world.log(), "");
@@ -22,7 +22,7 @@ async fn doing_nothing_is_reported_as_such() {
 
 #[tokio::test]
 async fn every_function_of_the_contract_answers() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("echo"), json!({ "deep": { "er": 1 } }), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Completed(
@@ -120,7 +120,7 @@ async fn every_function_of_the_contract_answers() {
     Info: true
     Info: Some("")
     "#);
-    insta::assert_debug_snapshot!(world.watcher.events.lock().unwrap(), @r#"
+    insta::assert_debug_snapshot!(world.progress.events.lock().unwrap(), @r#"
     [
         "1 of Some(2): bills of [masked]",
         "login succeeded",
@@ -168,8 +168,8 @@ async fn every_function_of_the_contract_answers() {
 
 #[tokio::test]
 async fn the_clock_stands_still_while_the_user_is_asked() {
-    let world = World::limited(|limits| limits.wall = Duration::from_millis(1_000));
-    *world.watcher.code.lock().unwrap() = Some((Duration::from_millis(1_500), "123456".to_owned()));
+    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(1_000));
+    *world.progress.code.lock().unwrap() = Some((Duration::from_millis(1_500), "123456".to_owned()));
     let ended = run(&guest("ask_code"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"
@@ -181,8 +181,8 @@ async fn the_clock_stands_still_while_the_user_is_asked() {
 
 #[tokio::test]
 async fn a_question_that_nobody_answers_has_an_end() {
-    let world = World::limited(|limits| limits.answer_timeout = Duration::from_millis(50));
-    *world.watcher.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
+    let world = FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(50));
+    *world.progress.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
     let ended = run(&guest("ask_code"), json!({}), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Failed(
@@ -197,8 +197,8 @@ async fn a_question_that_nobody_answers_has_an_end() {
 #[tokio::test]
 async fn questions_in_a_loop_have_an_end() {
     let ended = async |answer_ms: u64, code: (u64, &str)| {
-        let world = World::limited(|limits| limits.answer_timeout = Duration::from_millis(answer_ms));
-        *world.watcher.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
+        let world = FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(answer_ms));
+        *world.progress.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
         run(&guest("asks_again"), json!({}), &world).await.outcome
     };
     insta::assert_debug_snapshot!(ended(60_000, (1, "123456")).await, @r#"
@@ -220,7 +220,7 @@ async fn questions_in_a_loop_have_an_end() {
 
 #[tokio::test]
 async fn a_refused_allocation_can_be_survived() {
-    let world = World::limited(|limits| limits.memory = 32 << 20);
+    let world = FakeEnvironment::with_limits(|limits| limits.memory = 32 << 20);
     let ended = run(&guest("tries_again"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
     assert!((16 << 20..=32 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
@@ -228,7 +228,7 @@ async fn a_refused_allocation_can_be_survived() {
 
 #[tokio::test]
 async fn uploads_that_are_not_committed_leave_nothing() {
-    let world = World::limited(|limits| limits.uploads = 3);
+    let world = FakeEnvironment::with_limits(|limits| limits.uploads = 3);
     let ended = run(&guest("uploads"), json!({ "uploads": 100_000 }), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
     insta::assert_snapshot!(world.log(), @r#"
@@ -244,7 +244,7 @@ async fn uploads_that_are_not_committed_leave_nothing() {
 
 #[tokio::test]
 async fn open_files_are_counted_and_closed() {
-    let world = World::limited(|limits| limits.open_files = 3);
+    let world = FakeEnvironment::with_limits(|limits| limits.open_files = 3);
     world.files.stored.lock().unwrap().insert("bill.pdf".to_owned(), b"%PDF-".to_vec());
     let ended = run(&guest("opens"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
@@ -257,7 +257,7 @@ async fn open_files_are_counted_and_closed() {
 
 #[tokio::test]
 async fn standard_output_is_log_lines_and_nothing_else() {
-    let world = World::default();
+    let world = FakeEnvironment::default();
     let ended = run(&guest("output_flood"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"

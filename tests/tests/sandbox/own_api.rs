@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use konnector_sandbox::capability::{InternalApi, InternalBody, RequestCpuMeter};
 use konnector_sandbox::{AbortReason, Outcome, RunOutput};
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::json;
 use url::Url;
@@ -16,7 +16,7 @@ use url::Url;
 use super::run;
 
 /// Answers after it has computed: for `/here` in the task of the run, for `/elsewhere` on a thread of its own.
-struct Computes {
+struct ComputingApi {
     url: Url,
     time: Duration,
 }
@@ -34,7 +34,7 @@ fn compute(time: Duration) {
 }
 
 #[async_trait]
-impl InternalApi for Computes {
+impl InternalApi for ComputingApi {
     fn url(&self) -> &Url {
         &self.url
     }
@@ -72,8 +72,8 @@ impl InternalApi for Computes {
 }
 
 async fn ask(path: &str, times: usize, each: Duration, cpu: Duration) -> (String, RunOutput) {
-    let mut world = World::limited(|limits| limits.cpu = cpu);
-    world.api = Some(Arc::new(Computes { url: "http://cozy.example/".parse().unwrap(), time: each }));
+    let mut world = FakeEnvironment::with_limits(|limits| limits.cpu = cpu);
+    world.api = Some(Arc::new(ComputingApi { url: "http://cozy.example/".parse().unwrap(), time: each }));
     let request = json!({ "name": "own", "authority": "cozy.example", "path": path });
     let ended = run(&guest("wasi_requests"), json!({ "requests": vec![request; times] }), &world).await;
     (world.log(), ended)

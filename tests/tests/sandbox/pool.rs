@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use konnector_sandbox::{AbortReason, Outcome, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
-use konnector_tests::handmade;
+use konnector_tests::fakes::{FakeEnvironment, job};
+use konnector_tests::wat_components;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +22,13 @@ fn sandbox() -> Arc<Sandbox> {
 }
 
 #[tokio::test]
-async fn the_largest_components_run_beside_each_other() {
+async fn the_largest_components_run_at_the_same_time() {
     let sandbox = sandbox();
     // 32 core instances with 4 memories and 16 tables.
     let spins = "(loop $more (br $more))";
-    let program = sandbox.prepare(&handmade::command_of(32, 4, 16, spins), cache()).await.unwrap();
+    let program = sandbox.prepare(&wat_components::command_component(32, 4, 16, spins), cache()).await.unwrap();
     let stop = CancellationToken::new();
-    let world = World::limited(|limits| limits.grace_period = Duration::ZERO);
+    let world = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::ZERO);
     let runs: Vec<_> = (0..RUNS)
         .map(|_| {
             let (of_run, program, stop, world) =
@@ -50,7 +50,7 @@ async fn the_largest_components_run_beside_each_other() {
 async fn a_component_that_needs_more_is_refused_before_it_runs() {
     let sandbox = sandbox();
     let refusal = async |instances, memories, tables| {
-        let component = handmade::command_of(instances, memories, tables, "");
+        let component = wat_components::command_component(instances, memories, tables, "");
         sandbox.prepare(&component, cache()).await.unwrap_err().to_string()
     };
     insta::assert_snapshot!(refusal(33, 1, 0).await, @"the component cannot be compiled: The component transitively contains 33 core module instances, which exceeds the configured maximum of 32 in the pooling allocator");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use konnector_egress::{GateOptions, Timeouts};
 use konnector_sandbox::{Outcome, Report, RunOutput};
-use konnector_tests::fakes::World;
+use konnector_tests::fakes::FakeEnvironment;
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,7 +56,7 @@ async fn serve(mut stream: TcpStream) {
 }
 
 /// Sends requests to one host, which the manifest names unless a request names another; the log, with the port hidden.
-async fn send(world: &mut World, mut requests: Value) -> (String, RunOutput) {
+async fn send(world: &mut FakeEnvironment, mut requests: Value) -> (String, RunOutput) {
     let server = server().await;
     world.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
     for request in requests.as_array_mut().unwrap() {
@@ -70,7 +70,7 @@ async fn send(world: &mut World, mut requests: Value) -> (String, RunOutput) {
 
 #[tokio::test]
 async fn ordinary_requests_work() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let requests = json!([
         { "name": "get" },
         { "name": "streamed", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(1_000), "times": 200 } },
@@ -94,7 +94,7 @@ async fn ordinary_requests_work() {
 
 #[tokio::test]
 async fn refusals_have_a_code_and_the_log_says_what_to_do() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let requests = json!([
         { "name": "denied host", "scheme": "https", "authority": "other.example" },
         { "name": "private address", "authority": "10.0.0.1" },
@@ -133,9 +133,9 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
 
 #[tokio::test]
 async fn headers_of_the_connection_are_not_the_guests() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let names =
-        ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "BodyFormat"];
+        ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "Expect"];
     let mut requests: Vec<_> = names.iter().map(|name| json!({ "name": name, "headers": [[name, "x"]] })).collect();
     requests.push(json!({ "name": "line break", "headers": [["x", "a\r\nb: c"]] }));
     requests.push(json!({ "name": "two lengths", "headers": [["content-length", "1"], ["content-length", "2"]] }));
@@ -148,7 +148,7 @@ async fn headers_of_the_connection_are_not_the_guests() {
     Info: Proxy-Authorization: header Proxy-Authorization: HeaderError::Forbidden
     Info: TE: header TE: HeaderError::Forbidden
     Info: Trailer: header Trailer: HeaderError::Forbidden
-    Info: BodyFormat: header BodyFormat: HeaderError::Forbidden
+    Info: Expect: header Expect: HeaderError::Forbidden
     Info: line break: header x: HeaderError::InvalidSyntax
     Info: two lengths: header content-length: HeaderError::InvalidSyntax
     ");
@@ -156,7 +156,7 @@ async fn headers_of_the_connection_are_not_the_guests() {
 
 #[tokio::test]
 async fn too_many_headers_end_the_run() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let headers: Vec<_> = (0..100).map(|number| json!([format!("x-{number}"), "y".repeat(1_000)])).collect();
     let (_, ended) = send(&mut world, json!([{ "name": "large", "headers": headers }])).await;
     insta::assert_snapshot!(super::sentence(&ended), @"the konnector put more than 64 KiB of headers into one request; send less, or send it in the body");
@@ -164,7 +164,7 @@ async fn too_many_headers_end_the_run() {
 
 #[tokio::test]
 async fn a_body_has_the_length_that_it_promises() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let request = |name: &str, length: &str, times: u32| {
         json!({ "name": name, "method": "POST", "path": "/echo", "headers": [["content-length", length]],
                 "body": { "text": "x".repeat(100), "times": times } })
@@ -180,7 +180,7 @@ async fn a_body_has_the_length_that_it_promises() {
 
 #[tokio::test]
 async fn an_endless_body_ends_with_the_budget() {
-    let mut world = World::limited(|limits| limits.http.bytes_up = 1_000_000);
+    let mut world = FakeEnvironment::with_limits(|limits| limits.http.bytes_up = 1_000_000);
     let requests = json!([
         { "name": "endless", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(4_096), "times": 10_000_000 } },
         { "name": "after it" },
@@ -202,7 +202,7 @@ async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
         timeouts: Timeouts { headers: Duration::from_secs(300), ..Timeouts::default() },
         ..GateOptions::default()
     };
-    let mut world = World { gate: Some(gate), ..World::default() };
+    let mut world = FakeEnvironment { gate: Some(gate), ..FakeEnvironment::default() };
     let requests = json!([
         { "name": "empty", "method": "POST", "path": "/echo", "empty_writes": 1_000_000, "body": { "text": "xx" } },
     ]);
@@ -213,7 +213,7 @@ async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
 
 #[tokio::test]
 async fn a_timeout_of_nothing_is_a_second() {
-    let mut world = World::default();
+    let mut world = FakeEnvironment::default();
     let begun = Instant::now();
     let requests = json!([
         { "name": "slow", "path": "/slow", "timeouts": [0, 0, 0] },
@@ -232,7 +232,7 @@ async fn a_timeout_of_nothing_is_a_second() {
 
 #[tokio::test]
 async fn the_budget_of_requests_holds_here_too() {
-    let mut world = World::limited(|limits| limits.http.requests = 1);
+    let mut world = FakeEnvironment::with_limits(|limits| limits.http.requests = 1);
     let (log, _) = send(&mut world, json!([{ "name": "first" }, { "name": "second" }])).await;
     insta::assert_snapshot!(log, @r"
     Info: first: 200 [content-length=5] 5 bytes: hello

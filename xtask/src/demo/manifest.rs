@@ -7,15 +7,18 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 /// Where the manifest expects the vendor.
-const USUAL: &str = "http://127.0.0.1:9091";
+const DEFAULT_VENDOR_URL: &str = "http://127.0.0.1:9091";
 
 /// Rewrites the manifest of a bundle so that it talks to `vendor`, the vendor's address without a slash at its end.
-pub fn point_at(manifest: &Path, vendor: &str) -> Result<()> {
+pub fn set_vendor_url(manifest: &Path, vendor: &str) -> Result<()> {
     let text = fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let mut value: Value = serde_json::from_slice(&text).context("the manifest is no JSON")?;
     let replaced = retarget(&mut value, vendor);
     if replaced == 0 {
-        bail!("{} names {USUAL} nowhere, so the konnector cannot be pointed at {vendor}", manifest.display());
+        bail!(
+            "{} names {DEFAULT_VENDOR_URL} nowhere, so the konnector cannot be pointed at {vendor}",
+            manifest.display()
+        );
     }
     fs::write(manifest, serde_json::to_vec_pretty(&value)?)
         .with_context(|| format!("cannot write {}", manifest.display()))
@@ -36,13 +39,15 @@ fn retarget(manifest: &mut Value, vendor: &str) -> usize {
 
 fn replace(value: &mut Value, vendor: &str) -> usize {
     match value {
-        Value::String(text) => match text.strip_prefix(USUAL).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-            Some(rest) => {
-                *text = format!("{vendor}{rest}");
-                1
+        Value::String(text) => {
+            match text.strip_prefix(DEFAULT_VENDOR_URL).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+                Some(rest) => {
+                    *text = format!("{vendor}{rest}");
+                    1
+                }
+                None => 0,
             }
-            None => 0,
-        },
+        }
         Value::Array(items) => items.iter_mut().map(|item| replace(item, vendor)).sum(),
         Value::Object(members) => members.values_mut().map(|member| replace(member, vendor)).sum(),
         _ => 0,
@@ -98,7 +103,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("manifest.konnector");
         fs::write(&file, r#"{"permissions":{}}"#).unwrap();
-        let error = point_at(&file, "http://127.0.0.1:1").unwrap_err().to_string();
+        let error = set_vendor_url(&file, "http://127.0.0.1:1").unwrap_err().to_string();
         assert!(error.contains("names http://127.0.0.1:9091 nowhere"), "{error}");
     }
 }

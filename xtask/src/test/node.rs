@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::report::Outcome;
+use super::report::StepOutcome;
 use crate::command::Command;
 use crate::workspace::Workspace;
 
@@ -12,10 +12,10 @@ use crate::workspace::Workspace;
 const FILES: [&str; 4] = ["package.json", ".npmrc", "geco/package.json", "geco/index.js"];
 
 /// Installs them once; answers their folder, or nothing where there is no npm.
-pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
-    if !Command::new("npm").arg("--version").works() {
+pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<PathBuf>)> {
+    if !Command::new("npm").arg("--version").succeeds() {
         let reason = "there is no npm; the tests of Cozy's clients are left out (on Debian: apt-get install npm)";
-        return Ok((Outcome::Skipped(reason.to_owned()), None));
+        return Ok((StepOutcome::Skipped(reason.to_owned()), None));
     }
     let (source, folder) = (workspace.root().join("tests/clients"), workspace.target().join("node"));
     std::fs::create_dir_all(folder.join("geco"))?;
@@ -28,7 +28,7 @@ pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
     // Written last, so that an installation that broke off is done again.
     let (packages, installed) = (folder.join("node_modules"), folder.join("installed"));
     if std::fs::read(&installed).ok().as_ref() == Some(&wanted) {
-        return Ok((Outcome::Passed, Some(packages)));
+        return Ok((StepOutcome::Passed, Some(packages)));
     }
     Command::new("npm")
         .args(["install", "--silent"])
@@ -36,5 +36,5 @@ pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
         .run()
         .context("Cozy's packages cannot be installed from the package registry")?;
     std::fs::write(installed, wanted)?;
-    Ok((Outcome::Passed, Some(packages)))
+    Ok((StepOutcome::Passed, Some(packages)))
 }

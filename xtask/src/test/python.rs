@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::report::Outcome;
+use super::report::StepOutcome;
 use crate::command::Command;
 use crate::workspace::Workspace;
 
@@ -18,15 +18,15 @@ pub struct Programs(PathBuf);
 
 impl Programs {
     /// Installs them once; answers nothing where there is no Python.
-    pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<Self>)> {
+    pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<Self>)> {
         let programs = Self(workspace.target().join("venv/bin"));
-        if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").works()) {
-            return Ok((Outcome::Passed, Some(programs)));
+        if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").succeeds()) {
+            return Ok((StepOutcome::Passed, Some(programs)));
         }
-        if !Command::new("python3").args(["-c", "import venv, ensurepip"]).works() {
+        if !Command::new("python3").args(["-c", "import venv, ensurepip"]).succeeds() {
             let reason =
                 "there is no python3 with venv; some tests are left out (on Debian: apt-get install python3-venv)";
-            return Ok((Outcome::Skipped(reason.to_owned()), None));
+            return Ok((StepOutcome::Skipped(reason.to_owned()), None));
         }
         Command::new("python3").args(["-m", "venv", "--clear"]).arg(workspace.target().join("venv")).run()?;
         Command::new(programs.path("python"))
@@ -34,7 +34,7 @@ impl Programs {
             .args(PROGRAMS.map(|(_, package)| package))
             .run()
             .context("Radicale and Schemathesis cannot be installed from the Python package index")?;
-        Ok((Outcome::Passed, Some(programs)))
+        Ok((StepOutcome::Passed, Some(programs)))
     }
 
     /// The path of a program.

@@ -9,7 +9,7 @@ use crate::term;
 
 /// How a step ended, unless it failed.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum StepOutcome {
     Passed,
     /// With a line worth repeating at the end.
     PassedWith(String),
@@ -26,23 +26,23 @@ pub struct Report {
 #[derive(Debug)]
 struct Step {
     title: &'static str,
-    took: Duration,
-    result: Result<Outcome>,
+    duration: Duration,
+    result: Result<StepOutcome>,
 }
 
 impl Report {
     /// Runs a step under its title.
-    pub fn step(&mut self, title: &'static str, work: impl FnOnce() -> Result<Outcome>) {
+    pub fn step(&mut self, title: &'static str, work: impl FnOnce() -> Result<StepOutcome>) {
         term::heading(&format!("▶ {title}"));
         let start = Instant::now();
         let result = work();
         let took = start.elapsed();
         match &result {
-            Ok(Outcome::Skipped(reason)) => term::note(&format!("skipped: {reason}")),
+            Ok(StepOutcome::Skipped(reason)) => term::note(&format!("skipped: {reason}")),
             Ok(_) => term::done(title, took),
             Err(error) => term::failure(error),
         }
-        self.steps.push(Step { title, took, result });
+        self.steps.push(Step { title, duration: took, result });
     }
 
     /// Prints all steps again, one line each.
@@ -55,12 +55,12 @@ impl Report {
         let width = self.steps.iter().map(|step| step.title.chars().count()).max().unwrap_or(0);
         for step in &self.steps {
             let (mark, detail) = match &step.result {
-                Ok(Outcome::Passed) => (green("✓"), String::new()),
-                Ok(Outcome::PassedWith(detail)) => (green("✓"), detail.clone()),
-                Ok(Outcome::Skipped(reason)) => ("-".to_owned(), format!("skipped: {reason}")),
+                Ok(StepOutcome::Passed) => (green("✓"), String::new()),
+                Ok(StepOutcome::PassedWith(detail)) => (green("✓"), detail.clone()),
+                Ok(StepOutcome::Skipped(reason)) => ("-".to_owned(), format!("skipped: {reason}")),
                 Err(error) => ("✗".if_supports_color(Stream::Stderr, |mark| mark.red()).to_string(), first_line(error)),
             };
-            let time = term::duration(step.took);
+            let time = term::duration(step.duration);
             eprintln!("{}", format!("{mark} {title:width$} {time:>12}  {detail}", title = step.title).trim_end());
         }
         let failed: Vec<_> = self.steps.iter().filter(|step| step.result.is_err()).map(|step| step.title).collect();
@@ -80,7 +80,7 @@ fn first_line(error: &anyhow::Error) -> String {
 }
 
 /// A line without the control sequences that colour it.
-pub fn plain(line: &str) -> String {
+pub fn strip_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(character) = rest.next() {
@@ -101,10 +101,10 @@ mod tests {
     #[test]
     fn colours_are_taken_out() {
         assert_eq!(
-            plain("\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] 3 tests run"),
+            strip_colours("\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] 3 tests run"),
             "     Summary [   0.1s] 3 tests run"
         );
-        assert_eq!(plain("plain"), "plain");
+        assert_eq!(strip_colours("plain"), "plain");
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         report.step("first", || bail!("broken\nwith details"));
         report.step("second", || {
             ran += 1;
-            Ok(Outcome::Skipped("nothing here".to_owned()))
+            Ok(StepOutcome::Skipped("nothing here".to_owned()))
         });
         assert_eq!(ran, 1);
         assert_eq!(report.finish().unwrap_err().to_string(), "failed: first");

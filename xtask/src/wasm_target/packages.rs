@@ -20,7 +20,7 @@ const SOURCES: [&str; 2] = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
 
 /// Whether this machine has the tools for it.
 pub fn available() -> bool {
-    Command::new("apt-get").arg("--version").works() && Command::new("dpkg").arg("--version").works()
+    Command::new("apt-get").arg("--version").succeeds() && Command::new("dpkg").arg("--version").succeeds()
 }
 
 /// Builds the target and puts it into the toolchain, as a whole or not at all.
@@ -49,7 +49,7 @@ pub fn install(toolchain: &Toolchain) -> Result<()> {
     let link = (!has_source).then(|| SourceLink::create(toolchain, &source)).transpose()?;
     let libraries = term::timed("standard library compiled", || compile(toolchain, work.path()))?;
     drop(link);
-    put(toolchain, &libraries, &tree.join("usr/lib").join(TARGET))?;
+    install_libraries(toolchain, &libraries, &tree.join("usr/lib").join(TARGET))?;
     if !toolchain.has_target() {
         bail!("{TARGET} was built but holds no standard library; please report this with the output above");
     }
@@ -103,7 +103,7 @@ impl PackageIndex {
         let mut newest: Option<&str> = None;
         for version in versions(&listing).filter(|version| wanted(version)) {
             let newer = newest
-                .is_none_or(|best| Command::new("dpkg").args(["--compare-versions", version, "gt", best]).works());
+                .is_none_or(|best| Command::new("dpkg").args(["--compare-versions", version, "gt", best]).succeeds());
             if newer {
                 newest = Some(version);
             }
@@ -207,7 +207,7 @@ fn compile(toolchain: &Toolchain, work: &Path) -> Result<PathBuf> {
 }
 
 /// Fills a folder beside the target's place, then renames it, so that nobody meets half a target.
-fn put(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Result<()> {
+fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Result<()> {
     let place = toolchain.target_folder();
     let beside = place.with_extension("unfinished");
     let lib = beside.join("lib");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Request, Response};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends a request and reads the whole answer.
 pub fn send(request: Request) -> Result<Response, String> {
@@ -17,7 +17,7 @@ pub fn send(request: Request) -> Result<Response, String> {
     }
     let address = url.socket_addrs(|| None).map_err(text)?;
     let mut stream = TcpStream::connect(address.as_slice()).map_err(text)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(text)?;
     let host = url.port().map_or_else(
         || url.host_str().unwrap_or_default().to_owned(),
         |port| format!("{}:{port}", url.host_str().unwrap_or_default()),

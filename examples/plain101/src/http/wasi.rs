@@ -7,7 +7,7 @@ use wasip2::io::streams::StreamError;
 use super::{Request, Response};
 
 /// Bytes of one write, and of one read.
-const PART: usize = 4_096;
+const CHUNK_SIZE: usize = 4_096;
 
 /// Sends a request and reads the whole answer.
 pub fn send(request: Request) -> Result<Response, String> {

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::{Redirect, Response};
 use serde::Serialize;
 
-use super::page::{self, Frame};
-use super::texts::Texts;
+use super::page::{self, PageFrame};
+use super::translations::Translations;
 use super::visitor::{SignedIn, Visitor};
 use crate::contract::Contract;
 use crate::control::Control;
@@ -17,13 +17,13 @@ use crate::switches::Layout;
 #[derive(Template)]
 #[template(path = "front.html")]
 struct FrontPage<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
 }
 
 #[derive(Template)]
 #[template(path = "home.html")]
 struct HomePage<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     layout: Layout,
     data: AccountData,
 }
@@ -31,7 +31,7 @@ struct HomePage<'a> {
 #[derive(Template)]
 #[template(path = "profile.html")]
 struct ProfilePage<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     customer: Customer,
 }
 
@@ -52,12 +52,12 @@ struct ContractData {
 
 /// `GET /`.
 pub async fn front(visitor: Visitor) -> Response {
-    let title = Texts::of(visitor.language).front;
-    page::page(StatusCode::OK, &FrontPage { frame: Frame::public(visitor.language, title) })
+    let title = Translations::for_language(visitor.language).front;
+    page::page(StatusCode::OK, &FrontPage { frame: PageFrame::public(visitor.language, title) })
 }
 
 /// `GET /account`: one more hop on the way from the login to the account.
-pub async fn entrance(_: SignedIn) -> Redirect {
+pub async fn redirect_home(_: SignedIn) -> Redirect {
     Redirect::to("/account/home")
 }
 
@@ -70,15 +70,15 @@ pub async fn home(State(control): State<Control>, signed_in: SignedIn) -> Respon
         bills: format!("/account/bills?contract={}", contract.id()),
     });
     let layout = control.site().switches.layout;
-    let title = Texts::of(signed_in.language).home;
-    let frame = Frame::private(signed_in.language, title, &signed_in.csrf);
+    let title = Translations::for_language(signed_in.language).home;
+    let frame = PageFrame::private(signed_in.language, title, &signed_in.csrf);
     let data = AccountData { customer: CUSTOMER, contracts: contracts.into() };
     page::page(StatusCode::OK, &HomePage { frame, layout, data })
 }
 
 /// `GET /account/profile`: the customer's details, in ISO-8859-1.
 pub async fn profile(signed_in: SignedIn) -> Response {
-    let title = Texts::of(signed_in.language).profile;
-    let frame = Frame { charset: "iso-8859-1", ..Frame::private(signed_in.language, title, &signed_in.csrf) };
+    let title = Translations::for_language(signed_in.language).profile;
+    let frame = PageFrame { charset: "iso-8859-1", ..PageFrame::private(signed_in.language, title, &signed_in.csrf) };
     page::latin1_page(&ProfilePage { frame, customer: CUSTOMER })
 }

@@ -8,8 +8,8 @@ use axum_extra::TypedHeader;
 use axum_extra::headers::{ETag, IfNoneMatch};
 use serde::Deserialize;
 
-use super::page::{self, Frame};
-use super::texts::Texts;
+use super::page::{self, PageFrame};
+use super::translations::Translations;
 use super::visitor::SignedIn;
 use crate::bill::Bill;
 use crate::contract::Contract;
@@ -26,7 +26,7 @@ pub struct ListQuery {
 
 /// What all shapes of the list show.
 struct ListView<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     contract: &'static str,
     label: &'static str,
     rows: Vec<Row>,
@@ -49,21 +49,21 @@ struct Row {
 #[derive(Template)]
 #[template(path = "bills_old.html")]
 struct OldList<'a> {
-    frame: &'a Frame<'a>,
+    frame: &'a PageFrame<'a>,
     view: &'a ListView<'a>,
 }
 
 #[derive(Template)]
 #[template(path = "bills_new.html")]
 struct NewList<'a> {
-    frame: &'a Frame<'a>,
+    frame: &'a PageFrame<'a>,
     view: &'a ListView<'a>,
 }
 
 #[derive(Template)]
 #[template(path = "bills_malformed.html")]
 struct MalformedList<'a> {
-    frame: &'a Frame<'a>,
+    frame: &'a PageFrame<'a>,
     view: &'a ListView<'a>,
 }
 
@@ -91,12 +91,12 @@ pub async fn list(State(control): State<Control>, signed_in: SignedIn, Query(que
     let site = control.site();
     let page = contract.and_then(|contract| Some((contract, site.ledger.page(contract, query.page.unwrap_or(1))?)));
     let Some((contract, page)) = page else {
-        return page::missing(signed_in.language);
+        return page::not_found_page(signed_in.language);
     };
     let language = contract.language();
     let link = |number: usize| format!("/account/bills?contract={}&page={number}", contract.id());
     let view = ListView {
-        frame: Frame::private(language, Texts::of(language).bills, &signed_in.csrf),
+        frame: PageFrame::private(language, Translations::for_language(language).bills, &signed_in.csrf),
         contract: contract.id(),
         label: contract.label(),
         rows: page.bills.iter().map(|bill| Row::new(bill)).collect(),
@@ -121,11 +121,11 @@ pub async fn pdf(
     known: Option<TypedHeader<IfNoneMatch>>,
 ) -> Response {
     let language = signed_in.language;
-    let broken = |status| page::notice(status, language, "broken", Texts::of(language).broken);
+    let broken = |status| page::notice(status, language, "broken", Translations::for_language(language).broken);
     let bill = {
         let site = control.site();
         let Some(bill) = file.strip_suffix(".pdf").and_then(|reference| site.ledger.find(reference)) else {
-            return page::missing(language);
+            return page::not_found_page(language);
         };
         if site.switches.pdf_error.contains(&bill.reference) {
             return broken(StatusCode::INTERNAL_SERVER_ERROR);

@@ -29,7 +29,7 @@ async fn state(State(control): State<Control>) -> Json<control::State> {
 async fn change(State(control): State<Control>, Json(patch): Json<Map<String, Value>>) -> Response {
     let patched = {
         let mut site = control.site();
-        site.switches.patched(patch).map(|switches| site.set(switches))
+        site.switches.apply_patch(patch).map(|switches| site.set(switches))
     };
     match patched {
         Ok(()) => Json(control.state()).into_response(),

@@ -9,18 +9,18 @@ use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::Cookie;
 use serde::Deserialize;
 
-use super::page::{self, Frame};
-use super::texts::Texts;
+use super::page::{self, PageFrame};
+use super::translations::Translations;
 use super::visitor::{SignedIn, Visitor, session_cookie};
 use crate::control::Control;
 use crate::language::Language;
-use crate::session::{SESSION_COOKIE, Session, SessionToken, Stage};
+use crate::session::{LoginStage, SESSION_COOKIE, Session, SessionToken};
 use crate::site::{CodeCheck, Login};
 
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     csrf: &'a str,
     login: &'a str,
     error: Option<&'a str>,
@@ -29,7 +29,7 @@ struct LoginPage<'a> {
 #[derive(Template)]
 #[template(path = "code.html")]
 struct CodePage<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     csrf: &'a str,
     error: Option<&'a str>,
 }
@@ -62,17 +62,17 @@ pub struct LogOutForm {
 pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response {
     let mut site = control.site();
     if site.is_locked() {
-        return locked(visitor.language);
+        return locked_page(visitor.language);
     }
     match visitor.session {
-        Some((_, Session { stage: Stage::SignedIn, .. })) => Redirect::to("/account").into_response(),
-        Some((_, Session { stage: Stage::Visiting, csrf, .. })) => login_page(visitor.language, &csrf, "", None),
+        Some((_, Session { stage: LoginStage::SignedIn, .. })) => Redirect::to("/account").into_response(),
+        Some((_, Session { stage: LoginStage::Anonymous, csrf, .. })) => login_page(visitor.language, &csrf, "", None),
         // Back from the page of the code: the login starts again.
-        Some((_, Session { stage: Stage::AwaitingCode { .. }, .. })) | None => {
+        Some((_, Session { stage: LoginStage::AwaitingCode { .. }, .. })) | None => {
             if let Some(token) = visitor.token() {
                 site.sessions.end(token);
             }
-            let (token, session) = site.sessions.open(Stage::Visiting);
+            let (token, session) = site.sessions.open(LoginStage::Anonymous);
             let page = login_page(visitor.language, &session.csrf, "", None);
             (CookieJar::new().add(session_cookie(&token)), page).into_response()
         }
@@ -83,21 +83,23 @@ pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response 
 pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form): Form<LoginForm>) -> Response {
     let outcome = control.site().log_in(visitor.token(), &form.csrf_token, &form.login, &form.password);
     match outcome {
-        Login::Forged => page::forbidden(visitor.language),
-        Login::Locked => locked(visitor.language),
-        Login::Wrong => {
-            let error = Texts::of(visitor.language).wrong_password;
+        Login::InvalidCsrfToken => page::forbidden(visitor.language),
+        Login::Locked => locked_page(visitor.language),
+        Login::WrongPassword => {
+            let error = Translations::for_language(visitor.language).wrong_password;
             login_page(visitor.language, &form.csrf_token, &form.login, Some(error))
         }
-        Login::CodeNeeded(token) => onward(&token, "/login/code"),
-        Login::Done(token) => onward(&token, "/account"),
+        Login::CodeNeeded(token) => redirect_with_session(&token, "/login/code"),
+        Login::Done(token) => redirect_with_session(&token, "/account"),
     }
 }
 
 /// `GET /login/code`: the form for the code, for those who gave the password.
 pub async fn code_form(visitor: Visitor) -> Response {
     match &visitor.session {
-        Some((_, Session { stage: Stage::AwaitingCode { .. }, csrf, .. })) => code_page(visitor.language, csrf, None),
+        Some((_, Session { stage: LoginStage::AwaitingCode { .. }, csrf, .. })) => {
+            code_page(visitor.language, csrf, None)
+        }
         _ => Redirect::to(visitor.next_step()).into_response(),
     }
 }
@@ -106,10 +108,12 @@ pub async fn code_form(visitor: Visitor) -> Response {
 pub async fn submit_code(State(control): State<Control>, visitor: Visitor, Form(form): Form<CodeForm>) -> Response {
     let outcome = control.site().check_code(visitor.token(), &form.csrf_token, &form.code);
     match outcome {
-        CodeCheck::Forged => page::forbidden(visitor.language),
-        CodeCheck::StartAgain => Redirect::to("/login").into_response(),
-        CodeCheck::Wrong => code_page(visitor.language, &form.csrf_token, Some(Texts::of(visitor.language).wrong_code)),
-        CodeCheck::Done(token) => onward(&token, "/account"),
+        CodeCheck::InvalidCsrfToken => page::forbidden(visitor.language),
+        CodeCheck::LoginRequired => Redirect::to("/login").into_response(),
+        CodeCheck::WrongCode => {
+            code_page(visitor.language, &form.csrf_token, Some(Translations::for_language(visitor.language).wrong_code))
+        }
+        CodeCheck::Done(token) => redirect_with_session(&token, "/account"),
     }
 }
 
@@ -124,21 +128,21 @@ pub async fn log_out(State(control): State<Control>, signed_in: SignedIn, Form(f
 }
 
 /// A 303 to the next step, with the cookie of the new session.
-fn onward(token: &SessionToken, next: &str) -> Response {
+fn redirect_with_session(token: &SessionToken, next: &str) -> Response {
     (CookieJar::new().add(session_cookie(token)), Redirect::to(next)).into_response()
 }
 
 fn login_page(language: Language, csrf: &str, login: &str, error: Option<&str>) -> Response {
-    let frame = Frame::public(language, Texts::of(language).log_in);
+    let frame = PageFrame::public(language, Translations::for_language(language).log_in);
     page::page(StatusCode::OK, &LoginPage { frame, csrf, login, error })
 }
 
 fn code_page(language: Language, csrf: &str, error: Option<&str>) -> Response {
-    let frame = Frame::public(language, Texts::of(language).code);
+    let frame = PageFrame::public(language, Translations::for_language(language).code);
     page::page(StatusCode::OK, &CodePage { frame, csrf, error })
 }
 
 /// The page of a locked account: 200, like the page of a wrong password, as most sites do.
-fn locked(language: Language) -> Response {
-    page::notice(StatusCode::OK, language, "locked", Texts::of(language).locked)
+fn locked_page(language: Language) -> Response {
+    page::notice(StatusCode::OK, language, "locked", Translations::for_language(language).locked)
 }

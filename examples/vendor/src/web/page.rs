@@ -4,25 +4,31 @@ use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::texts::Texts;
+use super::translations::Translations;
 use super::visitor::Visitor;
 use crate::language::Language;
 
 /// What every page has around its contents.
 #[derive(Debug)]
-pub struct Frame<'a> {
+pub struct PageFrame<'a> {
     pub language: &'static str,
     pub title: &'static str,
-    pub texts: &'static Texts,
+    pub texts: &'static Translations,
     /// The CSRF token of the logout form; `None` for a visitor who is not logged in.
     pub log_out: Option<&'a str>,
     pub charset: &'static str,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> PageFrame<'a> {
     /// The frame of a page that anyone may see.
     pub fn public(language: Language, title: &'static str) -> Self {
-        Self { language: language.tag(), title, texts: Texts::of(language), log_out: None, charset: "utf-8" }
+        Self {
+            language: language.tag(),
+            title,
+            texts: Translations::for_language(language),
+            log_out: None,
+            charset: "utf-8",
+        }
     }
 
     /// The frame of a page behind the login.
@@ -34,7 +40,7 @@ impl<'a> Frame<'a> {
 #[derive(Template)]
 #[template(path = "notice.html")]
 struct Notice<'a> {
-    frame: Frame<'a>,
+    frame: PageFrame<'a>,
     class: &'a str,
     text: &'a str,
 }
@@ -43,7 +49,7 @@ struct Notice<'a> {
 pub fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => (status, html_headers("text/html; charset=utf-8"), html).into_response(),
-        Err(error) => unrendered(&error),
+        Err(error) => render_error(&error),
     }
 }
 
@@ -55,28 +61,28 @@ pub fn latin1_page(template: &impl Template) -> Response {
             let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(&html);
             (html_headers("text/html; charset=iso-8859-1"), bytes.into_owned()).into_response()
         }
-        Err(error) => unrendered(&error),
+        Err(error) => render_error(&error),
     }
 }
 
 /// A page of one sentence, in a paragraph of this class.
 pub fn notice(status: StatusCode, language: Language, class: &str, text: &str) -> Response {
-    page(status, &Notice { frame: Frame::public(language, "Bank101"), class, text })
+    page(status, &Notice { frame: PageFrame::public(language, "Bank101"), class, text })
 }
 
 /// The page for a form whose CSRF token is not that of the session.
 pub fn forbidden(language: Language) -> Response {
-    notice(StatusCode::FORBIDDEN, language, "forbidden", Texts::of(language).forbidden)
+    notice(StatusCode::FORBIDDEN, language, "forbidden", Translations::for_language(language).forbidden)
 }
 
 /// The page for an address that leads nowhere.
 pub async fn not_found(visitor: Visitor) -> Response {
-    missing(visitor.language)
+    not_found_page(visitor.language)
 }
 
 /// The page for a bill, contract or page number that does not exist.
-pub fn missing(language: Language) -> Response {
-    notice(StatusCode::NOT_FOUND, language, "not-found", Texts::of(language).not_found)
+pub fn not_found_page(language: Language) -> Response {
+    notice(StatusCode::NOT_FOUND, language, "not-found", Translations::for_language(language).not_found)
 }
 
 fn html_headers(content_type: &'static str) -> [(header::HeaderName, HeaderValue); 2] {
@@ -86,7 +92,7 @@ fn html_headers(content_type: &'static str) -> [(header::HeaderName, HeaderValue
     ]
 }
 
-fn unrendered(error: &askama::Error) -> Response {
+fn render_error(error: &askama::Error) -> Response {
     tracing::error!(%error, "a template failed");
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }

@@ -11,7 +11,7 @@ use axum_extra::extract::cookie::{Cookie, SameSite};
 
 use crate::control::Control;
 use crate::language::Language;
-use crate::session::{SESSION_COOKIE, Session, SessionToken, Stage};
+use crate::session::{LoginStage, SESSION_COOKIE, Session, SessionToken};
 
 /// Any visitor, logged in or not.
 #[derive(Debug, Clone)]
@@ -36,9 +36,9 @@ impl Visitor {
     /// Where the visitor belongs who may not see the page asked for, or has just come one step further.
     pub fn next_step(&self) -> &'static str {
         match self.session.as_ref().map(|(_, session)| &session.stage) {
-            Some(Stage::SignedIn) => "/account",
-            Some(Stage::AwaitingCode { .. }) => "/login/code",
-            Some(Stage::Visiting) | None => "/login",
+            Some(LoginStage::SignedIn) => "/account",
+            Some(LoginStage::AwaitingCode { .. }) => "/login/code",
+            Some(LoginStage::Anonymous) | None => "/login",
         }
     }
 }
@@ -73,7 +73,7 @@ impl FromRequestParts<Control> for SignedIn {
         let Ok(visitor) = Visitor::from_request_parts(parts, control).await;
         let elsewhere = Redirect::to(visitor.next_step());
         match visitor.session {
-            Some((token, Session { csrf, stage: Stage::SignedIn, .. })) => {
+            Some((token, Session { csrf, stage: LoginStage::SignedIn, .. })) => {
                 Ok(Self { language: visitor.language, token, csrf })
             }
             _ => Err(elsewhere),

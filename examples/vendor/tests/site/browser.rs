@@ -1,7 +1,7 @@
 //! A small browser: cookies, and forms filled in as the page has them.
 
 use anyhow::{Context, Result};
-use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Running, Switches, Vendor, VendorOptions};
+use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Switches, Vendor, VendorHandle, VendorOptions};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
 use scraper::{Html, Selector};
@@ -12,7 +12,7 @@ pub struct Browser {
 }
 
 /// A vendor with these switches, and a browser that has not been there.
-pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(Running, Browser)> {
+pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(VendorHandle, Browser)> {
     let mut options = VendorOptions::default();
     change(&mut options.switches);
     let vendor = Vendor::start(options).await?;
@@ -21,7 +21,7 @@ pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(Running, Brows
 }
 
 /// A vendor with these switches, and a browser that is logged in.
-pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(Running, Browser)> {
+pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(VendorHandle, Browser)> {
     let (vendor, browser) = start(change).await?;
     let home = browser.log_in(DEFAULT_PASSWORD).await?;
     anyhow::ensure!(home.url().path() == "/account/home", "the login ended at {}", home.url());
@@ -35,7 +35,7 @@ fn builder() -> ClientBuilder {
 }
 
 impl Browser {
-    pub fn new(vendor: &Running, redirects: Policy) -> Result<Self> {
+    pub fn new(vendor: &VendorHandle, redirects: Policy) -> Result<Self> {
         Ok(Self { client: builder().redirect(redirects).build()?, root: vendor.url().to_owned() })
     }
 

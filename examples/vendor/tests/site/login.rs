@@ -50,7 +50,7 @@ async fn a_login_without_the_right_csrf_token_is_forbidden() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_in_the_language_of_the_browser_and_counted_once() {
+async fn a_wrong_password_is_reported_in_the_language_of_the_browser_and_counted_once() {
     let (vendor, browser) = start(|_| {}).await.unwrap();
     let answer = browser.log_in("wrong").await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

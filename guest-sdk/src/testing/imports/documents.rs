@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-use super::{Error, with};
+use super::{Error, with_state};
 use crate::Locator;
 use crate::bindings::konnector::host::documents::{Bound, Change, Document, Item, Order, Page, Query, Range, Saved};
 use crate::bindings::konnector::host::types::Outcome;
@@ -36,14 +36,14 @@ fn value(text: &str) -> Result<Value, Error> {
 
 pub(crate) fn get(kind: &str, which: &Locator) -> Result<Document, Error> {
     let place = (kind.to_owned(), id_of(which).to_owned());
-    let found = with(|state| state.documents.get(&place).map(|body| document(&place.1, body)));
+    let found = with_state(|state| state.documents.get(&place).map(|body| document(&place.1, body)));
     found.ok_or_else(|| not_found(kind, &place.1))
 }
 
 /// Pages as the contract has them; the cursor is the number of documents before the page.
 pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
     let filter = Filter::new(by)?;
-    let mut found: Vec<(Vec<Value>, String, Body)> = with(|state| {
+    let mut found: Vec<(Vec<Value>, String, Body)> = with_state(|state| {
         let of_kind = state.documents.iter().filter(|((known, _), _)| known == kind);
         let matching = of_kind.filter_map(|((_, id), body)| Some((filter.values(body)?, id.clone(), body.clone())));
         matching.collect()
@@ -146,7 +146,7 @@ pub(crate) fn update(kind: &str, changes: &[Change]) -> Result<Vec<Saved>, Error
 fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error> {
     let body = object(body)?;
     let place = (kind.to_owned(), id.to_owned());
-    let outcome = with(|state| {
+    let outcome = with_state(|state| {
         let before = state.documents.get(&place).cloned();
         if before.is_none() && !creates {
             return Err(not_found(kind, id));
@@ -164,7 +164,7 @@ fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn delete(kind: &str, which: &[Locator]) -> Result<u32, Error> {
-    let removed = with(|state| {
+    let removed = with_state(|state| {
         let places = which.iter().map(|which| (kind.to_owned(), id_of(which).to_owned()));
         places.filter(|place| state.documents.remove(place).is_some()).count()
     });

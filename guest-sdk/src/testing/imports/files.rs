@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use super::super::state::{State, StoredFile};
-use super::{Error, Stored, Target, with};
+use super::super::state::{MockState, StoredFile};
+use super::{Error, Stored, Target, with_state};
 use crate::Locator;
 use crate::bindings::konnector::host::files::{Details, Entry, File, Folder, Page, Reference};
 use crate::bindings::konnector::host::types::Outcome;
@@ -24,13 +24,13 @@ impl Upload {
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn commit(this: Self) -> Result<Stored, Error> {
-        Ok(keep(&this.target, this.content.into_inner()))
+        Ok(store_file(&this.target, this.content.into_inner()))
     }
 }
 
-pub(crate) struct Content(Vec<u8>);
+pub(crate) struct OpenFile(Vec<u8>);
 
-impl Content {
+impl OpenFile {
     pub(crate) fn size(&self) -> u64 {
         self.0.len() as u64
     }
@@ -54,13 +54,15 @@ pub(crate) fn begin_upload(target: &Target) -> Result<Upload, Error> {
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn lookup(keys: &[String]) -> Result<Vec<Option<File>>, Error> {
-    let find = |state: &State, key: &String| state.files.iter().find(|file| file.key.as_ref() == Some(key)).map(shown);
-    Ok(with(|state| keys.iter().map(|key| find(state, key)).collect()))
+    let find = |state: &MockState, key: &String| {
+        state.files.iter().find(|file| file.key.as_ref() == Some(key)).map(to_wit_file)
+    };
+    Ok(with_state(|state| keys.iter().map(|key| find(state, key)).collect()))
 }
 
 /// Works on a file that must be there.
 fn with_file<T>(which: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Result<T, Error> {
-    with(|state| {
+    with_state(|state| {
         let is_it = |file: &&mut StoredFile| match which {
             Locator::Id(id) => file.id == *id,
             Locator::Key(key) => file.key.as_ref() == Some(key),
@@ -70,13 +72,13 @@ fn with_file<T>(which: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Res
     })
 }
 
-pub(crate) fn open(which: &Locator) -> Result<Content, Error> {
-    with_file(which, |file| Content(file.content.clone()))
+pub(crate) fn open(which: &Locator) -> Result<OpenFile, Error> {
+    with_file(which, |file| OpenFile(file.content.clone()))
 }
 
 pub(crate) fn describe(which: &Locator) -> Result<Details, Error> {
     with_file(which, |file| Details {
-        entry: Entry::File(shown(file)),
+        entry: Entry::File(to_wit_file(file)),
         created_at: 0,
         updated_at: 0,
         metadata: file.metadata.to_string(),
@@ -96,10 +98,10 @@ pub(crate) fn merge_metadata(which: &Locator, patch: &str) -> Result<(), Error> 
 }
 
 pub(crate) fn add_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
-    with_file(which, |file| refer(file, references))
+    with_file(which, |file| add_to_file(file, references))
 }
 
-fn refer(file: &mut StoredFile, references: &[Reference]) {
+fn add_to_file(file: &mut StoredFile, references: &[Reference]) {
     for reference in references {
         let pair = (reference.kind.clone(), reference.id.clone());
         if !file.references.contains(&pair) {
@@ -115,10 +117,10 @@ pub(crate) fn remove_references(which: &Locator, references: &[Reference]) -> Re
     with_file(which, |file| file.references.retain(|pair| !is_named(pair)))
 }
 
-pub(crate) fn move_(which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
+pub(crate) fn move_file(which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
     with_file(which, |file| {
         file.path = path_of(folder, name);
-        shown(file)
+        to_wit_file(file)
     })
 }
 
@@ -130,7 +132,7 @@ pub(crate) fn trash(which: &[Locator]) -> Result<u32, Error> {
             Locator::Key(key) => file.key.as_ref() == Some(key),
         })
     };
-    let removed = with(|state| {
+    let removed = with_state(|state| {
         let before = state.files.len();
         state.files.retain(|file| !is_named(file));
         before - state.files.len()
@@ -140,7 +142,7 @@ pub(crate) fn trash(which: &[Locator]) -> Result<u32, Error> {
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn ensure_folder(path: &str) -> Result<Folder, Error> {
-    with(|state| state.folders.insert(path.to_owned()));
+    with_state(|state| state.folders.insert(path.to_owned()));
     Ok(folder(path))
 }
 
@@ -148,10 +150,10 @@ pub(crate) fn ensure_folder(path: &str) -> Result<Folder, Error> {
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn list_folder(path: &str, _limit: u32, _cursor: Option<&str>) -> Result<Page, Error> {
     let is_in = |child: &str| child.rsplit_once('/').map_or("", |(parent, _)| parent) == path && child != path;
-    let mut entries: Vec<(String, Entry)> = with(|state| {
+    let mut entries: Vec<(String, Entry)> = with_state(|state| {
         let folders = state.folders.iter().filter(|child| is_in(child));
         let files = state.files.iter().filter(|file| is_in(&file.path));
-        let files = files.map(|file| (file.path.clone(), Entry::File(shown(file))));
+        let files = files.map(|file| (file.path.clone(), Entry::File(to_wit_file(file))));
         folders.map(|child| (child.clone(), Entry::Folder(folder(child)))).chain(files).collect()
     });
     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -166,7 +168,7 @@ fn path_of(folder: &str, name: &str) -> String {
     [folder, name].join("/").trim_start_matches('/').to_owned()
 }
 
-fn shown(file: &StoredFile) -> File {
+fn to_wit_file(file: &StoredFile) -> File {
     File {
         id: file.id.clone(),
         path: file.path.clone(),
@@ -176,10 +178,10 @@ fn shown(file: &StoredFile) -> File {
     }
 }
 
-pub(super) fn keep(target: &Target, content: Vec<u8>) -> Stored {
+pub(super) fn store_file(target: &Target, content: Vec<u8>) -> Stored {
     let path = path_of(&target.folder, &target.name);
     let metadata = serde_json::from_str(&target.metadata).unwrap_or_default();
-    with(|state| {
+    with_state(|state| {
         let number = state.files.len();
         let same = |file: &&mut StoredFile| {
             if target.key.is_some() { file.key == target.key } else { file.path == path }
@@ -187,14 +189,14 @@ pub(super) fn keep(target: &Target, content: Vec<u8>) -> Stored {
         if let Some(file) = state.files.iter_mut().find(same) {
             let outcome = if file.content == content { Outcome::Unchanged } else { Outcome::Updated };
             file.content = content;
-            refer(file, &target.references);
-            return Stored { file: shown(file), outcome };
+            add_to_file(file, &target.references);
+            return Stored { file: to_wit_file(file), outcome };
         }
         let key = target.key.clone();
         let mut file =
             StoredFile { id: format!("file-{number}"), path, key, content, metadata, references: Vec::new() };
-        refer(&mut file, &target.references);
-        let stored = Stored { file: shown(&file), outcome: Outcome::Created };
+        add_to_file(&mut file, &target.references);
+        let stored = Stored { file: to_wit_file(&file), outcome: Outcome::Created };
         state.files.push(file);
         stored
     })

@@ -19,56 +19,62 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Slug;
-use konnector_platform::grant::{TokenRequest, Wish};
+use konnector_platform::grant::{AuthorizationRequest, TokenRequest};
 use konnector_platform::instance::Instance;
-use konnector_platform::oauth_client::{OAuthClient, Registered};
+use konnector_platform::oauth_client::{ClientRegistration, OAuthClient};
+use konnector_platform::one_time_token::OneTimeToken;
 use konnector_platform::rate;
-use konnector_platform::ticket::Ticket;
 use konnector_platform::token::Audience;
 use konnector_platform::{Platform, Stored};
 use serde_json::{Value, json};
 
 use crate::credentials::bearer;
-use crate::error::Failure;
-use crate::extract::{Caller, FormBody, Host, JsonObject, Params};
-use crate::openapi::{Content, Describe, Kind};
+use crate::error::ApiError;
+use crate::extract::{Caller, FormBody, HostInstance, JsonObject, Params};
+use crate::openapi::{BinaryContent, Describe, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let register = post_with(register, |op| {
-        metadata(op.summary("Registers an OAuth client")).answers::<201, Json<Value>>("The client, with its secret")
+        metadata(op.summary("Registers an OAuth client")).success::<201, Json<Value>>("The client, with its secret")
     });
-    let own = get_with(show, |op| registered(op.summary("What an OAuth client said of itself")))
-        .put_with(change, |op| metadata(registered(op.summary("Changes what an OAuth client said of itself"))))
+    let own = get_with(show, |op| registration_operation(op.summary("What an OAuth client said of itself")))
+        .put_with(update, |op| {
+            metadata(registration_operation(op.summary("Changes what an OAuth client said of itself")))
+        })
         .delete_with(unregister, |op| {
-            registered(op.summary("Removes an OAuth client, with all its tokens")).answers::<204, ()>("It is gone")
+            registration_operation(op.summary("Removes an OAuth client, with all its tokens"))
+                .success::<204, ()>("It is gone")
         });
-    let authorize = get_with(ask, |op| {
-        asked(op.summary("Asks the owner to let an OAuth client have what it wants"), Describe::query)
-            .answers::<200, Content>("A page that asks for a session code")
-            .answers::<303, ()>("There was a session code: back to the client, with a code")
-            .fails(403, "The session code is good for nothing")
+    let authorize = get_with(start_authorization, |op| {
+        authorization_parameters(
+            op.summary("Asks the owner to let an OAuth client have what it wants"),
+            Describe::query,
+        )
+        .success::<200, BinaryContent>("A page that asks for a session code")
+        .success::<303, ()>("There was a session code: back to the client, with a code")
+        .error(403, "The session code is good for nothing")
     })
-    .post_with(accept, |op| {
-        asked(op.summary("Lets an OAuth client have what it wants"), Describe::member)
-            .answers::<303, ()>("Back to the client, with a code")
-            .fails(403, "The session code is good for nothing")
+    .post_with(approve, |op| {
+        authorization_parameters(op.summary("Lets an OAuth client have what it wants"), Describe::field)
+            .success::<303, ()>("Back to the client, with a code")
+            .error(403, "The session code is good for nothing")
     });
     let tokens = post_with(tokens, |op| {
         op.summary("Gives an OAuth client its tokens")
-            .member("grant_type", Kind::Text, "authorization_code or refresh_token")
-            .member("client_id", Kind::Text, "The client")
-            .member("client_secret", Kind::Text, "Its secret")
-            .member("code", Kind::Text, "The code that the owner let it have")
-            .member("code_verifier", Kind::Text, "What the code's challenge was made of (RFC 7636)")
-            .member("refresh_token", Kind::Text, "Its refresh token")
+            .field("grant_type", SchemaKind::String, "authorization_code or refresh_token")
+            .field("client_id", SchemaKind::String, "The client")
+            .field("client_secret", SchemaKind::String, "Its secret")
+            .field("code", SchemaKind::String, "The code that the owner let it have")
+            .field("code_verifier", SchemaKind::String, "What the code's challenge was made of (RFC 7636)")
+            .field("refresh_token", SchemaKind::String, "Its refresh token")
     });
     let session = post_with(session_code, |op| {
         op.summary("Makes a session code, which shows once within five minutes that the owner is there")
-            .answers::<201, Json<Value>>("The code")
+            .success::<201, Json<Value>>("The code")
     });
     let konnector = post_with(konnector_token, |op| {
-        op.summary("Makes a token for a konnector that runs elsewhere").answers::<201, Json<String>>("The token")
+        op.summary("Makes a token for a konnector that runs elsewhere").success::<201, Json<String>>("The token")
     });
     ApiRouter::new()
         .api_route("/auth/register", register)
@@ -80,26 +86,26 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 /// What every request of a client about its own registration may come to.
-fn registered(op: TransformOperation<'_>) -> TransformOperation<'_> {
+fn registration_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.header("Authorization", "Bearer and the client's registration_access_token")
-        .fails(401, "The token is not that of this registration")
-        .fails(409, "Somebody else wrote in between")
+        .error(401, "The token is not that of this registration")
+        .error(409, "Somebody else wrote in between")
 }
 
 /// What a client says of itself.
 fn metadata(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.member("redirect_uris", Kind::Texts, "Where its user is sent back to")
-        .member("client_name", Kind::Text, "Its name")
-        .member("software_id", Kind::Text, "The same for all registrations of a program")
-        .member("client_kind", Kind::Text, "mobile, desktop, browser, …")
-        .member("client_id", Kind::Text, "Its id, to change a registration")
-        .member("client_secret", Kind::Text, "Its secret, to get another one")
+    op.field("redirect_uris", SchemaKind::Strings, "Where its user is sent back to")
+        .field("client_name", SchemaKind::String, "Its name")
+        .field("software_id", SchemaKind::String, "The same for all registrations of a program")
+        .field("client_kind", SchemaKind::String, "mobile, desktop, browser, …")
+        .field("client_id", SchemaKind::String, "Its id, to change a registration")
+        .field("client_secret", SchemaKind::String, "Its secret, to get another one")
 }
 
 /// What a client asks the owner for.
-fn asked<'t>(
+fn authorization_parameters<'t>(
     op: TransformOperation<'t>,
-    say: fn(TransformOperation<'t>, &str, Kind, &str) -> TransformOperation<'t>,
+    say: fn(TransformOperation<'t>, &str, SchemaKind, &str) -> TransformOperation<'t>,
 ) -> TransformOperation<'t> {
     let parameters = [
         ("client_id", "The client"),
@@ -111,11 +117,11 @@ fn asked<'t>(
         ("code_challenge_method", "S256"),
         ("session_code", "Shows that the owner is there"),
     ];
-    parameters.into_iter().fold(op, |op, (name, what)| say(op, name, Kind::Text, what))
+    parameters.into_iter().fold(op, |op, (name, what)| say(op, name, SchemaKind::String, what))
 }
 
 /// What a client says of itself and what it is told once, as RFC 7591 §3.2.1 has it.
-pub fn shown(registered: &Registered) -> Value {
+pub fn registration_response(registered: &ClientRegistration) -> Value {
     let client = &registered.client;
     let mut shown = json!({
         "client_id": client.id,
@@ -127,34 +133,34 @@ pub fn shown(registered: &Registered) -> Value {
         "software_id": client.value.software_id,
     });
     if let Some(members) = shown.as_object_mut() {
-        members.extend(client.value.more.clone());
+        members.extend(client.value.metadata.clone());
         if let Some(secret) = &registered.secret {
             members.insert("client_secret".to_owned(), json!(secret));
         }
-        members.insert("registration_access_token".to_owned(), json!(registered.registration));
+        members.insert("registration_access_token".to_owned(), json!(registered.registration_token));
     }
     shown
 }
 
 async fn register(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    platform.admit(&instance, rate::Kind::OAuthClient)?;
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    platform.check_rate_limit(&instance, rate::RateKind::OAuthClient)?;
     let registered = platform.register_oauth_client(&instance, body).await?;
-    Ok((StatusCode::CREATED, Json(shown(&registered))))
+    Ok((StatusCode::CREATED, Json(registration_response(&registered))))
 }
 
 /// The client of a path, for itself, and the token that shows it. Whether there is one comes first: nobody guesses the id of a client.
-fn own(
+fn authenticated_client(
     platform: &Platform,
     instance: &Instance,
     id: &str,
     headers: &HeaderMap,
-) -> Result<(Stored<OAuthClient>, String), Failure> {
+) -> Result<(Stored<OAuthClient>, String), ApiError> {
     platform.oauth_client(instance, id)?;
-    let token = bearer(headers).ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))?;
+    let token = bearer(headers).ok_or_else(|| ApiError::unauthenticated("No token in request", "Bearer"))?;
     Ok((platform.oauth_client_by_token(instance, id, &token)?, token))
 }
 
@@ -166,48 +172,48 @@ struct Registration {
 }
 
 impl FromRequestParts<Platform> for Registration {
-    type Rejection = Failure;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
-        let Host(instance) = Host::from_request_parts(parts, platform).await?;
-        let unreadable = |error: PathRejection| Failure::bad_request(error.body_text());
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, ApiError> {
+        let HostInstance(instance) = HostInstance::from_request_parts(parts, platform).await?;
+        let unreadable = |error: PathRejection| ApiError::bad_request(error.body_text());
         let Path(id) = Path::<String>::from_request_parts(parts, platform).await.map_err(unreadable)?;
-        let (client, token) = own(platform, &instance, &id, &parts.headers)?;
+        let (client, token) = authenticated_client(platform, &instance, &id, &parts.headers)?;
         Ok(Self { instance, client, token })
     }
 }
 
 impl OperationInput for Registration {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
-        Host::operation_input(ctx, operation);
+        HostInstance::operation_input(ctx, operation);
         Path::<String>::operation_input(ctx, operation);
     }
 }
 
-async fn show(Registration { client, token: registration, .. }: Registration) -> Result<Json<Value>, Failure> {
-    Ok(Json(shown(&Registered { client, secret: None, registration })))
+async fn show(Registration { client, token: registration, .. }: Registration) -> Result<Json<Value>, ApiError> {
+    Ok(Json(registration_response(&ClientRegistration { client, secret: None, registration_token: registration })))
 }
 
-async fn change(
+async fn update(
     State(platform): State<Platform>,
     Registration { instance, client, .. }: Registration,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Failure> {
-    Ok(Json(shown(&platform.change_oauth_client(&instance, client, body).await?)))
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(registration_response(&platform.update_oauth_client(&instance, client, body).await?)))
 }
 
 async fn unregister(
     State(platform): State<Platform>,
     Registration { instance, client, .. }: Registration,
-) -> Result<StatusCode, Failure> {
-    platform.remove_oauth_client(&instance, &client.id, &client.rev).await?;
+) -> Result<StatusCode, ApiError> {
+    platform.delete_oauth_client(&instance, &client.id, &client.rev).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// What a client asks for.
-fn wish(params: &Params) -> Wish {
-    let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
-    Wish {
+fn parse_authorization_request(params: &Params) -> AuthorizationRequest {
+    let text = |name: &str| params.get(name).unwrap_or_default().to_owned();
+    AuthorizationRequest {
         response_type: text("response_type"),
         client_id: text("client_id"),
         redirect_uri: text("redirect_uri"),
@@ -221,48 +227,57 @@ fn wish(params: &Params) -> Wish {
 /// Where the owner reads what a client wants.
 #[derive(Template)]
 #[template(path = "authorize.html")]
-struct Page<'a> {
+struct ConsentPage<'a> {
     client: &'a str,
     domain: &'a str,
     rules: Vec<String>,
-    wish: &'a Wish,
+    request: &'a AuthorizationRequest,
 }
 
 /// With a session code, the client gets what it asks for at once: whoever has the code made this very address. Else the owner is asked.
-async fn ask(State(platform): State<Platform>, Host(instance): Host, params: Params) -> Result<Response, Failure> {
-    let wish = wish(&params);
-    let client = platform.check_wish(&instance, &wish)?;
-    if params.filled("session_code").is_some() {
-        return answer(&platform, &instance, &wish, &params).await;
+async fn start_authorization(
+    State(platform): State<Platform>,
+    HostInstance(instance): HostInstance,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let wish = parse_authorization_request(&params);
+    let client = platform.check_authorization_request(&instance, &wish)?;
+    if params.get_non_empty("session_code").is_some() {
+        return redirect_with_code(&platform, &instance, &wish, &params).await;
     }
     let rules = wish.scope.split_whitespace().map(str::to_owned).collect();
-    let page = Page { client: &client.value.client_name, domain: &instance.domain, rules, wish: &wish };
-    let page = page.render().map_err(|error| Failure::server(format!("the page cannot be written: {error}")))?;
+    let page = ConsentPage { client: &client.value.client_name, domain: &instance.domain, rules, request: &wish };
+    let page = page.render().map_err(|error| ApiError::server(format!("the page cannot be written: {error}")))?;
     Ok(Html(page).into_response())
 }
 
-async fn accept(
+async fn approve(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     FormBody(params): FormBody,
-) -> Result<Response, Failure> {
-    let wish = wish(&params);
-    platform.check_wish(&instance, &wish)?;
-    answer(&platform, &instance, &wish, &params).await
+) -> Result<Response, ApiError> {
+    let wish = parse_authorization_request(&params);
+    platform.check_authorization_request(&instance, &wish)?;
+    redirect_with_code(&platform, &instance, &wish, &params).await
 }
 
-async fn answer(platform: &Platform, instance: &Instance, wish: &Wish, params: &Params) -> Result<Response, Failure> {
-    platform.take_session(instance, params.filled("session_code")).await?;
+async fn redirect_with_code(
+    platform: &Platform,
+    instance: &Instance,
+    wish: &AuthorizationRequest,
+    params: &Params,
+) -> Result<Response, ApiError> {
+    platform.redeem_session_code(instance, params.get_non_empty("session_code")).await?;
     Ok(Redirect::to(platform.authorize_client(instance, wish).await?.as_str()).into_response())
 }
 
 async fn tokens(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     FormBody(params): FormBody,
-) -> Result<Json<Value>, Failure> {
-    platform.admit(&instance, rate::Kind::Token)?;
-    let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
+) -> Result<Json<Value>, ApiError> {
+    platform.check_rate_limit(&instance, rate::RateKind::Token)?;
+    let text = |name: &str| params.get(name).unwrap_or_default().to_owned();
     let request = TokenRequest {
         grant_type: text("grant_type"),
         client_id: text("client_id"),
@@ -272,13 +287,13 @@ async fn tokens(
         refresh_token: text("refresh_token"),
     };
     let tokens = serde_json::to_value(platform.grant_tokens(&instance, &request).await?);
-    tokens.map(Json).map_err(|error| Failure::server(error.to_string()))
+    tokens.map(Json).map_err(|error| ApiError::server(error.to_string()))
 }
 
-async fn session_code(State(platform): State<Platform>, caller: Caller) -> Result<(StatusCode, Json<Value>), Failure> {
+async fn session_code(State(platform): State<Platform>, caller: Caller) -> Result<(StatusCode, Json<Value>), ApiError> {
     caller.check_owner()?;
-    platform.admit(&caller.instance, rate::Kind::Token)?;
-    let code = platform.issue_ticket(&caller.instance, Ticket::Session).await?;
+    platform.check_rate_limit(&caller.instance, rate::RateKind::Token)?;
+    let code = platform.issue_one_time_token(&caller.instance, OneTimeToken::Session).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -287,10 +302,10 @@ async fn konnector_token(
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
-) -> Result<(StatusCode, Json<String>), Failure> {
+) -> Result<(StatusCode, Json<String>), ApiError> {
     caller.check_owner()?;
-    platform.admit(&caller.instance, rate::Kind::Token)?;
-    let missing = |_| Failure::request(StatusCode::NOT_FOUND, format!("the konnector '{slug}' is not installed"));
+    platform.check_rate_limit(&caller.instance, rate::RateKind::Token)?;
+    let missing = |_| ApiError::request(StatusCode::NOT_FOUND, format!("the konnector '{slug}' is not installed"));
     let slug: Slug = slug.parse().map_err(missing)?;
     platform.konnector(&caller.instance, &slug)?;
     let token = platform.issue_token(&caller.instance, Audience::Konnector, slug.as_ref(), "")?;

@@ -6,40 +6,44 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
-use konnector_platform::ticket::Ticket;
+use konnector_platform::one_time_token::OneTimeToken;
 use serde_json::{Value, json};
 
-use super::shown;
-use crate::error::Failure;
+use super::registration_response;
+use crate::error::ApiError;
 use crate::extract::{JsonObject, Params};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let register = post_with(register_client, |op| {
         op.summary("Registers an OAuth client for its program")
-            .query("Domain", Kind::Text, "The instance")
-            .query("RedirectURI", Kind::Text, "Where its user is sent back to; several with commas between them")
-            .query("ClientName", Kind::Text, "Its name")
-            .query("SoftwareID", Kind::Text, "The same for all registrations of a program")
-            .query("ClientKind", Kind::Text, "mobile, desktop, browser, …")
-            .answers::<200, Json<Value>>("The client, with its secret")
-            .fails(422, "No instance is named")
+            .query("Domain", SchemaKind::String, "The instance")
+            .query(
+                "RedirectURI",
+                SchemaKind::String,
+                "Where its user is sent back to; several with commas between them",
+            )
+            .query("ClientName", SchemaKind::String, "Its name")
+            .query("SoftwareID", SchemaKind::String, "The same for all registrations of a program")
+            .query("ClientKind", SchemaKind::String, "mobile, desktop, browser, …")
+            .success::<200, Json<Value>>("The client, with its secret")
+            .error(422, "No instance is named")
     });
     let session = post_with(session_code, |op| {
         op.summary("Makes a session code, which shows once within five minutes that the owner is there")
-            .answers::<201, Json<Value>>("The code")
+            .success::<201, Json<Value>>("The code")
     });
     let check = post_with(check_session_code, |op| {
         op.summary("Takes a session code, and tells whether it was good")
-            .member("session_code", Kind::Text, "The code")
-            .answers::<200, Json<Value>>("It was good, and is not any more")
-            .fails(403, "It is good for nothing")
+            .field("session_code", SchemaKind::String, "The code")
+            .success::<200, Json<Value>>("It was good, and is not any more")
+            .error(403, "It is good for nothing")
     });
     let remove = delete_with(delete_clients, |op| {
         op.summary("Removes the OAuth clients of an instance, with all their tokens")
-            .query("Kind", Kind::Text, "Only those of this kind")
-            .answers::<200, Json<Value>>("How many there were")
+            .query("Kind", SchemaKind::String, "Only those of this kind")
+            .success::<200, Json<Value>>("How many there were")
     });
     ApiRouter::new()
         .api_route("/instances/oauth_client", register)
@@ -52,8 +56,8 @@ pub fn routes() -> ApiRouter<Platform> {
 async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    let code = platform.issue_ticket(&*platform.instance(&domain)?, Ticket::Session).await?;
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let code = platform.issue_one_time_token(&*platform.instance(&domain)?, OneTimeToken::Session).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -62,27 +66,27 @@ async fn check_session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Failure> {
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let code = body.get("session_code").and_then(Value::as_str).unwrap_or_default();
-    let taken = platform.take_ticket(&*platform.instance(&domain)?, code).await?;
-    let valid = taken == Some(Ticket::Session);
+    let taken = platform.redeem_one_time_token(&*platform.instance(&domain)?, code).await?;
+    let valid = taken == Some(OneTimeToken::Session);
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }
 
 /// Registers an OAuth client for its program.
-async fn register_client(State(platform): State<Platform>, params: Params) -> Result<Json<Value>, Failure> {
+async fn register_client(State(platform): State<Platform>, params: Params) -> Result<Json<Value>, ApiError> {
     let domain = params
-        .filled("Domain")
-        .ok_or_else(|| Failure::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
+        .get_non_empty("Domain")
+        .ok_or_else(|| ApiError::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
     let instance = platform.instance(domain)?;
     let given = json!({
         "redirect_uris": params.list("RedirectURI"),
-        "client_name": params.text("ClientName"),
-        "software_id": params.text("SoftwareID"),
-        "client_kind": params.filled("ClientKind"),
+        "client_name": params.get("ClientName"),
+        "software_id": params.get("SoftwareID"),
+        "client_kind": params.get_non_empty("ClientKind"),
     });
     let given = given.as_object().cloned().unwrap_or_default();
-    Ok(Json(shown(&platform.register_oauth_client(&instance, given).await?)))
+    Ok(Json(registration_response(&platform.register_oauth_client(&instance, given).await?)))
 }
 
 /// Removes the OAuth clients of an instance, or those of a kind.
@@ -90,13 +94,13 @@ async fn delete_clients(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
     params: Params,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Value>, ApiError> {
     let instance = platform.instance(&domain)?;
-    let kind = params.filled("Kind");
+    let kind = params.get_non_empty("Kind");
     let mut count = 0;
     for client in platform.oauth_clients(&instance)? {
-        if kind.is_none_or(|kind| client.value.more.get("client_kind").and_then(Value::as_str) == Some(kind)) {
-            platform.remove_oauth_client(&instance, &client.id, &client.rev).await?;
+        if kind.is_none_or(|kind| client.value.metadata.get("client_kind").and_then(Value::as_str) == Some(kind)) {
+            platform.delete_oauth_client(&instance, &client.id, &client.rev).await?;
             count += 1;
         }
     }

@@ -7,48 +7,48 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_platform::document::{readable, writable};
+use konnector_platform::document::{check_readable, check_writable};
 use konnector_store::{Map, Rev, approximate_size};
 use serde_json::{Value, json};
 
-use super::revisions::Last;
-use super::{check_id, check_special_fields, doctype, revision};
-use crate::error::{Failure, couch};
+use super::revisions::LatestRevision;
+use super::{check_id, check_special_fields, parse_doctype, parse_revision};
+use crate::error::{ApiError, couch};
 use crate::extract::{Caller, JsonObject, Params};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Documents in one request.
-const MOST: usize = 1_000;
+const MAX_BULK_DOCUMENTS: usize = 1_000;
 /// Bytes that the documents of one `_bulk_get` take in memory, about: all of them are there until the answer is written. Four of the
 /// largest documents fit, and a thousand ordinary ones.
 const MAX_READ_BYTES: usize = 32 << 20;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let write = post_with(write, |op| {
+    let write = post_with(bulk_docs, |op| {
         op.summary("Stores, replaces and deletes many documents, each for itself")
-            .member(
+            .field(
                 "docs",
-                Kind::Objects,
+                SchemaKind::Objects,
                 "The documents; with _id and _rev to replace one, with _deleted to delete it",
             )
-            .member("new_edits", Kind::Flag, "False to store the revisions of another database as they are")
-            .answers::<201, Json<Vec<Value>>>("What became of each document")
+            .field("new_edits", SchemaKind::Boolean, "False to store the revisions of another database as they are")
+            .success::<201, Json<Vec<Value>>>("What became of each document")
     });
-    let read = post_with(read, |op| {
+    let read = post_with(bulk_get, |op| {
         op.summary("The last revisions of many documents, also of their deletions")
-            .query("revs", Kind::Flag, "With its history, which is that revision")
-            .member("docs", Kind::Objects, "An id, and a rev where it matters, of each")
+            .query("revs", SchemaKind::Boolean, "With its history, which is that revision")
+            .field("docs", SchemaKind::Objects, "An id, and a rev where it matters, of each")
     });
     ApiRouter::new().api_route("/data/{doctype}/_bulk_docs", write).api_route("/data/{doctype}/_bulk_get", read)
 }
 
-fn documents(body: &mut Map) -> Result<Vec<Map>, Failure> {
-    let malformed = || Failure::bad_request("docs: expected is a list of objects");
+fn documents(body: &mut Map) -> Result<Vec<Map>, ApiError> {
+    let malformed = || ApiError::bad_request("docs: expected is a list of objects");
     let Some(Value::Array(items)) = body.shift_remove("docs") else { return Err(malformed()) };
-    if items.len() > MOST {
-        let message = format!("docs: {} documents, one request takes at most {MOST}", items.len());
-        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+    if items.len() > MAX_BULK_DOCUMENTS {
+        let message = format!("docs: {} documents, one request takes at most {MAX_BULK_DOCUMENTS}", items.len());
+        return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     items
         .into_iter()
@@ -61,33 +61,35 @@ fn documents(body: &mut Map) -> Result<Vec<Map>, Failure> {
 
 /// `POST /data/:type/_bulk_docs`. What has an `_id` and a `_rev` is replaced, or deleted where it says `_deleted`; everything else is created.
 /// With `new_edits: false` the documents keep the revisions that they have in another database, and only what went wrong is answered.
-async fn write(
+async fn bulk_docs(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
     JsonObject(mut body): JsonObject,
-) -> Result<(StatusCode, Json<Vec<Value>>), Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<(StatusCode, Json<Vec<Value>>), ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Post, &doctype)?;
-    writable(&doctype)?;
+    check_writable(&doctype)?;
     let new_edits = match body.get("new_edits") {
         None => true,
         Some(Value::Bool(new_edits)) => *new_edits,
-        Some(_) => return Err(Failure::bad_request("new_edits is true or false")),
+        Some(_) => return Err(ApiError::bad_request("new_edits is true or false")),
     };
     let mut results = Vec::new();
     for document in documents(&mut body)? {
         if !new_edits {
             let (id, rev) = (document.get("_id").cloned(), document.get("_rev").cloned());
             if let Err(failure) = replicate(&platform, &caller, &doctype, document).await {
-                results.push(json!({ "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() }));
+                results.push(json!({ "id": id, "rev": rev, "error": couch::error_name(&failure), "reason": failure.client_message() }));
             }
             continue;
         }
         let id = document.get("_id").and_then(Value::as_str).map(str::to_owned);
         results.push(match write_one(&platform, &caller, &doctype, id.clone(), document).await {
             Ok((id, rev)) => json!({ "ok": true, "id": id, "rev": rev }),
-            Err(failure) => json!({ "id": id, "error": couch::name(&failure), "reason": failure.told() }),
+            Err(failure) => {
+                json!({ "id": id, "error": couch::error_name(&failure), "reason": failure.client_message() })
+            }
         });
     }
     Ok((StatusCode::CREATED, Json(results)))
@@ -99,47 +101,47 @@ async fn write_one(
     doctype: &Doctype,
     id: Option<String>,
     mut document: Map,
-) -> Result<(String, String), Failure> {
+) -> Result<(String, String), ApiError> {
     let Caller { instance, principal } = caller;
     if let Some(id) = &id {
         check_id(id)?;
     }
     check_special_fields(&document)?;
-    let rev = document.get("_rev").and_then(Value::as_str).map(revision).transpose()?;
+    let rev = document.get("_rev").and_then(Value::as_str).map(parse_revision).transpose()?;
     let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
     let written = match (id, rev) {
         (Some(id), Some(rev)) if deleted => {
             let rev = platform.delete_document(instance, principal, doctype, &id, &rev).await?;
             return Ok((id, rev.to_string()));
         }
-        (_, None) if deleted => return Err(Failure::bad_request("give the _rev of the document to delete")),
+        (_, None) if deleted => return Err(ApiError::bad_request("give the _rev of the document to delete")),
         (Some(id), Some(rev)) => platform.update_document(instance, principal, doctype, &id, &rev, document).await?,
-        (None, Some(_)) => return Err(Failure::bad_request("give the _id of the document, too")),
+        (None, Some(_)) => return Err(ApiError::bad_request("give the _id of the document, too")),
         (id, None) => platform.create_document(instance, principal, doctype, id, document).await?,
     };
     Ok((written.id, written.rev.to_string()))
 }
 
 /// Stores a document with the revision that it has in another database.
-async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), Failure> {
+async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), ApiError> {
     let Caller { instance, principal } = caller;
     check_special_fields(&document)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     let (Some(id), Some(rev)) = (text("_id"), text("_rev")) else {
-        return Err(Failure::bad_request("with new_edits: false, each document has an _id and a _rev"));
+        return Err(ApiError::bad_request("with new_edits: false, each document has an _id and a _rev"));
     };
     check_id(id)?;
-    let (id, history) = (id.to_owned(), history(revision(rev)?, document.get("_revisions"))?);
+    let (id, history) = (id.to_owned(), history(parse_revision(rev)?, document.get("_revisions"))?);
     let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
     let body = Some(document).filter(|_| !deleted);
     Ok(platform.replicate_document(instance, principal, doctype, &id, &history, body).await?)
 }
 
 /// The revision of a document and those before it, as `_revisions` tells them: `{"start": 3, "ids": ["<digits of 3>", "<digits of 2>"]}`.
-fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, Failure> {
+fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, ApiError> {
     let Some(revisions) = revisions else { return Ok(vec![newest]) };
     let malformed = || {
-        Failure::bad_request(
+        ApiError::bad_request(
             "_revisions: expected is {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
         )
     };
@@ -148,32 +150,32 @@ fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, Failure> 
     let generations = (1..=start).rev();
     let revs = generations.zip(ids).map(|(generation, id)| {
         let digits = id.as_str().ok_or_else(malformed)?;
-        revision(&format!("{generation}-{digits}"))
+        parse_revision(&format!("{generation}-{digits}"))
     });
     let revs = revs.collect::<Result<Vec<_>, _>>()?;
     if revs.first() != Some(&newest) { Err(malformed()) } else { Ok(revs) }
 }
 
 /// `POST /data/:type/_bulk_get`.
-async fn read(
+async fn bulk_get(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
     params: Params,
     JsonObject(mut body): JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    readable(&doctype)?;
+    check_readable(&doctype)?;
     let (mut results, mut bytes) = (Vec::new(), 0);
     for wanted in documents(&mut body)? {
         let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();
         let rev = wanted.get("rev").and_then(Value::as_str);
-        let found = match Last::of(&platform, &caller, &doctype, id).await {
-            Ok(last) if rev.is_none_or(|rev| rev == last.rev.to_string()) => json!({ "ok": last.told(&params) }),
+        let found = match LatestRevision::load(&platform, &caller, &doctype, id).await {
+            Ok(last) if rev.is_none_or(|rev| rev == last.rev.to_string()) => json!({ "ok": last.into_json(&params) }),
             Ok(_) => json!({ "error": { "id": id, "rev": rev, "error": "not_found", "reason": "missing" } }),
             Err(failure) => {
-                json!({ "error": { "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() } })
+                json!({ "error": { "id": id, "rev": rev, "error": couch::error_name(&failure), "reason": failure.client_message() } })
             }
         };
         bytes += found.get("ok").and_then(Value::as_object).map_or(0, approximate_size);
@@ -181,7 +183,7 @@ async fn read(
             let limit = MAX_READ_BYTES >> 20;
             let message =
                 format!("docs: these documents take more than {limit} MiB of memory; ask for fewer at a time");
-            return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+            return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         results.push(json!({ "id": id, "docs": [found] }));
     }

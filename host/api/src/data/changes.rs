@@ -7,21 +7,21 @@ use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_platform::changes::{ChangePage, Since, Wanted};
+use konnector_platform::changes::{ChangePage, ChangesQuery, Since};
 use konnector_query::Direction;
 use konnector_store::{FeedChange, Map, Rev};
 use serde_json::{Value, json};
 
-use super::revisions::deleted;
-use super::{doctype, revision, shown};
-use crate::error::Failure;
+use super::revisions::tombstone;
+use super::{parse_doctype, parse_revision, to_json};
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Documents in one request, at most.
-const MOST: usize = 1_000;
+const MAX_DOCUMENTS: usize = 1_000;
 /// Changes on a page with documents, at most; without them the platform's limit holds.
-const WITH_DOCUMENTS: usize = 1_000;
+const MAX_CHANGES_WITH_DOCUMENTS: usize = 1_000;
 
 /// What may be asked of the feed. Anything else is refused: a misspelt parameter would be answered with something else than was meant.
 const PARAMETERS: [&str; 11] = [
@@ -40,50 +40,48 @@ const PARAMETERS: [&str; 11] = [
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let feed = get_with(changes, |op| asked(op.summary("What changed in the documents of a type"))).post_with(
-        changes_of_ids,
-        |op| {
-            asked(op.summary("What changed in some documents of a type"))
-                .query("filter", Kind::Text, "_doc_ids")
-                .member("doc_ids", Kind::Texts, "The ids of the documents, with the filter")
-        },
-    );
+    let feed = get_with(changes, |op| feed_parameters(op.summary("What changed in the documents of a type")))
+        .post_with(changes_of_ids, |op| {
+            feed_parameters(op.summary("What changed in some documents of a type"))
+                .query("filter", SchemaKind::String, "_doc_ids")
+                .field("doc_ids", SchemaKind::Strings, "The ids of the documents, with the filter")
+        });
     let difference =
         post_with(revs_diff, |op| op.summary("Which of some revisions are not here, by the documents' ids"));
     ApiRouter::new().api_route("/data/{doctype}/_changes", feed).api_route("/data/{doctype}/_revs_diff", difference)
 }
 
 /// What may be asked of the feed.
-fn asked(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("since", Kind::Text, "The last_seq of an earlier answer, now, or 0 for all changes")
-        .query("limit", Kind::Number, "Changes on a page")
-        .query("descending", Kind::Flag, "The newest first")
-        .query("include_docs", Kind::Flag, "With the documents as they are now")
-        .query("style", Kind::Text, "main_only or all_docs, which are the same here")
-        .query("feed", Kind::Text, "normal")
-        .query("heartbeat", Kind::Number, "Is taken, and means nothing for this feed")
-        .query("timeout", Kind::Number, "The same")
-        .query("seq_interval", Kind::Number, "The same")
-        .query("_nonce", Kind::Text, "The same")
+fn feed_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.query("since", SchemaKind::String, "The last_seq of an earlier answer, now, or 0 for all changes")
+        .query("limit", SchemaKind::Number, "Changes on a page")
+        .query("descending", SchemaKind::Boolean, "The newest first")
+        .query("include_docs", SchemaKind::Boolean, "With the documents as they are now")
+        .query("style", SchemaKind::String, "main_only or all_docs, which are the same here")
+        .query("feed", SchemaKind::String, "normal")
+        .query("heartbeat", SchemaKind::Number, "Is taken, and means nothing for this feed")
+        .query("timeout", SchemaKind::Number, "The same")
+        .query("seq_interval", SchemaKind::Number, "The same")
+        .query("_nonce", SchemaKind::String, "The same")
 }
 
 /// What is asked of the feed.
-struct Query {
-    wanted: Wanted,
+struct FeedQuery {
+    request: ChangesQuery,
     documents: bool,
 }
 
-impl Query {
-    fn parse(params: &Params) -> Result<Self, Failure> {
+impl FeedQuery {
+    fn parse(params: &Params) -> Result<Self, ApiError> {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name) && *name != "filter") {
             let known = PARAMETERS.join(", ");
-            return Err(Failure::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "there is no parameter '{unknown}'; those of _changes are {known}"
             )));
         }
-        let one_of = |name: &'static str, values: &[&str]| match params.filled(name) {
+        let one_of = |name: &'static str, values: &[&str]| match params.get_non_empty(name) {
             Some(value) if !values.contains(&value) => {
-                Err(Failure::bad_request(format!("the parameter {name} is {}, not '{value}'", values.join(" or "))))
+                Err(ApiError::bad_request(format!("the parameter {name} is {}, not '{value}'", values.join(" or "))))
             }
             _ => Ok(()),
         };
@@ -96,25 +94,25 @@ impl Query {
         for name in ["timeout", "seq_interval"] {
             params.number(name)?;
         }
-        if params.text("heartbeat") != Some("true") {
+        if params.get("heartbeat") != Some("true") {
             params.number("heartbeat")?;
         }
         let documents = params.flag("include_docs", false);
         // CouchDB takes 0 for 1.
         let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
-        let limit = if documents { limit.min(WITH_DOCUMENTS) } else { limit };
+        let limit = if documents { limit.min(MAX_CHANGES_WITH_DOCUMENTS) } else { limit };
         let direction = if params.flag("descending", false) { Direction::Backward } else { Direction::Forward };
-        Ok(Self { wanted: Wanted { since: since(params)?, limit, direction, ids: None }, documents })
+        Ok(Self { request: ChangesQuery { since: since(params)?, limit, direction, ids: None }, documents })
     }
 }
 
 /// From where on changes are asked for.
-pub fn since(params: &Params) -> Result<Since, Failure> {
-    match params.filled("since") {
+pub fn since(params: &Params) -> Result<Since, ApiError> {
+    match params.get_non_empty("since") {
         None => Ok(Since::Seq(konnector_store::Seq::default())),
         Some("now") => Ok(Since::Now),
         Some(text) => {
-            let malformed = |error: konnector_store::Error| Failure::bad_request(error.to_string());
+            let malformed = |error: konnector_store::Error| ApiError::bad_request(error.to_string());
             text.parse().map(Since::Seq).map_err(malformed)
         }
     }
@@ -126,13 +124,13 @@ async fn changes(
     caller: Caller,
     Path(name): Path<String>,
     params: Params,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    if params.text("filter").is_some() {
-        return Err(Failure::bad_request("the parameter filter is for POST, with doc_ids in the body"));
+    if params.get("filter").is_some() {
+        return Err(ApiError::bad_request("the parameter filter is for POST, with doc_ids in the body"));
     }
-    answer(&platform, &caller, &doctype, Query::parse(&params)?).await
+    feed_response(&platform, &caller, &doctype, FeedQuery::parse(&params)?).await
 }
 
 /// `POST /data/:type/_changes?filter=_doc_ids` with `doc_ids`; without the filter, the same as GET.
@@ -142,35 +140,35 @@ async fn changes_of_ids(
     Path(name): Path<String>,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    let mut query = Query::parse(&params)?;
-    match params.text("filter") {
+    let mut query = FeedQuery::parse(&params)?;
+    match params.get("filter") {
         None => {}
-        Some("_doc_ids") => query.wanted.ids = Some(doc_ids(&body)?),
+        Some("_doc_ids") => query.request.ids = Some(doc_ids(&body)?),
         Some(other) => {
-            return Err(Failure::bad_request(format!("the parameter filter is _doc_ids or absent, not '{other}'")));
+            return Err(ApiError::bad_request(format!("the parameter filter is _doc_ids or absent, not '{other}'")));
         }
     }
-    answer(&platform, &caller, &doctype, query).await
+    feed_response(&platform, &caller, &doctype, query).await
 }
 
-fn doc_ids(body: &Map) -> Result<Vec<String>, Failure> {
-    let ids = body.get("doc_ids").and_then(Value::as_array).filter(|ids| ids.len() <= MOST);
+fn doc_ids(body: &Map) -> Result<Vec<String>, ApiError> {
+    let ids = body.get("doc_ids").and_then(Value::as_array).filter(|ids| ids.len() <= MAX_DOCUMENTS);
     let ids: Option<Vec<String>> = ids.and_then(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
-    ids.ok_or_else(|| Failure::bad_request(format!("doc_ids: expected is a list of at most {MOST} ids")))
+    ids.ok_or_else(|| ApiError::bad_request(format!("doc_ids: expected is a list of at most {MAX_DOCUMENTS} ids")))
 }
 
-async fn answer(
+async fn feed_response(
     platform: &Platform,
     caller: &Caller,
     doctype: &Doctype,
-    Query { wanted, documents }: Query,
-) -> Result<Json<Value>, Failure> {
+    FeedQuery { request: wanted, documents }: FeedQuery,
+) -> Result<Json<Value>, ApiError> {
     let Caller { instance, principal } = caller;
     let page = platform.document_changes(instance, principal, doctype, wanted).await?;
-    let ChangePage { changes, last, pending } = page;
+    let ChangePage { changes, last_seq: last, pending } = page;
     let mut results = Vec::with_capacity(changes.len());
     for change in changes {
         let mut row = json!({ "seq": change.seq.to_string(), "id": change.id, "changes": [{ "rev": change.rev }] });
@@ -188,9 +186,9 @@ async fn answer(
 }
 
 /// The document of a change, as it is now.
-fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, Failure> {
-    let found = platform.read_listed(&caller.instance, &caller.principal, doctype, &change.id)?;
-    Ok(Value::Object(found.map_or_else(|| deleted(change), |document| shown(doctype, document))))
+fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, ApiError> {
+    let found = platform.read_document_without_secrets(&caller.instance, &caller.principal, doctype, &change.id)?;
+    Ok(Value::Object(found.map_or_else(|| tombstone(change), |document| to_json(doctype, document))))
 }
 
 /// `POST /data/:type/_revs_diff`: of the revisions of each document, those that are not here. Only the last revision of a document is kept, also
@@ -200,17 +198,20 @@ async fn revs_diff(
     caller: Caller,
     Path(name): Path<String>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Map>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Map>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    if body.len() > MOST {
-        return Err(Failure::bad_request(format!("{} documents, one request takes at most {MOST}", body.len())));
+    if body.len() > MAX_DOCUMENTS {
+        return Err(ApiError::bad_request(format!(
+            "{} documents, one request takes at most {MAX_DOCUMENTS}",
+            body.len()
+        )));
     }
     let mut asked: Vec<(String, Vec<Rev>)> = Vec::with_capacity(body.len());
     for (id, revs) in body {
-        let malformed = || Failure::bad_request(format!("{id}: expected is a list of revisions"));
+        let malformed = || ApiError::bad_request(format!("{id}: expected is a list of revisions"));
         let revs = revs.as_array().ok_or_else(malformed)?.iter();
-        let revs = revs.map(|rev| revision(rev.as_str().ok_or_else(malformed)?)).collect::<Result<_, _>>()?;
+        let revs = revs.map(|rev| parse_revision(rev.as_str().ok_or_else(malformed)?)).collect::<Result<_, _>>()?;
         asked.push((id, revs));
     }
     let ids = asked.iter().map(|(id, _)| id.clone()).collect();

@@ -14,35 +14,38 @@ use konnector_query::Query;
 use konnector_store::Map;
 use serde_json::{Value, json};
 
-use super::{doctype, execution_stats, revision};
-use crate::error::Failure;
+use super::{execution_stats, parse_doctype, parse_revision};
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
-use crate::openapi::{Describe as _, Kind, queried};
+use crate::openapi::{Describe as _, SchemaKind, query_fields};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let find = post_with(find, |op| queried(op.summary("The documents of a type that a selector describes")));
-    let declare = post_with(declare, |op| {
+    let find = post_with(find, |op| query_fields(op.summary("The documents of a type that a selector describes")));
+    let declare = post_with(create_index, |op| {
         op.summary("Makes an index, unless it is there")
-            .member("index", Kind::Object, "The fields, and a selector that narrows it")
-            .member("ddoc", Kind::Text, "The design document to make it in")
-            .member("name", Kind::Text, "Its name")
+            .field("index", SchemaKind::Object, "The fields, and a selector that narrows it")
+            .field("ddoc", SchemaKind::String, "The design document to make it in")
+            .field("name", SchemaKind::String, "Its name")
     });
-    let one = get_with(design, |op| op.summary("A design document")).delete_with(delete_design, |op| {
+    let one = get_with(get_design, |op| op.summary("A design document")).delete_with(delete_design, |op| {
         op.summary("Deletes a design document, and its index")
-            .query("rev", Kind::Text, "The revision to delete")
-            .fails(409, "Somebody else wrote in between")
+            .query("rev", SchemaKind::String, "The revision to delete")
+            .error(409, "Somebody else wrote in between")
     });
     let copy = post_with(copy_design, |op| {
         op.summary("Copies a design document")
             .header("Destination", "The id of the copy, with _design/ before it")
-            .answers::<201, Json<Value>>("The id and the revision of the copy")
-            .fails(409, "There is a design document of this id")
+            .success::<201, Json<Value>>("The id and the revision of the copy")
+            .error(409, "There is a design document of this id")
     });
     ApiRouter::new()
         .api_route("/data/{doctype}/_find", find)
         .api_route("/data/{doctype}/_index", declare)
-        .api_route("/data/{doctype}/_design_docs", get_with(designs, |op| op.summary("The design documents of a type")))
+        .api_route(
+            "/data/{doctype}/_design_docs",
+            get_with(list_designs, |op| op.summary("The design documents of a type")),
+        )
         .api_route("/data/{doctype}/_design/{id}", one)
         .api_route("/data/{doctype}/_design/{id}/copy", copy)
 }
@@ -53,8 +56,8 @@ async fn find(
     caller: Caller,
     Path(name): Path<String>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Map>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Map>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let started = Instant::now();
     let query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
@@ -67,7 +70,7 @@ async fn find(
     if stats {
         answer.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
     }
-    if page.wasteful {
+    if page.scan_warning {
         // In CouchDB's words: clients look for them.
         let warning = "The number of documents examined is high in proportion to the number of results returned. Consider adding a more specific index to improve this.";
         answer.insert("warning".to_owned(), json!(warning));
@@ -77,13 +80,13 @@ async fn find(
 }
 
 /// `POST /data/:type/_index`.
-async fn declare(
+async fn create_index(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let new = NewIndex::parse(&body).map_err(konnector_platform::Error::from)?;
     let declared = platform.declare_index(&caller.instance, &caller.principal, &doctype, new).await?;
@@ -92,32 +95,32 @@ async fn declare(
 }
 
 /// `GET /data/:type/_design_docs`.
-async fn designs(
+async fn list_designs(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let designs = platform.designs(&caller.instance, &caller.principal, &doctype)?;
     let rows = designs.iter().map(|(design, rev)| {
         let id = format!("_design/{}", design.id);
-        json!({ "id": id, "key": id, "value": { "rev": rev }, "doc": design.shown(rev) })
+        json!({ "id": id, "key": id, "value": { "rev": rev }, "doc": design.to_json(rev) })
     });
     let rows: Vec<Value> = rows.collect();
     Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })))
 }
 
 /// `GET /data/:type/_design/:id`.
-async fn design(
+async fn get_design(
     State(platform): State<Platform>,
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
-) -> Result<Json<Map>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Map>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let (design, rev) = platform.design(&caller.instance, &caller.principal, &doctype, &id)?;
-    Ok(Json(design.shown(&rev)))
+    Ok(Json(design.to_json(&rev)))
 }
 
 /// `DELETE /data/:type/_design/:id?rev=`.
@@ -126,12 +129,13 @@ async fn delete_design(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     params: Params,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Delete, &doctype)?;
-    let rev =
-        params.filled("rev").ok_or_else(|| Failure::bad_request("name the revision to delete as the parameter rev"))?;
-    platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &revision(rev)?).await?;
+    let rev = params
+        .get_non_empty("rev")
+        .ok_or_else(|| ApiError::bad_request("name the revision to delete as the parameter rev"))?;
+    platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &parse_revision(rev)?).await?;
     Ok(Json(json!({ "ok": true, "id": format!("_design/{id}"), "rev": rev, "deleted": true })))
 }
 
@@ -141,12 +145,12 @@ async fn copy_design(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Post, &doctype)?;
     let to = headers.get("destination").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let to = to.strip_prefix("_design/").filter(|to| !to.is_empty()).ok_or_else(|| {
-        Failure::bad_request("the header Destination names the copy, for example Destination: _design/by-date")
+        ApiError::bad_request("the header Destination names the copy, for example Destination: _design/by-date")
     })?;
     let rev = platform.copy_design(&caller.instance, &caller.principal, &doctype, (&id, to)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ok": true, "id": format!("_design/{to}"), "rev": rev }))))

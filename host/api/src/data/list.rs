@@ -10,23 +10,23 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use serde_json::{Value, json};
 
-use super::{doctype, execution_stats, shown};
-use crate::error::Failure;
+use super::{execution_stats, parse_doctype, to_json};
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Documents on a page where the client names no number, and at most.
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1_000;
+const DEFAULT_PAGE_SIZE: usize = 100;
+const MAX_PAGE_SIZE: usize = 1_000;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let normal = get_with(normal_docs, |op| {
         op.summary("The documents of a type as Cozy lists them")
-            .query("limit", Kind::Number, "Documents on a page, 100 unless told and at most 1000")
-            .query("skip", Kind::Number, "Documents to leave out")
-            .query("bookmark", Kind::Text, "Where the page before ended")
-            .query("execution_stats", Kind::Flag, "Whether to tell how the reading went")
+            .query("limit", SchemaKind::Number, "Documents on a page, 100 unless told and at most 1000")
+            .query("skip", SchemaKind::Number, "Documents to leave out")
+            .query("bookmark", SchemaKind::String, "Where the page before ended")
+            .query("execution_stats", SchemaKind::Boolean, "Whether to tell how the reading went")
     });
     ApiRouter::new().api_route("/data/{doctype}/_normal_docs", normal)
 }
@@ -38,15 +38,15 @@ async fn normal_docs(
     caller: Caller,
     Path(name): Path<String>,
     params: Params,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Value>, ApiError> {
     let started = Instant::now();
-    let doctype = doctype(&name)?;
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    let limit = params.number("limit")?.unwrap_or(PAGE).min(LARGEST_PAGE);
+    let limit = params.number("limit")?.unwrap_or(DEFAULT_PAGE_SIZE).min(MAX_PAGE_SIZE);
     let skip = params.number("skip")?.unwrap_or_default();
     let Caller { instance, principal } = &caller;
     let total = platform.count_documents(instance, principal, &doctype).await?;
-    let bookmark = params.filled("bookmark");
+    let bookmark = params.get_non_empty("bookmark");
     let behind = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
     // A list without its beginning: fewer documents are there than are to be left out.
     let page = if limit == 0 || (behind.is_none() && skip > 0) {
@@ -55,7 +55,7 @@ async fn normal_docs(
         Some(platform.list_documents(instance, principal, &doctype, behind.as_deref(), limit)?)
     };
     let (documents, next) = page.map_or_else(Default::default, |page| (page.documents, page.next));
-    let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(shown(&doctype, document))).collect();
+    let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(to_json(&doctype, document))).collect();
     let returned = rows.len();
     let mut answer = json!({ "rows": rows, "total_rows": total, "bookmark": next.unwrap_or_default() });
     if let Some(members) = answer.as_object_mut().filter(|_| params.flag("execution_stats", false)) {

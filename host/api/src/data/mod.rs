@@ -1,6 +1,6 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
-mod all;
+mod all_docs;
 mod bulk;
 pub mod changes;
 mod find;
@@ -22,76 +22,76 @@ use konnector_platform::token::Principal;
 use konnector_store::{Document, Map, Rev};
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
-use crate::openapi::{Describe as _, Kind};
-use revisions::{Last, Open};
+use crate::openapi::{Describe as _, SchemaKind};
+use revisions::{LatestRevision, OpenRevs};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let whole_type = post_with(create, |op| {
         op.summary("Stores a new document under an id of the server's")
-            .answers::<201, Json<Value>>("The document as stored")
+            .success::<201, Json<Value>>("The document as stored")
     })
     .delete_with(delete_all, |op| op.summary("Deletes every document of a type"));
     ApiRouter::new()
         .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("The types that have documents")))
         .api_route("/data/{doctype}", whole_type.clone())
         .api_route("/data/{doctype}/", whole_type)
-        .merge(all::routes())
+        .merge(all_docs::routes())
         .merge(list::routes())
         .merge(find::routes())
         .merge(bulk::routes())
         .merge(changes::routes())
         .merge(references::routes())
-        .api_route("/data/{doctype}/{id}", one())
+        .api_route("/data/{doctype}/{id}", document_routes())
 }
 
 /// The operations on one document.
-fn one() -> ApiMethodRouter<Platform> {
+fn document_routes() -> ApiMethodRouter<Platform> {
     get_with(read, |op| {
         op.summary("A document")
-            .query("rev", Kind::Text, "Its revision; only the current one is there")
-            .query("revs", Kind::Flag, "With its history, which is that revision")
-            .query("revs_info", Kind::Flag, "With the revisions that are there")
-            .query("open_revs", Kind::Text, "All, or a list of revisions: a list of them, also of a deletion")
+            .query("rev", SchemaKind::String, "Its revision; only the current one is there")
+            .query("revs", SchemaKind::Boolean, "With its history, which is that revision")
+            .query("revs_info", SchemaKind::Boolean, "With the revisions that are there")
+            .query("open_revs", SchemaKind::String, "All, or a list of revisions: a list of them, also of a deletion")
     })
     .put_with(write, |op| {
         op.summary("Stores a document under an id, as a new one or as the next revision")
-            .member("_id", Kind::Text, "The id, as in the path, to update")
-            .member("_rev", Kind::Text, "The revision to replace, to update")
-            .fails(409, "Somebody else wrote in between, or the document to create is there")
+            .field("_id", SchemaKind::String, "The id, as in the path, to update")
+            .field("_rev", SchemaKind::String, "The revision to replace, to update")
+            .error(409, "Somebody else wrote in between, or the document to create is there")
     })
     .delete_with(delete, |op| {
         op.summary("Deletes a document")
-            .query("rev", Kind::Text, "The revision to delete")
+            .query("rev", SchemaKind::String, "The revision to delete")
             .header("If-Match", "The same")
-            .fails(409, "Somebody else wrote in between")
+            .error(409, "Somebody else wrote in between")
     })
 }
 
 /// The doctype of a path.
-fn doctype(name: &str) -> Result<Doctype, Failure> {
+fn parse_doctype(name: &str) -> Result<Doctype, ApiError> {
     name.parse().map_err(|error: konnector_manifest::Error| {
-        Failure::document(StatusCode::BAD_REQUEST, "illegal_database_name", error.to_string())
+        ApiError::document(StatusCode::BAD_REQUEST, "illegal_database_name", error.to_string())
     })
 }
 
-fn revision(text: &str) -> Result<Rev, Failure> {
-    text.parse().map_err(|error: konnector_store::Error| Failure::bad_request(error.to_string()))
+fn parse_revision(text: &str) -> Result<Rev, ApiError> {
+    text.parse().map_err(|error: konnector_store::Error| ApiError::bad_request(error.to_string()))
 }
 
 /// Ids that begin with `_` are `CouchDB`'s own.
-fn check_id(id: &str) -> Result<(), Failure> {
+fn check_id(id: &str) -> Result<(), ApiError> {
     if id.starts_with('_') {
         let reason = format!("the id '{id}' begins with _, which only the database's own ids do");
-        return Err(Failure::document(StatusCode::BAD_REQUEST, "bad_id", reason));
+        return Err(ApiError::document(StatusCode::BAD_REQUEST, "bad_id", reason));
     }
     Ok(())
 }
 
 /// Refuses a document whose special fields have the wrong type: read as if they were absent, they would make a change of another kind.
-fn check_special_fields(body: &Map) -> Result<(), Failure> {
+fn check_special_fields(body: &Map) -> Result<(), ApiError> {
     for (name, expected) in [("_id", "a text"), ("_rev", "a text"), ("_deleted", "true or false")] {
         let is_valid = match (name, body.get(name)) {
             (_, None) => true,
@@ -100,17 +100,17 @@ fn check_special_fields(body: &Map) -> Result<(), Failure> {
         };
         if !is_valid {
             let reason = format!("{name} is not {expected}");
-            return Err(Failure::document(StatusCode::BAD_REQUEST, "doc_validation", reason));
+            return Err(ApiError::document(StatusCode::BAD_REQUEST, "doc_validation", reason));
         }
     }
     Ok(())
 }
 
 /// The same where nothing can be deleted.
-fn check_is_no_deletion(body: &Map) -> Result<(), Failure> {
+fn check_not_deleted(body: &Map) -> Result<(), ApiError> {
     check_special_fields(body)?;
     match body.get("_deleted") {
-        Some(Value::Bool(true)) => Err(Failure::document(
+        Some(Value::Bool(true)) => Err(ApiError::document(
             StatusCode::BAD_REQUEST,
             "doc_validation",
             "_deleted is true; send DELETE with the rev of the document to delete it",
@@ -120,7 +120,7 @@ fn check_is_no_deletion(body: &Map) -> Result<(), Failure> {
 }
 
 /// A document with the members that `CouchDB` and Cozy add.
-fn shown(doctype: &Doctype, document: Document) -> Map {
+fn to_json(doctype: &Doctype, document: Document) -> Map {
     let Document { id, rev, body } = document;
     let mut members = Map::new();
     members.insert("_id".to_owned(), json!(id));
@@ -142,13 +142,13 @@ pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Valu
 }
 
 /// The answer to a write.
-fn written(doctype: &Doctype, document: Document) -> Json<Value> {
+fn write_response(doctype: &Doctype, document: Document) -> Json<Value> {
     let (id, rev) = (document.id.clone(), document.rev.clone());
-    Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": shown(doctype, document) }))
+    Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": to_json(doctype, document) }))
 }
 
-async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, Failure> {
-    caller.check_type(Verb::Get, &doctype("io.cozy.doctypes")?)?;
+async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    caller.check_type(Verb::Get, &parse_doctype("io.cozy.doctypes")?)?;
     Ok(Json(json!(platform.doctypes(&caller.instance)?)))
 }
 
@@ -157,19 +157,19 @@ async fn read(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     params: Params,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_any(Verb::Get, &doctype)?;
     check_id(&id)?;
-    if let Some(open) = Open::of(&params)? {
-        return Ok(Json(json!(open.answer(Last::of(&platform, &caller, &doctype, &id).await, &params)?)));
+    if let Some(open) = OpenRevs::parse(&params)? {
+        return Ok(Json(json!(open.rows(LatestRevision::load(&platform, &caller, &doctype, &id).await, &params)?)));
     }
     let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
     let principal = Principal { wants_credentials, ..caller.principal };
-    let last = Last::present(&platform, &caller.instance, &principal, &doctype, &id)?;
-    match params.filled("rev").map(revision).transpose()? {
-        Some(rev) if rev != last.rev => Err(Failure::document(StatusCode::NOT_FOUND, "not_found", "missing")),
-        _ => Ok(Json(json!(last.told(&params)))),
+    let last = LatestRevision::load_existing(&platform, &caller.instance, &principal, &doctype, &id)?;
+    match params.get_non_empty("rev").map(parse_revision).transpose()? {
+        Some(rev) if rev != last.rev => Err(ApiError::document(StatusCode::NOT_FOUND, "not_found", "missing")),
+        _ => Ok(Json(json!(last.into_json(&params)))),
     }
 }
 
@@ -178,15 +178,15 @@ async fn create(
     caller: Caller,
     Path(name): Path<String>,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_any(Verb::Post, &doctype)?;
-    check_is_no_deletion(&body)?;
+    check_not_deleted(&body)?;
     if body.get("_id").is_some_and(|id| id.as_str() != Some("")) {
-        return Err(Failure::bad_request("document _id should be empty"));
+        return Err(ApiError::bad_request("document _id should be empty"));
     }
     let document = platform.create_document(&caller.instance, &caller.principal, &doctype, None, body).await?;
-    Ok((StatusCode::CREATED, written(&doctype, document)))
+    Ok((StatusCode::CREATED, write_response(&doctype, document)))
 }
 
 /// What a PUT asks for.
@@ -205,14 +205,14 @@ impl Write {
     }
 
     /// A body with neither `_id` nor `_rev` creates; with both it updates; anything else is a mistake.
-    fn of(body: &Map, id: &str) -> Result<Self, Failure> {
+    fn from_body(body: &Map, id: &str) -> Result<Self, ApiError> {
         match (body.get("_id"), body.get("_rev")) {
             (None, None) => Ok(Self::Create),
-            (Some(Value::String(own)), Some(Value::String(rev))) if own == id => revision(rev).map(Self::Update),
+            (Some(Value::String(own)), Some(Value::String(rev))) if own == id => parse_revision(rev).map(Self::Update),
             (Some(Value::String(own)), Some(Value::String(_))) => {
-                Err(Failure::bad_request(format!("the document's _id '{own}' is not the id '{id}' of the address")))
+                Err(ApiError::bad_request(format!("the document's _id '{own}' is not the id '{id}' of the address")))
             }
-            _ => Err(Failure::bad_request(
+            _ => Err(ApiError::bad_request(
                 "give both _id and _rev, as texts, to update a document, or neither to create one",
             )),
         }
@@ -224,29 +224,29 @@ async fn write(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     check_id(&id)?;
-    check_is_no_deletion(&body)?;
-    let write = Write::of(&body, &id)?;
+    check_not_deleted(&body)?;
+    let write = Write::from_body(&body, &id)?;
     caller.check_any(write.verb(), &doctype)?;
     let Caller { instance, principal } = &caller;
     let document = match write {
         Write::Create => platform.create_document(instance, principal, &doctype, Some(id), body).await?,
         Write::Update(rev) => platform.update_document(instance, principal, &doctype, &id, &rev, body).await?,
     };
-    Ok(written(&doctype, document))
+    Ok(write_response(&doctype, document))
 }
 
 /// The revision to delete: from `rev`, from `If-Match`, or from both when they agree.
-fn wanted_revision(params: &Params, headers: &HeaderMap) -> Result<Rev, Failure> {
+fn revision_to_delete(params: &Params, headers: &HeaderMap) -> Result<Rev, ApiError> {
     let header = headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(|value| value.trim_matches('"'));
-    match (params.filled("rev"), header) {
+    match (params.get_non_empty("rev"), header) {
         (Some(rev), Some(other)) if rev != other => {
-            Err(Failure::bad_request("the parameter rev and the header If-Match name different revisions"))
+            Err(ApiError::bad_request("the parameter rev and the header If-Match name different revisions"))
         }
-        (Some(rev), _) | (None, Some(rev)) => revision(rev),
-        (None, None) => Err(Failure::bad_request("name the revision to delete, as the parameter rev or as If-Match")),
+        (Some(rev), _) | (None, Some(rev)) => parse_revision(rev),
+        (None, None) => Err(ApiError::bad_request("name the revision to delete, as the parameter rev or as If-Match")),
     }
 }
 
@@ -256,11 +256,11 @@ async fn delete(
     Path((name, id)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_any(Verb::Delete, &doctype)?;
     check_id(&id)?;
-    let rev = wanted_revision(&params, &headers)?;
+    let rev = revision_to_delete(&params, &headers)?;
     let rev = platform.delete_document(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;
     Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
 }
@@ -270,8 +270,8 @@ async fn delete_all(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Result<Json<Value>, Failure> {
-    let doctype = doctype(&name)?;
+) -> Result<Json<Value>, ApiError> {
+    let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Delete, &doctype)?;
     platform.delete_documents(&caller.instance, &caller.principal, &doctype).await?;
     Ok(Json(json!({ "deleted": true })))

@@ -7,54 +7,54 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
-use konnector_platform::document::readable;
+use konnector_platform::document::check_readable;
 use konnector_platform::file::{Reference, ReferencePage};
 use konnector_store::Map;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::check_id;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::files::references::check_references;
 use crate::files::{access, resource};
-use crate::jsonapi::Plain;
-use crate::openapi::{Describe as _, Kind};
+use crate::jsonapi::PlainJson;
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Files on a page where the client names no number, and at most.
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1_000;
+const DEFAULT_PAGE_SIZE: usize = 100;
+const MAX_PAGE_SIZE: usize = 1_000;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let references = get_with(list, |op| {
         op.summary("The files that refer to a document, in the order of their dates")
-            .query("page[limit]", Kind::Number, "Files on a page")
-            .query("page[cursor]", Kind::Text, "Where the page before ended")
-            .query("include", Kind::Text, "files, to have them in the answer")
+            .query("page[limit]", SchemaKind::Number, "Files on a page")
+            .query("page[cursor]", SchemaKind::String, "Where the page before ended")
+            .query("include", SchemaKind::String, "files, to have them in the answer")
     })
     .post_with(add, |op| {
         op.summary("Makes files refer to a document")
-            .member("data", Kind::Objects, "The files, each with type and id")
-            .answers::<204, ()>("They do")
+            .field("data", SchemaKind::Objects, "The files, each with type and id")
+            .success::<204, ()>("They do")
     })
     .delete_with(remove, |op| {
         op.summary("Makes files refer to a document no more")
-            .member("data", Kind::Objects, "The files, each with type and id")
-            .answers::<204, ()>("They do not")
+            .field("data", SchemaKind::Objects, "The files, each with type and id")
+            .success::<204, ()>("They do not")
     });
     ApiRouter::new().api_route("/data/{doctype}/{id}/relationships/references", references)
 }
 
 /// The reference to the document of a path, if the caller may do this to the document, or to all files. A type that only references have is of
 /// no document that there could be a rule for.
-fn document(
+fn authorized_reference(
     platform: &Platform,
     caller: &Caller,
     verbs: [Verb; 2],
     name: String,
     id: String,
-) -> Result<Reference, Failure> {
+) -> Result<Reference, ApiError> {
     let reference = Reference { doctype: name, id };
     let [of_document, of_files] = verbs;
     let Ok(doctype) = reference.doctype.parse::<Doctype>() else {
@@ -64,7 +64,7 @@ fn document(
         return Ok(reference);
     };
     let id = &reference.id;
-    readable(&doctype)?;
+    check_readable(&doctype)?;
     if caller.check_type(of_files, &FILES).is_err() {
         let found = platform.store.get(&caller.instance.doc(&doctype, id))?;
         let nothing = Map::new();
@@ -81,16 +81,16 @@ async fn list(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     params: Params,
-) -> Result<Plain, Failure> {
-    let reference = document(&platform, &caller, [Verb::Get, Verb::Get], name, id)?;
-    let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let page = platform.referring_files(&caller.instance, &reference, params.filled("page[cursor]"), limit)?;
+) -> Result<PlainJson, ApiError> {
+    let reference = authorized_reference(&platform, &caller, [Verb::Get, Verb::Get], name, id)?;
+    let limit = params.number("page[limit]")?.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE);
+    let page = platform.referring_files(&caller.instance, &reference, params.get_non_empty("page[cursor]"), limit)?;
     let ReferencePage { files, next, total } = page;
     let data: Vec<Value> = files.iter().map(|file| json!({ "type": *FILES, "id": file })).collect();
     let mut links = Map::new();
     if let Some(next) = next {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let include = params.filled("include").map(|include| format!("&include={}", encode(include)));
+        let include = params.get_non_empty("include").map(|include| format!("&include={}", encode(include)));
         let address = format!(
             "/data/{}/{}/relationships/references?page[limit]={limit}&page[cursor]={}{}",
             reference.doctype,
@@ -104,13 +104,13 @@ async fn list(
     if params.list("include").iter().any(|include| include == "files") {
         for id in files {
             // Whoever sees that there is a file need not see what it is.
-            if let Ok(file) = access::by_id(&platform, &caller, Verb::Get, &id) {
+            if let Ok(file) = access::find_by_id(&platform, &caller, Verb::Get, &id) {
                 included.push(resource(&platform, &caller, &file)?);
             }
         }
     }
     let answer = json!({ "data": data, "included": included, "links": links, "meta": { "count": total } });
-    Ok(Plain(answer))
+    Ok(PlainJson(answer))
 }
 
 /// `POST`: these files refer to the document from now on.
@@ -119,8 +119,8 @@ async fn add(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
-) -> Result<StatusCode, Failure> {
-    let (reference, files) = named(&platform, &caller, name, id, body)?;
+) -> Result<StatusCode, ApiError> {
+    let (reference, files) = reference_and_files(&platform, &caller, name, id, body)?;
     for file in files {
         platform.add_references(&caller.instance, &file, &reference).await?;
     }
@@ -133,8 +133,8 @@ async fn remove(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
-) -> Result<StatusCode, Failure> {
-    let (reference, files) = named(&platform, &caller, name, id, body)?;
+) -> Result<StatusCode, ApiError> {
+    let (reference, files) = reference_and_files(&platform, &caller, name, id, body)?;
     for file in files {
         platform.remove_references(&caller.instance, &file, &reference).await?;
     }
@@ -142,23 +142,23 @@ async fn remove(
 }
 
 /// The reference to a document that the caller may change, and the files that are named with it.
-fn named(
+fn reference_and_files(
     platform: &Platform,
     caller: &Caller,
     name: String,
     id: String,
     body: JsonObject,
-) -> Result<([Reference; 1], Vec<String>), Failure> {
-    let reference = [document(platform, caller, [Verb::Put, Verb::Patch], name, id)?];
+) -> Result<([Reference; 1], Vec<String>), ApiError> {
+    let reference = [authorized_reference(platform, caller, [Verb::Put, Verb::Patch], name, id)?];
     check_references(caller, &reference)?;
-    let files = files(body)?;
+    let files = parse_file_ids(body)?;
     if caller.principal.konnector().is_some() {
         // The document of the file changes with it.
         for id in &files {
             let file = platform.file(&caller.instance, id)?;
             let verbs = [Verb::Post, Verb::Put, Verb::Patch];
-            if !platform.reaches(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
-                return Err(Failure::forbidden(format!(
+            if !platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
+                return Err(ApiError::forbidden(format!(
                     "the manifest has no rule to change the file '{id}', which a reference does"
                 )));
             }
@@ -168,15 +168,15 @@ fn named(
 }
 
 /// The ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.
-fn files(JsonObject(mut body): JsonObject) -> Result<Vec<String>, Failure> {
+fn parse_file_ids(JsonObject(mut body): JsonObject) -> Result<Vec<String>, ApiError> {
     let malformed = || {
         let what = format!(
-            "data: expected is a list of at most {LARGEST_PAGE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
+            "data: expected is a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
         );
-        Failure::bad_request(what)
+        ApiError::bad_request(what)
     };
     let files = match body.shift_remove("data") {
-        Some(Value::Array(files)) if files.len() <= LARGEST_PAGE => files,
+        Some(Value::Array(files)) if files.len() <= MAX_PAGE_SIZE => files,
         Some(one @ Value::Object(_)) => vec![one],
         _ => return Err(malformed()),
     };

@@ -9,32 +9,32 @@ use konnector_platform::token::Principal;
 use konnector_store::{FeedChange, Map, Rev};
 use serde_json::{Value, json};
 
-use super::{revision, shown};
-use crate::error::Failure;
+use super::{parse_revision, to_json};
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
 /// The last revision of a document.
-pub struct Last {
+pub struct LatestRevision {
     pub rev: Rev,
-    pub members: Map,
+    pub fields: Map,
 }
 
-impl Last {
+impl LatestRevision {
     /// Also where the document is deleted, for those who may read the whole type.
     ///
     /// # Errors
     ///
     /// As [`Platform::read_document`].
-    pub async fn of(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, Failure> {
+    pub async fn load(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, ApiError> {
         let Caller { instance, principal } = caller;
-        match Self::present(platform, instance, principal, doctype, id) {
+        match Self::load_existing(platform, instance, principal, doctype, id) {
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
                 if caller.check_type(Verb::Get, doctype).is_err() {
                     return Err(failure);
                 }
                 let last = platform.newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
                 let gone = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
-                Ok(Self { members: deleted(&gone), rev: gone.rev })
+                Ok(Self { fields: tombstone(&gone), rev: gone.rev })
             }
             found => found,
         }
@@ -43,55 +43,55 @@ impl Last {
     /// # Errors
     ///
     /// As [`Platform::read_document`].
-    pub fn present(
+    pub fn load_existing(
         platform: &Platform,
         instance: &Instance,
         principal: &Principal,
         doctype: &Doctype,
         id: &str,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ApiError> {
         let document = platform.read_document(instance, principal, doctype, id)?;
-        Ok(Self { rev: document.rev.clone(), members: shown(doctype, document) })
+        Ok(Self { rev: document.rev.clone(), fields: to_json(doctype, document) })
     }
 
     /// The document, with what is asked about its revisions.
-    pub fn told(mut self, params: &Params) -> Map {
+    pub fn into_json(mut self, params: &Params) -> Map {
         let text = self.rev.to_string();
         if params.flag("revs", false) {
             let digits = text.split_once('-').map(|(_, digits)| digits);
-            self.members.insert("_revisions".to_owned(), json!({ "start": self.rev.generation(), "ids": [digits] }));
+            self.fields.insert("_revisions".to_owned(), json!({ "start": self.rev.generation(), "ids": [digits] }));
         }
         if params.flag("revs_info", false) {
-            self.members.insert("_revs_info".to_owned(), json!([{ "rev": text, "status": "available" }]));
+            self.fields.insert("_revs_info".to_owned(), json!([{ "rev": text, "status": "available" }]));
         }
-        self.members
+        self.fields
     }
 }
 
 /// What a document is after its deletion.
-pub fn deleted(change: &FeedChange) -> Map {
+pub fn tombstone(change: &FeedChange) -> Map {
     let members = [("_id", json!(change.id)), ("_rev", json!(change.rev)), ("_deleted", json!(true))];
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 /// The revisions that are asked for by `open_revs`.
-pub enum Open {
+pub enum OpenRevs {
     All,
     Some(Vec<Rev>),
 }
 
-impl Open {
+impl OpenRevs {
     /// # Errors
     ///
     /// 400 when it is neither `all` nor a list of revisions.
-    pub fn of(params: &Params) -> Result<Option<Self>, Failure> {
-        let Some(text) = params.filled("open_revs") else { return Ok(None) };
+    pub fn parse(params: &Params) -> Result<Option<Self>, ApiError> {
+        let Some(text) = params.get_non_empty("open_revs") else { return Ok(None) };
         if text == "all" {
             return Ok(Some(Self::All));
         }
-        let malformed = |_| Failure::bad_request("the parameter open_revs is all, or a JSON list of revisions");
+        let malformed = |_| ApiError::bad_request("the parameter open_revs is all, or a JSON list of revisions");
         let revs: Vec<String> = serde_json::from_str(text).map_err(malformed)?;
-        Ok(Some(Self::Some(revs.iter().map(|rev| revision(rev)).collect::<Result<_, _>>()?)))
+        Ok(Some(Self::Some(revs.iter().map(|rev| parse_revision(rev)).collect::<Result<_, _>>()?)))
     }
 
     /// Each revision, or that it is missing.
@@ -99,14 +99,14 @@ impl Open {
     /// # Errors
     ///
     /// What kept the document from being read, unless revisions of it may be missing.
-    pub fn answer(self, last: Result<Last, Failure>, params: &Params) -> Result<Vec<Value>, Failure> {
+    pub fn rows(self, last: Result<LatestRevision, ApiError>, params: &Params) -> Result<Vec<Value>, ApiError> {
         let wanted = match (self, &last) {
             (Self::All, Ok(last)) => vec![last.rev.clone()],
             (Self::Some(wanted), Ok(_)) => wanted,
             (Self::Some(wanted), Err(failure)) if failure.status == StatusCode::NOT_FOUND => wanted,
             (Self::All | Self::Some(_), Err(failure)) => return Err(failure.clone()),
         };
-        let found = last.ok().map(|last| (last.rev.clone(), last.told(params)));
+        let found = last.ok().map(|last| (last.rev.clone(), last.into_json(params)));
         let one = |rev: &Rev| match &found {
             Some((own, members)) if own == rev => json!({ "ok": members }),
             _ => json!({ "missing": rev }),

@@ -8,41 +8,41 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{About, Failure};
-use crate::openapi::{self, Shape};
+use super::{ApiError, ErrorSubject};
+use crate::openapi::{self, ErrorFormat};
 
 /// Routes whose errors have this shape.
-pub fn rendered<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
-    openapi::with_failures(routes, Shape::Couch).layer(middleware::from_fn(render))
+pub fn with_couch_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    openapi::with_errors(routes, ErrorFormat::Couch).layer(middleware::from_fn(render))
 }
 
 /// Layer that writes each error of the routes below it.
 async fn render(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    match response.extensions_mut().remove::<Failure>() {
+    match response.extensions_mut().remove::<ApiError>() {
         Some(failure) => {
             let body = body(&failure).to_string();
             let mut response = failure.respond("application/json", body);
             // Written for good: no outer layer shall write it again.
-            response.extensions_mut().remove::<Failure>();
+            response.extensions_mut().remove::<ApiError>();
             response
         }
         None => response,
     }
 }
 
-fn body(failure: &Failure) -> Value {
+fn body(failure: &ApiError) -> Value {
     let status = failure.status.as_str();
-    match failure.about {
-        About::Access => json!({ "error": format!("code={status}, message={}", failure.told()) }),
-        _ => json!({ "ok": false, "status": status, "error": name(failure), "reason": failure.told() }),
+    match failure.subject {
+        ErrorSubject::Access => json!({ "error": format!("code={status}, message={}", failure.client_message()) }),
+        _ => json!({ "ok": false, "status": status, "error": error_name(failure), "reason": failure.client_message() }),
     }
 }
 
 /// `CouchDB`'s name of the error.
-pub fn name(failure: &Failure) -> &'static str {
-    match (failure.about, failure.status) {
-        (About::Document(name), _) => name,
+pub fn error_name(failure: &ApiError) -> &'static str {
+    match (failure.subject, failure.status) {
+        (ErrorSubject::Document(name), _) => name,
         (_, StatusCode::FORBIDDEN) => "forbidden",
         (_, StatusCode::NOT_FOUND) => "not_found",
         (_, StatusCode::CONFLICT) => "conflict",

@@ -4,26 +4,30 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{About, Failure};
+use super::{ApiError, ErrorSubject};
 use crate::jsonapi::MEDIA_TYPE;
 
 /// The answer with a JSON:API body.
-pub fn body(failure: Failure) -> Response {
+pub fn body(failure: ApiError) -> Response {
     let document = json!({ "errors": [error(&failure)] }).to_string();
     failure.respond(MEDIA_TYPE, document)
 }
 
 /// The error object. Cozy's clients expect `source` in each, if only empty.
-pub fn error(failure: &Failure) -> Value {
-    let source = match failure.about {
-        About::Parameter(name) => json!({ "parameter": name }),
-        About::Attribute(name) => json!({ "pointer": format!("/data/attributes/{name}") }),
-        About::Access | About::Request | About::Document(_) | About::OAuth(_) | About::Server => json!({}),
+pub fn error(failure: &ApiError) -> Value {
+    let source = match failure.subject {
+        ErrorSubject::Parameter(name) => json!({ "parameter": name }),
+        ErrorSubject::Attribute(name) => json!({ "pointer": format!("/data/attributes/{name}") }),
+        ErrorSubject::Access
+        | ErrorSubject::Request
+        | ErrorSubject::Document(_)
+        | ErrorSubject::OAuth(_)
+        | ErrorSubject::Server => json!({}),
     };
     let mut error = json!({
         "status": failure.status.as_str(),
         "title": title(failure),
-        "detail": failure.told(),
+        "detail": failure.client_message(),
         "source": source,
     });
     if let (Some(code), Some(members)) = (failure.code, error.as_object_mut()) {
@@ -32,14 +36,14 @@ pub fn error(failure: &Failure) -> Value {
     error
 }
 
-fn title(failure: &Failure) -> &'static str {
-    match failure.about {
-        About::Parameter(_) if failure.status == StatusCode::PRECONDITION_FAILED => "Precondition Failed",
-        About::Parameter(_) => "Invalid Parameter",
-        About::Attribute(_) => "Invalid Attribute",
-        About::Document(name) => name,
-        About::Server => "Unqualified error",
-        About::Access | About::Request | About::OAuth(_) => failure
+fn title(failure: &ApiError) -> &'static str {
+    match failure.subject {
+        ErrorSubject::Parameter(_) if failure.status == StatusCode::PRECONDITION_FAILED => "Precondition Failed",
+        ErrorSubject::Parameter(_) => "Invalid Parameter",
+        ErrorSubject::Attribute(_) => "Invalid Attribute",
+        ErrorSubject::Document(name) => name,
+        ErrorSubject::Server => "Unqualified error",
+        ErrorSubject::Access | ErrorSubject::Request | ErrorSubject::OAuth(_) => failure
             .status
             .canonical_reason()
             .unwrap_or_else(|| StatusCode::BAD_REQUEST.canonical_reason().unwrap_or_default()),

@@ -1,11 +1,11 @@
-//! What goes wrong, as clients see it. A [`Failure`] is made in one place from whatever went wrong; how its body looks depends on the
+//! What goes wrong, as clients see it. A [`ApiError`] is made in one place from whatever went wrong; how its body looks depends on the
 //! route and on what the client accepts: [`jsonapi`] nearly everywhere, [`couch`] below `/data`, [`framework`] for whatever concerns
 //! authentication and authorization (Cozy API: error shapes), [`oauth`] for OAuth clients.
 
 pub mod couch;
-pub mod framework;
 pub mod jsonapi;
 pub mod oauth;
+pub mod plain_text;
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use konnector_manifest::untrusted::{to_printable_lines, truncate_middle};
 use konnector_platform::Error;
-use konnector_platform::account::Place;
+use konnector_platform::account::AccountLocation;
 use konnector_query::QueryError;
 
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ApiError {
     /// Status of the answer.
     pub status: StatusCode,
     /// What it concerns.
-    pub about: About,
+    pub subject: ErrorSubject,
     /// What is wrong and what to do.
     pub message: String,
     /// A word for programs, where JSON:API gives one.
@@ -32,29 +32,29 @@ pub struct Failure {
     /// How to authenticate instead.
     challenge: Option<&'static str>,
     /// From when on it may be asked for again.
-    retry: Option<Retry>,
+    retry_after: Option<RetryAfter>,
 }
 
 /// Bytes of a message. It may repeat what a client or a manifest says, which may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
 /// A message as clients read it, perhaps in a terminal.
-fn told(message: String) -> String {
+fn sanitize_message(message: String) -> String {
     to_printable_lines(&truncate_middle(message, MAX_MESSAGE_SIZE)).into_owned()
 }
 
 /// Seconds after which a server with too much to do may be asked again: longer than most requests take.
-const BUSY: u32 = 2;
+const BUSY_RETRY_AFTER_SECONDS: u32 = 2;
 
 /// When something may be asked for again (RFC 9110 §10.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retry {
+enum RetryAfter {
     /// From a moment on.
     At(DateTime<Utc>),
     /// After so many seconds.
     After(u32),
 }
 
-impl fmt::Display for Retry {
+impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(moment) => moment.format("%a, %d %b %Y %H:%M:%S GMT").fmt(f),
@@ -65,7 +65,7 @@ impl fmt::Display for Retry {
 
 /// What a failure concerns; decides the shape of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum ErrorSubject {
     /// Who asks and what they may do.
     Access,
     /// A parameter of the query string or path.
@@ -82,14 +82,21 @@ pub enum About {
     Server,
 }
 
-impl Failure {
-    fn new(status: StatusCode, about: About, message: impl Into<String>) -> Self {
-        Self { status, about, message: told(message.into()), code: None, challenge: None, retry: None }
+impl ApiError {
+    fn new(status: StatusCode, about: ErrorSubject, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            subject: about,
+            message: sanitize_message(message.into()),
+            code: None,
+            challenge: None,
+            retry_after: None,
+        }
     }
 
     /// A status whose text says it all.
     pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
-        Self::new(status, About::Request, message)
+        Self::new(status, ErrorSubject::Request, message)
     }
 
     /// 400: the request as a whole cannot be understood.
@@ -99,37 +106,37 @@ impl Failure {
 
     /// 422: a parameter is wrong.
     pub fn parameter(name: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Parameter(name), message)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Parameter(name), message)
     }
 
     /// 412: something is not as a parameter or header says.
     pub fn precondition(name: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, About::Parameter(name), message)
+        Self::new(StatusCode::PRECONDITION_FAILED, ErrorSubject::Parameter(name), message)
     }
 
     /// 422: a member of the body's attributes is wrong.
     pub fn attribute(name: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Attribute(name), message)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Attribute(name), message)
     }
 
     /// 403: not allowed.
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, About::Access, message)
+        Self::new(StatusCode::FORBIDDEN, ErrorSubject::Access, message)
     }
 
     /// 401: no credentials.
     pub fn unauthenticated(message: impl Into<String>, challenge: &'static str) -> Self {
-        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, About::Access, message) }
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, ErrorSubject::Access, message) }
     }
 
     /// A document cannot be read or written, with `CouchDB`'s name of the error.
     pub fn document(status: StatusCode, name: &'static str, reason: impl Into<String>) -> Self {
-        Self::new(status, About::Document(name), reason)
+        Self::new(status, ErrorSubject::Document(name), reason)
     }
 
     /// 500: our fault.
     pub fn server(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, About::Server, message)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorSubject::Server, message)
     }
 
     /// 502: another server does not answer as it should.
@@ -139,13 +146,13 @@ impl Failure {
 
     /// 503: our fault, and it may pass.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, About::Server, message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorSubject::Server, message)
     }
 
     /// What a client may read of it.
-    pub fn told(&self) -> &str {
-        match self.about {
-            About::Server => "the server failed; its log says why",
+    pub fn client_message(&self) -> &str {
+        match self.subject {
+            ErrorSubject::Server => "the server failed; its log says why",
             _ => &self.message,
         }
     }
@@ -158,7 +165,7 @@ impl Failure {
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(retry) = self.retry.and_then(|retry| HeaderValue::from_str(&retry.to_string()).ok()) {
+        if let Some(retry) = self.retry_after.and_then(|retry| HeaderValue::from_str(&retry.to_string()).ok()) {
             headers.insert(RETRY_AFTER, retry);
         }
         response.extensions_mut().insert(self);
@@ -167,28 +174,28 @@ impl Failure {
 }
 
 /// The one place where an error of the platform gets its status.
-impl From<Error> for Failure {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         const INVALID: &str = r#"Bearer error="invalid_token""#;
         const EXPIRED: &str = r#"Bearer error="invalid_token" error_description="The access token expired""#;
         let message = error.to_string();
         let invalid_token = |challenge| Self {
             challenge: Some(challenge),
-            ..Self::new(StatusCode::BAD_REQUEST, About::Access, message.clone())
+            ..Self::new(StatusCode::BAD_REQUEST, ErrorSubject::Access, message.clone())
         };
         match error {
             Error::NotFound(_) | Error::Unreachable(_) => Self::request(StatusCode::NOT_FOUND, message),
             Error::Conflict(_) | Error::StaleLease => Self::request(StatusCode::CONFLICT, message),
-            Error::Parameter { name, .. } => Self::parameter(name, message),
-            Error::ForeignAccount(foreign) => match foreign.place {
-                Place::Arguments => Self::attribute("arguments/account", message),
-                Place::Message => Self::attribute("message/account", message),
-                Place::Parameter => Self::parameter("AccountID", message),
+            Error::InvalidParameter { name, .. } => Self::parameter(name, message),
+            Error::ForeignAccount(foreign) => match foreign.location {
+                AccountLocation::Arguments => Self::attribute("arguments/account", message),
+                AccountLocation::Message => Self::attribute("message/account", message),
+                AccountLocation::Parameter => Self::parameter("AccountID", message),
             },
-            Error::Precondition { name, .. } => Self::precondition(name, message),
-            Error::Attribute { name, .. } => Self::attribute(name, message),
+            Error::PreconditionFailed { name, .. } => Self::precondition(name, message),
+            Error::InvalidAttribute { name, .. } => Self::attribute(name, message),
             Error::BadRequest(_) => Self::bad_request(message),
-            Error::Query(query) => Self::document(StatusCode::BAD_REQUEST, of_query(&query), message),
+            Error::Query(query) => Self::document(StatusCode::BAD_REQUEST, query_error_name(&query), message),
             // Cozy refuses a manifest with a rule on an illegal doctype as it refuses whoever oversteps a rule.
             Error::Manifest(manifest) if manifest.is_doctype() => Self::forbidden(message),
             Error::Manifest(_) => Self::bad_request(message),
@@ -196,33 +203,37 @@ impl From<Error> for Failure {
             Error::Forbidden(_) => Self::forbidden(message),
             Error::InvalidToken => invalid_token(INVALID),
             Error::ExpiredToken => invalid_token(EXPIRED),
-            Error::RunToken => Self::unauthenticated(message, INVALID),
-            Error::Busy(_) => {
-                Self { retry: Some(Retry::After(BUSY)), ..Self::request(StatusCode::SERVICE_UNAVAILABLE, message) }
-            }
+            Error::WrongRunToken => Self::unauthenticated(message, INVALID),
+            Error::Busy(_) => Self {
+                retry_after: Some(RetryAfter::After(BUSY_RETRY_AFTER_SECONDS)),
+                ..Self::request(StatusCode::SERVICE_UNAVAILABLE, message)
+            },
             Error::Unavailable(_) => Self::request(StatusCode::SERVICE_UNAVAILABLE, message),
-            Error::NotYet { until, .. } => {
-                Self { retry: Some(Retry::At(until)), ..Self::request(StatusCode::TOO_MANY_REQUESTS, message) }
-            }
+            Error::RetryLater { until, .. } => Self {
+                retry_after: Some(RetryAfter::At(until)),
+                ..Self::request(StatusCode::TOO_MANY_REQUESTS, message)
+            },
             Error::OAuth { error: error @ "invalid_token", .. } => {
-                let failure = Self::new(StatusCode::UNAUTHORIZED, About::OAuth(error), message);
+                let failure = Self::new(StatusCode::UNAUTHORIZED, ErrorSubject::OAuth(error), message);
                 Self { challenge: Some(INVALID), ..failure }
             }
-            Error::OAuth { error, .. } => Self::new(StatusCode::BAD_REQUEST, About::OAuth(error), message),
-            Error::Reconnect => {
+            Error::OAuth { error, .. } => Self::new(StatusCode::BAD_REQUEST, ErrorSubject::OAuth(error), message),
+            Error::ReconnectRequired => {
                 let code = Some("oauth_refresh_invalid_token");
                 Self { code, ..Self::request(StatusCode::UNAUTHORIZED, message) }
             }
             Error::Provider(_) => Self::request(StatusCode::BAD_GATEWAY, message),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
-            Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
+            Error::Gate(_) | Error::CorruptDocument { .. } | Error::Io { .. } | Error::KeyMismatch(_) => {
+                Self::server(message)
+            }
         }
     }
 }
 
 /// CouchDB's name of what is wrong with a query.
-const fn of_query(error: &QueryError) -> &'static str {
+const fn query_error_name(error: &QueryError) -> &'static str {
     match error {
         QueryError::Selector(_) => "invalid_selector",
         QueryError::Sort(_) => "unsupported_mixed_sort",
@@ -231,7 +242,7 @@ const fn of_query(error: &QueryError) -> &'static str {
     }
 }
 
-impl Failure {
+impl ApiError {
     fn from_store(error: &konnector_store::Error, message: String) -> Self {
         use konnector_store::Error as Store;
         match error {
@@ -244,7 +255,7 @@ impl Failure {
     }
 }
 
-impl From<konnector_store::Error> for Failure {
+impl From<konnector_store::Error> for ApiError {
     fn from(error: konnector_store::Error) -> Self {
         Error::from(error).into()
     }
@@ -252,14 +263,14 @@ impl From<konnector_store::Error> for Failure {
 
 /// As JSON:API, or as a text where it is about access. [`couch::render`] writes it anew below `/data`, [`framework::render`] for clients
 /// that ask for JSON.
-impl IntoResponse for Failure {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.about == About::Server {
+        if self.subject == ErrorSubject::Server {
             tracing::error!(status = self.status.as_u16(), "{}", self.message);
         }
-        match self.about {
-            About::Access => framework::text(self),
-            About::OAuth(error) => oauth::body(error, self),
+        match self.subject {
+            ErrorSubject::Access => plain_text::text(self),
+            ErrorSubject::OAuth(error) => oauth::body(error, self),
             _ => jsonapi::body(self),
         }
     }
@@ -277,20 +288,20 @@ mod tests {
         let doctype = "IO.COZY.FILES".parse::<konnector_manifest::Doctype>().expect_err("upper case");
         let store = |error: konnector_store::Error| Error::from(error);
         let foreign = konnector_platform::account::ForeignAccount {
-            place: Place::Message,
+            location: AccountLocation::Message,
             account: "1".to_owned(),
             konnector: "thief".to_owned(),
-            owner: Some("bank".to_owned()),
+            owning_konnector: Some("bank".to_owned()),
         };
         let table = [
             (Error::NotFound("x".to_owned()), 404),
             (Error::Unreachable("x".to_owned()), 404),
             (Error::Conflict("x".to_owned()), 409),
             (Error::StaleLease, 409),
-            (Error::Parameter { name: "slug", message: "x".to_owned() }, 422),
-            (Error::Attribute { name: "Type", message: "x".to_owned() }, 422),
+            (Error::InvalidParameter { name: "slug", message: "x".to_owned() }, 422),
+            (Error::InvalidAttribute { name: "Type", message: "x".to_owned() }, 422),
             (foreign.into(), 422),
-            (Error::Precondition { name: "If-Match", message: "x".to_owned() }, 412),
+            (Error::PreconditionFailed { name: "If-Match", message: "x".to_owned() }, 412),
             (Error::BadRequest("x".to_owned()), 400),
             (QueryError::NoIndex.into(), 400),
             (Error::Manifest(syntax), 400),
@@ -299,29 +310,34 @@ mod tests {
             (Error::Forbidden("x".to_owned()), 403),
             (Error::InvalidToken, 400),
             (Error::ExpiredToken, 400),
-            (Error::NotYet { until: "2026-11-20T12:00:00Z".parse().expect("a date"), message: "x".to_owned() }, 429),
+            (
+                Error::RetryLater { until: "2026-11-20T12:00:00Z".parse().expect("a date"), message: "x".to_owned() },
+                429,
+            ),
             (Error::Unavailable("x".to_owned()), 503),
             (Error::Busy("x".to_owned()), 503),
             (Error::OAuth { error: "invalid_grant", description: "x".to_owned() }, 400),
             (Error::OAuth { error: "invalid_token", description: "x".to_owned() }, 401),
-            (Error::Reconnect, 401),
+            (Error::ReconnectRequired, 401),
             (Error::Provider("x".to_owned()), 502),
             (Error::TooLarge("x".to_owned()), 413),
-            (Error::Key("x".to_owned()), 500),
+            (Error::KeyMismatch("x".to_owned()), 500),
             (store(konnector_store::Error::Poisoned), 503),
             (store(konnector_store::Error::DiskFull { path: "/data".into(), free: 1, reserve: 2 }), 507),
             (store(konnector_store::Error::Invalid { field: "id", reason: "x".to_owned() }), 400),
         ];
         for (error, status) in table {
             let text = error.to_string();
-            assert_eq!(Failure::from(error).status.as_u16(), status, "{text}");
+            assert_eq!(ApiError::from(error).status.as_u16(), status, "{text}");
         }
     }
 
     #[test]
-    fn what_is_our_fault_is_not_told_in_detail() {
-        let failure =
-            Failure::from(Error::Stored { document: "io.cozy.jobs/1".to_owned(), message: "a secret".to_owned() });
-        assert!(!failure.told().contains("secret"));
+    fn server_errors_reveal_no_details() {
+        let failure = ApiError::from(Error::CorruptDocument {
+            document: "io.cozy.jobs/1".to_owned(),
+            message: "a secret".to_owned(),
+        });
+        assert!(!failure.client_message().contains("secret"));
     }
 }

@@ -3,10 +3,10 @@
 use axum::response::Response;
 use serde_json::json;
 
-use super::Failure;
+use super::ApiError;
 
 /// The answer with OAuth's name of the error.
-pub fn body(error: &str, failure: Failure) -> Response {
-    let body = json!({ "error": error, "error_description": failure.told() }).to_string();
+pub fn body(error: &str, failure: ApiError) -> Response {
+    let body = json!({ "error": error, "error_description": failure.client_message() }).to_string();
     failure.respond("application/json", body)
 }

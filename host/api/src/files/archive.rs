@@ -13,17 +13,17 @@ use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{ARCHIVES, FILES};
-use konnector_platform::file::{Archive, MAX_NAMED, Target};
+use konnector_platform::file::{ArchiveSpec, LinkTarget, MAX_ARCHIVE_IDS};
 use konnector_platform::instance::Instance;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{access, download};
-use crate::error::Failure;
-use crate::extract::{Attributes, Caller, Host};
+use crate::error::ApiError;
+use crate::extract::{Attributes, Caller, HostInstance};
 use crate::jsonapi::{Document, Resource};
-use crate::openapi::{Content, Describe as _, Kind};
+use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
 const ZIP: &str = "application/zip";
 /// Bytes of the name of an archive: with its ending it is the name of a file, of which most systems take 255 bytes.
@@ -34,18 +34,19 @@ pub fn routes() -> ApiRouter<Platform> {
     let create = post_with(create, |op| {
         op.summary("Packs files and directories into a zip archive")
             .description("With Accept: application/zip the answer is the archive, otherwise a link to it that works for an hour.")
-            .member("name", Kind::Text, "Its name without .zip; archive unless told")
-            .member("ids", Kind::Texts, "Files and directories")
-            .member("files", Kind::Texts, "More of them, by their paths")
-            .answers::<200, Content>("The archive, or the link")
-            .fails(422, "An attribute is wrong")
+            .field("name", SchemaKind::String, "Its name without .zip; archive unless told")
+            .field("ids", SchemaKind::Strings, "Files and directories")
+            .field("files", SchemaKind::Strings, "More of them, by their paths")
+            .success::<200, BinaryContent>("The archive, or the link")
+            .error(422, "An attribute is wrong")
     });
     ApiRouter::new().api_route("/files/archive", create)
 }
 
 /// The links to archives.
-pub fn links() -> ApiRouter<Platform> {
-    let follow = get_with(follow, |op| op.summary("The archive that a link leads to").answers::<200, Content>("It"));
+pub fn link_routes() -> ApiRouter<Platform> {
+    let follow =
+        get_with(download, |op| op.summary("The archive that a link leads to").success::<200, BinaryContent>("It"));
     ApiRouter::new().api_route("/files/archive/{secret}/{name}", follow)
 }
 
@@ -55,43 +56,43 @@ async fn create(
     caller: Caller,
     headers: HeaderMap,
     mut attributes: Attributes,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     caller.check_any(Verb::Get, &FILES)?;
-    let name = attributes.take_text("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| "archive".to_owned());
+    let name = attributes.take_string("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| "archive".to_owned());
     if name.contains('/') {
-        return Err(Failure::bad_request("the name of an archive contains no slash"));
+        return Err(ApiError::bad_request("the name of an archive contains no slash"));
     }
     if name.len() > MAX_NAME_SIZE {
-        return Err(Failure::attribute("name", format!("the name of an archive has at most {MAX_NAME_SIZE} bytes")));
+        return Err(ApiError::attribute("name", format!("the name of an archive has at most {MAX_NAME_SIZE} bytes")));
     }
     if attributes.take("pages").is_some_and(|pages| pages != json!([])) {
-        return Err(Failure::attribute("pages", "pages cannot be taken out of a file; name the whole file in ids"));
+        return Err(ApiError::attribute("pages", "pages cannot be taken out of a file; name the whole file in ids"));
     }
     let (ids, paths) =
-        (attributes.take_texts("ids")?.unwrap_or_default(), attributes.take_texts("files")?.unwrap_or_default());
+        (attributes.take_strings("ids")?.unwrap_or_default(), attributes.take_strings("files")?.unwrap_or_default());
     if ids.is_empty() && paths.is_empty() {
-        return Err(Failure::bad_request("an archive needs files: give ids, or files, which are paths"));
+        return Err(ApiError::bad_request("an archive needs files: give ids, or files, which are paths"));
     }
-    if ids.len() + paths.len() > MAX_NAMED {
+    if ids.len() + paths.len() > MAX_ARCHIVE_IDS {
         let message =
-            format!("an archive names at most {MAX_NAMED} files and directories; name a directory above them");
-        return Err(Failure::attribute("ids", message));
+            format!("an archive names at most {MAX_ARCHIVE_IDS} files and directories; name a directory above them");
+        return Err(ApiError::attribute("ids", message));
     }
     let mut known = HashSet::new();
     for id in ids.iter().filter(|id| known.insert(*id)) {
-        access::by_id(&platform, &caller, Verb::Get, id)?;
+        access::find_by_id(&platform, &caller, Verb::Get, id)?;
     }
     let mut all = ids.clone();
     for path in &paths {
-        all.push(access::at_path(&platform, &caller, Verb::Get, path)?.id);
+        all.push(access::find_by_path(&platform, &caller, Verb::Get, path)?.id);
     }
-    let archive = Archive { name, ids: all };
+    let archive = ArchiveSpec { name, ids: all };
     if headers.get_all(ACCEPT).iter().any(|accept| accept == ZIP) {
         return send(&platform, &caller.instance, &archive).await;
     }
-    caller.principal.check_lasting("make links")?;
-    let id = platform.leave_archive(&caller.instance, &archive).await?;
-    let secret = platform.link(&caller.instance, &Target::Archive(id))?;
+    caller.principal.check_may_outlive_run("make links")?;
+    let id = platform.save_archive_spec(&caller.instance, &archive).await?;
+    let secret = platform.create_link(&caller.instance, &LinkTarget::Archive(id))?;
     let name = utf8_percent_encode(&archive.name, NON_ALPHANUMERIC);
     let link = format!("/files/archive/{secret}/{name}.zip");
     let shown = json!({ "name": archive.name, "ids": ids, "files": paths, "href": link });
@@ -100,21 +101,21 @@ async fn create(
 }
 
 /// `GET /files/archive/:secret/:name`, without a token.
-async fn follow(
+async fn download(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     Path((secret, _)): Path<(String, String)>,
-) -> Result<Response, Failure> {
-    match platform.follow_link(&instance, &secret)? {
-        Target::Archive(id) => send(&platform, &instance, &platform.archive_left(&instance, &id)?).await,
-        Target::File(_) | Target::Version(_) => Err(download::no_link()),
+) -> Result<Response, ApiError> {
+    match platform.resolve_link(&instance, &secret)? {
+        LinkTarget::Archive(id) => send(&platform, &instance, &platform.archive_spec(&instance, &id)?).await,
+        LinkTarget::File(_) | LinkTarget::Version(_) => Err(download::invalid_link()),
     }
 }
 
-async fn send(platform: &Platform, instance: &Instance, archive: &Archive) -> Result<Response, Failure> {
-    let parts = ReceiverStream::new(platform.pack(instance, archive).await?);
+async fn send(platform: &Platform, instance: &Instance, archive: &ArchiveSpec) -> Result<Response, ApiError> {
+    let parts = ReceiverStream::new(platform.stream_archive(instance, archive).await?);
     let parts = parts.inspect_err(|error| tracing::warn!(%error, "an archive broke off"));
-    let name = download::disposition(&format!("{}.zip", archive.name), true);
+    let name = download::content_disposition(&format!("{}.zip", archive.name), true);
     let headers = [(CONTENT_TYPE, ZIP.to_owned()), (CONTENT_DISPOSITION, name)];
     Ok((headers, Body::from_stream(parts)).into_response())
 }

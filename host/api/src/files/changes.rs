@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_platform::changes::{ChangePage, Wanted};
+use konnector_platform::changes::{ChangePage, ChangesQuery};
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::File;
 use konnector_query::Direction;
@@ -14,12 +14,12 @@ use konnector_store::{FeedChange, Map};
 use serde_json::{Value, json};
 
 use crate::data::changes::since;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Changes on a page, at most, where files are looked at; without them the platform's limit holds.
-const WITH_FILES: usize = 1_000;
+const MAX_CHANGES_WITH_FILES: usize = 1_000;
 /// What may be asked. Anything else is refused, as for `/data`.
 const PARAMETERS: [&str; 9] = [
     "bearer_token",
@@ -37,20 +37,20 @@ const PARAMETERS: [&str; 9] = [
 pub fn routes() -> ApiRouter<Platform> {
     let feed = get_with(changes, |op| {
         op.summary("What changed in the files and directories")
-            .query("since", Kind::Text, "The last_seq of an earlier answer, now, or 0 for all changes")
-            .query("limit", Kind::Number, "Changes on a page")
-            .query("include_docs", Kind::Flag, "With the files as they are now")
-            .query("fields", Kind::Text, "The members of them that are wanted, with commas between them")
-            .query("include_file_path", Kind::Flag, "With the paths of files, too")
-            .query("skip_deleted", Kind::Flag, "Without what was deleted")
-            .query("skip_trashed", Kind::Flag, "Without what is in the trash")
-            .query("seq_interval", Kind::Number, "Is taken, and means nothing for this feed")
+            .query("since", SchemaKind::String, "The last_seq of an earlier answer, now, or 0 for all changes")
+            .query("limit", SchemaKind::Number, "Changes on a page")
+            .query("include_docs", SchemaKind::Boolean, "With the files as they are now")
+            .query("fields", SchemaKind::String, "The members of them that are wanted, with commas between them")
+            .query("include_file_path", SchemaKind::Boolean, "With the paths of files, too")
+            .query("skip_deleted", SchemaKind::Boolean, "Without what was deleted")
+            .query("skip_trashed", SchemaKind::Boolean, "Without what is in the trash")
+            .query("seq_interval", SchemaKind::Number, "Is taken, and means nothing for this feed")
     });
     ApiRouter::new().api_route("/files/_changes", feed)
 }
 
 /// How changes are told.
-struct Shape {
+struct FeedOptions {
     documents: bool,
     fields: Vec<String>,
     paths: bool,
@@ -58,11 +58,11 @@ struct Shape {
     skip_trashed: bool,
 }
 
-impl Shape {
-    fn parse(params: &Params) -> Result<Self, Failure> {
+impl FeedOptions {
+    fn parse(params: &Params) -> Result<Self, ApiError> {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name)) {
             let known = PARAMETERS.join(", ");
-            return Err(Failure::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "there is no parameter '{unknown}'; those of _changes are {known}"
             )));
         }
@@ -78,7 +78,7 @@ impl Shape {
     }
 
     /// A line of the feed; `None` for what is left out.
-    fn line(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, Failure> {
+    fn row(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, ApiError> {
         let looks = !change.deleted && (self.documents || self.skip_trashed);
         let file = match looks.then(|| platform.file(&caller.instance, &change.id)) {
             None => None,
@@ -110,7 +110,7 @@ impl Shape {
         caller: &Caller,
         change: &FeedChange,
         file: Option<&File>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, ApiError> {
         let Some(file) = file else {
             return Ok(json!({ "_id": change.id, "_rev": change.rev, "_deleted": true }));
         };
@@ -132,14 +132,14 @@ impl Shape {
 }
 
 /// `GET /files/_changes`. A page may have fewer lines than were asked for, where some are left out; `pending` tells whether it is the last.
-async fn changes(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, Failure> {
+async fn changes(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Get, &FILES)?;
-    let shape = Shape::parse(&params)?;
+    let shape = FeedOptions::parse(&params)?;
     let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
-    let limit = if shape.documents || shape.skip_trashed { limit.min(WITH_FILES) } else { limit };
-    let wanted = Wanted { since: since(&params)?, limit, direction: Direction::Forward, ids: None };
-    let ChangePage { changes, last, pending } = platform.changes(&caller.instance, &FILES, wanted).await?;
-    let lines = changes.iter().filter_map(|change| shape.line(&platform, &caller, change).transpose());
-    let results = lines.collect::<Result<Vec<Value>, Failure>>()?;
+    let limit = if shape.documents || shape.skip_trashed { limit.min(MAX_CHANGES_WITH_FILES) } else { limit };
+    let wanted = ChangesQuery { since: since(&params)?, limit, direction: Direction::Forward, ids: None };
+    let ChangePage { changes, last_seq: last, pending } = platform.changes(&caller.instance, &FILES, wanted).await?;
+    let lines = changes.iter().filter_map(|change| shape.row(&platform, &caller, change).transpose());
+    let results = lines.collect::<Result<Vec<Value>, ApiError>>()?;
     Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))
 }

@@ -19,15 +19,15 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::access;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
 /// Bytes that are held in memory of a content on its way.
-const CHUNK: usize = 64 << 10;
+const CHUNK_SIZE: usize = 64 << 10;
 /// Contents up to this size are read and compared with their checksum before anything is sent, also for a part of them. Larger ones are
 /// compared while they are sent, and the connection breaks off before the last bytes of a damaged one; of a part of those only the size
 /// of the whole is known to be right.
-const WHOLE: u64 = 1 << 20;
+const MAX_PREVERIFIED_SIZE: u64 = 1 << 20;
 
 pub async fn by_id(
     State(platform): State<Platform>,
@@ -35,10 +35,10 @@ pub async fn by_id(
     Path(id): Path<String>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let file = access::content(&platform, &caller, &id)?;
-    access::present(&platform, &caller, &file).await?;
-    content(&platform, &file, params.flag("Dl", false), &headers).await
+) -> Result<Response, ApiError> {
+    let file = access::find_readable(&platform, &caller, &id)?;
+    access::check_content(&platform, &caller, &file).await?;
+    content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
 pub async fn version(
@@ -47,9 +47,9 @@ pub async fn version(
     Path((id, rev)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let file = access::content(&platform, &caller, &format!("{id}/{rev}"))?;
-    content(&platform, &file, params.flag("Dl", false), &headers).await
+) -> Result<Response, ApiError> {
+    let file = access::find_readable(&platform, &caller, &format!("{id}/{rev}"))?;
+    content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
 pub async fn by_path(
@@ -57,29 +57,29 @@ pub async fn by_path(
     caller: Caller,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
-    access::present(&platform, &caller, &file).await?;
-    content(&platform, &file, params.flag("Dl", false), &headers).await
+) -> Result<Response, ApiError> {
+    let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;
+    access::check_content(&platform, &caller, &file).await?;
+    content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
 /// The answer to a link that leads elsewhere.
-pub fn no_link() -> Failure {
-    Failure::request(StatusCode::NOT_FOUND, "the link is none of this kind")
+pub fn invalid_link() -> ApiError {
+    ApiError::request(StatusCode::NOT_FOUND, "the link is none of this kind")
 }
 
 /// What is sent of a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Portion {
+enum RequestedRange {
     Whole,
     Part { first: u64, last: u64 },
     Unsatisfiable,
 }
 
-impl Portion {
+impl RequestedRange {
     /// One range is answered as a part. Several at once, and what is no range at all, are answered with the whole, as RFC 9110 §14.2 allows;
     /// so is a range of another version than the client's.
-    fn asked(headers: &HeaderMap, etag: &str, size: u64) -> Self {
+    fn parse(headers: &HeaderMap, etag: &str, size: u64) -> Self {
         let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else { return Self::Whole };
         if headers.get(IF_RANGE).is_some_and(|version| version.as_bytes() != etag.as_bytes()) {
             return Self::Whole;
@@ -96,70 +96,70 @@ impl Portion {
     }
 }
 
-pub async fn content(
+pub async fn content_response(
     platform: &Platform,
     file: &File,
     attachment: bool,
     headers: &HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     let Some(stored) = &file.content else {
-        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+        return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     };
     let etag = format!("\"{}\"", stored.sha256);
-    if headers.get_all(IF_NONE_MATCH).iter().any(|known| matches(known, &etag)) {
-        return Ok((StatusCode::NOT_MODIFIED, described(file, &etag, attachment)?).into_response());
+    if headers.get_all(IF_NONE_MATCH).iter().any(|known| etag_matches(known, &etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, content_headers(file, &etag, attachment)?).into_response());
     }
     let size = file.len();
-    let mut described = described(file, &etag, attachment)?;
-    let (status, first, length) = match Portion::asked(headers, &etag, size) {
-        Portion::Whole => (StatusCode::OK, 0, size),
-        Portion::Part { first, last } => {
-            described.insert(CONTENT_RANGE, value(format!("bytes {first}-{last}/{size}"))?);
+    let mut described = content_headers(file, &etag, attachment)?;
+    let (status, first, length) = match RequestedRange::parse(headers, &etag, size) {
+        RequestedRange::Whole => (StatusCode::OK, 0, size),
+        RequestedRange::Part { first, last } => {
+            described.insert(CONTENT_RANGE, header_value(format!("bytes {first}-{last}/{size}"))?);
             (StatusCode::PARTIAL_CONTENT, first, (last - first).saturating_add(1))
         }
-        Portion::Unsatisfiable => {
+        RequestedRange::Unsatisfiable => {
             let message = format!("the content has {size} bytes, the range lies outside of them");
-            let mut refused = Failure::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
-            refused.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{size}"))?);
+            let mut refused = ApiError::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
+            refused.headers_mut().insert(CONTENT_RANGE, header_value(format!("bytes */{size}"))?);
             return Ok(refused);
         }
     };
     described.insert(CONTENT_LENGTH, length.into());
-    if size <= WHOLE {
+    if size <= MAX_PREVERIFIED_SIZE {
         let content = Bytes::from(platform.read_content(file).await?);
         let end = first.saturating_add(length);
         let range = usize::try_from(first).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
         let part = if range.end <= content.len() { content.slice(range) } else { content };
         return Ok((status, described, part).into_response());
     }
-    let mut reader = platform.content(file).await?;
+    let mut reader = platform.open_content(file).await?;
     if first > 0 {
         reader.seek(SeekFrom::Start(first)).await.map_err(Error::io("reading the content of a file"))?;
     }
     let id = file.id.clone();
-    let stream = ReaderStream::with_capacity(reader.take(length), CHUNK)
+    let stream = ReaderStream::with_capacity(reader.take(length), CHUNK_SIZE)
         .inspect_err(move |error| tracing::error!(%error, file = id, "a download broke off"));
     Ok((status, described, Body::from_stream(stream)).into_response())
 }
 
 /// Whether one of the tags in an `If-None-Match` is the content's; a weak tag counts (RFC 9110 §13.1.2).
-fn matches(known: &HeaderValue, etag: &str) -> bool {
+fn etag_matches(known: &HeaderValue, etag: &str) -> bool {
     let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
-fn value(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, Failure> {
-    text.try_into().map_err(|_| Failure::server("a header of a download cannot be written"))
+fn header_value(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, ApiError> {
+    text.try_into().map_err(|_| ApiError::server("a header of a download cannot be written"))
 }
 
-fn described(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, Failure> {
+fn content_headers(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, ApiError> {
     let mime = file.mime.as_deref().and_then(|mime| HeaderValue::from_str(mime).ok());
     let headers: [(HeaderName, HeaderValue); 6] = [
         (CONTENT_TYPE, mime.unwrap_or(HeaderValue::from_static("application/octet-stream"))),
-        (CONTENT_DISPOSITION, value(disposition(&file.name, attachment))?),
+        (CONTENT_DISPOSITION, header_value(content_disposition(&file.name, attachment))?),
         // A file comes from a stranger; in a sandbox it has no origin, no scripts and no forms.
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'")),
-        (ETAG, value(etag)?),
+        (ETAG, header_value(etag)?),
         (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
     ];
@@ -167,9 +167,9 @@ fn described(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, Fai
 }
 
 /// `Content-Disposition` (RFC 6266): the name twice where it is not plain ASCII, for old clients and for others.
-pub fn disposition(name: &str, attachment: bool) -> String {
+pub fn content_disposition(name: &str, attachment: bool) -> String {
     /// `attr-char` of RFC 8187 §3.2.1.
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'!')
         .remove(b'#')
         .remove(b'$')
@@ -188,7 +188,7 @@ pub fn disposition(name: &str, attachment: bool) -> String {
     if plain == name {
         return format!("{kind}; filename=\"{plain}\"");
     }
-    format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, KEPT))
+    format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ATTR_CHAR))
 }
 
 #[cfg(test)]
@@ -197,23 +197,23 @@ mod tests {
 
     use super::*;
 
-    fn portion(range: &str, size: u64) -> Portion {
+    fn portion(range: &str, size: u64) -> RequestedRange {
         let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_str(range).expect("a header"))]);
-        Portion::asked(&headers, "\"tag\"", size)
+        RequestedRange::parse(&headers, "\"tag\"", size)
     }
 
     #[test]
     fn ranges() {
         let table = [
-            ("bytes=0-4", 10, Portion::Part { first: 0, last: 4 }),
-            ("bytes=5-", 10, Portion::Part { first: 5, last: 9 }),
-            ("bytes=-3", 10, Portion::Part { first: 7, last: 9 }),
-            ("bytes=5-100", 10, Portion::Part { first: 5, last: 9 }),
-            ("bytes=10-", 10, Portion::Unsatisfiable),
-            ("bytes=0-", 0, Portion::Unsatisfiable),
-            ("bytes=0-1,4-5", 10, Portion::Whole),
-            ("lines=1-2", 10, Portion::Whole),
-            ("bytes=x-y", 10, Portion::Whole),
+            ("bytes=0-4", 10, RequestedRange::Part { first: 0, last: 4 }),
+            ("bytes=5-", 10, RequestedRange::Part { first: 5, last: 9 }),
+            ("bytes=-3", 10, RequestedRange::Part { first: 7, last: 9 }),
+            ("bytes=5-100", 10, RequestedRange::Part { first: 5, last: 9 }),
+            ("bytes=10-", 10, RequestedRange::Unsatisfiable),
+            ("bytes=0-", 0, RequestedRange::Unsatisfiable),
+            ("bytes=0-1,4-5", 10, RequestedRange::Whole),
+            ("lines=1-2", 10, RequestedRange::Whole),
+            ("bytes=x-y", 10, RequestedRange::Whole),
         ];
         for (range, size, expected) in table {
             assert_eq!(portion(range, size), expected, "{range} of {size}");
@@ -225,17 +225,17 @@ mod tests {
         let asked = |version: &'static str| {
             let range = (RANGE, HeaderValue::from_static("bytes=0-1"));
             let headers = HeaderMap::from_iter([range, (IF_RANGE, HeaderValue::from_static(version))]);
-            Portion::asked(&headers, "\"tag\"", 10)
+            RequestedRange::parse(&headers, "\"tag\"", 10)
         };
-        assert_eq!(asked("\"tag\""), Portion::Part { first: 0, last: 1 });
-        assert_eq!(asked("\"other\""), Portion::Whole);
+        assert_eq!(asked("\"tag\""), RequestedRange::Part { first: 0, last: 1 });
+        assert_eq!(asked("\"other\""), RequestedRange::Whole);
     }
 
     #[test]
     fn names_in_headers() {
-        assert_eq!(disposition("bill.pdf", false), r#"inline; filename="bill.pdf""#);
+        assert_eq!(content_disposition("bill.pdf", false), r#"inline; filename="bill.pdf""#);
         assert_eq!(
-            disposition("Facture n°12 \"x\".pdf", true),
+            content_disposition("Facture n°12 \"x\".pdf", true),
             r#"attachment; filename="Facture n_12 _x_.pdf"; filename*=UTF-8''Facture%20n%C2%B012%20%22x%22.pdf"#
         );
     }
@@ -243,14 +243,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_lies_within_the_content(range in "bytes=[0-9]{0,20}-[0-9]{0,20}", size in 0_u64..1_000) {
-            if let Portion::Part { first, last } = portion(&range, size) {
+            if let RequestedRange::Part { first, last } = portion(&range, size) {
                 prop_assert!(first <= last && last < size);
             }
         }
 
         #[test]
         fn any_name_makes_a_header(name in "\\PC{0,80}|[\"\\\\\r\n;= a-z]{0,40}") {
-            prop_assert!(HeaderValue::from_str(&disposition(&name, true)).is_ok());
+            prop_assert!(HeaderValue::from_str(&content_disposition(&name, true)).is_ok());
         }
     }
 }

@@ -7,19 +7,19 @@ use http::StatusCode;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
-use konnector_platform::file::Kind;
+use konnector_platform::file::FileKind;
 use konnector_query::Query;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{access, resource};
 use crate::data::execution_stats;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::jsonapi::Document;
 
 /// Members that each file is shown with, whatever the client asks for (Cozy API, files).
-const ALWAYS: [&str; 3] = ["type", "size", "trashed"];
+const REQUIRED_FIELDS: [&str; 3] = ["type", "size", "trashed"];
 
 /// Ids in one request, at most: the answer with all these files is held in memory.
 const MAX_KEYS: usize = 1_000;
@@ -30,17 +30,17 @@ pub async fn find(
     caller: Caller,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<Document, Failure> {
+) -> Result<Document, ApiError> {
     caller.check_type(Verb::Get, &FILES)?;
     let started = Instant::now();
     let mut query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
-    if let Some(cursor) = params.filled("page[cursor]") {
+    if let Some(cursor) = params.get_non_empty("page[cursor]") {
         query.bookmark = Some(cursor.to_owned());
     }
     let fields: Vec<String> = std::mem::take(&mut query.fields)
         .iter()
         .filter_map(|path| path.names().first().cloned())
-        .chain(ALWAYS.map(str::to_owned))
+        .chain(REQUIRED_FIELDS.map(str::to_owned))
         .collect();
     let (skipped, stats) = (query.skip, query.execution_stats);
     let page = platform.find_documents(&caller.instance, &caller.principal, &FILES, query).await?;
@@ -58,7 +58,11 @@ pub async fn find(
                     // Here, clients look for it among the attributes (cozy-stack, `_find` on files).
                     shown = shown.attribute("referenced_by", json!(file.referenced_by));
                 }
-                resources.push(if fields.len() > ALWAYS.len() { shown.only(&fields) } else { shown });
+                resources.push(if fields.len() > REQUIRED_FIELDS.len() {
+                    shown.retain_attributes(&fields)
+                } else {
+                    shown
+                });
             }
             // Deleted since it was found.
             Err(konnector_platform::Error::NotFound(_)) => {}
@@ -67,7 +71,7 @@ pub async fn find(
     }
     // How many there are in all is not known; Cozy's clients look for another page where the count goes beyond this one.
     let count = skipped + resources.len() + usize::from(next.is_some());
-    let mut found = Document::list(resources).counted(count).next(next);
+    let mut found = Document::list(resources).with_count(count).next(next);
     if stats {
         let stats = execution_stats(page.examined, page.documents.len(), started);
         found = found.meta("execution_stats", stats);
@@ -80,15 +84,15 @@ pub async fn by_ids(
     State(platform): State<Platform>,
     caller: Caller,
     JsonObject(body): JsonObject,
-) -> Result<Document, Failure> {
+) -> Result<Document, ApiError> {
     caller.check_any(Verb::Get, &FILES)?;
     let keys = body.get("keys").and_then(Value::as_array);
     let keys = keys.filter(|keys| keys.len() <= MAX_KEYS);
     let keys =
-        keys.ok_or_else(|| Failure::bad_request(format!("keys: expected is a list of at most {MAX_KEYS} ids")))?;
+        keys.ok_or_else(|| ApiError::bad_request(format!("keys: expected is a list of at most {MAX_KEYS} ids")))?;
     let mut resources = Vec::new();
     for id in keys.iter().filter_map(Value::as_str) {
-        match access::by_id(&platform, &caller, Verb::Get, id) {
+        match access::find_by_id(&platform, &caller, Verb::Get, id) {
             Ok(file) => resources.push(resource(&platform, &caller, &file)?),
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {}
             Err(failure) => return Err(failure),
@@ -103,17 +107,17 @@ pub async fn exists(
     caller: Caller,
     Path(id): Path<String>,
     params: Params,
-) -> Result<StatusCode, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+) -> Result<StatusCode, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
     let kind = match file.kind {
-        Kind::File => "file",
-        Kind::Directory => "directory",
+        FileKind::File => "file",
+        FileKind::Directory => "directory",
     };
-    let wanted = params.filled("Type").is_none_or(|wanted| wanted == kind);
+    let wanted = params.get_non_empty("Type").is_none_or(|wanted| wanted == kind);
     if wanted {
         Ok(StatusCode::OK)
     } else {
-        Err(Failure::request(StatusCode::NOT_FOUND, format!("'{id}' is a {kind}")))
+        Err(ApiError::request(StatusCode::NOT_FOUND, format!("'{id}' is a {kind}")))
     }
 }
 
@@ -122,9 +126,9 @@ pub async fn size(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<axum::Json<Value>, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
-    let size = platform.size_of(&caller.instance, &file).await?;
+) -> Result<axum::Json<Value>, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
+    let size = platform.total_size(&caller.instance, &file).await?;
     let attributes = json!({ "size": size.to_string() });
     Ok(axum::Json(json!({ "data": { "type": "io.cozy.files.sizes", "id": id, "attributes": attributes } })))
 }

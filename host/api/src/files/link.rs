@@ -7,65 +7,70 @@ use axum::response::Response;
 use http::HeaderMap;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_platform::file::{File, Target, valid_name};
+use konnector_platform::file::{File, LinkTarget, validate_name};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::routes::{SAVE, sent};
+use super::routes::{DL_DESCRIPTION, content_operation};
 use super::{access, download, resource};
-use crate::error::Failure;
-use crate::extract::{Caller, Host, Params};
+use crate::error::ApiError;
+use crate::extract::{Caller, HostInstance, Params};
 use crate::jsonapi::Document;
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let create = post_with(create, |op| {
         op.summary("Makes a link to the content of a file, which works for an hour and without a token")
-            .query("Id", Kind::Text, "The file")
-            .query("Path", Kind::Text, "Its path, instead")
-            .query("VersionId", Kind::Text, "A version of a file, instead")
-            .query("Filename", Kind::Text, "Another name than the file's")
-            .fails(422, "No file is named")
+            .query("Id", SchemaKind::String, "The file")
+            .query("Path", SchemaKind::String, "Its path, instead")
+            .query("VersionId", SchemaKind::String, "A version of a file, instead")
+            .query("Filename", SchemaKind::String, "Another name than the file's")
+            .error(422, "No file is named")
     });
     ApiRouter::new().api_route("/files/downloads", create)
 }
 
 /// The links themselves.
-pub fn links() -> ApiRouter<Platform> {
-    let follow =
-        get_with(follow, |op| sent(op.summary("The content that a link leads to")).query("Dl", Kind::Flag, SAVE));
+pub fn link_routes() -> ApiRouter<Platform> {
+    let follow = get_with(download, |op| {
+        content_operation(op.summary("The content that a link leads to")).query(
+            "Dl",
+            SchemaKind::Boolean,
+            DL_DESCRIPTION,
+        )
+    });
     ApiRouter::new().api_route("/files/downloads/{secret}/{name}", follow)
 }
 
 /// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` for another name than the file's.
-async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
-    caller.principal.check_lasting("make links")?;
-    let (file, target) = match (params.filled("VersionId"), params.filled("Id")) {
+async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
+    caller.principal.check_may_outlive_run("make links")?;
+    let (file, target) = match (params.get_non_empty("VersionId"), params.get_non_empty("Id")) {
         (Some(version), _) => {
             let (id, rev) = version.split_once('/').unwrap_or((version, ""));
-            let version = access::version(&platform, &caller, Verb::Get, id, rev)?;
-            (access::by_id(&platform, &caller, Verb::Get, id)?, Target::Version(version.id))
+            let version = access::find_version(&platform, &caller, Verb::Get, id, rev)?;
+            (access::find_by_id(&platform, &caller, Verb::Get, id)?, LinkTarget::Version(version.id))
         }
         (None, Some(id)) => {
-            let file = access::by_id(&platform, &caller, Verb::Get, id)?;
-            let target = Target::File(file.id.clone());
+            let file = access::find_by_id(&platform, &caller, Verb::Get, id)?;
+            let target = LinkTarget::File(file.id.clone());
             (file, target)
         }
-        (None, None) if params.filled("Path").is_none() => {
-            return Err(Failure::parameter("Id", "give the parameter Id, Path or VersionId"));
+        (None, None) if params.get_non_empty("Path").is_none() => {
+            return Err(ApiError::parameter("Id", "give the parameter Id, Path or VersionId"));
         }
         (None, None) => {
-            let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
-            let target = Target::File(file.id.clone());
+            let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;
+            let target = LinkTarget::File(file.id.clone());
             (file, target)
         }
     };
     if file.content.is_none() {
-        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+        return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     }
-    let secret = platform.link(&caller.instance, &target)?;
+    let secret = platform.create_link(&caller.instance, &target)?;
     // Cozy's client encodes it twice.
-    let name = params.filled("Filename").map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let name = params.get_non_empty("Filename").map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
     let name = name.unwrap_or_else(|| file.name.clone());
     let own = resource(&platform, &caller, &file)?;
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
@@ -73,22 +78,22 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
 }
 
 /// `GET /files/downloads/:secret/:name[?Dl=1]`.
-async fn follow(
+async fn download(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     Path((secret, name)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Response, Failure> {
-    let file = match platform.follow_link(&instance, &secret)? {
-        Target::File(id) => platform.file(&instance, &id)?,
-        Target::Version(id) => {
+) -> Result<Response, ApiError> {
+    let file = match platform.resolve_link(&instance, &secret)? {
+        LinkTarget::File(id) => platform.file(&instance, &id)?,
+        LinkTarget::Version(id) => {
             let version = platform.version(&instance, &id)?;
             let file = platform.file(&instance, &version.file_id)?;
-            version.restored(file)
+            version.apply_to(file)
         }
-        Target::Archive(_) => return Err(download::no_link()),
+        LinkTarget::Archive(_) => return Err(download::invalid_link()),
     };
-    let file = File { name: valid_name(&name).unwrap_or_else(|_| file.name.clone()), ..file };
-    download::content(&platform, &file, params.flag("Dl", false), &headers).await
+    let file = File { name: validate_name(&name).unwrap_or_else(|_| file.name.clone()), ..file };
+    download::content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }

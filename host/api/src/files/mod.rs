@@ -2,7 +2,6 @@
 
 pub mod access;
 mod archive;
-mod change;
 mod changes;
 mod download;
 mod find;
@@ -10,6 +9,7 @@ mod link;
 mod parameters;
 pub mod references;
 mod routes;
+mod update;
 mod upload;
 mod versions;
 
@@ -19,31 +19,31 @@ use axum::extract::{Path, State};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
-use konnector_platform::file::{File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH};
+use konnector_platform::file::{File, FileKind, ROOT_ID, TRASH_ID, TRASH_PATH};
 use konnector_platform::instance::Instance;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::compute::threads;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 use crate::jsonapi::{Document, Resource};
+use crate::offload::client_threads;
 
-pub use routes::{links, routes, uploads};
+pub use routes::{link_routes, routes, upload_routes};
 
 /// Children that a directory embeds, and that a page has where the client names no number.
-const CHILDREN: usize = 30;
+const DEFAULT_CHILDREN_PAGE_SIZE: usize = 30;
 /// Children on a page, at most: about a megabyte of JSON.
-const MAX_CHILDREN: usize = 1_000;
+const MAX_CHILDREN_PAGE_SIZE: usize = 1_000;
 
 /// A file or directory as JSON:API shows it.
-pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {
+pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, ApiError> {
     let path = platform.path_of(&caller.instance, file)?;
     let references: Vec<Value> =
         file.referenced_by.iter().map(|reference| json!({ "type": reference.doctype, "id": reference.id })).collect();
     let resource = Resource::new(FILES.as_str(), file.id.as_str(), file)?
         .rev(&file.rev.as_ref().map(ToString::to_string).unwrap_or_default())
-        .without("referenced_by")
+        .without_attribute("referenced_by")
         .attribute("path", json!(path))
         .link("self", format!("/files/{}", file.id))
         .relationship("referenced_by", json!({ "data": references }));
@@ -59,7 +59,7 @@ pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Res
 
 /// Which part of a list of children a request is about.
 #[derive(Debug, Clone, Copy)]
-struct Page<'a> {
+struct PageRequest<'a> {
     limit: usize,
     /// The name behind which it begins.
     cursor: Option<&'a str>,
@@ -67,33 +67,39 @@ struct Page<'a> {
     skip: usize,
 }
 
-impl<'a> Page<'a> {
-    fn of(params: &'a Params) -> Result<Self, Failure> {
+impl<'a> PageRequest<'a> {
+    fn parse(params: &'a Params) -> Result<Self, ApiError> {
         Ok(Self {
-            limit: params.number("page[limit]")?.unwrap_or(CHILDREN).clamp(1, MAX_CHILDREN),
-            cursor: params.filled("page[cursor]"),
+            limit: params.number("page[limit]")?.unwrap_or(DEFAULT_CHILDREN_PAGE_SIZE).clamp(1, MAX_CHILDREN_PAGE_SIZE),
+            cursor: params.get_non_empty("page[cursor]"),
             skip: params.number("page[skip]")?.unwrap_or_default(),
         })
     }
 }
 
 /// A page of the children of a directory.
-struct Children {
+struct ChildrenPage {
     resources: Vec<Resource>,
     /// How many there are in all.
     total: usize,
     next: Option<String>,
 }
 
-impl Children {
+impl ChildrenPage {
     /// The cursor of the next page is the name of this one's last child. The trash is not listed in the root, as at Cozy. How long that takes,
     /// the directory decides, so it is read off the threads that serve connections.
-    async fn read(platform: &Platform, caller: &Caller, directory: &str, page: Page<'_>) -> Result<Self, Failure> {
+    async fn read(
+        platform: &Platform,
+        caller: &Caller,
+        directory: &str,
+        page: PageRequest<'_>,
+    ) -> Result<Self, ApiError> {
         let (reader, instance, id) = (platform.clone(), Arc::clone(&caller.instance), directory.to_owned());
-        let Page { limit, cursor, skip } = page;
+        let PageRequest { limit, cursor, skip } = page;
         let cursor = cursor.map(str::to_owned);
-        let listed = threads().run(move || Listed::read(&reader, &instance, &id, cursor.as_deref(), skip, limit));
-        let Listed { children, total, more } = listed.await?;
+        let listed =
+            client_threads().run(move || FilePage::read(&reader, &instance, &id, cursor.as_deref(), skip, limit));
+        let FilePage { children, total, has_more: more } = listed.await?;
         let next = children.last().filter(|_| more).map(|last| {
             let cursor = utf8_percent_encode(&last.name, NON_ALPHANUMERIC);
             format!("/files/{directory}/relationships/contents?page[limit]={limit}&page[cursor]={cursor}")
@@ -104,14 +110,14 @@ impl Children {
 }
 
 /// The same before it is shown.
-struct Listed {
+struct FilePage {
     children: Vec<File>,
     total: usize,
     /// Whether others follow.
-    more: bool,
+    has_more: bool,
 }
 
-impl Listed {
+impl FilePage {
     fn read(
         platform: &Platform,
         instance: &Instance,
@@ -128,7 +134,7 @@ impl Listed {
             0 => cursor.map(str::to_owned),
             _ => match Self::skip(platform, instance, directory, cursor, skip)? {
                 Some(start) => Some(start),
-                None => return Ok(Self { children: Vec::new(), total: count()?, more: false }),
+                None => return Ok(Self { children: Vec::new(), total: count()?, has_more: false }),
             },
         };
         let mut children = platform.children(instance, directory, start.as_deref(), limit + 2)?;
@@ -137,7 +143,7 @@ impl Listed {
         children.truncate(limit);
         let is_whole = cursor.is_none() && skip == 0 && !more;
         let total = if is_whole { children.len() } else { count()? };
-        Ok(Self { children, total, more })
+        Ok(Self { children, total, has_more: more })
     }
 
     /// The name behind which a page begins that leaves out `skip` children.
@@ -158,35 +164,38 @@ impl Listed {
     }
 }
 
-async fn document(platform: &Platform, caller: &Caller, file: &File) -> Result<Document, Failure> {
-    paged_document(platform, caller, file, Page { limit: CHILDREN, cursor: None, skip: 0 }).await
+async fn to_document(platform: &Platform, caller: &Caller, file: &File) -> Result<Document, ApiError> {
+    to_paged_document(platform, caller, file, PageRequest { limit: DEFAULT_CHILDREN_PAGE_SIZE, cursor: None, skip: 0 })
+        .await
 }
 
 /// A file with its versions, or a directory with a page of its children.
-async fn paged_document(
+async fn to_paged_document(
     platform: &Platform,
     caller: &Caller,
     file: &File,
-    page: Page<'_>,
-) -> Result<Document, Failure> {
+    page: PageRequest<'_>,
+) -> Result<Document, ApiError> {
     let own = resource(platform, caller, file)?;
-    if file.kind == Kind::File {
+    if file.kind == FileKind::File {
         let versions = platform.versions(&caller.instance, &file.id)?;
         let former = versions.iter().map(versions::resource).collect::<Result<Vec<_>, _>>()?;
         if former.is_empty() {
             return Ok(Document::one(own));
         }
         let identifiers: Vec<Value> = former.iter().map(Resource::identifier).collect();
-        return Ok(Document::one(own.relationship("old_versions", json!({ "data": identifiers }))).including(former));
+        return Ok(
+            Document::one(own.relationship("old_versions", json!({ "data": identifiers }))).with_included(former)
+        );
     }
-    let Children { resources, total, next } = Children::read(platform, caller, &file.id, page).await?;
+    let ChildrenPage { resources, total, next } = ChildrenPage::read(platform, caller, &file.id, page).await?;
     let identifiers: Vec<Value> = resources.iter().map(Resource::identifier).collect();
     let mut links = json!({ "self": format!("/files/{}/relationships/contents", file.id) });
     if let (Some(next), Some(links)) = (&next, links.as_object_mut()) {
         links.insert("next".to_owned(), json!(next));
     }
     let contents = json!({ "links": links, "meta": { "count": total }, "data": identifiers });
-    Ok(Document::one(own.relationship("contents", contents)).including(resources).next(next))
+    Ok(Document::one(own.relationship("contents", contents)).with_included(resources).next(next))
 }
 
 async fn show(
@@ -194,28 +203,29 @@ async fn show(
     caller: Caller,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Document, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
-    access::present(&platform, &caller, &file).await?;
-    paged_document(&platform, &caller, &file, Page::of(&params)?).await
+) -> Result<Document, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
+    access::check_content(&platform, &caller, &file).await?;
+    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params)?).await
 }
 
-async fn show_path(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
-    let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
-    access::present(&platform, &caller, &file).await?;
-    paged_document(&platform, &caller, &file, Page::of(&params)?).await
+async fn show_by_path(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
+    let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;
+    access::check_content(&platform, &caller, &file).await?;
+    to_paged_document(&platform, &caller, &file, PageRequest::parse(&params)?).await
 }
 
-async fn contents(
+async fn list_children(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Document, Failure> {
-    let directory = access::by_id(&platform, &caller, Verb::Get, &id)?;
-    if directory.kind == Kind::File {
-        return Err(Failure::bad_request(format!("'{}' is a file and contains nothing", directory.name)));
+) -> Result<Document, ApiError> {
+    let directory = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
+    if directory.kind == FileKind::File {
+        return Err(ApiError::bad_request(format!("'{}' is a file and contains nothing", directory.name)));
     }
-    let Children { resources, total, next } = Children::read(&platform, &caller, &id, Page::of(&params)?).await?;
-    Ok(Document::list(resources).counted(total).next(next))
+    let ChildrenPage { resources, total, next } =
+        ChildrenPage::read(&platform, &caller, &id, PageRequest::parse(&params)?).await?;
+    Ok(Document::list(resources).with_count(total).next(next))
 }

@@ -4,26 +4,27 @@ use chrono::{DateTime, Utc};
 use http::header::{DATE, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use konnector_platform::Platform;
-use konnector_platform::file::{NewContent, NewDirectory, unique_tags, uploaded_by};
+use konnector_platform::file::{NewContent, NewDirectory, unique_tags, upload_provenance};
 use konnector_store::{Map, Rev};
 use serde_json::json;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
 /// The revision that a client saw and will change, from `If-Match` or the parameter `rev`; an empty one is as good as none, which is how
 /// Cozy's clients write that they saw none.
-pub fn seen(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, Failure> {
+pub fn if_match(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, ApiError> {
     let header = headers.get(IF_MATCH).map(|rev| rev.to_str().unwrap_or("?").trim().trim_matches('"'));
-    let Some(rev) = header.filter(|rev| !rev.is_empty()).or(params.filled("rev")).filter(|rev| *rev != "*") else {
+    let Some(rev) = header.filter(|rev| !rev.is_empty()).or(params.get_non_empty("rev")).filter(|rev| *rev != "*")
+    else {
         return Ok(None);
     };
-    let unknown = || Failure::precondition("If-Match", format!("'{rev}' is no revision that the file has or had"));
+    let unknown = || ApiError::precondition("If-Match", format!("'{rev}' is no revision that the file has or had"));
     rev.parse().map(Some).map_err(|_| unknown())
 }
 
 /// A media type (RFC 9110 §8.3.1); `None` where none is given.
-pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, Failure> {
+pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     let text = given.to_str().unwrap_or_default().trim();
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -32,7 +33,7 @@ pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, Failure
     };
     match essence.split_once('/') {
         Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(Some(text.to_ascii_lowercase())),
-        _ => Err(Failure::parameter("mime", "the header Content-Type is no media type such as application/pdf")),
+        _ => Err(ApiError::parameter("mime", "the header Content-Type is no media type such as application/pdf")),
     }
 }
 
@@ -43,9 +44,9 @@ pub fn new_content(
     params: &Params,
     headers: &HeaderMap,
     (dir_id, name): (String, String),
-) -> Result<NewContent, Failure> {
-    let tags = params.text("Tags").map(|_| unique_tags(&params.list("Tags"))).transpose()?;
-    let executable = params.text("Executable").map(|_| params.flag("Executable", false));
+) -> Result<NewContent, ApiError> {
+    let tags = params.get("Tags").map(|_| unique_tags(&params.list("Tags"))).transpose()?;
+    let executable = params.get("Executable").map(|_| params.flag("Executable", false));
     Ok(NewContent {
         created_at: date(params, "CreatedAt", None)?,
         updated_at: date(params, "UpdatedAt", Some(headers))?,
@@ -53,8 +54,8 @@ pub fn new_content(
         executable,
         encrypted: params.flag("Encrypted", false),
         metadata: metadata(platform, caller, params)?,
-        origin: origin(caller, params),
-        ..NewContent::fresh(dir_id, name, String::new())
+        provenance: origin(caller, params),
+        ..NewContent::with_new_id(dir_id, name, String::new())
     })
 }
 
@@ -64,30 +65,32 @@ pub fn new_directory(
     params: &Params,
     headers: &HeaderMap,
     name: &str,
-) -> Result<NewDirectory, Failure> {
+) -> Result<NewDirectory, ApiError> {
     let updated_at = date(params, "UpdatedAt", Some(headers))?;
     // A directory has no content that could be younger: the header tells both (cozy-stack, creation of directories).
     let created_at = date(params, "CreatedAt", Some(headers))?;
     let mut origin = origin(caller, params);
     origin.shift_remove("uploadedBy");
     let tags = unique_tags(&params.list("Tags"))?;
-    Ok(NewDirectory { name: name.to_owned(), tags, created_at, updated_at, origin })
+    Ok(NewDirectory { name: name.to_owned(), tags, created_at, updated_at, provenance: origin })
 }
 
 /// The metadata that was left before, or is given with the request (an older way).
-fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map, Failure> {
-    let Some(id) = params.filled("MetadataID") else { return Ok(params.object("Metadata")?.unwrap_or_default()) };
-    let unknown = || Failure::parameter("MetadataID", format!("there is no metadata '{id}'; it is kept for a day"));
-    platform.metadata_left(&caller.instance, id)?.ok_or_else(unknown)
+fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map, ApiError> {
+    let Some(id) = params.get_non_empty("MetadataID") else {
+        return Ok(params.object("Metadata")?.unwrap_or_default());
+    };
+    let unknown = || ApiError::parameter("MetadataID", format!("there is no metadata '{id}'; it is kept for a day"));
+    platform.upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
 }
 
 /// When the content was last changed: the parameter wins over the header.
-fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, Failure> {
-    if let Some(text) = params.filled(name) {
+fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, ApiError> {
+    if let Some(text) = params.get_non_empty(name) {
         let parsed = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));
-        return parsed
-            .map(Some)
-            .map_err(|_| Failure::parameter(name, format!("'{text}' is no date; write it like 2026-11-21T08:00:00Z")));
+        return parsed.map(Some).map_err(|_| {
+            ApiError::parameter(name, format!("'{text}' is no date; write it like 2026-11-21T08:00:00Z"))
+        });
     }
     let header = headers.and_then(|headers| headers.get(DATE)).and_then(|date| date.to_str().ok());
     Ok(header.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.with_timezone(&Utc)))
@@ -95,11 +98,11 @@ fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Res
 
 /// Who sends, and for which account.
 fn origin(caller: &Caller, params: &Params) -> Map {
-    let mut origin = uploaded_by(&caller.principal.claims.sub);
+    let mut origin = upload_provenance(&caller.principal.claims.sub);
     for (parameter, member) in
         [("SourceAccount", "sourceAccount"), ("SourceAccountIdentifier", "sourceAccountIdentifier")]
     {
-        if let Some(value) = params.filled(parameter) {
+        if let Some(value) = params.get_non_empty(parameter) {
             origin.insert(member.to_owned(), json!(value));
         }
     }

@@ -11,17 +11,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     const DATA: &str = "A reference, with its type and id, or a list of them";
-    let both = post_with(add, |op| op.summary("Notes that documents refer to a file").member("data", Kind::Any, DATA))
-        .delete_with(remove, |op| {
-            op.summary("Notes that documents no longer refer to a file").member("data", Kind::Any, DATA)
-        });
+    let both =
+        post_with(add, |op| op.summary("Notes that documents refer to a file").field("data", SchemaKind::Any, DATA))
+            .delete_with(remove, |op| {
+                op.summary("Notes that documents no longer refer to a file").field("data", SchemaKind::Any, DATA)
+            });
     ApiRouter::new().api_route("/files/{id}/relationships/referenced_by", both)
 }
 
@@ -39,12 +40,12 @@ async fn add(
     caller: Caller,
     Path(id): Path<String>,
     body: JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
+) -> Result<Json<Value>, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Patch, &id)?;
     let references = references(body)?;
     check_references(&caller, &references)?;
     let file = platform.add_references(&caller.instance, &file.id, &references).await?;
-    Ok(answer(&file))
+    Ok(references_response(&file))
 }
 
 /// `DELETE /files/:id/relationships/referenced_by`. References that are not there are as good as removed.
@@ -53,24 +54,24 @@ async fn remove(
     caller: Caller,
     Path(id): Path<String>,
     body: JsonObject,
-) -> Result<Json<Value>, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
+) -> Result<Json<Value>, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Patch, &id)?;
     let references = references(body)?;
     check_references(&caller, &references)?;
     let file = platform.remove_references(&caller.instance, &file.id, &references).await?;
-    Ok(answer(&file))
+    Ok(references_response(&file))
 }
 
 /// Refuses a konnector that says whose folder it is: it would open the folder to itself.
-pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(), Failure> {
-    if references.iter().any(Reference::says_whose) {
-        caller.principal.check_lasting("say whose folder it is")?;
+pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(), ApiError> {
+    if references.iter().any(Reference::marks_folder_owner) {
+        caller.principal.check_may_outlive_run("say whose folder it is")?;
     }
     Ok(())
 }
 
-fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failure> {
-    let malformed = || Failure::bad_request("data is one reference, {\"type\": …, \"id\": …}, or a list of them");
+fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, ApiError> {
+    let malformed = || ApiError::bad_request("data is one reference, {\"type\": …, \"id\": …}, or a list of them");
     let data = body.shift_remove("data").ok_or_else(malformed)?;
     let references = match serde_json::from_value(data).map_err(|_| malformed())? {
         Data::One(reference) => vec![reference],
@@ -80,7 +81,7 @@ fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failur
     Ok(references)
 }
 
-fn answer(file: &File) -> Json<Value> {
+fn references_response(file: &File) -> Json<Value> {
     let data = &file.referenced_by;
     Json(json!({ "data": data, "meta": { "rev": file.rev, "count": data.len() } }))
 }

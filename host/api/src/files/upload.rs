@@ -11,16 +11,16 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_platform::doctype::{FILES, METADATA};
-use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, WrittenContent};
+use konnector_platform::doctype::{FILES, MAX_METADATA_SIZE};
+use konnector_platform::file::{File, FileKind, NewContent, ROOT_ID, WrittenContent};
 
-use super::{access, document, parameters};
-use crate::error::Failure;
+use super::{access, parameters, to_document};
+use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
 /// How long a client may send nothing of a content that it began to send.
-const PATIENCE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `POST /files/[:dir]?Type=file|directory&Name=…`.
 pub async fn create(
@@ -30,14 +30,14 @@ pub async fn create(
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Document), Failure> {
+) -> Result<(StatusCode, Document), ApiError> {
     let dir_id = dir.map_or_else(|| ROOT_ID.to_owned(), |Path(id)| id);
-    let file = match params.text("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
+    let file = match params.get("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
         "file" => create_file(&platform, &caller, &dir_id, &params, &headers, body).await?,
         "directory" => create_directory(&platform, &caller, &dir_id, &params, &headers).await?,
-        _ => return Err(Failure::attribute("type", "give the parameter Type, file or directory")),
+        _ => return Err(ApiError::attribute("type", "give the parameter Type, file or directory")),
     };
-    Ok((StatusCode::CREATED, document(&platform, &caller, &file).await?))
+    Ok((StatusCode::CREATED, to_document(&platform, &caller, &file).await?))
 }
 
 async fn create_directory(
@@ -46,27 +46,29 @@ async fn create_directory(
     dir_id: &str,
     params: &Params,
     headers: &HeaderMap,
-) -> Result<File, Failure> {
+) -> Result<File, ApiError> {
     let instance = &caller.instance;
-    if let Some(path) = params.filled("Path") {
+    if let Some(path) = params.get_non_empty("Path") {
         let (parent, name) = path
             .trim_end_matches('/')
             .rsplit_once('/')
-            .ok_or_else(|| Failure::parameter("Path", format!("the path '{path}' does not begin with /")))?;
-        access::new_below(platform, caller, parent)?;
+            .ok_or_else(|| ApiError::parameter("Path", format!("the path '{path}' does not begin with /")))?;
+        access::check_create_path(platform, caller, parent)?;
         let parent = if parent.is_empty() { "/" } else { parent };
         let parent = match params.flag("Recursive", false) {
             true => platform.ensure_directory(instance, parent).await?,
             false => platform.file_by_path(instance, parent)?,
         };
         return Ok(platform
-            .new_directory(instance, &parent.id, parameters::new_directory(caller, params, headers, name)?)
+            .create_directory_with(instance, &parent.id, parameters::new_directory(caller, params, headers, name)?)
             .await?);
     }
-    let parent = platform.open_directory(instance, dir_id);
-    let name = params.text("Name").unwrap_or_default();
-    access::new_child(platform, caller, dir_id, parent.as_ref().ok(), (Kind::Directory, name))?;
-    Ok(platform.new_directory(instance, &parent?.id, parameters::new_directory(caller, params, headers, name)?).await?)
+    let parent = platform.writable_directory(instance, dir_id);
+    let name = params.get("Name").unwrap_or_default();
+    access::check_create(platform, caller, dir_id, parent.as_ref().ok(), (FileKind::Directory, name))?;
+    Ok(platform
+        .create_directory_with(instance, &parent?.id, parameters::new_directory(caller, params, headers, name)?)
+        .await?)
 }
 
 async fn create_file(
@@ -76,16 +78,16 @@ async fn create_file(
     params: &Params,
     headers: &HeaderMap,
     body: Body,
-) -> Result<File, Failure> {
-    let directory = platform.open_directory(&caller.instance, dir_id);
-    let name = params.text("Name").unwrap_or_default();
-    access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (Kind::File, name))?;
-    let name = &konnector_platform::file::valid_name(name)?;
+) -> Result<File, ApiError> {
+    let directory = platform.writable_directory(&caller.instance, dir_id);
+    let name = params.get("Name").unwrap_or_default();
+    access::check_create(platform, caller, dir_id, directory.as_ref().ok(), (FileKind::File, name))?;
+    let name = &konnector_platform::file::validate_name(name)?;
     let directory = directory?;
     let new = parameters::new_content(platform, caller, params, headers, (directory.id.clone(), name.clone()))?;
-    if let Some(lost) = access::lost_child(platform, caller, &directory, name).await? {
+    if let Some(lost) = access::child_without_content(platform, caller, &directory, name).await? {
         let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
-        let new = NewContent { id: lost.id, seen: lost.rev, mime, ..new };
+        let new = NewContent { id: lost.id, if_match: lost.rev, mime, ..new };
         return Ok(platform.overwrite_file(&caller.instance, &new, &blob).await?);
     }
     platform.check_name_free(&caller.instance, &directory.id, name)?;
@@ -101,19 +103,19 @@ pub async fn overwrite(
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Document, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Put, &id)?;
-    if file.kind == Kind::Directory {
-        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+) -> Result<Document, ApiError> {
+    let file = access::find_by_id(&platform, &caller, Verb::Put, &id)?;
+    if file.kind == FileKind::Directory {
+        return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     }
-    let seen = parameters::seen(&headers, &params)?;
-    konnector_platform::file::check_seen(&file, seen.as_ref())?;
+    let seen = parameters::if_match(&headers, &params)?;
+    konnector_platform::file::check_precondition(&file, seen.as_ref())?;
     let new = parameters::new_content(&platform, &caller, &params, &headers, (file.dir_id.clone(), file.name.clone()))?;
     let (blob, mime) = receive(&platform, &caller, &file.name, &params, &headers, body).await?;
     let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
-    let new = NewContent { id: id.clone(), seen, mime, metadata, ..new };
+    let new = NewContent { id: id.clone(), if_match: seen, mime, metadata, ..new };
     let file = platform.overwrite_file(&caller.instance, &new, &blob).await?;
-    document(&platform, &caller, &file).await
+    to_document(&platform, &caller, &file).await
 }
 
 /// `POST /files/upload/metadata`: for an upload that names the answer's id as its `MetadataID`.
@@ -121,11 +123,11 @@ pub async fn metadata(
     State(platform): State<Platform>,
     caller: Caller,
     attributes: Attributes,
-) -> Result<(StatusCode, Document), Failure> {
+) -> Result<(StatusCode, Document), ApiError> {
     caller.check_any(Verb::Post, &FILES).or_else(|_| caller.check_any(Verb::Put, &FILES))?;
-    let metadata = attributes.all();
-    let id = platform.leave_metadata(&caller.instance, metadata.clone()).await?;
-    Ok((StatusCode::CREATED, Document::one(Resource::new(METADATA.as_str(), id, &metadata)?)))
+    let metadata = attributes.into_map();
+    let id = platform.save_upload_metadata(&caller.instance, metadata.clone()).await?;
+    Ok((StatusCode::CREATED, Document::one(Resource::new(MAX_METADATA_SIZE.as_str(), id, &metadata)?)))
 }
 
 /// Takes a content to its end, and holds it to what was said of it. Answers it with its media type.
@@ -136,31 +138,31 @@ async fn receive(
     params: &Params,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(WrittenContent, String), Failure> {
+) -> Result<(WrittenContent, String), ApiError> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     // Only where the request does not say it itself (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
     let digest = content_md5(headers)?;
     let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
-    let mut content = platform.begin_content(&caller.instance).await?;
+    let mut content = platform.create_content_writer(&caller.instance).await?;
     if let Some(size) = announced
-        && content.announce(size).is_err()
+        && content.reserve(size).is_err()
     {
-        let left = platform.space_left(&caller.instance).await?;
+        let left = platform.remaining_space(&caller.instance).await?;
         let message = format!("the file has {size} bytes, the space that is left is {left}");
-        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+        return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let mut parts = body.into_data_stream();
     loop {
-        let part = tokio::time::timeout(PATIENCE, parts.next()).await.map_err(|_| {
-            let message = format!("nothing came for {} s; the file was not stored", PATIENCE.as_secs());
-            Failure::request(StatusCode::REQUEST_TIMEOUT, message)
+        let part = tokio::time::timeout(IDLE_TIMEOUT, parts.next()).await.map_err(|_| {
+            let message = format!("nothing came for {} s; the file was not stored", IDLE_TIMEOUT.as_secs());
+            ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
         })?;
         match part {
             None => break,
             Some(Ok(part)) => content.write(part).await.map_err(konnector_platform::Error::from)?,
             Some(Err(error)) => {
-                return Err(Failure::precondition("Content-Length", format!("the content broke off: {error}")));
+                return Err(ApiError::precondition("Content-Length", format!("the content broke off: {error}")));
             }
         }
     }
@@ -168,9 +170,9 @@ async fn receive(
     let blob = content.finish().await?;
     let refused = match (announced, digest) {
         (Some(size), _) if size != blob.size => {
-            Some(Failure::precondition("Content-Length", format!("{size} bytes were announced, {} came", blob.size)))
+            Some(ApiError::precondition("Content-Length", format!("{size} bytes were announced, {} came", blob.size)))
         }
-        (_, Some(digest)) if digest != blob.md5 => Some(Failure::precondition(
+        (_, Some(digest)) if digest != blob.md5 => Some(ApiError::precondition(
             "Content-MD5",
             format!("the content's MD5 is {}, another one was announced", STANDARD.encode(blob.md5)),
         )),
@@ -185,9 +187,9 @@ async fn receive(
     }
 }
 
-fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Failure> {
+fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, ApiError> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
-    let wrong = || Failure::parameter("Content-MD5", "the header Content-MD5 is no MD5 in base64");
+    let wrong = || ApiError::parameter("Content-MD5", "the header Content-MD5 is no MD5 in base64");
     digest.map(Some).ok_or_else(wrong)
 }

@@ -7,40 +7,43 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{FILES, VERSIONS};
-use konnector_platform::file::{Version, uploaded_by};
+use konnector_platform::file::{Version, upload_provenance};
 use serde_json::json;
 
-use super::routes::REV;
-use super::{access, document, parameters};
-use crate::error::Failure;
+use super::routes::REV_DESCRIPTION;
+use super::{access, parameters, to_document};
+use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    const STALE: &str = "Somebody else wrote in between";
+    const CONFLICT_DESCRIPTION: &str = "Somebody else wrote in between";
     let create = post_with(create, |op| {
         op.summary("Gives a file other metadata, and keeps what it was as a version")
             .description("The attributes are the metadata.")
-            .header("If-Match", REV)
-            .fails(409, STALE)
-            .fails(412, STALE)
-            .fails(413, "There is no space left")
+            .header("If-Match", REV_DESCRIPTION)
+            .error(409, CONFLICT_DESCRIPTION)
+            .error(412, CONFLICT_DESCRIPTION)
+            .error(413, "There is no space left")
     });
     let revert = post_with(revert, |op| {
         op.summary("Gives a file the content that a version has; the present one becomes a version")
-            .header("If-Match", REV)
-            .fails(409, STALE)
-            .fails(412, STALE)
+            .header("If-Match", REV_DESCRIPTION)
+            .error(409, CONFLICT_DESCRIPTION)
+            .error(412, CONFLICT_DESCRIPTION)
     });
-    let one =
-        patch_with(patch, |op| op.summary("Changes the tags of a version").member("tags", Kind::Texts, "Its tags"))
-            .delete_with(delete, |op| {
-                op.summary("Deletes a version").answers::<204, ()>("It is gone").fails(409, STALE)
-            });
-    let all = delete_with(clear, |op| {
-        op.summary("Deletes the versions of every file").answers::<204, ()>("They are gone").fails(409, STALE)
+    let one = patch_with(patch, |op| {
+        op.summary("Changes the tags of a version").field("tags", SchemaKind::Strings, "Its tags")
+    })
+    .delete_with(delete, |op| {
+        op.summary("Deletes a version").success::<204, ()>("It is gone").error(409, CONFLICT_DESCRIPTION)
+    });
+    let all = delete_with(delete_all, |op| {
+        op.summary("Deletes the versions of every file")
+            .success::<204, ()>("They are gone")
+            .error(409, CONFLICT_DESCRIPTION)
     });
     ApiRouter::new()
         .api_route("/files/versions", all)
@@ -50,11 +53,11 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 /// A version, as the API shows it.
-pub fn resource(version: &Version) -> Result<Resource, Failure> {
+pub fn resource(version: &Version) -> Result<Resource, ApiError> {
     let rev = version.rev.as_ref().map(ToString::to_string).unwrap_or_default();
     let file = json!({ "data": { "type": FILES.as_str(), "id": version.file_id } });
     let own = Resource::new(VERSIONS.as_str(), version.id.as_str(), version)?.rev(&rev);
-    Ok(own.without("relationships").relationship("file", file))
+    Ok(own.without_attribute("relationships").relationship("file", file))
 }
 
 /// `POST /files/:id/versions`: the same content with other metadata.
@@ -65,11 +68,11 @@ async fn create(
     params: Params,
     headers: HeaderMap,
     attributes: Attributes,
-) -> Result<Document, Failure> {
-    access::by_id(&platform, &caller, Verb::Put, &id)?;
-    let (seen, origin) = (parameters::seen(&headers, &params)?, uploaded_by(&caller.principal.claims.sub));
-    let file = platform.annotate_file(&caller.instance, &id, seen, attributes.all(), origin).await?;
-    document(&platform, &caller, &file).await
+) -> Result<Document, ApiError> {
+    access::find_by_id(&platform, &caller, Verb::Put, &id)?;
+    let (seen, origin) = (parameters::if_match(&headers, &params)?, upload_provenance(&caller.principal.claims.sub));
+    let file = platform.annotate_file(&caller.instance, &id, seen, attributes.into_map(), origin).await?;
+    to_document(&platform, &caller, &file).await
 }
 
 /// `POST /files/revert/:id/:version`.
@@ -79,11 +82,11 @@ async fn revert(
     Path((id, rev)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
-) -> Result<Document, Failure> {
-    let version = access::version(&platform, &caller, Verb::Put, &id, &rev)?;
-    let seen = parameters::seen(&headers, &params)?;
+) -> Result<Document, ApiError> {
+    let version = access::find_version(&platform, &caller, Verb::Put, &id, &rev)?;
+    let seen = parameters::if_match(&headers, &params)?;
     let file = platform.revert_file(&caller.instance, version, seen.as_ref()).await?;
-    document(&platform, &caller, &file).await
+    to_document(&platform, &caller, &file).await
 }
 
 /// `PATCH /files/:id/:version`: its tags.
@@ -92,9 +95,9 @@ async fn patch(
     caller: Caller,
     Path((id, rev)): Path<(String, String)>,
     mut attributes: Attributes,
-) -> Result<Document, Failure> {
-    let version = access::version(&platform, &caller, Verb::Patch, &id, &rev)?;
-    let tags = attributes.take_texts("tags")?.unwrap_or_default();
+) -> Result<Document, ApiError> {
+    let version = access::find_version(&platform, &caller, Verb::Patch, &id, &rev)?;
+    let tags = attributes.take_strings("tags")?.unwrap_or_default();
     let version = platform.tag_version(&caller.instance, &version.id, &tags).await?;
     Ok(Document::one(resource(&version)?))
 }
@@ -104,14 +107,14 @@ async fn delete(
     State(platform): State<Platform>,
     caller: Caller,
     Path((id, rev)): Path<(String, String)>,
-) -> Result<StatusCode, Failure> {
-    let version = access::version(&platform, &caller, Verb::Delete, &id, &rev)?;
+) -> Result<StatusCode, ApiError> {
+    let version = access::find_version(&platform, &caller, Verb::Delete, &id, &rev)?;
     platform.delete_version(&caller.instance, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /files/versions`: those of every file.
-async fn clear(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, Failure> {
+async fn delete_all(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     caller.check_type(Verb::Delete, &FILES)?;
     platform.delete_versions(&caller.instance).await?;
     Ok(StatusCode::NO_CONTENT)

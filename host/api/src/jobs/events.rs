@@ -10,54 +10,54 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::Instance;
-use konnector_platform::job::State as JobState;
+use konnector_platform::job::JobStatus as JobState;
 use konnector_platform::realtime::Listener;
 use serde_json::Value;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::Caller;
 use crate::jsonapi::Document;
 use crate::sse;
 
-pub async fn follow(
+pub async fn stream_events(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     // Listening begins before the look at the job, so that no change falls in between.
     let events = platform.bus.subscribe(&caller.instance.id);
-    super::allowed(&platform, &caller, Verb::Get, &id)?;
-    super::not_for_konnectors(&caller)?;
-    let watch = Watch { platform, instance: caller.instance, id, events, next: Next::State };
-    Ok(sse::response(stream::unfold(watch, Watch::advance)))
+    super::authorized_job(&platform, &caller, Verb::Get, &id)?;
+    super::reject_konnectors(&caller)?;
+    let watch = JobEventStream { platform, instance: caller.instance, id, events, next: NextEvent::State };
+    Ok(sse::response(stream::unfold(watch, JobEventStream::advance)))
 }
 
 /// What the stream sends next.
-enum Next {
+enum NextEvent {
     State,
     Event,
     Nothing,
 }
 
-struct Watch {
+struct JobEventStream {
     platform: Platform,
     instance: Arc<Instance>,
     id: String,
     events: Listener,
-    next: Next,
+    next: NextEvent,
 }
 
-impl Watch {
+impl JobEventStream {
     async fn advance(mut self) -> Option<(sse::Event, Self)> {
         loop {
             match self.next {
-                Next::Nothing => return None,
-                Next::State => return Some((self.state(), self)),
-                Next::Event => {}
+                NextEvent::Nothing => return None,
+                NextEvent::State => return Some((self.state(), self)),
+                NextEvent::Event => {}
             }
             match self.events.recv().await {
                 Ok(event) if event.id != self.id => {}
-                Ok(event) if event.doctype == *JOBS => self.next = Next::State,
+                Ok(event) if event.doctype == *JOBS => self.next = NextEvent::State,
                 Ok(event) if event.doctype == *JOB_LOGS => return Some((sse::Event::json("log", &event.doc), self)),
                 Ok(event) if event.doctype == *JOB_EVENTS => {
                     let name = event.doc.get("type").and_then(Value::as_str).unwrap_or("event");
@@ -65,27 +65,27 @@ impl Watch {
                 }
                 Ok(_) => {}
                 // Some events were missed; the job itself is the truth.
-                Err(_) => self.next = Next::State,
+                Err(_) => self.next = NextEvent::State,
             }
         }
     }
 
     /// The job as it is now; the last event when it has ended, or is gone.
     fn state(&mut self) -> sse::Event {
-        let shown = self.platform.job(&self.instance, &self.id).map_err(Failure::from).and_then(|job| {
+        let shown = self.platform.job(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
             let resource = super::resource(&self.platform, &self.instance, &job)?;
             Ok((job.state, Document::one(resource)))
         });
         match shown {
             Ok((state, document)) => {
                 self.next = match state {
-                    JobState::Queued | JobState::Running => Next::Event,
-                    JobState::Done | JobState::Errored => Next::Nothing,
+                    JobState::Queued | JobState::Running => NextEvent::Event,
+                    JobState::Done | JobState::Errored => NextEvent::Nothing,
                 };
                 sse::Event::json("state", &document)
             }
             Err(failure) => {
-                self.next = Next::Nothing;
+                self.next = NextEvent::Nothing;
                 sse::Event::failure(&failure)
             }
         }

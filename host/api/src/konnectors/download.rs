@@ -6,36 +6,41 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use konnector_platform::Platform;
 use konnector_platform::konnector::Download;
 
-use super::visible;
-use crate::error::Failure;
+use super::find_visible;
+use crate::error::ApiError;
 use crate::extract::Caller;
 
 /// The installed version.
-pub async fn newest(
+pub async fn download_installed(
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
-) -> Result<Response, Failure> {
-    answer(&platform, &caller, &slug, None).await
+) -> Result<Response, ApiError> {
+    download(&platform, &caller, &slug, None).await
 }
 
 /// The installed version, if it is this one.
-pub async fn of_version(
+pub async fn download_version(
     State(platform): State<Platform>,
     caller: Caller,
     Path((slug, version)): Path<(String, String)>,
-) -> Result<Response, Failure> {
-    answer(&platform, &caller, &slug, Some(&version)).await
+) -> Result<Response, ApiError> {
+    download(&platform, &caller, &slug, Some(&version)).await
 }
 
-async fn answer(platform: &Platform, caller: &Caller, slug: &str, version: Option<&str>) -> Result<Response, Failure> {
-    let (konnector, _) = visible(platform, caller, slug)?;
+async fn download(
+    platform: &Platform,
+    caller: &Caller,
+    slug: &str,
+    version: Option<&str>,
+) -> Result<Response, ApiError> {
+    let (konnector, _) = find_visible(platform, caller, slug)?;
     if let Some(version) = version.filter(|version| *version != konnector.version) {
         let message = format!("the version {version} is not installed, but {}", konnector.version);
-        return Err(Failure::precondition("version", message));
+        return Err(ApiError::precondition("version", message));
     }
     Ok(match platform.konnector_download(&konnector).await? {
-        Download::At(url) => Redirect::to(url.as_str()).into_response(),
+        Download::Redirect(url) => Redirect::to(url.as_str()).into_response(),
         Download::Archive(bytes) => {
             let name = format!("attachment; filename=\"{}-{}.tar.gz\"", konnector.slug, konnector.version);
             ([(CONTENT_TYPE, "application/gzip".to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response()

@@ -9,9 +9,9 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::APP_LOGS;
 use serde::Deserialize;
 
-use crate::error::Failure;
+use crate::decode;
+use crate::error::ApiError;
 use crate::extract::{Caller, Params};
-use crate::shape;
 
 #[derive(Debug, Deserialize)]
 struct Line {
@@ -28,29 +28,30 @@ enum Level {
     Error,
 }
 
-/// WriteCounters the lines to the log, or none of them.
+/// Writes the lines to the log, or none of them.
 pub async fn write(
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
     params: Params,
     body: Bytes,
-) -> Result<StatusCode, Failure> {
-    let slug = author(&caller, slug)?;
+) -> Result<StatusCode, ApiError> {
+    let slug = check_author(&caller, slug)?;
     let lines = serde_json::from_slice(&body)
-        .map_err(|error| format!("the body {}", shape::reason(&error)))
-        .and_then(|body| shape::read::<Vec<Line>>(body).map_err(|error| error.of("the body")));
+        .map_err(|error| format!("the body {}", decode::reason(&error)))
+        .and_then(|body| decode::from_value::<Vec<Line>>(body).map_err(|error| error.message("the body")));
     let lines = lines.map_err(|error| {
-        Failure::bad_request(format!(
+        ApiError::bad_request(format!(
             "{error}; send a list of lines such as {{\"timestamp\": …, \"level\": \"info\", \"msg\": …}}"
         ))
     })?;
     let levels = lines.iter().map(|line| level(&line.level)).collect::<Result<Vec<_>, _>>()?;
     let domain = caller.instance.domain.as_str();
     let in_client = slug.parse().ok().and_then(|slug| platform.konnector(&caller.instance, &slug).ok());
-    let in_client = in_client.is_some_and(|konnector| konnector.members.get("clientSide") == Some(&true.into()));
+    let in_client =
+        in_client.is_some_and(|konnector| konnector.manifest_fields.get("clientSide") == Some(&true.into()));
     let worker = in_client.then_some("client");
-    let (job, version) = (params.text("job_id"), params.text("version"));
+    let (job, version) = (params.get("job_id"), params.get("version"));
     for (Line { timestamp, msg, .. }, level) in lines.iter().zip(levels) {
         macro_rules! log {
             ($level:ident) => {
@@ -68,25 +69,25 @@ pub async fn write(
 }
 
 /// Whose lines they are: the owner's app may write for every konnector, a konnector only for itself, whatever the path says.
-fn author(caller: &Caller, slug: String) -> Result<String, Failure> {
+fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
     match caller.principal.konnector() {
         Some(own) => {
             caller.check_type(Verb::Post, &APP_LOGS)?;
             Ok(own.to_owned())
         }
         None if caller.principal.permissions.is_everything() => Ok(slug),
-        None => Err(Failure::forbidden(
+        None => Err(ApiError::forbidden(
             "only a konnector itself, or a token for everything, may write the log of a konnector",
         )),
     }
 }
 
-fn level(name: &str) -> Result<Level, Failure> {
+fn level(name: &str) -> Result<Level, ApiError> {
     match name {
         "debug" => Ok(Level::Debug),
         "info" => Ok(Level::Info),
         "warning" => Ok(Level::Warning),
         "error" => Ok(Level::Error),
-        other => Err(Failure::attribute("level", format!("'{other}' is no level; use debug, info, warning or error"))),
+        other => Err(ApiError::attribute("level", format!("'{other}' is no level; use debug, info, warning or error"))),
     }
 }

@@ -5,7 +5,7 @@
 //! failures look is added in one place, for a whole group of routes ([`failures`]).
 
 mod describe;
-mod failures;
+mod errors;
 mod types;
 
 use std::sync::{Arc, OnceLock};
@@ -21,24 +21,24 @@ use konnector_platform::Platform;
 use schemars::json_schema;
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
-pub use describe::{Content, Describe, Events, Kind, queried};
-pub use failures::{Shape, with_failures};
+pub use describe::{BinaryContent, Describe, SchemaKind, ServerSentEvents, query_fields};
+pub use errors::{ErrorFormat, with_errors};
 
 /// The name of the one way to authenticate.
-const TOKEN: &str = "token";
+const TOKEN_SCHEME: &str = "token";
 
 /// Serves the public API with its description. Operations whose handlers take a [`Caller`](crate::extract::Caller) need a token.
 pub fn public(routes: ApiRouter<Platform>) -> Router<Platform> {
-    let token = http("bearer", "A token; also as the password of HTTP Basic, or as the parameter bearer_token");
-    served("konnector", token, routes, |item| item)
+    let token = http_scheme("bearer", "A token; also as the password of HTTP Basic, or as the parameter bearer_token");
+    serve_description("konnector", token, routes, |item| item)
 }
 
 /// Serves the admin API with its description. Every operation needs the passphrase, which a layer asks for.
 pub fn admin(routes: ApiRouter<Platform>) -> Router<Platform> {
-    let passphrase = http("basic", "The operator's passphrase, with any user name");
-    served("konnector, for operators", passphrase, routes, |mut item| {
+    let passphrase = http_scheme("basic", "The operator's passphrase, with any user name");
+    serve_description("konnector, for operators", passphrase, routes, |mut item| {
         for (_, operation) in operations(item.inner_mut()) {
             require_token(operation);
         }
@@ -46,18 +46,18 @@ pub fn admin(routes: ApiRouter<Platform>) -> Router<Platform> {
     })
 }
 
-fn http(scheme: &str, what: &str) -> SecurityScheme {
+fn http_scheme(scheme: &str, what: &str) -> SecurityScheme {
     let (scheme, description) = (scheme.to_owned(), Some(what.to_owned()));
     SecurityScheme::Http { scheme, description, bearer_format: None, extensions: Default::default() }
 }
 
 /// Says that an operation needs a token.
 fn require_token(operation: &mut Operation) {
-    operation.security = vec![[(TOKEN.to_owned(), Vec::new())].into_iter().collect()];
+    operation.security = vec![[(TOKEN_SCHEME.to_owned(), Vec::new())].into_iter().collect()];
 }
 
 /// Makes the routes' description, and serves it under `/openapi.json`.
-fn served(
+fn serve_description(
     title: &str,
     scheme: SecurityScheme,
     routes: ApiRouter<Platform>,
@@ -66,16 +66,16 @@ fn served(
     let made: Arc<OnceLock<OpenApi>> = Arc::default();
     let answer = {
         let made = Arc::clone(&made);
-        async move || serde_json::to_value(made.get()).map(Json).map_err(|error| Failure::server(error.to_string()))
+        async move || serde_json::to_value(made.get()).map(Json).map_err(|error| ApiError::server(error.to_string()))
     };
     let own = get_with(answer, |op| {
-        op.summary("This description").answers::<200, Json<Value>>("The routes as OpenAPI 3.1 describes them")
+        op.summary("This description").success::<200, Json<Value>>("The routes as OpenAPI 3.1 describes them")
     });
     let info = Info { title: title.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), ..Info::default() };
     let mut api = OpenApi { info, ..OpenApi::default() };
     let routes = routes.api_route("/openapi.json", own).with_path_items(secured);
-    let routes = with_failures(routes, Shape::JsonApi)
-        .finish_api_with(&mut api, |api| finished(api.security_scheme(TOKEN, scheme)));
+    let routes = with_errors(routes, ErrorFormat::JsonApi)
+        .finish_api_with(&mut api, |api| complete_description(api.security_scheme(TOKEN_SCHEME, scheme)));
     // The one place where it is set.
     made.get_or_init(|| api);
     routes
@@ -83,7 +83,7 @@ fn served(
 
 /// Adds what follows from the paths alone: an id and a tag of each operation, and its parameters of the path. Answers of which nothing is
 /// said are what the summary promises.
-fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
+fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     let paths = api.inner_mut().paths.iter_mut().flat_map(|paths| &mut paths.paths);
     for (path, item) in paths {
         let ReferenceOr::Item(item) = item else { continue };
@@ -98,7 +98,7 @@ fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
             }
             operation.tags.extend(path.split('/').nth(1).map(str::to_owned));
             for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-                let schema = json_schema!({ "properties": { name: in_path(name) }, "required": [name] });
+                let schema = json_schema!({ "properties": { name: path_parameter_schema(name) }, "required": [name] });
                 in_context(|ctx| {
                     let parameter = parameters_from_schema(ctx, schema, ParamLocation::Path);
                     add_parameters(ctx, operation, parameter);
@@ -110,7 +110,7 @@ fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
 }
 
 /// What a part of a path may be, by its name.
-fn in_path(name: &str) -> Value {
+fn path_parameter_schema(name: &str) -> Value {
     match name {
         "doctype" => {
             json!({ "type": "string", "pattern": "^[a-z0-9_]+(\\.[a-z0-9_]+)*$", "description": "Such as io.cozy.bills" })

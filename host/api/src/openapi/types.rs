@@ -7,10 +7,10 @@ use aide::{OperationInput, OperationOutput};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::describe::response;
-use super::failures;
-use crate::error::Failure;
-use crate::extract::{Attributes, Caller, FormBody, Host, JsonObject, Params};
-use crate::jsonapi::{self, Document, Plain, Ready, Resource};
+use super::errors;
+use crate::error::ApiError;
+use crate::extract::{Attributes, Caller, FormBody, HostInstance, JsonObject, Params};
+use crate::jsonapi::{self, Document, PlainJson, Resource, SerializedDocument};
 
 /// Gives a type a schema that stands under the type's name in the description.
 macro_rules! named {
@@ -35,10 +35,10 @@ impl OperationInput for Caller {
 }
 
 /// Whoever takes only this needs no token, but an instance.
-impl OperationInput for Host {
+impl OperationInput for HostInstance {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        failures::add(operation, 400, "The request cannot be understood");
-        failures::add(operation, 404, "There is no such thing, or no instance of this host name");
+        errors::add_error(operation, 400, "The request cannot be understood");
+        errors::add_error(operation, 404, "There is no such thing, or no instance of this host name");
     }
 }
 
@@ -61,7 +61,7 @@ impl OperationInput for Attributes {
             } },
         });
         body(ctx, operation, jsonapi::MEDIA_TYPE, schema);
-        failures::add(operation, 422, "An attribute is wrong");
+        errors::add_error(operation, 422, "An attribute is wrong");
     }
 }
 
@@ -89,7 +89,7 @@ impl OperationOutput for Document {
     }
 }
 
-impl OperationOutput for Ready {
+impl OperationOutput for SerializedDocument {
     type Inner = Document;
 
     fn operation_response(ctx: &mut GenContext, operation: &mut Operation) -> Option<Response> {
@@ -101,7 +101,7 @@ impl OperationOutput for Ready {
     }
 }
 
-impl OperationOutput for Plain {
+impl OperationOutput for PlainJson {
     type Inner = Self;
 
     fn operation_response(ctx: &mut GenContext, _: &mut Operation) -> Option<Response> {
@@ -113,7 +113,7 @@ impl OperationOutput for Plain {
     }
 }
 
-named!(Plain, { "type": "object", "required": ["data"] });
+named!(PlainJson, { "type": "object", "required": ["data"] });
 
 impl JsonSchema for Document {
     fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -147,6 +147,6 @@ named!(Resource, {
 });
 
 /// Which failures there may be follows from what a handler takes, and from its group of routes.
-impl OperationOutput for Failure {
+impl OperationOutput for ApiError {
     type Inner = Self;
 }

@@ -1,6 +1,6 @@
 //! `/realtime`: what happens to documents, told over a websocket (Cozy API: realtime).
 
-mod places;
+mod permits;
 mod protocol;
 mod socket;
 mod subscriptions;
@@ -14,24 +14,24 @@ use axum::response::Response;
 use http::StatusCode;
 use konnector_platform::{Error, Platform};
 
-use crate::error::Failure;
-use crate::extract::{Caller, Host, JsonObject};
+use crate::error::ApiError;
+use crate::extract::{Caller, HostInstance, JsonObject};
 use crate::openapi::Describe as _;
-use crate::server::{ClientAddress, Place};
+use crate::server::{ClientAddress, SharedConnectionUse};
 
 /// The sub-protocol that Cozy's clients ask for.
 const PROTOCOL: &str = "io.cozy.websocket";
 /// Bytes of what a client sends (Cozy API: realtime).
-const MAX_FRAME: usize = 1_024;
+const MAX_FRAME_SIZE: usize = 1_024;
 /// Bytes of a frame that is read to its end before the client is told that it is too large: what is left unread makes the system reset the
 /// connection, and the client may then miss why.
-const MAX_READ: usize = 64 << 10;
+const MAX_READ_SIZE: usize = 64 << 10;
 
 /// The routes of this module that take no token in their head: a socket's first frame holds it.
 pub fn sockets() -> ApiRouter<Platform> {
     let open = get_with(open, |op| {
         op.summary("Opens a websocket that tells what happens to documents; its first frame holds the token")
-            .fails(426, "The client does not ask for a websocket, or not by HTTP/1.1")
+            .error(426, "The client does not ask for a websocket, or not by HTTP/1.1")
     });
     ApiRouter::new().api_route("/realtime", open.clone()).api_route("/realtime/", open)
 }
@@ -39,7 +39,7 @@ pub fn sockets() -> ApiRouter<Platform> {
 /// The other routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let notify = post_with(notify, |op| {
-        op.summary("Tells listeners of a document that is stored nowhere").answers::<204, ()>("They are told")
+        op.summary("Tells listeners of a document that is stored nowhere").success::<204, ()>("They are told")
     });
     ApiRouter::new().api_route("/realtime/{doctype}/{id}", notify)
 }
@@ -47,20 +47,20 @@ pub fn routes() -> ApiRouter<Platform> {
 /// `GET /realtime/`.
 async fn open(
     State(platform): State<Platform>,
-    Host(instance): Host,
-    place: Option<Extension<Place>>,
+    HostInstance(instance): HostInstance,
+    place: Option<Extension<SharedConnectionUse>>,
     client: Option<Extension<ClientAddress>>,
     upgrade: WebSocketUpgrade,
-) -> Result<Response, Failure> {
+) -> Result<Response, ApiError> {
     let busy = || Error::Busy("too many websockets of this address have not sent their token; try again".to_owned());
-    let pending =
-        places::pending(client.map_or_else(ClientAddress::unknown, |Extension(client)| client)).ok_or_else(busy)?;
+    let pending = permits::acquire_pending(client.map_or_else(ClientAddress::unknown, |Extension(client)| client))
+        .ok_or_else(busy)?;
     let response = upgrade
         .protocols([PROTOCOL])
-        .max_message_size(MAX_READ)
-        .max_frame_size(MAX_READ)
+        .max_message_size(MAX_READ_SIZE)
+        .max_frame_size(MAX_READ_SIZE)
         // The library's own sizes are for few sockets with much to say.
-        .read_buffer_size(MAX_FRAME)
+        .read_buffer_size(MAX_FRAME_SIZE)
         .write_buffer_size(0)
         .on_upgrade(move |stream| async move {
             let _place = place;
@@ -75,9 +75,9 @@ async fn notify(
     caller: Caller,
     Path((doctype, id)): Path<(String, String)>,
     JsonObject(body): JsonObject,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, ApiError> {
     let doctype =
-        doctype.parse().map_err(|error: konnector_manifest::Error| Failure::bad_request(error.to_string()))?;
+        doctype.parse().map_err(|error: konnector_manifest::Error| ApiError::bad_request(error.to_string()))?;
     caller.principal.check_notify(&doctype, &id, &body)?;
     platform.notify(&caller.instance, &doctype, &id, body);
     Ok(StatusCode::NO_CONTENT)

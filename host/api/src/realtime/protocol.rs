@@ -1,6 +1,6 @@
 //! The frames of both sides, as JSON texts.
 
-use konnector_platform::realtime::{Event, Happened};
+use konnector_platform::realtime::{ChangeKind, RealtimeEvent};
 use konnector_store::Map;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -66,42 +66,42 @@ impl Request {
 
 /// Why a frame is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RealtimeError {
     /// The method has no meaning here.
-    Method(String),
+    UnknownMethod(String),
     /// The token is not valid.
-    Token,
+    InvalidToken,
     /// The token does not reach that far.
     Forbidden(String),
     /// No type is named, or none that there can be.
-    Type,
+    InvalidDoctype,
     /// More topics than one socket may have.
-    TooMany(usize),
+    TooManyTopics(usize),
 }
 
-impl Refusal {
+impl RealtimeError {
     /// The reason with which the socket is closed, where it is.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Token => "the token is not valid",
+            Self::InvalidToken => "the token is not valid",
             _ => "the first frame is {\"method\":\"AUTH\",\"payload\":\"<token>\"}",
         }
     }
 
     /// The frame that tells it.
-    pub fn frame(&self, source: &Value) -> String {
+    pub fn error_frame(&self, source: &Value) -> String {
         let (status, code, title) = match self {
-            Self::Method(method) => {
-                ("405 Method Not HostRule", "method not allowed", format!("The {method} method is not supported"))
+            Self::UnknownMethod(method) => {
+                ("405 Method Not Allowed", "method not allowed", format!("The {method} method is not supported"))
             }
-            Self::Token => ("401 Unauthorized", "unauthorized", "The authentication has failed".to_owned()),
+            Self::InvalidToken => ("401 Unauthorized", "unauthorized", "The authentication has failed".to_owned()),
             Self::Forbidden(doctype) => {
                 ("403 Forbidden", "forbidden", format!("The application can't subscribe to {doctype}"))
             }
-            Self::Type => {
+            Self::InvalidDoctype => {
                 ("404 Page Not Found", "page not found", "The type parameter is mandatory for SUBSCRIBE".to_owned())
             }
-            Self::TooMany(most) => (
+            Self::TooManyTopics(most) => (
                 "429 Too Many Requests",
                 "too many requests",
                 format!("A websocket has at most {most} subscriptions, and 64 KiB of them"),
@@ -113,7 +113,7 @@ impl Refusal {
 }
 
 /// The frame that tells an event.
-pub fn frame(event: &Event) -> String {
+pub fn event_frame(event: &RealtimeEvent) -> String {
     #[derive(Serialize)]
     struct Payload<'a> {
         r#type: &'a str,
@@ -122,11 +122,11 @@ pub fn frame(event: &Event) -> String {
     }
     #[derive(Serialize)]
     struct Frame<'a> {
-        event: Happened,
+        event: ChangeKind,
         payload: Payload<'a>,
     }
     let payload = Payload { r#type: event.doctype.as_str(), id: &event.id, doc: &event.doc };
-    let text = serde_json::to_string(&Frame { event: event.happened, payload });
+    let text = serde_json::to_string(&Frame { event: event.kind, payload });
     // A map of JSON values always has a text.
     text.unwrap_or_default()
 }

@@ -6,71 +6,76 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
-use konnector_platform::realtime::Missed;
+use konnector_platform::realtime::Lagged;
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval_at, timeout};
 
-use super::MAX_FRAME;
-use super::places::{self, Place};
-use super::protocol::{self, Refusal, Request};
+use super::MAX_FRAME_SIZE;
+use super::permits::{self, SocketPermit};
+use super::protocol::{self, RealtimeError, Request};
 use super::subscriptions::Subscriptions;
 use crate::server::ClientAddress;
 
 /// How long a client may take to say who it is.
-const AUTH: Duration = Duration::from_secs(30);
+const AUTH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a client is asked whether it is there, and how long it may be silent.
-const PING: Duration = Duration::from_secs(54);
-const SILENCE: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_secs(54);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to take a frame.
-const WRITE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection is of no more use.
-struct Gone;
+struct Disconnected;
 
 /// Serves a socket until its client leaves, falls silent or behind, or the server stops.
-pub async fn serve(platform: Platform, instance: Arc<Instance>, stream: WebSocket, pending: Place<ClientAddress>) {
-    let stopped = platform.stopped();
-    let mut socket = Socket { stream, heard: Instant::now() };
+pub async fn serve(
+    platform: Platform,
+    instance: Arc<Instance>,
+    stream: WebSocket,
+    pending: SocketPermit<ClientAddress>,
+) {
+    let stopped = platform.shutdown_requested();
+    let mut socket = Socket { stream, last_received: Instant::now() };
     tokio::select! {
         biased;
         () = stopped => socket.close(close_code::AWAY, "the server stops").await,
-        _ = socket.converse(&platform, instance, pending) => {}
+        _ = socket.run(&platform, instance, pending) => {}
     }
 }
 
 struct Socket {
     stream: WebSocket,
     /// When the client was last heard of.
-    heard: Instant,
+    last_received: Instant,
 }
 
 impl Socket {
-    async fn converse(
+    async fn run(
         &mut self,
         platform: &Platform,
         instance: Arc<Instance>,
-        pending: Place<ClientAddress>,
-    ) -> Result<(), Gone> {
-        let mut subscriptions = self.authenticated(platform, Arc::clone(&instance)).await?;
+        pending: SocketPermit<ClientAddress>,
+    ) -> Result<(), Disconnected> {
+        let mut subscriptions = self.authenticate(platform, Arc::clone(&instance)).await?;
         drop(pending);
-        let Some(_open) = places::open(instance.id.clone()) else {
+        let Some(_open) = permits::acquire_open(instance.id.clone()) else {
             self.close(close_code::AGAIN, "too many websockets are open; try again later").await;
-            return Err(Gone);
+            return Err(Disconnected);
         };
         // Listening begins before the first subscription, so that nothing is missed after it.
         let mut events = platform.bus.subscribe(&instance.id);
-        let mut pings = interval_at(Instant::now() + PING, PING);
+        let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
             tokio::select! {
-                request = self.request() => self.follow(&mut subscriptions, &request?).await?,
+                request = self.receive() => self.handle_request(&mut subscriptions, &request?).await?,
                 event = events.recv() => match event {
-                    Ok(event) if subscriptions.contain(&event) => self.send(protocol::frame(&event)).await?,
+                    Ok(event) if subscriptions.matches(&event) => self.send(protocol::event_frame(&event)).await?,
                     Ok(_) => {}
-                    Err(Missed::Hints) => {}
-                    Err(Missed::Documents) => {
+                    Err(Lagged::Transient) => {}
+                    Err(Lagged::Documents) => {
                         // What was missed is not known: the client connects again and looks for itself.
                         self.close(close_code::AGAIN, "events were missed; connect again").await;
-                        return Err(Gone);
+                        return Err(Disconnected);
                     }
                 },
                 _ = pings.tick() => self.ping().await?,
@@ -79,24 +84,28 @@ impl Socket {
     }
 
     /// Waits for the first frame, which must say who the client is.
-    async fn authenticated(&mut self, platform: &Platform, instance: Arc<Instance>) -> Result<Subscriptions, Gone> {
-        let text = timeout(AUTH, self.request()).await.map_err(|_| Gone)??;
+    async fn authenticate(
+        &mut self,
+        platform: &Platform,
+        instance: Arc<Instance>,
+    ) -> Result<Subscriptions, Disconnected> {
+        let text = timeout(AUTH_TIMEOUT, self.receive()).await.map_err(|_| Disconnected)??;
         let request = Request::parse(&text);
         let refusal = match &request {
             Request::Auth(token) => match platform.authenticate(&instance, token) {
                 Ok(principal) => return Ok(Subscriptions::new(platform.clone(), instance, principal)),
-                Err(_) => Refusal::Token,
+                Err(_) => RealtimeError::InvalidToken,
             },
-            other => Refusal::Method(other.method().to_owned()),
+            other => RealtimeError::UnknownMethod(other.method().to_owned()),
         };
         // A token is no business of whoever reads along.
-        let source = if refusal == Refusal::Token { Value::Null } else { source(&text) };
-        self.send(refusal.frame(&source)).await?;
+        let source = if refusal == RealtimeError::InvalidToken { Value::Null } else { parse_or_string(&text) };
+        self.send(refusal.error_frame(&source)).await?;
         self.close(close_code::POLICY, refusal.reason()).await;
-        Err(Gone)
+        Err(Disconnected)
     }
 
-    async fn follow(&mut self, subscriptions: &mut Subscriptions, text: &str) -> Result<(), Gone> {
+    async fn handle_request(&mut self, subscriptions: &mut Subscriptions, text: &str) -> Result<(), Disconnected> {
         let done = match Request::parse(text) {
             Request::Subscribe(topic) => subscriptions.add(topic),
             Request::Unsubscribe(topic) => {
@@ -105,51 +114,51 @@ impl Socket {
             }
             // Once is enough.
             Request::Auth(_) => Ok(()),
-            Request::Unknown(method) => Err(Refusal::Method(method)),
+            Request::Unknown(method) => Err(RealtimeError::UnknownMethod(method)),
         };
         match done {
             Ok(()) => Ok(()),
-            Err(refusal) => self.send(refusal.frame(&source(text))).await,
+            Err(refusal) => self.send(refusal.error_frame(&parse_or_string(text))).await,
         }
     }
 
     /// The next text of the client. Cancel-safe.
-    async fn request(&mut self) -> Result<Utf8Bytes, Gone> {
+    async fn receive(&mut self) -> Result<Utf8Bytes, Disconnected> {
         loop {
-            let message = match self.stream.recv().await.ok_or(Gone)? {
-                Ok(Message::Text(text)) if text.len() > MAX_FRAME => return self.refuse_size().await,
-                Ok(Message::Binary(bytes)) if bytes.len() > MAX_FRAME => return self.refuse_size().await,
+            let message = match self.stream.recv().await.ok_or(Disconnected)? {
+                Ok(Message::Text(text)) if text.len() > MAX_FRAME_SIZE => return self.reject_oversized().await,
+                Ok(Message::Binary(bytes)) if bytes.len() > MAX_FRAME_SIZE => return self.reject_oversized().await,
                 Ok(message) => message,
-                Err(error) if is_too_large(&error) => return self.refuse_size().await,
-                Err(_) => return Err(Gone),
+                Err(error) if is_too_large(&error) => return self.reject_oversized().await,
+                Err(_) => return Err(Disconnected),
             };
-            self.heard = Instant::now();
+            self.last_received = Instant::now();
             match message {
                 Message::Text(text) => return Ok(text),
-                Message::Close(_) => return Err(Gone),
+                Message::Close(_) => return Err(Disconnected),
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
             }
         }
     }
 
-    async fn refuse_size<T>(&mut self) -> Result<T, Gone> {
+    async fn reject_oversized<T>(&mut self) -> Result<T, Disconnected> {
         self.close(close_code::SIZE, "a frame of a client has at most 1024 bytes").await;
-        Err(Gone)
+        Err(Disconnected)
     }
 
-    async fn ping(&mut self) -> Result<(), Gone> {
-        if self.heard.elapsed() > SILENCE {
-            return Err(Gone);
+    async fn ping(&mut self) -> Result<(), Disconnected> {
+        if self.last_received.elapsed() > IDLE_TIMEOUT {
+            return Err(Disconnected);
         }
         self.write(Message::Ping(bytes::Bytes::new())).await
     }
 
-    async fn send(&mut self, text: String) -> Result<(), Gone> {
+    async fn send(&mut self, text: String) -> Result<(), Disconnected> {
         self.write(Message::Text(text.into())).await
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), Gone> {
-        timeout(WRITE, self.stream.send(message)).await.map_err(|_| Gone)?.map_err(|_| Gone)
+    async fn write(&mut self, message: Message) -> Result<(), Disconnected> {
+        timeout(WRITE_TIMEOUT, self.stream.send(message)).await.map_err(|_| Disconnected)?.map_err(|_| Disconnected)
     }
 
     async fn close(&mut self, code: u16, reason: &'static str) {
@@ -165,6 +174,6 @@ fn is_too_large(error: &axum::Error) -> bool {
 }
 
 /// What an error is about: the frame as it came.
-fn source(text: &str) -> Value {
+fn parse_or_string(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
 }

@@ -7,11 +7,11 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::instance::Instance;
-use konnector_platform::realtime::Event;
+use konnector_platform::realtime::RealtimeEvent;
 use konnector_platform::token::Principal;
 use konnector_store::Map;
 
-use super::protocol::{Refusal, Topic};
+use super::protocol::{RealtimeError, Topic};
 
 /// Topics of one socket.
 const MAX_TOPICS: usize = 1_000;
@@ -34,17 +34,17 @@ impl Subscriptions {
     }
 
     /// Adds a topic, if the rules allow to read what it is about.
-    pub fn add(&mut self, topic: Topic) -> Result<(), Refusal> {
-        let doctype: Doctype = topic.doctype.parse().map_err(|_| Refusal::Type)?;
+    pub fn add(&mut self, topic: Topic) -> Result<(), RealtimeError> {
+        let doctype: Doctype = topic.doctype.parse().map_err(|_| RealtimeError::InvalidDoctype)?;
         if !self.may_read(&doctype, topic.id.as_deref()) {
-            return Err(Refusal::Forbidden(topic.doctype));
+            return Err(RealtimeError::Forbidden(topic.doctype));
         }
         if self.topics.contains(&topic) {
             return Ok(());
         }
         let size = self.size + topic.size();
         if self.topics.len() >= MAX_TOPICS || size > MAX_TOPICS_SIZE {
-            return Err(Refusal::TooMany(MAX_TOPICS));
+            return Err(RealtimeError::TooManyTopics(MAX_TOPICS));
         }
         self.size = size;
         self.topics.insert(topic);
@@ -58,7 +58,7 @@ impl Subscriptions {
     }
 
     /// Whether an event is about one of the topics.
-    pub fn contain(&self, event: &Event) -> bool {
+    pub fn matches(&self, event: &RealtimeEvent) -> bool {
         let topic = |id: Option<&str>| Topic { doctype: event.doctype.to_string(), id: id.map(str::to_owned) };
         event.instance == self.instance.id
             && (self.topics.contains(&topic(None)) || self.topics.contains(&topic(Some(&event.id))))
@@ -73,7 +73,7 @@ impl Subscriptions {
         if *doctype == *FILES {
             let file = self.platform.file(&self.instance, id);
             return file.is_ok_and(|file| {
-                self.platform.reaches(&self.instance, rules, &[Verb::Get], &file).unwrap_or_default()
+                self.platform.is_file_allowed(&self.instance, rules, &[Verb::Get], &file).unwrap_or_default()
             });
         }
         let found = self.platform.store.get(&self.instance.doc(doctype, id)).ok().flatten();

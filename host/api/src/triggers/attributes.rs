@@ -3,90 +3,93 @@
 use std::str::FromStr;
 
 use konnector_platform::job::JobOptions;
-use konnector_platform::trigger::{GoDuration, MOST_MISSED, NewTrigger, Policy, TriggerPatch};
+use konnector_platform::trigger::{GoDuration, MAX_MISSED_JOBS, NewTrigger, TriggerPatch, TriggerPolicy};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::Failure;
+use crate::decode;
+use crate::error::ApiError;
 use crate::extract::Attributes;
-use crate::shape;
 
 /// What a new trigger is made from.
-pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger, Failure> {
-    let own = read(body)?;
+pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger, ApiError> {
+    let own = parse_patch(body)?;
     Ok(NewTrigger {
-        kind: body.take_text("type")?.unwrap_or_default(),
-        arguments: body.take_text("arguments")?.unwrap_or_default(),
-        worker: body.take_text("worker")?.unwrap_or_default(),
+        kind: body.take_string("type")?.unwrap_or_default(),
+        arguments: body.take_string("arguments")?.unwrap_or_default(),
+        worker: body.take_string("worker")?.unwrap_or_default(),
         message: body.take("message").or_else(|| body.take("worker_arguments")).unwrap_or_default(),
         options: body.take("options").map(options).transpose()?,
         debounce: own.debounce,
         time_zone: own.time_zone,
-        policy: Policy {
+        policy: TriggerPolicy {
             missed_policy: own.missed_policy.unwrap_or_default(),
             missed_limit: own.missed_limit,
             catch_up_window: own.catch_up_window,
             overlap_policy: own.overlap_policy.unwrap_or_default(),
         },
         created_by: created_by.to_owned(),
-        made_by: None,
+        created_by_konnector: None,
     })
 }
 
 /// What is to be replaced in a trigger.
-pub fn patch(body: &mut Attributes) -> Result<TriggerPatch, Failure> {
-    Ok(TriggerPatch { message: body.take("message"), arguments: body.take_text("arguments")?, ..read(body)? })
+pub fn patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
+    Ok(TriggerPatch { message: body.take("message"), arguments: body.take_string("arguments")?, ..parse_patch(body)? })
 }
 
 /// The attributes that can be set and changed, those that are our own among them.
-fn read(body: &mut Attributes) -> Result<TriggerPatch, Failure> {
+fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     let limit =
         body.take("missed_limit").map(|value| match value.as_u64().and_then(|limit| u32::try_from(limit).ok()) {
-            Some(limit) if (1..=MOST_MISSED).contains(&limit) => Ok(limit),
-            _ => Err(Failure::attribute("missed_limit", format!("missed_limit is a number from 1 to {MOST_MISSED}"))),
+            Some(limit) if (1..=MAX_MISSED_JOBS).contains(&limit) => Ok(limit),
+            _ => Err(ApiError::attribute(
+                "missed_limit",
+                format!("missed_limit is a number from 1 to {MAX_MISSED_JOBS}"),
+            )),
         });
     Ok(TriggerPatch {
         message: None,
         arguments: None,
         debounce: duration(body, "debounce")?,
-        time_zone: parsed(body, "time_zone", |name| {
+        time_zone: take_parsed(body, "time_zone", |name| {
             format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris")
         })?,
-        missed_policy: one_of(body, "missed_policy", "missed_policy is skip, coalesce or all")?,
+        missed_policy: take_enum(body, "missed_policy", "missed_policy is skip, coalesce or all")?,
         missed_limit: limit.transpose()?,
         catch_up_window: duration(body, "catch_up_window")?,
-        overlap_policy: one_of(body, "overlap_policy", "overlap_policy is skip or queue-one")?,
+        overlap_policy: take_enum(body, "overlap_policy", "overlap_policy is skip or queue-one")?,
         by_konnector: None,
     })
 }
 
 /// A duration; an empty text is as good as none.
-fn duration(body: &mut Attributes, name: &'static str) -> Result<Option<GoDuration>, Failure> {
-    let text = body.take_text(name)?.filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(|error| Failure::attribute(name, format!("{name}: {error}")))).transpose()
+fn duration(body: &mut Attributes, name: &'static str) -> Result<Option<GoDuration>, ApiError> {
+    let text = body.take_string(name)?.filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error| ApiError::attribute(name, format!("{name}: {error}")))).transpose()
 }
 
-fn parsed<T: FromStr>(
+fn take_parsed<T: FromStr>(
     body: &mut Attributes,
     name: &'static str,
     wrong: impl Fn(&str) -> String,
-) -> Result<Option<T>, Failure> {
-    let text = body.take_text(name)?;
-    text.map(|text| text.parse().map_err(|_| Failure::attribute(name, wrong(&text)))).transpose()
+) -> Result<Option<T>, ApiError> {
+    let text = body.take_string(name)?;
+    text.map(|text| text.parse().map_err(|_| ApiError::attribute(name, wrong(&text)))).transpose()
 }
 
-fn one_of<T: DeserializeOwned>(
+fn take_enum<T: DeserializeOwned>(
     body: &mut Attributes,
     name: &'static str,
     hint: &'static str,
-) -> Result<Option<T>, Failure> {
-    body.take(name).map(|value| serde_json::from_value(value).map_err(|_| Failure::attribute(name, hint))).transpose()
+) -> Result<Option<T>, ApiError> {
+    body.take(name).map(|value| serde_json::from_value(value).map_err(|_| ApiError::attribute(name, hint))).transpose()
 }
 
 /// Limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
-fn options(options: Value) -> Result<JobOptions, Failure> {
-    shape::read(options).map_err(|error| {
+fn options(options: Value) -> Result<JobOptions, ApiError> {
+    decode::from_value(options).map_err(|error| {
         let hint = "max_exec_count and timeout (in nanoseconds) are whole numbers";
-        Failure::attribute("options", format!("{}; {hint}", error.of("options")))
+        ApiError::attribute("options", format!("{}; {hint}", error.message("options")))
     })
 }

@@ -15,35 +15,39 @@ use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::rate;
-use konnector_platform::trigger::{EventRules, Trigger, TriggerPatch, TriggerState};
+use konnector_platform::trigger::{EventRules, Trigger, TriggerPatch, TriggerStatus};
 use serde_json::json;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jobs;
 use crate::jsonapi::{Document, Resource};
-use crate::openapi::{Describe as _, Kind};
+use crate::openapi::{Describe as _, SchemaKind};
 
 /// Jobs of a trigger that are shown, at most.
-const MOST_JOBS: usize = 50;
+const MAX_JOBS: usize = 50;
 /// Triggers that are read at once for a list, and shown on a page at most.
-const PAGE: usize = 200;
+const PAGE_SIZE: usize = 200;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let state = get_with(state, |op| op.summary("How a trigger has fared"));
     let jobs = get_with(list_jobs, |op| {
-        op.summary("The last jobs of a trigger").query("Limit", Kind::Number, "How many, 50 unless told and at most")
+        op.summary("The last jobs of a trigger").query(
+            "Limit",
+            SchemaKind::Number,
+            "How many, 50 unless told and at most",
+        )
     });
     let launch = post_with(launch, |op| {
         op.summary("Pushes the job of a trigger at once")
-            .answers::<201, Document>("The job")
-            .fails(409, "The job cannot be pushed at the moment")
+            .success::<201, Document>("The job")
+            .error(409, "The job cannot be pushed at the moment")
     });
     ApiRouter::new()
-        .api_route("/jobs/triggers", all())
-        .api_route("/jobs/triggers/", all())
-        .api_route("/jobs/triggers/{id}", one())
+        .api_route("/jobs/triggers", collection_routes())
+        .api_route("/jobs/triggers/", collection_routes())
+        .api_route("/jobs/triggers/{id}", trigger_routes())
         .api_route("/jobs/triggers/{id}/state", state)
         .api_route("/jobs/triggers/{id}/jobs", jobs)
         .api_route("/jobs/triggers/{id}/launch", launch)
@@ -53,60 +57,60 @@ pub fn routes() -> ApiRouter<Platform> {
 pub fn webhooks() -> ApiRouter<Platform> {
     let webhook = post_with(webhook::call, |op| {
         op.summary("Calls a webhook; whoever knows its address may")
-            .query("Manual", Kind::Flag, "Whether a person does")
-            .answers::<204, ()>("A job is pushed, or soon will be")
+            .query("Manual", SchemaKind::Boolean, "Whether a person does")
+            .success::<204, ()>("A job is pushed, or soon will be")
     });
     ApiRouter::new().api_route("/jobs/webhooks/{id}", webhook)
 }
 
 /// The operations on all triggers.
-fn all() -> ApiMethodRouter<Platform> {
+fn collection_routes() -> ApiMethodRouter<Platform> {
     get_with(list, |op| {
         op.summary("The triggers")
-            .query("Worker", Kind::Text, "The workers, with commas between them; all unless told")
-            .query("Type", Kind::Text, "The types, with commas between them; all unless told")
-            .query("page[limit]", Kind::Number, "Triggers on a page; all unless told, else at most 200")
-            .query("page[cursor]", Kind::Text, "Where the page before ended")
+            .query("Worker", SchemaKind::String, "The workers, with commas between them; all unless told")
+            .query("Type", SchemaKind::String, "The types, with commas between them; all unless told")
+            .query("page[limit]", SchemaKind::Number, "Triggers on a page; all unless told, else at most 200")
+            .query("page[cursor]", SchemaKind::String, "Where the page before ended")
     })
     .post_with(create, |op| {
-        scheduled(op.summary("Makes a trigger"))
-            .member("type", Kind::Text, "@cron, @every, @event, …")
-            .member("worker", Kind::Text, "The worker of its jobs")
-            .member("worker_arguments", Kind::Any, "Another name of message")
-            .member(
+        schedule_fields(op.summary("Makes a trigger"))
+            .field("type", SchemaKind::String, "@cron, @every, @event, …")
+            .field("worker", SchemaKind::String, "The worker of its jobs")
+            .field("worker_arguments", SchemaKind::Any, "Another name of message")
+            .field(
                 "options",
-                Kind::Object,
+                SchemaKind::Object,
                 "max_exec_count, and timeout in nanoseconds here, unlike that of a pushed job",
             )
-            .answers::<201, Document>("The trigger")
+            .success::<201, Document>("The trigger")
     })
 }
 
 /// The operations on one trigger.
-fn one() -> ApiMethodRouter<Platform> {
+fn trigger_routes() -> ApiMethodRouter<Platform> {
     get_with(show, |op| op.summary("A trigger, with how it has fared"))
-        .patch_with(patch, |op| scheduled(op.summary("Changes a trigger")))
-        .delete_with(delete, |op| op.summary("Deletes a trigger").answers::<204, ()>("It is gone"))
+        .patch_with(patch, |op| schedule_fields(op.summary("Changes a trigger")))
+        .delete_with(delete, |op| op.summary("Deletes a trigger").success::<204, ()>("It is gone"))
 }
 
 /// The attributes that can be set and changed.
-fn scheduled(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.member("arguments", Kind::Text, "When, in the words of its type")
-        .member("message", Kind::Any, "What the worker is told")
-        .member("debounce", Kind::Text, "How long to wait for further events, for example 5m")
-        .member("time_zone", Kind::Text, "An IANA name, for example Europe/Paris")
-        .member("missed_policy", Kind::Text, "skip, coalesce or all")
-        .member("missed_limit", Kind::Number, "How many missed runs to make up for")
-        .member("catch_up_window", Kind::Text, "How old a missed run may be, for example 24h")
-        .member("overlap_policy", Kind::Text, "skip or queue-one")
-        .fails(409, "Somebody else wrote in between")
+fn schedule_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.field("arguments", SchemaKind::String, "When, in the words of its type")
+        .field("message", SchemaKind::Any, "What the worker is told")
+        .field("debounce", SchemaKind::String, "How long to wait for further events, for example 5m")
+        .field("time_zone", SchemaKind::String, "An IANA name, for example Europe/Paris")
+        .field("missed_policy", SchemaKind::String, "skip, coalesce or all")
+        .field("missed_limit", SchemaKind::Number, "How many missed runs to make up for")
+        .field("catch_up_window", SchemaKind::String, "How old a missed run may be, for example 24h")
+        .field("overlap_policy", SchemaKind::String, "skip or queue-one")
+        .error(409, "Somebody else wrote in between")
 }
 
 /// How a trigger is shown.
-pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, Failure> {
+pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, ApiError> {
     let at = instance.doc(&TRIGGERS, trigger.id.as_str());
     // Unlike other resources, triggers have their id among their attributes, too: Cozy's client launches a konnector by it.
-    let resource = Resource::stored(platform, &at, trigger)?
+    let resource = Resource::from_document(platform, &at, trigger)?
         .attribute("_id", json!(trigger.id))
         .link("self", format!("/jobs/triggers/{}", trigger.id));
     if trigger.kind == "@webhook" {
@@ -116,15 +120,15 @@ pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> 
 }
 
 /// Like [`resource`], plus `current_state`.
-fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) -> Result<Resource, Failure> {
+fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) -> Result<Resource, ApiError> {
     let state = serde_json::to_value(state_for(platform, caller, &trigger.id)?)
-        .map_err(|error| Failure::server(error.to_string()))?;
+        .map_err(|error| ApiError::server(error.to_string()))?;
     Ok(resource(platform, &caller.instance, trigger)?.attribute("current_state", state))
 }
 
 /// The state of a trigger. Konnectors get it without the words of the last failed run, as they get no jobs: secrets are masked in them.
-fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerState, Failure> {
-    let mut state = platform.trigger_state(&caller.instance, id)?;
+fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerStatus, ApiError> {
+    let mut state = platform.trigger_status(&caller.instance, id)?;
     if caller.principal.konnector().is_some() {
         state.last_error = None;
     }
@@ -132,7 +136,7 @@ fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerSt
 }
 
 /// The trigger of a path, if the caller has a rule for it.
-fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, Failure> {
+fn authorized_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
     let found = platform.trigger(&caller.instance, id);
     // Whether it exists is told only to those who may know.
     let worker = found.as_ref().map_or(KONNECTOR_WORKER, |trigger| &trigger.worker);
@@ -141,17 +145,17 @@ fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result
 }
 
 /// The same; a konnector needs no rule for its own triggers.
-fn allowed_or_own(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, Failure> {
+fn authorized_or_own_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
     if let Some(slug) = caller.principal.konnector()
         && let Ok(trigger) = platform.trigger(&caller.instance, id)
-        && trigger.runs(slug, None)
+        && trigger.runs_konnector(slug, None)
     {
         return Ok(trigger);
     }
-    allowed(platform, caller, verb, id)
+    authorized_trigger(platform, caller, verb, id)
 }
 
-async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
+async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
     let (workers, kinds) = (params.list("Worker"), params.list("Type"));
     if let Err(failure) = caller.check_type(Verb::Get, &TRIGGERS) {
         // A rule that is narrowed to a worker allows to list the triggers of this one worker.
@@ -162,11 +166,11 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         (workers.is_empty() || workers.contains(&trigger.worker)) && (kinds.is_empty() || kinds.contains(&trigger.kind))
     };
     // Cozy has no pages here; who does not ask for one gets everything.
-    let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE));
-    let mut after = params.filled("page[cursor]").map(str::to_owned);
+    let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE_SIZE));
+    let mut after = params.get_non_empty("page[cursor]").map(str::to_owned);
     let (mut shown, mut next) = (Vec::new(), None);
     'pages: loop {
-        let page = platform.triggers_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE) + 1)?;
+        let page = platform.triggers_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE_SIZE) + 1)?;
         let Some(last) = page.last() else { break };
         let reached = last.id.clone();
         for trigger in page.iter().filter(|trigger| wanted(trigger)) {
@@ -186,13 +190,13 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
                 query.append_pair(name, &list.join(","));
             }
         }
-        query.append_pair("page[limit]", &limit.unwrap_or(PAGE).to_string()).append_pair("page[cursor]", &cursor);
+        query.append_pair("page[limit]", &limit.unwrap_or(PAGE_SIZE).to_string()).append_pair("page[cursor]", &cursor);
         format!("/jobs/triggers?{}", query.finish())
     });
     Ok(Document::list(shown).next(next))
 }
 
-async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attributes) -> Result<Response, Failure> {
+async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attributes) -> Result<Response, ApiError> {
     let mut new = attributes::new_trigger(&mut body, &caller.principal.claims.sub)?;
     if new.kind == "@client" {
         CLIENT_WORKER.clone_into(&mut new.worker);
@@ -204,18 +208,18 @@ async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attr
             caller.check_type(Verb::Get, doctype)?;
         }
     }
-    new.made_by = caller.konnector()?;
+    new.created_by_konnector = caller.konnector()?;
     let trigger = platform.create_trigger(&caller.instance, new).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &caller.instance, &trigger)?)).into_response())
 }
 
-async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
-    let trigger = allowed_or_own(&platform, &caller, Verb::Get, &id)?;
+async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, ApiError> {
+    let trigger = authorized_or_own_trigger(&platform, &caller, Verb::Get, &id)?;
     Ok(Document::one(resource_with_state(&platform, &caller, &trigger)?))
 }
 
-async fn state(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
-    allowed_or_own(&platform, &caller, Verb::Get, &id)?;
+async fn state(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, ApiError> {
+    authorized_or_own_trigger(&platform, &caller, Verb::Get, &id)?;
     let state = state_for(&platform, &caller, &id)?;
     let resource = Resource::new("io.cozy.triggers.state", id.as_str(), &state)?;
     Ok(Document::one(resource.link("self", format!("/jobs/triggers/{id}/state"))))
@@ -226,10 +230,10 @@ async fn list_jobs(
     caller: Caller,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Document, Failure> {
-    allowed(&platform, &caller, Verb::Get, &id)?;
-    jobs::not_for_konnectors(&caller)?;
-    let limit = params.number("Limit")?.filter(|limit| (1..=MOST_JOBS).contains(limit)).unwrap_or(MOST_JOBS);
+) -> Result<Document, ApiError> {
+    authorized_trigger(&platform, &caller, Verb::Get, &id)?;
+    jobs::reject_konnectors(&caller)?;
+    let limit = params.number("Limit")?.filter(|limit| (1..=MAX_JOBS).contains(limit)).unwrap_or(MAX_JOBS);
     let jobs = platform.trigger_jobs(&caller.instance, &id, limit)?;
     let shown = jobs.iter().map(|job| jobs::resource(&platform, &caller.instance, job));
     Ok(Document::list(shown.collect::<Result<_, _>>()?))
@@ -240,17 +244,21 @@ async fn patch(
     caller: Caller,
     Path(id): Path<String>,
     mut body: Attributes,
-) -> Result<Document, Failure> {
-    allowed_or_own(&platform, &caller, Verb::Patch, &id)?;
+) -> Result<Document, ApiError> {
+    authorized_or_own_trigger(&platform, &caller, Verb::Patch, &id)?;
     let patch = TriggerPatch { by_konnector: caller.konnector()?, ..attributes::patch(&mut body)? };
     let trigger = platform.patch_trigger(&caller.instance, &id, patch).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &trigger)?))
 }
 
-async fn launch(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
-    allowed(&platform, &caller, Verb::Post, &id)?;
-    caller.principal.check_lasting("launch a trigger, which is what a person does")?;
-    platform.admit(&caller.instance, rate::Kind::Job)?;
+async fn launch(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    authorized_trigger(&platform, &caller, Verb::Post, &id)?;
+    caller.principal.check_may_outlive_run("launch a trigger, which is what a person does")?;
+    platform.check_rate_limit(&caller.instance, rate::RateKind::Job)?;
     let job = platform.launch_trigger(&caller.instance, &id).await?;
     Ok((StatusCode::CREATED, Document::one(jobs::resource(&platform, &caller.instance, &job)?)).into_response())
 }
@@ -259,12 +267,12 @@ async fn delete(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
-    let trigger = allowed_or_own(&platform, &caller, Verb::Delete, &id)?;
+) -> Result<StatusCode, ApiError> {
+    let trigger = authorized_or_own_trigger(&platform, &caller, Verb::Delete, &id)?;
     if let Some(slug) = caller.principal.konnector()
-        && !trigger.runs(slug, None)
+        && !trigger.runs_konnector(slug, None)
     {
-        caller.principal.check_lasting("delete triggers of others")?;
+        caller.principal.check_may_outlive_run("delete triggers of others")?;
     }
     platform.delete_trigger(&caller.instance, &id).await?;
     Ok(StatusCode::NO_CONTENT)

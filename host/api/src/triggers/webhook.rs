@@ -8,8 +8,8 @@ use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
 use konnector_platform::trigger::Trigger;
 
-use crate::error::Failure;
-use crate::extract::{Host, Params};
+use crate::error::ApiError;
+use crate::extract::{HostInstance, Params};
 
 /// The address of a webhook.
 pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> String {
@@ -19,12 +19,12 @@ pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> S
 /// Keeps the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
 pub async fn call(
     State(platform): State<Platform>,
-    Host(instance): Host,
+    HostInstance(instance): HostInstance,
     Path(id): Path<String>,
     params: Params,
     body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, Failure> {
-    let too_large = |_| Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook has at most 1 MiB");
+) -> Result<StatusCode, ApiError> {
+    let too_large = |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook has at most 1 MiB");
     let body = body.map_err(too_large)?;
     platform.call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -6,7 +6,7 @@ use konnector_platform::token::Audience;
 use serde_json::json;
 
 use crate::openapi;
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// Every route that needs a token and a right, as a request that would do something with both.
 fn routes() -> Vec<(Method, String)> {
@@ -54,8 +54,8 @@ fn routes() -> Vec<(Method, String)> {
     table.into_iter().map(|(method, path)| (method, path.replace("{id}", missing))).collect()
 }
 
-fn call(method: &Method, path: &str) -> Call {
-    Call::new(method.clone(), path).attributes(json!({
+fn call(method: &Method, path: &str) -> TestRequest {
+    TestRequest::new(method.clone(), path).attributes(json!({
         "type": "@cron", "arguments": "0 0 0 * * 1", "worker": "konnector", "message": { "konnector": "bank" },
     }))
 }
@@ -83,7 +83,7 @@ const NO_TOKEN: [(&str, &str); 11] = [
 ];
 
 /// A request for an operation of the description, as one that would do something for whoever may.
-fn of_description(operation: &str) -> Call {
+fn of_description(operation: &str) -> TestRequest {
     const MISSING: &str = "0123456789abcdef0123456789abcdef";
     let (method, path) = operation.split_once(' ').expect("a method and a path");
     let parts = path.split('/').map(|part| match part {
@@ -112,7 +112,7 @@ fn of_description(operation: &str) -> Call {
         "docs": [], "keys": [], "selector": {}, "index": { "fields": ["a"] },
         "data": if operation.ends_with("/permissions/exists") { documents } else { data },
     });
-    Call::new(method.to_uppercase().parse().expect("a method"), &path).json(&body)
+    TestRequest::new(method.to_uppercase().parse().expect("a method"), &path).json(&body)
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn each_operation_wants_a_token_of_its_instance_with_the_right() {
     let api = Api::new().await;
     let foreign = api.platform.issue_token(&api.bob, Audience::Cli, "CLI", "*").expect("a token");
     let narrow = api.token("io.cozy.contacts");
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let mut wrong = Vec::new();
     for (name, operation) in openapi::operations(&description) {
         let without = api.send(of_description(&name)).await.status;
@@ -166,15 +166,15 @@ async fn errors_of_access_are_texts_or_json_by_what_the_client_accepts() {
     let narrow = api.token("io.cozy.contacts");
     let forged = format!("{}x", narrow.trim_end_matches(|c: char| c.is_ascii_alphanumeric()));
     let calls = [
-        Call::get("/konnectors/"),
-        Call::get("/konnectors/").accept("application/vnd.api+json"),
-        Call::get("/konnectors/").accept("application/json, text/plain"),
-        Call::get("/konnectors/").token(&narrow),
-        Call::get("/konnectors/").token(&forged),
-        Call::get("/konnectors/").token("garbage").accept("application/json"),
-        Call::get("/data/io.cozy.bills/one"),
-        Call::get("/data/io.cozy.bills/one").token(&narrow),
-        Call::get("/data/io.cozy.bills/one").token("garbage"),
+        TestRequest::get("/konnectors/"),
+        TestRequest::get("/konnectors/").accept("application/vnd.api+json"),
+        TestRequest::get("/konnectors/").accept("application/json, text/plain"),
+        TestRequest::get("/konnectors/").token(&narrow),
+        TestRequest::get("/konnectors/").token(&forged),
+        TestRequest::get("/konnectors/").token("garbage").accept("application/json"),
+        TestRequest::get("/data/io.cozy.bills/one"),
+        TestRequest::get("/data/io.cozy.bills/one").token(&narrow),
+        TestRequest::get("/data/io.cozy.bills/one").token("garbage"),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -186,9 +186,9 @@ async fn a_token_is_taken_from_three_places() {
     let token = api.token("io.cozy.konnectors");
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("anyone:{token}"));
     let calls = [
-        Call::get("/konnectors/").token(&token),
-        Call::get("/konnectors/").header(http::header::AUTHORIZATION, &format!("Basic {basic}")),
-        Call::get(&format!("/konnectors/?bearer_token={token}")),
+        TestRequest::get("/konnectors/").token(&token),
+        TestRequest::get("/konnectors/").header(http::header::AUTHORIZATION, &format!("Basic {basic}")),
+        TestRequest::get(&format!("/konnectors/?bearer_token={token}")),
     ];
     for call in calls {
         assert_eq!(api.send(call).await.status, 200);
@@ -200,7 +200,7 @@ async fn a_token_expires() {
     let api = Api::new().await;
     let token = api.token("*");
     api.clock.set("2026-11-20T12:31:00Z".parse().expect("a date"));
-    let answer = api.send(Call::get("/konnectors/").token(&token)).await;
+    let answer = api.send(TestRequest::get("/konnectors/").token(&token)).await;
     assert_eq!((answer.status, answer.text()), (400, "Expired token"));
     assert_eq!(
         answer.header(WWW_AUTHENTICATE),
@@ -212,12 +212,12 @@ async fn a_token_expires() {
 async fn an_unknown_host_has_no_instance_and_an_unknown_path_no_route() {
     let api = Api::new().await;
     let calls = [
-        Call::get("/konnectors/").host("nobody.example"),
-        Call::get("/data/io.cozy.bills/one").host("nobody.example"),
-        Call::get("/nothing/here"),
-        Call::delete("/jobs/triggers"),
-        Call::get("/livez").host("nobody.example"),
-        Call::get("/readyz").host("nobody.example"),
+        TestRequest::get("/konnectors/").host("nobody.example"),
+        TestRequest::get("/data/io.cozy.bills/one").host("nobody.example"),
+        TestRequest::get("/nothing/here"),
+        TestRequest::delete("/jobs/triggers"),
+        TestRequest::get("/livez").host("nobody.example"),
+        TestRequest::get("/readyz").host("nobody.example"),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -226,10 +226,10 @@ async fn an_unknown_host_has_no_instance_and_an_unknown_path_no_route() {
 async fn p8_the_bearer_reads_its_own_rules() {
     let api = Api::new().await;
     let calls = [
-        Call::get("/permissions/self").token(&api.token("io.cozy.files:GET:a,b io.cozy.contacts")),
-        Call::get("/permissions/self").token(&api.token_of(Audience::Konnector, "bank", "")),
-        Call::get("/permissions/self").token("garbage"),
-        Call::get("/permissions/self"),
+        TestRequest::get("/permissions/self").token(&api.token("io.cozy.files:GET:a,b io.cozy.contacts")),
+        TestRequest::get("/permissions/self").token(&api.token_of(Audience::Konnector, "bank", "")),
+        TestRequest::get("/permissions/self").token("garbage"),
+        TestRequest::get("/permissions/self"),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -238,7 +238,7 @@ async fn p8_the_bearer_reads_its_own_rules() {
 async fn every_answer_is_guarded_against_browsers() {
     let api = Api::new().await;
     for path in ["/livez", "/konnectors/", "/nothing"] {
-        let answer = api.send(Call::get(path)).await;
+        let answer = api.send(TestRequest::get(path)).await;
         assert_eq!(answer.header(http::header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
         assert!(answer.header(http::header::CONTENT_SECURITY_POLICY).contains("default-src 'none'"), "{path}");
         assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-store", "{path}");

@@ -9,18 +9,18 @@ use konnector_store::Changes;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::provider::{Mood, Provider};
-use crate::support::{Answer, Api, Call, object};
+use crate::provider::{FakeProvider, ProviderBehavior};
+use crate::support::{Api, TestRequest, TestResponse, object};
 
-struct Service {
+struct OAuthFixture {
     api: Api,
-    provider: Provider,
+    provider: FakeProvider,
 }
 
-impl Service {
+impl OAuthFixture {
     /// An account type `service`, whose accounts are for the konnector of this name.
     async fn new(more: Value) -> Self {
-        let service = Self { api: Api::new().await, provider: Provider::start().await };
+        let service = Self { api: Api::new().await, provider: FakeProvider::start().await };
         service.api.install("service", json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
         service.set("service", more).await;
         service
@@ -38,43 +38,44 @@ impl Service {
     }
 
     async fn session(&self) -> String {
-        let code = self.api.send(Call::post("/auth/session_code").token(&self.api.token("*"))).await;
+        let code = self.api.send(TestRequest::post("/auth/session_code").token(&self.api.token("*"))).await;
         code.json()["session_code"].as_str().expect("a code").to_owned()
     }
 
     /// Begins; answers where the user is sent to.
     async fn start(&self, query: &str) -> Url {
         let session = self.session().await;
-        let answer = self.api.send(Call::get(&format!("/accounts/service/start?session_code={session}&{query}"))).await;
+        let answer =
+            self.api.send(TestRequest::get(&format!("/accounts/service/start?session_code={session}&{query}"))).await;
         assert_eq!(answer.status, 303, "{answer}");
         answer.header(LOCATION).parse().expect("an address")
     }
 
     /// Comes back from the provider.
-    async fn back(&self, query: &str) -> Answer {
-        self.api.send(Call::get(&format!("/accounts/service/redirect?{query}"))).await
+    async fn callback(&self, query: &str) -> TestResponse {
+        self.api.send(TestRequest::get(&format!("/accounts/service/redirect?{query}"))).await
     }
 
     /// An account that is connected; its id.
-    async fn connected(&self) -> String {
+    async fn connect(&self) -> String {
         let state = param(&self.start("scope=bills").await, "state").expect("a state");
-        let answer = self.back(&format!("code=the-code&state={state}")).await;
+        let answer = self.callback(&format!("code=the-code&state={state}")).await;
         assert_eq!(answer.status, 303, "{answer}");
         param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
     }
 
     async fn read(&self, id: &str, token: &str) -> Value {
-        self.api.send(Call::get(&format!("/data/io.cozy.accounts/{id}")).token(token)).await.json()
+        self.api.send(TestRequest::get(&format!("/data/io.cozy.accounts/{id}")).token(token)).await.json()
     }
 
     /// As the konnector sees it.
-    async fn clear(&self, id: &str) -> Value {
+    async fn read_clear(&self, id: &str) -> Value {
         self.read(id, &self.api.token_of(Audience::Konnector, "service", "")).await
     }
 
-    async fn refresh(&self, id: &str) -> Answer {
+    async fn refresh(&self, id: &str) -> TestResponse {
         let token = self.api.token_of(Audience::Konnector, "service", "");
-        self.api.send(Call::post(&format!("/accounts/service/{id}/refresh")).token(&token)).await
+        self.api.send(TestRequest::post(&format!("/accounts/service/{id}/refresh")).token(&token)).await
     }
 }
 
@@ -86,7 +87,7 @@ fn param(url: &Url, name: &str) -> Option<String> {
 /// where, or the browser ends on a page of the server's.
 #[tokio::test]
 async fn a1_an_account_is_connected_by_a_code() {
-    let service = Service::new(json!({ "extras": { "prompt": "consent" } })).await;
+    let service = OAuthFixture::new(json!({ "extras": { "prompt": "consent" } })).await;
     let url = service.start("scope=a+b&state=mine&nonce=n1&redirect_url=https://home.example/x?y=1").await;
     assert_eq!((url.host_str(), url.path()), (Some("provider.example"), "/login"));
     for (name, value) in [
@@ -100,11 +101,11 @@ async fn a1_an_account_is_connected_by_a_code() {
         assert_eq!(param(&url, name).as_deref(), Some(value), "{name}");
     }
     let state = param(&url, "state").expect("a state");
-    let answer = service.back(&format!("code=the-code&state={state}")).await;
+    let answer = service.callback(&format!("code=the-code&state={state}")).await;
     let back: Url = answer.header(LOCATION).parse().expect("an address");
     assert_eq!((answer.status, back.host_str(), param(&back, "y").as_deref()), (303, Some("home.example"), Some("1")));
     assert_eq!(param(&back, "state").as_deref(), Some("mine"));
-    let asked = &service.provider.asked()[0];
+    let asked = &service.provider.requests()[0];
     assert_eq!((asked.method.as_str(), &asked.authorization), ("POST", &None));
     for (name, value) in [
         ("grant_type", "authorization_code"),
@@ -119,7 +120,7 @@ async fn a1_an_account_is_connected_by_a_code() {
     }
     let id = param(&back, "account").expect("an account");
     let konnector = service.api.token_of(Audience::Konnector, "service", "");
-    let clear = service.api.send(Call::get(&format!("/data/io.cozy.accounts/{id}")).token(&konnector)).await;
+    let clear = service.api.send(TestRequest::get(&format!("/data/io.cozy.accounts/{id}")).token(&konnector)).await;
     insta::assert_snapshot!(clear, @r#"
     200 application/json
     {
@@ -141,9 +142,9 @@ async fn a1_an_account_is_connected_by_a_code() {
     let sealed = service.read(&id, &service.api.token("*")).await.to_string();
     assert!(!sealed.contains("access-1") && !sealed.contains("refresh-1"), "{sealed}");
     // The state is good once.
-    assert_eq!(service.back(&format!("code=the-code&state={state}")).await.status, 400);
+    assert_eq!(service.callback(&format!("code=the-code&state={state}")).await.status, 400);
     let state = param(&service.start("").await, "state").expect("a state");
-    let back = service.back(&format!("code=the-code&state={state}")).await;
+    let back = service.callback(&format!("code=the-code&state={state}")).await;
     let back: Url = back.header(LOCATION).parse().expect("an address");
     assert_eq!((back.host_str(), back.path()), (Some("alice.example"), "/accounts/service/done"));
 }
@@ -156,10 +157,10 @@ async fn the_three_ways_to_say_who_asks() {
         ("get", "GET", None, form),
         ("basic", "POST", Some("Basic dGhlK2NsaWVudDpzJTI2Y3JldA=="), [None, None]),
     ] {
-        let service = Service::new(json!({ "token_mode": mode, "skip_state_on_token": true })).await;
-        let id = service.connected().await;
+        let service = OAuthFixture::new(json!({ "token_mode": mode, "skip_state_on_token": true })).await;
+        let id = service.connect().await;
         assert_eq!(service.refresh(&id).await.status, 200);
-        let asked = service.provider.asked();
+        let asked = service.provider.requests();
         assert_eq!(asked.len(), 2);
         for asked in &asked {
             assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), (method, authorization), "{mode}");
@@ -172,16 +173,17 @@ async fn the_three_ways_to_say_who_asks() {
 /// A session code takes the place of a session, each time: there is no cookie that a page could use without the owner.
 #[tokio::test]
 async fn a1_only_the_owner_starts() {
-    let service = Service::new(json!({})).await;
-    let start =
-        async |query: &str| service.api.send(Call::get(&format!("/accounts/service/start?{query}"))).await.status;
-    insta::assert_snapshot!(service.api.transcript([Call::get("/accounts/service/start")]).await, @r#"
+    let service = OAuthFixture::new(json!({})).await;
+    let start = async |query: &str| {
+        service.api.send(TestRequest::get(&format!("/accounts/service/start?{query}"))).await.status
+    };
+    insta::assert_snapshot!(service.api.transcript([TestRequest::get("/accounts/service/start")]).await, @r#"
     GET /accounts/service/start
     403 text/plain; charset=utf-8
     this needs a session code; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and give it as session_code
     "#);
     let session = service.session().await;
-    let started = service.api.send(Call::get(&format!("/accounts/service/start?session_code={session}"))).await;
+    let started = service.api.send(TestRequest::get(&format!("/accounts/service/start?session_code={session}"))).await;
     assert_eq!((started.status, started.header(SET_COOKIE)), (303, ""));
     assert_eq!(start("session_code=guess").await, 403);
     let session = service.session().await;
@@ -191,54 +193,58 @@ async fn a1_only_the_owner_starts() {
     service.api.clock.set("2026-11-20T12:05:00Z".parse().expect("a date"));
     assert_eq!(start(&format!("session_code={late}")).await, 403);
     assert_eq!(start("redirect_url=javascript:alert(1)").await, 422);
-    let foreign = Call::post("/auth/session_code").host("bob.example");
+    let foreign = TestRequest::post("/auth/session_code").host("bob.example");
     let bobs = service.api.platform.issue_token(&service.api.bob, Audience::Cli, "CLI", "*").expect("a token");
     let foreign = service.api.send(foreign.token(&bobs)).await.json();
     assert_eq!(start(&format!("session_code={}", foreign["session_code"].as_str().expect("a code"))).await, 403);
     let session = service.session().await;
-    let unknown = Call::get(&format!("/accounts/unknown/start?session_code={session}"));
+    let unknown = TestRequest::get(&format!("/accounts/unknown/start?session_code={session}"));
     assert_eq!(service.api.send(unknown).await.status, 404);
 }
 
 #[tokio::test]
 async fn a_state_is_bound_to_instance_account_type_and_time() {
-    let service = Service::new(json!({})).await;
+    let service = OAuthFixture::new(json!({})).await;
     service.set("other", json!({})).await;
     let state = async || param(&service.start("").await, "state").expect("a state");
     for (host, path) in [("bob.example", "service"), ("alice.example", "other")] {
         let query = format!("/accounts/{path}/redirect?code=the-code&state={}", state().await);
-        assert_eq!(service.api.send(Call::get(&query).host(host)).await.status, 400, "{host} {path}");
+        assert_eq!(service.api.send(TestRequest::get(&query).host(host)).await.status, 400, "{host} {path}");
     }
-    assert_eq!(service.back("code=the-code").await.status, 400);
-    assert_eq!(service.back("access_token=x").await.status, 400);
+    assert_eq!(service.callback("code=the-code").await.status, 400);
+    assert_eq!(service.callback("access_token=x").await.status, 400);
     let late = state().await;
     service.api.clock.set("2026-11-20T12:15:00Z".parse().expect("a date"));
-    assert_eq!(service.back(&format!("code=the-code&state={late}")).await.status, 400);
-    assert!(service.provider.asked().is_empty());
+    assert_eq!(service.callback(&format!("code=the-code&state={late}")).await.status, 400);
+    assert!(service.provider.requests().is_empty());
     // An address that all instances share: the state leads back.
     let query = format!("/accounts/service/redirect?code=the-code&state={}", state().await);
-    assert_eq!(service.api.send(Call::get(&query).host("oauthcallback.example")).await.status, 303);
+    assert_eq!(service.api.send(TestRequest::get(&query).host("oauthcallback.example")).await.status, 303);
 }
 
 #[tokio::test]
 async fn what_the_provider_refuses_makes_no_account() {
-    let service = Service::new(json!({})).await;
+    let service = OAuthFixture::new(json!({})).await;
     let state = param(&service.start("").await, "state").expect("a state");
-    let denied = service.back(&format!("error=access_denied&state={state}")).await;
+    let denied = service.callback(&format!("error=access_denied&state={state}")).await;
     let back: Url = denied.header(LOCATION).parse().expect("an address");
     assert_eq!((back.path(), param(&back, "error").as_deref()), ("/accounts/service/done", Some("access_denied")));
     assert!(
         service
             .api
-            .send(Call::get(&format!("{}?{}", back.path(), back.query().expect("a query"))))
+            .send(TestRequest::get(&format!("{}?{}", back.path(), back.query().expect("a query"))))
             .await
             .text()
             .contains("not connected")
     );
-    for (code, mood) in [("wrong", Mood::Kind), ("the-code", Mood::Broken), ("the-code", Mood::Redirecting)] {
-        service.provider.be(mood);
+    for (code, mood) in [
+        ("wrong", ProviderBehavior::Normal),
+        ("the-code", ProviderBehavior::Broken),
+        ("the-code", ProviderBehavior::Redirecting),
+    ] {
+        service.provider.set_behavior(mood);
         let state = param(&service.start("").await, "state").expect("a state");
-        assert_eq!(service.back(&format!("code={code}&state={state}")).await.status, 502, "{mood:?}");
+        assert_eq!(service.callback(&format!("code={code}&state={state}")).await.status, 502, "{mood:?}");
     }
     assert!(service.api.platform.accounts(&service.api.alice, None).expect("accounts").is_empty());
 }
@@ -246,13 +252,13 @@ async fn what_the_provider_refuses_makes_no_account() {
 /// A token in the address, and the same connection is the same account.
 #[tokio::test]
 async fn a1_a_connection_is_one_account() {
-    let service = Service::new(json!({ "grant_mode": "token_redirect_url" })).await;
+    let service = OAuthFixture::new(json!({ "grant_mode": "token_redirect_url" })).await;
     let connect = async |token: &str, connection: &str| {
         let url = service.start("").await;
         assert_eq!(param(&url, "redirect_url").as_deref(), Some("http://alice.example/accounts/service/redirect"));
         assert_eq!(param(&url, "client_id"), None);
         let state = param(&url, "state").expect("a state");
-        let answer = service.back(&format!("access_token={token}&connection_id={connection}&state={state}")).await;
+        let answer = service.callback(&format!("access_token={token}&connection_id={connection}&state={state}")).await;
         param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
     };
     let first = connect("t1", "7").await;
@@ -260,7 +266,7 @@ async fn a1_a_connection_is_one_account() {
     let other = connect("t3", "8").await;
     assert_eq!(first, again);
     assert_ne!(first, other);
-    let account = service.clear(&first).await;
+    let account = service.read_clear(&first).await;
     insta::assert_snapshot!(serde_json::to_string_pretty(&account["oauth"]).expect("a text"), @r#"
     {
       "query": {
@@ -275,79 +281,79 @@ async fn a1_a_connection_is_one_account() {
 
 #[tokio::test]
 async fn a_konnector_that_exchanges_the_code_itself_gets_what_it_needs() {
-    let service = Service::new(json!({ "grant_mode": "bi_webauth", "token_endpoint": null })).await;
-    let oauth = service.clear(&service.connected().await).await["oauth"].clone();
+    let service = OAuthFixture::new(json!({ "grant_mode": "bi_webauth", "token_endpoint": null })).await;
+    let oauth = service.read_clear(&service.connect().await).await["oauth"].clone();
     assert_eq!(oauth, json!({ "client_id": "the client", "client_secret": "s&cret", "code": "the-code" }));
-    assert!(service.provider.asked().is_empty());
+    assert!(service.provider.requests().is_empty());
 }
 
 #[tokio::test]
 async fn the_user_manages_and_renews_a_connection() {
-    let service = Service::new(json!({
+    let service = OAuthFixture::new(json!({
         "grant_mode": "token_redirect_url", "manage_endpoint": "https://provider.example/manage",
         "reconnect_endpoint": "https://provider.example/again",
     }))
     .await;
     let state = param(&service.start("").await, "state").expect("a state");
-    let first = service.back(&format!("access_token=t1&connection_id=7&state={state}")).await;
+    let first = service.callback(&format!("access_token=t1&connection_id=7&state={state}")).await;
     let id = param(&first.header(LOCATION).parse().expect("an address"), "account").expect("an account");
     for (path, page) in [("manage", "/manage"), ("reconnect", "/again")] {
         let session = service.session().await;
-        let call = Call::get(&format!("/accounts/service/{id}/{path}?session_code={session}"));
+        let call = TestRequest::get(&format!("/accounts/service/{id}/{path}?session_code={session}"));
         let url: Url = service.api.send(call).await.header(LOCATION).parse().expect("an address");
         assert_eq!((url.path(), param(&url, "connection_id").as_deref()), (page, Some("7")));
         let state = param(&url, "state").expect("a state");
-        assert_eq!(service.back(&format!("access_token={path}&connection_id=7&state={state}")).await.status, 303);
-        assert_eq!(service.clear(&id).await["oauth"]["access_token"], path);
-        assert_eq!(service.api.send(Call::get(&format!("/accounts/service/{id}/{path}"))).await.status, 403);
+        assert_eq!(service.callback(&format!("access_token={path}&connection_id=7&state={state}")).await.status, 303);
+        assert_eq!(service.read_clear(&id).await["oauth"]["access_token"], path);
+        assert_eq!(service.api.send(TestRequest::get(&format!("/accounts/service/{id}/{path}"))).await.status, 403);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_refreshes_at_once_are_one_request() {
-    let service = Service::new(json!({})).await;
-    let id = service.connected().await;
+    let service = OAuthFixture::new(json!({})).await;
+    let id = service.connect().await;
     // Long enough for everybody to come, also on a busy machine.
-    service.provider.book.lock().expect("a book").thinks = Duration::from_secs(3);
+    service.provider.state.lock().expect("a book").delay = Duration::from_secs(3);
     let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{}", answers[0]);
     // The first was for the code.
-    assert_eq!(service.provider.asked().len(), 2);
-    assert_eq!(service.provider.asked()[1].get("refresh_token"), Some("refresh-1"));
+    assert_eq!(service.provider.requests().len(), 2);
+    assert_eq!(service.provider.requests()[1].get("refresh_token"), Some("refresh-1"));
     for answer in &answers {
         let oauth = &answer.json()["data"]["attributes"]["oauth"];
         assert_eq!((&oauth["access_token"], &oauth["refresh_token"]), (&json!("access-2"), &json!("refresh-2")));
     }
     // One that failed is one request too, and everybody hears of it.
-    service.provider.be(Mood::Revoked);
+    service.provider.set_behavior(ProviderBehavior::Revoked);
     let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
     assert!(answers.iter().all(|answer| answer.status == 401), "{}", answers[0]);
-    assert_eq!(service.provider.asked().len(), 3);
+    assert_eq!(service.provider.requests().len(), 3);
 }
 
 /// A client that goes away does not take the rotated token with it.
 #[tokio::test]
 async fn a_refresh_that_nobody_waits_for_is_stored() {
-    let service = Service::new(json!({})).await;
-    let id = service.connected().await;
-    service.provider.book.lock().expect("a book").thinks = Duration::from_millis(500);
+    let service = OAuthFixture::new(json!({})).await;
+    let id = service.connect().await;
+    service.provider.state.lock().expect("a book").delay = Duration::from_millis(500);
     let impatient = tokio::time::timeout(Duration::from_millis(100), service.refresh(&id)).await;
     assert!(impatient.is_err());
     for _ in 0..100 {
-        if service.clear(&id).await["oauth"]["refresh_token"] == "refresh-2" {
+        if service.read_clear(&id).await["oauth"]["refresh_token"] == "refresh-2" {
             assert_eq!(service.refresh(&id).await.status, 200);
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the tokens were lost: {}", service.clear(&id).await);
+    panic!("the tokens were lost: {}", service.read_clear(&id).await);
 }
 
 #[tokio::test]
 async fn a2_a_refresh_that_fails_says_what_to_do() {
-    let service = Service::new(json!({})).await;
-    let id = service.connected().await;
-    service.provider.be(Mood::Revoked);
+    let service = OAuthFixture::new(json!({})).await;
+    let id = service.connect().await;
+    service.provider.set_behavior(ProviderBehavior::Revoked);
     insta::assert_snapshot!(service.refresh(&id).await, @r#"
     401 application/vnd.api+json
     {
@@ -362,7 +368,7 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
       ]
     }
     "#);
-    let asked = service.provider.asked().pop().expect("a request");
+    let asked = service.provider.requests().pop().expect("a request");
     assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), ("POST", None));
     for (name, value) in [
         ("grant_type", "refresh_token"),
@@ -372,18 +378,18 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
     ] {
         assert_eq!(asked.get(name), Some(value), "{name}");
     }
-    service.provider.be(Mood::Broken);
+    service.provider.set_behavior(ProviderBehavior::Broken);
     assert_eq!(service.refresh(&id).await.status, 502);
     // Neither of them cost the token.
-    service.provider.be(Mood::Kind);
+    service.provider.set_behavior(ProviderBehavior::Normal);
     assert_eq!(service.refresh(&id).await.status, 200);
 
-    let bare = Call::post("/data/io.cozy.accounts/").token(&service.api.token("*"));
+    let bare = TestRequest::post("/data/io.cozy.accounts/").token(&service.api.token("*"));
     let bare = service.api.send(bare.json(&json!({ "account_type": "service", "auth": { "login": "me" } }))).await;
     let bare = bare.json()["id"].as_str().expect("an id").to_owned();
     let unrefreshable = service.refresh(&bare).await;
     assert!(unrefreshable.status == 400 && unrefreshable.text().contains("this account can not be refreshed"));
-    let call = |path: &str| Call::post(path);
+    let call = |path: &str| TestRequest::post(path);
     let token = service.api.token("io.cozy.accounts:GET");
     for (path, token, status) in [
         (format!("/accounts/service/{id}/refresh"), None, 401),
@@ -404,28 +410,28 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
 
 #[tokio::test]
 async fn a_provider_in_a_private_network_is_not_contacted() {
-    let service = Service::new(json!({ "token_endpoint": "http://10.0.0.1/token" })).await;
+    let service = OAuthFixture::new(json!({ "token_endpoint": "http://10.0.0.1/token" })).await;
     let state = param(&service.start("").await, "state").expect("a state");
-    let refused = service.back(&format!("code=the-code&state={state}")).await;
+    let refused = service.callback(&format!("code=the-code&state={state}")).await;
     assert!(refused.status == 502 && refused.text().contains("cannot be reached"), "{refused}");
 }
 
 /// A konnector sees the secrets of its accounts, an app those that it asks for, everybody else sealed texts that may come back (§7.2).
 #[tokio::test]
 async fn d13_who_sees_the_secrets_of_an_account() {
-    let service = Service::new(json!({})).await;
+    let service = OAuthFixture::new(json!({})).await;
     let api = &service.api;
     let account = json!({
         "account_type": "service",
         "auth": { "login": "me", "password": "s3cret" },
         "data": { "auth": { "login": "you", "password": "s4cret" }, "bank": 7 },
     });
-    let made = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    let made = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
     assert!(made.status == 201 && !made.text().contains("cret\""), "{made}");
     let id = made.json()["id"].as_str().expect("an id").to_owned();
     let app = api.token_of(Audience::App, "home", "io.cozy.accounts");
     let read = async |token: &str, query: &str| {
-        api.send(Call::get(&format!("/data/io.cozy.accounts/{id}{query}")).token(token)).await.text().to_owned()
+        api.send(TestRequest::get(&format!("/data/io.cozy.accounts/{id}{query}")).token(token)).await.text().to_owned()
     };
     let sees = |text: &str| text.contains("s3cret") && text.contains("s4cret");
     let client = api.client_token("io.cozy.accounts").await;
@@ -444,22 +450,22 @@ async fn d13_who_sees_the_secrets_of_an_account() {
         );
     }
     let konnector = api.token_of(Audience::Konnector, "service", "");
-    let list = Call::get("/data/io.cozy.accounts/_all_docs?include_docs=true").token(&konnector);
+    let list = TestRequest::get("/data/io.cozy.accounts/_all_docs?include_docs=true").token(&konnector);
     let list = api.send(list).await;
     assert!(list.status == 200 && !list.text().contains("cret\""), "{list}");
     // What comes back sealed stays what it was.
     let sealed: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
-    let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
+    let put = api.send(TestRequest::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
     assert!(put.status == 200 && !put.text().contains("s3cret"), "{put}");
     assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
     // What was sealed for another account, or not by us, is refused.
-    let stolen = Call::post("/data/io.cozy.accounts/").token(&client);
+    let stolen = TestRequest::post("/data/io.cozy.accounts/").token(&client);
     let stolen = api.send(stolen.json(&json!({ "account_type": "service", "auth": sealed["auth"] }))).await;
     assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be taken"), "{stolen}");
     // A konnector's own change is answered in clear.
-    let mut clear = service.clear(&id).await;
+    let mut clear = service.read_clear(&id).await;
     clear["auth"]["token"] = json!("s3cret too");
-    let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
+    let put = api.send(TestRequest::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
     assert!(put.status == 200 && put.text().contains("s3cret too"), "{put}");
     // Sealed twice, it is another text.
     let again: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
@@ -469,13 +475,13 @@ async fn d13_who_sees_the_secrets_of_an_account() {
 /// The sealed text holds no login, unlike Cozy's: so it may be empty, and changes on its own.
 #[tokio::test]
 async fn d13_a_password_is_clear_to_the_konnector_alone() {
-    let service = Service::new(json!({})).await;
+    let service = OAuthFixture::new(json!({})).await;
     let api = &service.api;
     let client = api.client_token("io.cozy.accounts").await;
-    let post = Call::post("/data/io.cozy.accounts/").token(&client);
+    let post = TestRequest::post("/data/io.cozy.accounts/").token(&client);
     let account = json!({ "account_type": "service", "auth": { "login": "", "password": "s3cret" } });
     let id = api.send(post.json(&account)).await.json()["id"].as_str().expect("an id").to_owned();
-    let get = || Call::get(&format!("/data/io.cozy.accounts/{id}"));
+    let get = || TestRequest::get(&format!("/data/io.cozy.accounts/{id}"));
     let calls = [get().token(&api.token_of(Audience::Konnector, "service", "")), get().token(&client)];
     let sealed = regex::Regex::new(r"sealed-v2\.[\w.-]+").expect("a pattern");
     insta::assert_snapshot!(sealed.replace_all(&api.transcript(calls).await, "<sealed>"));
@@ -499,12 +505,12 @@ async fn a_konnector_does_not_replace_what_the_user_typed() {
     api.platform.store.commit(changes).await.expect("stored");
     let typed = json!({ "login": "ada", "password": "p4ssword", "pin": "1234", "key": "k3y" });
     let account = json!({ "account_type": "bank101", "shared_with": ["budget"], "auth": typed });
-    let made = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    let made = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
     assert_eq!(made.status, 201, "{made}");
     let path = format!("/data/io.cozy.accounts/{}", made.json()["id"].as_str().expect("an id"));
     let konnector = api.token_of(Audience::Konnector, "bank101", "");
-    let read = async |token: &str| api.send(Call::get(&path).token(token)).await.json();
-    let put = async |token: &str, body: &Value| api.send(Call::put(&path).token(token).json(body)).await;
+    let read = async |token: &str| api.send(TestRequest::get(&path).token(token)).await.json();
+    let put = async |token: &str, body: &Value| api.send(TestRequest::put(&path).token(token).json(body)).await;
     let before = read(&konnector).await;
     assert_eq!(before["auth"], typed);
 
@@ -532,7 +538,8 @@ async fn a_konnector_does_not_replace_what_the_user_typed() {
     for body in &refused {
         let answer = put(&konnector, body).await;
         assert_eq!(answer.status, 403, "{body}: {answer}");
-        let bulk = Call::post("/data/io.cozy.accounts/_bulk_docs").token(&konnector).json(&json!({ "docs": [body] }));
+        let bulk =
+            TestRequest::post("/data/io.cozy.accounts/_bulk_docs").token(&konnector).json(&json!({ "docs": [body] }));
         let bulk = api.send(bulk).await;
         assert!(bulk.text().contains("the user types this secret"), "{bulk}");
     }

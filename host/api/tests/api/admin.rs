@@ -7,7 +7,7 @@ use konnector_api::{Passphrase, ServerInfo};
 use serde_json::json;
 
 use crate::openapi;
-use crate::support::{Answer, Api, Call, send};
+use crate::support::{Api, TestRequest, TestResponse, send};
 
 struct Admin(Router);
 
@@ -17,12 +17,12 @@ impl Admin {
         Self(konnector_api::admin(api.platform.clone(), Passphrase::new("open sesame\n"), info))
     }
 
-    async fn send(&self, call: Call) -> Answer {
+    async fn send(&self, call: TestRequest) -> TestResponse {
         send(self.0.clone(), with(call, "open sesame")).await
     }
 }
 
-fn with(call: Call, passphrase: &str) -> Call {
+fn with(call: TestRequest, passphrase: &str) -> TestRequest {
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("anyone:{passphrase}"));
     call.host("127.0.0.1:6060").header(AUTHORIZATION, &format!("Basic {basic}"))
 }
@@ -32,19 +32,20 @@ async fn only_the_passphrase_opens_it_and_only_under_its_own_name() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
     for path in ["/status", "/instances", "/instances/count", "/instances/alice.example", "/nothing"] {
-        let bare = send(admin.0.clone(), Call::get(path).host("localhost:6060")).await;
+        let bare = send(admin.0.clone(), TestRequest::get(path).host("localhost:6060")).await;
         assert_eq!((bare.status, bare.text()), (401, "missing basic auth"), "{path}");
-        let wrong = send(admin.0.clone(), with(Call::get(path), "open")).await;
+        let wrong = send(admin.0.clone(), with(TestRequest::get(path), "open")).await;
         assert_eq!((wrong.status, wrong.text()), (403, "bad passphrase"), "{path}");
-        let rebound = send(admin.0.clone(), with(Call::get(path), "open sesame").host("evil.example:6060")).await;
+        let rebound =
+            send(admin.0.clone(), with(TestRequest::get(path), "open sesame").host("evil.example:6060")).await;
         assert_eq!(rebound.status, 403, "{path}: {rebound}");
     }
     for host in ["localhost", "127.0.0.1:6060", "[::1]:6060"] {
-        let answer = send(admin.0.clone(), with(Call::get("/status"), "open sesame").host(host)).await;
+        let answer = send(admin.0.clone(), with(TestRequest::get("/status"), "open sesame").host(host)).await;
         assert_eq!(answer.status, 200, "{host}");
     }
     assert_eq!(
-        admin.send(Call::get("/status")).await.json(),
+        admin.send(TestRequest::get("/status")).await.json(),
         json!({ "version": "1.2.3", "public_url": "http://alice.example", "wit": "konnector:host@0.1.0" })
     );
 }
@@ -57,16 +58,16 @@ async fn instances_are_made_shown_and_removed() {
                  &DiskQuota=1000&DomainAliases=c.example,%20d.example";
     let mut text = String::new();
     for call in [
-        Call::post(&format!("/instances?{query}")),
-        Call::post(&format!("/instances?{query}")),
-        Call::post("/instances"),
-        Call::post("/instances?Domain=e.example&Timezone=Mars/Base"),
-        Call::post("/instances?Domain=e.example&DiskQuota=much"),
-        Call::get("/instances/d.example"),
-        Call::get("/instances/unknown.example"),
-        Call::get("/instances/count"),
-        Call::delete("/instances/carol.example:8080"),
-        Call::get("/instances/carol.example:8080"),
+        TestRequest::post(&format!("/instances?{query}")),
+        TestRequest::post(&format!("/instances?{query}")),
+        TestRequest::post("/instances"),
+        TestRequest::post("/instances?Domain=e.example&Timezone=Mars/Base"),
+        TestRequest::post("/instances?Domain=e.example&DiskQuota=much"),
+        TestRequest::get("/instances/d.example"),
+        TestRequest::get("/instances/unknown.example"),
+        TestRequest::get("/instances/count"),
+        TestRequest::delete("/instances/carol.example:8080"),
+        TestRequest::get("/instances/carol.example:8080"),
     ] {
         text.push_str(&admin.send(call).await.to_string());
     }
@@ -78,7 +79,7 @@ async fn i1_sets_of_features_and_the_organisation_are_echoed() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
     let query = "Domain=carol.example&feature_sets=a,b&OrgDomain=org.example&OrgID=42";
-    insta::assert_snapshot!(admin.send(Call::post(&format!("/instances?{query}"))).await, @r#"
+    insta::assert_snapshot!(admin.send(TestRequest::post(&format!("/instances?{query}"))).await, @r#"
     201 application/vnd.api+json
     {
       "data": {
@@ -109,9 +110,9 @@ async fn i1_sets_of_features_and_the_organisation_are_echoed() {
       }
     }
     "#);
-    let changed = admin.send(Call::patch("/instances/carol.example?feature_sets=c&OrgID=43")).await;
+    let changed = admin.send(TestRequest::patch("/instances/carol.example?feature_sets=c&OrgID=43")).await;
     assert_eq!(changed.status, 200, "{changed}");
-    let read = admin.send(Call::get("/instances/carol.example")).await;
+    let read = admin.send(TestRequest::get("/instances/carol.example")).await;
     insta::assert_snapshot!(read, @r#"
     200 application/vnd.api+json
     {
@@ -146,10 +147,10 @@ async fn i1_sets_of_features_and_the_organisation_are_echoed() {
 }
 
 #[tokio::test]
-async fn what_is_told_of_an_instance_changes_and_the_rest_stays() {
+async fn only_the_given_fields_of_an_instance_change() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
-    let patch = async |query: &str| admin.send(Call::patch(&format!("/instances/alice.example?{query}"))).await;
+    let patch = async |query: &str| admin.send(TestRequest::patch(&format!("/instances/alice.example?{query}"))).await;
     patch("Email=alice@example.com&DiskQuota=1000&DomainAliases=a.example,b.example").await;
     insta::assert_snapshot!(patch("Locale=fr&Email=&Timezone=Europe/Paris&DomainAliases=b.example,c.example,c.example").await, @r#"
     200 application/vnd.api+json
@@ -182,7 +183,11 @@ async fn what_is_told_of_an_instance_changes_and_the_rest_stays() {
     }
     "#);
     for (alias, status) in [("a", 404), ("b", 200), ("c", 200)] {
-        assert_eq!(admin.send(Call::get(&format!("/instances/{alias}.example"))).await.status, status, "{alias}");
+        assert_eq!(
+            admin.send(TestRequest::get(&format!("/instances/{alias}.example"))).await.status,
+            status,
+            "{alias}"
+        );
     }
     for (query, status) in [
         ("DomainAliases=bob.example", 409),
@@ -193,7 +198,7 @@ async fn what_is_told_of_an_instance_changes_and_the_rest_stays() {
         let refused = patch(query).await;
         assert_eq!(refused.status, status, "{query}: {refused}");
     }
-    assert_eq!(admin.send(Call::patch("/instances/nobody.example?Locale=fr")).await.status, 404);
+    assert_eq!(admin.send(TestRequest::patch("/instances/nobody.example?Locale=fr")).await.status, 404);
 }
 
 #[tokio::test]
@@ -201,42 +206,42 @@ async fn switches_of_features_are_set_and_removed() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
     let flags = "/instances/alice.example/feature/flags";
-    let patch = |body| admin.send(Call::patch(flags).json(&body));
-    assert_eq!(admin.send(Call::get(flags)).await.json(), json!({}));
+    let patch = |body| admin.send(TestRequest::patch(flags).json(&body));
+    assert_eq!(admin.send(TestRequest::get(flags)).await.json(), json!({}));
     assert_eq!(patch(json!({ "a": true, "b": [1], "c": null })).await.json(), json!({ "a": true, "b": [1] }));
     assert_eq!(patch(json!({ "a": null, "d": { "ratio": 1 } })).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
-    assert_eq!(admin.send(Call::get(flags)).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
-    let seen = api.send(Call::get("/settings/flags").token(&api.token("io.cozy.bills"))).await.json();
+    assert_eq!(admin.send(TestRequest::get(flags)).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
+    let seen = api.send(TestRequest::get("/settings/flags").token(&api.token("io.cozy.bills"))).await.json();
     assert_eq!(seen["data"]["attributes"], json!({ "b": [1], "d": { "ratio": 1 } }));
     assert_eq!(patch(json!([])).await.status, 400);
-    assert_eq!(admin.send(Call::get("/instances/nobody.example/feature/flags")).await.status, 404);
+    assert_eq!(admin.send(TestRequest::get("/instances/nobody.example/feature/flags")).await.status, 404);
 }
 
 #[tokio::test]
 async fn a_list_of_instances_has_pages() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
-    let first = admin.send(Call::get("/instances?page[limit]=1")).await.json();
+    let first = admin.send(TestRequest::get("/instances?page[limit]=1")).await.json();
     assert_eq!(
         (&first["data"][0]["attributes"]["domain"], &first["meta"]["count"]),
         (&json!("alice.example"), &json!(1))
     );
     let next = first["links"]["next"].as_str().expect("a next page");
-    let second = admin.send(Call::get(next)).await.json();
+    let second = admin.send(TestRequest::get(next)).await.json();
     assert_eq!((&second["data"][0]["attributes"]["domain"], &second["links"]), (&json!("bob.example"), &json!({})));
-    assert_eq!(admin.send(Call::get("/instances?page[limit]=no")).await.json()["meta"]["count"], 2);
+    assert_eq!(admin.send(TestRequest::get("/instances?page[limit]=no")).await.json()["meta"]["count"], 2);
 }
 
 #[tokio::test]
 async fn a_token_is_issued_as_a_text() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
-    let issue = |query: &str| admin.send(Call::post(&format!("/instances/token?{query}")));
+    let issue = |query: &str| admin.send(TestRequest::post(&format!("/instances/token?{query}")));
     let token = issue("Domain=alice.example&Audience=cli&Subject=me&Scope=*").await;
     assert_eq!(token.status, 200, "{token}");
-    assert_eq!(api.send(Call::get("/konnectors/").token(token.text())).await.status, 200);
+    assert_eq!(api.send(TestRequest::get("/konnectors/").token(token.text())).await.status, 200);
     let konnector = issue("Domain=alice.example&Audience=konn&Subject=bank").await;
-    let own = api.send(Call::get("/permissions/self").token(konnector.text())).await.json();
+    let own = api.send(TestRequest::get("/permissions/self").token(konnector.text())).await.json();
     assert_eq!(own["data"]["attributes"]["source_id"], "io.cozy.konnectors/bank");
     for (query, status) in [
         ("Audience=cli&Scope=*", 422),
@@ -252,7 +257,7 @@ async fn a_token_is_issued_as_a_text() {
 #[tokio::test]
 async fn it_describes_its_routes_to_operators() {
     let api = Api::new().await;
-    let description = Admin::new(&api).send(Call::get("/openapi.json")).await.json();
+    let description = Admin::new(&api).send(TestRequest::get("/openapi.json")).await.json();
     for (name, operation) in openapi::operations(&description) {
         assert_eq!(operation["security"], json!([{ "token": [] }]), "{name}");
     }
@@ -267,11 +272,11 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
         "auth_endpoint": "https://provider.example/login", "token_endpoint": "https://provider.example/token",
         "token_mode": "basic", "extras": { "prompt": "consent" },
     });
-    let set = admin.send(Call::put("/account_types/bank").json(&kind)).await;
+    let set = admin.send(TestRequest::put("/account_types/bank").json(&kind)).await;
     insta::assert_snapshot!(set);
     let stored = api.platform.account_type("bank").expect("an account type");
     let stored = format!("{stored:?}");
-    for text in [set.text(), admin.send(Call::get("/account_types")).await.text(), &stored] {
+    for text in [set.text(), admin.send(TestRequest::get("/account_types")).await.text(), &stored] {
         assert!(!text.contains("s3cret") && !text.contains("s4cret"), "{text}");
     }
     for (path, body, status) in [
@@ -282,25 +287,28 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
         ("/account_types/x", json!({ "grant_mode": "token", "auth_endpoint": "file:///etc/passwd" }), 400),
         ("/account_types/x", json!({ "grant_mode": "secret" }), 400),
     ] {
-        assert_eq!(admin.send(Call::put(path).json(&body)).await.status, status, "{path} {body}");
+        assert_eq!(admin.send(TestRequest::put(path).json(&body)).await.status, status, "{path} {body}");
     }
-    assert_eq!(admin.send(Call::delete("/account_types/bank")).await.status, 204);
-    assert_eq!(admin.send(Call::get("/account_types/bank")).await.status, 404);
+    assert_eq!(admin.send(TestRequest::delete("/account_types/bank")).await.status, 204);
+    assert_eq!(admin.send(TestRequest::get("/account_types/bank")).await.status, 404);
     // Clients see nothing of them.
-    assert_eq!(api.send(Call::get("/data/io.cozy.account_types/_all_docs").token(&api.token("*"))).await.status, 403);
+    assert_eq!(
+        api.send(TestRequest::get("/data/io.cozy.account_types/_all_docs").token(&api.token("*"))).await.status,
+        403
+    );
 }
 
 #[tokio::test]
 async fn a_session_code_is_good_once() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
-    let made = admin.send(Call::post("/instances/alice.example/session_code")).await;
+    let made = admin.send(TestRequest::post("/instances/alice.example/session_code")).await;
     assert_eq!(made.status, 201, "{made}");
-    let check = || admin.send(Call::post("/instances/alice.example/session_code/check").json(&made.json()));
+    let check = || admin.send(TestRequest::post("/instances/alice.example/session_code/check").json(&made.json()));
     let (first, second) = (check().await, check().await);
     assert_eq!((first.status, first.json()), (200, json!({ "valid": true })));
     assert_eq!((second.status, second.json()), (403, json!({ "valid": false })));
-    assert_eq!(admin.send(Call::post("/instances/nobody.example/session_code")).await.status, 404);
+    assert_eq!(admin.send(TestRequest::post("/instances/nobody.example/session_code")).await.status, 404);
 }
 
 #[tokio::test]
@@ -309,7 +317,7 @@ async fn oauth_clients_are_registered_given_tokens_and_removed() {
     let admin = Admin::new(&api);
     let register = |kind: &str| {
         let query = "Domain=alice.example&RedirectURI=https://a.example/&ClientName=App&SoftwareID=app";
-        admin.send(Call::post(&format!("/instances/oauth_client?{query}&ClientKind={kind}")))
+        admin.send(TestRequest::post(&format!("/instances/oauth_client?{query}&ClientKind={kind}")))
     };
     let client = register("mobile").await.json();
     register("desktop").await;
@@ -317,17 +325,17 @@ async fn oauth_clients_are_registered_given_tokens_and_removed() {
     assert!(client["client_secret"].is_string() && client["registration_access_token"].is_string(), "{client}");
     let issue = |audience: &str, subject: &str| {
         let query = format!("Domain=alice.example&Audience={audience}&Subject={subject}&Scope=io.cozy.konnectors");
-        admin.send(Call::post(&format!("/instances/token?{query}")))
+        admin.send(TestRequest::post(&format!("/instances/token?{query}")))
     };
     let token = issue("access-token", id).await.text().to_owned();
-    let list = || api.send(Call::get("/konnectors/").token(&token));
+    let list = || api.send(TestRequest::get("/konnectors/").token(&token));
     assert_eq!(list().await.status, 200);
     assert_eq!(issue("refresh-token", id).await.status, 200);
     assert_eq!(issue("access-token", "nobody").await.status, 422);
-    let remove = |query: &str| admin.send(Call::delete(&format!("/oauth/alice.example/clients{query}")));
+    let remove = |query: &str| admin.send(TestRequest::delete(&format!("/oauth/alice.example/clients{query}")));
     assert_eq!(remove("?Kind=desktop").await.json(), json!({ "count": 1 }));
     assert_eq!(list().await.status, 200);
     assert_eq!(remove("").await.json(), json!({ "count": 1 }));
     assert_eq!((list().await.status, list().await.text()), (400, "Invalid JWT token"));
-    assert_eq!(admin.send(Call::delete("/oauth/nobody.example/clients")).await.status, 404);
+    assert_eq!(admin.send(TestRequest::delete("/oauth/nobody.example/clients")).await.status, 404);
 }

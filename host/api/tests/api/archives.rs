@@ -6,7 +6,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde_json::{Value, json};
 use zip::ZipArchive;
 
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
 const BILL: &str = "0123456789abcdef0123456789abcde0";
 const OTHER: &str = "0123456789abcdef0123456789abcde1";
@@ -21,7 +21,7 @@ async fn with_files() -> Api {
 }
 
 /// The names in an archive with their contents; a directory has none.
-fn unpacked(answer: &Answer) -> Vec<(String, Option<String>)> {
+fn unpack(answer: &TestResponse) -> Vec<(String, Option<String>)> {
     let mut archive = ZipArchive::new(Cursor::new(&answer.body)).expect("an archive");
     (0..archive.len())
         .map(|number| {
@@ -33,8 +33,8 @@ fn unpacked(answer: &Answer) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-fn create(attributes: Value) -> Call {
-    Call::post("/files/archive").attributes(attributes)
+fn create(attributes: Value) -> TestRequest {
+    TestRequest::post("/files/archive").attributes(attributes)
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn an_archive_is_sent_at_once() {
     let file = |name: &str, content: &str| (format!("project X/{name}"), Some(content.to_owned()));
     let directory = |name: &str| (format!("project X/{name}/"), None);
     assert_eq!(
-        unpacked(&answer),
+        unpack(&answer),
         [
             file("bill n°1.html", "first"),
             file("bill n°1 (2).html", "second"),
@@ -75,13 +75,13 @@ async fn an_archive_lies_under_a_link_for_an_hour() {
     assert_eq!(created["data"]["attributes"], json!({ "name": "bills", "ids": [BILL], "files": [], "href": link }));
     assert!(link.starts_with("/files/archive/") && link.ends_with("/bills.zip"), "{link}");
     for _ in 0..2 {
-        let answer = api.send(Call::get(&link)).await;
-        assert_eq!(unpacked(&answer), [("bills/bill n°1.html".to_owned(), Some("first".to_owned()))]);
+        let answer = api.send(TestRequest::get(&link)).await;
+        assert_eq!(unpack(&answer), [("bills/bill n°1.html".to_owned(), Some("first".to_owned()))]);
     }
-    assert_eq!(api.send(Call::get(&link).host("bob.example")).await.status, 404);
-    assert_eq!(api.send(Call::get(&link.replace("/archive/", "/downloads/"))).await.status, 404);
+    assert_eq!(api.send(TestRequest::get(&link).host("bob.example")).await.status, 404);
+    assert_eq!(api.send(TestRequest::get(&link.replace("/archive/", "/downloads/"))).await.status, 404);
     api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
-    assert_eq!(api.send(Call::get(&link)).await.status, 404);
+    assert_eq!(api.send(TestRequest::get(&link)).await.status, 404);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_large_archive_is_streamed() {
     api.file(BILL, "/", "large.txt", text.as_bytes()).await;
     let answer = api.send(create(json!({ "ids": [BILL] })).token(&api.token("*")).accept("application/zip")).await;
     assert!(answer.body.len() < text.len() / 2, "{} bytes", answer.body.len());
-    assert!(unpacked(&answer) == [("archive/large.txt".to_owned(), Some(text.to_owned()))]);
+    assert!(unpack(&answer) == [("archive/large.txt".to_owned(), Some(text.to_owned()))]);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn what_is_named_many_times_is_packed_once_and_too_much_is_refused() {
             json!({ "name": "a", "ids": vec![BILL; 5_000], "files": vec!["/Administrative/Bank/bill n°1.html"; 100] }),
         ))
         .await;
-    assert_eq!(unpacked(&answer), [("a/bill n°1.html".to_owned(), Some("first".to_owned()))]);
+    assert_eq!(unpack(&answer), [("a/bill n°1.html".to_owned(), Some("first".to_owned()))]);
     for (attributes, about) in [
         (json!({ "ids": vec![BILL; 10_001] }), "/data/attributes/ids"),
         (json!({ "ids": [BILL], "name": "n".repeat(201) }), "/data/attributes/name"),
@@ -164,7 +164,7 @@ async fn a_few_archives_are_packed_at_a_time() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "2");
     assert!(begun.len() >= 2, "{}", begun.len());
-    assert_eq!(api.send(Call::get("/readyz")).await.status, 200);
+    assert_eq!(api.send(TestRequest::get("/readyz")).await.status, 200);
     drop(begun);
     // What nobody waits for any more makes room.
     api.until(200, async || {

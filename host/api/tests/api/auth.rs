@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
-const BACK: &str = "https://app.example/callback";
+const REDIRECT_URI: &str = "https://app.example/callback";
 
 fn metadata() -> Value {
-    json!({ "redirect_uris": [BACK], "client_name": "An <App>", "software_id": "github.com/example/app", "client_kind": "mobile" })
+    json!({ "redirect_uris": [REDIRECT_URI], "client_name": "An <App>", "software_id": "github.com/example/app", "client_kind": "mobile" })
 }
 
 async fn register(api: &Api) -> Value {
-    let answer = api.send(Call::post("/auth/register").json(&metadata())).await;
+    let answer = api.send(TestRequest::post("/auth/register").json(&metadata())).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.json()
 }
@@ -27,16 +27,16 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 async fn session_code(api: &Api) -> String {
-    let answer = api.send(Call::post("/auth/session_code").token(&api.token("*"))).await;
+    let answer = api.send(TestRequest::post("/auth/session_code").token(&api.token("*"))).await;
     assert_eq!(answer.status, 201, "{answer}");
     text(&answer.json(), "session_code").to_owned()
 }
 
 /// The fields of an authorization request.
-fn wish<'a>(client: &'a Value, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+fn authorization_parameters<'a>(client: &'a Value, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut fields = vec![
         ("client_id", text(client, "client_id")),
-        ("redirect_uri", BACK),
+        ("redirect_uri", REDIRECT_URI),
         ("response_type", "code"),
         ("state", "a state"),
         ("scope", "io.cozy.bills:GET io.cozy.files"),
@@ -48,26 +48,26 @@ fn wish<'a>(client: &'a Value, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a
     fields
 }
 
-fn query(path: &str, fields: &[(&str, &str)]) -> Call {
+fn query(path: &str, fields: &[(&str, &str)]) -> TestRequest {
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    Call::get(&format!("{path}?{query}"))
+    TestRequest::get(&format!("{path}?{query}"))
 }
 
 /// The code that a client finds in the address to which its user comes back.
-fn code(answer: &Answer) -> String {
+fn code(answer: &TestResponse) -> String {
     assert_eq!(answer.status, 303, "{answer}");
     let back: Url = answer.header(LOCATION).parse().expect("an address");
-    assert_eq!(back.as_str().split('?').next(), Some(BACK));
+    assert_eq!(back.as_str().split('?').next(), Some(REDIRECT_URI));
     let find = |name: &str| back.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned());
     assert_eq!(find("state").as_deref(), Some("a state"));
     assert_eq!(find("code"), find("access_code"));
     find("code").expect("a code")
 }
 
-async fn exchange(api: &Api, client: &Value, more: &[(&str, &str)]) -> Answer {
+async fn exchange(api: &Api, client: &Value, more: &[(&str, &str)]) -> TestResponse {
     let mut fields = vec![("client_id", text(client, "client_id")), ("client_secret", text(client, "client_secret"))];
     fields.extend(more);
-    api.send(Call::post("/auth/access_token").form(&fields)).await
+    api.send(TestRequest::post("/auth/access_token").form(&fields)).await
 }
 
 #[tokio::test]
@@ -75,7 +75,9 @@ async fn p8_a_client_gets_tokens_for_a_code_and_others_for_its_refresh_token() {
     let api = Api::new().await;
     let client = register(&api).await;
     let session = session_code(&api).await;
-    let code = code(&api.send(query("/auth/authorize", &wish(&client, &[("session_code", &session)]))).await);
+    let code = code(
+        &api.send(query("/auth/authorize", &authorization_parameters(&client, &[("session_code", &session)]))).await,
+    );
     let grant = [("grant_type", "authorization_code"), ("code", code.as_str())];
     let tokens = exchange(&api, &client, &grant).await;
     assert_eq!(tokens.status, 200, "{tokens}");
@@ -84,17 +86,18 @@ async fn p8_a_client_gets_tokens_for_a_code_and_others_for_its_refresh_token() {
         (&tokens["token_type"], &tokens["scope"]),
         (&json!("bearer"), &json!("io.cozy.bills:GET io.cozy.files"))
     );
-    let reads = async |token: &str| api.send(Call::get("/data/io.cozy.bills/_all_docs").token(token)).await;
+    let reads = async |token: &str| api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(token)).await;
     assert_eq!(reads(text(&tokens, "access_token")).await.status, 200);
     // A code is good once, a session code too.
     let again = exchange(&api, &client, &grant).await;
     assert_eq!((again.status, &again.json()["error"]), (400, &json!("invalid_grant")));
-    let spent = api.send(query("/auth/authorize", &wish(&client, &[("session_code", &session)]))).await;
+    let spent =
+        api.send(query("/auth/authorize", &authorization_parameters(&client, &[("session_code", &session)]))).await;
     assert_eq!(spent.status, 403, "{spent}");
 
     // Thirty days later.
     api.clock.set("2026-12-20T12:00:00Z".parse().expect("a date"));
-    let late = api.send(Call::get("/permissions/self").token(text(&tokens, "access_token"))).await;
+    let late = api.send(TestRequest::get("/permissions/self").token(text(&tokens, "access_token"))).await;
     insta::assert_snapshot!(late, @r#"
     400 text/plain; charset=utf-8
     www-authenticate: Bearer error="invalid_token" error_description="The access token expired"
@@ -120,17 +123,17 @@ async fn p8_a_removed_client_has_no_tokens_any_more() {
     let refresh = api.token_of(Audience::Refresh, text(&client, "client_id"), "*");
     let path = format!("/auth/register/{}", text(&client, "client_id"));
     let registration = text(&client, "registration_access_token");
-    assert_eq!(api.send(Call::delete(&path).token(&token)).await.status, 401);
-    assert_eq!(api.send(Call::delete(&path)).await.status, 401);
-    assert_eq!(api.send(Call::delete(&path).token(registration)).await.status, 204);
-    insta::assert_snapshot!(api.send(Call::get("/permissions/self").token(&token)).await, @r#"
+    assert_eq!(api.send(TestRequest::delete(&path).token(&token)).await.status, 401);
+    assert_eq!(api.send(TestRequest::delete(&path)).await.status, 401);
+    assert_eq!(api.send(TestRequest::delete(&path).token(registration)).await.status, 204);
+    insta::assert_snapshot!(api.send(TestRequest::get("/permissions/self").token(&token)).await, @r#"
     400 text/plain; charset=utf-8
     www-authenticate: Bearer error="invalid_token"
     Invalid JWT token
     "#);
     let refreshed = exchange(&api, &client, &[("grant_type", "refresh_token"), ("refresh_token", &refresh)]).await;
     assert_eq!((refreshed.status, &refreshed.json()["error"]), (400, &json!("invalid_client")));
-    let gone = api.send(Call::get(&path).token(registration)).await;
+    let gone = api.send(TestRequest::get(&path).token(registration)).await;
     assert!(gone.status == 404 && gone.text().contains("Client not found"), "{gone}");
 }
 
@@ -138,20 +141,30 @@ async fn p8_a_removed_client_has_no_tokens_any_more() {
 async fn the_owner_is_asked_on_a_page() {
     let api = Api::new().await;
     let client = register(&api).await;
-    let page = api.send(query("/auth/authorize", &wish(&client, &[("state", "\"><script>")]))).await;
+    let page =
+        api.send(query("/auth/authorize", &authorization_parameters(&client, &[("state", "\"><script>")]))).await;
     assert_eq!((page.status, page.header(CONTENT_TYPE)), (200, "text/html; charset=utf-8"));
     assert!(page.text().contains("<li><code>io.cozy.files</code></li>"), "{page}");
     assert!(!page.text().contains("<script>") && !page.text().contains("<App>"), "{page}");
     let session = session_code(&api).await;
-    let refused = api.send(Call::post("/auth/authorize").form(&wish(&client, &[("session_code", "guess")]))).await;
+    let refused = api
+        .send(
+            TestRequest::post("/auth/authorize").form(&authorization_parameters(&client, &[("session_code", "guess")])),
+        )
+        .await;
     assert_eq!(refused.status, 403);
-    let agreed = api.send(Call::post("/auth/authorize").form(&wish(&client, &[("session_code", &session)]))).await;
+    let agreed = api
+        .send(
+            TestRequest::post("/auth/authorize")
+                .form(&authorization_parameters(&client, &[("session_code", &session)])),
+        )
+        .await;
     let code = code(&agreed);
     assert_eq!(exchange(&api, &client, &[("grant_type", "authorization_code"), ("code", &code)]).await.status, 200);
 }
 
 #[tokio::test]
-async fn nobody_is_sent_to_an_address_that_is_not_the_clients() {
+async fn only_registered_redirect_uris_are_used() {
     let api = Api::new().await;
     let client = register(&api).await;
     for (name, value) in [
@@ -164,8 +177,12 @@ async fn nobody_is_sent_to_an_address_that_is_not_the_clients() {
         ("scope", "io.cozy.bills:FETCH"),
     ] {
         let session = session_code(&api).await;
-        let answer =
-            api.send(query("/auth/authorize", &wish(&client, &[(name, value), ("session_code", &session)]))).await;
+        let answer = api
+            .send(query(
+                "/auth/authorize",
+                &authorization_parameters(&client, &[(name, value), ("session_code", &session)]),
+            ))
+            .await;
         assert_eq!((answer.status, answer.header(LOCATION)), (400, ""), "{name}={value}");
     }
 }
@@ -179,7 +196,7 @@ async fn a_code_belongs_to_its_client_and_to_who_began() {
         let session = session_code(&api).await;
         let more =
             [("session_code", session.as_str()), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
-        code(&api.send(query("/auth/authorize", &wish(&client, &more))).await)
+        code(&api.send(query("/auth/authorize", &authorization_parameters(&client, &more))).await)
     };
     for (who, verifier, status) in
         [(&other, "verifier", 400), (&client, "guess", 400), (&client, "", 400), (&client, "verifier", 200)]
@@ -205,17 +222,17 @@ async fn a_registration_is_read_and_changed_by_its_client() {
     let client = register(&api).await;
     let path = format!("/auth/register/{}", text(&client, "client_id"));
     let token = text(&client, "registration_access_token");
-    let read = api.send(Call::get(&path).token(token)).await.json();
+    let read = api.send(TestRequest::get(&path).token(token)).await.json();
     assert_eq!((&read["client_name"], &read["client_secret"]), (&json!("An <App>"), &Value::Null));
     let other = register(&api).await;
     let foreign = text(&other, "registration_access_token");
-    let refused = api.send(Call::get(&path).token(foreign)).await;
+    let refused = api.send(TestRequest::get(&path).token(foreign)).await;
     assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_token")));
 
     let mut changed = metadata();
     changed["client_name"] = json!("Another");
     changed["client_id"] = client["client_id"].clone();
-    let put = async |body: &Value| api.send(Call::put(&path).token(token).json(body)).await;
+    let put = async |body: &Value| api.send(TestRequest::put(&path).token(token).json(body)).await;
     let kept = put(&changed).await.json();
     assert_eq!((&kept["client_name"], &kept["client_secret"]), (&json!("Another"), &Value::Null));
     changed["client_secret"] = client["client_secret"].clone();
@@ -234,7 +251,7 @@ async fn a_registration_is_read_and_changed_by_its_client() {
     ] {
         let mut wrong = metadata();
         wrong[name] = value;
-        let answer = api.send(Call::post("/auth/register").json(&wrong)).await;
+        let answer = api.send(TestRequest::post("/auth/register").json(&wrong)).await;
         assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)), "{wrong}");
     }
 }
@@ -243,25 +260,26 @@ async fn a_registration_is_read_and_changed_by_its_client() {
 async fn only_the_owner_gets_session_codes_and_tokens_of_konnectors() {
     let api = Api::new().await;
     for path in ["/auth/session_code", "/auth/tokens/konnectors/bank"] {
-        assert_eq!(api.send(Call::post(path)).await.status, 401);
-        assert_eq!(api.send(Call::post(path).token(&api.token("io.cozy.files"))).await.status, 403);
+        assert_eq!(api.send(TestRequest::post(path)).await.status, 401);
+        assert_eq!(api.send(TestRequest::post(path).token(&api.token("io.cozy.files"))).await.status, 403);
     }
-    let token = api.send(Call::post("/auth/tokens/konnectors/bank").token(&api.client_token("*").await)).await;
+    let token = api.send(TestRequest::post("/auth/tokens/konnectors/bank").token(&api.client_token("*").await)).await;
     assert_eq!(token.status, 201);
-    let own = api.send(Call::get("/permissions/self").token(token.json().as_str().expect("a token"))).await.json();
+    let own =
+        api.send(TestRequest::get("/permissions/self").token(token.json().as_str().expect("a token"))).await.json();
     assert_eq!(own["data"]["attributes"]["source_id"], "io.cozy.konnectors/bank");
-    assert_eq!(api.send(Call::post("/auth/tokens/konnectors/none").token(&api.token("*"))).await.status, 404);
+    assert_eq!(api.send(TestRequest::post("/auth/tokens/konnectors/none").token(&api.token("*"))).await.status, 404);
 }
 
 #[tokio::test]
 async fn the_owner_lists_and_removes_clients() {
     let api = Api::new().await;
     let client = register(&api).await;
-    let list = api.send(Call::get("/settings/clients").token(&api.token("io.cozy.oauth.clients"))).await;
+    let list = api.send(TestRequest::get("/settings/clients").token(&api.token("io.cozy.oauth.clients"))).await;
     assert_eq!(list.json()["data"][0]["attributes"]["client_name"], "An <App>");
     assert!(!list.text().contains("secret"), "{list}");
     let path = format!("/settings/clients/{}", text(&client, "client_id"));
-    assert_eq!(api.send(Call::delete(&path).token(&api.token("io.cozy.oauth.clients:GET"))).await.status, 403);
-    assert_eq!(api.send(Call::delete(&path).token(&api.token("io.cozy.oauth.clients"))).await.status, 204);
-    assert_eq!(api.send(Call::delete(&path).token(&api.token("io.cozy.oauth.clients"))).await.status, 404);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&api.token("io.cozy.oauth.clients:GET"))).await.status, 403);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&api.token("io.cozy.oauth.clients"))).await.status, 204);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&api.token("io.cozy.oauth.clients"))).await.status, 404);
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::openapi::operations;
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// Operations that take no token. Whoever adds one decides that everybody's bodies are read there.
 const OPEN: [&str; 6] = [
@@ -25,7 +25,7 @@ const OPEN: [&str; 6] = [
 ];
 
 /// A body that notes whether somebody wanted it.
-fn noted() -> (Body, Arc<AtomicBool>) {
+fn tracked_body() -> (Body, Arc<AtomicBool>) {
     let asked = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&asked);
     let parts = stream::once(async move {
@@ -38,15 +38,15 @@ fn noted() -> (Body, Arc<AtomicBool>) {
 #[tokio::test]
 async fn no_byte_of_a_body_is_read_before_the_token() {
     let api = Api::new().await;
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let mut read = Vec::new();
     for (operation, _) in operations(&description) {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let method: Method = method.to_uppercase().parse().expect("a method");
         let path = path.replace("{doctype}", "io.cozy.bills").replace(['{', '}'], "");
         for token in [None, Some("forged"), Some("a.b.c")] {
-            let (body, asked) = noted();
-            let call = Call::new(method.clone(), &path).text(body);
+            let (body, asked) = tracked_body();
+            let call = TestRequest::new(method.clone(), &path).text(body);
             let call = if let Some(token) = token { call.token(token) } else { call };
             api.send(call).await;
             if asked.load(Ordering::Relaxed) {
@@ -67,10 +67,10 @@ async fn no_byte_about_a_registration_is_read_before_its_token() {
         api.platform.register_oauth_client(&api.alice, crate::support::object(client)).await.expect("a client");
     let path = format!("/auth/register/{}", client.client.id);
     for (token, status, read) in
-        [(None, 401, false), (Some("forged"), 401, false), (Some(client.registration.as_str()), 400, true)]
+        [(None, 401, false), (Some("forged"), 401, false), (Some(client.registration_token.as_str()), 400, true)]
     {
-        let (body, asked) = noted();
-        let call = Call::put(&path).text(body);
+        let (body, asked) = tracked_body();
+        let call = TestRequest::put(&path).text(body);
         let answer = api.send(if let Some(token) = token { call.token(token) } else { call }).await;
         assert_eq!((answer.status, asked.load(Ordering::Relaxed)), (status, read), "{answer}");
     }
@@ -91,7 +91,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_token_is_told_before_the_body_has_come() {
+async fn a_missing_token_is_rejected_before_the_body_arrives() {
     let api = Api::new().await;
     let address = start(&api).await;
     for token in ["", "authorization: Bearer forged\r\n"] {
@@ -138,6 +138,6 @@ async fn half_bodies_of_strangers_are_held_within_bounds() {
     }
     assert_eq!(held.len(), 5, "four of a million bytes have room");
     let token = api.token("*");
-    let created = api.send(Call::post("/data/io.cozy.bills/").token(&token).text("{}")).await;
+    let created = api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).text("{}")).await;
     assert_eq!(created.status, 201, "{created}");
 }

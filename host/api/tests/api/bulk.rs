@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 const BILLS: &str = "/data/io.cozy.bills";
 
@@ -11,7 +11,7 @@ async fn each_document_of_many_is_for_itself() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let bulk = async |docs: Value| {
-        let call = Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
+        let call = TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
         let answer = api.send(call).await;
         assert_eq!(answer.status, 201, "{answer}");
         answer.json()
@@ -47,7 +47,7 @@ async fn each_document_of_many_is_for_itself() {
     );
 
     let wanted = json!({ "docs": [{ "id": "one" }, { "id": "one", "rev": one }, { "id": "two" }] });
-    let got = api.send(Call::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&wanted)).await.json();
+    let got = api.send(TestRequest::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&wanted)).await.json();
     assert_eq!(got["results"][0]["docs"][0]["ok"]["n"], 10);
     assert_eq!(got["results"][1]["docs"][0]["error"]["reason"], "missing");
     assert_eq!(got["results"][2]["docs"][0]["ok"]["_deleted"], true);
@@ -55,10 +55,13 @@ async fn each_document_of_many_is_for_itself() {
     for (body, status) in
         [(json!({}), 400), (json!({ "docs": [1] }), 400), (json!({ "docs": vec![json!({}); 1_001] }), 413)]
     {
-        assert_eq!(api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await.status, status);
+        assert_eq!(
+            api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await.status,
+            status
+        );
     }
     let narrow = api.token("io.cozy.bills:ALL:one");
-    let call = Call::post(&format!("{BILLS}/_bulk_docs")).token(&narrow).json(&json!({ "docs": [] }));
+    let call = TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&narrow).json(&json!({ "docs": [] }));
     assert_eq!(api.send(call).await.status, 403);
 }
 
@@ -70,12 +73,12 @@ async fn documents_of_another_database_keep_their_revisions() {
     let digits = |digit: char| digit.to_string().repeat(32);
     let bulk = async |docs: Value| {
         let body = json!({ "docs": docs, "new_edits": false });
-        let answer = api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await;
+        let answer = api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await;
         assert_eq!(answer.status, 201, "{answer}");
         let failed = answer.json().as_array().expect("a list").clone();
         failed.iter().map(|one| one["error"].as_str().expect("an error").to_owned()).collect::<Vec<_>>()
     };
-    let get = async || api.send(Call::get(&format!("{BILLS}/one")).token(&token)).await.json();
+    let get = async || api.send(TestRequest::get(&format!("{BILLS}/one")).token(&token)).await.json();
     let third = json!({
         "_id": "one", "_rev": format!("3-{}", digits('c')), "n": 3,
         "_revisions": { "start": 3, "ids": [digits('c'), digits('b'), digits('a')] },
@@ -93,7 +96,8 @@ async fn documents_of_another_database_keep_their_revisions() {
     assert_eq!(bulk(json!([beside, third])).await, ["conflict", "conflict"]);
     assert_eq!(get().await["n"], 5);
     // An edit here goes on from there.
-    let edit = Call::put(&format!("{BILLS}/one")).token(&token).json(&json!({ "_id": "one", "_rev": fifth["_rev"] }));
+    let edit =
+        TestRequest::put(&format!("{BILLS}/one")).token(&token).json(&json!({ "_id": "one", "_rev": fifth["_rev"] }));
     let rev = api.send(edit).await.json()["rev"].as_str().expect("a revision").to_owned();
     assert!(rev.starts_with("6-"), "{rev}");
     let gone = json!({
@@ -116,15 +120,17 @@ async fn documents_are_listed_by_keys_and_members() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let docs = json!({ "docs": [{ "_id": "one", "a": { "b": 1, "c": 2 }, "d": 3 }, { "_id": "two", "d": 4 }] });
-    api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&docs)).await;
+    api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&docs)).await;
     let keys = json!({ "keys": ["two", "unknown", "one"] });
-    let rows =
-        api.send(Call::post(&format!("{BILLS}/_all_docs?include_docs=true")).token(&token).json(&keys)).await.json();
+    let rows = api
+        .send(TestRequest::post(&format!("{BILLS}/_all_docs?include_docs=true")).token(&token).json(&keys))
+        .await
+        .json();
     assert_eq!((&rows["rows"][0]["doc"]["d"], &rows["rows"][1]["error"]), (&json!(4), &json!("not_found")));
     assert_eq!(rows["rows"][2]["id"], "one");
-    let rows = api.send(Call::get(&format!("{BILLS}/_all_docs?Fields=a.b,d")).token(&token)).await.json();
+    let rows = api.send(TestRequest::get(&format!("{BILLS}/_all_docs?Fields=a.b,d")).token(&token)).await.json();
     assert_eq!(rows["rows"][0]["doc"], json!({ "a": { "b": 1 }, "d": 3 }));
-    let ask = |body: Value| api.send(Call::post(&format!("{BILLS}/_all_docs")).token(&token).json(&body));
+    let ask = |body: Value| api.send(TestRequest::post(&format!("{BILLS}/_all_docs")).token(&token).json(&body));
     assert_eq!(ask(json!({})).await.json()["rows"].as_array().map(Vec::len), Some(2), "without keys it is as GET");
     assert_eq!(ask(json!({ "keys": "one" })).await.status, 400);
 }
@@ -133,13 +139,14 @@ async fn documents_are_listed_by_keys_and_members() {
 async fn d11_all_documents_of_a_type_are_deleted() {
     let api = Api::new().await;
     let docs: Vec<Value> = (0..250).map(|n| json!({ "n": n })).collect();
-    api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&api.token("*")).json(&json!({ "docs": docs }))).await;
-    let delete = |scope: &str, path: &str| Call::delete(path).token(&api.token(scope));
+    api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&api.token("*")).json(&json!({ "docs": docs })))
+        .await;
+    let delete = |scope: &str, path: &str| TestRequest::delete(path).token(&api.token(scope));
     let calls = [
         delete("io.cozy.bills:GET", &format!("{BILLS}/")),
         delete("*", "/data/io.cozy.files/"),
         delete("io.cozy.bills", &format!("{BILLS}/")),
-        Call::get(&format!("{BILLS}/_all_docs")).token(&api.token("*")),
+        TestRequest::get(&format!("{BILLS}/_all_docs")).token(&api.token("*")),
     ];
     insta::assert_snapshot!(api.transcript(calls).await, @r#"
     DELETE /data/io.cozy.bills/
@@ -177,10 +184,11 @@ async fn all_docs_are_all() {
     let token = api.token("io.cozy.bills");
     for batch in 0..3 {
         let docs: Vec<Value> = (0..400).map(|n| json!({ "_id": format!("{batch}-{n:03}"), "n": n })).collect();
-        let written = Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
+        let written = TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
         assert_eq!(api.send(written).await.status, 201);
     }
-    let list = async |query: &str| api.send(Call::get(&format!("{BILLS}/_all_docs{query}")).token(&token)).await.json();
+    let list =
+        async |query: &str| api.send(TestRequest::get(&format!("{BILLS}/_all_docs{query}")).token(&token)).await.json();
     let ids = |list: &Value| -> Vec<String> {
         let rows = list["rows"].as_array().expect("rows").iter();
         rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
@@ -193,7 +201,7 @@ async fn all_docs_are_all() {
     assert_eq!((ids(&part), &part["offset"]), (vec!["1-001".to_owned(), "1-002".to_owned()], &json!(401)));
     assert_eq!(part["total_rows"], 1_200);
     let keys = json!({ "keys": found });
-    let some = api.send(Call::post(&format!("{BILLS}/_all_docs")).token(&token).json(&keys)).await.json();
+    let some = api.send(TestRequest::post(&format!("{BILLS}/_all_docs")).token(&token).json(&keys)).await.json();
     assert_eq!(some["rows"].as_array().map(Vec::len), Some(1_200));
 }
 
@@ -202,9 +210,9 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let docs: Vec<Value> = ["a", "b", "c", "d", "e"].iter().map(|id| json!({ "_id": id })).collect();
-    api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }))).await;
+    api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }))).await;
     let path = |query: &str| format!("{BILLS}/_all_docs?{query}");
-    let list = async |call: Call| {
+    let list = async |call: TestRequest| {
         let answer = api.send(call.token(&token)).await;
         assert_eq!(answer.status, 200, "{answer}");
         let answer = answer.json();
@@ -227,12 +235,12 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
         ("keys=%5B%22d%22,%22x%22,%22a%22%5D&descending=true&skip=1&limit=1", "- 0 3"),
         ("update_seq=false&stable=true&update=true&_nonce=1", "abcde 0 5"),
     ] {
-        assert_eq!(list(Call::get(&path(query))).await, expected, "{query}");
+        assert_eq!(list(TestRequest::get(&path(query))).await, expected, "{query}");
     }
-    let of = |body: Value| Call::post(&path("limit=2")).json(&body);
+    let of = |body: Value| TestRequest::post(&path("limit=2")).json(&body);
     assert_eq!(list(of(json!({ "startkey": "b", "limit": 4, "descending": null }))).await, "bc 1 5");
     assert_eq!(list(of(json!({ "keys": ["e", "d", "c"] }))).await, "ed 0 3");
-    let get = |query: &str| Call::get(&path(query)).token(&token);
+    let get = |query: &str| TestRequest::get(&path(query)).token(&token);
     let refusals = [
         get("descending=yes"),
         get("include_docs=1"),
@@ -271,11 +279,11 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
 #[tokio::test]
 async fn a_document_that_may_not_be_written_is_forbidden() {
     let api = Api::new().await;
-    let put = Call::put(&format!("{BILLS}/one")).token(&api.token("*")).json(&json!({ "n": 1 }));
+    let put = TestRequest::put(&format!("{BILLS}/one")).token(&api.token("*")).json(&json!({ "n": 1 }));
     let rev = api.send(put).await.json()["rev"].clone();
     let docs = json!([{ "_id": "one", "_rev": rev, "n": 2 }, { "_id": "two" }, { "_id": "one", "_rev": rev, "_deleted": true }]);
     let token = api.token("io.cozy.bills:POST");
-    let call = Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
+    let call = TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
     let rows = api.send(call).await.json();
     let errors: Vec<_> = rows.as_array().expect("rows").iter().map(|row| (&row["id"], &row["error"])).collect();
     let (one, two, forbidden) = (json!("one"), json!("two"), json!("forbidden"));
@@ -289,15 +297,15 @@ async fn what_one_request_reads_is_bounded() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let large = json!({ "text": "x".repeat(900 << 10) });
-    assert_eq!(api.send(Call::put(&format!("{BILLS}/large")).token(&token).json(&large)).await.status, 200);
+    assert_eq!(api.send(TestRequest::put(&format!("{BILLS}/large")).token(&token).json(&large)).await.status, 200);
     let read = async |times: usize| {
         let docs = json!({ "docs": vec![json!({ "id": "large" }); times] });
-        api.send(Call::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&docs)).await
+        api.send(TestRequest::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&docs)).await
     };
     let some = read(30).await;
     assert_eq!((some.status, some.json()["results"].as_array().map(Vec::len)), (200, Some(30)));
     let many = read(1_000).await;
-    assert_eq!(many.status, 413, "{}", many.told());
+    assert_eq!(many.status, 413, "{}", many.summary());
     insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: these documents take more than 32 MiB of memory; ask for fewer at a time");
 }
 
@@ -306,7 +314,8 @@ async fn what_one_request_reads_is_bounded() {
 async fn special_fields_of_the_wrong_type_change_nothing() {
     let api = Api::new().await;
     let token = api.token("io.cozy.things");
-    let made = api.send(Call::put("/data/io.cozy.things/one").token(&token).json(&json!({ "name": "one" }))).await;
+    let made =
+        api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&json!({ "name": "one" }))).await;
     let rev = made.json()["rev"].as_str().expect("a revision").to_owned();
     let document = |name: &str, value: Value| {
         let mut document = json!({ "_id": "one", "_rev": rev, "name": "two" });
@@ -320,8 +329,9 @@ async fn special_fields_of_the_wrong_type_change_nothing() {
         document("_id", json!(5)),
     ];
     let count = wrong.len();
-    let answer =
-        api.send(Call::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&json!({ "docs": wrong }))).await;
+    let answer = api
+        .send(TestRequest::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&json!({ "docs": wrong })))
+        .await;
     let answer = answer.json();
     assert_eq!(
         answer.as_array().expect("a list").iter().filter(|one| one["error"].is_string()).count(),
@@ -329,13 +339,16 @@ async fn special_fields_of_the_wrong_type_change_nothing() {
         "{answer}"
     );
     for body in [document("_deleted", json!(true)), document("_deleted", json!("true")), document("_rev", json!(5))] {
-        let refused = api.send(Call::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
+        let refused = api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
         assert_eq!(refused.status, 400, "{refused}");
     }
     let odd = json!({ "docs": [], "new_edits": 5 });
-    assert_eq!(api.send(Call::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&odd)).await.status, 400);
-    let kept = api.send(Call::get("/data/io.cozy.things/one").token(&token)).await.json();
+    assert_eq!(
+        api.send(TestRequest::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&odd)).await.status,
+        400
+    );
+    let kept = api.send(TestRequest::get("/data/io.cozy.things/one").token(&token)).await.json();
     assert_eq!((kept["name"].as_str(), kept["_rev"].as_str()), (Some("one"), Some(rev.as_str())));
-    let all = api.send(Call::get("/data/io.cozy.things/_all_docs").token(&token)).await.json();
+    let all = api.send(TestRequest::get("/data/io.cozy.things/_all_docs").token(&token)).await.json();
     assert_eq!(all["rows"].as_array().expect("rows").len(), 1, "{all}");
 }

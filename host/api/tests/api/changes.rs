@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
 const CHANGES: &str = "/data/io.cozy.bills/_changes";
 
-/// WriteCounters a bill; its revision.
+/// Writes a bill; its revision.
 async fn put(api: &Api, id: &str, body: Value) -> String {
-    let answer = api.send(Call::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
+    let answer =
+        api.send(TestRequest::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
     assert_eq!(answer.status, 200, "{answer}");
     answer.json()["rev"].as_str().expect("a revision").to_owned()
 }
@@ -20,23 +21,23 @@ async fn bills() -> Api {
     let second = put(&api, "b", json!({ "n": 2 })).await;
     put(&api, "c", json!({ "n": 3 })).await;
     put(&api, "a", json!({ "_id": "a", "_rev": first, "n": 4 })).await;
-    let gone = Call::delete(&format!("/data/io.cozy.bills/b?rev={second}")).token(&api.token("*"));
+    let gone = TestRequest::delete(&format!("/data/io.cozy.bills/b?rev={second}")).token(&api.token("*"));
     assert_eq!(api.send(gone).await.status, 200);
     api
 }
 
-async fn get(api: &Api, query: &str) -> Answer {
-    api.send(Call::get(&format!("{CHANGES}{query}")).token(&api.token("io.cozy.bills:GET"))).await
+async fn get(api: &Api, query: &str) -> TestResponse {
+    api.send(TestRequest::get(&format!("{CHANGES}{query}")).token(&api.token("io.cozy.bills:GET"))).await
 }
 
-fn ids(answer: &Answer) -> String {
+fn ids(answer: &TestResponse) -> String {
     assert_eq!(answer.status, 200, "{answer}");
     let results = answer.json()["results"].as_array().expect("results").clone();
     results.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// Without the numbers of this run.
-fn told(answer: &Answer) -> String {
+fn stable_body(answer: &TestResponse) -> String {
     let mut body = answer.json();
     let hide = |seq: &mut Value| {
         let number = seq.as_str().expect("a text").split('-').next().expect("a number").len();
@@ -51,9 +52,9 @@ fn told(answer: &Answer) -> String {
 
 /// Deletions included.
 #[tokio::test]
-async fn d8_each_document_is_told_once_at_its_last_change() {
+async fn d8_the_feed_lists_each_document_once_at_its_last_change() {
     let api = bills().await;
-    insta::assert_snapshot!(told(&get(&api, "?include_docs=true").await), @r#"
+    insta::assert_snapshot!(stable_body(&get(&api, "?include_docs=true").await), @r#"
     {
       "last_seq": "<seq>",
       "pending": 0,
@@ -118,14 +119,14 @@ async fn d8_each_document_is_told_once_at_its_last_change() {
 }
 
 #[tokio::test]
-async fn d8_changes_of_some_documents_are_told() {
+async fn d8_the_feed_can_be_limited_to_some_documents() {
     let api = bills().await;
     let token = api.token("io.cozy.bills:GET");
     let post = async |query: &str, body: Value| {
-        api.send(Call::post(&format!("{CHANGES}{query}")).token(&token).json(&body)).await
+        api.send(TestRequest::post(&format!("{CHANGES}{query}")).token(&token).json(&body)).await
     };
     let some = json!({ "doc_ids": ["a", "c", "never"] });
-    insta::assert_snapshot!(told(&post("?filter=_doc_ids", some.clone()).await), @r#"
+    insta::assert_snapshot!(stable_body(&post("?filter=_doc_ids", some.clone()).await), @r#"
     {
       "last_seq": "<seq>",
       "pending": 0,
@@ -199,14 +200,14 @@ async fn d8_only_known_parameters_are_taken() {
 async fn changes_need_a_rule_on_the_whole_type() {
     let api = bills().await;
     let status = async |scope: &str, doctype: &str| {
-        api.send(Call::get(&format!("/data/{doctype}/_changes")).token(&api.token(scope))).await.status
+        api.send(TestRequest::get(&format!("/data/{doctype}/_changes")).token(&api.token(scope))).await.status
     };
     assert_eq!(status("io.cozy.bills:GET:a", "io.cozy.bills").await, 403);
     assert_eq!(status("io.cozy.files", "io.cozy.bills").await, 403);
     assert_eq!(status("*", "io.cozy.permissions").await, 403);
     assert_eq!(status("*", "io.cozy.never").await, 404);
     assert_eq!(status("*", "io.cozy.files").await, 200);
-    assert_eq!(api.send(Call::get(CHANGES)).await.status, 401);
+    assert_eq!(api.send(TestRequest::get(CHANGES)).await.status, 401);
 }
 
 /// A type that is deleted as a whole is forgotten, with what was deleted of it before.
@@ -214,7 +215,7 @@ async fn changes_need_a_rule_on_the_whole_type() {
 async fn a_type_that_is_deleted_has_no_changes() {
     let api = bills().await;
     let token = api.token("*");
-    assert_eq!(api.send(Call::delete("/data/io.cozy.bills/").token(&token)).await.status, 200);
+    assert_eq!(api.send(TestRequest::delete("/data/io.cozy.bills/").token(&token)).await.status, 200);
     assert_eq!(get(&api, "").await.json()["reason"], "wrong_doctype");
     let again = put(&api, "a", json!({})).await;
     assert!(again.starts_with("1-"), "{again}");
@@ -226,8 +227,8 @@ async fn secrets_are_not_among_the_changes() {
     let api = Api::new().await;
     let account = json!({ "account_type": "vault", "auth": { "login": "me", "password": "s3cret" } });
     let token = api.token("*");
-    api.send(Call::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
-    let answer = api.send(Call::get("/data/io.cozy.accounts/_changes?include_docs=true").token(&token)).await;
+    api.send(TestRequest::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
+    let answer = api.send(TestRequest::get("/data/io.cozy.accounts/_changes?include_docs=true").token(&token)).await;
     assert!(answer.status == 200 && answer.text().contains("account_type"), "{answer}");
     assert!(!answer.text().contains("s3cret") && !answer.text().contains("_sealed"), "{answer}");
 }
@@ -239,8 +240,9 @@ async fn revisions_that_are_not_here_are_missing() {
     let (old, new) = (format!("1-{}", "0".repeat(32)), format!("2-{}", "0".repeat(32)));
     let asked = json!({ "a": [rev, old, new], "b": [new], "c": [], "d": [old] });
     let known = put(&api, "d", json!({})).await;
-    let diff =
-        |body: &Value| Call::post("/data/io.cozy.bills/_revs_diff").token(&api.token("io.cozy.bills")).json(body);
+    let diff = |body: &Value| {
+        TestRequest::post("/data/io.cozy.bills/_revs_diff").token(&api.token("io.cozy.bills")).json(body)
+    };
     let answer = api.send(diff(&asked)).await;
     assert_eq!(
         answer.json(),

@@ -3,11 +3,12 @@
 use http::header::IF_MATCH;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// Creates a bill under an id; its revision.
 async fn put(api: &Api, id: &str, body: Value) -> String {
-    let answer = api.send(Call::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
+    let answer =
+        api.send(TestRequest::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
     assert_eq!(answer.status, 200, "{answer}");
     answer.json()["rev"].as_str().expect("a revision").to_owned()
 }
@@ -18,22 +19,22 @@ async fn d1_d2_d3_documents_are_created_and_read() {
     let token = api.token("*");
     put(&api, "with%2Fslash", json!({ "amount": 12 })).await;
     let calls = [
-        Call::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1, "_private": true })),
-        Call::post("/data/io.cozy.never.used/").token(&token).json(&json!({ "amount": 1 })),
-        Call::post("/data/io.cozy.bills/").token(&token).json(&json!({ "_id": "mine" })),
-        Call::post("/data/io.cozy.bills/").token(&token).text("[1]"),
-        Call::post("/data/io.cozy.files/").token(&token).json(&json!({})),
-        Call::get("/data/io.cozy.bills/with%2Fslash").token(&token),
-        Call::get("/data/io.cozy.bills/with%2fslash").token(&token),
-        Call::get("/data/io.cozy.bills/with%2Fslash"),
-        Call::get("/data/io.cozy.unknown/one"),
-        Call::get("/data/io.cozy.bills/unknown").token(&token),
-        Call::get("/data/io.cozy.unknown/one").token(&token),
-        Call::get("/data/io.cozy.bills/_foo").token(&token),
-        Call::get("/data/io.cozy.permissions/one").token(&token),
-        Call::get("/data/NOT-A-TYPE/one").token(&token),
-        Call::patch("/data/io.cozy.bills/one").token(&token),
-        Call::get("/data/_all_doctypes").token(&token),
+        TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1, "_private": true })),
+        TestRequest::post("/data/io.cozy.never.used/").token(&token).json(&json!({ "amount": 1 })),
+        TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "_id": "mine" })),
+        TestRequest::post("/data/io.cozy.bills/").token(&token).text("[1]"),
+        TestRequest::post("/data/io.cozy.files/").token(&token).json(&json!({})),
+        TestRequest::get("/data/io.cozy.bills/with%2Fslash").token(&token),
+        TestRequest::get("/data/io.cozy.bills/with%2fslash").token(&token),
+        TestRequest::get("/data/io.cozy.bills/with%2Fslash"),
+        TestRequest::get("/data/io.cozy.unknown/one"),
+        TestRequest::get("/data/io.cozy.bills/unknown").token(&token),
+        TestRequest::get("/data/io.cozy.unknown/one").token(&token),
+        TestRequest::get("/data/io.cozy.bills/_foo").token(&token),
+        TestRequest::get("/data/io.cozy.permissions/one").token(&token),
+        TestRequest::get("/data/NOT-A-TYPE/one").token(&token),
+        TestRequest::patch("/data/io.cozy.bills/one").token(&token),
+        TestRequest::get("/data/_all_doctypes").token(&token),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -48,35 +49,35 @@ async fn d2_reserved_types_are_closed_to_every_route() {
     let reads = |name: &str| {
         let path = |end: &str| format!("/data/{name}/{end}");
         [
-            Call::get(&path("one")),
-            Call::get(&path("_all_docs")),
-            Call::post(&path("_all_docs")).json(&json!({ "keys": ["one"] })),
-            Call::get(&path("_normal_docs")),
-            Call::get(&path("_changes")),
-            Call::post(&path("_changes")).json(&json!({})),
-            Call::post(&path("_revs_diff")).json(&json!({ "one": [rev] })),
-            Call::post(&path("_bulk_get")).json(&json!({ "docs": [{ "id": "one" }] })),
-            Call::post(&path("_find")).json(&json!({ "selector": {} })),
-            Call::post(&path("_index")).json(&json!({ "index": { "fields": ["n"] } })),
-            Call::get(&path("_design_docs")),
-            Call::get(&path("_design/one")),
-            Call::get(&path("one/relationships/references")),
+            TestRequest::get(&path("one")),
+            TestRequest::get(&path("_all_docs")),
+            TestRequest::post(&path("_all_docs")).json(&json!({ "keys": ["one"] })),
+            TestRequest::get(&path("_normal_docs")),
+            TestRequest::get(&path("_changes")),
+            TestRequest::post(&path("_changes")).json(&json!({})),
+            TestRequest::post(&path("_revs_diff")).json(&json!({ "one": [rev] })),
+            TestRequest::post(&path("_bulk_get")).json(&json!({ "docs": [{ "id": "one" }] })),
+            TestRequest::post(&path("_find")).json(&json!({ "selector": {} })),
+            TestRequest::post(&path("_index")).json(&json!({ "index": { "fields": ["n"] } })),
+            TestRequest::get(&path("_design_docs")),
+            TestRequest::get(&path("_design/one")),
+            TestRequest::get(&path("one/relationships/references")),
         ]
     };
     let writes = |name: &str| {
         let path = |end: &str| format!("/data/{name}/{end}");
         [
-            Call::post(&path("")).json(&json!({ "n": 1 })),
-            Call::put(&path("one")).json(&json!({ "n": 1 })),
-            Call::put(&path("one")).json(&update),
-            Call::delete(&path(&format!("one?rev={rev}"))),
-            Call::delete(&path("")),
-            Call::post(&path("_bulk_docs")).json(&json!({ "docs": [{ "n": 1 }] })),
-            Call::delete(&path(&format!("_design/one?rev={rev}"))),
+            TestRequest::post(&path("")).json(&json!({ "n": 1 })),
+            TestRequest::put(&path("one")).json(&json!({ "n": 1 })),
+            TestRequest::put(&path("one")).json(&update),
+            TestRequest::delete(&path(&format!("one?rev={rev}"))),
+            TestRequest::delete(&path("")),
+            TestRequest::post(&path("_bulk_docs")).json(&json!({ "docs": [{ "n": 1 }] })),
+            TestRequest::delete(&path(&format!("_design/one?rev={rev}"))),
         ]
     };
-    let refused = async |call: Call, name: &str, what: &str| {
-        let line = call.line();
+    let refused = async |call: TestRequest, name: &str, what: &str| {
+        let line = call.request_line();
         let answer = api.send(call.token(&token)).await;
         let reserved = answer.text().contains(&format!("reserved doctype {name} {what}"));
         assert!(answer.status == 403 && reserved, "{line}: {answer}");
@@ -94,7 +95,7 @@ async fn d2_reserved_types_are_closed_to_every_route() {
             refused(call, name, "unwritable").await;
         }
         for call in reads(name) {
-            let line = call.line();
+            let line = call.request_line();
             let answer = api.send(call.token(&token)).await;
             assert_ne!(answer.status, 403, "{line}: {answer}");
         }
@@ -106,7 +107,8 @@ async fn d4_a_put_creates_or_updates_by_what_the_body_names() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let rev = put(&api, "one", json!({ "amount": 1 })).await;
-    let write = |id: &str, body: Value| Call::put(&format!("/data/io.cozy.bills/{id}")).token(&token).json(&body);
+    let write =
+        |id: &str, body: Value| TestRequest::put(&format!("/data/io.cozy.bills/{id}")).token(&token).json(&body);
     let calls = [
         write("new", json!({ "amount": 1 })),
         write("one", json!({ "_id": "one", "_rev": rev, "amount": 2 })),
@@ -128,13 +130,13 @@ async fn a_document_is_deleted_by_its_revision() {
     let path = "/data/io.cozy.bills/one";
     let old = put(&api, "one", json!({})).await;
     let rev = put(&api, "one", json!({ "_id": "one", "_rev": old })).await;
-    let delete = |query: &str| Call::delete(&format!("{path}{query}")).token(&token);
+    let delete = |query: &str| TestRequest::delete(&format!("{path}{query}")).token(&token);
     assert_eq!(api.send(delete("")).await.status, 400);
     assert_eq!(api.send(delete(&format!("?rev={rev}")).header(IF_MATCH, &old)).await.status, 400);
     assert_eq!(api.send(delete(&format!("?rev={old}"))).await.status, 409);
     let answer = api.send(delete("").header(IF_MATCH, &format!("\"{rev}\""))).await.json();
     assert_eq!((&answer["deleted"], &answer["id"]), (&json!(true), &json!("one")));
-    let gone = api.send(Call::get(path).token(&token)).await;
+    let gone = api.send(TestRequest::get(path).token(&token)).await;
     assert_eq!((gone.status, &gone.json()["reason"]), (404, &json!("deleted")));
 }
 
@@ -146,9 +148,9 @@ async fn the_history_of_a_document_is_its_last_revision() {
     let old = put(&api, "one", json!({ "amount": 1 })).await;
     let rev = put(&api, "one", json!({ "_id": "one", "_rev": old, "amount": 2 })).await;
     let gone = put(&api, "gone", json!({ "amount": 3 })).await;
-    let deleted = Call::delete(&format!("/data/io.cozy.bills/gone?rev={gone}")).token(&token);
+    let deleted = TestRequest::delete(&format!("/data/io.cozy.bills/gone?rev={gone}")).token(&token);
     let deleted = api.send(deleted).await.json()["rev"].as_str().expect("a revision").to_owned();
-    let get = |path: &str| Call::get(&format!("/data/io.cozy.bills/{path}")).token(&token);
+    let get = |path: &str| TestRequest::get(&format!("/data/io.cozy.bills/{path}")).token(&token);
     let wanted = json!({ "docs": [{ "id": "one", "rev": old }, { "id": "gone", "rev": deleted }, { "id": "never" }] });
     let calls = [
         get(&format!("one?rev={rev}&revs=true&revs_info=true")),
@@ -160,8 +162,8 @@ async fn the_history_of_a_document_is_its_last_revision() {
         get(&format!("never?open_revs=[%22{rev}%22]")),
         get("one?open_revs=some"),
         // Who may read one document learns nothing of its deletion.
-        Call::get("/data/io.cozy.bills/gone?open_revs=all").token(&api.token("io.cozy.bills:GET:gone")),
-        Call::post("/data/io.cozy.bills/_bulk_get?revs=true").token(&token).json(&wanted),
+        TestRequest::get("/data/io.cozy.bills/gone?open_revs=all").token(&api.token("io.cozy.bills:GET:gone")),
+        TestRequest::post("/data/io.cozy.bills/_bulk_get?revs=true").token(&token).json(&wanted),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -173,9 +175,9 @@ async fn d10_documents_of_a_type_are_listed_in_pages() {
     for id in ["a", "b", "c", "d"] {
         put(&api, id, json!({ "name": id })).await;
     }
-    let index = Call::post("/data/io.cozy.bills/_index").token(&token);
+    let index = TestRequest::post("/data/io.cozy.bills/_index").token(&token);
     assert_eq!(api.send(index.json(&json!({ "index": { "fields": ["name"] } }))).await.status, 200);
-    let list = |query: &str| Call::get(&format!("/data/{query}")).token(&token);
+    let list = |query: &str| TestRequest::get(&format!("/data/{query}")).token(&token);
     let calls = [
         list("io.cozy.bills/_normal_docs?limit=2"),
         list("io.cozy.bills/_normal_docs?limit=2&skip=2"),
@@ -196,8 +198,9 @@ async fn all_documents_of_a_type_are_listed_from_a_key_on() {
     for id in ["a", "b", "c", "d"] {
         put(&api, id, json!({ "name": id })).await;
     }
-    let list =
-        async |path: &str| api.send(Call::get(&format!("/data/io.cozy.bills/{path}")).token(&token)).await.json();
+    let list = async |path: &str| {
+        api.send(TestRequest::get(&format!("/data/io.cozy.bills/{path}")).token(&token)).await.json()
+    };
     let ids = |page: &Value| -> Vec<String> {
         let rows = page["rows"].as_array().expect("rows").iter();
         rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
@@ -223,7 +226,7 @@ async fn p3_a_rule_on_ids_or_members_reaches_only_those() {
     put(&api, "two", json!({ "kind": "water" })).await;
     let by_id = api.token("io.cozy.bills:GET:one");
     let by_member = api.token("io.cozy.bills:GET:water,one:kind");
-    let get = |id: &str, token: &str| Call::get(&format!("/data/io.cozy.bills/{id}")).token(token);
+    let get = |id: &str, token: &str| TestRequest::get(&format!("/data/io.cozy.bills/{id}")).token(token);
     let calls = [
         get("one", &by_id),
         get("two", &by_id),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 const KEPT: &str = "0123456789abcdef0123456789abcde0";
 const TRASHED: &str = "0123456789abcdef0123456789abcde1";
@@ -15,14 +15,15 @@ async fn with_files() -> Api {
         api.file(id, "/Folder", name, b"content").await;
     }
     let token = api.token("*");
-    assert_eq!(api.send(Call::delete(&format!("/files/{TRASHED}")).token(&token)).await.status, 200);
-    let delete = Call::patch(&format!("/files/{DELETED}")).token(&token);
+    assert_eq!(api.send(TestRequest::delete(&format!("/files/{TRASHED}")).token(&token)).await.status, 200);
+    let delete = TestRequest::patch(&format!("/files/{DELETED}")).token(&token);
     assert_eq!(api.send(delete.attributes(json!({ "permanent_delete": true }))).await.status, 204);
     api
 }
 
 async fn feed(api: &Api, query: &str) -> Value {
-    let answer = api.send(Call::get(&format!("/files/_changes?{query}")).token(&api.token("io.cozy.files:GET"))).await;
+    let answer =
+        api.send(TestRequest::get(&format!("/files/_changes?{query}")).token(&api.token("io.cozy.files:GET"))).await;
     assert_eq!(answer.status, 200, "{answer}");
     answer.json()
 }
@@ -36,7 +37,7 @@ fn line<'a>(feed: &'a Value, id: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test]
-async fn f18_changes_are_told_as_they_are_asked_for() {
+async fn f18_the_feed_follows_its_parameters() {
     let api = with_files().await;
     let token = api.token("io.cozy.files:GET");
     let calls = [
@@ -45,7 +46,7 @@ async fn f18_changes_are_told_as_they_are_asked_for() {
         "?include_docs=true&fields=trashed&include_file_path=true",
         "?skip_deleted=true&skip_trashed=true",
     ];
-    let calls = calls.map(|query| Call::get(&format!("/files/_changes{query}")).token(&token));
+    let calls = calls.map(|query| TestRequest::get(&format!("/files/_changes{query}")).token(&token));
     let seq = regex::Regex::new(r#"seq": "[^"]+"#).expect("a pattern");
     insta::assert_snapshot!(seq.replace_all(&api.transcript(calls).await, r#"seq": "<seq>"#));
 
@@ -69,7 +70,7 @@ async fn changes_come_in_pages_and_go_on() {
     }
     assert_eq!(told.len(), 6);
     assert_eq!(feed(&api, &format!("since={since}")).await["results"], json!([]));
-    let put = Call::put(&format!("/files/{KEPT}")).token(&api.token("*")).text("other");
+    let put = TestRequest::put(&format!("/files/{KEPT}")).token(&api.token("*")).text("other");
     assert_eq!(api.send(put).await.status, 200);
     let later = feed(&api, &format!("since={since}&include_docs=true")).await;
     assert_eq!(lines(&later).iter().map(|line| &line["doc"]["size"]).collect::<Vec<_>>(), ["5"]);
@@ -80,10 +81,10 @@ async fn what_cannot_be_asked_is_refused() {
     let api = with_files().await;
     let token = api.token("io.cozy.files");
     for (query, status) in [("limit=x", 400), ("since=x", 400), ("skip_delete=true", 400), ("seq_interval=x", 400)] {
-        let answer = api.send(Call::get(&format!("/files/_changes?{query}")).token(&token)).await;
+        let answer = api.send(TestRequest::get(&format!("/files/_changes?{query}")).token(&token)).await;
         assert_eq!(answer.status, status, "{query}: {answer}");
     }
-    assert_eq!(api.send(Call::get("/files/_changes")).await.status, 401);
+    assert_eq!(api.send(TestRequest::get("/files/_changes")).await.status, 401);
     let narrow = api.token(&format!("io.cozy.files:GET:{KEPT}"));
-    assert_eq!(api.send(Call::get("/files/_changes").token(&narrow)).await.status, 403);
+    assert_eq!(api.send(TestRequest::get("/files/_changes").token(&narrow)).await.status, 403);
 }

@@ -8,7 +8,7 @@ use http::header::{
 use konnector_platform::file::{ROOT_ID, Reference};
 use serde_json::json;
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 const BILL: &str = "0123456789abcdef0123456789abcde0";
 
@@ -23,16 +23,16 @@ async fn f9_files_and_directories_are_shown_by_id_and_path() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files:GET");
     let calls = [
-        Call::get(&format!("/files/{BILL}")).token(&token),
-        Call::get("/files/metadata?Path=/Administrative/Bank").token(&token),
-        Call::get("/files/metadata?Path=/Administrative/Bank/bill%20n%C2%B01.html").token(&token),
-        Call::get("/files/metadata?Path=/nothing/here").token(&token),
-        Call::get("/files/metadata?Path=relative").token(&token),
-        Call::get("/files/metadata").token(&token),
-        Call::get("/files/unknown").token(&token),
-        Call::new(Method::HEAD, &format!("/files/{BILL}")).token(&token),
-        Call::new(Method::HEAD, &format!("/files/{BILL}?Type=directory")).token(&token),
-        Call::new(Method::HEAD, "/files/unknown?Type=file").token(&token),
+        TestRequest::get(&format!("/files/{BILL}")).token(&token),
+        TestRequest::get("/files/metadata?Path=/Administrative/Bank").token(&token),
+        TestRequest::get("/files/metadata?Path=/Administrative/Bank/bill%20n%C2%B01.html").token(&token),
+        TestRequest::get("/files/metadata?Path=/nothing/here").token(&token),
+        TestRequest::get("/files/metadata?Path=relative").token(&token),
+        TestRequest::get("/files/metadata").token(&token),
+        TestRequest::get("/files/unknown").token(&token),
+        TestRequest::new(Method::HEAD, &format!("/files/{BILL}")).token(&token),
+        TestRequest::new(Method::HEAD, &format!("/files/{BILL}?Type=directory")).token(&token),
+        TestRequest::new(Method::HEAD, "/files/unknown?Type=file").token(&token),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -45,7 +45,7 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
         api.platform.ensure_directory(&api.alice, &path).await.expect("a directory");
     }
     let token = api.token("io.cozy.files");
-    let directory = api.send(Call::get("/files/metadata?Path=/Many").token(&token)).await.json();
+    let directory = api.send(TestRequest::get("/files/metadata?Path=/Many").token(&token)).await.json();
     assert_eq!(directory["included"].as_array().map(Vec::len), Some(30));
     let contents = &directory["data"]["relationships"]["contents"];
     assert_eq!(contents["data"][29]["id"], directory["included"][29]["id"]);
@@ -54,7 +54,7 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     let mut next = Some(format!("/files/{id}/relationships/contents?page[limit]=10"));
     let mut pages = 0;
     while let Some(path) = next {
-        let page = api.send(Call::get(&path).token(&token)).await.json();
+        let page = api.send(TestRequest::get(&path).token(&token)).await.json();
         let children = page["data"].as_array().expect("a list").iter();
         names.extend(children.map(|child| child["attributes"]["name"].as_str().expect("a name").to_owned()));
         next = page["links"]["next"].as_str().map(str::to_owned);
@@ -76,7 +76,7 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     }
     let token = api.token("io.cozy.files");
     let show = async |path: &str| {
-        let shown = api.send(Call::get(path).token(&token)).await.json();
+        let shown = api.send(TestRequest::get(path).token(&token)).await.json();
         let contents = shown["data"]["relationships"]["contents"].clone();
         let children = shown["included"].as_array().cloned().unwrap_or_default();
         let names: Vec<String> = children.iter().map(|child| child["attributes"]["name"].to_string()).collect();
@@ -85,14 +85,14 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
         let next = contents["links"]["next"].as_str().map(str::to_owned);
         (names.join(" ").replace('"', ""), contents["meta"]["count"].clone(), next)
     };
-    let directory = api.send(Call::get("/files/metadata?Path=/Many").token(&token)).await.json();
+    let directory = api.send(TestRequest::get("/files/metadata?Path=/Many").token(&token)).await.json();
     let many = format!("/files/{}", directory["data"]["id"].as_str().expect("an id"));
     let (names, count, next) = show(&format!("{many}?page[limit]=3")).await;
     assert_eq!((names.as_str(), count), ("0 1 2", json!(8)));
     let next = next.expect("a next page");
     let cursor = next.split_once("page[cursor]=").expect("a cursor").1.to_owned();
     assert_eq!(show(&format!("{many}?page[limit]=3&page[cursor]={cursor}")).await.0, "3 4 5");
-    let following = api.send(Call::get(&next).token(&token)).await.json();
+    let following = api.send(TestRequest::get(&next).token(&token)).await.json();
     assert_eq!((&following["meta"]["count"], following["data"].as_array().map(Vec::len)), (&json!(8), Some(3)));
     assert_eq!(show(&format!("{many}?page[skip]=6&page[limit]=5")).await, ("6 7".to_owned(), json!(8), None));
     assert_eq!(show(&format!("{many}?page[skip]=1&page[limit]=1&page[cursor]={cursor}")).await.0, "4");
@@ -106,9 +106,9 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     }
     let (names, _, next) = show(&format!("{root}?page[limit]=1")).await;
     assert_eq!(names, "!first");
-    let page = api.send(Call::get(&next.expect("a next page")).token(&token)).await.json();
+    let page = api.send(TestRequest::get(&next.expect("a next page")).token(&token)).await.json();
     assert_eq!(page["data"][0]["attributes"]["name"], "Many");
-    let wrong = api.send(Call::get(&format!("{root}?page[skip]=x")).token(&token)).await;
+    let wrong = api.send(TestRequest::get(&format!("{root}?page[skip]=x")).token(&token)).await;
     assert_eq!(wrong.status, 400, "{wrong}");
 }
 
@@ -121,7 +121,7 @@ async fn a_query_tells_its_cost_and_who_refers_to_a_directory() {
     let token = api.token("io.cozy.files");
     let selector = json!({ "_id": directory.id });
     let query = json!({ "selector": selector, "fields": ["name", "referenced_by"], "execution_stats": true });
-    let mut found = api.send(Call::post("/files/_find").token(&token).json(&query)).await.json();
+    let mut found = api.send(TestRequest::post("/files/_find").token(&token).json(&query)).await.json();
     let stats = found["meta"]["execution_stats"].take();
     assert_eq!((&stats["total_docs_examined"], &stats["results_returned"]), (&json!(1), &json!(1)), "{stats}");
     assert_eq!(found["data"][0]["attributes"]["referenced_by"], json!([{ "type": "io.cozy.bills", "id": "one" }]));
@@ -131,7 +131,7 @@ async fn a_query_tells_its_cost_and_who_refers_to_a_directory() {
 async fn a_content_is_downloaded_whole_in_parts_and_conditionally() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files");
-    let download = || Call::get(&format!("/files/download/{BILL}")).token(&token);
+    let download = || TestRequest::get(&format!("/files/download/{BILL}")).token(&token);
     let whole = api.send(download()).await;
     assert_eq!((whole.status, whole.text(), whole.header(CONTENT_LENGTH)), (200, "0123456789", "10"));
     assert_eq!((whole.header(CONTENT_TYPE), whole.header(ACCEPT_RANGES)), ("text/html", "bytes"));
@@ -140,7 +140,8 @@ async fn a_content_is_downloaded_whole_in_parts_and_conditionally() {
         whole.header(CONTENT_DISPOSITION),
         "inline; filename=\"bill n_1.html\"; filename*=UTF-8''bill%20n%C2%B01.html"
     );
-    let attachment = Call::get("/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html&Dl=1").token(&token);
+    let attachment =
+        TestRequest::get("/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html&Dl=1").token(&token);
     let attachment = api.send(attachment).await;
     assert!(attachment.header(CONTENT_DISPOSITION).starts_with("attachment;"), "{attachment}");
 
@@ -154,9 +155,9 @@ async fn a_content_is_downloaded_whole_in_parts_and_conditionally() {
     assert_eq!((known.status, known.text(), known.header(ETAG)), (304, "", whole.header(ETAG)));
     assert_eq!(api.send(download().header(IF_NONE_MATCH, "\"other\"")).await.status, 200);
 
-    let head = api.send(Call::new(Method::HEAD, &format!("/files/download/{BILL}")).token(&token)).await;
+    let head = api.send(TestRequest::new(Method::HEAD, &format!("/files/download/{BILL}")).token(&token)).await;
     assert_eq!((head.status, head.text(), head.header(CONTENT_LENGTH)), (200, "", "10"));
-    assert_eq!(api.send(Call::get(&format!("/files/download/{ROOT_ID}")).token(&token)).await.status, 400);
+    assert_eq!(api.send(TestRequest::get(&format!("/files/download/{ROOT_ID}")).token(&token)).await.status, 400);
 }
 
 /// A large content comes in chunks, whole.
@@ -165,7 +166,8 @@ async fn a_large_content_is_streamed() {
     let api = Api::new().await;
     let content: &'static [u8] = (0..300_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>().leak();
     api.file(BILL, "/", "large.bin", content).await;
-    let answer = api.send(Call::get(&format!("/files/download/{BILL}")).token(&api.token("io.cozy.files"))).await;
+    let answer =
+        api.send(TestRequest::get(&format!("/files/download/{BILL}")).token(&api.token("io.cozy.files"))).await;
     assert!(answer.body == content, "{} bytes", answer.body.len());
 }
 
@@ -173,7 +175,7 @@ async fn a_large_content_is_streamed() {
 async fn a_rule_reaches_what_lies_below_its_directory() {
     let api = with_bill().await;
     let id_of = async |path: &str| {
-        api.send(Call::get(&format!("/files/metadata?Path={path}")).token(&api.token("*"))).await.id()
+        api.send(TestRequest::get(&format!("/files/metadata?Path={path}")).token(&api.token("*"))).await.id()
     };
     let (bank, administrative) = (id_of("/Administrative/Bank").await, id_of("/Administrative").await);
     api.platform.ensure_directory(&api.alice, "/Other").await.expect("a directory");
@@ -189,7 +191,7 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
     ] {
         let token = api.token(&allowed);
         for path in [format!("/files/{BILL}"), format!("/files/download/{BILL}")] {
-            assert_eq!(api.send(Call::get(&path).token(&token)).await.status, 200, "{allowed} {path}");
+            assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.status, 200, "{allowed} {path}");
         }
     }
     for refused in [
@@ -201,11 +203,12 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
         let token = api.token(&refused);
         let by_path = "/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html";
         for path in [format!("/files/{BILL}"), format!("/files/download/{BILL}"), by_path.to_owned()] {
-            assert_eq!(api.send(Call::get(&path).token(&token)).await.status, 403, "{refused} {path}");
+            assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.status, 403, "{refused} {path}");
         }
     }
     assert_eq!(
-        api.send(Call::get(&format!("/files/{BILL}")).token(&api.token("*"))).await.json()["data"]["attributes"]["tags"],
+        api.send(TestRequest::get(&format!("/files/{BILL}")).token(&api.token("*"))).await.json()["data"]["attributes"]
+            ["tags"],
         json!(["tax"])
     );
 }
@@ -214,14 +217,14 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
 async fn a_link_works_for_an_hour_without_a_token() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files");
-    let created = api.send(Call::post(&format!("/files/downloads?Id={BILL}")).token(&token)).await.json();
+    let created = api.send(TestRequest::post(&format!("/files/downloads?Id={BILL}")).token(&token)).await.json();
     let link = created["links"]["related"].as_str().expect("a link").to_owned();
     assert!(link.starts_with("/files/downloads/") && link.ends_with("/bill%20n%C2%B01%2Ehtml"), "{link}");
-    let get = async |link: &str| api.send(Call::get(link)).await;
+    let get = async |link: &str| api.send(TestRequest::get(link)).await;
     assert_eq!(get(&link).await.text(), "0123456789");
     assert!(get(&format!("{link}?Dl=1")).await.header(CONTENT_DISPOSITION).starts_with("attachment;"));
     assert_eq!(get(&link.replacen("/files/downloads/", "/files/downloads/x", 1)).await.status, 404);
-    let elsewhere = Call::get(&link).host("bob.example");
+    let elsewhere = TestRequest::get(&link).host("bob.example");
     assert_eq!(api.send(elsewhere).await.status, 404, "another instance");
     api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
     assert_eq!(get(&link).await.status, 404);
@@ -230,7 +233,7 @@ async fn a_link_works_for_an_hour_without_a_token() {
         ("/files/downloads?Id=unknown".to_owned(), 404),
         ("/files/downloads".to_owned(), 422),
     ] {
-        assert_eq!(api.send(Call::post(&path).token(&api.token("*"))).await.status, status, "{path}");
+        assert_eq!(api.send(TestRequest::post(&path).token(&api.token("*"))).await.status, status, "{path}");
     }
 }
 
@@ -241,12 +244,12 @@ async fn f16_references_are_added_and_removed() {
     let path = format!("/files/{BILL}/relationships/referenced_by");
     let reference = |id: &str| json!({ "type": "io.cozy.bills", "id": id });
     let calls = [
-        Call::post(&path).token(&token).json(&json!({ "data": reference("one") })),
-        Call::post(&path).token(&token).json(&json!({ "data": [reference("one"), reference("two")] })),
-        Call::delete(&path).token(&token).json(&json!({ "data": [reference("one"), reference("unknown")] })),
-        Call::post(&path).token(&token).json(&json!({ "data": { "type": "no type", "id": "1" } })),
-        Call::post(&path).token(&token).json(&json!({})),
-        Call::post(&path).token(&api.token("io.cozy.files:GET")).json(&json!({ "data": [] })),
+        TestRequest::post(&path).token(&token).json(&json!({ "data": reference("one") })),
+        TestRequest::post(&path).token(&token).json(&json!({ "data": [reference("one"), reference("two")] })),
+        TestRequest::delete(&path).token(&token).json(&json!({ "data": [reference("one"), reference("unknown")] })),
+        TestRequest::post(&path).token(&token).json(&json!({ "data": { "type": "no type", "id": "1" } })),
+        TestRequest::post(&path).token(&token).json(&json!({})),
+        TestRequest::post(&path).token(&api.token("io.cozy.files:GET")).json(&json!({ "data": [] })),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -256,7 +259,7 @@ async fn f15_files_are_listed_by_their_ids() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files");
     let keys = json!({ "keys": [ROOT_ID, "unknown", BILL] });
-    let found = api.send(Call::post("/files/_all_docs").token(&token).json(&keys)).await;
+    let found = api.send(TestRequest::post("/files/_all_docs").token(&token).json(&keys)).await;
     insta::assert_snapshot!(found);
 }
 
@@ -265,19 +268,19 @@ async fn files_are_found() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files");
     let size = async |id: &str| {
-        let answer = api.send(Call::get(&format!("/files/{id}/size")).token(&token)).await.json();
+        let answer = api.send(TestRequest::get(&format!("/files/{id}/size")).token(&token)).await.json();
         answer["data"]["attributes"]["size"].clone()
     };
     assert_eq!((size(BILL).await, size(ROOT_ID).await), (json!("10"), json!("10")));
 
     let index = json!({ "index": { "fields": ["type", "name"] } });
-    let index = Call::post("/data/io.cozy.files/_index").token(&token).json(&index);
+    let index = TestRequest::post("/data/io.cozy.files/_index").token(&token).json(&index);
     assert_eq!(api.send(index).await.status, 200);
     let mut query = json!({ "selector": { "type": "directory", "name": { "$gt": null } }, "sort": ["type", "name"], "fields": ["name"], "limit": 2 });
     let mut names = Vec::new();
     let mut path = "/files/_find".to_owned();
     loop {
-        let page = api.send(Call::post(&path).token(&token).json(&query)).await.json();
+        let page = api.send(TestRequest::post(&path).token(&token).json(&query)).await.json();
         let files = page["data"].as_array().unwrap_or_else(|| panic!("{page}"));
         names.extend(files.iter().map(|file| file["attributes"]["name"].clone()));
         for file in files {
@@ -291,7 +294,7 @@ async fn files_are_found() {
     }
     assert_eq!(names, ["", ".cozy_trash", "Administrative", "Bank"]);
     query = json!({ "selector": { "size": "10" } });
-    let refused = api.send(Call::post("/files/_find").token(&token).json(&query)).await;
+    let refused = api.send(TestRequest::post("/files/_find").token(&token).json(&query)).await;
     assert_eq!(refused.status, 400, "{refused}");
 }
 
@@ -303,7 +306,7 @@ async fn the_deepest_directory_goes_into_the_trash_and_back() {
     let mut parents = vec![String::new()];
     loop {
         let parent = parents.last().expect("a directory");
-        let made = api.send(Call::post(&format!("/files/{parent}?Type=directory&Name=d")).token(&token)).await;
+        let made = api.send(TestRequest::post(&format!("/files/{parent}?Type=directory&Name=d")).token(&token)).await;
         if made.status != 201 {
             assert_eq!(made.status, 413, "{made}");
             break;
@@ -311,10 +314,10 @@ async fn the_deepest_directory_goes_into_the_trash_and_back() {
         parents.push(made.id());
     }
     assert_eq!(parents.len(), 33);
-    let trashed = api.send(Call::delete(&format!("/files/{}", parents[1])).token(&token)).await;
+    let trashed = api.send(TestRequest::delete(&format!("/files/{}", parents[1])).token(&token)).await;
     assert_eq!(trashed.status, 200, "{trashed}");
-    let restored = api.send(Call::post(&format!("/files/trash/{}", parents[1])).token(&token)).await;
+    let restored = api.send(TestRequest::post(&format!("/files/trash/{}", parents[1])).token(&token)).await;
     assert_eq!(restored.status, 200, "{restored}");
-    let deepest = api.send(Call::get(&format!("/files/{}", parents[32])).token(&token)).await.json();
+    let deepest = api.send(TestRequest::get(&format!("/files/{}", parents[32])).token(&token)).await.json();
     assert_eq!(deepest["data"]["attributes"]["path"], "/d".repeat(32));
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 async fn post(api: &Api, path: &str, body: Value) -> Value {
     let answer = api
-        .send(Call::post(&format!("/data/io.cozy.bills/{path}")).token(&api.token("io.cozy.bills")).json(&body))
+        .send(TestRequest::post(&format!("/data/io.cozy.bills/{path}")).token(&api.token("io.cozy.bills")).json(&body))
         .await;
     let mut json = answer.json();
     if let Some(stats) = json.get_mut("execution_stats").and_then(Value::as_object_mut) {
@@ -39,7 +39,8 @@ async fn bills() -> Api {
 async fn d6_indexes_are_declared_and_queries_need_them() {
     let api = bills().await;
     let token = api.token("io.cozy.bills");
-    let call = |path: &str, body: Value| Call::post(&format!("/data/io.cozy.bills/{path}")).token(&token).json(&body);
+    let call =
+        |path: &str, body: Value| TestRequest::post(&format!("/data/io.cozy.bills/{path}")).token(&token).json(&body);
     let calls = [
         call("_find", json!({ "selector": { "vendor": "Bank" } })),
         call("_index", json!({ "index": { "fields": ["vendor"] } })),
@@ -59,14 +60,16 @@ async fn d6_indexes_are_declared_and_queries_need_them() {
         call("_find", json!({})),
         call("_index", json!({ "index": {} })),
         call("_index", json!({ "index": { "fields": ["a..b"] } })),
-        Call::get("/data/io.cozy.bills/_design/by-vendor-and-n").token(&token),
-        Call::get("/data/io.cozy.bills/_design/unknown").token(&token),
-        Call::post("/data/io.cozy.bills/_design/by-vendor-and-n/copy")
+        TestRequest::get("/data/io.cozy.bills/_design/by-vendor-and-n").token(&token),
+        TestRequest::get("/data/io.cozy.bills/_design/unknown").token(&token),
+        TestRequest::post("/data/io.cozy.bills/_design/by-vendor-and-n/copy")
             .token(&token)
             .header(http::HeaderName::from_static("destination"), "_design/copy"),
-        Call::get("/data/io.cozy.bills/_design_docs").token(&token),
-        Call::post("/data/io.cozy.bills/_find").token(&api.token("io.cozy.contacts")).json(&json!({ "selector": {} })),
-        Call::post("/data/io.cozy.permissions/_find").token(&api.token("*")).json(&json!({ "selector": {} })),
+        TestRequest::get("/data/io.cozy.bills/_design_docs").token(&token),
+        TestRequest::post("/data/io.cozy.bills/_find")
+            .token(&api.token("io.cozy.contacts"))
+            .json(&json!({ "selector": {} })),
+        TestRequest::post("/data/io.cozy.permissions/_find").token(&api.token("*")).json(&json!({ "selector": {} })),
     ];
     let transcript = api.transcript(calls).await;
     let new =
@@ -139,7 +142,7 @@ async fn a_partial_index_is_used_by_who_names_it() {
 async fn d6_d11_design_documents_need_rights_of_their_own() {
     let api = Api::new().await;
     let all = api.token("*");
-    let declare = Call::post("/data/io.cozy.new/_index").token(&all);
+    let declare = TestRequest::post("/data/io.cozy.new/_index").token(&all);
     let made = api.send(declare.json(&json!({ "index": { "fields": ["n"] }, "ddoc": "by-n" }))).await;
     insta::assert_snapshot!(made, @r#"
     200 application/json
@@ -149,13 +152,17 @@ async fn d6_d11_design_documents_need_rights_of_their_own() {
       "name": "a1b014cb93a0fb211ec263dc8845914f1a6f2fad"
     }
     "#);
-    assert_eq!(api.send(Call::get("/data/io.cozy.new/_changes").token(&all)).await.status, 200, "the type is there");
-    let design = api.send(Call::get("/data/io.cozy.new/_design/by-n").token(&all)).await.json();
+    assert_eq!(
+        api.send(TestRequest::get("/data/io.cozy.new/_changes").token(&all)).await.status,
+        200,
+        "the type is there"
+    );
+    let design = api.send(TestRequest::get("/data/io.cozy.new/_design/by-n").token(&all)).await.json();
     let path = format!("/data/io.cozy.new/_design/by-n?rev={}", design["_rev"].as_str().expect("a revision"));
-    let status = async |call: Call, scope: &str| api.send(call.token(&api.token(scope))).await.status;
+    let status = async |call: TestRequest, scope: &str| api.send(call.token(&api.token(scope))).await.status;
     let copy = || {
         let name = http::HeaderName::from_static("destination");
-        Call::post("/data/io.cozy.new/_design/by-n/copy").header(name, "_design/copy")
+        TestRequest::post("/data/io.cozy.new/_design/by-n/copy").header(name, "_design/copy")
     };
     assert_eq!(status(copy(), "io.cozy.new:GET").await, 403);
     insta::assert_snapshot!(api.send(copy().token(&api.token("io.cozy.new:GET,POST"))).await, @r#"
@@ -166,22 +173,25 @@ async fn d6_d11_design_documents_need_rights_of_their_own() {
       "rev": "1-<id>"
     }
     "#);
-    assert_eq!(status(Call::delete(&path), "io.cozy.new:GET").await, 403);
-    assert_eq!(status(Call::delete(&path), "io.cozy.new:DELETE").await, 200);
+    assert_eq!(status(TestRequest::delete(&path), "io.cozy.new:GET").await, 403);
+    assert_eq!(status(TestRequest::delete(&path), "io.cozy.new:DELETE").await, 200);
     let of_the_server = format!("/data/io.cozy.files/_design/dir-by-path?rev=1-{}", "0".repeat(32));
-    insta::assert_snapshot!(api.send(Call::delete(&of_the_server).token(&all)).await, @r#"
+    insta::assert_snapshot!(api.send(TestRequest::delete(&of_the_server).token(&all)).await, @r#"
     403 application/json
     {
       "error": "code=403, message=reserved doctype io.cozy.files unwritable"
     }
     "#);
-    let counted = api.send(Call::get("/data/io.cozy.new/_normal_docs").token(&all)).await.json();
+    let counted = api.send(TestRequest::get("/data/io.cozy.new/_normal_docs").token(&all)).await.json();
     assert_eq!(counted, json!({ "rows": [], "total_rows": 0, "bookmark": "" }), "design documents are none");
     // A type goes with its indexes.
-    assert_eq!(status(Call::delete("/data/io.cozy.new/"), "*").await, 200);
-    let left = api.send(Call::get("/data/io.cozy.new/_design_docs").token(&all)).await.json();
+    assert_eq!(status(TestRequest::delete("/data/io.cozy.new/"), "*").await, 200);
+    let left = api.send(TestRequest::get("/data/io.cozy.new/_design_docs").token(&all)).await.json();
     assert_eq!(left["total_rows"], 0);
-    assert_eq!(api.send(Call::get("/data/io.cozy.new/_changes").token(&all)).await.json()["reason"], "wrong_doctype");
+    assert_eq!(
+        api.send(TestRequest::get("/data/io.cozy.new/_changes").token(&all)).await.json()["reason"],
+        "wrong_doctype"
+    );
 }
 
 /// A design document goes with its index, unless another one stands on it.
@@ -195,13 +205,15 @@ async fn an_index_goes_with_the_last_design_document() {
     }
     for (name, left) in [("one", true), ("two", false)] {
         let path = format!("/data/io.cozy.bills/_design/{name}");
-        let rev =
-            api.send(Call::get(&path).token(&token)).await.json()["_rev"].as_str().expect("a revision").to_owned();
-        let answer = api.send(Call::delete(&format!("{path}?rev={rev}")).token(&token)).await;
+        let rev = api.send(TestRequest::get(&path).token(&token)).await.json()["_rev"]
+            .as_str()
+            .expect("a revision")
+            .to_owned();
+        let answer = api.send(TestRequest::delete(&format!("{path}?rev={rev}")).token(&token)).await;
         assert_eq!(answer.status, 200, "{answer}");
         assert_eq!(post(&api, "_find", query.clone()).await.get("docs").is_some(), left);
     }
-    let rows = api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json();
+    let rows = api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json();
     assert_eq!(rows["total_rows"], 12, "design documents are none of the bills");
 }
 
@@ -211,14 +223,15 @@ async fn secrets_are_neither_shown_nor_asked_for() {
     let api = Api::new().await;
     let token = api.token("*");
     let account = json!({ "account_type": "bank101", "auth": { "login": "ana", "password": "hunter22" } });
-    api.send(Call::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
+    api.send(TestRequest::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
     let find = async |selector: Value| {
-        api.send(Call::post("/data/io.cozy.accounts/_find").token(&token).json(&json!({ "selector": selector }))).await
+        api.send(TestRequest::post("/data/io.cozy.accounts/_find").token(&token).json(&json!({ "selector": selector })))
+            .await
     };
     let all = find(json!({ "_id": { "$gt": null } })).await.to_string();
     assert!(all.contains("ana") && !all.contains("hunter22"), "{all}");
     let index = json!({ "index": { "fields": ["auth.password"] } });
-    api.send(Call::post("/data/io.cozy.accounts/_index").token(&token).json(&index)).await;
+    api.send(TestRequest::post("/data/io.cozy.accounts/_index").token(&token).json(&index)).await;
     let guessed = find(json!({ "auth.password": { "$gte": "hunter" } })).await.json();
     assert_eq!(guessed["docs"], json!([]));
 }

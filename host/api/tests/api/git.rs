@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{Api, Call, manifest, program};
+use crate::support::{Api, TestRequest, manifest, write_bundle};
 
 /// A folder with the repository `shop`.
 struct Repository {
@@ -47,7 +47,7 @@ impl Repository {
     }
 
     fn commit(&self, version: &str, types: &[&str]) -> String {
-        program(&self.path(), &manifest(version, types));
+        write_bundle(&self.path(), &manifest(version, types));
         self.git(&["add", "."]);
         self.git(&["commit", "--quiet", "--message", version]);
         format!("{version}-{}", self.git(&["rev-parse", "HEAD"]))
@@ -99,20 +99,20 @@ async fn k1_k4_a_branch_is_installed_and_stays_chosen() {
     repository.git(&["checkout", "--quiet", "-b", "feature/two"]);
     let on_branch = repository.commit("2.0.0", &["io.cozy.bills"]);
     let (_daemon, url) = daemon(repository.folder.path());
-    let api = Api::with(|_, gate| gate.allowed_private = local()).await;
-    let install = || Call::post(&format!("/konnectors/shop?Source={url}"));
+    let api = Api::with_config(|_, gate| gate.allowed_private = local()).await;
+    let install = || TestRequest::post(&format!("/konnectors/shop?Source={url}"));
     let events = api.follow(install()).await;
     assert_eq!(events, [format!("installing 1.0.0-{first}"), format!("ready 1.0.0-{first}")]);
     let again = api.send(install().token(&api.token("*"))).await;
     assert_eq!(again.status, 409, "{again}");
 
     let branch = format!("{url}#feature/two");
-    api.follow(Call::put(&format!("/konnectors/shop?Source={}", branch.replace('#', "%23")))).await;
+    api.follow(TestRequest::put(&format!("/konnectors/shop?Source={}", branch.replace('#', "%23")))).await;
     assert_eq!(source(&api.konnector("shop").await), (branch.as_str(), on_branch.as_str()));
     let newer = repository.commit("2.1.0", &["io.cozy.bills"]);
-    api.follow(Call::put("/konnectors/shop")).await;
+    api.follow(TestRequest::put("/konnectors/shop")).await;
     assert_eq!(source(&api.konnector("shop").await), (branch.as_str(), newer.as_str()));
-    api.follow(Call::put(&format!("/konnectors/shop?Source={url}"))).await;
+    api.follow(TestRequest::put(&format!("/konnectors/shop?Source={url}"))).await;
     assert_eq!(source(&api.konnector("shop").await), (url.as_str(), format!("1.0.0-{first}").as_str()));
 }
 
@@ -121,11 +121,12 @@ async fn without_main_there_is_master_and_a_missing_branch_is_named() {
     let repository = Repository::new();
     repository.git(&["branch", "-m", "main", "master"]);
     let (_daemon, url) = daemon(repository.folder.path());
-    let api = Api::with(|_, gate| gate.allowed_private = local()).await;
-    let events = api.follow(Call::post(&format!("/konnectors/shop?Source={url}"))).await;
+    let api = Api::with_config(|_, gate| gate.allowed_private = local()).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={url}"))).await;
     assert!(events[1].starts_with("ready 1.0.0-"), "{events:?}");
     let refused = async |source: String| {
-        let answer = api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
+        let answer =
+            api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
         assert_eq!(answer.status, 404, "{answer}");
         answer.json()["errors"][0]["detail"].as_str().expect("a text").replace(&url, "<url>")
     };
@@ -142,10 +143,11 @@ async fn without_main_there_is_master_and_a_missing_branch_is_named() {
 async fn private_addresses_are_not_contacted() {
     let repository = Repository::new();
     let (_daemon, url) = daemon(repository.folder.path());
-    let api = Api::with(|_, gate| gate.allowed_private.clear()).await;
+    let api = Api::with_config(|_, gate| gate.allowed_private.clear()).await;
     let rest = url.trim_start_matches("git://");
     for source in [url.clone(), format!("git%2Bhttps://{rest}"), format!("git%2Bssh://git@{rest}")] {
-        let answer = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&api.token("*"))).await;
+        let answer =
+            api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&api.token("*"))).await;
         assert_eq!(answer.status, 404, "{answer}");
         let text = answer.text();
         assert!(
@@ -154,7 +156,8 @@ async fn private_addresses_are_not_contacted() {
         );
     }
     for path in ["git://", "git:///srv/shop", "git%2Bfile:///srv/shop", "ext::sh"] {
-        let answer = api.send(Call::post(&format!("/konnectors/shop?Source={path}")).token(&api.token("*"))).await;
+        let answer =
+            api.send(TestRequest::post(&format!("/konnectors/shop?Source={path}")).token(&api.token("*"))).await;
         assert_eq!(answer.status, 422, "{path}: {answer}");
     }
 }
@@ -171,14 +174,14 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
     );
     std::fs::write(&ssh, script).expect("written");
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("set");
-    let api = Api::with(|config, gate| {
-        config.ssh = ssh;
+    let api = Api::with_config(|config, gate| {
+        config.ssh_program = ssh;
         gate.allowed_private = local();
     })
     .await;
     for (slug, scheme) in [("one", "git%2Bssh"), ("two", "ssh%2Bgit")] {
         let source = format!("{scheme}://git@localhost:2222{}", repository.path().display());
-        let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+        let events = api.follow(TestRequest::post(&format!("/konnectors/{slug}?Source={source}"))).await;
         assert!(events.last().expect("an event").starts_with("ready 1.0.0-"), "{events:?}");
     }
     let calls = std::fs::read_to_string(folder.join("calls")).expect("calls");
@@ -187,7 +190,8 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
         "{calls}"
     );
     let source = format!("git%2Bssh://git@localhost{}'$(id)'", repository.path().display());
-    let answer = api.send(Call::post(&format!("/konnectors/three?Source={source}")).token(&api.token("*"))).await;
+    let answer =
+        api.send(TestRequest::post(&format!("/konnectors/three?Source={source}")).token(&api.token("*"))).await;
     assert_eq!(answer.status, 404, "{answer}");
 }
 
@@ -195,16 +199,16 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
 async fn a_repository_is_fetched_over_https() {
     let repository = Repository::new();
     let (root, address) = https(repository.folder.path().to_owned()).await;
-    let api = Api::with(|_, gate| {
+    let api = Api::with_config(|_, gate| {
         gate.allowed_private = local();
         gate.extra_roots = vec![root];
     })
     .await;
     let source = format!("git%2Bhttps://{address}/shop/.git");
-    let events = api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     assert!(events.last().expect("an event").starts_with("ready 1.0.0-"), "{events:?}");
     let newer = repository.commit("1.1.0", &["io.cozy.bills"]);
-    let events = api.follow(Call::put("/konnectors/shop")).await;
+    let events = api.follow(TestRequest::put("/konnectors/shop")).await;
     assert_eq!(events.last().expect("an event"), &format!("ready {newer}"));
 }
 

@@ -5,13 +5,13 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
-use konnector_platform::realtime::{Event, Happened};
+use konnector_platform::realtime::{ChangeKind, RealtimeEvent};
 use konnector_platform::token::Audience;
 use konnector_store::Changes;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{Api, Call, NOW, object};
+use crate::support::{Api, NOW, TestRequest, object};
 
 /// Cozy's cases use its worker `print`; here `konnector` stands for it.
 #[tokio::test]
@@ -19,8 +19,10 @@ async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
     let api = Api::new().await;
     let token = api.token("io.cozy.jobs::konnector:worker");
     let calls = [
-        Call::get("/jobs/queue/konnector").token(&token),
-        Call::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": { "konnector": "bank" } })),
+        TestRequest::get("/jobs/queue/konnector").token(&token),
+        TestRequest::post("/jobs/queue/konnector")
+            .token(&token)
+            .attributes(json!({ "arguments": { "konnector": "bank" } })),
     ];
     insta::assert_snapshot!(api.transcript(calls).await, @r#"
     GET /jobs/queue/konnector
@@ -62,9 +64,9 @@ async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
       }
     }
     "#);
-    let queued = api.send(Call::get("/jobs/queue/konnector").token(&token)).await.json();
+    let queued = api.send(TestRequest::get("/jobs/queue/konnector").token(&token)).await.json();
     let id = queued["data"][0]["id"].as_str().expect("an id");
-    let shown = api.send(Call::get(&format!("/jobs/{id}")).token(&token)).await.json();
+    let shown = api.send(TestRequest::get(&format!("/jobs/{id}")).token(&token)).await.json();
     assert_eq!(shown["data"], queued["data"][0]);
 }
 
@@ -72,7 +74,7 @@ async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
 async fn j3_j4_a_job_keeps_its_limits_and_that_a_person_asked_for_it() {
     let api = Api::new().await;
     let body = json!({ "arguments": { "konnector": "bank" }, "manual": true, "options": { "timeout": 42 } });
-    let answer = api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
+    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
     assert_eq!(answer.status, 202, "{answer}");
     let attributes = &answer.json()["data"]["attributes"];
     let kept = json!({ "options": attributes["options"], "manual_execution": attributes["manual_execution"] });
@@ -84,12 +86,12 @@ async fn j5_j6_other_workers_are_forbidden_or_unknown() {
     let api = Api::new().await;
     let narrow = api.token("io.cozy.jobs::print:worker io.cozy.jobs::none:worker");
     let push = |worker: &str, token: &str| {
-        let call = Call::post(&format!("/jobs/queue/{worker}")).token(token);
+        let call = TestRequest::post(&format!("/jobs/queue/{worker}")).token(token);
         call.attributes(json!({ "arguments": { "konnector": "bank" } }))
     };
     let all = api.token("*");
     let calls = [push("trash-files", &narrow), push("none", &narrow), push("trash-files", &all)];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     POST /jobs/queue/trash-files → 403 the token does not allow POST on io.cozy.jobs in this case; use one whose scope has io.cozy.jobs:POST
     POST /jobs/queue/none → 404 Not Found: there is no worker 'none'; use konnector
     POST /jobs/queue/trash-files → 404 Not Found: there is no worker 'trash-files'; use konnector
@@ -98,10 +100,10 @@ async fn j5_j6_other_workers_are_forbidden_or_unknown() {
 
 /// Cozy's worker finds out, and is not asked again.
 #[tokio::test]
-async fn j18_what_is_no_job_never_reaches_its_worker() {
+async fn j18_an_invalid_job_never_reaches_its_worker() {
     let api = Api::new().await;
     let token = api.token("*");
-    let queue = || Call::post("/jobs/queue/konnector").token(&token);
+    let queue = || TestRequest::post("/jobs/queue/konnector").token(&token);
     let calls = [
         queue().attributes(json!({})),
         queue().attributes(json!({ "arguments": "foobar" })),
@@ -109,7 +111,7 @@ async fn j18_what_is_no_job_never_reaches_its_worker() {
         queue().text("{"),
         queue().json(&json!({})),
     ];
-    insta::assert_snapshot!(api.told(calls).await, @r#"
+    insta::assert_snapshot!(api.summary(calls).await, @r#"
     POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
     POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
     POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): options: timeout is the text "long"; expected is a whole number that is not negative; max_exec_count and timeout (in seconds) are whole numbers
@@ -123,7 +125,7 @@ async fn j18_what_is_no_job_never_reaches_its_worker() {
 async fn j17_mail_is_checked_and_not_sent() {
     let api = Api::new().await;
     let post = |name: &str, token: String, mail: Value| {
-        Call::post(&format!("/jobs/{name}")).token(&token).attributes(json!({ "arguments": mail }))
+        TestRequest::post(&format!("/jobs/{name}")).token(&token).attributes(json!({ "arguments": mail }))
     };
     let campaign = json!({ "subject": "News", "parts": [{ "type": "text/plain", "body": "Hello" }] });
     let support = json!({ "subject": "Help", "body": "It does not work" });
@@ -138,7 +140,7 @@ async fn j17_mail_is_checked_and_not_sent() {
         post("support", asks(), json!({ "body": "It does not work" })),
         post("support", asks(), support),
     ];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     POST /jobs/campaign-emails → 403 the token does not allow POST on io.cozy.jobs in this case; use one whose scope has io.cozy.jobs:POST
     POST /jobs/campaign-emails → 400 Bad Request: the mail has no subject; give arguments.subject
     POST /jobs/campaign-emails → 400 Bad Request: the mail has no parts; give arguments.parts
@@ -153,13 +155,13 @@ async fn j17_mail_is_checked_and_not_sent() {
 /// Cozy keeps the oldest fifty of each state and worker, by mistake; here it is the newest.
 #[tokio::test]
 async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
-    let api = Api::with(|config, _| config.hourly.jobs = 0).await;
+    let api = Api::with_config(|config, _| config.hourly_limits.jobs = 0).await;
     let ended = async |at: &str, count: usize, state: &str| {
         api.clock.set(at.parse().expect("a date"));
         let token = api.token("*");
         for _ in 0..count {
-            let job = api.send(Call::post("/jobs/queue/client").token(&token).attributes(json!({}))).await.id();
-            let patch = Call::patch(&format!("/jobs/{job}")).token(&token).attributes(json!({ "state": state }));
+            let job = api.send(TestRequest::post("/jobs/queue/client").token(&token).attributes(json!({}))).await.id();
+            let patch = TestRequest::patch(&format!("/jobs/{job}")).token(&token).attributes(json!({ "state": state }));
             assert_eq!(api.send(patch).await.status, 200);
         }
     };
@@ -172,7 +174,7 @@ async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     push(&api).await;
     api.clock.set("2026-11-22T12:00:00Z".parse().expect("a date"));
     let purge = async |query: &str| {
-        let answer = api.send(Call::delete(&format!("/jobs/purge?{query}")).token(&api.token("*"))).await;
+        let answer = api.send(TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*"))).await;
         answer.text().to_owned()
     };
     assert_eq!(purge("duration=1D&workers=konnector").await, r#"{"deleted":0}"#);
@@ -180,21 +182,21 @@ async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     assert_eq!(purge("duration=1D").await, r#"{"deleted":0}"#);
     assert_eq!(api.platform.store.list(&api.alice.id, &JOBS, None, 100).expect("jobs").len(), 55);
     let wrong = ["duration=soon", "duration=D", "duration=-1D"]
-        .map(|query| Call::delete(&format!("/jobs/purge?{query}")).token(&api.token("*")));
-    insta::assert_snapshot!(api.told(wrong).await, @r"
+        .map(|query| TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*")));
+    insta::assert_snapshot!(api.summary(wrong).await, @r"
             DELETE /jobs/purge?duration=soon → 422 Invalid Parameter (duration): 'soon' is no age; write days, weeks or months as in 10D, 3W or 2M
             DELETE /jobs/purge?duration=D → 422 Invalid Parameter (duration): 'D' is no age; write days, weeks or months as in 10D, 3W or 2M
             DELETE /jobs/purge?duration=-1D → 422 Invalid Parameter (duration): '-1D' is no age; write days, weeks or months as in 10D, 3W or 2M
             ");
     let narrow = api.token("io.cozy.jobs:DELETE:client:worker");
-    assert_eq!(api.send(Call::delete("/jobs/purge").token(&narrow)).await.status, 403);
+    assert_eq!(api.send(TestRequest::delete("/jobs/purge").token(&narrow)).await.status, 403);
 }
 
 #[tokio::test]
 async fn only_the_command_line_may_ask_for_logs() {
     let api = Api::new().await;
     let body = json!({ "arguments": { "konnector": "bank" }, "forward_logs": true });
-    let push = |token: String| Call::post("/jobs/queue/konnector").token(&token).attributes(body.clone());
+    let push = |token: String| TestRequest::post("/jobs/queue/konnector").token(&token).attributes(body.clone());
     assert_eq!(api.send(push(api.token("io.cozy.jobs"))).await.status, 202);
     assert_eq!(api.send(push(api.token_of(Audience::App, "home", "io.cozy.jobs"))).await.status, 403);
 }
@@ -203,7 +205,7 @@ async fn only_the_command_line_may_ask_for_logs() {
 async fn a_body_of_more_than_a_mebibyte_is_refused() {
     let api = Api::new().await;
     let body = json!({ "arguments": { "konnector": "bank", "padding": "x".repeat(1 << 20) } });
-    let answer = api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
+    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
     assert_eq!(answer.status, 413, "{answer}");
     assert_eq!(answer.json()["errors"][0]["status"], "413");
 }
@@ -211,7 +213,7 @@ async fn a_body_of_more_than_a_mebibyte_is_refused() {
 /// Pushes a job; its id.
 async fn push(api: &Api) -> String {
     let body = json!({ "arguments": { "konnector": "bank" } });
-    api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await.id()
+    api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await.id()
 }
 
 /// Lets a job be done, as a worker would.
@@ -230,7 +232,7 @@ async fn end(api: &Api, id: &str) {
 async fn a_job_without_kept_lines_has_an_empty_log() {
     let api = Api::new().await;
     let id = push(&api).await;
-    let answer = api.send(Call::get(&format!("/jobs/{id}/log")).token(&api.token("io.cozy.jobs"))).await;
+    let answer = api.send(TestRequest::get(&format!("/jobs/{id}/log")).token(&api.token("io.cozy.jobs"))).await;
     assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "", "application/x-ndjson"));
 }
 
@@ -252,16 +254,16 @@ async fn a_konnector_does_not_read_what_runs_say() {
         "/data/io.cozy.jobs/_normal_docs".to_owned(),
         "/data/io.cozy.jobs/_changes".to_owned(),
     ] {
-        let answer = api.send(Call::get(&path).token(&token)).await;
+        let answer = api.send(TestRequest::get(&path).token(&token)).await;
         assert_eq!(answer.status, 403, "{path}: {}", answer.text());
     }
-    let find = Call::post("/data/io.cozy.jobs/_find").token(&token).json(&json!({ "selector": {} }));
+    let find = TestRequest::post("/data/io.cozy.jobs/_find").token(&token).json(&json!({ "selector": {} }));
     assert_eq!(api.send(find).await.status, 403);
 }
 
 /// The stream of a job's events. Its listening has begun when this returns; the job is looked at when the first frame is read.
 async fn follow(api: &Api, id: &str) -> Body {
-    let request = Call::get(&format!("/jobs/{id}/events")).token(&api.token("io.cozy.jobs"));
+    let request = TestRequest::get(&format!("/jobs/{id}/events")).token(&api.token("io.cozy.jobs"));
     konnector_api::public(api.platform.clone()).oneshot(Request::from(request)).await.expect("infallible").into_body()
 }
 
@@ -271,9 +273,9 @@ async fn a_job_is_followed_until_it_ends() {
     let (id, other) = (push(&api).await, push(&api).await);
     let token = api.token("io.cozy.jobs");
     let tell = |doctype: &konnector_manifest::Doctype, id: &str, doc| {
-        api.platform.bus.publish(Event {
+        api.platform.bus.publish(RealtimeEvent {
             instance: api.alice.id.clone(),
-            happened: Happened::Updated,
+            kind: ChangeKind::Updated,
             doctype: doctype.clone(),
             id: id.to_owned(),
             doc: object(doc),
@@ -296,19 +298,19 @@ async fn a_job_is_followed_until_it_ends() {
     assert_eq!(events[1], "event: log\r\ndata: {\"level\":\"info\",\"message\":\"hello\"}");
     assert!(events[0].contains("\"state\":\"queued\"") && events[4].contains("\"state\":\"done\""), "{text}");
     // Whoever comes late sees how it ended, and the stream ends.
-    let late = api.send(Call::get(&format!("/jobs/{id}/events")).token(&token)).await;
+    let late = api.send(TestRequest::get(&format!("/jobs/{id}/events")).token(&token)).await;
     assert_eq!(late.text(), format!("{}\r\n\r\n", events[4]));
 }
 
 #[tokio::test]
-async fn a_slow_listener_that_missed_the_end_is_told_it() {
+async fn a_slow_listener_still_receives_the_end() {
     let api = Api::new().await;
     let id = push(&api).await;
     let body = follow(&api, &id).await;
     for number in 0..3_000 {
-        api.platform.bus.publish(Event {
+        api.platform.bus.publish(RealtimeEvent {
             instance: api.alice.id.clone(),
-            happened: Happened::Created,
+            kind: ChangeKind::Created,
             doctype: JOB_LOGS.clone(),
             id: id.clone(),
             doc: object(json!({ "message": number })),

@@ -8,7 +8,7 @@ use konnector_platform::token::Audience;
 use konnector_store::Changes;
 use serde_json::json;
 
-use crate::support::{Api, Call, bundle, component, manifest, program};
+use crate::support::{Api, TestRequest, component, manifest, write_bundle, write_manifest_bundle};
 
 /// A manifest that is valid, with two `type` members as real ones have.
 const MANIFEST: &str = r#"{ "name": "New", "type": "node", "type": "konnector", "version": "2.0.0",
@@ -18,7 +18,7 @@ const MANIFEST: &str = r#"{ "name": "New", "type": "node", "type": "konnector", 
 async fn k15_a_konnector_is_listed_and_shown() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let calls = [Call::get("/konnectors/").token(&token), Call::get("/konnectors/bank").token(&token)];
+    let calls = [TestRequest::get("/konnectors/").token(&token), TestRequest::get("/konnectors/bank").token(&token)];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
@@ -29,7 +29,7 @@ async fn a_long_list_has_pages() {
         api.install(slug, json!({})).await;
     }
     let token = api.token("io.cozy.konnectors");
-    let first = api.send(Call::get("/konnectors/?limit=2").token(&token)).await.json();
+    let first = api.send(TestRequest::get("/konnectors/?limit=2").token(&token)).await.json();
     let slugs = |page: &serde_json::Value| -> Vec<String> {
         let resources = page["data"].as_array().expect("a list").iter();
         resources.map(|resource| resource["attributes"]["slug"].as_str().expect("a slug").to_owned()).collect()
@@ -39,7 +39,7 @@ async fn a_long_list_has_pages() {
     let next = first["links"]["next"].as_str().expect("a next page");
     assert_eq!(next, "http://alice.example/konnectors/?limit=2&start_key=io.cozy.konnectors%2Fcoffee");
     let path = next.trim_start_matches("http://alice.example");
-    let second = api.send(Call::get(path).token(&token)).await.json();
+    let second = api.send(TestRequest::get(path).token(&token)).await.json();
     assert_eq!(slugs(&second), ["coffee"]);
     assert_eq!(second["links"], json!({}));
 }
@@ -48,8 +48,11 @@ async fn a_long_list_has_pages() {
 async fn k2_what_is_not_installed_is_neither_updated_nor_deleted() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let calls = [Call::put("/konnectors/unknown").token(&token), Call::delete("/konnectors/unknown").token(&token)];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    let calls = [
+        TestRequest::put("/konnectors/unknown").token(&token),
+        TestRequest::delete("/konnectors/unknown").token(&token),
+    ];
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     PUT /konnectors/unknown → 404 Not Found: Application is not installed: there is no konnector 'unknown'
     DELETE /konnectors/unknown → 404 Not Found: Application is not installed: there is no konnector 'unknown'
     ");
@@ -57,13 +60,13 @@ async fn k2_what_is_not_installed_is_neither_updated_nor_deleted() {
 
 /// Cozy answers 500 to a web app, its documentation 400 to a manifest that cannot be processed.
 #[tokio::test]
-async fn k7_a_web_app_is_no_konnector_and_there_are_no_web_apps() {
+async fn k7_web_apps_are_not_supported() {
     let api = Api::new().await;
     let web_app = MANIFEST.replace("konnector\"", "webapp\"");
-    let source = bundle(&api.folder.path().join("webapp"), &web_app);
-    let konnector = bundle(&api.folder.path().join("konnector"), MANIFEST);
+    let source = write_manifest_bundle(&api.folder.path().join("webapp"), &web_app);
+    let konnector = write_manifest_bundle(&api.folder.path().join("konnector"), MANIFEST);
     let calls = [format!("/konnectors/new?Source={source}"), format!("/apps/new?Source={konnector}")];
-    let told = api.told(calls.map(|path| Call::post(&path).token(&api.token("*")))).await;
+    let told = api.summary(calls.map(|path| TestRequest::post(&path).token(&api.token("*")))).await;
     insta::assert_snapshot!(told.replace(&api.folder.path().display().to_string(), "<folder>"), @r#"
     POST /konnectors/new?Source=file://<folder>/webapp → 400 Bad Request: the manifest cannot be used: line 1, column 42: type: "webapp" is not valid for a konnector; write "type": "konnector"
     POST /apps/new?Source=file://<folder>/konnector → 404 Not Found: there is no route /apps/new
@@ -82,7 +85,7 @@ async fn k10_slugs_and_sources_are_checked() {
         "/konnectors/new?Source=git://bar%20%20.baz",
         "/konnectors/new?Source=",
     ];
-    insta::assert_snapshot!(api.told(calls.map(|path| Call::post(path).token(&token))).await, @r#"
+    insta::assert_snapshot!(api.summary(calls.map(|path| TestRequest::post(path).token(&token))).await, @r#"
     POST /konnectors/?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name ''; a slug consists of lower-case letters, digits and -
     POST /konnectors/coucou%2F?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name 'coucou/'; a slug consists of lower-case letters, digits and -
     POST /konnectors/Upper?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name 'Upper'; a slug consists of lower-case letters, digits and -
@@ -104,7 +107,7 @@ async fn k11_an_archive_with_a_directory_at_its_top_is_installed() {
     let router = axum::Router::new().route("/archive/0b5e2c1.tar.gz", axum::routing::get(async || archive));
     tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
     let api = Api::new().await;
-    let events = api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     assert_eq!(events, ["installing 1.0.0", "ready 1.0.0"]);
     assert_eq!(api.konnector("shop").await["source"], source);
 }
@@ -112,9 +115,9 @@ async fn k11_an_archive_with_a_directory_at_its_top_is_installed() {
 #[tokio::test]
 async fn k12_of_two_members_of_a_name_the_last_one_counts() {
     let api = Api::new().await;
-    let source = program(&api.folder.path().join("new"), &json!({}));
+    let source = write_bundle(&api.folder.path().join("new"), &json!({}));
     std::fs::write(api.folder.path().join("new/manifest.konnector"), MANIFEST).expect("written");
-    let events = api.follow(Call::post(&format!("/konnectors/new?Source={source}"))).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/new?Source={source}"))).await;
     assert_eq!(events, ["installing 2.0.0", "ready 2.0.0"]);
     assert_eq!(api.konnector("new").await["type"], "konnector");
 }
@@ -124,11 +127,11 @@ async fn k23_what_is_not_installed_is_not_there_for_those_who_may_not_look_eithe
     let api = Api::new().await;
     let token = api.token("io.cozy.contacts");
     let calls = [
-        Call::get("/konnectors/unknown").token(&token),
-        Call::post("/konnectors/unknown/trigger").token(&token),
-        Call::get("/konnectors/bank").token(&token),
+        TestRequest::get("/konnectors/unknown").token(&token),
+        TestRequest::post("/konnectors/unknown/trigger").token(&token),
+        TestRequest::get("/konnectors/bank").token(&token),
     ];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     GET /konnectors/unknown → 404 Not Found: Application is not installed: there is no konnector 'unknown'
     POST /konnectors/unknown/trigger → 404 Not Found: Application is not installed: there is no konnector 'unknown'
     GET /konnectors/bank → 403 the token does not allow GET on io.cozy.konnectors; use one whose scope has io.cozy.konnectors:GET
@@ -138,19 +141,20 @@ async fn k23_what_is_not_installed_is_not_there_for_those_who_may_not_look_eithe
 #[tokio::test]
 async fn k25_a_rule_on_an_illegal_doctype_is_forbidden() {
     let api = Api::new().await;
-    let source = bundle(&api.folder.path().join("illegal"), &MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES"));
-    let answer = api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
-    insta::assert_snapshot!(answer.told(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+    let source =
+        write_manifest_bundle(&api.folder.path().join("illegal"), &MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES"));
+    let answer = api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
+    insta::assert_snapshot!(answer.summary(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
 }
 
 #[tokio::test]
 async fn what_cannot_be_installed_is_refused_with_the_reason() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let source = |name: &str, manifest: &str| bundle(&api.folder.path().join(name), manifest);
+    let source = |name: &str, manifest: &str| write_manifest_bundle(&api.folder.path().join(name), manifest);
     let (broken, core) = (source("broken", "{"), source("core", MANIFEST));
     std::fs::write(api.folder.path().join("core/konnector.wasm"), b"\0asm\x01\0\0\0").expect("written");
-    let post = |path: &str| Call::post(path).token(&token);
+    let post = |path: &str| TestRequest::post(path).token(&token);
     let calls = [
         post("/konnectors/new?Source=file:///nowhere"),
         post("/konnectors/new?Source=file:///nowhere&Parameters=[1]"),
@@ -159,7 +163,7 @@ async fn what_cannot_be_installed_is_refused_with_the_reason() {
         post(&format!("/konnectors/new?Source={core}")),
     ];
     let folder = api.folder.path().display().to_string();
-    insta::assert_snapshot!(api.told(calls).await.replace(&folder, "<folder>"), @r"
+    insta::assert_snapshot!(api.summary(calls).await.replace(&folder, "<folder>"), @r"
     POST /konnectors/new?Source=file:///nowhere → 404 Not Found: there is no manifest.konnector in '/nowhere'; check the path of the source
     POST /konnectors/new?Source=file:///nowhere&Parameters=[1] → 400 Bad Request: the parameter Parameters is a list; expected is an object
     POST /konnectors/bank?Source=file:///nowhere → 409 Conflict: Application with same slug already exists
@@ -173,31 +177,32 @@ async fn k13_apps_and_clients_may_not_install_except_the_store_from_the_registry
     let api = Api::new().await;
     let install = |audience, subject, source: &str| {
         let token = api.token_of(audience, subject, "io.cozy.konnectors");
-        api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&token))
+        api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&token))
     };
     assert_eq!(install(Audience::App, "drive", "registry://new/stable").await.status, 403);
     assert_eq!(install(Audience::App, "store", "file:///nowhere").await.status, 403);
     let client = api.client_token("io.cozy.konnectors").await;
-    let install_by_client = Call::post("/konnectors/new?Source=registry://new/stable").token(&client);
+    let install_by_client = TestRequest::post("/konnectors/new?Source=registry://new/stable").token(&client);
     assert_eq!(api.send(install_by_client).await.status, 403);
-    assert_eq!(api.send(Call::put("/konnectors/bank").token(&client)).await.status, 403);
+    assert_eq!(api.send(TestRequest::put("/konnectors/bank").token(&client)).await.status, 403);
     // Not refused for who asks: there is no registry yet.
     assert_eq!(install(Audience::App, "store", "registry://new/stable").await.status, 422);
     assert_eq!(install(Audience::Cli, "CLI", "file:///nowhere").await.status, 404);
-    let update = Call::put("/konnectors/bank").token(&api.token_of(Audience::App, "store", "io.cozy.konnectors"));
+    let update =
+        TestRequest::put("/konnectors/bank").token(&api.token_of(Audience::App, "store", "io.cozy.konnectors"));
     assert_eq!(api.send(update).await.status, 403);
     let owner = api.client_token("*").await;
-    assert_eq!(api.send(Call::post("/konnectors/new?Source=file:///nowhere").token(&owner)).await.status, 404);
+    assert_eq!(api.send(TestRequest::post("/konnectors/new?Source=file:///nowhere").token(&owner)).await.status, 404);
 }
 
 #[tokio::test]
 async fn k18_an_installation_is_accepted_when_its_manifest_was_read_and_before_it_is_done() {
     let api = Api::new().await;
     let token = api.token("*");
-    let unreachable = Call::post("/konnectors/new?Source=file:///nowhere").token(&token);
+    let unreachable = TestRequest::post("/konnectors/new?Source=file:///nowhere").token(&token);
     assert_eq!(api.send(unreachable).await.status, 404);
-    let source = bundle(&api.folder.path().join("new"), MANIFEST);
-    let answer = api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&token)).await;
+    let source = write_manifest_bundle(&api.folder.path().join("new"), MANIFEST);
+    let answer = api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&token)).await;
     assert_eq!(answer.status, 202, "{answer}");
     let body = answer.json();
     let resource = &body["data"][0];
@@ -211,8 +216,8 @@ async fn k18_an_installation_is_accepted_when_its_manifest_was_read_and_before_i
 async fn k18_an_installation_can_be_followed_and_leaves_nothing_where_it_fails() {
     let api = Api::new().await;
     let token = api.token("*");
-    let source = bundle(&api.folder.path().join("new"), MANIFEST);
-    let follow = |path: String| api.send(Call::post(&path).token(&token).accept("text/event-stream"));
+    let source = write_manifest_bundle(&api.folder.path().join("new"), MANIFEST);
+    let follow = |path: String| api.send(TestRequest::post(&path).token(&token).accept("text/event-stream"));
     let answer = follow(format!("/konnectors/new?Source={source}")).await;
     assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"));
     // The component has the right export and no function in it: it passes the inspection and fails when it is linked.
@@ -221,31 +226,32 @@ async fn k18_an_installation_can_be_followed_and_leaves_nothing_where_it_fails()
     assert!(events[0].contains("\"state\":\"installing\""), "{}", events[0]);
     assert!(events[1].starts_with("event: error\r\ndata: \"the component cannot be used"), "{}", events[1]);
     assert_eq!(events[2..], [""]);
-    assert_eq!(api.send(Call::get("/konnectors/new").token(&token)).await.status, 404);
+    assert_eq!(api.send(TestRequest::get("/konnectors/new").token(&token)).await.status, 404);
     // What is refused at once is an event too, because the status is sent before.
     let refused = follow("/konnectors/Upper?Source=file:///nowhere".to_owned()).await;
     assert_eq!(refused.status, 200);
     assert!(refused.text().starts_with("event: error\r\ndata: \"Invalid slug name"), "{}", refused.text());
     // Only exactly this media type asks for a stream.
-    let mixed = Call::post("/konnectors/Upper?Source=file:///nowhere").token(&token).accept("text/event-stream, */*");
+    let mixed =
+        TestRequest::post("/konnectors/Upper?Source=file:///nowhere").token(&token).accept("text/event-stream, */*");
     assert_eq!(api.send(mixed).await.status, 422);
 }
 
 /// What is no truth value is no consent; without the parameter there is consent, as the documentation has it.
 #[tokio::test]
-async fn k19_an_update_waits_for_consent_only_when_told_so() {
+async fn k19_an_update_waits_for_consent_only_on_request() {
     let api = Api::new().await;
     let token = api.token("*");
-    let source = bundle(&api.folder.path().join("new"), &MANIFEST.replace("bills", "contacts"));
+    let source = write_manifest_bundle(&api.folder.path().join("new"), &MANIFEST.replace("bills", "contacts"));
     let blocked = format!("/konnectors/bank?Source={source}&PermissionsAcked=maybe");
-    let answer = api.send(Call::put(&blocked).token(&token)).await;
+    let answer = api.send(TestRequest::put(&blocked).token(&token)).await;
     assert_eq!(answer.status, 202, "{answer}");
     let attributes = &answer.json()["data"][0]["attributes"];
     assert_eq!(
         (&attributes["state"], &attributes["version"], &attributes["available_version"]),
         (&json!("ready"), &json!("1.0.0"), &json!("2.0.0"))
     );
-    let answer = api.send(Call::put(&format!("/konnectors/bank?Source={source}")).token(&token)).await;
+    let answer = api.send(TestRequest::put(&format!("/konnectors/bank?Source={source}")).token(&token)).await;
     assert_eq!(answer.json()["data"][0]["attributes"]["state"], "upgrading", "{answer}");
 }
 
@@ -254,20 +260,20 @@ async fn k19_an_update_waits_for_consent_only_when_told_so() {
 async fn k8_a_konnector_without_accounts_goes_at_once() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let answer = api.send(Call::delete("/konnectors/bank").token(&token)).await;
+    let answer = api.send(TestRequest::delete("/konnectors/bank").token(&token)).await;
     assert_eq!((answer.status, answer.text()), (204, ""));
-    assert_eq!(api.send(Call::get("/konnectors/bank").token(&token)).await.status, 404);
-    assert_eq!(api.send(Call::delete("/konnectors/bank").token(&token)).await.status, 404);
+    assert_eq!(api.send(TestRequest::get("/konnectors/bank").token(&token)).await.status, 404);
+    assert_eq!(api.send(TestRequest::delete("/konnectors/bank").token(&token)).await.status, 404);
 }
 
 #[tokio::test]
 async fn k15_an_icon_is_shown_and_runs_nothing() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let answer = api.send(Call::get("/konnectors/bank/icon").token(&token)).await;
+    let answer = api.send(TestRequest::get("/konnectors/bank/icon").token(&token)).await;
     assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "<svg/>", "image/svg+xml"));
     assert!(answer.header(CONTENT_SECURITY_POLICY).starts_with("sandbox;"));
-    let answer = api.send(Call::get("/konnectors/bank/icon/1.0.0").token(&token)).await;
+    let answer = api.send(TestRequest::get("/konnectors/bank/icon/1.0.0").token(&token)).await;
     assert!(answer.header(CACHE_CONTROL).ends_with("immutable"));
 }
 
@@ -277,22 +283,22 @@ async fn k21_a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     let api = Api::new().await;
     let token = api.token("*");
     let narrow = api.token("io.cozy.triggers:POST:konnector:worker");
-    let answer = api.send(Call::post("/konnectors/bank/trigger?AccountID=a1").token(&narrow)).await;
+    let answer = api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1").token(&narrow)).await;
     assert_eq!(answer.status, 201, "{answer}");
     let attributes = &answer.json()["data"]["attributes"];
     assert_eq!(attributes["type"], "@cron");
     assert_eq!(attributes["arguments"].as_str().expect("a crontab").split(' ').count(), 6);
     assert_eq!(attributes["message"], json!({ "account": "a1", "konnector": "bank", "folder_to_save": "yes" }));
-    let queue = || api.send(Call::get("/jobs/queue/konnector").token(&token));
+    let queue = || api.send(TestRequest::get("/jobs/queue/konnector").token(&token));
     assert_eq!(queue().await.json()["meta"]["count"], 0);
-    let now = api.send(Call::post("/konnectors/bank/trigger?AccountID=a1&ExecNow=true").token(&token)).await;
+    let now = api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1&ExecNow=true").token(&token)).await;
     let queued = queue().await.json();
     assert_eq!(queued["data"][0]["attributes"]["trigger_id"], now.id().as_str());
     assert_eq!(queued["data"][0]["attributes"]["manual_execution"], true);
     assert_ne!(now.id(), answer.id());
     let mut crontabs = std::collections::BTreeSet::new();
     for account in ["a1", "a1", "a2", "a3", "a4"] {
-        let call = Call::post(&format!("/konnectors/bank/trigger?AccountID={account}")).token(&token);
+        let call = TestRequest::post(&format!("/konnectors/bank/trigger?AccountID={account}")).token(&token);
         crontabs.insert(api.send(call).await.json()["data"]["attributes"]["arguments"].to_string());
     }
     assert!((2..=4).contains(&crontabs.len()), "{crontabs:?}");
@@ -304,10 +310,10 @@ async fn k24_the_time_of_a_trigger_is_within_the_hours_of_the_manifest() {
     let api = Api::new().await;
     let mut manifest = manifest("1.0.0", &["io.cozy.bills"]);
     (manifest["frequency"], manifest["time_interval"]) = (json!("daily"), json!([8, 12]));
-    let source = program(&api.folder.path().join("shop"), &manifest);
-    api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let source = write_bundle(&api.folder.path().join("shop"), &manifest);
+    api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     for account in 0..20 {
-        let call = Call::post(&format!("/konnectors/shop/trigger?AccountID={account}")).token(&api.token("*"));
+        let call = TestRequest::post(&format!("/konnectors/shop/trigger?AccountID={account}")).token(&api.token("*"));
         let trigger = api.send(call).await.json();
         let crontab = trigger["data"]["attributes"]["arguments"].as_str().expect("a crontab");
         let hour: u32 = crontab.split(' ').nth(2).and_then(|hour| hour.parse().ok()).expect("an hour");
@@ -320,17 +326,17 @@ async fn a_konnector_can_be_installed_without_being_ready_and_brings_its_paramet
     let api = Api::new().await;
     let mut manifest = manifest("1.0.0", &["io.cozy.bills"]);
     manifest["parameters"] = json!({ "own": 1 });
-    let source = program(&api.folder.path().join("shop"), &manifest);
+    let source = write_bundle(&api.folder.path().join("shop"), &manifest);
     let install = format!("/konnectors/shop?Source={source}&Deactivated=true&Parameters=%7B%22given%22:2%7D");
-    assert_eq!(api.follow(Call::post(&install)).await, ["installing 1.0.0", "installed 1.0.0"]);
+    assert_eq!(api.follow(TestRequest::post(&install)).await, ["installing 1.0.0", "installed 1.0.0"]);
     let shop = api.konnector("shop").await;
     assert_eq!((&shop["state"], &shop["parameters"]), (&json!("installed"), &json!({ "given": 2 })));
     // A manifest with parameters brings them, one without leaves them.
-    api.follow(Call::put("/konnectors/shop")).await;
+    api.follow(TestRequest::put("/konnectors/shop")).await;
     assert_eq!(api.konnector("shop").await["parameters"], json!({ "own": 1 }));
     manifest.as_object_mut().expect("an object").remove("parameters");
-    program(&api.folder.path().join("shop"), &manifest);
-    api.follow(Call::put("/konnectors/shop")).await;
+    write_bundle(&api.folder.path().join("shop"), &manifest);
+    api.follow(TestRequest::put("/konnectors/shop")).await;
     assert_eq!(api.konnector("shop").await["parameters"], json!({ "own": 1 }));
 }
 
@@ -338,9 +344,9 @@ async fn a_konnector_can_be_installed_without_being_ready_and_brings_its_paramet
 async fn what_was_installed_can_be_downloaded_and_installed_again() {
     let api = Api::new().await;
     let token = api.token("*");
-    let source = program(&api.folder.path().join("shop"), &manifest("1.0.0", &["io.cozy.bills"]));
-    api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
-    let get = |path: &str| api.send(Call::get(&format!("/konnectors/shop/download{path}")).token(&token));
+    let source = write_bundle(&api.folder.path().join("shop"), &manifest("1.0.0", &["io.cozy.bills"]));
+    api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let get = |path: &str| api.send(TestRequest::get(&format!("/konnectors/shop/download{path}")).token(&token));
     let answer = get("/1.0.0").await;
     assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "application/gzip"));
     let bundle = konnector_platform::konnector::Bundle::from_archive(&answer.body).expect("a bundle");
@@ -351,7 +357,7 @@ async fn what_was_installed_can_be_downloaded_and_installed_again() {
     assert_eq!(other.status, 412);
     let error = &other.json()["errors"][0];
     assert_eq!(error["source"], json!({ "parameter": "version" }));
-    assert_eq!(api.send(Call::get("/konnectors/nope/download").token(&token)).await.status, 404);
+    assert_eq!(api.send(TestRequest::get("/konnectors/nope/download").token(&token)).await.status, 404);
 }
 
 /// There are no web apps, whose log would be written to `/apps/:slug/logs`.
@@ -361,15 +367,15 @@ async fn k16_what_clients_log_goes_to_the_log_of_the_server() {
     api.install("talks", json!({ "logs": { "type": "io.cozy.apps.logs", "verbs": ["POST"] } })).await;
     let mut in_client = manifest("1.0.0", &["io.cozy.bills"]);
     in_client["clientSide"] = json!(true);
-    let source = program(&api.folder.path().join("phone"), &in_client);
-    api.follow(Call::post(&format!("/konnectors/phone?Source={source}"))).await;
+    let source = write_bundle(&api.folder.path().join("phone"), &in_client);
+    api.follow(TestRequest::post(&format!("/konnectors/phone?Source={source}"))).await;
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let line = |level: &str| json!([{ "timestamp": "2026-11-20T10:00:00Z", "level": level, "msg": "hello there" }]);
     let post_to = |slug: &str, token: String, level: &str| {
-        api.send(Call::post(&format!("/konnectors/{slug}/logs?job_id=j1")).token(&token).json(&line(level)))
+        api.send(TestRequest::post(&format!("/konnectors/{slug}/logs?job_id=j1")).token(&token).json(&line(level)))
     };
     let post = |token, level| post_to("any", token, level);
     assert_eq!(post(api.token_of(Audience::App, "flagship", "*"), "warning").await.status, 204);
@@ -386,7 +392,7 @@ async fn k16_what_clients_log_goes_to_the_log_of_the_server() {
     assert_eq!(post(api.token_of(Audience::Konnector, "bank", ""), "info").await.status, 403);
     assert_eq!(post(api.token_of(Audience::App, "drive", "io.cozy.apps.logs"), "info").await.status, 403);
     assert_eq!(post(api.token("*"), "loud").await.status, 422);
-    let broken = Call::post("/konnectors/any/logs").token(&api.token("*")).text("{");
+    let broken = TestRequest::post("/konnectors/any/logs").token(&api.token("*")).text("{");
     assert_eq!(api.send(broken).await.status, 400);
 }
 
@@ -419,20 +425,20 @@ async fn a_link_in_a_folder_leads_nowhere() {
     let secret = api.folder.path().join("key");
     for name in ["icon.svg", "konnector.wasm", "manifest.konnector"] {
         let folder = api.folder.path().join(format!("linked-{name}"));
-        let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+        let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
         std::fs::remove_file(folder.join(name)).expect("removed");
         std::os::unix::fs::symlink(&secret, folder.join(name)).expect("a link");
-        let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
-        assert!(refused.status == 404 && refused.told().contains("is a symbolic link"), "{refused}");
-        assert_eq!(api.send(Call::get("/konnectors/shop/icon").token(&token)).await.status, 404);
+        let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        assert!(refused.status == 404 && refused.summary().contains("is a symbolic link"), "{refused}");
+        assert_eq!(api.send(TestRequest::get("/konnectors/shop/icon").token(&token)).await.status, 404);
     }
     let folder = api.folder.path().join("piped");
-    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
     std::fs::remove_file(folder.join("konnector.wasm")).expect("removed");
     let made = std::process::Command::new("mkfifo").arg(folder.join("konnector.wasm")).status();
     assert!(made.expect("mkfifo is installed").success());
-    let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
-    assert!(refused.status == 404 && refused.told().contains("is not a regular file"), "{refused}");
+    let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+    assert!(refused.status == 404 && refused.summary().contains("is not a regular file"), "{refused}");
 }
 
 /// What cannot be used is described in a few lines, however many names it has.
@@ -441,7 +447,7 @@ async fn a_component_with_many_names_has_a_short_error() {
     let api = Api::new().await;
     let token = api.token("*");
     let folder = api.folder.path().join("many");
-    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
     let with = |make: &dyn Fn(&mut wasm_encoder::ComponentBuilder)| {
         let mut component = wasm_encoder::ComponentBuilder::default();
         make(&mut component);
@@ -463,7 +469,7 @@ async fn a_component_with_many_names_has_a_short_error() {
     });
     for bytes in [exporting, importing] {
         std::fs::write(folder.join("konnector.wasm"), &bytes).expect("written");
-        let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
         assert_eq!(refused.status, 422, "{}", refused.body.len());
         assert!(refused.body.len() < 3_000, "{} bytes", refused.body.len());
     }
@@ -479,18 +485,19 @@ async fn a_list_is_read_while_konnectors_are_uninstalled() {
         api.install(slug, json!({})).await;
     }
     let calls = slugs.iter().flat_map(|slug| {
-        let delete = Call::delete(&format!("/konnectors/{slug}")).token(&token);
-        let lists = std::iter::repeat_with(|| Call::get("/konnectors/?limit=1000").token(&token)).take(3);
+        let delete = TestRequest::delete(&format!("/konnectors/{slug}")).token(&token);
+        let lists = std::iter::repeat_with(|| TestRequest::get("/konnectors/?limit=1000").token(&token)).take(3);
         std::iter::once(delete).chain(lists)
     });
-    for answer in api.storm(calls.collect::<Vec<_>>()).await {
+    for answer in api.send_concurrently(calls.collect::<Vec<_>>()).await {
         assert!(matches!(answer.status, 200 | 204), "{answer}");
     }
 }
 
 /// The names of the events of an uninstallation of `bank`, with the text of an error.
 async fn uninstalled(api: &Api, query: &str) -> Vec<String> {
-    let call = Call::delete(&format!("/konnectors/bank{query}")).token(&api.token("*")).accept("text/event-stream");
+    let call =
+        TestRequest::delete(&format!("/konnectors/bank{query}")).token(&api.token("*")).accept("text/event-stream");
     let answer = api.send(call).await;
     assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"), "{answer}");
     let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
@@ -502,7 +509,8 @@ async fn uninstalled(api: &Api, query: &str) -> Vec<String> {
 }
 
 async fn add_account(api: &Api) {
-    let call = Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&json!({ "account_type": "bank" }));
+    let call =
+        TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&json!({ "account_type": "bank" }));
     let answer = api.send(call).await;
     assert_eq!(answer.status, 201, "{answer}");
 }
@@ -514,7 +522,7 @@ async fn an_uninstallation_can_be_followed() {
     let api = Api::new().await;
     add_account(&api).await;
     assert_eq!(uninstalled(&api, "").await, ["cleaning", "deleted"]);
-    let gone = api.send(Call::get("/konnectors/bank").token(&api.token("*"))).await;
+    let gone = api.send(TestRequest::get("/konnectors/bank").token(&api.token("*"))).await;
     assert_eq!(gone.status, 404, "{gone}");
 }
 
@@ -534,12 +542,12 @@ async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
         }
         let cancelled = async {
             let job = async || {
-                let queue = api.send(Call::get("/jobs/queue/konnector").token(&api.token("*"))).await.json();
+                let queue = api.send(TestRequest::get("/jobs/queue/konnector").token(&api.token("*"))).await.json();
                 queue["data"][0]["id"].as_str().map(str::to_owned)
             };
             api.until(true, async || job().await.is_some()).await;
             let path = format!("/jobs/{}/cancel", job().await.expect("a job"));
-            let answer = api.send(Call::post(&path).token(&api.token("*")).attributes(json!({}))).await;
+            let answer = api.send(TestRequest::post(&path).token(&api.token("*")).attributes(json!({}))).await;
             assert_eq!(answer.status, 202, "{answer}");
         };
         let (events, ()) = tokio::join!(uninstalled(&api, query), cancelled);

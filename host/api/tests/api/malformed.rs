@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::openapi::operations;
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// Names of fields that some route reads, at the top of the body or among its attributes.
 const FIELDS: &[&str] = &[
@@ -86,7 +86,7 @@ async fn a_body_of_the_wrong_shape_is_refused_in_plain_words() {
     api.file("report", "/Reports", "report.html", b"<p>").await;
     let token = api.token("*");
     let mut sent = 0;
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     for (operation, _) in operations(&description) {
         let (method, template) = operation.split_once(' ').expect("a method and a path");
         let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
@@ -108,7 +108,7 @@ async fn a_body_of_the_wrong_shape_is_refused_in_plain_words() {
             bodies.push(json!({ "data": { "type": "x", "attributes": { *field: value } } }).to_string());
         }
         for body in bodies {
-            let call = Call::new(method.clone(), &path).header(http::header::CONTENT_TYPE, "application/json");
+            let call = TestRequest::new(method.clone(), &path).header(http::header::CONTENT_TYPE, "application/json");
             let answer = api.send(call.token(&token).text(body.clone())).await;
             sent += 1;
             assert!(answer.status < 500 || answer.status == 502, "{operation} {body}: {answer}");

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Api, Call, component};
+use crate::support::{Api, TestRequest, component};
 
 /// A folder with more manifests, one in each `*.json`; they are tried too where this variable names it.
-const FOLDER: &str = "KONNECTOR_MANIFESTS";
+const FOLDER_VARIABLE: &str = "KONNECTOR_MANIFESTS";
 
 /// Name, manifest, and what becomes of it: `ready`, or a part of the refusal.
 const SAMPLES: [(&str, &str, &str); 13] = [
@@ -82,7 +82,7 @@ async fn install(api: &Api, folder: &Path, slug: &str, text: &[u8]) -> String {
         .ok()
         .and_then(|manifest| Some(manifest.get("component")?.as_str()?.to_owned()));
     std::fs::write(folder.join(named.as_deref().unwrap_or("konnector.wasm")), component(true)).expect("written");
-    let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source=file://{}", folder.display()))).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/{slug}?Source=file://{}", folder.display()))).await;
     let last = events.last().expect("an event");
     if last.starts_with("ready ") { "ready".to_owned() } else { last.clone() }
 }
@@ -98,8 +98,8 @@ async fn manifests_install_or_are_refused_with_place_and_reason() {
 }
 
 #[tokio::test]
-async fn so_do_those_of_a_folder_that_is_named() {
-    let Some(named) = std::env::var_os(FOLDER) else { return };
+async fn manifests_of_a_given_folder_install_or_are_rejected() {
+    let Some(named) = std::env::var_os(FOLDER_VARIABLE) else { return };
     let api = Api::new().await;
     let mut refused = Vec::new();
     let mut ready = 0;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-use crate::support::{Api, Call, component, manifest};
+use crate::support::{Api, TestRequest, component, manifest};
 
 /// What the registry has, by path.
 type Contents = HashMap<String, Vec<u8>>;
@@ -89,23 +89,24 @@ async fn an_artifact_is_an_archive_or_the_files() {
     let broken = push(&mut contents, "broken", &[("application/wasm", "konnector.wasm", b"x".to_vec())]);
     contents.insert(format!("/v2/me/shop/manifests/{broken}"), b"{}".to_vec());
     let address = registry(contents).await;
-    let api = Api::with(|_, gate| gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")]).await;
+    let api = Api::with_config(|_, gate| gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")]).await;
     for (slug, reference, version) in
         [("a", ":1.0.0", "1.0.0"), ("b", "", "2.0.0"), ("c", &format!("@{fixed}"), "1.0.0")]
     {
-        let events =
-            api.follow(Call::post(&format!("/konnectors/{slug}?Source=oci://{address}/me/shop{reference}"))).await;
+        let events = api
+            .follow(TestRequest::post(&format!("/konnectors/{slug}?Source=oci://{address}/me/shop{reference}")))
+            .await;
         assert_eq!(events, [format!("installing {version}"), format!("ready {version}")], "{reference}");
     }
     // The same again is no update.
-    assert_eq!(api.follow(Call::put("/konnectors/a")).await, ["ready 1.0.0"]);
+    assert_eq!(api.follow(TestRequest::put("/konnectors/a")).await, ["ready 1.0.0"]);
     for (reference, reason) in [
         (":bare", "it has no layer manifest.konnector and no archive"),
         (":gone", "the registry has no such artifact"),
         (&format!("@{broken}"), "what the registry sends has the SHA-256"),
     ] {
-        let call =
-            Call::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}")).token(&api.token("*"));
+        let call = TestRequest::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}"))
+            .token(&api.token("*"));
         let answer = api.send(call).await;
         assert!(answer.status == 404 && answer.text().contains(reason), "{reference}: {answer}");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// Every operation of a description, with its method and path.
 pub fn operations(description: &Value) -> Vec<(String, &Value)> {
@@ -20,7 +20,7 @@ pub fn operations(description: &Value) -> Vec<(String, &Value)> {
 #[tokio::test]
 async fn each_operation_says_what_it_does_takes_and_answers() {
     let api = Api::new().await;
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     assert_eq!(description["openapi"], "3.1.0");
     for (name, operation) in operations(&description) {
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name} has no summary");
@@ -47,7 +47,7 @@ async fn each_operation_says_what_it_does_takes_and_answers() {
 #[tokio::test]
 async fn an_operation_follows_from_its_handler() {
     let api = Api::new().await;
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     insta::assert_json_snapshot!(description["paths"]["/data/{doctype}/{id}"]["delete"]);
     insta::assert_json_snapshot!(description["paths"]["/jobs/queue/{worker}"]["post"]);
     insta::assert_json_snapshot!(description["components"]);

@@ -8,14 +8,14 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::openapi::operations;
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
 /// Processor time that one step of a request may take on a thread that serves connections. Time of this thread alone: how busy the machine
 /// is does not matter.
-const MAX_STEP: Duration = Duration::from_millis(60);
+const MAX_POLL_TIME: Duration = Duration::from_millis(60);
 
 /// A future that notes how long its longest step took this thread.
-struct Watched<F> {
+struct PollTimer<F> {
     inner: Pin<Box<F>>,
     longest: Duration,
 }
@@ -25,7 +25,7 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("nanoseconds"))
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future> Future for PollTimer<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -37,8 +37,8 @@ impl<F: Future> Future for Watched<F> {
 }
 
 /// Sends a request, also when it takes all the time that it may; its answer and its longest step.
-async fn watched(api: &Api, call: Call) -> (Answer, Duration) {
-    Watched { inner: Box::pin(api.send(call)), longest: Duration::ZERO }.await
+async fn send_timed(api: &Api, call: TestRequest) -> (TestResponse, Duration) {
+    PollTimer { inner: Box::pin(api.send(call)), longest: Duration::ZERO }.await
 }
 
 /// Bodies of about 1 MiB, each of which is the worst for some route.
@@ -82,7 +82,7 @@ fn bodies() -> Vec<(&'static str, String)> {
 async fn no_body_holds_a_thread_up_that_serves_connections() {
     let api = Api::new().await;
     let token = api.token("*");
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let bodies = bodies();
     let mut slow = Vec::new();
     for (operation, _) in operations(&description) {
@@ -96,11 +96,11 @@ async fn no_body_holds_a_thread_up_that_serves_connections() {
         let method: Method = method.to_uppercase().parse().expect("a method");
         for (name, body) in &bodies {
             assert!(body.len() <= 1 << 20, "{name}: {}", body.len());
-            let call = Call::new(method.clone(), &path).token(&token).text(body.clone());
-            let (answer, longest) = watched(&api, call).await;
+            let call = TestRequest::new(method.clone(), &path).token(&token).text(body.clone());
+            let (answer, longest) = send_timed(&api, call).await;
             assert_ne!(answer.status, 500, "{method} {path} with {name}: {answer}");
             assert!(answer.body.len() < 4 << 20, "{method} {path} with {name} answers {} bytes", answer.body.len());
-            if longest > MAX_STEP {
+            if longest > MAX_POLL_TIME {
                 slow.push(format!("{method} {path} with {name}: {longest:?}"));
             }
         }
@@ -115,33 +115,34 @@ async fn no_list_holds_a_thread_up_that_serves_connections() {
     let token = api.token("*");
     for number in 0..300 {
         let body = json!({ "n": number, "items": vec![json!({ "a": number }); 200] });
-        let stored = api.send(Call::post("/data/io.cozy.bills/").token(&token).json(&body)).await;
+        let stored = api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).json(&body)).await;
         assert_eq!(stored.status, 201, "{stored}");
     }
     let all = json!({ "selector": { "$or": vec![json!({ "items": { "$elemMatch": { "a": { "$gt": 1_000 } } } }); 20], "_id": { "$gt": null } } });
-    let ids: Vec<String> = api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json()["rows"]
-        .as_array()
-        .expect("rows")
-        .iter()
-        .map(|row| row["id"].as_str().expect("an id").to_owned())
-        .collect();
+    let ids: Vec<String> =
+        api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json()["rows"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| row["id"].as_str().expect("an id").to_owned())
+            .collect();
     let keys: Vec<&String> = ids.iter().cycle().take(10_000).collect();
     let docs: Vec<Value> = ids.iter().cycle().take(1_000).map(|id| json!({ "id": id })).collect();
     let fields = (0..4_000).map(|number| format!("f{number}")).collect::<Vec<_>>().join(",");
     let calls = [
-        Call::get("/data/io.cozy.bills/_all_docs?include_docs=true"),
-        Call::get(&format!("/data/io.cozy.bills/_all_docs?Fields={fields}")),
-        Call::get("/data/io.cozy.bills/_normal_docs?limit=1000"),
-        Call::get("/data/io.cozy.bills/_changes?include_docs=true"),
-        Call::post("/data/io.cozy.bills/_find").json(&all),
-        Call::post("/data/io.cozy.bills/_all_docs?include_docs=true").json(&json!({ "keys": keys })),
-        Call::post("/data/io.cozy.bills/_bulk_get").json(&json!({ "docs": docs })),
+        TestRequest::get("/data/io.cozy.bills/_all_docs?include_docs=true"),
+        TestRequest::get(&format!("/data/io.cozy.bills/_all_docs?Fields={fields}")),
+        TestRequest::get("/data/io.cozy.bills/_normal_docs?limit=1000"),
+        TestRequest::get("/data/io.cozy.bills/_changes?include_docs=true"),
+        TestRequest::post("/data/io.cozy.bills/_find").json(&all),
+        TestRequest::post("/data/io.cozy.bills/_all_docs?include_docs=true").json(&json!({ "keys": keys })),
+        TestRequest::post("/data/io.cozy.bills/_bulk_get").json(&json!({ "docs": docs })),
     ];
     for call in calls {
-        let line = call.line().chars().take(100).collect::<String>();
-        let (answer, longest) = watched(&api, call.token(&token)).await;
-        assert_eq!(answer.status, 200, "{line}: {}", answer.told());
-        assert!(longest <= MAX_STEP, "{line}: {longest:?}");
+        let line = call.request_line().chars().take(100).collect::<String>();
+        let (answer, longest) = send_timed(&api, call.token(&token)).await;
+        assert_eq!(answer.status, 200, "{line}: {}", answer.summary());
+        assert!(longest <= MAX_POLL_TIME, "{line}: {longest:?}");
     }
 }
 
@@ -151,17 +152,17 @@ async fn a_query_ends_when_it_has_cost_enough() {
     let api = Api::new().await;
     let token = api.token("*");
     let index = json!({ "index": { "fields": ["n"] } });
-    assert_eq!(api.send(Call::post("/data/io.cozy.bills/_index").token(&token).json(&index)).await.status, 200);
+    assert_eq!(api.send(TestRequest::post("/data/io.cozy.bills/_index").token(&token).json(&index)).await.status, 200);
     let body = json!({ "n": 1, "a": (0..20_000).map(|number| format!("{number:05}")).collect::<Vec<_>>() });
     for _ in 0..40 {
-        assert_eq!(api.send(Call::post("/data/io.cozy.bills/").token(&token).json(&body)).await.status, 201);
+        assert_eq!(api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).json(&body)).await.status, 201);
     }
     let selector = json!({ "n": { "$gt": null }, "a": { "$in": vec!["x"; 10_000] } });
-    let call = || Call::post("/data/io.cozy.bills/_find").token(&token).json(&json!({ "selector": selector }));
-    let (answer, longest) = watched(&api, call()).await;
+    let call = || TestRequest::post("/data/io.cozy.bills/_find").token(&token).json(&json!({ "selector": selector }));
+    let (answer, longest) = send_timed(&api, call()).await;
     assert_eq!(answer.status, 400, "{answer}");
     insta::assert_snapshot!(answer.json()["reason"].as_str().expect("a reason"), @"the query takes too much work; narrow its selector, or make an index for the members that it asks for");
-    assert!(longest <= MAX_STEP, "{longest:?}");
+    assert!(longest <= MAX_POLL_TIME, "{longest:?}");
 }
 
 /// What a client writes into the head of a request is never an error of the server, and no answer repeats what is the store's own.
@@ -169,7 +170,7 @@ async fn a_query_ends_when_it_has_cost_enough() {
 async fn absurd_paths_hosts_and_headers_are_refused() {
     let api = Api::new().await;
     let token = api.token("*");
-    let description = api.send(Call::get("/openapi.json")).await.json();
+    let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let long = "x".repeat(8_000);
     let odd = [
         long.as_str(),
@@ -207,21 +208,22 @@ async fn absurd_paths_hosts_and_headers_are_refused() {
                 if path == operation {
                     continue;
                 }
-                let call =
-                    Call::new(method.clone(), &path).token(&token).json(&json!({ "data": { "attributes": {} } }));
-                let (answer, longest) = watched(&api, call).await;
+                let call = TestRequest::new(method.clone(), &path)
+                    .token(&token)
+                    .json(&json!({ "data": { "attributes": {} } }));
+                let (answer, longest) = send_timed(&api, call).await;
                 let line = format!("{method} {}", path.chars().take(80).collect::<String>());
-                assert!(!matches!(answer.status, 500 | 507), "{line}: {}", answer.told());
+                assert!(!matches!(answer.status, 500 | 507), "{line}: {}", answer.summary());
                 let told = String::from_utf8_lossy(&answer.body);
                 assert!(!told.contains('\0') && !told.contains("\\u0000"), "{line}: {told}");
-                assert!(longest <= MAX_STEP, "{line}: {longest:?}");
+                assert!(longest <= MAX_POLL_TIME, "{line}: {longest:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_host_that_nobody_has_is_not_found_whatever_it_is() {
+async fn an_unknown_host_is_not_found() {
     let api = Api::new().await;
     let token = api.token("*");
     for host in [
@@ -233,8 +235,8 @@ async fn a_host_that_nobody_has_is_not_found_whatever_it_is() {
         "[::1".to_owned(),
         "..".to_owned(),
     ] {
-        let answer = api.send(Call::get("/data/io.cozy.bills/1").host(&host).token(&token)).await;
-        let told = answer.told();
+        let answer = api.send(TestRequest::get("/data/io.cozy.bills/1").host(&host).token(&token)).await;
+        let told = answer.summary();
         assert!(matches!(answer.status, 400 | 401 | 404), "{told}");
         assert!(told.len() < 500, "{} bytes", told.len());
     }
@@ -246,7 +248,8 @@ async fn a_header_that_decides_is_there_once() {
     let api = Api::new().await;
     let token = api.token("*");
     for name in [HOST, AUTHORIZATION] {
-        let mut request: http::Request<axum::body::Body> = Call::get("/data/io.cozy.bills/1").token(&token).into();
+        let mut request: http::Request<axum::body::Body> =
+            TestRequest::get("/data/io.cozy.bills/1").token(&token).into();
         let same = request.headers()[&name].clone();
         request.headers_mut().append(name.clone(), same);
         let response =

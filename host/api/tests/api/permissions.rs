@@ -4,16 +4,16 @@ use http::Method;
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
-const LARGER: &str = "Attempt to create a larger permission set";
+const LARGER_SET_ERROR: &str = "Attempt to create a larger permission set";
 
 fn rules(rules: Value) -> Value {
     json!({ "permissions": rules })
 }
 
-async fn share(api: &Api, token: &str, query: &str, permissions: Value) -> Answer {
-    api.send(Call::post(&format!("/permissions{query}")).token(token).attributes(rules(permissions))).await
+async fn share(api: &Api, token: &str, query: &str, permissions: Value) -> TestResponse {
+    api.send(TestRequest::post(&format!("/permissions{query}")).token(token).attributes(rules(permissions))).await
 }
 
 fn photo() -> Value {
@@ -21,11 +21,12 @@ fn photo() -> Value {
 }
 
 #[tokio::test]
-async fn whoever_has_a_code_has_the_rules_of_the_share_and_no_more() {
+async fn a_share_code_grants_only_the_rules_of_the_share() {
     let api = Api::new().await;
     let app = api.token_of(Audience::App, "photos", "io.cozy.photos io.cozy.bills:GET");
     for id in ["one", "two"] {
-        let put = Call::put(&format!("/data/io.cozy.photos/{id}")).token(&api.token("*")).json(&json!({ "id": id }));
+        let put =
+            TestRequest::put(&format!("/data/io.cozy.photos/{id}")).token(&api.token("*")).json(&json!({ "id": id }));
         assert_eq!(api.send(put).await.status, 200);
     }
     let made = share(&api, &app, "?codes=bob,jane&ttl=1D", photo()).await;
@@ -38,24 +39,24 @@ async fn whoever_has_a_code_has_the_rules_of_the_share_and_no_more() {
     let code = |set: &str, name: &str| attributes[set][name].as_str().expect("a code").to_owned();
     assert_ne!(code("codes", "bob"), code("codes", "jane"));
     for code in [code("codes", "bob"), code("codes", "jane"), code("shortcodes", "bob")] {
-        let status = async |call: Call| api.send(call.token(&code)).await.status;
-        assert_eq!(status(Call::get("/data/io.cozy.photos/one")).await, 200);
-        assert_eq!(status(Call::get("/data/io.cozy.photos/two")).await, 403);
-        assert_eq!(status(Call::get("/data/io.cozy.bills/one")).await, 403);
-        assert_eq!(status(Call::put("/data/io.cozy.photos/one").json(&json!({}))).await, 403);
+        let status = async |call: TestRequest| api.send(call.token(&code)).await.status;
+        assert_eq!(status(TestRequest::get("/data/io.cozy.photos/one")).await, 200);
+        assert_eq!(status(TestRequest::get("/data/io.cozy.photos/two")).await, 403);
+        assert_eq!(status(TestRequest::get("/data/io.cozy.bills/one")).await, 403);
+        assert_eq!(status(TestRequest::put("/data/io.cozy.photos/one").json(&json!({}))).await, 403);
         // Nobody shares on what was shared, nor changes it.
-        assert_eq!(status(Call::post("/permissions?codes=x").attributes(rules(photo()))).await, 403);
+        assert_eq!(status(TestRequest::post("/permissions?codes=x").attributes(rules(photo()))).await, 403);
         let set = format!("/permissions/{}", made.id());
-        assert_eq!(status(Call::patch(&set).attributes(rules(photo()))).await, 403);
-        assert_eq!(status(Call::delete(&set)).await, 403);
-        let own = api.send(Call::get("/permissions/self").token(&code)).await.json();
+        assert_eq!(status(TestRequest::patch(&set).attributes(rules(photo()))).await, 403);
+        assert_eq!(status(TestRequest::delete(&set)).await, 403);
+        let own = api.send(TestRequest::get("/permissions/self").token(&code)).await.json();
         assert_eq!(
             (own["data"]["id"].as_str(), &own["data"]["attributes"]["type"]),
             (Some(&*made.id()), &json!("share"))
         );
     }
     api.clock.set("2026-11-21T12:00:00Z".parse().expect("a date"));
-    let late = api.send(Call::get("/data/io.cozy.photos/one").token(&code("codes", "bob"))).await;
+    let late = api.send(TestRequest::get("/data/io.cozy.photos/one").token(&code("codes", "bob"))).await;
     assert_eq!((late.status, late.text()), (400, r#"{"error":"code=400, message=Expired token"}"#));
 }
 
@@ -88,7 +89,7 @@ async fn p4_a_share_is_made_of_what_its_maker_has() {
     assert_eq!(share(&api, &narrow, "?codes=code&ttl=soon", photo()).await.status, 422);
     assert_eq!(share(&api, &narrow, "", photo()).await.status, 400);
     let protected = json!({ "permissions": photo(), "password": "secret" });
-    let protected = Call::post("/permissions?codes=code").token(&narrow).attributes(protected);
+    let protected = TestRequest::post("/permissions?codes=code").token(&narrow).attributes(protected);
     assert_eq!(api.send(protected).await.status, 400);
 }
 
@@ -97,10 +98,10 @@ async fn rules_are_added_replaced_and_removed_by_title() {
     let api = Api::new().await;
     let app = api.token_of(Audience::App, "harvest", "io.cozy.files io.cozy.bills");
     let patch = async |token: &str, path: &str, attributes: Value| {
-        api.send(Call::patch(path).token(token).attributes(attributes)).await
+        api.send(TestRequest::patch(path).token(token).attributes(attributes)).await
     };
     let konnector = api.token_of(Audience::Konnector, "bank", "");
-    let bills = Call::get("/data/io.cozy.bills/_all_docs");
+    let bills = TestRequest::get("/data/io.cozy.bills/_all_docs");
     let folder = json!({ "type": "io.cozy.files", "verbs": ["GET", "PUT"], "values": ["folder"] });
     let added = patch(&app, "/permissions/konnectors/bank", rules(json!({ "saveFolder": folder }))).await;
     assert_eq!(added.status, 200, "{added}");
@@ -112,16 +113,16 @@ async fn rules_are_added_replaced_and_removed_by_title() {
     assert_eq!(api.send(bills.token(&konnector)).await.status, 200);
     let removed = patch(&app, "/permissions/konnectors/bank", rules(json!({ "bills": {}, "unknown": {} }))).await;
     assert_eq!(removed.json()["data"]["attributes"]["permissions"], json!({ "saveFolder": folder }));
-    assert_eq!(api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&konnector)).await.status, 403);
+    assert_eq!(api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(&konnector)).await.status, 403);
 
     let contacts = json!({ "people": { "type": "io.cozy.contacts" } });
     for (attributes, status, text) in [
-        (rules(contacts.clone()), 403, LARGER),
+        (rules(contacts.clone()), 403, LARGER_SET_ERROR),
         (json!({}), 400, ""),
         (json!({ "permissions": {}, "codes": {} }), 400, ""),
         (json!({ "permissions": { "f": folder }, "codes": { "bob": "" } }), 400, ""),
         (json!({ "codes": { "bob": "" } }), 403, "Permissions can be updated only by its parent"),
-        (rules(json!({ "f": { "type": "http", "values": ["https://a.example"] } })), 403, LARGER),
+        (rules(json!({ "f": { "type": "http", "values": ["https://a.example"] } })), 403, LARGER_SET_ERROR),
     ] {
         let answer = patch(&app, "/permissions/konnectors/bank", attributes.clone()).await;
         assert_eq!(answer.status, status, "{attributes}: {answer}");
@@ -142,28 +143,28 @@ async fn a_share_is_changed_and_ended_by_who_made_it() {
     let path = format!("/permissions/{}", made.id());
     let codes = made.json()["data"]["attributes"]["codes"].clone();
     let other = api.token_of(Audience::App, "drive", "io.cozy.photos");
-    assert_eq!(api.send(Call::get(&path).token(&other)).await.status, 403);
-    assert_eq!(api.send(Call::delete(&path).token(&other)).await.status, 403);
-    assert_eq!(api.send(Call::get(&path).token(&app)).await.status, 200);
-    assert_eq!(api.send(Call::get(&path).token(&api.token("*"))).await.status, 200);
+    assert_eq!(api.send(TestRequest::get(&path).token(&other)).await.status, 403);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&other)).await.status, 403);
+    assert_eq!(api.send(TestRequest::get(&path).token(&app)).await.status, 200);
+    assert_eq!(api.send(TestRequest::get(&path).token(&api.token("*"))).await.status, 200);
 
-    let patched = Call::patch(&path).token(&app).attributes(json!({ "codes": { "bob": "", "eve": "" } }));
+    let patched = TestRequest::patch(&path).token(&app).attributes(json!({ "codes": { "bob": "", "eve": "" } }));
     let now = api.send(patched).await.json()["data"]["attributes"]["codes"].clone();
     assert_eq!(now["bob"], codes["bob"]);
     assert!(now["eve"].is_string() && now["jane"].is_null(), "{now}");
     let with = async |code: &Value| {
-        api.send(Call::get("/permissions/self").token(code.as_str().expect("a code"))).await.status
+        api.send(TestRequest::get("/permissions/self").token(code.as_str().expect("a code"))).await.status
     };
     assert_eq!([with(&now["eve"]).await, with(&codes["jane"]).await], [200, 400]);
 
-    let end = Call::patch(&path).token(&app).attributes(json!({ "expires_at": "2026-11-20T13:00:00Z" }));
+    let end = TestRequest::patch(&path).token(&app).attributes(json!({ "expires_at": "2026-11-20T13:00:00Z" }));
     assert_eq!(api.send(end).await.json()["data"]["attributes"]["expires_at"], "2026-11-20T13:00:00Z");
-    let never = Call::patch(&path).token(&app).attributes(json!({ "expires_at": "" }));
+    let never = TestRequest::patch(&path).token(&app).attributes(json!({ "expires_at": "" }));
     assert_eq!(api.send(never).await.json()["data"]["attributes"]["expires_at"], Value::Null);
 
-    assert_eq!(api.send(Call::delete(&path).token(&app)).await.status, 204);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&app)).await.status, 204);
     assert_eq!(with(&now["bob"]).await, 400);
-    assert_eq!(api.send(Call::delete(&path).token(&api.token("*"))).await.status, 404);
+    assert_eq!(api.send(TestRequest::delete(&path).token(&api.token("*"))).await.status, 404);
 }
 
 #[tokio::test]
@@ -177,21 +178,21 @@ async fn what_is_shared_can_be_asked() {
     let asked = json!({ "data": [
         { "type": "io.cozy.photos", "id": "one" }, { "type": "io.cozy.photos", "id": "two" },
     ] });
-    let exists = |token: &str| api.send(Call::post("/permissions/exists").token(token).json(&asked));
+    let exists = |token: &str| api.send(TestRequest::post("/permissions/exists").token(token).json(&asked));
     let found = exists(&app).await;
     assert_eq!(found.json(), json!({ "data": [{ "type": "io.cozy.photos", "id": "one", "verbs": ["GET", "PATCH"] }] }));
     assert_eq!(exists(&api.token("io.cozy.bills")).await.status, 403);
-    let malformed = Call::post("/permissions/exists").token(&app).json(&json!({ "data": [{ "type": 1 }] }));
+    let malformed = TestRequest::post("/permissions/exists").token(&app).json(&json!({ "data": [{ "type": 1 }] }));
     assert_eq!(api.send(malformed).await.status, 400);
 
-    let list = async |path: &str| api.send(Call::get(path).token(&app)).await.json();
+    let list = async |path: &str| api.send(TestRequest::get(path).token(&app)).await.json();
     let page = list("/permissions/doctype/io.cozy.photos/shared-by-link?page[limit]=1").await;
     assert_eq!(page["meta"]["count"], 1);
     let last = list(page["links"]["next"].as_str().expect("a next page")).await;
     assert_eq!((&last["meta"]["count"], &last["links"]), (&json!(1), &json!({})));
     assert_ne!(page["data"][0]["id"], last["data"][0]["id"]);
     let one = api.token("io.cozy.photos:GET:one");
-    let refused = api.send(Call::get("/permissions/doctype/io.cozy.photos/shared-by-link").token(&one)).await;
+    let refused = api.send(TestRequest::get("/permissions/doctype/io.cozy.photos/shared-by-link").token(&one)).await;
     assert_eq!(
         (refused.status, refused.text()),
         (403, "You need GET permission on whole type to list its permissions")
@@ -212,7 +213,7 @@ async fn each_route_wants_a_token() {
         (Method::PATCH, "/permissions/konnectors/x"),
         (Method::GET, "/permissions/doctype/io.cozy.files/shared-by-link"),
     ] {
-        let call = Call::new(method.clone(), path).attributes(rules(photo()));
+        let call = TestRequest::new(method.clone(), path).attributes(rules(photo()));
         assert_eq!(api.send(call).await.status, 401, "{method} {path}");
     }
 }
@@ -228,20 +229,20 @@ async fn sets_and_shares_have_bounds() {
         Value::Object(rules.collect())
     };
     let share = async |codes: &str, rules: Value| {
-        let call = Call::post(&format!("/permissions?codes={codes}")).token(&token);
+        let call = TestRequest::post(&format!("/permissions?codes={codes}")).token(&token);
         api.send(call.attributes(json!({ "permissions": rules }))).await
     };
     let full = share("a", rules(200)).await;
     assert_eq!(full.status, 200, "{full}");
     let refused = share("a", rules(201)).await;
     assert_eq!(refused.status, 400);
-    assert!(refused.told().contains("permissions: 201 rules; a set has at most 200"), "{refused}");
+    assert!(refused.summary().contains("permissions: 201 rules; a set has at most 200"), "{refused}");
     let values: Vec<String> = (0..2_001).map(|number| number.to_string()).collect();
     assert_eq!(share("a", json!({ "one": { "type": "io.cozy.bills", "values": values } })).await.status, 400);
     assert_eq!(share(&"n".repeat(201), rules(1)).await.status, 400);
     let path = format!("/permissions/{}", full.id());
     let patch =
-        async |attributes: Value| api.send(Call::patch(&path).token(&token).attributes(attributes)).await.status;
+        async |attributes: Value| api.send(TestRequest::patch(&path).token(&token).attributes(attributes)).await.status;
     assert_eq!(patch(json!({ "permissions": { "more": { "type": "io.cozy.more" } } })).await, 400);
     let codes: serde_json::Map<String, Value> = (0..101).map(|number| (format!("c{number}"), json!(""))).collect();
     assert_eq!(patch(json!({ "codes": codes })).await, 400);

@@ -16,13 +16,13 @@ use tokio::net::TcpListener;
 
 /// What a request for tokens said.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct RecordedTokenRequest {
     pub method: String,
     pub authorization: Option<String>,
     pub fields: Vec<(String, String)>,
 }
 
-impl Asked {
+impl RecordedTokenRequest {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
@@ -30,9 +30,9 @@ impl Asked {
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum ProviderBehavior {
     #[default]
-    Kind,
+    Normal,
     /// As in the case A2: a status of 401 and `invalid_token`.
     Revoked,
     Broken,
@@ -40,24 +40,24 @@ pub enum Mood {
 }
 
 #[derive(Default)]
-pub struct Book {
-    pub asked: Vec<Asked>,
-    pub mood: Mood,
+pub struct ProviderState {
+    pub requests: Vec<RecordedTokenRequest>,
+    pub behavior: ProviderBehavior,
     /// How long it thinks about an answer.
-    pub thinks: Duration,
+    pub delay: Duration,
     rotations: u32,
 }
 
 #[derive(Clone)]
-pub struct Provider {
+pub struct FakeProvider {
     pub address: SocketAddr,
-    pub book: Arc<Mutex<Book>>,
+    pub state: Arc<Mutex<ProviderState>>,
 }
 
-impl Provider {
+impl FakeProvider {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let provider = Self { address: listener.local_addr().expect("an address"), book: Arc::default() };
+        let provider = Self { address: listener.local_addr().expect("an address"), state: Arc::default() };
         let routes = Router::new().route("/token", any(token)).with_state(provider.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         provider
@@ -67,16 +67,16 @@ impl Provider {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn be(&self, mood: Mood) {
-        self.book.lock().expect("a book").mood = mood;
+    pub fn set_behavior(&self, mood: ProviderBehavior) {
+        self.state.lock().expect("a book").behavior = mood;
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
-        self.book.lock().expect("a book").asked.clone()
+    pub fn requests(&self) -> Vec<RecordedTokenRequest> {
+        self.state.lock().expect("a book").requests.clone()
     }
 }
 
-async fn token(State(provider): State<Provider>, request: Request) -> Response {
+async fn token(State(provider): State<FakeProvider>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 16).await.unwrap_or_else(|_| Bytes::new());
     let text = if parts.method == http::Method::GET {
@@ -84,20 +84,22 @@ async fn token(State(provider): State<Provider>, request: Request) -> Response {
     } else {
         body.to_vec()
     };
-    let asked = Asked {
+    let asked = RecordedTokenRequest {
         method: parts.method.to_string(),
         authorization: parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned),
         fields: url::form_urlencoded::parse(&text).into_owned().collect(),
     };
-    let thinks = provider.book.lock().expect("a book").thinks;
+    let thinks = provider.state.lock().expect("a book").delay;
     tokio::time::sleep(thinks).await;
-    let mut book = provider.book.lock().expect("a book");
-    book.asked.push(asked.clone());
-    match book.mood {
-        Mood::Kind => {}
-        Mood::Revoked => return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" }))).into_response(),
-        Mood::Broken => return (StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response(),
-        Mood::Redirecting => return axum::response::Redirect::to("/elsewhere").into_response(),
+    let mut book = provider.state.lock().expect("a book");
+    book.requests.push(asked.clone());
+    match book.behavior {
+        ProviderBehavior::Normal => {}
+        ProviderBehavior::Revoked => {
+            return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" }))).into_response();
+        }
+        ProviderBehavior::Broken => return (StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response(),
+        ProviderBehavior::Redirecting => return axum::response::Redirect::to("/elsewhere").into_response(),
     }
     let current = format!("refresh-{}", book.rotations);
     let good = match asked.get("grant_type") {

@@ -11,10 +11,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// A server that listens, and its address.
-async fn listening() -> (Api, String) {
+async fn start_with_token() -> (Api, String) {
     let api = Api::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -35,7 +35,7 @@ impl Socket {
         Self(socket)
     }
 
-    async fn known(address: &str, token: &str) -> Self {
+    async fn open_authenticated(address: &str, token: &str) -> Self {
         let mut socket = Self::open(address).await;
         socket.send(json!({ "method": "AUTH", "payload": token })).await;
         socket
@@ -62,7 +62,7 @@ impl Socket {
     }
 
     /// Waits until everything sent before was followed: an unknown method is answered in its turn.
-    async fn settle(&mut self) {
+    async fn sync(&mut self) {
         self.send(json!({ "method": "SETTLE" })).await;
         let answer = self.next().await.expect("an answer");
         assert_eq!(answer["payload"]["title"], "The SETTLE method is not supported");
@@ -70,13 +70,13 @@ impl Socket {
 }
 
 async fn notify(api: &Api, path: &str, body: Value) {
-    let call = Call::post(&format!("/realtime/{path}")).token(&api.token("*")).json(&body);
+    let call = TestRequest::post(&format!("/realtime/{path}")).token(&api.token("*")).json(&body);
     assert_eq!(api.send(call).await.status, 204);
 }
 
 #[tokio::test]
 async fn r1_frames_that_are_refused_are_answered() {
-    let (api, address) = listening().await;
+    let (api, address) = start_with_token().await;
     let mut frames = Vec::new();
     for first in [
         json!({ "method": "SUBSCRIBE", "payload": { "type": "io.cozy.bills" } }),
@@ -87,7 +87,8 @@ async fn r1_frames_that_are_refused_are_answered() {
         frames.push(socket.next().await.expect("an answer"));
         assert_eq!(socket.next().await, None, "closed");
     }
-    let mut socket = Socket::known(&address, &api.token("io.cozy.bills:GET io.cozy.contacts:GET:one")).await;
+    let mut socket =
+        Socket::open_authenticated(&address, &api.token("io.cozy.bills:GET io.cozy.contacts:GET:one")).await;
     for (doctype, id) in [
         ("io.cozy.files", None),
         ("io.cozy.contacts", None),
@@ -98,25 +99,26 @@ async fn r1_frames_that_are_refused_are_answered() {
         socket.subscribe(doctype, id).await;
         frames.push(socket.next().await.expect("an answer"));
     }
-    socket.settle().await;
+    socket.sync().await;
     insta::assert_snapshot!(frames.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"));
 }
 
 #[tokio::test]
 async fn r1_events_come_exactly_for_what_was_subscribed() {
-    let (api, address) = listening().await;
-    let mut socket = Socket::known(&address, &api.token("io.cozy.bills io.cozy.contacts io.cozy.bazs")).await;
+    let (api, address) = start_with_token().await;
+    let mut socket =
+        Socket::open_authenticated(&address, &api.token("io.cozy.bills io.cozy.contacts io.cozy.bazs")).await;
     socket.subscribe("io.cozy.bazs", Some("one")).await;
     socket.subscribe("io.cozy.bazs", Some("two")).await;
     socket.subscribe("io.cozy.bills", None).await;
-    socket.settle().await;
+    socket.sync().await;
     for id in ["one", "two", "three"] {
         notify(&api, &format!("io.cozy.bazs/{id}"), json!({ "hello": id })).await;
     }
     notify(&api, "io.cozy.contacts/one", json!({})).await;
     let mut told = vec![socket.next().await.expect("an event"), socket.next().await.expect("an event")];
     socket.send(json!({ "method": "UNSUBSCRIBE", "payload": { "type": "io.cozy.bazs", "id": "one" } })).await;
-    socket.settle().await;
+    socket.sync().await;
     notify(&api, "io.cozy.bazs/one", json!({})).await;
     notify(&api, "io.cozy.bazs/two", json!({ "hello": "again" })).await;
     told.push(socket.next().await.expect("an event"));
@@ -128,15 +130,16 @@ async fn r1_events_come_exactly_for_what_was_subscribed() {
 
     // What is stored is told with what became of it.
     let token = api.token("io.cozy.bills");
-    let created = api.send(Call::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1 }))).await.json();
+    let created =
+        api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1 }))).await.json();
     let (id, rev) = (created["id"].as_str().expect("an id"), created["rev"].as_str().expect("a revision"));
     let path = format!("/data/io.cozy.bills/{id}");
     let update = json!({ "_id": id, "_rev": rev, "amount": 2 });
-    let rev = api.send(Call::put(&path).token(&token).json(&update)).await.json()["rev"]
+    let rev = api.send(TestRequest::put(&path).token(&token).json(&update)).await.json()["rev"]
         .as_str()
         .expect("a revision")
         .to_owned();
-    api.send(Call::delete(&format!("{path}?rev={rev}")).token(&token)).await;
+    api.send(TestRequest::delete(&format!("{path}?rev={rev}")).token(&token)).await;
     for (event, amount) in [("CREATED", json!(1)), ("UPDATED", json!(2)), ("DELETED", json!(2))] {
         let frame = socket.next().await.expect("an event");
         assert_eq!((&frame["event"], &frame["payload"]["id"]), (&json!(event), &json!(id)), "{frame}");
@@ -148,25 +151,26 @@ async fn r1_events_come_exactly_for_what_was_subscribed() {
 /// A right to a directory reaches the files below it; one instance hears nothing of another.
 #[tokio::test]
 async fn rules_and_instances_hold_for_events_too() {
-    let (api, address) = listening().await;
+    let (api, address) = start_with_token().await;
     let directory = api.platform.ensure_directory(&api.alice, "/Bank").await.expect("a directory");
     let below = api.platform.ensure_directory(&api.alice, "/Bank/2026").await.expect("a directory");
-    let mut socket = Socket::known(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
+    let mut socket =
+        Socket::open_authenticated(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
     socket.subscribe("io.cozy.files", Some(&below.id)).await;
     socket.subscribe("io.cozy.files", Some("io.cozy.files.root-dir")).await;
     let refused = socket.next().await.expect("an answer");
     assert_eq!(refused["payload"]["source"]["payload"]["id"], "io.cozy.files.root-dir");
 
-    let mut everything = Socket::known(&address, &api.token("*")).await;
+    let mut everything = Socket::open_authenticated(&address, &api.token("*")).await;
     everything.subscribe("io.cozy.bazs", None).await;
-    everything.settle().await;
+    everything.sync().await;
     api.platform.notify(&api.bob, &"io.cozy.bazs".parse().expect("a type"), "one", serde_json::Map::new());
     assert_eq!(everything.next().await, None);
 }
 
 impl Socket {
     /// The code and the reason with which the server closes.
-    async fn closed(&mut self) -> Option<(u16, String)> {
+    async fn wait_closed(&mut self) -> Option<(u16, String)> {
         let closed = async {
             while let Some(Ok(message)) = self.0.next().await {
                 if let Message::Close(frame) = message {
@@ -182,26 +186,26 @@ impl Socket {
 /// A frame of more than 1,024 bytes ends the connection, and the client is told why (RFC 6455 §7.4.1).
 #[tokio::test]
 async fn large_frames_end_the_connection() {
-    let (api, address) = listening().await;
+    let (api, address) = start_with_token().await;
     for (length, binary) in [(900, false), (1_025, true), (2_000, false), (60_000, false)] {
-        let mut socket = Socket::known(&address, &api.token("*")).await;
-        socket.settle().await;
+        let mut socket = Socket::open_authenticated(&address, &api.token("*")).await;
+        socket.sync().await;
         let text = json!({ "method": "SUBSCRIBE", "payload": { "type": "x".repeat(length) } }).to_string();
         let message = if binary { Message::binary(text) } else { Message::text(text) };
         socket.0.send(message).await.expect("sent");
         if length == 900 {
             // It is not too large.
-            socket.settle().await;
+            socket.sync().await;
             continue;
         }
         let told = (1009, "a frame of a client has at most 1024 bytes".to_owned());
-        assert_eq!(socket.closed().await, Some(told), "{length} bytes");
+        assert_eq!(socket.wait_closed().await, Some(told), "{length} bytes");
     }
 }
 
 #[tokio::test]
 async fn the_reason_of_a_close_is_the_reason() {
-    let (api, address) = listening().await;
+    let (api, address) = start_with_token().await;
     let first = r#"the first frame is {"method":"AUTH","payload":"<token>"}"#;
     for (frame, reason) in [
         (json!({ "method": "AUTH", "payload": "garbage" }), "the token is not valid"),
@@ -212,25 +216,25 @@ async fn the_reason_of_a_close_is_the_reason() {
     ] {
         let mut socket = Socket::open(&address).await;
         socket.send(frame.clone()).await;
-        assert_eq!(socket.closed().await, Some((1008, reason.to_owned())), "{frame}");
+        assert_eq!(socket.wait_closed().await, Some((1008, reason.to_owned())), "{frame}");
     }
 }
 
 /// What one instance publishes, in any amount, closes no socket of another one; and what a run says of itself closes none at all.
 #[tokio::test]
 async fn a_flood_on_one_instance_is_nothing_to_another() {
-    let (api, address) = listening().await;
-    let mut socket = Socket::known(&address, &api.token("*")).await;
+    let (api, address) = start_with_token().await;
+    let mut socket = Socket::open_authenticated(&address, &api.token("*")).await;
     socket.subscribe("io.cozy.bazs", None).await;
-    socket.settle().await;
+    socket.sync().await;
     let bazs = "io.cozy.bazs".parse().expect("a type");
     for number in 0..300_000 {
         let doc =
             serde_json::Map::from_iter([("type".to_owned(), json!("progress")), ("done".to_owned(), json!(number))]);
         for instance in [&api.alice, &api.bob] {
-            api.platform.bus.publish(konnector_platform::realtime::Event {
+            api.platform.bus.publish(konnector_platform::realtime::RealtimeEvent {
                 instance: instance.id.clone(),
-                happened: konnector_platform::realtime::Happened::Created,
+                kind: konnector_platform::realtime::ChangeKind::Created,
                 doctype: konnector_platform::doctype::JOB_EVENTS.clone(),
                 id: "job".to_owned(),
                 doc: doc.clone(),
@@ -246,10 +250,10 @@ async fn a_flood_on_one_instance_is_nothing_to_another() {
 
 #[tokio::test]
 async fn a_listener_that_falls_behind_is_sent_away() {
-    let (api, address) = listening().await;
-    let mut socket = Socket::known(&address, &api.token("*")).await;
+    let (api, address) = start_with_token().await;
+    let mut socket = Socket::open_authenticated(&address, &api.token("*")).await;
     socket.subscribe("io.cozy.bazs", None).await;
-    socket.settle().await;
+    socket.sync().await;
     let doctype = "io.cozy.bazs".parse().expect("a type");
     // Without a pause: the socket's task has no turn in between.
     for number in 0..3_000 {
@@ -269,20 +273,21 @@ async fn a_listener_that_falls_behind_is_sent_away() {
 
 /// Listeners believe what they hear of jobs, triggers and files.
 #[tokio::test]
-async fn a_konnector_tells_of_nothing_that_only_the_platform_writes() {
-    let (api, address) = listening().await;
+async fn a_konnector_cannot_notify_about_reserved_doctypes() {
+    let (api, address) = start_with_token().await;
     let kept = ["io.cozy.jobs", "io.cozy.jobs.events", "io.cozy.triggers", "io.cozy.files", "io.cozy.permissions"];
     let rules =
         kept.iter().chain(&["io.cozy.bills"]).map(|doctype| ((*doctype).to_owned(), json!({ "type": doctype })));
     api.install("liar", Value::Object(rules.collect())).await;
     let token = api.token_of(Audience::Konnector, "liar", "");
-    let mut socket = Socket::known(&address, &api.token("*")).await;
+    let mut socket = Socket::open_authenticated(&address, &api.token("*")).await;
     for doctype in kept.iter().chain(&["io.cozy.bills", "io.cozy.contacts"]) {
         socket.subscribe(doctype, None).await;
     }
-    socket.settle().await;
+    socket.sync().await;
     let send = async |doctype: &str| {
-        let call = Call::post(&format!("/realtime/{doctype}/one")).token(&token).json(&json!({ "state": "done" }));
+        let call =
+            TestRequest::post(&format!("/realtime/{doctype}/one")).token(&token).json(&json!({ "state": "done" }));
         api.send(call).await.status
     };
     for doctype in kept {
@@ -295,7 +300,7 @@ async fn a_konnector_tells_of_nothing_that_only_the_platform_writes() {
 
 #[tokio::test]
 async fn websockets_have_bounds() {
-    let (api, address) = listening().await;
+    let (api, address) = start_with_token().await;
     // Clients that do not say who they are.
     let mut silent = Vec::new();
     let refused = loop {

@@ -3,11 +3,11 @@
 use http::Method;
 use konnector_egress::{Gate, GateOptions};
 use konnector_platform::doctype::{FILES, SETTINGS};
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_store::{Changes, DocRef, InstanceId, MasterKey};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, Call};
+use crate::support::{Api, TestRequest, TestResponse};
 
 const ALBUM: &str = "/data/io.cozy.photos.albums/1%2F2/relationships/references";
 
@@ -25,10 +25,10 @@ fn data(ids: impl IntoIterator<Item = u8>) -> Value {
 }
 
 async fn send(api: &Api, method: Method, scope: &str, body: &Value) -> u16 {
-    api.send(Call::new(method, ALBUM).token(&api.token(scope)).json(body)).await.status
+    api.send(TestRequest::new(method, ALBUM).token(&api.token(scope)).json(body)).await.status
 }
 
-fn ids(answer: &Answer) -> Vec<String> {
+fn ids(answer: &TestResponse) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer}");
     let data = answer.json()["data"].as_array().expect("data").clone();
     data.iter().map(|file| file["id"].as_str().expect("an id").to_owned()).collect()
@@ -38,13 +38,13 @@ fn ids(answer: &Answer) -> Vec<String> {
 async fn the_files_of_a_document_are_listed() {
     let api = photos().await;
     let token = api.token("io.cozy.photos.albums io.cozy.files");
-    let list = async |query: &str| api.send(Call::get(&format!("{ALBUM}{query}")).token(&token)).await;
+    let list = async |query: &str| api.send(TestRequest::get(&format!("{ALBUM}{query}")).token(&token)).await;
     assert_eq!(ids(&list("").await), [""; 0]);
     assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2, 0, 1])).await, 204);
     assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2])).await, 204, "again");
     // The document of another id, of which this one's is the beginning.
     let other = "/data/io.cozy.photos.albums/1/relationships/references";
-    api.send(Call::post(other).token(&token).json(&data([4]))).await;
+    api.send(TestRequest::post(other).token(&token).json(&data([4]))).await;
     assert_eq!(ids(&list("").await), ["photo-0", "photo-1", "photo-2"]);
 
     let first = list("?include=files&page%5Blimit%5D=2&sort=datetime").await;
@@ -54,7 +54,7 @@ async fn the_files_of_a_document_are_listed() {
     );
     assert_eq!(first.json()["included"][1]["attributes"]["name"], "1.jpg");
     let next = first.json()["links"]["next"].as_str().expect("a next page").to_owned();
-    let second = api.send(Call::get(&next).token(&token)).await;
+    let second = api.send(TestRequest::get(&next).token(&token)).await;
     assert_eq!((ids(&second), &second.json()["links"]), (vec!["photo-2".to_owned()], &json!({})));
     assert_eq!(second.json()["included"].as_array().map(Vec::len), Some(1), "the next page includes files, too");
 
@@ -67,23 +67,24 @@ async fn the_files_of_a_document_are_listed() {
 async fn the_list_follows_from_the_files() {
     let api = photos().await;
     let token = api.token("*");
-    let list = async || ids(&api.send(Call::get(ALBUM).token(&token)).await);
+    let list = async || ids(&api.send(TestRequest::get(ALBUM).token(&token)).await);
     let album = json!({ "data": { "type": "io.cozy.photos.albums", "id": "1/2" } });
     for id in [1, 0] {
-        let add = Call::post(&format!("/files/photo-{id}/relationships/referenced_by")).token(&token).json(&album);
+        let add =
+            TestRequest::post(&format!("/files/photo-{id}/relationships/referenced_by")).token(&token).json(&album);
         assert_eq!(api.send(add).await.status, 200);
     }
     assert_eq!(list().await, ["photo-0", "photo-1"]);
     // The one whose picture was taken earlier comes first.
     let patch = json!({ "data": { "attributes": { "metadata": { "datetime": "2001-01-01T00:00:00+02:00" } } } });
-    let patch = Call::patch("/files/photo-1").token(&token).json(&patch);
+    let patch = TestRequest::patch("/files/photo-1").token(&token).json(&patch);
     assert_eq!(api.send(patch).await.status, 200);
     assert_eq!(list().await, ["photo-1", "photo-0"]);
-    assert_eq!(api.send(Call::delete("/files/photo-1").token(&token)).await.status, 200);
+    assert_eq!(api.send(TestRequest::delete("/files/photo-1").token(&token)).await.status, 200);
     assert_eq!(list().await, ["photo-1", "photo-0"], "it lies in the trash");
-    assert_eq!(api.send(Call::delete("/files/trash/photo-1").token(&token)).await.status, 204);
+    assert_eq!(api.send(TestRequest::delete("/files/trash/photo-1").token(&token)).await.status, 204);
     assert_eq!(list().await, ["photo-0"]);
-    let uploaded = Call::post("/files/io.cozy.files.root-dir?Type=file&Name=x.txt&ReferencedBy=1").token(&token);
+    let uploaded = TestRequest::post("/files/io.cozy.files.root-dir?Type=file&Name=x.txt&ReferencedBy=1").token(&token);
     assert!(api.send(uploaded.text("x")).await.status < 300);
     assert_eq!(list().await, ["photo-0"]);
     let check = konnector_store::FsckOptions { deep: true, repair: false };
@@ -113,9 +114,9 @@ async fn references_of_an_older_store_are_found() {
     changes.put(at, &found.rev, found.body).delete(done, &mark.rev);
     api.platform.store.commit(changes).await.expect("stored");
     let token = api.token("*");
-    let list = async || ids(&api.send(Call::get(ALBUM).token(&token)).await);
+    let list = async || ids(&api.send(TestRequest::get(ALBUM).token(&token)).await);
     assert_eq!(list().await, [""; 0]);
-    Platform::new(Parts {
+    Platform::new(PlatformParts {
         store: api.platform.store.clone(),
         sandbox: api.platform.sandbox.clone(),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
@@ -143,14 +144,15 @@ async fn references_need_a_rule_on_the_document_or_on_all_files() {
         let status = send(&api, Method::POST, scope, &data([1])).await;
         assert_eq!(status, if allowed { 204 } else { 403 }, "{scope}");
     }
-    let listed = api.send(Call::get(&format!("{ALBUM}?include=files")).token(&api.token("io.cozy.photos.albums:GET")));
+    let listed =
+        api.send(TestRequest::get(&format!("{ALBUM}?include=files")).token(&api.token("io.cozy.photos.albums:GET")));
     let listed = listed.await;
     assert_eq!(ids(&listed), ["photo-1"]);
     assert_eq!(listed.json()["included"], json!([]), "its name is for those who may read files");
     for scope in ["io.cozy.photos.albums:POST", "io.cozy.bills"] {
-        assert_eq!(api.send(Call::get(ALBUM).token(&api.token(scope))).await.status, 403, "{scope}");
+        assert_eq!(api.send(TestRequest::get(ALBUM).token(&api.token(scope))).await.status, 403, "{scope}");
     }
-    assert_eq!(api.send(Call::get(ALBUM)).await.status, 401);
+    assert_eq!(api.send(TestRequest::get(ALBUM)).await.status, 401);
     for (body, status) in
         [(json!({}), 400), (json!({ "data": [{ "type": "io.cozy.bills", "id": "photo-1" }] }), 400), (data([9]), 404)]
     {
@@ -166,16 +168,16 @@ async fn a_reference_may_have_a_type_with_capitals() {
     let kind = "io.cozy.accounts.sourceAccountIdentifier";
     let body = json!({ "data": [{ "type": kind, "id": "one@bank.example" }] });
     let referenced_by = "/files/photo-0/relationships/referenced_by";
-    let added = api.send(Call::post(referenced_by).token(&token).json(&body)).await;
+    let added = api.send(TestRequest::post(referenced_by).token(&token).json(&body)).await;
     assert_eq!((added.status, &added.json()["data"]), (200, &body["data"]), "{added}");
     let path = format!("/data/{kind}/one%40bank.example/relationships/references");
-    assert_eq!(api.send(Call::post(&path).token(&token).json(&data([1]))).await.status, 204);
-    assert_eq!(ids(&api.send(Call::get(&path).token(&token)).await), ["photo-0", "photo-1"]);
+    assert_eq!(api.send(TestRequest::post(&path).token(&token).json(&data([1]))).await.status, 204);
+    assert_eq!(ids(&api.send(TestRequest::get(&path).token(&token)).await), ["photo-0", "photo-1"]);
     // No rule is about such a type.
-    assert_eq!(api.send(Call::get(&path).token(&api.token("io.cozy.accounts"))).await.status, 403);
+    assert_eq!(api.send(TestRequest::get(&path).token(&api.token("io.cozy.accounts"))).await.status, 403);
     for (doctype, id) in [("", "x"), ("a..b", "x"), ("a b", "x"), (kind, "")] {
         let body = json!({ "data": [{ "type": doctype, "id": id }] });
-        let refused = api.send(Call::post(referenced_by).token(&token).json(&body)).await;
+        let refused = api.send(TestRequest::post(referenced_by).token(&token).json(&body)).await;
         assert_eq!(refused.status, 400, "{doctype}/{id}: {refused}");
     }
 }

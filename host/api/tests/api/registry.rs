@@ -1,29 +1,31 @@
 //! Konnectors of a registry: a real one, asked over the network.
 
 use konnector_egress::AddressRule;
-use konnector_platform::konnector::Shelf;
+use konnector_platform::konnector::BundleDirectory;
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::support::{Api, Call, manifest, program, program_of, revealing};
+use crate::support::{Api, TestRequest, manifest, revealing_component, write_bundle, write_bundle_with};
 
 const BILLS: &[&str] = &["io.cozy.bills"];
 
 /// A registry with a shelf, and its address.
-struct Registry {
+struct FakeRegistry {
     shelf: TempDir,
     url: String,
 }
 
-impl Registry {
+impl FakeRegistry {
     async fn start() -> Self {
         let shelf = TempDir::new().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let router =
-            konnector_api::registry_server(Shelf::new(shelf.path().to_owned(), |_| {}).expect("a shelf"), None);
+        let router = konnector_api::registry_server(
+            BundleDirectory::new(shelf.path().to_owned(), |_| {}).expect("a shelf"),
+            None,
+        );
         tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
         Self { shelf, url }
     }
@@ -33,17 +35,21 @@ impl Registry {
     }
 
     fn publish_as(&self, version: &str, manifest: &Value) {
-        program(&self.shelf.path().join("shop").join(version), manifest);
+        write_bundle(&self.shelf.path().join("shop").join(version), manifest);
     }
 
     /// With the same rules, and a component that reads passwords.
     fn publish_revealing(&self, version: &str, types: &[&str]) {
-        program_of(&self.shelf.path().join("shop").join(version), &manifest(version, types), &revealing());
+        write_bundle_with(
+            &self.shelf.path().join("shop").join(version),
+            &manifest(version, types),
+            &revealing_component(),
+        );
     }
 
     /// A server that knows this registry.
     async fn server(&self) -> Api {
-        Api::with(|config, gate| {
+        Api::with_config(|config, gate| {
             config.registries = vec![self.url.parse().expect("an address")];
             gate.allowed_private = vec!["127.0.0.0/8".parse::<AddressRule>().expect("a rule")];
         })
@@ -57,13 +63,13 @@ fn versions(konnector: &Value) -> (&str, Option<&str>) {
 
 #[tokio::test]
 async fn a_konnector_is_installed_from_a_channel_or_at_a_version() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     for version in ["1.0.0", "1.10.0", "1.9.0", "2.0.0-beta.1", "2.0.0-dev.a1b2"] {
         registry.publish(version, BILLS);
     }
     let api = registry.server().await;
     // Where no source is named, it is the stable channel of the slug.
-    assert_eq!(api.follow(Call::post("/konnectors/shop")).await, ["installing 1.10.0", "ready 1.10.0"]);
+    assert_eq!(api.follow(TestRequest::post("/konnectors/shop")).await, ["installing 1.10.0", "ready 1.10.0"]);
     let shop = api.konnector("shop").await;
     assert_eq!(shop["source"], "registry://shop/stable");
     for (slug, source, version) in [
@@ -73,20 +79,20 @@ async fn a_konnector_is_installed_from_a_channel_or_at_a_version() {
         ("e", "registry://shop/beta/1.9.0", "1.9.0"),
         ("f", "registry://shop/stable/latest", "1.10.0"),
     ] {
-        let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+        let events = api.follow(TestRequest::post(&format!("/konnectors/{slug}?Source={source}"))).await;
         assert_eq!(events.last().expect("an event"), &format!("ready {version}"), "{source}");
     }
 }
 
 #[tokio::test]
-async fn what_the_registry_does_not_have_or_garbles_is_told() {
-    let registry = Registry::start().await;
+async fn missing_and_malformed_versions_are_reported() {
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
     let token = api.token("*");
     let mut told = Vec::new();
     for source in ["other/stable", "shop/nightly", "shop/3.0.0"] {
-        let call = Call::post(&format!("/konnectors/new?Source=registry://{source}")).token(&token);
+        let call = TestRequest::post(&format!("/konnectors/new?Source=registry://{source}")).token(&token);
         let answer = api.send(call).await;
         told.push(format!("{} {}", answer.status, answer.json()["errors"][0]["detail"].as_str().expect("a text")));
     }
@@ -96,19 +102,19 @@ async fn what_the_registry_does_not_have_or_garbles_is_told() {
     404 no registry of this server has a version 3.0.0 of 'shop'
     ");
     let nowhere = Api::new().await;
-    let call = Call::post("/konnectors/new?Source=registry://shop").token(&nowhere.token("*"));
+    let call = TestRequest::post("/konnectors/new?Source=registry://shop").token(&nowhere.token("*"));
     assert_eq!(nowhere.send(call).await.status, 422);
 }
 
 /// The operator can waive the question, for the whole server.
 #[tokio::test]
 async fn k5_an_update_that_wants_more_waits_for_consent() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     registry.publish("2.0.0", &["io.cozy.bills", "io.cozy.files"]);
-    let update = |query: &str| Call::put(&format!("/konnectors/shop{query}"));
+    let update = |query: &str| TestRequest::put(&format!("/konnectors/shop{query}"));
     assert_eq!(api.follow(update("?PermissionsAcked=false")).await, ["ready 1.0.0"]);
     assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", Some("2.0.0")));
     assert_eq!(api.follow(update("")).await, ["upgrading 2.0.0", "ready 2.0.0"]);
@@ -116,18 +122,18 @@ async fn k5_an_update_that_wants_more_waits_for_consent() {
     // There is nothing newer: nothing is done, and that is no error.
     assert_eq!(api.follow(update("")).await, ["ready 2.0.0"]);
 
-    let waived = Api::with(|config, gate| {
+    let waived = Api::with_config(|config, gate| {
         config.registries = api.platform.config.registries.clone();
         config.permissions_skip_verification = true;
         gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")];
     })
     .await;
-    waived.follow(Call::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
+    waived.follow(TestRequest::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
     let events = waived.follow(update("?PermissionsAcked=false&Source=registry://shop/stable")).await;
     assert_eq!(events, ["upgrading 2.0.0", "ready 2.0.0"]);
     assert_eq!(versions(&waived.konnector("shop").await), ("2.0.0", None));
     let konnector = waived.token_of(Audience::Konnector, "shop", "");
-    let rules = waived.send(Call::get("/permissions/self").token(&konnector)).await.json();
+    let rules = waived.send(TestRequest::get("/permissions/self").token(&konnector)).await.json();
     assert_eq!(rules["data"]["attributes"]["permissions"]["io.cozy.files"], json!({ "type": "io.cozy.files" }));
     // Terms are another matter.
     let mut terms = manifest("3.0.0", &["io.cozy.bills", "io.cozy.files"]);
@@ -138,11 +144,11 @@ async fn k5_an_update_that_wants_more_waits_for_consent() {
 }
 
 #[tokio::test]
-async fn whoever_looks_at_a_konnector_sees_the_newest_that_needs_no_consent() {
-    let registry = Registry::start().await;
+async fn showing_a_konnector_offers_the_newest_version_without_consent() {
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     registry.publish("1.1.0", BILLS);
     assert_eq!(versions(&api.konnector("shop").await), ("1.1.0", None));
     // The registry is not asked again within five minutes.
@@ -150,9 +156,9 @@ async fn whoever_looks_at_a_konnector_sees_the_newest_that_needs_no_consent() {
     assert_eq!(versions(&api.konnector("shop").await), ("1.1.0", None));
 
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
+    api.follow(TestRequest::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
     assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", None), "a fixed version stays");
-    api.follow(Call::put("/konnectors/shop?Source=registry://shop/stable&PermissionsAcked=false")).await;
+    api.follow(TestRequest::put("/konnectors/shop?Source=registry://shop/stable&PermissionsAcked=false")).await;
     registry.publish("1.3.0", &["io.cozy.contacts"]);
     assert_eq!(versions(&api.konnector("shop").await), ("1.2.0", Some("1.3.0")));
 }
@@ -160,25 +166,25 @@ async fn whoever_looks_at_a_konnector_sees_the_newest_that_needs_no_consent() {
 /// The same rules, but the new version imports `reveal`: neither somebody who looks at it nor a run installs it.
 #[tokio::test]
 async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     registry.publish_revealing("1.1.0", BILLS);
     let shop = api.konnector("shop").await;
     assert_eq!(versions(&shop), ("1.0.0", Some("1.1.0")));
     assert_eq!(shop["available_changes"], json!(["it reads the passwords of its accounts, not only uses them"]));
     assert_eq!(shop["reads_secrets"], false);
     // Once it is accepted, the next version that reads them needs no further consent.
-    assert_eq!(api.follow(Call::put("/konnectors/shop")).await, ["upgrading 1.1.0", "ready 1.1.0"]);
+    assert_eq!(api.follow(TestRequest::put("/konnectors/shop")).await, ["upgrading 1.1.0", "ready 1.1.0"]);
     let shop = api.konnector("shop").await;
     assert_eq!((&shop["available_changes"], &shop["reads_secrets"]), (&Value::Null, &json!(true)));
 
     // Each run looks for updates, too; here it is the first to find 1.1.0.
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     registry.publish_revealing("1.1.0", BILLS);
     let slug = "shop".parse().expect("a slug");
     assert!(api.platform.refresh_konnector(&api.alice, &slug).await);
@@ -191,42 +197,42 @@ async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
 #[tokio::test]
 async fn every_source_of_an_update_is_held_to_the_same_consent() {
     for waived in [false, true] {
-        let api = Api::with(|config, _| config.permissions_skip_verification = waived).await;
+        let api = Api::with_config(|config, _| config.permissions_skip_verification = waived).await;
         let folder = TempDir::new().expect("a folder");
         let accounts = &["io.cozy.accounts"];
         // A command component with a rule on accounts is shown passwords by the API.
-        let source = program(folder.path(), &manifest("1.0.0", BILLS));
-        api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
-        let update = async || api.follow(Call::put("/konnectors/shop?PermissionsAcked=false")).await;
-        program_of(folder.path(), &manifest("1.1.0", BILLS), &revealing());
+        let source = write_bundle(folder.path(), &manifest("1.0.0", BILLS));
+        api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
+        let update = async || api.follow(TestRequest::put("/konnectors/shop?PermissionsAcked=false")).await;
+        write_bundle_with(folder.path(), &manifest("1.1.0", BILLS), &revealing_component());
         assert_eq!(update().await, ["ready 1.0.0"], "reveal");
-        program(folder.path(), &manifest("1.2.0", &[BILLS, accounts].concat()));
+        write_bundle(folder.path(), &manifest("1.2.0", &[BILLS, accounts].concat()));
         assert_eq!(update().await, ["ready 1.0.0"], "a command that reads accounts");
         let mut terms = manifest("1.3.0", BILLS);
         terms["terms"] = json!({ "id": "shop", "version": "1" });
-        program(folder.path(), &terms);
+        write_bundle(folder.path(), &terms);
         assert_eq!(update().await, ["ready 1.0.0"], "terms");
         assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", Some("1.3.0")));
-        program(folder.path(), &manifest("1.4.0", BILLS));
+        write_bundle(folder.path(), &manifest("1.4.0", BILLS));
         assert_eq!(update().await, ["upgrading 1.4.0", "ready 1.4.0"], "nothing grows");
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_is_gone_changes_nothing() {
-    let registry = Registry::start().await;
+async fn an_unreachable_registry_changes_nothing() {
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     std::fs::remove_dir_all(registry.shelf.path().join("shop")).expect("removed");
     assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", None));
-    let answer = api.send(Call::put("/konnectors/shop").token(&api.token("*"))).await;
+    let answer = api.send(TestRequest::put("/konnectors/shop").token(&api.token("*"))).await;
     assert_eq!(answer.status, 404, "{answer}");
 }
 
 #[tokio::test]
 async fn an_archive_that_is_not_the_announced_one_is_refused() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     let archive = registry.shelf.path().join("shop/1.0.0.tar.gz");
     let files = |content: &[u8]| {
         let manifest = manifest("1.0.0", BILLS).to_string().into_bytes();
@@ -238,7 +244,7 @@ async fn an_archive_that_is_not_the_announced_one_is_refused() {
     std::fs::write(&archive, files(&crate::support::component(true))).expect("written");
     let stamp = std::fs::metadata(&archive).expect("there").modified().expect("a time");
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
     // The registry takes it for the same file, as one would that was tampered with behind its back.
     let size = std::fs::metadata(&archive).expect("there").len();
     let mut other = std::fs::read(&archive).expect("there");
@@ -246,17 +252,17 @@ async fn an_archive_that_is_not_the_announced_one_is_refused() {
     assert_eq!(other.len() as u64, size);
     std::fs::write(&archive, other).expect("written");
     std::fs::File::open(&archive).expect("there").set_modified(stamp).expect("set");
-    let events = api.follow(Call::post("/konnectors/again?Source=registry://shop")).await;
+    let events = api.follow(TestRequest::post("/konnectors/again?Source=registry://shop")).await;
     assert!(events[0].contains("it was changed or tampered with"), "{events:?}");
 }
 
 #[tokio::test]
 async fn a_download_leads_to_the_registry() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
-    api.follow(Call::post("/konnectors/shop")).await;
-    let answer = api.send(Call::get("/konnectors/shop/download").token(&api.token("*"))).await;
+    api.follow(TestRequest::post("/konnectors/shop")).await;
+    let answer = api.send(TestRequest::get("/konnectors/shop/download").token(&api.token("*"))).await;
     assert_eq!(answer.status, 303);
     let expected = format!("{}/registry/shop/1.0.0/tarball/shop-1.0.0.tar.gz", registry.url);
     assert_eq!(answer.header(http::header::LOCATION), expected);
@@ -264,12 +270,12 @@ async fn a_download_leads_to_the_registry() {
 
 #[tokio::test]
 async fn an_app_reads_the_registry_through_the_server() {
-    let registry = Registry::start().await;
+    let registry = FakeRegistry::start().await;
     registry.publish("1.0.0", BILLS);
     registry.publish("1.1.0-beta.1", BILLS);
     let api = registry.server().await;
     let app = api.token_of(Audience::App, "store", "io.cozy.apps");
-    let get = async |path: &str| api.send(Call::get(path).token(&app)).await;
+    let get = async |path: &str| api.send(TestRequest::get(path).token(&app)).await;
     let list = get("/registry?filter[type]=konnector&limit=10").await.json();
     assert_eq!(list["meta"], json!({ "count": 1, "next_cursor": "" }));
     assert_eq!(list["data"][0]["latest_version"]["version"], "1.0.0");
@@ -294,7 +300,7 @@ async fn an_app_reads_the_registry_through_the_server() {
     assert_eq!(get("/registry/maintenance").await.json()[0]["slug"], "shop");
     // Who may not.
     let narrow = api.token_of(Audience::App, "drive", "io.cozy.files");
-    assert_eq!(api.send(Call::get("/registry/shop/1.0.0").token(&narrow)).await.status, 403);
-    assert_eq!(api.send(Call::get("/registry").token(&api.token("io.cozy.apps"))).await.status, 403);
-    assert_eq!(api.send(Call::get("/registry")).await.status, 401);
+    assert_eq!(api.send(TestRequest::get("/registry/shop/1.0.0").token(&narrow)).await.status, 403);
+    assert_eq!(api.send(TestRequest::get("/registry").token(&api.token("io.cozy.apps"))).await.status, 403);
+    assert_eq!(api.send(TestRequest::get("/registry")).await.status, 401);
 }

@@ -3,20 +3,20 @@
 use konnector_platform::doctype::JOBS;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call, component_of, manifest, program};
+use crate::support::{Api, TestRequest, component_of, manifest, write_bundle};
 
 /// Installs a konnector whose runs do this.
 async fn install(api: &Api, slug: &str, instructions: &str) {
     let folder = api.folder.path().join(slug);
-    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
     std::fs::write(folder.join("konnector.wasm"), component_of(instructions)).expect("written");
-    let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+    let events = api.follow(TestRequest::post(&format!("/konnectors/{slug}?Source={source}"))).await;
     assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
 }
 
 async fn push(api: &Api, slug: &str, options: Value) {
     let job = json!({ "arguments": { "konnector": slug }, "manual": true, "options": options });
-    let answer = api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await;
+    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await;
     assert_eq!(answer.status, 202, "{answer}");
 }
 
@@ -36,12 +36,12 @@ async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
     let api = Api::new().await;
     let mut asks = manifest("1.0.0", &["io.cozy.bills"]);
     asks["fields"] = json!({ "login": { "type": "text" }, "password": { "type": "password" } });
-    let source = program(&api.folder.path().join("shop"), &asks);
-    let events = api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let source = write_bundle(&api.folder.path().join("shop"), &asks);
+    let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
     let push = |message: Value| {
         let job = json!({ "arguments": message, "manual": true });
-        api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job))
+        api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job))
     };
     let refused = push(json!({ "konnector": "shop" })).await;
     assert_eq!(
@@ -51,11 +51,12 @@ async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
     );
     assert_eq!(jobs(&api, "shop"), [""; 0]);
     let body = json!({ "account_type": "shop", "auth": { "login": "ada" } });
-    let account = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&body)).await.json();
+    let account =
+        api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&body)).await.json();
     assert_eq!(push(json!({ "konnector": "shop", "account": account["id"] })).await.status, 202);
     let trigger = |message: Value| {
         let new = json!({ "type": "@cron", "arguments": "0 0 13 * * *", "worker": "konnector", "message": message });
-        api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new))
+        api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new))
     };
     let refused = trigger(json!({ "konnector": "shop" })).await;
     assert_eq!(
@@ -67,11 +68,11 @@ async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
     assert_eq!(made.status, 201, "{made}");
     let patch = json!({ "message": { "konnector": "shop" } });
     let path = format!("/jobs/triggers/{}", made.id());
-    let refused = api.send(Call::patch(&path).token(&api.token("*")).attributes(patch)).await;
+    let refused = api.send(TestRequest::patch(&path).token(&api.token("*")).attributes(patch)).await;
     assert_eq!(refused.status, 422, "{refused}");
     // A client runs these itself.
     let new = json!({ "type": "@client", "arguments": "", "worker": "client", "message": { "konnector": "shop" } });
-    let made = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
+    let made = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
     assert_eq!(made.status, 201, "{made}");
     let unknown = trigger(json!({ "konnector": "shop", "account": "of-a-user-who-left" })).await;
     assert_eq!(unknown.status, 201, "an account that does not exist is for the run to find out: {unknown}");
@@ -85,7 +86,7 @@ fn pass_an_hour(api: &Api, hour: u32) {
 /// Cozy tries again within a second.
 #[tokio::test]
 async fn j18_a_run_that_panics_is_tried_again_and_holds_up_no_other() {
-    let api = Api::with(|config, _| config.workers = 1).await;
+    let api = Api::with_config(|config, _| config.workers = 1).await;
     install(&api, "panics", "unreachable").await;
     install(&api, "works", "i32.const 0").await;
     api.start().await;
@@ -127,7 +128,7 @@ async fn x2_a_konnector_that_is_not_installed_is_not_run() {
 }
 
 #[tokio::test]
-async fn j29_a_trigger_of_an_account_that_is_gone_goes_with_its_first_job() {
+async fn j29_a_trigger_of_a_deleted_account_is_removed_by_its_first_job() {
     let api = Api::new().await;
     install(&api, "works", "i32.const 0").await;
     api.start().await;
@@ -135,9 +136,9 @@ async fn j29_a_trigger_of_an_account_that_is_gone_goes_with_its_first_job() {
         "type": "@cron", "arguments": "0 0 13 * * *", "worker": "konnector",
         "message": { "konnector": "works", "account": "gone" },
     });
-    let trigger = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
+    let trigger = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
     let path = format!("/jobs/triggers/{}", trigger.id());
     pass_an_hour(&api, 13);
     api.until(vec!["1 errored UNKNOWN_ERROR.ACCOUNT_NOT_FOUND".to_owned()], async || jobs(&api, "works")).await;
-    assert_eq!(api.send(Call::get(&path).token(&api.token("*"))).await.status, 404);
+    assert_eq!(api.send(TestRequest::get(&path).token(&api.token("*"))).await.status, 404);
 }

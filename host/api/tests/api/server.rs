@@ -30,7 +30,7 @@ async fn exchange(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn it_answers_until_it_is_told_to_stop_and_lets_requests_end() {
+async fn it_serves_until_shutdown_and_lets_requests_finish() {
     let slow = get(async || {
         tokio::time::sleep(Duration::from_millis(300)).await;
         "done"
@@ -75,14 +75,14 @@ async fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 async fn start_within(limits: ConnectionLimits, router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(konnector_api::serve_within(limits, listener, router, std::future::pending()));
+    tokio::spawn(konnector_api::serve_with_limits(limits, listener, router, std::future::pending()));
     address
 }
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn connections_that_say_nothing_keep_nobody_out() {
+async fn silent_connections_block_nobody() {
     let limits = ConnectionLimits { total: 8, per_address: 8 };
     let address = start_within(limits, Router::new().route("/", get(async || "ok"))).await;
     let mut silent = idle(address, 40).await;
@@ -107,7 +107,7 @@ async fn connections_that_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn requests_under_way_keep_their_connections_and_others_are_told() {
+async fn active_requests_keep_their_connections_and_others_get_503() {
     let (entered, held) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let waits = {
         let (entered, held) = (entered.clone(), held.clone());

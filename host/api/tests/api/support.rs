@@ -15,10 +15,10 @@ use http_body_util::BodyExt as _;
 use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::ManualClock;
 use konnector_platform::doctype::{FILES, KONNECTORS, PERMISSIONS};
-use konnector_platform::file::{Content, File, Kind};
+use konnector_platform::file::{ContentRef, File, FileKind};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::token::Audience;
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::Sandbox;
 use konnector_store::{Changes, Map, MasterKey, Store};
 use serde_json::{Value, json};
@@ -39,18 +39,18 @@ pub struct Api {
 impl Api {
     /// Two instances, alice's with the konnector `bank`.
     pub async fn new() -> Self {
-        Self::with(|_, _| {}).await
+        Self::with_config(|_, _| {}).await
     }
 
     /// The same with other settings. Konnectors and the server reach this machine.
-    pub async fn with(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
+    pub async fn with_config(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
         let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
         let (mut config, mut gate) = (Config::new(folder.path().join("cache")), GateOptions::default());
         gate.allowed_private = vec!["127.0.0.0/8".parse().expect("an address")];
         set(&mut config, &mut gate);
-        let platform = Platform::new(Parts {
+        let platform = Platform::new(PlatformParts {
             store: Store::in_memory(),
             sandbox: Arc::new(Sandbox::new(options).expect("a sandbox")),
             gate: Gate::new(gate).expect("a gate"),
@@ -71,12 +71,12 @@ impl Api {
 
     /// Lets jobs run, also those of command components.
     pub async fn start(&self) {
-        self.platform.answer_konnectors_with(Arc::new(konnector_api::InProcess::default()));
+        self.platform.set_internal_api(Arc::new(konnector_api::InProcessApi::default()));
         self.platform.start().await.expect("started");
     }
 
     /// Installs or updates to the end, and answers the states and the error that it went through.
-    pub async fn follow(&self, call: Call) -> Vec<String> {
+    pub async fn follow(&self, call: TestRequest) -> Vec<String> {
         let answer = self.send(call.token(&self.token("*")).accept("text/event-stream")).await;
         let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
         let shown = events.map(|event| {
@@ -97,7 +97,7 @@ impl Api {
 
     /// The attributes of an installed konnector.
     pub async fn konnector(&self, slug: &str) -> Value {
-        let answer = self.send(Call::get(&format!("/konnectors/{slug}")).token(&self.token("*"))).await;
+        let answer = self.send(TestRequest::get(&format!("/konnectors/{slug}")).token(&self.token("*"))).await;
         assert_eq!(answer.status, 200, "{answer}");
         answer.json()["data"]["attributes"].clone()
     }
@@ -138,12 +138,12 @@ impl Api {
         self.platform.store.commit(changes).await.expect("stored");
     }
 
-    async fn blob(&self, content: &'static [u8]) -> (Content, [u8; 16]) {
+    async fn blob(&self, content: &'static [u8]) -> (ContentRef, [u8; 16]) {
         let mut writer = self.platform.store.blobs().create().await.expect("a blob");
         writer.write(Bytes::from_static(content)).await.expect("written");
         let blob = writer.finish().await.expect("finished");
         let sha256 = blob.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        (Content { blob: blob.id, sha256, size: blob.size }, blob.md5)
+        (ContentRef { blob: blob.id, sha256, size: blob.size }, blob.md5)
     }
 
     /// Puts a file into alice's store, as a run would.
@@ -154,7 +154,7 @@ impl Api {
         let file = File {
             id: id.to_owned(),
             rev: None,
-            kind: Kind::File,
+            kind: FileKind::File,
             name: name.to_owned(),
             dir_id: parent.id.clone(),
             path: None,
@@ -197,32 +197,32 @@ impl Api {
         self.token_of(Audience::Access, &client.client.id, scope)
     }
 
-    pub async fn send(&self, call: Call) -> Answer {
+    pub async fn send(&self, call: TestRequest) -> TestResponse {
         send(self.router.clone(), call).await
     }
 
     /// Sends calls at the same time, each in a task of its own; the answers in the order of the calls.
-    pub async fn storm(&self, calls: impl IntoIterator<Item = Call>) -> Vec<Answer> {
+    pub async fn send_concurrently(&self, calls: impl IntoIterator<Item = TestRequest>) -> Vec<TestResponse> {
         let sent: Vec<_> = calls.into_iter().map(|call| tokio::spawn(send(self.router.clone(), call))).collect();
         futures_util::future::join_all(sent).await.into_iter().map(|answer| answer.expect("an answer")).collect()
     }
 
     /// Sends calls one after the other; the text of them all.
-    pub async fn transcript(&self, calls: impl IntoIterator<Item = Call>) -> String {
+    pub async fn transcript(&self, calls: impl IntoIterator<Item = TestRequest>) -> String {
         let mut text = String::new();
         for call in calls {
-            let line = call.line();
+            let line = call.request_line();
             writeln!(text, "{line}\n{}", self.send(call).await).expect("a text");
         }
         text
     }
 
     /// The same with one line for each answer.
-    pub async fn told(&self, calls: impl IntoIterator<Item = Call>) -> String {
+    pub async fn summary(&self, calls: impl IntoIterator<Item = TestRequest>) -> String {
         let mut lines = Vec::new();
         for call in calls {
-            let line = call.line();
-            lines.push(format!("{line} → {}", self.send(call).await.told()));
+            let line = call.request_line();
+            lines.push(format!("{line} → {}", self.send(call).await.summary()));
         }
         lines.join("\n")
     }
@@ -235,17 +235,17 @@ pub fn object(value: Value) -> Map {
     }
 }
 
-pub async fn send(router: Router, call: Call) -> Answer {
+pub async fn send(router: Router, call: TestRequest) -> TestResponse {
     let response = router.oneshot(call.0).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    TestResponse { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
 /// A request.
-pub struct Call(Request<Body>);
+pub struct TestRequest(Request<Body>);
 
-impl Call {
+impl TestRequest {
     pub fn new(method: Method, path: &str) -> Self {
         let request = Request::builder().method(method).uri(path).header(HOST, "alice.example");
         Self(request.body(Body::empty()).expect("a request"))
@@ -306,25 +306,25 @@ impl Call {
     }
 
     /// What is asked for, for messages.
-    pub fn line(&self) -> String {
-        redacted(&format!("{} {}", self.0.method(), self.0.uri()))
+    pub fn request_line(&self) -> String {
+        redact(&format!("{} {}", self.0.method(), self.0.uri()))
     }
 }
 
-impl From<Call> for Request<Body> {
-    fn from(Call(request): Call) -> Self {
+impl From<TestRequest> for Request<Body> {
+    fn from(TestRequest(request): TestRequest) -> Self {
         request
     }
 }
 
 /// An answer. Shown with ids and revisions replaced, so that it is the same each time.
-pub struct Answer {
+pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
@@ -338,15 +338,15 @@ impl Answer {
     }
 
     /// The status and, of a refusal, what it says: a text, or the first error with what it is about.
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         let Ok(body) = serde_json::from_slice::<Value>(&self.body) else {
-            return redacted(format!("{} {}", self.status, self.text()).trim_end());
+            return redact(format!("{} {}", self.status, self.text()).trim_end());
         };
         let error = &body["errors"][0];
         let Some(detail) = error["detail"].as_str() else { return self.status.to_string() };
         let about = object(error["source"].clone()).into_values().next();
         let about = about.map(|about| format!(" ({})", about.as_str().expect("a text"))).unwrap_or_default();
-        redacted(&format!("{} {}{about}: {detail}", self.status, error["title"].as_str().expect("a title")))
+        redact(&format!("{} {}{about}: {detail}", self.status, error["title"].as_str().expect("a title")))
     }
 
     /// The id of the one resource of a JSON:API answer.
@@ -355,7 +355,7 @@ impl Answer {
     }
 }
 
-impl Display for Answer {
+impl Display for TestResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}", self.status, self.header(CONTENT_TYPE))?;
         for name in [http::header::WWW_AUTHENTICATE, http::header::CONTENT_RANGE, http::header::ALLOW] {
@@ -364,14 +364,14 @@ impl Display for Answer {
             }
         }
         match serde_json::from_slice::<Value>(&self.body) {
-            Ok(json) => writeln!(f, "{}", redacted(&serde_json::to_string_pretty(&json).expect("a text"))),
-            Err(_) => writeln!(f, "{}", redacted(self.text())),
+            Ok(json) => writeln!(f, "{}", redact(&serde_json::to_string_pretty(&json).expect("a text"))),
+            Err(_) => writeln!(f, "{}", redact(self.text())),
         }
     }
 }
 
 /// The text with each run of 32 hexadecimal digits replaced.
-fn redacted(text: &str) -> String {
+fn redact(text: &str) -> String {
     let mut out = String::new();
     let mut run = String::new();
     for character in text.chars().chain(['\0']) {
@@ -399,7 +399,7 @@ pub fn component_of(instructions: &str) -> Vec<u8> {
 }
 
 /// A component that imports `reveal`, so that it can read passwords.
-pub fn revealing() -> Vec<u8> {
+pub fn revealing_component() -> Vec<u8> {
     component_with(r#"(import "konnector:host/reveal@0.1.0" (instance))"#, "i32.const 0")
 }
 
@@ -416,13 +416,13 @@ fn component_with(imports: &str, instructions: &str) -> Vec<u8> {
     wat::parse_str(text).expect("a component")
 }
 
-/// WriteCounters a bundle that can be installed and run; answers its source.
-pub fn program(folder: &Path, manifest: &Value) -> String {
-    program_of(folder, manifest, &component(true))
+/// Writes a bundle that can be installed and run; answers its source.
+pub fn write_bundle(folder: &Path, manifest: &Value) -> String {
+    write_bundle_with(folder, manifest, &component(true))
 }
 
 /// The same with this component.
-pub fn program_of(folder: &Path, manifest: &Value, component: &[u8]) -> String {
+pub fn write_bundle_with(folder: &Path, manifest: &Value, component: &[u8]) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("konnector.wasm"), component).expect("written");
     std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
@@ -436,8 +436,8 @@ pub fn manifest(version: &str, types: &[&str]) -> Value {
     json!({ "name": "Shop", "type": "konnector", "version": version, "icon": "icon.svg", "editor": "me", "permissions": rules })
 }
 
-/// WriteCounters a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
-pub fn bundle(folder: &Path, manifest: &str) -> String {
+/// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
+pub fn write_manifest_bundle(folder: &Path, manifest: &str) -> String {
     let mut component = wasm_encoder::ComponentBuilder::default();
     let instance = component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
     component.export("konnector:host/run@0.1.0", wasm_encoder::ComponentExportKind::Instance, instance, None);

@@ -3,23 +3,23 @@
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call, NOW};
+use crate::support::{Api, NOW, TestRequest};
 
 pub fn cron(slug: &str) -> Value {
     json!({ "type": "@cron", "arguments": "0 0 0 * * 0", "worker": "konnector", "message": { "konnector": slug } })
 }
 
 pub async fn create(api: &Api, attributes: Value) -> String {
-    let answer = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(attributes)).await;
+    let answer = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(attributes)).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.id()
 }
 
-pub fn post(token: &str, attributes: Value) -> Call {
+pub fn post(token: &str, attributes: Value) -> TestRequest {
     let mut all = cron("bank");
     let (members, own) = (all.as_object_mut().expect("an object"), attributes.as_object().expect("an object"));
     members.extend(own.clone());
-    Call::post("/jobs/triggers").token(token).attributes(all)
+    TestRequest::post("/jobs/triggers").token(token).attributes(all)
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn j7_an_instant_and_the_worker_are_echoed() {
 
 /// With more that is no trigger.
 #[tokio::test]
-async fn j8_what_is_no_instant_is_refused() {
+async fn j8_an_invalid_instant_is_rejected() {
     let api = Api::new().await;
     let token = api.token("io.cozy.triggers");
     let calls = [
@@ -119,7 +119,7 @@ async fn j8_what_is_no_instant_is_refused() {
         json!({ "type": 1 }),
         json!({ "worker": "none" }),
     ];
-    insta::assert_snapshot!(api.told(calls.map(|attributes| post(&token, attributes))).await, @r"
+    insta::assert_snapshot!(api.summary(calls.map(|attributes| post(&token, attributes))).await, @r"
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no RFC 3339 date such as 2026-11-20T08:00:00Z: premature end of input
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most
     POST /jobs/triggers → 400 Bad Request: Trigger unparsable: the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
@@ -133,14 +133,14 @@ async fn j9_j11_a_trigger_is_made_changed_and_deleted() {
     let api = Api::new().await;
     let token = api.token("io.cozy.triggers");
     let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
-    let patch = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let patch = |attributes| TestRequest::patch(&path).token(&token).attributes(attributes);
     let message = json!({ "konnector": "bank", "folder_to_save": "123" });
     let calls = [patch(json!({ "arguments": "0 0 0 * * 1" })), patch(json!({ "message": message }))];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     PATCH /jobs/triggers/<id> → 200
     PATCH /jobs/triggers/<id> → 200
     ");
-    insta::assert_snapshot!(api.transcript([Call::get(&path).token(&token)]).await, @r#"
+    insta::assert_snapshot!(api.transcript([TestRequest::get(&path).token(&token)]).await, @r#"
     GET /jobs/triggers/<id>
     200 application/vnd.api+json
     {
@@ -189,8 +189,8 @@ async fn j9_j11_a_trigger_is_made_changed_and_deleted() {
       }
     }
     "#);
-    let calls = [Call::delete(&path).token(&token), Call::get(&path).token(&token)];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    let calls = [TestRequest::delete(&path).token(&token), TestRequest::get(&path).token(&token)];
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     DELETE /jobs/triggers/<id> → 204
     GET /jobs/triggers/<id> → 404 Not Found: there is no trigger '<id>'
     ");
@@ -203,19 +203,19 @@ async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
     let token = api.token("*");
     let body = json!({ "arguments": { "konnector": "bank" } });
     let push = |worker: &str| {
-        let call = Call::post(&format!("/jobs/queue/{worker}")).token(&token).attributes(body.clone());
+        let call = TestRequest::post(&format!("/jobs/queue/{worker}")).token(&token).attributes(body.clone());
         async { format!("/jobs/{}", api.send(call).await.id()) }
     };
     let (of_server, of_client) = (push("konnector").await, push("client").await);
     let calls = [
-        Call::patch(&of_server).token(&token).attributes(json!({ "state": "done" })),
-        Call::patch(&of_client).token(&token).attributes(json!({ "state": "running" })),
-        Call::get("/jobs/0123456789abcdef0123456789abcdef").token(&token),
-        Call::get("/jobs/triggers/0123456789abcdef0123456789abcdef").token(&token),
+        TestRequest::patch(&of_server).token(&token).attributes(json!({ "state": "done" })),
+        TestRequest::patch(&of_client).token(&token).attributes(json!({ "state": "running" })),
+        TestRequest::get("/jobs/0123456789abcdef0123456789abcdef").token(&token),
+        TestRequest::get("/jobs/triggers/0123456789abcdef0123456789abcdef").token(&token),
         post(&token, json!({ "type": "@foo" })),
         post(&token, json!({ "debounce": "soon" })),
     ];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     PATCH /jobs/<id> → 403 jobs of the worker 'konnector' are ended by the server, not by clients
     PATCH /jobs/<id> → 422 Invalid Attribute (/data/attributes/State): a job ends as done or errored, not as 'running'
     GET /jobs/<id> → 404 Not Found: there is no job '<id>'
@@ -234,19 +234,19 @@ async fn j16_a_patch_that_is_refused_changes_nothing() {
     let message = json!({ "konnector": "bank" });
     let at = json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector", "message": message });
     let at = create(&api, at).await;
-    let before = api.send(Call::get(&path).token(&token)).await.json();
-    let patch = |path: &str, attributes| Call::patch(path).token(&token).attributes(attributes);
+    let before = api.send(TestRequest::get(&path).token(&token)).await.json();
+    let patch = |path: &str, attributes| TestRequest::patch(path).token(&token).attributes(attributes);
     let calls = [
         patch(&path, json!({})),
         patch(&format!("/jobs/triggers/{at}"), json!({ "arguments": "2028-01-01T00:00:00Z" })),
         patch(&path, json!({ "arguments": "bad cron", "message": { "konnector": "other" } })),
     ];
-    insta::assert_snapshot!(api.told(calls).await, @r"
+    insta::assert_snapshot!(api.summary(calls).await, @r"
     PATCH /jobs/triggers/<id> → 400 Bad Request: Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy
     PATCH /jobs/triggers/<id> → 422 Invalid Attribute (/data/attributes/Type): only the arguments of a @cron trigger can be changed, this one is @at
     PATCH /jobs/triggers/<id> → 400 Bad Request: Trigger unparsable: the crontab cannot be read: 'bad cron' has 2 fields; write 5, or 6 with the seconds first
     ");
-    assert_eq!(api.send(Call::get(&path).token(&token)).await.json(), before);
+    assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.json(), before);
 }
 
 #[tokio::test]
@@ -254,12 +254,12 @@ async fn a_trigger_is_launched_and_shows_how_it_fared() {
     let api = Api::new().await;
     let token = api.token("io.cozy.triggers io.cozy.jobs");
     let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
-    let job = api.send(Call::post(&format!("{path}/launch")).token(&token)).await;
+    let job = api.send(TestRequest::post(&format!("{path}/launch")).token(&token)).await;
     assert_eq!((job.status, &job.json()["data"]["attributes"]["manual_execution"]), (201, &json!(true)));
-    let jobs = api.send(Call::get(&format!("{path}/jobs?Limit=1")).token(&token)).await.json();
+    let jobs = api.send(TestRequest::get(&format!("{path}/jobs?Limit=1")).token(&token)).await.json();
     assert_eq!((jobs["data"][0]["id"].as_str(), &jobs["meta"]["count"]), (Some(job.id().as_str()), &json!(1)));
-    assert_eq!(api.send(Call::get(&format!("{path}/jobs?Limit=many")).token(&token)).await.status, 400);
-    insta::assert_snapshot!(api.transcript([Call::get(&format!("{path}/state")).token(&token)]).await);
+    assert_eq!(api.send(TestRequest::get(&format!("{path}/jobs?Limit=many")).token(&token)).await.status, 400);
+    insta::assert_snapshot!(api.transcript([TestRequest::get(&format!("{path}/state")).token(&token)]).await);
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn a_list_is_filtered_and_a_narrow_right_reads_one_worker() {
     create(&api, every).await;
     let narrow = api.token("io.cozy.triggers:GET:konnector:worker");
     let list = async |query: &str| {
-        let answer = api.send(Call::get(&format!("/jobs/triggers?{query}")).token(&narrow)).await;
+        let answer = api.send(TestRequest::get(&format!("/jobs/triggers?{query}")).token(&narrow)).await;
         (answer.status == 200).then(|| answer.json()["meta"]["count"].clone())
     };
     assert_eq!(list("Worker=konnector").await, Some(json!(2)));
@@ -288,24 +288,24 @@ async fn a_konnector_keeps_its_own_triggers_and_no_others() {
     let own = format!("/jobs/triggers/{}", create(&api, cron("other")).await);
     let foreign = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
     let token = api.token_of(Audience::Konnector, "other", "");
-    let status = async |call: Call| api.send(call.token(&token)).await.status;
+    let status = async |call: TestRequest| api.send(call.token(&token)).await.status;
     let change = json!({ "arguments": "0 0 0 * * 1" });
-    assert_eq!(status(Call::get(&own)).await, 200);
-    assert_eq!(status(Call::get(&format!("{own}/state"))).await, 200);
-    assert_eq!(status(Call::patch(&own).attributes(change.clone())).await, 200);
+    assert_eq!(status(TestRequest::get(&own)).await, 200);
+    assert_eq!(status(TestRequest::get(&format!("{own}/state"))).await, 200);
+    assert_eq!(status(TestRequest::patch(&own).attributes(change.clone())).await, 200);
     for forbidden in [
-        Call::get(&foreign),
-        Call::get(&format!("{foreign}/state")),
-        Call::patch(&foreign).attributes(change),
-        Call::delete(&foreign),
-        Call::get("/jobs/triggers"),
-        Call::post("/jobs/triggers").attributes(cron("other")),
-        Call::post(&format!("{own}/launch")),
-        Call::get(&format!("{own}/jobs")),
+        TestRequest::get(&foreign),
+        TestRequest::get(&format!("{foreign}/state")),
+        TestRequest::patch(&foreign).attributes(change),
+        TestRequest::delete(&foreign),
+        TestRequest::get("/jobs/triggers"),
+        TestRequest::post("/jobs/triggers").attributes(cron("other")),
+        TestRequest::post(&format!("{own}/launch")),
+        TestRequest::get(&format!("{own}/jobs")),
     ] {
         assert_eq!(status(forbidden).await, 403);
     }
-    assert_eq!(status(Call::delete(&own)).await, 204);
+    assert_eq!(status(TestRequest::delete(&own)).await, 204);
 }
 
 #[tokio::test]
@@ -337,12 +337,12 @@ async fn our_own_attributes_are_patched_and_take_effect_at_once() {
     let token = api.token("*");
     let id = create(&api, json!({ "type": "@cron", "arguments": "0 0 3 * * *", "worker": "konnector", "message": { "konnector": "bank" } })).await;
     let path = format!("/jobs/triggers/{id}");
-    let patch = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let patch = |attributes| TestRequest::patch(&path).token(&token).attributes(attributes);
     let calls = [
         patch(
             json!({ "time_zone": "Asia/Tokyo", "missed_policy": "skip", "overlap_policy": "queue-one", "debounce": "5s" }),
         ),
-        Call::get(&path).token(&token),
+        TestRequest::get(&path).token(&token),
         patch(json!({ "overlap_policy": "none" })),
         patch(json!({})),
     ];
@@ -356,7 +356,7 @@ async fn j14_a_client_launches_and_ends_its_own_jobs() {
     let client = json!({ "type": "@client", "worker": null, "arguments": "" });
     let trigger = api.send(post(&token, client)).await;
     assert_eq!((trigger.status, &trigger.json()["data"]["attributes"]["worker"]), (201, &json!("client")));
-    let launch = Call::post(&format!("/jobs/triggers/{}/launch", trigger.id())).token(&token);
+    let launch = TestRequest::post(&format!("/jobs/triggers/{}/launch", trigger.id())).token(&token);
     let job = api.send(launch).await;
     insta::assert_snapshot!(job, @r#"
     201 application/vnd.api+json
@@ -390,11 +390,11 @@ async fn j14_a_client_launches_and_ends_its_own_jobs() {
     }
     "#);
     let path = format!("/jobs/{}", job.id());
-    let end = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let end = |attributes| TestRequest::patch(&path).token(&token).attributes(attributes);
     let ended = api.send(end(json!({ "state": "errored", "error": "LOGIN_FAILED" }))).await.json();
     let shown = ["state", "error", "finished_at"].map(|name| ended["data"]["attributes"][name].clone());
     assert_eq!(shown, ["errored", "LOGIN_FAILED", NOW]);
-    insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.told(), @"409 Conflict: the job '<id>' has ended already");
+    insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.summary(), @"409 Conflict: the job '<id>' has ended already");
 }
 
 /// What an event tells must be readable for whoever asks to be told.
@@ -403,9 +403,9 @@ async fn events_are_for_those_who_may_read_the_documents() {
     let api = Api::new().await;
     let blind = api.token("io.cozy.triggers io.cozy.jobs");
     let event = json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED", "worker": "konnector", "message": { "konnector": "bank" } });
-    assert_eq!(api.send(Call::post("/jobs/triggers").token(&blind).attributes(event.clone())).await.status, 403);
+    assert_eq!(api.send(TestRequest::post("/jobs/triggers").token(&blind).attributes(event.clone())).await.status, 403);
     let seeing = api.token("io.cozy.triggers io.cozy.bills:GET");
-    assert_eq!(api.send(Call::post("/jobs/triggers").token(&seeing).attributes(event)).await.status, 201);
+    assert_eq!(api.send(TestRequest::post("/jobs/triggers").token(&seeing).attributes(event)).await.status, 201);
 }
 
 #[tokio::test]
@@ -420,7 +420,7 @@ async fn a_list_has_pages_for_those_who_ask_for_them() {
     let mut seen = std::collections::BTreeSet::new();
     let mut pages = Vec::new();
     loop {
-        let page = api.send(Call::get(&path).token(&token)).await.json();
+        let page = api.send(TestRequest::get(&path).token(&token)).await.json();
         let ids: Vec<_> = page["data"].as_array().expect("a list").iter().map(|item| item["id"].to_string()).collect();
         pages.push(ids.len());
         seen.extend(ids);
@@ -454,13 +454,13 @@ async fn a_message_that_makes_no_job_is_refused() {
                 _ => "io.cozy.bills",
             };
             let trigger = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
-            let answer = api.send(Call::post("/jobs/triggers").token(&token).attributes(trigger)).await;
+            let answer = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(trigger)).await;
             assert_eq!(answer.status, 422, "{kind} {message}: {answer}");
         }
-        let push = Call::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": message }));
+        let push = TestRequest::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": message }));
         assert_eq!(api.send(push).await.status, 400, "{message}");
         if !message.is_null() {
-            let patch = Call::patch(&format!("/jobs/triggers/{id}")).token(&token);
+            let patch = TestRequest::patch(&format!("/jobs/triggers/{id}")).token(&token);
             assert_eq!(api.send(patch.attributes(json!({ "message": message }))).await.status, 422, "{message}");
         }
     }

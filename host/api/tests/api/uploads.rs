@@ -6,28 +6,29 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
 use http::{HeaderName, header::CONTENT_LENGTH};
-use konnector_platform::doctype::METADATA;
+use konnector_platform::doctype::MAX_METADATA_SIZE;
 use konnector_platform::file::{ROOT_ID, TRASH_ID};
 use konnector_platform::instance::InstancePatch;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// MD5 of «foo», in base64 (RFC 1321).
 const FOO: &str = "rL0Y20zC+Fzt72VPzMSk2A==";
 
 async fn upload(api: &Api, dir: &str, query: &str, content: &str) -> Value {
-    let call = Call::post(&format!("/files/{dir}?Type=file&{query}")).token(&api.token("io.cozy.files"));
+    let call = TestRequest::post(&format!("/files/{dir}?Type=file&{query}")).token(&api.token("io.cozy.files"));
     let answer = api.send(call.header(CONTENT_TYPE, "text/plain").text(content.to_owned())).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.json()["data"].clone()
 }
 
 async fn directory(api: &Api, dir: &str, name: &str) -> String {
-    let call = Call::post(&format!("/files/{dir}?Type=directory&Name={name}")).token(&api.token("io.cozy.files"));
+    let call =
+        TestRequest::post(&format!("/files/{dir}?Type=directory&Name={name}")).token(&api.token("io.cozy.files"));
     let answer = api.send(call).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.id()
@@ -47,9 +48,9 @@ async fn f1_what_cannot_be_created_is_refused() {
     let api = Api::new().await;
     upload(&api, "", "Name=taken.txt", "foo").await;
     let trashed = directory(&api, "", "gone").await;
-    api.send(Call::delete(&format!("/files/{trashed}")).token(&api.token("*"))).await;
+    api.send(TestRequest::delete(&format!("/files/{trashed}")).token(&api.token("*"))).await;
     let token = api.token("io.cozy.files");
-    let file = |query: &str| Call::post(&format!("/files/?{query}")).token(&token).text("foo");
+    let file = |query: &str| TestRequest::post(&format!("/files/?{query}")).token(&token).text("foo");
     let calls = [
         file("Name=x"),
         file("Type=file"),
@@ -58,9 +59,9 @@ async fn f1_what_cannot_be_created_is_refused() {
         file("Type=file&Name=.."),
         file("Type=file&Name=taken.txt"),
         file("Type=directory&Name=taken.txt"),
-        Call::post("/files/noooooop?Type=file&Name=x").token(&token).text("foo"),
-        Call::post("/files/noooooop?Type=directory&Name=x").token(&token),
-        Call::post(&format!("/files/{trashed}?Type=file&Name=x")).token(&token).text("foo"),
+        TestRequest::post("/files/noooooop?Type=file&Name=x").token(&token).text("foo"),
+        TestRequest::post("/files/noooooop?Type=directory&Name=x").token(&token),
+        TestRequest::post(&format!("/files/{trashed}?Type=file&Name=x")).token(&token).text("foo"),
         file("Type=file&Name=x").header(CONTENT_TYPE, "no type at all"),
         file("Type=file&Name=x").header(CONTENT_TYPE, "foo € / bar"),
         file("Type=file&Name=x").header(CONTENT_MD5, "nonsense"),
@@ -68,11 +69,12 @@ async fn f1_what_cannot_be_created_is_refused() {
         file("Type=file&Name=x&Size=7"),
         file("Type=file&Name=x&CreatedAt=yesterday"),
         file("Type=file&Name=x").header(CONTENT_LENGTH, "99999999999999"),
-        Call::post("/files/?Type=directory&Path=/a/b").token(&token),
-        Call::post("/files/?Type=file&Name=x").text("foo"),
+        TestRequest::post("/files/?Type=directory&Path=/a/b").token(&token),
+        TestRequest::post("/files/?Type=file&Name=x").text("foo"),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
-    let names = api.send(Call::get(&format!("/files/{ROOT_ID}/relationships/contents")).token(&token)).await.json();
+    let names =
+        api.send(TestRequest::get(&format!("/files/{ROOT_ID}/relationships/contents")).token(&token)).await.json();
     let names: Vec<_> =
         names["data"].as_array().expect("a list").iter().map(|file| file["attributes"]["name"].clone()).collect();
     assert_eq!(names, ["taken.txt"], "nothing else was made, and the trash is not listed");
@@ -84,7 +86,8 @@ async fn f5_f6_a_content_is_created_and_replaced() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let query = "Name=a.txt&Tags=tax,tax,2026&Executable=true&CreatedAt=2026-01-02T03:04:05Z&SourceAccount=one&SourceAccountIdentifier=ana";
-    let call = Call::post(&format!("/files/?Type=file&{query}")).token(&token).header(CONTENT_MD5, FOO).text("foo");
+    let call =
+        TestRequest::post(&format!("/files/?Type=file&{query}")).token(&token).header(CONTENT_MD5, FOO).text("foo");
     let created = api.send(call.header(CONTENT_TYPE, "text/plain; charset=utf-8")).await;
     assert_eq!(created.status, 201, "{created}");
     insta::assert_snapshot!(created);
@@ -92,7 +95,7 @@ async fn f5_f6_a_content_is_created_and_replaced() {
 
     let path = format!("/files/{}", id(&created));
     let put = |query: &str, rev: &str| {
-        let call = Call::put(&format!("{path}?SourceAccount=two{query}")).token(&token).header(IF_MATCH, rev);
+        let call = TestRequest::put(&format!("{path}?SourceAccount=two{query}")).token(&token).header(IF_MATCH, rev);
         call.header(DATE, "Tue, 17 Nov 2026 08:00:00 GMT").text("%PDF-1.7 more")
     };
     api.clock.set("2026-11-20T12:10:00Z".parse().expect("a date"));
@@ -100,7 +103,7 @@ async fn f5_f6_a_content_is_created_and_replaced() {
     // The first account that a file is of stays.
     let calls = [put("", "badrev"), put("&Executable=false&Encrypted=true", rev)];
     insta::assert_snapshot!(api.transcript(calls).await);
-    let content = api.send(Call::get(&format!("/files/download/{}", id(&created))).token(&token)).await;
+    let content = api.send(TestRequest::get(&format!("/files/download/{}", id(&created))).token(&token)).await;
     assert_eq!(content.text(), "%PDF-1.7 more");
     assert_eq!(contents(&api).await, 2, "the former one is a version");
 }
@@ -109,8 +112,8 @@ async fn f5_f6_a_content_is_created_and_replaced() {
 async fn f4_of_many_at_the_same_time_one_wins() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
-    let create = |_| Call::post("/files/?Type=directory&Name=same").token(&token);
-    let answers = api.storm((0..100).map(create)).await;
+    let create = |_| TestRequest::post("/files/?Type=directory&Name=same").token(&token);
+    let answers = api.send_concurrently((0..100).map(create)).await;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
     assert!(statuses.iter().all(|status| [201, 409, 503].contains(status)), "{statuses:?}");
@@ -118,8 +121,8 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     let file = upload(&api, "", "Name=a.txt", "first").await;
     let path = format!("/files/{}", id(&file));
     let texts: Vec<String> = (0..100).map(|number| format!("content {number}")).collect();
-    let put = |content: &String| Call::put(&path).token(&token).text(content.clone());
-    let answers = api.storm(texts.iter().map(put)).await;
+    let put = |content: &String| TestRequest::put(&path).token(&token).text(content.clone());
+    let answers = api.send_concurrently(texts.iter().map(put)).await;
     assert!(answers.iter().all(|answer| [200, 409, 503].contains(&answer.status)));
     let mut generations: Vec<u64> =
         answers.iter().filter(|answer| answer.status == 200).map(|answer| generation(&answer.json()["data"])).collect();
@@ -127,7 +130,7 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     assert!(!generations.is_empty());
     assert_eq!(generations, (2..2 + generations.len() as u64).collect::<Vec<_>>(), "each has its own revision");
     let winners = answers.iter().zip(&texts).filter(|(answer, _)| answer.status == 200).map(|(_, text)| text);
-    let last = api.send(Call::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
+    let last = api.send(TestRequest::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
     assert!(winners.into_iter().any(|content| content == last.text()));
     assert_eq!(contents(&api).await, 2, "those that lost left nothing, the first is a version");
     assert_eq!(
@@ -152,34 +155,36 @@ async fn who_saw_a_revision_changes_that_one_or_nothing() {
     for round in 0..6 {
         let calls = (0..60).map(|number| {
             let call = match (round + number) % 3 {
-                0 => Call::put(&path).text(format!("{round} {number}")),
-                1 => Call::patch(&path).attributes(json!({ "name": format!("{round} {number}.txt") })),
-                _ => Call::patch(&path).attributes(json!({ "metadata": { "round": round, "number": number } })),
+                0 => TestRequest::put(&path).text(format!("{round} {number}")),
+                1 => TestRequest::patch(&path).attributes(json!({ "name": format!("{round} {number}.txt") })),
+                _ => TestRequest::patch(&path).attributes(json!({ "metadata": { "round": round, "number": number } })),
             };
             call.token(&token).header(IF_MATCH, &rev)
         });
-        let answers = api.storm(calls).await;
+        let answers = api.send_concurrently(calls).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
         assert_eq!(won.len(), 1, "round {round}");
         assert!(lost.iter().all(|answer| answer.status == 412), "round {round}");
-        let shown = api.send(Call::get(&path).token(&token)).await.json()["data"].clone();
+        let shown = api.send(TestRequest::get(&path).token(&token)).await.json()["data"].clone();
         let winner = won[0].json()["data"].clone();
         assert_eq!((&shown["meta"], &shown["attributes"]), (&winner["meta"], &winner["attributes"]));
         rev = winner["meta"]["rev"].as_str().expect("a revision").to_owned();
     }
     // The trash, and the way out of it.
     let trash = |number: u32| match number % 2 {
-        0 => Call::delete(&path).token(&token).header(IF_MATCH, &rev),
-        _ => Call::patch(&path).token(&token).attributes(json!({ "move_to_trash": true })).header(IF_MATCH, &rev),
+        0 => TestRequest::delete(&path).token(&token).header(IF_MATCH, &rev),
+        _ => {
+            TestRequest::patch(&path).token(&token).attributes(json!({ "move_to_trash": true })).header(IF_MATCH, &rev)
+        }
     };
-    let answers = api.storm((0..40).map(trash)).await;
+    let answers = api.send_concurrently((0..40).map(trash)).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
     assert!(answers.iter().all(|answer| [200, 412].contains(&answer.status)));
-    let stale = Call::post(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+    let stale = TestRequest::post(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
     assert_eq!(api.send(stale).await.status, 412);
-    let stale = Call::delete(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+    let stale = TestRequest::delete(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
     assert_eq!(api.send(stale).await.status, 412);
-    let any = Call::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
+    let any = TestRequest::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
     assert_eq!(api.send(any).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");
 }
 
@@ -189,13 +194,13 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let metadata = json!({ "category": "report", "datetime": "2017-04-22T01:00:00-05:00" });
-    let left = api.send(Call::post("/files/upload/metadata").token(&token).attributes(metadata.clone())).await;
+    let left = api.send(TestRequest::post("/files/upload/metadata").token(&token).attributes(metadata.clone())).await;
     let (status, left) = (left.status, left.json()["data"].clone());
     assert_eq!((status, &left["type"], &left["attributes"]), (201, &json!("io.cozy.files.metadata"), &metadata));
     let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&left)), "foo").await;
     assert_eq!(file["attributes"]["metadata"], metadata);
     let put = |metadata_id: &str| {
-        Call::put(&format!(
+        TestRequest::put(&format!(
             "/files/{}?MetadataID={metadata_id}&Encrypted=true&Executable=true&SourceAccount=one&SourceAccountIdentifier=ana",
             id(&file)
         ))
@@ -208,18 +213,19 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     assert_eq!(replaced["executable"], true);
     let source = ["sourceAccount", "sourceAccountIdentifier"].map(|name| &replaced["cozyMetadata"][name]);
     assert_eq!(source, ["one", "ana"], "it had none");
-    let kept = api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
+    let kept = api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
     assert_eq!(kept["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
-    let elsewhere = api.platform.metadata_left(&api.bob, id(&left)).expect("read");
+    let elsewhere = api.platform.upload_metadata(&api.bob, id(&left)).expect("read");
     assert_eq!(elsewhere, None, "another instance");
     let large = json!({ "text": "x".repeat(70_000) });
-    let large = Call::post("/files/upload/metadata").token(&token).attributes(large);
+    let large = TestRequest::post("/files/upload/metadata").token(&token).attributes(large);
     assert_eq!(api.send(large).await.status, 413);
-    let denied = Call::post("/files/upload/metadata").token(&api.token("io.cozy.files:GET")).attributes(json!({}));
+    let denied =
+        TestRequest::post("/files/upload/metadata").token(&api.token("io.cozy.files:GET")).attributes(json!({}));
     assert_eq!(api.send(denied).await.status, 403);
     api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(86_401));
     let token = api.token("io.cozy.files");
-    let late = Call::put(&format!("/files/{}?MetadataID={}", id(&file), id(&left))).token(&token).text("bar");
+    let late = TestRequest::put(&format!("/files/{}?MetadataID={}", id(&file), id(&left))).token(&token).text("bar");
     insta::assert_snapshot!(api.send(late).await, @r#"
     422 application/vnd.api+json
     {
@@ -235,9 +241,9 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
       ]
     }
     "#);
-    let again = Call::post("/files/upload/metadata").token(&token).attributes(json!({}));
+    let again = TestRequest::post("/files/upload/metadata").token(&token).attributes(json!({}));
     assert_eq!(api.send(again).await.status, 201);
-    let left = api.platform.store.list(&api.alice.id, &METADATA, None, 10).expect("a list");
+    let left = api.platform.store.list(&api.alice.id, &MAX_METADATA_SIZE, None, 10).expect("a list");
     assert_eq!(left.len(), 1, "what is over is forgotten");
 }
 
@@ -248,15 +254,16 @@ async fn names_are_composed() {
     let token = api.token("io.cozy.files");
     let file = upload(&api, "", "Name=re%CC%81sume%CC%81.txt", "foo").await;
     assert_eq!(file["attributes"]["name"], "r\u{e9}sum\u{e9}.txt");
-    let same = Call::post("/files/?Type=file&Name=r%C3%A9sum%C3%A9.txt").token(&token).text("foo");
+    let same = TestRequest::post("/files/?Type=file&Name=r%C3%A9sum%C3%A9.txt").token(&token).text("foo");
     assert_eq!(api.send(same).await.status, 409);
-    let by_path = Call::get("/files/metadata?Path=/re%CC%81sum%C3%A9.txt").token(&token);
+    let by_path = TestRequest::get("/files/metadata?Path=/re%CC%81sum%C3%A9.txt").token(&token);
     assert_eq!(api.send(by_path).await.id(), id(&file));
     directory(&api, "", "cafe%CC%81").await;
-    let rename = Call::patch(&format!("/files/{}", id(&file))).token(&token);
+    let rename = TestRequest::patch(&format!("/files/{}", id(&file))).token(&token);
     let renamed = api.send(rename.attributes(json!({ "name": "cafe\u{301}" }))).await;
     assert_eq!(renamed.status, 409, "{renamed}");
-    let below = Call::post("/files/?Type=directory&Path=/caf%C3%A9/e%CC%81te%CC%81&Recursive=true").token(&token);
+    let below =
+        TestRequest::post("/files/?Type=directory&Path=/caf%C3%A9/e%CC%81te%CC%81&Recursive=true").token(&token);
     assert_eq!(api.send(below).await.json()["data"]["attributes"]["path"], "/caf\u{e9}/\u{e9}t\u{e9}");
 }
 
@@ -268,7 +275,8 @@ async fn f7_name_place_and_more_are_patched() {
     let below = directory(&api, &one, "below").await;
     let file = upload(&api, &below, "Name=a.txt", "foo").await;
     upload(&api, &two, "Name=taken.txt", "foo").await;
-    let patch = |id: &str, attributes: Value| Call::patch(&format!("/files/{id}")).token(&token).attributes(attributes);
+    let patch =
+        |id: &str, attributes: Value| TestRequest::patch(&format!("/files/{id}")).token(&token).attributes(attributes);
 
     let changed = api.send(patch(id(&file), json!({ "name": "b.txt", "dir_id": two, "tags": ["bar", "bar", "baz"], "metadata": { "a": 1 }, "cozyMetadata": { "favorite": true } }))).await;
     insta::assert_snapshot!(changed);
@@ -277,7 +285,7 @@ async fn f7_name_place_and_more_are_patched() {
 
     // A directory takes along what is in it.
     assert_eq!(api.send(patch(&one, json!({ "dir_id": two, "name": "moved" }))).await.status, 200);
-    let found = api.send(Call::get(&format!("/files/{below}")).token(&token)).await.json();
+    let found = api.send(TestRequest::get(&format!("/files/{below}")).token(&token)).await.json();
     assert_eq!(found["data"]["attributes"]["path"], "/two/moved/below");
 
     let calls = [
@@ -292,7 +300,7 @@ async fn f7_name_place_and_more_are_patched() {
         patch(id(&file), json!({ "tags": "one" })),
         patch("unknown", json!({ "name": "x" })),
         patch(id(&file), json!({ "name": "x" })).header(IF_MATCH, "1-badbadbadbadbadbadbadbadbadbadba"),
-        Call::patch("/files/metadata?Path=/two/unknown").token(&token).attributes(json!({})),
+        TestRequest::patch("/files/metadata?Path=/two/unknown").token(&token).attributes(json!({})),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -304,8 +312,8 @@ async fn f11_what_is_deleted_lies_in_the_trash() {
     let folder = directory(&api, "", "folder").await;
     let file = upload(&api, &folder, "Name=a.txt", "foo").await;
     let other = upload(&api, "", "Name=b.txt", "bar").await;
-    let delete = |id: &str| Call::delete(&format!("/files/{id}")).token(&token);
-    let patch = |id: &str, change: Value| Call::patch(&format!("/files/{id}")).token(&token).attributes(change);
+    let delete = |id: &str| TestRequest::delete(&format!("/files/{id}")).token(&token);
+    let patch = |id: &str, change: Value| TestRequest::patch(&format!("/files/{id}")).token(&token).attributes(change);
     api.clock.set("2026-11-20T12:10:00Z".parse().expect("a date"));
     let calls = [
         delete(&folder).header(IF_MATCH, "badrev"),
@@ -313,12 +321,12 @@ async fn f11_what_is_deleted_lies_in_the_trash() {
         delete(&folder),
         patch(id(&other), json!({ "move_to_trash": true })),
         // What lies below is trashed with it, and was not trashed itself.
-        Call::get(&format!("/files/{}", id(&file))).token(&token),
+        TestRequest::get(&format!("/files/{}", id(&file))).token(&token),
         patch(id(&file), json!({ "dir_id": ROOT_ID })),
-        Call::get("/files/download?Path=/.cozy_trash/folder/a.txt").token(&token),
+        TestRequest::get("/files/download?Path=/.cozy_trash/folder/a.txt").token(&token),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
-    let listed = api.send(Call::get("/files/trash").token(&token)).await.json();
+    let listed = api.send(TestRequest::get("/files/trash").token(&token)).await.json();
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(2));
 }
 
@@ -330,14 +338,14 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     let below = directory(&api, &folder, "below").await;
     let file = upload(&api, &below, "Name=a.txt", "foo").await;
     let get = async |id: &str| {
-        api.send(Call::get(&format!("/files/{id}")).token(&token)).await.json()["data"]["attributes"].clone()
+        api.send(TestRequest::get(&format!("/files/{id}")).token(&token)).await.json()["data"]["attributes"].clone()
     };
-    let delete = |path: &str| Call::delete(&format!("/files/{path}")).token(&token);
+    let delete = |path: &str| TestRequest::delete(&format!("/files/{path}")).token(&token);
     api.send(delete(&folder)).await;
 
     // Back again: the name is taken by now, and of a child the directories are made again.
     directory(&api, "", "folder").await;
-    let restore = |id: &str| Call::post(&format!("/files/trash/{id}")).token(&token);
+    let restore = |id: &str| TestRequest::post(&format!("/files/trash/{id}")).token(&token);
     let child = api.send(restore(id(&file))).await.json();
     assert_eq!(child["data"]["attributes"]["path"], "/folder/below/a.txt");
     let restored = api.send(restore(&folder)).await.json();
@@ -355,11 +363,11 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     }
     let calls = [
         delete(&format!("trash/{}", id(&file))),
-        Call::get(&format!("/files/{}", id(&file))).token(&token),
+        TestRequest::get(&format!("/files/{}", id(&file))).token(&token),
         delete(&format!("trash/{single}")),
-        Call::get(&format!("/files/{single}")).token(&token),
+        TestRequest::get(&format!("/files/{single}")).token(&token),
         delete("trash"),
-        Call::get("/files/trash").token(&token),
+        TestRequest::get("/files/trash").token(&token),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
     assert_eq!(contents(&api).await, 0);
@@ -372,9 +380,9 @@ async fn p10_rules_hold_for_what_is_created_and_moved() {
     let api = Api::new().await;
     let (mine, other) = (directory(&api, "", "mine").await, directory(&api, "", "other").await);
     let file = upload(&api, &other, "Name=a.txt", "foo").await;
-    let status = async |call: Call, token: &str| api.send(call.token(token)).await.status;
+    let status = async |call: TestRequest, token: &str| api.send(call.token(token)).await.status;
     let token = api.token(&format!("io.cozy.files:ALL:{mine}"));
-    let create = |dir: &str| Call::post(&format!("/files/{dir}?Type=file&Name=new.txt")).text("foo");
+    let create = |dir: &str| TestRequest::post(&format!("/files/{dir}?Type=file&Name=new.txt")).text("foo");
     let calls = [
         create(""),
         create("").token(&api.token("io.cozy.contacts")),
@@ -384,8 +392,8 @@ async fn p10_rules_hold_for_what_is_created_and_moved() {
         create(&mine).token(&token),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
-    assert_eq!(status(Call::post("/files/?Type=directory&Path=/other/x&Recursive=true"), &token).await, 403);
-    assert_eq!(status(Call::post("/files/?Type=directory&Path=/mine/x/y&Recursive=true"), &token).await, 201);
+    assert_eq!(status(TestRequest::post("/files/?Type=directory&Path=/other/x&Recursive=true"), &token).await, 403);
+    assert_eq!(status(TestRequest::post("/files/?Type=directory&Path=/mine/x/y&Recursive=true"), &token).await, 201);
     for (method, path) in [
         (Method::PUT, format!("/files/{}", id(&file))),
         (Method::DELETE, format!("/files/{}", id(&file))),
@@ -393,10 +401,10 @@ async fn p10_rules_hold_for_what_is_created_and_moved() {
         (Method::GET, "/files/trash".to_owned()),
         (Method::POST, format!("/files/{}/copy", id(&file))),
     ] {
-        assert_eq!(status(Call::new(method.clone(), &path), &token).await, 403, "{method} {path}");
+        assert_eq!(status(TestRequest::new(method.clone(), &path), &token).await, 403, "{method} {path}");
     }
-    let own = api.send(Call::get("/files/metadata?Path=/mine/new.txt").token(&token)).await.id();
-    let out = Call::patch(&format!("/files/{own}")).attributes(json!({ "dir_id": other }));
+    let own = api.send(TestRequest::get("/files/metadata?Path=/mine/new.txt").token(&token)).await.id();
+    let out = TestRequest::patch(&format!("/files/{own}")).attributes(json!({ "dir_id": other }));
     assert_eq!(status(out, &token).await, 403, "moved out of its reach");
 }
 
@@ -405,7 +413,7 @@ async fn a_copy_is_a_file_of_its_own() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let (file, folder) = (upload(&api, "", "Name=a.txt", "foo").await, directory(&api, "", "folder").await);
-    let copy = |query: &str| Call::post(&format!("/files/{}/copy{query}", id(&file))).token(&token);
+    let copy = |query: &str| TestRequest::post(&format!("/files/{}/copy{query}", id(&file))).token(&token);
     for (query, path) in [("", "/a (copy).txt"), ("", "/a (copy) (2).txt"), ("?Name=b.txt", "/b.txt")] {
         let answer = api.send(copy(query)).await;
         assert_eq!((answer.status, &answer.json()["data"]["attributes"]["path"]), (201, &json!(path)));
@@ -414,8 +422,8 @@ async fn a_copy_is_a_file_of_its_own() {
     assert_eq!(answer["data"]["attributes"]["path"], "/folder/a.txt", "the name is free there");
     let answer = api.send(copy(&format!("?DirID={folder}&Name=a.txt"))).await.json();
     assert_eq!(answer["data"]["attributes"]["path"], "/folder/a (2).txt");
-    api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("changed")).await;
-    let content = Call::get(&format!("/files/download/{}", id(&answer["data"]))).token(&token);
+    api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("changed")).await;
+    let content = TestRequest::get(&format!("/files/download/{}", id(&answer["data"]))).token(&token);
     assert_eq!(api.send(content).await.text(), "foo");
 }
 
@@ -426,12 +434,13 @@ async fn what_does_not_fit_is_refused() {
     let token = api.token("io.cozy.files");
     let mut alice = api.alice.clone();
     alice.disk_quota = Some(10);
-    let left = api.platform.space_left(&alice).await.expect("a number");
+    let left = api.platform.remaining_space(&alice).await.expect("a number");
     assert_eq!(left, 10);
-    let too_large = api.platform.space_left(&api.alice).await.expect("a number") + 1;
-    let announced = Call::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
+    let too_large = api.platform.remaining_space(&api.alice).await.expect("a number") + 1;
+    let announced =
+        TestRequest::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
     assert_eq!(api.send(announced.text("foo")).await.status, 413);
-    let mut content = api.platform.begin_content(&alice).await.expect("begun");
+    let mut content = api.platform.create_content_writer(&alice).await.expect("begun");
     assert!(content.write(bytes::Bytes::from_static(b"0123456789")).await.is_ok());
     assert!(content.write(bytes::Bytes::from_static(b"!")).await.is_err());
 }
@@ -441,7 +450,7 @@ async fn a_directory_has_the_dates_of_the_request() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let dates = async |query: &str, date: Option<&str>| {
-        let call = Call::post(&format!("/files/?Type=directory&{query}")).token(&token);
+        let call = TestRequest::post(&format!("/files/?Type=directory&{query}")).token(&token);
         let call = date.into_iter().fold(call, |call, date| call.header(DATE, date));
         let created = api.send(call).await;
         assert_eq!(created.status, 201, "{created}");
@@ -456,7 +465,8 @@ async fn a_directory_has_the_dates_of_the_request() {
     assert_eq!(dates(&format!("Path=/path&{both}"), None).await, (json!(created), json!(updated)));
     assert_eq!(dates("Name=header", date).await, (json!(told), json!(told)));
     assert_eq!(dates(&format!("Name=created&CreatedAt={created}"), date).await, (json!(created), json!(told)));
-    let wrong = api.send(Call::post("/files/?Type=directory&Name=wrong&CreatedAt=yesterday").token(&token)).await;
+    let wrong =
+        api.send(TestRequest::post("/files/?Type=directory&Name=wrong&CreatedAt=yesterday").token(&token)).await;
     assert_eq!(wrong.status, 422, "{wrong}");
 }
 
@@ -468,7 +478,7 @@ async fn nothing_is_changed_before_it_is_created() {
     let before = contents(&api).await;
     for kind in ["file", "directory"] {
         let early = "CreatedAt=2026-03-01T00:00:00Z&UpdatedAt=2026-01-01T00:00:00Z";
-        let call = Call::post(&format!("/files/?Type={kind}&Name=early&{early}")).token(&token).text("foo");
+        let call = TestRequest::post(&format!("/files/?Type={kind}&Name=early&{early}")).token(&token).text("foo");
         let refused = api.send(call).await;
         assert_eq!(refused.status, 422, "{kind}: {refused}");
         assert_eq!(refused.json()["errors"][0]["source"]["pointer"], "/data/attributes/UpdatedAt", "{refused}");
@@ -484,10 +494,10 @@ async fn tags_have_a_bound() {
     let api = Api::new().await;
     let tags = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     upload(&api, "", &format!("Name=some&Tags={}", tags(100)), "foo").await;
-    let call = Call::post(&format!("/files/?Type=file&Name=many&Tags={}", tags(101)));
+    let call = TestRequest::post(&format!("/files/?Type=file&Name=many&Tags={}", tags(101)));
     let refused = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
     assert_eq!(refused.status, 422, "{refused}");
-    assert!(refused.told().contains("a file has at most 100"), "{refused}");
+    assert!(refused.summary().contains("a file has at most 100"), "{refused}");
 }
 
 /// What is on its way counts, announced or not, until it is stored or given up.
@@ -497,9 +507,9 @@ async fn uploads_at_the_same_time_stay_within_the_quota() {
     let token = api.token("io.cozy.files");
     let used = api.platform.disk_usage(&api.alice).await.expect("a number");
     let quota = InstancePatch { disk_quota: Some(used + 10), ..InstancePatch::default() };
-    let alice = api.platform.change_instance(&api.alice, &quota).await.expect("changed");
-    let left = async || api.platform.space_left(&alice).await.expect("a number");
-    let create = |name: &str| Call::post(&format!("/files/?Type=file&Name={name}")).token(&token);
+    let alice = api.platform.update_instance(&api.alice, &quota).await.expect("changed");
+    let left = async || api.platform.remaining_space(&alice).await.expect("a number");
+    let create = |name: &str| TestRequest::post(&format!("/files/?Type=file&Name={name}")).token(&token);
     for announced in [true, false] {
         let (mut client, body) = tokio::io::duplex(64);
         let slow = create("slow").text(Body::from_stream(ReaderStream::new(body)));
@@ -520,9 +530,9 @@ async fn uploads_at_the_same_time_stay_within_the_quota() {
         let (stored, small) = tokio::join!(api.send(slow), others);
         assert_eq!((stored.status, left().await), (201, 0), "{stored}");
         for id in [stored.id(), small] {
-            api.send(Call::delete(&format!("/files/{id}")).token(&token)).await;
+            api.send(TestRequest::delete(&format!("/files/{id}")).token(&token)).await;
         }
-        assert_eq!(api.send(Call::delete("/files/trash").token(&token)).await.status, 204);
+        assert_eq!(api.send(TestRequest::delete("/files/trash").token(&token)).await.status, 204);
         assert_eq!(left().await, 10);
         // A client that goes leaves nothing behind.
         let (client, body) = tokio::io::duplex(64);

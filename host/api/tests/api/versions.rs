@@ -7,13 +7,13 @@ use konnector_platform::Schema;
 use konnector_store::FsckOptions;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 
 /// An instance with a file whose content is `one`.
 async fn with_file() -> (Api, String) {
     let api = Api::new().await;
     let token = api.token("*");
-    let call = Call::post("/files/?Type=file&Name=a.txt&Tags=").token(&token).text("one");
+    let call = TestRequest::post("/files/?Type=file&Name=a.txt&Tags=").token(&token).text("one");
     let id = api.send(call.header(http::header::CONTENT_TYPE, "text/plain")).await.id();
     (api, id)
 }
@@ -22,7 +22,7 @@ impl Api {
     /// Puts a content, so many minutes later.
     async fn put_later(&self, id: &str, minutes: i64, content: &str) -> Value {
         self.clock.set(self.platform.clock.now() + Duration::minutes(minutes));
-        let call = Call::put(&format!("/files/{id}")).token(&self.token("*")).text(content.to_owned());
+        let call = TestRequest::put(&format!("/files/{id}")).token(&self.token("*")).text(content.to_owned());
         let answer = self.send(call).await;
         assert_eq!(answer.status, 200, "{answer}");
         answer.json()
@@ -30,7 +30,7 @@ impl Api {
 
     /// The ids of a file's versions, the newest first.
     async fn versions(&self, id: &str) -> Vec<String> {
-        let file = self.send(Call::get(&format!("/files/{id}")).token(&self.token("*"))).await.json();
+        let file = self.send(TestRequest::get(&format!("/files/{id}")).token(&self.token("*"))).await.json();
         let versions = file["data"]["relationships"]["old_versions"]["data"].as_array().cloned().unwrap_or_default();
         let included = file["included"].as_array().cloned().unwrap_or_default();
         assert_eq!(
@@ -41,7 +41,7 @@ impl Api {
     }
 
     async fn download(&self, id: &str) -> String {
-        let answer = self.send(Call::get(&format!("/files/download/{id}")).token(&self.token("*"))).await;
+        let answer = self.send(TestRequest::get(&format!("/files/download/{id}")).token(&self.token("*"))).await;
         assert_eq!(answer.status, 200, "{answer}");
         answer.text().to_owned()
     }
@@ -123,7 +123,8 @@ async fn a_replaced_content_becomes_a_version() {
     assert_eq!(api.versions(&id).await, versions);
     assert_eq!(api.usage().await, 8);
     // Unless it is important: it has tags.
-    let tagged = Call::patch(&format!("/files/{id}")).token(&api.token("*")).attributes(json!({ "tags": ["kept"] }));
+    let tagged =
+        TestRequest::patch(&format!("/files/{id}")).token(&api.token("*")).attributes(json!({ "tags": ["kept"] }));
     assert_eq!(api.send(tagged).await.status, 200);
     api.put_later(&id, 0, "fourth").await;
     assert_eq!(api.versions(&id).await.len(), 2);
@@ -144,7 +145,7 @@ async fn the_oldest_versions_go() {
     assert_eq!(api.download(&versions[18]).await, "content 05");
     assert_eq!(api.usage().await, 20 * 10);
     // Back to the oldest one, which goes in none but one way.
-    let revert = Call::post(&format!("/files/revert/{}", versions[18])).token(&api.token("*"));
+    let revert = TestRequest::post(&format!("/files/revert/{}", versions[18])).token(&api.token("*"));
     assert_eq!(api.send(revert).await.status, 200);
     assert_eq!(api.download(&id).await, "content 05");
     assert_eq!((api.versions(&id).await.len(), api.usage().await), (19, 20 * 10));
@@ -156,7 +157,7 @@ async fn a_version_is_downloaded_as_the_file_was() {
     api.put_later(&id, 20, "%PDF-1.7 second").await;
     let version = api.versions(&id).await.remove(0);
     let token = api.token("*");
-    let get = |path: &str| Call::get(path).token(&token);
+    let get = |path: &str| TestRequest::get(path).token(&token);
     let whole = api.send(get(&format!("/files/download/{version}"))).await;
     assert_eq!((whole.text(), whole.header(http::header::CONTENT_TYPE)), ("one", "text/plain"));
     // Cozy's client encodes the slash.
@@ -164,12 +165,12 @@ async fn a_version_is_downloaded_as_the_file_was() {
     assert_eq!(encoded.text(), "one");
     let part = api.send(get(&format!("/files/download/{version}?Dl=1")).header(RANGE, "bytes=1-")).await;
     assert_eq!((part.status, part.text(), part.header(CONTENT_RANGE)), (206, "ne", "bytes 1-2/3"));
-    let head = api.send(Call::new(Method::HEAD, &format!("/files/download/{version}")).token(&token)).await;
+    let head = api.send(TestRequest::new(Method::HEAD, &format!("/files/download/{version}")).token(&token)).await;
     assert_eq!((head.status, head.header(http::header::CONTENT_LENGTH)), (200, "3"));
 
     let link = format!("/files/downloads?VersionId={}&Filename=old%2520copy.txt", version.replace('/', "%2F"));
-    let link = api.send(Call::post(&link).token(&token)).await.json()["links"]["related"].clone();
-    let followed = api.send(Call::get(&format!("{}?Dl=1", link.as_str().expect("a link")))).await;
+    let link = api.send(TestRequest::post(&link).token(&token)).await.json()["links"]["related"].clone();
+    let followed = api.send(TestRequest::get(&format!("{}?Dl=1", link.as_str().expect("a link")))).await;
     assert_eq!(
         (followed.text(), followed.header(CONTENT_DISPOSITION)),
         ("one", "attachment; filename=\"old copy.txt\"")
@@ -181,7 +182,7 @@ async fn a_version_is_downloaded_as_the_file_was() {
         assert_eq!(api.send(get(&path)).await.status, status, "{path}");
     }
     let other = api.token("io.cozy.files:GET:another");
-    assert_eq!(api.send(Call::get(&format!("/files/download/{version}")).token(&other)).await.status, 403);
+    assert_eq!(api.send(TestRequest::get(&format!("/files/download/{version}")).token(&other)).await.status, 403);
 }
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn a_file_goes_back_to_a_version() {
     let (api, id) = with_file().await;
     api.put_later(&id, 20, "%PDF-1.7 second").await;
     let version = api.versions(&id).await.remove(0);
-    let revert = |version: &str| Call::post(&format!("/files/revert/{version}")).token(&api.token("*"));
+    let revert = |version: &str| TestRequest::post(&format!("/files/revert/{version}")).token(&api.token("*"));
     let stale = revert(&version).header(IF_MATCH, "1-badbadbadbadbadbadbadbadbadbadba");
     assert_eq!(api.send(stale).await.status, 412);
     let reverted = api.send(revert(&version)).await;
@@ -203,24 +204,24 @@ async fn a_file_goes_back_to_a_version() {
     assert_eq!(api.download(&versions[0]).await, "%PDF-1.7 second");
     assert_eq!(api.send(revert(&version)).await.status, 404);
     assert_eq!(api.usage().await, 18);
-    api.send(Call::delete(&format!("/files/{id}")).token(&api.token("*"))).await;
+    api.send(TestRequest::delete(&format!("/files/{id}")).token(&api.token("*"))).await;
     assert_eq!(api.send(revert(&versions[0])).await.status, 400, "it is in the trash");
 }
 
 #[tokio::test]
 async fn other_metadata_makes_a_version_of_the_same_content() {
     let (api, id) = with_file().await;
-    let create = Call::post(&format!("/files/{id}/versions")).token(&api.token("*"));
+    let create = TestRequest::post(&format!("/files/{id}/versions")).token(&api.token("*"));
     let changed = api.send(create.attributes(json!({ "category": "report" }))).await;
     assert_eq!(changed.status, 200, "{changed}");
     assert_eq!(changed.json()["data"]["attributes"]["metadata"], json!({ "category": "report" }));
     let version = api.versions(&id).await.remove(0);
     assert_eq!((api.download(&id).await, api.download(&version).await), ("one".to_owned(), "one".to_owned()));
     assert_eq!(api.usage().await, 6, "each has its own content");
-    let delete = Call::delete(&format!("/files/{version}")).token(&api.token("*"));
+    let delete = TestRequest::delete(&format!("/files/{version}")).token(&api.token("*"));
     assert_eq!(api.send(delete).await.status, 204);
     assert_eq!(api.download(&id).await, "one");
-    let unknown = Call::post("/files/unknown/versions").token(&api.token("*")).attributes(json!({}));
+    let unknown = TestRequest::post("/files/unknown/versions").token(&api.token("*")).attributes(json!({}));
     assert_eq!(api.send(unknown).await.status, 404);
 }
 
@@ -233,11 +234,11 @@ async fn versions_are_tagged_and_deleted() {
     let versions = api.versions(&id).await;
     let token = api.token("*");
     let patch =
-        |attributes: Value| Call::patch(&format!("/files/{}", versions[0])).token(&token).attributes(attributes);
+        |attributes: Value| TestRequest::patch(&format!("/files/{}", versions[0])).token(&token).attributes(attributes);
     let tagged = api.send(patch(json!({ "tags": ["a", "a", "b"] }))).await.json();
     assert_eq!(tagged["data"]["attributes"]["tags"], json!(["a", "b"]));
     assert_eq!(api.send(patch(json!({ "tags": 1 }))).await.status, 422);
-    let delete = |path: &str, token: &str| Call::delete(&format!("/files/{path}")).token(token);
+    let delete = |path: &str, token: &str| TestRequest::delete(&format!("/files/{path}")).token(token);
     assert_eq!(api.send(delete(&versions[1], &api.token("io.cozy.files:GET"))).await.status, 403);
     assert_eq!(api.send(delete(&versions[1], &token)).await.status, 204);
     assert_eq!(api.send(delete(&versions[1], &token)).await.status, 404);
@@ -252,9 +253,10 @@ async fn versions_are_tagged_and_deleted() {
     api.put_later(&id, 20, "five").await;
     assert_eq!(api.usage().await, 8);
     let token = api.token("*");
-    let gone = Call::patch(&format!("/files/{id}")).token(&token).attributes(json!({ "permanent_delete": true }));
+    let gone =
+        TestRequest::patch(&format!("/files/{id}")).token(&token).attributes(json!({ "permanent_delete": true }));
     assert_eq!(api.send(gone).await.status, 204);
     assert_eq!(api.usage().await, 0);
-    let read = Call::get("/data/io.cozy.files.versions/_all_docs").token(&token);
+    let read = TestRequest::get("/data/io.cozy.files.versions/_all_docs").token(&token);
     assert_eq!(api.send(read).await.json()["rows"].as_array().map_or(0, Vec::len), 0);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, TestRequest};
 use crate::triggers::{create, cron, post};
 
 /// A token's subject is who made it.
@@ -59,17 +59,17 @@ async fn j27_a_webhook_is_called_without_a_token() {
     let hook = create(&api, json!({ "type": "@webhook", "worker": "konnector", "message": message })).await;
     let timed = create(&api, cron("bank")).await;
     let path = format!("/jobs/webhooks/{hook}");
-    assert_eq!(api.send(Call::post(&path).text("no json")).await.status, 204);
-    assert_eq!(api.send(Call::post(&format!("{path}?Manual=true")).json(&json!({ "n": 1 }))).await.status, 204);
-    let jobs = api.send(Call::get(&format!("/jobs/triggers/{hook}/jobs")).token(&token)).await.json();
+    assert_eq!(api.send(TestRequest::post(&path).text("no json")).await.status, 204);
+    assert_eq!(api.send(TestRequest::post(&format!("{path}?Manual=true")).json(&json!({ "n": 1 }))).await.status, 204);
+    let jobs = api.send(TestRequest::get(&format!("/jobs/triggers/{hook}/jobs")).token(&token)).await.json();
     let shown = |job: usize, name: &str| jobs["data"][job]["attributes"][name].clone();
     assert_eq!((shown(0, "payload"), shown(0, "manual_execution")), (json!("eyJuIjoxfQ=="), json!(true)));
     assert_eq!((shown(1, "payload"), shown(1, "manual_execution")), (json!("bm8ganNvbg=="), Value::Null));
     let refused = [
-        Call::post("/jobs/webhooks/0123456789abcdef0123456789abcdef"),
-        Call::post(&format!("/jobs/webhooks/{timed}")),
-        Call::post(&path).host("bob.example"),
-        Call::post(&path).text(vec![b'x'; (1 << 20) + 1]),
+        TestRequest::post("/jobs/webhooks/0123456789abcdef0123456789abcdef"),
+        TestRequest::post(&format!("/jobs/webhooks/{timed}")),
+        TestRequest::post(&path).host("bob.example"),
+        TestRequest::post(&path).text(vec![b'x'; (1 << 20) + 1]),
     ];
     insta::assert_snapshot!(api.transcript(refused).await);
 }

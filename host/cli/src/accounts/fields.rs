@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result, io};
 
 /// Fields by name.
-pub type Given = Map<String, Value>;
+pub type FieldValues = Map<String, Value>;
 
 /// What the command line and standard input give.
-pub fn given(fields: &[String], password_stdin: bool) -> Result<Given> {
+pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValues> {
     let mut given = Map::new();
     for field in fields {
         let (name, value) = field.split_once('=').ok_or_else(|| {
@@ -35,16 +35,16 @@ pub fn given(fields: &[String], password_stdin: bool) -> Result<Given> {
 }
 
 /// Checks the fields against the manifest's form, asks for passwords that are missing, and names what else is.
-pub fn complete(manifest: &Manifest, mut given: Given) -> Result<Given> {
+pub fn complete(manifest: &Manifest, mut given: FieldValues) -> Result<FieldValues> {
     check_names(manifest, &given)?;
     for field in &manifest.fields {
-        if field.secret && wanted(field, &given) && stdin().is_terminal() {
+        if field.secret && is_missing(field, &given) && stdin().is_terminal() {
             let question = format!("{}: ", field.label.as_deref().unwrap_or(&field.name));
             let answer = rpassword::prompt_password(question).map_err(io("asking for a password"))?;
             given.insert(field.name.clone(), Value::String(answer));
         }
     }
-    let missing: Vec<_> = manifest.fields.iter().filter(|field| wanted(field, &given)).collect();
+    let missing: Vec<_> = manifest.fields.iter().filter(|field| is_missing(field, &given)).collect();
     if missing.is_empty() {
         return Ok(given);
     }
@@ -58,12 +58,12 @@ pub fn complete(manifest: &Manifest, mut given: Given) -> Result<Given> {
     Err(Error::usage(format!("{} wants {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
 }
 
-fn wanted(field: &Field, given: &Given) -> bool {
+fn is_missing(field: &Field, given: &FieldValues) -> bool {
     field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
 }
 
 /// A misspelt name would be kept without being used.
-fn check_names(manifest: &Manifest, given: &Given) -> Result<()> {
+fn check_names(manifest: &Manifest, given: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
     let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));
     unknown.map_or(Ok(()), |unknown| {
@@ -85,7 +85,7 @@ mod tests {
         Manifest::parse(text).unwrap()
     }
 
-    fn told(error: Error) -> String {
+    fn error_text(error: Error) -> String {
         match error {
             Error::Usage { message, advice } => format!("{message} | {advice}"),
             other => other.to_string(),
@@ -94,20 +94,21 @@ mod tests {
 
     #[test]
     fn a_value_may_hold_equals_signs() {
-        let fields = given(&["login=a=b".to_owned()], false).unwrap();
+        let fields = parse_fields(&["login=a=b".to_owned()], false).unwrap();
         assert_eq!(fields.get("login").and_then(Value::as_str), Some("a=b"));
     }
 
     #[test]
     fn what_is_missing_or_misspelt_is_named() {
-        let fields =
-            |list: &[&str]| given(&list.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), false).unwrap();
+        let fields = |list: &[&str]| {
+            parse_fields(&list.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), false).unwrap()
+        };
         assert!(complete(&manifest(), fields(&["login=ada", "password=x"])).is_ok());
         let errors = [
-            given(&["login".to_owned()], false).unwrap_err(),
+            parse_fields(&["login".to_owned()], false).unwrap_err(),
             complete(&manifest(), fields(&["user=ada"])).unwrap_err(),
         ];
-        insta::assert_snapshot!(errors.map(told).join("\n"), @"
+        insta::assert_snapshot!(errors.map(error_text).join("\n"), @"
         'login' has no = | write a field as NAME=VALUE, for example --field login=ada
         Bank101 has no field 'user' | its fields are login, password, branch
         ");

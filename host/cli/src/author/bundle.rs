@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use konnector_manifest::Manifest;
-use konnector_platform::konnector::BundleFolder;
+use konnector_platform::konnector::ConfinedDir;
 
 use crate::error::{Error, Result, file};
 
@@ -15,7 +15,7 @@ pub struct Bundle {
     /// The folder.
     pub folder: PathBuf,
     /// The manifest as written.
-    pub text: Vec<u8>,
+    pub manifest_bytes: Vec<u8>,
     /// The manifest.
     pub manifest: Manifest,
 }
@@ -23,11 +23,11 @@ pub struct Bundle {
 impl Bundle {
     /// Reads the manifest of a folder.
     pub fn read(folder: &Path) -> Result<Self> {
-        let text = manifest_text(folder)?;
+        let text = read_manifest(folder)?;
         let manifest = Manifest::parse(&text).map_err(|error| {
             Error::failed(error.to_string(), format!("all at once: konnector check {}", folder.display()))
         })?;
-        Ok(Self { folder: folder.to_owned(), text, manifest })
+        Ok(Self { folder: folder.to_owned(), manifest_bytes: text, manifest })
     }
 
     /// The component's bytes.
@@ -42,7 +42,7 @@ impl Bundle {
 
     /// The bytes of a file, as a server would read them; `None` where there is none.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        read(&self.folder, name)
+        read_file(&self.folder, name)
     }
 
     /// The name for files: the slug, else that of the folder.
@@ -53,8 +53,8 @@ impl Bundle {
 }
 
 /// The bytes of a folder's manifest.
-pub fn manifest_text(folder: &Path) -> Result<Vec<u8>> {
-    read(folder, Manifest::FILE_NAME)?.ok_or_else(|| {
+pub fn read_manifest(folder: &Path) -> Result<Vec<u8>> {
+    read_file(folder, Manifest::FILE_NAME)?.ok_or_else(|| {
         Error::failed(
             format!("there is no {} in {}", Manifest::FILE_NAME, folder.display()),
             "name the folder of a konnector, or write a new one: konnector new NAME",
@@ -63,8 +63,8 @@ pub fn manifest_text(folder: &Path) -> Result<Vec<u8>> {
 }
 
 /// The bytes of a regular file in a folder; no link is followed, because no server would.
-pub fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    match BundleFolder::open(folder) {
+pub fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match ConfinedDir::open(folder) {
         Ok(folder) => Ok(folder.read(name, MAX_FILE_SIZE)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file("open", folder)(error)),

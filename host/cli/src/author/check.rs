@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::bundle;
 use crate::error::Result;
-use crate::output::{Mark, Output, bytes, done, marked_line, to_printable, to_stderr};
-use crate::serve::config::nearest;
+use crate::output::{Mark, Output, bytes, done, eprint_line, print_marked, to_printable};
+use crate::serve::config::closest_match;
 
 /// Arguments of `konnector check`.
 #[derive(Debug, clap::Args)]
@@ -27,45 +27,47 @@ const MAX_MESSAGE_SIZE: usize = 2_000;
 
 /// One thing to mend or to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Problem {
+struct CheckProblem {
     /// Must be mended before it can be installed.
-    error: bool,
+    #[serde(rename = "error")]
+    is_error: bool,
     /// File, with line where there is one.
-    place: String,
+    #[serde(rename = "place")]
+    location: String,
     message: String,
 }
 
 /// Checks a folder; fails when something must be mended.
 pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode> {
-    let text = bundle::manifest_text(folder)?;
+    let text = bundle::read_manifest(folder)?;
     let mut problems = Vec::new();
-    let manifest = manifest(&text, &mut problems);
+    let manifest = check_manifest(&text, &mut problems);
     if let Some(manifest) = &manifest {
-        files(folder, manifest, &mut problems);
+        check_files(folder, manifest, &mut problems);
     }
     for problem in &mut problems {
         problem.message = truncate_middle(std::mem::take(&mut problem.message), MAX_MESSAGE_SIZE);
     }
-    let errors = problems.iter().filter(|problem| problem.error).count();
-    let secrets = manifest.as_ref().map(secrets).unwrap_or_default();
+    let errors = problems.iter().filter(|problem| problem.is_error).count();
+    let secrets = manifest.as_ref().map(secret_destinations).unwrap_or_default();
     output.show(&json!({ "problems": problems, "errors": errors, "secrets": secrets }), || {
         for secret in &secrets {
             say!("{}", to_printable(secret));
         }
         for problem in &problems {
-            let mark = if problem.error { Mark::Problem } else { Mark::Hint };
-            marked_line(mark, &to_printable(&format!("{}: {}", problem.place, problem.message)));
+            let mark = if problem.is_error { Mark::Problem } else { Mark::Hint };
+            print_marked(mark, &to_printable(&format!("{}: {}", problem.location, problem.message)));
         }
         match (errors, &manifest) {
             (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
-            _ => to_stderr(&format!("{errors} to mend")),
+            _ => eprint_line(&format!("{errors} to mend")),
         }
     });
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where each secret of the account goes, a sentence for each rule that says so.
-fn secrets(manifest: &Manifest) -> Vec<String> {
+fn secret_destinations(manifest: &Manifest) -> Vec<String> {
     let rules = manifest.permissions.rules().iter().filter(|rule| rule.kind == RuleKind::Http);
     let bound = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
     let mut sentences: Vec<String> = bound
@@ -89,23 +91,27 @@ fn secrets(manifest: &Manifest) -> Vec<String> {
     sentences
 }
 
-fn at(line: Option<usize>) -> String {
+fn location(line: Option<usize>) -> String {
     line.map_or_else(|| Manifest::FILE_NAME.to_owned(), |line| format!("{}:{line}", Manifest::FILE_NAME))
 }
 
 /// The file, with the line of a field.
-fn of(text: &[u8], path: &str) -> String {
-    at(TextPosition::find(text, path).map(|place| place.line))
+fn field_location(text: &[u8], path: &str) -> String {
+    location(TextPosition::find(text, path).map(|place| place.line))
 }
 
-fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
+fn check_manifest(text: &[u8], problems: &mut Vec<CheckProblem>) -> Option<Manifest> {
     match Manifest::parse(text) {
         Ok(manifest) => {
             for warning in manifest.warnings() {
                 let path = warning.split_once(": ").map_or("", |(path, _)| path);
-                problems.push(Problem { error: false, place: of(text, path), message: warning.clone() });
+                problems.push(CheckProblem {
+                    is_error: false,
+                    location: field_location(text, path),
+                    message: warning.clone(),
+                });
             }
-            hints(text, &manifest, problems);
+            check_hints(text, &manifest, problems);
             Some(manifest)
         }
         Err(error) => {
@@ -114,19 +120,19 @@ fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
                 Error::AtPosition { error, .. } => error.to_string(),
                 other => other.to_string(),
             };
-            problems.push(Problem { error: true, place: at(error.line()), message });
+            problems.push(CheckProblem { is_error: true, location: location(error.line()), message });
             None
         }
     }
 }
 
 /// What is allowed, and yet perhaps not what its author wanted.
-fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
+fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem>) {
     let mut hint = |path: &str, message: String| {
-        problems.push(Problem { error: false, place: of(text, path), message });
+        problems.push(CheckProblem { is_error: false, location: field_location(text, path), message });
     };
     for name in manifest.raw().keys().filter(|name| !Manifest::KNOWN_FIELDS.contains(&name.as_str())) {
-        let meant = nearest(name, Manifest::KNOWN_FIELDS.iter().copied());
+        let meant = closest_match(name, Manifest::KNOWN_FIELDS.iter().copied());
         let advice = meant
             .map_or_else(|| "it is kept, and means nothing".to_owned(), |known| format!("did you mean \"{known}\"?"));
         hint(name, format!("{name}: this member is unknown; {advice}"));
@@ -141,12 +147,12 @@ fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
     }
 }
 
-fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
+fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProblem>) {
     let mut found = |error: bool, place: &str, message: String| {
-        problems.push(Problem { error, place: place.to_owned(), message });
+        problems.push(CheckProblem { is_error: error, location: place.to_owned(), message });
     };
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
-        match bundle::read(folder, name) {
+        match bundle::read_file(folder, name) {
             Ok(Some(_)) => {}
             Ok(None) => found(true, name, "the manifest names this file, but it is not there".to_owned()),
             Err(error) => found(true, name, error.to_string()),
@@ -162,7 +168,7 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             ),
         );
     }
-    let component = match bundle::read(folder, &manifest.component) {
+    let component = match bundle::read_file(folder, &manifest.component) {
         Ok(Some(component)) => component,
         Ok(None) => {
             found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
@@ -230,8 +236,8 @@ mod tests {
 
     fn checked(text: &str) -> String {
         let mut problems = Vec::new();
-        manifest(text.as_bytes(), &mut problems);
-        problems.iter().map(|problem| format!("{}: {}\n", problem.place, problem.message)).collect()
+        check_manifest(text.as_bytes(), &mut problems);
+        problems.iter().map(|problem| format!("{}: {}\n", problem.location, problem.message)).collect()
     }
 
     #[test]
@@ -251,7 +257,7 @@ mod tests {
                 r#"{{ "name": "A", "version": "1.0.0", "fields": {{ "password": {{ "type": "password" }} }},
                       "permissions": {{ "vendor": {{ "type": "http", "values": ["https://a.example"]{rule} }} }} }}"#
             );
-            secrets(&Manifest::parse(text.as_bytes()).unwrap()).join("\n")
+            secret_destinations(&Manifest::parse(text.as_bytes()).unwrap()).join("\n")
         };
         insta::assert_snapshot!(manifest(""), @"secret password goes to every host that a rule spells out");
         insta::assert_snapshot!(manifest(r#", "secrets": { "password": { "path": "/login", "fields": ["pass"] } }"#), @"secret password goes to https://a.example below /login, as pass");
@@ -275,8 +281,9 @@ mod tests {
             Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","on_delete_account":"clean.js","permissions":{}}"#)
                 .unwrap();
         let mut problems = Vec::new();
-        files(folder.path(), &manifest, &mut problems);
-        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
+        check_files(folder.path(), &manifest, &mut problems);
+        let told: Vec<_> =
+            problems.iter().map(|problem| format!("{}: {}", problem.location, problem.message)).collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         icon.svg: the manifest names this file, but it is not there
         clean.js: the manifest names this file, but it is not there

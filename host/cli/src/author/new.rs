@@ -30,7 +30,7 @@ pub struct Arguments {
     sdk_path: Option<PathBuf>,
 }
 
-/// WriteCounters the files.
+/// Writes the files.
 pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let folder = arguments.directory.join(arguments.name.as_ref());
     if folder.exists() {
@@ -57,7 +57,7 @@ fn write(folder: &Path, name: &Slug, sdk: &str) -> Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(file("create", parent))?;
         }
-        fs::write(&path, filled(template, name, sdk)).map_err(file("write", &path))?;
+        fs::write(&path, fill_template(template, name, sdk)).map_err(file("write", &path))?;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ fn dependency(path: Option<&Path>) -> Result<String> {
     Ok(format!("{{ path = {} }}", toml::Value::String(path.to_string_lossy().into_owned())))
 }
 
-fn filled(template: &str, name: &Slug, sdk: &str) -> String {
+fn fill_template(template: &str, name: &Slug, sdk: &str) -> String {
     let title: String = name
         .as_ref()
         .split('-')
@@ -95,7 +95,7 @@ mod tests {
     fn the_templates_are_sound_for_every_name() {
         let name: Slug = "my-shop2".parse().unwrap();
         let all: Vec<_> =
-            TEMPLATES.iter().map(|(file, template)| (*file, filled(template, &name, "\"0.1\""))).collect();
+            TEMPLATES.iter().map(|(file, template)| (*file, fill_template(template, &name, "\"0.1\""))).collect();
         for (file, text) in &all {
             assert!(!text.contains("{{"), "{file} has a gap");
         }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, io};
 use crate::output::{Output, bytes, done, note};
 
 /// Packed where they are there, for people who look into the archive.
-const COURTESY: [&str; 3] = ["README.md", "LICENSE", "CHANGELOG.md"];
+const OPTIONAL_FILES: [&str; 3] = ["README.md", "LICENSE", "CHANGELOG.md"];
 
 /// Arguments of `konnector pack`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Folder of the konnector.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Where to write the archive [default: SLUG-VERSION.tar.gz].
+    /// Where to write the archive [default: SLUG-VERSION_ENCODE_SET.tar.gz].
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
 fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest = &bundle.manifest;
     let mut files = BTreeMap::from([
-        (Manifest::FILE_NAME.to_owned(), bundle.text.clone()),
+        (Manifest::FILE_NAME.to_owned(), bundle.manifest_bytes.clone()),
         (manifest.component.clone(), bundle.component()?),
     ]);
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
@@ -62,7 +62,7 @@ fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
         })?;
         files.insert(name.clone(), content);
     }
-    for name in COURTESY {
+    for name in OPTIONAL_FILES {
         if let Some(content) = bundle.file(name)? {
             files.insert(name.to_owned(), content);
         }

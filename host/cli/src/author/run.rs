@@ -1,7 +1,7 @@
 //! `konnector run`: a konnector at work without a server. Platform and sandbox are the server's, what they keep lies in memory.
 
-mod bench;
-mod saved;
+mod environment;
+mod results;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::output::{Output, cell, done, to_printable};
 use crate::receipt;
 
-use self::bench::Bench;
-use self::saved::Saved;
+use self::environment::RunEnvironment;
+use self::results::RunResults;
 
 const EXAMPLES: &str = "Examples:
   konnector run --field login=ada                                         asks for the password
@@ -52,15 +52,15 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::read(&arguments.folder)?;
     // Says how to get one before anything is asked.
     bundle.component()?;
-    let given = accounts::given(&arguments.field, arguments.password_stdin)?;
+    let given = accounts::parse_fields(&arguments.field, arguments.password_stdin)?;
     let fields = accounts::complete(&bundle.manifest, given)?;
     let parameters = arguments.parameters.as_deref().map(parse_parameters).transpose()?;
 
-    let bench = Bench::set_up(arguments.allow_address.clone()).await?;
+    let bench = RunEnvironment::set_up(arguments.allow_address.clone()).await?;
     let konnector = bench.install(&bundle, parameters).await?;
     let account = bench.add_account(&konnector, &bundle.manifest, fields).await?;
     let job = bench.run(output, &konnector, account).await?;
-    let saved = Saved::collect(&bench).await?;
+    let saved = RunResults::collect(&bench).await?;
     if let Some(folder) = &arguments.out {
         saved.write_files(&bench, folder).await?;
     }
@@ -70,14 +70,14 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
         if let Some(folder) = &arguments.out {
             done(&format!("{} files are in {}", saved.files.len(), folder.display()));
         }
-        if let Some(receipt) = receipt::of(&job) {
+        if let Some(receipt) = receipt::from_job(&job) {
             receipt::print(&receipt);
         }
         if went_well {
             done("the run went well");
         }
     });
-    bench.tear_down().await;
+    bench.shut_down().await;
     if went_well {
         return Ok(ExitCode::SUCCESS);
     }

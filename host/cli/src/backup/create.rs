@@ -8,11 +8,11 @@ use reqwest::Method;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{incomplete, show, verify};
+use super::{incomplete_error, show, verify};
 use crate::client::Connection;
 use crate::draft::Draft;
 use crate::error::{Error, Result, io};
-use crate::offline::{self, Going, KeyFile};
+use crate::offline::{self, KeyFile, Spinner};
 use crate::output::{Output, bytes, warning};
 
 pub(super) async fn run(
@@ -31,13 +31,13 @@ pub(super) async fn run(
         ));
     }
     // A broken backup leaves no file under the name.
-    let draft = Draft::private(&target)?;
+    let draft = Draft::new_private(&target)?;
     let mut written = draft.as_async_file()?;
     let key = write(connection, output, key, &mut written).await?;
     written.flush().await.map_err(io("writing the backup"))?;
     drop(written);
     let Some(key) = key else {
-        draft.replace(&target)?;
+        draft.persist(&target)?;
         warning(
             "the backup was not checked, because the key is not here: check it where the key is, with backup verify",
         );
@@ -48,7 +48,7 @@ pub(super) async fn run(
     if verify(output, draft.path(), &MasterKey::generate()?).await.is_ok() {
         return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
     }
-    draft.replace(&target)?;
+    draft.persist(&target)?;
     show(output, "is written and checked", &target, &summary);
     Ok(())
 }
@@ -56,17 +56,18 @@ pub(super) async fn run(
 /// Fills the file; answers the key where it is here.
 async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut File) -> Result<Option<MasterKey>> {
     let data = connection.data();
-    let going = Going::new(output);
-    let running = connection.admin_url.is_some() || crate::doctor::is_held(&data);
+    let going = Spinner::new(output);
+    let running = connection.admin_url.is_some() || crate::doctor::is_locked(&data);
     if !running {
         let key = key.load(&data)?;
         offline::check_key(&data.store(), &key)?;
         let store = offline::open(data.store()).await?;
-        let made =
-            store.back_up(&Schema, &key, to, &mut |written| going.say(format!("writing: {}", bytes(written)))).await;
+        let made = store
+            .back_up(&Schema, &key, to, &mut |written| going.set_message(format!("writing: {}", bytes(written))))
+            .await;
         store.close().await?;
         made.map_err(|error| match error {
-            konnector_store::Error::BlobsDamaged { .. } => incomplete(&format!("no backup was made: {error}")),
+            konnector_store::Error::BlobsDamaged { .. } => incomplete_error(&format!("no backup was made: {error}")),
             other => other.into(),
         })?;
         return Ok(Some(key));
@@ -77,10 +78,10 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
         let part = match answer.chunk().await {
             Ok(Some(part)) => part,
             Ok(None) => break,
-            Err(error) => return Err(broken_off(connection, &error).await),
+            Err(error) => return Err(interrupted_error(connection, &error).await),
         };
         size += part.len() as u64;
-        going.say(format!("writing: {}", bytes(size)));
+        going.set_message(format!("writing: {}", bytes(size)));
         to.write_all(&part).await.map_err(io("writing the backup"))?;
     }
     // The server may be elsewhere, and the key with it.
@@ -88,10 +89,10 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
 }
 
 /// Why the server broke a backup off, where it still says so.
-async fn broken_off(connection: &Connection, error: &reqwest::Error) -> Error {
+async fn interrupted_error(connection: &Connection, error: &reqwest::Error) -> Error {
     let outcome = async { connection.admin()?.json(Method::GET, "backup", &[]).await };
     match outcome.await.ok().as_ref().and_then(|outcome| outcome.get("error")?.as_str()) {
-        Some(reason) => incomplete(&format!("no backup was made: {reason}")),
+        Some(reason) => incomplete_error(&format!("no backup was made: {reason}")),
         None => Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again"),
     }
 }

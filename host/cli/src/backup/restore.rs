@@ -8,35 +8,35 @@ use konnector_platform::Schema;
 use konnector_store::{FsckOptions, FsckProgress, FsckSummary, failpoint};
 use serde_json::json;
 
-use super::{open, unusable};
+use super::{invalid_backup_error, open};
 use crate::client::Connection;
 use crate::data_dir::DataDir;
 use crate::error::{Error, Result, file};
-use crate::keys::sync_folder_of;
-use crate::offline::{self, Going, KeyFile};
+use crate::keys::sync_parent_folder;
+use crate::offline::{self, KeyFile, Spinner};
 use crate::output::{Output, bytes, done, note, warning};
 
 /// What an empty data folder may hold: secrets that were put there first, what the file system has, what an attempt left.
-const ALLOWED: [&str; 5] = ["master-key", "admin-passphrase", "lost+found", "cache", RESTORING];
+const ALLOWED_ENTRIES: [&str; 5] = ["master-key", "admin-passphrase", "lost+found", "cache", RESTORE_FOLDER];
 /// Where the store is while it is made.
-const RESTORING: &str = "store.restoring";
+const RESTORE_FOLDER: &str = "store.restoring";
 
 pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, key: &KeyFile) -> Result<ExitCode> {
     let data = connection.data();
-    refuse_unless_empty(&data)?;
+    check_empty(&data)?;
     let failpoint = |place| failpoint::hit(place).map_err(file("write", data.path()));
     let (key_file, key) = (key.path(&data), key.load(&data)?);
     let mut from = open(backup).await?;
     data.create()?;
-    let folder = data.path().join(RESTORING);
+    let folder = data.path().join(RESTORE_FOLDER);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(file("remove", &folder))?;
     }
 
-    let going = Going::new(output);
+    let going = Spinner::new(output);
     let store = offline::open_or_create(folder.clone()).await?;
-    let told = &mut |read| going.say(format!("reading {}: {}", backup.display(), bytes(read)));
-    let restored = store.restore(&mut from, &key, told).await.map_err(|error| unusable(backup, &error));
+    let told = &mut |read| going.set_message(format!("reading {}: {}", backup.display(), bytes(read)));
+    let restored = store.restore(&mut from, &key, told).await.map_err(|error| invalid_backup_error(backup, &error));
     if restored.is_err() {
         drop(store);
         // Worth nothing; should this fail, the next attempt removes it.
@@ -52,10 +52,10 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let options = FsckOptions { deep: true, repair: true };
     let FsckSummary { problems, repaired, .. } = store
         .fsck(&Schema, options, &mut |event| match event {
-            FsckProgress::Read(entries) => going.say(format!("checking {entries} entries")),
-            FsckProgress::Found(problem) => going.keep(|| warning(&format!("{problem}: {}", problem.advice()))),
+            FsckProgress::Read(entries) => going.set_message(format!("checking {entries} entries")),
+            FsckProgress::Found(problem) => going.suspend(|| warning(&format!("{problem}: {}", problem.advice()))),
             FsckProgress::Repaired(problem) => {
-                going.keep(|| note(&format!("{problem}: {}", problem.repair_hint().unwrap_or_default())))
+                going.suspend(|| note(&format!("{problem}: {}", problem.repair_hint().unwrap_or_default())))
             }
         })
         .await?;
@@ -68,7 +68,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     }
     failpoint("restore.key")?;
     fs::rename(&folder, data.store()).map_err(file("rename", &folder))?;
-    sync_folder_of(&data.store())?;
+    sync_parent_folder(&data.store())?;
     failpoint("restore.moved")?;
     let result = json!({ "file": backup, "data_dir": data.path(), "backup": summary, "problems": problems, "repaired": repaired });
     output.show(&result, || {
@@ -85,11 +85,11 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn refuse_unless_empty(data: &DataDir) -> Result<()> {
+fn check_empty(data: &DataDir) -> Result<()> {
     let Ok(entries) = fs::read_dir(data.path()) else { return Ok(()) };
     for entry in entries {
         let name = entry.map_err(file("list", data.path()))?.file_name();
-        if !ALLOWED.iter().any(|allowed| name == *allowed) {
+        if !ALLOWED_ENTRIES.iter().any(|allowed| name == *allowed) {
             return Err(Error::usage(
                 format!("{} is not empty: it holds {}", data.path().display(), name.to_string_lossy()),
                 "restore into a new folder: name it with --data-dir; nothing was changed",

@@ -15,16 +15,16 @@ pub struct Event {
 }
 
 /// The events of an answer, as they come.
-pub struct Events {
-    answer: Response,
+pub struct EventStream {
+    response: Response,
     parser: Parser,
     /// What to do when the stream breaks.
     advice: String,
 }
 
-impl Events {
+impl EventStream {
     pub(super) fn new(answer: Response, advice: String) -> Self {
-        Self { answer, parser: Parser::default(), advice }
+        Self { response: answer, parser: Parser::default(), advice }
     }
 
     /// The next event; nothing at the end. Cancel-safe: nothing read is lost.
@@ -37,7 +37,7 @@ impl Events {
             if let Some(event) = self.parser.next() {
                 return Ok(Some(event));
             }
-            match self.answer.chunk().await {
+            match self.response.chunk().await {
                 Ok(Some(bytes)) => self.parser.push(&bytes),
                 Ok(None) => return Ok(None),
                 Err(error) => {

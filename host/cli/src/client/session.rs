@@ -6,52 +6,53 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::answer;
-use super::events::Events;
+use super::events::EventStream;
+use super::response;
 use crate::error::Result;
 
 /// What may stand in a segment of a path as it is (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Text as one segment of a path.
-pub fn segment(text: &str) -> String {
+pub fn encode_segment(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
 /// A client of the public API.
-pub struct Session {
+pub struct ApiClient {
     http: reqwest::Client,
     url: Url,
     domain: String,
     token: String,
 }
 
-impl Session {
+impl ApiClient {
     pub(super) const fn new(http: reqwest::Client, url: Url, domain: String, token: String) -> Self {
         Self { http, url, domain, token }
     }
 
     fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<RequestBuilder> {
-        let url = answer::address(&self.url, path, query)?;
+        let url = response::join_url(&self.url, path, query)?;
         // The connection goes to the server's address, the request to the instance.
         Ok(self.http.request(method, url).bearer_auth(&self.token).header(HOST, &self.domain))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        answer::good(request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?).await
+        response::check_status(request.send().await.map_err(|error| response::connection_error(&self.url, &error))?)
+            .await
     }
 
     /// A request without body; the answer as JSON.
     pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         let answer = self.send(self.request(method, path, query)?).await?;
-        answer::parse(&answer::text(answer).await?)
+        response::parse(&response::text(answer).await?)
     }
 
     /// An address of the instance, for a browser.
     pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
         // The instance may have another name than the server's address.
         let named = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
-        answer::address(named.as_ref().unwrap_or(&self.url), path, query)
+        response::join_url(named.as_ref().unwrap_or(&self.url), path, query)
     }
 
     /// `GET`.
@@ -62,18 +63,18 @@ impl Session {
     /// `GET` of what may be missing: `None` for 404.
     pub async fn find(&self, path: &str) -> Result<Option<Value>> {
         let request = self.request(Method::GET, path, &[])?;
-        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
+        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        answer::parse(&answer::text(answer).await?).map(Some)
+        response::parse(&response::text(answer).await?).map(Some)
     }
 
     /// A request with a JSON body; the answer as JSON.
     pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.request(method, path, &[])?.header(CONTENT_TYPE, "application/json").body(body.to_string());
         let answer = self.send(request).await?;
-        answer::parse(&answer::text(answer).await?)
+        response::parse(&response::text(answer).await?)
     }
 
     /// A request with the attributes of a JSON:API resource.
@@ -84,7 +85,7 @@ impl Session {
     /// `GET` of a text.
     pub async fn text(&self, path: &str) -> Result<String> {
         let answer = self.send(self.request(Method::GET, path, &[])?).await?;
-        answer::text(answer).await
+        response::text(answer).await
     }
 
     /// `GET` of something large, to be read part by part.
@@ -93,9 +94,15 @@ impl Session {
     }
 
     /// A request that returns events, with what to do when they break off.
-    pub async fn events(&self, method: Method, path: &str, query: &[(&str, &str)], advice: String) -> Result<Events> {
+    pub async fn events(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        advice: String,
+    ) -> Result<EventStream> {
         let request = self.request(method, path, query)?.header(ACCEPT, "text/event-stream");
-        Ok(Events::new(self.send(request).await?, advice))
+        Ok(EventStream::new(self.send(request).await?, advice))
     }
 }
 
@@ -105,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_id_with_slashes_is_one_segment() {
-        assert_eq!(segment("io.cozy.konnectors/bank101"), "io.cozy.konnectors%2Fbank101");
-        assert_eq!(segment("a?b#é"), "a%3Fb%23%C3%A9");
+        assert_eq!(encode_segment("io.cozy.konnectors/bank101"), "io.cozy.konnectors%2Fbank101");
+        assert_eq!(encode_segment("a?b#é"), "a%3Fb%23%C3%A9");
     }
 }

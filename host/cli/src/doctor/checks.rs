@@ -16,9 +16,9 @@ use crate::data_dir::DataDir;
 use crate::output::bytes;
 
 /// Below this a store may soon not be able to write.
-const LITTLE_SPACE: u64 = 1 << 30;
+const LOW_DISK_SPACE: u64 = 1 << 30;
 /// A clock may differ this much from that of a file's writer.
-const SLACK: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
+const MAX_CLOCK_SKEW: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
 /// Whether the data folder and the secret files are there, and for their owner only.
 pub fn files(data: &DataDir) -> Vec<Finding> {
@@ -29,10 +29,10 @@ pub fn files(data: &DataDir) -> Vec<Finding> {
             "name it with --data-dir, or start a server, which makes it: konnector serve",
         )];
     }
-    let mut findings = vec![private(data.path(), 0o700)];
+    let mut findings = vec![check_mode(data.path(), 0o700)];
     for (path, meaning) in [(data.key_file(), "the master key"), (data.passphrase_file(), "the admin passphrase")] {
         if path.exists() {
-            findings.push(private(&path, 0o600));
+            findings.push(check_mode(&path, 0o600));
         } else if data.has_data() {
             findings.push(Finding::warning(
                 format!("{meaning} is not at {}", path.display()),
@@ -43,10 +43,10 @@ pub fn files(data: &DataDir) -> Vec<Finding> {
     findings
 }
 
-fn private(path: &Path, mode: u32) -> Finding {
+fn check_mode(path: &Path, mode: u32) -> Finding {
     match path.metadata() {
         Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => {
-            Finding::good(format!("{} is private", path.display()))
+            Finding::ok(format!("{} is private", path.display()))
         }
         Ok(metadata) => Finding::problem(
             format!("others may read {} (mode {:03o})", path.display(), metadata.permissions().mode() & 0o777),
@@ -76,14 +76,14 @@ pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> boo
         }
     };
     let (url, version) = (crate::output::cell(status.get("public_url")), crate::output::cell(status.get("version")));
-    findings.push(Finding::good(format!("the admin API answers, version {version}")));
+    findings.push(Finding::ok(format!("the admin API answers, version {version}")));
     if version != env!("CARGO_PKG_VERSION") {
         findings.push(Finding::warning(
             format!("the server is version {version}, this program is {}", env!("CARGO_PKG_VERSION")),
             "restart the server after an upgrade",
         ));
     }
-    let ready = match client::http() {
+    let ready = match client::build_http_client() {
         Ok(http) => http.get(format!("{url}/readyz")).timeout(Duration::from_secs(5)).send().await,
         Err(error) => {
             findings.push(Finding::problem(error.to_string(), ""));
@@ -91,7 +91,7 @@ pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> boo
         }
     };
     findings.push(match ready {
-        Ok(answer) if answer.status().is_success() => Finding::good(format!("the public API is ready at {url}")),
+        Ok(answer) if answer.status().is_success() => Finding::ok(format!("the public API is ready at {url}")),
         Ok(answer) => Finding::problem(format!("{url} answers {}", answer.status()), "the server's log says why"),
         Err(error) => Finding::problem(format!("{url} does not answer: {error}"), "the server's log says why"),
     });
@@ -103,7 +103,7 @@ pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
     let path = data.store().join("LOCK");
     let file = File::options().read(true).write(true).open(&path).ok()?;
     Some(match (file.try_lock(), reachable) {
-        (Err(TryLockError::WouldBlock), true) => Finding::good("the store is held by the server"),
+        (Err(TryLockError::WouldBlock), true) => Finding::ok("the store is held by the server"),
         (Err(TryLockError::WouldBlock), false) => Finding::problem(
             format!("a process holds the store ({}) but no server answers", path.display()),
             "a server may be starting or stopping; wait a minute. If it stays, its log says why",
@@ -112,7 +112,7 @@ pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
             format!("the server that answers does not use {}", data.path().display()),
             "name its data folder with --data-dir",
         ),
-        (Ok(()), false) => Finding::good("the store is free"),
+        (Ok(()), false) => Finding::ok("the store is free"),
         (Err(TryLockError::Error(error)), _) => Finding::problem(
             format!("{} cannot be locked: {error}", path.display()),
             "the file system must support locks; a network file system may not",
@@ -121,14 +121,14 @@ pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
 }
 
 /// Whether a process works on the store.
-pub fn is_held(data: &DataDir) -> bool {
+pub fn is_locked(data: &DataDir) -> bool {
     let lock = File::options().read(true).write(true).open(data.store().join("LOCK"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Whether the store contradicts itself; only where nobody works on it.
 pub async fn store(data: &DataDir) -> Option<Finding> {
-    if !data.has_data() || is_held(data) {
+    if !data.has_data() || is_locked(data) {
         return None;
     }
     let look = async {
@@ -146,7 +146,7 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
     };
     Some(match look.await {
         Ok((summary, _)) if summary.problems == 0 => {
-            Finding::good(format!("nothing is wrong with the {} entries of the store", summary.entries))
+            Finding::ok(format!("nothing is wrong with the {} entries of the store", summary.entries))
         }
         Ok((summary, first)) => Finding::problem(
             format!("{} things are wrong with the store, the first: {first}", summary.problems),
@@ -160,10 +160,10 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
 pub fn disk(data: &DataDir) -> Option<Finding> {
     let room = rustix::fs::statvfs(data.path()).ok()?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    Some(if free < LITTLE_SPACE {
+    Some(if free < LOW_DISK_SPACE {
         Finding::warning(format!("only {} are free for {}", bytes(free), data.path().display()), "free some space")
     } else {
-        Finding::good(format!("{} are free for data", bytes(free)))
+        Finding::ok(format!("{} are free for data", bytes(free)))
     })
 }
 
@@ -174,15 +174,15 @@ pub fn clock(data: &DataDir, now: DateTime<Utc>) -> Finding {
     let program = std::env::current_exe().ok();
     let newest = [program.as_deref().and_then(written), written(&data.store().join("sled")), written(&data.store())];
     match newest.into_iter().flatten().max() {
-        Some(newest) if now + SLACK < newest => Finding::problem(
-            format!("the clock says {}, but files here are from {}", short(now), short(newest)),
+        Some(newest) if now + MAX_CLOCK_SKEW < newest => Finding::problem(
+            format!("the clock says {}, but files here are from {}", format_date(now), format_date(newest)),
             "set the clock (timedatectl set-ntp true): schedules and tokens follow it",
         ),
-        _ => Finding::good(format!("the clock says {}", short(now))),
+        _ => Finding::ok(format!("the clock says {}", format_date(now))),
     }
 }
 
-fn short(date: DateTime<Utc>) -> String {
+fn format_date(date: DateTime<Utc>) -> String {
     date.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
@@ -190,11 +190,11 @@ fn short(date: DateTime<Utc>) -> String {
 pub fn wasm_target() -> Finding {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).stderr(Stdio::null()).output();
     let Some(sysroot) = sysroot.ok().filter(|output| output.status.success()) else {
-        return Finding::good("no Rust compiler; only authors of konnectors need one");
+        return Finding::ok("no Rust compiler; only authors of konnectors need one");
     };
     let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
     if Path::new(&sysroot).join("lib/rustlib/wasm32-wasip2/lib").is_dir() {
-        return Finding::good("konnectors can be compiled here (wasm32-wasip2)");
+        return Finding::ok("konnectors can be compiled here (wasm32-wasip2)");
     }
     Finding::warning(
         "konnectors cannot be compiled here yet; only authors need that",
@@ -216,7 +216,7 @@ mod tests {
         std::fs::set_permissions(data.key_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
         let findings = files(&data);
         let problem = findings.iter().find(|finding| finding.level == Level::Problem).unwrap();
-        assert!(problem.what.contains("mode 644") && problem.advice.starts_with("chmod 600"), "{problem:?}");
+        assert!(problem.message.contains("mode 644") && problem.advice.starts_with("chmod 600"), "{problem:?}");
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::new(folder.path());
         std::fs::create_dir_all(data.store()).unwrap();
-        assert_eq!(clock(&data, Utc::now()).level, Level::Good);
+        assert_eq!(clock(&data, Utc::now()).level, Level::Ok);
         assert_eq!(clock(&data, Utc::now() - chrono::TimeDelta::days(400)).level, Level::Problem);
     }
 
@@ -235,10 +235,10 @@ mod tests {
         assert!(lock(&data, false).is_none(), "no store, no lock");
         std::fs::create_dir_all(data.store()).unwrap();
         let file = File::create(data.store().join("LOCK")).unwrap();
-        assert_eq!(lock(&data, false).unwrap().level, Level::Good);
+        assert_eq!(lock(&data, false).unwrap().level, Level::Ok);
         assert_eq!(lock(&data, true).unwrap().level, Level::Warning);
         file.lock().unwrap();
-        assert_eq!(lock(&data, true).unwrap().level, Level::Good);
+        assert_eq!(lock(&data, true).unwrap().level, Level::Ok);
         assert_eq!(lock(&data, false).unwrap().level, Level::Problem);
     }
 }

@@ -3,13 +3,13 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::client::{Session, flat, segment};
+use crate::client::{ApiClient, encode_segment, flatten};
 use crate::error::{Error, Result};
 use crate::output::{Output, cell, done, note, warning};
 
 /// Sends the request and shows each state until the konnector is ready.
 pub async fn follow(
-    session: &Session,
+    session: &ApiClient,
     output: Output,
     method: Method,
     slug: &str,
@@ -18,12 +18,12 @@ pub async fn follow(
     let advice = format!(
         "{slug} is installed as a whole or stays as it was; see which with `konnector konnectors show {slug}`, and run the command again"
     );
-    let mut events = session.events(method, &format!("konnectors/{}", segment(slug)), query, advice).await?;
+    let mut events = session.events(method, &format!("konnectors/{}", encode_segment(slug)), query, advice).await?;
     let mut last = Value::Null;
     while let Some(event) = events.next().await? {
         match event.name.as_str() {
             "state" => {
-                last = flat(&event.data);
+                last = flatten(&event.data);
                 let state = cell(last.get("state"));
                 if !output.json && state != "ready" {
                     note(&format!("{slug}: {state} …"));
@@ -52,7 +52,7 @@ pub async fn follow(
         if last.get("reads_secrets").and_then(Value::as_bool) == Some(true) {
             warning(&format!("{slug} can read the passwords of its accounts, not only use them"));
         }
-        super::warn_of_cut_limits(&last);
+        super::warn_clamped_limits(&last);
     });
     Ok(())
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Connection, flat_list, segment};
+use crate::client::{Connection, encode_segment, flatten_list};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, note};
 
@@ -53,7 +53,7 @@ fn message(given: &str) -> Result<(String, String), &'static str> {
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
     let admin = connection.admin()?;
-    let path = |slug: &str| format!("konnectors/maintenance/{}", segment(slug));
+    let path = |slug: &str| format!("konnectors/maintenance/{}", encode_segment(slug));
     match command {
         Command::On { slug, short, no_manual_exec, message } => {
             // Clients show the short one in lists and the long one beside the konnector.
@@ -79,7 +79,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Ls { registries } => {
             let query: &[_] = if registries { &[("Context", "default")] } else { &[] };
-            let all = flat_list(&admin.json(Method::GET, "konnectors/maintenance", query).await?);
+            let all = flatten_list(&admin.json(Method::GET, "konnectors/maintenance", query).await?);
             let mut rows = Rows::new(["slug", "said by", "by hand", "message"]);
             for maintenance in &all {
                 rows.row(row(maintenance));

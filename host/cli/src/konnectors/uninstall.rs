@@ -3,16 +3,16 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Session, segment};
+use crate::client::{ApiClient, encode_segment};
 use crate::error::{Error, Result};
 use crate::output::{Output, cell, done, note};
 
 /// Removes a konnector; returns when it is deleted, or stays because it could not clean up. The server reports both.
-pub async fn run(session: &Session, output: Output, slug: &str, force: bool) -> Result<()> {
+pub async fn run(session: &ApiClient, output: Output, slug: &str, force: bool) -> Result<()> {
     let query: &[_] = if force { &[("Force", "true")] } else { &[] };
     let see = "see whether it is still installed: konnector konnectors ls";
     let mut events =
-        session.events(Method::DELETE, &format!("konnectors/{}", segment(slug)), query, see.to_owned()).await?;
+        session.events(Method::DELETE, &format!("konnectors/{}", encode_segment(slug)), query, see.to_owned()).await?;
     while let Some(event) = events.next().await? {
         match event.name.as_str() {
             "cleaning" if !output.json => note(&format!("{slug} cleans up at its vendor …")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use konnector_egress::AddressRule;
 use konnector_manifest::{Limit, LimitValues};
-use konnector_platform::job::History;
+use konnector_platform::job::JobRetention;
 use konnector_platform::rate::HourlyLimits;
 use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
@@ -19,39 +19,39 @@ use crate::error::{Error, Result};
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
+enum SettingKind {
+    String,
     Number,
     List,
-    Flag,
+    Boolean,
     /// Of limits, by key.
     Limits,
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 22] = [
-    ("data_dir", Kind::Text),
-    ("listen", Kind::Text),
-    ("admin_listen", Kind::Text),
-    ("key_file", Kind::Text),
-    ("domain", Kind::Text),
-    ("allow_address", Kind::List),
-    ("registries", Kind::List),
-    ("permissions_skip_verification", Kind::Flag),
-    ("allow_install_via_a_permission", Kind::Flag),
-    ("workers", Kind::Number),
-    ("lease_seconds", Kind::Number),
-    ("retry_delay_seconds", Kind::Number),
-    ("vendor_concurrency", Kind::Number),
-    ("konnector_concurrency", Kind::Number),
-    ("keep_jobs", Kind::Number),
-    ("keep_jobs_days", Kind::Number),
-    ("disk_reserve_mib", Kind::Number),
-    ("limits", Kind::Limits),
-    ("default_limits", Kind::Limits),
-    ("hourly_limits", Kind::Limits),
-    ("log_format", Kind::Text),
-    ("admin_passphrase", Kind::Text),
+const SETTINGS: [(&str, SettingKind); 22] = [
+    ("data_dir", SettingKind::String),
+    ("listen", SettingKind::String),
+    ("admin_listen", SettingKind::String),
+    ("key_file", SettingKind::String),
+    ("domain", SettingKind::String),
+    ("allow_address", SettingKind::List),
+    ("registries", SettingKind::List),
+    ("permissions_skip_verification", SettingKind::Boolean),
+    ("allow_install_via_a_permission", SettingKind::Boolean),
+    ("workers", SettingKind::Number),
+    ("lease_seconds", SettingKind::Number),
+    ("retry_delay_seconds", SettingKind::Number),
+    ("vendor_concurrency", SettingKind::Number),
+    ("konnector_concurrency", SettingKind::Number),
+    ("keep_jobs", SettingKind::Number),
+    ("keep_jobs_days", SettingKind::Number),
+    ("disk_reserve_mib", SettingKind::Number),
+    ("limits", SettingKind::Limits),
+    ("default_limits", SettingKind::Limits),
+    ("hourly_limits", SettingKind::Limits),
+    ("log_format", SettingKind::String),
+    ("admin_passphrase", SettingKind::String),
 ];
 
 /// How log lines are written.
@@ -89,7 +89,7 @@ pub struct Settings {
     /// Jobs that run at the same time.
     pub workers: u32,
     /// How long a worker's lease lasts without a heartbeat.
-    pub lease: Duration,
+    pub lease_duration: Duration,
     /// First delay before a run is tried again.
     pub retry_delay: Duration,
     /// Jobs of the whole server that may contact one host of a vendor at the same time; 0 is no limit.
@@ -97,13 +97,13 @@ pub struct Settings {
     /// Jobs of one konnector that the whole server runs at the same time; 0 is no limit.
     pub konnector_concurrency: u32,
     /// What is kept of jobs that have ended.
-    pub history: History,
+    pub history: JobRetention,
     /// Bytes that new data leaves free on the disk; the store's default where absent.
     pub disk_reserve: Option<u64>,
     /// What runs may use up.
     pub limits: LimitPolicy,
     /// How much of something an instance gets within an hour.
-    pub hourly: HourlyLimits,
+    pub hourly_limits: HourlyLimits,
     /// See [`LogFormat`].
     pub log_format: LogFormat,
     /// The operator's own passphrase, in place of the one in the data folder.
@@ -112,7 +112,7 @@ pub struct Settings {
 
 /// The settings as the layers give them.
 #[derive(Debug, Default, Deserialize)]
-struct Given {
+struct RawConfig {
     data_dir: Option<PathBuf>,
     listen: Option<String>,
     admin_listen: Option<String>,
@@ -141,7 +141,7 @@ impl Settings {
     /// Puts the layers together; `variable` reads the environment.
     pub fn merge(file: Table, variable: &dyn Fn(&str) -> Option<String>, flags: Table) -> Result<Self> {
         let mut merged = file;
-        for layer in [environment(variable)?, flags] {
+        for layer in [read_environment(variable)?, flags] {
             for (key, value) in layer {
                 match (merged.get_mut(&key), value) {
                     // Limit by limit: a layer that sets one leaves the others.
@@ -150,7 +150,7 @@ impl Settings {
                 }
             }
         }
-        let given: Given = merged.try_into().map_err(|error: toml::de::Error| {
+        let given: RawConfig = merged.try_into().map_err(|error: toml::de::Error| {
             let message = error.to_string();
             Error::usage(format!("a setting has a wrong value: {}", message.trim()), "see `konnector serve --help`")
         })?;
@@ -158,9 +158,9 @@ impl Settings {
     }
 }
 
-impl Given {
+impl RawConfig {
     fn complete(self) -> Result<Settings> {
-        let data_dir = DataDir::new(self.data_dir.unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT)));
+        let data_dir = DataDir::new(self.data_dir.unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT_DATA_DIR)));
         let at_least_one = |name: &str, value: u64| {
             if value > 0 {
                 Ok(value)
@@ -181,7 +181,7 @@ impl Given {
             permissions_skip_verification: self.permissions_skip_verification.unwrap_or_default(),
             allow_install_via_a_permission: self.allow_install_via_a_permission.unwrap_or_default(),
             workers,
-            lease: Duration::from_secs(at_least_one("lease_seconds", self.lease_seconds.unwrap_or(45))?),
+            lease_duration: Duration::from_secs(at_least_one("lease_seconds", self.lease_seconds.unwrap_or(45))?),
             retry_delay: Duration::from_secs(at_least_one(
                 "retry_delay_seconds",
                 self.retry_delay_seconds.unwrap_or(300),
@@ -194,18 +194,18 @@ impl Given {
                 max: Limits::default_max().with_requested(&limits("limits", self.limits)?),
                 default: Limits::default().with_requested(&limits("default_limits", self.default_limits)?),
             },
-            hourly: hourly(self.hourly_limits)?,
+            hourly_limits: hourly(self.hourly_limits)?,
             log_format: self.log_format.unwrap_or_default(),
             admin_passphrase: self.admin_passphrase,
         })
     }
 }
 
-fn history(jobs: Option<u32>, days: Option<u32>) -> History {
-    let default = History::default();
-    History {
-        per_trigger: jobs.map_or(default.per_trigger, |jobs| jobs as usize),
-        age: days.map_or(default.age, |days| Duration::from_secs(u64::from(days) * 24 * 3_600)),
+fn history(jobs: Option<u32>, days: Option<u32>) -> JobRetention {
+    let default = JobRetention::default();
+    JobRetention {
+        max_per_trigger: jobs.map_or(default.max_per_trigger, |jobs| jobs as usize),
+        max_age: days.map_or(default.max_age, |days| Duration::from_secs(u64::from(days) * 24 * 3_600)),
     }
 }
 
@@ -240,14 +240,14 @@ fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
             let known = HourlyLimits::NAMES.join(", ");
             Error::usage(format!("hourly_limits has no limit '{key}'"), format!("the limits are {known}"))
         };
-        *limits.by_name(&key).ok_or_else(unknown)? = number.ok_or_else(wrong)?;
+        *limits.limit_mut(&key).ok_or_else(unknown)? = number.ok_or_else(wrong)?;
     }
     Ok(limits)
 }
 
 fn unknown_limit(setting: &str, key: &str) -> Error {
     let keys: Vec<_> = Limit::ALL.iter().map(|limit| limit.key()).collect();
-    let advice = match nearest(key, keys.iter().copied()) {
+    let advice = match closest_match(key, keys.iter().copied()) {
         Some(known) => format!("did you mean '{known}'?"),
         None => format!("the limits are {}", keys.join(", ")),
     };
@@ -284,40 +284,40 @@ fn parse(text: &str, path: &Path) -> Result<Table> {
             "correct the line, for example: listen = \"127.0.0.1:8080\"",
         )
     })?;
-    match table.keys().find(|key| !KEYS.iter().any(|(known, _)| known == key)) {
+    match table.keys().find(|key| !SETTINGS.iter().any(|(known, _)| known == key)) {
         Some(unknown) => Err(unknown_key(unknown, path)),
         None => Ok(table),
     }
 }
 
 fn unknown_key(unknown: &str, path: &Path) -> Error {
-    let advice = match nearest(unknown, KEYS.iter().map(|(known, _)| *known)) {
+    let advice = match closest_match(unknown, SETTINGS.iter().map(|(known, _)| *known)) {
         Some(known) => format!("did you mean '{known}'?"),
-        None => format!("the keys are {}", KEYS.map(|(known, _)| known).join(", ")),
+        None => format!("the keys are {}", SETTINGS.map(|(known, _)| known).join(", ")),
     };
     Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
 }
 
 /// The known name that was probably meant.
-pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest_match<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = unknown.replace('-', "_").to_lowercase();
     known
-        .map(|known| (likeness(&written, known), known))
+        .map(|known| (similarity(&written, known), known))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
 }
 
 /// From 0 to 1: how near what was written comes to a key, or nearly as good, to one of its words.
-fn likeness(written: &str, known: &str) -> f64 {
+fn similarity(written: &str, known: &str) -> f64 {
     let words = known.split('_').map(|word| strsim::jaro_winkler(written, word) * 0.9);
     words.fold(strsim::jaro_winkler(written, known), f64::max)
 }
 
 /// The layer of the environment. `KONNECTOR_X_FILE` names a file that holds the value, for secrets of containers and systemd.
-fn environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
+fn read_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
     let mut table = Table::new();
-    for (key, kind) in KEYS {
+    for (key, kind) in SETTINGS {
         let name = format!("KONNECTOR_{}", key.to_uppercase());
         let in_file = variable(&format!("{name}_FILE")).filter(|path| !path.is_empty());
         let value = match (variable(&name).filter(|value| !value.is_empty()), in_file) {
@@ -331,30 +331,30 @@ fn environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
             }
             (None, None) => continue,
         };
-        table.insert(key.to_owned(), typed(&name, kind, &value)?);
+        table.insert(key.to_owned(), parse_value(&name, kind, &value)?);
     }
     Ok(table)
 }
 
-fn typed(name: &str, kind: Kind, value: &str) -> Result<Value> {
+fn parse_value(name: &str, kind: SettingKind, value: &str) -> Result<Value> {
     match kind {
-        Kind::Text => Ok(Value::String(value.to_owned())),
-        Kind::Number => value.parse().map(Value::Integer).map_err(|_| {
+        SettingKind::String => Ok(Value::String(value.to_owned())),
+        SettingKind::Number => value.parse().map(Value::Integer).map_err(|_| {
             Error::usage(
                 format!("{name} is '{value}', which is no whole number"),
                 format!("set it to a number, as in {name}=4"),
             )
         }),
-        Kind::Flag => value.parse().map(Value::Boolean).map_err(|_| {
+        SettingKind::Boolean => value.parse().map(Value::Boolean).map_err(|_| {
             Error::usage(format!("{name} is '{value}', which is neither true nor false"), format!("set {name}=true"))
         }),
-        Kind::List => Ok(Value::Array(parts(value).map(|part| Value::String(part.to_owned())).collect())),
-        Kind::Limits => read_limits(name, parts(value)),
+        SettingKind::List => Ok(Value::Array(split_list(value).map(|part| Value::String(part.to_owned())).collect())),
+        SettingKind::Limits => read_limits(name, split_list(value)),
     }
 }
 
 /// The parts of a list in a variable.
-fn parts(value: &str) -> impl Iterator<Item = &str> {
+fn split_list(value: &str) -> impl Iterator<Item = &str> {
     value.split([',', ' ']).filter(|part| !part.is_empty())
 }
 
@@ -372,7 +372,7 @@ mod tests {
             .filter_map(|row| row.split('|').nth(1))
             .flat_map(|cell| cell.split('`').skip(1).step_by(2))
             .collect();
-        let keys = KEYS.map(|(key, _)| key);
+        let keys = SETTINGS.map(|(key, _)| key);
         for key in keys {
             assert!(documented.contains(&key), "docs/operators.md does not have {key}");
         }
@@ -396,7 +396,7 @@ mod tests {
     fn the_limits_of_an_hour_are_set_one_by_one() {
         let file = file("[hourly_limits]\njobs = 10\nwebhooks = 0");
         let variable = |name: &str| (name == "KONNECTOR_HOURLY_LIMITS").then(|| "jobs=20".to_owned());
-        let hourly = Settings::merge(file, &variable, Table::new()).unwrap().hourly;
+        let hourly = Settings::merge(file, &variable, Table::new()).unwrap().hourly_limits;
         assert_eq!(hourly, HourlyLimits { jobs: 20, webhooks: 0, ..HourlyLimits::default() });
     }
 

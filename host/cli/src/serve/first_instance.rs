@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// Makes the first instance where there is none; answers the domain of an instance to get a token for.
 pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAddr) -> Result<String> {
-    let reached = settings.domain.clone().unwrap_or_else(|| reachable(address).to_string());
+    let reached = settings.domain.clone().unwrap_or_else(|| connectable(address).to_string());
     let instances = platform.instances()?;
     if let Some(first) = instances.first() {
         if platform.instance(&reached).is_err() {
@@ -31,7 +31,7 @@ pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAdd
 }
 
 /// An address that a client on this machine can connect to.
-pub fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn connectable(address: SocketAddr) -> SocketAddr {
     if !address.ip().is_unspecified() {
         return address;
     }

@@ -10,13 +10,13 @@ use crate::{keys, offline};
 pub fn load(settings: &Settings) -> Result<MasterKey> {
     let store = settings.data_dir.store();
     if let Some(key) = MasterKey::load(&settings.key_file)? {
-        keys::refuse_unfinished(&settings.key_file, &key)?;
+        keys::check_no_pending_rotation(&settings.key_file, &key)?;
         offline::check_key(&store, &key)?;
         return Ok(key);
     }
     if settings.data_dir.has_data() {
         let needed = key_fingerprint(&store)?.map(|needed| format!(" {needed}")).unwrap_or_default();
-        return Err(Error::Key(format!(
+        return Err(Error::KeyMismatch(format!(
             "there is data in {}, but its key{needed} is not at {}: put the key file back from its backup, or name it with --key-file. \
              Nothing was changed",
             store.display(),
@@ -52,7 +52,7 @@ mod tests {
         std::fs::create_dir_all(settings.data_dir.store().join("sled")).unwrap();
         std::fs::remove_file(&settings.key_file).unwrap();
         let error = load(&settings).map(drop).unwrap_err();
-        assert!(matches!(&error, Error::Key(text) if text.contains("put the key file back")), "{error}");
+        assert!(matches!(&error, Error::KeyMismatch(text) if text.contains("put the key file back")), "{error}");
         assert!(!settings.key_file.exists(), "nothing was made");
     }
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::config::Settings;
-use super::first_instance::reachable;
-use crate::data_dir::Addresses;
+use super::first_instance::connectable;
+use crate::data_dir::ServerAddresses;
 use crate::error::{Error, Result, io as io_error};
 
 /// Bound, not yet served.
@@ -46,22 +46,22 @@ impl Listeners {
     }
 
     /// As clients on this machine use them.
-    pub fn addresses(&self) -> Addresses {
-        Addresses {
-            public_url: format!("http://{}", reachable(self.public_address)),
-            admin_url: format!("http://{}", reachable(self.admin_address)),
+    pub fn addresses(&self) -> ServerAddresses {
+        ServerAddresses {
+            public_url: format!("http://{}", connectable(self.public_address)),
+            admin_url: format!("http://{}", connectable(self.admin_address)),
             pid: std::process::id(),
         }
     }
 }
 
 async fn bind(flag: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await.map_err(|error| refused(flag, address, &error))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| bind_error(flag, address, &error))?;
     let real = listener.local_addr().map_err(io_error("listening"))?;
     Ok((listener, real))
 }
 
-fn refused(flag: &str, address: &str, error: &io::Error) -> Error {
+fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(

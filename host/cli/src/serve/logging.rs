@@ -10,7 +10,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::config::LogFormat;
-use crate::output::{escaped, to_stderr};
+use crate::output::{eprint_line, escape_json};
 
 /// Bytes of a line. What guests and clients say in it may be of any length, and whoever keeps logs has a limit, too (journald: 48 KiB).
 const MAX_LINE_SIZE: usize = 16 << 10;
@@ -18,29 +18,29 @@ const MAX_LINE_SIZE: usize = 16 << 10;
 const MAX_TEXT_SIZE: usize = 2 << 10;
 
 /// Starts logging. `RUST_LOG` chooses what is logged; `info` unless set.
-pub fn start(format: LogFormat) {
+pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt().with_env_filter(filter).with_writer(CleanLines { format, colours }).with_ansi(colours);
+    let lines = fmt().with_env_filter(filter).with_writer(SanitizingWriter { format, colours }).with_ansi(colours);
     let started = match format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     if let Err(error) = started {
-        to_stderr(&format!("konnector: the log was started already: {error}"));
+        eprint_line(&format!("konnector: the log was started already: {error}"));
     }
 }
 
-/// WriteCounters lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
+/// Writes lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
 #[derive(Debug, Clone, Copy)]
-struct CleanLines {
+struct SanitizingWriter {
     format: LogFormat,
     /// The library's own; it escapes those in texts.
     colours: bool,
 }
 
-impl CleanLines {
-    fn clean<'a>(self, line: &'a str) -> Cow<'a, str> {
+impl SanitizingWriter {
+    fn sanitize<'a>(self, line: &'a str) -> Cow<'a, str> {
         let allowed =
             |character: char| is_printable(character) || character == '\n' || (self.colours && character == '\u{1b}');
         if line.len() <= MAX_LINE_SIZE && line.chars().all(allowed) {
@@ -52,15 +52,15 @@ impl CleanLines {
                 let shown = |character| if allowed(character) { character } else { char::REPLACEMENT_CHARACTER };
                 truncate_middle(line.chars().map(shown).collect(), MAX_LINE_SIZE)
             }
-            LogFormat::Json if line.len() > MAX_LINE_SIZE => escaped(&shortened(line)),
-            LogFormat::Json => escaped(line),
+            LogFormat::Json if line.len() > MAX_LINE_SIZE => escape_json(&shorten_line(line)),
+            LogFormat::Json => escape_json(line),
         };
         Cow::Owned(cleaned + "\n")
     }
 }
 
 /// A line of JSON with its texts cut; it stays JSON.
-fn shortened(line: &str) -> String {
+fn shorten_line(line: &str) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
     shorten(&mut event);
     let line = event.to_string();
@@ -81,7 +81,7 @@ fn shorten(value: &mut Value) {
     }
 }
 
-impl<'a> MakeWriter<'a> for CleanLines {
+impl<'a> MakeWriter<'a> for SanitizingWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -90,9 +90,9 @@ impl<'a> MakeWriter<'a> for CleanLines {
 }
 
 /// The library writes each event at once.
-impl Write for CleanLines {
+impl Write for SanitizingWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        stderr().write_all(self.clean(&String::from_utf8_lossy(event)).as_bytes())?;
+        stderr().write_all(self.sanitize(&String::from_utf8_lossy(event)).as_bytes())?;
         Ok(event.len())
     }
 
@@ -110,10 +110,10 @@ mod tests {
     /// What the server writes to its log for an event with this text.
     fn logged(format: LogFormat, text: &str) -> String {
         #[derive(Clone)]
-        struct Kept(CleanLines, Arc<Mutex<String>>);
-        impl Write for Kept {
+        struct CapturedLog(SanitizingWriter, Arc<Mutex<String>>);
+        impl Write for CapturedLog {
             fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-                self.1.lock().unwrap().push_str(&self.0.clean(std::str::from_utf8(event).unwrap()));
+                self.1.lock().unwrap().push_str(&self.0.sanitize(std::str::from_utf8(event).unwrap()));
                 Ok(event.len())
             }
             fn flush(&mut self) -> io::Result<()> {
@@ -121,7 +121,7 @@ mod tests {
             }
         }
         let kept = Arc::new(Mutex::new(String::new()));
-        let writer = Kept(CleanLines { format, colours: false }, Arc::clone(&kept));
+        let writer = CapturedLog(SanitizingWriter { format, colours: false }, Arc::clone(&kept));
         let lines = fmt().with_writer(move || writer.clone()).with_ansi(false);
         let event = || tracing::info!(field = text, "{text}");
         match format {

@@ -5,8 +5,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::error::{Error, Result};
 
 /// From now on this process leaves no image of its memory.
-pub fn forbid() -> Result<()> {
-    let failed = |error: rustix::io::Errno| Error::told(format!("core dumps cannot be turned off: {error}"));
+pub fn disable() -> Result<()> {
+    let failed = |error: rustix::io::Errno| Error::message(format!("core dumps cannot be turned off: {error}"));
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
     // A core dump may also be piped into a program, which no limit on its size keeps from happening.
     #[cfg(target_os = "linux")]

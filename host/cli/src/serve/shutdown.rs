@@ -6,30 +6,30 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Result, io};
 
 /// By convention 128 and the number of the signal, SIGINT.
-const INTERRUPTED: i32 = 130;
+const EXIT_SIGINT: i32 = 130;
 
 /// The signals that end a server.
-pub struct Signals {
+pub struct ShutdownSignals {
     stop: CancellationToken,
-    hurry: CancellationToken,
+    force: CancellationToken,
 }
 
-impl Signals {
+impl ShutdownSignals {
     /// Listens from now on.
     pub fn listen() -> Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).map_err(io("listening to signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listening to signals"))?;
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        let signals = Self { stop: stop.clone(), hurry: hurry.clone() };
+        let signals = Self { stop: stop.clone(), force: hurry.clone() };
         tokio::spawn(async move {
-            either(&mut terminate, &mut interrupt).await;
+            first_signal(&mut terminate, &mut interrupt).await;
             stop.cancel();
-            either(&mut terminate, &mut interrupt).await;
+            first_signal(&mut terminate, &mut interrupt).await;
             eprintln!("konnector: a second signal, running jobs go back to the queue at once");
             hurry.cancel();
-            either(&mut terminate, &mut interrupt).await;
+            first_signal(&mut terminate, &mut interrupt).await;
             eprintln!("konnector: a third signal, ending at once; nothing that was accepted is lost");
-            std::process::exit(INTERRUPTED);
+            std::process::exit(EXIT_SIGINT);
         });
         Ok(signals)
     }
@@ -40,12 +40,12 @@ impl Signals {
     }
 
     /// Cancelled by the second signal.
-    pub fn hurry_token(&self) -> CancellationToken {
-        self.hurry.clone()
+    pub fn force_token(&self) -> CancellationToken {
+        self.force.clone()
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
+async fn first_signal(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}

@@ -19,7 +19,7 @@ pub struct Rule {
     pub kind: RuleKind,
     /// What it allows.
     pub verbs: Verbs,
-    /// Documents: the field that `values` are compared with; without it they are ids. HostMatcher: `account`, then `values` name fields of the
+    /// Documents: the field that `values` are compared with; without it they are ids. Hosts: `account`, then `values` name fields of the
     /// account that hold an address.
     pub selector: Option<String>,
     /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.

@@ -11,7 +11,7 @@ const SEPARATORS: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b':').add(b'%');
 
 impl Permissions {
     /// Reads a scope such as `io.cozy.files io.cozy.bills:GET:id1,id2` (Cozy API: permissions, grammar); `*` alone is
-    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … AtPosition values and selectors `%3A`, `%2C`, `%20` and `%25` stand for
+    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … In values and selectors `%3A`, `%2C`, `%20` and `%25` stand for
     /// the separators.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Which konnector may use an account: its own, whose slug is the account's `account_type`, and those that its owner shares it with.
 //!
 //! [`admits`] is the one rule. Every door asks it, by [`Platform::check_account`] where a person or program names an account for a konnector,
-//! by [`Account::grant`] where a run begins: secrets open for a konnector only through a [`Grant`].
+//! by [`Account::grant`] where a run begins: secrets open for a konnector only through a [`AuthorizationGrant`].
 
 use std::fmt;
 use std::ops::Deref;
@@ -19,7 +19,7 @@ use crate::{Error, Platform, Result};
 pub(crate) const SHARED_WITH: &str = "shared_with";
 
 /// The slug of the konnector that an account belongs to; empty, which is no slug, where it names none.
-pub(crate) fn owner(body: &Object) -> &str {
+pub(crate) fn owning_konnector(body: &Object) -> &str {
     body.get("account_type").and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -28,13 +28,13 @@ fn shared_with(body: &Object) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a konnector may use an account.
-pub(crate) fn admits(body: &Object, slug: &str) -> bool {
-    !slug.is_empty() && (owner(body) == slug || shared_with(body).any(|other| other == slug))
+pub(crate) fn is_usable_by(body: &Object, slug: &str) -> bool {
+    !slug.is_empty() && (owning_konnector(body) == slug || shared_with(body).any(|other| other == slug))
 }
 
 /// Where an account was named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum AccountLocation {
     /// In the arguments of a job.
     Arguments,
     /// In the message of a trigger.
@@ -47,20 +47,20 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignAccount {
     /// Where it was named.
-    pub place: Place,
+    pub location: AccountLocation,
     /// Id of the account.
     pub account: String,
     /// Slug of the konnector that was to use it.
     pub konnector: String,
     /// Slug of the konnector that it belongs to.
-    pub owner: Option<String>,
+    pub owning_konnector: Option<String>,
 }
 
 impl std::error::Error for ForeignAccount {}
 
 impl fmt::Display for ForeignAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { account, konnector, owner, .. } = self;
+        let Self { account, konnector, owning_konnector: owner, .. } = self;
         match owner {
             Some(owner) => write!(
                 f,
@@ -78,12 +78,12 @@ impl fmt::Display for ForeignAccount {
 
 /// An account and a konnector that may use it.
 #[derive(Debug, Clone)]
-pub struct Grant {
+pub struct AccountAccess {
     account: Account,
     konnector: Slug,
 }
 
-impl Grant {
+impl AccountAccess {
     /// The konnector that may use the account.
     #[must_use]
     pub const fn konnector(&self) -> &Slug {
@@ -91,7 +91,7 @@ impl Grant {
     }
 }
 
-impl Deref for Grant {
+impl Deref for AccountAccess {
     type Target = Account;
 
     fn deref(&self) -> &Account {
@@ -102,13 +102,18 @@ impl Deref for Grant {
 impl Account {
     /// Whether a konnector may use it.
     #[must_use]
-    pub fn admits(&self, slug: &Slug) -> bool {
-        admits(&self.body, slug.as_ref())
+    pub fn is_usable_by(&self, slug: &Slug) -> bool {
+        is_usable_by(&self.body, slug.as_ref())
     }
 
-    fn foreign(&self, slug: &Slug, place: Place) -> ForeignAccount {
-        let owner = Some(owner(&self.body)).filter(|owner| !owner.is_empty());
-        ForeignAccount { place, account: self.id.clone(), konnector: slug.to_string(), owner: owner.map(str::to_owned) }
+    fn to_foreign_account(&self, slug: &Slug, place: AccountLocation) -> ForeignAccount {
+        let owner = Some(owning_konnector(&self.body)).filter(|owner| !owner.is_empty());
+        ForeignAccount {
+            location: place,
+            account: self.id.clone(),
+            konnector: slug.to_string(),
+            owning_konnector: owner.map(str::to_owned),
+        }
     }
 
     /// Lets a konnector use it.
@@ -116,18 +121,18 @@ impl Account {
     /// # Errors
     ///
     /// [`ForeignAccount`] for a konnector that may not.
-    pub(crate) fn grant(self, slug: &Slug) -> Result<Grant, ForeignAccount> {
-        if self.admits(slug) {
-            Ok(Grant { konnector: slug.clone(), account: self })
+    pub(crate) fn authorize(self, slug: &Slug) -> Result<AccountAccess, ForeignAccount> {
+        if self.is_usable_by(slug) {
+            Ok(AccountAccess { konnector: slug.clone(), account: self })
         } else {
-            Err(self.foreign(slug, Place::Arguments))
+            Err(self.to_foreign_account(slug, AccountLocation::Arguments))
         }
     }
 }
 
 impl Platform {
     /// The account that the message of a job names: the deleted one for a job that cleans up after it. `None` where it names none.
-    pub(crate) fn account_of_message<'a>(
+    pub(crate) fn account_from_message<'a>(
         &self,
         instance: &Instance,
         message: &'a Value,
@@ -143,12 +148,14 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::ForeignAccount`].
-    pub(crate) fn check_account(&self, instance: &Instance, message: &Value, place: Place) -> Result<()> {
+    pub(crate) fn check_account(&self, instance: &Instance, message: &Value, place: AccountLocation) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
-        let (Some(slug), Some((_, found))) = (slug, self.account_of_message(instance, message)) else { return Ok(()) };
+        let (Some(slug), Some((_, found))) = (slug, self.account_from_message(instance, message)) else {
+            return Ok(());
+        };
         match found {
-            Ok(account) if account.admits(&slug) => Ok(()),
-            Ok(account) => Err(account.foreign(&slug, place).into()),
+            Ok(account) if account.is_usable_by(&slug) => Ok(()),
+            Ok(account) => Err(account.to_foreign_account(&slug, place).into()),
             Err(Error::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -159,10 +166,15 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Attribute`], or [`Error::Parameter`] where the account would have been a parameter.
-    pub(crate) fn check_login(&self, instance: &Instance, message: &Value, place: Place) -> Result<()> {
+    /// [`Error::InvalidAttribute`], or [`Error::InvalidParameter`] where the account would have been a parameter.
+    pub(crate) fn check_account_given(
+        &self,
+        instance: &Instance,
+        message: &Value,
+        place: AccountLocation,
+    ) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
-        let (Some(slug), None) = (slug, self.account_of_message(instance, message)) else { return Ok(()) };
+        let (Some(slug), None) = (slug, self.account_from_message(instance, message)) else { return Ok(()) };
         match self.konnector(instance, &slug) {
             Ok(konnector) if konnector.manifest()?.fields.is_empty() => Ok(()),
             Ok(_) => {
@@ -172,13 +184,16 @@ impl Platform {
                 let sentence =
                     |what: &str| format!("the konnector '{slug}' logs into an account, and {what}; {advice}");
                 Err(match place {
-                    Place::Arguments => {
-                        Error::Attribute { name: "arguments/account", message: sentence("the arguments name none") }
+                    AccountLocation::Arguments => Error::InvalidAttribute {
+                        name: "arguments/account",
+                        message: sentence("the arguments name none"),
+                    },
+                    AccountLocation::Message => {
+                        Error::InvalidAttribute { name: "message/account", message: sentence("the message names none") }
                     }
-                    Place::Message => {
-                        Error::Attribute { name: "message/account", message: sentence("the message names none") }
+                    AccountLocation::Parameter => {
+                        Error::InvalidParameter { name: "AccountID", message: sentence("none is named") }
                     }
-                    Place::Parameter => Error::Parameter { name: "AccountID", message: sentence("none is named") },
                 })
             }
             Err(Error::NotFound(_)) => Ok(()),
@@ -191,29 +206,29 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] when the account was taken from the konnector meanwhile, [`Error::NotFound`] when it is gone.
-    pub(crate) async fn change_granted(
+    pub(crate) async fn update_authorized_account(
         &self,
         instance: &Instance,
-        grant: &Grant,
+        grant: &AccountAccess,
         change: impl Fn(&mut Object) -> Result<()> + Send + Sync,
     ) -> Result<()> {
         let change = |body: &mut Object| {
-            if admits(body, grant.konnector.as_ref()) { change(body) } else { Err(taken(grant)) }
+            if is_usable_by(body, grant.konnector.as_ref()) { change(body) } else { Err(access_revoked(grant)) }
         };
-        self.change_account(instance, &grant.id, change).await
+        self.update_account(instance, &grant.id, change).await
     }
 
     /// The account of a run as it is now.
     ///
     /// # Errors
     ///
-    /// As [`Platform::change_granted`].
-    pub(crate) fn granted_now(&self, instance: &Instance, grant: &Grant) -> Result<Grant> {
-        self.account(instance, &grant.id)?.grant(&grant.konnector).map_err(|_| taken(grant))
+    /// As [`Platform::update_authorized_account`].
+    pub(crate) fn reload_account_access(&self, instance: &Instance, grant: &AccountAccess) -> Result<AccountAccess> {
+        self.account(instance, &grant.id)?.authorize(&grant.konnector).map_err(|_| access_revoked(grant))
     }
 }
 
-fn taken(grant: &Grant) -> Error {
-    let Grant { account, konnector } = grant;
+fn access_revoked(grant: &AccountAccess) -> Error {
+    let AccountAccess { account, konnector } = grant;
     Error::Forbidden(format!("the account '{}' is no longer the konnector '{konnector}'s to use", account.id))
 }

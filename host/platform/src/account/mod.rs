@@ -2,17 +2,17 @@
 //! the konnector itself (cozy-stack, account documents).
 
 mod access;
+mod deletion;
 pub mod oauth;
-mod removal;
 mod secrets;
 mod write;
 
 use konnector_store::Rev;
 use serde_json::Value;
 
-pub use access::{ForeignAccount, Grant, Place};
-pub(crate) use access::{admits, owner};
-pub(crate) use secrets::{Keys, is_in_use, is_session, seal_anew, where_it_rotates};
+pub use access::{AccountAccess, AccountLocation, ForeignAccount};
+pub(crate) use access::{is_usable_by, owning_konnector};
+pub(crate) use secrets::{ResealKeys, is_private_field_usable, is_session_field, reseal, rotation_hint};
 
 use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
@@ -20,7 +20,7 @@ use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// Members of an account that are secrets wherever they stand.
-const SECRETS: [&str; 12] = [
+const SECRET_FIELDS: [&str; 12] = [
     "password",
     "secret",
     "dob",
@@ -35,19 +35,19 @@ const SECRETS: [&str; 12] = [
     "token",
 ];
 /// Member of an account for the fields of its form.
-const AUTH: &str = "auth";
+const AUTH_FIELD: &str = "auth";
 /// Member of an account for what its provider gave.
-pub(crate) const OAUTH: &str = "oauth";
-/// Member of an account for what an aggregator keeps, with an [`AUTH`] of its own.
-const DATA: &str = "data";
-/// AbortReason of the name of a sealed member.
-const SEALED: &str = "_encrypted";
+pub(crate) const OAUTH_FIELD: &str = "oauth";
+/// Member of an account for what an aggregator keeps, with an [`AUTH_FIELD`] of its own.
+const DATA_FIELD: &str = "data";
+/// Ending of the name of a sealed member.
+const SEALED_SUFFIX: &str = "_encrypted";
 /// Cozy's name of the sealed password.
-const SEALED_PASSWORD: &str = "credentials_encrypted";
+const SEALED_PASSWORD_FIELD: &str = "credentials_encrypted";
 /// Member that holds what `save-state` saved.
-const STATE: &str = "_state";
+const STATE_FIELD: &str = "_state";
 /// Member that holds the sealed cookie jar.
-const SESSION: &str = "_session";
+const SESSION_FIELD: &str = "_session";
 
 /// An account with its secrets sealed.
 #[derive(Debug, Clone)]
@@ -61,33 +61,33 @@ pub struct Account {
 }
 
 /// Where secrets stand in an account.
-fn places(body: &Object) -> impl Iterator<Item = &Object> {
-    named_places(body).map(|(_, members)| members)
+fn secret_sections(body: &Object) -> impl Iterator<Item = &Object> {
+    named_secret_sections(body).map(|(_, members)| members)
 }
 
 /// The same, each with its name.
-fn named_places(body: &Object) -> impl Iterator<Item = (&'static str, &Object)> {
-    let below = body.get(DATA).and_then(|data| data.get(AUTH));
-    let all = [(AUTH, body.get(AUTH)), (OAUTH, body.get(OAUTH)), ("data.auth", below)];
+fn named_secret_sections(body: &Object) -> impl Iterator<Item = (&'static str, &Object)> {
+    let below = body.get(DATA_FIELD).and_then(|data| data.get(AUTH_FIELD));
+    let all = [(AUTH_FIELD, body.get(AUTH_FIELD)), (OAUTH_FIELD, body.get(OAUTH_FIELD)), ("data.auth", below)];
     all.into_iter().filter_map(|(name, value)| Some((name, value?.as_object()?)))
 }
 
 /// The same, to change them.
-fn places_mut(body: &mut Object) -> impl Iterator<Item = &mut Object> {
+fn secret_sections_mut(body: &mut Object) -> impl Iterator<Item = &mut Object> {
     let found = body.iter_mut().filter_map(|(name, value)| match name.as_str() {
-        AUTH | OAUTH => Some(value),
-        DATA => value.get_mut(AUTH),
+        AUTH_FIELD | OAUTH_FIELD => Some(value),
+        DATA_FIELD => value.get_mut(AUTH_FIELD),
         _ => None,
     });
     found.filter_map(Value::as_object_mut)
 }
 
 fn sealed_name(name: &str) -> String {
-    if name == "password" { SEALED_PASSWORD.to_owned() } else { format!("{name}{SEALED}") }
+    if name == "password" { SEALED_PASSWORD_FIELD.to_owned() } else { format!("{name}{SEALED_SUFFIX}") }
 }
 
-fn clear_name(sealed: &str) -> Option<&str> {
-    if sealed == SEALED_PASSWORD { Some("password") } else { sealed.strip_suffix(SEALED) }
+fn unsealed_name(sealed: &str) -> Option<&str> {
+    if sealed == SEALED_PASSWORD_FIELD { Some("password") } else { sealed.strip_suffix(SEALED_SUFFIX) }
 }
 
 impl Account {
@@ -104,14 +104,14 @@ impl Account {
     }
 
     fn auth(&self) -> Object {
-        self.body.get(AUTH).and_then(Value::as_object).cloned().unwrap_or_default()
+        self.body.get(AUTH_FIELD).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
     /// The fields of the form, without secrets.
     #[must_use]
     pub fn fields(&self) -> Object {
         let mut fields = self.auth();
-        fields.retain(|name, _| clear_name(name).is_none());
+        fields.retain(|name, _| unsealed_name(name).is_none());
         fields
     }
 
@@ -127,7 +127,7 @@ impl Account {
 
     /// Whether a secret is what the account's provider gave, and not what the user typed or the konnector kept.
     pub(crate) fn is_from_provider(&self, name: &str) -> bool {
-        self.body.get(OAUTH).and_then(|given| given.get(sealed_name(name))).is_some()
+        self.body.get(OAUTH_FIELD).and_then(|given| given.get(sealed_name(name))).is_some()
     }
 }
 
@@ -163,11 +163,11 @@ impl Platform {
     }
 
     /// The name an account is shown under, where the client gives none.
-    pub(crate) fn name_account(body: &mut Object) {
+    pub(crate) fn set_default_account_name(body: &mut Object) {
         if body.contains_key("name") {
             return;
         }
-        let auth = body.get(AUTH).and_then(Value::as_object);
+        let auth = body.get(AUTH_FIELD).and_then(Value::as_object);
         let field = body.get("identifier").and_then(Value::as_str).unwrap_or("login");
         let name = auth.and_then(|auth| auth.get(field).or_else(|| auth.get("login"))).and_then(Value::as_str);
         if let Some(name) = name.map(str::to_owned) {
@@ -176,7 +176,7 @@ impl Platform {
     }
 
     /// Changes members of an account on behalf of its run.
-    pub(crate) async fn change_account(
+    pub(crate) async fn update_account(
         &self,
         instance: &Instance,
         id: &str,
@@ -196,6 +196,6 @@ impl Platform {
     /// Whether two versions of an account differ in what a login needs, so that a schedule that waits may go on. A sealed member is
     /// never equal to one that was sealed anew, which is right: the user wrote the password again.
     pub(crate) fn login_changed(before: &Object, after: &Object) -> bool {
-        !places(before).eq(places(after))
+        !secret_sections(before).eq(secret_sections(after))
     }
 }

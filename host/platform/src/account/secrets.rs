@@ -7,18 +7,21 @@ use konnector_manifest::Manifest;
 use konnector_store::{InstanceId, MasterKey, SecretContext};
 use serde_json::{Value, json};
 
-use super::access::{admits, owner};
-use super::{Account, Grant, SECRETS, SESSION, STATE, clear_name, named_places, places, places_mut, sealed_name};
+use super::access::{is_usable_by, owning_konnector};
+use super::{
+    Account, AccountAccess, SECRET_FIELDS, SESSION_FIELD, STATE_FIELD, named_secret_sections, sealed_name,
+    secret_sections, secret_sections_mut, unsealed_name,
+};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 /// Between the name of a member that a run keeps and the slug of a konnector which the account is shared with.
-const OF: char = '/';
+const KONNECTOR_SEPARATOR: char = '/';
 
 /// The context of a secret that a konnector owns.
-fn context(instance: &InstanceId, account: &str, konnector: &str, field: &str) -> SecretContext {
+fn secret_context(instance: &InstanceId, account: &str, konnector: &str, field: &str) -> SecretContext {
     SecretContext {
         instance: instance.clone(),
         account: account.to_owned(),
@@ -28,29 +31,29 @@ fn context(instance: &InstanceId, account: &str, konnector: &str, field: &str) -
 }
 
 /// The name under which a konnector's runs keep something in an account: each konnector has its own.
-fn private(name: &str, body: &Object, slug: &str) -> String {
-    if owner(body) == slug { name.to_owned() } else { format!("{name}{OF}{slug}") }
+fn private_field_name(name: &str, body: &Object, slug: &str) -> String {
+    if owning_konnector(body) == slug { name.to_owned() } else { format!("{name}{KONNECTOR_SEPARATOR}{slug}") }
 }
 
 /// The konnector whose runs keep something under a name.
-fn keeper<'a>(name: &'a str, body: &'a Object) -> &'a str {
-    name.split_once(OF).map_or_else(|| owner(body), |(_, slug)| slug)
+fn private_field_konnector<'a>(name: &'a str, body: &'a Object) -> &'a str {
+    name.split_once(KONNECTOR_SEPARATOR).map_or_else(|| owning_konnector(body), |(_, slug)| slug)
 }
 
 /// Whether a member holds the cookies of the last session of a konnector.
-pub(crate) fn is_session(name: &str) -> bool {
-    name.split_once(OF).map_or(name, |(name, _)| name) == SESSION
+pub(crate) fn is_session_field(name: &str) -> bool {
+    name.split_once(KONNECTOR_SEPARATOR).map_or(name, |(name, _)| name) == SESSION_FIELD
 }
 
 /// Whether a member of the platform's own is of a konnector that may use the account.
-pub(crate) fn is_in_use(name: &str, body: &Object) -> bool {
-    !name.contains(OF) || admits(body, keeper(name, body))
+pub(crate) fn is_private_field_usable(name: &str, body: &Object) -> bool {
+    !name.contains(KONNECTOR_SEPARATOR) || is_usable_by(body, private_field_konnector(name, body))
 }
 
 /// Removes what konnectors kept in an account that may not use it any more.
-pub(super) fn forget_former_users(body: &mut Object) {
+pub(super) fn remove_unusable_private_fields(body: &mut Object) {
     let former: Vec<String> =
-        body.keys().filter(|name| name.starts_with('_') && !is_in_use(name, body)).cloned().collect();
+        body.keys().filter(|name| name.starts_with('_') && !is_private_field_usable(name, body)).cloned().collect();
     for name in former {
         body.shift_remove(&name);
     }
@@ -58,42 +61,42 @@ pub(super) fn forget_former_users(body: &mut Object) {
 
 /// How the secrets of accounts are sealed at the moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Keys<'a> {
+pub(crate) struct ResealKeys<'a> {
     /// The key that they are sealed with, but for those that are with the new one.
     pub old: &'a MasterKey,
     /// The key that they are to be sealed with.
     pub new: &'a MasterKey,
     /// Whether some may be bound to no konnector, as earlier versions sealed them.
-    pub unbound: bool,
+    pub accept_unbound: bool,
 }
 
-impl Keys<'_> {
+impl ResealKeys<'_> {
     /// The text sealed with the new key and for this context; `None` where it is already.
-    fn again(&self, context: &SecretContext, text: &str) -> Result<Option<String>> {
+    fn reseal(&self, context: &SecretContext, text: &str) -> Result<Option<String>> {
         if self.new.is_sealed_for(context, text) {
             return Ok(None);
         }
         let key = if self.new.is_sealed(text) { self.new } else { self.old };
         let before = SecretContext { konnector: None, ..context.clone() };
-        let before = if self.unbound && key.is_sealed_for(&before, text) { &before } else { context };
+        let before = if self.accept_unbound && key.is_sealed_for(&before, text) { &before } else { context };
         Ok(Some(self.new.seal(context, &key.open(before, text)?)?))
     }
 }
 
 /// Seals the secrets of an account anew where they are not sealed as they should be; answers how many there were. One that cannot be opened
 /// stays as it is where `refused` lets it.
-pub(crate) fn seal_anew(
+pub(crate) fn reseal(
     instance: &InstanceId,
     account: &str,
     body: &mut Object,
-    keys: Keys<'_>,
+    keys: ResealKeys<'_>,
     mut refused: impl FnMut(Error) -> Result<()>,
 ) -> Result<u64> {
     let mut sealed = 0;
-    let konnector = owner(body).to_owned();
+    let konnector = owning_konnector(body).to_owned();
     let mut again = |konnector: &str, field: &str, value: &mut Value| -> Result<()> {
         let Some(text) = value.as_str() else { return Ok(()) };
-        match keys.again(&context(instance, account, konnector, field), text) {
+        match keys.reseal(&secret_context(instance, account, konnector, field), text) {
             Ok(None) => {}
             Ok(Some(anew)) => {
                 *value = Value::String(anew);
@@ -103,16 +106,16 @@ pub(crate) fn seal_anew(
         }
         Ok(())
     };
-    for place in places_mut(body) {
+    for place in secret_sections_mut(body) {
         for (name, value) in place {
-            if let Some(field) = clear_name(name) {
+            if let Some(field) = unsealed_name(name) {
                 again(&konnector, field, value)?;
             }
         }
     }
-    for (name, value) in body.iter_mut().filter(|(name, _)| is_session(name)) {
-        let keeper = name.split_once(OF).map_or(konnector.as_str(), |(_, slug)| slug);
-        again(keeper, SESSION, value)?;
+    for (name, value) in body.iter_mut().filter(|(name, _)| is_session_field(name)) {
+        let keeper = name.split_once(KONNECTOR_SEPARATOR).map_or(konnector.as_str(), |(_, slug)| slug);
+        again(keeper, SESSION_FIELD, value)?;
     }
     Ok(sealed)
 }
@@ -122,12 +125,12 @@ impl Platform {
     /// was not sealed for this account and its konnector is refused now, and not when a run needs it.
     pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
-        let konnector = owner(body).to_owned();
-        let context = |field: &str| context(&instance.id, id, &konnector, field);
-        for members in places_mut(body) {
+        let konnector = owning_konnector(body).to_owned();
+        let context = |field: &str| secret_context(&instance.id, id, &konnector, field);
+        for members in secret_sections_mut(body) {
             let clear: Vec<String> = members
                 .keys()
-                .filter(|name| SECRETS.contains(&name.as_str()) || declared.contains(*name))
+                .filter(|name| SECRET_FIELDS.contains(&name.as_str()) || declared.contains(*name))
                 .cloned()
                 .collect();
             for name in clear {
@@ -141,7 +144,7 @@ impl Platform {
                 members.insert(sealed_name(&name), Value::String(sealed));
             }
             for (name, value) in &*members {
-                if let (Some(field), Some(text)) = (clear_name(name), value.as_str()) {
+                if let (Some(field), Some(text)) = (unsealed_name(name), value.as_str()) {
                     let opened = self.key.open(&context(field), text);
                     opened.map_err(|error| Error::BadRequest(format!("{name} cannot be taken: {error}")))?;
                 }
@@ -152,12 +155,12 @@ impl Platform {
 
     /// The fields that the konnector's manifest declares as passwords.
     fn declared_secrets(&self, instance: &Instance, body: &Object) -> Vec<String> {
-        self.manifest_of(instance, owner(body))
+        self.installed_manifest(instance, owning_konnector(body))
             .map(|manifest| manifest.secret_fields().map(str::to_owned).collect())
             .unwrap_or_default()
     }
 
-    fn manifest_of(&self, instance: &Instance, slug: &str) -> Option<Manifest> {
+    fn installed_manifest(&self, instance: &Instance, slug: &str) -> Option<Manifest> {
         self.konnector(instance, &slug.parse().ok()?).ok()?.manifest().ok()
     }
 
@@ -171,7 +174,9 @@ impl Platform {
         name: &str,
     ) -> bool {
         manifest.may_replace_secret(name)
-            && self.manifest_of(instance, owner(account)).is_none_or(|owner| owner.may_replace_secret(name))
+            && self
+                .installed_manifest(instance, owning_konnector(account))
+                .is_none_or(|owner| owner.may_replace_secret(name))
     }
 
     /// Refuses a konnector that replaces or removes a secret which the user typed; `body` is what it makes of the account, sealed.
@@ -187,15 +192,15 @@ impl Platform {
         body: &Object,
     ) -> Result<()> {
         let Some(slug) = principal.konnector() else { return Ok(()) };
-        let (former, given) = (self.clear_secrets(instance, id, before), self.clear_secrets(instance, id, body));
-        let manifest = self.manifest_of(instance, slug);
+        let (former, given) = (self.unsealed_secrets(instance, id, before), self.unsealed_secrets(instance, id, body));
+        let manifest = self.installed_manifest(instance, slug);
         for (place, name) in former.keys().chain(given.keys()) {
             let key = &(*place, name.clone());
             let may = |manifest: &Manifest| self.may_replace_secret(instance, manifest, before, name);
             if former.get(key) != given.get(key) && !manifest.as_ref().is_some_and(may) {
                 return Err(Error::Forbidden(format!(
                     "{place}.{name}: the user types this secret, so a konnector can neither set nor remove it; send it back as it was, or, {}",
-                    where_it_rotates(name)
+                    rotation_hint(name)
                 )));
             }
         }
@@ -203,17 +208,22 @@ impl Platform {
     }
 
     /// The secrets of an account with their values, by the place and the name. One that cannot be opened has its sealed text.
-    fn clear_secrets(&self, instance: &Instance, id: &str, body: &Object) -> BTreeMap<(&'static str, String), String> {
+    fn unsealed_secrets(
+        &self,
+        instance: &Instance,
+        id: &str,
+        body: &Object,
+    ) -> BTreeMap<(&'static str, String), String> {
         let declared = self.declared_secrets(instance, body);
         let mut secrets = BTreeMap::new();
-        for (place, members) in named_places(body) {
+        for (place, members) in named_secret_sections(body) {
             for (member, value) in members.iter().filter(|(_, value)| !value.is_null()) {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                if let Some(name) = clear_name(member) {
-                    let context = context(&instance.id, id, owner(body), name);
+                if let Some(name) = unsealed_name(member) {
+                    let context = secret_context(&instance.id, id, owning_konnector(body), name);
                     let clear = self.open_secret(&context, &text).unwrap_or(text);
                     secrets.insert((place, name.to_owned()), clear);
-                } else if SECRETS.contains(&member.as_str()) || declared.contains(member) {
+                } else if SECRET_FIELDS.contains(&member.as_str()) || declared.contains(member) {
                     secrets.entry((place, member.clone())).or_insert(text);
                 }
             }
@@ -223,13 +233,13 @@ impl Platform {
 
     /// Replaces the sealed members by the clear ones, for those who may see them.
     pub(crate) fn unseal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
-        let konnector = owner(body).to_owned();
-        for members in places_mut(body) {
-            let sealed: Vec<String> = members.keys().filter(|name| clear_name(name).is_some()).cloned().collect();
+        let konnector = owning_konnector(body).to_owned();
+        for members in secret_sections_mut(body) {
+            let sealed: Vec<String> = members.keys().filter(|name| unsealed_name(name).is_some()).cloned().collect();
             for sealed_name in sealed {
-                let Some(name) = clear_name(&sealed_name).map(str::to_owned) else { continue };
+                let Some(name) = unsealed_name(&sealed_name).map(str::to_owned) else { continue };
                 let Some(Value::String(text)) = members.shift_remove(&sealed_name) else { continue };
-                let clear = self.open_secret(&context(&instance.id, id, &konnector, &name), &text)?;
+                let clear = self.open_secret(&secret_context(&instance.id, id, &konnector, &name), &text)?;
                 members.insert(name, Value::String(clear));
             }
         }
@@ -238,19 +248,19 @@ impl Platform {
 
     fn open_secret(&self, context: &SecretContext, sealed: &str) -> Result<String> {
         let clear = self.key.open(context, sealed)?;
-        String::from_utf8(clear.to_vec()).map_err(|_| Error::Stored {
+        String::from_utf8(clear.to_vec()).map_err(|_| Error::CorruptDocument {
             document: format!("io.cozy.accounts/{}", context.account),
             message: format!("the secret '{}' is no text", context.field),
         })
     }
 
     /// The secrets of an account with their values, for the server's own use.
-    pub(super) fn own_secrets(&self, instance: &Instance, account: &Account) -> Result<Vec<(String, String)>> {
+    pub(super) fn open_secrets(&self, instance: &Instance, account: &Account) -> Result<Vec<(String, String)>> {
         let mut secrets = Vec::new();
-        for members in places(&account.body) {
+        for members in secret_sections(&account.body) {
             for (sealed_name, value) in members {
-                if let (Some(name), Some(sealed)) = (clear_name(sealed_name), value.as_str()) {
-                    let context = context(&instance.id, &account.id, owner(&account.body), name);
+                if let (Some(name), Some(sealed)) = (unsealed_name(sealed_name), value.as_str()) {
+                    let context = secret_context(&instance.id, &account.id, owning_konnector(&account.body), name);
                     secrets.push((name.to_owned(), self.open_secret(&context, sealed)?));
                 }
             }
@@ -259,36 +269,40 @@ impl Platform {
     }
 
     /// The secrets of an account with their values, for a konnector that may use it.
-    pub(crate) fn account_secrets(&self, instance: &Instance, grant: &Grant) -> Result<Vec<(String, String)>> {
-        self.own_secrets(instance, grant)
+    pub(crate) fn account_secrets(&self, instance: &Instance, grant: &AccountAccess) -> Result<Vec<(String, String)>> {
+        self.open_secrets(instance, grant)
     }
 
     /// The cookies of a konnector's last session.
-    pub(crate) fn account_session(&self, instance: &Instance, grant: &Grant) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn account_session(&self, instance: &Instance, grant: &AccountAccess) -> Result<Option<Vec<u8>>> {
         let slug = grant.konnector().as_ref();
-        let Some(sealed) = grant.body.get(&private(SESSION, &grant.body, slug)).and_then(Value::as_str) else {
+        let Some(sealed) =
+            grant.body.get(&private_field_name(SESSION_FIELD, &grant.body, slug)).and_then(Value::as_str)
+        else {
             return Ok(None);
         };
-        Ok(Some(self.key.open(&context(&instance.id, &grant.id, slug, SESSION), sealed)?.to_vec()))
+        Ok(Some(self.key.open(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), sealed)?.to_vec()))
     }
 
     /// The sealed cookie jar as a member; `Null` removes it.
-    pub(crate) fn session_member(
+    pub(crate) fn session_field(
         &self,
         instance: &Instance,
-        grant: &Grant,
+        grant: &AccountAccess,
         cookies: Option<&[u8]>,
     ) -> Result<(String, Value)> {
         let slug = grant.konnector().as_ref();
         let value = match cookies {
             None => Value::Null,
-            Some(cookies) => json!(self.key.seal(&context(&instance.id, &grant.id, slug, SESSION), cookies)?),
+            Some(cookies) => {
+                json!(self.key.seal(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), cookies)?)
+            }
         };
-        Ok((private(SESSION, &grant.body, slug), value))
+        Ok((private_field_name(SESSION_FIELD, &grant.body, slug), value))
     }
 
     /// Keeps a rotated credential in `body`.
-    pub(crate) fn put_secret(
+    pub(crate) fn set_secret(
         &self,
         instance: &Instance,
         account: &str,
@@ -296,8 +310,9 @@ impl Platform {
         name: &str,
         value: &str,
     ) -> Result<()> {
-        let sealed = self.key.seal(&context(&instance.id, account, owner(body), name), value.as_bytes())?;
-        let auth = body.entry(super::AUTH).or_insert_with(|| json!({}));
+        let sealed =
+            self.key.seal(&secret_context(&instance.id, account, owning_konnector(body), name), value.as_bytes())?;
+        let auth = body.entry(super::AUTH_FIELD).or_insert_with(|| json!({}));
         if let Some(members) = auth.as_object_mut() {
             members.insert(sealed_name(name), Value::String(sealed));
         }
@@ -306,22 +321,22 @@ impl Platform {
 }
 
 /// What the author of a konnector does about a secret that the vendor rotates.
-pub(crate) fn where_it_rotates(name: &str) -> String {
+pub(crate) fn rotation_hint(name: &str) -> String {
     let name = Value::from(name);
     format!(
         r#"where the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
     )
 }
 
-impl Grant {
+impl AccountAccess {
     /// What the konnector saved in an earlier run.
     #[must_use]
     pub fn state(&self) -> Option<Value> {
-        self.body.get(&private(STATE, &self.body, self.konnector().as_ref())).cloned()
+        self.body.get(&private_field_name(STATE_FIELD, &self.body, self.konnector().as_ref())).cloned()
     }
 
     /// Members to set so that the state of a run is kept.
-    pub(crate) fn state_member(&self, state: Value) -> (String, Value) {
-        (private(STATE, &self.body, self.konnector().as_ref()), state)
+    pub(crate) fn state_field(&self, state: Value) -> (String, Value) {
+        (private_field_name(STATE_FIELD, &self.body, self.konnector().as_ref()), state)
     }
 }

@@ -3,38 +3,38 @@
 use konnector_manifest::Slug;
 use serde_json::Value;
 
-use super::access::{SHARED_WITH, admits, owner};
-use super::{OAUTH, clear_name, places_mut};
+use super::access::{SHARED_WITH, is_usable_by, owning_konnector};
+use super::{OAUTH_FIELD, secret_sections_mut, unsealed_name};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::{Audience, Principal};
 use crate::{Error, Platform, Result};
 
 /// The member that names the konnector of an account.
-const ACCOUNT_TYPE: &str = "account_type";
+const ACCOUNT_TYPE_FIELD: &str = "account_type";
 /// Member with what a provider answered beside its tokens.
-const CALLBACK_RESULTS: &str = "oauth_callback_results";
+const CALLBACK_RESULTS_FIELD: &str = "oauth_callback_results";
 /// Konnectors that one account can be shared with. Nobody has more konnectors for one login, and the list is read at each use.
 const MAX_SHARED_WITH: usize = 16;
 
 /// Whether a principal speaks for the owner of an account, and not for a konnector or for whoever was given the code of a share.
-const fn speaks_for_owner(principal: &Principal) -> bool {
+const fn acts_for_user(principal: &Principal) -> bool {
     matches!(principal.claims.aud, Audience::App | Audience::Cli | Audience::Access)
 }
 
 /// Refuses a konnector that touches an account of another one.
-fn check_konnector(principal: &Principal, id: &str, body: &Object, verb: &str) -> Result<()> {
+fn check_konnector_access(principal: &Principal, id: &str, body: &Object, verb: &str) -> Result<()> {
     match principal.konnector() {
-        Some(slug) if !admits(body, slug) => Err(Error::Forbidden(format!(
+        Some(slug) if !is_usable_by(body, slug) => Err(Error::Forbidden(format!(
             "account_type: the account '{id}' belongs to the konnector '{}', so '{slug}' cannot {verb} it",
-            owner(body)
+            owning_konnector(body)
         ))),
         _ => Ok(()),
     }
 }
 
 /// Keeps a member that only the owner of an account may change.
-fn keep(name: &str, before: &Object, body: &mut Object) -> Result<()> {
+fn require_unchanged(name: &str, before: &Object, body: &mut Object) -> Result<()> {
     match (before.get(name), body.get(name)) {
         (before, given) if before == given => Ok(()),
         (Some(before), None) => {
@@ -54,22 +54,22 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] when a konnector makes an account for another one, or shares one; [`Error::BadRequest`] for a list of konnectors
     /// that is none.
-    pub(crate) fn check_new_account(
+    pub(crate) fn check_account_creation(
         &self,
         instance: &Instance,
         principal: &Principal,
         body: &mut Object,
     ) -> Result<()> {
         if let Some(slug) = principal.konnector() {
-            let given = body.entry(ACCOUNT_TYPE).or_insert_with(|| Value::from(slug));
+            let given = body.entry(ACCOUNT_TYPE_FIELD).or_insert_with(|| Value::from(slug));
             if given.as_str() != Some(slug) {
                 return Err(Error::Forbidden(format!(
                     "account_type: a konnector creates accounts of its own only; leave it out, or write '{slug}'"
                 )));
             }
         }
-        if !speaks_for_owner(principal) {
-            return keep(SHARED_WITH, &Object::new(), body);
+        if !acts_for_user(principal) {
+            return require_unchanged(SHARED_WITH, &Object::new(), body);
         }
         self.check_shared_with(instance, &Object::new(), body)
     }
@@ -81,22 +81,22 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] when a konnector changes an account of another one, or whose it is; [`Error::BadRequest`] for a list of konnectors
     /// that is none.
-    pub(crate) fn check_changed_account(
+    pub(crate) fn check_account_update(
         &self,
         instance: &Instance,
         principal: &Principal,
         (id, before): (&str, &Object),
         body: &mut Object,
     ) -> Result<bool> {
-        check_konnector(principal, id, before, "change")?;
-        if !speaks_for_owner(principal) {
-            keep(ACCOUNT_TYPE, before, body)?;
-            keep(SHARED_WITH, before, body)?;
+        check_konnector_access(principal, id, before, "change")?;
+        if !acts_for_user(principal) {
+            require_unchanged(ACCOUNT_TYPE_FIELD, before, body)?;
+            require_unchanged(SHARED_WITH, before, body)?;
             return Ok(false);
         }
-        let changes_hands = owner(before) != owner(body);
+        let changes_hands = owning_konnector(before) != owning_konnector(body);
         if changes_hands {
-            forget_secrets(before, body);
+            remove_secrets(before, body);
         }
         self.check_shared_with(instance, before, body)?;
         Ok(changes_hands)
@@ -107,8 +107,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] when it is a konnector and the account is another one's, [`Error::NotFound`] when there is none with this id.
-    pub fn check_refreshed_account(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
-        check_konnector(principal, id, &self.account(instance, id)?.body, "refresh")
+    pub fn check_account_refresh(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
+        check_konnector_access(principal, id, &self.account(instance, id)?.body, "refresh")
     }
 
     /// Checks whether a principal may delete an account.
@@ -116,8 +116,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] when it is a konnector and the account is another one's.
-    pub(crate) fn check_deleted_account(principal: &Principal, id: &str, before: &Object) -> Result<()> {
-        check_konnector(principal, id, before, "delete")
+    pub(crate) fn check_account_deletion(principal: &Principal, id: &str, before: &Object) -> Result<()> {
+        check_konnector_access(principal, id, before, "delete")
     }
 
     /// Checks the konnectors that an account is shared with. Those that are new are installed: consent to a name that anybody may
@@ -140,7 +140,7 @@ impl Platform {
         }
         for slug in listed {
             let slug: Slug = slug.as_str().and_then(|slug| slug.parse().ok()).ok_or_else(example)?;
-            if admits(before, slug.as_ref()) {
+            if is_usable_by(before, slug.as_ref()) {
                 continue;
             }
             match self.konnector(instance, &slug) {
@@ -155,19 +155,19 @@ impl Platform {
     }
 
     /// Ends the consent that accounts are shared with a konnector.
-    pub(crate) async fn end_sharing(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+    pub(crate) async fn revoke_account_sharing(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         for account in self.accounts(instance, None)? {
-            if account.account_type() == Some(slug.as_ref()) || !account.admits(slug) {
+            if account.account_type() == Some(slug.as_ref()) || !account.is_usable_by(slug) {
                 continue;
             }
             let withdraw = |body: &mut Object| {
                 if let Some(listed) = body.get_mut(SHARED_WITH).and_then(Value::as_array_mut) {
                     listed.retain(|other| other.as_str() != Some(slug.as_ref()));
                 }
-                super::secrets::forget_former_users(body);
+                super::secrets::remove_unusable_private_fields(body);
                 Ok(())
             };
-            match self.change_account(instance, &account.id, withdraw).await {
+            match self.update_account(instance, &account.id, withdraw).await {
                 Err(Error::NotFound(_)) => {}
                 done => done?,
             }
@@ -178,13 +178,13 @@ impl Platform {
 
 /// Takes from an account that becomes another konnector's what the former one was given: sealed members, tokens, and the consent to share
 /// it. What is written anew in the same breath stays.
-fn forget_secrets(before: &Object, body: &mut Object) {
-    for name in [OAUTH, CALLBACK_RESULTS, SHARED_WITH] {
+fn remove_secrets(before: &Object, body: &mut Object) {
+    for name in [OAUTH_FIELD, CALLBACK_RESULTS_FIELD, SHARED_WITH] {
         if body.get(name) == before.get(name) {
             body.shift_remove(name);
         }
     }
-    for members in places_mut(body) {
-        members.retain(|name, _| clear_name(name).is_none());
+    for members in secret_sections_mut(body) {
+        members.retain(|name, _| unsealed_name(name).is_none());
     }
 }

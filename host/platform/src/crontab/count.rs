@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound as _, TimeDelta, Ut
 use chrono_tz::Tz;
 
 use super::Crontab;
-use super::local::{LONGEST_CHANGE, change, local};
+use super::local_time::{MAX_OFFSET_CHANGE, next_offset_change, to_local};
 
 impl Crontab {
     /// How many instants there are after `after`, up to and including `until`.
@@ -16,22 +16,22 @@ impl Crontab {
         let mut count = 0;
         while from < until {
             // Up to a change of the offset local time runs evenly. Around it a fixed time is at most walked through.
-            let looked_at = if self.wild { from } else { from - LONGEST_CHANGE };
-            let change = change(zone, looked_at, until);
+            let looked_at = if self.is_wildcard { from } else { from - MAX_OFFSET_CHANGE };
+            let change = next_offset_change(zone, looked_at, until);
             let even = change.map_or(until, |change| (change - TimeDelta::seconds(1)).max(from));
             if even > from {
-                count += self.shown_in(local(zone, from), local(zone, even));
+                count += self.count_local(to_local(zone, from), to_local(zone, even));
             }
             from = match change {
                 None => return count,
-                Some(change) if self.wild => {
-                    let first = self.is_shown(local(zone, change));
+                Some(change) if self.is_wildcard => {
+                    let first = self.matches_local(to_local(zone, change));
                     count += u64::from(first);
                     change
                 }
                 Some(change) => {
-                    let end = (change + LONGEST_CHANGE).min(until);
-                    count += self.walk(even, end, zone);
+                    let end = (change + MAX_OFFSET_CHANGE).min(until);
+                    count += self.count_one_by_one(even, end, zone);
                     end
                 }
             };
@@ -55,23 +55,23 @@ impl Crontab {
         std::iter::successors(next(&low), next).collect()
     }
 
-    fn walk(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> u64 {
+    fn count_one_by_one(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> u64 {
         let next = |instant: &DateTime<Utc>| self.next(*instant, zone).filter(|next| *next <= until);
         std::iter::successors(next(&after), next).map(|_| 1).sum()
     }
 
-    fn is_shown(&self, local: NaiveDateTime) -> bool {
+    fn matches_local(&self, local: NaiveDateTime) -> bool {
         self.fields.has_day(local.date()) && self.fields.has_time(local.time())
     }
 
     /// How often clocks that run evenly show a time of this crontab, after `after` up to and including `until`.
-    fn shown_in(&self, after: NaiveDateTime, until: NaiveDateTime) -> u64 {
+    fn count_local(&self, after: NaiveDateTime, until: NaiveDateTime) -> u64 {
         let up_to = |moment: NaiveDateTime| {
-            if self.fields.has_day(moment.date()) { self.fields.times_up_to(moment.time()) } else { 0 }
+            if self.fields.has_day(moment.date()) { self.fields.count_times_up_to(moment.time()) } else { 0 }
         };
         let whole_days = after.date().iter_days().take_while(|day| *day < until.date());
         let days: u64 = whole_days.filter(|day| self.fields.has_day(*day)).map(|_| 1).sum();
-        days * self.fields.times_up_to(END_OF_DAY) + up_to(until) - up_to(after)
+        days * self.fields.count_times_up_to(END_OF_DAY) + up_to(until) - up_to(after)
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{Datelike as _, NaiveDate, NaiveTime, Timelike as _};
 use super::CrontabError;
 
 /// Name, first and last value, and names of the values.
-struct Kind {
+struct FieldSpec {
     name: &'static str,
     first: u32,
     last: u32,
@@ -16,36 +16,36 @@ struct Kind {
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-const SECOND: Kind = Kind { name: "second", first: 0, last: 59, names: &[] };
-const MINUTE: Kind = Kind { name: "minute", first: 0, last: 59, names: &[] };
-const HOUR: Kind = Kind { name: "hour", first: 0, last: 23, names: &[] };
-const DAY_OF_MONTH: Kind = Kind { name: "day of month", first: 1, last: 31, names: &[] };
-const MONTH: Kind = Kind { name: "month", first: 1, last: 12, names: &MONTHS };
-const DAY_OF_WEEK: Kind = Kind { name: "day of week", first: 0, last: 6, names: &DAYS };
+const SECOND: FieldSpec = FieldSpec { name: "second", first: 0, last: 59, names: &[] };
+const MINUTE: FieldSpec = FieldSpec { name: "minute", first: 0, last: 59, names: &[] };
+const HOUR: FieldSpec = FieldSpec { name: "hour", first: 0, last: 23, names: &[] };
+const DAY_OF_MONTH: FieldSpec = FieldSpec { name: "day of month", first: 1, last: 31, names: &[] };
+const MONTH: FieldSpec = FieldSpec { name: "month", first: 1, last: 12, names: &MONTHS };
+const DAY_OF_WEEK: FieldSpec = FieldSpec { name: "day of week", first: 0, last: 6, names: &DAYS };
 
 /// The values of one field.
 #[derive(Debug, Clone)]
 struct Field {
     values: Vec<u32>,
     /// It is `*` or `*/1`, which the rule for the two day fields asks for (robfig/cron v3, `getRange`: only a step above 1 ends the star).
-    star: bool,
+    is_star: bool,
     /// It is `*` or a step through all values, such as `*/5`.
-    wild: bool,
+    is_wildcard: bool,
 }
 
 impl Field {
-    fn list(&self, shift: u32) -> String {
-        if self.star {
+    fn to_list(&self, shift: u32) -> String {
+        if self.is_star {
             return "*".to_owned();
         }
         self.values.iter().map(|value| (value + shift).to_string()).collect::<Vec<_>>().join(",")
     }
 
-    fn has(&self, value: u32) -> bool {
+    fn contains(&self, value: u32) -> bool {
         self.values.binary_search(&value).is_ok()
     }
 
-    fn below(&self, value: u32) -> u64 {
+    fn count_below(&self, value: u32) -> u64 {
         self.values.partition_point(|own| *own < value) as u64
     }
 
@@ -88,7 +88,7 @@ impl Fields {
             month: MONTH.parse(month)?,
             day_of_week: DAY_OF_WEEK.parse(day_of_week)?,
         };
-        if !fields.comes_to_pass() {
+        if !fields.is_ever_due() {
             return Err(CrontabError(format!(
                 "'{text}' is never due: no month that it names has a day that it names; check day of month and month"
             )));
@@ -97,19 +97,19 @@ impl Fields {
     }
 
     /// Whether there is a day that satisfies it, 29 February among them.
-    fn comes_to_pass(&self) -> bool {
+    fn is_ever_due(&self) -> bool {
         // A day of the week comes in every month, whether it is enough or a further condition.
-        let either = !self.day_of_month.star && !self.day_of_week.star;
+        let either = !self.day_of_month.is_star && !self.day_of_week.is_star;
         let first = self.day_of_month.values.first().copied().unwrap_or(u32::MAX);
-        either || self.month.values.iter().any(|month| first <= longest(*month))
+        either || self.month.values.iter().any(|month| first <= max_days(*month))
     }
 
     /// The same as expressions of the `cron` crate: two where either day field is enough.
     pub fn expressions(&self) -> Vec<String> {
-        let time = format!("{} {} {}", self.second.list(0), self.minute.list(0), self.hour.list(0));
-        let month = self.month.list(0);
-        let (dom, dow) = (self.day_of_month.list(0), self.day_of_week.list(1));
-        if self.day_of_month.star || self.day_of_week.star {
+        let time = format!("{} {} {}", self.second.to_list(0), self.minute.to_list(0), self.hour.to_list(0));
+        let month = self.month.to_list(0);
+        let (dom, dow) = (self.day_of_month.to_list(0), self.day_of_week.to_list(1));
+        if self.day_of_month.is_star || self.day_of_week.is_star {
             vec![format!("{time} {dom} {month} {dow}")]
         } else {
             vec![format!("{time} {dom} {month} *"), format!("{time} * {month} {dow}")]
@@ -117,29 +117,30 @@ impl Fields {
     }
 
     /// Whether it follows the hours as they pass, rather than naming some.
-    pub fn follows_the_hours(&self) -> bool {
-        self.hour.wild && self.hour.values.len() > 1
+    pub fn follows_hours(&self) -> bool {
+        self.hour.is_wildcard && self.hour.values.len() > 1
     }
 
     /// Whether a day is one of them.
     pub fn has_day(&self, day: NaiveDate) -> bool {
-        let (dom, dow) = (self.day_of_month.has(day.day()), self.day_of_week.has(day.weekday().num_days_from_sunday()));
-        let either = !self.day_of_month.star && !self.day_of_week.star;
-        self.month.has(day.month()) && if either { dom || dow } else { dom && dow }
+        let (dom, dow) =
+            (self.day_of_month.contains(day.day()), self.day_of_week.contains(day.weekday().num_days_from_sunday()));
+        let either = !self.day_of_month.is_star && !self.day_of_week.is_star;
+        self.month.contains(day.month()) && if either { dom || dow } else { dom && dow }
     }
 
     /// Whether a time of the day is one of them.
     pub fn has_time(&self, time: NaiveTime) -> bool {
-        self.hour.has(time.hour()) && self.minute.has(time.minute()) && self.second.has(time.second())
+        self.hour.contains(time.hour()) && self.minute.contains(time.minute()) && self.second.contains(time.second())
     }
 
     /// How many times of the day there are up to and including this one.
-    pub fn times_up_to(&self, time: NaiveTime) -> u64 {
-        let mut count = self.hour.below(time.hour()) * self.minute.count() * self.second.count();
-        if self.hour.has(time.hour()) {
-            count += self.minute.below(time.minute()) * self.second.count();
-            if self.minute.has(time.minute()) {
-                count += self.second.below(time.second() + 1);
+    pub fn count_times_up_to(&self, time: NaiveTime) -> u64 {
+        let mut count = self.hour.count_below(time.hour()) * self.minute.count() * self.second.count();
+        if self.hour.contains(time.hour()) {
+            count += self.minute.count_below(time.minute()) * self.second.count();
+            if self.minute.contains(time.minute()) {
+                count += self.second.count_below(time.second() + 1);
             }
         }
         count
@@ -147,7 +148,7 @@ impl Fields {
 }
 
 /// Days of a month, in a leap year.
-const fn longest(month: u32) -> u32 {
+const fn max_days(month: u32) -> u32 {
     match month {
         2 => 29,
         4 | 6 | 9 | 11 => 30,
@@ -155,7 +156,7 @@ const fn longest(month: u32) -> u32 {
     }
 }
 
-impl Kind {
+impl FieldSpec {
     fn parse(&self, text: &str) -> Result<Field, CrontabError> {
         let mut values = std::collections::BTreeSet::new();
         let (mut star, mut wild) = (false, false);
@@ -172,9 +173,9 @@ impl Kind {
                 wild = true;
                 (self.first, self.last)
             } else if let Some((first, last)) = range.split_once('-') {
-                (self.value(first)?, self.value(last)?)
+                (self.parse_value(first)?, self.parse_value(last)?)
             } else {
-                let value = self.value(range)?;
+                let value = self.parse_value(range)?;
                 (value, if step.is_some() { self.last } else { value })
             };
             if first > last {
@@ -182,10 +183,10 @@ impl Kind {
             }
             values.extend((first..=last).step_by(step.unwrap_or(1) as usize));
         }
-        Ok(Field { values: values.into_iter().collect(), star, wild })
+        Ok(Field { values: values.into_iter().collect(), is_star: star, is_wildcard: wild })
     }
 
-    fn value(&self, text: &str) -> Result<u32, CrontabError> {
+    fn parse_value(&self, text: &str) -> Result<u32, CrontabError> {
         let lower = text.to_ascii_lowercase();
         let named = self.names.iter().zip(self.first..).find(|(name, _)| **name == lower).map(|(_, value)| value);
         match named.or_else(|| text.parse().ok()) {

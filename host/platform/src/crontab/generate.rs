@@ -9,39 +9,39 @@ use sha2::{Digest as _, Sha256};
 /// A crontab of six fields for this konnector, instance and account.
 #[must_use]
 pub fn generate(manifest: &Manifest, slug: &str, instance: &str, account: &str) -> String {
-    let mut draw = Draw::new(&format!("{slug}\0{instance}\0{account}"));
+    let mut draw = DigestRng::new(&format!("{slug}\0{instance}\0{account}"));
     let (start, end) = manifest.time_interval;
-    let (second, minute, hour) = (draw.within(0..60), draw.within(0..60), draw.within(start.into()..end.into()));
+    let (second, minute, hour) = (draw.in_range(0..60), draw.in_range(0..60), draw.in_range(start.into()..end.into()));
     match manifest.frequency {
         Frequency::Hourly => format!("{second} {minute} * * * *"),
         Frequency::Daily => format!("{second} {minute} {hour} * * *"),
-        Frequency::Weekly => format!("{second} {minute} {hour} * * {}", draw.within(0..7)),
-        Frequency::Monthly => format!("{second} {minute} {hour} {} * *", draw.within(1..29)),
+        Frequency::Weekly => format!("{second} {minute} {hour} * * {}", draw.in_range(0..7)),
+        Frequency::Monthly => format!("{second} {minute} {hour} {} * *", draw.in_range(1..29)),
     }
 }
 
 /// Numbers that follow from a text and nothing else, spread evenly over all texts.
-pub struct Draw {
+pub struct DigestRng {
     digest: [u8; 32],
-    drawn: usize,
+    position: usize,
 }
 
-impl Draw {
+impl DigestRng {
     pub fn new(seed: &str) -> Self {
-        Self { digest: Sha256::digest(seed).into(), drawn: 0 }
+        Self { digest: Sha256::digest(seed).into(), position: 0 }
     }
 
     /// A number of a range; its start where the range is empty. Eight of them can be drawn.
-    pub fn within(&mut self, range: Range<u32>) -> u32 {
-        let bytes = self.digest.chunks_exact(4).nth(self.drawn).unwrap_or_default();
-        self.drawn += 1;
+    pub fn in_range(&mut self, range: Range<u32>) -> u32 {
+        let bytes = self.digest.chunks_exact(4).nth(self.position).unwrap_or_default();
+        self.position += 1;
         let number = bytes.iter().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte));
         range.start + number % range.end.saturating_sub(range.start).max(1)
     }
 
     /// One of some numbers; zero where there is none.
-    pub fn one_of(&mut self, numbers: &[u32]) -> u32 {
-        let index = self.within(0..u32::try_from(numbers.len()).unwrap_or(u32::MAX));
+    pub fn choose(&mut self, numbers: &[u32]) -> u32 {
+        let index = self.in_range(0..u32::try_from(numbers.len()).unwrap_or(u32::MAX));
         numbers.get(index as usize).copied().unwrap_or_default()
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     /// How often each value of a field was drawn over many accounts of two instances.
-    fn drawn(manifest: &Manifest, field: usize) -> BTreeMap<u32, u32> {
+    fn value_counts(manifest: &Manifest, field: usize) -> BTreeMap<u32, u32> {
         let mut drawn = BTreeMap::new();
         for account in 0..ACCOUNTS {
             let crontab = generate(manifest, "bank", if account % 2 == 0 { "a" } else { "b" }, &format!("{account}"));
@@ -77,7 +77,7 @@ mod tests {
 
     /// Each of `values` is drawn about equally often: within 40 % of the mean, which over 115 draws or more is four standard deviations.
     fn assert_even(manifest: &Manifest, field: usize, values: Range<u32>) {
-        let drawn = drawn(manifest, field);
+        let drawn = value_counts(manifest, field);
         assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), values.collect::<Vec<_>>());
         let mean = f64::from(ACCOUNTS) / drawn.len() as f64;
         for (value, times) in drawn {

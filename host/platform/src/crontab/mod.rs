@@ -8,7 +8,7 @@
 mod count;
 mod fields;
 mod generate;
-mod local;
+mod local_time;
 #[cfg(test)]
 mod oracle;
 mod periodic;
@@ -21,7 +21,7 @@ pub use generate::generate;
 pub use periodic::{Period, Periodic};
 
 /// The search for the next instant ends after this time (Cozy API, crontab grammar, §4.2).
-const HORIZON: TimeDelta = TimeDelta::days(5 * 366);
+const SEARCH_HORIZON: TimeDelta = TimeDelta::days(5 * 366);
 
 /// Names for common crontabs (cron(5)).
 const DESCRIPTORS: [(&str, &str); 7] = [
@@ -45,18 +45,18 @@ pub struct Crontab {
     schedules: Vec<cron::Schedule>,
     zone: Option<Tz>,
     /// It goes with the hours.
-    wild: bool,
+    is_wildcard: bool,
 }
 
 /// What follows the time zone's mark, in a crontab that names one.
-fn zoned(text: &str) -> Option<&str> {
+fn strip_time_zone_mark(text: &str) -> Option<&str> {
     text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="))
 }
 
 /// Whether a crontab names the time zone that it is in.
 #[must_use]
-pub fn names_zone(text: &str) -> bool {
-    zoned(text.trim()).is_some()
+pub fn has_time_zone(text: &str) -> bool {
+    strip_time_zone_mark(text.trim()).is_some()
 }
 
 /// Why a text is no crontab. The text names the field.
@@ -69,7 +69,7 @@ impl std::str::FromStr for Crontab {
 
     fn from_str(text: &str) -> Result<Self, CrontabError> {
         let text = text.trim();
-        let (zone, rest) = match zoned(text) {
+        let (zone, rest) = match strip_time_zone_mark(text) {
             None => (None, text),
             Some(zoned) => {
                 let (name, rest) = zoned
@@ -101,7 +101,7 @@ impl std::str::FromStr for Crontab {
                     .map_err(|error| CrontabError(format!("'{rest}' has no meaning as {expression}: {error}")))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { wild: fields.follows_the_hours(), fields, schedules, zone })
+        Ok(Self { is_wildcard: fields.follows_hours(), fields, schedules, zone })
     }
 }
 
@@ -117,17 +117,18 @@ impl Crontab {
     #[must_use]
     pub fn next(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let (zone, after) = (self.zone.unwrap_or(zone), after.trunc_subsecs(0));
-        let horizon = after + HORIZON;
-        let next = if self.wild { self.next_wild(after, zone, horizon) } else { self.next_fixed(after, zone) };
+        let horizon = after + SEARCH_HORIZON;
+        let next =
+            if self.is_wildcard { self.next_wildcard(after, zone, horizon) } else { self.next_fixed(after, zone) };
         next.filter(|next| *next <= horizon)
     }
 
     /// Times map to instants in their own order, so the first one whose first pass lies ahead is it.
     fn next_fixed(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let mut shown = local::local(zone, after);
+        let mut shown = local_time::to_local(zone, after);
         loop {
-            shown = self.next_shown(shown)?;
-            let instant = local::first_pass(zone, shown);
+            shown = self.next_local(shown)?;
+            let instant = local_time::first_occurrence(zone, shown);
             if instant > after {
                 return Some(instant);
             }
@@ -135,13 +136,13 @@ impl Crontab {
     }
 
     /// As long as the offset stays, local time runs as UTC does.
-    fn next_wild(&self, after: DateTime<Utc>, zone: Tz, horizon: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    fn next_wildcard(&self, after: DateTime<Utc>, zone: Tz, horizon: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = TimeDelta::seconds(1);
         let mut from = after + second;
         loop {
-            let offset = local::offset(zone, from);
-            let next = (self.next_shown(from.naive_utc() + offset - second)? - offset).and_utc();
-            match local::change(zone, from, next.min(horizon)) {
+            let offset = local_time::offset(zone, from);
+            let next = (self.next_local(from.naive_utc() + offset - second)? - offset).and_utc();
+            match local_time::next_offset_change(zone, from, next.min(horizon)) {
                 None => return Some(next),
                 Some(change) => from = change,
             }
@@ -149,7 +150,7 @@ impl Crontab {
     }
 
     /// The first time after another one, as clocks show them.
-    fn next_shown(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
+    fn next_local(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         let next = |schedule: &cron::Schedule| schedule.after(&after.and_utc()).next();
         self.schedules.iter().filter_map(next).min().map(|next| next.naive_utc())
     }

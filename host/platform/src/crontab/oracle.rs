@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::{Crontab, local};
+use super::{Crontab, local_time};
 
 const ZONES: [&str; 40] = [
     "Africa/Cairo",
@@ -90,7 +90,7 @@ struct Table {
     month: [bool; 60],
     weekday: [bool; 60],
     either_day: bool,
-    wild: bool,
+    is_wildcard: bool,
 }
 
 fn table(text: &str) -> [bool; 60] {
@@ -115,11 +115,11 @@ impl Table {
             month: table(month),
             weekday: table(weekday),
             either_day: ![day, weekday].iter().any(|field| ["*", "*/1"].contains(field)),
-            wild: hour.starts_with('*') && hour != "*/24",
+            is_wildcard: hour.starts_with('*') && hour != "*/24",
         }
     }
 
-    fn allows(&self, shown: &Shown) -> bool {
+    fn allows(&self, shown: &LocalMinute) -> bool {
         let (day, weekday) = (self.day[shown.day], self.weekday[shown.weekday]);
         let right_day = if self.either_day { day || weekday } else { day && weekday };
         self.minute[shown.minute] && self.hour[shown.hour] && self.month[shown.month] && right_day
@@ -127,7 +127,7 @@ impl Table {
 }
 
 /// What clocks show, in the parts that crontabs speak of.
-struct Shown {
+struct LocalMinute {
     minute: usize,
     hour: usize,
     day: usize,
@@ -135,7 +135,7 @@ struct Shown {
     weekday: usize,
 }
 
-impl Shown {
+impl LocalMinute {
     /// Minutes since 1970 in local time.
     fn at(minutes: i64) -> Self {
         let date =
@@ -157,26 +157,26 @@ fn at(minutes: i64) -> DateTime<Utc> {
 }
 
 /// Minutes that local time is ahead of UTC.
-fn ahead(zone: Tz, minutes: i64) -> i64 {
-    local::offset(zone, at(minutes)).num_minutes()
+fn utc_offset_minutes(zone: Tz, minutes: i64) -> i64 {
+    local_time::offset(zone, at(minutes)).num_minutes()
 }
 
 /// A minute as it passes: what it shows, and what clocks skipped or showed for the first time with it.
 struct Minute {
     at: i64,
-    shown: Shown,
+    shown: LocalMinute,
     /// Times that were never shown before, this one last; empty in a second pass.
-    new: Vec<Shown>,
+    first_shown: Vec<LocalMinute>,
 }
 
 /// The minutes from `from` to `to`. Clocks must not have been set back shortly before.
 fn minutes(zone: Tz, from: i64, to: i64) -> Vec<Minute> {
-    let mut latest = from - 1 + ahead(zone, from - 1);
+    let mut latest = from - 1 + utc_offset_minutes(zone, from - 1);
     let minute = |at: i64| {
-        let shown = at + ahead(zone, at);
-        let new = (latest + 1..=shown).map(Shown::at).collect();
+        let shown = at + utc_offset_minutes(zone, at);
+        let new = (latest + 1..=shown).map(LocalMinute::at).collect();
         latest = latest.max(shown);
-        Minute { at, shown: Shown::at(shown), new }
+        Minute { at, shown: LocalMinute::at(shown), first_shown: new }
     };
     (from..to).map(minute).collect()
 }
@@ -188,7 +188,7 @@ fn windows(zone: Tz, years: std::ops::Range<i32>) -> Vec<(i64, i64)> {
         date.and_hms_opt(0, 0, 0).expect("midnight").and_utc().timestamp() / 60
     };
     let hours = (begin(years.start, 1, 1)..begin(years.end, 1, 1)).step_by(60);
-    let changes = hours.filter(|hour| ahead(zone, *hour) != ahead(zone, hour + 60));
+    let changes = hours.filter(|hour| utc_offset_minutes(zone, *hour) != utc_offset_minutes(zone, hour + 60));
     let mut windows: Vec<_> = changes.map(|change| (change - 2 * 1_440, change + 2 * 1_440)).collect();
     windows.extend(years.step_by(3).map(|year| (begin(year, 2, 26), begin(year, 3, 3))));
     windows
@@ -203,10 +203,10 @@ fn compare(zone: Tz, years: std::ops::Range<i32>, crontabs: &[(&str, Crontab, Ta
         for (text, crontab, table) in crontabs {
             let due = |minute: &&Minute| {
                 minute.at >= from
-                    && if table.wild {
+                    && if table.is_wildcard {
                         table.allows(&minute.shown)
                     } else {
-                        minute.new.iter().any(|new| table.allows(new))
+                        minute.first_shown.iter().any(|new| table.allows(new))
                     }
             };
             let expected: Vec<_> = minutes.iter().filter(due).map(|minute| at(minute.at)).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::CrontabError;
-use super::generate::Draw;
+use super::generate::DigestRng;
 
 /// How often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,11 @@ impl Periodic {
         while let Some(clause) = words.next() {
             let mut word = || words.next().ok_or_else(|| CrontabError(format!("after '{clause}' a word is missing")));
             match (clause, period) {
-                ("before" | "and", _) => periodic.hours.end = hour(word()?, 24)?,
-                ("after" | "between", _) => periodic.hours.start = hour(word()?, 0)?,
-                ("on", Period::Weekly) => periodic.days = days_of_week(word()?)?,
+                ("before" | "and", _) => periodic.hours.end = parse_hour(word()?, 24)?,
+                ("after" | "between", _) => periodic.hours.start = parse_hour(word()?, 0)?,
+                ("on", Period::Weekly) => periodic.days = parse_days_of_week(word()?)?,
                 ("on", Period::Monthly) => match word()? {
-                    "the" => periodic.days = days_of_month(word()?)?,
+                    "the" => periodic.days = parse_days_of_month(word()?)?,
                     other => return Err(CrontabError(format!("after 'on' comes 'the', not '{other}': on the 1,15"))),
                 },
                 _ => {
@@ -90,15 +90,15 @@ impl Periodic {
     /// The crontab, of six fields, whose free choices are drawn from a seed: the same for the same seed.
     #[must_use]
     pub fn crontab(&self, seed: &str) -> String {
-        let mut draw = Draw::new(seed);
-        let (second, minute) = (draw.within(0..60), draw.within(0..60));
+        let mut draw = DigestRng::new(seed);
+        let (second, minute) = (draw.in_range(0..60), draw.in_range(0..60));
         if self.period == Period::Hourly {
             let Range { start, end } = self.hours;
             let hours = if self.hours == (0..24) { "*".to_owned() } else { format!("{start}-{}", end - 1) };
             return format!("{second} {minute} {hours} * * *");
         }
-        let hour = draw.within(self.hours.clone());
-        let day = draw.one_of(&self.days);
+        let hour = draw.in_range(self.hours.clone());
+        let day = draw.choose(&self.days);
         match self.period {
             Period::Weekly => format!("{second} {minute} {hour} * * {day}"),
             Period::Monthly => format!("{second} {minute} {hour} {day} * *"),
@@ -108,7 +108,7 @@ impl Periodic {
 }
 
 /// `12am` is the begin of a day, or its end where it is the end that is asked for.
-fn hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
+fn parse_hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
     let wrong = || CrontabError(format!("'{text}' is no hour; write 1am to 12am or 1pm to 12pm"));
     let (number, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {
         (Some(number), _) => (number, 0),
@@ -123,7 +123,7 @@ fn hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
     }
 }
 
-fn days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
+fn parse_days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
     let named = |name: &str| {
         let found = DAYS.iter().find(|(known, _)| *known == name).map(|(_, days)| *days);
         found.ok_or_else(|| {
@@ -153,7 +153,7 @@ fn days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
     Ok(days)
 }
 
-fn days_of_month(text: &str) -> Result<Vec<u32>, CrontabError> {
+fn parse_days_of_month(text: &str) -> Result<Vec<u32>, CrontabError> {
     let day = |text: &str| match text.parse::<u32>() {
         Ok(day @ 1..=31) => Ok(day),
         _ => Err(CrontabError(format!("'{text}' is no day of a month; write 1 to 31, for example on the 1,10-15"))),

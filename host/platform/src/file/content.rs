@@ -3,16 +3,19 @@
 use konnector_store::{BlobInfo, Changes, Rev, VerifiedReader};
 use serde_json::{Value, json};
 
-use super::replace::Keep;
-use super::{CHILDREN, Content, File, Kind, Reference, address, child_key, made, numbered};
+use super::replace::Retention;
+use super::{
+    CHILDREN_INDEX, ContentRef, File, FileKind, Reference, child_key, instance_url, new_cozy_metadata,
+    with_number_suffix,
+};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, Stored, new_id, object, retry_on_conflict};
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, Stored, new_id, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
 /// How many names are tried before giving up: `bill (100).pdf`.
-const MOST_NUMBERS: u32 = 100;
+const MAX_NAME_SUFFIX: u32 = 100;
 
 /// Fields of `cozyMetadata` that go with the content.
 const UPLOAD_FIELDS: [&str; 3] = ["uploadedAt", "uploadedBy", "uploadedOn"];
@@ -23,7 +26,7 @@ pub struct NewContent {
     /// Its id.
     pub id: String,
     /// The revision that may be replaced; any, where nothing is said.
-    pub seen: Option<Rev>,
+    pub if_match: Option<Rev>,
     /// Directory it lies in.
     pub dir_id: String,
     /// Name; a number is added where it is taken by another file.
@@ -45,13 +48,13 @@ pub struct NewContent {
     /// Documents that it belongs to, besides those that it has already.
     pub references: Vec<Reference>,
     /// More members of `cozyMetadata`.
-    pub origin: Object,
+    pub provenance: Object,
 }
 
 impl NewContent {
     /// For a file that there is not yet.
     #[must_use]
-    pub fn fresh(dir_id: String, name: String, mime: String) -> Self {
+    pub fn with_new_id(dir_id: String, name: String, mime: String) -> Self {
         Self::new(new_id(), dir_id, name, mime)
     }
 
@@ -60,7 +63,7 @@ impl NewContent {
     pub fn new(id: String, dir_id: String, name: String, mime: String) -> Self {
         Self {
             id,
-            seen: None,
+            if_match: None,
             dir_id,
             name,
             mime,
@@ -71,7 +74,7 @@ impl NewContent {
             encrypted: false,
             metadata: Object::new(),
             references: Vec::new(),
-            origin: Object::new(),
+            provenance: Object::new(),
         }
     }
 }
@@ -85,8 +88,8 @@ impl Platform {
     /// [`Error::Conflict`] when a hundred names are taken.
     pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let at = instance.doc(&FILES, new.id.as_str());
-        if let Some(found) = self.stored::<File>(&at)? {
-            return self.replace_content(instance, new, blob, found.seen_at(new.seen.as_ref())?).await;
+        if let Some(found) = self.load::<File>(&at)? {
+            return self.replace_content(instance, new, blob, found.require_rev(new.if_match.as_ref())?).await;
         }
         // Somebody else may take the name between the look and the commit.
         retry_on_conflict(|| async {
@@ -111,10 +114,10 @@ impl Platform {
         let mut file = self.new_file(instance, new, name, blob)?;
         let at = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
-        changes.create(at.clone(), object(&file)?);
-        changes.put_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        changes.create(at.clone(), to_object(&file)?);
+        changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name), &file.id);
         file.rev = Some(self.commit_one(changes).await?);
-        self.publish(&at, Happened::Created, &file);
+        self.publish(&at, ChangeKind::Created, &file);
         Ok(file)
     }
 
@@ -128,13 +131,13 @@ impl Platform {
     ) -> Result<File> {
         let now = self.clock.now();
         let trashed = self.file(instance, &found.id)?.trashed;
-        self.replace(instance, found, new.seen.as_ref(), Keep::ByRule, |file, changes| {
+        self.replace_file(instance, found, new.if_match.as_ref(), Retention::ByRule, |file, changes| {
             if trashed {
-                changes.remove_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+                changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name));
                 file.name = self.free_name(instance, &new.dir_id, &new.name)?;
                 file.dir_id.clone_from(&new.dir_id);
-                file.leave_trash();
-                changes.put_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+                file.clear_trash_fields();
+                changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name), &file.id);
             }
             file.set_content(blob, new.mime.clone());
             file.metadata.clone_from(&new.metadata);
@@ -143,9 +146,9 @@ impl Platform {
             if let Some(tags) = &new.tags {
                 file.tags.clone_from(tags);
             }
-            file.date(new.created_at, new.updated_at, now)?;
-            file.refer_to(&new.references)?;
-            file.was_uploaded(&new.origin, now, &instance.domain);
+            file.set_dates(new.created_at, new.updated_at, now)?;
+            file.add_references(&new.references)?;
+            file.record_upload(&new.provenance, now, &instance.domain);
             Ok(())
         })
         .await
@@ -153,23 +156,23 @@ impl Platform {
 
     /// The name, with a number where it is taken.
     pub(super) fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
-        for number in 1..=MOST_NUMBERS {
-            let candidate = if number == 1 { name.to_owned() } else { numbered(name, number) };
+        for number in 1..=MAX_NAME_SUFFIX {
+            let candidate = if number == 1 { name.to_owned() } else { with_number_suffix(name, number) };
             if self.child(instance, dir_id, &candidate)?.is_none() {
                 return Ok(candidate);
             }
         }
-        Err(Error::Conflict(format!("{MOST_NUMBERS} files are called '{name}' already")))
+        Err(Error::Conflict(format!("{MAX_NAME_SUFFIX} files are called '{name}' already")))
     }
 
     fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> Result<File> {
         let now = self.clock.now();
-        let mut cozy_metadata = made(now, &instance.domain);
-        cozy_metadata.extend(new.origin.clone());
+        let mut cozy_metadata = new_cozy_metadata(now, &instance.domain);
+        cozy_metadata.extend(new.provenance.clone());
         let mut file = File {
             id: new.id.clone(),
             rev: None,
-            kind: Kind::File,
+            kind: FileKind::File,
             name: name.to_owned(),
             dir_id: new.dir_id.clone(),
             path: None,
@@ -190,9 +193,9 @@ impl Platform {
             cozy_metadata,
             content: None,
         };
-        file.date(new.created_at, new.updated_at, now)?;
+        file.set_dates(new.created_at, new.updated_at, now)?;
         file.set_content(blob, new.mime.clone());
-        file.was_uploaded(&new.origin, now, &instance.domain);
+        file.record_upload(&new.provenance, now, &instance.domain);
         Ok(file)
     }
 
@@ -202,8 +205,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for a directory; [`Error::Store`] when the content is missing or has another size than was written.
-    pub async fn content(&self, file: &File) -> Result<VerifiedReader> {
-        Ok(self.store.open_blob(&has_content(file)?.link()).await?)
+    pub async fn open_content(&self, file: &File) -> Result<VerifiedReader> {
+        Ok(self.store.open_blob(&require_content(file)?.to_content_link()).await?)
     }
 
     /// The whole content of a file that is known to be small.
@@ -212,7 +215,7 @@ impl Platform {
     ///
     /// As [`Platform::content`], and when the content is damaged.
     pub async fn read_content(&self, file: &File) -> Result<Vec<u8>> {
-        Ok(self.store.read_blob(&has_content(file)?.link()).await?)
+        Ok(self.store.read_blob(&require_content(file)?.to_content_link()).await?)
     }
 
     /// Whether the content of a file is there as it was written. Reads it to the end.
@@ -220,8 +223,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails in another way.
-    pub(crate) async fn is_sound(&self, content: &Content) -> Result<bool> {
-        match self.store.verify_blob(&content.link()).await {
+    pub(crate) async fn is_content_intact(&self, content: &ContentRef) -> Result<bool> {
+        match self.store.verify_blob(&content.to_content_link()).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_blob_lost() => {
                 tracing::error!(%error, "a content is not what was written");
@@ -236,7 +239,7 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails in another way.
-    pub(crate) async fn is_there(&self, content: &Content) -> Result<bool> {
+    pub(crate) async fn is_content_present(&self, content: &ContentRef) -> Result<bool> {
         match self.store.blobs().size(&content.blob).await {
             Ok(size) => Ok(size == content.size),
             Err(error) if error.is_blob_lost() => Ok(false),
@@ -251,19 +254,19 @@ impl Platform {
     /// When the store fails in another way.
     pub async fn has_content(&self, file: &File) -> Result<bool> {
         match &file.content {
-            Some(content) => self.is_there(content).await,
+            Some(content) => self.is_content_present(content).await,
             None => Ok(true),
         }
     }
 
     /// Whether a file still has the content that was read of it.
-    pub(crate) fn still_has(&self, instance: &Instance, file: &File) -> Result<bool> {
-        let now = self.stored::<File>(&instance.doc(&FILES, file.id.as_str()))?;
+    pub(crate) fn has_same_content(&self, instance: &Instance, file: &File) -> Result<bool> {
+        let now = self.load::<File>(&instance.doc(&FILES, file.id.as_str()))?;
         Ok(now.is_some_and(|now| now.value.content == file.content))
     }
 }
 
-fn has_content(file: &File) -> Result<&Content> {
+fn require_content(file: &File) -> Result<&ContentRef> {
     let none = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
     file.content.as_ref().ok_or_else(none)
 }
@@ -309,7 +312,7 @@ impl File {
     }
 
     /// Notes that content came. Which account a file is from is said once (Cozy API, files).
-    fn was_uploaded(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>, domain: &str) {
+    fn record_upload(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>, domain: &str) {
         for name in ["sourceAccount", "sourceAccountIdentifier"] {
             if let Some(value) = origin.get(name)
                 && !self.cozy_metadata.contains_key(name)
@@ -323,7 +326,7 @@ impl File {
             None => self.cozy_metadata.shift_remove("uploadedBy"),
         };
         self.cozy_metadata.insert("uploadedAt".to_owned(), json!(now));
-        self.cozy_metadata.insert("uploadedOn".to_owned(), json!(address(domain)));
+        self.cozy_metadata.insert("uploadedOn".to_owned(), json!(instance_url(domain)));
         self.touch(now);
     }
 }

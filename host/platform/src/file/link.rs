@@ -10,11 +10,11 @@ use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// How long a link works (Cozy API, files).
-pub(super) const LIFETIME: Duration = Duration::hours(1);
+pub(super) const LINK_TTL: Duration = Duration::hours(1);
 
 /// What a link leads to, by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum LinkTarget {
     /// The content of a file.
     File(String),
     /// That of a version.
@@ -23,8 +23,8 @@ pub enum Target {
     Archive(String),
 }
 
-impl Target {
-    const fn parts(&self) -> (&'static str, &String) {
+impl LinkTarget {
+    const fn kind_and_id(&self) -> (&'static str, &String) {
         match self {
             Self::File(id) => ("file", id),
             Self::Version(id) => ("version", id),
@@ -32,7 +32,7 @@ impl Target {
         }
     }
 
-    fn read(kind: &str, id: &str) -> Option<Self> {
+    fn parse(kind: &str, id: &str) -> Option<Self> {
         let make = match kind {
             "file" => Self::File,
             "version" => Self::Version,
@@ -49,9 +49,9 @@ impl Platform {
     /// # Errors
     ///
     /// When the key is of no use.
-    pub fn link(&self, instance: &Instance, target: &Target) -> Result<String> {
-        let end = (self.clock.now() + LIFETIME).timestamp();
-        let (kind, id) = target.parts();
+    pub fn create_link(&self, instance: &Instance, target: &LinkTarget) -> Result<String> {
+        let end = (self.clock.now() + LINK_TTL).timestamp();
+        let (kind, id) = target.kind_and_id();
         let payload = URL_SAFE_NO_PAD.encode(format!("{end}/{kind}/{id}"));
         let signature = URL_SAFE_NO_PAD.encode(self.link_signature(instance, &payload)?.finalize().into_bytes());
         Ok(format!("{payload}.{signature}"))
@@ -62,7 +62,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for one that was not made here, or is over.
-    pub fn follow_link(&self, instance: &Instance, secret: &str) -> Result<Target> {
+    pub fn resolve_link(&self, instance: &Instance, secret: &str) -> Result<LinkTarget> {
         let over = || Error::NotFound("the link does not work any more; ask for another one".to_owned());
         let (payload, signature) = secret.split_once('.').ok_or_else(over)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| over())?;
@@ -73,7 +73,7 @@ impl Platform {
         if end.parse::<i64>().map_err(|_| over())? < self.clock.now().timestamp() {
             return Err(over());
         }
-        target.split_once('/').and_then(|(kind, id)| Target::read(kind, id)).ok_or_else(over)
+        target.split_once('/').and_then(|(kind, id)| LinkTarget::parse(kind, id)).ok_or_else(over)
     }
 
     fn link_signature(&self, instance: &Instance, payload: &str) -> Result<Hmac<Sha256>> {

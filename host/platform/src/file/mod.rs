@@ -1,19 +1,19 @@
 //! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
 
 mod archive;
-mod change;
 mod commit;
 mod content;
-mod left;
+mod ephemeral;
 mod link;
-mod moving;
+mod metadata;
 mod name;
 mod patch;
-mod place;
-mod reach;
+mod permissions;
+mod placement;
+mod precondition;
 mod reference;
+mod relocation;
 mod replace;
-mod seen;
 mod trash;
 mod tree;
 mod upload;
@@ -29,24 +29,24 @@ use konnector_store::{BlobId, BlobInfo, BlobLink, Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-pub(crate) use archive::packers;
-pub use archive::{Archive, MAX_NAMED, Parts};
-pub(crate) use change::Mark;
+pub(crate) use archive::archive_pool;
+pub use archive::{ArchiveSpec, ArchiveStream, MAX_ARCHIVE_IDS};
 pub use content::NewContent;
-pub use link::Target;
-pub use name::{MAX_NAME, numbered, safe_name, safe_name_within, valid_name};
+pub use link::LinkTarget;
+pub(crate) use metadata::FolderOwner;
+pub use name::{MAX_NAME_LEN, sanitize_name, sanitize_name_within, validate_name, with_number_suffix};
 pub use patch::{FilePatch, unique_tags};
-pub(crate) use place::{Trees, misplaced};
+pub(crate) use placement::{TreeLocks, placement_problem};
+pub use precondition::check_precondition;
 pub use reference::ReferencePage;
-pub use seen::check_seen;
-pub use upload::{NewDirectory, uploaded_by};
-pub(crate) use usage::Usage;
+pub use upload::{NewDirectory, upload_provenance};
+pub(crate) use usage::UsageTracker;
 pub use version::Version;
-pub use writer::{ContentWriter, NotWritten, WrittenContent};
+pub use writer::{ContentWriteError, ContentWriter, WrittenContent};
 
 use crate::doctype::{FILES, KONNECTORS};
 use crate::instance::Instance;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
 /// Id of the root directory.
@@ -56,9 +56,9 @@ pub const TRASH_ID: &str = "io.cozy.files.trash-dir";
 /// Path of the trash.
 pub const TRASH_PATH: &str = "/.cozy_trash";
 /// Index from `<directory id>/<name>` to the id of the file or directory.
-const CHILDREN: &str = "files.children";
+const CHILDREN_INDEX: &str = "files.children";
 /// The indexes of files.
-pub(crate) const INDEXES: [&str; 2] = [CHILDREN, reference::REFERENCES];
+pub(crate) const INDEXES: [&str; 2] = [CHILDREN_INDEX, reference::REFERENCES_INDEX];
 
 /// A file or a directory, as its document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct File {
     pub rev: Option<Rev>,
     /// `file` or `directory`.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Name in its directory.
     pub name: String,
     /// Id of the directory it lies in; empty for the root.
@@ -124,13 +124,13 @@ pub struct File {
     pub cozy_metadata: Object,
     /// Where the content lies.
     #[serde(rename = "_content", default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Content>,
+    pub content: Option<ContentRef>,
 }
 
 /// File or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum FileKind {
     /// Has content.
     File,
     /// Has children.
@@ -148,7 +148,7 @@ pub struct Reference {
 }
 
 /// Type of the references to an account at a vendor.
-pub(crate) const SOURCE_IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
+pub(crate) const SOURCE_IDENTIFIER_DOCTYPE: &str = "io.cozy.accounts.sourceAccountIdentifier";
 
 impl Reference {
     /// Refuses what names no document. Types of references may have capitals, which types of documents may not: Cozy's
@@ -172,14 +172,14 @@ impl Reference {
 
     /// Whether it says whose folder a directory is. That opens the directory to a konnector, so it is for the server and for people to say.
     #[must_use]
-    pub fn says_whose(&self) -> bool {
-        self.doctype == KONNECTORS.as_str() || self.doctype == SOURCE_IDENTIFIER
+    pub fn marks_folder_owner(&self) -> bool {
+        self.doctype == KONNECTORS.as_str() || self.doctype == SOURCE_IDENTIFIER_DOCTYPE
     }
 }
 
 /// Where the content of a file lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct ContentRef {
     /// The blob.
     pub blob: BlobId,
     /// SHA-256, hexadecimal.
@@ -188,9 +188,9 @@ pub struct Content {
     pub size: u64,
 }
 
-impl Content {
+impl ContentRef {
     /// As the store knows it.
-    pub(crate) fn link(&self) -> BlobLink {
+    pub(crate) fn to_content_link(&self) -> BlobLink {
         BlobLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
     }
 }
@@ -201,7 +201,7 @@ impl File {
         Self {
             id: id.to_owned(),
             rev: None,
-            kind: Kind::Directory,
+            kind: FileKind::Directory,
             name: name.to_owned(),
             dir_id: dir_id.to_owned(),
             path: Some(path.to_owned()),
@@ -219,7 +219,7 @@ impl File {
             restore_name: None,
             metadata: Object::new(),
             referenced_by: Vec::new(),
-            cozy_metadata: made(now, domain),
+            cozy_metadata: new_cozy_metadata(now, domain),
             content: None,
         }
     }
@@ -228,22 +228,22 @@ impl File {
     pub(crate) fn set_content(&mut self, blob: &BlobInfo, mime: String) {
         self.size = Some(blob.size.to_string());
         self.md5sum = Some(STANDARD.encode(blob.md5));
-        self.class = Some(class(&mime).to_owned());
+        self.class = Some(file_class(&mime).to_owned());
         self.mime = Some(mime);
-        self.content = Some(Content { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
+        self.content = Some(ContentRef { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
     }
 
     /// What the document of a file refers to. The root is in no directory.
     pub(crate) fn links(&self, id: &str) -> Links {
-        let content = self.content.as_ref().map(Content::link);
-        let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
-        let references = self.reference_keys(id).map(|key| (reference::REFERENCES, key));
+        let content = self.content.as_ref().map(ContentRef::to_content_link);
+        let place = (id != ROOT_ID).then(|| (CHILDREN_INDEX, child_key(&self.dir_id, &self.name)));
+        let references = self.reference_keys(id).map(|key| (reference::REFERENCES_INDEX, key));
         Links { blobs: content.into_iter().collect(), unique_keys: place.into_iter().chain(references).collect() }
     }
 
     /// The content as it was written. `None` for a directory.
-    pub(crate) fn blob(&self) -> Option<BlobInfo> {
-        let Content { blob, sha256, size } = self.content.as_ref()?;
+    pub(crate) fn blob_info(&self) -> Option<BlobInfo> {
+        let ContentRef { blob, sha256, size } = self.content.as_ref()?;
         let md5 = STANDARD.decode(self.md5sum.as_ref()?).ok()?.try_into().ok()?;
         let mut digest = [0; 32];
         hex::decode_to_slice(sha256, &mut digest).ok()?;
@@ -264,9 +264,9 @@ impl File {
 }
 
 /// `cozyMetadata` of something new.
-pub(crate) fn made(now: DateTime<Utc>, domain: &str) -> Object {
+pub(crate) fn new_cozy_metadata(now: DateTime<Utc>, domain: &str) -> Object {
     let metadata = json!({
-        "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": address(domain),
+        "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": instance_url(domain),
     });
     match metadata {
         Value::Object(members) => members,
@@ -275,12 +275,12 @@ pub(crate) fn made(now: DateTime<Utc>, domain: &str) -> Object {
 }
 
 /// Where an instance is, as `cozyMetadata` tells it.
-fn address(domain: &str) -> String {
+fn instance_url(domain: &str) -> String {
     format!("http://{domain}/")
 }
 
 /// Cozy's class of a media type.
-fn class(mime: &str) -> &'static str {
+fn file_class(mime: &str) -> &'static str {
     match mime.split_once('/').unwrap_or((mime, "")) {
         ("application", "pdf") => "pdf",
         ("image", _) => "image",
@@ -296,12 +296,12 @@ fn class(mime: &str) -> &'static str {
 }
 
 /// The root directory and the trash of a new instance.
-pub(crate) fn create_roots(instance: &Instance, changes: &mut Changes, now: DateTime<Utc>) -> Result<()> {
+pub(crate) fn stage_root_directories(instance: &Instance, changes: &mut Changes, now: DateTime<Utc>) -> Result<()> {
     let root = File::directory(ROOT_ID, "", "", "/", now, &instance.domain);
     let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
-    changes.create(instance.doc(&FILES, ROOT_ID), object(&root)?);
-    changes.create(instance.doc(&FILES, TRASH_ID), object(&trash)?);
-    changes.put_unique(&instance.id, CHILDREN, child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
+    changes.create(instance.doc(&FILES, ROOT_ID), to_object(&root)?);
+    changes.create(instance.doc(&FILES, TRASH_ID), to_object(&trash)?);
+    changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
     Ok(())
 }
 
@@ -317,16 +317,16 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is none with this id.
     pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
-        let found = self.stored::<File>(&instance.doc(&FILES, id))?;
+        let found = self.load::<File>(&instance.doc(&FILES, id))?;
         let mut file =
-            found.map(Stored::<File>::named).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
+            found.map(Stored::<File>::into_file).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
         if !file.trashed && file.dir_id != ROOT_ID {
             file.trashed = match &file.path {
-                Some(path) => File::is_below_trash(path),
+                Some(path) => File::is_trash_path(path),
                 None => self
-                    .stored::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?
+                    .load::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?
                     .and_then(|directory| directory.value.path)
-                    .is_some_and(|path| File::is_below_trash(&path)),
+                    .is_some_and(|path| File::is_trash_path(&path)),
             };
         }
         Ok(file)
@@ -342,12 +342,12 @@ impl Platform {
             return Ok(path.clone());
         }
         let parent = self.file(instance, &file.dir_id)?;
-        Ok(tree::join(parent.path.as_deref().unwrap_or("/"), &file.name))
+        Ok(tree::join_path(parent.path.as_deref().unwrap_or("/"), &file.name))
     }
 }
 
 impl Stored<File> {
-    pub(crate) fn named(self) -> File {
+    pub(crate) fn into_file(self) -> File {
         File { id: self.id, rev: Some(self.rev), ..self.value }
     }
 }

@@ -5,18 +5,18 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::{Error, Result};
 
 /// The longest name, in bytes: what file systems take, on which the same files are synchronised, and what Cozy accepts.
-pub const MAX_NAME: usize = 255;
+pub const MAX_NAME_LEN: usize = 255;
 
 /// The longest name that is made, in bytes. It leaves room for a number or an extension that other programs add.
-const MAX_SAFE_NAME: usize = 200;
+const MAX_SAFE_NAME_LEN: usize = 200;
 
 /// A client's name as it is kept; a wrong name is the client's error.
 ///
 /// # Errors
 ///
-/// [`Error::Parameter`] that says what is wrong.
-pub fn valid_name(name: &str) -> Result<String> {
-    let wrong = |message: &str| Err(Error::Parameter { name: "name", message: message.to_owned() });
+/// [`Error::InvalidParameter`] that says what is wrong.
+pub fn validate_name(name: &str) -> Result<String> {
+    let wrong = |message: &str| Err(Error::InvalidParameter { name: "name", message: message.to_owned() });
     if name.is_empty() || name == "." || name == ".." {
         return wrong("a file name is not empty and neither . nor ..");
     }
@@ -24,7 +24,7 @@ pub fn valid_name(name: &str) -> Result<String> {
         return wrong("a file name contains no slash, no line break and no NUL");
     }
     let name: String = name.nfc().collect();
-    if name.len() > MAX_NAME {
+    if name.len() > MAX_NAME_LEN {
         return wrong("a file name has at most 255 bytes");
     }
     Ok(name)
@@ -33,13 +33,13 @@ pub fn valid_name(name: &str) -> Result<String> {
 /// A name made from what a vendor or a konnector says, so that it is valid on every system: no separators, no control or bidirectional
 /// formatting characters, no reserved Windows names, at most 200 bytes with the extension kept.
 #[must_use]
-pub fn safe_name(wanted: &str) -> String {
-    safe_name_within(wanted, MAX_SAFE_NAME)
+pub fn sanitize_name(wanted: &str) -> String {
+    sanitize_name_within(wanted, MAX_SAFE_NAME_LEN)
 }
 
 /// The same with another length.
 #[must_use]
-pub fn safe_name_within(wanted: &str, most: usize) -> String {
+pub fn sanitize_name_within(wanted: &str, most: usize) -> String {
     let mut name = String::with_capacity(wanted.len());
     for character in wanted.chars() {
         match character {
@@ -56,7 +56,7 @@ pub fn safe_name_within(wanted: &str, most: usize) -> String {
     }
     let name: String = name.nfc().collect();
     let name = name.trim_matches(' ').trim_end_matches(['.', ' ']);
-    let name = shortened(name, most);
+    let name = truncate(name, most);
     let name = name.trim_end_matches(['.', ' ']);
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
@@ -72,36 +72,36 @@ pub fn safe_name_within(wanted: &str, most: usize) -> String {
 
 /// The name with a number before the extension, for when it is taken: `bill (2).pdf`.
 #[must_use]
-pub fn numbered(name: &str, number: u32) -> String {
-    let (stem, extension) = split(name);
+pub fn with_number_suffix(name: &str, number: u32) -> String {
+    let (stem, extension) = split_extension(name);
     let suffix = format!(" ({number}){extension}");
-    format!("{}{suffix}", shortened_stem(stem, MAX_NAME.saturating_sub(suffix.len())))
+    format!("{}{suffix}", truncate_stem(stem, MAX_NAME_LEN.saturating_sub(suffix.len())))
 }
 
 /// The name of a copy beside the original: `bill (copy).pdf`.
 #[must_use]
-pub fn copied(name: &str) -> String {
-    let (stem, extension) = split(name);
+pub fn with_copy_suffix(name: &str) -> String {
+    let (stem, extension) = split_extension(name);
     let suffix = format!(" (copy){extension}");
-    format!("{}{suffix}", shortened_stem(stem, MAX_NAME.saturating_sub(suffix.len())))
+    format!("{}{suffix}", truncate_stem(stem, MAX_NAME_LEN.saturating_sub(suffix.len())))
 }
 
-fn split(name: &str) -> (&str, &str) {
+fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
         _ => (name, ""),
     }
 }
 
-fn shortened(name: &str, most: usize) -> String {
+fn truncate(name: &str, most: usize) -> String {
     if name.len() <= most {
         return name.to_owned();
     }
-    let (stem, extension) = split(name);
-    format!("{}{extension}", shortened_stem(stem, most.saturating_sub(extension.len())))
+    let (stem, extension) = split_extension(name);
+    format!("{}{extension}", truncate_stem(stem, most.saturating_sub(extension.len())))
 }
 
-fn shortened_stem(stem: &str, most: usize) -> &str {
+fn truncate_stem(stem: &str, most: usize) -> &str {
     stem.get(..stem.floor_char_boundary(most)).unwrap_or(stem)
 }
 
@@ -125,36 +125,36 @@ mod tests {
             ("re\u{301}sume\u{301}.pdf", "r\u{e9}sum\u{e9}.pdf"),
         ];
         for (wanted, safe) in table {
-            assert_eq!(safe_name(wanted), safe, "{wanted:?}");
+            assert_eq!(sanitize_name(wanted), safe, "{wanted:?}");
         }
     }
 
     #[test]
     fn a_number_goes_before_the_extension() {
-        assert_eq!(numbered("bill.pdf", 2), "bill (2).pdf");
-        assert_eq!(numbered("bill", 3), "bill (3)");
+        assert_eq!(with_number_suffix("bill.pdf", 2), "bill (2).pdf");
+        assert_eq!(with_number_suffix("bill", 3), "bill (3)");
     }
 
     #[test]
     fn a_name_may_have_255_bytes() {
         for length in [1, 200, 201, 254, 255] {
             let name = format!("{}{}", "x".repeat(length % 2), "\u{e9}".repeat(length / 2));
-            assert_eq!(valid_name(&name).ok().as_deref(), Some(name.as_str()), "{length}");
-            assert!(valid_name(&numbered(&name, 4_000_000_000)).is_ok(), "{length}");
+            assert_eq!(validate_name(&name).ok().as_deref(), Some(name.as_str()), "{length}");
+            assert!(validate_name(&with_number_suffix(&name, 4_000_000_000)).is_ok(), "{length}");
         }
         // What counts is the composed form, which is what is kept.
-        assert!(valid_name(&"e\u{301}".repeat(127)).is_ok());
-        insta::assert_snapshot!(valid_name(&"x".repeat(256)).unwrap_err(), @"a file name has at most 255 bytes");
-        assert_eq!(safe_name(&"x".repeat(300)).len(), MAX_SAFE_NAME);
+        assert!(validate_name(&"e\u{301}".repeat(127)).is_ok());
+        insta::assert_snapshot!(validate_name(&"x".repeat(256)).unwrap_err(), @"a file name has at most 255 bytes");
+        assert_eq!(sanitize_name(&"x".repeat(300)).len(), MAX_SAFE_NAME_LEN);
     }
 
     proptest! {
         #[test]
         fn a_safe_name_is_valid_and_stays_as_it_is(wanted in "\\PC{0,300}|[./\\\\ \u{0}-\u{1f}a-z\u{202a}-\u{202e}]{0,40}") {
-            let safe = safe_name(&wanted);
-            prop_assert_eq!(valid_name(&safe).ok(), Some(safe.clone()));
-            prop_assert_eq!(safe_name(&safe), safe.clone());
-            prop_assert!(valid_name(&numbered(&safe, 12)).is_ok());
+            let safe = sanitize_name(&wanted);
+            prop_assert_eq!(validate_name(&safe).ok(), Some(safe.clone()));
+            prop_assert_eq!(sanitize_name(&safe), safe.clone());
+            prop_assert!(validate_name(&with_number_suffix(&safe, 12)).is_ok());
         }
     }
 }

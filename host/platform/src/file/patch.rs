@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use konnector_store::{Changes, Rev};
 use serde_json::json;
 
-use super::place::no_directory;
-use super::{File, Kind, ROOT_ID, TRASH_ID, valid_name};
+use super::placement::directory_not_found;
+use super::{File, FileKind, ROOT_ID, TRASH_ID, validate_name};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::stored::{Object, object, retry_on_conflict};
+use crate::stored::{Object, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
 /// A change. What is `None` stays as it is.
@@ -37,9 +37,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for it or for the directory it is to lie in; [`Error::Conflict`] when the name is taken; [`Error::Precondition`]
+    /// [`Error::NotFound`] for it or for the directory it is to lie in; [`Error::Conflict`] when the name is taken; [`Error::PreconditionFailed`]
     /// when it was changed since it was seen, and for a directory that is to lie in itself; [`Error::BadRequest`] for moving what is in the
-    /// trash; [`Error::Attribute`] for what makes no sense.
+    /// trash; [`Error::InvalidAttribute`] for what makes no sense.
     pub async fn patch_file(
         &self,
         instance: &Instance,
@@ -50,14 +50,14 @@ impl Platform {
         let at = &instance.doc(&FILES, id);
         retry_on_conflict(|| async {
             let missing = || Error::NotFound(format!("there is no file '{id}'"));
-            let found = self.stored::<File>(at)?.ok_or_else(missing)?.seen_at(seen)?;
+            let found = self.load::<File>(at)?.ok_or_else(missing)?.require_rev(seen)?;
             let rev = found.rev.clone();
-            let mut file = found.named();
+            let mut file = found.into_file();
             let (mut changes, mut others) = (Changes::new(), Changes::new());
             let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
             patch.apply(&mut file, self.clock.now())?;
-            changes.put(at.clone(), &rev, object(&file)?).append(others);
-            file.rev = Some(self.commit_seen(at, seen, changes).await?);
+            changes.put(at.clone(), &rev, to_object(&file)?).append(others);
+            file.rev = Some(self.commit_if_match(at, seen, changes).await?);
             changed.push(file.clone());
             self.publish_updated(instance, &changed)?;
             Ok(file)
@@ -73,7 +73,7 @@ impl Platform {
         patch: &FilePatch,
         changes: &mut Changes,
     ) -> Result<Vec<File>> {
-        let name = patch.name.as_deref().map(valid_name).transpose()?.unwrap_or_else(|| file.name.clone());
+        let name = patch.name.as_deref().map(validate_name).transpose()?.unwrap_or_else(|| file.name.clone());
         let dir_id = patch.dir_id.as_deref().unwrap_or(&file.dir_id).to_owned();
         if name == file.name && dir_id == file.dir_id {
             return Ok(Vec::new());
@@ -84,9 +84,9 @@ impl Platform {
         if self.file(instance, &file.id)?.trashed {
             return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
         }
-        let to = self.open_directory(instance, &dir_id)?;
+        let to = self.writable_directory(instance, &dir_id)?;
         self.check_name_free(instance, &dir_id, &name)?;
-        self.stage_place(instance, file, &to, name, changes)
+        self.stage_relocation(instance, file, &to, name, changes)
     }
 
     /// A directory that things can be put into.
@@ -94,10 +94,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is none, or in the trash.
-    pub fn open_directory(&self, instance: &Instance, id: &str) -> Result<File> {
+    pub fn writable_directory(&self, instance: &Instance, id: &str) -> Result<File> {
         match self.file(instance, id) {
-            Ok(found) if found.kind == Kind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
-            Ok(_) | Err(Error::NotFound(_)) => Err(no_directory(id)),
+            Ok(found) if found.kind == FileKind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
+            Ok(_) | Err(Error::NotFound(_)) => Err(directory_not_found(id)),
             Err(error) => Err(error),
         }
     }
@@ -109,7 +109,7 @@ const MAX_TAGS: usize = 100;
 impl FilePatch {
     /// A file with what the patch changes of its place, name and tags, at which rules look.
     #[must_use]
-    pub fn placed(&self, file: &File) -> File {
+    pub fn preview(&self, file: &File) -> File {
         File {
             name: self.name.clone().unwrap_or_else(|| file.name.clone()),
             dir_id: self.dir_id.clone().unwrap_or_else(|| file.dir_id.clone()),
@@ -122,7 +122,7 @@ impl FilePatch {
         if let Some(tags) = &self.tags {
             file.tags = unique_tags(tags)?;
         }
-        if let (Some(executable), Kind::File) = (self.executable, file.kind) {
+        if let (Some(executable), FileKind::File) = (self.executable, file.kind) {
             file.executable = Some(executable);
         }
         if let Some(metadata) = &self.metadata {
@@ -145,7 +145,7 @@ impl File {
         if self.updated_at >= self.created_at {
             return Ok(());
         }
-        Err(Error::Attribute {
+        Err(Error::InvalidAttribute {
             name: "UpdatedAt",
             message: "UpdatedAt is before CreatedAt; a file cannot be changed before it was created".to_owned(),
         })
@@ -153,7 +153,7 @@ impl File {
 
     /// Sets when it was created and changed, as somebody who makes or replaces it says. What is known to have changed earlier than its creation
     /// was created no later.
-    pub(super) fn date(
+    pub(super) fn set_dates(
         &mut self,
         created_at: Option<DateTime<Utc>>,
         updated_at: Option<DateTime<Utc>>,
@@ -170,11 +170,11 @@ impl File {
 ///
 /// # Errors
 ///
-/// [`Error::Attribute`] when there are too many.
+/// [`Error::InvalidAttribute`] when there are too many.
 pub fn unique_tags(tags: &[String]) -> Result<Vec<String>> {
     if tags.len() > MAX_TAGS {
         let message = format!("there are {} tags; a file has at most {MAX_TAGS}", tags.len());
-        return Err(Error::Attribute { name: "tags", message });
+        return Err(Error::InvalidAttribute { name: "tags", message });
     }
     let mut unique: Vec<String> = Vec::new();
     for tag in tags {

@@ -16,10 +16,10 @@ use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// The index: `<type>/<id>\0<when>\0<file>`.
-pub(super) const REFERENCES: &str = "files.references";
+pub(super) const REFERENCES_INDEX: &str = "files.references";
 
 /// How many entries are counted at once.
-const PAGE: usize = 1_000;
+const PAGE_SIZE: usize = 1_000;
 
 /// A page of the files that refer to a document, in the order of their dates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct ReferencePage {
 
 impl Reference {
     /// What its keys in the index begin with.
-    fn prefix(&self) -> String {
+    fn index_prefix(&self) -> String {
         format!("{}/{}\0", self.doctype, self.id)
     }
 }
@@ -43,62 +43,64 @@ impl File {
     /// Its keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by its creation.
     pub(super) fn reference_keys(&self, id: &str) -> impl Iterator<Item = String> {
         let taken = self.metadata.get("datetime").and_then(Value::as_str);
-        let end = dated(taken, self.created_at, id);
-        self.referenced_by.iter().map(move |reference| reference.prefix() + &end)
+        let end = index_suffix(taken, self.created_at, id);
+        self.referenced_by.iter().map(move |reference| reference.index_prefix() + &end)
     }
 }
 
 /// What the keys of a file end with.
-fn dated(taken: Option<&str>, created_at: DateTime<Utc>, id: &str) -> String {
+fn index_suffix(taken: Option<&str>, created_at: DateTime<Utc>, id: &str) -> String {
     let taken = taken.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or(created_at);
     format!("{}\0{id}", taken.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// The keys of a stored file. Reads no more of it than they are made of: this is done for every file that is written.
-fn keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
-    let failed =
-        |error: serde_json::Error| Error::Stored { document: format!("{}/{id}", *FILES), message: error.to_string() };
+fn index_keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
+    let failed = |error: serde_json::Error| Error::CorruptDocument {
+        document: format!("{}/{id}", *FILES),
+        message: error.to_string(),
+    };
     let references = body.and_then(|body| body.get("referenced_by")).filter(|list| **list != Value::Array(Vec::new()));
     let (Some(body), Some(references)) = (body, references) else { return Ok(BTreeSet::new()) };
     let references = Vec::<Reference>::deserialize(references).map_err(failed)?;
     let created_at = body.get("created_at").unwrap_or(&Value::Null);
     let created_at = DateTime::<Utc>::deserialize(created_at).map_err(failed)?;
     let taken = body.get("metadata").and_then(|metadata| metadata.get("datetime")).and_then(Value::as_str);
-    let end = dated(taken, created_at, id);
-    Ok(references.iter().map(|reference| reference.prefix() + &end).collect())
+    let end = index_suffix(taken, created_at, id);
+    Ok(references.iter().map(|reference| reference.index_prefix() + &end).collect())
 }
 
 /// What a written file means for the index.
 #[derive(Debug)]
-pub(super) struct Moved {
+pub(super) struct ReferenceChange {
     document: DocRef,
     before: BTreeSet<String>,
     after: BTreeSet<String>,
 }
 
-impl Moved {
+impl ReferenceChange {
     /// For a file that was `before` and is `after`.
     pub(super) fn of(document: &DocRef, before: Option<&Object>, after: Option<&Object>) -> Result<Self> {
-        let (before, after) = (keys(&document.id, before)?, keys(&document.id, after)?);
+        let (before, after) = (index_keys(&document.id, before)?, index_keys(&document.id, after)?);
         Ok(Self { document: document.clone(), before, after })
     }
 
     /// Adds it to the commit that writes the file.
     pub(super) fn stage(&self, changes: &mut Changes) {
         for key in self.before.difference(&self.after) {
-            changes.remove_unique(&self.document.instance, REFERENCES, key);
+            changes.remove_unique(&self.document.instance, REFERENCES_INDEX, key);
         }
         for key in self.after.difference(&self.before) {
-            changes.put_unique(&self.document.instance, REFERENCES, key, self.document.id.as_str());
+            changes.put_unique(&self.document.instance, REFERENCES_INDEX, key, self.document.id.as_str());
         }
     }
 }
 
 impl Platform {
     /// Makes the index of a store that was written before there was one. What fails is tried again at the next start.
-    pub(crate) async fn ensure_references(&self) {
-        let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES);
-        match self.make_references(done).await {
+    pub(crate) async fn ensure_reference_index(&self) {
+        let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES_INDEX);
+        match self.build_reference_index(done).await {
             Err(error) if !error.is_conflict() => {
                 tracing::error!(%error, "which files refer to which documents is not known in full");
             }
@@ -106,20 +108,20 @@ impl Platform {
         }
     }
 
-    async fn make_references(&self, done: DocRef) -> Result<()> {
+    async fn build_reference_index(&self, done: DocRef) -> Result<()> {
         if self.store.get(&done)?.is_some() {
             return Ok(());
         }
         for instance in self.instances()? {
             let mut after: Option<String> = None;
             loop {
-                let page = self.store.list(&instance.id, &FILES, after.as_deref(), PAGE)?;
+                let page = self.store.list(&instance.id, &FILES, after.as_deref(), PAGE_SIZE)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id.clone());
                 let mut changes = Changes::new();
                 for file in &page {
-                    for key in keys(&file.id, Some(&file.body))? {
-                        changes.put_unique(&instance.id, REFERENCES, key, file.id.as_str());
+                    for key in index_keys(&file.id, Some(&file.body))? {
+                        changes.put_unique(&instance.id, REFERENCES_INDEX, key, file.id.as_str());
                     }
                 }
                 self.store.commit(changes).await?;
@@ -143,10 +145,11 @@ impl Platform {
         after: Option<&str>,
         limit: usize,
     ) -> Result<ReferencePage> {
-        let prefix = reference.prefix();
-        let limit = limit.clamp(1, PAGE);
+        let prefix = reference.index_prefix();
+        let limit = limit.clamp(1, PAGE_SIZE);
         let start = after.map(|after| prefix.clone() + after);
-        let mut found = self.store.lookup_prefix(&instance.id, REFERENCES, &prefix, start.as_deref(), limit + 1)?;
+        let mut found =
+            self.store.lookup_prefix(&instance.id, REFERENCES_INDEX, &prefix, start.as_deref(), limit + 1)?;
         let more = found.len() > limit;
         found.truncate(limit);
         let last = found.last().filter(|_| more).and_then(|(key, _)| key.strip_prefix(&prefix));
@@ -154,9 +157,10 @@ impl Platform {
         let mut total = 0;
         let mut counted: Option<String> = None;
         loop {
-            let page = self.store.lookup_prefix(&instance.id, REFERENCES, &prefix, counted.as_deref(), PAGE)?;
+            let page =
+                self.store.lookup_prefix(&instance.id, REFERENCES_INDEX, &prefix, counted.as_deref(), PAGE_SIZE)?;
             total += page.len();
-            match page.into_iter().nth(PAGE - 1) {
+            match page.into_iter().nth(PAGE_SIZE - 1) {
                 Some((last, _)) => counted = Some(last),
                 None => return Ok(ReferencePage { files: found.into_iter().map(|(_, id)| id).collect(), next, total }),
             }

@@ -3,147 +3,149 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use konnector_store::{Changes, DocRef, Rev};
 
-use super::{Content, File, Version};
+use super::{ContentRef, File, Version};
 use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, Stored, to_object};
 use crate::{Platform, Result};
 
 /// Contents of a file, the present one among them (cozy-stack, `max_number_of_versions_to_keep`). Versions with tags may make it more.
-const MOST: usize = 20;
+const MAX_VERSIONS: usize = 20;
 /// A content that replaces another one of the same writer sooner than this after the last version was made leaves no version, unless it
 /// has tags (cozy-stack, `min_delay_between_two_versions`).
-const APART: TimeDelta = TimeDelta::minutes(15);
+const MIN_VERSION_INTERVAL: TimeDelta = TimeDelta::minutes(15);
 
 /// Whether a replaced content becomes a version.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Keep {
+pub(super) enum Retention {
     /// When somebody else wrote the new content, the last version is old enough, or tags say so.
     ByRule,
     /// In place of this version, whose content the file gets.
-    InPlaceOf(Box<Version>),
+    Reverting(Box<Version>),
 }
 
 /// What the replacement of a content leaves to do once it is committed.
 #[derive(Debug, Default)]
-pub(super) struct Replaced {
-    freed: Vec<Content>,
-    happened: Vec<(DocRef, Happened, Object)>,
+pub(super) struct VersionEffects {
+    freed_contents: Vec<ContentRef>,
+    events: Vec<(DocRef, ChangeKind, Object)>,
 }
 
 /// Whether the content of `before` is kept when that of `after` replaces it now; `versions` are in the order of their making.
 ///
 /// The delay between versions thins out the saves of one writer. What somebody else wrote is kept in any case: a konnector that saves a
 /// file again cannot know that the user edited it meanwhile.
-fn is_kept(versions: &[Version], before: &File, after: &File, now: DateTime<Utc>) -> bool {
-    let last = versions.last().and_then(Version::made_at);
-    !before.tags.is_empty() || before.writer() != after.writer() || last.is_none_or(|last| now - last >= APART)
+fn should_keep_version(versions: &[Version], before: &File, after: &File, now: DateTime<Utc>) -> bool {
+    let last = versions.last().and_then(Version::versioned_at);
+    !before.tags.is_empty()
+        || before.writer() != after.writer()
+        || last.is_none_or(|last| now - last >= MIN_VERSION_INTERVAL)
 }
 
 /// Which versions go, when the replaced content is kept or not.
-fn outdated(versions: Vec<Version>, keep: bool) -> Vec<Version> {
-    let over = (versions.len() + usize::from(keep) + 1).saturating_sub(MOST);
+fn excess_versions(versions: Vec<Version>, keep: bool) -> Vec<Version> {
+    let over = (versions.len() + usize::from(keep) + 1).saturating_sub(MAX_VERSIONS);
     versions.into_iter().filter(|version| version.tags.is_empty()).take(over).collect()
 }
 
 impl Platform {
     /// Replaces the content of a file, and whatever else `change` does to it, in one commit; the former content becomes a version or is
     /// removed.
-    pub(super) async fn replace(
+    pub(super) async fn replace_file(
         &self,
         instance: &Instance,
         found: Stored<File>,
         seen: Option<&Rev>,
-        keep: Keep,
+        keep: Retention,
         change: impl FnOnce(&mut File, &mut Changes) -> Result<()> + Send,
     ) -> Result<File> {
         let rev = found.rev.clone();
-        let mut file = found.named();
+        let mut file = found.into_file();
         let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
         change(&mut file, &mut others)?;
-        let replaced = self.stage_replaced(instance, (&before, &file), &rev, keep, &mut others).await?;
+        let replaced = self.stage_former_version(instance, (&before, &file), &rev, keep, &mut others).await?;
         let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, object(&file)?).append(others);
-        file.rev = Some(self.commit_seen(&at, seen, changes).await?);
-        self.publish(&at, Happened::Updated, &file);
-        self.finish_replaced(replaced).await;
+        changes.put(at.clone(), &rev, to_object(&file)?).append(others);
+        file.rev = Some(self.commit_if_match(&at, seen, changes).await?);
+        self.publish(&at, ChangeKind::Updated, &file);
+        self.finish_version_changes(replaced).await;
         Ok(file)
     }
 
     /// Hands the content that a file had before over to a version, or gives it up, and those that are too many. What is missing or damaged becomes no
     /// version, which nobody could read.
-    async fn stage_replaced(
+    async fn stage_former_version(
         &self,
         instance: &Instance,
         (before, after): (&File, &File),
         rev: &Rev,
-        keep: Keep,
+        keep: Retention,
         changes: &mut Changes,
-    ) -> Result<Replaced> {
+    ) -> Result<VersionEffects> {
         let now = self.clock.now();
-        let Some(version) = Version::of(before, rev, now) else { return Ok(Replaced::default()) };
+        let Some(version) = Version::from_file(before, rev, now) else { return Ok(VersionEffects::default()) };
         let mut versions = self.versions(instance, &before.id)?;
         versions.reverse();
-        let mut replaced = Replaced::default();
+        let mut replaced = VersionEffects::default();
         let keep = match keep {
-            Keep::ByRule => is_kept(&versions, before, after, now),
-            Keep::InPlaceOf(other) => {
+            Retention::ByRule => should_keep_version(&versions, before, after, now),
+            Retention::Reverting(other) => {
                 versions.retain(|version| version.id != other.id);
-                self.stage_removed(instance, [*other], changes, &mut replaced)?;
+                self.stage_delete_versions(instance, [*other], changes, &mut replaced)?;
                 // The file has its content now.
-                replaced.freed.clear();
+                replaced.freed_contents.clear();
                 true
             }
         };
-        self.stage_removed(instance, outdated(versions, keep), changes, &mut replaced)?;
-        if keep && self.is_sound(&version.content).await? {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
+        self.stage_delete_versions(instance, excess_versions(versions, keep), changes, &mut replaced)?;
+        if keep && self.is_content_intact(&version.content).await? {
+            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
             changes.create(at.clone(), body.clone());
-            replaced.happened.push((at, Happened::Created, body));
+            replaced.events.push((at, ChangeKind::Created, body));
         } else {
-            replaced.freed.push(version.content);
+            replaced.freed_contents.push(version.content);
         }
         Ok(replaced)
     }
 
     /// Deletes versions with their contents.
-    pub(super) fn stage_removed(
+    pub(super) fn stage_delete_versions(
         &self,
         instance: &Instance,
         versions: impl IntoIterator<Item = Version>,
         changes: &mut Changes,
-        replaced: &mut Replaced,
+        replaced: &mut VersionEffects,
     ) -> Result<()> {
         for version in versions {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
+            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
             let Some(rev) = &version.rev else { continue };
             changes.delete(at.clone(), rev);
-            replaced.happened.push((at, Happened::Deleted, body));
-            replaced.freed.push(version.content);
+            replaced.events.push((at, ChangeKind::Deleted, body));
+            replaced.freed_contents.push(version.content);
         }
         Ok(())
     }
 
     /// Removes the contents that were given up, once the commit is durable. Nothing that fails here undoes it.
-    pub(super) async fn finish_replaced(&self, replaced: Replaced) {
-        for (at, happened, body) in replaced.happened {
+    pub(super) async fn finish_version_changes(&self, replaced: VersionEffects) {
+        for (at, happened, body) in replaced.events {
             self.publish(&at, happened, body);
         }
-        self.discard(replaced.freed.into_iter().map(|content| content.blob)).await;
+        self.delete_blobs(replaced.freed_contents.into_iter().map(|content| content.blob)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Kind;
+    use crate::file::FileKind;
 
     fn file() -> File {
         let file = File::directory("f", "d", "n", "/n", DateTime::UNIX_EPOCH, "alice.example");
         let blob = uuid::Uuid::nil().into();
-        let content = Content { blob, sha256: String::new(), size: 0 };
-        File { kind: Kind::File, content: Some(content), ..file }
+        let content = ContentRef { blob, sha256: String::new(), size: 0 };
+        File { kind: FileKind::File, content: Some(content), ..file }
     }
 
     /// A file whose `cozyMetadata` says so of its creator and of the writer of its content.
@@ -165,7 +167,7 @@ mod tests {
             let made = now() - TimeDelta::minutes(minutes.abs());
             let rev = "1-00000000000000000000000000000000".parse().expect("a revision");
             let tags = if *minutes < 0 { vec!["kept".to_owned()] } else { Vec::new() };
-            Version { tags, ..Version::of(&file, &rev, made).expect("a file") }
+            Version { tags, ..Version::from_file(&file, &rev, made).expect("a file") }
         };
         ago.iter().map(make).collect()
     }
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept() {
+    fn versions_are_kept_by_age_and_tags() {
         let many: Vec<i64> = (1..=25).rev().map(|number| number * 20).collect();
         let mut tagged = many.clone();
         for minutes in &mut tagged[..10] {
@@ -195,8 +197,8 @@ mod tests {
         for (ago, tags, kept, gone) in table {
             let tags = if tags { vec!["important".to_owned()] } else { Vec::new() };
             let before = File { tags, ..file() };
-            assert_eq!(is_kept(&versions(&ago), &before, &file(), now()), kept, "{ago:?}");
-            let outdated = outdated(versions(&ago), kept);
+            assert_eq!(should_keep_version(&versions(&ago), &before, &file(), now()), kept, "{ago:?}");
+            let outdated = excess_versions(versions(&ago), kept);
             assert_eq!(outdated.len(), gone, "{ago:?}");
             assert!(outdated.iter().all(|version| version.tags.is_empty()), "{ago:?}");
             let oldest = versions(&ago).into_iter().filter(|version| version.tags.is_empty()).take(gone);
@@ -218,7 +220,7 @@ mod tests {
         ];
         for (before, after, kept) in table {
             let case = (before.writer(), after.writer());
-            assert_eq!(is_kept(&versions(&[1]), &before, &after, now()), kept, "{case:?}");
+            assert_eq!(should_keep_version(&versions(&[1]), &before, &after, now()), kept, "{case:?}");
         }
     }
 }

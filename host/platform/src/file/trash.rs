@@ -3,20 +3,20 @@
 use konnector_store::{Changes, Rev};
 use serde_json::json;
 
-use super::replace::Replaced;
-use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, check_seen, child_key, tree};
+use super::replace::VersionEffects;
+use super::{CHILDREN_INDEX, File, FileKind, ROOT_ID, TRASH_ID, TRASH_PATH, check_precondition, child_key, tree};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object, retry_on_conflict};
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, Stored, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
 /// Files that are deleted in one commit.
-const STEP: usize = 100;
+const DESTROY_BATCH_SIZE: usize = 100;
 
 impl File {
     /// Whether a path lies below the trash.
-    pub(super) fn is_below_trash(path: &str) -> bool {
+    pub(super) fn is_trash_path(path: &str) -> bool {
         path.strip_prefix(TRASH_PATH).is_some_and(|rest| rest.starts_with('/'))
     }
 
@@ -26,7 +26,7 @@ impl File {
     }
 
     /// No longer says that it lies in the trash.
-    pub(super) fn leave_trash(&mut self) {
+    pub(super) fn clear_trash_fields(&mut self) {
         self.trashed = false;
         self.restore_path = None;
         self.restore_name = None;
@@ -36,8 +36,8 @@ impl File {
 
 impl Platform {
     /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
-    pub(crate) async fn trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
-        match self.trash(instance, id, None, &Object::new()).await {
+    pub(crate) async fn try_trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
+        match self.move_to_trash(instance, id, None, &Object::new()).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound(_) | Error::BadRequest(_)) => Ok(false),
             Err(error) => Err(error),
@@ -49,23 +49,23 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what lies there already,
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what lies there already,
     /// and for the root and the trash themselves.
-    pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
+    pub async fn move_to_trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
         retry_on_conflict(|| async {
-            let found = self.present(instance, id)?.seen_at(seen)?;
+            let found = self.movable_file(instance, id)?.require_rev(seen)?;
             if self.file(instance, id)?.trashed {
                 return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
             }
             let mut changes = Changes::new();
             let changed = self.stage_trash(instance, found, by, &mut changes)?;
-            self.commit_placed(instance, seen, changes, changed).await
+            self.commit_move(instance, seen, changes, changed).await
         })
         .await
     }
 
     /// Commits another place of a file, which is the last of those that are `changed`.
-    async fn commit_placed(
+    async fn commit_move(
         &self,
         instance: &Instance,
         seen: Option<&Rev>,
@@ -74,17 +74,17 @@ impl Platform {
     ) -> Result<File> {
         let nothing = || Error::BadRequest("nothing was moved".to_owned());
         let at = instance.doc(&FILES, changed.last().ok_or_else(nothing)?.id.as_str());
-        let rev = self.commit_seen(&at, seen, changes).await?;
+        let rev = self.commit_if_match(&at, seen, changes).await?;
         self.publish_updated(instance, &changed)?;
         Ok(File { rev: Some(rev), ..changed.pop().ok_or_else(nothing)? })
     }
 
     /// A file or directory that may be moved.
-    fn present(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
+    fn movable_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
         if matches!(id, ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
         }
-        let found = self.stored::<File>(&instance.doc(&FILES, id))?;
+        let found = self.load::<File>(&instance.doc(&FILES, id))?;
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
 
@@ -100,7 +100,7 @@ impl Platform {
         let trash = self.file(instance, TRASH_ID)?;
         let now = self.clock.now();
         let name = found.value.name.clone();
-        self.stage_into(instance, found, &trash, &name, changes, |file| {
+        self.stage_move_into(instance, found, &trash, &name, changes, |file| {
             file.restore_name = (file.name != name).then(|| name.clone());
             file.restore_path = parent.path.clone();
             file.trashed = true;
@@ -112,7 +112,7 @@ impl Platform {
     }
 
     /// Puts a file into another directory, under a name or, where that is taken, with a number. What `change` does to it is in the same commit.
-    fn stage_into(
+    fn stage_move_into(
         &self,
         instance: &Instance,
         found: Stored<File>,
@@ -122,13 +122,13 @@ impl Platform {
         change: impl FnOnce(&mut File),
     ) -> Result<Vec<File>> {
         let rev = found.rev.clone();
-        let (mut file, mut others) = (found.named(), Changes::new());
+        let (mut file, mut others) = (found.into_file(), Changes::new());
         let name = self.free_name(instance, &to.id, name)?;
-        let mut changed = self.stage_place(instance, &mut file, to, name, &mut others)?;
+        let mut changed = self.stage_relocation(instance, &mut file, to, name, &mut others)?;
         file.updated_at = self.clock.now();
         file.touch(file.updated_at);
         change(&mut file);
-        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?).append(others);
+        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, to_object(&file)?).append(others);
         changed.push(file);
         Ok(changed)
     }
@@ -138,34 +138,35 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash.
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash.
     pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
             if !file.trashed {
                 return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
             }
-            let directory = self.ensure_directory(instance, &self.origin(instance, &file)?).await?;
-            let found = self.present(instance, id)?.seen_at(seen)?;
+            let directory = self.ensure_directory(instance, &self.restore_directory_path(instance, &file)?).await?;
+            let found = self.movable_file(instance, id)?.require_rev(seen)?;
             let name = found.value.original_name().to_owned();
             let mut changes = Changes::new();
-            let changed = self.stage_into(instance, found, &directory, &name, &mut changes, File::leave_trash)?;
-            self.commit_placed(instance, seen, changes, changed).await
+            let changed =
+                self.stage_move_into(instance, found, &directory, &name, &mut changes, File::clear_trash_fields)?;
+            self.commit_move(instance, seen, changes, changed).await
         })
         .await
     }
 
     /// Path of the directory that something in the trash came from: its own, or below that of the directory which was put there.
-    pub(super) fn origin(&self, instance: &Instance, file: &File) -> Result<String> {
-        let above = self.above(instance, file)?;
+    pub(super) fn restore_directory_path(&self, instance: &Instance, file: &File) -> Result<String> {
+        let above = self.ancestors(instance, file)?;
         let names = above.iter().take_while(|directory| directory.id != TRASH_ID);
         let (mut path, mut names): (_, Vec<&File>) = (file.restore_path.clone(), names.collect());
         if let Some(top) = names.last() {
             path.clone_from(&top.restore_path);
         }
         names.reverse();
-        let start = path.filter(|path| !File::is_below_trash(path)).unwrap_or_else(|| "/".to_owned());
-        Ok(names.into_iter().fold(start, |path, directory| tree::join(&path, directory.original_name())))
+        let start = path.filter(|path| !File::is_trash_path(path)).unwrap_or_else(|| "/".to_owned());
+        Ok(names.into_iter().fold(start, |path, directory| tree::join_path(&path, directory.original_name())))
     }
 
     /// Deletes a file, or a directory with what is in it, for good; `seen` is the revision that may be deleted.
@@ -174,19 +175,19 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash;
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash;
     /// [`Error::Conflict`] when something of it is being changed.
     pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
-            check_seen(&file, seen)?;
+            check_precondition(&file, seen)?;
             if !file.trashed {
                 return Err(Error::BadRequest(format!(
                     "'{}' is not in the trash; only what is there can be deleted",
                     file.name
                 )));
             }
-            self.destroy(instance, vec![file]).await
+            self.destroy_all(instance, vec![file]).await
         })
         .await
     }
@@ -199,9 +200,9 @@ impl Platform {
     pub async fn empty_trash(&self, instance: &Instance) -> Result<()> {
         loop {
             let is_empty = retry_on_conflict(|| async {
-                let page = self.children(instance, TRASH_ID, None, STEP)?;
+                let page = self.children(instance, TRASH_ID, None, DESTROY_BATCH_SIZE)?;
                 let is_empty = page.is_empty();
-                self.destroy(instance, page).await?;
+                self.destroy_all(instance, page).await?;
                 Ok(is_empty)
             });
             if is_empty.await? {
@@ -211,15 +212,15 @@ impl Platform {
     }
 
     /// Deletes these and what is in them, children before their directories.
-    async fn destroy(&self, instance: &Instance, tops: Vec<File>) -> Result<()> {
+    async fn destroy_all(&self, instance: &Instance, tops: Vec<File>) -> Result<()> {
         let mut all = tops;
         let mut next = 0;
         while let Some(file) = all.get(next) {
-            if file.kind == Kind::Directory {
+            if file.kind == FileKind::Directory {
                 let id = file.id.clone();
                 let mut after: Option<String> = None;
                 loop {
-                    let page = self.children(instance, &id, after.as_deref(), STEP)?;
+                    let page = self.children(instance, &id, after.as_deref(), DESTROY_BATCH_SIZE)?;
                     let Some(last) = page.last() else { break };
                     after = Some(last.name.clone());
                     all.extend(page);
@@ -228,51 +229,51 @@ impl Platform {
             next += 1;
         }
         all.reverse();
-        let (mut step, mut staged) = (Destroyed::default(), 0);
+        let (mut step, mut staged) = (DestroyBatch::default(), 0);
         for file in all {
-            staged += self.stage_destroyed(instance, file, &mut step)?;
-            if staged >= STEP {
-                self.finish_destroyed(instance, std::mem::take(&mut step)).await?;
+            staged += self.stage_destroy(instance, file, &mut step)?;
+            if staged >= DESTROY_BATCH_SIZE {
+                self.commit_destroy_batch(instance, std::mem::take(&mut step)).await?;
                 staged = 0;
             }
         }
-        self.finish_destroyed(instance, step).await
+        self.commit_destroy_batch(instance, step).await
     }
 
     /// Deletes a file with its versions, or a directory; answers how many documents that is.
-    fn stage_destroyed(&self, instance: &Instance, file: File, step: &mut Destroyed) -> Result<usize> {
+    fn stage_destroy(&self, instance: &Instance, file: File, step: &mut DestroyBatch) -> Result<usize> {
         let at = instance.doc(&FILES, file.id.as_str());
-        let (Some(found), Some(rev)) = (self.stored::<File>(&at)?, &file.rev) else { return Ok(0) };
+        let (Some(found), Some(rev)) = (self.load::<File>(&at)?, &file.rev) else { return Ok(0) };
         // In the same commit: one that conflicts leaves the file with all its versions.
-        let versions = if file.kind == Kind::File { self.versions(instance, &file.id)? } else { Vec::new() };
+        let versions = if file.kind == FileKind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
-        self.stage_removed(instance, versions, &mut step.changes, &mut step.versions)?;
-        step.changes.remove_unique(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
+        self.stage_delete_versions(instance, versions, &mut step.changes, &mut step.versions)?;
+        step.changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&found.value.dir_id, &found.value.name));
         // What was looked at is deleted, nothing that came since.
         step.changes.delete(at, rev);
         step.files.push(file);
         Ok(count)
     }
 
-    async fn finish_destroyed(&self, instance: &Instance, step: Destroyed) -> Result<()> {
-        let Destroyed { files, versions, changes } = step;
+    async fn commit_destroy_batch(&self, instance: &Instance, step: DestroyBatch) -> Result<()> {
+        let DestroyBatch { files, versions, changes } = step;
         if files.is_empty() {
             return Ok(());
         }
         self.commit(changes).await?;
-        self.finish_replaced(versions).await;
+        self.finish_version_changes(versions).await;
         for file in &files {
-            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Deleted, file);
+            self.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Deleted, file);
         }
-        self.discard(files.into_iter().filter_map(|file| Some(file.content?.blob))).await;
+        self.delete_blobs(files.into_iter().filter_map(|file| Some(file.content?.blob))).await;
         Ok(())
     }
 }
 
 /// Files that are deleted in one commit, with their versions.
 #[derive(Default)]
-struct Destroyed {
+struct DestroyBatch {
     changes: Changes,
-    versions: Replaced,
+    versions: VersionEffects,
     files: Vec<File>,
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use konnector_store::{BlobInfo, BlobLink};
 use serde_json::json;
 
-use super::name::copied;
-use super::{File, Kind, NewContent, NotWritten, WrittenContent, valid_name};
+use super::name::with_copy_suffix;
+use super::{ContentWriteError, File, FileKind, NewContent, WrittenContent, validate_name};
 use crate::instance::Instance;
 use crate::stored::{Object, new_id, retry_on_conflict};
 use crate::{Error, Platform, Result};
@@ -27,30 +27,30 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for its directory; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name is taken.
+    /// [`Error::NotFound`] for its directory; [`Error::InvalidParameter`] for a name that is none; [`Error::Conflict`] when the name is taken.
     pub async fn create_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let created = async {
-            let name = valid_name(&new.name)?;
-            self.open_directory(instance, &new.dir_id)?;
+            let name = validate_name(&new.name)?;
+            self.writable_directory(instance, &new.dir_id)?;
             self.create_content(instance, new, &name, blob).await
         };
-        self.or_discard(created.await, blob).await
+        self.discard_on_error(created.await, blob).await
     }
 
     /// Gives a file content that came.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is none, or in the trash; [`Error::Precondition`] when it was changed since it was seen.
+    /// [`Error::NotFound`] when it is none, or in the trash; [`Error::PreconditionFailed`] when it was changed since it was seen.
     pub async fn overwrite_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let written = async {
             let file = self.file(instance, &new.id)?;
-            if file.kind == Kind::Directory || file.trashed {
+            if file.kind == FileKind::Directory || file.trashed {
                 return Err(Error::NotFound(format!("there is no file '{}' whose content could be replaced", new.id)));
             }
             self.commit_content(instance, new, blob).await
         };
-        self.or_discard(written.await, blob).await
+        self.discard_on_error(written.await, blob).await
     }
 
     /// Copies a file; `name` is that of the copy, with a number where it is taken.
@@ -65,10 +65,10 @@ impl Platform {
         name: Option<&str>,
         dir_id: Option<&str>,
     ) -> Result<File> {
-        let directory = self.open_directory(instance, dir_id.unwrap_or(&file.dir_id))?;
+        let directory = self.writable_directory(instance, dir_id.unwrap_or(&file.dir_id))?;
         let name = match name {
-            Some(name) => valid_name(name)?,
-            None if self.child(instance, &directory.id, &file.name)?.is_some() => copied(&file.name),
+            Some(name) => validate_name(name)?,
+            None if self.child(instance, &directory.id, &file.name)?.is_some() => with_copy_suffix(&file.name),
             None => file.name.clone(),
         };
         let blob = self.copy_content(instance, file).await?;
@@ -80,16 +80,16 @@ impl Platform {
             ..NewContent::new(new_id(), directory.id, name, file.mime.clone().unwrap_or_default())
         };
         let copied = self.commit_content(instance, &new, &blob).await;
-        self.or_discard(copied, &blob).await
+        self.discard_on_error(copied, &blob).await
     }
 
     /// A content of its own that is the same as a file's.
     pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<WrittenContent> {
         let nothing = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
-        let blob = file.blob().ok_or_else(nothing)?;
-        let mut reservation = self.reservation(instance).await?;
+        let blob = file.blob_info().ok_or_else(nothing)?;
+        let mut reservation = self.begin_reservation(instance).await?;
         if !reservation.reserve(blob.size) {
-            return Err(NotWritten::Full.into());
+            return Err(ContentWriteError::QuotaExceeded.into());
         }
         // What is damaged is not multiplied.
         self.store
@@ -103,24 +103,24 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the directory it is to lie in; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name
+    /// [`Error::NotFound`] for the directory it is to lie in; [`Error::InvalidParameter`] for a name that is none; [`Error::Conflict`] when the name
     /// is taken.
-    pub async fn new_directory(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
-        let (name, new) = (&valid_name(&new.name)?, &new);
+    pub async fn create_directory_with(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
+        let (name, new) = (&validate_name(&new.name)?, &new);
         retry_on_conflict(|| async {
-            let parent = self.open_directory(instance, dir_id)?;
+            let parent = self.writable_directory(instance, dir_id)?;
             self.check_name_free(instance, &parent.id, name)?;
-            let mut directory = self.draft_directory(instance, &parent, name)?;
-            directory.date(new.created_at, new.updated_at, self.clock.now())?;
+            let mut directory = self.build_directory(instance, &parent, name)?;
+            directory.set_dates(new.created_at, new.updated_at, self.clock.now())?;
             directory.tags.clone_from(&new.tags);
-            directory.cozy_metadata.extend(new.origin.clone());
+            directory.cozy_metadata.extend(new.provenance.clone());
             self.store_directory(instance, directory).await
         })
         .await
     }
 
     /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.
-    async fn or_discard(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
+    async fn discard_on_error(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
         // A disk that failed may hold the file all the same; the sweep of orphans finds out.
         let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
         if done.is_err() && !unsure {
@@ -130,11 +130,13 @@ impl Platform {
     }
 }
 
-impl From<NotWritten> for Error {
-    fn from(error: NotWritten) -> Self {
+impl From<ContentWriteError> for Error {
+    fn from(error: ContentWriteError) -> Self {
         match error {
-            NotWritten::Full => Self::TooLarge("the file is larger than the space that is left".to_owned()),
-            NotWritten::Failed(error) => error,
+            ContentWriteError::QuotaExceeded => {
+                Self::TooLarge("the file is larger than the space that is left".to_owned())
+            }
+            ContentWriteError::Failed(error) => error,
         }
     }
 }
@@ -151,11 +153,11 @@ pub struct NewDirectory {
     /// When it last changed; now unless told.
     pub updated_at: Option<DateTime<Utc>>,
     /// Members of `cozyMetadata` on who makes it.
-    pub origin: Object,
+    pub provenance: Object,
 }
 
 /// `cozyMetadata` of a file that an app or a person sends.
 #[must_use]
-pub fn uploaded_by(app: &str) -> Object {
+pub fn upload_provenance(app: &str) -> Object {
     Object::from_iter([("createdByApp".to_owned(), json!(app)), ("uploadedBy".to_owned(), json!({ "slug": app }))])
 }

@@ -7,7 +7,7 @@ use konnector_store::InstanceId;
 use serde_json::Value;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::{File, Kind};
+use super::{File, FileKind};
 use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
 use crate::stored::Object;
@@ -15,19 +15,19 @@ use crate::{Platform, Result};
 
 /// Bytes by instance, each counted when it is first asked for and kept up from then on.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(Mutex<HashMap<InstanceId, Arc<Gauge>>>);
+pub(crate) struct UsageTracker(Mutex<HashMap<InstanceId, Arc<InstanceUsage>>>);
 
 /// The bytes of one instance.
 #[derive(Debug, Default)]
-struct Gauge {
+struct InstanceUsage {
     /// Held to read by each commit from before it is made until it is counted, and to write while everything is counted: so each content is
     /// counted once.
-    gate: Arc<RwLock<()>>,
-    room: Mutex<Room>,
+    lock: Arc<RwLock<()>>,
+    totals: Mutex<UsageTotals>,
 }
 
 #[derive(Debug, Default)]
-struct Room {
+struct UsageTotals {
     /// Bytes of files and versions; `None` until they are counted.
     used: Option<u64>,
     /// Bytes of contents that are being written and that no file has yet.
@@ -35,18 +35,18 @@ struct Room {
 }
 
 /// By how many bytes the files of instances grow with a commit.
-pub(crate) type Growth = BTreeMap<InstanceId, i64>;
+pub(crate) type UsageDeltas = BTreeMap<InstanceId, i64>;
 
-impl Gauge {
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+impl InstanceUsage {
+    fn totals(&self) -> MutexGuard<'_, UsageTotals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Bytes of a content that is being written, kept free for it until a file has it or it is given up. What a crash leaves of it is nothing.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    gauge: Arc<Gauge>,
+    usage: Arc<InstanceUsage>,
     /// Of the instance, used and reserved.
     quota: u64,
     bytes: u64,
@@ -56,7 +56,7 @@ impl Reservation {
     /// Keeps at least so many bytes free; `false`, and nothing changes, when there are not so many.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let mut room = self.gauge.room();
+        let mut room = self.usage.totals();
         let reserved = room.reserved.saturating_add(more);
         let fits = more == 0 || room.used.unwrap_or_default().saturating_add(reserved) <= self.quota;
         if fits {
@@ -69,51 +69,56 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut room = self.gauge.room();
+        let mut room = self.usage.totals();
         room.reserved = room.reserved.saturating_sub(self.bytes);
     }
 }
 
 /// Growth that is counted once its commit is made.
-pub(super) struct Counting(Vec<(Arc<Gauge>, i64, OwnedRwLockReadGuard<()>)>);
+pub(super) struct UsageUpdate(Vec<(Arc<InstanceUsage>, i64, OwnedRwLockReadGuard<()>)>);
 
-impl Counting {
+impl UsageUpdate {
     /// Counts it.
-    pub(super) fn done(self) {
+    pub(super) fn apply(self) {
         for (gauge, by, _held) in self.0 {
-            if let Some(used) = gauge.room().used.as_mut() {
+            if let Some(used) = gauge.totals().used.as_mut() {
                 *used = used.saturating_add_signed(by);
             }
         }
     }
 }
 
-impl Usage {
-    fn gauge(&self, instance: &InstanceId) -> Arc<Gauge> {
+impl UsageTracker {
+    fn instance_usage(&self, instance: &InstanceId) -> Arc<InstanceUsage> {
         let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gauges.entry(instance.clone()).or_default())
     }
 
     /// Waits for the end of a count of everything, and holds the next one off until the growth of a commit is counted.
-    pub(super) async fn count(&self, growth: Growth) -> Counting {
+    pub(super) async fn begin_update(&self, growth: UsageDeltas) -> UsageUpdate {
         let mut counting = Vec::with_capacity(growth.len());
         for (instance, by) in growth {
-            let gauge = self.gauge(&instance);
-            let held = Arc::clone(&gauge.gate).read_owned().await;
+            let gauge = self.instance_usage(&instance);
+            let held = Arc::clone(&gauge.lock).read_owned().await;
             counting.push((gauge, by, held));
         }
-        Counting(counting)
+        UsageUpdate(counting)
     }
 
     /// Forgets an instance that is gone.
-    pub(crate) fn forget(&self, instance: &InstanceId) {
+    pub(crate) fn remove(&self, instance: &InstanceId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
     }
 }
 
 /// Adds to the growth of an instance what a written file or version means for it.
-pub(super) fn grow(growth: &mut Growth, instance: &InstanceId, before: Option<&Object>, after: Option<&Object>) {
-    let by = size(after).saturating_sub(size(before));
+pub(super) fn add_delta(
+    growth: &mut UsageDeltas,
+    instance: &InstanceId,
+    before: Option<&Object>,
+    after: Option<&Object>,
+) {
+    let by = body_size(after).saturating_sub(body_size(before));
     if by != 0 {
         let sum = growth.entry(instance.clone()).or_default();
         *sum = sum.saturating_add(by);
@@ -121,7 +126,7 @@ pub(super) fn grow(growth: &mut Growth, instance: &InstanceId, before: Option<&O
 }
 
 /// Bytes of a file or version, as its document says.
-fn size(body: Option<&Object>) -> i64 {
+fn body_size(body: Option<&Object>) -> i64 {
     let size = body.and_then(|body| body.get("size")).and_then(Value::as_str);
     size.and_then(|size| size.parse().ok()).unwrap_or_default()
 }
@@ -132,17 +137,17 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn space_left(&self, instance: &Instance) -> Result<u64> {
+    pub async fn remaining_space(&self, instance: &Instance) -> Result<u64> {
         let used = self.disk_usage(instance).await?;
-        let reserved = self.usage.gauge(&instance.id).room().reserved;
+        let reserved = self.usage.instance_usage(&instance.id).totals().reserved;
         Ok(self.quota(instance).saturating_sub(used).saturating_sub(reserved))
     }
 
     /// Begins to keep bytes free for a content of an instance.
-    pub(super) async fn reservation(&self, instance: &Instance) -> Result<Reservation> {
+    pub(super) async fn begin_reservation(&self, instance: &Instance) -> Result<Reservation> {
         // Counted, so that what is used is known from now on.
         self.disk_usage(instance).await?;
-        Ok(Reservation { gauge: self.usage.gauge(&instance.id), quota: self.quota(instance), bytes: 0 })
+        Ok(Reservation { usage: self.usage.instance_usage(&instance.id), quota: self.quota(instance), bytes: 0 })
     }
 
     fn quota(&self, instance: &Instance) -> u64 {
@@ -150,7 +155,7 @@ impl Platform {
     }
 
     /// Whether the user's space has room for anything.
-    pub(crate) async fn has_room(&self, instance: &Instance) -> Result<bool> {
+    pub(crate) async fn is_below_quota(&self, instance: &Instance) -> Result<bool> {
         Ok(self.disk_usage(instance).await? < self.quota(instance))
     }
 
@@ -160,20 +165,20 @@ impl Platform {
     ///
     /// When the store fails.
     pub async fn disk_usage(&self, instance: &Instance) -> Result<u64> {
-        let gauge = self.usage.gauge(&instance.id);
-        let known = gauge.room().used;
+        let gauge = self.usage.instance_usage(&instance.id);
+        let known = gauge.totals().used;
         if let Some(used) = known {
             return Ok(used);
         }
-        let _held = gauge.gate.write().await;
-        let known = gauge.room().used;
+        let _held = gauge.lock.write().await;
+        let known = gauge.totals().used;
         if let Some(used) = known {
             return Ok(used);
         }
         let (platform, id) = (self.clone(), instance.id.clone());
         let counted = self.tasks().spawn_blocking(move || platform.count_usage(&id));
         let counted = counted.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
-        gauge.room().used = Some(counted);
+        gauge.totals().used = Some(counted);
         Ok(counted)
     }
 
@@ -182,10 +187,10 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn size_of(&self, instance: &Instance, file: &File) -> Result<u64> {
+    pub async fn total_size(&self, instance: &Instance, file: &File) -> Result<u64> {
         let mut size = file.len();
         let mut directories: Vec<String> =
-            (file.kind == Kind::Directory).then(|| file.id.clone()).into_iter().collect();
+            (file.kind == FileKind::Directory).then(|| file.id.clone()).into_iter().collect();
         while let Some(directory) = directories.pop() {
             let mut after: Option<String> = None;
             loop {
@@ -194,7 +199,7 @@ impl Platform {
                 after = Some(last.name.clone());
                 size += page.iter().map(File::len).sum::<u64>();
                 directories
-                    .extend(page.into_iter().filter(|child| child.kind == Kind::Directory).map(|child| child.id));
+                    .extend(page.into_iter().filter(|child| child.kind == FileKind::Directory).map(|child| child.id));
             }
             tokio::task::yield_now().await;
         }
@@ -209,7 +214,8 @@ impl Platform {
                 let page = self.store.list(instance, doctype, after.as_deref(), 500)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id.clone());
-                let sizes = page.iter().map(|document| u64::try_from(size(Some(&document.body))).unwrap_or_default());
+                let sizes =
+                    page.iter().map(|document| u64::try_from(body_size(Some(&document.body))).unwrap_or_default());
                 used += sizes.sum::<u64>();
             }
         }

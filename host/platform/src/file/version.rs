@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::patch::unique_tags;
-use super::replace::{Keep, Replaced};
-use super::{Content, File, NewContent, class};
+use super::replace::{Retention, VersionEffects};
+use super::{ContentRef, File, NewContent, file_class};
 use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
 /// Versions that are deleted in one commit.
-const DELETED: usize = 100;
+const DELETE_BATCH_SIZE: usize = 100;
 /// Versions that are read at a time; most files have none.
-const PAGE: usize = 5;
+const PAGE_SIZE: usize = 5;
 
 /// A former content of a file, as its document holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,13 +55,13 @@ pub struct Version {
     pub relationships: Object,
     /// Where the content lies.
     #[serde(rename = "_content")]
-    pub content: Content,
+    pub content: ContentRef,
 }
 
 impl Version {
     /// The content that a file has, which is about to be replaced. `None` for a directory.
-    pub(super) fn of(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
-        let mut cozy_metadata = super::made(now, "");
+    pub(super) fn from_file(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
+        let mut cozy_metadata = super::new_cozy_metadata(now, "");
         cozy_metadata.shift_remove("createdOn");
         cozy_metadata.insert("uploadedAt".to_owned(), json!(file.updated_at));
         cozy_metadata.extend(file.upload());
@@ -84,18 +84,18 @@ impl Version {
     }
 
     /// When it became a version.
-    pub(super) fn made_at(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn versioned_at(&self) -> Option<DateTime<Utc>> {
         self.cozy_metadata.get("createdAt")?.as_str()?.parse().ok()
     }
 
     /// The file with this content and what was said of it, as it was.
     #[must_use]
-    pub fn restored(self, file: File) -> File {
+    pub fn apply_to(self, file: File) -> File {
         let mut file = File {
             updated_at: self.updated_at,
             size: Some(self.size),
             md5sum: Some(self.md5sum),
-            class: Some(class(&self.mime).to_owned()),
+            class: Some(file_class(&self.mime).to_owned()),
             mime: Some(self.mime),
             tags: self.tags,
             encrypted: self.encrypted,
@@ -109,12 +109,12 @@ impl Version {
 
     /// What its document refers to.
     pub(crate) fn links(&self) -> Links {
-        Links { blobs: vec![self.content.link()], unique_keys: Vec::new() }
+        Links { blobs: vec![self.content.to_content_link()], unique_keys: Vec::new() }
     }
 }
 
 impl Stored<Version> {
-    fn named(self) -> Version {
+    fn into_version(self) -> Version {
         Version { id: self.id, rev: Some(self.rev), ..self.value }
     }
 }
@@ -130,19 +130,19 @@ impl Platform {
         let mut versions = Vec::new();
         let mut after = prefix.clone();
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), PAGE)?;
+            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), PAGE_SIZE)?;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.id);
             let (read, own) = (page.len(), page.into_iter().take_while(|document| document.id.starts_with(&prefix)));
             let before = versions.len();
             for document in own {
-                versions.push(Stored::<Version>::read(&VERSIONS, document)?.named());
+                versions.push(Stored::<Version>::from_document(&VERSIONS, document)?.into_version());
             }
             if versions.len() - before < read {
                 break;
             }
         }
-        versions.sort_by_key(|version| std::cmp::Reverse(version.made_at()));
+        versions.sort_by_key(|version| std::cmp::Reverse(version.versioned_at()));
         Ok(versions)
     }
 
@@ -152,15 +152,15 @@ impl Platform {
     ///
     /// [`Error::NotFound`].
     pub fn version(&self, instance: &Instance, id: &str) -> Result<Version> {
-        let found = self.stored::<Version>(&instance.doc(&VERSIONS, id))?;
-        found.map(Stored::<Version>::named).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
+        let found = self.load::<Version>(&instance.doc(&VERSIONS, id))?;
+        found.map(Stored::<Version>::into_version).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
     }
 
     /// Gives a file the content of one of its versions; the present one becomes a version, whatever its age.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is in the trash; [`Error::Precondition`] when the file was changed since it was
+    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is in the trash; [`Error::PreconditionFailed`] when the file was changed since it was
     /// seen.
     pub async fn revert_file(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
@@ -168,13 +168,13 @@ impl Platform {
             return Err(Error::BadRequest(format!("'{id}' is in the trash; restore it first")));
         }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
-        let found = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.seen_at(seen)?;
+        let found = self.load::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.require_rev(seen)?;
         // A file is not given what it could not be read from.
-        self.store.verify_blob(&version.content.link()).await?;
+        self.store.verify_blob(&version.content.to_content_link()).await?;
         let now = self.clock.now();
-        let keep = Keep::InPlaceOf(Box::new(version.clone()));
-        self.replace(instance, found, seen, keep, |file, _| {
-            *file = version.restored(file.clone());
+        let keep = Retention::Reverting(Box::new(version.clone()));
+        self.replace_file(instance, found, seen, keep, |file, _| {
+            *file = version.apply_to(file.clone());
             file.touch(now);
             Ok(())
         })
@@ -185,7 +185,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for what is no file, or in the trash; [`Error::Precondition`] when it was changed since it was seen;
+    /// [`Error::NotFound`] for what is no file, or in the trash; [`Error::PreconditionFailed`] when it was changed since it was seen;
     /// [`Error::TooLarge`] when the quota leaves no room.
     pub async fn annotate_file(
         &self,
@@ -199,9 +199,9 @@ impl Platform {
         let blob = self.copy_content(instance, &file).await?;
         let mime = file.mime.clone().unwrap_or_default();
         let new = NewContent {
-            seen,
+            if_match: seen,
             metadata,
-            origin,
+            provenance: origin,
             encrypted: file.encrypted,
             ..NewContent::new(file.id, file.dir_id, file.name, mime)
         };
@@ -229,7 +229,7 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when it was changed or deleted meanwhile.
     pub async fn delete_version(&self, instance: &Instance, version: Version) -> Result<()> {
-        self.delete_these(instance, vec![version]).await
+        self.delete_version_batch(instance, vec![version]).await
     }
 
     /// Deletes the versions of every file.
@@ -241,20 +241,21 @@ impl Platform {
     /// As [`Platform::delete_version`].
     pub async fn delete_versions(&self, instance: &Instance) -> Result<()> {
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, None, DELETED)?;
+            let page = self.store.list(&instance.id, &VERSIONS, None, DELETE_BATCH_SIZE)?;
             if page.is_empty() {
                 return Ok(());
             }
-            let read = |document| Stored::<Version>::read(&VERSIONS, document).map(Stored::<Version>::named);
-            self.delete_these(instance, page.into_iter().map(read).collect::<Result<_>>()?).await?;
+            let read =
+                |document| Stored::<Version>::from_document(&VERSIONS, document).map(Stored::<Version>::into_version);
+            self.delete_version_batch(instance, page.into_iter().map(read).collect::<Result<_>>()?).await?;
         }
     }
 
-    async fn delete_these(&self, instance: &Instance, versions: Vec<Version>) -> Result<()> {
-        let (mut changes, mut removed) = (Changes::new(), Replaced::default());
-        self.stage_removed(instance, versions, &mut changes, &mut removed)?;
+    async fn delete_version_batch(&self, instance: &Instance, versions: Vec<Version>) -> Result<()> {
+        let (mut changes, mut removed) = (Changes::new(), VersionEffects::default());
+        self.stage_delete_versions(instance, versions, &mut changes, &mut removed)?;
         self.commit(changes).await?;
-        self.finish_replaced(removed).await;
+        self.finish_version_changes(removed).await;
         Ok(())
     }
 }

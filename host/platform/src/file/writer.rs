@@ -11,12 +11,12 @@ use crate::instance::Instance;
 use crate::{Platform, Result};
 
 /// How much of the beginning is kept to find out the media type.
-const HEAD: usize = 8 << 10;
+const SNIFF_SIZE: usize = 8 << 10;
 
 /// Why a part of the content was not taken.
-pub enum NotWritten {
+pub enum ContentWriteError {
     /// The user's quota.
-    Full,
+    QuotaExceeded,
     /// The store.
     Failed(crate::Error),
 }
@@ -52,8 +52,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn begin_content(&self, instance: &Instance) -> Result<ContentWriter> {
-        let reservation = self.reservation(instance).await?;
+    pub async fn create_content_writer(&self, instance: &Instance) -> Result<ContentWriter> {
+        let reservation = self.begin_reservation(instance).await?;
         let writer = self.store.blobs().create().await?;
         Ok(ContentWriter { writer, reservation, head: Vec::new(), size: 0 })
     }
@@ -64,22 +64,22 @@ impl ContentWriter {
     ///
     /// # Errors
     ///
-    /// [`NotWritten::Full`].
-    pub fn announce(&mut self, size: u64) -> Result<(), NotWritten> {
-        if self.reservation.reserve(size) { Ok(()) } else { Err(NotWritten::Full) }
+    /// [`ContentWriteError::QuotaExceeded`].
+    pub fn reserve(&mut self, size: u64) -> Result<(), ContentWriteError> {
+        if self.reservation.reserve(size) { Ok(()) } else { Err(ContentWriteError::QuotaExceeded) }
     }
 
     /// Takes a part. Cancel safety: none; after a dropped call every further one fails.
     ///
     /// # Errors
     ///
-    /// See [`NotWritten`].
-    pub async fn write(&mut self, chunk: Bytes) -> Result<(), NotWritten> {
+    /// See [`ContentWriteError`].
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), ContentWriteError> {
         self.size += chunk.len() as u64;
-        self.announce(self.size)?;
-        let missing = HEAD.saturating_sub(self.head.len()).min(chunk.len());
+        self.reserve(self.size)?;
+        let missing = SNIFF_SIZE.saturating_sub(self.head.len()).min(chunk.len());
         self.head.extend_from_slice(chunk.get(..missing).unwrap_or_default());
-        self.writer.write(chunk).await.map_err(|error| NotWritten::Failed(error.into()))
+        self.writer.write(chunk).await.map_err(|error| ContentWriteError::Failed(error.into()))
     }
 
     /// What the content shows, else what the name promises.

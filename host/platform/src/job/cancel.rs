@@ -1,4 +1,4 @@
-//! AbortReason a job before it has done its work.
+//! Ending a job before it has done its work.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,25 +6,25 @@ use std::sync::{Mutex, PoisonError};
 use konnector_store::DocRef;
 use tokio_util::sync::CancellationToken;
 
-use super::end::Hold;
-use super::step::Event;
-use super::{Job, State};
+use super::step::JobEvent;
+use super::transition::LeaseAuthority;
+use super::{Job, JobStatus};
 use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// The jobs that this process runs, with what ends them.
 #[derive(Default)]
-pub(crate) struct Running(Mutex<HashMap<DocRef, CancellationToken>>);
+pub(crate) struct RunningJobs(Mutex<HashMap<DocRef, CancellationToken>>);
 
-impl Running {
-    pub(super) fn begin(&self, job: &DocRef) -> CancellationToken {
+impl RunningJobs {
+    pub(super) fn register(&self, job: &DocRef) -> CancellationToken {
         let cancel = CancellationToken::new();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(job.clone(), cancel.clone());
         cancel
     }
 
-    pub(super) fn end(&self, job: &DocRef) {
+    pub(super) fn unregister(&self, job: &DocRef) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(job);
     }
 
@@ -45,11 +45,11 @@ impl Platform {
     pub async fn cancel_job(&self, instance: &Instance, id: &str) -> Result<Job> {
         let at = instance.doc(&JOBS, id);
         let job = self.job(instance, id)?;
-        if matches!(job.state, State::Done | State::Errored) {
+        if matches!(job.state, JobStatus::Done | JobStatus::Errored) {
             return Err(Error::Conflict(format!("the job '{id}' has ended already")));
         }
-        self.settle(&at, Hold::None, Event::CancelAsked, None).await?;
-        self.running().cancel(&at);
+        self.apply_job_event(&at, LeaseAuthority::None, JobEvent::CancelRequested, None).await?;
+        self.running_jobs().cancel(&at);
         self.job(instance, id)
     }
 }

@@ -5,18 +5,18 @@ use konnector_store::{Changes, Rev};
 use sha2::{Digest as _, Sha256};
 
 use super::retry::Retry;
-use super::step::Event;
-use super::{Job, KONNECTOR_WORKER, State, at, leave};
+use super::step::JobEvent;
+use super::{Job, JobStatus, KONNECTOR_WORKER, doc_ref, remove_from_live_index};
 use crate::doctype::JOBS;
 use crate::instance::Instance;
-use crate::stored::{Stored, object};
+use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
 
 /// Index from a chain to the retry that waits or runs.
-pub(super) const RETRY: &str = "jobs.retry";
+pub(super) const RETRY_BY_CHAIN: &str = "jobs.retry";
 
 /// A retry that is there already.
-pub(super) struct Pending {
+pub(super) struct PendingRetry {
     job: Job,
     rev: Rev,
     /// From when on it may be claimed; `None` while it runs.
@@ -26,8 +26,8 @@ pub(super) struct Pending {
 impl Job {
     /// The name of the work that it does: that of its trigger for its account, or for its konnector where it has none. Jobs without a trigger
     /// do the same when they are told the same. What a webhook or an event brought is done only by the job that has it.
-    pub(super) fn chain(&self) -> Option<String> {
-        if self.worker != KONNECTOR_WORKER || self.occasion.has_content() {
+    pub(super) fn chain_key(&self) -> Option<String> {
+        if self.worker != KONNECTOR_WORKER || self.payload.has_content() {
             return None;
         }
         let subject = match (self.argument("account"), self.argument("konnector")) {
@@ -40,35 +40,35 @@ impl Job {
         })
     }
 
-    /// Its key in [`RETRY`] until it has ended.
-    pub(super) fn chain_entry(&self) -> Option<String> {
-        self.retry_of.as_ref().and_then(|_| self.chain())
+    /// Its key in [`RETRY_BY_CHAIN`] until it has ended.
+    pub(super) fn retry_index_key(&self) -> Option<String> {
+        self.retry_of.as_ref().and_then(|_| self.chain_key())
     }
 }
 
 impl Platform {
     /// The retry of the same work that another job left.
-    pub(super) fn pending_retry(&self, instance: &Instance, job: &Job) -> Result<Option<Pending>> {
-        let Some(chain) = job.chain() else { return Ok(None) };
-        let found = self.store.lookup(&instance.id, RETRY, &chain)?;
+    pub(super) fn pending_retry(&self, instance: &Instance, job: &Job) -> Result<Option<PendingRetry>> {
+        let Some(chain) = job.chain_key() else { return Ok(None) };
+        let found = self.store.lookup(&instance.id, RETRY_BY_CHAIN, &chain)?;
         let Some(id) = found.filter(|id| *id != job.id) else { return Ok(None) };
         let document = instance.doc(&JOBS, id);
-        let Some(Stored { id, rev, value }) = self.stored::<Job>(&document)? else { return Ok(None) };
+        let Some(Stored { id, rev, value }) = self.load::<Job>(&document)? else { return Ok(None) };
         let run_at = self.store.get_queued(&document)?.map(|queued| queued.entry.run_at);
-        Ok(Some(Pending { job: Job { id, ..value }, rev, run_at }))
+        Ok(Some(PendingRetry { job: Job { id, ..value }, rev, run_at }))
     }
 
     /// Has a job that failed wait for the retry that is there already, and returns when that is. A vendor that asks for more time gets it.
-    pub(super) fn stage_joined(
+    pub(super) fn stage_join_retry(
         &self,
         instance: &Instance,
         job: &mut Job,
-        pending: &Pending,
-        event: &Event,
+        pending: &PendingRetry,
+        event: &JobEvent,
         changes: &mut Changes,
     ) -> Option<DateTime<Utc>> {
         let asked = match event {
-            Event::Ended(Some(verdict)) => match verdict.retry {
+            JobEvent::Ended(Some(verdict)) => match verdict.retry {
                 Retry::BackOff { at_least } => chrono::TimeDelta::from_std(at_least).ok(),
                 _ => None,
             },
@@ -78,7 +78,8 @@ impl Platform {
         if let (Some(planned), Some(asked)) = (pending.run_at, asked) {
             let earliest = self.clock.now() + asked;
             if planned < earliest {
-                changes.enqueue(at(instance, &pending.job), self.waits(instance, &pending.job, earliest));
+                changes
+                    .enqueue(doc_ref(instance, &pending.job), self.job_queue_entry(instance, &pending.job, earliest));
                 run_at = Some(earliest);
             }
         }
@@ -88,7 +89,7 @@ impl Platform {
     }
 
     /// Ends the retry of work that a job has done now. It ends well, for what it was to do is done.
-    pub(super) fn stage_superseded(
+    pub(super) fn stage_supersede_retry(
         &self,
         instance: &Instance,
         by: &Job,
@@ -97,17 +98,17 @@ impl Platform {
     ) -> Result<Option<Job>> {
         let pending = self.pending_retry(instance, by)?;
         // One that runs comes to its own end.
-        let Some(Pending { mut job, rev, .. }) = pending.filter(|pending| pending.run_at.is_some()) else {
+        let Some(PendingRetry { mut job, rev, .. }) = pending.filter(|pending| pending.run_at.is_some()) else {
             return Ok(None);
         };
-        let at = at(instance, &job);
+        let at = doc_ref(instance, &job);
         changes.dequeue(&at);
-        leave(instance, &job, changes);
-        job.state = State::Done;
+        remove_from_live_index(instance, &job, changes);
+        job.state = JobStatus::Done;
         job.finished_at = Some(now);
         job.superseded_by = Some(by.id.clone());
-        job.occasion.erase();
-        changes.put(at, &rev, object(&job)?);
+        job.payload.clear();
+        changes.put(at, &rev, to_object(&job)?);
         Ok(Some(job))
     }
 }

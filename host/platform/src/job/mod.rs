@@ -1,19 +1,19 @@
 //! Jobs: what is to be done, and what became of it.
 
-mod abandoned;
 mod cancel;
 mod chain;
 mod client;
-mod end;
-mod held;
-mod history;
+mod failure;
+mod heartbeat;
 mod links;
-mod occasion;
-mod outcome;
+mod payload;
 mod permit;
+mod reaper;
+mod retention;
 mod retry;
 mod runner;
 mod step;
+mod transition;
 mod worker;
 
 use std::time::Duration;
@@ -25,35 +25,35 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use cancel::Running;
-pub use end::Remains;
-pub use history::History;
+pub(crate) use cancel::RunningJobs;
+pub use failure::{JobErrorCode, JobFailure};
 pub(crate) use links::INDEXES;
-pub use occasion::Occasion;
-pub use outcome::{Code, Verdict};
-pub(crate) use permit::Lately;
+pub use payload::TriggerPayload;
+pub(crate) use permit::VendorHostCache;
+pub use retention::JobRetention;
 pub use retry::{Retry, RetryPolicy};
 pub(crate) use runner::SandboxRunner;
-pub use runner::{Assignment, Finished, JobTask, Runner};
-pub use step::{Circumstances, Command, Event, Illegal, Phase, Standing, step};
+pub use runner::{Assignment, JobTask, RunResult, Runner};
+pub use step::{IllegalTransition, JobCommand, JobEvent, JobState, Phase, StepContext, step};
+pub use transition::RunArtifacts;
 
-use crate::account::Place;
+use crate::account::AccountLocation;
 use crate::doctype::JOBS;
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Stored, new_id, object};
+use crate::realtime::ChangeKind;
+use crate::stored::{Stored, new_id, to_object};
 use crate::{Error, Platform, Result};
 
 /// How often a run is tried in all while the vendor is down.
-const MOST_ATTEMPTS: u32 = 8;
+const MAX_ATTEMPTS: u32 = 8;
 /// Name of the worker that runs konnectors.
 pub const KONNECTOR_WORKER: &str = "konnector";
 /// Name of the worker whose jobs clients do, and end, themselves.
 pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
-const LIVE: &str = "jobs.live";
+const LIVE_BY_WORKER: &str = "jobs.live";
 /// Live jobs that are read at once.
-const LIVE_PAGE: usize = 100;
+const LIVE_PAGE_SIZE: usize = 100;
 /// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one are those of the trigger `-`.
 const BY_TRIGGER: &str = "jobs.trigger";
 /// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
@@ -62,7 +62,7 @@ const LIVE_BY_TRIGGER: &str = "jobs.trigger.live";
 /// Where a job is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum JobStatus {
     /// Waits for a worker.
     Queued,
     /// A worker is at it.
@@ -130,7 +130,7 @@ pub struct Job {
     pub message: Value,
     /// What happened that it is for.
     #[serde(flatten)]
-    pub occasion: Occasion,
+    pub payload: TriggerPayload,
     /// Whether a person asked for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_execution: bool,
@@ -138,7 +138,7 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<JobOptions>,
     /// Where it is.
-    pub state: State,
+    pub state: JobStatus,
     /// When it was pushed.
     pub queued_at: DateTime<Utc>,
     /// When a worker began with it.
@@ -165,7 +165,7 @@ pub struct Job {
     pub fault: bool,
     /// Whether it makes no sense to run it while the user's space is full.
     #[serde(rename = "_needs_room", default, skip_serializing_if = "std::ops::Not::not")]
-    pub needs_room: bool,
+    pub needs_space: bool,
     /// How often it was cut off, because the server was killed or lost its lease; that costs no attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
@@ -186,7 +186,7 @@ pub struct Job {
     pub account_generation: Option<u64>,
     /// Of a job that is done: how much was left out and how much was saved, where something was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partial: Option<Partial>,
+    pub partial: Option<PartialResult>,
     /// Items that could not be saved while the rest was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
@@ -211,12 +211,12 @@ mod never {
     use chrono::{DateTime, Utc};
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
-    const NEVER: &str = "0001-01-01T00:00:00Z";
+    const GO_ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
     pub fn serialize<S: Serializer>(date: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
         match date {
             Some(date) => date.serialize(serializer),
-            None => serializer.serialize_str(NEVER),
+            None => serializer.serialize_str(GO_ZERO_TIME),
         }
     }
 
@@ -228,7 +228,7 @@ mod never {
 
 /// What a run left out while it saved the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partial {
+pub struct PartialResult {
     /// Items and files that were left out.
     pub failed: u64,
     /// Documents that were written or found unchanged.
@@ -237,9 +237,9 @@ pub struct Partial {
     pub files: u64,
 }
 
-impl Partial {
+impl PartialResult {
     /// `None` where nothing was left out.
-    fn of(remains: &Remains) -> Option<Self> {
+    fn from_artifacts(remains: &RunArtifacts) -> Option<Self> {
         let receipt = remains.receipt.as_ref();
         let failed = remains.problem_count + receipt.map_or(0, |receipt| receipt.files_not_saved);
         let (documents, files) =
@@ -262,7 +262,7 @@ pub struct JobRequest {
     /// The trigger it belongs to.
     pub trigger: Option<String>,
     /// What happened that it is for.
-    pub occasion: Occasion,
+    pub payload: TriggerPayload,
 }
 
 impl Job {
@@ -274,10 +274,10 @@ impl Job {
             worker: request.worker,
             trigger_id: request.trigger,
             message: request.message,
-            occasion: request.occasion,
+            payload: request.payload,
             manual_execution: matches!(request.cause, Cause::Manual | Cause::AccountDeleted),
             options: request.options,
-            state: State::Queued,
+            state: JobStatus::Queued,
             queued_at: now,
             started_at: None,
             finished_at: None,
@@ -287,7 +287,7 @@ impl Job {
             attempt: 1,
             cancelled: false,
             fault: false,
-            needs_room: false,
+            needs_space: false,
             interruptions: 0,
             retry_of: None,
             next_attempt_at: None,
@@ -303,18 +303,18 @@ impl Job {
     }
 
     /// The job that tries again what this one failed at.
-    fn again(&self, instance: &Instance, now: DateTime<Utc>) -> Self {
+    fn next_attempt(&self, instance: &Instance, now: DateTime<Utc>) -> Self {
         let request = JobRequest {
             worker: self.worker.clone(),
             message: self.message.clone(),
             options: self.options,
             cause: Cause::Retry,
             trigger: self.trigger_id.clone(),
-            occasion: self.occasion.clone(),
+            payload: self.payload.clone(),
         };
         Self {
             attempt: self.attempt + 1,
-            needs_room: self.needs_room,
+            needs_space: self.needs_space,
             retry_of: Some(self.id.clone()),
             ..Self::new(instance, request, now)
         }
@@ -361,37 +361,37 @@ pub(crate) fn is_clean_up(message: &Value) -> bool {
 }
 
 /// The id with each digit turned around, so that newer ids sort first.
-fn inverted(id: &str) -> String {
+fn inverted_id(id: &str) -> String {
     id.chars().filter_map(|digit| char::from_digit(15 - digit.to_digit(16)?, 16)).collect()
 }
 
 /// A job's key in [`BY_TRIGGER`].
-fn by_trigger(job: &Job) -> String {
-    format!("{}/{}", job.trigger_id.as_deref().unwrap_or("-"), inverted(&job.id))
+fn trigger_index_key(job: &Job) -> String {
+    format!("{}/{}", job.trigger_id.as_deref().unwrap_or("-"), inverted_id(&job.id))
 }
 
 /// Puts a job into the indexes of live jobs.
-fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
+fn add_to_live_index(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.put_unique(scope, LIVE, format!("{}/{}", job.worker, job.id), &job.id);
-    changes.put_unique(scope, BY_TRIGGER, by_trigger(job), &job.id);
+    changes.put_unique(scope, LIVE_BY_WORKER, format!("{}/{}", job.worker, job.id), &job.id);
+    changes.put_unique(scope, BY_TRIGGER, trigger_index_key(job), &job.id);
     if let Some(trigger) = &job.trigger_id {
         changes.put_unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
     }
-    if let Some(chain) = job.chain_entry() {
-        changes.put_unique(scope, chain::RETRY, chain, &job.id);
+    if let Some(chain) = job.retry_index_key() {
+        changes.put_unique(scope, chain::RETRY_BY_CHAIN, chain, &job.id);
     }
 }
 
 /// Takes a job that ended out of the indexes of live jobs.
-fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
+fn remove_from_live_index(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.remove_unique(scope, LIVE, format!("{}/{}", job.worker, job.id));
+    changes.remove_unique(scope, LIVE_BY_WORKER, format!("{}/{}", job.worker, job.id));
     if let Some(trigger) = &job.trigger_id {
         changes.remove_unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id));
     }
-    if let Some(chain) = job.chain_entry() {
-        changes.remove_unique(scope, chain::RETRY, chain);
+    if let Some(chain) = job.retry_index_key() {
+        changes.remove_unique(scope, chain::RETRY_BY_CHAIN, chain);
     }
 }
 
@@ -401,20 +401,20 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::ForeignAccount`] when that
-    /// may not use the account, [`Error::Attribute`] when it logs into accounts and none is named, [`Error::Unavailable`] when it is in
+    /// may not use the account, [`Error::InvalidAttribute`] when it logs into accounts and none is named, [`Error::Unavailable`] when it is in
     /// maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
-        self.check_account(instance, &request.message, Place::Arguments)?;
+        self.check_account(instance, &request.message, AccountLocation::Arguments)?;
         if request.worker != CLIENT_WORKER {
-            self.check_login(instance, &request.message, Place::Arguments)?;
+            self.check_account_given(instance, &request.message, AccountLocation::Arguments)?;
         }
-        if let Some(maintenance) = self.maintenance_of(instance, &request.message)? {
-            maintenance.admit(request.cause == Cause::Manual)?;
+        if let Some(maintenance) = self.maintenance_for_job(instance, &request.message)? {
+            maintenance.check_start(request.cause == Cause::Manual)?;
         }
         let mut changes = Changes::new();
         let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
         self.commit(changes).await?;
-        self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, &job);
+        self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, &job);
         self.wake_workers();
         Ok(job)
     }
@@ -435,16 +435,22 @@ impl Platform {
         }
         check_message(&request.worker, &request.message).map_err(Error::BadRequest)?;
         let job = Job::new(instance, request, self.clock.now());
-        self.enter_job(instance, &job, run_at, changes)?;
+        self.stage_new_job(instance, &job, run_at, changes)?;
         Ok(job)
     }
 
     /// Stores a new job with its indexes and its place in the queue.
-    fn enter_job(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>, changes: &mut Changes) -> Result<()> {
+    fn stage_new_job(
+        &self,
+        instance: &Instance,
+        job: &Job,
+        run_at: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Result<()> {
         let at = instance.doc(&JOBS, job.id.as_str());
-        changes.create(at.clone(), object(job)?);
-        enter(instance, job, changes);
-        changes.enqueue(at, self.waits(instance, job, run_at));
+        changes.create(at.clone(), to_object(job)?);
+        add_to_live_index(instance, job, changes);
+        changes.enqueue(at, self.job_queue_entry(instance, job, run_at));
         Ok(())
     }
 
@@ -454,8 +460,8 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is none with this id.
     pub fn job(&self, instance: &Instance, id: &str) -> Result<Job> {
-        let found = self.stored::<Job>(&instance.doc(&JOBS, id))?;
-        found.map(named).ok_or_else(|| Error::NotFound(format!("there is no job '{id}'")))
+        let found = self.load::<Job>(&instance.doc(&JOBS, id))?;
+        found.map(with_id).ok_or_else(|| Error::NotFound(format!("there is no job '{id}'")))
     }
 
     /// The jobs of a worker that have not ended, oldest first, at most 200.
@@ -464,8 +470,8 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn live_jobs(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
-        let entries = self.store.lookup_prefix(&instance.id, LIVE, &format!("{worker}/"), None, 200)?;
-        self.jobs_of(instance, entries)
+        let entries = self.store.lookup_prefix(&instance.id, LIVE_BY_WORKER, &format!("{worker}/"), None, 200)?;
+        self.load_jobs(instance, entries)
     }
 
     /// The jobs that run a konnector here and have not ended, by their ids.
@@ -473,10 +479,11 @@ impl Platform {
         let (mut found, mut after) = (Vec::new(), None::<String>);
         let prefix = format!("{KONNECTOR_WORKER}/");
         loop {
-            let page = self.store.lookup_prefix(&instance.id, LIVE, &prefix, after.as_deref(), LIVE_PAGE)?;
+            let page =
+                self.store.lookup_prefix(&instance.id, LIVE_BY_WORKER, &prefix, after.as_deref(), LIVE_PAGE_SIZE)?;
             let Some((last, _)) = page.last() else { return Ok(found) };
             after = Some(last.clone());
-            let jobs = self.jobs_of(instance, page)?;
+            let jobs = self.load_jobs(instance, page)?;
             let of_it = jobs.into_iter().filter(|job| job.argument("konnector") == Some(slug.as_ref()));
             found.extend(of_it.map(|job| job.id));
         }
@@ -489,11 +496,11 @@ impl Platform {
     /// When the store fails.
     pub fn trigger_jobs(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
         let entries = self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
-        self.jobs_of(instance, entries)
+        self.load_jobs(instance, entries)
     }
 
     /// Reads the newest jobs of a trigger, at most `limit`, one at a time for as long as `visit` says so.
-    pub(crate) fn each_trigger_job(
+    pub(crate) fn visit_trigger_jobs(
         &self,
         instance: &Instance,
         trigger: &str,
@@ -501,7 +508,7 @@ impl Platform {
         mut visit: impl FnMut(&Job) -> bool,
     ) -> Result<()> {
         for (_, id) in self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)? {
-            let job = self.stored::<Job>(&instance.doc(&JOBS, id))?.map(named);
+            let job = self.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id);
             if job.is_some_and(|job| !visit(&job)) {
                 break;
             }
@@ -510,24 +517,24 @@ impl Platform {
     }
 
     /// How many jobs of a trigger have not ended, counted up to `most`.
-    pub(crate) fn live_jobs_of(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
+    pub(crate) fn count_live_trigger_jobs(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
         Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())
     }
 
-    fn jobs_of(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {
+    fn load_jobs(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {
         let mut jobs = Vec::with_capacity(entries.len());
         for (_, id) in entries {
-            jobs.extend(self.stored::<Job>(&instance.doc(&JOBS, id))?.map(named));
+            jobs.extend(self.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id));
         }
         Ok(jobs)
     }
 }
 
-fn named(stored: Stored<Job>) -> Job {
+fn with_id(stored: Stored<Job>) -> Job {
     Job { id: stored.id, ..stored.value }
 }
 
 /// Where a job's document is.
-pub(crate) fn at(instance: &Instance, job: &Job) -> DocRef {
+pub(crate) fn doc_ref(instance: &Instance, job: &Job) -> DocRef {
     instance.doc(&JOBS, job.id.as_str())
 }

@@ -20,7 +20,7 @@ fn argument<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// What only one job of an instance may hold at a time: one run per account, or per konnector where there is none.
-fn lock(job: &Job) -> Option<String> {
+fn lock_name(job: &Job) -> Option<String> {
     match (job.argument("account"), job.argument("konnector")) {
         (Some(account), _) => Some(format!("account/{account}")),
         (None, Some(slug)) => Some(format!("konnector/{slug}")),
@@ -30,17 +30,17 @@ fn lock(job: &Job) -> Option<String> {
 
 impl Platform {
     /// How a job waits. Jobs of one class contact the same hosts: where the account says which, these are part of it.
-    pub(super) fn waits(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
+    pub(super) fn job_queue_entry(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
         let slug = job.argument("konnector").unwrap_or_default();
-        let class = match self.hosts(instance, &job.message) {
-            Some(hosts) if hosts.of_account => format!("{slug} {}", hosts.names.join(" ")),
+        let class = match self.vendor_hosts(instance, &job.message) {
+            Some(hosts) if hosts.is_account_specific => format!("{slug} {}", hosts.names.join(" ")),
             _ => slug.to_owned(),
         };
-        QueueEntry::new(run_at, self.clock.now()).lock(lock(job)).class(class)
+        QueueEntry::new(run_at, self.clock.now()).lock(lock_name(job)).class(class)
     }
 
     /// The permits of a job: one for each host of its vendor, and one for its konnector where the operator limits them.
-    pub(super) fn permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
+    pub(super) fn job_permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
         let mut permits = Vec::new();
         let Some(message) = document.body.get("message") else { return permits };
         let limit = self.config.konnector_concurrency;
@@ -49,7 +49,7 @@ impl Platform {
         }
         let limit = self.config.vendor_concurrency;
         if limit > 0
-            && let Some(hosts) = self.hosts_lately(at, message)
+            && let Some(hosts) = self.cached_vendor_hosts(at, message)
         {
             permits.extend(hosts.iter().map(|host| JobPermit { name: format!("host/{host}"), limit }));
         }
@@ -57,19 +57,19 @@ impl Platform {
     }
 
     /// The hosts of a job, as they were a moment ago: a claim asks again and again while jobs wait for a permit.
-    fn hosts_lately(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
+    fn cached_vendor_hosts(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
         let text = |name| argument(message, name).unwrap_or_default().to_owned();
         let key = (at.instance.clone(), text("konnector"), text("account"));
         let now = self.clock.elapsed();
-        let known = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((names, since)) = known
-            && now.saturating_sub(since) < LATELY
+            && now.saturating_sub(since) < HOST_CACHE_TTL
         {
             return Some(names);
         }
-        let names: Arc<[String]> = self.hosts(&self.instance_of(at).ok()?, message)?.names.into();
-        let mut lately = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lately.len() >= REMEMBERED {
+        let names: Arc<[String]> = self.vendor_hosts(&self.instance_of(at).ok()?, message)?.names.into();
+        let mut lately = self.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= MAX_CACHED_HOSTS {
             lately.clear();
         }
         lately.insert(key, (Arc::clone(&names), now));
@@ -77,13 +77,13 @@ impl Platform {
     }
 
     /// The hosts that a konnector may contact for an account; `None` when it cannot run at all, which its run will tell.
-    fn hosts(&self, instance: &Instance, message: &Value) -> Option<Hosts> {
+    fn vendor_hosts(&self, instance: &Instance, message: &Value) -> Option<VendorHosts> {
         let slug: Slug = argument(message, "konnector")?.parse().ok()?;
         let permissions = self.konnector_permissions(instance, &slug).ok()?;
         let of_account = permissions.has_account_hosts();
         let fields = match argument(message, "account").filter(|_| of_account) {
             Some(account) => {
-                let account = self.account(instance, account).ok().filter(|account| account.admits(&slug));
+                let account = self.account(instance, account).ok().filter(|account| account.is_usable_by(&slug));
                 account.as_ref().map(Account::fields)?
             }
             None => serde_json::Map::new(),
@@ -92,25 +92,25 @@ impl Platform {
         let mut names: Vec<String> = rules.hosts().map(|pattern| pattern.host().to_owned()).collect();
         names.sort();
         names.dedup();
-        Some(Hosts { of_account, names })
+        Some(VendorHosts { is_account_specific: of_account, names })
     }
 }
 
 /// The hosts of jobs that were asked for lately, by instance, konnector and account, and since when.
 #[derive(Default)]
-pub(crate) struct Lately(Mutex<HashMap<Whom, Known>>);
+pub(crate) struct VendorHostCache(Mutex<HashMap<HostCacheKey, CachedHosts>>);
 
-type Whom = (InstanceId, String, String);
-type Known = (Arc<[String]>, Duration);
+type HostCacheKey = (InstanceId, String, String);
+type CachedHosts = (Arc<[String]>, Duration);
 
 /// How old they may be. Permits are about politeness: a konnector that was just updated may contact a host beside another one.
-const LATELY: Duration = Duration::from_secs(10);
+const HOST_CACHE_TTL: Duration = Duration::from_secs(10);
 /// Of how many they are kept.
-const REMEMBERED: usize = 10_000;
+const MAX_CACHED_HOSTS: usize = 10_000;
 
 /// The hosts of a vendor.
-struct Hosts {
+struct VendorHosts {
     /// Whether the account names some of them.
-    of_account: bool,
+    is_account_specific: bool,
     names: Vec<String>,
 }

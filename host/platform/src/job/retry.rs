@@ -18,49 +18,49 @@ pub enum Retry {
         at_least: Duration,
     },
     /// As soon as the user's space has room again.
-    WhenThereIsRoom,
+    WhenSpaceAvailable,
 }
 
 /// What an operator sets about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Ceiling of the first delay; it doubles with each attempt.
-    pub first: Duration,
+    pub base_delay: Duration,
     /// How often a run is tried in all.
-    pub most_attempts: u32,
+    pub max_attempts: u32,
 }
 
 /// The longest delay between two attempts, unless the vendor asks for more.
-const LONGEST: Duration = Duration::from_secs(6 * 3_600);
+const MAX_DELAY: Duration = Duration::from_secs(6 * 3_600);
 /// How many first delays the one more attempt after a fault comes later: an hour.
-const SECOND_CHANCE: u32 = 12;
+const SECOND_ATTEMPT_FACTOR: u32 = 12;
 /// How many first delays lie between two looks for room: a quarter of an hour.
-const LOOK_FOR_ROOM: u32 = 3;
+const SPACE_CHECK_FACTOR: u32 = 3;
 
 impl RetryPolicy {
     /// The delay before the attempt that follows attempt number `attempt`, from 1; `None` when there is none. `share` is a random number
     /// from 0 to 1.
     #[must_use]
     pub fn delay(&self, retry: Retry, attempt: u32, share: f64) -> Option<Duration> {
-        if attempt >= self.most_attempts {
+        if attempt >= self.max_attempts {
             return None;
         }
         match retry {
             Retry::Never => None,
             Retry::Once | Retry::Fault if attempt >= 2 => None,
-            Retry::Once | Retry::Fault => Some(self.first * SECOND_CHANCE),
+            Retry::Once | Retry::Fault => Some(self.base_delay * SECOND_ATTEMPT_FACTOR),
             Retry::BackOff { at_least } => {
-                let doubled = self.first.saturating_mul(1 << (attempt.saturating_sub(1)).min(16));
-                Some(doubled.min(LONGEST).mul_f64(share.clamp(0.0, 1.0)).max(at_least))
+                let doubled = self.base_delay.saturating_mul(1 << (attempt.saturating_sub(1)).min(16));
+                Some(doubled.min(MAX_DELAY).mul_f64(share.clamp(0.0, 1.0)).max(at_least))
             }
-            Retry::WhenThereIsRoom => Some(self.next_look()),
+            Retry::WhenSpaceAvailable => Some(self.space_check_delay()),
         }
     }
 
     /// How long a job that needs room waits before it looks for it again.
     #[must_use]
-    pub fn next_look(&self) -> Duration {
-        self.first * LOOK_FOR_ROOM
+    pub fn space_check_delay(&self) -> Duration {
+        self.base_delay * SPACE_CHECK_FACTOR
     }
 }
 
@@ -68,9 +68,9 @@ impl RetryPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy { first: Duration::from_secs(300), most_attempts: 8 };
+    const POLICY: RetryPolicy = RetryPolicy { base_delay: Duration::from_secs(300), max_attempts: 8 };
 
-    fn shares() -> impl Iterator<Item = f64> {
+    fn jitter_samples() -> impl Iterator<Item = f64> {
         // A low-discrepancy sequence: as even as chance should be, and the same each time.
         (0..10_000_u32).map(|number| (f64::from(number) * 0.618_033_988_749_895).fract())
     }
@@ -80,8 +80,9 @@ mod tests {
         for attempt in 1..8 {
             let ceiling = Duration::from_secs((300 << (attempt - 1)).min(6 * 3_600)).as_secs_f64();
             let retry = Retry::BackOff { at_least: Duration::ZERO };
-            let delays: Vec<f64> =
-                shares().map(|share| POLICY.delay(retry, attempt, share).unwrap().as_secs_f64() / ceiling).collect();
+            let delays: Vec<f64> = jitter_samples()
+                .map(|share| POLICY.delay(retry, attempt, share).unwrap().as_secs_f64() / ceiling)
+                .collect();
             let mean = delays.iter().sum::<f64>() / delays.len() as f64;
             assert!((mean - 0.5).abs() < 0.01, "attempt {attempt}: the mean is {mean} of the ceiling");
             for tenth in 0..10 {
@@ -97,7 +98,8 @@ mod tests {
     fn what_the_vendor_asked_for_is_never_undercut() {
         for at_least in [1, 60, 4_000, 100_000].map(Duration::from_secs) {
             for attempt in 1..8 {
-                let early = shares().filter_map(|share| POLICY.delay(Retry::BackOff { at_least }, attempt, share));
+                let early =
+                    jitter_samples().filter_map(|share| POLICY.delay(Retry::BackOff { at_least }, attempt, share));
                 assert!(early.into_iter().all(|delay| delay >= at_least));
             }
         }
@@ -109,8 +111,8 @@ mod tests {
         let back_off = Retry::BackOff { at_least: Duration::ZERO };
         assert_eq!([Retry::Once, Retry::Fault].map(|retry| POLICY.delay(retry, 1, 0.0)), [hour, hour]);
         assert_eq!([Retry::Once, Retry::Fault, Retry::Never].map(|retry| POLICY.delay(retry, 2, 0.0)), [None; 3]);
-        assert_eq!(POLICY.delay(Retry::WhenThereIsRoom, 1, 1.0), Some(Duration::from_secs(900)));
-        for retry in [Retry::Once, Retry::Fault, back_off, Retry::WhenThereIsRoom] {
+        assert_eq!(POLICY.delay(Retry::WhenSpaceAvailable, 1, 1.0), Some(Duration::from_secs(900)));
+        for retry in [Retry::Once, Retry::Fault, back_off, Retry::WhenSpaceAvailable] {
             assert_eq!(POLICY.delay(retry, 8, 0.5), None);
         }
     }

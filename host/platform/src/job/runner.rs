@@ -8,10 +8,10 @@ use konnector_sandbox::{AbortReason, Outcome, Report, RunOutput};
 use konnector_store::Lease;
 use tokio_util::sync::CancellationToken;
 
-use super::end::Remains;
-use super::outcome::Verdict;
+use super::failure::JobFailure;
+use super::transition::RunArtifacts;
 use super::{Cause, Job};
-use crate::account::{Account, Grant};
+use crate::account::{Account, AccountAccess};
 use crate::instance::Instance;
 use crate::run::Run;
 use crate::{Error, Platform, Result};
@@ -29,11 +29,11 @@ pub struct Assignment {
 }
 
 /// How an assignment ended.
-pub struct Finished {
+pub struct RunResult {
     /// What to make of it; `None` when it went well.
-    pub verdict: Option<Verdict>,
+    pub failure: Option<JobFailure>,
     /// What it leaves behind.
-    pub remains: Remains,
+    pub artifacts: RunArtifacts,
 }
 
 /// All that a worker does for one job.
@@ -50,7 +50,7 @@ pub trait Runner: Send + Sync {
     /// # Errors
     ///
     /// [`Error::StaleLease`] when the job turns out to belong to another worker.
-    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished>;
+    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult>;
 }
 
 /// Runs konnectors in the sandbox.
@@ -62,70 +62,75 @@ impl Runner for SandboxRunner {
         platform.sandbox.spawn(task).detach();
     }
 
-    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished> {
+    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult> {
         let Assignment { instance, mut job, lease, cancel } = assignment;
-        let run = match prepare(platform, &instance, &mut job, &lease).await {
+        let run = match prepare_run(platform, &instance, &mut job, &lease).await {
             Ok(run) => run,
-            Err(verdict) => return Ok(Finished { verdict: Some(verdict), remains: Remains::default() }),
+            Err(verdict) => return Ok(RunResult { failure: Some(verdict), artifacts: RunArtifacts::default() }),
         };
         let RunOutput { outcome, receipt } = run.execute(cancel).await;
-        let verdict = Verdict::of(&outcome).or_else(|| Verdict::of_lost_files(&receipt));
+        let verdict = JobFailure::from_outcome(&outcome).or_else(|| JobFailure::from_lost_files(&receipt));
         let report = match outcome {
             Outcome::Aborted(AbortReason::LeaseLost) => return Err(Error::StaleLease),
             Outcome::Completed(report) => report,
             Outcome::Failed(_) | Outcome::Aborted(_) => Report::default(),
         };
-        let remains = Remains {
+        let remains = RunArtifacts {
             receipt: Some(receipt),
             problems: report.problems,
             problem_count: report.problem_count,
             log: run.store_log().await,
             account_generation: job.account_generation,
         };
-        Ok(Finished { verdict, remains })
+        Ok(RunResult { failure: verdict, artifacts: remains })
     }
 }
 
-async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease: &Lease) -> Result<Run, Verdict> {
+async fn prepare_run(
+    platform: &Platform,
+    instance: &Instance,
+    job: &mut Job,
+    lease: &Lease,
+) -> Result<Run, JobFailure> {
     let slug = job.argument("konnector").unwrap_or_default();
-    let parsed: Slug = slug.parse().map_err(|_| Verdict::not_installed(slug))?;
+    let parsed: Slug = slug.parse().map_err(|_| JobFailure::not_installed(slug))?;
     platform.refresh_konnector(instance, &parsed).await;
-    let konnector = match platform.konnector_to_run(instance, &parsed).await {
+    let konnector = match platform.activate_konnector(instance, &parsed).await {
         Ok(konnector) => konnector,
-        Err(Error::NotFound(_)) => return Err(Verdict::not_installed(slug)),
-        Err(error) => return Err(Verdict::unprepared(&error)),
+        Err(Error::NotFound(_)) => return Err(JobFailure::not_installed(slug)),
+        Err(error) => return Err(JobFailure::setup_failed(&error)),
     };
     if !job.is_clean_up()
-        && let Some(maintenance) = platform.maintenance_in_registry(instance, &konnector).await
-        && maintenance.admit(job.cause == Cause::Manual).is_err()
+        && let Some(maintenance) = platform.registry_maintenance(instance, &konnector).await
+        && maintenance.check_start(job.cause == Cause::Manual).is_err()
     {
-        return Err(maintenance.verdict());
+        return Err(maintenance.to_outcome());
     }
-    let account = match platform.account_of_message(instance, &job.message) {
+    let account = match platform.account_from_message(instance, &job.message) {
         None => None,
-        Some((_, Ok(account))) => Some(granted(account, &parsed)?),
-        Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),
-        Some((_, Err(error))) => return Err(Verdict::unprepared(&error)),
+        Some((_, Ok(account))) => Some(check_grant(account, &parsed)?),
+        Some((id, Err(Error::NotFound(_)))) => return Err(JobFailure::account_not_found(id)),
+        Some((_, Err(error))) => return Err(JobFailure::setup_failed(&error)),
     };
     let account = match account {
         None => None,
-        Some(grant) => Some(match platform.freshen(instance, (*grant).clone()).await {
+        Some(grant) => Some(match platform.ensure_fresh_token(instance, (*grant).clone()).await {
             // It was read again, and may be another one's by now.
-            Ok(account) => granted(account, &parsed)?,
-            Err(Error::Reconnect) => return Err(Verdict::reconnect()),
+            Ok(account) => check_grant(account, &parsed)?,
+            Err(Error::ReconnectRequired) => return Err(JobFailure::reconnect()),
             // The konnector may still get through; if not, it tells why.
             Err(error @ Error::Provider(_)) => {
                 tracing::warn!(%error, "the token of an account could not be refreshed before its run");
                 grant
             }
-            Err(error) => return Err(Verdict::unprepared(&error)),
+            Err(error) => return Err(JobFailure::setup_failed(&error)),
         }),
     };
     job.account_generation = account.as_ref().map(|account| account.rev.generation());
-    Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
+    Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| JobFailure::setup_failed(&error))
 }
 
 /// The last line of defence: wherever a job came from, its konnector gets no account that is not for it.
-fn granted(account: Account, konnector: &Slug) -> Result<Grant, Verdict> {
-    account.grant(konnector).map_err(|foreign| Verdict::foreign_account(&foreign))
+fn check_grant(account: Account, konnector: &Slug) -> Result<AccountAccess, JobFailure> {
+    account.authorize(konnector).map_err(|foreign| JobFailure::foreign_account(&foreign))
 }

@@ -3,19 +3,19 @@
 
 use chrono::{DateTime, Utc};
 
-use super::outcome::{Code, Verdict};
+use super::failure::{JobErrorCode, JobFailure};
 use super::retry::{Retry, RetryPolicy};
 
 /// How often a job that was cut off by a crash or a lost lease is started again.
-const MOST_INTERRUPTIONS: u32 = 5;
+const MAX_INTERRUPTIONS: u32 = 5;
 /// So many faults in a row, and the schedule waits for the konnector's author.
-const MOST_FAULTS: u32 = 3;
+const MAX_CONSECUTIVE_FAULTS: u32 = 3;
 
 /// Where a job is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// In the queue.
-    Waiting,
+    Queued,
     /// Leased to a worker.
     Running,
     /// Over.
@@ -24,7 +24,7 @@ pub enum Phase {
 
 /// What the decisions about a job depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct JobState {
     /// Where it is.
     pub phase: Phase,
     /// 1 for the first execution, one more for each retry.
@@ -37,39 +37,39 @@ pub struct Standing {
 
 /// What else they depend on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Circumstances {
+pub struct StepContext {
     /// The wall clock.
     pub now: DateTime<Utc>,
     /// A random number from 0 to 1.
-    pub share: f64,
+    pub jitter: f64,
     /// The rule for retries, with the job's own limit.
-    pub policy: RetryPolicy,
+    pub retry_policy: RetryPolicy,
     /// When its trigger is due next: by then, that is the retry.
     pub next_due: Option<DateTime<Utc>>,
     /// How many jobs of the trigger before this one ended with a fault, one after the other.
-    pub faults: u32,
+    pub consecutive_faults: u32,
 }
 
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum JobEvent {
     /// A worker took it.
     Claimed,
     /// Its run came to an end, whose verdict is `None` when it went well.
-    Ended(Option<Verdict>),
+    Ended(Option<JobFailure>),
     /// The server was asked to stop.
-    Stopped,
+    ServerStopped,
     /// Its worker is gone, or could not renew its lease.
-    Lost,
+    LeaseLost,
     /// It needs room in the user's space, and there is none.
-    NoRoom,
+    NoSpace,
     /// Somebody wants it to end.
-    CancelAsked,
+    CancelRequested,
 }
 
 /// What is to be done, all at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum JobCommand {
     /// It runs now.
     Start,
     /// Its run is to be ended.
@@ -80,43 +80,43 @@ pub enum Command {
         run_at: DateTime<Utc>,
     },
     /// It is over, well or with this verdict.
-    Finish(Option<Verdict>),
+    Finish(Option<JobFailure>),
     /// Another job tries again.
     Retry {
         /// From when on it may be claimed.
         run_at: DateTime<Utc>,
     },
     /// Its trigger is told how it ended.
-    TellTrigger(Option<Verdict>),
+    NotifyTrigger(Option<JobFailure>),
 }
 
 /// Something that cannot happen to a job where it stands: a fault of the server, never passed over in silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what} cannot happen to a job that {}", .phase.words())]
-pub struct Illegal {
+#[error("{event} cannot happen to a job that {}", .phase.description())]
+pub struct IllegalTransition {
     phase: Phase,
-    what: &'static str,
+    event: &'static str,
 }
 
 impl Phase {
-    const fn words(self) -> &'static str {
+    const fn description(self) -> &'static str {
         match self {
-            Self::Waiting => "waits",
+            Self::Queued => "waits",
             Self::Running => "runs",
             Self::Ended => "has ended",
         }
     }
 }
 
-impl Event {
-    const fn words(&self) -> &'static str {
+impl JobEvent {
+    const fn description(&self) -> &'static str {
         match self {
             Self::Claimed => "a claim",
             Self::Ended(_) => "the end of its run",
-            Self::Stopped => "the stop of its server",
-            Self::Lost => "the loss of its lease",
-            Self::NoRoom => "a lack of room",
-            Self::CancelAsked => "a cancellation",
+            Self::ServerStopped => "the stop of its server",
+            Self::LeaseLost => "the loss of its lease",
+            Self::NoSpace => "a lack of room",
+            Self::CancelRequested => "a cancellation",
         }
     }
 }
@@ -125,57 +125,65 @@ impl Event {
 ///
 /// # Errors
 ///
-/// [`Illegal`] for an event that cannot happen to it.
-pub fn step(before: Standing, event: &Event, around: &Circumstances) -> Result<(Standing, Vec<Command>), Illegal> {
-    let at = |phase| Standing { phase, ..before };
+/// [`IllegalTransition`] for an event that cannot happen to it.
+pub fn step(
+    before: JobState,
+    event: &JobEvent,
+    around: &StepContext,
+) -> Result<(JobState, Vec<JobCommand>), IllegalTransition> {
+    let at = |phase| JobState { phase, ..before };
     let ended = |commands| Ok((at(Phase::Ended), commands));
-    let requeued = |run_at| Ok((at(Phase::Waiting), vec![Command::Requeue { run_at }]));
+    let requeued = |run_at| Ok((at(Phase::Queued), vec![JobCommand::Requeue { run_at }]));
     match (before.phase, event) {
-        (Phase::Waiting, Event::Claimed) => Ok((at(Phase::Running), vec![Command::Start])),
-        (Phase::Waiting, Event::CancelAsked) => ended(finish(Verdict::cancelled())),
-        (Phase::Running, Event::CancelAsked) => Ok((Standing { cancelled: true, ..before }, vec![Command::StopRun])),
-        (Phase::Running, Event::Ended(None)) => ended(vec![Command::Finish(None), Command::TellTrigger(None)]),
-        (Phase::Running, Event::Ended(Some(verdict))) => ended(failed(before, verdict, around)),
-        (Phase::Running, Event::Stopped | Event::Lost | Event::NoRoom) if before.cancelled => {
-            ended(finish(Verdict::cancelled()))
+        (Phase::Queued, JobEvent::Claimed) => Ok((at(Phase::Running), vec![JobCommand::Start])),
+        (Phase::Queued, JobEvent::CancelRequested) => ended(finish_commands(JobFailure::cancelled())),
+        (Phase::Running, JobEvent::CancelRequested) => {
+            Ok((JobState { cancelled: true, ..before }, vec![JobCommand::StopRun]))
         }
-        (Phase::Running, Event::Stopped) => requeued(around.now),
-        (Phase::Running, Event::NoRoom) => requeued(around.now + around.policy.next_look()),
-        (Phase::Running, Event::Lost) => {
+        (Phase::Running, JobEvent::Ended(None)) => {
+            ended(vec![JobCommand::Finish(None), JobCommand::NotifyTrigger(None)])
+        }
+        (Phase::Running, JobEvent::Ended(Some(verdict))) => ended(failure_commands(before, verdict, around)),
+        (Phase::Running, JobEvent::ServerStopped | JobEvent::LeaseLost | JobEvent::NoSpace) if before.cancelled => {
+            ended(finish_commands(JobFailure::cancelled()))
+        }
+        (Phase::Running, JobEvent::ServerStopped) => requeued(around.now),
+        (Phase::Running, JobEvent::NoSpace) => requeued(around.now + around.retry_policy.space_check_delay()),
+        (Phase::Running, JobEvent::LeaseLost) => {
             let interruptions = before.interruptions.saturating_add(1);
-            let after = Standing { interruptions, ..before };
-            if interruptions > MOST_INTERRUPTIONS {
-                let commands = finish(Verdict::interrupted(interruptions));
-                return Ok((Standing { phase: Phase::Ended, ..after }, commands));
+            let after = JobState { interruptions, ..before };
+            if interruptions > MAX_INTERRUPTIONS {
+                let commands = finish_commands(JobFailure::interrupted(interruptions));
+                return Ok((JobState { phase: Phase::Ended, ..after }, commands));
             }
-            Ok((Standing { phase: Phase::Waiting, ..after }, vec![Command::Requeue { run_at: around.now }]))
+            Ok((JobState { phase: Phase::Queued, ..after }, vec![JobCommand::Requeue { run_at: around.now }]))
         }
-        (phase, event) => Err(Illegal { phase, what: event.words() }),
+        (phase, event) => Err(IllegalTransition { phase, event: event.description() }),
     }
 }
 
-fn finish(verdict: Verdict) -> Vec<Command> {
-    vec![Command::Finish(Some(verdict.clone())), Command::TellTrigger(Some(verdict))]
+fn finish_commands(verdict: JobFailure) -> Vec<JobCommand> {
+    vec![JobCommand::Finish(Some(verdict.clone())), JobCommand::NotifyTrigger(Some(verdict))]
 }
 
-fn failed(job: Standing, verdict: &Verdict, around: &Circumstances) -> Vec<Command> {
-    let needs_author = verdict.retry == Retry::Fault && around.faults + 1 >= MOST_FAULTS;
+fn failure_commands(job: JobState, verdict: &JobFailure, around: &StepContext) -> Vec<JobCommand> {
+    let needs_author = verdict.retry == Retry::Fault && around.consecutive_faults + 1 >= MAX_CONSECUTIVE_FAULTS;
     let told = if needs_author {
-        Verdict { code: Code::NeedsAuthor, pause: true, ..verdict.clone() }
+        JobFailure { code: JobErrorCode::NeedsAuthor, pauses_schedule: true, ..verdict.clone() }
     } else {
         verdict.clone()
     };
     let run_at = around
-        .policy
-        .delay(verdict.retry, job.attempt, around.share)
+        .retry_policy
+        .delay(verdict.retry, job.attempt, around.jitter)
         .filter(|_| !job.cancelled && !needs_author)
         .and_then(|delay| around.now.checked_add_signed(chrono::TimeDelta::from_std(delay).ok()?))
         .filter(|run_at| around.next_due.is_none_or(|due| *run_at < due));
-    let retry = run_at.map(|run_at| Command::Retry { run_at });
-    [Command::Finish(Some(verdict.clone()))]
+    let retry = run_at.map(|run_at| JobCommand::Retry { run_at });
+    [JobCommand::Finish(Some(verdict.clone()))]
         .into_iter()
         .chain(retry)
-        .chain([Command::TellTrigger(Some(told))])
+        .chain([JobCommand::NotifyTrigger(Some(told))])
         .collect()
 }
 

@@ -11,36 +11,36 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::end::{Hold, Remains};
-use super::held::{Held, Keeper};
-use super::runner::{Assignment, Finished};
-use super::step::Event;
-use super::{Job, State};
-use crate::realtime::Happened;
+use super::heartbeat::{HeartbeatTask, LeaseGuard};
+use super::runner::{Assignment, RunResult};
+use super::step::JobEvent;
+use super::transition::{LeaseAuthority, RunArtifacts};
+use super::{Job, JobStatus};
+use crate::realtime::ChangeKind;
 use crate::stored::Stored;
 use crate::{Error, Platform, Result};
 
 /// How long a run may go on after the server was told to stop.
-const GRACE: Duration = Duration::from_secs(4);
+const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(4);
 /// How long a worker sleeps at the most when nothing wakes it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 impl Platform {
     /// Claims and runs jobs until told to stop, at most [`crate::Config::workers`] at a time.
     pub(crate) async fn worker_loop(&self) {
         let slots = Arc::new(Semaphore::new(self.config.workers.max(1) as usize));
-        while !self.stopping().is_cancelled() {
-            if let Err(error) = self.take_work(&slots).await {
+        while !self.draining().is_cancelled() {
+            if let Err(error) = self.start_jobs(&slots).await {
                 tracing::error!(%error, "no job could be claimed; trying again");
             }
             let sleep = match self.store.next_run_at() {
-                Ok(Some(ready)) => (ready - self.clock.now()).to_std().unwrap_or_default().min(LONGEST_SLEEP),
-                Ok(None) | Err(_) => LONGEST_SLEEP,
+                Ok(Some(ready)) => (ready - self.clock.now()).to_std().unwrap_or_default().min(MAX_SLEEP),
+                Ok(None) | Err(_) => MAX_SLEEP,
             };
             tokio::select! {
                 biased;
-                () = self.stopping().cancelled() => {}
-                () = self.workers_woken() => {}
+                () = self.draining().cancelled() => {}
+                () = self.worker_wakeup() => {}
                 // Not at once again: a clock that was set back may just have made a job wait anew.
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
             }
@@ -48,45 +48,51 @@ impl Platform {
     }
 
     /// Begins with as many jobs as there are free places.
-    async fn take_work(&self, slots: &Arc<Semaphore>) -> Result<()> {
+    async fn start_jobs(&self, slots: &Arc<Semaphore>) -> Result<()> {
         let free = slots.available_permits();
         if free == 0 {
             return Ok(());
         }
         let asked_at = self.clock.elapsed();
-        for lease in self.claim(free).await? {
+        for lease in self.claim_jobs(free).await? {
             // Only this loop takes places, so there is one.
             let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { break };
-            let held = Arc::new(Held::new(lease, asked_at, self.config.lease));
-            let cancel = self.running().begin(&held.lease.job);
-            let keeper = self.start_keeping(&held, &cancel);
+            let held = Arc::new(LeaseGuard::new(lease, asked_at, self.config.lease_ttl));
+            let cancel = self.running_jobs().register(&held.lease.job);
+            let keeper = self.spawn_heartbeat(&held, &cancel);
             let platform = self.clone();
-            let work = async move { platform.work(&held, &cancel, keeper, slot).await };
+            let work = async move { platform.run_claimed_job(&held, &cancel, keeper, slot).await };
             self.runner().spawn(self, Box::pin(self.tasks().track_future(work)));
         }
         Ok(())
     }
 
-    async fn claim(&self, limit: usize) -> Result<Vec<Lease>> {
+    async fn claim_jobs(&self, limit: usize) -> Result<Vec<Lease>> {
         let now = self.clock.now();
         let started = move |body: &mut Map| {
-            body.insert("state".to_owned(), json!(State::Running));
+            body.insert("state".to_owned(), json!(JobStatus::Running));
             body.insert("started_at".to_owned(), json!(now));
         };
-        let needs = |job: &_, document: &_| self.permits(job, document);
-        Ok(self.store.claim(self.worker(), now, limit, &needs, &started).await?)
+        let needs = |job: &_, document: &_| self.job_permits(job, document);
+        Ok(self.store.claim(self.worker_id(), now, limit, &needs, &started).await?)
     }
 
     /// Has a claimed job carried out.
-    async fn work(&self, held: &Held, cancel: &CancellationToken, keeper: Keeper, slot: OwnedSemaphorePermit) {
+    async fn run_claimed_job(
+        &self,
+        held: &LeaseGuard,
+        cancel: &CancellationToken,
+        keeper: HeartbeatTask,
+        slot: OwnedSemaphorePermit,
+    ) {
         let lease = &held.lease;
         let result = tokio::select! {
             biased;
             () = held.lost().cancelled() => Err(Error::StaleLease),
-            result = self.execute(held, cancel) => result,
+            result = self.execute_job(held, cancel) => result,
         };
         drop(keeper);
-        self.running().end(&lease.job);
+        self.running_jobs().unregister(&lease.job);
         match result {
             Ok(()) => {}
             Err(Error::StaleLease) => {
@@ -97,7 +103,7 @@ impl Platform {
                     "this worker lost its lease and stopped the run"
                 );
                 // If the job is nobody else's yet, it need not wait until others have noticed.
-                drop(self.settle(&lease.job, Hold::Own(lease), Event::Lost, None).await);
+                drop(self.apply_job_event(&lease.job, LeaseAuthority::Holder(lease), JobEvent::LeaseLost, None).await);
             }
             Err(error) => {
                 tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; it is given to another worker later");
@@ -107,46 +113,46 @@ impl Platform {
         self.wake_workers();
     }
 
-    async fn execute(&self, held: &Held, cancel: &CancellationToken) -> Result<()> {
+    async fn execute_job(&self, held: &LeaseGuard, cancel: &CancellationToken) -> Result<()> {
         let at = &held.lease.job;
         let instance = self.instance_of(at)?;
-        let Some(Stored { id, value, .. }) = self.stored::<Job>(at)? else {
+        let Some(Stored { id, value, .. }) = self.load::<Job>(at)? else {
             return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
         };
         let job = Job { id, ..value };
-        self.publish(at, Happened::Updated, &job);
+        self.publish(at, ChangeKind::Updated, &job);
         tracing::debug!(job = job.id, wait_ms = (self.clock.now() - job.queued_at).num_milliseconds(), "started");
-        if let Some(verdict) = self.held_back(&instance, &job)? {
-            return self.end(held, Event::Ended(Some(verdict)), None).await;
+        if let Some(verdict) = self.blocked_reason(&instance, &job)? {
+            return self.finish_job(held, JobEvent::Ended(Some(verdict)), None).await;
         }
-        if job.needs_room && !self.has_room(&instance).await? {
-            return self.end(held, Event::NoRoom, None).await;
+        if job.needs_space && !self.is_below_quota(&instance).await? {
+            return self.finish_job(held, JobEvent::NoSpace, None).await;
         }
         let assignment = Assignment { instance, job, lease: held.lease.clone(), cancel: cancel.clone() };
         let (event, remains) = tokio::select! {
             biased;
-            finished = self.while_sure(held, self.runner().run(self, assignment)) => {
-                let Finished { verdict, remains } = finished?;
-                (Event::Ended(verdict), remains)
+            finished = self.run_while_leased(held, self.runner().run(self, assignment)) => {
+                let RunResult { failure: verdict, artifacts: remains } = finished?;
+                (JobEvent::Ended(verdict), remains)
             }
             // The run is dropped, and with it its connections.
-            () = self.grace_over() => (Event::Stopped, Remains::default()),
+            () = self.shutdown_grace_elapsed() => (JobEvent::ServerStopped, RunArtifacts::default()),
         };
-        self.end(held, event, Some(remains)).await
+        self.finish_job(held, event, Some(remains)).await
     }
 
-    async fn end(&self, held: &Held, event: Event, remains: Option<Remains>) -> Result<()> {
-        held.begin_to_end();
-        self.settle(&held.lease.job, Hold::Own(&held.lease), event, remains).await
+    async fn finish_job(&self, held: &LeaseGuard, event: JobEvent, remains: Option<RunArtifacts>) -> Result<()> {
+        held.mark_ending();
+        self.apply_job_event(&held.lease.job, LeaseAuthority::Holder(&held.lease), event, remains).await
     }
 
     /// Waits until the server is told to stop, and then as long as a run is given to end by itself.
-    async fn grace_over(&self) {
-        self.stopping().cancelled().await;
+    async fn shutdown_grace_elapsed(&self) {
+        self.draining().cancelled().await;
         tokio::select! {
             biased;
-            () = tokio::time::sleep(GRACE) => {}
-            () = self.hurrying().cancelled() => {}
+            () = tokio::time::sleep(SHUTDOWN_GRACE_PERIOD) => {}
+            () = self.forced_shutdown().cancelled() => {}
         }
     }
 }

@@ -32,7 +32,7 @@ fn object(value: Value) -> Object {
 }
 
 /// An account as an earlier version kept it, with one text that nothing opens.
-fn unbound(key: &MasterKey, instance: &InstanceId, id: &str, konnector: Option<&str>) -> Object {
+fn legacy_account(key: &MasterKey, instance: &InstanceId, id: &str, konnector: Option<&str>) -> Object {
     let mut body = json!({ "account_type": konnector, "auth": { "login": "ada" }, "oauth": {} });
     for pointer in FIELDS {
         let (place, name) = pointer.rsplit_once('/').unwrap();
@@ -44,7 +44,7 @@ fn unbound(key: &MasterKey, instance: &InstanceId, id: &str, konnector: Option<&
 }
 
 /// A store in which an earlier version kept an account of the bank, one without a konnector, and a deleted one.
-struct Old {
+struct LegacyStore {
     store: Store,
     key: MasterKey,
     next: MasterKey,
@@ -52,18 +52,18 @@ struct Old {
     _folder: tempfile::TempDir,
 }
 
-impl Old {
+impl LegacyStore {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [key, next] = ["key", "next"].map(|name| MasterKey::create(&folder.path().join(name)).unwrap());
         let (store, instance) = (Store::in_memory(), InstanceId::new());
         let mut changes = Changes::new();
-        changes.create(place(), object(json!({ "fingerprint": key.fingerprint() })));
+        changes.create(doc_ref(), object(json!({ "fingerprint": key.fingerprint() })));
         changes.create(DocRef::new(&InstanceId::global(), &INSTANCES, instance.to_string()), Object::new());
         for (doctype, id, konnector) in
             [(&ACCOUNTS, "own", Some("bank")), (&ACCOUNTS, "nobody", None), (&DELETED_ACCOUNTS, "gone", Some("bank"))]
         {
-            changes.create(DocRef::new(&instance, doctype, id), unbound(&key, &instance, id, konnector));
+            changes.create(DocRef::new(&instance, doctype, id), legacy_account(&key, &instance, id, konnector));
         }
         store.commit(changes).await.unwrap();
         Self { store, key, next, instance, _folder: folder }
@@ -91,7 +91,7 @@ impl Old {
 
 #[tokio::test]
 async fn the_first_start_binds_the_secrets_of_an_earlier_version_to_their_konnectors() {
-    let old = Old::new().await;
+    let old = LegacyStore::new().await;
     check(&old.store, &old.key).await.unwrap();
     old.assert_bound(&old.key);
     assert_eq!(old.document(&ACCOUNTS, "own").body["auth"]["broken_encrypted"], "sealed-v1.nothing");
@@ -109,18 +109,18 @@ async fn the_first_start_binds_the_secrets_of_an_earlier_version_to_their_konnec
 
 #[tokio::test]
 async fn a_start_that_was_cut_off_is_made_up_for() {
-    let old = Old::new().await;
+    let old = LegacyStore::new().await;
     check(&old.store, &old.key).await.unwrap();
     let rev = old.document(&ACCOUNTS, "own").rev;
     // As if only one account was left when the server was killed.
     let nobody = old.document(&ACCOUNTS, "nobody");
-    let marker = old.store.get(&place()).unwrap().unwrap();
+    let marker = old.store.get(&doc_ref()).unwrap().unwrap();
     let mut changes = Changes::new();
-    changes.put(place(), &marker.rev, object(json!({ "fingerprint": old.key.fingerprint() })));
+    changes.put(doc_ref(), &marker.rev, object(json!({ "fingerprint": old.key.fingerprint() })));
     changes.put(
         DocRef::new(&old.instance, &ACCOUNTS, "nobody"),
         &nobody.rev,
-        unbound(&old.key, &old.instance, "nobody", None),
+        legacy_account(&old.key, &old.instance, "nobody", None),
     );
     old.store.commit(changes).await.unwrap();
     check(&old.store, &old.key).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_start_that_was_cut_off_is_made_up_for() {
 
 #[tokio::test]
 async fn another_key_binds_what_an_earlier_version_sealed() {
-    let old = Old::new().await;
+    let old = LegacyStore::new().await;
     // Such a text keeps the key from being changed, as before.
     for (doctype, id) in [(&ACCOUNTS, "own"), (&ACCOUNTS, "nobody"), (&DELETED_ACCOUNTS, "gone")] {
         let Document { rev, mut body, .. } = old.document(doctype, id);

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use flate2::{Compression, GzBuilder};
 use tar::{Entry, EntryType};
 
-use super::gzip::Members;
+use super::gzip::GzipMembers;
 use crate::{Error, Result};
 
 /// Bytes of one file in a bundle: a component is a few MiB, and what compiles it takes many times its size.
@@ -40,36 +40,38 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
 
 /// The files of an archive, by name.
 pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
-    let Some(members) = Members::of(bytes) else { return read(Unpacked { inner: bytes, left: MAX_BUNDLE_SIZE }) };
-    let mut unpacked = Unpacked { inner: members, left: MAX_BUNDLE_SIZE };
-    let files = read(&mut unpacked)?;
+    let Some(members) = GzipMembers::detect(bytes) else {
+        return read_entries(UnpackLimit { inner: bytes, remaining: MAX_BUNDLE_SIZE });
+    };
+    let mut unpacked = UnpackLimit { inner: members, remaining: MAX_BUNDLE_SIZE };
+    let files = read_entries(&mut unpacked)?;
     // The end of the archive is not that of the stream: what comes after it must be whole, too, and little.
-    io::copy(&mut unpacked, &mut io::sink()).map_err(broken)?;
+    io::copy(&mut unpacked, &mut io::sink()).map_err(archive_error)?;
     Ok(files)
 }
 
-fn read(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
+fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
     let mut files = HashMap::new();
     let mut archive = tar::Archive::new(archive);
     let mut name = None;
     // The library would read extensions of any size into memory; so they are read here.
-    for (number, entry) in archive.entries().map_err(broken)?.raw(true).enumerate() {
-        let mut entry = entry.map_err(broken)?;
+    for (number, entry) in archive.entries().map_err(archive_error)?.raw(true).enumerate() {
+        let mut entry = entry.map_err(archive_error)?;
         if number >= MAX_ENTRIES {
             return Err(Error::TooLarge(format!("the archive has more than {MAX_ENTRIES} entries")));
         }
         match entry.header().entry_type() {
             EntryType::GNULongName => {
-                let bytes = extension(&mut entry)?;
+                let bytes = read_extension(&mut entry)?;
                 name = Some(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec());
             }
             EntryType::XHeader => {
-                if let Some(path) = pax_path(&extension(&mut entry)?)? {
+                if let Some(path) = pax_path(&read_extension(&mut entry)?)? {
                     name = Some(path);
                 }
             }
             // Targets of links, and records for all entries that follow: neither changes a regular file.
-            EntryType::GNULongLink | EntryType::XGlobalHeader => drop(extension(&mut entry)?),
+            EntryType::GNULongLink | EntryType::XGlobalHeader => drop(read_extension(&mut entry)?),
             EntryType::GNUSparse => {
                 return Err(Error::Unreachable(
                     "the archive has a sparse file; pack it without, for example with `konnector pack`".to_owned(),
@@ -89,17 +91,17 @@ fn read(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-fn broken(error: io::Error) -> Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
+fn archive_error(error: io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<UnpackLimitExceeded>()) {
         Some(too_much) => Error::TooLarge(too_much.to_string()),
         None => Error::Unreachable(format!("the source is no readable tar archive: {error}")),
     }
 }
 
 /// The content of an entry that says more of the next one.
-fn extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
+fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(broken)?;
+    entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(archive_error)?;
     if bytes.len() as u64 > MAX_EXTENSION_SIZE {
         return Err(Error::TooLarge(format!(
             "the archive has a header with more than {MAX_EXTENSION_SIZE} bytes; names of files are shorter"
@@ -113,7 +115,7 @@ fn extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
 fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut path = None;
     for record in tar::PaxExtensions::new(records) {
-        let record = record.map_err(broken)?;
+        let record = record.map_err(archive_error)?;
         match record.key_bytes() {
             b"path" => path = Some(record.value_bytes().to_vec()),
             b"size" => return Err(Error::TooLarge("the archive has a file of more than 8 GiB".to_owned())),
@@ -129,28 +131,29 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
 }
 
 /// What an archive unpacks to, up to a number of bytes.
-struct Unpacked<R> {
+struct UnpackLimit<R> {
     inner: R,
-    left: u64,
+    remaining: u64,
 }
 
-impl<R: Read> Read for Unpacked<R> {
+impl<R: Read> Read for UnpackLimit<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(TooMuch))?;
+        self.remaining =
+            self.remaining.checked_sub(read as u64).ok_or_else(|| io::Error::other(UnpackLimitExceeded))?;
         Ok(read)
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the archive unpacks to more than {MAX_BUNDLE_SIZE} bytes")]
-struct TooMuch;
+struct UnpackLimitExceeded;
 
 /// The bytes of a file of a bundle.
 pub(super) fn read_bounded(reader: impl Read, name: &str, max_size: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(max_size + 1).read_to_end(&mut bytes).map_err(|error| {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<UnpackLimitExceeded>()) {
             Some(too_much) => Error::TooLarge(too_much.to_string()),
             None => Error::Unreachable(format!("'{name}' cannot be read from the source: {error}")),
         }

@@ -7,11 +7,11 @@ use std::path::Path;
 use konnector_manifest::Manifest;
 
 use super::archive::{MAX_FILE_SIZE, check_size, pack, unpack};
-use super::folder::{BundleFolder, relative};
+use super::confined_dir::{ConfinedDir, parse_relative_path};
 use crate::{Error, Result};
 
 /// Name of the manifest in a bundle.
-pub const MANIFEST: &str = "manifest.konnector";
+pub const MANIFEST_FILE: &str = "manifest.konnector";
 
 /// Bytes of the manifest.
 pub(super) const MAX_MANIFEST_SIZE: u64 = Manifest::MAX_SIZE as u64;
@@ -29,8 +29,8 @@ pub struct Bundle {
 
 impl Bundle {
     /// A bundle of this manifest and the files that `file` gives by name.
-    pub(super) fn new(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
-        check_size(MANIFEST, manifest.len() as u64, MAX_MANIFEST_SIZE)?;
+    pub(super) fn from_files(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        check_size(MANIFEST_FILE, manifest.len() as u64, MAX_MANIFEST_SIZE)?;
         let manifest = Manifest::parse(manifest)?;
         let component = file(&manifest.component)?.ok_or_else(|| {
             Error::Unreachable(format!(
@@ -53,16 +53,16 @@ impl Bundle {
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let missing = || {
             Error::Unreachable(format!(
-                "there is no {MANIFEST} in '{}'; check the path of the source",
+                "there is no {MANIFEST_FILE} in '{}'; check the path of the source",
                 folder.display()
             ))
         };
-        let opened = BundleFolder::open(folder).map_err(|error| match error.kind() {
+        let opened = ConfinedDir::open(folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing(),
             _ => Error::Unreachable(format!("'{}' cannot be read: {error}", folder.display())),
         })?;
-        let manifest = opened.read(MANIFEST, MAX_MANIFEST_SIZE)?.ok_or_else(missing)?;
-        Self::new(&manifest, |name| opened.read(name, MAX_FILE_SIZE))
+        let manifest = opened.read(MANIFEST_FILE, MAX_MANIFEST_SIZE)?.ok_or_else(missing)?;
+        Self::from_files(&manifest, |name| opened.read(name, MAX_FILE_SIZE))
     }
 
     /// Reads a tar archive, gzipped or not. The bundle may lie below one folder.
@@ -74,15 +74,17 @@ impl Bundle {
         let mut files = unpack(bytes)?;
         let prefix = files
             .keys()
-            .filter(|name| name.rsplit('/').next() == Some(MANIFEST))
-            .map(|name| name.trim_end_matches(MANIFEST).to_owned())
+            .filter(|name| name.rsplit('/').next() == Some(MANIFEST_FILE))
+            .map(|name| name.trim_end_matches(MANIFEST_FILE).to_owned())
             .min_by_key(String::len)
             .filter(|prefix| prefix.matches('/').count() <= 1)
             .ok_or_else(|| {
-                Error::Unreachable(format!("the archive has no {MANIFEST}, neither at its top nor below one folder"))
+                Error::Unreachable(format!(
+                    "the archive has no {MANIFEST_FILE}, neither at its top nor below one folder"
+                ))
             })?;
-        let manifest = files.remove(&format!("{prefix}{MANIFEST}")).unwrap_or_default();
-        Self::new(&manifest, |name| Ok(files.remove(&format!("{prefix}{}", inside(name)?))))
+        let manifest = files.remove(&format!("{prefix}{MANIFEST_FILE}")).unwrap_or_default();
+        Self::from_files(&manifest, |name| Ok(files.remove(&format!("{prefix}{}", archive_path(name)?))))
     }
 }
 
@@ -96,19 +98,19 @@ impl Bundle {
         let manifest = serde_json::to_vec_pretty(self.manifest.raw())
             .map_err(|error| Error::BadRequest(format!("the manifest cannot be written: {error}")))?;
         let mut files = BTreeMap::from([
-            (MANIFEST.to_owned(), manifest),
-            (inside(&self.manifest.component)?, self.component.clone()),
+            (MANIFEST_FILE.to_owned(), manifest),
+            (archive_path(&self.manifest.component)?, self.component.clone()),
         ]);
         if let (Some(name), Some(icon)) = (&self.manifest.icon, &self.icon) {
-            files.insert(inside(name)?, icon.clone());
+            files.insert(archive_path(name)?, icon.clone());
         }
         pack(&files).map_err(Error::io("packing a bundle"))
     }
 }
 
 /// A relative path that stays inside the bundle, as archives write it.
-fn inside(name: &str) -> Result<String> {
-    relative(name).map(|names| names.join("/"))
+fn archive_path(name: &str) -> Result<String> {
+    parse_relative_path(name).map(|names| names.join("/"))
 }
 
 #[cfg(test)]
@@ -138,7 +140,7 @@ mod tests {
     fn an_archive_may_have_one_folder_at_its_top() {
         for prefix in ["", "./", "bank-1.0/"] {
             let bytes = archive(&[
-                (&format!("{prefix}{MANIFEST}"), MANIFEST_TEXT),
+                (&format!("{prefix}{MANIFEST_FILE}"), MANIFEST_TEXT),
                 (&format!("{prefix}konnector.wasm"), b"\0asm"),
             ]);
             let bundle = Bundle::from_archive(&bytes).expect(prefix);
@@ -147,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn errors_name_the_missing_file() {
         let errors = [
             Bundle::from_archive(&archive(&[("a/b/manifest.konnector", MANIFEST_TEXT)])),
-            Bundle::from_archive(&archive(&[(MANIFEST, MANIFEST_TEXT)])),
+            Bundle::from_archive(&archive(&[(MANIFEST_FILE, MANIFEST_TEXT)])),
             Bundle::from_archive(b"no archive at all, just a text that is long enough"),
         ]
         .map(|result| result.expect_err("refused").to_string());
@@ -163,8 +165,8 @@ mod tests {
 
     #[test]
     fn a_manifest_cannot_name_a_file_outside() {
-        assert!(inside("../../etc/passwd").is_err());
-        assert!(inside("/etc/passwd").is_err());
-        assert_eq!(inside("./build/konnector.wasm").expect("inside"), "build/konnector.wasm");
+        assert!(archive_path("../../etc/passwd").is_err());
+        assert!(archive_path("/etc/passwd").is_err());
+        assert_eq!(archive_path("./build/konnector.wasm").expect("inside"), "build/konnector.wasm");
     }
 }

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::doctype::ACCOUNTS;
 
 /// Doctypes that an update may add without asking: originals that certify the konnector's documents (Cozy API, update rules, §2.7).
-const CERTIFIED: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
+const CERTIFIED_DOCTYPES: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
 
 /// Items of a list that are named one by one: a manifest has up to 2 MiB, and the document of the konnector keeps the sentence.
 const MAX_LISTED: usize = 10;
@@ -35,7 +35,7 @@ pub(super) struct ConsentScope {
 
 /// Something that a version does and the version before it did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Growth {
+pub(super) enum ConsentAddition {
     /// These rules are new or wider.
     Rules(Vec<String>),
     /// The program now sees passwords.
@@ -48,10 +48,10 @@ pub(super) enum Growth {
     Terms(Terms),
 }
 
-impl fmt::Display for Growth {
+impl fmt::Display for ConsentAddition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rules(rules) => write!(f, "its permissions grow: {}", listed(rules, "; ")),
+            Self::Rules(rules) => write!(f, "its permissions grow: {}", join_limited(rules, "; ")),
             Self::ReadsSecrets => f.write_str("it reads the passwords of its accounts, not only uses them"),
             Self::ReadableField(name) => write!(f, "it reads the field '{name}', which was secret before"),
             Self::ReplacesSecret(name) => write!(f, "it may replace the secret '{name}' that you typed"),
@@ -68,7 +68,7 @@ pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> 
 
 impl ConsentScope {
     /// Of a version that is offered.
-    pub(super) fn of(manifest: &Manifest, info: &ComponentInfo) -> Self {
+    pub(super) fn from_manifest(manifest: &Manifest, info: &ComponentInfo) -> Self {
         Self::new(manifest, reads_secrets(info, &manifest.permissions))
     }
 
@@ -77,7 +77,7 @@ impl ConsentScope {
     /// # Errors
     ///
     /// When its stored manifest cannot be read.
-    pub(super) fn installed(konnector: &Konnector) -> Result<Self> {
+    pub(super) fn from_installed(konnector: &Konnector) -> Result<Self> {
         Ok(Self::new(&konnector.manifest()?, konnector.reads_secrets))
     }
 
@@ -86,7 +86,7 @@ impl ConsentScope {
             manifest.fields.iter().filter(|field| wanted(field)).map(|field| field.name.clone()).collect()
         };
         Self {
-            rules: uncertified(&manifest.permissions),
+            rules: without_certified_doctypes(&manifest.permissions),
             reads_secrets,
             readable_fields: fields(&|field| !field.secret),
             secret_fields: fields(&|field| field.secret),
@@ -97,23 +97,23 @@ impl ConsentScope {
 
     /// What a person must accept before this version replaces `old`; empty when they accepted all of it before. A version that does less
     /// needs no consent, unlike at Cozy, where rules count as soon as they differ: nobody should keep the wider version for want of an answer.
-    pub(super) fn beyond(&self, old: &Self) -> Vec<Growth> {
+    pub(super) fn additions_over(&self, old: &Self) -> Vec<ConsentAddition> {
         let mut growth = Vec::new();
-        let wider: Vec<String> = self.rules.additions(&old.rules).into_iter().map(shown).collect();
+        let wider: Vec<String> = self.rules.additions(&old.rules).into_iter().map(describe_rule).collect();
         if !wider.is_empty() {
-            growth.push(Growth::Rules(wider));
+            growth.push(ConsentAddition::Rules(wider));
         }
         if self.reads_secrets && !old.reads_secrets {
-            growth.push(Growth::ReadsSecrets);
+            growth.push(ConsentAddition::ReadsSecrets);
         }
         let readable = self.readable_fields.intersection(&old.secret_fields);
-        growth.extend(readable.cloned().map(Growth::ReadableField));
+        growth.extend(readable.cloned().map(ConsentAddition::ReadableField));
         let replaced = old.secret_fields.iter().filter(|name| self.may_replace(name) && !old.may_replace(name));
-        growth.extend(replaced.cloned().map(Growth::ReplacesSecret));
+        growth.extend(replaced.cloned().map(ConsentAddition::ReplacesSecret));
         if let Some(terms) = &self.terms
             && old.terms.as_ref().is_none_or(|old| (&terms.id, &terms.version) != (&old.id, &old.version))
         {
-            growth.push(Growth::Terms(terms.clone()));
+            growth.push(ConsentAddition::Terms(terms.clone()));
         }
         growth
     }
@@ -127,7 +127,7 @@ impl ConsentScope {
     }
 }
 
-impl Growth {
+impl ConsentAddition {
     /// Whether the operator's setting `permissions_skip_verification` accepts it for everybody. Passwords and terms are a person's own.
     pub(super) const fn is_waivable(&self) -> bool {
         matches!(self, Self::Rules(_))
@@ -135,29 +135,29 @@ impl Growth {
 }
 
 /// A rule as a person reads it.
-fn shown(rule: &Rule) -> String {
+fn describe_rule(rule: &Rule) -> String {
     let verbs: Vec<&str> = match rule.verbs.names() {
         Some(names) => names.collect(),
         None => vec!["ALL"],
     };
     let what = match &rule.kind {
         RuleKind::Doctype(doctype) => doctype.to_string(),
-        RuleKind::Http => listed(&rule.values, " "),
+        RuleKind::Http => join_limited(&rule.values, " "),
     };
-    let bindings: Vec<String> = rule.secrets.iter().map(bound).collect();
-    let secrets = if bindings.is_empty() { String::new() } else { format!(" with {}", listed(&bindings, " ")) };
+    let bindings: Vec<String> = rule.secrets.iter().map(describe_binding).collect();
+    let secrets = if bindings.is_empty() { String::new() } else { format!(" with {}", join_limited(&bindings, " ")) };
     format!("{} on {what}{secrets}", verbs.join(" "))
 }
 
 /// A secret with the part of the vendor's requests that it goes to.
-fn bound(binding: &SecretBinding) -> String {
+fn describe_binding(binding: &SecretBinding) -> String {
     let path = binding.path.as_deref().map(|path| format!(" below {path}")).unwrap_or_default();
     let fields =
-        if binding.fields.is_empty() { String::new() } else { format!(" in {}", listed(&binding.fields, ",")) };
+        if binding.fields.is_empty() { String::new() } else { format!(" in {}", join_limited(&binding.fields, ",")) };
     format!("{}{path}{fields}", binding.name)
 }
 
-fn listed(items: &[String], separator: &str) -> String {
+fn join_limited(items: &[String], separator: &str) -> String {
     let shown: Vec<&str> = items.iter().take(MAX_LISTED).map(String::as_str).collect();
     let more = items.len() - shown.len();
     let rest = if more > 0 { format!("{separator}and {more} more") } else { String::new() };
@@ -165,8 +165,8 @@ fn listed(items: &[String], separator: &str) -> String {
 }
 
 /// The rules that a person is asked about.
-fn uncertified(permissions: &Permissions) -> Permissions {
-    let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED.contains(&doctypes.to_string().as_str()));
+fn without_certified_doctypes(permissions: &Permissions) -> Permissions {
+    let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED_DOCTYPES.contains(&doctypes.to_string().as_str()));
     Permissions::from(permissions.rules().iter().filter(|rule| !certified(&rule.kind)).cloned().collect::<Vec<_>>())
 }
 

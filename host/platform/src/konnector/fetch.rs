@@ -12,20 +12,20 @@ use crate::offload::Offload;
 use crate::{Error, Platform, Result};
 
 /// Bundles that are read at the same time: each may take some hundred MiB of memory while it is unpacked and looked at.
-const MAX_ERRANDS: usize = 4;
+const MAX_INSTALL_TASKS: usize = 4;
 /// Requests that wait for one of them to end; people install one konnector at a time.
-const MAX_WAITING_ERRANDS: usize = 64;
+const MAX_QUEUED_INSTALL_TASKS: usize = 64;
 /// How long reading a bundle may take, from a disk as from a network (cozy-stack, sources: 30 s).
-const READING_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bundle and what it is installed as.
-pub(super) struct Fetched {
+pub(super) struct FetchedBundle {
     pub(super) bundle: Bundle,
     /// The manifest's version; with that of the commit where the source is a repository.
     pub(super) version: String,
 }
 
-impl From<Bundle> for Fetched {
+impl From<Bundle> for FetchedBundle {
     fn from(bundle: Bundle) -> Self {
         Self { version: bundle.manifest.version.clone(), bundle }
     }
@@ -33,15 +33,15 @@ impl From<Bundle> for Fetched {
 
 impl Platform {
     /// The bundle of a source.
-    pub(super) async fn fetch(&self, source: &Source) -> Result<Fetched> {
+    pub(super) async fn fetch_bundle(&self, source: &Source) -> Result<FetchedBundle> {
         match source {
             Source::File(folder) => {
                 let folder = folder.clone();
-                self.errand_of(move || Bundle::from_folder(&folder)).await.map(Fetched::from)
+                self.run_install_task(move || Bundle::from_folder(&folder)).await.map(FetchedBundle::from)
             }
             Source::Http { url, sha256 } => self.fetch_archive(url, sha256.as_ref()).await,
             Source::Registry { name, channel, version } => {
-                let found = self.look_up(name, channel, version.as_deref()).await?;
+                let found = self.resolve_version(name, channel, version.as_deref()).await?;
                 self.fetch_archive(&found.url, Some(&found.sha256)).await
             }
             Source::Git { transport, url, branch } => self.fetch_repository(*transport, url, branch.as_deref()).await,
@@ -53,29 +53,33 @@ impl Platform {
 
     /// The bundle of a source for an update; `None` where it is what is installed. Repositories and folders are always read anew
     /// (cozy-stack, update rules).
-    pub(super) async fn fetch_newer(&self, source: &Source, installed: &Konnector) -> Result<Option<Fetched>> {
+    pub(super) async fn fetch_if_changed(
+        &self,
+        source: &Source,
+        installed: &Konnector,
+    ) -> Result<Option<FetchedBundle>> {
         let fetched = match source {
             Source::Registry { name, channel, version } => {
-                let found = self.look_up(name, channel, version.as_deref()).await?;
+                let found = self.resolve_version(name, channel, version.as_deref()).await?;
                 if found.version == installed.version {
                     return Ok(None);
                 }
                 self.fetch_archive(&found.url, Some(&found.sha256)).await?
             }
             Source::Http { .. } | Source::Oci { .. } => {
-                let fetched = self.fetch(source).await?;
+                let fetched = self.fetch_bundle(source).await?;
                 let component = hex::encode(Sha256::digest(&fetched.bundle.component));
                 if (&fetched.version, &component) == (&installed.version, &installed.checksum) {
                     return Ok(None);
                 }
                 fetched
             }
-            Source::File(_) | Source::Git { .. } => self.fetch(source).await?,
+            Source::File(_) | Source::Git { .. } => self.fetch_bundle(source).await?,
         };
         Ok(Some(fetched))
     }
 
-    async fn fetch_archive(&self, url: &Url, sha256: Option<&[u8; 32]>) -> Result<Fetched> {
+    async fn fetch_archive(&self, url: &Url, sha256: Option<&[u8; 32]>) -> Result<FetchedBundle> {
         let bytes = self.download(url).await?;
         let (url, sha256) = (url.clone(), sha256.copied());
         let read = move || {
@@ -89,27 +93,27 @@ impl Platform {
                 ))),
             }
         };
-        self.errand_of(read).await.map(Fetched::from)
+        self.run_install_task(read).await.map(FetchedBundle::from)
     }
 }
 
 /// Threads for bundles.
-pub(crate) fn errands() -> Offload {
-    Offload::new("installations", MAX_ERRANDS, MAX_WAITING_ERRANDS, READING_TIMEOUT)
+pub(crate) fn install_pool() -> Offload {
+    Offload::new("installations", MAX_INSTALL_TASKS, MAX_QUEUED_INSTALL_TASKS, READ_TIMEOUT)
 }
 
 impl Platform {
     /// Work on a bundle that blocks. It is given up after a while: a folder may lie on a disk of another machine that does not answer. Its
     /// thread then stays where it is, and one less is there for others.
-    pub(super) async fn errand_of<T: Send + 'static>(
+    pub(super) async fn run_install_task<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        match tokio::time::timeout(READING_TIMEOUT, self.errands.run(work)).await {
+        match tokio::time::timeout(READ_TIMEOUT, self.source_offload.run(work)).await {
             Ok(done) => done,
             Err(_) => Err(Error::Unreachable(format!(
                 "the source could not be read within {} s; try again, or copy it to a local disk",
-                READING_TIMEOUT.as_secs()
+                READ_TIMEOUT.as_secs()
             ))),
         }
     }

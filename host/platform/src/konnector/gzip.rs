@@ -8,19 +8,19 @@ use flate2::bufread::GzDecoder;
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The content of all members, one after the other.
-pub(super) struct Members<'a> {
+pub(super) struct GzipMembers<'a> {
     /// `None` after the last one.
     member: Option<GzDecoder<&'a [u8]>>,
 }
 
-impl<'a> Members<'a> {
+impl<'a> GzipMembers<'a> {
     /// `None` for what is no gzip.
-    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn detect(bytes: &'a [u8]) -> Option<Self> {
         bytes.starts_with(&MAGIC).then(|| Self { member: Some(GzDecoder::new(bytes)) })
     }
 }
 
-impl Read for Members<'_> {
+impl Read for GzipMembers<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let read = member.read(buffer)?;
@@ -60,9 +60,9 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn unpacked(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    fn unpack(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        Members::of(bytes).unwrap().read_to_end(&mut content)?;
+        GzipMembers::detect(bytes).unwrap().read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -76,12 +76,12 @@ mod tests {
             let members: Vec<_> = parts.iter().map(|part| pack(part)).collect();
             let mut packed = members.concat();
             packed.resize(packed.len() + padding, 0);
-            prop_assert_eq!(unpacked(&packed).unwrap(), parts.concat());
+            prop_assert_eq!(unpack(&packed).unwrap(), parts.concat());
             let last = members.last().unwrap();
             let cut = members.concat().len() - 1 - cut.index(last.len() - 2);
-            prop_assert!(unpacked(packed.get(..cut).unwrap()).is_err());
+            prop_assert!(unpack(packed.get(..cut).unwrap()).is_err());
             packed.push(1);
-            prop_assert!(unpacked(&packed).is_err());
+            prop_assert!(unpack(&packed).is_err());
         }
     }
 }

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 
 use super::bundle::Bundle;
 use super::consent::reads_secrets;
-use super::fetch::Fetched;
-use super::{ClampedLimit, Konnector, KonnectorState, MANAGED, at};
+use super::fetch::FetchedBundle;
+use super::{ClampedLimit, Konnector, KonnectorState, MANAGED_FIELDS, doc_ref};
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
 /// Bytes of what is said of an installation that failed: an error may repeat names of any length.
@@ -47,7 +47,7 @@ pub enum InstallEvent {
 
 /// An installation that was accepted.
 #[derive(Debug)]
-pub struct Installing {
+pub struct InstallProgress {
     /// The konnector as it is now.
     pub konnector: Konnector,
     /// Revision of what was there before; empty for a new one.
@@ -57,18 +57,18 @@ pub struct Installing {
 }
 
 /// Everything that is known before the background work.
-pub(super) struct Plan {
+pub(super) struct InstallPlan {
     konnector: Konnector,
     manifest: Manifest,
     bundle: Bundle,
     permissions: Permissions,
-    before: Option<Stored<Konnector>>,
+    previous: Option<Stored<Konnector>>,
     /// What it is when all went well.
-    goal: KonnectorState,
+    target_state: KonnectorState,
 }
 
 pub(super) fn parse_slug(slug: &str) -> Result<Slug> {
-    slug.parse().map_err(|_| Error::Parameter {
+    slug.parse().map_err(|_| Error::InvalidParameter {
         name: "slug",
         message: format!("Invalid slug name '{slug}'; a slug consists of lower-case letters, digits and -"),
     })
@@ -80,7 +80,7 @@ pub(super) fn parse_source(source: &str) -> Result<Source> {
             "the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned(),
         ));
     }
-    Source::from_str(source).map_err(|error| Error::Parameter { name: "Source", message: error.to_string() })
+    Source::from_str(source).map_err(|error| Error::InvalidParameter { name: "Source", message: error.to_string() })
 }
 
 impl Platform {
@@ -88,55 +88,55 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Parameter`] for the slug or the source, [`Error::Conflict`] when it is installed already, [`Error::Unreachable`],
+    /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] when it is installed already, [`Error::Unreachable`],
     /// [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
-    pub async fn install_konnector(&self, instance: &Instance, request: InstallRequest) -> Result<Installing> {
+    pub async fn install_konnector(&self, instance: &Instance, request: InstallRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
         let source = parse_source(&request.source)?;
-        if self.stored::<Konnector>(&at(instance, &slug))?.is_some() {
+        if self.load::<Konnector>(&doc_ref(instance, &slug))?.is_some() {
             return Err(Error::Conflict("Application with same slug already exists".to_owned()));
         }
-        let fetched = self.fetch(&source).await?;
+        let fetched = self.fetch_bundle(&source).await?;
         let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
-        let mut plan = self.plan(slug, source, fetched, parameters, None).await?;
+        let mut plan = self.plan_install(slug, source, fetched, parameters, None).await?;
         if request.deactivated {
-            plan.goal = KonnectorState::Installed;
+            plan.target_state = KonnectorState::Installed;
         }
-        self.begin(instance, plan, KonnectorState::Installing).await
+        self.start_install(instance, plan, KonnectorState::Installing).await
     }
 
     /// Checks all that can be checked without compiling.
-    pub(super) async fn plan(
+    pub(super) async fn plan_install(
         &self,
         slug: Slug,
         source: Source,
-        fetched: Fetched,
+        fetched: FetchedBundle,
         parameters: Option<Object>,
         before: Option<Stored<Konnector>>,
-    ) -> Result<Plan> {
+    ) -> Result<InstallPlan> {
         let platform = self.clone();
-        self.errand_of(move || platform.checked(&slug, &source, fetched, parameters, before)).await
+        self.run_install_task(move || platform.build_install_plan(&slug, &source, fetched, parameters, before)).await
     }
 
-    fn checked(
+    fn build_install_plan(
         &self,
         slug: &Slug,
         source: &Source,
-        Fetched { bundle, version }: Fetched,
+        FetchedBundle { bundle, version }: FetchedBundle,
         parameters: Option<Object>,
         before: Option<Stored<Konnector>>,
-    ) -> Result<Plan> {
+    ) -> Result<InstallPlan> {
         let info = Sandbox::inspect(&bundle.component).map_err(Error::Component)?;
         for warning in bundle.manifest.warnings() {
             tracing::warn!(%slug, "the manifest is odd: {warning}");
         }
         for ClampedLimit { limit, requested: asked, granted } in
-            self.config.limits.clamped_limits(&bundle.manifest.limits)
+            self.config.run_limits.clamped_limits(&bundle.manifest.limits)
         {
             tracing::warn!(%slug, %limit, asked, granted, "the konnector asks for more than the setting `limits` lets it use");
         }
         let mut members = bundle.manifest.raw().clone();
-        members.retain(|name, _| !MANAGED.contains(&name.as_str()) && !name.starts_with('_'));
+        members.retain(|name, _| !MANAGED_FIELDS.contains(&name.as_str()) && !name.starts_with('_'));
         if let Some(parameters) = parameters {
             members.insert("parameters".to_owned(), serde_json::Value::Object(parameters));
         }
@@ -154,30 +154,42 @@ impl Platform {
             error: None,
             reads_secrets: reads_secrets(&info, &bundle.manifest.permissions),
             component: None,
-            icon_content: None,
+            icon: None,
             icon_checksum: None,
-            members,
+            manifest_fields: members,
         };
         // Reading it back proves, before anything is stored, that it can be read later.
         let manifest = konnector.manifest()?;
         let permissions = bundle.manifest.permissions.clone();
-        Ok(Plan { permissions, konnector, manifest, bundle, before, goal: KonnectorState::Ready })
+        Ok(InstallPlan {
+            permissions,
+            konnector,
+            manifest,
+            bundle,
+            previous: before,
+            target_state: KonnectorState::Ready,
+        })
     }
 
     /// Begins with what was planned, and answers.
-    pub(super) async fn begin(&self, instance: &Instance, mut plan: Plan, state: KonnectorState) -> Result<Installing> {
+    pub(super) async fn start_install(
+        &self,
+        instance: &Instance,
+        mut plan: InstallPlan,
+        state: KonnectorState,
+    ) -> Result<InstallProgress> {
         plan.konnector.state = state;
-        let rev = plan.before.as_ref().map(|before| before.rev.to_string()).unwrap_or_default();
+        let rev = plan.previous.as_ref().map(|before| before.rev.to_string()).unwrap_or_default();
         let konnector = plan.konnector.clone();
         let (events, receiver) = mpsc::channel(4);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
-        let happened = if plan.before.is_some() { Happened::Updated } else { Happened::Created };
-        self.publish(&at(instance, &konnector.slug), happened, &konnector);
+        let happened = if plan.previous.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
+        self.publish(&doc_ref(instance, &konnector.slug), happened, &konnector);
         let (platform, instance) = (self.clone(), instance.clone());
         self.tasks().spawn(async move {
             let slug = plan.konnector.slug.clone();
             let mut failed = plan.konnector.clone();
-            let event = match platform.finish(&instance, plan).await {
+            let event = match platform.finish_install(&instance, plan).await {
                 Ok(konnector) => {
                     tracing::info!(%slug, version = konnector.version, "the konnector is ready");
                     InstallEvent::State(Box::new(konnector))
@@ -187,41 +199,41 @@ impl Platform {
                     tracing::warn!(%slug, error, "the konnector could not be installed");
                     failed.state = KonnectorState::Errored;
                     failed.error = Some(error.clone());
-                    if let Ok(body) = object(&failed) {
-                        platform.publish(&at(&instance, &slug), Happened::Updated, body);
+                    if let Ok(body) = to_object(&failed) {
+                        platform.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
                     }
                     InstallEvent::Failed(error)
                 }
             };
             drop(events.send(event).await);
         });
-        Ok(Installing { konnector, rev, events: receiver })
+        Ok(InstallProgress { konnector, rev, events: receiver })
     }
 
     /// Compiles, stores the bytes, then makes the konnector and its permissions visible in one commit.
-    async fn finish(&self, instance: &Instance, plan: Plan) -> Result<Konnector> {
-        let Plan { mut konnector, manifest, bundle, permissions, before, goal } = plan;
+    async fn finish_install(&self, instance: &Instance, plan: InstallPlan) -> Result<Konnector> {
+        let InstallPlan { mut konnector, manifest, bundle, permissions, previous: before, target_state: goal } = plan;
         self.sandbox.prepare(&bundle.component, &self.config.cache_dir).await.map_err(Error::Component)?;
         konnector.component = Some(self.write_blob(bundle.component).await?);
         if let Some(icon) = bundle.icon {
             konnector.icon_checksum = Some(hex::encode(Sha256::digest(&icon)));
-            konnector.icon_content = Some(self.write_blob(icon).await?);
+            konnector.icon = Some(self.write_blob(icon).await?);
         }
         konnector.state = goal;
-        let at = at(instance, &konnector.slug);
+        let at = doc_ref(instance, &konnector.slug);
         let mut changes = Changes::new();
         let happened = match &before {
             None => {
-                changes.create(at.clone(), object(&konnector)?);
+                changes.create(at.clone(), to_object(&konnector)?);
                 self.stage_permissions(instance, &konnector.slug, &permissions, &mut changes)?;
-                Happened::Created
+                ChangeKind::Created
             }
             Some(before) => {
-                changes.put(at.clone(), &before.rev, object(&konnector)?);
+                changes.put(at.clone(), &before.rev, to_object(&konnector)?);
                 let kept =
                     self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
                 self.stage_permissions(instance, &konnector.slug, &kept, &mut changes)?;
-                Happened::Updated
+                ChangeKind::Updated
             }
         };
         match self.commit(changes).await {
@@ -229,12 +241,12 @@ impl Platform {
             // The disk may hold the konnector all the same, which then needs its component after a restart.
             Err(error @ Error::Store(StoreError::Poisoned)) => return Err(error),
             Err(error) => {
-                self.discard(konnector.contents()).await;
+                self.delete_blobs(konnector.blobs()).await;
                 return Err(error);
             }
         }
         if let Some(before) = before {
-            self.discard(before.value.contents()).await;
+            self.delete_blobs(before.value.blobs()).await;
         }
         self.publish(&at, happened, &konnector);
         Ok(konnector)

@@ -8,18 +8,18 @@ use serde_json::Value;
 
 use crate::doctype::MAINTENANCES;
 use crate::instance::Instance;
-use crate::job::{Code, Retry, Verdict};
-use crate::stored::{Object, Stored, object};
+use crate::job::{JobErrorCode, JobFailure, Retry};
+use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
 /// Cozy's code for a vendor, or a konnector, in maintenance.
-const CODE: &str = "VENDOR_DOWN.MAINTENANCE";
+const MAINTENANCE_CODE: &str = "VENDOR_DOWN.MAINTENANCE";
 /// The option that keeps people from starting it by hand.
-const NO_MANUAL: &str = "flag_disallow_manual_exec";
+const DISALLOW_MANUAL_FLAG: &str = "flag_disallow_manual_exec";
 /// The option that clients read as "the operator's doing"; always true.
-const INFRA: &str = "flag_infra_maintenance";
+const INFRA_MAINTENANCE_FLAG: &str = "flag_infra_maintenance";
 /// The switch of features whose `list` names the konnectors that an instance runs all the same.
-const SKIP: &str = "harvest.skip-maintenance-for";
+const SKIP_MAINTENANCE_FLAG: &str = "harvest.skip-maintenance-for";
 
 /// A konnector in maintenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,16 +34,16 @@ pub struct Maintenance {
 
 impl Maintenance {
     /// That of a registry.
-    pub(crate) fn of_registry(slug: &Slug, options: &Value) -> Self {
+    pub(crate) fn from_registry(slug: &Slug, options: &Value) -> Self {
         Self { slug: slug.to_string(), options: options.as_object().cloned().unwrap_or_default() }
     }
 
     fn forbids_manual(&self) -> bool {
-        self.options.get(NO_MANUAL) == Some(&Value::Bool(true))
+        self.options.get(DISALLOW_MANUAL_FLAG) == Some(&Value::Bool(true))
     }
 
     /// Refuses a job, unless a person asks for it and may.
-    pub(crate) fn admit(&self, manual: bool) -> Result<()> {
+    pub(crate) fn check_start(&self, manual: bool) -> Result<()> {
         if manual && !self.forbids_manual() {
             return Ok(());
         }
@@ -54,26 +54,26 @@ impl Maintenance {
     }
 
     /// How a job ends that is not tried because of it.
-    pub(crate) fn verdict(&self) -> Verdict {
-        Verdict {
-            code: Code::Told(CODE.to_owned()),
+    pub(crate) fn to_outcome(&self) -> JobFailure {
+        JobFailure {
+            code: JobErrorCode::Custom(MAINTENANCE_CODE.to_owned()),
             message: format!(
                 "Not tried: the konnector '{}' is in maintenance. Nothing to do: its schedule goes on when that is over.",
                 self.slug
             ),
             retry: Retry::Never,
-            pause: false,
+            pauses_schedule: false,
         }
     }
 }
 
 /// Whether an instance runs a konnector although it is in maintenance.
-pub(super) fn runs_all_the_same(instance: &Instance, slug: &Slug) -> bool {
-    let listed = instance.feature_flags.get(SKIP).and_then(|switch| switch.get("list")?.as_array());
+pub(super) fn is_exempt(instance: &Instance, slug: &Slug) -> bool {
+    let listed = instance.feature_flags.get(SKIP_MAINTENANCE_FLAG).and_then(|switch| switch.get("list")?.as_array());
     listed.is_some_and(|listed| listed.iter().any(|name| name == slug.as_ref()))
 }
 
-fn at(slug: &Slug) -> DocRef {
+fn doc_ref(slug: &Slug) -> DocRef {
     DocRef::new(&InstanceId::global(), &MAINTENANCES, slug.as_ref())
 }
 
@@ -84,7 +84,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn maintenances(&self) -> Result<Vec<Maintenance>> {
-        let all = self.all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
+        let all = self.load_all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
         Ok(all.into_iter().map(|found| found.value).collect())
     }
 
@@ -94,13 +94,13 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn maintenance(&self, slug: &Slug) -> Result<Option<Maintenance>> {
-        Ok(self.stored::<Maintenance>(&at(slug))?.map(|found| found.value))
+        Ok(self.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
     }
 
     /// That of the konnector which a message of a job names, as far as it concerns the instance.
-    pub(crate) fn maintenance_of(&self, instance: &Instance, message: &Value) -> Result<Option<Maintenance>> {
+    pub(crate) fn maintenance_for_job(&self, instance: &Instance, message: &Value) -> Result<Option<Maintenance>> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
-        let slug = slug.filter(|slug| !runs_all_the_same(instance, slug));
+        let slug = slug.filter(|slug| !is_exempt(instance, slug));
         slug.map_or(Ok(None), |slug| self.maintenance(&slug))
     }
 
@@ -110,12 +110,12 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when somebody else does the same.
     pub async fn begin_maintenance(&self, slug: &Slug, mut options: Object) -> Result<()> {
-        options.insert(INFRA.to_owned(), Value::Bool(true));
-        let body = object(&Maintenance { slug: slug.to_string(), options })?;
+        options.insert(INFRA_MAINTENANCE_FLAG.to_owned(), Value::Bool(true));
+        let body = to_object(&Maintenance { slug: slug.to_string(), options })?;
         let mut changes = Changes::new();
-        match self.stored::<Maintenance>(&at(slug))? {
-            Some(Stored { rev, .. }) => changes.put(at(slug), &rev, body),
-            None => changes.create(at(slug), body),
+        match self.load::<Maintenance>(&doc_ref(slug))? {
+            Some(Stored { rev, .. }) => changes.put(doc_ref(slug), &rev, body),
+            None => changes.create(doc_ref(slug), body),
         };
         self.commit(changes).await?;
         Ok(())
@@ -127,11 +127,11 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is none.
     pub async fn end_maintenance(&self, slug: &Slug) -> Result<()> {
-        let Some(found) = self.stored::<Maintenance>(&at(slug))? else {
+        let Some(found) = self.load::<Maintenance>(&doc_ref(slug))? else {
             return Err(Error::NotFound(format!("the konnector '{slug}' is not in maintenance")));
         };
         let mut changes = Changes::new();
-        changes.purge(at(slug), &found.rev);
+        changes.purge(doc_ref(slug), &found.rev);
         self.commit(changes).await?;
         Ok(())
     }

@@ -2,19 +2,19 @@
 
 mod archive;
 mod bundle;
+mod bundle_directory;
+mod confined_dir;
 mod consent;
+mod download;
 mod fetch;
-mod folder;
 mod git;
 mod gzip;
 mod install;
 pub mod maintenance;
 mod oci;
 mod registry;
-mod shelf;
 mod uninstall;
 mod update;
-mod web;
 
 use std::str::FromStr as _;
 
@@ -29,15 +29,15 @@ pub use konnector_sandbox::ClampedLimit;
 
 pub use archive::pack;
 pub use bundle::Bundle;
-pub(crate) use fetch::errands;
-pub use folder::BundleFolder;
-pub use install::{InstallEvent, InstallRequest, Installing};
-pub(crate) use registry::News;
-pub use registry::{Proxied, RegistryPage, RegistryVersion};
-pub use shelf::{App, LeftOut, Shelf, Version};
-pub use uninstall::Deleted;
-pub(crate) use update::Refreshing;
+pub use bundle_directory::{App, BundleDirectory, PublishedVersion, SkippedEntry};
+pub use confined_dir::ConfinedDir;
+pub(crate) use fetch::install_pool;
+pub use install::{InstallEvent, InstallProgress, InstallRequest};
+pub(crate) use registry::RegistryCache;
+pub use registry::{RegistryPage, RegistryResponse, RegistryVersion};
+pub use uninstall::UninstallOutcome;
 pub use update::UpdateRequest;
+pub(crate) use update::UpdatesInProgress;
 
 use crate::doctype::KONNECTORS;
 use crate::instance::Instance;
@@ -94,17 +94,17 @@ pub struct Konnector {
     pub component: Option<BlobId>,
     /// The icon's bytes.
     #[serde(rename = "_icon", default, skip_serializing_if = "Option::is_none")]
-    pub icon_content: Option<BlobId>,
+    pub icon: Option<BlobId>,
     /// SHA-256 of the icon, hexadecimal.
     #[serde(rename = "_icon_checksum", default, skip_serializing_if = "Option::is_none")]
     pub icon_checksum: Option<String>,
     /// All other members of the manifest, as written.
     #[serde(flatten)]
-    pub members: Object,
+    pub manifest_fields: Object,
 }
 
 /// Members of a manifest that the platform sets.
-const MANAGED: [&str; 12] = [
+const MANAGED_FIELDS: [&str; 12] = [
     "slug",
     "state",
     "source",
@@ -116,11 +116,11 @@ const MANAGED: [&str; 12] = [
     "updated_at",
     "error",
     "reads_secrets",
-    LIMITS_CUT,
+    CLAMPED_LIMITS_FIELD,
 ];
 
 /// What the API adds to a konnector that asks for more than the operator lets it use.
-pub const LIMITS_CUT: &str = "limits_cut";
+pub const CLAMPED_LIMITS_FIELD: &str = "limits_cut";
 
 impl Konnector {
     /// The manifest, read again from what is stored.
@@ -129,11 +129,11 @@ impl Konnector {
     ///
     /// Cannot happen for what was installed by this version.
     pub fn manifest(&self) -> Result<Manifest> {
-        let mut members = self.members.clone();
+        let mut members = self.manifest_fields.clone();
         members.insert("version".to_owned(), json!(self.version));
         members.insert("slug".to_owned(), json!(self.slug));
         let text = serde_json::to_vec(&members)
-            .map_err(|error| Error::Stored { document: self.doc_id(), message: error.to_string() })?;
+            .map_err(|error| Error::CorruptDocument { document: self.doc_id(), message: error.to_string() })?;
         Ok(Manifest::parse(&text)?)
     }
 
@@ -148,7 +148,7 @@ impl Konnector {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Download {
     /// There.
-    At(Url),
+    Redirect(Url),
     /// In this archive.
     Archive(Vec<u8>),
 }
@@ -159,7 +159,7 @@ pub fn doc_id(slug: &Slug) -> String {
     format!("io.cozy.konnectors/{slug}")
 }
 
-fn at(instance: &Instance, slug: &Slug) -> DocRef {
+fn doc_ref(instance: &Instance, slug: &Slug) -> DocRef {
     instance.doc(&KONNECTORS, doc_id(slug))
 }
 
@@ -170,25 +170,22 @@ fn not_installed(slug: &Slug) -> Error {
 impl Konnector {
     /// What the document of a konnector refers to.
     pub(crate) fn links(&self) -> Links {
-        Links {
-            blobs: self.component_content().into_iter().chain(self.icon_content()).collect(),
-            unique_keys: Vec::new(),
-        }
+        Links { blobs: self.component_link().into_iter().chain(self.icon_link()).collect(), unique_keys: Vec::new() }
     }
 
     /// Its contents.
-    fn contents(&self) -> impl Iterator<Item = BlobId> + Send + use<> {
-        self.component.into_iter().chain(self.icon_content)
+    fn blobs(&self) -> impl Iterator<Item = BlobId> + Send + use<> {
+        self.component.into_iter().chain(self.icon)
     }
 
     /// Where its component lies.
-    pub(crate) fn component_content(&self) -> Option<BlobLink> {
+    pub(crate) fn component_link(&self) -> Option<BlobLink> {
         self.component.map(|blob| BlobLink { blob, size: None, sha256: Some(self.checksum.clone()) })
     }
 
     /// Where its icon lies.
-    fn icon_content(&self) -> Option<BlobLink> {
-        self.icon_content.map(|blob| BlobLink { blob, size: None, sha256: self.icon_checksum.clone() })
+    fn icon_link(&self) -> Option<BlobLink> {
+        self.icon.map(|blob| BlobLink { blob, size: None, sha256: self.icon_checksum.clone() })
     }
 }
 
@@ -208,7 +205,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when it is not installed.
     pub fn stored_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Stored<Konnector>> {
-        self.stored(&at(instance, slug))?.ok_or_else(|| not_installed(slug))
+        self.load(&doc_ref(instance, slug))?.ok_or_else(|| not_installed(slug))
     }
 
     /// Where the runs of a konnector get less than its manifest asks for.
@@ -216,8 +213,8 @@ impl Platform {
     /// # Errors
     ///
     /// When its manifest cannot be read.
-    pub fn limits_cut(&self, konnector: &Konnector) -> Result<Vec<ClampedLimit>> {
-        Ok(self.config.limits.clamped_limits(&konnector.manifest()?.limits))
+    pub fn clamped_limits(&self, konnector: &Konnector) -> Result<Vec<ClampedLimit>> {
+        Ok(self.config.run_limits.clamped_limits(&konnector.manifest()?.limits))
     }
 
     /// All installed konnectors, by slug.
@@ -235,7 +232,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn stored_konnectors(&self, instance: &Instance) -> Result<Vec<Stored<Konnector>>> {
-        self.all(&instance.id, &KONNECTORS)
+        self.load_all(&instance.id, &KONNECTORS)
     }
 
     /// The icon of a konnector and its media type.
@@ -246,8 +243,8 @@ impl Platform {
     pub async fn konnector_icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
         let konnector = self.konnector(instance, slug)?;
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
-        let icon = konnector.icon_content().ok_or_else(none)?;
-        let name = konnector.members.get("icon").and_then(Value::as_str).ok_or_else(none)?;
+        let icon = konnector.icon_link().ok_or_else(none)?;
+        let name = konnector.manifest_fields.get("icon").and_then(Value::as_str).ok_or_else(none)?;
         Ok((self.store.read_blob(&icon).await?, crate::media_type(name)))
     }
 
@@ -258,16 +255,16 @@ impl Platform {
     /// [`Error::Unreachable`] when its registry cannot be asked.
     pub async fn konnector_download(&self, konnector: &Konnector) -> Result<Download> {
         if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
-            return Ok(Download::At(self.look_up(&name, &channel, Some(&konnector.version)).await?.url));
+            return Ok(Download::Redirect(self.resolve_version(&name, &channel, Some(&konnector.version)).await?.url));
         }
-        let component = konnector.component_content().ok_or_else(|| not_installed(&konnector.slug))?;
-        let icon = match &konnector.icon_content() {
+        let component = konnector.component_link().ok_or_else(|| not_installed(&konnector.slug))?;
+        let icon = match &konnector.icon_link() {
             Some(icon) => Some(self.store.read_blob(icon).await?),
             None => None,
         };
         let bundle =
             Bundle { manifest: konnector.manifest()?, component: self.store.read_blob(&component).await?, icon };
-        self.errand_of(move || bundle.to_archive()).await.map(Download::Archive)
+        self.run_install_task(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
     /// All bytes of a blob that is known to be small and whose checksum is kept nowhere.
@@ -279,13 +276,13 @@ impl Platform {
     }
 
     /// A konnector that is about to run: with the first run, one that was installed without being activated is ready.
-    pub(crate) async fn konnector_to_run(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
+    pub(crate) async fn activate_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
         let konnector = self.konnector(instance, slug)?;
         if konnector.state != KonnectorState::Installed {
             return Ok(konnector);
         }
         let promoted = self
-            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
+            .modify::<Konnector, _>(&doc_ref(instance, slug), |konnector, _| {
                 konnector.state = KonnectorState::Ready;
                 Ok(true)
             })

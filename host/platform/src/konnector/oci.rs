@@ -11,38 +11,38 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::archive::{MAX_BUNDLE_SIZE, MAX_FILE_SIZE, check_size};
-use super::bundle::{Bundle, MANIFEST};
-use super::fetch::Fetched;
-use super::web::{LARGEST_ARCHIVE, PATIENCE, bytes, header};
+use super::bundle::{Bundle, MANIFEST_FILE};
+use super::download::{DOWNLOAD_TIMEOUT, MAX_ARCHIVE_SIZE, header, into_bytes};
+use super::fetch::FetchedBundle;
 use crate::{Error, Platform, Result};
 
 /// The media type of an artifact's manifest, and what older tools call it.
-const MANIFESTS: &str =
+const MANIFEST_MEDIA_TYPES: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 /// The annotation with the name of a file.
-const TITLE: &str = "org.opencontainers.image.title";
+const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 /// The most layers; a bundle has three files.
-const MOST_LAYERS: usize = 16;
+const MAX_LAYERS: usize = 16;
 /// Bytes of an artifact's manifest: a registry need not take larger ones (distribution specification, pushing manifests).
 const MAX_MANIFEST_SIZE: u64 = 4 << 20;
 /// Bytes of an answer with a token, which is to fit into a header; and of all answers that lead to a layer.
 const MAX_TOKEN_SIZE: u64 = 16 << 10;
 
 #[derive(Debug, Deserialize)]
-struct Artifact {
+struct OciManifest {
     layers: Vec<Layer>,
 }
 
-impl Artifact {
+impl OciManifest {
     /// Reads the manifest of an artifact, whose digest it must have.
-    fn read(manifest: &[u8], digest: Option<&str>) -> Result<Self, String> {
+    fn parse(manifest: &[u8], digest: Option<&str>) -> Result<Self, String> {
         if let Some(digest) = digest {
-            check(manifest, digest)?;
+            check_digest(manifest, digest)?;
         }
         let artifact: Self =
             serde_json::from_slice(manifest).map_err(|error| format!("it is no artifact of layers: {error}"))?;
         match artifact.layers.len() {
-            0..=MOST_LAYERS => Ok(artifact),
+            0..=MAX_LAYERS => Ok(artifact),
             many => Err(format!("it has {many} layers; a bundle is one archive or a few files")),
         }
     }
@@ -59,13 +59,13 @@ struct Layer {
 }
 
 #[derive(Debug, Deserialize)]
-struct Token {
+struct OciToken {
     #[serde(alias = "access_token")]
     token: String,
 }
 
 /// A repository, and what lets us in.
-struct Repository {
+struct OciRepository {
     base: Url,
     token: Option<String>,
 }
@@ -77,67 +77,72 @@ impl Platform {
         registry: &str,
         repository: &str,
         reference: &OciReference,
-    ) -> Result<Fetched> {
+    ) -> Result<FetchedBundle> {
         let unreachable = |reason: String| {
             Error::Unreachable(format!(
                 "the artifact oci://{registry}/{repository}{reference} cannot be fetched: {reason}"
             ))
         };
-        let base = address(registry, repository).map_err(unreachable)?;
-        let mut repository = Repository { base, token: None };
+        let base = repository_url(registry, repository).map_err(unreachable)?;
+        let mut repository = OciRepository { base, token: None };
         let (name, digest) = match reference {
             OciReference::Tag(tag) => (tag.clone(), None),
             OciReference::Digest(hash) => (format!("sha256:{}", hex::encode(hash)), Some(hex::encode(hash))),
         };
         let found = self
-            .ask_oci(&mut repository, &format!("manifests/{name}"), MAX_MANIFEST_SIZE)
+            .get_oci(&mut repository, &format!("manifests/{name}"), MAX_MANIFEST_SIZE)
             .await
             .map_err(unreachable)?;
-        let described = self.errand_of(move || Ok(Artifact::read(&found, digest.as_deref()))).await?;
+        let described = self.run_install_task(move || Ok(OciManifest::parse(&found, digest.as_deref()))).await?;
         let mut files = HashMap::new();
         let mut left = MAX_BUNDLE_SIZE;
         for layer in described.map_err(unreachable)?.layers {
             let digest = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
                 unreachable(format!("its layer has the digest {}; only those of SHA-256 are known", layer.digest))
             })?;
-            let title =
-                layer.annotations.get(TITLE).filter(|title| !is_archive(&layer.media_type) && !is_archive(title));
-            let limit = if title.is_some() { MAX_FILE_SIZE.min(left) } else { LARGEST_ARCHIVE };
+            let title = layer
+                .annotations
+                .get(TITLE_ANNOTATION)
+                .filter(|title| !is_archive(&layer.media_type) && !is_archive(title));
+            let limit = if title.is_some() { MAX_FILE_SIZE.min(left) } else { MAX_ARCHIVE_SIZE };
             if layer.size > limit {
                 return Err(Error::TooLarge(format!("a layer has {} bytes, the limit is {limit}", layer.size)));
             }
             let path = format!("blobs/{}", layer.digest);
             let content =
-                self.ask_oci(&mut repository, &path, layer.size + MAX_TOKEN_SIZE).await.map_err(unreachable)?;
+                self.get_oci(&mut repository, &path, layer.size + MAX_TOKEN_SIZE).await.map_err(unreachable)?;
             let digest = digest.to_owned();
-            let checked = move || Ok(check(&content, &digest).map(|()| content));
-            let content = self.errand_of(checked).await?.map_err(unreachable)?;
+            let checked = move || Ok(check_digest(&content, &digest).map(|()| content));
+            let content = self.run_install_task(checked).await?.map_err(unreachable)?;
             let Some(title) = title else {
-                return self.errand_of(move || Bundle::from_archive(&content)).await.map(Fetched::from);
+                return self.run_install_task(move || Bundle::from_archive(&content)).await.map(FetchedBundle::from);
             };
             check_size(title, content.len() as u64, limit)?;
             left -= content.len() as u64;
             files.insert(title.trim_start_matches("./").to_owned(), content.to_vec());
         }
-        let manifest =
-            files.remove(MANIFEST).ok_or_else(|| unreachable(format!("it has no layer {MANIFEST} and no archive")))?;
-        self.errand_of(move || Bundle::new(&manifest, |name| Ok(files.remove(name)))).await.map(Fetched::from)
+        let manifest = files
+            .remove(MANIFEST_FILE)
+            .ok_or_else(|| unreachable(format!("it has no layer {MANIFEST_FILE} and no archive")))?;
+        self.run_install_task(move || Bundle::from_files(&manifest, |name| Ok(files.remove(name))))
+            .await
+            .map(FetchedBundle::from)
     }
 
     /// Reads something of a repository, with a token where it wants one.
-    async fn ask_oci(&self, repository: &mut Repository, path: &str, largest: u64) -> Result<Bytes, String> {
+    async fn get_oci(&self, repository: &mut OciRepository, path: &str, largest: u64) -> Result<Bytes, String> {
         let url = repository.base.join(path).map_err(|error| error.to_string())?;
         for last in [false, true] {
             let bearer = repository.token.as_ref().map(|token| format!("Bearer {token}"));
-            let headers: Vec<(&str, &str)> = [("accept", MANIFESTS)]
+            let headers: Vec<(&str, &str)> = [("accept", MANIFEST_MEDIA_TYPES)]
                 .into_iter()
                 .chain(bearer.as_deref().map(|bearer| ("authorization", bearer)))
                 .collect();
             let response =
-                self.fetch_url(&url, &headers, largest, PATIENCE).await.map_err(|error| error.to_string())?;
+                self.fetch_url(&url, &headers, largest, DOWNLOAD_TIMEOUT).await.map_err(|error| error.to_string())?;
             match response.status {
-                200 => return Ok(bytes(response.body)),
-                401 if !last => repository.token = Some(self.oci_token(&response).await?),
+                200 => return Ok(into_bytes(response.body)),
+                401 if !last => repository.token = Some(self.request_oci_token(&response).await?),
                 401 | 403 => return Err("the registry wants a login, or has no such artifact".to_owned()),
                 404 => return Err("the registry has no such artifact".to_owned()),
                 status => return Err(format!("the registry answers with the status {status}")),
@@ -147,18 +152,19 @@ impl Platform {
     }
 
     /// The token for everybody, from where a refusal says (distribution specification, token authentication).
-    async fn oci_token(&self, refusal: &Response) -> Result<String, String> {
+    async fn request_oci_token(&self, refusal: &Response) -> Result<String, String> {
         let challenge = header(refusal, "www-authenticate").unwrap_or_default();
-        let url = token_address(challenge).ok_or("the registry wants a login of a kind that is not known")?;
-        let response = self.fetch_url(&url, &[], MAX_TOKEN_SIZE, PATIENCE).await.map_err(|error| error.to_string())?;
-        let token: Token = serde_json::from_slice(&bytes(response.body))
+        let url = token_url(challenge).ok_or("the registry wants a login of a kind that is not known")?;
+        let response =
+            self.fetch_url(&url, &[], MAX_TOKEN_SIZE, DOWNLOAD_TIMEOUT).await.map_err(|error| error.to_string())?;
+        let token: OciToken = serde_json::from_slice(&into_bytes(response.body))
             .map_err(|_| "the registry gives no token to those who have no login".to_owned())?;
         Ok(token.token)
     }
 }
 
 /// Where a repository is. A registry on this machine is asked without TLS, as all tools do.
-fn address(registry: &str, repository: &str) -> Result<Url, String> {
+fn repository_url(registry: &str, repository: &str) -> Result<Url, String> {
     let url = Url::parse(&format!("https://{registry}/v2/{repository}/")).map_err(|error| error.to_string())?;
     let local = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -173,7 +179,7 @@ fn address(registry: &str, repository: &str) -> Result<Url, String> {
 }
 
 /// The address in a challenge such as `Bearer realm="https://…",service="…",scope="…"`.
-fn token_address(challenge: &str) -> Option<Url> {
+fn token_url(challenge: &str) -> Option<Url> {
     let parts = challenge.strip_prefix("Bearer ")?;
     let pairs: Vec<(&str, &str)> = parts
         .split("\",")
@@ -189,7 +195,7 @@ fn is_archive(name: &str) -> bool {
     ["tar", "tar+gzip", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
 }
 
-fn check(content: &[u8], digest: &str) -> Result<(), String> {
+fn check_digest(content: &[u8], digest: &str) -> Result<(), String> {
     let found = hex::encode(Sha256::digest(content));
     if found == digest { Ok(()) } else { Err(format!("what the registry sends has the SHA-256 {found}, not {digest}")) }
 }
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_challenge_says_where_the_token_is() {
-        let url = token_address(
+        let url = token_url(
             r#"Bearer realm="https://auth.example/token",service="reg.example",scope="repository:me/bank:pull,push""#,
         );
         assert_eq!(
@@ -208,7 +214,7 @@ mod tests {
             "https://auth.example/token?service=reg.example&scope=repository%3Ame%2Fbank%3Apull%2Cpush"
         );
         for other in ["", "Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer realm=\"nowhere\""] {
-            assert_eq!(token_address(other), None, "{other}");
+            assert_eq!(token_url(other), None, "{other}");
         }
     }
 
@@ -217,7 +223,7 @@ mod tests {
         for (registry, scheme) in
             [("localhost:5000", "http"), ("127.0.0.1", "http"), ("ghcr.io", "https"), ("localhost.example", "https")]
         {
-            assert_eq!(address(registry, "me/bank").expect("an address").scheme(), scheme, "{registry}");
+            assert_eq!(repository_url(registry, "me/bank").expect("an address").scheme(), scheme, "{registry}");
         }
     }
 }

@@ -17,24 +17,24 @@ use serde_json::Value;
 use url::Url;
 
 use super::Konnector;
-use super::maintenance::{Maintenance, runs_all_the_same};
-use super::web::{LARGEST_TEXT, bytes, header};
+use super::download::{MAX_TEXT_SIZE, header, into_bytes};
+use super::maintenance::{Maintenance, is_exempt};
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// Time for one question.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer counts where nobody asks for the newest one.
-const FRESH: Duration = Duration::from_secs(300);
+const REGISTRY_CACHE_TTL: Duration = Duration::from_secs(300);
 /// Answers that are remembered, those that were asked for last.
-const MAX_ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+const MAX_CACHED_RESPONSES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 /// Bytes of them: an answer has a few KiB, and may have a thousand times as many.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const MAX_CACHED_BYTES: usize = 16 << 20;
 
 /// Bytes of a slug; a longer one names nothing that can be installed.
-const MAX_SLUG: usize = 128;
+const MAX_SLUG_LEN: usize = 128;
 /// Pages of a list, of 200 konnectors at most.
-const MOST_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 
 /// A version that a registry offers.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,13 +44,13 @@ pub struct RegistryVersion {
     /// Where its archive is.
     pub url: Url,
     /// What the archive hashes to.
-    #[serde(deserialize_with = "hash")]
+    #[serde(deserialize_with = "deserialize_sha256")]
     pub sha256: [u8; 32],
 }
 
 /// What a registry answered to a question that somebody asks through us.
 #[derive(Debug, Clone)]
-pub struct Proxied {
+pub struct RegistryResponse {
     /// Media type.
     pub content_type: String,
     /// Body.
@@ -59,8 +59,8 @@ pub struct Proxied {
 
 /// What registries answered lately.
 #[derive(Debug, Default)]
-pub(crate) struct News {
-    answers: Mutex<Answers>,
+pub(crate) struct RegistryCache {
+    responses: Mutex<ResponseCache>,
     slugs: Mutex<ListedSlugs>,
 }
 
@@ -69,37 +69,37 @@ type ListedSlugs = HashMap<Url, (Duration, Arc<HashSet<String>>)>;
 
 /// Answers by path, and when they came.
 #[derive(Debug)]
-struct Answers {
-    kept: LruCache<String, (Duration, Option<Proxied>)>,
+struct ResponseCache {
+    entries: LruCache<String, (Duration, Option<RegistryResponse>)>,
     bytes: usize,
 }
 
-impl Default for Answers {
+impl Default for ResponseCache {
     fn default() -> Self {
-        Self { kept: LruCache::new(MAX_ANSWERS), bytes: 0 }
+        Self { entries: LruCache::new(MAX_CACHED_RESPONSES), bytes: 0 }
     }
 }
 
-impl Answers {
-    fn put(&mut self, path: &str, at: Duration, answer: Option<Proxied>) {
-        self.bytes += size(answer.as_ref());
-        if let Some((_, (_, before))) = self.kept.push(path.to_owned(), (at, answer)) {
-            self.bytes -= size(before.as_ref());
+impl ResponseCache {
+    fn put(&mut self, path: &str, at: Duration, answer: Option<RegistryResponse>) {
+        self.bytes += response_size(answer.as_ref());
+        if let Some((_, (_, before))) = self.entries.push(path.to_owned(), (at, answer)) {
+            self.bytes -= response_size(before.as_ref());
         }
-        while self.bytes > MAX_ANSWER_BYTES {
-            let Some((_, (_, oldest))) = self.kept.pop_lru() else { break };
-            self.bytes -= size(oldest.as_ref());
+        while self.bytes > MAX_CACHED_BYTES {
+            let Some((_, (_, oldest))) = self.entries.pop_lru() else { break };
+            self.bytes -= response_size(oldest.as_ref());
         }
     }
 }
 
-fn size(answer: Option<&Proxied>) -> usize {
+fn response_size(answer: Option<&RegistryResponse>) -> usize {
     answer.map_or(0, |answer| answer.body.len() + answer.content_type.len())
 }
 
-impl News {
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+impl RegistryCache {
+    fn responses(&self) -> MutexGuard<'_, ResponseCache> {
+        self.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slugs(&self) -> MutexGuard<'_, ListedSlugs> {
@@ -107,28 +107,28 @@ impl News {
     }
 
     /// Replaces what is remembered, if anything is, by what a registry answers now.
-    fn renew(&self, path: &str, now: Duration, answer: Option<&Proxied>) {
-        let mut answers = self.answers();
-        if answers.kept.contains(path) {
+    fn refresh(&self, path: &str, now: Duration, answer: Option<&RegistryResponse>) {
+        let mut answers = self.responses();
+        if answers.entries.contains(path) {
             answers.put(path, now, answer.cloned());
         }
     }
 }
 
-fn slug(app: &Value) -> Option<&str> {
+fn app_slug(app: &Value) -> Option<&str> {
     app.get("slug").and_then(Value::as_str)
 }
 
 /// The slugs on a page of a list.
-fn names(list: &List) -> impl Iterator<Item = String> {
-    list.data.iter().filter_map(slug).filter(|slug| slug.len() <= MAX_SLUG).map(str::to_owned)
+fn listed_slugs(list: &RegistryList) -> impl Iterator<Item = String> {
+    list.data.iter().filter_map(app_slug).filter(|slug| slug.len() <= MAX_SLUG_LEN).map(str::to_owned)
 }
 
-fn no_version(name: Slug) -> impl FnOnce(serde_json::Error) -> Error + Send {
+fn invalid_version(name: Slug) -> impl FnOnce(serde_json::Error) -> Error + Send {
     move |error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}"))
 }
 
-fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+fn deserialize_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
     let text = String::deserialize(deserializer)?;
     let mut hash = [0; 32];
     hex::decode_to_slice(&text, &mut hash)
@@ -138,9 +138,14 @@ fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error
 
 impl Platform {
     /// The version of a konnector that a registry source means now.
-    pub(super) async fn look_up(&self, name: &Slug, channel: &str, version: Option<&str>) -> Result<RegistryVersion> {
+    pub(super) async fn resolve_version(
+        &self,
+        name: &Slug,
+        channel: &str,
+        version: Option<&str>,
+    ) -> Result<RegistryVersion> {
         if self.config.registries.is_empty() {
-            return Err(Error::Parameter {
+            return Err(Error::InvalidParameter {
                 name: "Source",
                 message: format!(
                     "the server knows no registry to look up '{name}' in; the operator names one with --registry URL, or give another Source such as https://….tar.gz#<sha256>"
@@ -152,71 +157,71 @@ impl Platform {
             None => format!("{name}/{channel}/latest"),
         };
         let now = self.clock.elapsed();
-        let answer = self.ask_registries(&path).await?.map(|(_, answer)| answer);
-        self.news.renew(&path, now, answer.as_ref());
+        let answer = self.query_registries(&path).await?.map(|(_, answer)| answer);
+        self.registry_cache.refresh(&path, now, answer.as_ref());
         let Some(answer) = answer else {
             let what = version
                 .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
             return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
         };
-        self.parse(answer, no_version(name.clone())).await
+        self.parse_response(answer, invalid_version(name.clone())).await
     }
 
     /// The newest version that a registry source means, as it was lately; `None` for other sources.
-    pub(super) async fn news(&self, source: &Source) -> Result<Option<RegistryVersion>> {
+    pub(super) async fn latest_version(&self, source: &Source) -> Result<Option<RegistryVersion>> {
         let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
-        let answer = self.ask_lately(&format!("{name}/{channel}/latest")).await?;
+        let answer = self.query_registries_cached(&format!("{name}/{channel}/latest")).await?;
         match answer {
-            Some(answer) => self.parse(answer, no_version(name.clone())).await.map(Some),
+            Some(answer) => self.parse_response(answer, invalid_version(name.clone())).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// Reads an answer, which may be large.
-    async fn parse<T: DeserializeOwned + Send + 'static>(
+    async fn parse_response<T: DeserializeOwned + Send + 'static>(
         &self,
-        answer: Proxied,
+        answer: RegistryResponse,
         wrong: impl FnOnce(serde_json::Error) -> Error + Send + 'static,
     ) -> Result<T> {
-        self.errand_of(move || serde_json::from_slice(&answer.body).map_err(wrong)).await
+        self.run_install_task(move || serde_json::from_slice(&answer.body).map_err(wrong)).await
     }
 
     /// Asks the registries, unless they were asked the same lately.
-    async fn ask_lately(&self, path: &str) -> Result<Option<Proxied>> {
+    async fn query_registries_cached(&self, path: &str) -> Result<Option<RegistryResponse>> {
         let now = self.clock.elapsed();
-        let known = self.news.answers().kept.get(path).cloned();
+        let known = self.registry_cache.responses().entries.get(path).cloned();
         if let Some((at, answer)) = known
-            && now.saturating_sub(at) < FRESH
+            && now.saturating_sub(at) < REGISTRY_CACHE_TTL
         {
             return Ok(answer);
         }
-        let answer = self.ask_registries(path).await?.map(|(_, answer)| answer);
-        self.news.answers().put(path, now, answer.clone());
+        let answer = self.query_registries(path).await?.map(|(_, answer)| answer);
+        self.registry_cache.responses().put(path, now, answer.clone());
         Ok(answer)
     }
 
     /// Asks the registries one after the other below `/registry`; `None` when none of them knows.
-    async fn ask_registries(&self, path_and_query: &str) -> Result<Option<(&Url, Proxied)>> {
+    async fn query_registries(&self, path_and_query: &str) -> Result<Option<(&Url, RegistryResponse)>> {
         for base in &self.config.registries {
-            if let Some(answer) = self.ask_registry(base, path_and_query).await? {
+            if let Some(answer) = self.query_registry(base, path_and_query).await? {
                 return Ok(Some((base, answer)));
             }
         }
         Ok(None)
     }
 
-    async fn ask_registry(&self, base: &Url, path_and_query: &str) -> Result<Option<Proxied>> {
+    async fn query_registry(&self, base: &Url, path_and_query: &str) -> Result<Option<RegistryResponse>> {
         let written = format!("{}/registry/{path_and_query}", base.as_str().trim_end_matches('/'));
         let failed = |reason: String| Error::Unreachable(format!("the registry {base} cannot be asked: {reason}"));
         let url = Url::parse(&written).map_err(|error| failed(error.to_string()))?;
         let response = self
-            .fetch_url(&url, &[("accept", "application/json, */*;q=0.5")], LARGEST_TEXT, PATIENCE)
+            .fetch_url(&url, &[("accept", "application/json, */*;q=0.5")], MAX_TEXT_SIZE, REGISTRY_TIMEOUT)
             .await
             .map_err(|error| failed(error.to_string()))?;
         match response.status {
             200 => {
                 let content_type = header(&response, "content-type").unwrap_or("application/octet-stream").to_owned();
-                Ok(Some(Proxied { content_type, body: bytes(response.body) }))
+                Ok(Some(RegistryResponse { content_type, body: into_bytes(response.body) }))
             }
             404 => Ok(None),
             status => Err(failed(format!("it answers with the status {status}"))),
@@ -228,8 +233,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when no registry knows, [`Error::Unreachable`] when one cannot be asked.
-    pub async fn registry(&self, path_and_query: &str) -> Result<Proxied> {
-        let found = self.ask_registries(path_and_query).await?;
+    pub async fn proxy_registry(&self, path_and_query: &str) -> Result<RegistryResponse> {
+        let found = self.query_registries(path_and_query).await?;
         found.map(|(_, answer)| answer).ok_or_else(|| {
             Error::NotFound(match self.config.registries.is_empty() {
                 true => "the server knows no registry; the operator names one with --registry URL".to_owned(),
@@ -258,8 +263,8 @@ impl Platform {
         };
         // A page may consist of what earlier registries have; nobody wants to see an empty one in the middle.
         while let Some(base) = self.config.registries.get(position) {
-            let List { data, meta } = self.page(base, query, &own).await?;
-            let apps = self.without_earlier(position, data).await?;
+            let RegistryList { data, meta } = self.registry_page(base, query, &own).await?;
+            let apps = self.without_shadowed(position, data).await?;
             (position, own) = match meta.next_cursor {
                 next if next.is_empty() => (position + 1, next),
                 next => (position, next),
@@ -273,54 +278,59 @@ impl Platform {
     }
 
     /// A page of one registry.
-    async fn page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<List> {
+    async fn registry_page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<RegistryList> {
         let cursor = Some(("cursor", cursor)).filter(|(_, cursor)| !cursor.is_empty());
         let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
         let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let listed = self.ask_registry(base, &format!("?{words}")).await?;
-        let Some(answer) = listed else { return Ok(List::default()) };
+        let listed = self.query_registry(base, &format!("?{words}")).await?;
+        let Some(answer) = listed else { return Ok(RegistryList::default()) };
         let base = base.clone();
         let wrong = move |error| {
             Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
         };
-        self.parse(answer, wrong).await
+        self.parse_response(answer, wrong).await
     }
 
     /// Konnectors of a registry without those that an earlier one has, too, from which they would be installed.
-    async fn without_earlier(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
+    async fn without_shadowed(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
         for base in self.config.registries.iter().take(position) {
             if apps.is_empty() {
                 return Ok(apps);
             }
-            let theirs = self.slugs_of(base).await?;
-            apps.retain(|app| !slug(app).is_some_and(|slug| theirs.contains(slug)));
+            let theirs = self.registry_slugs(base).await?;
+            apps.retain(|app| !app_slug(app).is_some_and(|slug| theirs.contains(slug)));
         }
         Ok(apps)
     }
 
     /// The slugs that a registry has. Its first page is read each time, so that a registry that fails is noticed; the pages behind it once in a
     /// while, however many pages of the others are shown.
-    async fn slugs_of(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
+    async fn registry_slugs(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
         let now = self.clock.elapsed();
-        let mut list = self.page(base, &[], "").await?;
-        let mut slugs: HashSet<String> = names(&list).collect();
-        let known = self.news.slugs().get(base).filter(|(at, _)| now.saturating_sub(*at) < FRESH).cloned();
+        let mut list = self.registry_page(base, &[], "").await?;
+        let mut slugs: HashSet<String> = listed_slugs(&list).collect();
+        let known = self
+            .registry_cache
+            .slugs()
+            .get(base)
+            .filter(|(at, _)| now.saturating_sub(*at) < REGISTRY_CACHE_TTL)
+            .cloned();
         if let Some((_, known)) = known.filter(|_| !list.meta.next_cursor.is_empty()) {
             slugs.extend(known.iter().cloned());
             return Ok(Arc::new(slugs));
         }
-        for _ in 1..MOST_PAGES {
+        for _ in 1..MAX_PAGES {
             if list.meta.next_cursor.is_empty() {
                 break;
             }
-            list = self.page(base, &[], &list.meta.next_cursor).await?;
-            slugs.extend(names(&list));
+            list = self.registry_page(base, &[], &list.meta.next_cursor).await?;
+            slugs.extend(listed_slugs(&list));
         }
         if !list.meta.next_cursor.is_empty() {
             return Err(Error::Unreachable(format!("the list of the registry {base} has no end")));
         }
         let slugs = Arc::new(slugs);
-        self.news.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
+        self.registry_cache.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
         Ok(slugs)
     }
 
@@ -333,32 +343,28 @@ impl Platform {
     pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
         for (position, base) in self.config.registries.iter().enumerate() {
-            let Some(answer) = self.ask_registry(base, "maintenance").await? else { continue };
+            let Some(answer) = self.query_registry(base, "maintenance").await? else { continue };
             let asked = base.clone();
             let wrong = move |error| {
                 Error::Unreachable(format!("the registry {asked} does not list maintenances as expected: {error}"))
             };
-            let theirs = self.parse(answer, wrong).await?;
-            apps.extend(self.without_earlier(position, theirs).await?);
+            let theirs = self.parse_response(answer, wrong).await?;
+            apps.extend(self.without_shadowed(position, theirs).await?);
         }
         Ok(apps)
     }
 
     /// The maintenance of a konnector that the registry it comes from tells of, as far as it concerns the instance; a registry that cannot be
     /// asked tells of none.
-    pub(crate) async fn maintenance_in_registry(
-        &self,
-        instance: &Instance,
-        konnector: &Konnector,
-    ) -> Option<Maintenance> {
-        if runs_all_the_same(instance, &konnector.slug) {
+    pub(crate) async fn registry_maintenance(&self, instance: &Instance, konnector: &Konnector) -> Option<Maintenance> {
+        if is_exempt(instance, &konnector.slug) {
             return None;
         }
         let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
-        let answer = self.ask_lately(name.as_ref()).await.ok()??;
+        let answer = self.query_registries_cached(name.as_ref()).await.ok()??;
         let app: Value = serde_json::from_slice(&answer.body).ok()?;
         let active = app.get("maintenance_activated").and_then(Value::as_bool).unwrap_or_default();
-        active.then(|| Maintenance::of_registry(&name, app.get("maintenance_options").unwrap_or(&Value::Null)))
+        active.then(|| Maintenance::from_registry(&name, app.get("maintenance_options").unwrap_or(&Value::Null)))
     }
 }
 
@@ -372,14 +378,14 @@ pub struct RegistryPage {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct List {
+struct RegistryList {
     data: Vec<Value>,
     #[serde(default)]
-    meta: ListMeta,
+    meta: RegistryListMeta,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct ListMeta {
+struct RegistryListMeta {
     #[serde(default)]
     next_cursor: String,
 }
@@ -390,21 +396,21 @@ mod tests {
 
     #[test]
     fn remembered_answers_are_bounded_in_bytes() {
-        let mut answers = Answers::default();
-        let answer = |size: usize| Proxied { content_type: String::new(), body: vec![0; size].into() };
+        let mut answers = ResponseCache::default();
+        let answer = |size: usize| RegistryResponse { content_type: String::new(), body: vec![0; size].into() };
         for number in 0..100 {
             answers.put(&format!("{number}"), Duration::ZERO, Some(answer(1 << 20)));
-            assert!(answers.bytes <= MAX_ANSWER_BYTES);
+            assert!(answers.bytes <= MAX_CACHED_BYTES);
         }
-        assert_eq!(answers.kept.len(), 16);
-        assert!(answers.kept.contains("99") && !answers.kept.contains("0"));
+        assert_eq!(answers.entries.len(), 16);
+        assert!(answers.entries.contains("99") && !answers.entries.contains("0"));
         // Replaced, and replaced by nothing.
         answers.put("99", Duration::ZERO, Some(answer(10)));
         answers.put("98", Duration::ZERO, None);
         assert_eq!(answers.bytes, (14 << 20) + 10);
-        for number in 0..2 * MAX_ANSWERS.get() {
+        for number in 0..2 * MAX_CACHED_RESPONSES.get() {
             answers.put(&format!("small {number}"), Duration::ZERO, None);
         }
-        assert_eq!((answers.kept.len(), answers.bytes), (MAX_ANSWERS.get(), 0));
+        assert_eq!((answers.entries.len(), answers.bytes), (MAX_CACHED_RESPONSES.get(), 0));
     }
 }

@@ -7,27 +7,27 @@ use konnector_manifest::Slug;
 use konnector_store::Changes;
 use tokio::sync::oneshot;
 
-use super::at;
+use super::doc_ref;
 use crate::doctype::JOBS;
 use crate::instance::Instance;
-use crate::job::{Job, State};
-use crate::realtime::Happened;
+use crate::job::{Job, JobStatus};
+use crate::realtime::ChangeKind;
 use crate::token::Principal;
 use crate::trigger::Trigger;
 use crate::{Error, Platform, Result};
 
 /// How long one account's cleaning is waited for; afterwards the konnector goes all the same.
-const PATIENCE: Duration = Duration::from_secs(600);
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(600);
 /// A job's end is heard of; this is for one that ended on another node.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What became of a request to delete a konnector.
 #[derive(Debug)]
-pub enum Deleted {
+pub enum UninstallOutcome {
     /// It is gone.
-    Now,
+    Uninstalled,
     /// It had accounts: they are deleted first, then it goes. Deleting goes on when this is dropped; when the server stops, nothing comes.
-    AfterItsAccounts(oneshot::Receiver<Result<()>>),
+    CleaningUp(oneshot::Receiver<Result<()>>),
 }
 
 impl Platform {
@@ -37,29 +37,29 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
-    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<Deleted> {
+    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<UninstallOutcome> {
         self.konnector(instance, slug)?;
         // Its own, and not those that a trigger names or that are shared with it.
         let accounts: Vec<String> =
             self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
-        if accounts.is_empty() && self.copies(instance, Some(slug))?.is_empty() {
+        if accounts.is_empty() && self.deleted_accounts(instance, Some(slug))?.is_empty() {
             self.uninstall(instance, slug).await?;
-            return Ok(Deleted::Now);
+            return Ok(UninstallOutcome::Uninstalled);
         }
         let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
         let (sender, outcome) = oneshot::channel();
         self.tasks().spawn(async move {
-            let done = platform.clean_and_uninstall(&instance, &slug, &accounts, force).await;
+            let done = platform.clean_up_and_uninstall(&instance, &slug, &accounts, force).await;
             if let Err(error) = &done {
                 tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
             }
             // Most clients do not wait for it.
             drop(sender.send(done));
         });
-        Ok(Deleted::AfterItsAccounts(outcome))
+        Ok(UninstallOutcome::CleaningUp(outcome))
     }
 
-    async fn clean_and_uninstall(
+    async fn clean_up_and_uninstall(
         &self,
         instance: &Instance,
         slug: &Slug,
@@ -73,11 +73,11 @@ impl Platform {
                 _ => {}
             }
         }
-        let copies = self.copies(instance, Some(slug))?;
+        let copies = self.deleted_accounts(instance, Some(slug))?;
         self.uninstall(instance, slug).await?;
         for id in copies.iter().map(|copy| &copy.id).chain(accounts) {
             let mut changes = Changes::new();
-            self.stage_account_gone(instance, id, &mut changes)?;
+            self.stage_purge_deleted_account(instance, id, &mut changes)?;
             self.commit(changes).await?;
         }
         Ok(())
@@ -94,13 +94,13 @@ impl Platform {
             loop {
                 let job = self.job(instance, &job.id)?;
                 match job.state {
-                    State::Done => return Ok(()),
-                    State::Errored => {
+                    JobStatus::Done => return Ok(()),
+                    JobStatus::Errored => {
                         let reason = job.error_message.unwrap_or_default();
                         let reason = reason.trim_end_matches('.');
                         return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
                     }
-                    State::Queued | State::Running => {
+                    JobStatus::Queued | JobStatus::Running => {
                         let changed = async {
                             // After missed events nobody knows, so the job is looked at.
                             while events.recv().await.is_ok_and(|event| event.doctype != *JOBS || event.id != job.id) {}
@@ -113,8 +113,8 @@ impl Platform {
         };
         tokio::select! {
             biased;
-            () = self.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
-            ended = tokio::time::timeout(PATIENCE, ended) => ended.unwrap_or_else(|_| {
+            () = self.draining().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
+            ended = tokio::time::timeout(CLEAN_UP_TIMEOUT, ended) => ended.unwrap_or_else(|_| {
                 tracing::warn!(job = job.id, "the konnector did not clean up in time; it is not waited for any longer");
                 Ok(())
             }),
@@ -122,35 +122,37 @@ impl Platform {
     }
 
     /// Ends what a konnector made and what is planned for it: triggers, jobs that wait or run, shares. Each may end by itself meanwhile.
-    async fn end_reach(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+    async fn revoke_konnector_access(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let gone = |done: Result<()>| match done {
             Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(()),
             done => done,
         };
-        let concerned = |trigger: &Trigger| trigger.runs(slug.as_ref(), None) || trigger.made_by.as_ref() == Some(slug);
+        let concerned = |trigger: &Trigger| {
+            trigger.runs_konnector(slug.as_ref(), None) || trigger.created_by_konnector.as_ref() == Some(slug)
+        };
         for trigger in self.triggers(instance)?.into_iter().filter(concerned) {
             gone(self.delete_trigger(instance, &trigger.id).await)?;
         }
         for job in self.live_jobs_of_konnector(instance, slug)? {
             gone(self.cancel_job(instance, &job).await.map(drop))?;
         }
-        self.revoke_shares_of(instance, &Principal::source_of_konnector(slug)).await
+        self.revoke_shares_by_source(instance, &Principal::konnector_source(slug)).await
     }
 
     async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let found = self.stored_konnector(instance, slug)?;
-        self.end_reach(instance, slug).await?;
+        self.revoke_konnector_access(instance, slug).await?;
         // Whatever is installed under this name later is another program.
-        self.end_sharing(instance, slug).await?;
-        let at = at(instance, slug);
+        self.revoke_account_sharing(instance, slug).await?;
+        let at = doc_ref(instance, slug);
         let mut changes = Changes::new();
         changes.delete(at.clone(), &found.rev);
-        self.stage_no_permissions(instance, slug, &mut changes)?;
+        self.stage_delete_permissions(instance, slug, &mut changes)?;
         self.commit(changes).await?;
         // What a run of it made while all this went on.
-        self.end_reach(instance, slug).await?;
-        self.discard(found.value.contents()).await;
-        self.publish(&at, Happened::Deleted, &found.value);
+        self.revoke_konnector_access(instance, slug).await?;
+        self.delete_blobs(found.value.blobs()).await;
+        self.publish(&at, ChangeKind::Deleted, &found.value);
         Ok(())
     }
 }

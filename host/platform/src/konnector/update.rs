@@ -10,15 +10,15 @@ use konnector_store::DocRef;
 use semver::Version;
 use tokio::sync::mpsc;
 
-use super::consent::{ConsentScope, Growth};
-use super::install::{InstallEvent, Installing, parse_slug, parse_source};
-use super::{Konnector, KonnectorState, at};
+use super::consent::{ConsentAddition, ConsentScope};
+use super::install::{InstallEvent, InstallProgress, parse_slug, parse_source};
+use super::{Konnector, KonnectorState, doc_ref};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// How long whoever looks at a konnector, or runs it, waits for an update that nobody asked for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 /// What to update.
 #[derive(Debug, Clone)]
 pub struct UpdateRequest {
@@ -34,7 +34,7 @@ pub struct UpdateRequest {
 
 /// The konnectors that are being updated without anybody having asked.
 #[derive(Debug, Default)]
-pub(crate) struct Refreshing(Mutex<HashSet<DocRef>>);
+pub(crate) struct UpdatesInProgress(Mutex<HashSet<DocRef>>);
 
 impl Platform {
     /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
@@ -43,7 +43,7 @@ impl Platform {
     /// # Errors
     ///
     /// As [`Platform::install_konnector`]; [`Error::NotFound`] when it is not installed.
-    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<Installing> {
+    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
         let before = self.stored_konnector(instance, &slug)?;
         let source = match &request.source {
@@ -53,43 +53,43 @@ impl Platform {
         let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
         let fetched = match parameters {
             // They change the konnector whatever its version is.
-            Some(_) => Some(self.fetch(&source).await?),
-            None => self.fetch_newer(&source, &before.value).await?,
+            Some(_) => Some(self.fetch_bundle(&source).await?),
+            None => self.fetch_if_changed(&source, &before.value).await?,
         };
-        let Some(fetched) = fetched else { return self.note(instance, &slug, &source, None).await };
+        let Some(fetched) = fetched else { return self.record_available_version(instance, &slug, &source, None).await };
         let info = Sandbox::inspect(&fetched.bundle.component).map_err(Error::Component)?;
-        let offered = ConsentScope::of(&fetched.bundle.manifest, &info);
-        let growth = self.needs_consent(&offered, &ConsentScope::installed(&before.value)?);
+        let offered = ConsentScope::from_manifest(&fetched.bundle.manifest, &info);
+        let growth = self.consent_additions(&offered, &ConsentScope::from_installed(&before.value)?);
         if !request.permissions_acked && !growth.is_empty() {
-            return self.note(instance, &slug, &source, Some((fetched.version, growth))).await;
+            return self.record_available_version(instance, &slug, &source, Some((fetched.version, growth))).await;
         }
         let old = before.value.manifest()?;
         let own = &fetched.bundle.manifest.parameters;
         let parameters = parameters.or_else(|| own.clone().or_else(|| old.parameters.clone()));
-        let plan = self.plan(slug, source, fetched, parameters, Some(before)).await?;
-        self.begin(instance, plan, KonnectorState::Upgrading).await
+        let plan = self.plan_install(slug, source, fetched, parameters, Some(before)).await?;
+        self.start_install(instance, plan, KonnectorState::Upgrading).await
     }
 
     /// What the user must accept before `offered` replaces `installed`; the operator may have waived some of it.
-    fn needs_consent(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<Growth> {
-        let mut growth = offered.beyond(installed);
+    fn consent_additions(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<ConsentAddition> {
+        let mut growth = offered.additions_over(installed);
         growth.retain(|growth| !(growth.is_waivable() && self.config.permissions_skip_verification));
         growth
     }
 
     /// Keeps the installed version, with where the next one comes from and which one waits for consent.
-    async fn note(
+    async fn record_available_version(
         &self,
         instance: &Instance,
         slug: &Slug,
         source: &Source,
-        waiting: Option<(String, Vec<Growth>)>,
-    ) -> Result<Installing> {
+        waiting: Option<(String, Vec<ConsentAddition>)>,
+    ) -> Result<InstallProgress> {
         let now = self.clock.now();
         let (available, growth) = waiting.unzip();
-        let wants: Vec<String> = growth.iter().flatten().map(Growth::to_string).collect();
+        let wants: Vec<String> = growth.iter().flatten().map(ConsentAddition::to_string).collect();
         let changed = self
-            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
+            .modify::<Konnector, _>(&doc_ref(instance, slug), |konnector, _| {
                 let (source, available, wants) = (source.to_string(), available.clone(), wants.clone());
                 let same = konnector.source == source
                     && konnector.available_version == available
@@ -105,19 +105,19 @@ impl Platform {
         let (events, receiver) = mpsc::channel(1);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
         let rev = self.stored_konnector(instance, slug)?.rev.to_string();
-        Ok(Installing { konnector, rev, events: receiver })
+        Ok(InstallProgress { konnector, rev, events: receiver })
     }
 
     /// Updates a konnector of a registry where that has a newer version, as far as that needs no consent. Returns when that is done, or cannot be
     /// done, or takes too long: what is installed then can be used. Answers whether it looked for one: otherwise nothing has changed.
     /// Cancel-safe: what began goes on by itself.
     pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) -> bool {
-        let at = at(instance, slug);
-        if self.config.registries.is_empty() || !self.refreshing.lock().insert(at.clone()) {
+        let at = doc_ref(instance, slug);
+        if self.config.registries.is_empty() || !self.refreshing_konnectors.lock().insert(at.clone()) {
             return false;
         }
-        let _turn = Turn(&self.refreshing, at);
-        match tokio::time::timeout(PATIENCE, self.try_refresh(instance, slug)).await {
+        let _turn = RefreshGuard(&self.refreshing_konnectors, at);
+        match tokio::time::timeout(REFRESH_TIMEOUT, self.try_refresh(instance, slug)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::info!(%slug, %error, "not updated from the registry; what is installed is used"),
             Err(_) => tracing::info!(%slug, "the update from the registry takes long; what is installed is used"),
@@ -128,9 +128,9 @@ impl Platform {
     async fn try_refresh(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let installed = self.konnector(instance, slug)?;
         let source = Self::installed_source(&installed)?;
-        let Some(news) = self.news(&source).await? else { return Ok(()) };
+        let Some(news) = self.latest_version(&source).await? else { return Ok(()) };
         if news.version == installed.version && installed.available_version.is_some() {
-            return self.note(instance, slug, &source, None).await.map(drop);
+            return self.record_available_version(instance, slug, &source, None).await.map(drop);
         }
         if installed.available_version.as_ref() == Some(&news.version)
             || !is_newer(&source, &installed.version, &news.version)
@@ -149,16 +149,16 @@ impl Platform {
     }
 }
 
-impl Refreshing {
+impl UpdatesInProgress {
     fn lock(&self) -> MutexGuard<'_, HashSet<DocRef>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Until it is dropped, nobody else updates the same konnector unasked.
-struct Turn<'a>(&'a Refreshing, DocRef);
+struct RefreshGuard<'a>(&'a UpdatesInProgress, DocRef);
 
-impl Drop for Turn<'_> {
+impl Drop for RefreshGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().remove(&self.1);
     }

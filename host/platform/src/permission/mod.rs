@@ -11,19 +11,19 @@ use konnector_store::{Changes, DocRef, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(crate) use check::{KEPT_FROM_KONNECTORS, is_kept_from_konnectors};
-pub use patch::Patch;
+pub(crate) use check::{HIDDEN_FROM_KONNECTORS_MESSAGE, is_hidden_from_konnectors};
+pub use patch::PermissionPatch;
 
 use crate::doctype::{FILES, PERMISSIONS};
 use crate::instance::Instance;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, to_object};
 use crate::token::{Audience, Principal};
 use crate::{Error, Platform, Result};
 
 /// Index from a short code to the permission set of its share.
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
 /// Title of the rule that lets a konnector work in its folders; a number is added where the manifest has one of that title.
-const REFERENCED_FOLDERS: &str = "referenced folders";
+const REFERENCED_FOLDERS_TITLE: &str = "referenced folders";
 /// Rules of a set that clients write.
 const MAX_RULES: usize = 200;
 /// Values of all its rules.
@@ -34,7 +34,7 @@ pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
 /// Whose a permission set is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum PermissionSetKind {
     /// An installed konnector's.
     Konnector,
     /// That of whoever holds a code.
@@ -46,7 +46,7 @@ pub enum Kind {
 pub struct PermissionSet {
     /// Whose it is.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: PermissionSetKind,
     /// Who it comes from, such as `io.cozy.konnectors/<slug>`: of a share, who made it.
     pub source_id: String,
     /// The rules, by title.
@@ -93,35 +93,35 @@ fn check_size(rules: &Permissions) -> Result<()> {
     Ok(())
 }
 
-fn at(instance: &Instance, id: &str) -> DocRef {
+fn doc_ref(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&PERMISSIONS, id)
 }
 
 /// The id of the permission set of a konnector.
 #[must_use]
-pub fn id_of_konnector(slug: &str) -> String {
+pub fn konnector_set_id(slug: &str) -> String {
     format!("konnector-{slug}")
 }
 
 /// The rule that lets a konnector work in the folders that refer to it.
-fn for_referenced_folders(slug: &Slug) -> Value {
+fn referenced_folders_rule(slug: &Slug) -> Value {
     json!({
         "type": FILES.as_str(),
         "description": "Works in the folders that refer to this konnector",
         "selector": "referenced_by",
-        "values": [Principal::source_of_konnector(slug)],
+        "values": [Principal::konnector_source(slug)],
     })
 }
 
 /// Whether it is this rule, and none of the manifest, under whatever title.
-fn is_for_referenced_folders(rule: &Value, slug: &Slug) -> bool {
-    let own = for_referenced_folders(slug);
+fn is_referenced_folders_rule(rule: &Value, slug: &Slug) -> bool {
+    let own = referenced_folders_rule(slug);
     ["type", "description", "selector", "values"].iter().all(|name| rule.get(*name) == own.get(*name))
 }
 
 impl Principal {
     /// The source of what a konnector has and makes.
-    pub(crate) fn source_of_konnector(slug: &(impl std::fmt::Display + ?Sized)) -> String {
+    pub(crate) fn konnector_source(slug: &(impl std::fmt::Display + ?Sized)) -> String {
         format!("io.cozy.konnectors/{slug}")
     }
 
@@ -131,7 +131,7 @@ impl Principal {
         let subject = &self.claims.sub;
         match self.claims.aud {
             Audience::App => ("app", format!("io.cozy.apps/{subject}")),
-            Audience::Konnector => ("konnector", Self::source_of_konnector(subject)),
+            Audience::Konnector => ("konnector", Self::konnector_source(subject)),
             Audience::Cli => ("cli", String::new()),
             Audience::Access | Audience::Refresh | Audience::Registration => {
                 ("oauth", format!("io.cozy.oauth.clients/{subject}"))
@@ -141,15 +141,17 @@ impl Principal {
     }
 
     /// Whether a share was made by this principal, or by one with the same source; the owner counts as every one's maker.
-    fn made(&self, set: &PermissionSet) -> bool {
+    fn is_creator_of(&self, set: &PermissionSet) -> bool {
         self.permissions.is_everything()
-            || (self.claims.aud != Audience::Share && set.kind == Kind::Share && set.source_id == self.source().1)
+            || (self.claims.aud != Audience::Share
+                && set.kind == PermissionSetKind::Share
+                && set.source_id == self.source().1)
     }
 }
 
 impl Platform {
-    fn konnector_set(&self, instance: &Instance, slug: &Slug) -> Result<Option<PermissionSet>> {
-        Ok(self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))?.map(|found| found.value))
+    fn konnector_permission_set(&self, instance: &Instance, slug: &Slug) -> Result<Option<PermissionSet>> {
+        Ok(self.load::<PermissionSet>(&doc_ref(instance, &konnector_set_id(slug.as_ref())))?.map(|found| found.value))
     }
 
     /// What a konnector may do now; nothing when it is not installed.
@@ -158,7 +160,7 @@ impl Platform {
     ///
     /// When the stored rules cannot be read.
     pub fn konnector_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        self.konnector_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
+        self.konnector_permission_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
     }
 
     /// What the capabilities of a run are held to: the rules without the one on referenced folders. That one is for the API, as at Cozy; the
@@ -168,8 +170,8 @@ impl Platform {
     ///
     /// When the stored rules cannot be read.
     pub(crate) fn capability_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        let Some(mut set) = self.konnector_set(instance, slug)? else { return Ok(Permissions::default()) };
-        set.permissions.retain(|_, rule| !is_for_referenced_folders(rule, slug));
+        let Some(mut set) = self.konnector_permission_set(instance, slug)? else { return Ok(Permissions::default()) };
+        set.permissions.retain(|_, rule| !is_referenced_folders_rule(rule, slug));
         set.rules()
     }
 
@@ -180,15 +182,15 @@ impl Platform {
     ///
     /// When the store fails.
     pub(crate) async fn allow_referenced_folders(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        self.modify::<PermissionSet, _>(&at(instance, &id_of_konnector(slug.as_ref())), |set, _| {
-            if set.permissions.values().any(|rule| is_for_referenced_folders(rule, slug)) {
+        self.modify::<PermissionSet, _>(&doc_ref(instance, &konnector_set_id(slug.as_ref())), |set, _| {
+            if set.permissions.values().any(|rule| is_referenced_folders_rule(rule, slug)) {
                 return Ok(false);
             }
             // The author of the manifest may have given a rule the same title.
-            let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS} ({number})"));
-            let mut titles = std::iter::once(REFERENCED_FOLDERS.to_owned()).chain(numbered);
+            let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS_TITLE} ({number})"));
+            let mut titles = std::iter::once(REFERENCED_FOLDERS_TITLE.to_owned()).chain(numbered);
             if let Some(title) = titles.find(|title| !set.permissions.contains_key(title)) {
-                set.permissions.insert(title, for_referenced_folders(slug));
+                set.permissions.insert(title, referenced_folders_rule(slug));
             }
             Ok(true)
         })
@@ -208,8 +210,8 @@ impl Platform {
     ) -> Result<Option<Stored<PermissionSet>>> {
         let claims = &principal.claims;
         match (claims.aud, &claims.share) {
-            (Audience::Konnector, _) => self.stored(&at(instance, &id_of_konnector(&claims.sub))),
-            (Audience::Share, Some(id)) => self.stored(&at(instance, id)),
+            (Audience::Konnector, _) => self.load(&doc_ref(instance, &konnector_set_id(&claims.sub))),
+            (Audience::Share, Some(id)) => self.load(&doc_ref(instance, id)),
             _ => Ok(None),
         }
     }
@@ -225,17 +227,17 @@ impl Platform {
         principal: &Principal,
         id: &str,
     ) -> Result<Stored<PermissionSet>> {
-        let found: Option<Stored<PermissionSet>> = self.stored(&at(instance, id))?;
+        let found: Option<Stored<PermissionSet>> = self.load(&doc_ref(instance, id))?;
         let own = self.own_permission_set(instance, principal)?.is_some_and(|own| own.id == id);
         let may = own
             || match &found {
-                Some(found) => principal.made(&found.value),
+                Some(found) => principal.is_creator_of(&found.value),
                 None => principal.permissions.is_everything(),
             };
         if !may {
             return Err(Error::Forbidden("a permission set is shown to whoever acts under it or made it".to_owned()));
         }
-        found.ok_or_else(|| unknown(id))
+        found.ok_or_else(|| not_found(id))
     }
 
     /// Adds the permission set of a konnector to changes, in place of the one that may be there.
@@ -246,10 +248,10 @@ impl Platform {
         permissions: &Permissions,
         changes: &mut Changes,
     ) -> Result<()> {
-        let at = at(instance, &id_of_konnector(slug.as_ref()));
-        let body = object(&PermissionSet {
-            kind: Kind::Konnector,
-            source_id: Principal::source_of_konnector(slug),
+        let at = doc_ref(instance, &konnector_set_id(slug.as_ref()));
+        let body = to_object(&PermissionSet {
+            kind: PermissionSetKind::Konnector,
+            source_id: Principal::konnector_source(slug),
             permissions: permissions.to_manifest(),
             codes: Object::new(),
             shortcodes: Object::new(),
@@ -263,8 +265,13 @@ impl Platform {
     }
 
     /// Adds the removal of a konnector's permission set to changes.
-    pub(crate) fn stage_no_permissions(&self, instance: &Instance, slug: &Slug, changes: &mut Changes) -> Result<()> {
-        let at = at(instance, &id_of_konnector(slug.as_ref()));
+    pub(crate) fn stage_delete_permissions(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        let at = doc_ref(instance, &konnector_set_id(slug.as_ref()));
         if let Some(found) = self.store.get(&at)? {
             changes.delete(at, &found.rev);
         }
@@ -272,6 +279,6 @@ impl Platform {
     }
 }
 
-fn unknown(id: &str) -> Error {
+fn not_found(id: &str) -> Error {
     Error::NotFound(format!("there is no permission set '{id}'"))
 }

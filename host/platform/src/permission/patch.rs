@@ -5,16 +5,16 @@ use konnector_manifest::Permissions;
 use konnector_store::Changes;
 use serde_json::Value;
 
-use super::share::{LARGER, NOT_PARENT};
-use super::{Kind, PermissionSet, at, check_size, unknown};
+use super::share::{LARGER_SET_MESSAGE, NOT_PARENT_MESSAGE};
+use super::{PermissionSet, PermissionSetKind, check_size, doc_ref, not_found};
 use crate::instance::Instance;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, to_object};
 use crate::token::{Audience, Principal};
 use crate::{Error, Platform, Result};
 
 /// What is to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Patch {
+pub enum PermissionPatch {
     /// Who has codes from now on.
     Codes(Vec<String>),
     /// Other things.
@@ -38,36 +38,36 @@ impl Platform {
         instance: &Instance,
         principal: &Principal,
         id: &str,
-        patch: &Patch,
+        patch: &PermissionPatch,
     ) -> Result<Stored<PermissionSet>> {
         if principal.claims.aud == Audience::Share {
-            return Err(Error::Forbidden(NOT_PARENT.to_owned()));
+            return Err(Error::Forbidden(NOT_PARENT_MESSAGE.to_owned()));
         }
-        principal.check_lasting("change permissions")?;
-        let at = at(instance, id);
-        let Some(Stored { rev, value: mut set, .. }) = self.stored::<PermissionSet>(&at)? else {
+        principal.check_may_outlive_run("change permissions")?;
+        let at = doc_ref(instance, id);
+        let Some(Stored { rev, value: mut set, .. }) = self.load::<PermissionSet>(&at)? else {
             // Told to those who could have changed something.
-            if let Patch::Set { rules, .. } = patch {
-                within(principal, &given(rules)?)?;
+            if let PermissionPatch::Set { rules, .. } = patch {
+                check_subset(principal, &added_rules(rules)?)?;
             }
-            return Err(unknown(id));
+            return Err(not_found(id));
         };
         let mut changes = Changes::new();
         match patch {
-            Patch::Codes(names) => {
-                made(principal, &set)?;
-                self.name_codes(instance, id, &mut set, names, &mut changes)?;
+            PermissionPatch::Codes(names) => {
+                check_share_creator(principal, &set)?;
+                self.stage_codes(instance, id, &mut set, names, &mut changes)?;
             }
-            Patch::Set { rules, expires_at } => {
-                within(principal, &given(rules)?)?;
+            PermissionPatch::Set { rules, expires_at } => {
+                check_subset(principal, &added_rules(rules)?)?;
                 for (title, rule) in rules {
                     let before = set.permissions.get(title).map(|rule| (title.clone(), rule.clone()));
                     if let Some(before) = before
-                        && !principal.made(&set)
+                        && !principal.is_creator_of(&set)
                     {
-                        within(principal, &Permissions::from_manifest(&Object::from_iter([before]))?)?;
+                        check_subset(principal, &Permissions::from_manifest(&Object::from_iter([before]))?)?;
                     }
-                    if is_empty(rule) {
+                    if is_empty_rule(rule) {
                         set.permissions.shift_remove(title);
                     } else {
                         set.permissions.insert(title.clone(), rule.clone());
@@ -78,35 +78,43 @@ impl Platform {
                 check_size(&rules)?;
                 set.permissions = rules.to_manifest();
                 if let Some(end) = expires_at {
-                    made(principal, &set)?;
+                    check_share_creator(principal, &set)?;
                     set.expires_at = *end;
                 }
             }
         }
-        changes.put(at, &rev, object(&set)?);
+        changes.put(at, &rev, to_object(&set)?);
         let revs = self.commit(changes).await?;
         Ok(Stored { id: id.to_owned(), rev: revs.into_iter().last().unwrap_or(rev), value: set })
     }
 }
 
-fn is_empty(rule: &Value) -> bool {
+fn is_empty_rule(rule: &Value) -> bool {
     rule.as_object().is_some_and(Object::is_empty)
 }
 
 /// The rules to add.
-fn given(rules: &Object) -> Result<Permissions> {
-    let added = rules.iter().filter(|(_, rule)| !is_empty(rule));
+fn added_rules(rules: &Object) -> Result<Permissions> {
+    let added = rules.iter().filter(|(_, rule)| !is_empty_rule(rule));
     let added = Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?;
     check_size(&added)?;
     Ok(added)
 }
 
 /// Insists on rules being among the caller's own.
-fn within(principal: &Principal, rules: &Permissions) -> Result<()> {
-    if rules.is_subset_of(&principal.permissions) { Ok(()) } else { Err(Error::Forbidden(LARGER.to_owned())) }
+fn check_subset(principal: &Principal, rules: &Permissions) -> Result<()> {
+    if rules.is_subset_of(&principal.permissions) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(LARGER_SET_MESSAGE.to_owned()))
+    }
 }
 
 /// Insists on a share being the caller's.
-fn made(principal: &Principal, set: &PermissionSet) -> Result<()> {
-    if set.kind == Kind::Share && principal.made(set) { Ok(()) } else { Err(Error::Forbidden(NOT_PARENT.to_owned())) }
+fn check_share_creator(principal: &Principal, set: &PermissionSet) -> Result<()> {
+    if set.kind == PermissionSetKind::Share && principal.is_creator_of(set) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(NOT_PARENT_MESSAGE.to_owned()))
+    }
 }

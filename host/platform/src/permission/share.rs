@@ -5,33 +5,33 @@ use konnector_manifest::{Doctype, Permissions, RuleKind, Verb};
 use konnector_store::{Changes, DocRef};
 use serde_json::Value;
 
-use super::{Kind, PermissionSet, SHORTCODES, at, check_size, unknown};
+use super::{PermissionSet, PermissionSetKind, SHORTCODES, check_size, doc_ref, not_found};
 use crate::doctype::PERMISSIONS;
 use crate::instance::Instance;
-use crate::random::secret_text;
-use crate::stored::{Object, Stored, new_id, object};
+use crate::random::random_secret;
+use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::{Audience, Claims, Principal};
 use crate::{Error, Platform, Result};
 
 /// Characters of a short code; as many as nobody guesses, for it opens a share like the long one.
-const SHORT: usize = 12;
+const SHORTCODE_LENGTH: usize = 12;
 /// Codes of one share.
 const MAX_CODES: usize = 100;
 /// Bytes of the name of a code.
 const MAX_NAME_SIZE: usize = 200;
 
 /// What was asked for more than the caller has (cozy-stack's words).
-pub(super) const LARGER: &str = "Attempt to create a larger permission set";
+pub(super) const LARGER_SET_MESSAGE: &str = "Attempt to create a larger permission set";
 /// A share is changed by whoever made it (cozy-stack's words).
-pub(super) const NOT_PARENT: &str = "Permissions can be updated only by its parent";
+pub(super) const NOT_PARENT_MESSAGE: &str = "Permissions can be updated only by its parent";
 
 /// Reads how long a share lasts: numbers with a unit, `1Y2M3W4D5h6m7s`; a year has 365 days and a month 30.
 ///
 /// # Errors
 ///
-/// [`Error::Parameter`] when it is something else, or longer than a hundred years.
-pub fn time_to_live(text: &str) -> Result<Duration> {
-    let wrong = || Error::Parameter {
+/// [`Error::InvalidParameter`] when it is something else, or longer than a hundred years.
+pub fn parse_ttl(text: &str) -> Result<Duration> {
+    let wrong = || Error::InvalidParameter {
         name: "ttl",
         message: format!(
             "'{text}' is no duration; write numbers with units (Y, M, W, D, h, m, s), for example 30D or 1h30m"
@@ -65,7 +65,7 @@ pub fn time_to_live(text: &str) -> Result<Duration> {
 impl PermissionSet {
     /// Whether a share is over.
     #[must_use]
-    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 }
@@ -87,17 +87,17 @@ impl Platform {
         if principal.claims.aud == Audience::Share {
             return Err(Error::Forbidden("whoever holds a share cannot share it on".to_owned()));
         }
-        principal.check_lasting("share anything")?;
+        principal.check_may_outlive_run("share anything")?;
         if rules.rules().is_empty() {
             return Err(Error::BadRequest("name at least one rule in the attribute permissions".to_owned()));
         }
         check_size(rules)?;
         if !rules.is_subset_of(&principal.permissions) {
-            return Err(Error::Forbidden(LARGER.to_owned()));
+            return Err(Error::Forbidden(LARGER_SET_MESSAGE.to_owned()));
         }
         let id = new_id();
         let mut set = PermissionSet {
-            kind: Kind::Share,
+            kind: PermissionSetKind::Share,
             source_id: principal.source().1,
             permissions: rules.to_manifest(),
             codes: Object::new(),
@@ -105,14 +105,14 @@ impl Platform {
             expires_at: lasts.map(|lasts| self.clock.now() + lasts),
         };
         let mut changes = Changes::new();
-        self.name_codes(instance, &id, &mut set, names, &mut changes)?;
-        changes.create(at(instance, &id), object(&set)?);
+        self.stage_codes(instance, &id, &mut set, names, &mut changes)?;
+        changes.create(doc_ref(instance, &id), to_object(&set)?);
         let rev = self.commit_one(changes).await?;
         Ok(Stored { id, rev, value: set })
     }
 
     /// Gives a share codes for exactly these names; a name that has one keeps it.
-    pub(super) fn name_codes(
+    pub(super) fn stage_codes(
         &self,
         instance: &Instance,
         id: &str,
@@ -138,8 +138,8 @@ impl Platform {
             if set.codes.contains_key(name) {
                 continue;
             }
-            let mut short: String = secret_text()?.chars().filter(char::is_ascii_alphanumeric).collect();
-            short.truncate(SHORT);
+            let mut short: String = random_secret()?.chars().filter(char::is_ascii_alphanumeric).collect();
+            short.truncate(SHORTCODE_LENGTH);
             changes.put_unique(&instance.id, SHORTCODES, &short, id);
             set.codes.insert(name.clone(), Value::String(self.issue_share_code(instance, name, id)?));
             set.shortcodes.insert(name.clone(), Value::String(short));
@@ -150,23 +150,23 @@ impl Platform {
     /// What the holder of a share's code may do.
     pub(crate) fn share_permissions(&self, instance: &Instance, claims: &Claims, code: &str) -> Result<Permissions> {
         let id = claims.share.as_deref().ok_or(Error::InvalidToken)?;
-        let found: Stored<PermissionSet> = self.stored(&at(instance, id))?.ok_or(Error::InvalidToken)?;
+        let found: Stored<PermissionSet> = self.load(&doc_ref(instance, id))?.ok_or(Error::InvalidToken)?;
         if !found.value.codes.values().any(|own| own.as_str() == Some(code)) {
             return Err(Error::InvalidToken);
         }
-        if found.value.is_over(self.clock.now()) {
+        if found.value.is_expired(self.clock.now()) {
             return Err(Error::ExpiredToken);
         }
         found.value.rules()
     }
 
     /// The long code that a short one stands for.
-    pub(crate) fn code_of_shortcode(&self, instance: &Instance, short: &str) -> Result<Option<String>> {
-        if short.len() != SHORT {
+    pub(crate) fn resolve_shortcode(&self, instance: &Instance, short: &str) -> Result<Option<String>> {
+        if short.len() != SHORTCODE_LENGTH {
             return Ok(None);
         }
         let Some(id) = self.store.lookup(&instance.id, SHORTCODES, short)? else { return Ok(None) };
-        let Some(found) = self.stored::<PermissionSet>(&at(instance, &id))? else { return Ok(None) };
+        let Some(found) = self.load::<PermissionSet>(&doc_ref(instance, &id))? else { return Ok(None) };
         let name = found.value.shortcodes.iter().find(|(_, own)| own.as_str() == Some(short)).map(|(name, _)| name);
         Ok(name.and_then(|name| found.value.codes.get(name)?.as_str()).map(str::to_owned))
     }
@@ -177,34 +177,36 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] for whoever did not make it, [`Error::NotFound`] when there is none.
     pub async fn revoke_share(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
-        let found: Option<Stored<PermissionSet>> = self.stored(&at(instance, id))?;
-        let Some(found) = found.filter(|found| found.value.kind == Kind::Share && principal.made(&found.value)) else {
+        let found: Option<Stored<PermissionSet>> = self.load(&doc_ref(instance, id))?;
+        let Some(found) =
+            found.filter(|found| found.value.kind == PermissionSetKind::Share && principal.is_creator_of(&found.value))
+        else {
             let told = if principal.permissions.is_everything() {
-                unknown(id)
+                not_found(id)
             } else {
-                Error::Forbidden(NOT_PARENT.to_owned())
+                Error::Forbidden(NOT_PARENT_MESSAGE.to_owned())
             };
             return Err(told);
         };
-        self.end_share(instance, &found).await
+        self.delete_share(instance, &found).await
     }
 
     /// Ends all shares that somebody made. Konnectors cannot make any; those of servers before this one end here, too.
-    pub(crate) async fn revoke_shares_of(&self, instance: &Instance, source: &str) -> Result<()> {
-        for found in self.all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
-            if found.value.kind == Kind::Share && found.value.source_id == source {
-                self.end_share(instance, &found).await?;
+    pub(crate) async fn revoke_shares_by_source(&self, instance: &Instance, source: &str) -> Result<()> {
+        for found in self.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
+            if found.value.kind == PermissionSetKind::Share && found.value.source_id == source {
+                self.delete_share(instance, &found).await?;
             }
         }
         Ok(())
     }
 
-    async fn end_share(&self, instance: &Instance, share: &Stored<PermissionSet>) -> Result<()> {
+    async fn delete_share(&self, instance: &Instance, share: &Stored<PermissionSet>) -> Result<()> {
         let mut changes = Changes::new();
         for code in share.value.shortcodes.values().filter_map(Value::as_str) {
             changes.remove_unique(&instance.id, SHORTCODES, code);
         }
-        changes.delete(at(instance, &share.id), &share.rev);
+        changes.delete(doc_ref(instance, &share.id), &share.rev);
         self.commit(changes).await.map(drop)
     }
 
@@ -213,7 +215,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] without GET on the whole type.
-    pub fn shares_of(
+    pub fn list_shares(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -223,13 +225,13 @@ impl Platform {
             let told = "You need GET permission on whole type to list its permissions";
             return Err(Error::Forbidden(told.to_owned()));
         }
-        self.shares(instance, doctype)
+        self.active_shares(instance, doctype)
     }
 
-    fn shares(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<Stored<PermissionSet>>> {
+    fn active_shares(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<Stored<PermissionSet>>> {
         let now = self.clock.now();
-        let mut shares = self.all::<PermissionSet>(&instance.id, &PERMISSIONS)?;
-        shares.retain(|share| share.value.kind == Kind::Share && !share.value.is_over(now));
+        let mut shares = self.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)?;
+        shares.retain(|share| share.value.kind == PermissionSetKind::Share && !share.value.is_expired(now));
         let mut found = Vec::new();
         for share in shares {
             let about = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(pattern) if pattern.matches(doctype));
@@ -255,7 +257,7 @@ impl Platform {
         for document in documents {
             principal.check_any(Verb::Get, &document.doctype)?;
             let mut verbs: Vec<Verb> = Vec::new();
-            for share in self.shares(instance, &document.doctype)? {
+            for share in self.active_shares(instance, &document.doctype)? {
                 for rule in share.value.rules()?.rules() {
                     if rule.selector.is_none() && rule.values.contains(&document.id) {
                         verbs.extend(Verb::ALL.iter().filter(|verb| rule.applies_to(**verb, &document.doctype)));
@@ -279,12 +281,12 @@ mod tests {
     #[test]
     fn a_share_lasts_as_long_as_its_text_says() {
         for (text, seconds) in [("1s", 1), ("1h30m", 5_400), ("2D", 172_800), ("1Y2M3W4D5h6m7s", 38_898_367)] {
-            assert_eq!(time_to_live(text).expect(text), Duration::seconds(seconds), "{text}");
+            assert_eq!(parse_ttl(text).expect(text), Duration::seconds(seconds), "{text}");
         }
         for wrong in
             ["", "0s", "10", "h", "1d", "-1h", "1.5h", "1 h", "101Y", "99999999999999999999s", "9223372036854775807Y"]
         {
-            assert!(time_to_live(wrong).is_err(), "{wrong}");
+            assert!(parse_ttl(wrong).is_err(), "{wrong}");
         }
     }
 }

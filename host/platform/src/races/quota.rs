@@ -7,14 +7,14 @@ use crate::file::{ContentWriter, ROOT_ID};
 
 const QUOTA: u64 = 100;
 
-async fn site() -> Site {
-    let mut site = Site::new().await;
+async fn fixture() -> RaceFixture {
+    let mut site = RaceFixture::new().await;
     site.instance.disk_quota = Some(QUOTA);
     site
 }
 
-async fn begin(site: &Site) -> ContentWriter {
-    site.platform.begin_content(&site.instance).await.unwrap()
+async fn begin(site: &RaceFixture) -> ContentWriter {
+    site.platform.create_content_writer(&site.instance).await.unwrap()
 }
 
 fn bytes(count: usize) -> bytes::Bytes {
@@ -22,46 +22,46 @@ fn bytes(count: usize) -> bytes::Bytes {
 }
 
 fn new(name: &str) -> NewContent {
-    NewContent::fresh(ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned())
+    NewContent::with_new_id(ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned())
 }
 
 #[tokio::test]
 async fn what_is_being_written_counts_until_it_is_a_file_or_given_up() {
-    let site = site().await;
+    let site = fixture().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let (mut first, mut second) = (begin(&site).await, begin(&site).await);
     assert!(first.write(bytes(60)).await.is_ok());
-    assert!(second.announce(41).is_err(), "announced");
+    assert!(second.reserve(41).is_err(), "announced");
     assert!(second.write(bytes(41)).await.is_err(), "without a word");
-    assert_eq!(platform.space_left(instance).await.unwrap(), 40);
+    assert_eq!(platform.remaining_space(instance).await.unwrap(), 40);
     drop((first, second));
-    assert_eq!(platform.space_left(instance).await.unwrap(), QUOTA);
+    assert_eq!(platform.remaining_space(instance).await.unwrap(), QUOTA);
 
     // What is announced is there for whoever announced it, and counts once.
     let mut first = begin(&site).await;
-    assert!(first.announce(60).is_ok());
+    assert!(first.reserve(60).is_ok());
     let mut second = begin(&site).await;
     assert!(second.write(bytes(41)).await.is_err());
     assert!(first.write(bytes(60)).await.is_ok());
     let written = first.finish().await.unwrap();
-    assert!(begin(&site).await.announce(41).is_err(), "no file has it yet");
+    assert!(begin(&site).await.reserve(41).is_err(), "no file has it yet");
     let file = platform.create_file(instance, &new("a"), &written).await.unwrap();
     drop(written);
-    assert_eq!(platform.space_left(instance).await.unwrap(), 40);
+    assert_eq!(platform.remaining_space(instance).await.unwrap(), 40);
 
     // Copies and versions are held to the same.
     let copied = platform.copy_file(instance, &file, None, None).await;
     assert!(matches!(copied, Err(Error::TooLarge(_))), "{copied:?}");
     let annotated = platform.annotate_file(instance, &file.id, None, Object::new(), Object::new()).await;
     assert!(matches!(annotated, Err(Error::TooLarge(_))), "{annotated:?}");
-    assert_eq!(platform.space_left(instance).await.unwrap(), 40);
+    assert_eq!(platform.remaining_space(instance).await.unwrap(), 40);
     assert_eq!(platform.store.blobs().list().await.unwrap().len(), 1, "nothing is left of them");
 }
 
 /// Uploads and copies of 30 bytes each: as many come through as there is room for.
 #[tokio::test]
 async fn together_they_stay_within_the_quota() {
-    let site = Arc::new(site().await);
+    let site = Arc::new(fixture().await);
     let mut content = begin(&site).await;
     assert!(content.write(bytes(30)).await.is_ok());
     let written = content.finish().await.unwrap();
@@ -90,6 +90,6 @@ async fn together_they_stay_within_the_quota() {
     let used = site.platform.disk_usage(&site.instance).await.unwrap();
     assert_eq!(used, 30 * (1 + came as u64));
     assert!(used <= QUOTA, "{used}");
-    assert_eq!(site.platform.space_left(&site.instance).await.unwrap(), QUOTA - used);
-    site.assert_clean().await;
+    assert_eq!(site.platform.remaining_space(&site.instance).await.unwrap(), QUOTA - used);
+    site.assert_fsck_clean().await;
 }

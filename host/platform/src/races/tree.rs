@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::file::{FilePatch, Kind, NewDirectory, ROOT_ID, TRASH_ID};
+use crate::file::{FileKind, FilePatch, NewDirectory, ROOT_ID, TRASH_ID};
 use crate::stored::Stored;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A change. Numbers choose among the files that there are when it begins.
 #[derive(Debug, Clone)]
-enum Change {
+enum TreeChange {
     Directory {
         within: usize,
         name: &'static str,
@@ -40,7 +40,7 @@ enum Change {
         name: &'static str,
     },
     /// As a run moves, which may be over something.
-    Place {
+    MoveOver {
         what: usize,
         to: usize,
         name: &'static str,
@@ -57,28 +57,28 @@ enum Change {
     EmptyTrash,
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> impl Strategy<Value = TreeChange> {
     let (n, name) = (0..12_usize, proptest::sample::select(&NAMES[..]));
     prop_oneof![
-        4 => (n.clone(), name.clone()).prop_map(|(within, name)| Change::Directory { within, name }),
-        1 => proptest::collection::vec(name.clone(), 1..4).prop_map(|names| Change::Ensure { names }),
-        2 => (n.clone(), name.clone()).prop_map(|(within, name)| Change::File { within, name }),
-        1 => (n.clone(), n.clone()).prop_map(|(what, within)| Change::Copy { what, within }),
-        6 => (n.clone(), n.clone()).prop_map(|(what, to)| Change::Move { what, to }),
-        2 => (n.clone(), name.clone()).prop_map(|(what, name)| Change::Rename { what, name }),
-        2 => (n.clone(), n.clone(), name).prop_map(|(what, to, name)| Change::Place { what, to, name }),
-        2 => n.clone().prop_map(|what| Change::Trash { what }),
-        1 => n.clone().prop_map(|what| Change::Restore { what }),
-        1 => n.prop_map(|what| Change::Destroy { what }),
-        1 => Just(Change::EmptyTrash),
+        4 => (n.clone(), name.clone()).prop_map(|(within, name)| TreeChange::Directory { within, name }),
+        1 => proptest::collection::vec(name.clone(), 1..4).prop_map(|names| TreeChange::Ensure { names }),
+        2 => (n.clone(), name.clone()).prop_map(|(within, name)| TreeChange::File { within, name }),
+        1 => (n.clone(), n.clone()).prop_map(|(what, within)| TreeChange::Copy { what, within }),
+        6 => (n.clone(), n.clone()).prop_map(|(what, to)| TreeChange::Move { what, to }),
+        2 => (n.clone(), name.clone()).prop_map(|(what, name)| TreeChange::Rename { what, name }),
+        2 => (n.clone(), n.clone(), name).prop_map(|(what, to, name)| TreeChange::MoveOver { what, to, name }),
+        2 => n.clone().prop_map(|what| TreeChange::Trash { what }),
+        1 => n.clone().prop_map(|what| TreeChange::Restore { what }),
+        1 => n.prop_map(|what| TreeChange::Destroy { what }),
+        1 => Just(TreeChange::EmptyTrash),
     ]
 }
 
-impl Site {
+impl RaceFixture {
     /// All files and directories but the trash, in the order of their making.
     fn files(&self) -> Vec<File> {
         let listed = self.platform.store.list(&self.instance.id, &FILES, None, 1_000).unwrap();
-        let read = |document| Stored::<File>::read(&FILES, document).unwrap();
+        let read = |document| Stored::<File>::from_document(&FILES, document).unwrap();
         let files = listed.into_iter().map(|document| File { id: document.id.clone(), ..read(document).value });
         files.filter(|file| file.id != TRASH_ID).collect()
     }
@@ -90,56 +90,58 @@ impl Site {
     }
 
     /// Makes a change.
-    async fn make(&self, files: &[File], change: Change) -> Result<(), Error> {
+    async fn apply(&self, files: &[File], change: TreeChange) -> Result<(), Error> {
         let (platform, instance) = (&self.platform, &self.instance);
         let file = |n: usize| &files[n % files.len()];
         let patch = |patch: FilePatch, what: usize| async move {
             platform.patch_file(instance, &file(what).id, None, &patch).await.map(drop)
         };
         match change {
-            Change::Directory { within, name } => {
+            TreeChange::Directory { within, name } => {
                 let new = NewDirectory { name: name.to_owned(), ..NewDirectory::default() };
-                platform.new_directory(instance, &file(within).id, new).await.map(drop)
+                platform.create_directory_with(instance, &file(within).id, new).await.map(drop)
             }
-            Change::Ensure { names } => {
+            TreeChange::Ensure { names } => {
                 platform.ensure_directory(instance, &format!("/{}", names.join("/"))).await.map(drop)
             }
-            Change::File { within, name } => {
-                let new = NewContent::fresh(file(within).id.clone(), name.to_owned(), "text/plain".to_owned());
+            TreeChange::File { within, name } => {
+                let new = NewContent::with_new_id(file(within).id.clone(), name.to_owned(), "text/plain".to_owned());
                 platform.create_file(instance, &new, &self.blob("content").await).await.map(drop)
             }
-            Change::Copy { what, within } => {
+            TreeChange::Copy { what, within } => {
                 platform.copy_file(instance, file(what), None, Some(&file(within).id)).await.map(drop)
             }
-            Change::Move { what, to } => {
+            TreeChange::Move { what, to } => {
                 patch(FilePatch { dir_id: Some(file(to).id.clone()), ..FilePatch::default() }, what).await
             }
-            Change::Rename { what, name } => {
+            TreeChange::Rename { what, name } => {
                 patch(FilePatch { name: Some(name.to_owned()), ..FilePatch::default() }, what).await
             }
-            Change::Place { what, to, name } => {
-                if file(what).id == ROOT_ID || file(to).kind == Kind::File {
+            TreeChange::MoveOver { what, to, name } => {
+                if file(what).id == ROOT_ID || file(to).kind == FileKind::File {
                     return Ok(());
                 }
                 let over = platform.child(instance, &file(to).id, name)?;
                 let over = over.filter(|over| over.kind == file(what).kind && over.id != file(what).id);
                 platform.move_file(instance, file(what), file(to), name, over.as_ref()).await
             }
-            Change::Trash { what } => platform.trash(instance, &file(what).id, None, &Object::new()).await.map(drop),
-            Change::Restore { what } => platform.restore_file(instance, &file(what).id, None).await.map(drop),
-            Change::Destroy { what } => platform.destroy_file(instance, &file(what).id, None).await,
-            Change::EmptyTrash => platform.empty_trash(instance).await,
+            TreeChange::Trash { what } => {
+                platform.move_to_trash(instance, &file(what).id, None, &Object::new()).await.map(drop)
+            }
+            TreeChange::Restore { what } => platform.restore_file(instance, &file(what).id, None).await.map(drop),
+            TreeChange::Destroy { what } => platform.destroy_file(instance, &file(what).id, None).await,
+            TreeChange::EmptyTrash => platform.empty_trash(instance).await,
         }
     }
 
     /// Makes changes at the same time; returns what came of each.
-    async fn race(self: &Arc<Self>, changes: Vec<Change>) -> Vec<Result<(), Error>> {
+    async fn apply_concurrently(self: &Arc<Self>, changes: Vec<TreeChange>) -> Vec<Result<(), Error>> {
         let files = Arc::new(self.files());
         let mut racing = JoinSet::new();
         let count = changes.len();
         for (number, change) in changes.into_iter().enumerate() {
             let (site, files) = (Arc::clone(self), Arc::clone(&files));
-            racing.spawn(async move { (number, site.make(&files, change).await) });
+            racing.spawn(async move { (number, site.apply(&files, change).await) });
         }
         let ended: BTreeMap<usize, Result<(), Error>> = racing.join_all().await.into_iter().collect();
         assert_eq!(ended.len(), count);
@@ -157,7 +159,7 @@ impl Site {
             let directory = by_id.get(file.dir_id.as_str());
             let directory = directory.unwrap_or_else(|| panic!("'{}' lies in nothing", file.name));
             let above = directory.path.as_deref().unwrap_or_else(|| panic!("'{}' lies in a file", file.name));
-            if file.kind == Kind::Directory {
+            if file.kind == FileKind::Directory {
                 let path = format!("{}/{}", above.trim_end_matches('/'), file.name);
                 assert_eq!(file.path.as_deref(), Some(path.as_str()));
             }
@@ -168,12 +170,12 @@ impl Site {
                 assert!(steps < 100, "'{}' lies in itself", file.name);
             }
         }
-        self.assert_clean().await;
+        self.assert_fsck_clean().await;
     }
 }
 
 /// A runtime of one thread, for what blocks with one more.
-fn alone<T>(test: impl Future<Output = T>) -> T {
+fn block_on<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
@@ -184,17 +186,17 @@ proptest! {
     fn the_tree_stays_one_whoever_changes_it_at_the_same_time(
         rounds in proptest::collection::vec(proptest::collection::vec(change(), 1..6), 1..12),
     ) {
-        alone(async {
-            let site = Arc::new(Site::new().await);
+        block_on(async {
+            let site = Arc::new(RaceFixture::new().await);
             site.platform.ensure_directory(&site.instance, "/a/b/c").await.unwrap();
             site.platform.ensure_directory(&site.instance, "/d/a").await.unwrap();
             for round in rounds {
                 let told = format!("{round:?}");
-                for ended in site.race(round).await {
+                for ended in site.apply_concurrently(round).await {
                     let known = matches!(
                         ended,
                         Ok(()) | Err(Error::NotFound(_) | Error::Conflict(_) | Error::BadRequest(_)
-                            | Error::Precondition { .. } | Error::TooLarge(_) | Error::Parameter { .. })
+                            | Error::PreconditionFailed { .. } | Error::TooLarge(_) | Error::InvalidParameter { .. })
                     );
                     assert!(known, "{ended:?} of {told}");
                 }
@@ -205,8 +207,8 @@ proptest! {
 }
 
 /// A site with some directories, of which each is told by its path.
-async fn planted(paths: &[&str]) -> (Arc<Site>, impl Fn(&str) -> usize) {
-    let site = Arc::new(Site::new().await);
+async fn with_directories(paths: &[&str]) -> (Arc<RaceFixture>, impl Fn(&str) -> usize) {
+    let site = Arc::new(RaceFixture::new().await);
     for path in paths {
         site.platform.ensure_directory(&site.instance, path).await.unwrap();
     }
@@ -217,11 +219,14 @@ async fn planted(paths: &[&str]) -> (Arc<Site>, impl Fn(&str) -> usize) {
 
 #[tokio::test]
 async fn two_directories_that_are_moved_into_each_other_make_no_cycle() {
-    let (site, at) = planted(&["/a", "/b"]).await;
+    let (site, at) = with_directories(&["/a", "/b"]).await;
     let ended = site
-        .race(vec![Change::Move { what: at("/a"), to: at("/b") }, Change::Move { what: at("/b"), to: at("/a") }])
+        .apply_concurrently(vec![
+            TreeChange::Move { what: at("/a"), to: at("/b") },
+            TreeChange::Move { what: at("/b"), to: at("/a") },
+        ])
         .await;
-    assert!(matches!(&ended[..], [Ok(()), Err(Error::Precondition { name: "dir-id", .. })]), "{ended:?}");
+    assert!(matches!(&ended[..], [Ok(()), Err(Error::PreconditionFailed { name: "dir-id", .. })]), "{ended:?}");
     site.assert_tree().await;
     assert!(site.platform.file_by_path(&site.instance, "/b/a").is_ok());
 }
@@ -229,13 +234,13 @@ async fn two_directories_that_are_moved_into_each_other_make_no_cycle() {
 /// Whoever comes second finds the directory where it is then.
 #[tokio::test]
 async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
-    let (site, at) = planted(&["/a/b", "/d"]).await;
+    let (site, at) = with_directories(&["/a/b", "/d"]).await;
     let ended = site
-        .race(vec![
-            Change::Move { what: at("/a"), to: at("/d") },
-            Change::Directory { within: at("/a/b"), name: "c" },
-            Change::File { within: at("/a/b"), name: "d" },
-            Change::Rename { what: at("/a/b"), name: "e" },
+        .apply_concurrently(vec![
+            TreeChange::Move { what: at("/a"), to: at("/d") },
+            TreeChange::Directory { within: at("/a/b"), name: "c" },
+            TreeChange::File { within: at("/a/b"), name: "d" },
+            TreeChange::Rename { what: at("/a/b"), name: "e" },
         ])
         .await;
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
@@ -244,9 +249,12 @@ async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
         site.platform.file_by_path(&site.instance, path).unwrap();
     }
     // And the other way round.
-    let (site, at) = planted(&["/a/b", "/d"]).await;
+    let (site, at) = with_directories(&["/a/b", "/d"]).await;
     let ended = site
-        .race(vec![Change::Directory { within: at("/a/b"), name: "c" }, Change::Move { what: at("/a"), to: at("/d") }])
+        .apply_concurrently(vec![
+            TreeChange::Directory { within: at("/a/b"), name: "c" },
+            TreeChange::Move { what: at("/a"), to: at("/d") },
+        ])
         .await;
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     site.assert_tree().await;
@@ -255,20 +263,20 @@ async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
 
 #[tokio::test]
 async fn what_comes_into_a_directory_beside_its_removal_is_refused() {
-    let (site, at) = planted(&["/a/b"]).await;
+    let (site, at) = with_directories(&["/a/b"]).await;
     let what = at("/a");
     let ended = site
-        .race(vec![
-            Change::Trash { what },
-            Change::File { within: at("/a/b"), name: "c" },
-            Change::Directory { within: what, name: "c" },
+        .apply_concurrently(vec![
+            TreeChange::Trash { what },
+            TreeChange::File { within: at("/a/b"), name: "c" },
+            TreeChange::Directory { within: what, name: "c" },
         ])
         .await;
     assert!(matches!(&ended[..], [Ok(()), Err(Error::NotFound(_)), Err(Error::NotFound(_))]), "{ended:?}");
     site.assert_tree().await;
     // It goes although something in it comes back meanwhile.
     let b = site.files().into_iter().position(|file| file.name == "b").unwrap();
-    let ended = site.race(vec![Change::Restore { what: b }, Change::Destroy { what }]).await;
+    let ended = site.apply_concurrently(vec![TreeChange::Restore { what: b }, TreeChange::Destroy { what }]).await;
     let [restored, Ok(())] = &ended[..] else { panic!("{ended:?}") };
     let is_there = site.files().iter().any(|file| file.name == "b");
     assert_eq!(restored.is_ok(), is_there, "{ended:?}");
@@ -278,12 +286,12 @@ async fn what_comes_into_a_directory_beside_its_removal_is_refused() {
 /// What is put into the trash comes back to where its directory was moved.
 #[tokio::test]
 async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_right_one() {
-    let (site, at) = planted(&["/a", "/d"]).await;
+    let (site, at) = with_directories(&["/a", "/d"]).await;
     let (a, d) = (at("/a"), at("/d"));
-    site.race(vec![Change::File { within: a, name: "c" }]).await;
+    site.apply_concurrently(vec![TreeChange::File { within: a, name: "c" }]).await;
     let file = site.platform.file_by_path(&site.instance, "/a/c").unwrap();
     let c = site.files().iter().position(|other| other.id == file.id).unwrap();
-    let ended = site.race(vec![Change::Move { what: a, to: d }, Change::Trash { what: c }]).await;
+    let ended = site.apply_concurrently(vec![TreeChange::Move { what: a, to: d }, TreeChange::Trash { what: c }]).await;
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     let file = site.platform.file(&site.instance, &file.id).unwrap();
     assert_eq!(file.restore_path.as_deref(), Some("/d/a"));
@@ -292,23 +300,26 @@ async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_r
 /// The longest name loses no end to the number that it has in the trash.
 #[tokio::test]
 async fn a_restored_file_has_its_own_name_again() {
-    let (site, at) = planted(&["/a/x", "/b/x"]).await;
+    let (site, at) = with_directories(&["/a/x", "/b/x"]).await;
     let (platform, instance) = (&site.platform, &site.instance);
     let long: &'static str = format!("{}.pdf", "l".repeat(251)).leak();
     for within in [at("/a"), at("/b")] {
-        site.race(vec![Change::File { within, name: long }]).await.into_iter().for_each(Result::unwrap);
+        site.apply_concurrently(vec![TreeChange::File { within, name: long }])
+            .await
+            .into_iter()
+            .for_each(Result::unwrap);
     }
     for name in [long, "x"] {
         let mut ids = Vec::new();
         for directory in ["a", "b"] {
             let file = platform.file_by_path(instance, &format!("/{directory}/{name}")).unwrap();
-            platform.trash(instance, &file.id, None, &Object::new()).await.unwrap();
+            platform.move_to_trash(instance, &file.id, None, &Object::new()).await.unwrap();
             ids.push(file.id);
         }
         let numbered = platform.file(instance, &ids[1]).unwrap();
         assert_ne!(numbered.name, name);
         assert!(
-            !json!(crate::stored::public(crate::stored::object(&numbered).unwrap()))
+            !json!(crate::stored::without_reserved_fields(crate::stored::to_object(&numbered).unwrap()))
                 .to_string()
                 .contains("restore_name")
         );
@@ -335,7 +346,7 @@ async fn a_restored_file_has_its_own_name_again() {
     let file = site.platform.ensure_directory(instance, "/b/x/below").await.unwrap();
     for path in ["/a/x", "/b/x"] {
         let directory = platform.file_by_path(instance, path).unwrap();
-        platform.trash(instance, &directory.id, None, &Object::new()).await.unwrap();
+        platform.move_to_trash(instance, &directory.id, None, &Object::new()).await.unwrap();
     }
     platform.restore_file(instance, &file.id, None).await.unwrap();
     assert_eq!(platform.file_by_path(instance, "/b/x/below").unwrap().id, file.id);
@@ -345,10 +356,10 @@ async fn a_restored_file_has_its_own_name_again() {
 /// Nothing comes into an instance beside its removal.
 #[tokio::test]
 async fn an_upload_that_ends_after_its_instance_is_refused() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let former = site.file("former.txt", &["one"]).await;
-    let new = NewContent::fresh(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
+    let new = NewContent::with_new_id(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
     let [blob, other] = [site.blob("late").await, site.blob("later").await];
     platform.delete_instance("ada.example").await.unwrap();
     let late = platform.create_file(instance, &new, &blob).await;
@@ -360,16 +371,16 @@ async fn an_upload_that_ends_after_its_instance_is_refused() {
     assert!(matches!(job, Err(Error::NotFound(_))), "{job:?}");
     assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
     assert!(platform.store.blobs().list().await.unwrap().is_empty());
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }
 
 /// The same when it was planned while the instance was there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() {
-    let site = Site::new().await;
+    let site = RaceFixture::new().await;
     let (platform, instance) = (site.platform.clone(), site.instance.clone());
     let blob = site.blob("late").await;
-    let new = NewContent::fresh(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
+    let new = NewContent::with_new_id(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
     // It is removed after the upload found its directory for the last time.
     let (remover, runtime) = (platform.clone(), tokio::runtime::Handle::current());
     site.kv.before_commit(move || {
@@ -379,16 +390,19 @@ async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() 
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
     assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
     assert!(platform.store.blobs().list().await.unwrap().is_empty());
-    site.assert_clean().await;
+    site.assert_fsck_clean().await;
 }
 
 /// What an earlier version, or a hand, left in a bad state is found, and mended by the move that the check advises.
 #[tokio::test]
 async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
-    let (site, at) = planted(&["/a/x", "/b", "/c", "/d/e"]).await;
+    let (site, at) = with_directories(&["/a/x", "/b", "/c", "/d/e"]).await;
     let (platform, instance, files) = (&site.platform, &site.instance, site.files());
     let id = |path: &str| files[at(path)].id.clone();
-    site.race(vec![Change::File { within: at("/d"), name: "d" }]).await.into_iter().for_each(Result::unwrap);
+    site.apply_concurrently(vec![TreeChange::File { within: at("/d"), name: "d" }])
+        .await
+        .into_iter()
+        .for_each(Result::unwrap);
     // Behind the platform's back: a lies in b and b in a, c says another path, d is gone.
     let mut changes = Changes::new();
     for (path, to, said) in

@@ -8,29 +8,29 @@ use konnector_manifest::Manifest;
 use konnector_sandbox::capability::{Account, AccountInfo, CapabilityError, Object, Secrets};
 use serde_json::Value;
 
-use super::{Scope, told};
-use crate::account::{Grant, where_it_rotates};
+use super::{RunContext, to_capability_error};
+use crate::account::{AccountAccess, rotation_hint};
 
 /// Bytes of a saved state.
-const LARGEST_STATE: usize = 64 << 10;
+const MAX_STATE_SIZE: usize = 64 << 10;
 
-fn none() -> CapabilityError {
+fn no_account() -> CapabilityError {
     CapabilityError::NotFound("this run has no account".to_owned())
 }
 
 /// The interface `account`.
 pub struct RunAccount {
-    pub scope: Arc<Scope>,
+    pub scope: Arc<RunContext>,
     /// The cookies that the run began with: what has not changed is not written.
-    pub session: Option<Vec<u8>>,
+    pub initial_cookies: Option<Vec<u8>>,
 }
 
 impl RunAccount {
-    fn grant(&self) -> Result<&Grant, CapabilityError> {
-        self.scope.account.as_ref().ok_or_else(none)
+    fn grant(&self) -> Result<&AccountAccess, CapabilityError> {
+        self.scope.account.as_ref().ok_or_else(no_account)
     }
 
-    async fn set(&self, name: String, value: Value) -> Result<(), CapabilityError> {
+    async fn set_field(&self, name: String, value: Value) -> Result<(), CapabilityError> {
         let scope = &self.scope;
         let change = |body: &mut Object| {
             if value.is_null() {
@@ -40,7 +40,11 @@ impl RunAccount {
             };
             Ok(())
         };
-        scope.platform.change_granted(&scope.instance, self.grant()?, change).await.map_err(told)
+        scope
+            .platform
+            .update_authorized_account(&scope.instance, self.grant()?, change)
+            .await
+            .map_err(to_capability_error)
     }
 }
 
@@ -62,39 +66,41 @@ impl Account for RunAccount {
 
     async fn load_state(&self) -> Result<Option<Value>, CapabilityError> {
         let scope = &self.scope;
-        Ok(scope.platform.granted_now(&scope.instance, self.grant()?).map_err(told)?.state())
+        Ok(scope.platform.reload_account_access(&scope.instance, self.grant()?).map_err(to_capability_error)?.state())
     }
 
     async fn save_state(&self, state: Value) -> Result<(), CapabilityError> {
-        if state.to_string().len() > LARGEST_STATE {
-            return Err(CapabilityError::TooLarge(LARGEST_STATE as u64));
+        if state.to_string().len() > MAX_STATE_SIZE {
+            return Err(CapabilityError::TooLarge(MAX_STATE_SIZE as u64));
         }
-        let (name, value) = self.grant()?.state_member(state);
-        self.set(name, value).await
+        let (name, value) = self.grant()?.state_field(state);
+        self.set_field(name, value).await
     }
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError> {
         if self.scope.awaits_user.load(Ordering::Relaxed) {
             // The run is over: nobody asks any more.
-            self.set("state".to_owned(), Value::Null).await?;
+            self.set_field("state".to_owned(), Value::Null).await?;
         }
-        let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.session) else { return Ok(()) };
-        let sealed = self.scope.platform.session_member(&self.scope.instance, account, cookies.as_deref());
-        let (name, value) = sealed.map_err(told)?;
-        self.set(name, value).await
+        let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.initial_cookies) else {
+            return Ok(());
+        };
+        let sealed = self.scope.platform.session_field(&self.scope.instance, account, cookies.as_deref());
+        let (name, value) = sealed.map_err(to_capability_error)?;
+        self.set_field(name, value).await
     }
 }
 
 /// The interfaces `secrets` and `reveal`.
 pub struct RunSecrets {
-    scope: Arc<Scope>,
+    scope: Arc<RunContext>,
     manifest: Manifest,
     values: Mutex<Vec<(String, String)>>,
 }
 
 impl RunSecrets {
     /// With the secrets as they are at the start of the run.
-    pub const fn new(scope: Arc<Scope>, manifest: Manifest, values: Vec<(String, String)>) -> Self {
+    pub const fn new(scope: Arc<RunContext>, manifest: Manifest, values: Vec<(String, String)>) -> Self {
         Self { scope, manifest, values: Mutex::new(values) }
     }
 }
@@ -106,7 +112,7 @@ impl Secrets for RunSecrets {
     }
 
     fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
-        let Scope { platform, instance, account, .. } = &*self.scope;
+        let RunContext { platform, instance, account, .. } = &*self.scope;
         let may = match account {
             Some(account) => platform.may_replace_secret(instance, &self.manifest, &account.body, name),
             None => self.manifest.may_replace_secret(name),
@@ -117,15 +123,19 @@ impl Secrets for RunSecrets {
         Err(CapabilityError::Denied(format!(
             "the user types the secret {}, so it is not replaced; {}",
             Value::from(name),
-            where_it_rotates(name)
+            rotation_hint(name)
         )))
     }
 
     async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError> {
         let scope = &self.scope;
-        let account = scope.account.as_ref().ok_or_else(none)?;
-        let change = |body: &mut Object| scope.platform.put_secret(&scope.instance, &account.id, body, name, value);
-        scope.platform.change_granted(&scope.instance, account, change).await.map_err(told)?;
+        let account = scope.account.as_ref().ok_or_else(no_account)?;
+        let change = |body: &mut Object| scope.platform.set_secret(&scope.instance, &account.id, body, name, value);
+        scope
+            .platform
+            .update_authorized_account(&scope.instance, account, change)
+            .await
+            .map_err(to_capability_error)?;
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         values.retain(|(known, _)| known != name);
         values.push((name.to_owned(), value.to_owned()));

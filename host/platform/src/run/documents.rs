@@ -12,17 +12,17 @@ use konnector_sandbox::capability::{
 };
 use konnector_store::Changes;
 
-use super::{Scope, denied, told};
+use super::{RunContext, to_capability_error, to_denied_error};
 use crate::doctype::{self, ACCOUNTS};
-use crate::permission::{KEPT_FROM_KONNECTORS, is_kept_from_konnectors};
-use crate::realtime::Happened;
-use crate::stored::public;
+use crate::permission::{HIDDEN_FROM_KONNECTORS_MESSAGE, is_hidden_from_konnectors};
+use crate::realtime::ChangeKind;
+use crate::stored::without_reserved_fields;
 
 /// The interface `documents`.
-pub struct RunDocuments(pub Arc<Scope>);
+pub struct RunDocuments(pub Arc<RunContext>);
 
 impl RunDocuments {
-    fn readable(doctype: &str) -> Result<Doctype, CapabilityError> {
+    fn parse_readable(doctype: &str) -> Result<Doctype, CapabilityError> {
         let parsed: Doctype = doctype
             .parse()
             .map_err(|error| CapabilityError::Invalid(format!("'{doctype}' is no document type: {error}")))?;
@@ -34,8 +34,8 @@ impl RunDocuments {
         )))
     }
 
-    fn writable(doctype: &str) -> Result<Doctype, CapabilityError> {
-        let parsed = Self::readable(doctype)?;
+    fn parse_writable(doctype: &str) -> Result<Doctype, CapabilityError> {
+        let parsed = Self::parse_readable(doctype)?;
         if doctype::is_writable(&parsed) {
             return Ok(parsed);
         }
@@ -43,17 +43,17 @@ impl RunDocuments {
     }
 
     /// Whether some rule allows a verb on documents of a type at all, before any is looked at.
-    fn check(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
-        if is_kept_from_konnectors(verb, doctype) {
-            return Err(CapabilityError::Denied(KEPT_FROM_KONNECTORS.to_owned()));
+    fn check_verb(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
+        if is_hidden_from_konnectors(verb, doctype) {
+            return Err(CapabilityError::Denied(HIDDEN_FROM_KONNECTORS_MESSAGE.to_owned()));
         }
-        self.0.permissions.check_any(verb, doctype).map_err(denied)
+        self.0.permissions.check_any(verb, doctype).map_err(to_denied_error)
     }
 
-    fn id_of(&self, doctype: &Doctype, which: &Locator) -> String {
+    fn document_id(&self, doctype: &Doctype, which: &Locator) -> String {
         match which {
             Locator::Id(id) => id.clone(),
-            Locator::Key(key) => self.0.keyed_id(doctype.as_ref(), key),
+            Locator::Key(key) => self.0.id_for_key(doctype.as_ref(), key),
         }
     }
 
@@ -61,13 +61,13 @@ impl RunDocuments {
     fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, CapabilityError> {
         match self.0.platform.store.get(&self.0.instance.doc(doctype, id)) {
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => Ok(None),
-            found => found.map_err(|error| told(error.into())),
+            found => found.map_err(|error| to_capability_error(error.into())),
         }
     }
 }
 
 /// How an error names what was asked for.
-fn name_of(doctype: &Doctype, which: &Locator) -> String {
+fn describe_locator(doctype: &Doctype, which: &Locator) -> String {
     match which {
         Locator::Id(id) => format!("{doctype}/{id}"),
         Locator::Key(key) => format!("{doctype} with the key '{key}'"),
@@ -77,29 +77,29 @@ fn name_of(doctype: &Doctype, which: &Locator) -> String {
 #[async_trait]
 impl Documents for RunDocuments {
     async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
-        let doctype = Self::readable(doctype)?;
-        let id = self.id_of(&doctype, which);
+        let doctype = Self::parse_readable(doctype)?;
+        let id = self.document_id(&doctype, which);
         let Some(found) = self.stored(&doctype, &id)? else {
-            self.0.permissions.check_document(Verb::Get, &doctype, &id, &Object::new()).map_err(denied)?;
-            return Err(CapabilityError::NotFound(name_of(&doctype, which)));
+            self.0.permissions.check_document(Verb::Get, &doctype, &id, &Object::new()).map_err(to_denied_error)?;
+            return Err(CapabilityError::NotFound(describe_locator(&doctype, which)));
         };
-        self.0.permissions.check_document(Verb::Get, &doctype, &id, &found.body).map_err(denied)?;
-        Ok(shown(found))
+        self.0.permissions.check_document(Verb::Get, &doctype, &id, &found.body).map_err(to_denied_error)?;
+        Ok(to_guest_document(found))
     }
 
     async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError> {
-        let doctype = Self::readable(doctype)?;
-        self.check(Verb::Get, &doctype)?;
+        let doctype = Self::parse_readable(doctype)?;
+        self.check_verb(Verb::Get, &doctype)?;
         self.page(&doctype, &query).await
     }
 
     async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError> {
-        self.check(Verb::Post, &Self::writable(doctype)?)
+        self.check_verb(Verb::Post, &Self::parse_writable(doctype)?)
     }
 
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError> {
-        let doctype = Self::writable(doctype)?;
-        self.check(Verb::Post, &doctype)?;
+        let doctype = Self::parse_writable(doctype)?;
+        self.check_verb(Verb::Post, &doctype)?;
         let mut keys = std::collections::HashSet::new();
         if let Some(twice) = items.iter().find(|item| !keys.insert(item.key.as_str())) {
             return Err(CapabilityError::Invalid(format!(
@@ -111,13 +111,13 @@ impl Documents for RunDocuments {
     }
 
     async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError> {
-        let doctype = Self::writable(doctype)?;
-        self.check(Verb::Put, &doctype)?;
+        let doctype = Self::parse_writable(doctype)?;
+        self.check_verb(Verb::Put, &doctype)?;
         let mut ids = std::collections::HashSet::new();
-        if let Some(twice) = changes.iter().find(|change| !ids.insert(self.id_of(&doctype, &change.locator))) {
+        if let Some(twice) = changes.iter().find(|change| !ids.insert(self.document_id(&doctype, &change.locator))) {
             return Err(CapabilityError::Invalid(format!(
                 "two changes are for {}; make it one",
-                name_of(&doctype, &twice.locator)
+                describe_locator(&doctype, &twice.locator)
             )));
         }
         self.write(&doctype, &changes, |change| self.plan_change(&doctype, change)).await
@@ -125,29 +125,29 @@ impl Documents for RunDocuments {
 
     async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
         let scope = &self.0;
-        let doctype = Self::writable(doctype)?;
-        self.check(Verb::Delete, &doctype)?;
+        let doctype = Self::parse_writable(doctype)?;
+        self.check_verb(Verb::Delete, &doctype)?;
         let mut changes = Changes::new();
         let mut deleted = Vec::new();
         let mut ids = std::collections::HashSet::new();
-        for id in which.iter().map(|which| self.id_of(&doctype, which)).filter(|id| ids.insert(id.clone())) {
+        for id in which.iter().map(|which| self.document_id(&doctype, which)).filter(|id| ids.insert(id.clone())) {
             if let Some(found) = self.stored(&doctype, &id)? {
-                scope.permissions.check_document(Verb::Delete, &doctype, &id, &found.body).map_err(denied)?;
+                scope.permissions.check_document(Verb::Delete, &doctype, &id, &found.body).map_err(to_denied_error)?;
                 let at = scope.instance.doc(&doctype, id);
                 changes.delete(at.clone(), &found.rev);
                 deleted.push((at, found.body));
             }
         }
-        scope.platform.commit(changes).await.map_err(told)?;
+        scope.platform.commit(changes).await.map_err(to_capability_error)?;
         let count = deleted.len();
         for (at, body) in deleted {
-            scope.platform.publish(&at, Happened::Deleted, body);
+            scope.platform.publish(&at, ChangeKind::Deleted, body);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 
 /// What a guest sees of a document.
-fn shown(found: konnector_store::Document) -> Document {
-    Document { id: found.id, rev: found.rev.to_string(), body: public(found.body) }
+fn to_guest_document(found: konnector_store::Document) -> Document {
+    Document { id: found.id, rev: found.rev.to_string(), body: without_reserved_fields(found.body) }
 }

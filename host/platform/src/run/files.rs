@@ -14,49 +14,49 @@ use konnector_sandbox::capability::{
 };
 use konnector_store::Error as StoreError;
 
-use super::folder::{RunFolder, names};
-use super::{Scope, denied, told};
+use super::folder::{RunFolder, path_segments};
+use super::{RunContext, to_capability_error, to_denied_error};
 use crate::doctype::FILES;
-use crate::file::{self, File, Kind, safe_name};
+use crate::file::{self, File, FileKind, sanitize_name};
 use content::RunContent;
 use upload::RunUpload;
 
 /// Namespace of keys, so that a key of files is never one of documents.
-const KEYED: &str = "file by key";
+const KEY_NAMESPACE: &str = "file by key";
 /// The same for files that are recognised by their path.
-const BY_PATH: &str = "file by path";
+const PATH_NAMESPACE: &str = "file by path";
 /// How often content that is being replaced is looked for again.
-const TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// Bytes of contents that the look-ups of one run compare with their checksums: half a second of hashing, and more than the bills of years.
-const MAX_VERIFIED: u64 = 256 << 20;
+const MAX_VERIFIED_BYTES: u64 = 256 << 20;
 /// Bytes of a reference's id.
-const REFERENCE: usize = 512;
+const MAX_REFERENCE_ID_LEN: usize = 512;
 
 /// The interface `files`.
 pub struct RunFiles {
-    scope: Arc<Scope>,
+    scope: Arc<RunContext>,
     folder: Arc<RunFolder>,
     /// Bytes of contents that are still compared with their checksums when they are looked up.
-    verifiable: AtomicU64,
+    verify_budget: AtomicU64,
 }
 
 impl RunFiles {
     /// Below the folder of the run.
-    pub fn new(scope: Arc<Scope>, folder: RunFolder) -> Self {
-        Self { scope, folder: Arc::new(folder), verifiable: AtomicU64::new(MAX_VERIFIED) }
+    pub fn new(scope: Arc<RunContext>, folder: RunFolder) -> Self {
+        Self { scope, folder: Arc::new(folder), verify_budget: AtomicU64::new(MAX_VERIFIED_BYTES) }
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
-    fn check(&self, verb: Verb) -> Result<(), CapabilityError> {
-        self.scope.permissions.check_any(verb, &FILES).map_err(denied)
+    fn check_verb(&self, verb: Verb) -> Result<(), CapabilityError> {
+        self.scope.permissions.check_any(verb, &FILES).map_err(to_denied_error)
     }
 
     /// A file that is there and not in the trash.
-    fn keyed(&self, key: &str) -> Result<Option<File>, CapabilityError> {
-        match self.scope.platform.file(&self.scope.instance, &self.scope.keyed_id(KEYED, key)) {
+    fn find_by_key(&self, key: &str) -> Result<Option<File>, CapabilityError> {
+        match self.scope.platform.file(&self.scope.instance, &self.scope.id_for_key(KEY_NAMESPACE, key)) {
             Ok(file) if !file.trashed => Ok(Some(file)),
             Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(told(error)),
+            Err(error) => Err(to_capability_error(error)),
         }
     }
 
@@ -64,43 +64,43 @@ impl RunFiles {
     async fn has_content(&self, file: &File) -> Result<bool, CapabilityError> {
         let Some(content) = &file.content else { return Ok(true) };
         let platform = &self.scope.platform;
-        if !platform.is_there(content).await.map_err(told)? {
+        if !platform.is_content_present(content).await.map_err(to_capability_error)? {
             tracing::error!(file = file.id, blob = %content.blob, "a content is missing; its konnector fetches it again");
             return Ok(false);
         }
         // The whole is read as long as that is not too much for one run; what is damaged beyond is found by fsck and by backups.
-        let left = self.verifiable.load(Ordering::Relaxed);
+        let left = self.verify_budget.load(Ordering::Relaxed);
         let Some(left) = left.checked_sub(content.size) else { return Ok(true) };
-        self.verifiable.store(left, Ordering::Relaxed);
-        platform.is_sound(content).await.map_err(told)
+        self.verify_budget.store(left, Ordering::Relaxed);
+        platform.is_content_intact(content).await.map_err(to_capability_error)
     }
 
     /// A file or folder that the rules allow a verb on.
     fn locate(&self, verb: Verb, which: &Locator) -> Result<File, CapabilityError> {
-        self.check(verb)?;
+        self.check_verb(verb)?;
         let scope = &self.scope;
         let file = match which {
-            Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(told)?,
+            Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(to_capability_error)?,
             Locator::Key(key) => self
-                .keyed(key)?
+                .find_by_key(key)?
                 .ok_or_else(|| CapabilityError::NotFound(format!("there is no file with the key '{key}'")))?,
         };
-        scope.check_file(&[verb], &file).map_err(told)?;
+        scope.check_file(&[verb], &file).map_err(to_capability_error)?;
         Ok(file)
     }
 
     /// The path that a folder below the account's had when the run began.
-    fn path(&self, folder: &str) -> String {
-        names(folder).fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
+    fn folder_path(&self, folder: &str) -> String {
+        path_segments(folder).fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
     }
 }
 
-impl Scope {
+impl RunContext {
     /// What a guest sees of a file.
-    fn file(&self, file: &File) -> Result<GuestFile, CapabilityError> {
+    fn to_guest_file(&self, file: &File) -> Result<GuestFile, CapabilityError> {
         Ok(GuestFile {
             id: file.id.clone(),
-            path: self.platform.path_of(&self.instance, file).map_err(told)?,
+            path: self.platform.path_of(&self.instance, file).map_err(to_capability_error)?,
             size: file.len(),
             mime: file.mime.clone().unwrap_or_default(),
             sha256: file.content.as_ref().map(|content| content.sha256.clone()).unwrap_or_default(),
@@ -108,10 +108,10 @@ impl Scope {
     }
 
     /// What a guest sees of a file or folder.
-    fn entry(&self, file: &File) -> Result<Entry, CapabilityError> {
+    fn to_entry(&self, file: &File) -> Result<Entry, CapabilityError> {
         Ok(match file.kind {
-            Kind::File => Entry::File(self.file(file)?),
-            Kind::Directory => {
+            FileKind::File => Entry::File(self.to_guest_file(file)?),
+            FileKind::Directory => {
                 Entry::Folder(Folder { id: file.id.clone(), path: file.path.clone().unwrap_or_default() })
             }
         })
@@ -121,16 +121,16 @@ impl Scope {
 #[async_trait]
 impl Files for RunFiles {
     async fn check_save(&self) -> Result<(), CapabilityError> {
-        self.check(Verb::Get)?;
-        self.check(Verb::Post)
+        self.check_verb(Verb::Get)?;
+        self.check_verb(Verb::Post)
     }
 
     async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<GuestFile>>, CapabilityError> {
-        self.check(Verb::Get)?;
+        self.check_verb(Verb::Get)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in &keys {
-            let file = match self.keyed(key)? {
-                Some(file) if self.has_content(&file).await? => Some(self.scope.file(&file)?),
+            let file = match self.find_by_key(key)? {
+                Some(file) if self.has_content(&file).await? => Some(self.scope.to_guest_file(&file)?),
                 _ => None,
             };
             found.push(file);
@@ -139,23 +139,28 @@ impl Files for RunFiles {
     }
 
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError> {
-        self.check(Verb::Post)?;
-        let name = safe_name(&target.name);
+        self.check_verb(Verb::Post)?;
+        let name = sanitize_name(&target.name);
         let id = match &target.key {
-            Some(key) => self.scope.keyed_id(KEYED, key),
-            None => self.scope.keyed_id(BY_PATH, &format!("{}/{name}", self.path(&target.folder))),
+            Some(key) => self.scope.id_for_key(KEY_NAMESPACE, key),
+            None => self.scope.id_for_key(PATH_NAMESPACE, &format!("{}/{name}", self.folder_path(&target.folder))),
         };
         Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), name, id, target).await?))
     }
 
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
-        for last in (0..TRIES).rev() {
+        for last in (0..MAX_ATTEMPTS).rev() {
             let file = self.locate(Verb::Get, which)?;
-            match self.scope.platform.content(&file).await {
+            match self.scope.platform.open_content(&file).await {
                 Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
                 // It got other content after its document was read, and this one is gone.
                 Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
-                    if last > 0 && !self.scope.platform.still_has(&self.scope.instance, &file).map_err(told)? => {}
+                    if last > 0
+                        && !self
+                            .scope
+                            .platform
+                            .has_same_content(&self.scope.instance, &file)
+                            .map_err(to_capability_error)? => {}
                 Err(crate::Error::Store(error)) if error.is_blob_lost() => {
                     tracing::error!(%error, "a content is not what was written");
                     return Err(CapabilityError::NotFound(format!(
@@ -163,7 +168,7 @@ impl Files for RunFiles {
                         file.name
                     )));
                 }
-                Err(error) => return Err(told(error)),
+                Err(error) => return Err(to_capability_error(error)),
             }
         }
         Err(CapabilityError::Conflict("the file is being changed by somebody else".to_owned()))
@@ -172,7 +177,7 @@ impl Files for RunFiles {
     async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
         let file = self.locate(Verb::Get, which)?;
         Ok(Details {
-            entry: self.scope.entry(&file)?,
+            entry: self.scope.to_entry(&file)?,
             created_at: file.created_at.timestamp_millis(),
             updated_at: file.updated_at.timestamp_millis(),
             metadata: file.metadata,
@@ -186,52 +191,53 @@ impl Files for RunFiles {
 
     async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(told)?;
+        scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(to_capability_error)?;
         Ok(())
     }
 
     async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(told)?;
+        let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
+        scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
         Ok(())
     }
 
     async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(told)?;
+        let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
+        scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
         Ok(())
     }
 
     async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<GuestFile, CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        if file.kind == Kind::Directory {
+        if file.kind == FileKind::Directory {
             return Err(CapabilityError::Invalid("which: a folder cannot be moved, only a file".to_owned()));
         }
-        let top = self.folder.find(scope).await.map_err(told)?.map(|top| top.id);
-        let above = scope.platform.above(&scope.instance, &file).map_err(told)?;
+        let top = self.folder.find(scope).await.map_err(to_capability_error)?.map(|top| top.id);
+        let above = scope.platform.ancestors(&scope.instance, &file).map_err(to_capability_error)?;
         if file.trashed || !above.iter().any(|directory| Some(&directory.id) == top.as_ref()) {
-            let (path, folder) = (scope.platform.path_of(&scope.instance, &file).map_err(told)?, self.folder.path());
+            let (path, folder) =
+                (scope.platform.path_of(&scope.instance, &file).map_err(to_capability_error)?, self.folder.path());
             return Err(CapabilityError::Denied(format!(
                 "the file {path} is outside of {folder}: its user put it there"
             )));
         }
-        let directory = self.folder.ensure_below(scope, folder).await.map_err(told)?;
-        let name = safe_name(name);
+        let directory = self.folder.ensure_subdirectory(scope, folder).await.map_err(to_capability_error)?;
+        let name = sanitize_name(name);
         let there = File { dir_id: directory.id.clone(), name: name.clone(), ..file.clone() };
-        scope.check_gain(&file, &there).map_err(told)?;
-        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &name).await;
-        scope.file(&moved.map_err(told)?)
+        scope.check_permission_gain(&file, &there).map_err(to_capability_error)?;
+        let moved = scope.platform.move_to_free_name(&scope.instance, &file.id, &directory, &name).await;
+        scope.to_guest_file(&moved.map_err(to_capability_error)?)
     }
 
     async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError> {
-        self.check(Verb::Delete)?;
+        self.check_verb(Verb::Delete)?;
         let scope = &self.scope;
         let mut trashed = 0;
         for which in which {
             let file = match self.locate(Verb::Delete, &which) {
-                Ok(file) if file.kind == Kind::File => file,
+                Ok(file) if file.kind == FileKind::File => file,
                 Ok(_) => {
                     return Err(CapabilityError::Invalid(
                         "which: a folder cannot be moved to the trash, only a file".to_owned(),
@@ -240,32 +246,39 @@ impl Files for RunFiles {
                 Err(CapabilityError::NotFound(_)) => continue,
                 Err(error) => return Err(error),
             };
-            trashed += u32::from(scope.platform.trash_file(&scope.instance, &file.id).await.map_err(told)?);
+            trashed +=
+                u32::from(scope.platform.try_trash_file(&scope.instance, &file.id).await.map_err(to_capability_error)?);
         }
         Ok(trashed)
     }
 
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError> {
-        self.check(Verb::Post)?;
-        let directory = self.folder.ensure_below(&self.scope, folder).await.map_err(told)?;
+        self.check_verb(Verb::Post)?;
+        let directory = self.folder.ensure_subdirectory(&self.scope, folder).await.map_err(to_capability_error)?;
         Ok(Folder { id: directory.id, path: directory.path.unwrap_or_default() })
     }
 
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
-        self.check(Verb::Get)?;
+        self.check_verb(Verb::Get)?;
         let (scope, limit) = (&self.scope, usize::try_from(limit).unwrap_or(usize::MAX));
-        let directory = match self.folder.find_below(scope, folder).await.map_err(told)? {
-            Some(found) if found.kind == Kind::Directory => found,
+        let directory = match self.folder.find_subdirectory(scope, folder).await.map_err(to_capability_error)? {
+            Some(found) if found.kind == FileKind::Directory => found,
             Some(found) => return Err(CapabilityError::Invalid(format!("folder: '{}' is a file", found.name))),
             None => return Ok(Listing { entries: Vec::new(), next_cursor: None }),
         };
-        let children =
-            scope.platform.children(&scope.instance, &directory.id, cursor.as_deref(), limit).map_err(told)?;
+        let children = scope
+            .platform
+            .children(&scope.instance, &directory.id, cursor.as_deref(), limit)
+            .map_err(to_capability_error)?;
         let next = children.last().filter(|_| children.len() == limit).map(|last| last.name.clone());
         let mut entries = Vec::new();
         for file in &children {
-            if scope.platform.reaches(&scope.instance, &scope.permissions, &[Verb::Get], file).map_err(told)? {
-                entries.push(scope.entry(file)?);
+            if scope
+                .platform
+                .is_file_allowed(&scope.instance, &scope.permissions, &[Verb::Get], file)
+                .map_err(to_capability_error)?
+            {
+                entries.push(scope.to_entry(file)?);
             }
         }
         Ok(Listing { entries, next_cursor: next })
@@ -273,15 +286,15 @@ impl Files for RunFiles {
 }
 
 /// Checks a reference: what the file's document says of others must at least have the form of a name.
-fn reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
+fn parse_reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
     given.doctype.parse::<Doctype>().map_err(|error| {
         CapabilityError::Invalid(format!("references: '{}' is no document type: {error}", given.doctype))
     })?;
-    if given.id.is_empty() || given.id.len() > REFERENCE || given.id.chars().any(char::is_control) {
+    if given.id.is_empty() || given.id.len() > MAX_REFERENCE_ID_LEN || given.id.chars().any(char::is_control) {
         return Err(CapabilityError::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
     }
     let reference = file::Reference { doctype: given.doctype.clone(), id: given.id.clone() };
-    if reference.says_whose() {
+    if reference.marks_folder_owner() {
         return Err(CapabilityError::Denied(format!(
             "references: a konnector cannot say whose folder it is ({})",
             given.doctype

@@ -5,43 +5,43 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::Scope;
+use super::RunContext;
 use crate::account::Account;
 use crate::doctype::KONNECTORS;
-use crate::file::{self, File, Kind, Mark, Reference, SOURCE_IDENTIFIER, TRASH_PATH};
+use crate::file::{self, File, FileKind, FolderOwner, Reference, SOURCE_IDENTIFIER_DOCTYPE, TRASH_PATH};
 use crate::stored::Object;
 use crate::trigger::TriggerPatch;
 use crate::{Error, Platform, Result};
 
 /// The member of an account that holds the path of its folder.
-const DEFAULT_PATH: &str = "defaultFolderPath";
+const DEFAULT_FOLDER_FIELD: &str = "defaultFolderPath";
 
 /// The folder of a run. It is made when something is first written to it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: String,
     /// Held by whoever makes it, so that others wait for it.
-    known: Mutex<Known>,
+    known: Mutex<FolderState>,
 }
 
 /// What a run knows of its folder.
 #[derive(Debug, Default)]
-struct Known {
+struct FolderState {
     /// Its id, once it is there: the user may move it while the run goes on.
     id: Option<String>,
     /// The id that the account and its triggers were told.
-    remembered: Option<String>,
+    saved_id: Option<String>,
 }
 
 impl RunFolder {
     /// The directory that the job names, else the only one that refers to the konnector and the account, else the account's own, else
-    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). WriteCounters nothing.
-    pub fn of(scope: &Scope, manifest: &Manifest) -> Result<Self> {
-        let (path, id) = match destination(scope, manifest)? {
-            Destination::Directory { id, path } => (path, Some(id)),
-            Destination::Path(path) => (path, None),
+    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). Writes nothing.
+    pub fn resolve(scope: &RunContext, manifest: &Manifest) -> Result<Self> {
+        let (path, id) = match resolve_destination(scope, manifest)? {
+            FolderDestination::Directory { id, path } => (path, Some(id)),
+            FolderDestination::Path(path) => (path, None),
         };
-        Ok(Self { path, known: Mutex::new(Known { id, remembered: None }) })
+        Ok(Self { path, known: Mutex::new(FolderState { id, saved_id: None }) })
     }
 
     /// Its path when the run began.
@@ -50,14 +50,14 @@ impl RunFolder {
     }
 
     /// The folder where it is now. `None` when it is not there: not made yet, or removed by the user.
-    pub async fn find(&self, scope: &Scope) -> Result<Option<File>> {
-        let Scope { platform, instance, .. } = scope;
+    pub async fn find(&self, scope: &RunContext) -> Result<Option<File>> {
+        let RunContext { platform, instance, .. } = scope;
         let found = match &self.known.lock().await.id {
-            Some(id) => platform.open_directory(instance, id),
+            Some(id) => platform.writable_directory(instance, id),
             None => platform.file_by_path(instance, &self.path),
         };
         match found {
-            Ok(found) if found.kind == Kind::Directory => Ok(Some(found)),
+            Ok(found) if found.kind == FileKind::Directory => Ok(Some(found)),
             Ok(_) | Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -65,10 +65,10 @@ impl RunFolder {
 
     /// Makes the folder where it is missing, and marks it then as the konnector's; the account and its triggers remember it, so that it is
     /// recognised wherever the user moves it, in the middle of a run as well. One that the user removed is made again. Cancel-safe.
-    pub async fn ensure(&self, scope: &Scope) -> Result<File> {
+    pub async fn ensure(&self, scope: &RunContext) -> Result<File> {
         let mut known = self.known.lock().await;
         let there = match &known.id {
-            Some(id) => match scope.platform.open_directory(&scope.instance, id) {
+            Some(id) => match scope.platform.writable_directory(&scope.instance, id) {
                 Ok(there) => Some(there),
                 Err(Error::NotFound(_)) => None,
                 Err(error) => return Err(error),
@@ -77,25 +77,25 @@ impl RunFolder {
         };
         let directory = match there {
             Some(there) => there,
-            None => self.make(scope).await?,
+            None => self.create(scope).await?,
         };
         known.id = Some(directory.id.clone());
         if let Some(account) = &scope.account
-            && known.remembered != known.id
+            && known.saved_id != known.id
         {
-            remember(scope, account, &directory.id, &self.path).await?;
-            known.remembered = Some(directory.id.clone());
+            save_folder(scope, account, &directory.id, &self.path).await?;
+            known.saved_id = Some(directory.id.clone());
         }
         Ok(directory)
     }
 
-    async fn make(&self, scope: &Scope) -> Result<File> {
-        let Scope { platform, instance, konnector, .. } = scope;
-        let (directory, is_new) = platform.ensure_own_directory(instance, &self.path).await?;
+    async fn create(&self, scope: &RunContext) -> Result<File> {
+        let RunContext { platform, instance, konnector, .. } = scope;
+        let (directory, is_new) = platform.find_or_create_directory(instance, &self.path).await?;
         match &scope.account {
             Some(account) if is_new => {
-                let mark = Mark { slug: konnector.slug.as_ref(), account: &account.id };
-                platform.mark_folder(instance, &directory, &references(scope), mark).await
+                let mark = FolderOwner { slug: konnector.slug.as_ref(), account: &account.id };
+                platform.set_folder_owner(instance, &directory, &references(scope), mark).await
             }
             // A folder that was there is the user's, whatever made the konnector save to it: marked, it would be open to the konnector.
             _ => Ok(directory),
@@ -103,16 +103,16 @@ impl RunFolder {
     }
 
     /// A folder in it, made where it is missing.
-    pub async fn ensure_below(&self, scope: &Scope, folder: &str) -> Result<File> {
-        let names: Vec<String> = names(folder).collect();
+    pub async fn ensure_subdirectory(&self, scope: &RunContext, folder: &str) -> Result<File> {
+        let names: Vec<String> = path_segments(folder).collect();
         let top = self.ensure(scope).await?;
-        scope.platform.ensure_below(&scope.instance, &top, &names).await
+        scope.platform.ensure_subdirectory(&scope.instance, &top, &names).await
     }
 
     /// A file or folder in it. `None` when it is not there.
-    pub async fn find_below(&self, scope: &Scope, folder: &str) -> Result<Option<File>> {
+    pub async fn find_subdirectory(&self, scope: &RunContext, folder: &str) -> Result<Option<File>> {
         let mut found = self.find(scope).await?;
-        for name in names(folder) {
+        for name in path_segments(folder) {
             let Some(directory) = found else { break };
             found = scope.platform.child(&scope.instance, &directory.id, &name)?;
         }
@@ -120,56 +120,56 @@ impl RunFolder {
     }
 
     /// Puts the id of the folder into a job's message that wants one.
-    pub async fn correct(&self, scope: &Scope, message: &mut Value) -> Result<()> {
-        if scope.job.argument(FOLDER).is_none_or(str::is_empty) {
+    pub async fn set_message_folder(&self, scope: &RunContext, message: &mut Value) -> Result<()> {
+        if scope.job.argument(FOLDER_ARGUMENT).is_none_or(str::is_empty) {
             return Ok(());
         }
         let directory = self.ensure(scope).await?;
         if let Some(members) = message.as_object_mut() {
-            members.insert(FOLDER.to_owned(), Value::String(directory.id.clone()));
+            members.insert(FOLDER_ARGUMENT.to_owned(), Value::String(directory.id.clone()));
         }
         Ok(())
     }
 }
 
 /// The names of a way below the folder.
-pub fn names(folder: &str) -> impl Iterator<Item = String> {
-    folder.split('/').filter(|name| !name.is_empty()).map(file::safe_name)
+pub fn path_segments(folder: &str) -> impl Iterator<Item = String> {
+    folder.split('/').filter(|name| !name.is_empty()).map(file::sanitize_name)
 }
 
 /// Where a run writes.
-enum Destination {
+enum FolderDestination {
     /// A directory that is there.
     Directory { id: String, path: String },
     /// One that may be there.
     Path(String),
 }
 
-impl Destination {
+impl FolderDestination {
     fn of(directory: File) -> Option<Self> {
         Some(Self::Directory { id: directory.id, path: directory.path? })
     }
 }
 
-fn destination(scope: &Scope, manifest: &Manifest) -> Result<Destination> {
-    if let Some(named) = named_by_job(&scope.platform, scope)? {
+fn resolve_destination(scope: &RunContext, manifest: &Manifest) -> Result<FolderDestination> {
+    if let Some(named) = folder_of_job(&scope.platform, scope)? {
         return Ok(named);
     }
-    if let Some(referring) = referring(scope)? {
+    if let Some(referring) = referencing_folder(scope)? {
         return Ok(referring);
     }
     if let Some(account) = &scope.account {
-        let set = [DEFAULT_PATH, "folderPath"].iter().find_map(|name| account.body.get(*name)?.as_str());
+        let set = [DEFAULT_FOLDER_FIELD, "folderPath"].iter().find_map(|name| account.body.get(*name)?.as_str());
         if let Some(path) = set.filter(|path| path.starts_with('/') && !path.starts_with(TRASH_PATH)) {
-            return Ok(Destination::Path(path.trim_end_matches('/').to_owned()));
+            return Ok(FolderDestination::Path(path.trim_end_matches('/').to_owned()));
         }
     }
     let administrative = if scope.instance.locale == "fr" { "Administratif" } else { "Administrative" };
-    let konnector = file::safe_name(&title_case(&manifest.name));
+    let konnector = file::sanitize_name(&title_case(&manifest.name));
     let path = format!("/{administrative}/{konnector}");
-    Ok(Destination::Path(match &scope.account {
+    Ok(FolderDestination::Path(match &scope.account {
         None => path,
-        Some(account) => format!("{path}/{}", account_folder(account.name().unwrap_or(&account.id), &account.id)),
+        Some(account) => format!("{path}/{}", account_folder_name(account.name().unwrap_or(&account.id), &account.id)),
     }))
 }
 
@@ -184,90 +184,96 @@ fn title_case(name: &str) -> String {
 }
 
 /// The member of a message that names the folder.
-const FOLDER: &str = "folder_to_save";
+const FOLDER_ARGUMENT: &str = "folder_to_save";
 /// How many directories that refer to a konnector are looked at.
-const MOST_DIRECTORIES: usize = 100;
+const MAX_REFERENCING_DIRECTORIES: usize = 100;
 
 fn reference(doctype: &str, id: String) -> Reference {
     Reference { doctype: doctype.to_owned(), id }
 }
 
 /// What the folder of a run refers to: the konnector, and the account at the vendor.
-fn references(scope: &Scope) -> Vec<Reference> {
-    let account = source_identifier(scope).map(|identifier| reference(SOURCE_IDENTIFIER, identifier.to_owned()));
+fn references(scope: &RunContext) -> Vec<Reference> {
+    let account =
+        source_identifier(scope).map(|identifier| reference(SOURCE_IDENTIFIER_DOCTYPE, identifier.to_owned()));
     [reference(KONNECTORS.as_str(), scope.konnector.doc_id())].into_iter().chain(account).collect()
 }
 
 /// Who has the account at the vendor: what clients wrote into the account's `cozyMetadata`, else what the form says.
-fn source_identifier(scope: &Scope) -> Option<&str> {
+fn source_identifier(scope: &RunContext) -> Option<&str> {
     let metadata = scope.account.as_ref().and_then(|account| account.body.get("cozyMetadata"));
     let written = metadata.and_then(|metadata| metadata.get("sourceAccountIdentifier")).and_then(Value::as_str);
     written.filter(|identifier| !identifier.is_empty()).or(scope.identifier.as_deref())
 }
 
 /// The directory that refers to the konnector and to no other account, if there is exactly one.
-fn referring(scope: &Scope) -> Result<Option<Destination>> {
+fn referencing_folder(scope: &RunContext) -> Result<Option<FolderDestination>> {
     let own = references(scope);
     let Some(konnector) = own.first() else { return Ok(None) };
-    let page = scope.platform.referring_files(&scope.instance, konnector, None, MOST_DIRECTORIES)?;
+    let page = scope.platform.referring_files(&scope.instance, konnector, None, MAX_REFERENCING_DIRECTORIES)?;
     let mut found = Vec::new();
     for id in page.files {
         let file = scope.platform.file(&scope.instance, &id)?;
-        let other = file.referenced_by.iter().any(|named| named.doctype == SOURCE_IDENTIFIER && !own.contains(named));
-        if file.kind == Kind::Directory && !file.trashed && !other {
-            found.extend(Destination::of(file));
+        let other =
+            file.referenced_by.iter().any(|named| named.doctype == SOURCE_IDENTIFIER_DOCTYPE && !own.contains(named));
+        if file.kind == FileKind::Directory && !file.trashed && !other {
+            found.extend(FolderDestination::of(file));
         }
     }
     Ok(found.pop().filter(|_| found.is_empty()))
 }
 
 /// Tells the account, and every trigger of it, which folder it is.
-async fn remember(scope: &Scope, account: &Account, id: &str, path: &str) -> Result<()> {
-    let Scope { platform, instance, konnector, .. } = scope;
+async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str) -> Result<()> {
+    let RunContext { platform, instance, konnector, .. } = scope;
     if scope.job.is_clean_up() {
         return Ok(());
     }
     for trigger in platform.triggers_of_account(instance, &account.id)? {
         let Ok(trigger) = platform.trigger(instance, &trigger) else { continue };
-        if !trigger.runs(konnector.slug.as_ref(), Some(&account.id)) || trigger.message.get(FOLDER) == Some(&json!(id))
+        if !trigger.runs_konnector(konnector.slug.as_ref(), Some(&account.id))
+            || trigger.message.get(FOLDER_ARGUMENT) == Some(&json!(id))
         {
             continue;
         }
         let mut message = trigger.message.clone();
         if let Some(members) = message.as_object_mut() {
-            members.insert(FOLDER.to_owned(), json!(id));
+            members.insert(FOLDER_ARGUMENT.to_owned(), json!(id));
         }
         let patch = TriggerPatch { message: Some(message), ..TriggerPatch::default() };
         platform.patch_trigger(instance, &trigger.id, patch).await?;
     }
-    let is_set = |body: &Object| body.get(DEFAULT_PATH).and_then(Value::as_str).is_some_and(|path| !path.is_empty());
+    let is_set =
+        |body: &Object| body.get(DEFAULT_FOLDER_FIELD).and_then(Value::as_str).is_some_and(|path| !path.is_empty());
     if is_set(&account.body) {
         return Ok(());
     }
     platform
-        .change_account(instance, &account.id, |body| {
+        .update_account(instance, &account.id, |body| {
             if !is_set(body) {
-                body.insert(DEFAULT_PATH.to_owned(), json!(path));
+                body.insert(DEFAULT_FOLDER_FIELD.to_owned(), json!(path));
             }
             Ok(())
         })
         .await
 }
 
-fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<Destination>> {
-    let Some(id) = scope.job.argument(FOLDER).filter(|id| !id.is_empty()) else { return Ok(None) };
+fn folder_of_job(platform: &Platform, scope: &RunContext) -> Result<Option<FolderDestination>> {
+    let Some(id) = scope.job.argument(FOLDER_ARGUMENT).filter(|id| !id.is_empty()) else { return Ok(None) };
     match platform.file(&scope.instance, id) {
-        Ok(directory) if directory.kind == Kind::Directory && !directory.trashed => Ok(Destination::of(directory)),
+        Ok(directory) if directory.kind == FileKind::Directory && !directory.trashed => {
+            Ok(FolderDestination::of(directory))
+        }
         Ok(_) | Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// The name of an account as that of a folder: what is no letter, digit, space, `-` or `_` becomes `_`.
-fn account_folder(name: &str, id: &str) -> String {
+fn account_folder_name(name: &str, id: &str) -> String {
     let folder: String =
         name.chars().map(|c| if c.is_alphanumeric() || matches!(c, ' ' | '-' | '_') { c } else { '_' }).collect();
-    let folder = file::safe_name(&folder);
+    let folder = file::sanitize_name(&folder);
     if name.trim().is_empty() { id.to_owned() } else { folder }
 }
 

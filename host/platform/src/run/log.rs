@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::doctype::JOB_LOGS;
-use crate::realtime::{Event, Happened};
+use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::{Platform, Result};
 
 /// The lines of one job.
@@ -54,9 +54,9 @@ impl Log for JobLog {
         if let serde_json::Value::Object(doc) = entry
             && self.platform.bus.has_listeners(&self.job.instance)
         {
-            self.platform.bus.publish(Event {
+            self.platform.bus.publish(RealtimeEvent {
                 instance: self.job.instance.clone(),
-                happened: Happened::Created,
+                kind: ChangeKind::Created,
                 doctype: JOB_LOGS.clone(),
                 id: self.job.id.clone(),
                 doc,

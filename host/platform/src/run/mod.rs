@@ -4,8 +4,8 @@ mod account;
 mod documents;
 mod files;
 mod folder;
+mod internal_api;
 mod log;
-mod own_api;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use konnector_store::{BlobInfo, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::{Account, Grant};
+use crate::account::{Account, AccountAccess};
 use crate::doctype::FILES;
 use crate::file::File;
 use crate::instance::Instance;
@@ -38,15 +38,15 @@ use folder::RunFolder;
 const DEFAULT_LANGUAGE: &str = "node";
 
 /// How often a konnector is read again that is updated while a run of it begins.
-const UPDATES: usize = 3;
+const MAX_RELOADS: usize = 3;
 
 /// What all capabilities of a run share.
-pub struct Scope {
+pub struct RunContext {
     platform: Platform,
     instance: Instance,
     konnector: Konnector,
     permissions: Permissions,
-    account: Option<Grant>,
+    account: Option<AccountAccess>,
     /// What identifies the account at the vendor.
     identifier: Option<String>,
     job: Job,
@@ -54,10 +54,10 @@ pub struct Scope {
     awaits_user: AtomicBool,
 }
 
-impl Scope {
+impl RunContext {
     /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
     /// deleted and created again, so nothing is saved twice.
-    fn keyed_id(&self, space: &str, key: &str) -> String {
+    fn id_for_key(&self, space: &str, key: &str) -> String {
         let account =
             self.identifier.as_deref().or(self.account.as_ref().map(|account| account.id.as_str())).unwrap_or_default();
         let mut hash = Sha256::new();
@@ -75,7 +75,7 @@ impl Scope {
     ///
     /// [`Error::Forbidden`] with the sentence that names the missing rule.
     fn check_file(&self, verbs: &[Verb], file: &File) -> Result<()> {
-        if self.platform.reaches(&self.instance, &self.permissions, verbs, file)? {
+        if self.platform.is_file_allowed(&self.instance, &self.permissions, verbs, file)? {
             return Ok(());
         }
         let verb = verbs.first().copied().unwrap_or(Verb::Get);
@@ -83,21 +83,21 @@ impl Scope {
             // Not there yet: no rule could name it.
             return Ok(self.permissions.check_type(verb, &FILES)?);
         }
-        Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::object(file)?)?)
+        Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::to_object(file)?)?)
     }
 
     /// Refuses a move by which the konnector could do more with a file than before. Its own folders count as well: what the capabilities do not
     /// allow there, its token does.
-    fn check_gain(&self, before: &File, after: &File) -> Result<()> {
+    fn check_permission_gain(&self, before: &File, after: &File) -> Result<()> {
         let rules = self.platform.konnector_permissions(&self.instance, &self.konnector.slug)?;
         for rules in [&rules, &self.permissions] {
-            self.platform.check_gain(&self.instance, rules, before, after)?;
+            self.platform.check_permission_gain(&self.instance, rules, before, after)?;
         }
         Ok(())
     }
 
     /// Who made a document or file, as `cozyMetadata` tells it.
-    fn origin(&self) -> serde_json::Map<String, serde_json::Value> {
+    fn provenance(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut origin = serde_json::Map::new();
         let mut set = |name: &str, value: &str| origin.insert(name.to_owned(), value.into());
         set("createdByApp", self.konnector.slug.as_ref());
@@ -129,10 +129,10 @@ impl Run {
         instance: &Instance,
         job: &Job,
         konnector: Konnector,
-        account: Option<Grant>,
+        account: Option<AccountAccess>,
         lease: &Lease,
     ) -> Result<Self> {
-        let (konnector, program) = platform.program_as_installed(instance, konnector).await?;
+        let (konnector, program) = platform.load_installed_program(instance, konnector).await?;
         let manifest = konnector.manifest()?;
         platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
         let permissions = platform.capability_permissions(instance, &konnector.slug)?;
@@ -146,7 +146,7 @@ impl Run {
         };
         let fields = account.as_deref().map(Account::fields).unwrap_or_default();
         let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
-        let mut limits = platform.config.limits.limits_for(&manifest.limits);
+        let mut limits = platform.config.run_limits.limits_for(&manifest.limits);
         if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
             limits.wall = limits.wall.min(timeout);
         }
@@ -159,7 +159,7 @@ impl Run {
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let mut run_job = run_job(platform, instance, job, &manifest)?;
-        let scope = Arc::new(Scope {
+        let scope = Arc::new(RunContext {
             platform: platform.fenced(lease),
             instance: instance.clone(),
             konnector,
@@ -169,14 +169,14 @@ impl Run {
             job: job.clone(),
             awaits_user: AtomicBool::new(false),
         });
-        let folder = RunFolder::of(&scope, &manifest)?;
-        folder.correct(&scope, &mut run_job.message).await?;
+        let folder = RunFolder::resolve(&scope, &manifest)?;
+        folder.set_message_folder(&scope, &mut run_job.message).await?;
         let api: Option<Arc<dyn InternalApi>> = match program.info().kind {
             ComponentKind::Typed { .. } => None,
-            ComponentKind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope), lease)?)),
+            ComponentKind::Command => Some(Arc::new(internal_api::RunApi::new(Arc::clone(&scope), lease)?)),
         };
         let capabilities = Capabilities {
-            account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
+            account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), initial_cookies: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), manifest.clone(), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
             files: Arc::new(files::RunFiles::new(Arc::clone(&scope), folder)),
@@ -238,7 +238,7 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         },
         last_success: last_success.map(|at| at.timestamp_millis()),
         parameters: parameters(platform, job, manifest)?,
-        payload: job.occasion.json(),
+        payload: job.payload.webhook_json(),
         locale: instance.locale.clone(),
         time_zone: instance.tz.name().to_owned(),
         message: job.message.clone(),
@@ -262,12 +262,12 @@ fn parameters(
 
 impl Platform {
     /// The program of a konnector. One that was updated since it was read, so that its component is gone, is read again.
-    async fn program_as_installed(
+    async fn load_installed_program(
         &self,
         instance: &Instance,
         mut konnector: Konnector,
     ) -> Result<(Konnector, Program)> {
-        for _ in 0..UPDATES {
+        for _ in 0..MAX_RELOADS {
             match self.program(&konnector).await {
                 Err(Error::Store(StoreError::BlobNotFound { .. })) => {
                     let now = self.konnector(instance, &konnector.slug)?;
@@ -287,7 +287,7 @@ impl Platform {
         if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.cached_program(digest)) {
             return Ok(program);
         }
-        let Some(content) = konnector.component_content() else {
+        let Some(content) = konnector.component_link() else {
             return Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)));
         };
         let bytes = self.store.read_blob(&content).await?;
@@ -296,25 +296,25 @@ impl Platform {
 }
 
 /// What a guest is told of a platform error. Whatever a guest can cause has a case of its own; `internal` is a fault of the server.
-fn told(error: Error) -> CapabilityError {
+fn to_capability_error(error: Error) -> CapabilityError {
     match error {
         Error::NotFound(what) => CapabilityError::NotFound(what),
         Error::Conflict(what) => CapabilityError::Conflict(what),
         Error::TooLarge(sentence) => CapabilityError::Invalid(sentence),
         Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
         Error::StaleLease => CapabilityError::LeaseLost,
-        Error::Store(error) => refused(error),
-        Error::Parameter { message, .. }
-        | Error::Attribute { message, .. }
-        | Error::Precondition { message, .. }
+        Error::Store(error) => store_to_capability_error(error),
+        Error::InvalidParameter { message, .. }
+        | Error::InvalidAttribute { message, .. }
+        | Error::PreconditionFailed { message, .. }
         | Error::BadRequest(message) => CapabilityError::Invalid(message),
         Error::Query(error) => CapabilityError::Invalid(error.to_string()),
-        other => failed(&other),
+        other => internal_error(&other),
     }
 }
 
 /// The same for what the store does not take.
-fn refused(error: konnector_store::Error) -> CapabilityError {
+fn store_to_capability_error(error: konnector_store::Error) -> CapabilityError {
     use konnector_store::Error as Store;
     match error {
         error if error.is_disk_full() => CapabilityError::QuotaExceeded(QuotaKind::Storage),
@@ -322,11 +322,11 @@ fn refused(error: konnector_store::Error) -> CapabilityError {
         Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT_BYTES => CapabilityError::TooLarge(limit as u64),
         Store::NotFound { .. } => CapabilityError::NotFound(error.to_string()),
         Store::TooLarge { .. } | Store::Invalid { .. } => CapabilityError::Invalid(error.to_string()),
-        other => failed(&Error::Store(other)),
+        other => internal_error(&Error::Store(other)),
     }
 }
 
-fn failed(error: &Error) -> CapabilityError {
+fn internal_error(error: &Error) -> CapabilityError {
     if log_limit::may_log() {
         tracing::error!(%error, "a capability failed");
     }
@@ -334,6 +334,6 @@ fn failed(error: &Error) -> CapabilityError {
 }
 
 /// The same for a permission that is missing.
-fn denied(denied: konnector_manifest::PermissionDenied) -> CapabilityError {
+fn to_denied_error(denied: konnector_manifest::PermissionDenied) -> CapabilityError {
     CapabilityError::Denied(denied.message)
 }

@@ -8,55 +8,59 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Platform;
 use crate::doctype::JOB_EVENTS;
-use crate::realtime::{Event, Happened};
+use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::stored::Object;
 
 /// Between two events of a run: more often, nobody can see it.
-const INTERVAL: Duration = Duration::from_millis(50);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 /// Events that may come at once, after a pause.
-const BURST: u32 = 20;
+const MAX_BURST: u32 = 20;
 
 /// Publishes the events of one run.
-pub struct Publisher {
+pub struct ThrottledPublisher {
     platform: Platform,
     job: DocRef,
-    state: Mutex<State>,
+    state: Mutex<ThrottleState>,
 }
 
-struct State {
+struct ThrottleState {
     /// When the next event may be published; in the past as far as a burst goes.
     next: Instant,
     /// The newest progress, where it came too early. Somebody publishes it in its time.
-    held: Option<Object>,
+    pending: Option<Object>,
 }
 
-impl Publisher {
+impl ThrottledPublisher {
     pub fn new(platform: Platform, job: DocRef) -> Arc<Self> {
-        Arc::new(Self { platform, job, state: Mutex::new(State { next: earliest(Instant::now()), held: None }) })
+        Arc::new(Self {
+            platform,
+            job,
+            state: Mutex::new(ThrottleState { next: earliest_slot(Instant::now()), pending: None }),
+        })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ThrottleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Progress: of several that come too fast, the newest is published a little later.
-    pub fn progress(self: &Arc<Self>, doc: Object) {
-        if !self.is_heard() {
+    pub fn publish_progress(self: &Arc<Self>, doc: Object) {
+        if !self.has_listeners() {
             return;
         }
         let mut state = self.state();
-        if state.held.is_none() && state.may() {
+        if state.pending.is_none() && state.try_acquire() {
             drop(state);
-            self.tell(doc);
+            self.publish(doc);
             return;
         }
-        let (waits, next) = (state.held.replace(doc).is_some(), state.next);
+        let (waits, next) = (state.pending.replace(doc).is_some(), state.next);
         drop(state);
         if !waits {
             let publisher = Arc::clone(self);
             self.platform.tasks().spawn(async move {
                 tokio::select! {
-                    () = publisher.platform.stopping().cancelled() => {}
+                    () = publisher.platform.draining().cancelled() => {}
                     () = sleep_until(next) => {}
                 }
                 publisher.flush();
@@ -65,36 +69,36 @@ impl Publisher {
     }
 
     /// A message that may be left out when there are too many.
-    pub fn message(&self, doc: Object) {
-        if self.is_heard() && self.state().may() {
+    pub fn publish_message(&self, doc: Object) {
+        if self.has_listeners() && self.state().try_acquire() {
             self.flush();
-            self.tell(doc);
+            self.publish(doc);
         }
     }
 
     /// What a watcher must not miss.
-    pub fn important(&self, doc: Object) {
+    pub fn publish_now(&self, doc: Object) {
         self.flush();
-        self.tell(doc);
+        self.publish(doc);
     }
 
-    fn is_heard(&self) -> bool {
+    fn has_listeners(&self) -> bool {
         self.platform.bus.has_listeners(&self.job.instance)
     }
 
     /// Publishes what was held back.
     pub fn flush(&self) {
-        let held = self.state().held.take();
+        let held = self.state().pending.take();
         if let Some(doc) = held {
-            self.state().may();
-            self.tell(doc);
+            self.state().try_acquire();
+            self.publish(doc);
         }
     }
 
-    fn tell(&self, doc: Object) {
-        self.platform.bus.publish(Event {
+    fn publish(&self, doc: Object) {
+        self.platform.bus.publish(RealtimeEvent {
             instance: self.job.instance.clone(),
-            happened: Happened::Created,
+            kind: ChangeKind::Created,
             doctype: JOB_EVENTS.clone(),
             id: self.job.id.clone(),
             doc,
@@ -103,18 +107,18 @@ impl Publisher {
 }
 
 /// Since when the events of a burst count.
-fn earliest(now: Instant) -> Instant {
-    now.checked_sub(INTERVAL * BURST).unwrap_or(now)
+fn earliest_slot(now: Instant) -> Instant {
+    now.checked_sub(PUBLISH_INTERVAL * MAX_BURST).unwrap_or(now)
 }
 
-impl State {
+impl ThrottleState {
     /// Whether another event may be published now; it counts as published.
-    fn may(&mut self) -> bool {
+    fn try_acquire(&mut self) -> bool {
         let now = Instant::now();
         if self.next > now {
             return false;
         }
-        self.next = self.next.max(earliest(now)) + INTERVAL;
+        self.next = self.next.max(earliest_slot(now)) + PUBLISH_INTERVAL;
         true
     }
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::duration::GoDuration;
-use super::life::Life;
-use super::plan::{Context, Plan};
-use super::policy::Policy;
-use super::step::Rules;
+use super::plan::{ParseContext, TriggerPlan};
+use super::policy::TriggerPolicy;
+use super::runtime_state::TriggerRuntimeState;
+use super::step::TriggerSpec;
 use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
@@ -33,7 +33,7 @@ pub struct Trigger {
     pub id: String,
     /// Domain of the instance.
     pub domain: String,
-    /// `@cron`, `@every`, `@at`, …; see [`Plan::parse`].
+    /// `@cron`, `@every`, `@at`, …; see [`TriggerPlan::parse`].
     #[serde(rename = "type")]
     pub kind: String,
     /// What the type needs: a crontab, a duration, a date, event rules.
@@ -53,25 +53,25 @@ pub struct Trigger {
     pub time_zone: Option<chrono_tz::Tz>,
     /// About instants that cannot fire.
     #[serde(flatten)]
-    pub policy: Policy,
+    pub policy: TriggerPolicy,
     /// Who made it and when.
     #[serde(rename = "cozyMetadata")]
     pub metadata: Value,
     /// The konnector that made it, with which it is removed.
     #[serde(rename = "_made_by", default, skip_serializing_if = "Option::is_none")]
-    pub made_by: Option<Slug>,
+    pub created_by_konnector: Option<Slug>,
     /// What it remembers.
     #[serde(rename = "_life", default)]
-    pub life: Life,
+    pub runtime: TriggerRuntimeState,
 }
 
 impl Trigger {
     /// Refuses a time zone besides the one that the crontab names itself: it would mean nothing.
-    pub(super) fn check_zone(&self) -> Result<()> {
-        if !crontab::names_zone(&self.arguments) {
+    pub(super) fn check_time_zone(&self) -> Result<()> {
+        if !crontab::has_time_zone(&self.arguments) {
             return Ok(());
         }
-        Err(Error::Attribute {
+        Err(Error::InvalidAttribute {
             name: "time_zone",
             message: format!("the crontab «{}» names its time zone itself; leave one of the two out", self.arguments),
         })
@@ -79,38 +79,43 @@ impl Trigger {
 
     /// Refuses a message with which its worker can do nothing.
     pub(super) fn check_message(&self) -> Result<()> {
-        check_message(&self.worker, &self.message).map_err(|message| Error::Attribute { name: "message", message })
+        check_message(&self.worker, &self.message)
+            .map_err(|message| Error::InvalidAttribute { name: "message", message })
     }
 
     /// What makes it push jobs.
     ///
     /// # Errors
     ///
-    /// See [`Plan::parse`].
-    pub fn plan(&self, instance: &Instance) -> Result<Plan> {
+    /// See [`TriggerPlan::parse`].
+    pub fn plan(&self, instance: &Instance) -> Result<TriggerPlan> {
         self.plan_in(instance.tz)
     }
 
-    fn plan_in(&self, zone: chrono_tz::Tz) -> Result<Plan> {
+    fn plan_in(&self, zone: chrono_tz::Tz) -> Result<TriggerPlan> {
         let created = self.metadata.get("createdAt").and_then(Value::as_str).and_then(|text| text.parse().ok());
         let seed = format!("{}/{}/{}", self.domain, self.worker, self.message);
         let zone = self.time_zone.unwrap_or(zone);
-        Plan::parse(&self.kind, &self.arguments, Context { created: created.unwrap_or_default(), zone, seed: &seed })
+        TriggerPlan::parse(
+            &self.kind,
+            &self.arguments,
+            ParseContext { created: created.unwrap_or_default(), zone, seed: &seed },
+        )
     }
 
     /// What its maker asked for.
     ///
     /// # Errors
     ///
-    /// See [`Plan::parse`].
-    pub(super) fn rules(&self, instance: &Instance) -> Result<Rules> {
-        let debounce = self.debounce.as_ref().map(GoDuration::value);
-        Ok(Rules { plan: self.plan(instance)?, policy: self.policy.clone(), debounce, maintenance: false })
+    /// See [`TriggerPlan::parse`].
+    pub(super) fn spec(&self, instance: &Instance) -> Result<TriggerSpec> {
+        let debounce = self.debounce.as_ref().map(GoDuration::as_duration);
+        Ok(TriggerSpec { plan: self.plan(instance)?, policy: self.policy.clone(), debounce, maintenance: false })
     }
 
     /// Whether its jobs run a konnector, here or in a client, for an account (or, without `account`, at all).
     #[must_use]
-    pub fn runs(&self, slug: &str, account: Option<&str>) -> bool {
+    pub fn runs_konnector(&self, slug: &str, account: Option<&str>) -> bool {
         matches!(self.worker.as_str(), KONNECTOR_WORKER | CLIENT_WORKER)
             && self.message.get("konnector").and_then(Value::as_str) == Some(slug)
             && account.is_none_or(|id| self.account() == Some(id))
@@ -129,35 +134,35 @@ impl Trigger {
     }
 
     /// Puts it into the indexes.
-    pub(super) fn enter(&self, instance: &Instance, changes: &mut Changes) {
-        for (index, key) in self.entries(&self.id) {
+    pub(super) fn stage_index(&self, instance: &Instance, changes: &mut Changes) {
+        for (index, key) in self.index_entries(&self.id) {
             changes.put_unique(&instance.id, index, key, &self.id);
         }
     }
 
     /// Takes it out of the indexes.
-    pub(super) fn leave(&self, instance: &Instance, changes: &mut Changes) {
-        for (index, key) in self.entries(&self.id) {
+    pub(super) fn stage_unindex(&self, instance: &Instance, changes: &mut Changes) {
+        for (index, key) in self.index_entries(&self.id) {
             changes.remove_unique(&instance.id, index, key);
         }
     }
 
     /// Removes it with its entries and its place in the schedule. Its jobs stay.
-    pub(super) fn remove(&self, instance: &Instance, rev: &Rev, changes: &mut Changes) {
-        self.leave(instance, changes);
+    pub(super) fn stage_delete(&self, instance: &Instance, rev: &Rev, changes: &mut Changes) {
+        self.stage_unindex(instance, changes);
         changes.delete(instance.doc(&TRIGGERS, self.id.as_str()), rev);
     }
 
     /// What the document of a trigger refers to.
     pub(crate) fn links(&self, id: &str) -> Links {
-        Links { blobs: Vec::new(), unique_keys: self.entries(id) }
+        Links { blobs: Vec::new(), unique_keys: self.index_entries(id) }
     }
 
-    fn entries(&self, id: &str) -> Vec<(&'static str, String)> {
+    fn index_entries(&self, id: &str) -> Vec<(&'static str, String)> {
         let key = |name: &str| format!("{name}/{id}");
         let mut entries: Vec<_> = self.account().map(|account| (BY_ACCOUNT, key(account))).into_iter().collect();
         // Events have no time zone.
-        if let Ok(Plan::Event(rules)) = self.plan_in(chrono_tz::Tz::UTC) {
+        if let Ok(TriggerPlan::Event(rules)) = self.plan_in(chrono_tz::Tz::UTC) {
             entries.extend(rules.doctypes().map(|doctype| (BY_DOCTYPE, key(doctype.as_ref()))));
         }
         entries

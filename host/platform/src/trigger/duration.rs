@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The longest: a hundred years, so that no date overflows.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Nanoseconds of a second.
-const NANOSECONDS: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// Digits behind the point that count: a nanosecond is the 13th of an hour.
-const MAX_FRACTION: usize = 18;
+const MAX_FRACTION_DIGITS: usize = 18;
 
 /// A duration of numbers with a unit, one after the other, for example `1h30m` or `1.5s`; exact to the nanosecond, as in Go. It keeps its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct GoDuration {
 impl GoDuration {
     /// Its length.
     #[must_use]
-    pub const fn value(&self) -> Duration {
+    pub const fn as_duration(&self) -> Duration {
         self.value
     }
 }
@@ -39,19 +39,19 @@ impl FromStr for GoDuration {
 
     fn from_str(text: &str) -> Result<Self, DurationError> {
         let text = text.trim();
-        match nanoseconds(text).and_then(duration).filter(|value| *value <= LONGEST) {
+        match parse_nanoseconds(text).and_then(from_nanoseconds).filter(|value| *value <= MAX_DURATION) {
             Some(value) => Ok(Self { text: text.to_owned(), value }),
             None => Err(DurationError(text.to_owned())),
         }
     }
 }
 
-fn duration(nanoseconds: u128) -> Option<Duration> {
-    let seconds = u64::try_from(nanoseconds / NANOSECONDS).ok()?;
-    Some(Duration::new(seconds, u32::try_from(nanoseconds % NANOSECONDS).ok()?))
+fn from_nanoseconds(nanoseconds: u128) -> Option<Duration> {
+    let seconds = u64::try_from(nanoseconds / NANOS_PER_SECOND).ok()?;
+    Some(Duration::new(seconds, u32::try_from(nanoseconds % NANOS_PER_SECOND).ok()?))
 }
 
-fn nanoseconds(text: &str) -> Option<u128> {
+fn parse_nanoseconds(text: &str) -> Option<u128> {
     let mut rest = text;
     let mut sum = 0_u128;
     while !rest.is_empty() || text.is_empty() {
@@ -61,26 +61,26 @@ fn nanoseconds(text: &str) -> Option<u128> {
             "ns" => 1,
             "us" | "µs" | "μs" => 1_000,
             "ms" => 1_000_000,
-            "s" => NANOSECONDS,
-            "m" => 60 * NANOSECONDS,
-            "h" => 3_600 * NANOSECONDS,
+            "s" => NANOS_PER_SECOND,
+            "m" => 60 * NANOS_PER_SECOND,
+            "h" => 3_600 * NANOS_PER_SECOND,
             _ => return None,
         };
-        sum = sum.checked_add(times(number, unit)?)?;
+        sum = sum.checked_add(multiply(number, unit)?)?;
         rest = tail;
     }
     Some(sum)
 }
 
 /// A decimal number times a unit; what is less than a nanosecond is cut off, as in Go.
-fn times(number: &str, unit: u128) -> Option<u128> {
+fn multiply(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
     let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
     // More digits than these are less than a nanosecond of an hour.
-    let fraction = fraction.get(..MAX_FRACTION).filter(|_| all_digits(fraction)).unwrap_or(fraction);
+    let fraction = fraction.get(..MAX_FRACTION_DIGITS).filter(|_| all_digits(fraction)).unwrap_or(fraction);
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     digits(whole)?.checked_mul(unit)?.checked_add(digits(fraction)?.checked_mul(unit)? / scale)
 }
@@ -131,7 +131,7 @@ mod tests {
             ("0.00000000000000000000000000000000000001h", 0),
             ("878400h", 3_162_240_000_000_000_000),
         ] {
-            assert_eq!(text.parse::<GoDuration>().map(|read| read.value().as_nanos()), Ok(nanoseconds), "{text}");
+            assert_eq!(text.parse::<GoDuration>().map(|read| read.as_duration().as_nanos()), Ok(nanoseconds), "{text}");
         }
         for wrong in ["", " ", "soon", "10", "1d", "1h x", "-5s", "1.2.3s", "s", ".s", "999999999999h", "878400h1ns"] {
             assert!(wrong.parse::<GoDuration>().is_err(), "{wrong}");
@@ -144,7 +144,7 @@ mod tests {
         fn whole_numbers_are_exact(hours in 0..1_000_u64, seconds in 0..100_000_u64, millis in 0..100_000_u64, nanos in 0..u64::from(u32::MAX)) {
             let text = format!("{hours}h{seconds}s{millis}ms{nanos}ns");
             let expected = Duration::from_secs(hours * 3_600 + seconds) + Duration::from_millis(millis) + Duration::from_nanos(nanos);
-            proptest::prop_assert_eq!(text.parse::<GoDuration>().map(|read| read.value()), Ok(expected));
+            proptest::prop_assert_eq!(text.parse::<GoDuration>().map(|read| read.as_duration()), Ok(expected));
         }
     }
 }

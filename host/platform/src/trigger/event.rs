@@ -9,12 +9,12 @@ use konnector_manifest::Doctype;
 use serde_json::Value;
 
 use crate::doctype::{FILES, is_writable};
-use crate::realtime::Happened;
+use crate::realtime::ChangeKind;
 use crate::stored::Object;
 use crate::{Error, Result};
 
 /// The value that stands for a change of the selected member.
-const CHANGED: &str = "!=";
+const CHANGED_MARKER: &str = "!=";
 
 /// What a trigger waits for: any of some rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct EventRules(Vec<EventRule>);
 struct EventRule {
     doctype: Doctype,
     /// Any where there is none.
-    verbs: Vec<Happened>,
+    verbs: Vec<ChangeKind>,
     /// Any document where there is none.
     values: Vec<String>,
     selector: Option<String>,
@@ -33,13 +33,13 @@ struct EventRule {
 
 /// A change of a document.
 #[derive(Debug, Clone, Copy)]
-pub struct Change<'a> {
+pub struct DocumentChange<'a> {
     /// Type of the document.
     pub doctype: &'a Doctype,
     /// Its id.
     pub id: &'a str,
     /// What happened.
-    pub happened: Happened,
+    pub kind: ChangeKind,
     /// What it is now; for a document that is gone, what it was.
     pub doc: &'a Object,
     /// What it was before it was updated.
@@ -61,22 +61,22 @@ impl EventRules {
 
     /// Whether a change is one of those.
     #[must_use]
-    pub fn match_change(&self, change: Change<'_>) -> bool {
+    pub fn matches(&self, change: DocumentChange<'_>) -> bool {
         self.0.iter().any(|rule| rule.matches(change))
     }
 }
 
 impl EventRule {
-    fn matches(&self, change: Change<'_>) -> bool {
+    fn matches(&self, change: DocumentChange<'_>) -> bool {
         let of_type = self.doctype == *change.doctype;
-        let verb = self.verbs.is_empty() || self.verbs.contains(&change.happened);
+        let verb = self.verbs.is_empty() || self.verbs.contains(&change.kind);
         of_type && verb && (self.values.is_empty() || self.values.iter().any(|value| self.has_value(value, change)))
     }
 
-    fn has_value(&self, value: &str, change: Change<'_>) -> bool {
+    fn has_value(&self, value: &str, change: DocumentChange<'_>) -> bool {
         match &self.selector {
             None => change.id == value || change.directories.iter().any(|directory| directory == value),
-            Some(selector) if value == CHANGED => {
+            Some(selector) if value == CHANGED_MARKER => {
                 change.old.is_some_and(|old| member(old, selector) != member(change.doc, selector))
             }
             Some(selector) => match member(change.doc, selector) {
@@ -99,7 +99,7 @@ impl FromStr for EventRules {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let rules: Vec<EventRule> = text.split_whitespace().map(rule).collect::<Result<_>>()?;
+        let rules: Vec<EventRule> = text.split_whitespace().map(parse_rule).collect::<Result<_>>()?;
         if rules.is_empty() {
             return Err(unparsable("an event needs a document type, for example io.cozy.bills:CREATED".to_owned()));
         }
@@ -107,7 +107,7 @@ impl FromStr for EventRules {
     }
 }
 
-fn rule(text: &str) -> Result<EventRule> {
+fn parse_rule(text: &str) -> Result<EventRule> {
     let parts: Vec<&str> = text.split(':').collect();
     let (doctype, verbs, values, selector) = match *parts.as_slice() {
         [doctype] => (doctype, "", "", None),
@@ -122,10 +122,10 @@ fn rule(text: &str) -> Result<EventRule> {
         return Err(unparsable(format!("documents of the type {doctype} raise no events")));
     }
     let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let verbs = list(verbs).iter().map(|verb| named(verb)).collect::<Result<_>>()?;
+    let verbs = list(verbs).iter().map(|verb| parse_verb(verb)).collect::<Result<_>>()?;
     let values = list(values);
     let selector = selector.filter(|selector| !selector.is_empty());
-    if selector.is_none() && values.iter().any(|value| value == CHANGED) {
+    if selector.is_none() && values.iter().any(|value| value == CHANGED_MARKER) {
         return Err(unparsable(format!(
             "'{text}' does not say which member changed; write it after !=: UPDATED:!=:member"
         )));
@@ -133,11 +133,11 @@ fn rule(text: &str) -> Result<EventRule> {
     Ok(EventRule { doctype, verbs, values, selector })
 }
 
-fn named(verb: &str) -> Result<Happened> {
+fn parse_verb(verb: &str) -> Result<ChangeKind> {
     match verb {
-        "CREATED" => Ok(Happened::Created),
-        "UPDATED" => Ok(Happened::Updated),
-        "DELETED" => Ok(Happened::Deleted),
+        "CREATED" => Ok(ChangeKind::Created),
+        "UPDATED" => Ok(ChangeKind::Updated),
+        "DELETED" => Ok(ChangeKind::Deleted),
         _ => Err(unparsable(format!("'{verb}' is no event; use CREATED, UPDATED or DELETED"))),
     }
 }
@@ -156,18 +156,24 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
-    fn matches(rules: &str, happened: Happened, doc: Value, old: Option<Value>) -> bool {
+    fn matches(rules: &str, happened: ChangeKind, doc: Value, old: Option<Value>) -> bool {
         let doctype: Doctype = "io.cozy.bills".parse().expect("a doctype");
         let (doc, old) = (object(&doc), old.as_ref().map(object));
         let directories = ["above".to_owned(), "before".to_owned()];
-        let change =
-            Change { doctype: &doctype, id: "1", happened, doc: &doc, old: old.as_ref(), directories: &directories };
-        rules.parse::<EventRules>().expect(rules).match_change(change)
+        let change = DocumentChange {
+            doctype: &doctype,
+            id: "1",
+            kind: happened,
+            doc: &doc,
+            old: old.as_ref(),
+            directories: &directories,
+        };
+        rules.parse::<EventRules>().expect(rules).matches(change)
     }
 
     #[test]
     fn types_verbs_and_values_decide() {
-        let created = |rules: &str| matches(rules, Happened::Created, json!({ "vendor": "shop", "n": 2 }), None);
+        let created = |rules: &str| matches(rules, ChangeKind::Created, json!({ "vendor": "shop", "n": 2 }), None);
         for yes in [
             "io.cozy.bills",
             "io.cozy.bills:CREATED",
@@ -198,7 +204,7 @@ mod tests {
     fn a_member_changed_or_not() {
         let updated = |rules: &str| {
             let old = json!({ "vendor": "bank", "paid": { "on": 1 }, "gone": 1 });
-            matches(rules, Happened::Updated, json!({ "vendor": "shop", "paid": { "on": 1 } }), Some(old))
+            matches(rules, ChangeKind::Updated, json!({ "vendor": "shop", "paid": { "on": 1 } }), Some(old))
         };
         assert!(updated("io.cozy.bills:UPDATED:!=:vendor"));
         assert!(updated("io.cozy.bills:UPDATED:!=:gone"));

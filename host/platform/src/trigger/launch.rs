@@ -1,12 +1,12 @@
 //! Jobs that a person or another server asks a trigger for.
 
-use super::plan::Plan;
-use super::step::Event;
-use super::unknown;
-use crate::account::Place;
+use super::not_found;
+use super::plan::TriggerPlan;
+use super::step::TriggerEvent;
+use crate::account::AccountLocation;
 use crate::instance::Instance;
-use crate::job::{Job, Occasion};
-use crate::rate::Kind as Rate;
+use crate::job::{Job, TriggerPayload};
+use crate::rate::RateKind as Rate;
 use crate::{Error, Platform, Result};
 
 impl Platform {
@@ -15,11 +15,11 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none with this id; [`Error::ForeignAccount`] when its konnector may not use its account;
-    /// [`Error::NotYet`] while the vendor has locked the account.
+    /// [`Error::RetryLater`] while the vendor has locked the account.
     pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
-        let taken = self.take_step(instance, id, &Event::Launched(Occasion::default())).await?;
+        let taken = self.apply_trigger_event(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
         let job = taken.and_then(|taken| taken.jobs.into_iter().next());
-        job.ok_or_else(|| unknown(id))
+        job.ok_or_else(|| not_found(id))
     }
 
     /// Somebody called a webhook with this body. A `manual` call is a launch; another one is collected with those around it where the
@@ -27,18 +27,18 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::Forbidden`] when its konnector may
-    /// not use its account; [`Error::NotYet`] when there were enough calls in
+    /// [`Error::NotFound`] when there is none with this id, [`Error::InvalidParameter`] when it is no webhook; [`Error::Forbidden`] when its konnector may
+    /// not use its account; [`Error::RetryLater`] when there were enough calls in
     /// this hour, and like [`Platform::launch_trigger`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
         let trigger = self.trigger(instance, id)?;
-        if !matches!(trigger.plan(instance)?, Plan::Webhook) {
-            return Err(Error::Parameter {
+        if !matches!(trigger.plan(instance)?, TriggerPlan::Webhook) {
+            return Err(Error::InvalidParameter {
                 name: "id",
                 message: format!("the trigger '{id}' is no @webhook, it is {}", trigger.kind),
             });
         }
-        self.check_account(instance, &trigger.message, Place::Message).map_err(|error| match error {
+        self.check_account(instance, &trigger.message, AccountLocation::Message).map_err(|error| match error {
             // Whoever calls it is a stranger, and whose the account is is none of their business.
             Error::ForeignAccount(_) => Error::Forbidden(format!(
                 "the webhook '{id}' is for an account that its konnector may not use; its owner has to change the trigger"
@@ -47,13 +47,13 @@ impl Platform {
         })?;
         // Calls that are collected are no jobs yet.
         if trigger.debounce.is_none() || manual {
-            self.admit(instance, Rate::Webhook)?;
+            self.check_rate_limit(instance, Rate::Webhook)?;
         }
-        let occasion = Occasion::payload(body);
-        let event = if manual { Event::Launched(occasion) } else { Event::Happened(occasion) };
-        match self.take_step(instance, id, &event).await? {
+        let occasion = TriggerPayload::from_webhook_body(body);
+        let event = if manual { TriggerEvent::Launched(occasion) } else { TriggerEvent::Received(occasion) };
+        match self.apply_trigger_event(instance, id, &event).await? {
             Some(_) => Ok(()),
-            None => Err(unknown(id)),
+            None => Err(not_found(id)),
         }
     }
 }

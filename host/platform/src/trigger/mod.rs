@@ -3,49 +3,49 @@
 //! What happens to a trigger goes through its core ([`step`]), a function without clock and store; the rest of this module reads what the
 //! core needs and commits what follows, each time in one commit.
 
-mod by_konnector;
+mod admission;
 mod document;
 mod duration;
-mod edit;
-mod ended;
 mod event;
-mod fared;
-mod held;
+mod job_ended;
+mod konnector_limits;
 mod launch;
-mod life;
-mod occasion;
+mod outbox;
+mod patch;
 mod plan;
 mod policy;
+mod runtime_state;
 mod schedule;
 mod scheduler;
+mod status;
 pub mod step;
 #[cfg(test)]
 mod tests;
-mod turn;
+mod transition;
 
 use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef};
 use serde_json::{Value, json};
 
-pub use by_konnector::{MAX_TRIGGERS_BY_KONNECTOR, MIN_DEBOUNCE, MIN_INTERVAL};
 pub(crate) use document::INDEXES;
 pub use document::Trigger;
 pub use duration::{DurationError, GoDuration};
-pub use edit::TriggerPatch;
 pub use event::EventRules;
-pub use fared::TriggerState;
-pub use life::{Life, Occasions, Pause};
-pub use plan::{Context, Plan};
-pub use policy::{MOST_MISSED, MissedPolicy, OverlapPolicy, Policy};
+pub use konnector_limits::{MAX_TRIGGERS_BY_KONNECTOR, MIN_DEBOUNCE, MIN_INTERVAL};
+pub use patch::TriggerPatch;
+pub use plan::{ParseContext, TriggerPlan};
+pub use policy::{MAX_MISSED_JOBS, MissedPolicy, OverlapPolicy, TriggerPolicy};
+pub use runtime_state::{Pause, TriggerCounters, TriggerRuntimeState};
 pub use schedule::Schedule;
+pub use status::TriggerStatus;
 
-use crate::account::Place;
+use crate::account::AccountLocation;
 use crate::crontab;
 use crate::doctype::{ACCOUNTS, TRIGGERS};
 use crate::instance::Instance;
 use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER};
-use crate::realtime::Happened;
-use crate::stored::{Stored, new_id, object};
+use crate::realtime::ChangeKind;
+use crate::stored::{Stored, new_id, to_object};
 use crate::{Error, Platform, Result};
 
 /// What a new trigger is made from.
@@ -66,11 +66,11 @@ pub struct NewTrigger {
     /// See [`Trigger::time_zone`]; the instance's where absent.
     pub time_zone: Option<chrono_tz::Tz>,
     /// See [`Trigger::policy`].
-    pub policy: Policy,
+    pub policy: TriggerPolicy,
     /// Subject of the token that asks.
     pub created_by: String,
     /// The konnector that asks, if one does: it may plan less than a person.
-    pub made_by: Option<Slug>,
+    pub created_by_konnector: Option<Slug>,
 }
 
 impl Platform {
@@ -78,8 +78,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account that its konnector may not use;
-    /// [`Error::Attribute`] for none where its konnector logs into one; [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for
+    /// See [`TriggerPlan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account that its konnector may not use;
+    /// [`Error::Attribute`] for none where its konnector logs into one; [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for
     /// more than a konnector may plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
@@ -98,16 +98,16 @@ impl Platform {
             metadata: json!({
                 "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdByApp": new.created_by,
             }),
-            made_by: new.made_by,
-            life: Life::default(),
+            created_by_konnector: new.created_by_konnector,
+            runtime: TriggerRuntimeState::default(),
         };
         if zone_is_given {
-            trigger.check_zone()?;
+            trigger.check_time_zone()?;
         }
         let plan = trigger.plan(instance)?;
         match plan {
             // The worker of the client's jobs, whichever was named.
-            Plan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
+            TriggerPlan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
             _ if trigger.worker == KONNECTOR_WORKER => {}
             _ => {
                 return Err(Error::NotFound(format!(
@@ -117,32 +117,32 @@ impl Platform {
             }
         }
         trigger.check_message()?;
-        self.check_account(instance, &trigger.message, Place::Message)?;
+        self.check_account(instance, &trigger.message, AccountLocation::Message)?;
         // The jobs of a `@client` are run by a client, which has its own way to log in.
         if trigger.worker != CLIENT_WORKER {
-            self.check_login(instance, &trigger.message, Place::Message)?;
+            self.check_account_given(instance, &trigger.message, AccountLocation::Message)?;
         }
-        if let Some(slug) = &trigger.made_by {
-            trigger.check_runs(slug)?;
-            trigger.check_pace(instance, now)?;
-            self.check_room_of_konnector(instance, slug)?;
-            self.admit_of_konnector(instance, slug)?;
+        if let Some(slug) = &trigger.created_by_konnector {
+            trigger.check_runs_konnector(slug)?;
+            trigger.check_frequency(instance, now)?;
+            self.check_konnector_trigger_limit(instance, slug)?;
+            self.check_konnector_rate_limit(instance, slug)?;
         }
         // Runs that began before the account had this revision are no business of this trigger.
         if let Some(account) = trigger.account()
             && let Some(found) = self.store.get(&instance.doc(&ACCOUNTS, account))?
         {
-            trigger.life.login = found.rev.generation();
+            trigger.runtime.login_generation = found.rev.generation();
         }
         let at = instance.doc(&TRIGGERS, trigger.id.as_str());
         let mut changes = Changes::new();
-        changes.create(at.clone(), object(&trigger)?);
-        trigger.enter(instance, &mut changes);
-        if let Plan::Time(schedule) = &plan {
-            changes.schedule(at.clone(), schedule.first(now));
+        changes.create(at.clone(), to_object(&trigger)?);
+        trigger.stage_index(instance, &mut changes);
+        if let TriggerPlan::Time(schedule) = &plan {
+            changes.schedule(at.clone(), schedule.first_due(now));
         }
         self.commit(changes).await?;
-        self.publish(&at, Happened::Created, &trigger);
+        self.publish(&at, ChangeKind::Created, &trigger);
         Ok(trigger)
     }
 
@@ -150,7 +150,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed, [`Error::Parameter`] when it logs into accounts and none is named,
+    /// [`Error::NotFound`] when the konnector is not installed, [`Error::InvalidParameter`] when it logs into accounts and none is named,
     /// [`Error::ForeignAccount`] when it may not use the one that is.
     pub async fn create_konnector_trigger(
         &self,
@@ -169,8 +169,8 @@ impl Platform {
         ];
         let message = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         let message = Value::Object(message);
-        self.check_account(instance, &message, Place::Parameter)?;
-        self.check_login(instance, &message, Place::Parameter)?;
+        self.check_account(instance, &message, AccountLocation::Parameter)?;
+        self.check_account_given(instance, &message, AccountLocation::Parameter)?;
         let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
@@ -178,7 +178,7 @@ impl Platform {
             worker: KONNECTOR_WORKER.to_owned(),
             message,
             created_by: created_by.to_owned(),
-            made_by,
+            created_by_konnector: made_by,
             ..NewTrigger::default()
         };
         self.create_trigger(instance, new).await
@@ -190,8 +190,8 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is none with this id.
     pub fn trigger(&self, instance: &Instance, id: &str) -> Result<Trigger> {
-        let found = self.stored::<Trigger>(&instance.doc(&TRIGGERS, id))?;
-        found.map(named).ok_or_else(|| unknown(id))
+        let found = self.load::<Trigger>(&instance.doc(&TRIGGERS, id))?;
+        found.map(with_id).ok_or_else(|| not_found(id))
     }
 
     /// Up to `limit` triggers in the order of their ids, from behind `after` on.
@@ -201,7 +201,7 @@ impl Platform {
     /// When the store fails.
     pub fn triggers_after(&self, instance: &Instance, after: Option<&str>, limit: usize) -> Result<Vec<Trigger>> {
         let page = self.store.list(&instance.id, &TRIGGERS, after, limit)?;
-        page.into_iter().map(|document| Stored::read(&TRIGGERS, document).map(named)).collect()
+        page.into_iter().map(|document| Stored::from_document(&TRIGGERS, document).map(with_id)).collect()
     }
 
     /// All triggers. There may be many; see [`Platform::triggers_after`].
@@ -210,7 +210,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn triggers(&self, instance: &Instance) -> Result<Vec<Trigger>> {
-        Ok(self.all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(named).collect())
+        Ok(self.load_all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(with_id).collect())
     }
 
     /// The ids of the triggers of an account.
@@ -242,14 +242,14 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it is being changed again and again.
     pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
-            let turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
+            let turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
             let mut changes = Changes::new();
-            turn.trigger.remove(instance, &turn.rev, &mut changes);
+            turn.trigger.stage_delete(instance, &turn.rev, &mut changes);
             match self.commit(changes).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => {
                     done?;
-                    self.publish(&turn.at, Happened::Deleted, &turn.trigger);
+                    self.publish(&turn.doc_ref, ChangeKind::Deleted, &turn.trigger);
                     return Ok(());
                 }
             }
@@ -263,10 +263,10 @@ impl Platform {
     }
 }
 
-fn unknown(id: &str) -> Error {
+fn not_found(id: &str) -> Error {
     Error::NotFound(format!("there is no trigger '{id}'"))
 }
 
-fn named(stored: Stored<Trigger>) -> Trigger {
+fn with_id(stored: Stored<Trigger>) -> Trigger {
     Trigger { id: stored.id, ..stored.value }
 }

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// What makes a trigger push jobs.
 #[derive(Debug, Clone)]
-pub enum Plan {
+pub enum TriggerPlan {
     /// `@cron`, `@every`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@at`, `@in`: time.
     Time(Schedule),
     /// `@event`: changes of documents.
@@ -24,7 +24,7 @@ pub enum Plan {
 
 /// What the meaning of some arguments depends on besides themselves.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct ParseContext<'a> {
     /// When the trigger was created; `@in` counts from it.
     pub created: DateTime<Utc>,
     /// The zone that clocks are in.
@@ -33,13 +33,13 @@ pub struct Context<'a> {
     pub seed: &'a str,
 }
 
-impl Plan {
+impl TriggerPlan {
     /// Reads a trigger's type and arguments.
     ///
     /// # Errors
     ///
-    /// [`Error::Attribute`] for an unknown type, [`Error::BadRequest`] for arguments that cannot be read.
-    pub fn parse(kind: &str, arguments: &str, context: Context<'_>) -> Result<Self> {
+    /// [`Error::InvalidAttribute`] for an unknown type, [`Error::BadRequest`] for arguments that cannot be read.
+    pub fn parse(kind: &str, arguments: &str, context: ParseContext<'_>) -> Result<Self> {
         let cron = |text: &str| text.parse().map(|crontab: Crontab| Schedule::Cron(Box::new(crontab), context.zone));
         let periodic =
             |period| Periodic::parse(period, arguments).and_then(|periodic| cron(&periodic.crontab(context.seed)));
@@ -48,18 +48,20 @@ impl Plan {
             "@webhook" => return Ok(Self::Webhook),
             "@client" => return Ok(Self::Client),
             "@cron" => match arguments.trim().strip_prefix("@every ") {
-                Some(interval) => every(interval)?,
+                Some(interval) => parse_interval(interval)?,
                 None => cron(arguments).map_err(unparsable)?,
             },
-            "@every" => every(arguments)?,
+            "@every" => parse_interval(arguments)?,
             "@hourly" => periodic(Period::Hourly).map_err(unparsable)?,
             "@daily" => periodic(Period::Daily).map_err(unparsable)?,
             "@weekly" => periodic(Period::Weekly).map_err(unparsable)?,
             "@monthly" => periodic(Period::Monthly).map_err(unparsable)?,
-            "@in" => Schedule::Once(context.created + arguments.parse::<GoDuration>().map_err(unparsable)?.value()),
-            "@at" => Schedule::Once(date(arguments)?),
+            "@in" => {
+                Schedule::Once(context.created + arguments.parse::<GoDuration>().map_err(unparsable)?.as_duration())
+            }
+            "@at" => Schedule::Once(parse_date(arguments)?),
             other => {
-                return Err(Error::Attribute {
+                return Err(Error::InvalidAttribute {
                     name: "Type",
                     message: format!(
                         "Unknown trigger type '{other}'; use @cron, @every, @hourly, @daily, @weekly, @monthly, @at, @in, @event, @webhook or @client"
@@ -71,11 +73,11 @@ impl Plan {
     }
 }
 
-fn every(interval: &str) -> Result<Schedule> {
+fn parse_interval(interval: &str) -> Result<Schedule> {
     Ok(Schedule::every(&interval.parse().map_err(unparsable)?))
 }
 
-fn date(text: &str) -> Result<DateTime<Utc>> {
+fn parse_date(text: &str) -> Result<DateTime<Utc>> {
     let read = DateTime::parse_from_rfc3339(text).map(|instant| instant.with_timezone(&Utc));
     read.map_err(|error| unparsable(format!("'{text}' is no RFC 3339 date such as 2026-11-20T08:00:00Z: {error}")))
 }
@@ -94,15 +96,17 @@ impl From<CrontabError> for Error {
 mod tests {
     use super::*;
 
-    fn parse(kind: &str, arguments: &str, seed: &str) -> Result<Plan> {
+    fn parse(kind: &str, arguments: &str, seed: &str) -> Result<TriggerPlan> {
         let created = "2026-11-20T12:00:00Z".parse().expect("a date");
-        Plan::parse(kind, arguments, Context { created, zone: Tz::Europe__Paris, seed })
+        TriggerPlan::parse(kind, arguments, ParseContext { created, zone: Tz::Europe__Paris, seed })
     }
 
     fn first(kind: &str, arguments: &str, seed: &str) -> String {
-        let Plan::Time(schedule) = parse(kind, arguments, seed).expect(arguments) else { panic!("{kind} is no time") };
+        let TriggerPlan::Time(schedule) = parse(kind, arguments, seed).expect(arguments) else {
+            panic!("{kind} is no time")
+        };
         let now: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().expect("a date");
-        schedule.first(now).map(|first| first.to_rfc3339()).unwrap_or_default()
+        schedule.first_due(now).map(|first| first.to_rfc3339()).unwrap_or_default()
     }
 
     #[test]
@@ -114,8 +118,8 @@ mod tests {
         assert_eq!(first("@at", "2027-01-01T00:00:00+01:00", ""), "2026-12-31T23:00:00+00:00");
         assert_eq!(first("@daily", "before 5am", "a"), first("@daily", "before 5am", "a"));
         assert_ne!(first("@daily", "", "a/konnector/1"), first("@daily", "", "b/konnector/1"));
-        assert!(matches!(parse("@webhook", "whatever", ""), Ok(Plan::Webhook)));
-        assert!(matches!(parse("@client", "", ""), Ok(Plan::Client)));
+        assert!(matches!(parse("@webhook", "whatever", ""), Ok(TriggerPlan::Webhook)));
+        assert!(matches!(parse("@client", "", ""), Ok(TriggerPlan::Client)));
     }
 
     /// The behaviour reference's cases of crontabs: the next runs of each, or why there are none. 2026-11-20 is a Friday.
@@ -123,14 +127,14 @@ mod tests {
     fn crontabs_are_read_as_cozy_reads_them() {
         let created: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().expect("a date");
         let runs = |crontab: &str| {
-            let plan = Plan::parse("@cron", crontab, Context { created, zone: Tz::UTC, seed: "" });
+            let plan = TriggerPlan::parse("@cron", crontab, ParseContext { created, zone: Tz::UTC, seed: "" });
             let schedule = match plan {
-                Ok(Plan::Time(schedule)) => schedule,
+                Ok(TriggerPlan::Time(schedule)) => schedule,
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => return error.to_string(),
             };
-            let next = |due: &DateTime<Utc>| schedule.after(*due, *due);
-            let runs = std::iter::successors(schedule.first(created), next).take(4);
+            let next = |due: &DateTime<Utc>| schedule.next(*due, *due);
+            let runs = std::iter::successors(schedule.first_due(created), next).take(4);
             let shown: Vec<String> = runs.map(|run| run.format("%a %F %T").to_string()).collect();
             if shown.is_empty() { "never".to_owned() } else { shown.join(", ") }
         };

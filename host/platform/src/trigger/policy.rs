@@ -10,11 +10,11 @@ use super::duration::GoDuration;
 use super::schedule::Schedule;
 
 /// Jobs for missed instants where the trigger does not say how many, and the most that it may ask for.
-const DEFAULT_LIMIT: u32 = 10;
+const DEFAULT_MISSED_LIMIT: u32 = 10;
 /// The most jobs for missed instants.
-pub const MOST_MISSED: u32 = 100;
+pub const MAX_MISSED_JOBS: u32 = 100;
 /// An instant that passed longer ago than this was missed.
-pub const ON_TIME: Duration = Duration::from_secs(60);
+pub const ON_TIME_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What becomes of instants that passed while the server was down or its clock stood still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub enum OverlapPolicy {
 
 /// Both, as the trigger's document holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
+pub struct TriggerPolicy {
     /// See [`MissedPolicy`].
     #[serde(default)]
     pub missed_policy: MissedPolicy,
@@ -57,16 +57,21 @@ pub struct Policy {
     pub overlap_policy: OverlapPolicy,
 }
 
-impl Policy {
+impl TriggerPolicy {
     /// Of the instants from `due` to `now`, those that get a job; oldest first.
-    pub(super) fn chosen(&self, schedule: &Schedule, due: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    pub(super) fn select_instants(
+        &self,
+        schedule: &Schedule,
+        due: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Vec<DateTime<Utc>> {
         let most = match self.missed_policy {
             MissedPolicy::Skip | MissedPolicy::Coalesce => 1,
-            MissedPolicy::All => self.missed_limit.unwrap_or(DEFAULT_LIMIT).min(MOST_MISSED),
+            MissedPolicy::All => self.missed_limit.unwrap_or(DEFAULT_MISSED_LIMIT).min(MAX_MISSED_JOBS),
         };
         let window = match self.missed_policy {
-            MissedPolicy::Skip => Some(ON_TIME),
-            MissedPolicy::Coalesce | MissedPolicy::All => self.catch_up_window.as_ref().map(GoDuration::value),
+            MissedPolicy::Skip => Some(ON_TIME_TOLERANCE),
+            MissedPolicy::Coalesce | MissedPolicy::All => self.catch_up_window.as_ref().map(GoDuration::as_duration),
         };
         let mut newest = schedule.newest(most.into(), due, now);
         newest.retain(|instant| window.is_none_or(|window| (now - *instant).to_std().unwrap_or_default() <= window));
@@ -74,7 +79,7 @@ impl Policy {
     }
 
     /// How many jobs of the trigger there may be, so that another one is pushed.
-    pub(super) const fn room(&self) -> usize {
+    pub(super) const fn max_live_jobs(&self) -> usize {
         match self.overlap_policy {
             OverlapPolicy::Skip => 1,
             OverlapPolicy::QueueOne => 2,

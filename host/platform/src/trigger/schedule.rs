@@ -23,25 +23,25 @@ impl Schedule {
     /// An interval: in whole seconds, at least one, as the schedules of Cozy's reference have it (robfig/cron v3, `Every`).
     #[must_use]
     pub const fn every(interval: &GoDuration) -> Self {
-        let seconds = interval.value().as_secs();
+        let seconds = interval.as_duration().as_secs();
         Self::Every(Duration::from_secs(if seconds == 0 { 1 } else { seconds }))
     }
 
     /// When a trigger that is created, or gets this schedule, now is due for the first time.
     #[must_use]
-    pub fn first(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn first_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Once(instant) => Some((*instant).max(now)),
-            Self::Cron(..) | Self::Every(_) => self.after(now, now),
+            Self::Cron(..) | Self::Every(_) => self.next(now, now),
         }
     }
 
     /// The first instant after `now`, where `due` is one.
     #[must_use]
-    pub fn after(&self, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn next(&self, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Cron(crontab, zone) => crontab.next(due.max(now), *zone),
-            Self::Every(every) => step(due, *every, self.count(due, now) + 1),
+            Self::Every(every) => add_intervals(due, *every, self.count(due, now) + 1),
             Self::Once(_) => None,
         }
     }
@@ -69,7 +69,7 @@ impl Schedule {
             Self::Cron(crontab, zone) => newest.extend(crontab.newest(most, due, until, *zone)),
             Self::Every(every) => {
                 let steps = (later + 1).saturating_sub(most).max(1)..=later;
-                newest.extend(steps.filter_map(|steps| step(due, *every, steps)));
+                newest.extend(steps.filter_map(|steps| add_intervals(due, *every, steps)));
             }
             Self::Once(_) => {}
         }
@@ -78,7 +78,7 @@ impl Schedule {
 }
 
 /// So many intervals later.
-fn step(due: DateTime<Utc>, every: Duration, steps: u64) -> Option<DateTime<Utc>> {
+fn add_intervals(due: DateTime<Utc>, every: Duration, steps: u64) -> Option<DateTime<Utc>> {
     let seconds = i64::try_from(every.as_secs().checked_mul(steps)?).ok()?;
     due.checked_add_signed(TimeDelta::try_seconds(seconds)?)
 }
@@ -95,17 +95,17 @@ mod tests {
     fn once_in_the_past_is_due_now_and_never_again() {
         let now = at("2026-11-20T12:00:00Z");
         let schedule = Schedule::Once(at("2020-01-01T00:00:00Z"));
-        assert_eq!(schedule.first(now), Some(now));
-        assert_eq!(schedule.after(now, now), None);
+        assert_eq!(schedule.first_due(now), Some(now));
+        assert_eq!(schedule.next(now, now), None);
     }
 
     #[test]
     fn an_interval_keeps_its_step_over_what_was_missed() {
         let schedule = Schedule::every(&"10s".parse().expect("a duration"));
         let (due, now) = (at("2026-11-20T12:00:00Z"), at("2026-11-20T12:00:35.500Z"));
-        assert_eq!(schedule.first(due), Some(at("2026-11-20T12:00:10Z")));
+        assert_eq!(schedule.first_due(due), Some(at("2026-11-20T12:00:10Z")));
         assert_eq!(schedule.count(due, now), 3);
-        assert_eq!(schedule.after(due, now), Some(at("2026-11-20T12:00:40Z")));
+        assert_eq!(schedule.next(due, now), Some(at("2026-11-20T12:00:40Z")));
         assert_eq!(schedule.newest(2, due, now), [at("2026-11-20T12:00:20Z"), at("2026-11-20T12:00:30Z")]);
         assert_eq!(schedule.newest(9, due, now).len(), 4);
         assert_eq!(schedule.newest(1, due, due), [due]);

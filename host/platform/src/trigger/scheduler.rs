@@ -7,21 +7,21 @@ use konnector_store::{Changes, DocRef};
 use tokio::task::JoinSet;
 
 use super::Trigger;
-use super::life::Pause;
-use super::step::{Event, Live, is_plausible};
+use super::runtime_state::Pause;
+use super::step::{LiveJobs, TriggerEvent, is_plausible};
 use crate::doctype::{JOBS, OCCASIONS, TRIGGERS};
 use crate::instance::Instance;
-use crate::stored::{Stored, object};
+use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
 
 /// How much of what is due is handled before the index is read again. Different accounts share the store's commits.
-const BATCH: usize = 256;
+const DUE_BATCH_SIZE: usize = 256;
 /// The longest sleep, so that a jump of the wall clock is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The shortest sleep: what could not fire now is not tried without end.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
+const MIN_SLEEP: Duration = Duration::from_millis(10);
 /// A fire that comes later than this is worth a line in the log.
-const SLOW: Duration = Duration::from_secs(10);
+const LATE_THRESHOLD: Duration = Duration::from_secs(10);
 
 impl Platform {
     /// Fires what is due, for ever. Cancel-safe between two triggers: what fired is stored.
@@ -29,18 +29,18 @@ impl Platform {
         loop {
             if let Err(error) = self.fire_due().await {
                 tracing::error!(%error, "the scheduler could not fire what is due; it tries again in a second");
-                tokio::time::sleep(LONGEST_SLEEP).await;
+                tokio::time::sleep(MAX_SLEEP).await;
             }
             let sleep = match self.store.next_due_at() {
                 Ok(Some(due)) if is_plausible(self.clock.now()) => {
-                    (due - self.clock.now()).to_std().unwrap_or_default().clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+                    (due - self.clock.now()).to_std().unwrap_or_default().clamp(MIN_SLEEP, MAX_SLEEP)
                 }
-                Ok(_) | Err(_) => LONGEST_SLEEP,
+                Ok(_) | Err(_) => MAX_SLEEP,
             };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(sleep) => {}
-                () = self.scheduler_woken() => {}
+                () = self.scheduler_wakeup() => {}
             }
         }
     }
@@ -53,14 +53,16 @@ impl Platform {
     pub async fn fire_due(&self) -> Result<usize> {
         let mut jobs = 0;
         while is_plausible(self.clock.now()) {
-            let due = self.store.due_triggers(self.clock.now(), BATCH)?;
-            let last = due.len() < BATCH;
+            let due = self.store.due_triggers(self.clock.now(), DUE_BATCH_SIZE)?;
+            let last = due.len() < DUE_BATCH_SIZE;
             let mut accounts: BTreeMap<String, Vec<DocRef>> = BTreeMap::new();
             for (at, instant) in due {
-                if at.doctype != *OCCASIONS && (self.clock.now() - instant).to_std().unwrap_or_default() > SLOW {
+                if at.doctype != *OCCASIONS
+                    && (self.clock.now() - instant).to_std().unwrap_or_default() > LATE_THRESHOLD
+                {
                     tracing::debug!(trigger = at.id, %instant, "fires late");
                 }
-                accounts.entry(self.account_of(&at)).or_default().push(at);
+                accounts.entry(self.ordering_key(&at)).or_default().push(at);
             }
             let mut turns = JoinSet::new();
             for documents in accounts.into_values() {
@@ -68,7 +70,7 @@ impl Platform {
                 turns.spawn(async move {
                     let mut jobs = 0;
                     for at in documents {
-                        jobs += platform.fire_or_set_aside(&at).await?;
+                        jobs += platform.fire_or_disable(&at).await?;
                     }
                     Ok::<_, crate::Error>(jobs)
                 });
@@ -87,15 +89,15 @@ impl Platform {
     }
 
     /// What is due for one account is handled in its order; the account where there is one, else the trigger.
-    fn account_of(&self, at: &DocRef) -> String {
-        let trigger = if at.doctype == *OCCASIONS { self.trigger_of_occasion(at) } else { Some(at.id.clone()) };
+    fn ordering_key(&self, at: &DocRef) -> String {
+        let trigger = if at.doctype == *OCCASIONS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let trigger = trigger.unwrap_or_else(|| at.id.clone());
         let found = self.store.get(&DocRef::new(&at.instance, &TRIGGERS, trigger.as_str())).ok().flatten();
         let account = found.as_ref().and_then(|found| found.body.get("message")?.get("account")?.as_str());
         format!("{}/{}", at.instance.as_ref(), account.unwrap_or(&trigger))
     }
 
-    async fn fire_or_set_aside(&self, at: &DocRef) -> Result<usize> {
+    async fn fire_or_disable(&self, at: &DocRef) -> Result<usize> {
         match self.fire(at).await {
             Ok(jobs) => Ok(jobs),
             // Somebody changed the trigger meanwhile; it is still in the index and comes again.
@@ -103,15 +105,15 @@ impl Platform {
             Err(error @ crate::Error::Store(_)) => Err(error),
             Err(error) => {
                 tracing::error!(trigger = at.id, %error, "the trigger cannot fire; it waits until somebody changes it");
-                self.set_aside(at).await?;
+                self.disable_unusable(at).await?;
                 Ok(0)
             }
         }
     }
 
     /// Takes what cannot be used off the schedule. A trigger says so from then on; what happened that it waited for is gone.
-    async fn set_aside(&self, at: &DocRef) -> Result<()> {
-        let trigger = if at.doctype == *OCCASIONS { self.trigger_of_occasion(at) } else { Some(at.id.clone()) };
+    async fn disable_unusable(&self, at: &DocRef) -> Result<()> {
+        let trigger = if at.doctype == *OCCASIONS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let mut changes = Changes::new();
         match self.store.get(at)? {
             Some(note) if at.doctype == *OCCASIONS => drop(changes.purge(at.clone(), &note.rev)),
@@ -122,9 +124,9 @@ impl Platform {
         {
             let at = DocRef::new(&at.instance, &TRIGGERS, id.as_str());
             // Where not even this can be read, there is nothing to be said in it.
-            if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.stored::<Trigger>(&at) {
-                trigger.life.paused = Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.clock.now() });
-                changes.put(at, &rev, object(&trigger)?);
+            if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.load::<Trigger>(&at) {
+                trigger.runtime.paused = Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.clock.now() });
+                changes.put(at, &rev, to_object(&trigger)?);
             }
         }
         match self.commit(changes).await {
@@ -137,25 +139,25 @@ impl Platform {
     async fn fire(&self, at: &DocRef) -> Result<usize> {
         let instance = self.instance_of(at)?;
         if at.doctype == *OCCASIONS {
-            return self.use_occasion(&instance, at).await;
+            return self.process_pending_event(&instance, at).await;
         }
         if at.doctype == *JOBS {
-            return self.give_up_client_job(&instance, &at.id).await.map(|()| 0);
+            return self.time_out_client_job(&instance, &at.id).await.map(|()| 0);
         }
-        let Some(turn) = self.read_turn(&instance, &at.id)? else { return Ok(0) };
-        let live = self.live(&instance, &turn.trigger)?;
-        let taken = self.take_turn(&instance, turn, &Event::Due(live)).await?;
+        let Some(turn) = self.load_transition(&instance, &at.id)? else { return Ok(0) };
+        let live = self.count_live_jobs(&instance, &turn.trigger)?;
+        let taken = self.apply_transition(&instance, turn, &TriggerEvent::Due(live)).await?;
         Ok(taken.map_or(0, |taken| taken.jobs.len()))
     }
 
-    fn live(&self, instance: &Instance, trigger: &Trigger) -> Result<Live> {
-        let own = self.live_jobs_of(instance, &trigger.id, 2)?;
+    fn count_live_jobs(&self, instance: &Instance, trigger: &Trigger) -> Result<LiveJobs> {
+        let own = self.count_live_trigger_jobs(instance, &trigger.id, 2)?;
         let mut account = own;
         for other in trigger.account().map_or(Ok(Vec::new()), |account| self.triggers_of_account(instance, account))? {
             if other != trigger.id {
-                account += self.live_jobs_of(instance, &other, 1)?;
+                account += self.count_live_trigger_jobs(instance, &other, 1)?;
             }
         }
-        Ok(Live { own, account })
+        Ok(LiveJobs { own, account })
     }
 }

@@ -15,10 +15,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::ManualClock;
 use crate::instance::InstancePatch;
-use crate::job::{Cause, Job, State, Verdict};
+use crate::job::{Cause, Job, JobFailure, JobStatus};
 use crate::stored::Object;
 use crate::token::{Audience, Principal};
-use crate::{Config, Parts};
+use crate::{Config, PlatformParts};
 
 const NOW: &str = "2026-11-20T12:00:00Z";
 
@@ -27,7 +27,7 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// A platform whose loops do not run: tests call what they would call.
-pub(super) struct Site {
+pub(super) struct TriggerFixture {
     pub(super) platform: Platform,
     clock: Arc<ManualClock>,
     pub(super) alice: Instance,
@@ -35,14 +35,14 @@ pub(super) struct Site {
 }
 
 /// The same for the tests of a part.
-pub(super) async fn site() -> Site {
-    Site::new().await
+pub(super) async fn fixture() -> TriggerFixture {
+    TriggerFixture::new().await
 }
 
 async fn platform(store: Store, folder: &Path, clock: &Arc<ManualClock>) -> Platform {
     let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
     let key = folder.join("key");
-    let parts = Parts {
+    let parts = PlatformParts {
         store,
         sandbox: std::sync::Arc::new(Sandbox::new(options).expect("a sandbox")),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
@@ -53,7 +53,7 @@ async fn platform(store: Store, folder: &Path, clock: &Arc<ManualClock>) -> Plat
     Platform::new(parts).await.expect("a platform")
 }
 
-impl Site {
+impl TriggerFixture {
     async fn new() -> Self {
         Self::with(Store::in_memory(), tempfile::tempdir().expect("a folder")).await
     }
@@ -93,14 +93,14 @@ impl Site {
     }
 
     async fn account(&self, password: &str) -> Document {
-        let body = object(&json!({ "account_type": "bank", "auth": { "login": "alice", "password": password } }));
+        let body = to_object(&json!({ "account_type": "bank", "auth": { "login": "alice", "password": password } }));
         let body = body.expect("an object");
         self.platform.create_document(&self.alice, &self.principal(), &ACCOUNTS, None, body).await.expect("an account")
     }
 
-    async fn correct(&self, account: &Document, password: &str) -> Document {
+    async fn correct_password(&self, account: &Document, password: &str) -> Document {
         let body = json!({ "account_type": "bank", "auth": { "login": "alice", "password": password } });
-        let body = object(&body).expect("an object");
+        let body = to_object(&body).expect("an object");
         let principal = self.principal();
         let changed =
             self.platform.update_document(&self.alice, &principal, &ACCOUNTS, &account.id, &account.rev, body);
@@ -111,8 +111,8 @@ impl Site {
         self.platform.trigger(&self.alice, id).expect("a trigger")
     }
 
-    fn occasions(&self, id: &str) -> Occasions {
-        self.trigger(id).life.occasions
+    fn counters(&self, id: &str) -> TriggerCounters {
+        self.trigger(id).runtime.counters
     }
 
     fn jobs(&self, trigger: &str) -> Vec<Job> {
@@ -120,30 +120,30 @@ impl Site {
     }
 
     /// Sets the clock and lets the scheduler look; answers how many jobs that made.
-    async fn look(&self, now: &str) -> usize {
+    async fn fire_at(&self, now: &str) -> usize {
         self.clock.set(at(now));
         self.platform.fire_due().await.expect("looked")
     }
 
     async fn save(&self, doctype: &str, body: Value) -> Document {
         let doctype = doctype.parse().expect("a doctype");
-        let body = object(&body).expect("an object");
+        let body = to_object(&body).expect("an object");
         self.platform.create_document(&self.alice, &self.principal(), &doctype, None, body).await.expect("saved")
     }
 
     /// Ends the jobs of a trigger that have not ended, as a worker would that began with this revision of the account.
-    async fn end(&self, trigger: &str, began_with: u64, verdict: Option<&Verdict>) {
+    async fn end_jobs(&self, trigger: &str, began_with: u64, verdict: Option<&JobFailure>) {
         for job in self.jobs(trigger) {
-            if !matches!(job.state, State::Queued | State::Running) {
+            if !matches!(job.state, JobStatus::Queued | JobStatus::Running) {
                 continue;
             }
             let at = self.alice.doc(&crate::doctype::JOBS, job.id.as_str());
-            let found = self.platform.stored::<Job>(&at).expect("read").expect("a job");
-            let state = if verdict.is_none() { State::Done } else { State::Errored };
+            let found = self.platform.load::<Job>(&at).expect("read").expect("a job");
+            let state = if verdict.is_none() { JobStatus::Done } else { JobStatus::Errored };
             let job = Job { account_generation: Some(began_with), state, ..job };
             let mut changes = Changes::new();
             changes.dequeue(&at);
-            changes.put(at, &found.rev, object(&job).expect("an object"));
+            changes.put(at, &found.rev, to_object(&job).expect("an object"));
             changes.remove_unique(&self.alice.id, "jobs.trigger.live", format!("{trigger}/{}", job.id));
             self.platform.stage_job_ended(&self.alice, &job, verdict, &mut changes).expect("staged");
             self.platform.store.commit(changes).await.expect("committed");
@@ -151,42 +151,42 @@ impl Site {
     }
 }
 
-fn refused() -> Verdict {
+fn rejected_login() -> JobFailure {
     let failure = konnector_sandbox::Failure::BadCredentials(String::new());
-    Verdict::of(&konnector_sandbox::Outcome::Failed(failure)).expect("a verdict")
+    JobFailure::from_outcome(&konnector_sandbox::Outcome::Failed(failure)).expect("a verdict")
 }
 
 #[tokio::test]
 async fn a_due_instant_is_used_up_with_the_job_that_it_makes() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@cron", "0 0 * * * *", "a").await;
-    assert_eq!(site.look("2026-11-20T12:59:59Z").await, 0);
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 1);
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 0);
-    assert_eq!(site.look("2026-11-20T12:30:00Z").await, 0, "the clock went back");
+    assert_eq!(site.fire_at("2026-11-20T12:59:59Z").await, 0);
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 0);
+    assert_eq!(site.fire_at("2026-11-20T12:30:00Z").await, 0, "the clock went back");
     // The first job has not ended.
-    assert_eq!(site.look("2026-11-20T14:00:00Z").await, 0);
-    assert_eq!(site.occasions(&id), Occasions { fired: 1, overlapped: 1, ..Occasions::default() });
+    assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, 0);
+    assert_eq!(site.counters(&id), TriggerCounters { fired: 1, overlapped: 1, ..TriggerCounters::default() });
     assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-20T15:00:00Z")));
-    site.end(&id, 1, None).await;
-    assert_eq!(site.look("2026-11-20T15:00:01Z").await, 1);
+    site.end_jobs(&id, 1, None).await;
+    assert_eq!(site.fire_at("2026-11-20T15:00:01Z").await, 1);
     assert_eq!(site.jobs(&id)[0].cause, Cause::Schedule);
 }
 
 #[tokio::test]
 async fn one_job_waits_behind_another_where_the_trigger_asks_for_it() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create_with("@every", "1h", "a", |new| new.policy.overlap_policy = OverlapPolicy::QueueOne).await;
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 1);
-    assert_eq!(site.look("2026-11-20T14:00:00Z").await, 1);
-    assert_eq!(site.look("2026-11-20T15:00:00Z").await, 0);
-    assert_eq!(site.occasions(&id), Occasions { fired: 2, overlapped: 1, ..Occasions::default() });
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
+    assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, 1);
+    assert_eq!(site.fire_at("2026-11-20T15:00:00Z").await, 0);
+    assert_eq!(site.counters(&id), TriggerCounters { fired: 2, overlapped: 1, ..TriggerCounters::default() });
 }
 
 /// G4: the server was down for thirty days.
 #[tokio::test]
 async fn a_thousand_triggers_catch_up_politely() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let mut ids = Vec::new();
     for number in 0..1_000 {
         let crontab = format!("{} {} {} * * *", number % 60, number % 59, number % 5);
@@ -195,7 +195,7 @@ async fn a_thousand_triggers_catch_up_politely() {
     // A second trigger for one of the accounts: what both missed is one run.
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
-    assert_eq!(site.look(&back.to_rfc3339()).await, 1_000);
+    assert_eq!(site.fire_at(&back.to_rfc3339()).await, 1_000);
     let queued = site.platform.store.list_queued(2_000).expect("read");
     assert_eq!(queued.len(), 1_000);
     let mut waits: Vec<_> = queued.iter().map(|queued| (queued.entry.run_at - back).num_seconds()).collect();
@@ -206,54 +206,54 @@ async fn a_thousand_triggers_catch_up_politely() {
         let share = waits.iter().filter(|wait| **wait / 60 == minute).count();
         assert!((50..=150).contains(&share), "{share} in minute {minute}");
     }
-    let of_account_0 = site.occasions(&ids[0]).fired + site.occasions(&second).fired;
+    let of_account_0 = site.counters(&ids[0]).fired + site.counters(&second).fired;
     assert_eq!(of_account_0, 1);
     for id in &ids[1..] {
-        let Occasions { fired, coalesced, .. } = site.occasions(id);
+        let TriggerCounters { fired, coalesced, .. } = site.counters(id);
         assert_eq!((fired, coalesced), (1, 29));
     }
 }
 
 #[tokio::test]
 async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let account = site.account("wrong").await;
     let nightly = site.create("@cron", "0 0 3 * * *", &account.id).await;
     let other = site.create("@every", "5h", &account.id).await;
-    assert_eq!(site.look("2026-11-21T03:00:00Z").await, 2);
-    site.end(&nightly, 1, Some(&refused())).await;
-    site.end(&other, 1, Some(&refused())).await;
+    assert_eq!(site.fire_at("2026-11-21T03:00:00Z").await, 2);
+    site.end_jobs(&nightly, 1, Some(&rejected_login())).await;
+    site.end_jobs(&other, 1, Some(&rejected_login())).await;
     for day in 22..30 {
-        assert_eq!(site.look(&format!("2026-11-{day}T03:00:00Z")).await, 0, "the password is tried again");
+        assert_eq!(site.fire_at(&format!("2026-11-{day}T03:00:00Z")).await, 0, "the password is tried again");
     }
-    assert_eq!(site.occasions(&nightly).paused, 8);
-    let state = site.platform.trigger_state(&site.alice, &nightly).expect("a state");
+    assert_eq!(site.counters(&nightly).paused, 8);
+    let state = site.platform.trigger_status(&site.alice, &nightly).expect("a state");
     assert_eq!(state.paused.map(|pause| pause.code).as_deref(), Some("LOGIN_FAILED"));
     // A person may.
     let launched = site.platform.launch_trigger(&site.alice, &nightly).await.expect("a job");
     assert!(launched.manual_execution);
-    let account = site.correct(&account, "right").await;
-    assert!(site.trigger(&nightly).life.paused.is_none() && site.trigger(&other).life.paused.is_none());
+    let account = site.correct_password(&account, "right").await;
+    assert!(site.trigger(&nightly).runtime.paused.is_none() && site.trigger(&other).runtime.paused.is_none());
     // The run by hand began before the correction, and is refused after it.
-    site.end(&nightly, 1, Some(&refused())).await;
-    assert!(site.trigger(&nightly).life.paused.is_none() && site.trigger(&other).life.paused.is_none());
-    assert_eq!(site.look("2026-11-30T03:00:00Z").await, 2);
-    site.end(&nightly, account.rev.generation(), Some(&refused())).await;
+    site.end_jobs(&nightly, 1, Some(&rejected_login())).await;
+    assert!(site.trigger(&nightly).runtime.paused.is_none() && site.trigger(&other).runtime.paused.is_none());
+    assert_eq!(site.fire_at("2026-11-30T03:00:00Z").await, 2);
+    site.end_jobs(&nightly, account.rev.generation(), Some(&rejected_login())).await;
     // A trigger made after the correction does not suffer from a run that began before it.
     let fresh = site.create("@cron", "0 0 4 * * *", &account.id).await;
-    site.correct(&account, "right now").await;
+    site.correct_password(&account, "right now").await;
     let late = site.create("@cron", "0 0 5 * * *", &account.id).await;
     let _ = site.platform.launch_trigger(&site.alice, &fresh).await.expect("a job");
-    site.end(&fresh, account.rev.generation(), Some(&refused())).await;
-    assert!(site.trigger(&late).life.paused.is_none());
+    site.end_jobs(&fresh, account.rev.generation(), Some(&rejected_login())).await;
+    assert!(site.trigger(&late).runtime.paused.is_none());
 }
 
 #[tokio::test]
 async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let ended_with = |error: &str| {
         let told = konnector_sandbox::Failure::Custom { error: error.to_owned(), no_retry: false };
-        Verdict::of(&konnector_sandbox::Outcome::Failed(told))
+        JobFailure::from_outcome(&konnector_sandbox::Outcome::Failed(told))
     };
     for (account, error, fires) in [
         ("a", "LOGIN_FAILED", 0),
@@ -262,9 +262,9 @@ async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
     ] {
         site.clock.set(at(NOW));
         let id = site.create("@cron", "0 0 * * * *", account).await;
-        assert_eq!(site.look("2026-11-20T13:00:00Z").await, 1);
-        site.end(&id, 1, ended_with(error).as_ref()).await;
-        assert_eq!(site.look("2026-11-20T14:00:00Z").await, fires, "{error}");
+        assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
+        site.end_jobs(&id, 1, ended_with(error).as_ref()).await;
+        assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, fires, "{error}");
         site.platform.launch_trigger(&site.alice, &id).await.expect(error);
         site.platform.delete_trigger(&site.alice, &id).await.expect("deleted");
     }
@@ -273,39 +273,40 @@ async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
 /// A job that waited behind the one whose password was refused would post it again.
 #[tokio::test]
 async fn jobs_that_wait_do_not_try_a_refused_password() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let account = site.account("wrong").await;
     let queue = |new: &mut NewTrigger| new.policy.overlap_policy = OverlapPolicy::QueueOne;
     let hourly = site.create_with("@every", "1h", &account.id, queue).await;
     let other = site.create("@every", "2h", &account.id).await;
-    site.look("2026-11-20T13:00:00Z").await;
-    assert_eq!(site.look("2026-11-20T14:00:00Z").await, 2);
+    site.fire_at("2026-11-20T13:00:00Z").await;
+    assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, 2);
     let waiting = site.jobs(&hourly)[0].clone();
     let of_other = site.jobs(&other)[0].clone();
-    let held =
-        |job: &Job| site.platform.held_back(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string());
+    let held = |job: &Job| {
+        site.platform.blocked_reason(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string())
+    };
     assert_eq!(held(&waiting), None);
     // The first one ends.
     let first = Job { account_generation: Some(1), ..site.jobs(&hourly)[1].clone() };
     let mut changes = Changes::new();
-    site.platform.stage_job_ended(&site.alice, &first, Some(&refused()), &mut changes).expect("staged");
+    site.platform.stage_job_ended(&site.alice, &first, Some(&rejected_login()), &mut changes).expect("staged");
     site.platform.store.commit(changes).await.expect("committed");
     assert_eq!(held(&waiting).as_deref(), Some("LOGIN_FAILED"));
     assert_eq!(held(&of_other).as_deref(), Some("LOGIN_FAILED"));
     assert_eq!(held(&Job { cause: Cause::Manual, ..waiting.clone() }), None);
-    site.correct(&account, "right").await;
+    site.correct_password(&account, "right").await;
     assert_eq!(held(&waiting), None);
 }
 
 #[tokio::test]
 async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@cron", "0 0 3 * * *", "a").await;
     site.clock.set(at("2026-11-25T12:00:00Z"));
     let patch = TriggerPatch { arguments: Some("0 0 5 1 * *".to_owned()), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
     assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-12-01T05:00:00Z")));
-    assert_eq!(site.occasions(&id).missed, 5);
+    assert_eq!(site.counters(&id).missed, 5);
     let patch = TriggerPatch { time_zone: Some(chrono_tz::Tz::Asia__Tokyo), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
     assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-30T20:00:00Z")));
@@ -313,7 +314,7 @@ async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
     site.clock.set(at("2026-12-01T00:00:00Z"));
     let patch = TriggerPatch { missed_policy: Some(MissedPolicy::All), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
-    assert_eq!(site.look("2026-12-01T00:00:01Z").await, 1);
+    assert_eq!(site.fire_at("2026-12-01T00:00:01Z").await, 1);
     // The message decides about a periodic schedule.
     let id = site.create("@daily", "", "a").await;
     let before = site.platform.trigger_due(&site.alice, &id).expect("read");
@@ -325,21 +326,21 @@ async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
 
 #[tokio::test]
 async fn j21_every_third_second_is_a_job() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@cron", "*/3 * * * * *", "a").await;
     let mut jobs = 0;
     for second in 1..19 {
-        jobs += site.look(&format!("2026-11-20T12:00:{second:02}Z")).await;
-        site.end(&id, 1, None).await;
+        jobs += site.fire_at(&format!("2026-11-20T12:00:{second:02}Z")).await;
+        site.end_jobs(&id, 1, None).await;
     }
     assert_eq!(jobs, 6, "from second 3 to second 18");
 }
 
 #[tokio::test]
 async fn j21_once_leaves_nothing_behind() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let ids = [site.create("@in", "10m", "a").await, site.create("@at", "2026-11-20T12:10:00Z", "b").await];
-    assert_eq!(site.look("2026-11-20T12:10:00Z").await, 2);
+    assert_eq!(site.fire_at("2026-11-20T12:10:00Z").await, 2);
     for id in ids {
         assert!(matches!(site.platform.trigger(&site.alice, &id), Err(Error::NotFound(_))));
     }
@@ -349,44 +350,44 @@ async fn j21_once_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_client_that_does_not_come_back_has_a_day() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@client", "", "a").await;
     let launch = async || site.platform.launch_trigger(&site.alice, &id).await.expect("a job").id;
     let (left, ended) = (launch().await, launch().await);
     site.platform.end_client_job(&site.alice, &ended, None).await.expect("ended");
-    site.look("2026-11-21T11:59:59Z").await;
-    assert_eq!(site.platform.job(&site.alice, &left).expect("a job").state, State::Running);
-    site.look("2026-11-21T12:00:00Z").await;
+    site.fire_at("2026-11-21T11:59:59Z").await;
+    assert_eq!(site.platform.job(&site.alice, &left).expect("a job").state, JobStatus::Running);
+    site.fire_at("2026-11-21T12:00:00Z").await;
     let left = site.platform.job(&site.alice, &left).expect("a job");
-    assert_eq!((left.state, left.error.as_deref()), (State::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
-    assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, State::Done);
+    assert_eq!((left.state, left.error.as_deref()), (JobStatus::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
+    assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, JobStatus::Done);
     assert_eq!(site.platform.store.next_due_at().expect("read"), None);
 }
 
 /// A machine without a battery for its clock.
 #[tokio::test]
 async fn nothing_fires_before_the_clock_can_be_right() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@every", "1h", "a").await;
     let event = site.create("@event", "io.cozy.bills:CREATED", "b").await;
     site.clock.set(at("1970-01-01T00:05:00Z"));
     site.save("io.cozy.bills", json!({ "amount": 3 })).await;
-    assert_eq!(site.look("1970-01-01T00:06:00Z").await, 0);
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 2);
-    assert_eq!((site.occasions(&id).fired, site.occasions(&event).fired), (1, 1));
+    assert_eq!(site.fire_at("1970-01-01T00:06:00Z").await, 0);
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 2);
+    assert_eq!((site.counters(&id).fired, site.counters(&event).fired), (1, 1));
 }
 
 #[tokio::test]
 async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let good = site.create("@every", "1h", "a").await;
     let bad = site.create("@every", "30m", "b").await;
     let at_bad = site.alice.doc(&TRIGGERS, bad.as_str());
     let found = site.platform.store.get(&at_bad).expect("read").expect("a trigger");
     let mut changes = Changes::new();
-    changes.put(at_bad.clone(), &found.rev, object(&json!({ "type": 7 })).expect("an object"));
+    changes.put(at_bad.clone(), &found.rev, to_object(&json!({ "type": 7 })).expect("an object"));
     site.platform.store.commit(changes).await.expect("committed");
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 1);
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
     assert_eq!(site.jobs(&good).len(), 1);
     assert_eq!(site.platform.store.due_at(&at_bad).expect("read"), None);
 }
@@ -394,7 +395,7 @@ async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
 /// A trigger from before messages were checked, or from a backup: it says that it cannot be used, and goes on once it is mended.
 #[tokio::test]
 async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let write = async |id: &str, change: &dyn Fn(&mut Object)| {
         let at = site.alice.doc(&TRIGGERS, id);
         let mut found = site.platform.store.get(&at).expect("read").expect("a trigger");
@@ -411,10 +412,10 @@ async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
     }
     write(&odd, &|body| drop(body.insert("arguments".to_owned(), json!("when it rains")))).await;
     site.save("io.cozy.bills", json!({ "amount": 3 })).await;
-    assert_eq!(site.look("2026-11-21T13:00:00Z").await, 0);
+    assert_eq!(site.fire_at("2026-11-21T13:00:00Z").await, 0);
     for id in [&timed, &event, &odd] {
-        let state = site.platform.trigger_state(&site.alice, id).expect("a state");
-        assert_eq!(state.status, Some(State::Errored));
+        let state = site.platform.trigger_status(&site.alice, id).expect("a state");
+        assert_eq!(state.status, Some(JobStatus::Errored));
         assert_eq!(state.last_error.as_deref(), Some("UNKNOWN_ERROR.UNUSABLE_TRIGGER"));
         assert_eq!(state.paused.map(|pause| pause.since), Some(at("2026-11-21T13:00:00Z")));
     }
@@ -426,9 +427,9 @@ async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
     let crontab = TriggerPatch { arguments: Some("0 0 3 * * *".to_owned()), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &odd, crontab).await.expect("patched");
     site.save("io.cozy.bills", json!({ "amount": 4 })).await;
-    assert_eq!(site.look("2026-11-22T13:00:00Z").await, 3);
+    assert_eq!(site.fire_at("2026-11-22T13:00:00Z").await, 3);
     for id in [&timed, &event, &odd] {
         assert_eq!(site.jobs(id).len(), 1);
-        assert_eq!(site.platform.trigger_state(&site.alice, id).expect("a state").paused, None);
+        assert_eq!(site.platform.trigger_status(&site.alice, id).expect("a state").paused, None);
     }
 }

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 use konnector_platform::doctype::{JOBS, TRIGGERS};
-use konnector_platform::job::{Cause, Job, State};
+use konnector_platform::job::{Cause, Job, JobStatus};
 use konnector_platform::trigger::Trigger;
 use konnector_store::Document;
 
 use crate::node::Node;
-use crate::story::Story;
+use crate::scenario::Scenario;
 
 fn read<T: serde::de::DeserializeOwned>(document: Document) -> T {
     serde_json::from_value(document.body.into()).unwrap()
 }
 
-impl Story {
-    fn fault(&mut self, fault: impl Into<String>) {
-        self.outcome.faults.push(fault.into());
+impl Scenario {
+    fn report_violation(&mut self, fault: impl Into<String>) {
+        self.outcome.violations.push(fault.into());
     }
 
     fn any_node(&self) -> &Node {
@@ -36,7 +36,7 @@ impl Story {
     }
 
     /// Every due instant of a schedule made a job, was coalesced into one, or was passed over for a reason that was recorded; none twice.
-    pub fn account_for_instants(&mut self) {
+    pub fn check_instants(&mut self) {
         let jobs = self.jobs();
         for (instance, id, first, period) in self.triggers.clone() {
             let platform = self.any_node().platform.clone();
@@ -47,23 +47,25 @@ impl Story {
             let fired =
                 jobs.values().filter(|job| job.trigger_id.as_ref() == Some(&id) && job.cause == Cause::Schedule);
             let jobs = fired.count() as u64;
-            let met = trigger.life.occasions;
+            let met = trigger.runtime.counters;
             let accounted = met.fired + met.coalesced + met.missed + met.overlapped + met.paused;
             let passed = u64::try_from((due - first) / period).unwrap();
             if accounted != passed || met.fired != jobs || (due - first) % period != 0 {
-                self.fault(format!("trigger {id}: {passed} instants have passed, with {jobs} jobs: {met:?}"));
+                self.report_violation(format!(
+                    "trigger {id}: {passed} instants have passed, with {jobs} jobs: {met:?}"
+                ));
             }
         }
     }
 
-    pub fn settle(&mut self) {
+    pub fn check_jobs(&mut self) {
         let jobs = self.jobs();
         self.outcome.jobs = jobs.len() as u64;
         for id in self.accepted.clone() {
             match jobs.get(&id) {
-                None => self.fault(format!("the job {id} was accepted and is lost")),
-                Some(job) if !matches!(job.state, State::Done | State::Errored) => {
-                    self.fault(format!("the job {id} was accepted and does not end"));
+                None => self.report_violation(format!("the job {id} was accepted and is lost")),
+                Some(job) if !matches!(job.state, JobStatus::Done | JobStatus::Errored) => {
+                    self.report_violation(format!("the job {id} was accepted and does not end"));
                 }
                 Some(_) => {}
             }
@@ -71,21 +73,21 @@ impl Story {
         for (id, state) in self.ended.clone() {
             let now = jobs.get(&id).map(|job| serde_json::to_value(job.state).unwrap());
             if now.as_ref().and_then(serde_json::Value::as_str) != Some(state.as_str()) {
-                self.fault(format!("the job {id} had ended as {state}, and is {now:?} now"));
+                self.report_violation(format!("the job {id} had ended as {state}, and is {now:?} now"));
             }
         }
         for job in jobs.values() {
             self.check_retry(job, &jobs);
         }
         self.check_visits(&jobs);
-        self.outcome.faults.extend(self.site.vendor.faults());
+        self.outcome.violations.extend(self.site.vendor.violations());
     }
 
     fn check_retry(&mut self, job: &Job, jobs: &HashMap<String, Job>) {
         let Some(before) = &job.retry_of else { return };
         self.outcome.retried += 1;
         let Some(before) = jobs.get(before) else {
-            return self.fault(format!("{} retries a job that is lost", job.id));
+            return self.report_violation(format!("{} retries a job that is lost", job.id));
         };
         let code = before.error.as_deref().unwrap_or("none");
         let seconds = before.next_attempt_at.zip(before.finished_at).map(|(next, end)| (next - end).num_seconds());
@@ -97,7 +99,10 @@ impl Story {
             _ => false,
         };
         if !right || job.attempt != before.attempt + 1 || job.attempt > 8 {
-            self.fault(format!("{} is attempt {} after {code}, {seconds:?} seconds later", job.id, job.attempt));
+            self.report_violation(format!(
+                "{} is attempt {} after {code}, {seconds:?} seconds later",
+                job.id, job.attempt
+            ));
         }
     }
 
@@ -112,14 +117,17 @@ impl Story {
                     .count()
             };
             if overlapping(&|other| other.account == visit.account) > 1 {
-                self.fault(format!("two runs for {} at the same time, one of them {:?}", visit.account, visit.run));
+                self.report_violation(format!(
+                    "two runs for {} at the same time, one of them {:?}",
+                    visit.account, visit.run
+                ));
             }
             let at_host = overlapping(&|other| other.host == visit.host);
-            if at_host > self.site.per_host as usize {
-                self.fault(format!("{at_host} runs at {} when {:?} came", visit.host, visit.run));
+            if at_host > self.site.max_runs_per_host as usize {
+                self.report_violation(format!("{at_host} runs at {} when {:?} came", visit.host, visit.run));
             }
             if !jobs.contains_key(&visit.run.0) && self.accepted.contains(&visit.run.0) {
-                self.fault(format!("{:?} ran and is lost", visit.run));
+                self.report_violation(format!("{:?} ran and is lost", visit.run));
             }
         }
     }

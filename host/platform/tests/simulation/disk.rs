@@ -10,25 +10,25 @@ use async_trait::async_trait;
 use konnector_store::{Batch, CommitOutcome, Error, Kv, Result};
 use tokio::sync::Notify;
 
-use crate::dice::Dice;
 use crate::mutation::{self, Mutation};
+use crate::random::SimRandom;
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Default)]
-struct State {
+struct DiskState {
     /// What reads see.
     entries: Entries,
     /// What the writes since the last barrier replaced, in order.
     undo: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// How often the power failed.
-    failures: u64,
+    power_failures: u64,
     /// The newest lease that a job's run wrote with.
-    wrote: HashMap<String, u64>,
-    faults: Vec<String>,
+    newest_epochs: HashMap<String, u64>,
+    violations: Vec<String>,
 }
 
-impl State {
+impl DiskState {
     /// What runs write is named `<job>.<epoch>.<name>`.
     fn check_epoch(&mut self, key: &[u8]) {
         let name = String::from_utf8_lossy(key);
@@ -37,28 +37,28 @@ impl State {
         let (Some(job), Some(epoch)) = (parts.next(), parts.next().and_then(|epoch| epoch.parse().ok())) else {
             return;
         };
-        let newest = self.wrote.entry(job.to_owned()).or_insert(epoch);
+        let newest = self.newest_epochs.entry(job.to_owned()).or_insert(epoch);
         if *newest > epoch {
-            self.faults.push(format!("the job {job} was written to by lease {epoch} after lease {newest}"));
+            self.violations.push(format!("the job {job} was written to by lease {epoch} after lease {newest}"));
         }
         *newest = epoch;
     }
 }
 
 /// The one disk of all nodes.
-pub struct Disk {
-    state: Mutex<State>,
-    dice: Arc<Dice>,
+pub struct SimDisk {
+    state: Mutex<DiskState>,
+    random: Arc<SimRandom>,
     commits: AtomicU64,
     applied: Notify,
 }
 
-impl Disk {
-    pub fn new(dice: Arc<Dice>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), dice, commits: AtomicU64::new(0), applied: Notify::new() })
+impl SimDisk {
+    pub fn new(dice: Arc<SimRandom>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), random: dice, commits: AtomicU64::new(0), applied: Notify::new() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.state.lock().unwrap()
     }
 
@@ -66,21 +66,21 @@ impl Disk {
         self.commits.load(Ordering::Relaxed)
     }
 
-    pub fn faults(&self) -> Vec<String> {
-        self.state().faults.clone()
+    pub fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
     }
 
     /// Returns a moment after some commit was applied, mostly before it is durable.
-    pub async fn in_the_middle(&self) {
+    pub async fn mid_commit(&self) {
         self.applied.notified().await;
-        tokio::time::sleep(self.dice.millis(0, 9)).await;
+        tokio::time::sleep(self.random.millis(0, 9)).await;
     }
 
     /// All power fails: what no barrier made durable is gone.
-    pub fn fail(&self) -> usize {
+    pub fn fail_power(&self) -> usize {
         let mut state = self.state();
-        state.failures += 1;
-        state.wrote.clear();
+        state.power_failures += 1;
+        state.newest_epochs.clear();
         let lost = std::mem::take(&mut state.undo);
         let count = lost.len();
         for (key, before) in lost.into_iter().rev() {
@@ -96,7 +96,7 @@ impl Disk {
     fn apply(&self, batch: &Batch) -> Option<u64> {
         let mut state = self.state();
         let stands = |key: &[u8], expected: Option<&[u8]>| {
-            Ok(mutation::hides(key) || state.entries.get(key).map(Vec::as_slice) == expected)
+            Ok(mutation::is_hidden(key) || state.entries.get(key).map(Vec::as_slice) == expected)
         };
         let holds = batch.checks_hold(stands).unwrap();
         if !holds {
@@ -113,13 +113,13 @@ impl Disk {
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.applied.notify_waiters();
-        Some(state.failures)
+        Some(state.power_failures)
     }
 
     /// Makes everything applied so far durable, unless the power failed since.
     fn barrier(&self, failures: u64) -> bool {
         let mut state = self.state();
-        if state.failures != failures {
+        if state.power_failures != failures {
             return false;
         }
         state.undo.clear();
@@ -129,19 +129,19 @@ impl Disk {
 
 /// Whether a node goes on, stands still or is gone.
 #[derive(Clone, Default)]
-pub struct Switch(Arc<Position>);
+pub struct NodeSwitch(Arc<SwitchState>);
 
 #[derive(Default)]
-struct Position {
-    asleep: AtomicBool,
+struct SwitchState {
+    paused: AtomicBool,
     dead: AtomicBool,
     /// Wakes in the order of waiting, which a watch channel does not.
     changed: Notify,
 }
 
-impl Switch {
+impl NodeSwitch {
     pub fn pause_for(&self, time: Duration) {
-        self.0.asleep.store(true, Ordering::SeqCst);
+        self.0.paused.store(true, Ordering::SeqCst);
         let switch = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
@@ -150,7 +150,7 @@ impl Switch {
     }
 
     pub fn resume(&self) {
-        self.0.asleep.store(false, Ordering::SeqCst);
+        self.0.paused.store(false, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
@@ -164,8 +164,8 @@ impl Switch {
     }
 
     /// Returns when the node moves; answers whether it is alive.
-    pub async fn moves(&self) -> bool {
-        while self.0.asleep.load(Ordering::SeqCst) {
+    pub async fn wait_until_running(&self) -> bool {
+        while self.0.paused.load(Ordering::SeqCst) {
             self.0.changed.notified().await;
         }
         !self.is_dead()
@@ -174,12 +174,12 @@ impl Switch {
 
 /// The disk as one node sees it.
 pub struct NodeKv {
-    pub disk: Arc<Disk>,
-    pub switch: Switch,
+    pub disk: Arc<SimDisk>,
+    pub switch: NodeSwitch,
 }
 
 impl NodeKv {
-    fn alive(&self) -> Result<()> {
+    fn check_alive(&self) -> Result<()> {
         if self.switch.is_dead() { Err(Error::Closed) } else { Ok(()) }
     }
 }
@@ -187,15 +187,15 @@ impl NodeKv {
 #[async_trait]
 impl Kv for NodeKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.alive()?;
-        if mutation::hides(key) {
+        self.check_alive()?;
+        if mutation::is_hidden(key) {
             return Ok(None);
         }
         Ok(self.disk.state().entries.get(key).cloned())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.alive()?;
+        self.check_alive()?;
         if from >= to {
             return Ok(Vec::new());
         }
@@ -206,7 +206,7 @@ impl Kv for NodeKv {
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         batch.validate()?;
-        self.alive()?;
+        self.check_alive()?;
         // What was handed over goes its way, whether or not somebody still waits for it.
         tokio::spawn(write(Arc::clone(&self.disk), self.switch.clone(), batch)).await.unwrap()
     }
@@ -216,21 +216,21 @@ impl Kv for NodeKv {
     }
 }
 
-async fn write(disk: Arc<Disk>, switch: Switch, batch: Batch) -> Result<CommitOutcome> {
-    tokio::time::sleep(disk.dice.millis(0, 3)).await;
-    if !switch.moves().await {
+async fn write(disk: Arc<SimDisk>, switch: NodeSwitch, batch: Batch) -> Result<CommitOutcome> {
+    tokio::time::sleep(disk.random.millis(0, 3)).await;
+    if !switch.wait_until_running().await {
         return Err(Error::Closed);
     }
     let Some(failures) = disk.apply(&batch) else { return Ok(CommitOutcome::Rejected) };
-    let hasty = mutation::is(Mutation::AnswerBeforeBarrier);
+    let hasty = mutation::is_active(Mutation::AnswerBeforeBarrier);
     if hasty {
         tokio::spawn(async move {
-            tokio::time::sleep(disk.dice.millis(1, 8)).await;
+            tokio::time::sleep(disk.random.millis(1, 8)).await;
             disk.barrier(failures);
         });
         return Ok(CommitOutcome::Applied);
     }
-    tokio::time::sleep(disk.dice.millis(1, 8)).await;
+    tokio::time::sleep(disk.random.millis(1, 8)).await;
     let durable = disk.barrier(failures);
-    if switch.moves().await && durable { Ok(CommitOutcome::Applied) } else { Err(Error::Closed) }
+    if switch.wait_until_running().await && durable { Ok(CommitOutcome::Applied) } else { Err(Error::Closed) }
 }

@@ -13,11 +13,11 @@
 #![allow(missing_docs, reason = "this is a test")]
 
 mod checks;
-mod dice;
 mod disk;
 mod mutation;
 mod node;
-mod story;
+mod random;
+mod scenario;
 mod vendor;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,19 +28,19 @@ use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
 use konnector_store::MasterKey;
 
-use crate::story::{Outcome, Story};
+use crate::scenario::{Scenario, ScenarioReport};
 
 /// Steps (commits, requests to vendors, faults) that an ordinary test takes at least.
 const STEPS: u64 = 100_000;
 
 /// What is costly to make, for all seeds.
-struct Bench {
+struct TestBed {
     sandbox: Arc<Sandbox>,
     gate: Gate,
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl TestBed {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         MasterKey::create(&folder.path().join("key")).unwrap();
@@ -57,41 +57,41 @@ impl Bench {
     }
 
     /// Plays one seed.
-    fn play(&self, seed: u64) -> Outcome {
+    fn run(&self, seed: u64) -> ScenarioReport {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let played = runtime.block_on(async {
-            let story = Story::new(self, seed).await;
-            tokio::time::timeout(Duration::from_secs(50 * 365 * 24 * 3_600), story.play()).await
+            let story = Scenario::new(self, seed).await;
+            tokio::time::timeout(Duration::from_secs(50 * 365 * 24 * 3_600), story.run()).await
         });
         played.unwrap_or_else(|_| panic!("seed {seed}: the story does not end"))
     }
 
-    fn check(&self, seed: u64) -> Outcome {
-        let outcome = self.play(seed);
+    fn check(&self, seed: u64) -> ScenarioReport {
+        let outcome = self.run(seed);
         assert!(
-            outcome.faults.is_empty(),
+            outcome.violations.is_empty(),
             "KONNECTOR_SIM_SEED={seed} shows after {} steps:\n{}",
             outcome.steps,
-            outcome.faults.join("\n")
+            outcome.violations.join("\n")
         );
         outcome
     }
 }
 
-fn variable(name: &str) -> Option<u64> {
+fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 #[test]
 fn nothing_is_lost_and_nothing_happens_twice() {
-    let bench = Bench::new();
-    if let Some(seed) = variable("KONNECTOR_SIM_SEED") {
+    let bench = TestBed::new();
+    if let Some(seed) = env_number("KONNECTOR_SIM_SEED") {
         println!("{:?}", bench.check(seed));
         return;
     }
-    let least = variable("KONNECTOR_SIM_STEPS").unwrap_or(STEPS);
+    let least = env_number("KONNECTOR_SIM_STEPS").unwrap_or(STEPS);
     let next = AtomicU64::new(if least == 0 { rand_seed() } else { 1 });
-    let total = Mutex::new(Outcome::default());
+    let total = Mutex::new(ScenarioReport::default());
     let enough = || least > 0 && total.lock().is_ok_and(|total| total.steps >= least);
     let play = || {
         while !enough() {
@@ -111,7 +111,7 @@ fn nothing_is_lost_and_nothing_happens_twice() {
     });
     let total = total.into_inner().unwrap();
     println!("{total:?}");
-    assert!(total.refused > 0 && total.lost > 0 && total.retried > 0, "too little happened: {total:?}");
+    assert!(total.rejected_writes > 0 && total.lost_writes > 0 && total.retried > 0, "too little happened: {total:?}");
 }
 
 fn rand_seed() -> u64 {
@@ -122,9 +122,9 @@ fn rand_seed() -> u64 {
 /// The same seed tells the same story.
 #[test]
 fn a_seed_decides_everything() {
-    let bench = Bench::new();
+    let bench = TestBed::new();
     for seed in [3, 4] {
-        let tell = || format!("{:?}", bench.play(seed));
+        let tell = || format!("{:?}", bench.run(seed));
         assert_eq!(tell(), tell());
     }
 }

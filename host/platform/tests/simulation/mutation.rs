@@ -26,12 +26,12 @@ static CHOSEN: LazyLock<Option<Mutation>> = LazyLock::new(|| {
     })
 });
 
-pub fn is(mutation: Mutation) -> bool {
+pub fn is_active(mutation: Mutation) -> bool {
     *CHOSEN == Some(mutation)
 }
 
 /// Whether an entry of the store is not to be seen: locks are `01 <instance 16> 'k' …`, places of permits `02 's' …`.
-pub fn hides(key: &[u8]) -> bool {
+pub fn is_hidden(key: &[u8]) -> bool {
     match *CHOSEN {
         Some(Mutation::NoLock) => key.first() == Some(&1) && key.get(17) == Some(&b'k'),
         Some(Mutation::NoPermit) => key.starts_with(&[2, b's']),

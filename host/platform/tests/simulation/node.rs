@@ -8,22 +8,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use konnector_egress::Gate;
 use konnector_platform::clock::Clock;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::History;
+use konnector_platform::job::JobRetention;
 use konnector_platform::realtime::Listener;
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::Sandbox;
 use konnector_store::{MasterKey, MemoryBlobs, Store};
 use tokio::time::Instant;
 
-use crate::dice::Dice;
-use crate::disk::{Disk, NodeKv, Switch};
-use crate::vendor::{Script, Vendor};
+use crate::disk::{NodeKv, NodeSwitch, SimDisk};
+use crate::random::SimRandom;
+use crate::vendor::{FakeVendor, ScriptedRunner};
 
-pub const LEASE: Duration = Duration::from_secs(45);
+pub const LEASE_TTL: Duration = Duration::from_secs(45);
 
 /// A wall clock that is wrong by so much.
 pub struct SimClock {
-    began: Instant,
+    started: Instant,
     /// In milliseconds.
     pub skew: AtomicI64,
 }
@@ -31,41 +31,41 @@ pub struct SimClock {
 impl Clock for SimClock {
     fn now(&self) -> DateTime<Utc> {
         let began: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().unwrap();
-        let passed = TimeDelta::from_std(self.began.elapsed()).unwrap();
+        let passed = TimeDelta::from_std(self.started.elapsed()).unwrap();
         began + TimeDelta::milliseconds(passed.num_milliseconds() + self.skew.load(Ordering::SeqCst))
     }
 
     fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        self.started.elapsed()
     }
 }
 
 /// What all nodes share.
-pub struct Site {
-    pub disk: Arc<Disk>,
-    pub vendor: Arc<Vendor>,
-    pub dice: Arc<Dice>,
+pub struct Cluster {
+    pub disk: Arc<SimDisk>,
+    pub vendor: Arc<FakeVendor>,
+    pub random: Arc<SimRandom>,
     pub sandbox: Arc<Sandbox>,
     pub gate: Gate,
     pub folder: std::path::PathBuf,
-    pub began: Instant,
-    pub per_host: u32,
+    pub started: Instant,
+    pub max_runs_per_host: u32,
 }
 
 pub struct Node {
     pub platform: Platform,
-    pub switch: Switch,
+    pub switch: NodeSwitch,
     pub clock: Arc<SimClock>,
     /// For each instance.
     pub events: Vec<Listener>,
 }
 
 impl Node {
-    pub async fn start(site: &Site, skew: i64, instances: &[Instance]) -> Self {
-        let switch = Switch::default();
+    pub async fn start(site: &Cluster, skew: i64, instances: &[Instance]) -> Self {
+        let switch = NodeSwitch::default();
         let kv = NodeKv { disk: Arc::clone(&site.disk), switch: switch.clone() };
-        let clock = Arc::new(SimClock { began: site.began, skew: AtomicI64::new(skew) });
-        let parts = Parts {
+        let clock = Arc::new(SimClock { started: site.started, skew: AtomicI64::new(skew) });
+        let parts = PlatformParts {
             store: Store::with_backends(Box::new(kv), Box::new(MemoryBlobs::default())),
             sandbox: Arc::clone(&site.sandbox),
             gate: site.gate.clone(),
@@ -73,15 +73,19 @@ impl Node {
             clock: Arc::clone(&clock) as _,
             config: Config {
                 workers: 3,
-                lease: LEASE,
-                vendor_concurrency: site.per_host,
+                lease_ttl: LEASE_TTL,
+                vendor_concurrency: site.max_runs_per_host,
                 // All of it is looked at in the end.
-                history: History { per_trigger: usize::MAX, age: Duration::MAX },
+                job_retention: JobRetention { max_per_trigger: usize::MAX, max_age: Duration::MAX },
                 ..Config::new(site.folder.clone())
             },
         };
-        let script = Script { vendor: Arc::clone(&site.vendor), dice: Arc::clone(&site.dice), switch: switch.clone() };
-        let platform = Platform::with(parts, Arc::new(script), Arc::clone(&site.dice) as _).await.unwrap();
+        let script = ScriptedRunner {
+            vendor: Arc::clone(&site.vendor),
+            random: Arc::clone(&site.random),
+            switch: switch.clone(),
+        };
+        let platform = Platform::with_runner(parts, Arc::new(script), Arc::clone(&site.random) as _).await.unwrap();
         let events = instances.iter().map(|instance| platform.bus.subscribe(&instance.id)).collect();
         platform.start().await.unwrap();
         Self { platform, switch, clock, events }
@@ -91,7 +95,7 @@ impl Node {
     pub fn crash(self) {
         self.switch.kill();
         // Its tasks end, so that they do not fill the memory.
-        self.platform.hurry();
+        self.platform.force_shutdown();
         tokio::spawn(async move { self.platform.stop().await });
     }
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::{Assignment, Finished, JobTask, Remains, Runner, Verdict};
+use konnector_platform::job::{Assignment, JobFailure, JobTask, RunArtifacts, RunResult, Runner};
 use konnector_platform::{Platform, Result};
 use konnector_sandbox::{Failure, Outcome};
 use konnector_store::{Changes, DocRef, Lease};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::dice::Dice;
-use crate::disk::Switch;
+use crate::disk::NodeSwitch;
 use crate::mutation::{self, Mutation};
+use crate::random::SimRandom;
 
 /// A run: a job and the epoch of its lease.
 pub type RunId = (String, u64);
@@ -32,23 +32,23 @@ pub struct Visit {
 
 /// The vendor's memory, and what was written.
 #[derive(Default)]
-pub struct Vendor {
-    seen: Mutex<Seen>,
+pub struct FakeVendor {
+    log: Mutex<VendorLog>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct VendorLog {
     visits: BTreeMap<RunId, Visit>,
     /// The run that an account was last visited by.
     current: HashMap<String, RunId>,
     requests: u64,
-    refused: u64,
-    faults: Vec<String>,
+    rejected_writes: u64,
+    violations: Vec<String>,
 }
 
-impl Vendor {
+impl FakeVendor {
     fn request(&self, run: &RunId, account: &str, host: &str) {
-        let mut seen = self.seen.lock().unwrap();
+        let mut seen = self.log.lock().unwrap();
         seen.requests += 1;
         let now = Instant::now();
         if !seen.visits.contains_key(run) {
@@ -56,7 +56,7 @@ impl Vendor {
         } else if seen.current.get(account) != Some(run) {
             let fault =
                 format!("{run:?} still talks to the vendor about {account}, after {:?} began", seen.current[account]);
-            seen.faults.push(fault);
+            seen.violations.push(fault);
         }
         let visit =
             || Visit { run: run.clone(), account: account.to_owned(), host: host.to_owned(), first: now, last: now };
@@ -64,31 +64,31 @@ impl Vendor {
     }
 
     pub fn requests(&self) -> u64 {
-        self.seen.lock().unwrap().requests
+        self.log.lock().unwrap().requests
     }
 
-    /// WriteCounters of runs that had lost their lease.
-    pub fn refused(&self) -> u64 {
-        self.seen.lock().unwrap().refused
+    /// Writes of runs that had lost their lease.
+    pub fn rejected_writes(&self) -> u64 {
+        self.log.lock().unwrap().rejected_writes
     }
 
     pub fn visits(&self) -> Vec<Visit> {
-        self.seen.lock().unwrap().visits.values().cloned().collect()
+        self.log.lock().unwrap().visits.values().cloned().collect()
     }
 
-    pub fn faults(&self) -> Vec<String> {
-        self.seen.lock().unwrap().faults.clone()
+    pub fn violations(&self) -> Vec<String> {
+        self.log.lock().unwrap().violations.clone()
     }
 }
 
 /// One node's runs.
-pub struct Script {
-    pub vendor: Arc<Vendor>,
-    pub dice: Arc<Dice>,
-    pub switch: Switch,
+pub struct ScriptedRunner {
+    pub vendor: Arc<FakeVendor>,
+    pub random: Arc<SimRandom>,
+    pub switch: NodeSwitch,
 }
 
-impl Script {
+impl ScriptedRunner {
     async fn write(
         &self,
         platform: &Platform,
@@ -98,21 +98,21 @@ impl Script {
         name: String,
     ) -> Result<()> {
         let mut changes = Changes::new();
-        if !mutation::is(Mutation::NoFence) {
+        if !mutation::is_active(Mutation::NoFence) {
             changes.fence(lease);
         }
         let at = DocRef::new(&instance.id, &"io.cozy.bills".parse().unwrap(), format!("{}.{}.{name}", run.0, run.1));
         changes.create(at, json!({ "job": run.0 }).as_object().unwrap().clone());
-        if self.dice.once_in(150) {
+        if self.random.once_in(150) {
             // Right between the hand-over of the write and the write, for longer than the lease.
-            self.switch.pause_for(self.dice.millis(50_000, 140_000));
+            self.switch.pause_for(self.random.millis(50_000, 140_000));
         }
         // What a run that is dropped handed over goes its way all the same.
         let (store, vendor) = (platform.store.clone(), Arc::clone(&self.vendor));
         let written = tokio::spawn(async move {
             let written = store.commit(changes).await;
             let refused = matches!(&written, Err(error) if error.is_stale_lease());
-            vendor.seen.lock().unwrap().refused += u64::from(refused);
+            vendor.log.lock().unwrap().rejected_writes += u64::from(refused);
             written
         });
         written.await.unwrap()?;
@@ -121,7 +121,7 @@ impl Script {
 
     fn failure(&self) -> Option<Failure> {
         let text = || "by chance".to_owned();
-        match self.dice.below(12) {
+        match self.random.below(12) {
             0 | 1 => Some(Failure::VendorDown(text())),
             2 => Some(Failure::RateLimited(Some(400))),
             3 => Some(Failure::Bug(text())),
@@ -133,37 +133,37 @@ impl Script {
 }
 
 #[async_trait]
-impl Runner for Script {
+impl Runner for ScriptedRunner {
     fn spawn(&self, _: &Platform, task: JobTask) {
         tokio::spawn(task);
     }
 
-    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished> {
+    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult> {
         let Assignment { instance, job, lease, cancel } = assignment;
         let text = |name: &str| job.argument(name).unwrap().to_owned();
         let (account, host) =
             (format!("{}/{}", instance.domain, text("account")), format!("{}.example", text("konnector")));
         let run = (job.id.clone(), lease.epoch);
         let finished = |failure: Option<Failure>| {
-            let verdict = failure.and_then(|failure| Verdict::of(&Outcome::Failed(failure)));
-            Ok(Finished { verdict, remains: Remains::default() })
+            let verdict = failure.and_then(|failure| JobFailure::from_outcome(&Outcome::Failed(failure)));
+            Ok(RunResult { failure: verdict, artifacts: RunArtifacts::default() })
         };
-        let hangs = self.dice.once_in(20);
-        for part in 0..=self.dice.below(6) {
-            let time = if hangs { Duration::from_secs(150) } else { self.dice.millis(50, 5_000) };
+        let hangs = self.random.once_in(20);
+        for part in 0..=self.random.below(6) {
+            let time = if hangs { Duration::from_secs(150) } else { self.random.millis(50, 5_000) };
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
-                    tokio::time::sleep(self.dice.millis(0, 2_000)).await;
+                    tokio::time::sleep(self.random.millis(0, 2_000)).await;
                     return finished(Some(Failure::Cancelled));
                 }
                 () = tokio::time::sleep(time) => {}
             }
-            if !self.switch.moves().await {
+            if !self.switch.wait_until_running().await {
                 std::future::pending::<()>().await;
             }
             self.vendor.request(&run, &account, &host);
-            for number in 0..=self.dice.below(4) {
+            for number in 0..=self.random.below(4) {
                 self.write(platform, &instance, &lease, &run, format!("{part}-{number}")).await?;
             }
         }

@@ -68,7 +68,7 @@ impl CacheDir {
         if ours { Ok(file) } else { Err(io::Error::other("others can write to it")) }
     }
 
-    /// WriteCounters under another name, waits until it is on disk, renames: a reader sees all of it or nothing.
+    /// Writes under another name, waits until it is on disk, renames: a reader sees all of it or nothing.
     pub(super) fn write_file(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let unfinished = format!("{name}.{}.tmp", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -116,7 +116,7 @@ impl InputStream for FileInputStream {
     }
 }
 
-/// WriteCounters a file from some place on.
+/// Writes a file from some place on.
 pub(super) struct FileOutputStream {
     file: Option<AnyFile>,
     /// `None` appends.

@@ -78,7 +78,7 @@ pub enum FsckProblem {
         blob: BlobId,
     },
     /// An entry that follows from another one is not there.
-    #[error("{what} owner {owner} is missing")]
+    #[error("{what} of {owner} is missing")]
     Missing {
         /// What should be there.
         what: String,

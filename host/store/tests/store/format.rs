@@ -1,4 +1,4 @@
-//! BlobDirs that released programs wrote are opened by this one, with all that is in them.
+//! Folders that released programs wrote are opened by this one, with all that is in them.
 
 use std::path::Path;
 

@@ -11,8 +11,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use konnector_tests::bundle;
-use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::client::TestClient;
+use konnector_tests::server::TestServer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,22 +27,22 @@ pub const BARE: &str = "bare-http";
 
 /// Connections that ask one after the other, for how long, and how often each of the servers has its turn.
 const CLIENTS: usize = 64;
-const TURN: Duration = Duration::from_secs(3);
-const TURNS: usize = 3;
+const ROUND_DURATION: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 3;
 /// Documents that are searched, and how often.
 const DOCUMENTS: usize = 100_000;
 const QUERIES: usize = 500;
 /// Bytes of the large file.
-const LARGE: usize = 1 << 30;
+const LARGE_FILE_SIZE: usize = 1 << 30;
 /// Websockets that wait.
 const SOCKETS: usize = 1_000;
 
 pub fn measure() {
     runtime().block_on(async {
-        show().await;
-        find().await;
-        content().await;
-        sockets().await;
+        bench_show().await;
+        bench_find().await;
+        bench_content().await;
+        bench_sockets().await;
     });
 }
 
@@ -65,9 +65,9 @@ pub async fn bare(body: &str) {
     }
 }
 
-struct Bare(Child);
+struct BareServer(Child);
 
-impl Drop for Bare {
+impl Drop for BareServer {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -75,7 +75,7 @@ impl Drop for Bare {
 }
 
 /// A process of this program that is a bare server; answers its address too.
-async fn bare_process(body: &[u8]) -> (Bare, String) {
+async fn bare_process(body: &[u8]) -> (BareServer, String) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), body).expect("written");
     let this = std::env::current_exe().expect("this program");
@@ -85,15 +85,15 @@ async fn bare_process(body: &[u8]) -> (Bare, String) {
     let output = tokio::process::ChildStdout::from_std(child.stdout.take().expect("its output")).expect("a pipe");
     let mut address = String::new();
     BufReader::new(output).read_line(&mut address).await.expect("an address");
-    (Bare(child), address.trim().to_owned())
+    (BareServer(child), address.trim().to_owned())
 }
 
-fn address(server: &Server) -> String {
+fn address(server: &TestServer) -> String {
     server.url.trim_start_matches("http://").to_owned()
 }
 
 /// The head of a request of this client.
-fn head(client: &Client, method: &str, path: &str, more: &str) -> Vec<u8> {
+fn head(client: &TestClient, method: &str, path: &str, more: &str) -> Vec<u8> {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n{more}\r\n",
         client.domain, client.token
@@ -122,7 +122,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
 /// All clients ask as fast as they are answered. How long each answer took.
 async fn load(address: &str, request: &[u8]) -> Vec<Duration> {
     let mut clients = JoinSet::new();
-    let end = Instant::now() + TURN;
+    let end = Instant::now() + ROUND_DURATION;
     for _ in 0..CLIENTS {
         let (address, request) = (address.to_owned(), request.to_vec());
         clients.spawn(async move {
@@ -143,9 +143,9 @@ async fn load(address: &str, request: &[u8]) -> Vec<Duration> {
     clients.join_all().await.concat()
 }
 
-async fn show() {
+async fn bench_show() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let client = server.client().await;
     let source = bundle::write(&folder.path().join("bank101"), "bank101", |_| {});
     assert_eq!(client.install("bank101", &source).await.0, 202);
@@ -153,7 +153,7 @@ async fn show() {
     let (bare, bare_address) = bare_process(&client.bytes(path).await).await;
     let request = head(&client, "GET", path, "");
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
+    for _ in 0..ROUNDS {
         theirs.extend(load(&bare_address, &request).await);
         ours.extend(load(&address(&server), &request).await);
     }
@@ -161,13 +161,13 @@ async fn show() {
     let (bare, own) = (theirs.len(), ours.len());
     let rows = [Row::new("a bare hyper server, same body", theirs), Row::new("GET /konnectors/:slug", ours)];
     print("64 clients ask for a konnector", Some(0), &rows);
-    let rate = |requests: usize| requests as f64 / (TURN * TURNS as u32).as_secs_f64();
+    let rate = |requests: usize| requests as f64 / (ROUND_DURATION * ROUNDS as u32).as_secs_f64();
     println!("  {:.0} requests a second, {:.2}× of the bare {:.0}", rate(own), own as f64 / bare as f64, rate(bare));
 }
 
-async fn find() {
+async fn bench_find() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let client = server.client().await;
     let begun = Instant::now();
     for batch in 0..DOCUMENTS / 500 {
@@ -208,29 +208,29 @@ async fn find() {
 }
 
 /// The most memory a process has held since this was asked to be counted anew, in KiB.
-fn peak_kib(server: &Server) -> u64 {
+fn peak_kib(server: &TestServer) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).expect("a status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
-fn count_peak_anew(server: &Server) {
+fn reset_peak(server: &TestServer) {
     std::fs::write(format!("/proc/{}/clear_refs", server.id()), "5").expect("counted anew");
 }
 
-async fn content() {
+async fn bench_content() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let client = server.client().await;
     let idle = server.resident_kib();
-    count_peak_anew(&server);
+    reset_peak(&server);
     let block: Vec<u8> = (0..1_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
 
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address(&server)).await.expect("a connection");
-    let lengths = format!("Content-Length: {LARGE}\r\nContent-Type: application/octet-stream\r\n");
+    let lengths = format!("Content-Length: {LARGE_FILE_SIZE}\r\nContent-Type: application/octet-stream\r\n");
     stream.write_all(&head(&client, "POST", "/files/?Type=file&Name=large.bin", &lengths)).await.expect("sent");
-    for _ in 0..LARGE / block.len() {
+    for _ in 0..LARGE_FILE_SIZE / block.len() {
         stream.write_all(&block).await.expect("sent");
     }
     let mut buffer = Vec::new();
@@ -238,7 +238,7 @@ async fn content() {
     let up = begun.elapsed();
     let grown_up = peak_kib(&server).saturating_sub(idle);
 
-    count_peak_anew(&server);
+    reset_peak(&server);
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address(&server)).await.expect("a connection");
     let request = head(&client, "GET", "/files/download?Path=/large.bin", "Connection: close\r\n");
@@ -250,11 +250,11 @@ async fn content() {
             length => all += length,
         }
     }
-    assert!(all > LARGE, "{all}");
+    assert!(all > LARGE_FILE_SIZE, "{all}");
     let down = begun.elapsed();
     let grown_down = peak_kib(&server).saturating_sub(idle);
     println!("\nA file of 1 GiB through the API");
-    let rate = |time: Duration| LARGE as f64 / (1 << 20) as f64 / time.as_secs_f64();
+    let rate = |time: Duration| LARGE_FILE_SIZE as f64 / (1 << 20) as f64 / time.as_secs_f64();
     for (name, time, grown) in [("upload, durable", up, grown_up), ("download", down, grown_down)] {
         println!(
             "  {name:20} {:6.1} s {:8.0} MiB/s, the server grew by {:.1} MiB at most",
@@ -265,9 +265,9 @@ async fn content() {
     }
 }
 
-async fn sockets() {
+async fn bench_sockets() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = TestServer::start(folder.path());
     let client = server.client().await;
     let idle = server.resident_kib();
     let mut sockets = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use konnector_sandbox::{GuestTask, Limits, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
-use konnector_tests::fakes::{World, job};
+use konnector_tests::fakes::{FakeEnvironment, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,29 +15,29 @@ use tokio_util::sync::CancellationToken;
 /// Waits of one neighbour.
 const ROUNDS: usize = 20;
 /// How long each takes.
-const NAP: Duration = Duration::from_millis(10);
+const SLEEP: Duration = Duration::from_millis(10);
 /// Neighbours measured in each row.
 const NEIGHBOURS: usize = 5;
 
-struct Site {
+struct NeighbourBench {
     sandbox: Arc<Sandbox>,
-    world: World,
+    world: FakeEnvironment,
     spin: Program,
-    naps: Program,
+    sleep_loop: Program,
     _cache: TempDir,
 }
 
-impl Site {
+impl NeighbourBench {
     async fn new(host: &str) -> Self {
         let sandbox = Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox"));
         let cache = tempfile::tempdir().expect("a folder");
         let prepare = async |name| sandbox.prepare(&guest(name), cache.path()).await.expect("prepared");
         let (spin, naps) = (prepare("spin").await, prepare("naps").await);
-        let mut world = World::limited(|limits: &mut Limits| {
+        let mut world = FakeEnvironment::with_limits(|limits: &mut Limits| {
             (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         });
         world.hosts = vec![host.to_owned()];
-        Self { spin, naps, world, sandbox, _cache: cache }
+        Self { spin, sleep_loop: naps, world, sandbox, _cache: cache }
     }
 
     fn start(&self, program: &Program, parameters: Value, stop: &CancellationToken) -> GuestTask<RunOutput> {
@@ -47,14 +47,15 @@ impl Site {
     }
 
     /// The median time of a neighbour beside so many busy runs, and the milliseconds that each of those used meanwhile.
-    async fn neighbour(&self, busy: usize, parameters: &Value) -> (Duration, Vec<u64>) {
+    async fn time_neighbour(&self, busy: usize, parameters: &Value) -> (Duration, Vec<u64>) {
         let stop = CancellationToken::new();
         let busy: Vec<_> = (0..busy).map(|_| self.start(&self.spin, json!({}), &stop)).collect();
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut times = Vec::new();
         for _ in 0..NEIGHBOURS {
             let begun = Instant::now();
-            let ended = self.start(&self.naps, parameters.clone(), &CancellationToken::new()).await.expect("a sandbox");
+            let ended =
+                self.start(&self.sleep_loop, parameters.clone(), &CancellationToken::new()).await.expect("a sandbox");
             assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
             times.push(begun.elapsed());
         }
@@ -77,7 +78,7 @@ fn vendor() -> String {
             std::thread::spawn(move || {
                 let mut request = [0; 1_024];
                 while stream.read(&mut request).is_ok_and(|length| length > 0) {
-                    std::thread::sleep(NAP);
+                    std::thread::sleep(SLEEP);
                     drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
                 }
             });
@@ -86,20 +87,20 @@ fn vendor() -> String {
     format!("http://{address}")
 }
 
-/// SideTasks 0, 2, 3 and as many busy runs as a server has workers, and many more.
+/// Beside 0, 2, 3 and as many busy runs as a server has workers, and many more.
 pub fn measure() {
     let url = vendor();
-    let naps = json!({ "rounds": ROUNDS, "ms": NAP.as_millis() as u64 });
+    let naps = json!({ "rounds": ROUNDS, "ms": SLEEP.as_millis() as u64 });
     let requests = json!({ "rounds": ROUNDS, "url": url });
     let workers = konnector_platform::Config::new(std::env::temp_dir()).workers as usize;
     crate::runtime().block_on(async {
-        let site = Site::new(&url).await;
+        let site = NeighbourBench::new(&url).await;
         for (name, parameters) in [("20 naps of 10 ms", &naps), ("20 requests of 10 ms each", &requests)] {
             println!("\nA neighbour with {name}, beside runs that compute without end");
             println!("  {:>6} {:>12} {:>8} {:>24}", "busy", "median", "ratio", "least share of the most");
-            let (alone, _) = site.neighbour(0, parameters).await;
+            let (alone, _) = site.time_neighbour(0, parameters).await;
             for busy in [0, 2, 3, workers, 20] {
-                let (time, used) = site.neighbour(busy, parameters).await;
+                let (time, used) = site.time_neighbour(busy, parameters).await;
                 let share = used.iter().min().zip(used.iter().max());
                 let share = share.map_or(String::new(), |(least, most)| format!("{:.2}", *least as f64 / *most as f64));
                 let verdict = if time <= alone.mul_f64(1.5) + Duration::from_millis(20) { "" } else { "  TOO SLOW" };

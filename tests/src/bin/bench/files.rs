@@ -6,12 +6,12 @@ use std::time::Duration;
 use konnector_tests::bundle;
 use serde_json::{Value, json};
 
-use crate::ours::Site;
+use crate::platform::PlatformFixture;
 use crate::{Row, repeat};
 
 /// Native first. Both end when the content is durable, on the same disk; ours also has its two checksums and its document then.
 pub async fn rows() -> Vec<Row> {
-    let site = Site::new().await;
+    let site = PlatformFixture::new().await;
     let content: Vec<u8> = (0..10_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut number = 0;
     let native = repeat(20, || {
@@ -24,10 +24,10 @@ pub async fn rows() -> Vec<Row> {
     let rules = json!({ "files": { "type": "io.cozy.files" } });
     let manifest =
         json!({ "name": "fs_bench", "type": "konnector", "version": "1.0.0", "permissions": rules, "parameters": {} });
-    let source = bundle::of_guest(&site.folder.path().join("fs_bench"), "fs_bench", &manifest);
+    let source = bundle::write_guest(&site.folder.path().join("fs_bench"), "fs_bench", &manifest);
     let instance = site.instance(0).await;
     site.install(&instance, "bench", source).await;
-    let job = site.finished(&instance, json!({ "konnector": "bench" })).await;
+    let job = site.run_job(&instance, json!({ "konnector": "bench" })).await;
     let log = site.platform.job_log(&instance, &job).await.expect("the log");
     let time = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("JSON");

@@ -11,19 +11,19 @@
 )]
 
 mod api;
-mod bare;
 mod fairness;
 mod files;
-mod ours;
-mod parked;
+mod platform;
 mod schedule;
+mod waiting_runs;
+mod wasmtime_baseline;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use konnector_sandbox::{Sandbox, SandboxOptions};
-use konnector_tests::server::Server;
+use konnector_tests::server::TestServer;
 use tokio::runtime::Runtime;
 
 /// How often a run that does nothing is measured.
@@ -86,7 +86,7 @@ fn server() {
     for _ in 0..5 {
         let data = tempfile::tempdir().expect("a folder");
         let start = Instant::now();
-        let server = Server::start(data.path());
+        let server = TestServer::start(data.path());
         starts.push(start.elapsed());
         std::thread::sleep(Duration::from_secs(2));
         resident.push(server.resident_kib());
@@ -98,26 +98,26 @@ fn server() {
 
 fn sandbox() {
     let sandbox = Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox"));
-    let (bare, bare_instances) = bare::rows(sandbox.engine());
-    let (ours, our_instances) = ours::sandbox(sandbox);
+    let (bare, bare_instances) = wasmtime_baseline::rows(sandbox.engine());
+    let (ours, our_instances) = platform::sandbox(sandbox);
     print("One run that does nothing, same component, same engine", Some(0), &[bare, ours]);
     print("Of that, until the instance is there", Some(0), &[bare_instances, our_instances]);
 }
 
 fn jobs() {
-    let mut rows = runtime().block_on(ours::jobs());
+    let mut rows = runtime().block_on(platform::jobs());
     rows.extend(node());
     print("From the push of a job, through a store on disk (every commit waits for its fsync)", None, &rows);
 }
 
 fn durable() {
-    let (row, jobs, whole) = runtime().block_on(ours::durable());
+    let (row, jobs, whole) = runtime().block_on(platform::durable());
     print("64 clients push no-op jobs, 64 workers run them, on disk", None, &[row]);
     println!("  {jobs} jobs pushed, run and stored in {whole:.2?}: {:.0} a second", jobs as f64 / whole.as_secs_f64());
 }
 
 fn bank101() {
-    let rows = runtime().block_on(ours::bank101());
+    let rows = runtime().block_on(platform::bank101());
     print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &rows);
 }
 
@@ -133,7 +133,7 @@ fn runtime() -> Runtime {
 const SECTIONS: [(&str, fn()); 10] = [
     ("server", server),
     ("sandbox", sandbox),
-    ("parked", parked::measure),
+    ("parked", waiting_runs::measure),
     ("fairness", fairness::measure),
     ("files", files),
     ("jobs", jobs),
@@ -147,12 +147,14 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     match wanted.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [api::BARE, body] => return runtime().block_on(api::bare(body)),
-        [parked::VENDOR] => return runtime().block_on(parked::vendor()),
-        [schedule::FILL, folder, size] => {
+        [waiting_runs::VENDOR] => return runtime().block_on(waiting_runs::vendor()),
+        [schedule::FILL_ARGUMENT, folder, size] => {
             return runtime().block_on(schedule::fill(folder.as_ref(), size.parse().expect("a number")));
         }
-        [schedule::ROW, folder, size] => return schedule::row(folder.as_ref(), size.parse().expect("a number")),
-        [parked::ROW, runs] => return parked::row(runs.parse().expect("a number of runs")),
+        [schedule::ROW_ARGUMENT, folder, size] => {
+            return schedule::row(folder.as_ref(), size.parse().expect("a number"));
+        }
+        [waiting_runs::ROW_ARGUMENT, runs] => return waiting_runs::row(runs.parse().expect("a number of runs")),
         _ => {}
     }
     let names = SECTIONS.map(|(name, _)| name);

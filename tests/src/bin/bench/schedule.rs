@@ -14,22 +14,22 @@ use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{JOBS, TRIGGERS};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::trigger::NewTrigger;
-use konnector_platform::{Config, Parts, Platform};
+use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_store::{Changes, MasterKey, Store};
-use konnector_tests::resident;
+use konnector_tests::resident_memory;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::{Row, print, runtime};
 
 /// The arguments that make this program one that fills a folder, or that measures it.
-pub const FILL: &str = "schedule-fill";
-pub const ROW: &str = "schedule-row";
+pub const FILL_ARGUMENT: &str = "schedule-fill";
+pub const ROW_ARGUMENT: &str = "schedule-row";
 
 /// Numbers of triggers; the last one from the environment where it is there.
 const SIZES: [usize; 2] = [1_000, 1_000_000];
-const SIZE: &str = "KONNECTOR_BENCH_TRIGGERS";
+const SIZE_VARIABLE: &str = "KONNECTOR_BENCH_TRIGGERS";
 const DOMAIN: &str = "schedule.example";
 /// Triggers in one commit while the folder is filled.
 const BATCH: usize = 250;
@@ -38,10 +38,10 @@ const RATE: usize = 500;
 const SECONDS: usize = 20;
 
 pub fn measure() {
-    let largest = std::env::var(SIZE).ok().and_then(|size| size.parse().ok()).unwrap_or(SIZES[1]);
+    let largest = std::env::var(SIZE_VARIABLE).ok().and_then(|size| size.parse().ok()).unwrap_or(SIZES[1]);
     for size in [SIZES[0], largest] {
         let folder = tempfile::tempdir().expect("a folder");
-        for what in [FILL, ROW] {
+        for what in [FILL_ARGUMENT, ROW_ARGUMENT] {
             let this = std::env::current_exe().expect("this program");
             let ended = Command::new(this).arg(what).arg(folder.path()).arg(size.to_string()).status();
             assert!(ended.expect("a process").success(), "{what}");
@@ -51,7 +51,7 @@ pub fn measure() {
 
 async fn platform(folder: &Path) -> Platform {
     let key = folder.join("key");
-    let parts = Parts {
+    let parts = PlatformParts {
         store: Store::open(&folder.join("store"), konnector_store::StoreOptions::default()).expect("a store"),
         sandbox: Sandbox::new(SandboxOptions::default()).expect("a sandbox").into(),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
@@ -66,7 +66,7 @@ async fn platform(folder: &Path) -> Platform {
 pub async fn fill(folder: &Path, size: usize) {
     let platform = platform(folder).await;
     let instance = platform.create_instance(DOMAIN, &InstancePatch::default()).await.expect("an instance");
-    let model = model(&platform, &instance).await;
+    let model = trigger_document(&platform, &instance).await;
     let begun = Instant::now();
     for batch in 0..size.div_ceil(BATCH) {
         let mut changes = Changes::new();
@@ -93,7 +93,7 @@ fn id(number: usize) -> String {
 }
 
 /// What the document of a trigger looks like.
-async fn model(platform: &Platform, instance: &Instance) -> konnector_store::Map {
+async fn trigger_document(platform: &Platform, instance: &Instance) -> konnector_store::Map {
     let new = NewTrigger {
         kind: "@cron".to_owned(),
         arguments: "12 34 5 * * *".to_owned(),
@@ -114,7 +114,7 @@ pub fn row(folder: &Path, size: usize) {
     runtime.block_on(platform.fire_due()).expect("looked");
     let start = begun.elapsed();
     std::thread::sleep(Duration::from_secs(2));
-    let idle = resident();
+    let idle = resident_memory();
     println!("  start until the scheduler has looked: {:.2} s", start.as_secs_f64());
     println!("  resident memory, idle: {:.0} MiB", idle as f64 / f64::from(1 << 20));
     let ticks = crate::repeat(200, || {

@@ -11,22 +11,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-pub(crate) use refresh::Flights;
+pub(crate) use refresh::Singleflight;
 
 use crate::account_type::{AccountType, GrantMode};
 use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
+use crate::one_time_token::OneTimeToken;
 use crate::stored::{Object, Stored};
-use crate::ticket::Ticket;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 /// How often an account is written again when somebody else changed it meanwhile.
-const TRIES: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// What the answer of a provider is compared with, and what becomes of the user then. Kept behind the state that the provider sends back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
+pub struct OAuthLogin {
     /// Id of the account type.
     pub account_type: String,
     /// What is asked for at the provider.
@@ -43,12 +43,13 @@ pub struct Start {
     pub account: Option<String>,
     /// Where the user goes in the end; a page that says so where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub back: Option<Url>,
+    #[serde(rename = "back")]
+    pub return_url: Option<Url>,
 }
 
 /// Which page of a provider the user goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
+pub enum ProviderPage {
     /// Where the user connects for the first time.
     Authorize,
     /// Where the user manages a connection.
@@ -59,9 +60,9 @@ pub enum Page {
 
 /// What a provider sends back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Callback(pub Vec<(String, String)>);
+pub struct OAuthCallback(pub Vec<(String, String)>);
 
-impl Callback {
+impl OAuthCallback {
     /// A parameter that is not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -90,7 +91,7 @@ fn bad_state() -> Error {
 
 impl Platform {
     /// The address at which a user comes back from a provider.
-    fn callback_address(&self, instance: &Instance, kind: &Stored<AccountType>) -> String {
+    fn redirect_uri(&self, instance: &Instance, kind: &Stored<AccountType>) -> String {
         match &kind.value.redirect_uri {
             Some(registered) => registered.to_string(),
             None => format!("{}://{}/accounts/{}/redirect", self.config.scheme, instance.domain, kind.id),
@@ -102,7 +103,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown account type or account, [`Error::BadRequest`] for one without such a page.
-    pub async fn start_oauth(&self, instance: &Instance, page: Page, start: Start) -> Result<Url> {
+    pub async fn start_oauth(&self, instance: &Instance, page: ProviderPage, start: OAuthLogin) -> Result<Url> {
         let kind = self.account_type(&start.account_type)?;
         let connection = match &start.account {
             Some(id) => connection_id(&self.account_of_type(instance, &kind, id)?.body).map(str::to_owned),
@@ -110,26 +111,26 @@ impl Platform {
         };
         let settings = &kind.value;
         let endpoint = match page {
-            Page::Authorize => &settings.auth_endpoint,
-            Page::Manage => &settings.manage_endpoint,
-            Page::Reconnect => &settings.reconnect_endpoint,
+            ProviderPage::Authorize => &settings.auth_endpoint,
+            ProviderPage::Manage => &settings.manage_endpoint,
+            ProviderPage::Reconnect => &settings.reconnect_endpoint,
         };
         let mut url = endpoint.clone().filter(|_| settings.grant_mode != GrantMode::Secret).ok_or_else(|| {
             Error::BadRequest(format!("accounts of the type '{}' have no such page at their provider", kind.id))
         })?;
         let scope = start.scope.clone();
-        let state = self.issue_ticket(instance, Ticket::Start(start)).await?;
-        let redirect = self.callback_address(instance, &kind);
+        let state = self.issue_one_time_token(instance, OneTimeToken::AccountOAuth(start)).await?;
+        let redirect = self.redirect_uri(instance, &kind);
         let (response_type, redirect_name) = match settings.grant_mode {
             GrantMode::Code | GrantMode::CodeAndSecret => (Some("code"), "redirect_uri"),
             GrantMode::Token => (Some("token"), "redirect_uri"),
             GrantMode::TokenRedirectUrl => (Some("token"), "redirect_url"),
             _ => (None, "redirect_uri"),
         };
-        let tells_redirect = !(settings.skip_redirect_uri_on_authorize && page == Page::Authorize);
+        let tells_redirect = !(settings.skip_redirect_uri_on_authorize && page == ProviderPage::Authorize);
         let parameters = [
             ("scope", scope.as_deref()),
-            ("response_type", response_type.filter(|_| page == Page::Authorize)),
+            ("response_type", response_type.filter(|_| page == ProviderPage::Authorize)),
             ("client_id", settings.client_id.as_deref().filter(|_| settings.grant_mode != GrantMode::TokenRedirectUrl)),
             ("connection_id", connection.as_deref()),
             ("state", Some(state.as_str())),
@@ -154,30 +155,32 @@ impl Platform {
         &self,
         host: Option<Arc<Instance>>,
         account_type: &str,
-        callback: &Callback,
+        callback: &OAuthCallback,
     ) -> Result<String> {
         let kind = self.account_type(account_type)?;
         let state = callback.get("state").ok_or_else(bad_state)?;
         let instance = match host {
             Some(instance) => instance,
-            None => self.instance_of_ticket(state).map_err(|_| bad_state())?.into(),
+            None => self.instance_of_one_time_token(state).map_err(|_| bad_state())?.into(),
         };
-        let Some(Ticket::Start(start)) = self.take_ticket(&instance, state).await? else { return Err(bad_state()) };
+        let Some(OneTimeToken::AccountOAuth(start)) = self.redeem_one_time_token(&instance, state).await? else {
+            return Err(bad_state());
+        };
         if start.account_type != kind.id {
             return Err(bad_state());
         }
         let outcome = match callback.get("error") {
             Some(error) => ("error", error.to_owned()),
-            None => ("account", self.connect(&instance, &kind, &start, callback, state).await?.id),
+            None => ("account", self.connect_account(&instance, &kind, &start, callback, state).await?.id),
         };
-        Ok(self.way_back(&instance, &kind.id, &start, outcome))
+        Ok(self.return_url(&instance, &kind.id, &start, outcome))
     }
 
-    fn way_back(&self, instance: &Instance, kind: &str, start: &Start, (name, value): (&str, String)) -> String {
+    fn return_url(&self, instance: &Instance, kind: &str, start: &OAuthLogin, (name, value): (&str, String)) -> String {
         let state = start.client_state.as_deref().map(|state| ("state", state));
         let parameters = std::iter::once((name, value.as_str())).chain(state);
         let ours = || format!("{}://{}/accounts/{kind}/done", self.config.scheme, instance.domain).parse().ok();
-        match start.back.clone().or_else(ours) {
+        match start.return_url.clone().or_else(ours) {
             Some(mut back) => {
                 back.query_pairs_mut().extend_pairs(parameters);
                 back.to_string()
@@ -186,12 +189,12 @@ impl Platform {
         }
     }
 
-    async fn connect(
+    async fn connect_account(
         &self,
         instance: &Instance,
         kind: &Stored<AccountType>,
-        start: &Start,
-        callback: &Callback,
+        start: &OAuthLogin,
+        callback: &OAuthCallback,
         state: &str,
     ) -> Result<Document> {
         let query = callback.query();
@@ -202,14 +205,14 @@ impl Platform {
                 oauth.insert("access_token".to_owned(), json!(token));
             }
             (None, Some(code), Some(endpoint)) => {
-                let redirect = self.callback_address(instance, kind);
+                let redirect = self.redirect_uri(instance, kind);
                 let mut form = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", &redirect)];
                 if !kind.value.skip_state_on_token {
                     form.push(("state", state));
                     form.extend(start.nonce.as_deref().map(|nonce| ("nonce", nonce)));
                 }
-                let answer = self.ask_provider(kind, endpoint, &form).await?.map_err(|refusal| refusal.told())?;
-                results = self.keep_tokens(answer, &mut oauth)?.members;
+                let answer = self.request_tokens(kind, endpoint, &form).await?.map_err(|refusal| refusal.to_error())?;
+                results = self.set_tokens(answer, &mut oauth)?.extra;
             }
             (None, code, None) => {
                 let secret = self.client_secret(kind)?;
@@ -259,7 +262,7 @@ impl Platform {
             tries += 1;
             match self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
                 // A run keeps something in it at this moment. The code is spent, so the tokens must not be lost.
-                Err(Error::Conflict(_)) if tries < TRIES => account = self.account(instance, &account.id)?,
+                Err(Error::Conflict(_)) if tries < MAX_ATTEMPTS => account = self.account(instance, &account.id)?,
                 done => return done,
             }
         }

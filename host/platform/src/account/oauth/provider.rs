@@ -18,15 +18,15 @@ use crate::account_type::{AccountType, TokenMode};
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of an answer.
-const LARGEST: u64 = 256 << 10;
+const MAX_RESPONSE_SIZE: u64 = 256 << 10;
 /// The longest time that a token is believed to last.
-const LONGEST: i64 = 10 * 366 * 86_400;
+const MAX_TOKEN_LIFETIME_SECS: i64 = 10 * 366 * 86_400;
 
 /// What a provider gives (RFC 6749 §5.1).
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct TokenResponse {
     #[serde(default)]
     access_token: Option<String>,
     #[serde(default)]
@@ -39,24 +39,24 @@ pub(super) struct Answer {
     expires_in: Option<Value>,
     /// What only this provider sends.
     #[serde(flatten)]
-    pub(super) members: Object,
+    pub(super) extra: Object,
 }
 
 /// Why a provider gives nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct TokenErrorResponse {
     status: u16,
     error: Option<String>,
 }
 
-impl Refusal {
+impl TokenErrorResponse {
     /// Whether the token is what is wrong (RFC 6749 §5.2, RFC 6750 §3.1), and not the server's own credentials or the provider's day.
-    pub(super) fn is_of_token(&self) -> bool {
+    pub(super) fn is_invalid_token(&self) -> bool {
         matches!(self.error.as_deref(), Some("invalid_grant" | "invalid_token"))
             || (self.status == 401 && self.error.is_none())
     }
 
-    pub(super) fn told(&self) -> Error {
+    pub(super) fn to_error(&self) -> Error {
         let error = self.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
         Error::Provider(format!("the provider refuses to give a token: status {}{error}", self.status))
     }
@@ -68,12 +68,12 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Provider`] when it cannot be reached or makes no sense.
-    pub(super) async fn ask_provider(
+    pub(super) async fn request_tokens(
         &self,
         kind: &Stored<AccountType>,
         endpoint: &Url,
         form: &[(&str, &str)],
-    ) -> Result<Result<Answer, Refusal>> {
+    ) -> Result<Result<TokenResponse, TokenErrorResponse>> {
         let id = kind.value.client_id.clone().unwrap_or_default();
         let secret = self.client_secret(kind)?.unwrap_or_default();
         let mut form = form.to_vec();
@@ -83,7 +83,7 @@ impl Platform {
         let mut request = Request {
             headers: vec![("accept".to_owned(), "application/json".to_owned())],
             body_format: BodyFormat::Bytes,
-            timeout: Some(PATIENCE),
+            timeout: Some(PROVIDER_TIMEOUT),
             // A redirect would take the credentials elsewhere.
             follow_redirects: false,
             ..Request::get(endpoint.as_str())
@@ -106,7 +106,12 @@ impl Platform {
         let session = self.gate.session(SessionOptions {
             rules: HttpRules::allow_all(),
             cookies: None,
-            budget: HttpBudget { requests: 1, bytes_up: LARGEST, bytes_down: LARGEST, body_limit: LARGEST },
+            budget: HttpBudget {
+                requests: 1,
+                bytes_up: MAX_RESPONSE_SIZE,
+                bytes_down: MAX_RESPONSE_SIZE,
+                body_limit: MAX_RESPONSE_SIZE,
+            },
             secrets: Arc::new(SecretTable::default()),
             account: None,
         });
@@ -121,14 +126,14 @@ impl Platform {
         let mut members: Object = serde_json::from_slice(body).unwrap_or_default();
         let error = members.shift_remove("error").as_ref().and_then(Value::as_str).map(str::to_owned);
         if response.status != 200 || error.is_some() {
-            return Ok(Err(Refusal { status: response.status, error }));
+            return Ok(Err(TokenErrorResponse { status: response.status, error }));
         }
         let answer = serde_json::from_value(Value::Object(members));
         answer.map(Ok).map_err(|error| Error::Provider(format!("the provider {origin} answers with nonsense: {error}")))
     }
 
-    /// WriteCounters tokens into the `oauth` of an account, in clear; answers the rest.
-    pub(super) fn keep_tokens(&self, answer: Answer, oauth: &mut Object) -> Result<Answer> {
+    /// Writes tokens into the `oauth` of an account, in clear; answers the rest.
+    pub(super) fn set_tokens(&self, answer: TokenResponse, oauth: &mut Object) -> Result<TokenResponse> {
         // Some call it so.
         let access = answer.access_token.clone().or_else(|| answer.id_token.clone());
         let access =
@@ -137,7 +142,7 @@ impl Platform {
             answer.expires_in.as_ref().and_then(|given| given.as_i64().or_else(|| given.as_str()?.parse().ok()));
         let end = seconds
             .filter(|seconds| *seconds > 0)
-            .map(|seconds| self.clock.now() + Period::seconds(seconds.min(LONGEST)));
+            .map(|seconds| self.clock.now() + Period::seconds(seconds.min(MAX_TOKEN_LIFETIME_SECS)));
         let members = [
             ("access_token", Some(access)),
             ("refresh_token", answer.refresh_token.clone()),

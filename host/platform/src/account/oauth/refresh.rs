@@ -9,29 +9,29 @@ use konnector_store::InstanceId;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::account::{Account, OAUTH, owner};
+use crate::account::{Account, OAUTH_FIELD, owning_konnector};
 use crate::account_type::AccountType;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
 /// A token that ends this soon is refreshed before a run.
-const MARGIN: i64 = 300;
+const REFRESH_MARGIN_SECS: i64 = 300;
 
 /// How a refresh ended: everybody who waited is told the same.
 #[derive(Debug, Clone)]
-enum Landed {
-    Stored,
+enum RefreshOutcome {
+    Refreshed,
     Unrefreshable,
-    Reconnect,
+    ReconnectRequired,
     Failed(String),
 }
 
-type Flight = watch::Receiver<Option<Landed>>;
+type RefreshReceiver = watch::Receiver<Option<RefreshOutcome>>;
 
 /// The refreshes that are under way.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<(InstanceId, String), Flight>>);
+pub(crate) struct Singleflight(Mutex<HashMap<(InstanceId, String), RefreshReceiver>>);
 
 impl Platform {
     /// Gets a new access token for an account and stores it; answers the account as it is then. Whoever comes while a refresh is under way
@@ -42,28 +42,30 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no OAuth,
-    /// [`Error::Reconnect`] when the provider does not take the refresh token, [`Error::Provider`] when it fails otherwise.
+    /// [`Error::ReconnectRequired`] when the provider does not take the refresh token, [`Error::Provider`] when it fails otherwise.
     pub async fn refresh_account(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
         let kind = self.account_type(account_type)?;
         self.account_of_type(instance, &kind, id)?;
-        let mut flight = self.flight(instance, kind, id);
+        let mut flight = self.join_refresh(instance, kind, id);
         let landed = match flight.wait_for(Option::is_some).await {
             Ok(landed) => landed.clone(),
             Err(_) => None,
         };
         match landed {
-            Some(Landed::Stored) => self.account(instance, id),
-            Some(Landed::Unrefreshable) => Err(Error::BadRequest("this account can not be refreshed".to_owned())),
-            Some(Landed::Reconnect) => Err(Error::Reconnect),
-            Some(Landed::Failed(told)) => Err(Error::Provider(told)),
+            Some(RefreshOutcome::Refreshed) => self.account(instance, id),
+            Some(RefreshOutcome::Unrefreshable) => {
+                Err(Error::BadRequest("this account can not be refreshed".to_owned()))
+            }
+            Some(RefreshOutcome::ReconnectRequired) => Err(Error::ReconnectRequired),
+            Some(RefreshOutcome::Failed(told)) => Err(Error::Provider(told)),
             None => Err(Error::Provider("the refresh was cut off; try again".to_owned())),
         }
     }
 
     /// The refresh of an account that is under way, or a new one.
-    fn flight(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> Flight {
+    fn join_refresh(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> RefreshReceiver {
         let key = (instance.id.clone(), id.to_owned());
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
@@ -71,10 +73,10 @@ impl Platform {
         flights.insert(key.clone(), flight.clone());
         let (platform, instance) = (self.clone(), instance.clone());
         self.tasks().spawn(async move {
-            let guard = Takeoff { platform: platform.clone(), key: key.clone() };
-            let landed = match platform.refresh(&instance, &kind, &key.1).await {
+            let guard = InFlightGuard { platform: platform.clone(), key: key.clone() };
+            let landed = match platform.refresh_token(&instance, &kind, &key.1).await {
                 Ok(landed) => landed,
-                Err(error) => Landed::Failed(error.to_string()),
+                Err(error) => RefreshOutcome::Failed(error.to_string()),
             };
             // First out of the list, then told: who comes later begins anew.
             drop(guard);
@@ -83,20 +85,20 @@ impl Platform {
         flight
     }
 
-    async fn refresh(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<Landed> {
+    async fn refresh_token(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<RefreshOutcome> {
         let account = self.account(instance, id)?;
-        if !account.body.contains_key(OAUTH) {
-            return Ok(Landed::Unrefreshable);
+        if !account.body.contains_key(OAUTH_FIELD) {
+            return Ok(RefreshOutcome::Unrefreshable);
         }
-        let token = self.own_secrets(instance, &account)?.into_iter().find(|(name, _)| name == "refresh_token");
+        let token = self.open_secrets(instance, &account)?.into_iter().find(|(name, _)| name == "refresh_token");
         let mut fresh = Object::new();
         match (token, &kind.value.token_endpoint) {
             (Some((_, token)), Some(endpoint)) => {
                 let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
-                match self.ask_provider(kind, endpoint, &form).await? {
-                    Ok(answer) => drop(self.keep_tokens(answer, &mut fresh)?),
-                    Err(refusal) if refusal.is_of_token() => return Ok(Landed::Reconnect),
-                    Err(refusal) => return Err(refusal.told()),
+                match self.request_tokens(kind, endpoint, &form).await? {
+                    Ok(answer) => drop(self.set_tokens(answer, &mut fresh)?),
+                    Err(refusal) if refusal.is_invalid_token() => return Ok(RefreshOutcome::ReconnectRequired),
+                    Err(refusal) => return Err(refusal.to_error()),
                 }
             }
             // The konnector gets its token itself, and needs to know as whom (cozy-stack).
@@ -107,19 +109,19 @@ impl Platform {
                     fresh.extend(value.map(|value| (name.to_owned(), json!(value))));
                 }
             }
-            (Some(_), None) => return Ok(Landed::Unrefreshable),
+            (Some(_), None) => return Ok(RefreshOutcome::Unrefreshable),
         }
         let change = |body: &mut Object| {
-            if owner(body) != owner(&account.body) {
+            if owning_konnector(body) != owning_konnector(&account.body) {
                 return Err(Error::Conflict(format!("the account '{id}' became another konnector's meanwhile")));
             }
-            if let Some(oauth) = body.get_mut(OAUTH).and_then(Value::as_object_mut) {
+            if let Some(oauth) = body.get_mut(OAUTH_FIELD).and_then(Value::as_object_mut) {
                 oauth.extend(fresh.clone());
             }
             self.seal_account(instance, id, body)
         };
-        self.change_account(instance, id, change).await?;
-        Ok(Landed::Stored)
+        self.update_account(instance, id, change).await?;
+        Ok(RefreshOutcome::Refreshed)
     }
 
     /// Refreshes the token of an account that a run is about to use, where it ends soon and can be refreshed.
@@ -127,11 +129,11 @@ impl Platform {
     /// # Errors
     ///
     /// As [`Platform::refresh_account`].
-    pub(crate) async fn freshen(&self, instance: &Instance, account: Account) -> Result<Account> {
-        let end = account.body.get(OAUTH).and_then(|oauth| oauth.get("expires_at")?.as_str());
+    pub(crate) async fn ensure_fresh_token(&self, instance: &Instance, account: Account) -> Result<Account> {
+        let end = account.body.get(OAUTH_FIELD).and_then(|oauth| oauth.get("expires_at")?.as_str());
         let end = end.and_then(|end| DateTime::parse_from_rfc3339(end).ok());
         let (Some(end), Some(slug)) = (end, account.account_type()) else { return Ok(account) };
-        if end.with_timezone(&Utc) > self.clock.now() + Duration::seconds(MARGIN) {
+        if end.with_timezone(&Utc) > self.clock.now() + Duration::seconds(REFRESH_MARGIN_SECS) {
             return Ok(account);
         }
         let types = self.account_types()?;
@@ -143,17 +145,17 @@ impl Platform {
 }
 
 fn has_refresh_token(account: &Account) -> bool {
-    account.body.get(OAUTH).is_some_and(|oauth| oauth.get("refresh_token_encrypted").is_some())
+    account.body.get(OAUTH_FIELD).is_some_and(|oauth| oauth.get("refresh_token_encrypted").is_some())
 }
 
 /// Takes a refresh from the list when it ends, however it ends.
-struct Takeoff {
+struct InFlightGuard {
     platform: Platform,
     key: (InstanceId, String),
 }
 
-impl Drop for Takeoff {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.platform.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.platform.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }

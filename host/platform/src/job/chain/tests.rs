@@ -15,17 +15,17 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::instance::InstancePatch;
-use crate::job::end::Hold;
-use crate::job::{Cause, JobRequest, Occasion, Verdict};
+use crate::job::transition::LeaseAuthority;
+use crate::job::{Cause, JobFailure, JobRequest, TriggerPayload};
 use crate::trigger::NewTrigger;
-use crate::{Config, Parts};
+use crate::{Config, PlatformParts};
 
 static SANDBOX: LazyLock<Arc<Sandbox>> = LazyLock::new(|| {
     let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
     Arc::new(Sandbox::new(options).expect("a sandbox"))
 });
 
-struct Site {
+struct ChainFixture {
     platform: Platform,
     clock: Arc<ManualClock>,
     alice: Instance,
@@ -35,15 +35,15 @@ struct Site {
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy)]
-enum End {
-    Well,
+enum RunEnd {
+    Success,
     Down,
     Limited(u32),
     Bug,
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ChainStep {
     /// A trigger is launched by hand.
     Launch(usize),
     /// A job is pushed without a trigger: the first two are the same work.
@@ -51,16 +51,16 @@ enum Step {
     /// A webhook brings something.
     Webhook(u8),
     /// The next job that may run does, and ends so.
-    Run(End),
+    Run(RunEnd),
     /// Minutes go by.
     Wait(i64),
 }
 
-impl Site {
+impl ChainFixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::new("2026-11-20T12:00:00Z".parse().expect("a date")));
-        let parts = Parts {
+        let parts = PlatformParts {
             store: Store::in_memory(),
             sandbox: Arc::clone(&SANDBOX),
             gate: Gate::new(GateOptions::default()).expect("a gate"),
@@ -102,20 +102,20 @@ impl Site {
             options: None,
             cause: Cause::Manual,
             trigger: None,
-            occasion: Occasion::default(),
+            payload: TriggerPayload::default(),
         };
         self.platform.push_job(&self.alice, request).await.expect("pushed");
     }
 
     /// Runs what may run first; returns the job as it has ended.
-    async fn run(&self, end: End) -> Option<Job> {
+    async fn run(&self, end: RunEnd) -> Option<Job> {
         let failure = match end {
-            End::Well => None,
-            End::Down => Some(Failure::VendorDown(String::new())),
-            End::Limited(seconds) => Some(Failure::RateLimited(Some(seconds))),
-            End::Bug => Some(Failure::Bug(String::new())),
+            RunEnd::Success => None,
+            RunEnd::Down => Some(Failure::VendorDown(String::new())),
+            RunEnd::Limited(seconds) => Some(Failure::RateLimited(Some(seconds))),
+            RunEnd::Bug => Some(Failure::Bug(String::new())),
         };
-        let verdict = failure.and_then(|failure| Verdict::of(&Outcome::Failed(failure)));
+        let verdict = failure.and_then(|failure| JobFailure::from_outcome(&Outcome::Failed(failure)));
         let now = self.clock.now();
         let started = move |body: &mut konnector_store::Map| {
             body.insert("state".to_owned(), json!("running"));
@@ -123,7 +123,10 @@ impl Site {
         };
         let lease =
             self.platform.store.claim("w", now, 1, &|_, _| Vec::new(), &started).await.expect("claimed").pop()?;
-        self.platform.settle(&lease.job, Hold::Own(&lease), Event::Ended(verdict), None).await.expect("settled");
+        self.platform
+            .apply_job_event(&lease.job, LeaseAuthority::Holder(&lease), JobEvent::Ended(verdict), None)
+            .await
+            .expect("settled");
         Some(self.platform.job(&self.alice, &lease.job.id).expect("a job"))
     }
 
@@ -135,20 +138,20 @@ impl Site {
         self.live().into_iter().filter(|job| job.retry_of.is_some()).collect()
     }
 
-    async fn step(&self, step: &Step) -> Option<Job> {
+    async fn step(&self, step: &ChainStep) -> Option<Job> {
         match step {
-            Step::Launch(number) => {
+            ChainStep::Launch(number) => {
                 let trigger = &self.triggers[number % 3];
                 self.platform.launch_trigger(&self.alice, trigger).await.expect("launched");
             }
-            Step::Push(number) => self.push(*number).await,
-            Step::Webhook(body) => {
+            ChainStep::Push(number) => self.push(*number).await,
+            ChainStep::Webhook(body) => {
                 let called = self.platform.call_webhook(&self.alice, &self.triggers[3], &[*body], false).await;
                 // There may have been enough calls in this hour.
                 drop(called);
             }
-            Step::Run(end) => return self.run(*end).await,
-            Step::Wait(minutes) => self.clock.set(self.clock.now() + TimeDelta::minutes(*minutes)),
+            ChainStep::Run(end) => return self.run(*end).await,
+            ChainStep::Wait(minutes) => self.clock.set(self.clock.now() + TimeDelta::minutes(*minutes)),
         }
         None
     }
@@ -157,14 +160,14 @@ impl Site {
     fn check(&self, ended: Option<&Job>) {
         let mut chains: HashMap<String, usize> = HashMap::new();
         for retry in self.retries() {
-            if let Some(chain) = retry.chain() {
+            if let Some(chain) = retry.chain_key() {
                 *chains.entry(chain).or_default() += 1;
             }
         }
         assert!(chains.values().all(|count| *count == 1), "more than one retry of the same work: {chains:?}");
         let Some(ended) = ended else { return };
-        if ended.state == State::Done
-            && let Some(chain) = ended.chain()
+        if ended.state == JobStatus::Done
+            && let Some(chain) = ended.chain_key()
         {
             // What a webhook brought is erased at the end: its job looks as if it were of its trigger's chain, in which nothing fails here.
             assert!(!chains.contains_key(&chain), "a success left a retry of {chain}");
@@ -172,7 +175,7 @@ impl Site {
         assert_eq!(ended.next_attempt_at.is_some(), ended.retried_as.is_some(), "{ended:?}");
         if let Some(retry) = &ended.retried_as {
             let retry = self.platform.job(&self.alice, retry).expect("the retry that is named");
-            assert_eq!(retry.state, State::Queued);
+            assert_eq!(retry.state, JobStatus::Queued);
             let at = self.alice.doc(&JOBS, retry.id.as_str());
             let queued = self.platform.store.get_queued(&at).expect("read").expect("in the queue");
             assert_eq!(
@@ -185,20 +188,20 @@ impl Site {
     }
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ChainStep>> {
     let end = prop_oneof![
-        Just(End::Well),
-        Just(End::Down),
-        Just(End::Down),
-        (1..100_000_u32).prop_map(End::Limited),
-        Just(End::Bug)
+        Just(RunEnd::Success),
+        Just(RunEnd::Down),
+        Just(RunEnd::Down),
+        (1..100_000_u32).prop_map(RunEnd::Limited),
+        Just(RunEnd::Bug)
     ];
     let step = prop_oneof![
-        2 => (0..3_usize).prop_map(Step::Launch),
-        2 => (0..5_usize).prop_map(Step::Push),
-        1 => any::<u8>().prop_map(Step::Webhook),
-        6 => end.prop_map(Step::Run),
-        3 => (0..600_i64).prop_map(Step::Wait),
+        2 => (0..3_usize).prop_map(ChainStep::Launch),
+        2 => (0..5_usize).prop_map(ChainStep::Push),
+        1 => any::<u8>().prop_map(ChainStep::Webhook),
+        6 => end.prop_map(ChainStep::Run),
+        3 => (0..600_i64).prop_map(ChainStep::Wait),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -213,7 +216,7 @@ proptest! {
     #[test]
     fn work_that_is_the_same_has_one_retry(steps in steps()) {
         block_on(async {
-            let site = Site::new().await;
+            let site = ChainFixture::new().await;
             for step in &steps {
                 let ended = site.step(step).await;
                 site.check(ended.as_ref());
@@ -224,55 +227,58 @@ proptest! {
 
 #[tokio::test]
 async fn four_manual_runs_of_a_vendor_that_is_down_have_one_retry_which_a_success_ends() {
-    let site = Site::new().await;
+    let site = ChainFixture::new().await;
     let mut named = Vec::new();
     for _ in 0..4 {
-        site.step(&Step::Launch(0)).await;
-        named.extend(site.run(End::Down).await.expect("ran").retried_as);
+        site.step(&ChainStep::Launch(0)).await;
+        named.extend(site.run(RunEnd::Down).await.expect("ran").retried_as);
     }
     let [retry] = &site.retries()[..] else { panic!("{:?}", site.retries()) };
     assert_eq!((named.len(), named.iter().all(|name| *name == retry.id), retry.attempt), (4, true, 2));
     // Another account is other work.
-    site.step(&Step::Launch(1)).await;
-    site.run(End::Down).await;
+    site.step(&ChainStep::Launch(1)).await;
+    site.run(RunEnd::Down).await;
     assert_eq!(site.retries().len(), 2);
-    site.step(&Step::Launch(0)).await;
-    let success = site.run(End::Well).await.expect("ran");
+    site.step(&ChainStep::Launch(0)).await;
+    let success = site.run(RunEnd::Success).await.expect("ran");
     assert_eq!(site.retries().len(), 1);
     let ended = site.platform.job(&site.alice, &retry.id).expect("a job");
-    assert_eq!((ended.state, ended.superseded_by.as_ref()), (State::Done, Some(&success.id)));
+    assert_eq!((ended.state, ended.superseded_by.as_ref()), (JobStatus::Done, Some(&success.id)));
     assert_eq!((ended.started_at, ended.error), (None, None));
-    let state = site.platform.trigger_state(&site.alice, &site.triggers[0]).expect("a state");
-    assert_eq!((state.status, state.last_successful_job_id), (Some(State::Done), Some(success.id)));
+    let state = site.platform.trigger_status(&site.alice, &site.triggers[0]).expect("a state");
+    assert_eq!((state.status, state.last_successful_job_id), (Some(JobStatus::Done), Some(success.id)));
     assert!(state.last_success.is_some());
 }
 
 /// What only one job was given is neither left out nor taken for done because of another job.
 #[tokio::test]
 async fn what_a_webhook_brought_is_retried_on_its_own() {
-    let site = Site::new().await;
+    let site = ChainFixture::new().await;
     for body in [1, 2] {
-        site.step(&Step::Webhook(body)).await;
-        site.run(End::Down).await.expect("ran");
+        site.step(&ChainStep::Webhook(body)).await;
+        site.run(RunEnd::Down).await.expect("ran");
     }
     let retries = site.retries();
-    assert_eq!(retries.iter().map(|job| job.occasion.body()).collect::<Vec<_>>(), [Some(vec![1]), Some(vec![2])]);
+    assert_eq!(
+        retries.iter().map(|job| job.payload.webhook_body()).collect::<Vec<_>>(),
+        [Some(vec![1]), Some(vec![2])]
+    );
     site.platform.launch_trigger(&site.alice, &site.triggers[3]).await.expect("launched");
-    site.run(End::Well).await.expect("ran");
+    site.run(RunEnd::Success).await.expect("ran");
     assert_eq!(site.retries().len(), 2);
 }
 
 #[tokio::test]
 async fn a_vendor_that_asks_for_more_time_gets_it_from_the_retry_that_waits() {
-    let site = Site::new().await;
-    site.step(&Step::Launch(0)).await;
-    let first = site.run(End::Down).await.expect("ran");
-    site.step(&Step::Launch(0)).await;
-    let second = site.run(End::Limited(90_000)).await.expect("ran");
+    let site = ChainFixture::new().await;
+    site.step(&ChainStep::Launch(0)).await;
+    let first = site.run(RunEnd::Down).await.expect("ran");
+    site.step(&ChainStep::Launch(0)).await;
+    let second = site.run(RunEnd::Limited(90_000)).await.expect("ran");
     assert_eq!(first.retried_as, second.retried_as);
     assert_eq!(second.next_attempt_at, Some(site.clock.now() + Duration::from_secs(90_000)));
-    site.step(&Step::Wait(24 * 60)).await;
-    assert!(site.run(End::Well).await.is_none(), "not before");
-    site.step(&Step::Wait(60)).await;
-    assert_eq!(site.run(End::Well).await.map(|job| Some(job.id)), Some(first.retried_as));
+    site.step(&ChainStep::Wait(24 * 60)).await;
+    assert!(site.run(RunEnd::Success).await.is_none(), "not before");
+    site.step(&ChainStep::Wait(60)).await;
+    assert_eq!(site.run(RunEnd::Success).await.map(|job| Some(job.id)), Some(first.retried_as));
 }

@@ -14,7 +14,7 @@ fn the_same_files_give_the_same_bytes() {
     assert_eq!(unpack(&bytes).expect("unpacked"), files.into_iter().collect());
 }
 
-fn gzipped(mut content: impl Read) -> Vec<u8> {
+fn gzip(mut content: impl Read) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     io::copy(&mut content, &mut gzip).expect("written");
     gzip.finish().expect("finished")
@@ -27,7 +27,7 @@ fn bomb(kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
     header.set_path("a").expect("a name");
     header.set_size(size);
     header.set_cksum();
-    [&gzipped(header.as_bytes().as_slice()), content].concat()
+    [&gzip(header.as_bytes().as_slice()), content].concat()
 }
 
 /// Bytes that this process has had in memory at most.
@@ -41,7 +41,7 @@ fn peak_memory() -> u64 {
 #[test]
 fn an_entry_of_any_kind_costs_no_more_than_a_bundle() {
     const SIZE: u64 = 300 << 20;
-    let zeros = gzipped(repeat(0).take(SIZE));
+    let zeros = gzip(repeat(0).take(SIZE));
     for kind in [
         EntryType::GNULongName,
         EntryType::GNULongLink,
@@ -68,7 +68,7 @@ fn an_entry_of_any_kind_costs_no_more_than_a_bundle() {
 }
 
 /// An archive with a file that has more than one name.
-fn named(names: &[(EntryType, &[u8])]) -> Vec<u8> {
+fn archive_with_names(names: &[(EntryType, &[u8])]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     let mut append = |kind: EntryType, content: &[u8]| {
         let mut header = Header::new_gnu();
@@ -97,23 +97,23 @@ fn long_names_hold_for_the_next_file_alone() {
         vec![(EntryType::XGlobalHeader, "11 path=no\n".to_owned()), (EntryType::XHeader, pax)],
     ] {
         let names: Vec<_> = names.iter().map(|(kind, name)| (*kind, name.as_bytes())).collect();
-        let files = unpack(&named(&names)).expect("unpacked");
+        let files = unpack(&archive_with_names(&names)).expect("unpacked");
         let expected = [(long.clone(), b"content".to_vec()), ("short".to_owned(), b"other".to_vec())];
         assert_eq!(files, expected.into(), "{names:?}");
     }
 }
 
 #[test]
-fn what_other_readers_would_read_otherwise_is_refused() {
+fn ambiguous_archives_are_rejected() {
     for (kind, records) in [
         (EntryType::XHeader, "9 size=1\n"),
         (EntryType::XHeader, "22 GNU.sparse.major=1\n"),
         (EntryType::GNUSparse, ""),
     ] {
-        let error = unpack(&named(&[(kind, records.as_bytes())])).expect_err(records);
+        let error = unpack(&archive_with_names(&[(kind, records.as_bytes())])).expect_err(records);
         assert!(!error.to_string().is_empty());
     }
-    let many = named(&[(EntryType::GNULongName, &vec![b'a'; 1 + (64 << 10)])]);
+    let many = archive_with_names(&[(EntryType::GNULongName, &vec![b'a'; 1 + (64 << 10)])]);
     assert!(matches!(unpack(&many), Err(Error::TooLarge(_))));
 }
 
@@ -121,8 +121,8 @@ fn what_other_readers_would_read_otherwise_is_refused() {
 fn an_archive_of_several_members_is_read_to_its_end() {
     let files: BTreeMap<_, _> = (0..20).map(|number| (format!("{number:02}"), vec![number; 1_000])).collect();
     let mut tar = Vec::new();
-    Members::of(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
-    let members: Vec<u8> = tar.chunks(700).flat_map(gzipped).collect();
+    GzipMembers::detect(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
+    let members: Vec<u8> = tar.chunks(700).flat_map(gzip).collect();
     assert_eq!(unpack(&members).expect("unpacked"), files.into_iter().collect());
     // Also where it breaks off behind the last file.
     assert!(unpack(members.get(..members.len() - 1).expect("a part")).is_err());

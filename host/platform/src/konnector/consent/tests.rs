@@ -15,11 +15,14 @@ fn info(kind: ComponentKind, reads_secrets: bool) -> ComponentInfo {
 }
 
 fn typed(members: &Value, reads_secrets: bool) -> ConsentScope {
-    ConsentScope::of(&manifest(members), &info(ComponentKind::Typed { version: "0.1.0".to_owned() }, reads_secrets))
+    ConsentScope::from_manifest(
+        &manifest(members),
+        &info(ComponentKind::Typed { version: "0.1.0".to_owned() }, reads_secrets),
+    )
 }
 
 fn command(members: &Value) -> ConsentScope {
-    ConsentScope::of(&manifest(members), &info(ComponentKind::Command, false))
+    ConsentScope::from_manifest(&manifest(members), &info(ComponentKind::Command, false))
 }
 
 #[test]
@@ -58,7 +61,8 @@ fn each_part_of_what_was_accepted_waits_when_it_grows() {
     let shown: Vec<String> = grown
         .iter()
         .map(|(what, new)| {
-            let growth: Vec<String> = new.beyond(&typed(&old, false)).iter().map(Growth::to_string).collect();
+            let growth: Vec<String> =
+                new.additions_over(&typed(&old, false)).iter().map(ConsentAddition::to_string).collect();
             format!("{what}: {}", growth.join(" / "))
         })
         .collect();
@@ -85,10 +89,10 @@ fn what_was_accepted_before_does_not_wait() {
     } });
     let fields =
         json!({ "permissions": { "bills": { "type": "io.cozy.bills" } }, "fields": { "new": { "type": "text" } } });
-    assert_eq!(typed(&certified, false).beyond(&typed(&rules, false)), []);
-    assert_eq!(typed(&fields, false).beyond(&typed(&rules, false)), []);
-    assert_eq!(typed(&rules, false).beyond(&typed(&rules, true)), [], "reading less");
-    assert_eq!(typed(&json!({}), false).beyond(&typed(&rules, false)), [], "fewer rules");
+    assert_eq!(typed(&certified, false).additions_over(&typed(&rules, false)), []);
+    assert_eq!(typed(&fields, false).additions_over(&typed(&rules, false)), []);
+    assert_eq!(typed(&rules, false).additions_over(&typed(&rules, true)), [], "reading less");
+    assert_eq!(typed(&json!({}), false).additions_over(&typed(&rules, false)), [], "fewer rules");
 }
 
 #[test]
@@ -108,8 +112,8 @@ fn a_secret_for_less_of_a_host_does_not_wait_and_for_more_of_it_does() {
         (star.clone(), json!({ "path": "/login", "methods": ["POST"], "fields": ["pwd"] })),
     ] {
         let narrow = with(values, json!({ "password": binding }));
-        assert_eq!(narrow.beyond(&wide), [], "{binding}");
-        assert_ne!(wide.beyond(&narrow), [], "{binding}");
+        assert_eq!(narrow.additions_over(&wide), [], "{binding}");
+        assert_ne!(wide.additions_over(&narrow), [], "{binding}");
     }
     for (values, binding) in [
         (star.clone(), json!({ "methods": ["POST"] })),
@@ -118,7 +122,7 @@ fn a_secret_for_less_of_a_host_does_not_wait_and_for_more_of_it_does() {
         (star, json!({ "path": "/login", "methods": ["PATCH"], "fields": ["pwd"] })),
         (json!(["https://bank.example"]), json!({ "methods": ["POST"], "fields": ["pwd"] })),
     ] {
-        assert_ne!(with(values, json!({ "password": binding })).beyond(&wide), [], "sideways: {binding}");
+        assert_ne!(with(values, json!({ "password": binding })).additions_over(&wide), [], "sideways: {binding}");
     }
 }
 
@@ -127,7 +131,7 @@ fn a_secret_for_less_of_a_host_does_not_wait_and_for_more_of_it_does() {
 fn a_sentence_names_ten_of_many() {
     let rule = |number| (format!("r{number}"), json!({ "type": format!("org.example.n{number}") }));
     let many = json!({ "permissions": (0..5_000).map(rule).collect::<serde_json::Map<_, _>>() });
-    let growth = typed(&many, false).beyond(&typed(&json!({}), false));
+    let growth = typed(&many, false).additions_over(&typed(&json!({}), false));
     let sentence = growth.first().expect("growth").to_string();
     assert!(sentence.ends_with("and 4990 more") && sentence.len() < 1_000, "{sentence}");
 }
@@ -158,7 +162,7 @@ fn scopes() -> impl Strategy<Value = ConsentScope> {
             if let Some(version) = terms {
                 members["terms"] = json!({ "id": "shop", "version": version });
             }
-            ConsentScope::of(&manifest(&members), &info(kind, reveals))
+            ConsentScope::from_manifest(&manifest(&members), &info(kind, reveals))
         },
     )
 }
@@ -168,9 +172,9 @@ proptest! {
     /// as two.
     #[test]
     fn consent_cannot_be_split(old in scopes(), between in scopes(), new in scopes()) {
-        prop_assert_eq!(old.beyond(&old), vec![]);
-        if between.beyond(&old).is_empty() && new.beyond(&between).is_empty() {
-            prop_assert_eq!(new.beyond(&old), vec![]);
+        prop_assert_eq!(old.additions_over(&old), vec![]);
+        if between.additions_over(&old).is_empty() && new.additions_over(&between).is_empty() {
+            prop_assert_eq!(new.additions_over(&old), vec![]);
         }
     }
 
@@ -178,7 +182,7 @@ proptest! {
     #[test]
     fn passwords_are_never_read_without_consent(old in scopes(), new in scopes()) {
         if new.reads_secrets && !old.reads_secrets {
-            prop_assert!(new.beyond(&old).iter().any(|growth| *growth == Growth::ReadsSecrets && !growth.is_waivable()));
+            prop_assert!(new.additions_over(&old).iter().any(|growth| *growth == ConsentAddition::ReadsSecrets && !growth.is_waivable()));
         }
     }
 }

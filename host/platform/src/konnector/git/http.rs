@@ -9,8 +9,8 @@ use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKi
 use konnector_egress::{BodyFormat, Request, Session};
 use tokio::runtime::Handle;
 
-use super::super::web::bytes;
-use super::PATIENCE;
+use super::super::download::into_bytes;
+use super::FETCH_TIMEOUT;
 
 /// HTTP as the library asks for it. Its methods block, and must not be called on a thread of the runtime.
 #[derive(Clone)]
@@ -18,23 +18,23 @@ pub(super) struct GateHttp {
     session: Session,
     runtime: Handle,
     /// Where the first request was led to, without what was asked for there.
-    redirected: Option<String>,
+    redirected_base_url: Option<String>,
 }
 
 /// An answer: its headers, line by line, and its body.
 #[derive(Clone)]
-struct Answer {
+struct ResponseParts {
     headers: Bytes,
     body: Bytes,
 }
 
 impl GateHttp {
     pub(super) const fn new(session: Session, runtime: Handle) -> Self {
-        Self { session, runtime, redirected: None }
+        Self { session, runtime, redirected_base_url: None }
     }
 
     /// Sends a request; answers where the answer came from, too.
-    fn send(&self, request: Request) -> io::Result<(String, Answer)> {
+    fn send(&self, request: Request) -> io::Result<(String, ResponseParts)> {
         let response =
             self.runtime.block_on(self.session.send(request)).map_err(|error| io::Error::other(error.to_string()))?;
         match response.status {
@@ -48,7 +48,7 @@ impl GateHttp {
             status => return Err(io::Error::other(format!("the server answers with the status {status}"))),
         }
         let headers: String = response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
-        Ok((response.url, Answer { headers: headers.into(), body: bytes(response.body) }))
+        Ok((response.url, ResponseParts { headers: headers.into(), body: into_bytes(response.body) }))
     }
 }
 
@@ -65,25 +65,25 @@ fn request(method: &str, url: &str, headers: impl IntoIterator<Item = impl AsRef
         form_charset: None,
         body_format: BodyFormat::Bytes,
         follow_redirects: true,
-        timeout: Some(PATIENCE),
+        timeout: Some(FETCH_TIMEOUT),
     }
 }
 
 impl Http for GateHttp {
-    type Headers = Later;
-    type ResponseBody = Later;
-    type PostBody = Written;
+    type Headers = LazyResponse;
+    type ResponseBody = LazyResponse;
+    type PostBody = GitRequestBody;
 
     fn get(
         &mut self,
         url: &str,
         base_url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> gix::Result<GetResponse<Later, Later>> {
+    ) -> gix::Result<GetResponse<LazyResponse, LazyResponse>> {
         let (from, answer) = self.send(request("GET", url, headers)).map_err(gix::Error::from_error)?;
         let tail = url.strip_prefix(base_url).unwrap_or_default();
-        self.redirected = from.strip_suffix(tail).map(str::to_owned).filter(|base| base != base_url);
-        Ok(GetResponse { headers: Later::known(answer.headers), body: Later::known(answer.body) })
+        self.redirected_base_url = from.strip_suffix(tail).map(str::to_owned).filter(|base| base != base_url);
+        Ok(GetResponse { headers: LazyResponse::ready(answer.headers), body: LazyResponse::ready(answer.body) })
     }
 
     fn post(
@@ -92,17 +92,17 @@ impl Http for GateHttp {
         _: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
         _: PostBodyDataKind,
-    ) -> gix::Result<PostResponse<Later, Later, Written>> {
-        let body = Written::default();
+    ) -> gix::Result<PostResponse<LazyResponse, LazyResponse, GitRequestBody>> {
+        let body = GitRequestBody::default();
         let exchange = Arc::new(Exchange {
             http: self.clone(),
             request: request("POST", url, headers),
             body: body.clone(),
-            answer: Mutex::default(),
+            response: Mutex::default(),
         });
         Ok(PostResponse {
-            headers: Later::asked(&exchange, |answer| answer.headers),
-            body: Later::asked(&exchange, |answer| answer.body),
+            headers: LazyResponse::pending(&exchange, |answer| answer.headers),
+            body: LazyResponse::pending(&exchange, |answer| answer.body),
             post_body: body,
         })
     }
@@ -112,15 +112,15 @@ impl Http for GateHttp {
     }
 
     fn redirected_base_url(&self) -> Option<String> {
-        self.redirected.clone()
+        self.redirected_base_url.clone()
     }
 }
 
 /// The body of a request, while it is written.
 #[derive(Clone, Default)]
-pub(super) struct Written(Arc<Mutex<Vec<u8>>>);
+pub(super) struct GitRequestBody(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Written {
+impl Write for GitRequestBody {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())
@@ -135,13 +135,13 @@ impl Write for Written {
 struct Exchange {
     http: GateHttp,
     request: Request,
-    body: Written,
-    answer: Mutex<Option<Answer>>,
+    body: GitRequestBody,
+    response: Mutex<Option<ResponseParts>>,
 }
 
 impl Exchange {
-    fn answer(&self) -> io::Result<Answer> {
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+    fn response(&self) -> io::Result<ResponseParts> {
+        let mut answer = self.response.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = &*answer {
             return Ok(answer.clone());
         }
@@ -152,43 +152,43 @@ impl Exchange {
 }
 
 /// An exchange, and what of its answer is wanted.
-type Asked = (Arc<Exchange>, fn(Answer) -> Bytes);
+type PendingPart = (Arc<Exchange>, fn(ResponseParts) -> Bytes);
 
 /// A part of an answer.
-pub(super) struct Later {
-    asked: Option<Asked>,
-    known: Cursor<Bytes>,
+pub(super) struct LazyResponse {
+    pending: Option<PendingPart>,
+    received: Cursor<Bytes>,
 }
 
-impl Later {
-    fn known(bytes: Bytes) -> Self {
-        Self { asked: None, known: Cursor::new(bytes) }
+impl LazyResponse {
+    fn ready(bytes: Bytes) -> Self {
+        Self { pending: None, received: Cursor::new(bytes) }
     }
 
-    fn asked(exchange: &Arc<Exchange>, part: fn(Answer) -> Bytes) -> Self {
-        Self { asked: Some((Arc::clone(exchange), part)), known: Cursor::default() }
+    fn pending(exchange: &Arc<Exchange>, part: fn(ResponseParts) -> Bytes) -> Self {
+        Self { pending: Some((Arc::clone(exchange), part)), received: Cursor::default() }
     }
 
-    fn arrived(&mut self) -> io::Result<&mut Cursor<Bytes>> {
-        if let Some((exchange, part)) = self.asked.take() {
-            self.known = Cursor::new(part(exchange.answer()?));
+    fn wait(&mut self) -> io::Result<&mut Cursor<Bytes>> {
+        if let Some((exchange, part)) = self.pending.take() {
+            self.received = Cursor::new(part(exchange.response()?));
         }
-        Ok(&mut self.known)
+        Ok(&mut self.received)
     }
 }
 
-impl Read for Later {
+impl Read for LazyResponse {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.arrived()?.read(buffer)
+        self.wait()?.read(buffer)
     }
 }
 
-impl BufRead for Later {
+impl BufRead for LazyResponse {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.arrived()?.fill_buf()
+        self.wait()?.fill_buf()
     }
 
     fn consume(&mut self, amount: usize) {
-        self.known.consume(amount);
+        self.received.consume(amount);
     }
 }

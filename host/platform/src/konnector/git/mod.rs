@@ -18,26 +18,26 @@ use konnector_manifest::GitTransport;
 use url::Url;
 
 use super::archive::{MAX_FILE_SIZE, check_size};
-use super::bundle::{Bundle, MANIFEST};
-use super::fetch::Fetched;
+use super::bundle::{Bundle, MANIFEST_FILE};
+use super::fetch::FetchedBundle;
 use crate::{Error, Platform, Result};
-use transport::Way;
+use transport::GitRemote;
 
 /// Time for a whole fetch (cozy-stack, sources).
-const PATIENCE: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// The branches of a source that names none, in the order in which they are tried.
 const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
 /// Settings of the repository: an object that is larger than a file of a bundle may be is not even decompressed, and as many are at a
 /// time as one thread takes.
-const SETTINGS: [&str; 3] =
+const GIT_CONFIG: [&str; 3] =
     ["gitoxide.objects.allocLimit=33554432", "pack.threads=1", "core.deltaBaseCacheLimit=33554432"];
 /// Bytes of a commit or of a directory, which are headers to the files of a bundle.
 const MAX_HEADER_SIZE: u64 = 1 << 20;
 
 /// Ends what still goes on when nobody waits for it any more.
-struct Stop(Arc<AtomicBool>);
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Stop {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -50,40 +50,40 @@ impl Platform {
         transport: GitTransport,
         url: &Url,
         branch: Option<&str>,
-    ) -> Result<Fetched> {
+    ) -> Result<FetchedBundle> {
         let unreachable = |reason: &dyn std::fmt::Display| {
-            Error::Unreachable(format!("the repository {} cannot be fetched: {reason}", shown(url)))
+            Error::Unreachable(format!("the repository {} cannot be fetched: {reason}", without_password(url)))
         };
-        let way = self.way(transport, url).await.map_err(|error| unreachable(&error))?;
+        let way = self.resolve_git_remote(transport, url).await.map_err(|error| unreachable(&error))?;
         let branches: Vec<String> = match branch {
             Some(branch) => vec![branch.to_owned()],
             None => DEFAULT_BRANCHES.map(str::to_owned).to_vec(),
         };
         let cache = self.config.cache_dir.clone();
-        let stop = Stop(Arc::default());
-        let (stopped, shown_url) = (Arc::clone(&stop.0), shown(url));
-        let fetching = self.errands.run(move || {
+        let stop = StopOnDrop(Arc::default());
+        let (stopped, shown_url) = (Arc::clone(&stop.0), without_password(url));
+        let fetching = self.source_offload.run(move || {
             std::fs::create_dir_all(&cache).map_err(Error::io("making room for a repository"))?;
             let folder = tempfile::tempdir_in(&cache).map_err(Error::io("making room for a repository"))?;
             let failed =
                 |reason: String| Error::Unreachable(format!("the repository {shown_url} cannot be fetched: {reason}"));
-            let repository = Checkout::new(folder.path()).map_err(failed)?;
+            let repository = BareClone::new(folder.path()).map_err(failed)?;
             for branch in &branches {
                 if let Some(commit) = repository.fetch(&way, branch, &stopped).map_err(failed)? {
-                    return repository.bundle(commit);
+                    return repository.read_bundle(commit);
                 }
             }
             Err(failed(format!("it has no branch {}", branches.join(" and no branch "))))
         });
-        match tokio::time::timeout(PATIENCE, fetching).await {
+        match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
             Ok(fetched) => fetched,
-            Err(_) => Err(unreachable(&format!("it took longer than {} seconds", PATIENCE.as_secs()))),
+            Err(_) => Err(unreachable(&format!("it took longer than {} seconds", FETCH_TIMEOUT.as_secs()))),
         }
     }
 }
 
 /// An address as it may be told: without a password.
-fn shown(url: &Url) -> String {
+fn without_password(url: &Url) -> String {
     let mut url = url.clone();
     // Fails only for addresses that cannot have one.
     let _ = url.set_password(None);
@@ -91,7 +91,7 @@ fn shown(url: &Url) -> String {
 }
 
 /// An error with its causes; the library tells what went wrong in the last of them.
-fn told(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.dedup();
@@ -99,34 +99,34 @@ fn told(error: &dyn std::error::Error) -> String {
 }
 
 /// A repository on its way.
-struct Checkout(Repository);
+struct BareClone(Repository);
 
-impl Checkout {
+impl BareClone {
     fn new(folder: &Path) -> Result<Self, String> {
-        let options = gix::open::Options::isolated().config_overrides(SETTINGS);
+        let options = gix::open::Options::isolated().config_overrides(GIT_CONFIG);
         let repository = gix::ThreadSafeRepository::init_opts(
             folder,
             gix::create::Kind::Bare,
             gix::create::Options::default(),
             options,
         );
-        repository.map(|repository| Self(repository.to_thread_local())).map_err(|error| told(&error))
+        repository.map(|repository| Self(repository.to_thread_local())).map_err(|error| error_chain(&error))
     }
 
     /// Fetches the newest commit of a branch; `None` where there is no such branch.
-    fn fetch(&self, way: &Way, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
+    fn fetch(&self, way: &GitRemote, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
         let spec = format!("+refs/heads/{branch}:refs/heads/{branch}");
-        let remote = self.0.remote_at(way.url()).map_err(|error| told(&error))?;
+        let remote = self.0.remote_at(way.url()).map_err(|error| error_chain(&error))?;
         let remote = remote
             .with_fetch_tags(Tags::None)
             .with_refspecs([spec.as_str()], gix::remote::Direction::Fetch)
-            .map_err(|error| told(&error))?;
+            .map_err(|error| error_chain(&error))?;
         let connection = remote.to_connection_with_transport(way.connect()?);
         // Nobody is asked for a password: there is nobody.
         let connection = connection.with_credentials(|_| Ok(None));
         let prepared = connection
             .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
-            .map_err(|error| told(&error))?;
+            .map_err(|error| error_chain(&error))?;
         let wanted = format!("refs/heads/{branch}");
         let is_wanted = |mapping: &&gix::remote::fetch::refmap::Mapping| {
             mapping.remote.as_name().is_some_and(|name| name.as_bstr() == wanted.as_bytes().as_bstr())
@@ -136,13 +136,13 @@ impl Checkout {
             return Ok(None);
         };
         let shallow = Shallow::DepthAtRemote(NonZeroU32::MIN);
-        prepared.with_shallow(shallow).receive(Discard, stopped).map_err(|error| told(&error))?;
+        prepared.with_shallow(shallow).receive(Discard, stopped).map_err(|error| error_chain(&error))?;
         Ok(Some(commit))
     }
 
-    fn bundle(&self, commit: ObjectId) -> Result<Fetched> {
+    fn read_bundle(&self, commit: ObjectId) -> Result<FetchedBundle> {
         let broken = |error: &dyn std::error::Error| {
-            Error::Unreachable(format!("the commit {commit} cannot be read: {}", told(error)))
+            Error::Unreachable(format!("the commit {commit} cannot be read: {}", error_chain(error)))
         };
         let small = |id: ObjectId| -> Result<()> {
             let header = self.0.find_header(id).map_err(|error| broken(&error))?;
@@ -164,9 +164,9 @@ impl Checkout {
             let object = entry.object().map_err(|error| broken(&error))?;
             Ok(Some(object.detach().data))
         };
-        let manifest = file(MANIFEST)?
-            .ok_or_else(|| Error::Unreachable(format!("the commit {commit} has no {MANIFEST} at its top")))?;
-        let bundle = Bundle::new(&manifest, file)?;
-        Ok(Fetched { version: format!("{}-{commit}", bundle.manifest.version), bundle })
+        let manifest = file(MANIFEST_FILE)?
+            .ok_or_else(|| Error::Unreachable(format!("the commit {commit} has no {MANIFEST_FILE} at its top")))?;
+        let bundle = Bundle::from_files(&manifest, file)?;
+        Ok(FetchedBundle { version: format!("{}-{commit}", bundle.manifest.version), bundle })
     }
 }

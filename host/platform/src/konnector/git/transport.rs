@@ -15,20 +15,20 @@ use konnector_manifest::GitTransport;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::super::web::LARGEST_ARCHIVE;
-use super::PATIENCE;
+use super::super::download::MAX_ARCHIVE_SIZE;
+use super::FETCH_TIMEOUT;
 use super::http::GateHttp;
 use crate::Platform;
 
 /// Time to connect.
-const CONNECTING: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The port of git's own protocol.
 const GIT_PORT: u16 = 9418;
 /// That of SSH.
 const SSH_PORT: u16 = 22;
 
 /// The way to one repository.
-pub(super) enum Way {
+pub(super) enum GitRemote {
     /// Git's own protocol.
     Daemon { url: Url, addresses: Vec<SocketAddr> },
     /// HTTPS, through the gate.
@@ -39,24 +39,26 @@ pub(super) enum Way {
 
 impl Platform {
     /// The way to a repository; its host is resolved and vetted.
-    pub(super) async fn way(&self, transport: GitTransport, url: &Url) -> Result<Way, String> {
+    pub(super) async fn resolve_git_remote(&self, transport: GitTransport, url: &Url) -> Result<GitRemote, String> {
         let vetted = async |port: u16| {
             let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
             self.gate.resolve(host, port).await.map_err(|error| error.to_string())
         };
         let url = url.clone();
         Ok(match transport {
-            GitTransport::Git => Way::Daemon { addresses: vetted(GIT_PORT).await?, url },
+            GitTransport::Git => GitRemote::Daemon { addresses: vetted(GIT_PORT).await?, url },
             GitTransport::Https => {
-                let http = GateHttp::new(self.errand(LARGEST_ARCHIVE), Handle::current());
-                Way::Https { url, http }
+                let http = GateHttp::new(self.http_session(MAX_ARCHIVE_SIZE), Handle::current());
+                GitRemote::Https { url, http }
             }
-            GitTransport::Ssh => Way::Ssh { addresses: vetted(SSH_PORT).await?, url, program: self.config.ssh.clone() },
+            GitTransport::Ssh => {
+                GitRemote::Ssh { addresses: vetted(SSH_PORT).await?, url, program: self.config.ssh_program.clone() }
+            }
         })
     }
 }
 
-impl Way {
+impl GitRemote {
     pub(super) fn url(&self) -> &str {
         match self {
             Self::Daemon { url, .. } | Self::Https { url, .. } | Self::Ssh { url, .. } => url.as_str(),
@@ -66,7 +68,7 @@ impl Way {
     /// A new connection. Blocks.
     pub(super) fn connect(&self) -> Result<Box<dyn Transport + Send>, String> {
         match self {
-            Self::Daemon { url, addresses } => daemon(url, addresses).map_err(|error| error.to_string()),
+            Self::Daemon { url, addresses } => connect_daemon(url, addresses).map_err(|error| error.to_string()),
             Self::Https { url, http } => {
                 let address = gix::url::parse(url.as_str()).map_err(|error| error.to_string())?;
                 Ok(Box::new(gix_transport::client::blocking_io::http::Transport::new_http(
@@ -76,29 +78,31 @@ impl Way {
                     false,
                 )))
             }
-            Self::Ssh { url, addresses, program } => ssh(url, addresses, program).map_err(|error| error.to_string()),
+            Self::Ssh { url, addresses, program } => {
+                connect_ssh(url, addresses, program).map_err(|error| error.to_string())
+            }
         }
     }
 }
 
-fn daemon(url: &Url, addresses: &[SocketAddr]) -> io::Result<Box<dyn Transport + Send>> {
+fn connect_daemon(url: &Url, addresses: &[SocketAddr]) -> io::Result<Box<dyn Transport + Send>> {
     let mut stream = Err(io::Error::other("its host has no address"));
     for address in addresses {
-        stream = TcpStream::connect_timeout(address, CONNECTING);
+        stream = TcpStream::connect_timeout(address, CONNECT_TIMEOUT);
         if stream.is_ok() {
             break;
         }
     }
     let stream = stream?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(FETCH_TIMEOUT))?;
     // A server that falls silent must not hold the thread.
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
     let host = (url.host_str().unwrap_or_default().to_owned(), url.port());
-    let (read, write) = (Bounded::new(stream.try_clone()?), stream);
+    let (read, write) = (BoundedReader::new(stream.try_clone()?), stream);
     Ok(Box::new(Connection::new(read, write, Protocol::V2, url.path(), Some(host), ConnectMode::Daemon, false)))
 }
 
-fn ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Result<Box<dyn Transport + Send>> {
+fn connect_ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Result<Box<dyn Transport + Send>> {
     let address = addresses.first().ok_or_else(|| io::Error::other("its host has no address"))?;
     let host = url.host_str().unwrap_or_default();
     let known_as = match url.port() {
@@ -113,7 +117,7 @@ fn ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Result<Box
     }
     let mut child = Command::new(program)
         .args(["-o", "BatchMode=yes", "-o", "SendEnv=GIT_PROTOCOL"])
-        .args(["-o", &format!("ConnectTimeout={}", CONNECTING.as_secs())])
+        .args(["-o", &format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs())])
         // The vetted address is dialled; the keys of the host are those of its name.
         .args(["-o", &format!("HostName={}", address.ip()), "-o", &format!("HostKeyAlias={known_as}")])
         .args(["-p", &address.port().to_string()])
@@ -128,23 +132,23 @@ fn ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Result<Box
     let (Some(write), Some(read)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("ssh has no pipes"));
     };
-    let read = Bounded::new(Program::watched(child, read));
+    let read = BoundedReader::new(SshOutput::with_watchdog(child, read));
     Ok(Box::new(Connection::new(read, write, Protocol::V2, path, None::<(String, _)>, ConnectMode::Process, false)))
 }
 
-/// The output of a program that is ended with it, and after [`PATIENCE`].
-struct Program {
+/// The output of a program that is ended with it, and after [`REGISTRY_TIMEOUT`].
+struct SshOutput {
     output: ChildStdout,
     /// Dropped with the program: then its watch ends it.
     _alive: std::sync::mpsc::Sender<()>,
 }
 
-impl Program {
-    fn watched(mut child: Child, output: ChildStdout) -> Self {
+impl SshOutput {
+    fn with_watchdog(mut child: Child, output: ChildStdout) -> Self {
         let (alive, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             // Nothing is ever sent: it is dropped, or it is time.
-            let _ = ended.recv_timeout(PATIENCE);
+            let _ = ended.recv_timeout(FETCH_TIMEOUT);
             // It may have ended by itself.
             drop(child.kill());
             drop(child.wait());
@@ -153,34 +157,34 @@ impl Program {
     }
 }
 
-impl Read for Program {
+impl Read for SshOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.output.read(buffer)
     }
 }
 
 /// A server's answer, up to a number of bytes and a moment.
-struct Bounded<R> {
+struct BoundedReader<R> {
     inner: R,
-    left: u64,
-    until: Instant,
+    remaining: u64,
+    deadline: Instant,
 }
 
-impl<R> Bounded<R> {
+impl<R> BoundedReader<R> {
     fn new(inner: R) -> Self {
-        Self { inner, left: LARGEST_ARCHIVE, until: Instant::now() + PATIENCE }
+        Self { inner, remaining: MAX_ARCHIVE_SIZE, deadline: Instant::now() + FETCH_TIMEOUT }
     }
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for BoundedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if Instant::now() >= self.until {
+        if Instant::now() >= self.deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the server sends too slowly"));
         }
         let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+        self.remaining = self.remaining.checked_sub(read as u64).ok_or_else(|| {
             io::Error::other(format!(
-                "it is larger than {LARGEST_ARCHIVE} bytes; keep the bundle in a branch of its own"
+                "it is larger than {MAX_ARCHIVE_SIZE} bytes; keep the bundle in a branch of its own"
             ))
         })?;
         Ok(read)

@@ -5,25 +5,25 @@ use konnector_query::{Direction, FieldPath, IndexRange};
 use konnector_sandbox::capability::{CapabilityError, Document, Object, Order, Page, Query, Range};
 use serde_json::Value;
 
-use super::{RunDocuments, shown, told};
-use crate::walk::{Walk, Way};
+use super::{RunDocuments, to_capability_error, to_guest_document};
+use crate::scan::{DocumentScan, ScanOrder};
 
 /// Bytes of the documents of one page, about: a page ends behind the document that goes over it.
-const PAGE_SIZE: usize = 4 << 20;
+const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// A page that is being filled.
-struct Filling {
+struct PageBuilder {
     documents: Vec<Document>,
     limit: usize,
-    room: usize,
+    remaining_bytes: usize,
 }
 
-impl Filling {
+impl PageBuilder {
     /// Takes a document; answers whether the page is full.
-    fn take(&mut self, document: Document) -> bool {
-        self.room = self.room.saturating_sub(weight(&document.body));
+    fn push(&mut self, document: Document) -> bool {
+        self.remaining_bytes = self.remaining_bytes.saturating_sub(json_size(&document.body));
         self.documents.push(document);
-        self.documents.len() >= self.limit || self.room == 0
+        self.documents.len() >= self.limit || self.remaining_bytes == 0
     }
 }
 
@@ -31,27 +31,27 @@ impl RunDocuments {
     /// A page of documents that the rules let the run read.
     pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, CapabilityError> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let mut page = Filling { documents: Vec::new(), limit, room: PAGE_SIZE };
+        let mut page = PageBuilder { documents: Vec::new(), limit, remaining_bytes: MAX_PAGE_BYTES };
         let direction = match query.order {
             Order::Ascending => Direction::Forward,
             Order::Descending => Direction::Backward,
         };
         let (platform, instance) = (&self.0.platform, &self.0.instance.id);
-        let way = self.way(doctype, query).await?;
-        let mut walk =
-            Walk::new(platform, (instance, doctype), way, direction, query.cursor.as_deref()).map_err(wrong)?;
-        while let Some((document, place)) = walk.next().await.map_err(wrong)? {
+        let way = self.scan_order(doctype, query).await?;
+        let mut walk = DocumentScan::new(platform, (instance, doctype), way, direction, query.cursor.as_deref())
+            .map_err(to_query_error)?;
+        while let Some((document, place)) = walk.next().await.map_err(to_query_error)? {
             let wanted = matches(query, &document) && self.may_read(doctype, &document);
-            if wanted && page.take(shown(document)) {
+            if wanted && page.push(to_guest_document(document)) {
                 return Ok(Page { documents: page.documents, next_cursor: Some(place.to_string()) });
             }
         }
         Ok(Page { documents: page.documents, next_cursor: None })
     }
 
-    async fn way(&self, doctype: &Doctype, query: &Query) -> Result<Way, CapabilityError> {
+    async fn scan_order(&self, doctype: &Doctype, query: &Query) -> Result<ScanOrder, CapabilityError> {
         if query.index_fields.is_empty() {
-            return Ok(Way::Ids);
+            return Ok(ScanOrder::Ids);
         }
         // What the platform keeps in documents for itself is nobody's to look for.
         let reserved = |path: &&String| FieldPath::parse(path).is_ok_and(|path| path.is_reserved());
@@ -64,8 +64,8 @@ impl RunDocuments {
             .store
             .ensure_index(&self.0.instance.id, doctype, &query.index_fields)
             .await
-            .map_err(wrong)?;
-        Ok(Way::Index(index, range_of(query)))
+            .map_err(to_query_error)?;
+        Ok(ScanOrder::Index(index, range_of(query)))
     }
 
     fn may_read(&self, doctype: &Doctype, document: &konnector_store::Document) -> bool {
@@ -111,21 +111,21 @@ fn is_equal(value: &Value, wanted: &Value) -> bool {
 }
 
 /// An argument that the store does not take is the guest's mistake.
-fn wrong(error: konnector_store::Error) -> CapabilityError {
+fn to_query_error(error: konnector_store::Error) -> CapabilityError {
     match error {
         konnector_store::Error::Invalid { field, reason } => CapabilityError::Invalid(format!("{field}: {reason}")),
-        error => told(error.into()),
+        error => to_capability_error(error.into()),
     }
 }
 
 /// About how many bytes a document takes as JSON.
-fn weight(body: &Object) -> usize {
+fn json_size(body: &Object) -> usize {
     fn of(value: &Value) -> usize {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => 8,
             Value::String(text) => text.len() + 3,
             Value::Array(items) => items.iter().map(of).sum::<usize>() + 2,
-            Value::Object(members) => weight(members),
+            Value::Object(members) => json_size(members),
         }
     }
     body.iter().map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>() + 2

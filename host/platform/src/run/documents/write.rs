@@ -1,4 +1,4 @@
-//! WriteCounters of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
+//! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
 
 use konnector_manifest::json_budget::heap_bytes;
 use konnector_manifest::{Doctype, Verb};
@@ -6,83 +6,88 @@ use konnector_sandbox::capability::{CapabilityError, Change, Item, Object, SaveO
 use konnector_store::{Changes, Document, Rev};
 use serde_json::{Value, json};
 
-use super::{RunDocuments, denied, name_of, told};
+use super::{RunDocuments, describe_locator, to_capability_error, to_denied_error};
 use crate::Platform;
-use crate::realtime::Happened;
-use crate::stored::public;
+use crate::realtime::ChangeKind;
+use crate::stored::without_reserved_fields;
 
 /// How often a batch is tried again when somebody else changed one of its documents.
-const TRIES: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 /// What the documents of one call may take in memory as they are stored, besides the first. What the guest passes is bounded by its
 /// [`JsonBudget`](konnector_manifest::json_budget::JsonBudget); a small change may be one of a large document.
-const MAX_STORED: usize = 8 << 20;
+const MAX_STORED_BYTES: usize = 8 << 20;
 /// Bytes of documents that are worked through between two yields.
-const PORTION: usize = 1 << 20;
+const YIELD_BYTES: usize = 1 << 20;
 
 /// One document to write, with what is there already.
-pub(super) struct Planned {
+pub(super) struct PlannedWrite {
     id: String,
     body: Object,
     /// The revision that is there.
-    before: Option<Rev>,
+    current_rev: Option<Rev>,
     written: SaveOutcome,
 }
 
 impl RunDocuments {
     /// What saving an item means, given what is there.
-    pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<Planned, CapabilityError> {
-        let id = self.0.keyed_id(doctype.as_ref(), &item.key);
-        let wanted = public(item.body.clone());
+    pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<PlannedWrite, CapabilityError> {
+        let id = self.0.id_for_key(doctype.as_ref(), &item.key);
+        let wanted = without_reserved_fields(item.body.clone());
         match self.stored(doctype, &id)? {
             Some(found) => self.plan_update(doctype, found, wanted),
             None => {
-                self.0.permissions.check_document(Verb::Post, doctype, &id, &wanted).map_err(denied)?;
+                self.0.permissions.check_document(Verb::Post, doctype, &id, &wanted).map_err(to_denied_error)?;
                 let mut body = wanted;
                 body.insert("cozyMetadata".to_owned(), self.metadata());
-                Ok(Planned { id, body, before: None, written: SaveOutcome::Created })
+                Ok(PlannedWrite { id, body, current_rev: None, written: SaveOutcome::Created })
             }
         }
     }
 
     /// What a change means, given what is there.
-    pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<Planned, CapabilityError> {
-        let id = self.id_of(doctype, &change.locator);
+    pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<PlannedWrite, CapabilityError> {
+        let id = self.document_id(doctype, &change.locator);
         let Some(found) = self.stored(doctype, &id)? else {
-            self.0.permissions.check_document(Verb::Put, doctype, &id, &Object::new()).map_err(denied)?;
-            return Err(CapabilityError::NotFound(name_of(doctype, &change.locator)));
+            self.0.permissions.check_document(Verb::Put, doctype, &id, &Object::new()).map_err(to_denied_error)?;
+            return Err(CapabilityError::NotFound(describe_locator(doctype, &change.locator)));
         };
-        self.0.permissions.check_document(Verb::Put, doctype, &id, &found.body).map_err(denied)?;
+        self.0.permissions.check_document(Verb::Put, doctype, &id, &found.body).map_err(to_denied_error)?;
         if change.rev.as_ref().is_some_and(|rev| *rev != found.rev.to_string()) {
             return Err(CapabilityError::Conflict(format!(
                 "{} is at revision {}; read it again",
-                name_of(doctype, &change.locator),
+                describe_locator(doctype, &change.locator),
                 found.rev
             )));
         }
-        self.plan_update(doctype, found, public(change.body.clone()))
+        self.plan_update(doctype, found, without_reserved_fields(change.body.clone()))
     }
 
-    fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, CapabilityError> {
+    fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<PlannedWrite, CapabilityError> {
         let permissions = &self.0.permissions;
         let Document { id, rev, mut body } = found;
-        if Platform::matching(&body, &wanted) {
-            return Ok(Planned { id, body: Object::new(), before: Some(rev), written: SaveOutcome::Unchanged });
+        if Platform::matches_selector(&body, &wanted) {
+            return Ok(PlannedWrite {
+                id,
+                body: Object::new(),
+                current_rev: Some(rev),
+                written: SaveOutcome::Unchanged,
+            });
         }
         // Both what it was and what it becomes must be within the rules.
-        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
+        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(to_denied_error)?;
         body.extend(wanted);
-        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
+        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(to_denied_error)?;
         if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
             metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
         }
-        Ok(Planned { id, body, before: Some(rev), written: SaveOutcome::Updated })
+        Ok(PlannedWrite { id, body, current_rev: Some(rev), written: SaveOutcome::Updated })
     }
 
     fn metadata(&self) -> Value {
         let now = self.0.platform.clock.now();
-        let mut metadata = crate::file::made(now, &self.0.instance.domain);
-        metadata.extend(self.0.origin());
+        let mut metadata = crate::file::new_cozy_metadata(now, &self.0.instance.domain);
+        metadata.extend(self.0.provenance());
         metadata.insert(
             "updatedByApps".to_owned(),
             json!([{ "slug": self.0.konnector.slug, "version": self.0.konnector.version, "date": now }]),
@@ -90,14 +95,14 @@ impl RunDocuments {
         json!(metadata)
     }
 
-    /// WriteCounters all of them or none.
+    /// Writes all of them or none.
     pub(super) async fn write<T: Sync>(
         &self,
         doctype: &Doctype,
         items: &[T],
-        plan: impl Fn(&T) -> Result<Planned, CapabilityError> + Send + Sync,
+        plan: impl Fn(&T) -> Result<PlannedWrite, CapabilityError> + Send + Sync,
     ) -> Result<Vec<SavedDocument>, CapabilityError> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let planned = plan_all(items, &plan).await?;
             if let Some(saved) = self.commit(doctype, planned).await? {
                 return Ok(saved);
@@ -110,13 +115,13 @@ impl RunDocuments {
     async fn commit(
         &self,
         doctype: &Doctype,
-        planned: Vec<Planned>,
+        planned: Vec<PlannedWrite>,
     ) -> Result<Option<Vec<SavedDocument>>, CapabilityError> {
         let scope = &self.0;
         let mut changes = Changes::new();
         for plan in &planned {
             let at = scope.instance.doc(doctype, plan.id.as_str());
-            match (&plan.before, plan.written) {
+            match (&plan.current_rev, plan.written) {
                 (_, SaveOutcome::Unchanged) => {}
                 (None, _) => {
                     changes.create(at, plan.body.clone());
@@ -131,17 +136,18 @@ impl RunDocuments {
         let revs = match scope.platform.commit(changes).await {
             Ok(revs) => revs,
             Err(error) if error.is_conflict() => return Ok(None),
-            Err(error) => return Err(told(error)),
+            Err(error) => return Err(to_capability_error(error)),
         };
         let mut revs = revs.into_iter();
         let mut saved = Vec::with_capacity(planned.len());
         for plan in planned {
             let rev = match plan.written {
-                SaveOutcome::Unchanged => plan.before,
+                SaveOutcome::Unchanged => plan.current_rev,
                 SaveOutcome::Created | SaveOutcome::Updated => revs.next(),
             };
             if plan.written != SaveOutcome::Unchanged {
-                let happened = if plan.written == SaveOutcome::Created { Happened::Created } else { Happened::Updated };
+                let happened =
+                    if plan.written == SaveOutcome::Created { ChangeKind::Created } else { ChangeKind::Updated };
                 scope.platform.publish(&scope.instance.doc(doctype, plan.id.as_str()), happened, plan.body);
             }
             saved.push(SavedDocument {
@@ -154,27 +160,27 @@ impl RunDocuments {
     }
 }
 
-/// Plans all of them, within [`MAX_STORED`].
+/// Plans all of them, within [`MAX_STORED_BYTES`].
 async fn plan_all<T: Sync>(
     items: &[T],
-    plan: &(impl Fn(&T) -> Result<Planned, CapabilityError> + Send + Sync),
-) -> Result<Vec<Planned>, CapabilityError> {
+    plan: &(impl Fn(&T) -> Result<PlannedWrite, CapabilityError> + Send + Sync),
+) -> Result<Vec<PlannedWrite>, CapabilityError> {
     let mut planned = Vec::with_capacity(items.len());
     let (mut stored, mut portion) = (0, 0);
     for item in items {
         let plan = plan(item)?;
         let heap = heap_bytes(&plan.body);
-        if plan.before.is_some() {
-            if stored > 0 && stored + heap > MAX_STORED {
+        if plan.current_rev.is_some() {
+            if stored > 0 && stored + heap > MAX_STORED_BYTES {
                 return Err(CapabilityError::Invalid(format!(
                     "the documents as they are stored take more than {} MiB together; change fewer at a time",
-                    MAX_STORED >> 20
+                    MAX_STORED_BYTES >> 20
                 )));
             }
             stored += heap;
         }
         portion += heap;
-        if portion > PORTION {
+        if portion > YIELD_BYTES {
             portion = 0;
             tokio::task::yield_now().await;
         }

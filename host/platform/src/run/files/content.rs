@@ -8,7 +8,7 @@ use konnector_sandbox::capability::{CapabilityError, OpenFile};
 use konnector_store::VerifiedReader;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::super::told;
+use super::super::to_capability_error;
 
 /// The content that a file had when it was opened. A blob is never written twice, and who reads it keeps it.
 pub(super) struct RunContent {
@@ -27,7 +27,7 @@ impl OpenFile for RunContent {
         if length == 0 {
             return Ok(Bytes::new());
         }
-        let failed = |error| told(crate::Error::io("reading the content of a file")(error));
+        let failed = |error| to_capability_error(crate::Error::io("reading the content of a file")(error));
         // Who reads from the start to the end is told when the whole is not what was written.
         self.reader.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
         let mut part = BytesMut::zeroed(usize::try_from(length).unwrap_or_default());

@@ -10,15 +10,15 @@ use konnector_sandbox::capability::{CapabilityError, QuotaKind, SaveOutcome, Sav
 use konnector_store::BlobInfo;
 
 use super::super::folder::RunFolder;
-use super::super::{Scope, told};
-use super::reference;
-use crate::file::{ContentWriter, NotWritten};
+use super::super::{RunContext, to_capability_error};
+use super::parse_reference;
+use crate::file::{ContentWriteError, ContentWriter};
 use crate::file::{File, NewContent, Reference};
 use crate::stored::{Object, retry_on_conflict};
 
 /// An upload that is not finished.
 pub(super) struct RunUpload {
-    scope: Arc<Scope>,
+    scope: Arc<RunContext>,
     folder: Arc<RunFolder>,
     name: String,
     id: String,
@@ -30,13 +30,13 @@ pub(super) struct RunUpload {
 impl RunUpload {
     /// Begins one.
     pub(super) async fn begin(
-        (scope, folder): (&Arc<Scope>, &Arc<RunFolder>),
+        (scope, folder): (&Arc<RunContext>, &Arc<RunFolder>),
         name: String,
         id: String,
         target: Target,
     ) -> Result<Self, CapabilityError> {
-        let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
-        let content = scope.platform.begin_content(&scope.instance).await.map_err(told)?;
+        let references = target.references.iter().map(parse_reference).collect::<Result<_, _>>()?;
+        let content = scope.platform.create_content_writer(&scope.instance).await.map_err(to_capability_error)?;
         let (scope, folder) = (Arc::clone(scope), Arc::clone(folder));
         Ok(Self { scope, folder, name, id, target, references, content })
     }
@@ -52,11 +52,11 @@ impl RunUpload {
     }
 
     /// The file that gets new content; one in the trash counts as gone.
-    fn before(&self) -> Result<Option<File>, CapabilityError> {
+    fn current_file(&self) -> Result<Option<File>, CapabilityError> {
         match self.scope.platform.file(&self.scope.instance, &self.id) {
             Ok(file) => Ok(Some(file).filter(|file| !file.trashed)),
             Err(crate::Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(told(error)),
+            Err(error) => Err(to_capability_error(error)),
         }
     }
 }
@@ -65,30 +65,30 @@ impl RunUpload {
 impl Upload for RunUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<(), CapabilityError> {
         self.content.write(chunk).await.map_err(|error| match error {
-            NotWritten::Full => CapabilityError::QuotaExceeded(QuotaKind::Storage),
-            NotWritten::Failed(error) => told(error),
+            ContentWriteError::QuotaExceeded => CapabilityError::QuotaExceeded(QuotaKind::Storage),
+            ContentWriteError::Failed(error) => to_capability_error(error),
         })
     }
 
     async fn commit(self: Box<Self>) -> Result<SavedFile, CapabilityError> {
-        let (before, metadata) = (self.before()?, self.metadata());
+        let (before, metadata) = (self.current_file()?, self.metadata());
         let Self { scope, folder, name, id, target, references, content } = *self;
         // What the author says goes before what the content shows.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
-        let blob = content.finish().await.map_err(told)?;
+        let blob = content.finish().await.map_err(to_capability_error)?;
         if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references))
             && let Some(content) = &file.content
             // The same content heals one that is missing or damaged.
-            && scope.platform.is_sound(content).await.map_err(told)?
+            && scope.platform.is_content_intact(content).await.map_err(to_capability_error)?
         {
             scope.discard(&blob).await;
-            return Ok(SavedFile { file: scope.file(file)?, outcome: SaveOutcome::Unchanged });
+            return Ok(SavedFile { file: scope.to_guest_file(file)?, outcome: SaveOutcome::Unchanged });
         }
         let written = if before.is_some() { SaveOutcome::Updated } else { SaveOutcome::Created };
         let below = target.folder;
-        let new = New { below, name, id, mime, created_at: target.created_at, metadata, references };
+        let new = NewUpload { folder: below, name, id, mime, created_at: target.created_at, metadata, references };
         match scope.store_content(&folder, before.as_ref(), new, &blob).await {
-            Ok(file) => Ok(SavedFile { file: scope.file(&file)?, outcome: written }),
+            Ok(file) => Ok(SavedFile { file: scope.to_guest_file(&file)?, outcome: written }),
             Err(error) => {
                 scope.discard(&blob).await;
                 Err(error)
@@ -99,9 +99,9 @@ impl Upload for RunUpload {
 
 /// What becomes a file.
 #[derive(Clone)]
-struct New {
+struct NewUpload {
     /// The folder it lies in, below that of the run.
-    below: String,
+    folder: String,
     name: String,
     id: String,
     mime: String,
@@ -110,26 +110,26 @@ struct New {
     references: Vec<Reference>,
 }
 
-impl Scope {
+impl RunContext {
     async fn store_content(
         &self,
         folder: &RunFolder,
         before: Option<&File>,
-        new: New,
+        new: NewUpload,
         blob: &BlobInfo,
     ) -> Result<File, CapabilityError> {
         if let Some(file) = before {
-            self.check_file(&[Verb::Put], file).map_err(told)?;
+            self.check_file(&[Verb::Put], file).map_err(to_capability_error)?;
         }
         // The user may move, trash or delete the folder and the file at any time: then both are looked for again.
         let stored = retry_on_conflict(|| async {
-            let directory = folder.ensure_below(self, &new.below).await?;
+            let directory = folder.ensure_subdirectory(self, &new.folder).await?;
             let new = new.clone();
             let content = NewContent {
                 created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
                 metadata: new.metadata,
                 references: new.references,
-                origin: self.origin(),
+                provenance: self.provenance(),
                 ..NewContent::new(new.id, directory.id, new.name, new.mime)
             };
             self.platform.commit_content(&self.instance, &content, blob).await.map_err(|error| match error {
@@ -137,7 +137,7 @@ impl Scope {
                 other => other,
             })
         });
-        stored.await.map_err(told)
+        stored.await.map_err(to_capability_error)
     }
 
     /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.

@@ -8,17 +8,17 @@ use super::*;
 #[tokio::test]
 async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
     let rules = json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } });
-    let run = Run::with(rules.clone()).await;
-    let Scope { platform, instance, konnector, .. } = &*run.scope;
+    let run = TestRun::with_rules(rules.clone()).await;
+    let RunContext { platform, instance, konnector, .. } = &*run.scope;
     let mut changes = Changes::new();
     let mut installed = konnector.clone();
-    installed.members.insert("on_delete_account".to_owned(), json!("clean.js"));
-    let body = crate::stored::object(&installed).unwrap();
+    installed.manifest_fields.insert("on_delete_account".to_owned(), json!("clean.js"));
+    let body = crate::stored::to_object(&installed).unwrap();
     changes.create(instance.doc(&crate::doctype::KONNECTORS, konnector.doc_id()), body);
     platform.stage_permissions(instance, &konnector.slug, &run.scope.permissions, &mut changes).unwrap();
     platform.commit(changes).await.unwrap();
     let before = platform.account(instance, "account").unwrap();
-    let job = platform.remove_account(instance, "account", None).await.unwrap().unwrap();
+    let job = platform.delete_account(instance, "account", None).await.unwrap().unwrap();
     assert_eq!((job.cause, job.is_clean_up()), (Cause::AccountDeleted, true));
     let read = |account: Option<&str>| {
         let token = platform.issue_run_token(instance, &konnector.slug, account, &run.lease).unwrap();
@@ -35,12 +35,12 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
 /// Wherever a token of a run gets to, it is good in that run alone, and only until its lease ends.
 #[tokio::test]
 async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
-    let run = Run::with(json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } })).await;
-    let Scope { platform, instance, konnector, .. } = &*run.scope;
+    let run = TestRun::with_rules(json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } })).await;
+    let RunContext { platform, instance, konnector, .. } = &*run.scope;
     let token = platform.issue_run_token(instance, &konnector.slug, Some("account"), &run.lease).unwrap();
     let outside = Platform { inner: Arc::clone(&platform.inner), fence: None };
     let refused = |platform: &Platform, token: &str| {
-        matches!(platform.authenticate(instance, token), Err(crate::Error::RunToken))
+        matches!(platform.authenticate(instance, token), Err(crate::Error::WrongRunToken))
     };
     assert_eq!(platform.authenticate(instance, &token).unwrap().konnector(), Some("bank101"));
     assert!(refused(&outside, &token), "from outside");

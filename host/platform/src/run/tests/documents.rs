@@ -24,7 +24,7 @@ fn numbers(page: &Page) -> Vec<i64> {
     page.documents.iter().map(|document| document.body["number"].as_i64().unwrap()).collect()
 }
 
-async fn save_bills(run: &Run, count: i64) {
+async fn save_bills(run: &TestRun, count: i64) {
     let bills = (0..count).map(|number| {
         let vendor = if number % 2 == 0 { "even" } else { "Odd" };
         item(&format!("{number:03}"), json!({ "number": number, "vendor": vendor, "ref": format!("F-{number:03}") }))
@@ -34,7 +34,7 @@ async fn save_bills(run: &Run, count: i64) {
 
 #[tokio::test]
 async fn documents_are_found_by_key_and_id_changed_and_deleted() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     let saved = documents.save(BILLS, vec![item("1", json!({ "amount": 1 }))]).await.unwrap();
     let found = documents.get(BILLS, &key("1")).await.unwrap();
@@ -57,19 +57,21 @@ async fn documents_are_found_by_key_and_id_changed_and_deleted() {
 
 #[tokio::test]
 async fn a_batch_of_changes_is_made_as_a_whole_or_not_at_all() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     documents.save(BILLS, vec![item("1", json!({ "n": 1 })), item("2", json!({ "n": 2 }))]).await.unwrap();
     let second = |rev| vec![change(key("1"), None, json!({ "n": 7 })), change(key("2"), rev, json!({ "n": 8 }))];
     let refusals = [
-        text(documents.update(BILLS, second(Some("1-no"))).await),
-        text(
+        error_text(documents.update(BILLS, second(Some("1-no"))).await),
+        error_text(
             documents
                 .update(BILLS, vec![change(key("1"), None, json!({ "n": 7 })), change(key("9"), None, json!({}))])
                 .await,
         ),
-        text(documents.update(BILLS, vec![change(key("1"), None, json!({})), change(key("1"), None, json!({}))]).await),
-        text(documents.save(BILLS, vec![item("1", json!({})), item("1", json!({}))]).await),
+        error_text(
+            documents.update(BILLS, vec![change(key("1"), None, json!({})), change(key("1"), None, json!({}))]).await,
+        ),
+        error_text(documents.save(BILLS, vec![item("1", json!({})), item("1", json!({}))]).await),
     ];
     let rev = documents.get(BILLS, &key("2")).await.unwrap().rev;
     insta::assert_snapshot!(refusals.join("\n").replace(&rev, "REV"), @r#"
@@ -84,7 +86,7 @@ async fn a_batch_of_changes_is_made_as_a_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn an_index_answers_in_order_and_in_pages() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     save_bills(&run, 250).await;
     let find = |query| documents.find(BILLS, query);
@@ -126,7 +128,7 @@ async fn an_index_answers_in_order_and_in_pages() {
 
 #[tokio::test]
 async fn a_page_of_large_documents_is_short() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     for number in 0..4 {
         let large = json!({ "number": number, "text": "x".repeat(3 << 20) });
@@ -140,7 +142,7 @@ async fn a_page_of_large_documents_is_short() {
 
 #[tokio::test]
 async fn rules_filter_each_document() {
-    let run = Run::with(json!({
+    let run = TestRun::with_rules(json!({
         "bills": { "type": "io.cozy.bills", "verbs": ["GET", "POST", "PUT"], "selector": "vendor", "values": ["even"] },
     }))
     .await;
@@ -157,16 +159,16 @@ async fn rules_filter_each_document() {
         assert_eq!(numbers(&page), [0, 2, 4, 6, 8], "{index:?}");
     }
     let refusals = [
-        text(documents.get(BILLS, &id("1")).await),
-        text(documents.get(BILLS, &id("none")).await),
-        text(documents.update(BILLS, vec![change(id("1"), None, json!({ "number": 7 }))]).await),
-        text(documents.update(BILLS, vec![change(id("2"), None, json!({ "vendor": "odd" }))]).await),
-        text(documents.update(BILLS, vec![change(id("none"), None, json!({}))]).await),
-        text(documents.delete(BILLS, vec![id("2")]).await),
-        text(documents.check_save("io.cozy.contacts").await),
-        text(documents.find("io.cozy.contacts", query(&["a"], &[], Range::Any)).await),
-        text(documents.find("io.cozy.accounts", query(&["a"], &[], Range::Any)).await),
-        text(documents.check_save("io.cozy.files").await),
+        error_text(documents.get(BILLS, &id("1")).await),
+        error_text(documents.get(BILLS, &id("none")).await),
+        error_text(documents.update(BILLS, vec![change(id("1"), None, json!({ "number": 7 }))]).await),
+        error_text(documents.update(BILLS, vec![change(id("2"), None, json!({ "vendor": "odd" }))]).await),
+        error_text(documents.update(BILLS, vec![change(id("none"), None, json!({}))]).await),
+        error_text(documents.delete(BILLS, vec![id("2")]).await),
+        error_text(documents.check_save("io.cozy.contacts").await),
+        error_text(documents.find("io.cozy.contacts", query(&["a"], &[], Range::Any)).await),
+        error_text(documents.find("io.cozy.accounts", query(&["a"], &[], Range::Any)).await),
+        error_text(documents.check_save("io.cozy.files").await),
     ];
     assert_eq!(documents.check_save(BILLS).await, Ok(()));
     insta::assert_snapshot!(refusals.join("\n"), @r#"
@@ -184,17 +186,19 @@ async fn rules_filter_each_document() {
 }
 
 #[tokio::test]
-async fn wrong_questions_are_told() {
-    let run = Run::free().await;
+async fn invalid_queries_are_rejected() {
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     for number in 0..konnector_store::MAX_INDEXES {
         documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.unwrap();
     }
     let refusals = [
-        text(documents.find(BILLS, query(&["one.too.many"], &[], Range::Any)).await),
-        text(documents.find(BILLS, query(&["_content"], &[], Range::Any)).await),
-        text(documents.find(BILLS, Query { cursor: Some("x".to_owned()), ..query(&["m1"], &[], Range::Any) }).await),
-        text(documents.find("bills", query(&["m1"], &[], Range::Any)).await),
+        error_text(documents.find(BILLS, query(&["one.too.many"], &[], Range::Any)).await),
+        error_text(documents.find(BILLS, query(&["_content"], &[], Range::Any)).await),
+        error_text(
+            documents.find(BILLS, Query { cursor: Some("x".to_owned()), ..query(&["m1"], &[], Range::Any) }).await,
+        ),
+        error_text(documents.find("bills", query(&["m1"], &[], Range::Any)).await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Invalid("index: documents of the type io.cozy.bills have 16 indexes, which is the most: use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or drop one")
@@ -206,7 +210,7 @@ async fn wrong_questions_are_told() {
 
 #[tokio::test]
 async fn a_run_without_its_lease_writes_nothing() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     documents.save(BILLS, vec![item("1", json!({ "n": 1 }))]).await.unwrap();
     run.lose_lease().await;
@@ -219,8 +223,8 @@ async fn a_run_without_its_lease_writes_nothing() {
 
 /// Whatever writes for a run writes through a platform of its own: so does our own API, when a command component asks it.
 #[tokio::test]
-async fn our_own_api_writes_nothing_either_without_the_lease() {
-    let run = Run::free().await;
+async fn the_internal_api_writes_nothing_without_the_lease() {
+    let run = TestRun::unrestricted().await;
     let (platform, instance) = (&run.scope.platform, &run.scope.instance);
     let everything = Principal::owner(instance);
     let bills = BILLS.parse().unwrap();
@@ -238,8 +242,8 @@ fn nested(levels: usize) -> Value {
 }
 
 #[tokio::test]
-async fn what_the_store_does_not_take_is_a_mistake_of_the_guest() {
-    let run = Run::free().await;
+async fn documents_that_the_store_rejects_are_an_error_of_the_guest() {
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     let deep = documents.save(BILLS, vec![item("1", json!({ "a": nested(126) }))]).await;
     assert!(matches!(&deep, Err(CapabilityError::Invalid(text)) if text.contains("nested deeper than")), "{deep:?}");
@@ -254,7 +258,7 @@ async fn what_the_store_does_not_take_is_a_mistake_of_the_guest() {
 /// `internal` says that the server is at fault, and writes a line into the operator's log.
 #[tokio::test]
 async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     let long = "x".repeat(8_000);
     let kinds =
@@ -290,7 +294,7 @@ async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
 
 #[tokio::test]
 async fn small_changes_of_many_large_documents_are_several_calls() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let documents = run.documents();
     for number in 0..12 {
         let body = json!({ "values": vec![0; 30_000] });
@@ -300,7 +304,7 @@ async fn small_changes_of_many_large_documents_are_several_calls() {
         (0..number).map(|number| change(key(&number.to_string()), None, json!({ "paid": true }))).collect()
     };
     assert_eq!(
-        text(documents.update(BILLS, changes(12)).await),
+        error_text(documents.update(BILLS, changes(12)).await),
         "Invalid(\"the documents as they are stored take more than 8 MiB together; change fewer at a time\")"
     );
     assert_eq!(documents.update(BILLS, changes(3)).await.unwrap().len(), 3);

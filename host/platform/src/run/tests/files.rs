@@ -34,7 +34,7 @@ async fn names(files: &RunFiles, folder: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn an_open_file_is_one_content() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     store(&files, target("a.txt"), "the first content").await.unwrap();
     let mut open = files.open(&key("a.txt")).await.unwrap();
@@ -45,12 +45,12 @@ async fn an_open_file_is_one_content() {
     assert_eq!(open.read(4, 5).await.unwrap(), "first");
     assert_eq!(open.read(17, 5).await.unwrap(), "");
     assert_eq!(open.read(u64::MAX, u32::MAX).await.unwrap(), "");
-    insta::assert_snapshot!(text(files.open(&key("a.txt")).await.map(drop)), @r#"NotFound("there is no file with the key 'a.txt'")"#);
+    insta::assert_snapshot!(error_text(files.open(&key("a.txt")).await.map(drop)), @r#"NotFound("there is no file with the key 'a.txt'")"#);
 }
 
 #[tokio::test]
 async fn storing_the_same_again_changes_nothing() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     let with = |references: &[&str]| Target {
         metadata: object(json!({ "page": 1 })),
@@ -67,7 +67,7 @@ async fn storing_the_same_again_changes_nothing() {
 
 #[tokio::test]
 async fn metadata_and_references_are_changed() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     let stored = store(&files, target("a.txt"), "a").await.unwrap();
     let file = id(stored.file.id.as_str());
@@ -84,13 +84,13 @@ async fn metadata_and_references_are_changed() {
     let many = (0..1_000).map(|number| reference(&format!("r{number}"))).collect();
     let named = |doctype: &str, id: &str| vec![Reference { doctype: doctype.to_owned(), id: id.to_owned() }];
     let refusals = [
-        text(files.add_references(&file, many).await),
-        text(files.add_references(&file, named("no type", "1")).await),
-        text(files.add_references(&file, named("io.cozy.bills", "")).await),
-        text(files.merge_metadata(&file, object(json!({ "x": "y".repeat(70_000) }))).await),
-        text(files.merge_metadata(&id("none"), Object::new()).await),
-        text(files.add_references(&key("none"), Vec::new()).await),
-        text(files.describe(&id("none")).await),
+        error_text(files.add_references(&file, many).await),
+        error_text(files.add_references(&file, named("no type", "1")).await),
+        error_text(files.add_references(&file, named("io.cozy.bills", "")).await),
+        error_text(files.merge_metadata(&file, object(json!({ "x": "y".repeat(70_000) }))).await),
+        error_text(files.merge_metadata(&id("none"), Object::new()).await),
+        error_text(files.add_references(&key("none"), Vec::new()).await),
+        error_text(files.describe(&id("none")).await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Invalid("'a.txt' would have more than 1000 references")
@@ -105,7 +105,7 @@ async fn metadata_and_references_are_changed() {
 
 #[tokio::test]
 async fn folders_are_made_and_listed_page_by_page() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     assert_eq!(names(&files, "").await, [""; 0], "a folder that is not there yet is empty");
     let folder = files.ensure_folder("2026/november").await.unwrap();
@@ -125,11 +125,11 @@ async fn folders_are_made_and_listed_page_by_page() {
     files.add_references(&id(folder.id.as_str()), vec![reference("album")]).await.unwrap();
     assert_eq!(files.describe(&id(folder.id.as_str())).await.unwrap().references, [reference("album")]);
     let refusals = [
-        text(files.list_folder("2026/a.txt", 1, None).await),
-        text(files.ensure_folder("2026/a.txt").await),
-        text(files.open(&id(folder.id.as_str())).await.map(drop)),
-        text(files.trash(vec![id(folder.id.as_str())]).await),
-        text(files.move_file(&id(folder.id), "", "x").await),
+        error_text(files.list_folder("2026/a.txt", 1, None).await),
+        error_text(files.ensure_folder("2026/a.txt").await),
+        error_text(files.open(&id(folder.id.as_str())).await.map(drop)),
+        error_text(files.trash(vec![id(folder.id.as_str())]).await),
+        error_text(files.move_file(&id(folder.id), "", "x").await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Invalid("folder: 'a.txt' is a file")
@@ -142,7 +142,7 @@ async fn folders_are_made_and_listed_page_by_page() {
 
 #[tokio::test]
 async fn a_file_is_moved_within_the_accounts_folder_only() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     store(&files, target("a.txt"), "a").await.unwrap();
     store(&files, target("b.txt"), "b").await.unwrap();
@@ -162,10 +162,10 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
     // The user puts one elsewhere.
     let (scope, file) = (&run.scope, files.lookup(vec!["a.txt".to_owned()]).await.unwrap().remove(0).unwrap());
     let root = scope.platform.file(&scope.instance, crate::file::ROOT_ID).unwrap();
-    scope.platform.place_file(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
+    scope.platform.move_to_free_name(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
     let refusals = [
-        text(files.move_file(&key("a.txt"), "", "a.txt").await),
-        text(files.move_file(&key("none"), "", "a.txt").await),
+        error_text(files.move_file(&key("a.txt"), "", "a.txt").await),
+        error_text(files.move_file(&key("none"), "", "a.txt").await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Denied("the file /mine.txt is outside of /Administrative/Bank101/account: its user put it there")
@@ -176,18 +176,18 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
 
 #[tokio::test]
 async fn rules_are_checked_by_verb() {
-    let run = Run::with(json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST"] } })).await;
+    let run = TestRun::with_rules(json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST"] } })).await;
     let files = run.files();
     assert_eq!(files.check_save().await, Ok(()));
     store(&files, target("a.txt"), "a").await.unwrap();
     let file = key("a.txt");
     let refusals = [
-        text(store(&files, target("a.txt"), "b").await),
-        text(files.merge_metadata(&file, Object::new()).await),
-        text(files.add_references(&file, vec![reference("1")]).await),
-        text(files.remove_references(&file, vec![reference("1")]).await),
-        text(files.move_file(&file, "", "b.txt").await),
-        text(files.trash(vec![file]).await),
+        error_text(store(&files, target("a.txt"), "b").await),
+        error_text(files.merge_metadata(&file, Object::new()).await),
+        error_text(files.add_references(&file, vec![reference("1")]).await),
+        error_text(files.remove_references(&file, vec![reference("1")]).await),
+        error_text(files.move_file(&file, "", "b.txt").await),
+        error_text(files.trash(vec![file]).await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Denied("the manifest has no rule for PUT on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PUT\"] }")
@@ -198,16 +198,16 @@ async fn rules_are_checked_by_verb() {
     Denied("the manifest has no rule for DELETE on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"DELETE\"] }")
     "#);
 
-    let run = Run::with(json!({ "bills": { "type": "io.cozy.bills" } })).await;
+    let run = TestRun::with_rules(json!({ "bills": { "type": "io.cozy.bills" } })).await;
     let (files, file) = (run.files(), key("a.txt"));
     let refusals = [
-        text(files.check_save().await),
-        text(files.lookup(Vec::new()).await),
-        text(files.open(&file).await.map(drop)),
-        text(files.describe(&file).await),
-        text(files.list_folder("", 1, None).await),
-        text(files.ensure_folder("x").await),
-        text(files.begin_upload(target("a.txt")).await.map(drop)),
+        error_text(files.check_save().await),
+        error_text(files.lookup(Vec::new()).await),
+        error_text(files.open(&file).await.map(drop)),
+        error_text(files.describe(&file).await),
+        error_text(files.list_folder("", 1, None).await),
+        error_text(files.ensure_folder("x").await),
+        error_text(files.begin_upload(target("a.txt")).await.map(drop)),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
@@ -222,7 +222,7 @@ async fn rules_are_checked_by_verb() {
 
 #[tokio::test]
 async fn a_run_without_its_lease_changes_no_file() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     let stored = store(&files, target("a.txt"), "a").await.unwrap();
     let before = files.describe(&key("a.txt")).await.unwrap();
@@ -242,9 +242,9 @@ async fn a_run_without_its_lease_changes_no_file() {
 }
 
 /// Puts other bytes in place of a content, or nothing.
-async fn damage(run: &Run, key: &str, bytes: Option<&'static str>) {
+async fn damage(run: &TestRun, key: &str, bytes: Option<&'static str>) {
     let platform = &run.scope.platform;
-    let file = platform.file(&run.scope.instance, &run.scope.keyed_id("file by key", key)).unwrap();
+    let file = platform.file(&run.scope.instance, &run.scope.id_for_key("file by key", key)).unwrap();
     let blob = file.content.unwrap().blob;
     platform.store.blobs().remove(&blob).await.unwrap();
     if let Some(bytes) = bytes {
@@ -258,7 +258,7 @@ async fn damage(run: &Run, key: &str, bytes: Option<&'static str>) {
 #[tokio::test]
 async fn a_lost_content_is_fetched_again() {
     for (name, lost) in [("missing", None), ("cut", Some("the con")), ("flipped", Some("the contenT"))] {
-        let run = Run::free().await;
+        let run = TestRun::unrestricted().await;
         let files = run.files();
         store(&files, target("a.txt"), "the content").await.unwrap();
         store(&files, target("b.txt"), "the other content").await.unwrap();

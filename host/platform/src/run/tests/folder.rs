@@ -9,11 +9,11 @@ use crate::file::{FilePatch, ROOT_ID, Reference};
 use crate::trigger::NewTrigger;
 
 /// A run whose job asks for a folder, after `before` changed what there is; answers the id that it is told.
-async fn told(run: &mut Run, folder: &str) -> String {
+async fn corrected_folder(run: &mut TestRun, folder: &str) -> String {
     let scope = Arc::get_mut(&mut run.scope).unwrap();
     let mut message = json!({ "konnector": "bank101", "account": "account", "folder_to_save": folder });
     scope.job.message = message.clone();
-    RunFolder::of(scope, &run.manifest).unwrap().correct(scope, &mut message).await.unwrap();
+    RunFolder::resolve(scope, &run.manifest).unwrap().set_message_folder(scope, &mut message).await.unwrap();
     message["folder_to_save"].as_str().unwrap().to_owned()
 }
 
@@ -23,7 +23,7 @@ fn reference(doctype: &str, id: &str) -> Reference {
 
 #[tokio::test]
 async fn a_folder_is_made_marked_and_remembered() {
-    let mut run = Run::free().await;
+    let mut run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let new = NewTrigger {
         kind: "@webhook".to_owned(),
@@ -32,7 +32,7 @@ async fn a_folder_is_made_marked_and_remembered() {
         ..NewTrigger::default()
     };
     let trigger = platform.create_trigger(&instance, new).await.unwrap();
-    let id = told(&mut run, "yes").await;
+    let id = corrected_folder(&mut run, "yes").await;
     let directory = platform.file(&instance, &id).unwrap();
     assert_eq!(directory.path.as_deref(), Some("/Administrative/Bank101/account"));
     let marks = [
@@ -50,7 +50,7 @@ async fn a_folder_is_made_marked_and_remembered() {
 /// A typed component gets no message: its first file makes the folder.
 #[tokio::test]
 async fn a_typed_component_saves_to_a_folder_that_is_marked_and_found_after_a_renaming() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     save(&run.files(), "a.txt").await;
     let directory = platform.file_by_path(&instance, "/Administrative/Bank101/account").unwrap();
@@ -77,12 +77,12 @@ async fn save(files: &RunFiles, name: &str) {
 /// Clients write who has the account into its `cozyMetadata`.
 #[tokio::test]
 async fn the_identifier_of_the_account_s_metadata_counts() {
-    let mut run = Run::free().await;
+    let mut run = TestRun::unrestricted().await;
     let scope = Arc::get_mut(&mut run.scope).unwrap();
     let mut account: Account = (**scope.account.as_ref().unwrap()).clone();
     account.body.insert("cozyMetadata".to_owned(), json!({ "sourceAccountIdentifier": "ada@bank.example" }));
-    scope.account = Some(account.grant(&scope.konnector.slug).unwrap());
-    let id = told(&mut run, "yes").await;
+    scope.account = Some(account.authorize(&scope.konnector.slug).unwrap());
+    let id = corrected_folder(&mut run, "yes").await;
     let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
     let identifier = reference("io.cozy.accounts.sourceAccountIdentifier", "ada@bank.example");
     assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
@@ -91,30 +91,30 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
 /// A konnector can name a folder in a job of its own, or in its account: it must not become the konnector's by that.
 #[tokio::test]
 async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
-    let mut run = Run::free().await;
+    let mut run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let taxes = platform.ensure_directory(&instance, "/Taxes").await.unwrap();
-    assert_eq!(told(&mut run, &taxes.id).await, taxes.id);
-    assert_eq!(told(&mut run, ROOT_ID).await, ROOT_ID);
+    assert_eq!(corrected_folder(&mut run, &taxes.id).await, taxes.id);
+    assert_eq!(corrected_folder(&mut run, ROOT_ID).await, ROOT_ID);
     let scope = Arc::get_mut(&mut run.scope).unwrap();
     let mut account: Account = (**scope.account.as_ref().unwrap()).clone();
     account.body.insert("defaultFolderPath".to_owned(), json!("/Taxes"));
-    scope.account = Some(account.grant(&scope.konnector.slug).unwrap());
-    assert_eq!(told(&mut run, "gone").await, taxes.id);
+    scope.account = Some(account.authorize(&scope.konnector.slug).unwrap());
+    assert_eq!(corrected_folder(&mut run, "gone").await, taxes.id);
     for id in [&taxes.id, ROOT_ID] {
         assert_eq!(platform.file(&instance, id).unwrap().referenced_by, []);
     }
     let mark = Reference { doctype: "io.cozy.konnectors".to_owned(), id: "io.cozy.konnectors/bank101".to_owned() };
     let mark = konnector_sandbox::capability::Reference { doctype: mark.doctype, id: mark.id };
     let refused = run.files().add_references(&id(taxes.id.as_str()), vec![mark]).await;
-    insta::assert_snapshot!(text(refused), @r#"Denied("references: a konnector cannot say whose folder it is (io.cozy.konnectors)")"#);
+    insta::assert_snapshot!(error_text(refused), @r#"Denied("references: a konnector cannot say whose folder it is (io.cozy.konnectors)")"#);
 }
 
 #[tokio::test]
 async fn a_run_without_an_account_marks_no_folder() {
-    let mut run = Run::free().await;
+    let mut run = TestRun::unrestricted().await;
     Arc::get_mut(&mut run.scope).unwrap().account = None;
-    let id = told(&mut run, "yes").await;
+    let id = corrected_folder(&mut run, "yes").await;
     let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
     assert_eq!((directory.path.as_deref(), directory.referenced_by.len()), (Some("/Administrative/Bank101"), 0));
 }
@@ -122,7 +122,7 @@ async fn a_run_without_an_account_marks_no_folder() {
 /// Cozy API, permission top-up: the rule is there once, and reaches below folders that refer to the konnector alone.
 #[tokio::test]
 async fn a_konnector_works_in_the_folders_that_refer_to_it() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let slug = run.scope.konnector.slug.clone();
     let mut changes = Changes::new();
@@ -142,8 +142,8 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     let below = platform.ensure_directory(&instance, "/Moved/Here/2026").await.unwrap();
     let other = platform.ensure_directory(&instance, "/Moved").await.unwrap();
     for verb in Verb::ALL {
-        assert!(platform.reaches(&instance, &rules, &[verb], &below).unwrap(), "{verb}");
-        assert!(!platform.reaches(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
+        assert!(platform.is_file_allowed(&instance, &rules, &[verb], &below).unwrap(), "{verb}");
+        assert!(!platform.is_file_allowed(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
     }
     assert!(!rules.allows_type(Verb::Get, &FILES));
     // What the run itself sees is what the manifest says.
@@ -154,7 +154,7 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
 
 #[tokio::test]
 async fn the_only_folder_that_refers_to_the_account_is_taken() {
-    let mut run = Run::free().await;
+    let mut run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let konnector = reference("io.cozy.konnectors", "io.cozy.konnectors/bank101");
     let other = reference("io.cozy.accounts.sourceAccountIdentifier", "bob");
@@ -164,12 +164,12 @@ async fn the_only_folder_that_refers_to_the_account_is_taken() {
     };
     mark("/Of/Bob", &[konnector.clone(), other]).await;
     let own = mark("/Moved/Here", std::slice::from_ref(&konnector)).await;
-    assert_eq!(told(&mut run, "gone").await, own);
+    assert_eq!(corrected_folder(&mut run, "gone").await, own);
     // Of two, neither is; and each run reads the account anew.
-    let account = platform.account(&instance, "account").unwrap().grant(&run.scope.konnector.slug).unwrap();
+    let account = platform.account(&instance, "account").unwrap().authorize(&run.scope.konnector.slug).unwrap();
     Arc::get_mut(&mut run.scope).unwrap().account = Some(account);
     mark("/And/There", &[konnector]).await;
-    let made = told(&mut run, "gone").await;
+    let made = corrected_folder(&mut run, "gone").await;
     assert_eq!(
         platform.file(&instance, &made).unwrap().path.as_deref(),
         Some("/Moved/Here"),

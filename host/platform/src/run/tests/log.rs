@@ -8,7 +8,7 @@ use crate::run::log::JobLog;
 
 #[tokio::test]
 async fn a_log_that_is_not_what_was_kept_says_so() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let (platform, instance, at) = (&run.scope.platform, &run.scope.instance, run.lease.job.clone());
     let log = JobLog::new(platform.clone(), at.clone());
     log.write_line(LogLine {

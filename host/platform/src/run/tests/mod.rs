@@ -24,7 +24,7 @@ use konnector_store::{Changes, Lease, MasterKey, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Scope;
+use super::RunContext;
 use super::documents::RunDocuments;
 use super::files::RunFiles;
 use super::folder::RunFolder;
@@ -33,13 +33,13 @@ use crate::account::Account;
 use crate::clock::ManualClock;
 use crate::doctype::ACCOUNTS;
 use crate::instance::InstancePatch;
-use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
+use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, TriggerPayload};
 use crate::konnector::Konnector;
-use crate::{Config, Parts, Platform};
+use crate::{Config, Platform, PlatformParts};
 
 /// A run of the konnector `bank101` for the account of `ada`, in an instance of its own.
-struct Run {
-    scope: Arc<Scope>,
+struct TestRun {
+    scope: Arc<RunContext>,
     manifest: Manifest,
     lease: Lease,
     _folder: TempDir,
@@ -60,12 +60,12 @@ fn key(key: &str) -> Locator {
     Locator::Key(key.to_owned())
 }
 
-impl Run {
+impl TestRun {
     /// With these permission rules.
-    async fn with(rules: Value) -> Self {
+    async fn with_rules(rules: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now: DateTime<Utc> = "2026-11-03T08:00:00Z".parse().unwrap();
-        let parts = Parts {
+        let parts = PlatformParts {
             store: Store::in_memory(),
             sandbox: Arc::new(
                 Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
@@ -92,7 +92,7 @@ impl Run {
             options: None,
             cause: Cause::Manual,
             trigger: None,
-            occasion: Occasion::default(),
+            payload: TriggerPayload::default(),
         };
         let job = platform.push_job(&instance, request).await.unwrap();
         let claimed = platform.store.claim("test", now, 1, &|_, _| Vec::new(), &|_| {}).await;
@@ -104,9 +104,9 @@ impl Run {
         .unwrap();
         let manifest = konnector.manifest().unwrap();
         let account = Account { id: "account".to_owned(), rev, body: object(account) };
-        let account = account.grant(&konnector.slug).unwrap();
+        let account = account.authorize(&konnector.slug).unwrap();
         let lease = claimed.unwrap().remove(0);
-        let scope = Scope {
+        let scope = RunContext {
             permissions: Permissions::from_manifest(&object(rules)).unwrap(),
             platform: platform.fenced(&lease),
             instance,
@@ -120,8 +120,8 @@ impl Run {
     }
 
     /// Everything on bills, contacts and files.
-    async fn free() -> Self {
-        Self::with(json!({
+    async fn unrestricted() -> Self {
+        Self::with_rules(json!({
             "bills": { "type": "io.cozy.bills" },
             "contacts": { "type": "io.cozy.contacts" },
             "files": { "type": "io.cozy.files" },
@@ -134,7 +134,7 @@ impl Run {
     }
 
     fn files(&self) -> RunFiles {
-        RunFiles::new(Arc::clone(&self.scope), RunFolder::of(&self.scope, &self.manifest).unwrap())
+        RunFiles::new(Arc::clone(&self.scope), RunFolder::resolve(&self.scope, &self.manifest).unwrap())
     }
 
     fn progress(&self) -> RunProgress {
@@ -149,6 +149,6 @@ impl Run {
     }
 }
 
-fn text<T: std::fmt::Debug>(refused: Result<T, CapabilityError>) -> String {
+fn error_text<T: std::fmt::Debug>(refused: Result<T, CapabilityError>) -> String {
     format!("{:?}", refused.map(|_| "done").unwrap_err())
 }

@@ -6,28 +6,29 @@ use super::*;
 use crate::file::{File, Reference};
 use crate::run::tree::RunTree;
 
-const TOP: &str = "/Administrative/Bank101/account";
+const ACCOUNT_FOLDER: &str = "/Administrative/Bank101/account";
 
 /// A run that may read, make and move all files; what it may do with a directory besides is up to the caller.
-struct Mover {
-    run: Run,
+struct MoveFixture {
+    run: TestRun,
     papers: File,
     own: File,
 }
 
-impl Mover {
+impl MoveFixture {
     async fn new() -> Self {
-        let mut run = Run::free().await;
+        let mut run = TestRun::unrestricted().await;
         let scope = Arc::get_mut(&mut run.scope).unwrap();
-        let papers = scope.platform.ensure_directory(&scope.instance, &format!("{TOP}/papers")).await.unwrap();
-        let own = scope.platform.ensure_directory(&scope.instance, &format!("{TOP}/own")).await.unwrap();
+        let papers =
+            scope.platform.ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/papers")).await.unwrap();
+        let own = scope.platform.ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/own")).await.unwrap();
         let rules = json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PATCH"] } });
         scope.permissions = Permissions::from_manifest(&object(rules)).unwrap();
         Self { run, papers, own }
     }
 
     /// The manifest gives every verb on `own`.
-    async fn by_manifest() -> Self {
+    async fn allowed_by_manifest() -> Self {
         let mut mover = Self::new().await;
         let scope = Arc::get_mut(&mut mover.run.scope).unwrap();
         let mut rules = scope.permissions.to_manifest();
@@ -37,9 +38,9 @@ impl Mover {
     }
 
     /// `own` is the konnector's for another account, so that its token gives every verb on it.
-    async fn by_reference() -> Self {
+    async fn allowed_by_reference() -> Self {
         let mover = Self::new().await;
-        let Scope { platform, instance, konnector, permissions, .. } = &*mover.run.scope;
+        let RunContext { platform, instance, konnector, permissions, .. } = &*mover.run.scope;
         let mut changes = Changes::new();
         platform.stage_permissions(instance, &konnector.slug, permissions, &mut changes).unwrap();
         platform.commit(changes).await.unwrap();
@@ -74,11 +75,11 @@ impl Mover {
 
 #[tokio::test]
 async fn a_run_gains_nothing_by_a_move() {
-    for mover in [Mover::by_manifest().await, Mover::by_reference().await] {
+    for mover in [MoveFixture::allowed_by_manifest().await, MoveFixture::allowed_by_reference().await] {
         let files = mover.run.files();
         let mine = mover.save(&mover.papers, "mine.txt").await;
         let bill = mover.save(&mover.own, "bill.txt").await;
-        let refused = text(files.move_file(&id(mine.id.as_str()), "own", "mine.txt").await);
+        let refused = error_text(files.move_file(&id(mine.id.as_str()), "own", "mine.txt").await);
         assert!(refused.contains("would then allow PUT on it"), "{refused}");
         assert_eq!(mover.child(&mover.papers, "mine.txt").unwrap().id, mine.id);
         files.move_file(&id(mine.id.as_str()), "papers/2026", "mine.txt").await.unwrap();
@@ -89,8 +90,8 @@ async fn a_run_gains_nothing_by_a_move() {
 
 #[tokio::test]
 async fn a_run_gains_nothing_by_a_rename() {
-    for mover in [Mover::by_manifest().await, Mover::by_reference().await] {
-        let Mover { run, papers, own } = &mover;
+    for mover in [MoveFixture::allowed_by_manifest().await, MoveFixture::allowed_by_reference().await] {
+        let MoveFixture { run, papers, own } = &mover;
         let mine = mover.save(papers, "mine.txt").await;
         mover.save(own, "bill.txt").await;
         let (platform, instance) = (&run.scope.platform, &run.scope.instance);
@@ -119,11 +120,11 @@ async fn a_run_gains_nothing_by_a_rename() {
 
 #[tokio::test]
 async fn contents_take_put_and_names_take_patch() {
-    let mut mover = Mover::new().await;
+    let mut mover = MoveFixture::new().await;
     let papers = mover.papers.clone();
     let file = mover.save(&papers, "a.txt").await;
     mover.save(&papers, "b.txt").await;
-    let write = async |mover: &Mover| {
+    let write = async |mover: &MoveFixture| {
         let tree = RunTree::new(&mover.run.scope).unwrap();
         let to = Destination::Existing(file.id.clone());
         tree.check_write(&to).await?;

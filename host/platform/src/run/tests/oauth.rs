@@ -26,7 +26,7 @@ async fn provider(status: &'static str, body: &'static str) -> (String, Arc<std:
 }
 
 /// The account of the run, connected, its token good until then.
-async fn connected(run: &Run, token_endpoint: &str, expires_at: &str) -> Account {
+async fn connect_account(run: &TestRun, token_endpoint: &str, expires_at: &str) -> Account {
     let (platform, instance) = (&run.scope.platform, &run.scope.instance);
     let kind = json!({
         "grant_mode": "authorization_code", "slug": "bank101", "client_id": "us", "client_secret": "s",
@@ -38,12 +38,12 @@ async fn connected(run: &Run, token_endpoint: &str, expires_at: &str) -> Account
         body.insert("oauth".to_owned(), oauth.clone());
         platform.seal_account(instance, "account", body)
     };
-    platform.change_account(instance, "account", change).await.unwrap();
+    platform.update_account(instance, "account", change).await.unwrap();
     platform.account(instance, "account").unwrap()
 }
 
-fn secret(run: &Run, account: &Account, name: &str) -> Option<String> {
-    let grant = account.clone().grant(&run.scope.konnector.slug).unwrap();
+fn secret(run: &TestRun, account: &Account, name: &str) -> Option<String> {
+    let grant = account.clone().authorize(&run.scope.konnector.slug).unwrap();
     let secrets = run.scope.platform.account_secrets(&run.scope.instance, &grant).unwrap();
     secrets.into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
@@ -51,7 +51,7 @@ fn secret(run: &Run, account: &Account, name: &str) -> Option<String> {
 /// Also where the manifest has no parameters.
 #[tokio::test]
 async fn x5_the_operators_secret_is_among_the_parameters() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let (platform, job) = (&run.scope.platform, &run.scope.job);
     let parameters = || super::super::parameters(platform, job, &run.manifest).unwrap();
     assert_eq!(Value::Object(parameters()), json!({}));
@@ -65,7 +65,7 @@ async fn x5_the_operators_secret_is_among_the_parameters() {
 
 #[tokio::test]
 async fn a_token_that_ends_soon_is_refreshed_before_the_run() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let answer = r#"{"access_token":"new","refresh_token":"r2","expires_in":3600}"#;
     let (address, asked) = provider("200 OK", answer).await;
     let (platform, instance) = (&run.scope.platform, &run.scope.instance);
@@ -74,8 +74,8 @@ async fn a_token_that_ends_soon_is_refreshed_before_the_run() {
         ("2026-11-03T08:04:00Z", ["new", "r2"], 1),
         ("nonsense", ["old", "r1"], 1),
     ] {
-        let account = connected(&run, &address, end).await;
-        let account = platform.freshen(instance, account).await.unwrap();
+        let account = connect_account(&run, &address, end).await;
+        let account = platform.ensure_fresh_token(instance, account).await.unwrap();
         let found = ["access_token", "refresh_token"].map(|name| secret(&run, &account, name).unwrap());
         assert_eq!(
             (found, asked.load(std::sync::atomic::Ordering::SeqCst)),
@@ -87,19 +87,22 @@ async fn a_token_that_ends_soon_is_refreshed_before_the_run() {
 
 #[tokio::test]
 async fn a_connection_that_is_gone_is_not_tried() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let (address, _) = provider("400 Bad Request", r#"{"error":"invalid_grant"}"#).await;
-    let account = connected(&run, &address, "2026-11-03T07:00:00Z").await;
-    let refused = run.scope.platform.freshen(&run.scope.instance, account).await.unwrap_err();
-    assert!(matches!(refused, crate::Error::Reconnect), "{refused}");
-    let verdict = crate::job::Verdict::reconnect();
-    assert_eq!((verdict.code.to_string().as_str(), verdict.pause), ("USER_ACTION_NEEDED.OAUTH_OUTDATED", true));
+    let account = connect_account(&run, &address, "2026-11-03T07:00:00Z").await;
+    let refused = run.scope.platform.ensure_fresh_token(&run.scope.instance, account).await.unwrap_err();
+    assert!(matches!(refused, crate::Error::ReconnectRequired), "{refused}");
+    let verdict = crate::job::JobFailure::reconnect();
+    assert_eq!(
+        (verdict.code.to_string().as_str(), verdict.pauses_schedule),
+        ("USER_ACTION_NEEDED.OAUTH_OUTDATED", true)
+    );
 }
 
 /// A change of the master key seals the secrets of account types too.
 #[tokio::test]
 async fn the_secrets_of_account_types_move_to_another_key() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let platform = &run.scope.platform;
     let folder = tempfile::tempdir().unwrap();
     let next = MasterKey::create(&folder.path().join("key")).unwrap();

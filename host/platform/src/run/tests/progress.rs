@@ -3,13 +3,13 @@ use konnector_sandbox::capability::{Account as _, CodeChannel, Progress, Questio
 use super::super::account::RunAccount;
 use super::*;
 
-fn state(run: &Run) -> Value {
+fn state(run: &TestRun) -> Value {
     let account = run.scope.platform.account(&run.scope.instance, "account").unwrap();
     account.body.get("state").cloned().unwrap_or_default()
 }
 
 /// Answers the question once the account says that there is one; answers what the account said.
-async fn answer(run: &Run, code: &str) -> Value {
+async fn answer_question(run: &TestRun, code: &str) -> Value {
     loop {
         let asked = state(run);
         if asked != Value::Null {
@@ -18,7 +18,7 @@ async fn answer(run: &Run, code: &str) -> Value {
                 body.insert("twoFACode".to_owned(), json!(code));
                 Ok(())
             };
-            scope.platform.change_account(&scope.instance, "account", change).await.unwrap();
+            scope.platform.update_account(&scope.instance, "account", change).await.unwrap();
             return asked;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -27,7 +27,7 @@ async fn answer(run: &Run, code: &str) -> Value {
 
 #[tokio::test]
 async fn a_question_is_asked_in_cozys_words() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     for (medium, again, expected) in [
         (CodeChannel::Sms, false, "TWOFA_NEEDED.SMS"),
         (CodeChannel::Email, false, "TWOFA_NEEDED.EMAIL"),
@@ -38,7 +38,8 @@ async fn a_question_is_asked_in_cozys_words() {
     ] {
         let progress = run.progress();
         let question = Question { channel: medium, hint: "ends with 42".to_owned(), is_retry: again };
-        let (code, asked) = tokio::join!(progress.ask_code(question, Duration::from_secs(60)), answer(&run, "123456"));
+        let (code, asked) =
+            tokio::join!(progress.ask_code(question, Duration::from_secs(60)), answer_question(&run, "123456"));
         assert_eq!((code, asked), (Ok("123456".to_owned()), json!(expected)));
         assert_eq!(state(&run), Value::Null);
     }
@@ -46,10 +47,10 @@ async fn a_question_is_asked_in_cozys_words() {
 
 #[tokio::test]
 async fn an_approval_is_requested_until_the_run_ends() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     run.progress().request_approval("look at your telephone").await.unwrap();
     assert_eq!(state(&run), "TWOFA_NEEDED.APP");
-    let account = RunAccount { scope: Arc::clone(&run.scope), session: None };
+    let account = RunAccount { scope: Arc::clone(&run.scope), initial_cookies: None };
     account.save_session(None).await.unwrap();
     assert_eq!(state(&run), Value::Null);
 }
@@ -57,7 +58,7 @@ async fn an_approval_is_requested_until_the_run_ends() {
 /// The operator's limit counts, also where it is longer than what Cozy's konnectors wait.
 #[tokio::test]
 async fn a_question_is_taken_back_when_its_time_is_over() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let question = || Question { channel: CodeChannel::Sms, hint: String::new(), is_retry: false };
     let asked = run.progress().ask_code(question(), Duration::from_millis(20)).await;
     assert_eq!((asked, state(&run)), (Err(CapabilityError::Unattended), Value::Null));
@@ -72,20 +73,20 @@ async fn a_question_is_taken_back_when_its_time_is_over() {
     tokio::time::resume();
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(!waiting.is_finished(), "it waits as long as it was given");
-    answer(&run, "123456").await;
+    answer_question(&run, "123456").await;
     assert_eq!(waiting.await.expect("no panic"), Ok("123456".to_owned()));
 }
 
 #[tokio::test]
 async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let question = Question { channel: CodeChannel::Sms, hint: String::new(), is_retry: false };
     let progress = run.progress();
     let cancelled =
         tokio::time::timeout(Duration::from_millis(50), progress.ask_code(question, Duration::from_secs(60)));
     assert!(cancelled.await.is_err());
     assert_eq!(state(&run), "TWOFA_NEEDED.SMS");
-    let account = RunAccount { scope: Arc::clone(&run.scope), session: None };
+    let account = RunAccount { scope: Arc::clone(&run.scope), initial_cookies: None };
     account.save_session(None).await.unwrap();
     assert_eq!(state(&run), Value::Null);
 }
@@ -93,7 +94,7 @@ async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
 /// However often a run reports, watchers get a few events, and the last state among them.
 #[tokio::test(start_paused = true)]
 async fn progress_is_published_at_a_rate_that_people_can_see() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let scope = &run.scope;
     let mut events = scope.platform.bus.subscribe(&scope.instance.id);
     let progress = run.progress();

@@ -11,7 +11,7 @@ use crate::file::{File, FilePatch, NewDirectory, ROOT_ID};
 
 const FOLDER: &str = "/Administrative/Bank101/account";
 
-async fn begin(files: &RunFiles, name: &str) -> Box<dyn Upload> {
+async fn begin_upload(files: &RunFiles, name: &str) -> Box<dyn Upload> {
     let (name, key) = (name.to_owned(), Some(name.to_owned()));
     let target = Target { name, key, folder: "2026".to_owned(), ..Target::default() };
     let mut upload = files.begin_upload(target).await.unwrap();
@@ -20,11 +20,11 @@ async fn begin(files: &RunFiles, name: &str) -> Box<dyn Upload> {
 }
 
 async fn save(files: &RunFiles, name: &str) -> Result<SavedFile, CapabilityError> {
-    begin(files, name).await.commit().await
+    begin_upload(files, name).await.commit().await
 }
 
-impl Run {
-    fn at(&self, path: &str) -> File {
+impl TestRun {
+    fn file_at(&self, path: &str) -> File {
         self.scope.platform.file_by_path(&self.scope.instance, path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
@@ -34,7 +34,7 @@ impl Run {
     }
 
     async fn trash(&self, file: &File) {
-        self.scope.platform.trash(&self.scope.instance, &file.id, None, &Object::new()).await.unwrap();
+        self.scope.platform.move_to_trash(&self.scope.instance, &file.id, None, &Object::new()).await.unwrap();
     }
 
     async fn destroy(&self, file: &File) {
@@ -42,7 +42,7 @@ impl Run {
         self.scope.platform.destroy_file(&self.scope.instance, &file.id, None).await.unwrap();
     }
 
-    async fn assert_clean(&self) {
+    async fn assert_fsck_clean(&self) {
         let mut problems = Vec::new();
         let told = &mut |event: konnector_store::FsckProgress<'_>| {
             if let konnector_store::FsckProgress::Found(problem) = event {
@@ -56,10 +56,10 @@ impl Run {
 
 #[tokio::test]
 async fn files_go_to_where_the_user_moves_the_folder() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     save(&files, "a.txt").await.unwrap();
-    let folder = run.at(FOLDER);
+    let folder = run.file_at(FOLDER);
     let to = run.scope.platform.ensure_directory(&run.scope.instance, "/Bills").await.unwrap();
     run.rename(&folder, "My bank", &to.id).await;
     assert_eq!(save(&files, "b.txt").await.unwrap().file.path, "/Bills/My bank/2026/b.txt");
@@ -68,21 +68,21 @@ async fn files_go_to_where_the_user_moves_the_folder() {
     let moved = files.move_file(&key("a.txt"), "2027", "c.txt").await.unwrap();
     assert_eq!(moved.path, "/Bills/My bank/2027/c.txt");
     // The user renames what lies in it, too.
-    run.rename(&run.at("/Bills/My bank/2026"), "old", &folder.id).await;
+    run.rename(&run.file_at("/Bills/My bank/2026"), "old", &folder.id).await;
     assert_eq!(save(&files, "d.txt").await.unwrap().file.path, "/Bills/My bank/2026/d.txt");
     assert_eq!(save(&files, "b.txt").await.unwrap().file.path, "/Bills/My bank/old/b.txt");
     assert!(run.scope.platform.file_by_path(&run.scope.instance, FOLDER).is_err(), "no second folder is made");
-    run.assert_clean().await;
+    run.assert_fsck_clean().await;
 }
 
 #[tokio::test]
 async fn a_folder_that_the_user_removes_is_made_and_marked_again() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     save(&files, "a.txt").await.unwrap();
     for gone in [true, false] {
-        let former = run.at(FOLDER);
-        let waiting = begin(&files, "b.txt").await;
+        let former = run.file_at(FOLDER);
+        let waiting = begin_upload(&files, "b.txt").await;
         if gone {
             run.destroy(&former).await
         } else {
@@ -91,19 +91,19 @@ async fn a_folder_that_the_user_removes_is_made_and_marked_again() {
         assert_eq!(files.list_folder("2026", 9, None).await.unwrap().entries.len(), 0);
         let stored = waiting.commit().await.unwrap();
         assert_eq!(stored.file.path, format!("{FOLDER}/2026/b.txt"));
-        let folder = run.at(FOLDER);
+        let folder = run.file_at(FOLDER);
         assert_ne!(folder.id, former.id);
         assert_eq!(folder.referenced_by.len(), 2);
     }
     // One in the trash comes back with its content, into the folder that there is.
     assert_eq!(save(&files, "a.txt").await.unwrap().file.path, format!("{FOLDER}/2026/a.txt"));
-    run.assert_clean().await;
+    run.assert_fsck_clean().await;
 }
 
 /// What the user makes while the run begins is the user's.
 #[tokio::test]
 async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
-    let run = Arc::new(Run::free().await);
+    let run = Arc::new(TestRun::unrestricted().await);
     let above = run.scope.platform.ensure_directory(&run.scope.instance, "/Administrative/Bank101").await.unwrap();
     for first in [true, false] {
         let files = Arc::new(run.files());
@@ -116,7 +116,7 @@ async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
             let (run, above) = (Arc::clone(&run), above.id.clone());
             async move {
                 let new = NewDirectory { name: "account".to_owned(), ..NewDirectory::default() };
-                run.scope.platform.new_directory(&run.scope.instance, &above, new).await.is_ok()
+                run.scope.platform.create_directory_with(&run.scope.instance, &above, new).await.is_ok()
             }
         };
         let (saving, making) = if first {
@@ -132,42 +132,42 @@ async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
             ended.insert(id, done);
         }
         assert!(ended[&saving]);
-        let folder = run.at(FOLDER);
+        let folder = run.file_at(FOLDER);
         assert_eq!(folder.referenced_by.is_empty(), ended[&making], "made by the user: {}", ended[&making]);
         run.destroy(&folder).await;
         let account = run.scope.platform.account(&run.scope.instance, "account").unwrap();
         assert_eq!(account.body["defaultFolderPath"], FOLDER);
     }
-    run.assert_clean().await;
+    run.assert_fsck_clean().await;
 }
 
 #[tokio::test]
 async fn a_file_is_saved_whatever_the_user_does_with_the_former_one() {
-    let run = Run::free().await;
+    let run = TestRun::unrestricted().await;
     let files = run.files();
     save(&files, "a.txt").await.unwrap();
-    let former = run.at(&format!("{FOLDER}/2026/a.txt"));
-    let waiting = begin(&files, "a.txt").await;
+    let former = run.file_at(&format!("{FOLDER}/2026/a.txt"));
+    let waiting = begin_upload(&files, "a.txt").await;
     run.rename(&former, "mine.txt", ROOT_ID).await;
     assert_eq!(waiting.commit().await.unwrap().file.path, "/mine.txt", "it stays where the user put it");
-    let waiting = begin(&files, "a.txt").await;
+    let waiting = begin_upload(&files, "a.txt").await;
     run.trash(&former).await;
     assert_eq!(waiting.commit().await.unwrap().file.path, format!("{FOLDER}/2026/a.txt"));
-    let waiting = begin(&files, "a.txt").await;
+    let waiting = begin_upload(&files, "a.txt").await;
     run.destroy(&former).await;
     assert_eq!(waiting.commit().await.unwrap().file.path, format!("{FOLDER}/2026/a.txt"));
     assert!(matches!(files.open(&key("a.txt")).await, Ok(open) if open.size() == 7));
-    run.assert_clean().await;
+    run.assert_fsck_clean().await;
 }
 
 /// All at the same time: every file that was saved is there, with its content.
 #[tokio::test]
 async fn nothing_that_was_saved_is_lost() {
-    let run = Arc::new(Run::free().await);
+    let run = Arc::new(TestRun::unrestricted().await);
     let files = Arc::new(run.files());
     save(&files, "first.txt").await.unwrap();
     for round in 0..6 {
-        let folder = run.at(FOLDER);
+        let folder = run.file_at(FOLDER);
         let mut racing = JoinSet::new();
         for number in 0..4 {
             let files = Arc::clone(&files);
@@ -190,7 +190,7 @@ async fn nothing_that_was_saved_is_lost() {
             let file = run.scope.platform.file(&run.scope.instance, &id).unwrap();
             assert_eq!(run.scope.platform.read_content(&file).await.unwrap(), b"content");
         }
-        run.assert_clean().await;
+        run.assert_fsck_clean().await;
         // The folder is where it was for the next round.
         save(&files_again, "first.txt").await.unwrap();
         if run.scope.platform.file_by_path(&run.scope.instance, FOLDER).is_err() {

@@ -4,18 +4,18 @@ use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Target, T
 use konnector_store::BlobInfo;
 
 use super::*;
-use crate::file::{File, NewContent, uploaded_by};
+use crate::file::{File, NewContent, upload_provenance};
 use crate::run::tree::RunTree;
 
 /// A run that saved a file three times, the last time within the delay between two versions.
 struct Saved {
-    run: Run,
+    run: TestRun,
     id: String,
 }
 
 impl Saved {
     async fn new() -> Self {
-        let run = Run::free().await;
+        let run = TestRun::unrestricted().await;
         let id = save(&run, "first").await;
         save(&run, "second").await;
         let saved = Self { run, id };
@@ -31,13 +31,13 @@ impl Saved {
 
     /// The contents of the versions, in the order of their making.
     async fn versions(&self) -> Vec<String> {
-        let Scope { platform, instance, .. } = &*self.run.scope;
+        let RunContext { platform, instance, .. } = &*self.run.scope;
         let mut versions = platform.versions(instance, &self.id).unwrap();
         // The clock stands still; the id ends with the revision, of fewer than ten here.
         versions.sort_by_key(|version| version.id.clone());
         let mut contents = Vec::new();
         for version in versions {
-            let content = platform.store.read_blob(&version.content.link()).await.unwrap();
+            let content = platform.store.read_blob(&version.content.to_content_link()).await.unwrap();
             contents.push(String::from_utf8(content).unwrap());
         }
         contents
@@ -45,10 +45,10 @@ impl Saved {
 
     /// The user replaces the content.
     async fn edit(&self, content: &'static str) {
-        let Scope { platform, instance, .. } = &*self.run.scope;
+        let RunContext { platform, instance, .. } = &*self.run.scope;
         let file = self.file();
         let new = NewContent {
-            origin: uploaded_by("drive"),
+            provenance: upload_provenance("drive"),
             ..NewContent::new(file.id, file.dir_id, file.name, "text/plain".to_owned())
         };
         platform.overwrite_file(instance, &new, &blob(&self.run, content).await).await.unwrap();
@@ -59,13 +59,13 @@ impl Saved {
     }
 }
 
-async fn blob(run: &Run, content: &'static str) -> BlobInfo {
-    let mut writer = run.scope.platform.begin_content(&run.scope.instance).await.unwrap();
+async fn blob(run: &TestRun, content: &'static str) -> BlobInfo {
+    let mut writer = run.scope.platform.create_content_writer(&run.scope.instance).await.unwrap();
     writer.write(content.into()).await.map_err(crate::Error::from).unwrap();
     (*writer.finish().await.unwrap()).clone()
 }
 
-async fn save(run: &Run, content: &'static str) -> String {
+async fn save(run: &TestRun, content: &'static str) -> String {
     let target = Target { name: "a.txt".to_owned(), key: Some("a".to_owned()), ..Target::default() };
     let mut upload = run.files().begin_upload(target).await.unwrap();
     upload.write(content.into()).await.unwrap();

@@ -8,21 +8,21 @@ use konnector_sandbox::capability::{ContentReader, Destination, Draft, Node, Quo
 use konnector_store::{BlobInfo, BlobLink, VerifiedReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{RunTree, WRITE, taken, told};
+use super::{RunTree, WRITE, to_create_error, to_tree_error};
 use crate::Error;
-use crate::file::{ContentWriter, NotWritten};
-use crate::file::{File, Kind, NewContent};
+use crate::file::{ContentWriteError, ContentWriter};
+use crate::file::{File, FileKind, NewContent};
 use crate::stored::new_id;
 
 /// The content of a file as it was when it was opened.
-pub struct Reading {
+pub struct TreeContent {
     reader: VerifiedReader,
     /// Where the reader is; `None` after a read that failed or was given up.
     position: Option<u64>,
     size: u64,
 }
 
-impl Reading {
+impl TreeContent {
     pub const fn new(reader: VerifiedReader, size: u64) -> Self {
         Self { reader, position: Some(0), size }
     }
@@ -39,7 +39,7 @@ impl Reading {
 }
 
 #[async_trait]
-impl ContentReader for Reading {
+impl ContentReader for TreeContent {
     fn size(&self) -> u64 {
         self.size
     }
@@ -50,37 +50,37 @@ impl ContentReader for Reading {
             return Ok(Bytes::new());
         }
         let read = self.read_at(offset, max.min(left)).await;
-        read.map_err(|error| told(Error::io("reading the content of a file")(error)))
+        read.map_err(|error| to_tree_error(Error::io("reading the content of a file")(error)))
     }
 }
 
 /// Content on its way to a file.
-pub struct Writing {
+pub struct TreeDraft {
     tree: RunTree,
     content: ContentWriter,
 }
 
-impl Writing {
+impl TreeDraft {
     pub const fn new(tree: RunTree, content: ContentWriter) -> Self {
         Self { tree, content }
     }
 }
 
 #[async_trait]
-impl Draft for Writing {
+impl Draft for TreeDraft {
     async fn write(&mut self, chunk: Bytes) -> Result<(), TreeError> {
         self.content.write(chunk).await.map_err(|error| match error {
-            NotWritten::Full => TreeError::QuotaExceeded(QuotaKind::Storage),
-            NotWritten::Failed(error) => told(error),
+            ContentWriteError::QuotaExceeded => TreeError::QuotaExceeded(QuotaKind::Storage),
+            ContentWriteError::Failed(error) => to_tree_error(error),
         })
     }
 
     async fn into_bytes(self: Box<Self>) -> Result<Bytes, TreeError> {
         let platform = &self.tree.scope.platform;
-        let blob = self.content.finish().await.map_err(told)?;
+        let blob = self.content.finish().await.map_err(to_tree_error)?;
         let content = BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) };
-        let bytes = platform.store.read_blob(&content).await.map_err(|error| told(error.into()));
-        forget(&self.tree, &blob).await;
+        let bytes = platform.store.read_blob(&content).await.map_err(|error| to_tree_error(error.into()));
+        discard_blob(&self.tree, &blob).await;
         bytes.map(Bytes::from)
     }
 
@@ -91,7 +91,7 @@ impl Draft for Writing {
             Destination::Existing(id) => tree.file(id).await?.name,
         };
         let mime = content.mime(&name);
-        let blob = content.finish().await.map_err(told)?;
+        let blob = content.finish().await.map_err(to_tree_error)?;
         let committed = match to {
             Destination::New { directory, name } => create(&tree, directory, name, mime, &blob).await,
             Destination::Existing(id) => replace(&tree, id, mime, &blob).await,
@@ -99,7 +99,7 @@ impl Draft for Writing {
         match committed {
             Ok((file, written)) => Ok((tree.node(&file)?, written)),
             Err(error) => {
-                forget(&tree, &blob).await;
+                discard_blob(&tree, &blob).await;
                 Err(error)
             }
         }
@@ -107,7 +107,7 @@ impl Draft for Writing {
 }
 
 /// A blob without owner; should removing it fail, the sweep of orphans finds it.
-async fn forget(tree: &RunTree, blob: &BlobInfo) {
+async fn discard_blob(tree: &RunTree, blob: &BlobInfo) {
     drop(tree.scope.platform.store.blobs().remove(&blob.id).await);
 }
 
@@ -120,9 +120,10 @@ async fn create(
 ) -> Result<(File, SaveOutcome), TreeError> {
     let scope = &tree.scope;
     let directory = tree.directory(directory).await?;
-    tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
-    let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
-    let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(taken)?;
+    tree.check_new(&directory, name, FileKind::File, Some(mime.clone()))?;
+    let new =
+        NewContent { provenance: scope.provenance(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
+    let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(to_create_error)?;
     Ok((file, SaveOutcome::Created))
 }
 
@@ -132,16 +133,16 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
     tree.check(WRITE, &before)?;
     // The same content heals one that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
-        && scope.platform.is_sound(old).await.map_err(told)?
+        && scope.platform.is_content_intact(old).await.map_err(to_tree_error)?
     {
-        forget(tree, blob).await;
+        discard_blob(tree, blob).await;
         return Ok((before, SaveOutcome::Unchanged));
     }
     let new = NewContent {
         metadata: before.metadata.clone(),
-        origin: scope.origin(),
+        provenance: scope.provenance(),
         ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
-    let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(told)?;
+    let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(to_tree_error)?;
     Ok((file, SaveOutcome::Updated))
 }

@@ -12,13 +12,13 @@ use konnector_egress::log_limit;
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{ChildRef, ContentReader, Destination, Draft, Node, QuotaKind, Tree, TreeError};
 
-use super::Scope;
+use super::RunContext;
 use crate::Error;
 use crate::doctype::FILES;
-use crate::file::{File, Kind, MAX_NAME, ROOT_ID, TRASH_ID, safe_name_within};
+use crate::file::{File, FileKind, MAX_NAME_LEN, ROOT_ID, TRASH_ID, sanitize_name_within};
 
 /// Children that are looked up at a time.
-const PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 /// Replaces the content of a file, as `PUT /files/:id` does.
 const WRITE: &[Verb] = &[Verb::Put];
 /// Gives a file or directory another name or place, as `PATCH /files/:id` does.
@@ -27,101 +27,104 @@ const MOVE: &[Verb] = &[Verb::Patch];
 /// The directory `/files`.
 #[derive(Clone)]
 pub struct RunTree {
-    scope: Arc<Scope>,
-    ways: Arc<Ways>,
+    scope: Arc<RunContext>,
+    traversable_dirs: Arc<TraversableDirs>,
 }
 
 /// Directories above what rules reach, as of the first look.
 #[derive(Default)]
-struct Ways {
-    listed: OnceLock<HashSet<String>>,
-    named: OnceLock<HashSet<String>>,
+struct TraversableDirs {
+    listable: OnceLock<HashSet<String>>,
+    addressable: OnceLock<HashSet<String>>,
 }
 
 /// How much may be known of a file.
-struct What {
+struct Visibility {
     verbs: &'static [Verb],
-    ways: fn(&Ways) -> &OnceLock<HashSet<String>>,
+    dirs: fn(&TraversableDirs) -> &OnceLock<HashSet<String>>,
 }
 
 /// It is shown to whoever reads its directory.
-static LISTED: What = What { verbs: &[Verb::Get], ways: |ways| &ways.listed };
+static LISTABLE: Visibility = Visibility { verbs: &[Verb::Get], dirs: |ways| &ways.listable };
 /// It is found by whoever knows its name; a konnector that may only create files must be able to say where.
-static NAMED: What = What { verbs: &Verb::ALL, ways: |ways| &ways.named };
+static ADDRESSABLE: Visibility = Visibility { verbs: &Verb::ALL, dirs: |ways| &ways.addressable };
 
 impl RunTree {
     /// `None` when no rule is about files.
-    pub fn new(scope: &Arc<Scope>) -> Option<Self> {
+    pub fn new(scope: &Arc<RunContext>) -> Option<Self> {
         let some_rule = Verb::ALL.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
-        some_rule.then(|| Self { scope: Arc::clone(scope), ways: Arc::default() })
+        some_rule.then(|| Self { scope: Arc::clone(scope), traversable_dirs: Arc::default() })
     }
 
-    fn reaches(&self, verbs: &[Verb], file: &File) -> Result<bool, TreeError> {
-        let Scope { platform, instance, permissions, .. } = &*self.scope;
-        platform.reaches(instance, permissions, verbs, file).map_err(told)
+    fn is_selected(&self, verbs: &[Verb], file: &File) -> Result<bool, TreeError> {
+        let RunContext { platform, instance, permissions, .. } = &*self.scope;
+        platform.is_file_allowed(instance, permissions, verbs, file).map_err(to_tree_error)
     }
 
     /// Whether it is a directory on the way to something that rules allow this on.
-    async fn is_way(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
-        if file.kind != Kind::Directory {
+    async fn is_traversable(&self, file: &File, what: &'static Visibility) -> Result<bool, TreeError> {
+        if file.kind != FileKind::Directory {
             return Ok(false);
         }
-        let Scope { platform, instance, permissions, .. } = &*self.scope;
-        let place = (what.ways)(&self.ways);
+        let RunContext { platform, instance, permissions, .. } = &*self.scope;
+        let place = (what.dirs)(&self.traversable_dirs);
         let ways = match place.get() {
             Some(ways) => ways,
             None => {
-                let found = platform.ways(instance, permissions, what.verbs).await.map_err(told)?;
+                let found =
+                    platform.traversable_dirs(instance, permissions, what.verbs).await.map_err(to_tree_error)?;
                 place.get_or_init(|| found)
             }
         };
         Ok(ways.contains(&file.id))
     }
 
-    async fn allows(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
-        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(what.verbs, file)? || self.is_way(file, what).await?))
+    async fn is_visible(&self, file: &File, what: &'static Visibility) -> Result<bool, TreeError> {
+        Ok(!file.trashed
+            && file.id != TRASH_ID
+            && (self.is_selected(what.verbs, file)? || self.is_traversable(file, what).await?))
     }
 
     /// A file or directory that some rule shows.
     async fn file(&self, id: &str) -> Result<File, TreeError> {
-        let file = self.scope.platform.file(&self.scope.instance, id).map_err(told)?;
+        let file = self.scope.platform.file(&self.scope.instance, id).map_err(to_tree_error)?;
         let is_root = file.id == ROOT_ID;
-        if is_root || self.allows(&file, &NAMED).await? { Ok(file) } else { Err(TreeError::NotFound) }
+        if is_root || self.is_visible(&file, &ADDRESSABLE).await? { Ok(file) } else { Err(TreeError::NotFound) }
     }
 
     async fn directory(&self, id: &str) -> Result<File, TreeError> {
         let directory = self.file(id).await?;
-        if directory.kind == Kind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
+        if directory.kind == FileKind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
     }
 
     async fn child_file(&self, at: ChildRef<'_>) -> Result<Option<File>, TreeError> {
-        let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(told)?;
+        let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(to_tree_error)?;
         match found {
-            Some(file) => Ok(self.allows(&file, &NAMED).await?.then_some(file)),
+            Some(file) => Ok(self.is_visible(&file, &ADDRESSABLE).await?.then_some(file)),
             None => Ok(None),
         }
     }
 
     /// Refuses with the sentence that names the missing rule.
     fn check(&self, verbs: &[Verb], file: &File) -> Result<(), TreeError> {
-        self.scope.check_file(verbs, file).map_err(told)
+        self.scope.check_file(verbs, file).map_err(to_tree_error)
     }
 
     /// Whether something new may be made in a directory.
-    fn check_new(&self, directory: &File, name: &str, kind: Kind, mime: Option<String>) -> Result<(), TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+    fn check_new(&self, directory: &File, name: &str, kind: FileKind, mime: Option<String>) -> Result<(), TreeError> {
+        let RunContext { platform, instance, .. } = &*self.scope;
         check_name(name)?;
         let new = File::directory("", &directory.id, name, "", platform.clock.now(), &instance.domain);
         self.check(&[Verb::Post], &File { kind, mime, ..new })
     }
 
     fn node(&self, file: &File) -> Result<Node, TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+        let RunContext { platform, instance, .. } = &*self.scope;
         Ok(Node {
             id: file.id.clone(),
-            path: platform.path_of(instance, file).map_err(told)?,
-            is_directory: file.kind == Kind::Directory,
-            is_readable: self.reaches(&[Verb::Get], file)?,
+            path: platform.path_of(instance, file).map_err(to_tree_error)?,
+            is_directory: file.kind == FileKind::Directory,
+            is_readable: self.is_selected(&[Verb::Get], file)?,
             size: file.len(),
             modified: system_time(file.updated_at),
         })
@@ -143,19 +146,20 @@ impl Tree for RunTree {
     }
 
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+        let RunContext { platform, instance, .. } = &*self.scope;
         let directory = self.directory(directory).await?;
-        if !self.is_way(&directory, &LISTED).await? {
+        if !self.is_traversable(&directory, &LISTABLE).await? {
             self.check(&[Verb::Get], &directory)?;
         }
         let mut after = after.map(str::to_owned);
         loop {
-            let page = platform.children(instance, &directory.id, after.as_deref(), PAGE).map_err(told)?;
+            let page =
+                platform.children(instance, &directory.id, after.as_deref(), PAGE_SIZE).map_err(to_tree_error)?;
             let Some(last) = page.last() else { return Ok(Vec::new()) };
             after = Some(last.name.clone());
             let mut visible = Vec::new();
             for file in page {
-                if self.allows(&file, &LISTED).await? {
+                if self.is_visible(&file, &LISTABLE).await? {
                     visible.push((file.name.clone(), self.node(&file)?));
                 }
             }
@@ -168,34 +172,34 @@ impl Tree for RunTree {
     async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError> {
         let file = self.file(id).await?;
         self.check(&[Verb::Get], &file)?;
-        let reader = self.scope.platform.content(&file).await.map_err(missing)?;
-        Ok(Box::new(content::Reading::new(reader, file.len())))
+        let reader = self.scope.platform.open_content(&file).await.map_err(to_content_error)?;
+        Ok(Box::new(content::TreeContent::new(reader, file.len())))
     }
 
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError> {
         match to {
             Destination::New { directory, name } => {
-                self.check_new(&self.directory(directory).await?, name, Kind::File, None)
+                self.check_new(&self.directory(directory).await?, name, FileKind::File, None)
             }
             Destination::Existing(id) => self.check(WRITE, &self.file(id).await?),
         }
     }
 
     async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError> {
-        let content = self.scope.platform.begin_content(&self.scope.instance).await.map_err(told)?;
-        Ok(Box::new(content::Writing::new(self.clone(), content)))
+        let content = self.scope.platform.create_content_writer(&self.scope.instance).await.map_err(to_tree_error)?;
+        Ok(Box::new(content::TreeDraft::new(self.clone(), content)))
     }
 
     async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+        let RunContext { platform, instance, .. } = &*self.scope;
         let parent = self.directory(at.directory).await?;
-        self.check_new(&parent, at.name, Kind::Directory, None)?;
+        self.check_new(&parent, at.name, FileKind::Directory, None)?;
         let made = platform.create_directory(instance, &parent, at.name).await;
-        self.node(&made.map_err(taken)?)
+        self.node(&made.map_err(to_create_error)?)
     }
 
     async fn rename(&self, from: ChildRef<'_>, to: ChildRef<'_>) -> Result<(), TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+        let RunContext { platform, instance, .. } = &*self.scope;
         let moved = self.child_file(from).await?.ok_or(TreeError::NotFound)?;
         let (to_directory, there) = (self.directory(to.directory).await?, self.child_file(to).await?);
         if there.as_ref().is_some_and(|there| there.id == moved.id) {
@@ -211,10 +215,10 @@ impl Tree for RunTree {
             }
             Some(there) if self.is_below(&moved, there)? => return Err(TreeError::NotEmpty),
             Some(there) => match (moved.kind, there.kind) {
-                (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
-                (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
-                (Kind::File, Kind::File) => self.check(WRITE, there)?,
-                (Kind::Directory, Kind::Directory) => {
+                (FileKind::Directory, FileKind::File) => return Err(TreeError::NotDirectory),
+                (FileKind::File, FileKind::Directory) => return Err(TreeError::IsDirectory),
+                (FileKind::File, FileKind::File) => self.check(WRITE, there)?,
+                (FileKind::Directory, FileKind::Directory) => {
                     self.check(&[Verb::Delete], there)?;
                     self.check_empty(there)?;
                 }
@@ -225,30 +229,30 @@ impl Tree for RunTree {
         }
         // A file that replaces another one takes its place with all that is said of it.
         let after = match &there {
-            Some(there) if there.kind == Kind::File => there.clone(),
+            Some(there) if there.kind == FileKind::File => there.clone(),
             _ => File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() },
         };
-        self.scope.check_gain(&moved, &after).map_err(told)?;
+        self.scope.check_permission_gain(&moved, &after).map_err(to_tree_error)?;
         let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref()).await;
-        done.map_err(if there.is_some() { told } else { taken })
+        done.map_err(if there.is_some() { to_tree_error } else { to_create_error })
     }
 
     async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
+        let RunContext { platform, instance, .. } = &*self.scope;
         let file = self.child_file(at).await?.ok_or(TreeError::NotFound)?;
         match (file.kind, directory) {
-            (Kind::Directory, false) => return Err(TreeError::IsDirectory),
-            (Kind::File, true) => return Err(TreeError::NotDirectory),
-            (Kind::Directory, true) | (Kind::File, false) => {}
+            (FileKind::Directory, false) => return Err(TreeError::IsDirectory),
+            (FileKind::File, true) => return Err(TreeError::NotDirectory),
+            (FileKind::Directory, true) | (FileKind::File, false) => {}
         }
         self.check(&[Verb::Delete], &file)?;
         if directory {
             self.check_empty(&file)?;
         }
-        match platform.trash_file(instance, &file.id).await {
+        match platform.try_trash_file(instance, &file.id).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(TreeError::NotFound),
-            Err(error) => Err(told(error)),
+            Err(error) => Err(to_tree_error(error)),
         }
     }
 }
@@ -256,22 +260,22 @@ impl Tree for RunTree {
 impl RunTree {
     /// Whether a file or directory lies in another one, however deep.
     fn is_below(&self, file: &File, directory: &File) -> Result<bool, TreeError> {
-        let above = self.scope.platform.above(&self.scope.instance, file).map_err(told)?;
+        let above = self.scope.platform.ancestors(&self.scope.instance, file).map_err(to_tree_error)?;
         Ok(above.iter().any(|above| above.id == directory.id))
     }
 
     /// Also what the rules do not show counts: it must not vanish with the directory.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
-        let Scope { platform, instance, .. } = &*self.scope;
-        let first = platform.children(instance, &directory.id, None, 1).map_err(told)?;
+        let RunContext { platform, instance, .. } = &*self.scope;
+        let first = platform.children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
         if first.is_empty() { Ok(()) } else { Err(TreeError::NotEmpty) }
     }
 }
 
 /// A name that the rule for names would change is refused: what a konnector names is what it finds.
 fn check_name(name: &str) -> Result<(), TreeError> {
-    let safe = safe_name_within(name, MAX_NAME);
-    if name.len() > MAX_NAME {
+    let safe = sanitize_name_within(name, MAX_NAME_LEN);
+    if name.len() > MAX_NAME_LEN {
         return Err(TreeError::TooLong);
     }
     if safe == name { Ok(()) } else { Err(TreeError::InvalidName(safe)) }
@@ -282,7 +286,7 @@ fn system_time(time: DateTime<Utc>) -> SystemTime {
 }
 
 /// What a guest is told of a platform error.
-fn told(error: Error) -> TreeError {
+fn to_tree_error(error: Error) -> TreeError {
     match error {
         Error::NotFound(_) => TreeError::NotFound,
         Error::Conflict(_) => TreeError::Conflict,
@@ -291,9 +295,9 @@ fn told(error: Error) -> TreeError {
         Error::TooLarge(_) => TreeError::TooLong,
         Error::Store(error) if error.is_disk_full() => TreeError::QuotaExceeded(QuotaKind::Storage),
         Error::Store(konnector_store::Error::TooLarge { .. }) => TreeError::TooLong,
-        Error::Store(konnector_store::Error::Invalid { .. }) | Error::Parameter { .. } | Error::BadRequest(_) => {
-            TreeError::MoveIntoItself
-        }
+        Error::Store(konnector_store::Error::Invalid { .. })
+        | Error::InvalidParameter { .. }
+        | Error::BadRequest(_) => TreeError::MoveIntoItself,
         other => {
             if log_limit::may_log() {
                 tracing::error!(error = %other, "the user's files failed");
@@ -304,20 +308,20 @@ fn told(error: Error) -> TreeError {
 }
 
 /// The same for a content that is to be read: one that is missing or damaged is absent, so that the konnector fetches it again.
-fn missing(error: Error) -> TreeError {
+fn to_content_error(error: Error) -> TreeError {
     match error {
         Error::Store(error) if error.is_blob_lost() => {
             tracing::error!(%error, "a content is not what was written");
             TreeError::NotFound
         }
-        other => told(other),
+        other => to_tree_error(other),
     }
 }
 
 /// The same where a conflict means that the name is taken.
-fn taken(error: Error) -> TreeError {
+fn to_create_error(error: Error) -> TreeError {
     match error {
         Error::Conflict(_) => TreeError::AlreadyExists,
-        other => told(other),
+        other => to_tree_error(other),
     }
 }

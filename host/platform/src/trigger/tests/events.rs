@@ -5,7 +5,7 @@ use crate::file::NewContent;
 
 #[tokio::test]
 async fn j22_changes_of_documents_make_jobs_with_the_event() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let created = site.create("@event", "io.cozy.bills:CREATED", "a").await;
     let paid = site.create("@event", "io.cozy.bills:UPDATED:!=:paid", "b").await;
     let gone = site.create("@event", "io.cozy.bills:DELETED", "c").await;
@@ -26,7 +26,7 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     );
     let (principal, bills) = (site.principal(), "io.cozy.bills".parse().expect("a doctype"));
     let update = async |rev: &konnector_store::Rev, body: Value| {
-        let body: Object = object(&body).expect("an object");
+        let body: Object = to_object(&body).expect("an object");
         let changed = site.platform.update_document(&site.alice, &principal, &bills, &bill.id, rev, body).await;
         let changed = changed.expect("changed");
         (site.platform.fire_due().await.expect("looked"), changed.rev)
@@ -51,8 +51,9 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
 /// A change that a trigger waits for is no business of the scheduler's next look, up to a second later: the commit wakes it.
 #[tokio::test]
 async fn whatever_becomes_due_wakes_the_scheduler() {
-    let site = Site::new().await;
-    let woken = async || tokio::time::timeout(std::time::Duration::ZERO, site.platform.scheduler_woken()).await.is_ok();
+    let site = TriggerFixture::new().await;
+    let woken =
+        async || tokio::time::timeout(std::time::Duration::ZERO, site.platform.scheduler_wakeup()).await.is_ok();
     woken().await;
     site.save("io.cozy.bills", json!({})).await;
     assert!(!woken().await, "nothing waits for it");
@@ -74,27 +75,27 @@ async fn whatever_becomes_due_wakes_the_scheduler() {
 /// The debounce is as long as its text says.
 #[tokio::test]
 async fn a_debounce_is_not_rounded() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let debounced = |new: &mut NewTrigger| new.debounce = Some("2500ms".parse().expect("a duration"));
     let id = site.create_with("@event", "io.cozy.bills", "a", debounced).await;
     site.save("io.cozy.bills", json!({})).await;
-    assert_eq!(site.look(NOW).await, 0);
+    assert_eq!(site.fire_at(NOW).await, 0);
     assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-20T12:00:02.5Z")));
-    assert_eq!((site.look("2026-11-20T12:00:02.499Z").await, site.look("2026-11-20T12:00:02.5Z").await), (0, 1));
+    assert_eq!((site.fire_at("2026-11-20T12:00:02.499Z").await, site.fire_at("2026-11-20T12:00:02.5Z").await), (0, 1));
 }
 
 /// Events belong to the commit: whoever commits a change need not think of them.
 #[tokio::test]
 async fn whatever_is_committed_makes_events() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@event", "io.cozy.bills io.cozy.files:UPDATED", "a").await;
     let at = site.alice.doc(&"io.cozy.bills".parse().expect("a doctype"), "one");
-    let body = |n: i32| object(&json!({ "n": n })).expect("an object");
+    let body = |n: i32| to_object(&json!({ "n": n })).expect("an object");
     let fired = async |changes: Changes| {
-        let before = site.occasions(&id);
+        let before = site.counters(&id);
         let revs = site.platform.commit(changes).await.expect("committed");
         site.platform.fire_due().await.expect("looked");
-        let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
+        let TriggerCounters { fired, overlapped, coalesced, .. } = site.counters(&id);
         (fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, revs)
     };
     let mut changes = Changes::new();
@@ -115,30 +116,30 @@ async fn whatever_is_committed_makes_events() {
     // The directories below one that is moved change, too.
     site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
     let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
-    site.platform.trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
-    let before = site.occasions(&id);
+    site.platform.move_to_trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
+    let before = site.counters(&id);
     site.platform.fire_due().await.expect("looked");
-    let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
+    let TriggerCounters { fired, overlapped, coalesced, .. } = site.counters(&id);
     assert_eq!(fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, 2);
 }
 
 /// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
 #[tokio::test]
 async fn too_many_events_wait_for_the_next_hour() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let id = site.create("@event", "io.cozy.bills:CREATED", "a").await;
     for number in 0..103 {
         site.save("io.cozy.bills", json!({ "amount": number })).await;
     }
     assert_eq!(site.platform.fire_due().await.expect("looked"), 100);
-    assert_eq!(site.look("2026-11-20T12:59:59Z").await, 0);
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 3);
-    assert_eq!(site.occasions(&id).fired, 103);
+    assert_eq!(site.fire_at("2026-11-20T12:59:59Z").await, 0);
+    assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 3);
+    assert_eq!(site.counters(&id).fired, 103);
 }
 
 #[tokio::test]
 async fn thirty_calls_an_hour_are_enough_for_webhooks() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let hook = site.create("@webhook", "", "b").await;
     for _ in 0..30 {
         site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
@@ -151,7 +152,7 @@ async fn thirty_calls_an_hour_are_enough_for_webhooks() {
 
 #[tokio::test]
 async fn j24_a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let (platform, alice) = (&site.platform, &site.alice);
     let watched = platform.ensure_directory(alice, "/watched").await.expect("a directory");
     let other = platform.ensure_directory(alice, "/other").await.expect("a directory");
@@ -164,8 +165,8 @@ async fn j24_a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
     assert_eq!(jobs().await, 2, "a and b");
     platform.ensure_directory(alice, "/other/c").await.expect("a directory");
     assert_eq!(jobs().await, 2);
-    let blob = platform.begin_content(alice).await.expect("begun").finish().await.expect("finished");
-    let new = NewContent::fresh(below.id.clone(), "bill.txt".to_owned(), "text/plain".to_owned());
+    let blob = platform.create_content_writer(alice).await.expect("begun").finish().await.expect("finished");
+    let new = NewContent::with_new_id(below.id.clone(), "bill.txt".to_owned(), "text/plain".to_owned());
     let file = platform.create_file(alice, &new, &blob).await.expect("a file");
     assert_eq!(jobs().await, 3, "a file two levels below");
     platform.move_file(alice, &file, &other, "bill.txt", None).await.expect("moved");
@@ -190,7 +191,7 @@ async fn events_and_debounces_outlive_the_process() {
         Store::open(&folder.join("store"), StoreOptions { cache_bytes: 4 << 20, ..StoreOptions::default() })
             .expect("a store")
     };
-    let site = Site::with(open(folder.path()), tempfile::tempdir().expect("a folder")).await;
+    let site = TriggerFixture::with(open(folder.path()), tempfile::tempdir().expect("a folder")).await;
     let event = site.create("@event", "io.cozy.bills:CREATED", "a").await;
     let hook =
         site.create_with("@webhook", "", "b", |new| new.debounce = Some("1m".parse().expect("a duration"))).await;
@@ -198,21 +199,21 @@ async fn events_and_debounces_outlive_the_process() {
     for body in [&b"{\"n\":1}"[..], b"{\"n\":2}"] {
         site.platform.call_webhook(&site.alice, &hook, body, false).await.expect("called");
     }
-    let Site { platform: first, clock, alice, folder: keys } = site;
+    let TriggerFixture { platform: first, clock, alice, folder: keys } = site;
     first.stop().await;
     drop(first);
     let platform = platform(open(folder.path()), keys.path(), &clock).await;
-    let site = Site { platform, clock, alice, folder: keys };
-    assert_eq!(site.look(NOW).await, 1);
+    let site = TriggerFixture { platform, clock, alice, folder: keys };
+    assert_eq!(site.fire_at(NOW).await, 1);
     assert_eq!(site.jobs(&event).len(), 1);
-    assert_eq!(site.look("2026-11-20T12:01:00Z").await, 1);
+    assert_eq!(site.fire_at("2026-11-20T12:01:00Z").await, 1);
     let [job] = &site.jobs(&hook)[..] else { panic!("one job") };
-    assert_eq!(job.occasion.json(), Some(json!({ "payloads": [{ "n": 1 }, { "n": 2 }] })));
+    assert_eq!(job.payload.webhook_json(), Some(json!({ "payloads": [{ "n": 1 }, { "n": 2 }] })));
 }
 
 #[tokio::test]
 async fn calls_at_the_same_time_are_all_counted() {
-    let site = Site::new().await;
+    let site = TriggerFixture::new().await;
     let hook =
         site.create_with("@webhook", "", "b", |new| new.debounce = Some("1m".parse().expect("a duration"))).await;
     let calls: Vec<_> = (0..5)
@@ -226,7 +227,7 @@ async fn calls_at_the_same_time_are_all_counted() {
     for call in calls {
         call.await.expect("no panic").expect("called");
     }
-    assert_eq!(site.look("2026-11-20T12:01:00Z").await, 1);
-    let payload = site.jobs(&hook)[0].occasion.json().expect("a payload");
+    assert_eq!(site.fire_at("2026-11-20T12:01:00Z").await, 1);
+    let payload = site.jobs(&hook)[0].payload.webhook_json().expect("a payload");
     assert_eq!(payload["payloads"].as_array().map(Vec::len), Some(5));
 }

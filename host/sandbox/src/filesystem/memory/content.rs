@@ -61,7 +61,7 @@ impl SparseContent {
         bytes
     }
 
-    /// WriteCounters all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
+    /// Writes all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ErrorCode> {
         if bytes.is_empty() {
             return Ok(());

@@ -69,7 +69,7 @@ impl FileContent {
         }
     }
 
-    /// WriteCounters all of it, or breaks the content. What goes on where the last write ended, or at the end of what is stored, goes straight to
+    /// Writes all of it, or breaks the content. What goes on where the last write ended, or at the end of what is stored, goes straight to
     /// a draft.
     pub(super) async fn write(&mut self, mount: &Mount, offset: u64, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {

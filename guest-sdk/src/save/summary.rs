@@ -1,0 +1,74 @@
+use crate::Error;
+use crate::bindings::konnector::host::types::Outcome;
+
+/// What a save did. As the answer of a konnector it becomes the report.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "the problems in it belong into the run's report"]
+pub struct SaveSummary {
+    /// How many were not there before.
+    pub created: usize,
+    /// How many were there and are different now.
+    pub updated: usize,
+    /// How many were there and the same.
+    pub unchanged: usize,
+    /// How many were left for the next run, for want of time.
+    pub postponed: usize,
+    pub(crate) problems: Vec<(String, String)>,
+    /// Bills and files that are there as they should be. Documents alone are saved together or not at all, so they do not count.
+    pub(crate) up_to_date: usize,
+    /// Bills and files that could not be saved; what is postponed does not count.
+    pub(crate) failed: usize,
+    /// Why the first of them could not.
+    pub(crate) first_error: Option<Error>,
+}
+
+impl SaveSummary {
+    /// The items that could not be saved, each with the reason.
+    #[must_use]
+    pub fn problems(&self) -> &[(String, String)] {
+        &self.problems
+    }
+
+    /// Adds what another save did.
+    pub fn merge(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.postponed += other.postponed;
+        self.problems.extend(other.problems);
+        self.up_to_date += other.up_to_date;
+        self.failed += other.failed;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+
+    pub(super) fn count_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Created => self.created += 1,
+            Outcome::Updated => self.updated += 1,
+            Outcome::Unchanged => self.unchanged += 1,
+        }
+    }
+
+    /// Counts a bill or a file, each of which may fail while others are saved.
+    pub(super) fn count_item(&mut self, outcome: Outcome) {
+        self.count_outcome(outcome);
+        self.up_to_date += 1;
+    }
+
+    pub(super) fn add_problem(&mut self, item: &str, error: Error) {
+        crate::warn!(item = item, "left out: {error}");
+        self.problems.push((item.to_owned(), error.to_string()));
+        self.failed += 1;
+        self.first_error.get_or_insert(error);
+    }
+
+    /// Notes that the rest is left for the next run.
+    pub(super) fn postpone(&mut self, count: usize, what: &str) {
+        if count > 0 {
+            crate::info!("the time is nearly up: {count} {what} left for the next run");
+            self.postponed += count;
+            let message = "the time was up; the next run goes on with them".to_owned();
+            self.problems.push((format!("{count} {what}"), message));
+        }
+    }
+}

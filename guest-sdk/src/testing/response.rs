@@ -1,0 +1,84 @@
+use serde_json::Value;
+
+use crate::bindings::konnector::host::http::{Body, Header, HttpError, Response};
+
+/// What the vendor answers in a test.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct MockResponse(Result<Response, HttpError>);
+
+impl MockResponse {
+    /// An answer with this status and text.
+    pub fn status(status: u16, text: &str) -> Self {
+        Self(Ok(Response {
+            status,
+            url: String::new(),
+            headers: Vec::new(),
+            body: Body::Text(text.to_owned()),
+            charset: None,
+        }))
+    }
+
+    /// A file.
+    pub fn bytes(content: &[u8]) -> Self {
+        Self(Ok(Response {
+            status: 200,
+            url: String::new(),
+            headers: Vec::new(),
+            body: Body::Bytes(content.to_vec()),
+            charset: None,
+        }))
+    }
+
+    /// No answer: how the exchange fails.
+    pub fn failure(error: HttpError) -> Self {
+        Self(Err(error))
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            response.headers.push(Header { name: name.to_owned(), value: value.to_owned() });
+        }
+        self
+    }
+
+    /// Is written in this encoding, for example `windows-1252`.
+    pub fn charset(mut self, label: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            response.charset = Some(label.to_owned());
+        }
+        self
+    }
+
+    /// Comes from this address, as after a redirect.
+    pub fn with_final_url(mut self, url: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            url.clone_into(&mut response.url);
+        }
+        self
+    }
+
+    pub(super) fn into_result(self, requested: &str) -> Result<Response, HttpError> {
+        self.0.map(|mut response| {
+            if response.url.is_empty() {
+                requested.clone_into(&mut response.url);
+            }
+            response
+        })
+    }
+}
+
+/// A page or another text, status 200.
+impl From<&str> for MockResponse {
+    fn from(text: &str) -> Self {
+        Self::status(200, text)
+    }
+}
+
+/// A JSON text, status 200.
+impl From<Value> for MockResponse {
+    fn from(value: Value) -> Self {
+        Self::status(200, &value.to_string()).header("content-type", "application/json")
+    }
+}

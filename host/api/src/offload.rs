@@ -1,0 +1,117 @@
+//! Requests whose work grows with what clients send, or with what is stored, are handled on threads of their own, see [`Offload`]:
+//! checking a body, looking through documents and writing the answer. The threads that serve connections stay free for everybody else.
+//!
+//! Who asks is known before a byte of the body is read.
+
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use aide::axum::ApiRouter;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts as _, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use konnector_platform::Platform;
+use konnector_platform::offload::Offload;
+use konnector_sandbox::capability::RequestCpuMeter;
+
+use crate::bodies::{self, BodyCharged, BodyError};
+use crate::error::ApiError;
+use crate::extract::Caller;
+use crate::limits::MAX_BODY_SIZE;
+
+/// Requests that are handled at the same time for each processor: some wait for the disk. The operating system divides the time among them.
+const THREADS_PER_PROCESSOR: usize = 4;
+/// Of the requests of konnectors that run here: they must not take the turns of people.
+const THREADS_FOR_KONNECTORS: usize = 4;
+/// Requests that wait for a turn. Each holds its body of at most 1 MiB.
+const MAX_WAITING: usize = 256;
+/// How long each waits; a request that begins later would not end within its 30 s.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+static CLIENT_THREADS: LazyLock<Offload> = LazyLock::new(|| {
+    let processors = available_parallelism().map_or(2, std::num::NonZero::get);
+    Offload::fair("requests", processors * THREADS_PER_PROCESSOR, MAX_WAITING, QUEUE_TIMEOUT)
+});
+static KONNECTOR_THREADS: LazyLock<Offload> =
+    LazyLock::new(|| Offload::fair("requests of konnectors", THREADS_FOR_KONNECTORS, MAX_WAITING, QUEUE_TIMEOUT));
+
+/// Marks a request that a konnector makes from inside of this process.
+#[derive(Debug, Clone, Copy)]
+pub struct KonnectorRequest;
+
+/// The threads for what is part of a request.
+pub fn client_threads() -> &'static Offload {
+    &CLIENT_THREADS
+}
+
+/// Routes that are handled on threads of their own, for those who show a token. None of them waits for another server.
+pub fn offload_routes<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(handle_authenticated))
+}
+
+/// The same for routes without a token: a secret in their path authenticates the caller.
+pub fn offload_routes_without_token<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(handle_unauthenticated))
+}
+
+async fn handle_authenticated(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match caller(&mut parts).await {
+        Ok(caller) => {
+            let instance = caller.instance.id.clone();
+            parts.extensions.insert(caller);
+            handle(instance.as_str(), Request::from_parts(parts, body), next).await
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Strangers are one party among the instances.
+async fn handle_unauthenticated(request: Request, next: Next) -> Response {
+    handle("", request, next).await
+}
+
+async fn caller(parts: &mut Parts) -> Result<Caller, ApiError> {
+    let missing = || ApiError::server("a request has no platform to authenticate it");
+    let platform = parts.extensions.get::<Platform>().cloned().ok_or_else(missing)?;
+    Caller::from_request_parts(parts, &platform).await
+}
+
+async fn handle(party: &str, request: Request, next: Next) -> Response {
+    let threads =
+        if request.extensions().get::<KonnectorRequest>().is_some() { &KONNECTOR_THREADS } else { &CLIENT_THREADS };
+    let (mut parts, body) = request.into_parts();
+    // Before it has a turn, which it would hold for as long as the client takes to send.
+    let (body, charge) = match bodies::read(&parts.extensions, body).await {
+        Ok((body, charge)) => (body, Some(charge)),
+        Err(BodyError::TooLarge) => (Bytes::from_static(&OVERSIZED_BODY), None),
+        Err(error) => return error.into_error("").into_response(),
+    };
+    parts.extensions.insert(BodyCharged);
+    // A run pays for what its requests cost here as for what it computes itself.
+    let bill = parts.extensions.get::<RequestCpuMeter>().cloned();
+    let work = next.run(Request::from_parts(parts, Body::from(body)));
+    let billed = async move {
+        let _charge = charge;
+        match bill {
+            Some(bill) => bill
+                .meter(work)
+                .await
+                .unwrap_or_else(|_used_up| ApiError::unavailable(CPU_BUDGET_EXCEEDED).into_response()),
+            None => work.await,
+        }
+    };
+    match threads.run_future_for(party, billed).await {
+        Ok(response) => response,
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// What a konnector is answered whose request costs too much.
+const CPU_BUDGET_EXCEEDED: &str = "the request took more processor time than a run may use; ask for less at a time";
+
+/// Stands for a body that is too long: each handler has its own words for that, and refuses this one.
+static OVERSIZED_BODY: [u8; MAX_BODY_SIZE + 1] = [0; MAX_BODY_SIZE + 1];

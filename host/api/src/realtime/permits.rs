@@ -1,0 +1,88 @@
+//! How many websockets there may be: those whose clients are not known yet by address, all others by instance.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use konnector_store::InstanceId;
+
+use crate::server::ClientAddress;
+
+/// Websockets that have not sent a token: of one address, and in all. They are few moments old where clients mean well.
+const MAX_PENDING_PER_ADDRESS: usize = 256;
+const MAX_PENDING: usize = 1_024;
+/// Websockets of one instance. Each may have events waiting, see the bus.
+const MAX_PER_INSTANCE: usize = 256;
+
+static PENDING: LazyLock<SocketPermits<ClientAddress>> =
+    LazyLock::new(|| SocketPermits::new(MAX_PENDING_PER_ADDRESS, MAX_PENDING));
+static OPEN: LazyLock<SocketPermits<InstanceId>> = LazyLock::new(|| SocketPermits::new(MAX_PER_INSTANCE, usize::MAX));
+
+/// A place for a websocket whose client is not known yet.
+pub fn acquire_pending(address: ClientAddress) -> Option<SocketPermit<ClientAddress>> {
+    PENDING.acquire(address)
+}
+
+/// A place for a websocket of an instance.
+pub fn acquire_open(instance: InstanceId) -> Option<SocketPermit<InstanceId>> {
+    OPEN.acquire(instance)
+}
+
+struct SocketPermits<K: Eq + Hash + 'static> {
+    max_per_key: usize,
+    max: usize,
+    used: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash + Clone> SocketPermits<K> {
+    fn new(max_each: usize, max: usize) -> Self {
+        Self { max_per_key: max_each, max, used: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn acquire(&'static self, key: K) -> Option<SocketPermit<K>> {
+        let mut taken = self.lock();
+        let own = taken.get(&key).copied().unwrap_or_default();
+        if own >= self.max_per_key || taken.values().sum::<usize>() >= self.max {
+            return None;
+        }
+        taken.insert(key.clone(), own + 1);
+        drop(taken);
+        Some(SocketPermit { permits: self, key })
+    }
+}
+
+/// A place, until it is dropped.
+pub struct SocketPermit<K: Eq + Hash + Clone + 'static> {
+    permits: &'static SocketPermits<K>,
+    key: K,
+}
+
+impl<K: Eq + Hash + Clone> Drop for SocketPermit<K> {
+    fn drop(&mut self) {
+        let mut taken = self.permits.lock();
+        if let Some(own) = taken.get_mut(&self.key) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_bounds_and_come_back() {
+        static SMALL: LazyLock<SocketPermits<u8>> = LazyLock::new(|| SocketPermits::new(2, 3));
+        let held = [1, 1, 1, 2, 2].map(|key| SMALL.acquire(key));
+        assert_eq!(held.each_ref().map(Option::is_some), [true, true, false, true, false]);
+        drop(held);
+        assert!(SMALL.lock().is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+//! A registry of konnectors: the part of the cozy-apps-registry's HTTP API from which konnectors are installed and shown. Everybody may read it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, Uri};
+use konnector_platform::konnector::{App, BundleDirectory, PublishedVersion};
+use konnector_platform::media_type;
+use serde_json::{Map, Value, json};
+
+use crate::error::ApiError;
+use crate::extract::{Params, request_host};
+use crate::limits;
+
+/// Konnectors on a page where the client names no number, and the most.
+const MAX_PAGE_SIZE: usize = 200;
+/// The channels, the most careful one first.
+const CHANNELS: [&str; 3] = ["stable", "beta", "dev"];
+
+/// A registry that offers what lies on a shelf. Addresses in its answers begin with `public_url`, or with the host that the client asked.
+#[expect(clippy::disallowed_methods, reason = "a registry is no part of the API that describes itself")]
+pub fn registry_server(shelf: BundleDirectory, public_url: Option<String>) -> Router {
+    let registry = RegistryServer { shelf: Arc::new(shelf), public_url: public_url.map(Arc::from) };
+    let routes = Router::new()
+        .route("/registry", get(list))
+        .route("/registry/", get(list))
+        .route("/registry/maintenance", get(maintenances))
+        .route("/registry/{app}", get(show))
+        .route("/registry/{app}/icon", get(icon))
+        .route("/registry/{app}/{version}", get(version))
+        .route("/registry/{app}/{version}/latest", get(latest))
+        .route("/registry/{app}/{version}/latest/icon", get(latest_icon))
+        .route("/registry/{app}/{version}/icon", get(icon_of_version))
+        .route("/registry/{app}/{version}/tarball/{file}", get(tarball))
+        .fallback(limits::no_such_route)
+        .method_not_allowed_fallback(limits::no_such_method);
+    limits::with_common_middleware(routes, None).with_state(registry)
+}
+
+#[derive(Clone)]
+struct RegistryServer {
+    shelf: Arc<BundleDirectory>,
+    public_url: Option<Arc<str>>,
+}
+
+impl RegistryServer {
+    /// Reads the shelf, which may take a while.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&BundleDirectory) -> konnector_platform::Result<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let shelf = Arc::clone(&self.shelf);
+        match tokio::task::spawn_blocking(move || look(&shelf)).await {
+            Ok(read) => Ok(read?),
+            Err(error) => Err(ApiError::server(format!("reading the shelf was cut off: {error}"))),
+        }
+    }
+
+    async fn app(&self, slug: &str) -> Result<App, ApiError> {
+        let unknown = || ApiError::request(http::StatusCode::NOT_FOUND, format!("there is no konnector '{slug}' here"));
+        let parsed = slug.parse().map_err(|_| unknown())?;
+        self.read(move |shelf| shelf.app(&parsed)).await?.ok_or_else(unknown)
+    }
+
+    async fn version(&self, slug: &str, number: &str) -> Result<(App, Arc<PublishedVersion>), ApiError> {
+        let app = self.app(slug).await?;
+        let found = app.version(number).map(Arc::clone);
+        Ok((app, found.ok_or_else(|| version_not_found(slug, number))?))
+    }
+
+    async fn latest(&self, slug: &str, channel: &str) -> Result<(App, Arc<PublishedVersion>), ApiError> {
+        let app = self.app(slug).await?;
+        let found = app.latest(channel).map(Arc::clone);
+        Ok((app, found.ok_or_else(|| version_not_found(slug, channel))?))
+    }
+
+    fn base_url(&self, uri: &Uri, headers: &HeaderMap) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", request_host(uri, headers).unwrap_or_default()),
+        }
+    }
+}
+
+fn version_not_found(slug: &str, wanted: &str) -> ApiError {
+    ApiError::request(http::StatusCode::NOT_FOUND, format!("there is no version of '{slug}' for '{wanted}' here"))
+}
+
+/// A version as the registry describes it.
+fn version_json(app: &App, version: &PublishedVersion, base: &str) -> Value {
+    let (slug, number) = (&app.slug, &version.number);
+    json!({
+        "slug": slug,
+        "type": "konnector",
+        "editor": version.manifest.editor,
+        "version": number.to_string(),
+        "manifest": version.manifest.raw(),
+        "created_at": version.created_at,
+        "url": format!("{base}/registry/{slug}/{number}/tarball/{slug}-{number}.tar.gz"),
+        "size": version.size.to_string(),
+        "sha256": version.sha256,
+        "tar_prefix": "",
+    })
+}
+
+/// A konnector as the registry describes it.
+fn app_json(app: &App, base: &str) -> Value {
+    let numbers = |channel: &str| -> Vec<String> {
+        let offered = app.versions.iter().filter(|version| version.channel() == channel);
+        offered.map(|version| version.number.to_string()).collect()
+    };
+    let mut versions = Map::from_iter([("has_versions".to_owned(), json!(true))]);
+    versions.extend(CHANNELS.map(|channel| (channel.to_owned(), json!(numbers(channel)))));
+    let newest = CHANNELS.iter().find_map(|channel| app.latest(channel));
+    json!({
+        "slug": app.slug,
+        "type": "konnector",
+        "editor": newest.and_then(|version| version.manifest.editor.clone()),
+        "created_at": app.versions.first().map(|version| version.created_at),
+        "versions": versions,
+        "latest_version": newest.map(|version| version_json(app, version, base)),
+        "maintenance_activated": app.maintenance.is_some(),
+        "maintenance_options": app.maintenance.clone().unwrap_or_default(),
+    })
+}
+
+async fn list(
+    State(registry): State<RegistryServer>,
+    params: Params,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let apps = registry.read(BundleDirectory::apps).await?;
+    let apps = if params.get("filter[type]") == Some("webapp") { Vec::new() } else { apps };
+    let limit = params.number("limit")?.filter(|limit| *limit > 0).unwrap_or(MAX_PAGE_SIZE).min(MAX_PAGE_SIZE);
+    let from = params.number("cursor")?.unwrap_or_default();
+    let base = registry.base_url(&uri, &headers);
+    let page: Vec<Value> = apps.iter().skip(from).take(limit).map(|app| app_json(app, &base)).collect();
+    let end = from.saturating_add(limit);
+    let next = if end < apps.len() { end.to_string() } else { String::new() };
+    Ok(Json(json!({ "meta": { "count": page.len(), "next_cursor": next }, "data": page })))
+}
+
+async fn maintenances(
+    State(registry): State<RegistryServer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let base = registry.base_url(&uri, &headers);
+    let apps = registry.read(BundleDirectory::apps).await?;
+    Ok(Json(apps.iter().filter(|app| app.maintenance.is_some()).map(|app| app_json(app, &base)).collect()))
+}
+
+async fn show(
+    State(registry): State<RegistryServer>,
+    Path(app): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(app_json(&registry.app(&app).await?, &registry.base_url(&uri, &headers))))
+}
+
+async fn version(
+    State(registry): State<RegistryServer>,
+    Path((app, version)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let (app, version) = registry.version(&app, &version).await?;
+    Ok(Json(version_json(&app, &version, &registry.base_url(&uri, &headers))))
+}
+
+async fn latest(
+    State(registry): State<RegistryServer>,
+    Path((app, channel)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let (app, version) = registry.latest(&app, &channel).await?;
+    Ok(Json(version_json(&app, &version, &registry.base_url(&uri, &headers))))
+}
+
+async fn icon(State(registry): State<RegistryServer>, Path(app): Path<String>) -> Result<Response, ApiError> {
+    let app = registry.app(&app).await?;
+    let newest = CHANNELS.iter().find_map(|channel| app.latest(channel));
+    icon_response(newest.ok_or_else(|| version_not_found(app.slug.as_ref(), "any channel"))?)
+}
+
+async fn icon_of_version(
+    State(registry): State<RegistryServer>,
+    Path((app, version)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    icon_response(&registry.version(&app, &version).await?.1)
+}
+
+async fn latest_icon(
+    State(registry): State<RegistryServer>,
+    Path((app, channel)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    icon_response(&registry.latest(&app, &channel).await?.1)
+}
+
+fn icon_response(version: &PublishedVersion) -> Result<Response, ApiError> {
+    let none = || ApiError::request(http::StatusCode::NOT_FOUND, "this version has no icon");
+    let (name, icon) = version.manifest.icon.as_ref().zip(version.icon.clone()).ok_or_else(none)?;
+    let headers = [
+        (CONTENT_TYPE, media_type(name)),
+        (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'".to_owned()),
+    ];
+    Ok((headers, icon).into_response())
+}
+
+/// The archive. Its name in the path is for people.
+async fn tarball(
+    State(registry): State<RegistryServer>,
+    Path((app, version, _)): Path<(String, String, String)>,
+) -> Result<Response, ApiError> {
+    let (_, version) = registry.version(&app, &version).await?;
+    let archive = registry.read(move |_| version.archive()).await?;
+    let headers = [(CONTENT_TYPE, "application/gzip"), (CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    Ok((headers, archive).into_response())
+}

@@ -1,0 +1,192 @@
+//! A platform for one run.
+
+use std::sync::Arc;
+
+use konnector_api::InProcessApi;
+use konnector_egress::{AddressRule, Gate, GateOptions};
+use konnector_manifest::{Manifest, Slug};
+use konnector_platform::clock::SystemClock;
+use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
+use konnector_platform::instance::{Instance, InstancePatch};
+use konnector_platform::job::KONNECTOR_WORKER;
+use konnector_platform::job::{Cause, JobRequest, TriggerPayload};
+use konnector_platform::konnector::{InstallEvent, InstallRequest};
+use konnector_platform::token::{Audience, Principal};
+use konnector_platform::{Config, Platform, PlatformParts};
+use konnector_sandbox::Sandbox;
+use konnector_store::{MasterKey, Store};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use crate::author::bundle::Bundle;
+use crate::client::Event;
+use crate::error::{Error, Result, file, io};
+use crate::follow::JobProgress;
+use crate::output::{Output, cell};
+
+/// Everything a run needs; gone with it.
+pub struct RunEnvironment {
+    /// The platform.
+    pub platform: Platform,
+    /// The only instance.
+    pub instance: Instance,
+    /// May do everything.
+    pub principal: Principal,
+    /// The key and the compiled component.
+    folder: TempDir,
+}
+
+impl RunEnvironment {
+    /// An empty platform.
+    pub async fn set_up(allowed_private: Vec<AddressRule>) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(io("making a folder for temporary files"))?;
+        let parts = PlatformParts {
+            store: Store::in_memory(),
+            sandbox: Arc::new(Sandbox::new(konnector_sandbox::SandboxOptions {
+                max_runs: 1,
+                ..konnector_sandbox::SandboxOptions::default()
+            })?),
+            gate: Gate::new(GateOptions { allowed_private, ..GateOptions::default() })?,
+            key: MasterKey::create(&folder.path().join("key"))?,
+            clock: Arc::new(SystemClock),
+            config: Config { workers: 1, ..Config::new(folder.path().join("cache")) },
+        };
+        std::fs::create_dir(folder.path().join("cache")).map_err(file("create", folder.path()))?;
+        let platform = Platform::new(parts).await?;
+        let instance = platform.create_instance("localhost", &InstancePatch::default()).await?;
+        let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
+        let principal = platform.authenticate(&instance, &token)?;
+        platform.set_internal_api(Arc::new(InProcessApi::default()));
+        platform.start().await?;
+        Ok(Self { platform, instance, principal, folder })
+    }
+
+    /// Installs the folder as a server would.
+    pub async fn install(&self, bundle: &Bundle, parameters: Option<Map<String, Value>>) -> Result<Slug> {
+        let folder = bundle.folder.canonicalize().map_err(file("open", &bundle.folder))?;
+        let source = url::Url::from_file_path(&folder)
+            .map_err(|()| Error::message(format!("{} cannot be written as a file:// address", folder.display())))?;
+        let request =
+            InstallRequest { slug: slug(&bundle.name()), source: source.to_string(), parameters, deactivated: false };
+        let mut installing = self.platform.install_konnector(&self.instance, request).await?;
+        while let Some(event) = installing.events.recv().await {
+            if let InstallEvent::Failed(message) = event {
+                return Err(Error::failed(message, "see `konnector check`"));
+            }
+        }
+        Ok(installing.konnector.slug)
+    }
+
+    /// The account the run works for; none where the manifest asks for nothing.
+    pub async fn add_account(
+        &self,
+        konnector: &Slug,
+        manifest: &Manifest,
+        fields: Map<String, Value>,
+    ) -> Result<Option<String>> {
+        if manifest.fields.is_empty() && fields.is_empty() {
+            return Ok(None);
+        }
+        let mut body = Map::new();
+        body.insert("account_type".to_owned(), json!(konnector));
+        if let Some(identifier) = manifest.identifier_field() {
+            body.insert("identifier".to_owned(), json!(identifier));
+        }
+        body.insert("auth".to_owned(), Value::Object(fields));
+        let account = self.platform.create_document(&self.instance, &self.principal, &ACCOUNTS, None, body).await?;
+        Ok(Some(account.id))
+    }
+
+    /// Runs the konnector and shows it; answers the job as it ended.
+    pub async fn run(&self, output: Output, konnector: &Slug, account: Option<String>) -> Result<Value> {
+        let live = JobProgress::new(output);
+        let mut events = self.platform.bus.subscribe(&self.instance.id);
+        let mut message = json!({ "konnector": konnector });
+        if let (Some(account), Some(members)) = (&account, message.as_object_mut()) {
+            members.insert("account".to_owned(), json!(account));
+            members.insert("folder_to_save".to_owned(), json!("yes"));
+        }
+        let request = JobRequest {
+            worker: KONNECTOR_WORKER.to_owned(),
+            message,
+            options: None,
+            cause: Cause::Manual,
+            trigger: None,
+            payload: TriggerPayload::default(),
+        };
+        let job = self.platform.push_job(&self.instance, request).await?;
+        loop {
+            let now = self.platform.job(&self.instance, &job.id)?;
+            if now.finished_at.is_some() {
+                live.finish();
+                let mut shown = serde_json::to_value(&now).map_err(Error::message)?;
+                if let Some(members) = shown.as_object_mut() {
+                    members.insert("id".to_owned(), json!(now.id));
+                    members.retain(|name, _| !name.starts_with('_'));
+                }
+                return Ok(shown);
+            }
+            loop {
+                match events.recv().await {
+                    Ok(event) if event.id != job.id => {}
+                    Ok(event) if event.doctype == *JOBS => break,
+                    Ok(event) if event.doctype == *JOB_LOGS => {
+                        live.handle_event(&Event { name: "log".to_owned(), data: Value::Object(event.doc.clone()) });
+                    }
+                    Ok(event) if event.doctype == *JOB_EVENTS => {
+                        let event = Event { name: cell(event.doc.get("type")), data: Value::Object(event.doc.clone()) };
+                        if event.name == "code_needed" {
+                            self.answer_question(&live, account.as_deref(), &event.data).await?;
+                        }
+                        live.handle_event(&event);
+                    }
+                    // Some events were missed: the job is the truth.
+                    Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Puts the one-time code, typed at the terminal, where the run looks for it.
+    async fn answer_question(&self, live: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
+        let (Some(account), Some(code)) = (account, live.prompt_code(question).await?) else { return Ok(()) };
+        let platform = &self.platform;
+        let before = platform.read_document(&self.instance, &self.principal, &ACCOUNTS, account)?;
+        let mut body = before.body;
+        body.insert("twoFACode".to_owned(), json!(code));
+        platform.update_document(&self.instance, &self.principal, &ACCOUNTS, account, &before.rev, body).await?;
+        Ok(())
+    }
+
+    /// Ends everything.
+    pub async fn shut_down(self) {
+        self.platform.stop().await;
+        if let Err(error) = self.folder.close() {
+            crate::output::warning(&format!("a folder for temporary files stays: {error}"));
+        }
+    }
+}
+
+/// A slug from the name of a folder, which may hold anything.
+fn slug(name: &str) -> String {
+    let slug: String = name
+        .to_lowercase()
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
+        .collect();
+    if slug.trim_matches('-').is_empty() { "konnector".to_owned() } else { slug }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_folder_name_makes_a_slug() {
+        for name in ["My Shop", "été_2026", "...", "bank101"] {
+            let slug = slug(name);
+            assert!(slug.parse::<Slug>().is_ok(), "{name} → {slug}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a run saved.
+
+use std::path::{Component, Path, PathBuf};
+
+use konnector_manifest::Doctype;
+use konnector_platform::doctype::FILES;
+use konnector_platform::file::{File, FileKind, ROOT_ID, TRASH_ID};
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use super::environment::RunEnvironment;
+use crate::draft::Draft;
+use crate::error::{Error, Result, file};
+use crate::output::{Rows, bytes, cell};
+
+/// Types that the platform keeps for itself.
+const INTERNAL_DOCTYPES: [&str; 12] = [
+    "io.cozy.accounts",
+    "io.cozy.instances",
+    "io.cozy.jobs",
+    "io.cozy.jobs.events",
+    "io.cozy.jobs.logs",
+    "io.cozy.konnectors",
+    "io.cozy.permissions",
+    "io.cozy.settings",
+    "io.cozy.triggers",
+    "io.cozy.triggers.state",
+    "io.cozy.files",
+    "io.cozy.doctypes",
+];
+
+/// Documents by type, and files by path.
+pub struct RunResults {
+    /// By type.
+    pub documents: Map<String, Value>,
+    /// With their path.
+    pub files: Vec<Value>,
+    contents: Vec<(String, File)>,
+}
+
+impl RunResults {
+    /// Everything that is in the store now.
+    pub async fn collect(bench: &RunEnvironment) -> Result<Self> {
+        let mut documents = Map::new();
+        for doctype in bench.platform.doctypes(&bench.instance)? {
+            if !INTERNAL_DOCTYPES.contains(&doctype.to_string().as_str()) && doctype != *FILES {
+                documents.insert(doctype.to_string(), Value::Array(all_documents(bench, &doctype)?));
+            }
+        }
+        let mut contents = Vec::new();
+        let mut folders = vec![(String::new(), ROOT_ID.to_owned())];
+        while let Some((folder, id)) = folders.pop() {
+            for child in children(bench, &id)? {
+                let path = format!("{folder}/{}", child.name);
+                match child.kind {
+                    FileKind::Directory if child.id == TRASH_ID => {}
+                    FileKind::Directory => folders.push((path, child.id)),
+                    FileKind::File => contents.push((path, child)),
+                }
+            }
+        }
+        contents.sort_by(|one, other| one.0.cmp(&other.0));
+        let files = contents.iter().map(|(path, file)| {
+            let sha256 = file.content.as_ref().map(|content| content.sha256.as_str());
+            json!({ "path": path, "size": file.len(), "mime": file.mime, "sha256": sha256, "metadata": file.metadata })
+        });
+        Ok(Self { documents, files: files.collect(), contents })
+    }
+
+    /// Prints both.
+    pub fn print(&self) {
+        for (doctype, documents) in &self.documents {
+            let documents = documents.as_array().map(Vec::as_slice).unwrap_or_default();
+            say!("\n{} {doctype}", documents.len());
+            crate::data::rows(documents).print();
+        }
+        if self.files.is_empty() {
+            return;
+        }
+        say!("\n{} files", self.files.len());
+        let mut rows = Rows::new(["path", "size", "type"]).align_right(1);
+        for file in &self.files {
+            rows.row([
+                cell(file.get("path")),
+                bytes(file.get("size").and_then(Value::as_u64).unwrap_or(0)),
+                cell(file.get("mime")),
+            ]);
+        }
+        rows.print();
+    }
+
+    /// Writes the files below a folder, at their paths.
+    pub async fn write_files(&self, bench: &RunEnvironment, folder: &Path) -> Result<()> {
+        for (path, content) in &self.contents {
+            let target = folder.join(safe_relative_path(path)?);
+            if let Some(parent) = target.parent() {
+                std::fs::create_dir_all(parent).map_err(file("create", parent))?;
+            }
+            let mut reader = bench.platform.open_content(content).await?;
+            let draft = Draft::new_shared(&target)?;
+            let mut writer = draft.as_async_file()?;
+            tokio::io::copy(&mut reader, &mut writer).await.map_err(file("write", &target))?;
+            writer.flush().await.map_err(file("write", &target))?;
+            draft.persist(&target)?;
+        }
+        Ok(())
+    }
+}
+
+/// The names come from a vendor: none may lead out of the folder.
+fn safe_relative_path(path: &str) -> Result<PathBuf> {
+    let path = Path::new(path.trim_start_matches('/'));
+    if path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(path.to_owned());
+    }
+    Err(Error::failed(format!("the file {} would be written outside of the folder", path.display()), ""))
+}
+
+fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>> {
+    let mut documents = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page =
+            bench.platform.list_documents(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
+        documents.extend(page.documents.into_iter().map(|document| {
+            let mut members = Map::from_iter([("_id".to_owned(), json!(document.id))]);
+            members.extend(document.body);
+            Value::Object(members)
+        }));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(documents),
+        }
+    }
+}
+
+/// The children of a directory, by name.
+fn children(bench: &RunEnvironment, id: &str) -> Result<Vec<File>> {
+    const PAGE: usize = 500;
+    let mut children: Vec<File> = Vec::new();
+    loop {
+        let after = children.last().map(|child| child.name.clone());
+        let page = bench.platform.children(&bench.instance, id, after.as_deref(), PAGE)?;
+        let full = page.len() == PAGE;
+        children.extend(page);
+        if !full {
+            return Ok(children);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        assert_eq!(safe_relative_path("/a/b.pdf").unwrap(), Path::new("a/b.pdf"));
+        for path in ["/../etc/passwd", "/a/../../b"] {
+            assert!(safe_relative_path(path).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Answers of the server, and what its refusals mean.
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// An address below a base, with its query.
+pub fn join_url(base: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url> {
+    let mut url = base
+        .join(path.trim_start_matches('/'))
+        .map_err(|error| Error::usage(format!("'{path}' makes no address: {error}"), ""))?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
+}
+
+/// The server could not be talked to.
+pub fn connection_error(url: &Url, error: &reqwest::Error) -> Error {
+    let reason = if error.is_timeout() { "it does not answer in time".to_owned() } else { root_cause(error) };
+    Error::failed(
+        format!("no server at {}: {reason}", url.as_str().trim_end_matches('/')),
+        "start one with `konnector serve`, or name the right one with --data-dir or --admin-url",
+    )
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The body of a good answer, or what the refusal says.
+pub async fn text(answer: Response) -> Result<String> {
+    let status = answer.status();
+    let url = answer.url().clone();
+    let body = answer.text().await.map_err(|error| connection_error(&url, &error))?;
+    if status.is_success() { Ok(body) } else { Err(to_error(status, &body)) }
+}
+
+/// A good answer, or what the refusal says.
+pub async fn check_status(answer: Response) -> Result<Response> {
+    if answer.status().is_success() {
+        Ok(answer)
+    } else {
+        text(answer).await.and(Err(Error::message("the server refused")))
+    }
+}
+
+/// JSON, or null where the body is empty.
+pub fn parse(body: &str) -> Result<Value> {
+    if body.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(body).map_err(|error| Error::failed(format!("the server's answer is no JSON: {error}"), ""))
+}
+
+fn to_error(status: StatusCode, body: &str) -> Error {
+    let advice = match status {
+        StatusCode::UNAUTHORIZED => "the token may be too old; try again",
+        StatusCode::FORBIDDEN if body.contains("passphrase") => {
+            "the passphrase is another server's; name its data folder with --data-dir"
+        }
+        StatusCode::NOT_FOUND if body.contains("no instance has the domain") => {
+            "see which there are: konnector instances ls"
+        }
+        StatusCode::TOO_MANY_REQUESTS => "wait a minute, then try again",
+        StatusCode::INTERNAL_SERVER_ERROR => "the server's log says more",
+        _ => "",
+    };
+    Error::failed(detail(body).unwrap_or_else(|| format!("the server answered {status}")), advice)
+}
+
+/// The sentence in one of the four shapes of errors: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2), plain text (Cozy API: errors).
+fn detail(body: &str) -> Option<String> {
+    let Ok(value) = serde_json::from_str::<Value>(body) else {
+        let text = body.trim();
+        return (!text.is_empty() && !text.starts_with('<')).then(|| text.to_owned());
+    };
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    if let Some(error) = value.get("errors").and_then(|errors| errors.get(0)) {
+        let source = error.get("source");
+        let place = source.and_then(|source| text(source, "parameter").or_else(|| text(source, "pointer")));
+        let sentence = text(error, "detail").or_else(|| text(error, "title"))?;
+        return Some(match place {
+            Some(place) if !sentence.contains(&place) => format!("{place}: {sentence}"),
+            _ => sentence,
+        });
+    }
+    let members = ["reason", "error_description", "error"];
+    members.iter().find_map(|name| text(&value, name)).or_else(|| value.as_str().map(str::to_owned))
+}
+
+/// A JSON:API resource as one flat object: `id`, then its attributes.
+pub fn flatten(document: &Value) -> Value {
+    let data = document.get("data").unwrap_or(document);
+    // The documented answer of an installation is a list of one.
+    let resource = data.get(0).unwrap_or(data);
+    let mut members = Map::new();
+    if let Some(id) = resource.get("id") {
+        members.insert("id".to_owned(), id.clone());
+    }
+    if let Some(attributes) = resource.get("attributes").and_then(Value::as_object) {
+        members.extend(
+            attributes.iter().filter(|(name, _)| *name != "id").map(|(name, value)| (name.clone(), value.clone())),
+        );
+    }
+    if let Some(rev) = resource.get("meta").and_then(|meta| meta.get("rev")).filter(|rev| **rev != json!("")) {
+        members.insert("rev".to_owned(), rev.clone());
+    }
+    if let Some(address) = resource.get("links").and_then(|links| links.get("webhook")) {
+        members.insert("webhook".to_owned(), address.clone());
+    }
+    Value::Object(members)
+}
+
+/// A JSON:API list, each flattened.
+pub fn flatten_list(document: &Value) -> Vec<Value> {
+    let resources = document.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    resources.iter().map(flatten).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_four_shapes_of_errors_are_read() {
+        let bodies = [
+            r#"{"errors":[{"status":"422","title":"Invalid Parameter","detail":"Invalid name","source":{"parameter":"slug"}}]}"#,
+            r#"{"errors":[{"status":"404","title":"Not Found","source":{}}]}"#,
+            r#"{"ok":false,"status":"404","error":"not_found","reason":"missing"}"#,
+            r#"{"error":"invalid_redirect_uri","error_description":"\"x\" is no absolute address"}"#,
+            "bad passphrase",
+        ];
+        let read = bodies.map(|body| detail(body).unwrap());
+        assert_eq!(
+            read,
+            ["slug: Invalid name", "Not Found", "missing", "\"x\" is no absolute address", "bad passphrase"]
+        );
+        assert_eq!(detail("<html>"), None);
+        assert_eq!(detail(""), None);
+    }
+
+    #[test]
+    fn a_resource_becomes_one_object() {
+        let document = json!({ "data": [{ "type": "t", "id": "1", "attributes": { "state": "ready" }, "meta": { "rev": "2-a" } }] });
+        assert_eq!(flatten(&document), json!({ "id": "1", "state": "ready", "rev": "2-a" }));
+    }
+
+    #[test]
+    fn a_query_is_encoded() {
+        let base = "http://127.0.0.1:6060".parse().unwrap();
+        let url = join_url(&base, "/instances/token", &[("Scope", "* a&b")]).unwrap();
+        assert_eq!(url.as_str(), "http://127.0.0.1:6060/instances/token?Scope=*+a%26b");
+    }
+}

@@ -1,0 +1,194 @@
+//! What follows when an account is deleted (Cozy API, accounts, deletion, §7.3): its konnector may have to clean up at the vendor, and still needs
+//! to log in for that. So a copy of the account outlives it until the konnector has done so. Without a konnector that cleans up there is no
+//! copy: nothing of the account is kept that nobody needs.
+
+use konnector_manifest::Slug;
+use konnector_store::{Changes, DocRef, Document};
+use serde_json::{Value, json};
+
+use super::Account;
+use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, JOBS};
+use crate::instance::Instance;
+use crate::job::{Cause, Job, JobOptions, JobRequest, JobStatus, KONNECTOR_WORKER, TriggerPayload};
+use crate::realtime::ChangeKind;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// Member of the copy: the revision that the account had.
+const SOFT_DELETED_REV_FIELD: &str = "soft_deleted_rev";
+/// Member of an account whose client cleans up itself.
+const MANUAL_CLEANING_FIELD: &str = "manual_cleaning";
+
+fn deleted_account_ref(instance: &Instance, id: &str) -> DocRef {
+    instance.doc(&DELETED_ACCOUNTS, id)
+}
+
+/// The job in which a konnector cleans up after an account.
+fn clean_up_request(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
+    JobRequest {
+        worker: KONNECTOR_WORKER.to_owned(),
+        message: json!({ "account": account, "account_rev": rev, "konnector": slug, "account_deleted": true }),
+        options: None,
+        cause: Cause::AccountDeleted,
+        trigger: None,
+        payload: TriggerPayload::default(),
+    }
+}
+
+impl Platform {
+    /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs; `None` where there is nothing to
+    /// clean up.
+    pub(crate) fn stage_clean_up(
+        &self,
+        instance: &Instance,
+        account: &Document,
+        options: Option<JobOptions>,
+        changes: &mut Changes,
+    ) -> Result<Option<Job>> {
+        let Document { id, rev, body } = account;
+        let Some(slug) = self.clean_up_konnector(instance, body)? else { return Ok(None) };
+        let mut copy = body.clone();
+        copy.insert(SOFT_DELETED_REV_FIELD.to_owned(), json!(rev));
+        match self.store.get(&deleted_account_ref(instance, id))? {
+            Some(earlier) => changes.put(deleted_account_ref(instance, id), &earlier.rev, copy),
+            None => changes.create(deleted_account_ref(instance, id), copy),
+        };
+        let request = JobRequest { options, ..clean_up_request(id, &json!(rev), &slug) };
+        self.stage_job(instance, request, self.clock.now(), changes).map(Some)
+    }
+
+    /// The accounts after which a konnector cleans up.
+    pub(crate) fn accounts_to_clean(&self, instance: &Instance) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for account in self.accounts(instance, None)? {
+            if self.clean_up_konnector(instance, &account.body)?.is_some() {
+                ids.push(account.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Deletes accounts. Their konnectors clean up, and do so now after those that were deleted earlier, too: one konnector's, or all. Answers
+    /// the jobs.
+    pub(crate) async fn clean_up(
+        &self,
+        instance: &Instance,
+        accounts: &[String],
+        of: Option<&Slug>,
+    ) -> Result<Vec<Job>> {
+        let mut jobs = self.cancel_retries_and_list_clean_ups(instance, of).await?;
+        for id in accounts {
+            jobs.extend(self.delete_account(instance, id, Some(JobOptions::ONCE)).await?);
+        }
+        for copy in self.deleted_accounts(instance, of)? {
+            if jobs.iter().any(|job| job.argument("account") == Some(copy.id.as_str())) {
+                continue;
+            }
+            let Some(slug) = self.clean_up_konnector(instance, &copy.body)? else { continue };
+            let rev = copy.body.get(SOFT_DELETED_REV_FIELD).unwrap_or(&Value::Null);
+            let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up_request(&copy.id, rev, &slug) };
+            let mut changes = Changes::new();
+            let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
+            self.commit(changes).await?;
+            self.notify_clean_up_job(instance, Some(&job))?;
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    /// The jobs that clean up at this moment. One that would try again in some hours is cancelled: somebody waits now.
+    async fn cancel_retries_and_list_clean_ups(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Job>> {
+        let concerned = |job: &Job| of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
+        let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
+        jobs.retain(|job| job.is_clean_up() && concerned(job));
+        let put_off = jobs.extract_if(.., |job| job.retry_of.is_some() && job.state == JobStatus::Queued);
+        for job in put_off.collect::<Vec<_>>() {
+            match self.cancel_job(instance, &job.id).await {
+                Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// The copies of deleted accounts that wait for a konnector to clean up: for this one, or for any.
+    pub(crate) fn deleted_accounts(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
+        let mut copies = self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
+        if let Some(slug) = of {
+            copies.retain(|copy| copy.body.get("account_type").and_then(Value::as_str) == Some(slug.as_ref()));
+        }
+        Ok(copies)
+    }
+
+    /// The konnector of an account, if it cleans up after it.
+    fn clean_up_konnector(&self, instance: &Instance, account: &Object) -> Result<Option<Slug>> {
+        if account.get(MANUAL_CLEANING_FIELD) == Some(&Value::Bool(true)) {
+            return Ok(None);
+        }
+        let slug = account.get("account_type").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
+        let Some(slug) = slug else { return Ok(None) };
+        match self.konnector(instance, &slug) {
+            Ok(konnector) => Ok(konnector.manifest()?.on_delete_account.map(|_| slug)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an account on behalf of the platform, with its triggers; answers the job that cleans up.
+    pub(crate) async fn delete_account(
+        &self,
+        instance: &Instance,
+        id: &str,
+        options: Option<JobOptions>,
+    ) -> Result<Option<Job>> {
+        self.delete_triggers_of_account(instance, id).await?;
+        let at = instance.doc(&ACCOUNTS, id);
+        let Some(account) = self.store.get(&at)? else { return Ok(None) };
+        let mut changes = Changes::new();
+        changes.delete(at.clone(), &account.rev);
+        let job = self.stage_clean_up(instance, &account, options, &mut changes)?;
+        self.commit(changes).await?;
+        self.publish(&at, ChangeKind::Deleted, account.body);
+        self.notify_clean_up_job(instance, job.as_ref())?;
+        Ok(job)
+    }
+
+    /// Tells of a job that was staged with the deletion of an account, once that is committed.
+    pub(crate) fn notify_clean_up_job(&self, instance: &Instance, job: Option<&Job>) -> Result<()> {
+        if let Some(job) = job {
+            self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
+            self.wake_workers();
+        }
+        Ok(())
+    }
+
+    /// An account that was deleted and whose konnector has not cleaned up yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id.
+    pub(crate) fn deleted_account(&self, instance: &Instance, id: &str) -> Result<Account> {
+        let gone = || Error::NotFound(format!("there is no deleted account '{id}'"));
+        let Document { id, mut body, .. } = self.store.get(&deleted_account_ref(instance, id))?.ok_or_else(gone)?;
+        let unreadable = || Error::CorruptDocument {
+            document: format!("{}/{id}", *DELETED_ACCOUNTS),
+            message: "it has no revision".to_owned(),
+        };
+        let rev =
+            body.shift_remove(SOFT_DELETED_REV_FIELD).as_ref().and_then(Value::as_str).and_then(|rev| rev.parse().ok());
+        Ok(Account { rev: rev.ok_or_else(unreadable)?, id, body })
+    }
+
+    /// Adds the removal of the copy of a deleted account to changes: nobody needs it any more.
+    pub(crate) fn stage_purge_deleted_account(
+        &self,
+        instance: &Instance,
+        id: &str,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        if let Some(copy) = self.store.get(&deleted_account_ref(instance, id))? {
+            changes.purge(deleted_account_ref(instance, id), &copy.rev);
+        }
+        Ok(())
+    }
+}

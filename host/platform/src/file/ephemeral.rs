@@ -1,0 +1,77 @@
+//! What clients leave for a later request, and what is forgotten after a while: metadata for an upload, the list of an archive.
+
+use chrono::{DateTime, Duration, Utc};
+use konnector_manifest::Doctype;
+use konnector_store::Changes;
+use serde::{Deserialize, Serialize};
+
+use super::metadata::check_metadata;
+use crate::doctype::MAX_METADATA_SIZE;
+use crate::instance::Instance;
+use crate::stored::{Object, Stored, new_id, to_object};
+use crate::{Platform, Result};
+
+/// How long metadata waits for its upload.
+const UPLOAD_METADATA_TTL: Duration = Duration::days(1);
+/// How many that are over are removed by whoever leaves another one.
+const SWEEP_BATCH_SIZE: usize = 10;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Expiring {
+    #[serde(rename = "until")]
+    expires_at: DateTime<Utc>,
+    value: Object,
+}
+
+impl Platform {
+    /// Keeps metadata for an upload that names the id which is answered, for a day.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`](crate::Error::TooLarge).
+    pub async fn save_upload_metadata(&self, instance: &Instance, metadata: Object) -> Result<String> {
+        check_metadata(&metadata, "a file")?;
+        self.put_with_ttl(instance, &MAX_METADATA_SIZE, metadata, UPLOAD_METADATA_TTL).await
+    }
+
+    /// Metadata that was left, `None` when it was not or is over.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn upload_metadata(&self, instance: &Instance, id: &str) -> Result<Option<Object>> {
+        self.get_ephemeral(instance, &MAX_METADATA_SIZE, id)
+    }
+
+    /// Keeps a value for a while; answers its id.
+    pub(super) async fn put_with_ttl(
+        &self,
+        instance: &Instance,
+        doctype: &Doctype,
+        value: Object,
+        lifetime: Duration,
+    ) -> Result<String> {
+        let now = self.clock.now();
+        // Ids are in the order of time, so those that are over come first.
+        for old in self.store.list(&instance.id, doctype, None, SWEEP_BATCH_SIZE)? {
+            let old = Stored::<Expiring>::from_document(doctype, old)?;
+            if old.value.expires_at >= now {
+                break;
+            }
+            let mut changes = Changes::new();
+            changes.purge(instance.doc(doctype, old.id), &old.rev);
+            // Somebody else may have been quicker.
+            drop(self.commit(changes).await);
+        }
+        let (id, mut changes) = (new_id(), Changes::new());
+        changes.create(instance.doc(doctype, id.as_str()), to_object(&Expiring { expires_at: now + lifetime, value })?);
+        self.commit(changes).await?;
+        Ok(id)
+    }
+
+    /// A value that was left, `None` when it was not or is over.
+    pub(super) fn get_ephemeral(&self, instance: &Instance, doctype: &Doctype, id: &str) -> Result<Option<Object>> {
+        let found = self.load::<Expiring>(&instance.doc(doctype, id))?;
+        Ok(found.filter(|found| found.value.expires_at >= self.clock.now()).map(|found| found.value.value))
+    }
+}

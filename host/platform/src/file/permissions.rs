@@ -1,0 +1,221 @@
+//! Which files rules reach. The values of a rule are ids of files or of any directory above them; selectors look at the file itself,
+//! and `name`, `tags` and `referenced_by` at the directories above it too (Cozy API: permissions on files).
+
+use std::collections::HashSet;
+
+use konnector_manifest::{Permissions, Verb};
+use serde_json::json;
+
+use super::tree::join_path;
+use super::{File, FileKind};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::stored::{Object, to_object, without_reserved_fields};
+use crate::{Error, Platform, Result};
+
+/// Directories above a file that are looked at; deeper ones cannot be made.
+const MAX_ANCESTORS: usize = 64;
+
+impl Platform {
+    /// Whether rules allow one of some verbs on a file, which need not be stored yet.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or a directory above the file is gone.
+    pub fn is_file_allowed(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        verbs: &[Verb],
+        file: &File,
+    ) -> Result<bool> {
+        if verbs.iter().any(|verb| rules.allows_type(*verb, &FILES)) {
+            return Ok(true);
+        }
+        let verbs: Vec<Verb> = verbs.iter().copied().filter(|verb| rules.allows_any(*verb, &FILES)).collect();
+        if verbs.is_empty() {
+            return Ok(false);
+        }
+        if is_selected(rules, &verbs, file, true)? {
+            return Ok(true);
+        }
+        for directory in self.ancestors(instance, file)? {
+            if is_selected(rules, &verbs, &directory, false)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether rules allow a verb on everything in a directory, because of the directory or of those above it.
+    fn is_subtree_allowed(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        verb: Verb,
+        directory: &File,
+    ) -> Result<bool> {
+        if rules.allows_type(verb, &FILES) || is_selected(rules, &[verb], directory, false)? {
+            return Ok(true);
+        }
+        for above in self.ancestors(instance, directory)? {
+            if is_selected(rules, &[verb], &above, false)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Refuses a move, or another change of a file, that would let the rules allow more on the file, or on what lies in it: whoever may only
+    /// move a file must not come to replace or delete it by that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] names the verb; otherwise as [`Platform::reaches`].
+    pub fn check_permission_gain(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        before: &File,
+        after: &File,
+    ) -> Result<()> {
+        let mut after = after.clone();
+        let is_moved = (&after.dir_id, &after.name) != (&before.dir_id, &before.name);
+        // The root lies in no directory.
+        if is_moved && after.kind == FileKind::Directory && !after.dir_id.is_empty() {
+            let above = self.file(instance, &after.dir_id)?;
+            after.path = Some(join_path(above.path.as_deref().unwrap_or("/"), &after.name));
+        }
+        for verb in Verb::ALL {
+            let is_gained =
+                |reaches: &dyn Fn(&File) -> Result<bool>| Ok::<_, Error>(reaches(&after)? && !reaches(before)?);
+            let gains = is_gained(&|file| self.is_file_allowed(instance, rules, &[verb], file))?
+                || (before.kind == FileKind::Directory
+                    && is_gained(&|file| self.is_subtree_allowed(instance, rules, verb, file))?);
+            if gains {
+                return Err(Error::Forbidden(format!(
+                    "'{}' cannot be moved or changed so: the permissions would then allow {verb} on it, which they do not now; \
+                     copy it instead, or ask for a rule that allows {verb} on it where it is",
+                    before.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for what leaves the trash: it comes to lie in the directory that it was in, or below the deepest one of its path that is
+    /// still there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::check_gain`].
+    pub fn check_restore_permission_gain(&self, instance: &Instance, rules: &Permissions, file: &File) -> Result<()> {
+        let origin = self.restore_directory_path(instance, file)?;
+        let mut path = origin.as_str();
+        let directory = loop {
+            match self.file_by_path(instance, if path.is_empty() { "/" } else { path }) {
+                Ok(directory) => break directory,
+                Err(Error::NotFound(_)) if !path.is_empty() => {
+                    path = path.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let name = file.original_name().to_owned();
+        let restored = File { dir_id: directory.id, name, ..file.clone() };
+        self.check_permission_gain(instance, rules, file, &restored)
+    }
+
+    /// Whether rules allow to create something in a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::reaches`].
+    pub fn is_new_file_allowed(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        directory: &File,
+        kind: FileKind,
+        name: &str,
+    ) -> Result<bool> {
+        let path = join_path(directory.path.as_deref().unwrap_or("/"), name);
+        let new = File::directory("", &directory.id, name, &path, self.clock.now(), &instance.domain);
+        self.is_file_allowed(instance, rules, &[Verb::Post], &File { kind, ..new })
+    }
+
+    /// The directories that a file lies in, the nearest first.
+    pub(crate) fn ancestors(&self, instance: &Instance, file: &File) -> Result<Vec<File>> {
+        let mut directories: Vec<File> = Vec::new();
+        let mut next = file.dir_id.clone();
+        while !next.is_empty() && directories.len() < MAX_ANCESTORS {
+            let directory = self.file(instance, &next)?;
+            next.clone_from(&directory.dir_id);
+            directories.push(directory);
+        }
+        Ok(directories)
+    }
+
+    /// The directories above everything on which rules allow one of some verbs: a way to it. Looks at every file, so it has a thread of its own.
+    pub(crate) async fn traversable_dirs(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        verbs: &'static [Verb],
+    ) -> Result<HashSet<String>> {
+        let (platform, instance, rules) = (self.clone(), instance.clone(), rules.clone());
+        let found = self.tasks().spawn_blocking(move || platform.find_traversable_dirs(&instance, &rules, verbs));
+        found.await.unwrap_or(Err(konnector_store::Error::Closed.into()))
+    }
+
+    fn find_traversable_dirs(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        verbs: &[Verb],
+    ) -> Result<HashSet<String>> {
+        let mut ways = HashSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            // A server that stops does not wait for the last file.
+            if self.draining().is_cancelled() {
+                return Err(konnector_store::Error::Closed.into());
+            }
+            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
+            let Some(last) = page.last() else { return Ok(ways) };
+            after = Some(last.id.clone());
+            for document in page {
+                let file = crate::stored::Stored::<File>::from_document(&FILES, document)?.into_file();
+                if !file.trashed
+                    && !ways.contains(&file.dir_id)
+                    && self.is_file_allowed(instance, rules, verbs, &file)?
+                {
+                    ways.extend(self.ancestors(instance, &file)?.into_iter().map(|directory| directory.id));
+                }
+            }
+        }
+    }
+}
+
+/// Whether rules allow one of some verbs on a file, or on what lies in a directory, because of it alone.
+fn is_selected(rules: &Permissions, verbs: &[Verb], file: &File, itself: bool) -> Result<bool> {
+    let faces = selector_views(file, itself)?;
+    let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
+    Ok(verbs.iter().any(allowed))
+}
+
+/// What selectors may look at. A rule compares texts, so a file with several tags or references shows each in a face of its own.
+fn selector_views(file: &File, itself: bool) -> Result<Vec<Object>> {
+    let mut plain = if itself { without_reserved_fields(to_object(file)?) } else { Object::new() };
+    plain.insert("name".to_owned(), json!(file.name));
+    let tags = file.tags.iter().map(|tag| ("tags", tag.clone()));
+    let references = file.referenced_by.iter().flat_map(|reference| {
+        let whole = format!("{}/{}", reference.doctype, reference.id);
+        // The id of a konnector repeats its type, and Cozy's rule for the folders of a konnector has the id alone.
+        let id = reference.id.strip_prefix(&reference.doctype).filter(|rest| rest.starts_with('/'));
+        [Some(whole), id.map(|_| reference.id.clone())]
+    });
+    let references = references.flatten().map(|value| ("referenced_by", value));
+    let several = tags.chain(references).map(|(name, value)| Object::from_iter([(name.to_owned(), json!(value))]));
+    Ok(std::iter::once(plain).chain(several).collect())
+}

@@ -1,0 +1,180 @@
+//! Moving: names change, content does not. Each is one commit.
+
+use konnector_store::Changes;
+
+use super::replace::{Retention, VersionEffects};
+use super::tree::{self, MAX_DEPTH};
+use super::{CHILDREN_INDEX, File, FileKind, TRASH_PATH, child_key};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, Stored, retry_on_conflict, to_object};
+use crate::{Error, Platform, Result};
+
+/// Directories below one that is moved: their paths are changed in the same commit.
+const MAX_MOVED_DIRECTORIES: usize = 1_000;
+
+impl Platform {
+    /// Gives a file or directory another place or name. A file that has the name already gets the content and keeps its id, with which
+    /// others refer to it; an empty directory that has it goes to the trash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when one of them is gone or in the trash, [`Error::Conflict`] when others keep changing one of them,
+    /// [`Error::PreconditionFailed`] when a directory would lie in itself, [`Error::TooLarge`] when it would be nested too deeply or has too many
+    /// below it.
+    pub(crate) async fn move_file(
+        &self,
+        instance: &Instance,
+        file: &File,
+        to: &File,
+        name: &str,
+        over: Option<&File>,
+    ) -> Result<()> {
+        retry_on_conflict(|| async {
+            let mut changes = Changes::new();
+            let mut changed = Vec::new();
+            match over {
+                Some(there) if there.kind == FileKind::File => {
+                    return self.move_content_into(instance, file, there).await;
+                }
+                Some(there) => {
+                    // What came into it since it was looked at must not vanish with it.
+                    if !self.children(instance, &there.id, None, 1)?.is_empty() {
+                        return Err(Error::BadRequest(format!("the directory '{}' is not empty", there.name)));
+                    }
+                    let found = self.untrashed_file(instance, &there.id)?;
+                    changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
+                }
+                None => {}
+            }
+            let to = self.writable_directory(instance, &to.id)?;
+            let found = self.untrashed_file(instance, &file.id)?;
+            let rev = found.rev.clone();
+            let mut moved = found.into_file();
+            changed.extend(self.stage_relocation(instance, &mut moved, &to, name.to_owned(), &mut changes)?);
+            moved.updated_at = self.clock.now();
+            changes.put(instance.doc(&FILES, moved.id.as_str()), &rev, to_object(&moved)?);
+            changed.push(moved);
+            self.commit(changes).await?;
+            self.publish_updated(instance, &changed)
+        })
+        .await
+    }
+
+    /// Gives a file or directory another place; returns the directories below it, whose paths change with its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::move_file`].
+    pub(super) fn stage_relocation(
+        &self,
+        instance: &Instance,
+        file: &mut File,
+        to: &File,
+        name: String,
+        changes: &mut Changes,
+    ) -> Result<Vec<File>> {
+        if to.id == file.id || self.ancestors(instance, to)?.iter().any(|above| above.id == file.id) {
+            return Err(Error::PreconditionFailed {
+                name: "dir-id",
+                message: format!("the directory '{}' cannot lie in itself", file.name),
+            });
+        }
+        changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name));
+        file.dir_id.clone_from(&to.id);
+        file.name = name;
+        changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name), &file.id);
+        if file.kind == FileKind::File {
+            return Ok(Vec::new());
+        }
+        let path = tree::join_path(to.path.as_deref().unwrap_or("/"), &file.name);
+        let below = self.stage_descendant_paths(instance, &file.id, &path, changes)?;
+        file.path = Some(path);
+        Ok(below)
+    }
+
+    /// The content of one file becomes that of another, and the one is no more.
+    async fn move_content_into(&self, instance: &Instance, from: &File, into: &File) -> Result<()> {
+        let (from, into) = (self.untrashed_file(instance, &from.id)?, self.untrashed_file(instance, &into.id)?);
+        let (from_rev, now) = (from.rev.clone(), self.clock.now());
+        let from = from.into_file();
+        let upload = from.upload();
+        let gone = instance.doc(&FILES, from.id.as_str());
+        let key = child_key(&from.dir_id, &from.name);
+        let (mut staged, mut versions) = (Changes::new(), VersionEffects::default());
+        // In the same commit: one that conflicts leaves the file with all its versions.
+        self.stage_delete_versions(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
+        let merged = self.replace_file(instance, into, None, Retention::ByRule, |file, changes| {
+            (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
+            (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
+            file.set_upload(&upload);
+            file.updated_at = now;
+            changes.remove_unique(&instance.id, CHILDREN_INDEX, key);
+            changes.delete(gone.clone(), &from_rev).append(staged);
+            Ok(())
+        });
+        merged.await?;
+        self.finish_version_changes(versions).await;
+        self.publish(&gone, ChangeKind::Deleted, Object::new());
+        Ok(())
+    }
+
+    /// The directories below one, with the paths that they have when it is called `path`.
+    fn stage_descendant_paths(
+        &self,
+        instance: &Instance,
+        id: &str,
+        path: &str,
+        changes: &mut Changes,
+    ) -> Result<Vec<File>> {
+        let mut changed = Vec::new();
+        let mut todo = vec![(id.to_owned(), path.to_owned())];
+        let top = id;
+        while let Some((id, path)) = todo.pop() {
+            // The trash is a level of its own: whatever can be made can be thrown away.
+            let deepest = MAX_DEPTH + usize::from(path.starts_with(TRASH_PATH));
+            if path.matches('/').count() > deepest {
+                return Err(Error::TooLarge(format!(
+                    "the directory '{path}' would be nested more than {deepest} deep"
+                )));
+            }
+            if todo.len() + changed.len() > MAX_MOVED_DIRECTORIES {
+                return Err(Error::TooLarge(format!(
+                    "the directory has more than {MAX_MOVED_DIRECTORIES} directories below it; move or delete some of them first"
+                )));
+            }
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.children(instance, &id, after.as_deref(), 500)?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.name.clone());
+                // Where a damaged tree has it below itself, its move mends that.
+                for child in page.into_iter().filter(|child| child.kind == FileKind::Directory && child.id != top) {
+                    let found = self.untrashed_file(instance, &child.id)?;
+                    let rev = found.rev.clone();
+                    let mut directory = found.into_file();
+                    let path = tree::join_path(&path, &directory.name);
+                    directory.path = Some(path.clone());
+                    changes.put(instance.doc(&FILES, directory.id.as_str()), &rev, to_object(&directory)?);
+                    todo.push((directory.id.clone(), path));
+                    changed.push(directory);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A file that is not in the trash, with its revision.
+    fn untrashed_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
+        let found = self.load::<File>(&instance.doc(&FILES, id))?.filter(|found| !found.value.trashed);
+        found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+    }
+
+    pub(super) fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
+        for file in files {
+            self.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Updated, file);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Deleting an instance: konnectors that clean up at their vendors do so first (Cozy API, accounts, deletion, §7.3).
+
+use std::time::Duration;
+
+use konnector_store::{Changes, DocRef, InstanceId};
+
+use super::{DOMAINS, Instance, doc_ref};
+use crate::doctype::ERASURES;
+use crate::schema::Schema;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// How long the konnectors are waited for within one request. What takes longer goes on, and the next request waits for the rest of it.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The note that what an instance had is being removed.
+fn erasure_ref(instance: &InstanceId) -> DocRef {
+    DocRef::new(&InstanceId::global(), &ERASURES, instance.as_str())
+}
+
+impl Platform {
+    /// Removes an instance with all its documents, files, jobs and triggers, once the konnectors of its accounts have cleaned up. What a crash
+    /// leaves of it goes at the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none. [`Error::Conflict`] while one of its jobs runs, and when a konnector failed to clean up: then
+    /// the instance stays, and whoever deletes it again has that konnector try again.
+    pub async fn delete_instance(&self, domain: &str) -> Result<()> {
+        let instance = self.instance(domain)?;
+        self.clean_up_accounts(&instance).await?;
+        if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
+            return Err(Error::Conflict(format!(
+                "a konnector is running on '{domain}'; wait for its end and delete it again"
+            )));
+        }
+        let at = doc_ref(instance.id.as_str());
+        let Some(found) = self.load::<Instance>(&at)? else { return Ok(()) };
+        let mut changes = Changes::new();
+        changes.delete(at, &found.rev);
+        for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
+            changes.remove_unique(&InstanceId::global(), DOMAINS, name);
+        }
+        changes.create(erasure_ref(&instance.id), Object::new());
+        self.commit(changes).await?;
+        self.erase_instance(&instance.id).await
+    }
+
+    /// Removes what is left of an instance, and the note that says so.
+    async fn erase_instance(&self, instance: &InstanceId) -> Result<()> {
+        self.store.delete_instance(&Schema, instance).await?;
+        self.usage.remove(instance);
+        self.trees.remove(instance);
+        let at = erasure_ref(instance);
+        let Some(note) = self.store.get(&at)? else { return Ok(()) };
+        let mut changes = Changes::new();
+        changes.purge(at, &note.rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Goes on with the removals that the end of the process cut off. One that fails is tried again at the next start.
+    pub(crate) async fn resume_erasures(&self) -> Result<()> {
+        for note in self.store.list(&InstanceId::global(), &ERASURES, None, usize::MAX)? {
+            let erased = match note.id.parse::<InstanceId>() {
+                Ok(instance) => self.erase_instance(&instance).await,
+                Err(error) => Err(error.into()),
+            };
+            match erased {
+                Ok(()) => tracing::warn!(instance = note.id, "the rest of a removed instance was removed"),
+                Err(error) => {
+                    tracing::error!(instance = note.id, %error, "the rest of a removed instance could not be removed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn clean_up_accounts(&self, instance: &Instance) -> Result<()> {
+        let jobs = self.clean_up(instance, &self.accounts_to_clean(instance)?, None).await?;
+        let (domain, mut failed) = (&instance.domain, Vec::new());
+        let ended = async {
+            for job in &jobs {
+                if let Err(error) = self.wait_for_clean_up(instance, job).await {
+                    let [account, slug] = ["account", "konnector"].map(|name| job.argument(name).unwrap_or_default());
+                    failed.push(format!("{account} ({slug}): {error}"));
+                }
+            }
+        };
+        if tokio::time::timeout(CLEAN_UP_TIMEOUT, ended).await.is_err() {
+            return Err(Error::Conflict(format!(
+                "konnectors still clean up after accounts of '{domain}'; delete it again in a while"
+            )));
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Conflict(format!(
+            "'{domain}' is kept, because konnectors failed to clean up after its accounts {}. Delete it again to have them try again, or uninstall them with Force=true first",
+            failed.join(", ")
+        )))
+    }
+}

@@ -1,0 +1,417 @@
+//! How an end of a run is judged: each has one error code of Cozy's vocabulary, one retry rule and one sentence that says who must act.
+
+use std::fmt;
+use std::time::Duration;
+
+use konnector_sandbox::{AbortReason, Failure, Outcome, Receipt, UserAction};
+
+use super::retry::Retry;
+use crate::account::ForeignAccount;
+
+/// An error code, `TYPE` or `TYPE.SUBTYPE`; clients that do not know the subtype fall back to the type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the codes of Cozy's vocabulary")]
+pub enum JobErrorCode {
+    LoginFailed,
+    LoginFailedNeedsSecret,
+    LoginFailedTooManyAttempts,
+    UserActionNeeded,
+    UserActionNeededTerms,
+    UserActionNeededChangePassword,
+    UserActionNeededStrongAuthentication,
+    UserActionNeededWebAuthentication,
+    UserActionNeededReconnect,
+    UserActionNeededAccountRemoved,
+    UserActionNeededPermissionsChanged,
+    UserActionNeededTwoFactorExpired,
+    UserActionNeededWrongTwoFactorCode,
+    ChallengeAsked,
+    CaptchaResolutionFailed,
+    VendorDown,
+    VendorDownRateLimited,
+    Maintenance,
+    DiskQuotaExceeded,
+    UnknownError,
+    UnknownErrorVendorChanged,
+    UnknownErrorPermissionDenied,
+    UnknownErrorPartialSync,
+    UnknownErrorTimeout,
+    UnknownErrorMemory,
+    UnknownErrorCancelled,
+    UnknownErrorInterrupted,
+    /// Never of a job: why its trigger waits.
+    NeedsAuthor,
+    NotInstalled,
+    AccountNotFound,
+    ForeignAccount,
+    /// What a command component said, a code or any text.
+    Custom(String),
+}
+
+impl fmt::Display for JobErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoginFailed => "LOGIN_FAILED",
+            Self::LoginFailedNeedsSecret => "LOGIN_FAILED.NEEDS_SECRET",
+            Self::LoginFailedTooManyAttempts => "LOGIN_FAILED.TOO_MANY_ATTEMPTS",
+            Self::UserActionNeeded => "USER_ACTION_NEEDED",
+            Self::UserActionNeededTerms => "USER_ACTION_NEEDED.CGU_FORM",
+            Self::UserActionNeededChangePassword => "USER_ACTION_NEEDED.CHANGE_PASSWORD",
+            Self::UserActionNeededStrongAuthentication => "USER_ACTION_NEEDED.SCA_REQUIRED",
+            Self::UserActionNeededWebAuthentication => "USER_ACTION_NEEDED.WEBAUTH_REQUIRED",
+            Self::UserActionNeededReconnect => "USER_ACTION_NEEDED.OAUTH_OUTDATED",
+            Self::UserActionNeededAccountRemoved => "USER_ACTION_NEEDED.ACCOUNT_REMOVED",
+            Self::UserActionNeededPermissionsChanged => "USER_ACTION_NEEDED.PERMISSIONS_CHANGED",
+            Self::UserActionNeededTwoFactorExpired => "USER_ACTION_NEEDED.TWOFA_EXPIRED",
+            Self::UserActionNeededWrongTwoFactorCode => "USER_ACTION_NEEDED.WRONG_TWOFA_CODE",
+            Self::ChallengeAsked => "CHALLENGE_ASKED",
+            Self::CaptchaResolutionFailed => "CAPTCHA_RESOLUTION_FAILED",
+            Self::VendorDown => "VENDOR_DOWN",
+            Self::VendorDownRateLimited => "VENDOR_DOWN.RATE_LIMITED",
+            Self::Maintenance => "VENDOR_DOWN.MAINTENANCE",
+            Self::DiskQuotaExceeded => "DISK_QUOTA_EXCEEDED",
+            Self::UnknownError => "UNKNOWN_ERROR",
+            Self::UnknownErrorVendorChanged => "UNKNOWN_ERROR.VENDOR_CHANGED",
+            Self::UnknownErrorPermissionDenied => "UNKNOWN_ERROR.PERMISSION_DENIED",
+            Self::UnknownErrorPartialSync => "UNKNOWN_ERROR.PARTIAL_SYNC",
+            Self::UnknownErrorTimeout => "UNKNOWN_ERROR.TIMEOUT",
+            Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY",
+            Self::UnknownErrorCancelled => "UNKNOWN_ERROR.CANCELLED",
+            Self::UnknownErrorInterrupted => "UNKNOWN_ERROR.INTERRUPTED",
+            Self::NeedsAuthor => "UNKNOWN_ERROR.NEEDS_AUTHOR",
+            Self::NotInstalled => "UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED",
+            Self::AccountNotFound => "UNKNOWN_ERROR.ACCOUNT_NOT_FOUND",
+            Self::ForeignAccount => "UNKNOWN_ERROR.FOREIGN_ACCOUNT",
+            Self::Custom(error) => error,
+        })
+    }
+}
+
+/// How a failed run is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFailure {
+    /// For programs.
+    pub code: JobErrorCode,
+    /// For people: what happened, and who must act.
+    pub message: String,
+    /// What happens next.
+    pub retry: Retry,
+    /// Whether the schedule waits until the user acted.
+    pub pauses_schedule: bool,
+}
+
+impl JobFailure {
+    fn new(code: JobErrorCode, retry: Retry, pause: bool, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry, pauses_schedule: pause }
+    }
+
+    /// The konnector is not installed (any more): the trigger makes no sense.
+    pub(crate) fn not_installed(slug: &str) -> Self {
+        Self::new(
+            JobErrorCode::NotInstalled,
+            Retry::Never,
+            false,
+            format!(
+                "The konnector '{slug}' is not installed; install it and start again. A trigger that asked for it is removed."
+            ),
+        )
+    }
+
+    /// The account is gone: the trigger makes no sense.
+    pub(crate) fn account_not_found(id: &str) -> Self {
+        Self::new(
+            JobErrorCode::AccountNotFound,
+            Retry::Never,
+            false,
+            format!("The account '{id}' does not exist any more."),
+        )
+    }
+
+    /// The konnector may not use the account: the trigger makes no sense.
+    pub(crate) fn foreign_account(foreign: &ForeignAccount) -> Self {
+        Self::new(
+            JobErrorCode::ForeignAccount,
+            Retry::Never,
+            false,
+            format!("Not tried: {foreign}. A trigger that asked for it is removed."),
+        )
+    }
+
+    /// The run could not even be set up.
+    pub(crate) fn setup_failed(error: &crate::Error) -> Self {
+        if let crate::Error::Manifest(error @ konnector_manifest::Error::AccountAddress { .. }) = error {
+            return Self::from_failure(&Failure::MissingCredentials(error.to_string()));
+        }
+        Self::new(JobErrorCode::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
+    }
+
+    /// The provider of the account does not take its token any more: the run would only find out the same.
+    pub(crate) fn reconnect() -> Self {
+        Self::from_action(UserAction::Reconnect, "")
+    }
+
+    /// Somebody cancelled it before it began, or while its server went away.
+    pub(crate) fn cancelled() -> Self {
+        Self::from_failure(&Failure::Cancelled)
+    }
+
+    /// The server stopped again and again while the job ran.
+    pub(crate) fn interrupted(times: u32) -> Self {
+        Self::new(
+            JobErrorCode::UnknownErrorInterrupted,
+            Retry::Never,
+            false,
+            format!(
+                "The server stopped {times} times while this job ran, so it is not started again by itself. Look for the reason in the server's log, then launch it by hand."
+            ),
+        )
+    }
+
+    /// Judges the end of a run; `None` when it went well.
+    #[must_use]
+    pub fn from_outcome(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Completed(_) => None,
+            Outcome::Failed(failure) => Some(Self::from_failure(failure)),
+            Outcome::Aborted(ending) => Some(Self::from_ending(ending)),
+        }
+    }
+
+    /// Judges a run that went well in the konnector's eyes: one that works with plain files learns of no failure after it closed them.
+    pub(crate) fn from_lost_files(receipt: &Receipt) -> Option<Self> {
+        let lost = receipt.files_not_saved;
+        let nothing_saved = receipt.documents.up_to_date() + receipt.files.up_to_date() == 0;
+        (lost > 0 && nothing_saved).then(|| {
+            let message =
+                format!("None of the {lost} files that the konnector wrote could be saved; the job's log says why.");
+            Self::new(JobErrorCode::UnknownError, Retry::Once, false, message)
+        })
+    }
+
+    fn from_failure(failure: &Failure) -> Self {
+        let back_off =
+            |seconds: Option<u32>| Retry::BackOff { at_least: Duration::from_secs(seconds.unwrap_or_default().into()) };
+        match failure {
+            Failure::BadCredentials(detail) => Self::new(
+                JobErrorCode::LoginFailed,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The vendor refused the login or the password. Correct them in the account; until then the schedule waits.",
+                ),
+            ),
+            Failure::MissingCredentials(detail) => Self::new(
+                JobErrorCode::LoginFailedNeedsSecret,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The login needs a field that the account lacks. Add it; until then the schedule waits.",
+                ),
+            ),
+            Failure::TooManyAttempts(detail) => Self::new(
+                JobErrorCode::LoginFailedTooManyAttempts,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site.",
+                ),
+            ),
+            Failure::UserAction(action, detail) => Self::from_action(*action, detail),
+            Failure::CodeMissing(detail) => Self::new(
+                JobErrorCode::UserActionNeededTwoFactorExpired,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.",
+                ),
+            ),
+            Failure::CodeRejected(detail) => Self::new(
+                JobErrorCode::UserActionNeededWrongTwoFactorCode,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The vendor refused the one-time code. Launch the konnector by hand to get another one.",
+                ),
+            ),
+            Failure::ChallengeUnsupported(detail) => Self::new(
+                JobErrorCode::ChallengeAsked,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.",
+                ),
+            ),
+            Failure::CaptchaFailed(detail) => Self::new(
+                JobErrorCode::CaptchaResolutionFailed,
+                Retry::Once,
+                false,
+                prepend_detail(detail, "The vendor wanted to know whether you are a human, and got no answer."),
+            ),
+            Failure::VendorDown(detail) => Self::new(
+                JobErrorCode::VendorDown,
+                back_off(None),
+                false,
+                prepend_detail(detail, "The vendor's site does not answer. This mostly passes by itself."),
+            ),
+            Failure::VendorMaintenance(detail) => Self::new(
+                JobErrorCode::Maintenance,
+                back_off(None),
+                false,
+                prepend_detail(detail, "The vendor's site is in maintenance. This mostly passes by itself."),
+            ),
+            Failure::RateLimited(seconds) => Self::new(
+                JobErrorCode::VendorDownRateLimited,
+                back_off(*seconds),
+                false,
+                "The vendor asks for fewer requests. This mostly passes by itself.",
+            ),
+            Failure::VendorChanged(detail) => Self::new(
+                JobErrorCode::UnknownErrorVendorChanged,
+                Retry::Fault,
+                false,
+                prepend_detail(
+                    detail,
+                    "The vendor's site is not as the konnector expects it. The konnector's author must adapt it.",
+                ),
+            ),
+            Failure::Denied(detail) => Self::new(
+                JobErrorCode::UnknownErrorPermissionDenied,
+                Retry::Never,
+                true,
+                prepend_detail(
+                    detail,
+                    "The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.",
+                ),
+            ),
+            Failure::StorageFull(detail) => Self::new(
+                JobErrorCode::DiskQuotaExceeded,
+                Retry::WhenSpaceAvailable,
+                false,
+                prepend_detail(detail, "Your space is used up. Free some, or ask the operator for more."),
+            ),
+            Failure::LimitReached(detail) => Self::new(
+                JobErrorCode::UnknownErrorPartialSync,
+                Retry::Never,
+                false,
+                prepend_detail(
+                    detail,
+                    "What was fetched so far is saved. Nothing to do: the next run goes on with the rest.",
+                ),
+            ),
+            Failure::Cancelled => {
+                Self::new(JobErrorCode::UnknownErrorCancelled, Retry::Never, false, "The run was cancelled.")
+            }
+            Failure::HostFailed(detail) => Self::new(
+                JobErrorCode::UnknownError,
+                Retry::Once,
+                false,
+                prepend_detail(
+                    detail,
+                    "The server failed while the konnector ran. If it comes back, tell the operator.",
+                ),
+            ),
+            Failure::Bug(detail) => Self::new(
+                JobErrorCode::UnknownError,
+                Retry::Fault,
+                false,
+                prepend_detail(detail, "The konnector has a fault. If it comes back, tell its author."),
+            ),
+            Failure::Custom { error, no_retry } => Self::from_reported_error(error, *no_retry),
+        }
+    }
+
+    /// A command component's own code or text. What it means for the schedule is what the same failure of a typed konnector means; a text
+    /// that is no code of the vocabulary is a fault (Cozy API, konnector worker policy and run-time contract, §5.7 and §6.3).
+    fn from_reported_error(error: &str, no_retry: bool) -> Self {
+        let action = |action| Failure::UserAction(action, String::new());
+        let meaning = match error {
+            "LOGIN_FAILED.NEEDS_SECRET" => Failure::MissingCredentials(String::new()),
+            "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
+            "USER_ACTION_NEEDED.CGU_FORM" => action(UserAction::AcceptTerms),
+            "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(UserAction::ChangePassword),
+            "USER_ACTION_NEEDED.SCA_REQUIRED" => action(UserAction::StrongAuthentication),
+            "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(UserAction::WebAuthentication),
+            "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(UserAction::Reconnect),
+            "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(UserAction::AccountRemoved),
+            "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(UserAction::PermissionsChanged),
+            "USER_ACTION_NEEDED.TWOFA_EXPIRED" => Failure::CodeMissing(String::new()),
+            "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRejected(String::new()),
+            "CHALLENGE_ASKED" => Failure::ChallengeUnsupported(String::new()),
+            "UNKNOWN_ERROR.PARTIAL_SYNC" => Failure::LimitReached(String::new()),
+            "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
+            "DISK_QUOTA_EXCEEDED" => Failure::StorageFull(String::new()),
+            _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
+            _ if error.starts_with("CAPTCHA_RESOLUTION_FAILED") => Failure::CaptchaFailed(String::new()),
+            _ if error.starts_with("USER_ACTION_NEEDED") => action(UserAction::Unspecified),
+            _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
+            _ => Failure::Bug(error.to_owned()),
+        };
+        let verdict = Self::from_failure(&meaning);
+        let retry = if no_retry { Retry::Never } else { verdict.retry };
+        Self { code: JobErrorCode::Custom(error.to_owned()), retry, ..verdict }
+    }
+
+    fn from_action(action: UserAction, detail: &str) -> Self {
+        let (code, sentence, pause) = match action {
+            // Cozy lets the schedule go on after this one: the terms are often optional.
+            UserAction::AcceptTerms => {
+                (JobErrorCode::UserActionNeededTerms, "The vendor wants its new terms accepted.", false)
+            }
+            UserAction::ChangePassword => {
+                (JobErrorCode::UserActionNeededChangePassword, "The vendor wants the password changed.", true)
+            }
+            UserAction::StrongAuthentication => {
+                (JobErrorCode::UserActionNeededStrongAuthentication, "The vendor wants a strong authentication.", true)
+            }
+            UserAction::WebAuthentication => {
+                (JobErrorCode::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true)
+            }
+            UserAction::Reconnect => {
+                (JobErrorCode::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true)
+            }
+            UserAction::AccountRemoved => (
+                JobErrorCode::UserActionNeededAccountRemoved,
+                "The account does not exist at the vendor any more.",
+                true,
+            ),
+            UserAction::PermissionsChanged => {
+                (JobErrorCode::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true)
+            }
+            UserAction::Unspecified => (JobErrorCode::UserActionNeeded, "The vendor wants something from you.", true),
+        };
+        Self::new(
+            code,
+            Retry::Never,
+            pause,
+            prepend_detail(detail, &format!("{sentence} Sign in at the vendor's site, then launch the konnector.")),
+        )
+    }
+
+    fn from_ending(ending: &AbortReason) -> Self {
+        let message = format!("The run was ended: {ending}.");
+        match ending {
+            AbortReason::Deadline(_) | AbortReason::CpuLimit(_) => {
+                Self::new(JobErrorCode::UnknownErrorTimeout, Retry::Fault, false, message)
+            }
+            AbortReason::MemoryLimit(_) => Self::new(JobErrorCode::UnknownErrorMemory, Retry::Fault, false, message),
+            AbortReason::Cancelled => Self::new(JobErrorCode::UnknownErrorCancelled, Retry::Never, false, message),
+            AbortReason::HostFault(_) => Self::new(JobErrorCode::UnknownError, Retry::Once, false, message),
+            _ => Self::new(JobErrorCode::UnknownError, Retry::Fault, false, message),
+        }
+    }
+}
+
+/// A detail in front of the sentence.
+fn prepend_detail(detail: &str, sentence: &str) -> String {
+    let detail = detail.trim();
+    if detail.is_empty() { sentence.to_owned() } else { format!("{}. {sentence}", detail.trim_end_matches('.')) }
+}
+
+#[cfg(test)]
+mod tests;

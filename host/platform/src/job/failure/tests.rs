@@ -1,0 +1,117 @@
+use super::*;
+
+/// Each failure has one code, one retry rule and one sentence; codes are those of the Cozy API, konnector run-time contract.
+#[test]
+fn every_failure_has_its_code() {
+    let text = String::new;
+    let action = |action| Failure::UserAction(action, String::new());
+    let failures = [
+        Failure::BadCredentials(text()),
+        Failure::MissingCredentials(text()),
+        Failure::TooManyAttempts(text()),
+        action(UserAction::AcceptTerms),
+        action(UserAction::ChangePassword),
+        action(UserAction::StrongAuthentication),
+        action(UserAction::WebAuthentication),
+        action(UserAction::Reconnect),
+        action(UserAction::AccountRemoved),
+        action(UserAction::PermissionsChanged),
+        action(UserAction::Unspecified),
+        Failure::CodeMissing(text()),
+        Failure::CodeRejected(text()),
+        Failure::ChallengeUnsupported(text()),
+        Failure::CaptchaFailed(text()),
+        Failure::VendorDown(text()),
+        Failure::VendorMaintenance(text()),
+        Failure::RateLimited(Some(60)),
+        Failure::VendorChanged(text()),
+        Failure::Denied(text()),
+        Failure::StorageFull(text()),
+        Failure::LimitReached(text()),
+        Failure::Cancelled,
+        Failure::HostFailed(text()),
+        Failure::Bug(text()),
+    ];
+    let line = |failure: &Failure| {
+        let JobFailure { code, message, retry, pauses_schedule: pause } = JobFailure::from_failure(failure);
+        let retry = match retry {
+            Retry::Never => "never".to_owned(),
+            Retry::Once => "once".to_owned(),
+            Retry::Fault => "once, a fault".to_owned(),
+            Retry::WhenSpaceAvailable => "when there is room".to_owned(),
+            Retry::BackOff { at_least } => format!("after {}s", at_least.as_secs()),
+        };
+        format!("{code} | {retry}{} | {message}", if pause { ", schedule waits" } else { "" })
+    };
+    insta::assert_snapshot!(failures.iter().map(line).collect::<Vec<_>>().join("\n"), @r"
+    LOGIN_FAILED | never, schedule waits | The vendor refused the login or the password. Correct them in the account; until then the schedule waits.
+    LOGIN_FAILED.NEEDS_SECRET | never, schedule waits | The login needs a field that the account lacks. Add it; until then the schedule waits.
+    LOGIN_FAILED.TOO_MANY_ATTEMPTS | never, schedule waits | The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site.
+    USER_ACTION_NEEDED.CGU_FORM | never | The vendor wants its new terms accepted. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.CHANGE_PASSWORD | never, schedule waits | The vendor wants the password changed. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.SCA_REQUIRED | never, schedule waits | The vendor wants a strong authentication. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.WEBAUTH_REQUIRED | never, schedule waits | The vendor wants a login on its own page. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.OAUTH_OUTDATED | never, schedule waits | The vendor no longer accepts the connection. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.ACCOUNT_REMOVED | never, schedule waits | The account does not exist at the vendor any more. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.PERMISSIONS_CHANGED | never, schedule waits | The rights at the vendor have changed. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED | never, schedule waits | The vendor wants something from you. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.TWOFA_EXPIRED | never, schedule waits | The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.
+    USER_ACTION_NEEDED.WRONG_TWOFA_CODE | never, schedule waits | The vendor refused the one-time code. Launch the konnector by hand to get another one.
+    CHALLENGE_ASKED | never, schedule waits | The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.
+    CAPTCHA_RESOLUTION_FAILED | once | The vendor wanted to know whether you are a human, and got no answer.
+    VENDOR_DOWN | after 0s | The vendor's site does not answer. This mostly passes by itself.
+    VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is in maintenance. This mostly passes by itself.
+    VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor asks for fewer requests. This mostly passes by itself.
+    UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
+    UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.
+    DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more.
+    UNKNOWN_ERROR.PARTIAL_SYNC | never | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
+    UNKNOWN_ERROR.CANCELLED | never | The run was cancelled.
+    UNKNOWN_ERROR | once | The server failed while the konnector ran. If it comes back, tell the operator.
+    UNKNOWN_ERROR | once, a fault | The konnector has a fault. If it comes back, tell its author.
+    ");
+}
+
+fn reported(error: &str, no_retry: bool) -> JobFailure {
+    JobFailure::from_failure(&Failure::Custom { error: error.to_owned(), no_retry })
+}
+
+#[test]
+fn a_code_means_the_same_whoever_says_it() {
+    let nothing = String::new;
+    for (error, typed) in [
+        ("LOGIN_FAILED", Failure::BadCredentials(nothing())),
+        ("LOGIN_FAILED.NEEDS_SECRET", Failure::MissingCredentials(nothing())),
+        ("LOGIN_FAILED.TOO_MANY_ATTEMPTS", Failure::TooManyAttempts(nothing())),
+        ("USER_ACTION_NEEDED", Failure::UserAction(UserAction::Unspecified, nothing())),
+        ("USER_ACTION_NEEDED.CGU_FORM", Failure::UserAction(UserAction::AcceptTerms, nothing())),
+        ("USER_ACTION_NEEDED.SCA_REQUIRED", Failure::UserAction(UserAction::StrongAuthentication, nothing())),
+        ("USER_ACTION_NEEDED.SOMETHING", Failure::UserAction(UserAction::Unspecified, nothing())),
+        ("USER_ACTION_NEEDED.WRONG_TWOFA_CODE", Failure::CodeRejected(nothing())),
+        ("CHALLENGE_ASKED", Failure::ChallengeUnsupported(nothing())),
+        ("CAPTCHA_RESOLUTION_FAILED.TIMEOUT", Failure::CaptchaFailed(nothing())),
+        ("VENDOR_DOWN.BANK_DOWN", Failure::VendorDown(nothing())),
+        ("DISK_QUOTA_EXCEEDED", Failure::StorageFull(nothing())),
+        ("exit status 3", Failure::Bug("exit status 3".to_owned())),
+    ] {
+        let typed = JobFailure::from_failure(&typed);
+        assert_eq!(reported(error, false), JobFailure { code: JobErrorCode::Custom(error.to_owned()), ..typed });
+    }
+}
+
+#[test]
+fn which_codes_make_the_schedule_wait() {
+    let pauses = |error| reported(error, false).pauses_schedule;
+    assert!(pauses("LOGIN_FAILED") && pauses("LOGIN_FAILED: wrong") && pauses("USER_ACTION_NEEDED.OTHER"));
+    // Exactly this one does not.
+    assert!(!pauses("USER_ACTION_NEEDED.CGU_FORM") && pauses("USER_ACTION_NEEDED.CGU_FORM.X"));
+    assert!(!pauses("VENDOR_DOWN") && !pauses("X") && !pauses("not LOGIN_FAILED"));
+}
+
+#[test]
+fn what_is_not_to_be_tried_again_is_not() {
+    assert_eq!(reported("VENDOR_DOWN", true).retry, Retry::Never);
+    assert!(matches!(reported("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
+    assert_eq!((reported("X", false).retry, reported("X", true).retry), (Retry::Fault, Retry::Never));
+    insta::assert_snapshot!(reported("no page for bills", false).message, @"no page for bills. The konnector has a fault. If it comes back, tell its author.");
+}

@@ -1,0 +1,144 @@
+//! A lease from its holder's side: renewed while the run goes on, and given up before anybody else can have it.
+//!
+//! Others end a lease when they have seen no heartbeat of it for [`crate::Config::lease`]. Its holder counts three quarters of that from the
+//! moment it asked for the last renewal that succeeded, on a clock that goes on while the machine sleeps. When they are over, the run stands
+//! still, so that nothing more leaves for the vendor; when a last renewal fails too, it is dropped.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use konnector_store::Lease;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Job;
+use crate::Platform;
+use crate::stored::Stored;
+
+/// A lease that this process holds, or held.
+pub(super) struct LeaseGuard {
+    /// The lease.
+    pub(super) lease: Lease,
+    /// Until when it is surely held, in milliseconds of [`crate::clock::Clock::elapsed`].
+    valid_until: AtomicU64,
+    /// Told with each change of the above.
+    renewals: watch::Sender<()>,
+    lost: CancellationToken,
+    /// The end of the job is being stored, and the lease ends with it.
+    ending: AtomicBool,
+}
+
+impl LeaseGuard {
+    /// A lease that was asked for at `asked_at`.
+    pub(super) fn new(lease: Lease, asked_at: Duration, ttl: Duration) -> Self {
+        let held = Self {
+            lease,
+            valid_until: AtomicU64::new(0),
+            renewals: watch::Sender::new(()),
+            lost: CancellationToken::new(),
+            ending: AtomicBool::new(false),
+        };
+        held.extend(asked_at, ttl);
+        held
+    }
+
+    fn extend(&self, asked_at: Duration, ttl: Duration) {
+        self.valid_until.store(millis(asked_at + ttl * 3 / 4), Ordering::SeqCst);
+        self.renewals.send_replace(());
+    }
+
+    fn is_valid(&self, elapsed: Duration) -> bool {
+        millis(elapsed) < self.valid_until.load(Ordering::SeqCst) && !self.lost.is_cancelled()
+    }
+
+    /// The end of the job is stored from now on, in a commit that ends the lease. That a renewal finds no lease any more means nothing then;
+    /// whether the lease was still held, that commit says.
+    pub(super) fn mark_ending(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// Cancelled once the lease is lost: everything that the run does must stop.
+    pub(super) const fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+}
+
+/// Renews a lease as long as this lives.
+pub(super) struct HeartbeatTask {
+    _task: AbortOnDropHandle<()>,
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Platform {
+    /// Polls a run only while its lease is surely held: after the machine slept, or the process stood still, nothing of it moves before the
+    /// lease was renewed.
+    pub(super) async fn run_while_leased<F: Future>(&self, held: &LeaseGuard, run: F) -> F::Output {
+        let mut run = pin!(run);
+        let mut renewed = held.renewals.subscribe();
+        loop {
+            let polled = poll_fn(|context| {
+                if held.is_valid(self.clock.elapsed()) {
+                    run.as_mut().poll(context).map(Some)
+                } else {
+                    Poll::Ready(None)
+                }
+            });
+            if let Some(output) = polled.await {
+                return output;
+            }
+            // The sender lives as long as `held`.
+            let _ = renewed.changed().await;
+        }
+    }
+
+    /// Keeps a lease in a task of its own, so that no run has to wait for its turn before its lease is renewed.
+    pub(super) fn spawn_heartbeat(&self, held: &Arc<LeaseGuard>, cancel: &CancellationToken) -> HeartbeatTask {
+        let (platform, held, cancel) = (self.clone(), Arc::clone(held), cancel.clone());
+        let keep = async move {
+            // A lease that nobody renews any more is lost.
+            let _lost = held.lost.clone().drop_guard();
+            platform.renew_until_done(&held, &cancel).await;
+        };
+        HeartbeatTask { _task: AbortOnDropHandle::new(self.tasks().spawn(keep)) }
+    }
+
+    /// Renews the lease until it is lost. Sees to it that a cancellation reaches the run, wherever it was asked for.
+    async fn renew_until_done(&self, held: &LeaseGuard, cancel: &CancellationToken) {
+        let ttl = self.config.lease_ttl;
+        while !held.lost.is_cancelled() {
+            tokio::time::sleep(ttl / 5).await;
+            let asked_at = self.clock.elapsed();
+            // A store that does not answer must not keep the run going.
+            match tokio::time::timeout(ttl / 5, self.store.renew(&held.lease)).await {
+                Ok(Ok(())) => held.extend(asked_at, ttl),
+                Ok(Err(error)) if error.is_stale_lease() => {
+                    if !held.ending.load(Ordering::SeqCst) {
+                        held.lost.cancel();
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(job = held.lease.job.id, %error, "the lease could not be renewed"),
+                Err(_) => tracing::warn!(job = held.lease.job.id, "the store took too long to renew the lease"),
+            }
+            if !held.is_valid(self.clock.elapsed()) {
+                held.lost.cancel();
+            }
+            if !cancel.is_cancelled() && self.is_cancel_requested(held) {
+                cancel.cancel();
+            }
+        }
+    }
+
+    /// Somebody may have asked for it on another node.
+    fn is_cancel_requested(&self, held: &LeaseGuard) -> bool {
+        let job = self.load::<Job>(&held.lease.job);
+        matches!(job, Ok(Some(Stored { value, .. })) if value.cancelled)
+    }
+}

@@ -1,0 +1,128 @@
+//! Leases whose holders are gone.
+//!
+//! A holder shows that it is alive by renewing its lease. Whoever has seen the same number of renewals for as long as a lease lasts, on its
+//! own steady clock, gives the job back to the queue. No clock of another machine matters, and no wall clock.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use konnector_store::{Changes, DocRef, Lease};
+
+use super::step::JobEvent;
+use super::transition::LeaseAuthority;
+use crate::{Error, Platform, Result};
+
+/// What was seen of the leases, and since when.
+#[derive(Default)]
+pub(crate) struct LeaseMonitor(HashMap<DocRef, (Lease, Duration)>);
+
+impl LeaseMonitor {
+    /// The leases that have not changed for `ttl`.
+    fn expired(&mut self, leases: Vec<Lease>, now: Duration, ttl: Duration) -> Vec<Lease> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut silent = Vec::new();
+        for lease in leases {
+            let since = match before.remove(&lease.job) {
+                Some((seen, since)) if seen == lease => since,
+                _ => now,
+            };
+            if now.saturating_sub(since) >= ttl {
+                silent.push(lease.clone());
+            }
+            self.0.insert(lease.job.clone(), (lease, since));
+        }
+        silent
+    }
+}
+
+impl Platform {
+    /// Gives the jobs of workers that are no more back to the queue, where every lease that is found belonged to a process that is gone.
+    pub(crate) async fn recover_jobs(&self) -> Result<()> {
+        if !self.store.is_exclusive() {
+            return Ok(());
+        }
+        for lease in self.store.leases()? {
+            match self.requeue_leased_job(&lease).await {
+                Ok(()) => tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again"),
+                // One job that cannot be given back must not keep all others from running; it is tried again with the silent leases.
+                Err(error) => tracing::error!(job = lease.job.id, %error, "the job could not be given back"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches the leases, for ever.
+    pub(crate) async fn watch_leases(&self) {
+        let mut seen = LeaseMonitor::default();
+        loop {
+            if let Err(error) = self.reclaim_expired(&mut seen).await {
+                tracing::error!(%error, "jobs whose workers are gone could not be given back");
+            }
+            tokio::time::sleep(self.config.lease_ttl / 9).await;
+        }
+    }
+
+    async fn reclaim_expired(&self, seen: &mut LeaseMonitor) -> Result<()> {
+        for lease in seen.expired(self.store.leases()?, self.clock.elapsed(), self.config.lease_ttl) {
+            match self.requeue_leased_job(&lease).await {
+                Ok(()) => tracing::warn!(
+                    job = lease.job.id,
+                    worker = lease.worker,
+                    epoch = lease.epoch,
+                    event = "lease_lost",
+                    "the worker of this job is gone; the job is given to another"
+                ),
+                // It showed up again, or somebody else was quicker.
+                Err(Error::StaleLease | Error::Conflict(_)) => {}
+                Err(error) => {
+                    tracing::error!(job = lease.job.id, %error, "the job could not be given to another worker")
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Platform {
+    /// Gives the job of a lease back to the queue. A lease whose job is gone just ends, with its lock and its permits.
+    async fn requeue_leased_job(&self, lease: &Lease) -> Result<()> {
+        match self.apply_job_event(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
+            Err(Error::NotFound(_)) if self.is_orphan(lease)? => {
+                tracing::warn!(job = lease.job.id, "a lease is left of a job that is gone");
+                let mut changes = Changes::new();
+                changes.expire(lease);
+                self.store.commit(changes).await?;
+                Ok(())
+            }
+            settled => settled,
+        }
+    }
+
+    fn is_orphan(&self, lease: &Lease) -> Result<bool> {
+        let has_instance = self.instances()?.iter().any(|instance| instance.id == lease.job.instance);
+        Ok(!has_instance || self.store.get(&lease.job)?.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(beats: u64, epoch: u64) -> Lease {
+        let job = DocRef::new(&konnector_store::InstanceId::global(), &crate::doctype::JOBS, "one");
+        Lease { job, epoch, worker: "w".to_owned(), heartbeats: beats, lock: None, slots: Vec::new() }
+    }
+
+    #[test]
+    fn a_lease_is_silent_when_the_same_was_seen_for_its_whole_time() {
+        let mut seen = LeaseMonitor::default();
+        let ttl = Duration::from_secs(45);
+        let mut look =
+            |second, beats, epoch| seen.expired(vec![lease(beats, epoch)], Duration::from_secs(second), ttl).len();
+        assert_eq!(
+            [look(0, 0, 1), look(44, 0, 1), look(45, 1, 1), look(89, 1, 1), look(90, 1, 2), look(134, 1, 2)],
+            [0; 6]
+        );
+        assert_eq!((look(135, 1, 2), look(140, 1, 2)), (1, 1), "and again, should it not have worked");
+    }
+}

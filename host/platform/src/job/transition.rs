@@ -1,0 +1,232 @@
+//! What happens to a job, in one commit: its document, its place in the queue, its lease, the next attempt, and its trigger.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use konnector_sandbox::{Problem, Receipt};
+use konnector_store::{BlobInfo, Changes, DocRef, Lease, Rev};
+
+use super::failure::JobFailure;
+use super::retry::{Retry, RetryPolicy};
+use super::step::{JobCommand, JobEvent, JobState, Phase, StepContext, step};
+use super::{Job, JobStatus, PartialResult, remove_from_live_index};
+use crate::instance::Instance;
+use crate::realtime::ChangeKind;
+use crate::stored::{Stored, to_object};
+use crate::{Error, Platform, Result};
+
+/// How often it is tried again after somebody else changed something meanwhile.
+const MAX_COMMIT_ATTEMPTS: usize = 5;
+/// How far back faults in a row are counted.
+const FAULT_LOOKBACK: usize = 2;
+
+/// What a run leaves behind, besides its verdict.
+#[derive(Debug, Default)]
+pub struct RunArtifacts {
+    /// What it contacted and used.
+    pub receipt: Option<Receipt>,
+    /// Items that could not be saved while the rest was.
+    pub problems: Vec<Problem>,
+    /// How many there were in all.
+    pub problem_count: u64,
+    /// Where its log lines are kept.
+    pub log: Option<BlobInfo>,
+    /// Revision of the account, counted from 1, that the run began with.
+    pub account_generation: Option<u64>,
+}
+
+/// By what right a job is changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LeaseAuthority<'a> {
+    /// This process holds its lease.
+    Holder(&'a Lease),
+    /// Its lease is held by nobody who is alive.
+    Expired(&'a Lease),
+    /// It has no lease, or the lease stays as it is.
+    None,
+}
+
+impl Job {
+    fn step_state(&self) -> JobState {
+        let phase = match self.state {
+            JobStatus::Queued => Phase::Queued,
+            JobStatus::Running => Phase::Running,
+            JobStatus::Done | JobStatus::Errored => Phase::Ended,
+        };
+        JobState { phase, attempt: self.attempt, interruptions: self.interruptions, cancelled: self.cancelled }
+    }
+}
+
+impl Platform {
+    /// Does all that follows from an event, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StaleLease`] when the lease is no longer held, [`Error::Conflict`] when others keep changing the same, or when this cannot
+    /// happen to the job.
+    pub(crate) async fn apply_job_event(
+        &self,
+        at: &DocRef,
+        hold: LeaseAuthority<'_>,
+        event: JobEvent,
+        remains: Option<RunArtifacts>,
+    ) -> Result<()> {
+        let instance = self.instance_of(at)?;
+        let remains = remains.unwrap_or_default();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Some(Stored { id, rev, value }) = self.load::<Job>(at)? else {
+                return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
+            };
+            let job = Job { id, ..value };
+            // Read after the document: while the lease is held, nobody else has changed where the job stands.
+            if let LeaseAuthority::Holder(lease) | LeaseAuthority::Expired(lease) = hold
+                && self.store.lease(at)?.is_none_or(|now| (now.epoch, &now.worker) != (lease.epoch, &lease.worker))
+            {
+                return Err(Error::StaleLease);
+            }
+            match self.try_apply_job_event(&instance, (job, &rev), hold, &event, &remains).await {
+                Err(Error::Conflict(_)) if tries < MAX_COMMIT_ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_apply_job_event(
+        &self,
+        instance: &Instance,
+        (mut job, rev): (Job, &Rev),
+        hold: LeaseAuthority<'_>,
+        event: &JobEvent,
+        remains: &RunArtifacts,
+    ) -> Result<()> {
+        let around = self.job_step_context(instance, &job, event)?;
+        let before = job.step_state();
+        let (after, commands) = step(before, event, &around).map_err(|illegal| {
+            tracing::error!(job = job.id, event = "illegal_transition", "{illegal}");
+            Error::Conflict(format!("{illegal}: job '{}'", job.id))
+        })?;
+        let at = super::doc_ref(instance, &job);
+        let mut changes = Changes::new();
+        if after.phase != before.phase {
+            match hold {
+                LeaseAuthority::Holder(lease) => drop(changes.complete(lease)),
+                LeaseAuthority::Expired(lease) => drop(changes.expire(lease)),
+                LeaseAuthority::None => drop(changes.dequeue(&at)),
+            }
+        }
+        (job.interruptions, job.cancelled) = (after.interruptions, after.cancelled);
+        let (mut again, mut superseded) = (None, None);
+        for command in commands {
+            match command {
+                JobCommand::Start => job.state = JobStatus::Running,
+                JobCommand::StopRun => {}
+                JobCommand::Requeue { run_at } => {
+                    job.state = JobStatus::Queued;
+                    changes.enqueue(at.clone(), self.job_queue_entry(instance, &job, run_at));
+                }
+                JobCommand::Finish(verdict) => {
+                    if let (true, None, Some(account)) = (job.is_clean_up(), &verdict, job.argument("account")) {
+                        self.stage_purge_deleted_account(instance, account, &mut changes)?;
+                    }
+                    if verdict.is_none() {
+                        superseded = self.stage_supersede_retry(instance, &job, around.now, &mut changes)?;
+                    }
+                    record_end(&mut job, verdict, remains, around.now);
+                    remove_from_live_index(instance, &job, &mut changes);
+                }
+                JobCommand::Retry { run_at } => {
+                    let run_at = match self.pending_retry(instance, &job)? {
+                        Some(pending) => self.stage_join_retry(instance, &mut job, &pending, event, &mut changes),
+                        None => {
+                            let next = job.next_attempt(instance, around.now);
+                            job.retried_as = Some(next.id.clone());
+                            job.next_attempt_at = Some(run_at);
+                            again = Some((next, run_at));
+                            Some(run_at)
+                        }
+                    };
+                    append_retry_time(&mut job, run_at);
+                }
+                JobCommand::NotifyTrigger(verdict) => {
+                    self.stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
+                }
+            }
+        }
+        if after.phase == Phase::Ended {
+            job.payload.clear();
+        }
+        changes.put(at.clone(), rev, to_object(&job)?);
+        if let Some((next, run_at)) = &again {
+            self.stage_new_job(instance, next, *run_at, &mut changes)?;
+        }
+        self.commit(changes).await?;
+        log_transition(&job, after.phase);
+        self.publish(&at, ChangeKind::Updated, &job);
+        if let Some((next, _)) = &again {
+            self.publish(&super::doc_ref(instance, next), ChangeKind::Created, next);
+        }
+        if let Some(retry) = &superseded {
+            self.publish(&super::doc_ref(instance, retry), ChangeKind::Updated, retry);
+        }
+        self.wake_workers();
+        Ok(())
+    }
+
+    fn job_step_context(&self, instance: &Instance, job: &Job, event: &JobEvent) -> Result<StepContext> {
+        let own = job.options.and_then(|options| options.max_exec_count).unwrap_or(u32::MAX);
+        let policy = RetryPolicy { base_delay: self.config.retry_delay, max_attempts: own.min(super::MAX_ATTEMPTS) };
+        let (mut next_due, mut faults) = (None, 0);
+        if let (Some(trigger), JobEvent::Ended(Some(verdict))) = (&job.trigger_id, event) {
+            next_due = self.trigger_due(instance, trigger)?;
+            if verdict.retry == Retry::Fault {
+                let earlier = self.trigger_jobs(instance, trigger, FAULT_LOOKBACK + 4)?;
+                let ended = earlier.iter().filter(|earlier| earlier.finished_at.is_some());
+                faults = ended.take(FAULT_LOOKBACK).take_while(|earlier| earlier.fault).map(|_| 1).sum();
+            }
+        }
+        Ok(StepContext {
+            now: self.clock.now(),
+            jitter: self.random().jitter(),
+            retry_policy: policy,
+            next_due,
+            consecutive_faults: faults,
+        })
+    }
+}
+
+fn record_end(job: &mut Job, verdict: Option<JobFailure>, remains: &RunArtifacts, now: DateTime<Utc>) {
+    job.finished_at = Some(now);
+    job.receipt.clone_from(&remains.receipt);
+    job.problems.clone_from(&remains.problems);
+    job.log = remains.log.as_ref().map(|log| log.id);
+    job.log_checksum = remains.log.as_ref().map(|log| hex::encode(log.sha256));
+    job.account_generation = remains.account_generation;
+    job.state = if verdict.is_some() { JobStatus::Errored } else { JobStatus::Done };
+    job.partial = verdict.is_none().then(|| PartialResult::from_artifacts(remains)).flatten();
+    if let Some(verdict) = verdict {
+        job.fault = verdict.retry == Retry::Fault;
+        job.needs_space = verdict.retry == Retry::WhenSpaceAvailable;
+        job.error = Some(verdict.code.to_string());
+        job.error_message = Some(verdict.message);
+    }
+}
+
+/// Adds to the sentence of a failed job when it is tried again.
+fn append_retry_time(job: &mut Job, run_at: Option<DateTime<Utc>>) {
+    let (Some(message), Some(retry)) = (&mut job.error_message, &job.retried_as) else { return };
+    let when = run_at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();
+    message.push_str(&format!(" It is tried again{when}, as the job {retry}."));
+}
+
+fn log_transition(job: &Job, phase: Phase) {
+    let (id, konnector, attempt) = (&job.id, job.argument("konnector"), job.attempt);
+    match (phase, &job.error) {
+        (Phase::Ended, None) => tracing::info!(job = id, konnector, attempt, "done"),
+        (Phase::Ended, Some(code)) => {
+            let message = job.error_message.as_deref().unwrap_or_default();
+            tracing::warn!(job = id, konnector, attempt, code, "errored: {message}");
+        }
+        (Phase::Queued, _) => tracing::info!(job = id, konnector, attempt, "back in the queue"),
+        (Phase::Running, _) => {}
+    }
+}

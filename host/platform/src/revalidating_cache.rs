@@ -1,0 +1,164 @@
+//! What was made from stored things, kept for as long as they stay the same.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use konnector_store::Store;
+use lru::LruCache;
+
+use crate::Result;
+
+/// Values made from what is stored, by their keys, the ones used last. What was read is compared with what is stored at each use, so that a
+/// change counts at once, whoever made it; where nothing at all was written since, there is nothing to compare.
+#[derive(Debug)]
+pub struct RevalidatingCache<K: Hash + Eq, S, T> {
+    entries: Mutex<LruCache<K, CacheEntry<S, T>>>,
+}
+
+#[derive(Debug)]
+struct CacheEntry<S, T> {
+    /// The store's writes when the stamp was seen last.
+    writes: Option<u64>,
+    stamp: S,
+    value: Arc<T>,
+}
+
+impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
+    /// Keeps so many values at most.
+    #[must_use]
+    pub fn new(most: NonZeroUsize) -> Self {
+        Self { entries: Mutex::new(LruCache::new(most)) }
+    }
+
+    /// What `make` made, `None` when there is nothing to make it from. `look` tells the stamp of what the value is made from, such as
+    /// [`Store::stamp`] does; `make` reads it anew.
+    ///
+    /// # Errors
+    ///
+    /// What `look` and `make` answer.
+    pub fn get<Q, E>(
+        &self,
+        store: &Store,
+        key: &Q,
+        look: impl FnOnce() -> Result<Option<S>, E>,
+        make: impl FnOnce(&S) -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, E>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        // The count of writes, the stamp and the value are read in this order: a change in between makes the later ones newer, and is seen at the next use.
+        let writes = store.write_count();
+        if writes.is_some()
+            && let Some(kept) = self.entries().get(key).filter(|kept| kept.writes == writes)
+        {
+            return Ok(Some(Arc::clone(&kept.value)));
+        }
+        let Some(stamp) = look()? else { return Ok(None) };
+        if let Some(kept) = self.entries().get_mut(key).filter(|kept| kept.stamp == stamp) {
+            kept.writes = writes;
+            return Ok(Some(Arc::clone(&kept.value)));
+        }
+        let value = Arc::new(make(&stamp)?);
+        self.entries().put(key.to_owned(), CacheEntry { writes, stamp, value: Arc::clone(&value) });
+        Ok(Some(value))
+    }
+
+    fn entries(&self) -> MutexGuard<'_, LruCache<K, CacheEntry<S, T>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use konnector_store::{Changes, DocRef, DocumentStamp, Error, InstanceId, Map};
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(name: &str) -> Map {
+        Map::from_iter([("name".to_owned(), json!(name))])
+    }
+
+    #[tokio::test]
+    async fn a_value_is_made_again_when_its_document_has_changed() -> Result<(), Error> {
+        let store = Store::in_memory();
+        let at = DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, "one");
+        let memo = RevalidatingCache::<_, DocumentStamp, _>::new(NonZeroUsize::MIN);
+        let mut made = 0;
+        let mut name = |at: &DocRef| {
+            memo.get(
+                &store,
+                at,
+                || store.stamp(at),
+                |_| {
+                    made += 1;
+                    Ok::<_, Error>(store.get(at)?.expect("a document").body)
+                },
+            )
+            .map(|found| (found.map(|body| body["name"].clone()), made))
+        };
+        assert_eq!(name(&at)?, (None, 0));
+
+        let mut changes = Changes::new();
+        changes.create(at.clone(), body("first"));
+        let first = store.commit(changes).await?.remove(0);
+        assert_eq!(name(&at)?, (Some(json!("first")), 1));
+        assert_eq!(name(&at)?, (Some(json!("first")), 1));
+
+        let mut changes = Changes::new();
+        changes.put(at.clone(), &first, body("second"));
+        let second = store.commit(changes).await?.remove(0);
+        assert_eq!(name(&at)?, (Some(json!("second")), 2));
+
+        let mut changes = Changes::new();
+        changes.delete(at.clone(), &second);
+        store.commit(changes).await?;
+        assert_eq!(name(&at)?, (None, 2));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_stamp_is_looked_at_only_when_something_was_written() -> Result<(), Error> {
+        let store = Store::in_memory();
+        let at = |id| DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, id);
+        let create = async |id| {
+            let mut changes = Changes::new();
+            changes.create(at(id), body(id));
+            store.commit(changes).await.map(drop)
+        };
+        create("one").await?;
+        let memo = RevalidatingCache::<_, DocumentStamp, _>::new(NonZeroUsize::MIN);
+        let mut looked = 0;
+        let mut get = || {
+            let look = || {
+                looked += 1;
+                store.stamp(&at("one"))
+            };
+            memo.get(&store, &at("one"), look, |_| Ok::<_, Error>(())).map(|_| looked)
+        };
+        assert_eq!((get()?, get()?), (1, 1));
+        create("two").await?;
+        assert_eq!((get()?, get()?), (2, 2));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn no_more_are_kept_than_asked() -> Result<(), Error> {
+        let store = Store::in_memory();
+        let memo = RevalidatingCache::new(NonZeroUsize::MIN);
+        for id in ["one", "two", "one"] {
+            let at = DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, id);
+            if store.get(&at)?.is_none() {
+                let mut changes = Changes::new();
+                changes.create(at.clone(), body(id));
+                store.commit(changes).await?;
+            }
+            memo.get(&store, &at, || store.stamp(&at), |_| Ok::<_, Error>(()))?;
+            assert_eq!(memo.entries().len(), 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! A walk through the documents of a type: by id, or along an index.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use konnector_manifest::Doctype;
+use konnector_query::{Direction, IndexRange};
+use konnector_store::{Document, Index, IndexCursor, IndexHit, InstanceId};
+
+use crate::{Platform, Result};
+
+/// Documents read between two pauses.
+const SCAN_BATCH_SIZE: usize = 100;
+
+/// Along which order.
+pub(crate) enum ScanOrder {
+    /// Of the ids.
+    Ids,
+    /// Of a part of an index.
+    Index(Index, IndexRange),
+}
+
+/// The place of a document on the way; a later walk goes on from behind it. Opaque as text.
+#[derive(Debug, Clone)]
+pub(crate) enum ScanCursor {
+    Id(String),
+    Entry(IndexCursor),
+}
+
+impl fmt::Display for ScanCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.write_str(id),
+            Self::Entry(position) => position.fmt(f),
+        }
+    }
+}
+
+/// Goes from document to document, in bounded steps with pauses between them. No snapshot: what is written meanwhile may be met or not, but
+/// each document that is answered belongs to the way as it is then.
+pub(crate) struct DocumentScan<'a> {
+    platform: &'a Platform,
+    instance: &'a InstanceId,
+    doctype: &'a Doctype,
+    order: ScanOrder,
+    direction: Direction,
+    after: Option<ScanCursor>,
+    batch: VecDeque<ScanRow>,
+    /// Documents and entries met.
+    examined: u64,
+}
+
+enum ScanRow {
+    Document(Document),
+    Entry(IndexHit),
+}
+
+impl<'a> DocumentScan<'a> {
+    /// Starts behind the document that a cursor, the text of a [`ScanCursor`], names.
+    ///
+    /// # Errors
+    ///
+    /// [`konnector_store::Error::Invalid`] for a cursor that was not made for this way.
+    pub(crate) fn new(
+        platform: &'a Platform,
+        (instance, doctype): (&'a InstanceId, &'a Doctype),
+        way: ScanOrder,
+        direction: Direction,
+        cursor: Option<&str>,
+    ) -> Result<Self, konnector_store::Error> {
+        let behind = match (&way, cursor) {
+            (_, None) => None,
+            (ScanOrder::Ids, Some(id)) => Some(ScanCursor::Id(id.to_owned())),
+            (ScanOrder::Index(..), Some(position)) => Some(ScanCursor::Entry(position.parse()?)),
+        };
+        Ok(Self {
+            platform,
+            instance,
+            doctype,
+            order: way,
+            direction,
+            after: behind,
+            batch: VecDeque::new(),
+            examined: 0,
+        })
+    }
+
+    /// The next document, with its place; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Document, ScanCursor)>, konnector_store::Error> {
+        loop {
+            let Some(met) = self.batch.pop_front() else {
+                if self.examined > 0 {
+                    tokio::task::yield_now().await;
+                }
+                self.batch = self.read_batch()?;
+                if self.batch.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.examined += 1;
+            let (document, place) = match met {
+                ScanRow::Document(document) => {
+                    let place = ScanCursor::Id(document.id.clone());
+                    (Some(document), place)
+                }
+                ScanRow::Entry(IndexHit { id, cursor: position }) => {
+                    (self.document_of_entry(&id)?, ScanCursor::Entry(position))
+                }
+            };
+            self.after = Some(place.clone());
+            if let Some(document) = document {
+                return Ok(Some((document, place)));
+            }
+        }
+    }
+
+    /// How many documents and entries were met so far.
+    pub(crate) const fn examined(&self) -> u64 {
+        self.examined
+    }
+
+    fn read_batch(&self) -> Result<VecDeque<ScanRow>, konnector_store::Error> {
+        let store = &self.platform.store;
+        Ok(match (&self.order, &self.after) {
+            (ScanOrder::Ids, behind) => {
+                let behind = match behind {
+                    Some(ScanCursor::Id(id)) => Some(id.as_str()),
+                    Some(ScanCursor::Entry(_)) | None => None,
+                };
+                let documents = match self.direction {
+                    Direction::Forward => store.page(self.instance, self.doctype, behind, SCAN_BATCH_SIZE)?,
+                    Direction::Backward => store.page_backward(self.instance, self.doctype, behind, SCAN_BATCH_SIZE)?,
+                };
+                documents.documents.into_iter().map(ScanRow::Document).collect()
+            }
+            (ScanOrder::Index(index, range), behind) => {
+                let behind = match behind {
+                    Some(ScanCursor::Entry(position)) => Some(position),
+                    Some(ScanCursor::Id(_)) | None => None,
+                };
+                store
+                    .scan_index(index, range, self.direction, behind, SCAN_BATCH_SIZE)?
+                    .into_iter()
+                    .map(ScanRow::Entry)
+                    .collect()
+            }
+        })
+    }
+
+    /// The document of an entry, unless it was changed or deleted since the index was read.
+    fn document_of_entry(&self, id: &str) -> Result<Option<Document>, konnector_store::Error> {
+        let at = konnector_store::DocRef::new(self.instance, self.doctype, id);
+        let found = self.platform.store.get(&at)?;
+        Ok(found.filter(|document| match &self.order {
+            ScanOrder::Ids => true,
+            ScanOrder::Index(index, range) => range.contains(index.fields(), &document.id, &document.body),
+        }))
+    }
+}

@@ -1,0 +1,80 @@
+//! What the end of a job means for triggers: its own, and the others of its account, which would post the same password.
+
+use konnector_store::Changes;
+
+use super::step::{JobEnd, JobOutcome, TriggerEvent};
+use crate::instance::Instance;
+use crate::job::{Job, JobErrorCode, JobFailure};
+use crate::{Platform, Result};
+
+/// Cozy's code for an account that the vendor locked.
+pub(super) const ACCOUNT_LOCKED_CODE: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
+
+impl JobOutcome {
+    fn from_failure(verdict: Option<&JobFailure>) -> Self {
+        match verdict {
+            None => Self::Succeeded,
+            Some(verdict)
+                if matches!(
+                    verdict.code,
+                    JobErrorCode::NotInstalled | JobErrorCode::AccountNotFound | JobErrorCode::ForeignAccount
+                ) =>
+            {
+                Self::Obsolete
+            }
+            Some(verdict) if verdict.pauses_schedule => {
+                let code = verdict.code.to_string();
+                Self::NeedsUser { locked: code == ACCOUNT_LOCKED_CODE, code }
+            }
+            Some(_) => Self::Failed,
+        }
+    }
+}
+
+impl Platform {
+    /// Stages what the end of a job means for the triggers that it concerns.
+    pub(crate) fn stage_job_ended(
+        &self,
+        instance: &Instance,
+        job: &Job,
+        verdict: Option<&JobFailure>,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        let mut ids = match job.argument("account") {
+            Some(account) => self.triggers_of_account(instance, account)?,
+            None => Vec::new(),
+        };
+        ids.extend(job.trigger_id.clone().filter(|own| !ids.contains(own)));
+        for id in ids {
+            let Some(turn) = self.load_transition(instance, &id)? else { continue };
+            let own = job.trigger_id.as_deref() == Some(id.as_str());
+            let end = JobEnd {
+                is_own: own,
+                account_generation: job.account_generation,
+                outcome: JobOutcome::from_failure(verdict),
+            };
+            let taken = self.stage_transition(instance, turn, TriggerEvent::JobEnded(end), changes)?;
+            if taken.removed {
+                tracing::warn!(trigger = id, "the trigger is removed: what it would run is gone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages that the owner of an account changed its login with the revision `generation`: its schedules may go on, and runs that began
+    /// before can no longer hold them up.
+    pub(crate) fn stage_login_changed(
+        &self,
+        instance: &Instance,
+        account: &str,
+        generation: u64,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        for id in self.triggers_of_account(instance, account)? {
+            if let Some(turn) = self.load_transition(instance, &id)? {
+                self.stage_transition(instance, turn, TriggerEvent::LoginChanged(generation), changes)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Changes of documents on their way to `@event` triggers.
+//!
+//! A change that a trigger waits for is noted in the commit that makes the change ([`Platform::commit`] sees to it, whatever is written), so it
+//! is not lost when the server is killed right after. The note is a document of its own, due at once; the scheduler makes it a job, or part of a debounce, in the commit that removes
+//! it. So each change counts once, and writers of documents never wait for a trigger that others write to.
+
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, DocRef, DocumentWrite};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::document::BY_DOCTYPE;
+use super::event::{DocumentChange, raises_events};
+use super::plan::TriggerPlan;
+use super::step::TriggerEvent;
+use crate::doctype::{FILES, OCCASIONS};
+use crate::file::File;
+use crate::instance::Instance;
+use crate::job::TriggerPayload;
+use crate::rate::RateKind as Rate;
+use crate::realtime::ChangeKind;
+use crate::stored::{Object, new_id, to_object, without_reserved_fields};
+use crate::{Platform, Result};
+
+/// How often a note is used again with fresh data when somebody else was quicker.
+const MAX_COMMIT_ATTEMPTS: usize = 8;
+/// Directories above a file that are looked at; more than can be nested.
+const MAX_DIRECTORIES: usize = 256;
+
+/// A change that a trigger waits for.
+#[derive(Debug, Serialize, Deserialize)]
+struct PendingEvent {
+    trigger: String,
+    #[serde(flatten)]
+    payload: TriggerPayload,
+}
+
+impl Platform {
+    /// Adds to some changes the notes for the triggers that wait for them.
+    pub(crate) fn stage_events(&self, changes: &mut Changes) -> Result<()> {
+        let mut notes = Vec::new();
+        for written in changes.document_writes() {
+            self.collect_pending_events(written, &mut notes)?;
+        }
+        for (note, body) in notes {
+            changes.create(note.clone(), body);
+            // Due whatever the clock shows, in the order of their ids, which is that of time.
+            changes.schedule(note, Some(DateTime::<Utc>::UNIX_EPOCH));
+        }
+        Ok(())
+    }
+
+    fn collect_pending_events(&self, written: DocumentWrite<'_>, notes: &mut Vec<(DocRef, Object)>) -> Result<()> {
+        let DocumentWrite { document: at, previous_rev: replaces, body } = written;
+        if !raises_events(&at.doctype) || at.instance.is_global() {
+            return Ok(());
+        }
+        let doctype: &str = at.doctype.as_ref();
+        let waiting = self.store.lookup_prefix(&at.instance, BY_DOCTYPE, &format!("{doctype}/"), None, usize::MAX)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let before = self.document_before(written)?;
+        // What is deleted is told as it was.
+        let (happened, doc, old) = match (body, &before, replaces) {
+            (Some(body), _, None) => (ChangeKind::Created, body, None),
+            (Some(body), Some(before), Some(_)) => (ChangeKind::Updated, body, Some(before)),
+            (None, Some(before), _) => (ChangeKind::Deleted, before, None),
+            // The commit conflicts.
+            (_, None, _) => return Ok(()),
+        };
+        let instance = self.instance_of(at)?;
+        let directories =
+            if at.doctype == *FILES { self.ancestor_directories(&instance, [Some(doc), old])? } else { Vec::new() };
+        let change =
+            DocumentChange { doctype: &at.doctype, id: &at.id, kind: happened, doc, old, directories: &directories };
+        for (_, id) in waiting {
+            let Ok(trigger) = self.trigger(&instance, &id) else { continue };
+            let Ok(TriggerPlan::Event(rules)) = trigger.plan(&instance) else { continue };
+            if !rules.matches(change) {
+                continue;
+            }
+            let mut event = json!({ "domain": instance.domain, "verb": happened, "doc": event_document(at, doc) });
+            if let (Some(old), Some(members)) = (old, event.as_object_mut()) {
+                members.insert("old".to_owned(), json!(event_document(at, old)));
+            }
+            // A debounce collects changes, not what they were.
+            let occasion =
+                if trigger.debounce.is_some() { TriggerPayload::default() } else { TriggerPayload::from_event(&event) };
+            notes.push((
+                instance.doc(&OCCASIONS, new_id()),
+                to_object(&PendingEvent { trigger: id, payload: occasion })?,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The directories above a file as it is and as it was.
+    fn ancestor_directories(&self, instance: &Instance, versions: [Option<&Object>; 2]) -> Result<Vec<String>> {
+        let mut directories = Vec::new();
+        for version in versions.into_iter().flatten() {
+            let mut next = version.get("dir_id").and_then(serde_json::Value::as_str).map(str::to_owned);
+            while let Some(id) = next.filter(|id| !id.is_empty() && directories.len() < MAX_DIRECTORIES) {
+                let above = self.load::<File>(&instance.doc(&FILES, id.as_str()))?;
+                directories.push(id);
+                next = above.map(|above| above.value.dir_id);
+            }
+        }
+        Ok(directories)
+    }
+
+    /// The trigger that a note is for.
+    pub(super) fn pending_event_trigger(&self, at: &DocRef) -> Option<String> {
+        Some(self.load::<PendingEvent>(at).ok()??.value.trigger)
+    }
+
+    /// Makes a note what it is for, and removes it.
+    pub(super) async fn process_pending_event(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
+        for tries in 1.. {
+            let Some(note) = self.load::<PendingEvent>(at)? else { return Ok(0) };
+            let turn = self.load_transition(instance, &note.value.trigger)?;
+            let mut changes = Changes::new();
+            let collected = turn.as_ref().is_none_or(|turn| turn.trigger.debounce.is_some());
+            if tries == 1
+                && !collected
+                && let Err(crate::Error::RetryLater { until, .. }) = self.check_rate_limit(instance, Rate::Event)
+            {
+                tracing::warn!(trigger = note.value.trigger, %until, "too many events in an hour; this one waits");
+                changes.schedule(at.clone(), Some(until));
+                self.commit(changes).await?;
+                return Ok(0);
+            }
+            changes.purge(at.clone(), &note.rev);
+            let taken = match turn {
+                Some(turn) => {
+                    let event = TriggerEvent::Received(note.value.payload);
+                    Some(self.stage_transition(instance, turn, event, &mut changes)?)
+                }
+                None => None,
+            };
+            match self.commit(changes).await {
+                Ok(_) => {
+                    let Some(taken) = taken else { return Ok(0) };
+                    self.notify_applied(instance, &taken)?;
+                    return Ok(taken.jobs.len());
+                }
+                Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// A document as listeners see it.
+fn event_document(at: &DocRef, doc: &Object) -> Object {
+    let mut shown = without_reserved_fields(doc.clone());
+    shown.insert("_id".to_owned(), json!(at.id));
+    shown.insert("_type".to_owned(), json!(at.doctype));
+    shown
+}

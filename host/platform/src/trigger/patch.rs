@@ -1,0 +1,148 @@
+//! Changing a trigger.
+
+use konnector_manifest::Slug;
+use konnector_store::Changes;
+use serde_json::Value;
+
+use super::duration::GoDuration;
+use super::plan::TriggerPlan;
+use super::policy::{MissedPolicy, OverlapPolicy};
+use super::schedule::Schedule;
+use super::step::TriggerEvent;
+use super::{Trigger, not_found};
+use crate::account::AccountLocation;
+use crate::instance::Instance;
+use crate::job::CLIENT_WORKER;
+use crate::realtime::ChangeKind;
+use crate::stored::to_object;
+use crate::{Error, Platform, Result};
+
+/// How often a change is tried again when somebody else was quicker.
+const MAX_COMMIT_ATTEMPTS: usize = 8;
+
+/// What is to be replaced in a trigger.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TriggerPatch {
+    /// See [`Trigger::message`].
+    pub message: Option<Value>,
+    /// See [`Trigger::arguments`]; of a `@cron` only.
+    pub arguments: Option<String>,
+    /// See [`Trigger::debounce`].
+    pub debounce: Option<GoDuration>,
+    /// See [`Trigger::time_zone`].
+    pub time_zone: Option<chrono_tz::Tz>,
+    /// See [`super::TriggerPolicy`].
+    pub missed_policy: Option<MissedPolicy>,
+    /// See [`super::TriggerPolicy`].
+    pub missed_limit: Option<u32>,
+    /// See [`super::TriggerPolicy`].
+    pub catch_up_window: Option<GoDuration>,
+    /// See [`super::TriggerPolicy`].
+    pub overlap_policy: Option<OverlapPolicy>,
+    /// The konnector that asks, if one does.
+    pub by_konnector: Option<Slug>,
+}
+
+impl TriggerPatch {
+    /// Whether the trigger may be due at other times afterwards.
+    const fn changes_schedule(&self) -> bool {
+        self.arguments.is_some() || self.debounce.is_some() || self.time_zone.is_some()
+    }
+
+    fn apply(self, trigger: &mut Trigger) -> Result<()> {
+        if self == (Self { by_konnector: self.by_konnector.clone(), ..Self::default() }) {
+            return Err(Error::BadRequest(
+                "Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy"
+                    .to_owned(),
+            ));
+        }
+        if self.arguments.is_some() && trigger.kind != "@cron" {
+            return Err(Error::InvalidAttribute {
+                name: "Type",
+                message: format!("only the arguments of a @cron trigger can be changed, this one is {}", trigger.kind),
+            });
+        }
+        set_if_some(&mut trigger.message, self.message);
+        set_if_some(&mut trigger.arguments, self.arguments);
+        set_if_some(&mut trigger.policy.missed_policy, self.missed_policy);
+        set_if_some(&mut trigger.policy.overlap_policy, self.overlap_policy);
+        trigger.debounce = self.debounce.or(trigger.debounce.take());
+        trigger.time_zone = self.time_zone.or(trigger.time_zone);
+        trigger.policy.missed_limit = self.missed_limit.or(trigger.policy.missed_limit);
+        trigger.policy.catch_up_window = self.catch_up_window.or(trigger.policy.catch_up_window.take());
+        if self.time_zone.is_some() { trigger.check_time_zone() } else { Ok(()) }
+    }
+}
+
+fn set_if_some<T>(member: &mut T, new: Option<T>) {
+    if let Some(new) = new {
+        *member = new;
+    }
+}
+
+impl Platform {
+    /// Changes a trigger; one that could not be used is tried again. A new schedule counts from now: instants of the old one that passed and did not fire are counted as missed. Where
+    /// the message decides about the schedule (the periodic types), a new message makes a new schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRequest`] when there is nothing to change or the crontab cannot be read, [`Error::InvalidAttribute`] when the arguments of
+    /// another type are to change, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is changed then.
+    pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
+        for tries in 1.. {
+            let mut turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
+            // One that cannot be read makes nothing due.
+            let before = turn.trigger.plan(instance).unwrap_or(TriggerPlan::Client);
+            let unusable = turn.trigger.runtime.is_unusable();
+            let mut changes = Changes::new();
+            if let Some(slug) = &patch.by_konnector {
+                turn.trigger.check_runs_konnector(slug)?;
+            }
+            turn.trigger.stage_unindex(instance, &mut changes);
+            patch.clone().apply(&mut turn.trigger)?;
+            turn.trigger.check_message()?;
+            self.check_account(instance, &turn.trigger.message, AccountLocation::Message)?;
+            if patch.message.is_some() && turn.trigger.worker != CLIENT_WORKER {
+                self.check_account_given(instance, &turn.trigger.message, AccountLocation::Message)?;
+            }
+            if let Some(slug) = &patch.by_konnector {
+                turn.trigger.check_runs_konnector(slug)?;
+                if patch.changes_schedule() {
+                    turn.trigger.check_frequency(instance, self.clock.now())?;
+                }
+                if tries == 1 {
+                    self.check_konnector_rate_limit(instance, slug)?;
+                }
+            }
+            turn.trigger.stage_index(instance, &mut changes);
+            turn.trigger.touch(self.clock.now());
+            let after = turn.trigger.plan(instance)?;
+            let (at, rev, patched) = (turn.doc_ref.clone(), turn.rev.clone(), turn.trigger.clone());
+            let rescheduled = unusable || patch.arguments.is_some() || have_different_schedules(&before, &after);
+            let trigger = if rescheduled {
+                self.stage_transition(instance, turn, TriggerEvent::Rescheduled(Box::new(before)), &mut changes)?
+                    .trigger
+            } else {
+                changes.put(at.clone(), &rev, to_object(&patched)?);
+                patched
+            };
+            match self.commit(changes).await {
+                Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => continue,
+                done => drop(done?),
+            }
+            self.publish(&at, ChangeKind::Updated, &trigger);
+            return Ok(trigger);
+        }
+        Err(not_found(id))
+    }
+}
+
+/// Whether two plans are due at different times.
+fn have_different_schedules(before: &TriggerPlan, after: &TriggerPlan) -> bool {
+    match (before, after) {
+        (TriggerPlan::Time(Schedule::Cron(before, zone)), TriggerPlan::Time(Schedule::Cron(after, other))) => {
+            before.to_string() != after.to_string() || before.zone().unwrap_or(*zone) != after.zone().unwrap_or(*other)
+        }
+        _ => false,
+    }
+}

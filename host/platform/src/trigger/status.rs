@@ -1,0 +1,145 @@
+//! How a trigger has fared.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::runtime_state::{Pause, TriggerCounters};
+use crate::doctype::TRIGGERS;
+use crate::instance::Instance;
+use crate::job::{Job, JobStatus};
+use crate::{Platform, Result};
+
+/// How many jobs of a trigger tell how it has fared (cozy-stack's limit).
+const MAX_JOBS: usize = 50;
+
+/// How a trigger has fared, from its newest jobs.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TriggerStatus {
+    /// Of which trigger.
+    pub trigger_id: String,
+    /// State of its newest job, `done` where there is none; `errored` while the trigger itself cannot be used.
+    pub status: Option<JobStatus>,
+    /// Start of the newest job that went well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<DateTime<Utc>>,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_job_id: Option<String>,
+    /// Start of the newest job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_execution: Option<DateTime<Utc>>,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_executed_job_id: Option<String>,
+    /// Start of the newest job that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<DateTime<Utc>>,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed_job_id: Option<String>,
+    /// Its error code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Start of the newest job a person asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_manual_execution: Option<DateTime<Utc>>,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_manual_job_id: Option<String>,
+    /// Set while the schedule waits for the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+    /// Set while the vendor has locked the account; until then nothing runs, not even by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<DateTime<Utc>>,
+    /// When it is due next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_execution: Option<DateTime<Utc>>,
+    /// What became of its due instants, events and calls.
+    #[serde(rename = "occasions")]
+    pub counters: TriggerCounters,
+}
+
+impl TriggerStatus {
+    /// Adds the job before those that were added.
+    fn add_older_job(&mut self, job: &Job) {
+        if job.superseded_by.is_some() {
+            return;
+        }
+        self.status.get_or_insert(job.state);
+        if self.last_executed_job_id.is_none() && job.started_at.is_some() {
+            self.last_execution = job.started_at;
+            self.last_executed_job_id = Some(job.id.clone());
+        }
+        if self.last_successful_job_id.is_none() && job.state == JobStatus::Done {
+            self.last_success = job.started_at;
+            self.last_successful_job_id = Some(job.id.clone());
+        }
+        if self.last_failed_job_id.is_none() && job.state == JobStatus::Errored {
+            self.last_failure = job.started_at;
+            self.last_failed_job_id = Some(job.id.clone());
+            self.last_error.clone_from(&job.error);
+        }
+        if self.last_manual_job_id.is_none() && job.manual_execution {
+            self.last_manual_execution = job.started_at;
+            self.last_manual_job_id = Some(job.id.clone());
+        }
+    }
+
+    /// Whether earlier jobs change nothing.
+    fn is_complete(&self) -> bool {
+        [&self.last_executed_job_id, &self.last_successful_job_id, &self.last_failed_job_id, &self.last_manual_job_id]
+            .iter()
+            .all(|id| id.is_some())
+    }
+}
+
+impl Platform {
+    /// When a trigger is due next.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn trigger_due(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
+        Ok(self.store.due_at(&instance.doc(&TRIGGERS, id))?)
+    }
+
+    /// When the newest of a trigger's last 50 jobs that went well began.
+    pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
+        let mut started = None;
+        self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
+            started = job.started_at.filter(|_| job.state == JobStatus::Done);
+            started.is_none()
+        })?;
+        Ok(started)
+    }
+
+    /// How a trigger has fared.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id.
+    pub fn trigger_status(&self, instance: &Instance, id: &str) -> Result<TriggerStatus> {
+        let trigger = self.trigger(instance, id)?;
+        let mut state = TriggerStatus {
+            trigger_id: id.to_owned(),
+            status: None,
+            paused: trigger.runtime.paused.clone(),
+            locked_until: trigger.runtime.active_lock(self.clock.now()),
+            counters: trigger.runtime.counters,
+            next_execution: self.trigger_due(instance, id)?,
+            ..TriggerStatus::default()
+        };
+        // One at a time, and no further than needed: a list of triggers asks this for each.
+        self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
+            state.add_older_job(job);
+            !state.is_complete()
+        })?;
+        if trigger.runtime.is_unusable() {
+            state.status = Some(JobStatus::Errored);
+            state.last_error = trigger.runtime.paused.map(|pause| pause.code);
+        }
+        state.status.get_or_insert(JobStatus::Done);
+        Ok(state)
+    }
+}

@@ -1,0 +1,184 @@
+//! One turn of a trigger: read it, take a step, and put what follows into one commit.
+
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, DocRef, Rev};
+
+use super::document::Trigger;
+use super::step::{StepState, TriggerCommand, TriggerEvent, TriggerSpec, step};
+use crate::account::AccountLocation;
+use crate::doctype::{JOBS, TRIGGERS};
+use crate::instance::Instance;
+use crate::job::{Job, JobRequest};
+use crate::realtime::ChangeKind;
+use crate::stored::{Stored, to_object};
+use crate::{Error, Platform, Result};
+
+/// How often a turn is taken again with fresh data when somebody else was quicker.
+const MAX_COMMIT_ATTEMPTS: usize = 8;
+
+/// A trigger as it was read.
+pub(super) struct Transition {
+    pub doc_ref: DocRef,
+    pub rev: Rev,
+    pub trigger: Trigger,
+    pub due: Option<DateTime<Utc>>,
+}
+
+/// What is staged, and what follows once it is committed.
+#[derive(Debug)]
+pub(super) struct AppliedTransition {
+    /// The trigger as it is then.
+    pub trigger: Trigger,
+    /// The jobs that were pushed.
+    pub jobs: Vec<Job>,
+    /// Its pause began or ended.
+    pub pause_changed: bool,
+    /// It is removed.
+    pub removed: bool,
+}
+
+impl Platform {
+    /// Reads a trigger with its cursor.
+    pub(super) fn load_transition(&self, instance: &Instance, id: &str) -> Result<Option<Transition>> {
+        let at = instance.doc(&TRIGGERS, id);
+        let Some(Stored { id, rev, value }) = self.load::<Trigger>(&at)? else { return Ok(None) };
+        // After the document: whoever moves the cursor also changes the document, and then the commit conflicts.
+        let due = self.store.due_at(&at)?;
+        Ok(Some(Transition { doc_ref: at, rev, trigger: Trigger { id, ..value }, due }))
+    }
+
+    /// Takes a step and stages what follows: the trigger, its cursor and its jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RetryLater`] when a person asks for a job while the vendor has locked the account, [`Error::ForeignAccount`] when the konnector may
+    /// not use the account, [`Error::Unavailable`] while the konnector is in
+    /// a maintenance that lets nobody run it; what the trigger's arguments or its
+    /// jobs' message are refused for.
+    pub(super) fn stage_transition(
+        &self,
+        instance: &Instance,
+        turn: Transition,
+        event: TriggerEvent,
+        changes: &mut Changes,
+    ) -> Result<AppliedTransition> {
+        let Transition { doc_ref: at, rev, mut trigger, due } = turn;
+        let fires = matches!(event, TriggerEvent::Due(_));
+        let before = StepState { due, runtime: trigger.runtime.clone() };
+        let maintenance = self.maintenance_for_job(instance, &trigger.message)?;
+        if matches!(event, TriggerEvent::Launched(_)) {
+            self.check_account(instance, &trigger.message, AccountLocation::Message)?;
+            if let Some(maintenance) = &maintenance {
+                maintenance.check_start(true)?;
+            }
+        }
+        let rules = TriggerSpec { maintenance: maintenance.is_some(), ..trigger.spec(instance)? };
+        let (after, commands) = step(&rules, before.clone(), event, self.clock.now(), &mut || self.random().jitter());
+        let told = before.runtime.paused != after.runtime.paused;
+        let (mut jobs, mut removed) = (Vec::new(), false);
+        for command in commands {
+            match command {
+                TriggerCommand::Push { run_at, cause, occasion } => {
+                    let request = JobRequest {
+                        worker: trigger.worker.clone(),
+                        message: trigger.message.clone(),
+                        options: trigger.options,
+                        cause,
+                        trigger: Some(trigger.id.clone()),
+                        payload: occasion,
+                    };
+                    jobs.push(self.stage_job(instance, request, run_at, changes)?);
+                }
+                TriggerCommand::Reject(until) => {
+                    return Err(Error::RetryLater {
+                        until,
+                        message: format!(
+                            "The vendor locked the account after too many attempts, so nothing runs before {}. Sign in at the vendor's site first.",
+                            until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                        ),
+                    });
+                }
+                TriggerCommand::Delete => removed = true,
+            }
+        }
+        match before.due {
+            Some(instant) if fires && after.due != before.due => {
+                changes.fire(&at, instant, after.due);
+            }
+            _ if after.due != before.due => {
+                changes.schedule(at.clone(), after.due);
+            }
+            _ => {}
+        }
+        let changed = after.runtime != before.runtime || after.due != before.due;
+        trigger.runtime = after.runtime;
+        if removed {
+            trigger.stage_delete(instance, &rev, changes);
+        } else if changed {
+            changes.put(at, &rev, to_object(&trigger)?);
+        }
+        Ok(AppliedTransition { trigger, jobs, pause_changed: told, removed })
+    }
+
+    /// Takes a step in a commit of its own; `None` when the trigger is gone.
+    pub(super) async fn apply_trigger_event(
+        &self,
+        instance: &Instance,
+        id: &str,
+        event: &TriggerEvent,
+    ) -> Result<Option<AppliedTransition>> {
+        match self.load_transition(instance, id)? {
+            Some(turn) => self.apply_transition(instance, turn, event).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a trigger that was read already, and is read again when it has changed.
+    pub(super) async fn apply_transition(
+        &self,
+        instance: &Instance,
+        turn: Transition,
+        event: &TriggerEvent,
+    ) -> Result<Option<AppliedTransition>> {
+        let id = turn.trigger.id.clone();
+        let mut read = Some(turn);
+        for tries in 1.. {
+            let turn = match read.take() {
+                Some(turn) => turn,
+                None => match self.load_transition(instance, &id)? {
+                    Some(turn) => turn,
+                    None => return Ok(None),
+                },
+            };
+            let mut changes = Changes::new();
+            let taken = self.stage_transition(instance, turn, event.clone(), &mut changes)?;
+            if changes.is_empty() {
+                return Ok(Some(taken));
+            }
+            match self.commit(changes).await {
+                Ok(_) => {
+                    self.notify_applied(instance, &taken)?;
+                    return Ok(Some(taken));
+                }
+                Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells listeners and workers about a turn that was committed.
+    pub(super) fn notify_applied(&self, instance: &Instance, taken: &AppliedTransition) -> Result<()> {
+        for job in &taken.jobs {
+            self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
+            self.wake_workers();
+        }
+        let at = instance.doc(&TRIGGERS, taken.trigger.id.as_str());
+        if taken.removed {
+            self.publish(&at, ChangeKind::Deleted, &taken.trigger);
+        } else if taken.pause_changed {
+            self.publish(&at, ChangeKind::Updated, &taken.trigger);
+        }
+        Ok(())
+    }
+}

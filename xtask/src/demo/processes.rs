@@ -1,0 +1,153 @@
+//! Processes that go on while the demo does something else, and end with it, however it ends.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::Command;
+
+/// How long a process may take to end before it is killed; the server promises ten seconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// The processes; dropping it ends them.
+pub struct Processes(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    processes: Mutex<Vec<Process>>,
+    /// Set when there is nothing to do but to wait: then Ctrl-C is how the demo ends well.
+    is_waiting: AtomicBool,
+}
+
+struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Processes {
+    /// Ends the processes also at Ctrl-C.
+    pub fn new() -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let ours = Arc::clone(&shared);
+        ctrlc::set_handler(move || {
+            ours.stop();
+            std::process::exit(if ours.is_waiting.load(Ordering::SeqCst) { 0 } else { 130 });
+        })
+        .context("cannot listen to Ctrl-C")?;
+        Ok(Self(shared))
+    }
+
+    /// Starts a process with its output in a log.
+    pub fn start(&self, name: &'static str, command: Command, log: &Path) -> Result<()> {
+        let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let errors = output.try_clone()?;
+        let child = command.spawn(|command| {
+            use std::os::unix::process::CommandExt as _;
+            // A group of its own: Ctrl-C reaches us, and we end the processes in order.
+            command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+        })?;
+        self.0.lock().push(Process { name, child, log: log.to_owned() });
+        Ok(())
+    }
+
+    /// Calls `ready` until it answers something.
+    ///
+    /// # Errors
+    ///
+    /// When a process ends or nothing is answered in 30 seconds; with the end of the log.
+    pub fn wait_until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(answer) = ready() {
+                return Ok(answer);
+            }
+            self.check()?;
+            if Instant::now() > deadline {
+                bail!("{what} took more than 30 seconds; see the logs: {}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a process ends by itself, which is an error; Ctrl-C ends the demo before.
+    pub fn wait(&self) -> Result<()> {
+        self.0.is_waiting.store(true, Ordering::SeqCst);
+        loop {
+            self.check()?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        for process in self.0.lock().iter_mut() {
+            if let Some(status) = process.child.try_wait()? {
+                let log = std::fs::read_to_string(&process.log).unwrap_or_default();
+                let lines: Vec<_> = log.lines().collect();
+                let tail = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n");
+                bail!(
+                    "{} ended by itself ({status}). The end of its log {}:\n{tail}",
+                    process.name,
+                    process.log.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> String {
+        self.0.lock().iter().map(|process| process.log.display().to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Last started, first ended: the server before the vendor it talks to.
+    fn stop(&self) {
+        let mut processes = self.lock();
+        while let Some(process) = processes.pop() {
+            process.stop();
+        }
+    }
+}
+
+impl Process {
+    fn stop(mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            // It may have ended meanwhile, which is what we want.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                crate::term::warning(&format!(
+                    "{} did not end in {} s and is killed",
+                    self.name,
+                    STOP_TIMEOUT.as_secs()
+                ));
+                drop(self.child.kill());
+                drop(self.child.wait());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
