@@ -70,7 +70,7 @@ impl Sandbox {
     /// The machine lacks what the engine needs, or a thread cannot be started.
     pub fn new(options: SandboxOptions) -> Result<Self, Error> {
         let SandboxOptions { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
-        let size = EngineSize { max_runs: max_runs, memory_ceiling };
+        let size = EngineSize { max_runs, memory_ceiling };
         let engine = new_engine(size)?;
         let linker = new_linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let demand = Arc::new(WaitingRuntime::default());
