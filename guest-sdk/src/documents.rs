@@ -39,11 +39,11 @@ pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Docume
 /// # fn run() -> Result<()> {
 /// # #[derive(serde::Deserialize)] struct Bill;
 /// let newest = documents::find::<Bill>("io.cozy.bills")
-///     .equal("vendor", "Bank101")
+///     .equals("vendor", "Bank101")
 ///     .within("date", "2026-01-01".."2027-01-01")
 ///     .descending()
 ///     .first()?;
-/// for bill in documents::find::<Bill>("io.cozy.bills").equal("vendor", "Bank101").iter() {
+/// for bill in documents::find::<Bill>("io.cozy.bills").equals("vendor", "Bank101").iter() {
 ///     let bill = bill?.body;
 /// }
 /// # Ok(()) }
@@ -54,8 +54,8 @@ pub fn find<T: DeserializeOwned>(doctype: impl Into<String>) -> DocumentQuery<T>
 
 fn query_all() -> Query {
     Query {
-        index: Vec::new(),
-        equal: Vec::new(),
+        index_fields: Vec::new(),
+        equals: Vec::new(),
         range: Range::Any,
         order: Order::Ascending,
         limit: PAGE_SIZE,
@@ -76,13 +76,13 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     /// Documents whose member has this value. A member of a member is written `cozyMetadata.sourceAccount`.
     pub fn equals(self, member: &str, value: impl Serialize) -> Self {
         self.change(|query| {
-            if query.index.len() != query.equal.len() {
+            if query.index_fields.len() != query.equals.len() {
                 return Err(Error::bug(format!(
                     "`equal(\"{member}\", …)` stands behind a range or an order; put it in front"
                 )));
             }
-            query.index.push(member.to_owned());
-            query.equal.push(to_json(&value)?);
+            query.index_fields.push(member.to_owned());
+            query.equals.push(to_json(&value)?);
             Ok(())
         })
     }
@@ -103,7 +103,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     /// In the order of one more member, which the documents must have.
     pub fn order_by(self, member: &str) -> Self {
         self.change(|query| {
-            query.index.push(member.to_owned());
+            query.index_fields.push(member.to_owned());
             Ok(())
         })
     }
@@ -147,12 +147,12 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
 
     fn range(self, member: &str, range: impl FnOnce() -> Result<Range>) -> Self {
         self.change(|query| {
-            if query.index.len() != query.equal.len() {
+            if query.index_fields.len() != query.equals.len() {
                 return Err(Error::bug(format!(
                     "the range of `{member}` stands behind another one; only one is possible"
                 )));
             }
-            query.index.push(member.to_owned());
+            query.index_fields.push(member.to_owned());
             query.range = range()?;
             Ok(())
         })
@@ -182,8 +182,8 @@ impl<T> DocumentIter<T> {
         let query = self.find.query.as_mut().map_err(|error| error.clone())?;
         let page = host::documents::find(&self.find.doctype, query)?;
         self.page = page.documents.into_iter();
-        self.is_done = page.next.is_none();
-        query.cursor = page.next;
+        self.is_done = page.next_cursor.is_none();
+        query.cursor = page.next_cursor;
         Ok(())
     }
 }
@@ -193,7 +193,7 @@ impl<T: DeserializeOwned> Iterator for DocumentIter<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let found = match self.page.next() {
+            let found = match self.page.next_cursor() {
                 Some(document) => deserialize(document),
                 None if self.is_done => return None,
                 None => match self.fetch_next_page() {

@@ -174,7 +174,7 @@ impl From<Error> for Failure {
             Error::UserAction(action, text) => Self::UserAction((action, text)),
             Error::MissingCredentials(text) => Self::MissingCredentials(text),
             Error::CodeMissing(text) => Self::CodeMissing(text),
-            Error::CodeRejected(text) => Self::CodeRefused(text),
+            Error::CodeRejected(text) => Self::CodeRejected(text),
             Error::ChallengeUnsupported(text) => Self::ChallengeUnsupported(text),
             Error::CaptchaFailed(text) => Self::CaptchaFailed(text),
             Error::VendorDown(text) => Self::VendorDown(text),

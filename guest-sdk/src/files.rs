@@ -119,7 +119,7 @@ pub fn remove_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> 
 }
 
 fn reference(doctype: &str, id: &str) -> Reference {
-    Reference { kind: doctype.to_owned(), id: id.to_owned() }
+    Reference { doctype: doctype.to_owned(), id: id.to_owned() }
 }
 
 /// Moves and renames a file that lies below the account's folder. Where the name is taken, a number is added.
@@ -166,7 +166,7 @@ impl Folder {
         loop {
             let page = host::files::list_folder(&self.path, PAGE, cursor.as_deref())?;
             entries.extend(page.entries);
-            match page.next {
+            match page.next_cursor {
                 Some(next) => cursor = Some(next),
                 None => return Ok(entries),
             }

@@ -91,7 +91,7 @@ pub use bindings::exports::konnector::host::run::Action;
 /// Why a run was started.
 pub use bindings::exports::konnector::host::run::Cause;
 /// How a one-time code reaches the user, for [`ask_code`].
-pub use bindings::konnector::host::progress::Medium;
+pub use bindings::konnector::host::progress::CodeChannel;
 /// Names one document or file, by its id or by the key that it was saved under.
 pub use bindings::konnector::host::types::Locator;
 
@@ -104,8 +104,8 @@ pub mod prelude {
         update_documents,
     };
     pub use crate::{
-        Account, Action, Context, Error, Locator, Medium, Report, Result, Secret, Url, ask_code, ask_code_again, debug,
-        error, info, konnector, login_succeeded, parse, remaining_time, report_progress, request_approval, warn,
+        Account, Action, CodeChannel, Context, Error, Locator, Report, Result, Secret, Url, ask_code, ask_code_again,
+        debug, error, info, konnector, login_succeeded, parse, remaining_time, report_progress, request_approval, warn,
     };
     pub use crate::{documents, files};
     pub use chrono::NaiveDate;

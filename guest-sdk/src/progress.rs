@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::bindings::konnector::host::progress::{Medium, Question};
+use crate::bindings::konnector::host::progress::{CodeChannel, Question};
 use crate::{Result, host};
 
 /// Tells whoever watches how far the run is. Free to call for every item.
@@ -25,16 +25,16 @@ pub fn login_succeeded() {
 /// # Errors
 /// [`crate::Error::CodeMissing`] when nobody answers; [`crate::Error::LimitReached`] after five questions in one run, or once the run has waited
 /// twice the limit `answer_s` in all.
-pub fn ask_code(medium: Medium, hint: &str) -> Result<String> {
-    Ok(host::progress::ask_code(&Question { medium, hint: hint.to_owned(), again: false })?)
+pub fn ask_code(channel: CodeChannel, hint: &str) -> Result<String> {
+    Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: false })?)
 }
 
 /// Asks once more, after the vendor refused the code that was given.
 ///
 /// # Errors
 /// As [`ask_code`].
-pub fn ask_code_again(medium: Medium, hint: &str) -> Result<String> {
-    Ok(host::progress::ask_code(&Question { medium, hint: hint.to_owned(), again: true })?)
+pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
+    Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: true })?)
 }
 
 /// Tells the user to approve the login in the vendor's application, and does not wait: ask the vendor until it says that it was approved.

@@ -52,7 +52,7 @@ fn log_in(client: &Client, account: &Account) -> Result<Page> {
         return Err(Error::bad_credentials(page.text(".error")?));
     }
     if page.has("#code")? {
-        let code = ask_code(Medium::Sms, &page.text(".lead")?)?;
+        let code = ask_code(CodeChannel::Sms, &page.text(".lead")?)?;
         page = page.form("#code")?.set("code", code.trim())?.submit(client)?.html()?;
         if let Some(text) = page.text_opt(".error")? {
             return Err(Error::code_rejected(text));

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::{Client, Response};
-use crate::bindings::konnector::host::http::{BodyForm, Header, Request as Wire};
+use crate::bindings::konnector::host::http::{BodyFormat, Header, Request as Wire};
 use crate::html::Page;
 use crate::{Error, Result};
 
@@ -70,7 +70,7 @@ impl Request {
             headers: headers.map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect(),
             body: self.body.clone(),
             form_charset: self.form_charset.clone(),
-            response_body: if self.as_bytes { BodyForm::Bytes } else { BodyForm::ByMediaType },
+            response_format: if self.as_bytes { BodyFormat::Bytes } else { BodyFormat::ByMediaType },
             follow_redirects: self.follow_redirects,
             timeout_ms: self.timeout.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
         }

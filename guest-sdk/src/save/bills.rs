@@ -99,7 +99,7 @@ impl BillSaver<'_> {
         if !self.can_add_references {
             return Ok(());
         }
-        let reference = Reference { kind: DOCTYPE.to_owned(), id: bill };
+        let reference = Reference { doctype: DOCTYPE.to_owned(), id: bill };
         match host::files::add_references(&Locator::Id(file), &[reference]) {
             Err(HostError::Denied(text)) => {
                 // The bills are saved all the same; applications just do not find them from the file.

@@ -75,7 +75,7 @@ impl File {
 
     /// A document that it belongs to, for example the album of a photo.
     pub fn reference(mut self, doctype: impl Into<String>, id: impl Into<String>) -> Self {
-        self.references.push(Reference { kind: doctype.into(), id: id.into() });
+        self.references.push(Reference { doctype: doctype.into(), id: id.into() });
         self
     }
 

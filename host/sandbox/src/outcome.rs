@@ -142,7 +142,7 @@ impl OutcomeClassifier<'_> {
                 Failure::UserAction(to_user_action(what), self.safe_text(&message))
             }
             wit::Failure::CodeMissing(message) => Failure::CodeMissing(self.safe_text(&message)),
-            wit::Failure::CodeRefused(message) => Failure::CodeRejected(self.safe_text(&message)),
+            wit::Failure::CodeRejected(message) => Failure::CodeRejected(self.safe_text(&message)),
             wit::Failure::ChallengeUnsupported(message) => Failure::ChallengeUnsupported(self.safe_text(&message)),
             wit::Failure::CaptchaFailed(message) => Failure::CaptchaFailed(self.safe_text(&message)),
             wit::Failure::VendorDown(message) => Failure::VendorDown(self.safe_text(&message)),

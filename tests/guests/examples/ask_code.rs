@@ -6,9 +6,9 @@ use test_guests::prelude::*;
 fn run(_job: Job) -> Result<Report, Failure> {
     let before = progress::remaining_ms();
     let answer = progress::ask_code(&progress::Question {
-        medium: progress::Medium::Sms,
+        channel: progress::CodeChannel::Sms,
         hint: "sent to +33 6 •• •• 12".to_owned(),
-        again: false,
+        is_retry: false,
     });
     let passed = before.saturating_sub(progress::remaining_ms());
     log_info(format!("{answer:?}"));

@@ -16,7 +16,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         headers: Vec::new(),
         body: Some(told.into_bytes()),
         form_charset: None,
-        response_body: http::BodyForm::ByMediaType,
+        response_format: http::BodyFormat::ByMediaType,
         follow_redirects: false,
         timeout_ms: None,
     };

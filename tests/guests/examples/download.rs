@@ -13,7 +13,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             headers: Vec::new(),
             body: None,
             form_charset: None,
-            response_body: http::BodyForm::ByMediaType,
+            response_format: http::BodyFormat::ByMediaType,
             follow_redirects: true,
             timeout_ms: None,
         };

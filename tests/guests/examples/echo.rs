@@ -71,7 +71,7 @@ fn queries(bills: &str) {
     use documents::{Between, Bound, Order, Query, Range};
     let ids = |query: &Query| {
         documents::find(bills, query)
-            .map(|page| (page.documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), page.next))
+            .map(|page| (page.documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), page.next_cursor))
     };
     log_info(format!("{:?}", ids(&query(&["amount"], &["3"], Range::Any))));
     let first = Query { limit: 1, order: Order::Descending, ..query(&[], &[], Range::Any) };
@@ -116,7 +116,7 @@ fn files() {
     log_info(format!("{:?}", files::merge_metadata(&bill, r#"{"read":true}"#)));
     log_info(format!("{:?}", files::merge_metadata(&bill, "[]")));
     log_info(format!("{:?}", files::merge_metadata(&nothing, "{}")));
-    let reference = |id: &str| files::Reference { kind: "io.cozy.bills".to_owned(), id: id.to_owned() };
+    let reference = |id: &str| files::Reference { doctype: "io.cozy.bills".to_owned(), id: id.to_owned() };
     log_info(format!("{:?}", files::add_references(&bill, &[reference("1"), reference("2")])));
     log_info(format!("{:?}", files::add_references(&bill, &vec![reference("1"); 501])));
     log_info(format!("{:?}", files::remove_references(&bill, &[reference("1")])));
@@ -127,7 +127,7 @@ fn files() {
     log_info(format!("{:?}", files::ensure_folder("denied")));
     log_info(format!("{:?}", files::move_(&bill, "2026", "november.pdf").map(|file| file.path)));
     log_info(format!("{:?}", files::move_(&nothing, "2026", "x.pdf").map(drop)));
-    log_info(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next))));
+    log_info(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next_cursor))));
     log_info(format!("{:?}", files::list_folder("denied", 1, None).map(drop)));
     log_info(format!("{:?}", files::list_folder("", 1_001, None).map(drop)));
     log_info(format!("{:?}", files::trash(&[Locator::Key("november.pdf".to_owned())])));

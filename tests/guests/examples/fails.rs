@@ -13,7 +13,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         "user-action" => Failure::UserAction((Action::AcceptTerms, text)),
         "missing-credentials" => Failure::MissingCredentials(text),
         "code-missing" => Failure::CodeMissing(text),
-        "code-refused" => Failure::CodeRefused(text),
+        "code-refused" => Failure::CodeRejected(text),
         "challenge-unsupported" => Failure::ChallengeUnsupported(text),
         "captcha-failed" => Failure::CaptchaFailed(text),
         "vendor-down" => Failure::VendorDown(text),

@@ -103,7 +103,7 @@ fn all_files(guess: &str) {
         "files.merge-metadata",
         (files::merge_metadata(&key(guess), &json(guess)), files::merge_metadata(&key(guess), guess)),
     );
-    let reference = files::Reference { kind: guess.to_owned(), id: guess.to_owned() };
+    let reference = files::Reference { doctype: guess.to_owned(), id: guess.to_owned() };
     log_reversed("files.add-references", files::add_references(&key(guess), std::slice::from_ref(&reference)));
     log_reversed("files.remove-references", files::remove_references(&key(guess), &[reference]));
     log_reversed(
@@ -124,7 +124,7 @@ fn network(guess: &str) {
         headers,
         body: Some(guess.as_bytes().to_vec()),
         form_charset: Some(guess.to_owned()),
-        response_body: http::BodyForm::Text,
+        response_format: http::BodyFormat::Text,
         follow_redirects: true,
         timeout_ms: None,
     };
@@ -168,7 +168,7 @@ fn progress(guess: &str) {
     log_reversed("progress.remaining-ms", progress::remaining_ms() > 0);
     progress::login_succeeded();
     log_reversed("progress.login-succeeded", ());
-    let question = progress::Question { medium: progress::Medium::Sms, hint: guess.to_owned(), again: false };
+    let question = progress::Question { channel: progress::CodeChannel::Sms, hint: guess.to_owned(), is_retry: false };
     log_reversed("progress.ask-code", progress::ask_code(&question));
     log_reversed("progress.request-approval", progress::request_approval(guess));
 }

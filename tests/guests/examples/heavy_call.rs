@@ -31,7 +31,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{:?}", progress::request_approval(&text()))
         }
         "progress.ask-code" => {
-            let question = progress::Question { medium: progress::Medium::Sms, hint: text(), again: false };
+            let question = progress::Question { channel: progress::CodeChannel::Sms, hint: text(), is_retry: false };
             format!("{:?}", progress::ask_code(&question))
         }
         "secrets" => {
@@ -54,7 +54,7 @@ fn run(job: Job) -> Result<Report, Failure> {
                 upper: documents::Bound::Excluded(value(16)),
             };
             let mut search = query(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(between));
-            search.equal = (0..7).map(|_| value(8)).collect();
+            search.equals = (0..7).map(|_| value(8)).collect();
             format!("{:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files.held" => {
@@ -104,10 +104,10 @@ fn run(job: Job) -> Result<Report, Failure> {
         }
         "documents.find" => {
             let mut search = query(&["a"], &[], documents::Range::Any);
-            search.index = vec![text()];
+            search.index_fields = vec![text()];
             let index = documents::find("io.cozy.bills", &search).map(drop);
             let mut search = query(&["a"], &[], documents::Range::Any);
-            search.equal = vec![text()];
+            search.equals = vec![text()];
             format!("{index:?} {:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files" => {
@@ -131,7 +131,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             let merged = files::merge_metadata(&types::Locator::Key("a".to_owned()), &to.metadata);
             let references: Vec<_> = (0..500)
                 .map(|_| wit_files::Reference {
-                    kind: "io.cozy.bills".to_owned(),
+                    doctype: "io.cozy.bills".to_owned(),
                     id: unit.repeat(bytes / 500 / unit.len()),
                 })
                 .collect();
@@ -150,7 +150,7 @@ fn run(job: Job) -> Result<Report, Failure> {
                     headers: vec![http::Header { name, value }],
                     body,
                     form_charset: None,
-                    response_body: http::BodyForm::ByMediaType,
+                    response_format: http::BodyFormat::ByMediaType,
                     follow_redirects: true,
                     timeout_ms: None,
                 };

@@ -24,7 +24,7 @@ fn ask(url: &str) {
         url: url.to_owned(),
         headers: Vec::new(),
         body: None,
-        response_body: http::BodyForm::Bytes,
+        response_format: http::BodyFormat::Bytes,
         follow_redirects: false,
         timeout_ms: None,
         form_charset: None,

@@ -20,7 +20,7 @@ fn run(job: Job) -> Result<Report, Failure> {
                 .collect(),
             body: text("body").map(|body| body.replace("{password}", &secret).into_bytes()),
             form_charset: None,
-            response_body: http::BodyForm::ByMediaType,
+            response_format: http::BodyFormat::ByMediaType,
             follow_redirects: true,
             timeout_ms: request["timeout"].as_u64().map(|timeout| timeout as u32),
         };

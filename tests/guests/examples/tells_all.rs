@@ -29,7 +29,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         headers: vec![http::Header { name: "content-type".to_owned(), value: "application/json".to_owned() }],
         body: Some(told.to_string().into_bytes()),
         form_charset: None,
-        response_body: http::BodyForm::ByMediaType,
+        response_format: http::BodyFormat::ByMediaType,
         follow_redirects: false,
         timeout_ms: None,
     };

@@ -36,7 +36,7 @@ pub fn empty_report() -> konnector_sdk::bindings::exports::konnector::host::run:
 /// A query of ten documents in the order of an index.
 pub fn query(index: &[&str], equal: &[&str], range: Range) -> Query {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    Query { index: texts(index), equal: texts(equal), range, order: Order::Ascending, limit: 10, cursor: None }
+    Query { index_fields: texts(index), equals: texts(equal), range, order: Order::Ascending, limit: 10, cursor: None }
 }
 
 /// A file in the account's folder, its name being its key.

@@ -61,19 +61,19 @@ pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
 
 struct Filter<'a> {
     by: &'a Query,
-    equal: Vec<Value>,
+    equals: Vec<Value>,
 }
 
 impl<'a> Filter<'a> {
     fn new(by: &'a Query) -> Result<Self, Error> {
-        Ok(Self { by, equal: by.equal.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
+        Ok(Self { by, equals: by.equals.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
     }
 
     /// The values of a document that is wanted.
     fn values(&self, body: &Body) -> Option<Vec<Value>> {
-        let values: Vec<Value> = self.by.index.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
-        let is_equal = self.equal.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());
-        let is_within = values.get(self.equal.len()).is_none_or(|value| self.is_within(value));
+        let values: Vec<Value> = self.by.index_fields.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
+        let is_equal = self.equals.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());
+        let is_within = values.get(self.equals.len()).is_none_or(|value| self.is_within(value));
         (is_equal && is_within).then_some(values)
     }
 

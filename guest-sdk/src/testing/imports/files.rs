@@ -82,7 +82,11 @@ pub(crate) fn describe(which: &Locator) -> Result<Details, Error> {
         created_at: 0,
         updated_at: 0,
         metadata: file.metadata.to_string(),
-        references: file.references.iter().map(|(kind, id)| Reference { kind: kind.clone(), id: id.clone() }).collect(),
+        references: file
+            .references
+            .iter()
+            .map(|(kind, id)| Reference { doctype: kind.clone(), id: id.clone() })
+            .collect(),
     })
 }
 
@@ -157,7 +161,7 @@ pub(crate) fn list_folder(path: &str, _limit: u32, _cursor: Option<&str>) -> Res
         folders.map(|child| (child.clone(), Entry::Folder(folder(child)))).chain(files).collect()
     });
     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(Page { entries: entries.into_iter().map(|(_, entry)| entry).collect(), next: None })
+    Ok(Page { entries: entries.into_iter().map(|(_, entry)| entry).collect(), next_cursor: None })
 }
 
 fn folder(path: &str) -> Folder {

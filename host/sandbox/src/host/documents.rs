@@ -33,7 +33,7 @@ impl Context {
         doctype: &str,
         items: Vec<wit::Item>,
     ) -> Result<Vec<SavedDocument>, CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         check_batch("items", items.len())?;
         self.check_document_quota(items.len())?;
         let mut documents = DocumentParser::new(items.iter().map(|item| item.body.len()));
@@ -51,7 +51,7 @@ impl Context {
         doctype: &str,
         changes: Vec<wit::Change>,
     ) -> Result<Vec<SavedDocument>, CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         check_batch("changes", changes.len())?;
         self.check_document_quota(changes.len())?;
         let mut documents = DocumentParser::new(changes.iter().map(|change| change.body.len()));
@@ -66,7 +66,7 @@ impl Context {
     }
 
     async fn delete_documents(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         check_batch("which", which.len())?;
         check_locators(&which)?;
         self.check_document_quota(which.len())?;
@@ -74,18 +74,18 @@ impl Context {
     }
 
     async fn find_documents(&self, doctype: &str, by: wit::Query) -> Result<Page, CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         self.capabilities.documents.find(doctype, parse_query(by)?).await
     }
 
     async fn get_document(&self, doctype: &str, which: Locator) -> Result<Document, CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         check_locator(&which)?;
         self.capabilities.documents.get(doctype, &which.into()).await
     }
 
     async fn check_save_documents(&self, doctype: &str) -> Result<(), CapabilityError> {
-        check_length("kind", doctype, MAX_DOCTYPE)?;
+        check_length("doctype", doctype, MAX_DOCTYPE)?;
         self.capabilities.documents.check_save(doctype).await
     }
 
@@ -99,35 +99,35 @@ impl Context {
 }
 
 impl wit::Host for Host {
-    async fn get(&mut self, kind: String, which: Locator) -> HostResult<wit::Document> {
-        let document = self.context.unless_cancelled(self.context.get_document(&kind, which)).await;
+    async fn get(&mut self, doctype: String, which: Locator) -> HostResult<wit::Document> {
+        let document = self.context.unless_cancelled(self.context.get_document(&doctype, which)).await;
         to_host_result(document.map(wit::Document::from))
     }
 
-    async fn find(&mut self, kind: String, by: wit::Query) -> HostResult<wit::Page> {
-        let page = self.context.unless_cancelled(self.context.find_documents(&kind, by)).await;
+    async fn find(&mut self, doctype: String, by: wit::Query) -> HostResult<wit::Page> {
+        let page = self.context.unless_cancelled(self.context.find_documents(&doctype, by)).await;
         to_host_result(page.map(|page| wit::Page {
             documents: page.documents.into_iter().map(Into::into).collect(),
-            next: page.next_cursor,
+            next_cursor: page.next_cursor,
         }))
     }
 
-    async fn check_save(&mut self, kind: String) -> HostResult<()> {
-        to_host_result(self.context.unless_cancelled(self.context.check_save_documents(&kind)).await)
+    async fn check_save(&mut self, doctype: String) -> HostResult<()> {
+        to_host_result(self.context.unless_cancelled(self.context.check_save_documents(&doctype)).await)
     }
 
-    async fn save(&mut self, kind: String, items: Vec<wit::Item>) -> HostResult<Vec<wit::Saved>> {
-        let saved = self.context.unless_cancelled(self.context.save_documents(&kind, items)).await;
+    async fn save(&mut self, doctype: String, items: Vec<wit::Item>) -> HostResult<Vec<wit::Saved>> {
+        let saved = self.context.unless_cancelled(self.context.save_documents(&doctype, items)).await;
         to_host_result(saved.map(|saved| self.context.record_saved(saved)))
     }
 
-    async fn update(&mut self, kind: String, changes: Vec<wit::Change>) -> HostResult<Vec<wit::Saved>> {
-        let saved = self.context.unless_cancelled(self.context.update_documents(&kind, changes)).await;
+    async fn update(&mut self, doctype: String, changes: Vec<wit::Change>) -> HostResult<Vec<wit::Saved>> {
+        let saved = self.context.unless_cancelled(self.context.update_documents(&doctype, changes)).await;
         to_host_result(saved.map(|saved| self.context.record_saved(saved)))
     }
 
-    async fn delete(&mut self, kind: String, which: Vec<Locator>) -> HostResult<u32> {
-        let deleted = self.context.unless_cancelled(self.context.delete_documents(&kind, which)).await;
+    async fn delete(&mut self, doctype: String, which: Vec<Locator>) -> HostResult<u32> {
+        let deleted = self.context.unless_cancelled(self.context.delete_documents(&doctype, which)).await;
         to_host_result(deleted.inspect(|count| self.context.meter.documents.deleted.add(u64::from(*count))))
     }
 }
@@ -143,29 +143,35 @@ fn parse_each<T, U>(
 /// Reads a query.
 fn parse_query(by: wit::Query) -> Result<Query, CapabilityError> {
     let invalid = |text: String| Err(CapabilityError::Invalid(text));
-    if by.index.len() > MAX_INDEX_FIELDS {
-        return invalid(format!("index: at most {MAX_INDEX_FIELDS} members, got {}", by.index.len()));
+    if by.index_fields.len() > MAX_INDEX_FIELDS {
+        return invalid(format!("index-fields: at most {MAX_INDEX_FIELDS} fields, got {}", by.index_fields.len()));
     }
-    if let Some(path) = by.index.iter().find(|path| path.len() > MAX_FIELD_PATH || path.split('.').any(str::is_empty)) {
+    if let Some(path) =
+        by.index_fields.iter().find(|path| path.len() > MAX_FIELD_PATH || path.split('.').any(str::is_empty))
+    {
         return invalid(format!(
-            "index: `{path}` is no path of members; write `vendor` or `cozyMetadata.createdAt`, at most {MAX_FIELD_PATH} bytes"
+            "index-fields: `{path}` is not a path of fields; write `vendor` or `cozyMetadata.createdAt`, at most {MAX_FIELD_PATH} bytes"
         ));
     }
-    if by.equal.len() > by.index.len() {
-        return invalid(format!("equal: the index has {} members, got {} values", by.index.len(), by.equal.len()));
+    if by.equals.len() > by.index_fields.len() {
+        return invalid(format!(
+            "equals: the index has {} fields, got {} values",
+            by.index_fields.len(),
+            by.equals.len()
+        ));
     }
-    if by.equal.len() == by.index.len() && !matches!(by.range, wit::Range::Any) {
-        return invalid("range: every member of the index has a value in `equal` already".to_owned());
+    if by.equals.len() == by.index_fields.len() && !matches!(by.range, wit::Range::Any) {
+        return invalid("range: every field of the index has a value in `equals` already".to_owned());
     }
     check_limit(by.limit)?;
-    let size = by.equal.iter().map(String::len).sum::<usize>()
+    let size = by.equals.iter().map(String::len).sum::<usize>()
         + range_size(&by.range)
         + by.cursor.as_ref().map_or(0, String::len);
     if size > MAX_QUERY_VALUES {
         return Err(CapabilityError::TooLarge(MAX_QUERY_VALUES as u64));
     }
     Ok(Query {
-        equals: parse_each(by.equal, |position, value| parse_json(&format!("equal[{position}]"), &value))?,
+        equals: parse_each(by.equals, |position, value| parse_json(&format!("equals[{position}]"), &value))?,
         range: match by.range {
             wit::Range::Any => Range::Any,
             wit::Range::Between(wit::Between { lower, upper }) => {
@@ -177,7 +183,7 @@ fn parse_query(by: wit::Query) -> Result<Query, CapabilityError> {
             wit::Order::Ascending => Order::Ascending,
             wit::Order::Descending => Order::Descending,
         },
-        index_fields: by.index,
+        index_fields: by.index_fields,
         limit: by.limit,
         cursor: by.cursor,
     })

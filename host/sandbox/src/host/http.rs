@@ -86,10 +86,10 @@ impl From<wit::Request> for Request {
             headers: request.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             body: request.body.map(Into::into),
             form_charset: request.form_charset,
-            body_format: match request.response_body {
-                wit::BodyForm::ByMediaType => BodyFormat::Auto,
-                wit::BodyForm::Text => BodyFormat::Text,
-                wit::BodyForm::Bytes => BodyFormat::Bytes,
+            body_format: match request.response_format {
+                wit::BodyFormat::ByMediaType => BodyFormat::Auto,
+                wit::BodyFormat::Text => BodyFormat::Text,
+                wit::BodyFormat::Bytes => BodyFormat::Bytes,
             },
             follow_redirects: request.follow_redirects,
             timeout: request.timeout_ms.map(|milliseconds| Duration::from_millis(u64::from(milliseconds))),

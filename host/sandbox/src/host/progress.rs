@@ -64,15 +64,15 @@ impl wit::Host for Host {
 
     async fn ask_code(&mut self, question: wit::Question) -> HostResult<String> {
         let question = Question {
-            channel: match question.medium {
-                wit::Medium::Sms => CodeChannel::Sms,
-                wit::Medium::Email => CodeChannel::Email,
-                wit::Medium::PhoneCall => CodeChannel::PhoneCall,
-                wit::Medium::App => CodeChannel::App,
-                wit::Medium::Unspecified => CodeChannel::Unspecified,
+            channel: match question.channel {
+                wit::CodeChannel::Sms => CodeChannel::Sms,
+                wit::CodeChannel::Email => CodeChannel::Email,
+                wit::CodeChannel::PhoneCall => CodeChannel::PhoneCall,
+                wit::CodeChannel::App => CodeChannel::App,
+                wit::CodeChannel::Unspecified => CodeChannel::Unspecified,
             },
             hint: self.context.logs.safe_text(&question.hint, MAX_LABEL),
-            is_retry: question.again,
+            is_retry: question.is_retry,
         };
         let context = &self.context;
         let within = match context.questions.begin(context.capabilities.limits.answer_timeout) {

@@ -31,7 +31,7 @@ pub(super) fn weight(to: &wit::Target) -> u64 {
     /// A reference besides its texts.
     const REFERENCE: usize = size_of::<Reference>() + 64;
     let texts = to.folder.len() + to.name.len() + to.key.as_ref().map_or(0, String::len);
-    let references: usize = to.references.iter().map(|one| one.kind.len() + one.id.len() + REFERENCE).sum();
+    let references: usize = to.references.iter().map(|one| one.doctype.len() + one.id.len() + REFERENCE).sum();
     (texts + json_weight(&to.metadata) + references) as u64
 }
 
@@ -39,10 +39,10 @@ pub(super) fn weight(to: &wit::Target) -> u64 {
 pub(super) fn parse_references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, CapabilityError> {
     check_batch("references", references.len())?;
     for reference in &references {
-        check_length("references.kind", &reference.kind, MAX_DOCTYPE)?;
+        check_length("references.doctype", &reference.doctype, MAX_DOCTYPE)?;
         check_length("references.id", &reference.id, MAX_NAME)?;
     }
-    Ok(references.into_iter().map(|reference| Reference { doctype: reference.kind, id: reference.id }).collect())
+    Ok(references.into_iter().map(|reference| Reference { doctype: reference.doctype, id: reference.id }).collect())
 }
 
 impl From<File> for wit::File {
@@ -68,13 +68,13 @@ impl From<Entry> for wit::Entry {
 
 impl From<Listing> for wit::Page {
     fn from(listing: Listing) -> Self {
-        Self { entries: listing.entries.into_iter().map(Into::into).collect(), next: listing.next_cursor }
+        Self { entries: listing.entries.into_iter().map(Into::into).collect(), next_cursor: listing.next_cursor }
     }
 }
 
 impl From<Details> for wit::Details {
     fn from(details: Details) -> Self {
-        let reference = |reference: Reference| wit::Reference { kind: reference.doctype, id: reference.id };
+        let reference = |reference: Reference| wit::Reference { doctype: reference.doctype, id: reference.id };
         Self {
             entry: details.entry.into(),
             created_at: details.created_at,
