@@ -40,7 +40,7 @@ pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Docume
 /// # #[derive(serde::Deserialize)] struct Bill;
 /// let newest = documents::find::<Bill>("io.cozy.bills")
 ///     .equals("vendor", "Bank101")
-///     .within("date", "2026-01-01".."2027-01-01")
+///     .in_range("date", "2026-01-01".."2027-01-01")
 ///     .descending()
 ///     .first()?;
 /// for bill in documents::find::<Bill>("io.cozy.bills").equals("vendor", "Bank101").iter() {

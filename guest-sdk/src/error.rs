@@ -129,7 +129,7 @@ impl Error {
         Self::Bug(text.into())
     }
 
-    /// The same failure, its text preceded by what the konnector was doing: `error.during("the list of bills")`.
+    /// The same failure, its text preceded by what the konnector was doing: `error.context("the list of bills")`.
     #[must_use]
     pub fn context(self, what: impl std::fmt::Display) -> Self {
         let add = |text: String| format!("{what}: {text}");

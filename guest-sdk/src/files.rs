@@ -143,7 +143,7 @@ impl Folder {
         Self::default()
     }
 
-    /// A folder in this one: `Folder::of_account().folder("2026")`.
+    /// A folder in this one: `Folder::account_root().subfolder("2026")`.
     #[must_use]
     pub fn subfolder(&self, name: &str) -> Self {
         Self { path: format!("{}/{name}", self.path).trim_start_matches('/').to_owned() }

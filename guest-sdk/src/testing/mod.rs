@@ -10,7 +10,7 @@
 //!     save_documents("io.cozy.contacts", [Item::new("me", json!({ "fullname": name }))?]).map(Report::from)
 //! }
 //!
-//! let host = Host::new().field("login", "claude").answer("https://shop.example/hello?login=claude", "Claude");
+//! let host = MockHost::new().field("login", "claude").respond("https://shop.example/hello?login=claude", "Claude");
 //! host.run(run)?;
 //! assert_eq!(host.documents("io.cozy.contacts"), [json!({ "fullname": "Claude" })]);
 //! # Ok::<(), konnector_sdk::Error>(())
