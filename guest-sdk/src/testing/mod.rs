@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use konnector_sdk::prelude::*;
-//! use konnector_sdk::testing::Host;
+//! use konnector_sdk::testing::MockHost;
 //!
 //! fn run(context: Context) -> Result<Report> {
 //!     let client = Client::new("https://shop.example")?;

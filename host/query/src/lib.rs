@@ -5,12 +5,12 @@
 //! values of fields with [`FieldPath`], so that an index and a query can never disagree.
 //!
 //! ```
-//! use konnector_query::{Cost, Selector};
+//! use konnector_query::{QueryBudget, Selector};
 //! use serde_json::json;
 //!
 //! let selector = json!({ "amount": { "$gt": 10 } });
 //! let selector = Selector::parse(selector.as_object().unwrap()).unwrap();
-//! assert!(selector.matches(&json!({ "amount": 12 }), &mut Cost::default()).unwrap());
+//! assert!(selector.matches(&json!({ "amount": 12 }), &mut QueryBudget::default()).unwrap());
 //! ```
 
 pub mod collation;
