@@ -193,7 +193,7 @@ impl<T: DeserializeOwned> Iterator for DocumentIter<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let found = match self.page.next_cursor() {
+            let found = match self.page.next() {
                 Some(document) => deserialize(document),
                 None if self.is_done => return None,
                 None => match self.fetch_next_page() {

@@ -31,7 +31,7 @@ impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<TypedSi
 /// Asks for the rights on `saves`, then runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
 pub fn run<Form>(saves: &[&str], function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
     #[cfg(target_family = "wasm")]
-    std::panic::set_hook(Box::new(crate::log::panic));
+    std::panic::set_hook(Box::new(crate::log::log_panic));
     for doctype in saves {
         crate::save::check_save_allowed(doctype).map_err(Failure::from)?;
     }

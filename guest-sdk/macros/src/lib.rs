@@ -23,7 +23,7 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
     let name = &function.sig.ident;
     let start =
-        quote_spanned! { function.sig.span() => ::konnector_sdk::entry::start(&[#(#saves),*], super::#name, job) };
+        quote_spanned! { function.sig.span() => ::konnector_sdk::entry::run(&[#(#saves),*], super::#name, job) };
     quote! {
         #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a component calls its entry point"))]
         #function

@@ -37,7 +37,7 @@ doctypes! {
     /// Former contents of files.
     VERSIONS = "io.cozy.files.versions";
     /// Metadata for uploads to come.
-    MAX_METADATA_SIZE = "io.cozy.files.metadata";
+    UPLOAD_METADATA = "io.cozy.files.metadata";
     /// Lists of archives that links lead to.
     ARCHIVES = "io.cozy.files.archives";
     /// Jobs.
@@ -53,7 +53,7 @@ doctypes! {
     /// Indexes that clients declared, kept apart from the documents that they are about.
     DESIGNS = "io.cozy.designs";
     /// Changes of documents on their way to triggers.
-    OCCASIONS = "io.cozy.triggers.occasions";
+    PENDING_EVENTS = "io.cozy.triggers.occasions";
     /// What the server itself must remember.
     SETTINGS = "io.cozy.settings";
     /// Services that accounts are with, kept outside any instance.
@@ -61,7 +61,7 @@ doctypes! {
     /// Programs that may act for the owner, as OAuth clients.
     OAUTH_CLIENTS = "io.cozy.oauth.clients";
     /// What is good once, for a short time.
-    TICKETS = "io.cozy.tickets";
+    ONE_TIME_TOKENS = "io.cozy.tickets";
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
@@ -151,11 +151,11 @@ mod tests {
             &JOB_LOGS,
             &TRIGGERS,
             &DESIGNS,
-            &OCCASIONS,
+            &PENDING_EVENTS,
             &SETTINGS,
             &ACCOUNT_TYPES,
             &OAUTH_CLIENTS,
-            &TICKETS,
+            &ONE_TIME_TOKENS,
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::account::oauth::OAuthLogin;
-use crate::doctype::TICKETS;
+use crate::doctype::ONE_TIME_TOKENS;
 use crate::grant::AuthorizationGrant;
 use crate::instance::Instance;
 use crate::random::random_secret;
@@ -47,7 +47,7 @@ struct IssuedToken {
 }
 
 fn doc_ref(instance: &Instance, text: &str) -> DocRef {
-    instance.doc(&TICKETS, hex::encode(Sha256::digest(text)))
+    instance.doc(&ONE_TIME_TOKENS, hex::encode(Sha256::digest(text)))
 }
 
 impl Platform {
@@ -61,9 +61,9 @@ impl Platform {
         let text = format!("{}{}", instance.id, random_secret()?);
         let mut changes = Changes::new();
         let mut good = Vec::new();
-        for Stored { id, rev, value } in self.load_all::<IssuedToken>(&instance.id, &TICKETS)? {
+        for Stored { id, rev, value } in self.load_all::<IssuedToken>(&instance.id, &ONE_TIME_TOKENS)? {
             if value.expires_at <= now {
-                changes.purge(instance.doc(&TICKETS, id), &rev);
+                changes.purge(instance.doc(&ONE_TIME_TOKENS, id), &rev);
             } else {
                 good.push(value.expires_at);
             }

@@ -9,7 +9,7 @@ fn main() {
         let told = match wasi::send(request) {
             Ok(told) | Err(told) => told,
         };
-        test_commands::say(format!("{}: {told}", request["name"].as_str().unwrap_or("request")));
+        test_commands::print_message(format!("{}: {told}", request["name"].as_str().unwrap_or("request")));
     }
 }
 

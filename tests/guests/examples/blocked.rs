@@ -33,7 +33,7 @@ fn call(name: &str, doctype: &str) -> Result<(), Error> {
         "merge-metadata" => files::merge_metadata(&slow, "{}"),
         "add-references" => files::add_references(&slow, &[]),
         "remove-references" => files::remove_references(&slow, &[]),
-        "move" => files::move_(&slow, "", "x").map(drop),
+        "move" => files::move_file(&slow, "", "x").map(drop),
         name => panic!("no call `{name}`"),
     }
 }

@@ -125,8 +125,8 @@ fn files() {
     log_info(format!("{:?}", files::describe(&nothing).map(drop)));
     log_info(format!("{:?}", files::ensure_folder("2026/11")));
     log_info(format!("{:?}", files::ensure_folder("denied")));
-    log_info(format!("{:?}", files::move_(&bill, "2026", "november.pdf").map(|file| file.path)));
-    log_info(format!("{:?}", files::move_(&nothing, "2026", "x.pdf").map(drop)));
+    log_info(format!("{:?}", files::move_file(&bill, "2026", "november.pdf").map(|file| file.path)));
+    log_info(format!("{:?}", files::move_file(&nothing, "2026", "x.pdf").map(drop)));
     log_info(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next_cursor))));
     log_info(format!("{:?}", files::list_folder("denied", 1, None).map(drop)));
     log_info(format!("{:?}", files::list_folder("", 1_001, None).map(drop)));

@@ -44,7 +44,7 @@ pub fn send(request: Request) -> Result<Response, String> {
 
 fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), String> {
     let stream = body.write().map_err(|()| "the body cannot be written".to_owned())?;
-    for part in bytes.chunks(PART) {
+    for part in bytes.chunks(CHUNK_SIZE) {
         match stream.blocking_write_and_flush(part) {
             Ok(()) => {}
             // The request ended early; the answer says why.
@@ -60,7 +60,7 @@ fn read(body: &IncomingBody) -> Result<Vec<u8>, String> {
     let stream = body.stream().map_err(|()| "the body cannot be read".to_owned())?;
     let mut bytes = Vec::new();
     loop {
-        match stream.blocking_read(PART as u64) {
+        match stream.blocking_read(CHUNK_SIZE as u64) {
             Ok(part) => bytes.extend(part),
             Err(StreamError::Closed) => return Ok(bytes),
             Err(error) => return Err(error.to_string()),

@@ -56,7 +56,7 @@ pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
     let end = skipped + by.limit as usize;
     let next = (end < found.len()).then(|| end.to_string());
     let page = found.into_iter().skip(skipped).take(by.limit as usize);
-    Ok(Page { documents: page.map(|(_, id, body)| document(&id, &body)).collect(), next })
+    Ok(Page { documents: page.map(|(_, id, body)| document(&id, &body)).collect(), next_cursor: next })
 }
 
 struct Filter<'a> {

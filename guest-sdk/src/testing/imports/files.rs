@@ -107,7 +107,7 @@ pub(crate) fn add_references(which: &Locator, references: &[Reference]) -> Resul
 
 fn add_to_file(file: &mut StoredFile, references: &[Reference]) {
     for reference in references {
-        let pair = (reference.kind.clone(), reference.id.clone());
+        let pair = (reference.doctype.clone(), reference.id.clone());
         if !file.references.contains(&pair) {
             file.references.push(pair);
         }
@@ -116,7 +116,7 @@ fn add_to_file(file: &mut StoredFile, references: &[Reference]) {
 
 pub(crate) fn remove_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
     let is_named = |pair: &(String, String)| {
-        references.iter().any(|reference| (reference.kind.as_str(), reference.id.as_str()) == (&pair.0, &pair.1))
+        references.iter().any(|reference| (reference.doctype.as_str(), reference.id.as_str()) == (&pair.0, &pair.1))
     };
     with_file(which, |file| file.references.retain(|pair| !is_named(pair)))
 }

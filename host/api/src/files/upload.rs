@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_platform::doctype::{FILES, MAX_METADATA_SIZE};
+use konnector_platform::doctype::{FILES, UPLOAD_METADATA};
 use konnector_platform::file::{File, FileKind, NewContent, ROOT_ID, WrittenContent};
 
 use super::{access, parameters, to_document};
@@ -127,7 +127,7 @@ pub async fn metadata(
     caller.check_any(Verb::Post, &FILES).or_else(|_| caller.check_any(Verb::Put, &FILES))?;
     let metadata = attributes.into_map();
     let id = platform.save_upload_metadata(&caller.instance, metadata.clone()).await?;
-    Ok((StatusCode::CREATED, Document::one(Resource::new(MAX_METADATA_SIZE.as_str(), id, &metadata)?)))
+    Ok((StatusCode::CREATED, Document::one(Resource::new(UPLOAD_METADATA.as_str(), id, &metadata)?)))
 }
 
 /// Takes a content to its end, and holds it to what was said of it. Answers it with its media type.

@@ -6,7 +6,7 @@ use konnector_store::Changes;
 use serde::{Deserialize, Serialize};
 
 use super::metadata::check_metadata;
-use crate::doctype::MAX_METADATA_SIZE;
+use crate::doctype::UPLOAD_METADATA;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, new_id, to_object};
 use crate::{Platform, Result};
@@ -31,7 +31,7 @@ impl Platform {
     /// [`Error::TooLarge`](crate::Error::TooLarge).
     pub async fn save_upload_metadata(&self, instance: &Instance, metadata: Object) -> Result<String> {
         check_metadata(&metadata, "a file")?;
-        self.put_with_ttl(instance, &MAX_METADATA_SIZE, metadata, UPLOAD_METADATA_TTL).await
+        self.put_with_ttl(instance, &UPLOAD_METADATA, metadata, UPLOAD_METADATA_TTL).await
     }
 
     /// Metadata that was left, `None` when it was not or is over.
@@ -40,7 +40,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn upload_metadata(&self, instance: &Instance, id: &str) -> Result<Option<Object>> {
-        self.get_ephemeral(instance, &MAX_METADATA_SIZE, id)
+        self.get_ephemeral(instance, &UPLOAD_METADATA, id)
     }
 
     /// Keeps a value for a while; answers its id.

@@ -13,7 +13,7 @@ use super::document::BY_DOCTYPE;
 use super::event::{DocumentChange, raises_events};
 use super::plan::TriggerPlan;
 use super::step::TriggerEvent;
-use crate::doctype::{FILES, OCCASIONS};
+use crate::doctype::{FILES, PENDING_EVENTS};
 use crate::file::File;
 use crate::instance::Instance;
 use crate::job::TriggerPayload;
@@ -88,7 +88,7 @@ impl Platform {
             let occasion =
                 if trigger.debounce.is_some() { TriggerPayload::default() } else { TriggerPayload::from_event(&event) };
             notes.push((
-                instance.doc(&OCCASIONS, new_id()),
+                instance.doc(&PENDING_EVENTS, new_id()),
                 to_object(&PendingEvent { trigger: id, payload: occasion })?,
             ));
         }

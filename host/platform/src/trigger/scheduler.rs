@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Trigger;
 use super::runtime_state::Pause;
 use super::step::{LiveJobs, TriggerEvent, is_plausible};
-use crate::doctype::{JOBS, OCCASIONS, TRIGGERS};
+use crate::doctype::{JOBS, PENDING_EVENTS, TRIGGERS};
 use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
@@ -57,7 +57,7 @@ impl Platform {
             let last = due.len() < DUE_BATCH_SIZE;
             let mut accounts: BTreeMap<String, Vec<DocRef>> = BTreeMap::new();
             for (at, instant) in due {
-                if at.doctype != *OCCASIONS
+                if at.doctype != *PENDING_EVENTS
                     && (self.clock.now() - instant).to_std().unwrap_or_default() > LATE_THRESHOLD
                 {
                     tracing::debug!(trigger = at.id, %instant, "fires late");
@@ -90,7 +90,7 @@ impl Platform {
 
     /// What is due for one account is handled in its order; the account where there is one, else the trigger.
     fn ordering_key(&self, at: &DocRef) -> String {
-        let trigger = if at.doctype == *OCCASIONS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
+        let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let trigger = trigger.unwrap_or_else(|| at.id.clone());
         let found = self.store.get(&DocRef::new(&at.instance, &TRIGGERS, trigger.as_str())).ok().flatten();
         let account = found.as_ref().and_then(|found| found.body.get("message")?.get("account")?.as_str());
@@ -113,10 +113,10 @@ impl Platform {
 
     /// Takes what cannot be used off the schedule. A trigger says so from then on; what happened that it waited for is gone.
     async fn disable_unusable(&self, at: &DocRef) -> Result<()> {
-        let trigger = if at.doctype == *OCCASIONS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
+        let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let mut changes = Changes::new();
         match self.store.get(at)? {
-            Some(note) if at.doctype == *OCCASIONS => drop(changes.purge(at.clone(), &note.rev)),
+            Some(note) if at.doctype == *PENDING_EVENTS => drop(changes.purge(at.clone(), &note.rev)),
             _ => drop(changes.schedule(at.clone(), None)),
         }
         if at.doctype != *JOBS
@@ -138,7 +138,7 @@ impl Platform {
 
     async fn fire(&self, at: &DocRef) -> Result<usize> {
         let instance = self.instance_of(at)?;
-        if at.doctype == *OCCASIONS {
+        if at.doctype == *PENDING_EVENTS {
             return self.process_pending_event(&instance, at).await;
         }
         if at.doctype == *JOBS {

@@ -159,7 +159,7 @@ impl wit::Host for Host {
         to_host_result(self.context.unless_cancelled(removed).await)
     }
 
-    async fn move_(&mut self, which: Locator, folder: String, name: String) -> HostResult<wit::File> {
+    async fn move_file(&mut self, which: Locator, folder: String, name: String) -> HostResult<wit::File> {
         let moved = async {
             check_locator(&which)?;
             check_length("folder", &folder, MAX_NAME)?;
