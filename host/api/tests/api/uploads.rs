@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
 use http::{HeaderName, header::CONTENT_LENGTH};
-use konnector_platform::doctype::MAX_METADATA_SIZE;
+use konnector_platform::doctype::UPLOAD_METADATA;
 use konnector_platform::file::{ROOT_ID, TRASH_ID};
 use konnector_platform::instance::InstancePatch;
 use serde_json::{Value, json};
@@ -243,7 +243,7 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     "#);
     let again = TestRequest::post("/files/upload/metadata").token(&token).attributes(json!({}));
     assert_eq!(api.send(again).await.status, 201);
-    let left = api.platform.store.list(&api.alice.id, &MAX_METADATA_SIZE, None, 10).expect("a list");
+    let left = api.platform.store.list(&api.alice.id, &UPLOAD_METADATA, None, 10).expect("a list");
     assert_eq!(left.len(), 1, "what is over is forgotten");
 }
 
