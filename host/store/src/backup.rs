@@ -1,9 +1,10 @@
-//! Backups: everything in a store as one stream, encrypted under a key derived from the master key, which is not in it.
+//! Backups: everything in a store as one stream, encrypted under a key derived from the master key, which is not
+//! included.
 //!
-//! A copy is made while others read and write, and holds what was there at one moment: entries are copied while changes are recorded, and
-//! what changed is copied again ([`crate::kv::RecordingServer`]); contents never change, and their removal is put off until the end
-//! ([`crate::blob::Keeper`]). Memory does not grow with the store, but for some 300 bytes for
-//! each content: every content that a document refers to must be in a backup as it was written.
+//! A backup is made while others read and write, and contains the state of one moment: entries are copied while changes
+//! are recorded, and changed entries are copied again ([`crate::kv::ChangeTracker`]). Blobs never change, and their
+//! removal is deferred until the end ([`crate::blob::DeferredDeletes`]). Memory does not grow with the store, except
+//! for some 300 bytes for each blob: every blob that a document refers to must be in a backup as it was written.
 //!
 //! ```text
 //! konnector-backup-1
@@ -28,41 +29,41 @@ mod write;
 
 pub use read::verify_backup;
 
-/// What stands at the beginning of a backup, for everybody to read.
+/// The plain-text header of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupHeader {
-    /// When it was begun.
+    /// When the backup was started.
     pub created_at: DateTime<Utc>,
     /// The version of the program that made it.
     pub program: String,
     /// The format of the data in it.
     pub format: u32,
-    /// The fingerprint of the key that opens it.
+    /// The fingerprint of the key that decrypts it.
     pub key: String,
-    /// Makes its key different from that of any other backup; hexadecimal.
+    /// Salt that makes its key different from that of any other backup; hexadecimal.
     salt: String,
 }
 
-/// What a backup holds.
+/// Summary of the contents of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackupSummary {
-    /// See [`BackupHeader`].
+    /// The header of the backup.
     #[serde(flatten)]
     pub header: BackupHeader,
-    /// How many entries of the database it holds, those that were changed meanwhile counted each time.
+    /// Number of database entries. Entries that changed during the backup count each time.
     pub entries: u64,
-    /// How many blobs it holds.
+    /// Number of blobs.
     pub blobs: u64,
-    /// How many bytes it is long.
+    /// Length of the backup, in bytes.
     pub bytes: u64,
 }
 
-/// Where a backup is written to.
+/// Destination of a backup.
 pub trait BackupWriter: AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncWrite + Send + Unpin> BackupWriter for T {}
 
-/// Where a backup is read from.
+/// Source of a backup.
 pub trait BackupReader: AsyncRead + Send + Unpin {}
 
 impl<T: AsyncRead + Send + Unpin> BackupReader for T {}

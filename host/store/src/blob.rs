@@ -1,4 +1,4 @@
-//! Contents too large for the map: files, and documents over a few KiB.
+//! Blobs, which are too large for the map: files, and documents over a few KiB.
 
 use std::fmt;
 use std::io;
@@ -39,7 +39,7 @@ impl BlobId {
         self.0.as_bytes()
     }
 
-    /// When its writer was made, to the millisecond.
+    /// Returns when its writer was created, to the millisecond.
     #[must_use]
     pub fn created_at(&self) -> DateTime<Utc> {
         let made = self.0.get_timestamp().map(|timestamp| timestamp.to_unix());
@@ -95,7 +95,7 @@ impl fmt::Debug for BlobId {
     }
 }
 
-/// What a failed reading of a blob means. Only what lies in the blob itself makes it unreadable.
+/// Classifies a failed read of a blob. Only an error of the blob itself makes it unreadable.
 pub(crate) fn classify_read_error(blob: BlobId, source: io::Error) -> Result<Error, io::Error> {
     let is_of_disk = source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
     match source.kind() {
@@ -108,7 +108,7 @@ pub(crate) fn classify_read_error(blob: BlobId, source: io::Error) -> Result<Err
     }
 }
 
-/// A blob that was written.
+/// Metadata of a written blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobInfo {
     /// Its name.
@@ -121,12 +121,12 @@ pub struct BlobInfo {
     pub sha256: [u8; 32],
 }
 
-/// Reads a blob from any position.
+/// Reader of a blob that can start at any position.
 pub trait BlobReader: AsyncRead + AsyncSeek + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncSeek + Send + Unpin> BlobReader for T {}
 
-/// Where blobs are kept.
+/// Storage of blobs.
 #[async_trait]
 pub trait Blobs: Send + Sync {
     /// Starts a new blob, which exists once its writer has finished.
@@ -137,13 +137,13 @@ pub trait Blobs: Send + Sync {
         self.create_as(BlobId::new()).await
     }
 
-    /// The same under a name that a backup gives.
+    /// Like `create`, with a name from a backup.
     ///
     /// # Errors
     /// [`Error::Io`].
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>>;
 
-    /// Makes another blob of the same content, which lives for itself: removing one does not touch the other.
+    /// Duplicates a blob; the two are independent, so removing one does not affect the other.
     ///
     /// # Errors
     /// [`Error::BlobNotFound`], [`Error::Io`].
@@ -161,31 +161,31 @@ pub trait Blobs: Send + Sync {
     /// [`Error::BlobNotFound`], [`Error::Io`].
     fn read(&self, id: &BlobId) -> Result<Vec<u8>>;
 
-    /// The size of a blob in bytes.
+    /// Returns the size of a blob in bytes.
     ///
     /// # Errors
     /// [`Error::BlobNotFound`], [`Error::Io`].
     async fn size(&self, id: &BlobId) -> Result<u64>;
 
-    /// Removes a blob; nothing happens when it is not there. Who still reads it reads to its end.
+    /// Removes a blob; does nothing if it does not exist. A reader that has already opened it can read it to its end.
     ///
     /// # Errors
     /// [`Error::Io`].
     async fn remove(&self, id: &BlobId) -> Result<()>;
 
-    /// The names of all blobs, in no order.
+    /// Returns the names of all blobs, in no particular order.
     ///
     /// # Errors
     /// [`Error::Io`].
     async fn list(&self) -> Result<Vec<BlobId>>;
 }
 
-/// Writes one blob. Dropping it before the end leaves nothing behind.
+/// Writer of one blob. If it is dropped before the end, nothing remains.
 #[async_trait]
 pub trait BlobWriter: Send {
     /// Appends to the blob.
     ///
-    /// Cancel safety: none; after a dropped call every further one fails.
+    /// Cancel safety: not cancel-safe; after a dropped call every later call fails.
     ///
     /// # Errors
     /// [`Error::Io`].

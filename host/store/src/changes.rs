@@ -8,7 +8,7 @@ use crate::id::{DocRef, InstanceId};
 use crate::queue::{Lease, QueueEntry, QueuedJob};
 use crate::rev::Rev;
 
-/// Changes that [`crate::Store::commit`] applies all or not at all, in the order in which they were added.
+/// Changes that [`crate::Store::commit`] applies as a whole or not at all, in the order in which they were added.
 #[derive(Debug, Default, Clone)]
 #[must_use = "changes do nothing until they are committed"]
 pub struct Changes {
@@ -16,14 +16,14 @@ pub struct Changes {
     pub(crate) ops: Vec<ChangeOp>,
 }
 
-/// What becomes of a document.
+/// Effect of a set of changes on one document.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentWrite<'a> {
-    /// Which one.
+    /// The document.
     pub document: &'a DocRef,
-    /// The revision that it has before; `None` for a new one.
+    /// Its revision before the change; `None` for a new document.
     pub previous_rev: Option<&'a Rev>,
-    /// What it is afterwards; `None` for one that is gone.
+    /// Its body after the change; `None` if it is deleted.
     pub body: Option<&'a Map>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum ChangeOp {
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
 }
 
-/// What stays of a deleted document.
+/// Whether a deletion leaves a tombstone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeleteMode {
     Tombstone,
@@ -55,18 +55,18 @@ pub(crate) enum DeleteMode {
 }
 
 impl Changes {
-    /// No change yet.
+    /// Creates an empty set of changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether there is nothing to commit.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fences.is_empty() && self.ops.is_empty()
     }
 
-    /// Creates a document. Conflicts when it exists; one that was deleted before goes on with its next revision.
+    /// Creates a document. Conflicts if it exists; a deleted document continues with its next revision.
     pub fn create(&mut self, document: DocRef, body: Map) -> &mut Self {
         self.push(ChangeOp::Create { document, body: PendingBody::new(body), given: None })
     }
@@ -76,20 +76,20 @@ impl Changes {
         self.push(ChangeOp::Put { document, expected: rev.clone(), body: PendingBody::new(body), given: None })
     }
 
-    /// Deletes a document, and takes it out of the queue and the schedule. Conflicts unless `rev` is its current revision,
-    /// and while it is a running job.
+    /// Deletes a document and removes it from the queue and the schedule. Conflicts unless `rev` is its current
+    /// revision, and while it is a running job.
     pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
         self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Tombstone, given: None })
     }
 
-    /// Like [`Changes::delete`], without a trace: for documents such as jobs, which are many and whose ids never come back.
-    /// They do not count as deleted afterwards, but as never created.
+    /// Like [`Changes::delete`], but without a tombstone: for documents such as jobs, which are many and whose ids are
+    /// never reused. Afterwards, they do not count as deleted but as never created.
     pub fn purge(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
         self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Purge, given: None })
     }
 
-    /// Gives the document that was written last this revision, which it has in another store, in place of its next one. Conflicts unless it is
-    /// of a later generation than the revision before.
+    /// Gives the last written document this revision from another store instead of its next revision. Conflicts unless
+    /// its generation is later than that of the previous revision.
     pub fn with_rev(&mut self, rev: &Rev) -> &mut Self {
         if let Some(ChangeOp::Create { given, .. } | ChangeOp::Put { given, .. } | ChangeOp::Delete { given, .. }) =
             self.ops.last_mut()
@@ -99,9 +99,9 @@ impl Changes {
         self
     }
 
-    /// Gives `key` in a unique index to `value`. Conflicts when another value has it.
+    /// Assigns `key` in a unique index to `value`. Conflicts if another value owns it.
     ///
-    /// The key may be of any text; the index is a name of 1 to 64 bytes.
+    /// The key may be any string; the index is a name of 1 to 64 bytes.
     pub fn put_unique(
         &mut self,
         instance: &InstanceId,
@@ -113,59 +113,62 @@ impl Changes {
         self.push(ChangeOp::PutUnique { instance: instance.clone(), index: index.to_owned(), key, value })
     }
 
-    /// Frees `key` in a unique index, whoever has it.
+    /// Frees `key` in a unique index, regardless of its owner.
     pub fn remove_unique(&mut self, instance: &InstanceId, index: &str, key: impl Into<String>) -> &mut Self {
         self.push(ChangeOp::RemoveUnique { instance: instance.clone(), index: index.to_owned(), key: key.into() })
     }
 
-    /// Makes the whole commit depend on this lease: it fails with [`crate::Error::StaleLease`] unless the lease is held before
-    /// its first change. This is how a run that was given up can no longer write.
+    /// Makes the whole commit depend on this lease: it fails with [`crate::Error::StaleLease`] unless the lease is held
+    /// before the first change. This prevents an abandoned run from writing.
     pub fn fence(&mut self, lease: &Lease) -> &mut Self {
         self.fences.push(lease.clone());
         self
     }
 
-    /// Makes the whole commit depend on this document being there, as the changes before leave it; fails with
-    /// [`crate::Error::NotFound`] otherwise. What belongs to a document is then not written beside its deletion.
+    /// Makes the whole commit depend on the existence of this document, after the changes added before; fails with
+    /// [`crate::Error::NotFound`] otherwise. This prevents dependent data from being written while the document is
+    /// deleted.
     pub fn require(&mut self, document: DocRef) -> &mut Self {
         self.push(ChangeOp::Require { document })
     }
 
-    /// Puts a job into the queue. A waiting job is moved. Conflicts while the job runs; its document must exist or be created before.
+    /// Puts a job into the queue, or moves it if it is already waiting. Conflicts while the job runs; its document must
+    /// exist or be created by an earlier change.
     pub fn enqueue(&mut self, job: DocRef, turn: QueueEntry) -> &mut Self {
         self.push(ChangeOp::Enqueue { job, turn })
     }
 
-    /// Takes a waiting job out of the queue. Conflicts when it is not waiting.
+    /// Removes a waiting job from the queue. Conflicts if it is not waiting.
     pub fn dequeue(&mut self, job: &DocRef) -> &mut Self {
         self.push(ChangeOp::Dequeue { job: job.clone() })
     }
 
-    /// Ends a lease and frees its lock and its permits; fails with [`crate::Error::StaleLease`] when it is not held. Follow it with
-    /// [`Changes::enqueue`] to run the job again; its next lease has a higher epoch.
+    /// Ends a lease and frees its lock and its permits; fails with [`crate::Error::StaleLease`] if it is not held. To
+    /// run the job again, add [`Changes::enqueue`]; its next lease has a higher epoch.
     pub fn complete(&mut self, lease: &Lease) -> &mut Self {
         self.push(ChangeOp::Complete { lease: lease.clone() })
     }
 
-    /// The same for a lease that somebody else holds and has not renewed for long; fails with [`crate::Error::StaleLease`] also when it
-    /// was renewed since it was read.
+    /// Ends a lease of another worker that has not renewed it for long; also fails with [`crate::Error::StaleLease`] if
+    /// the lease was renewed since it was read.
     pub fn expire(&mut self, lease: &Lease) -> &mut Self {
         self.push(ChangeOp::Expire { lease: lease.clone() })
     }
 
-    /// Sets when a trigger is due next, or with `None` takes it out of the schedule. Its document must exist or be created
-    /// before. Instants are kept to the microsecond.
+    /// Sets when a trigger is due next, or with `None` removes it from the schedule. Its document must exist or be
+    /// created by an earlier change. Instants are stored with microsecond precision.
     pub fn schedule(&mut self, trigger: DocRef, at: Option<DateTime<Utc>>) -> &mut Self {
         self.push(ChangeOp::Schedule { trigger, at })
     }
 
-    /// Uses up the instant at which a trigger is due and sets the next one. Conflicts unless the trigger is due exactly at
-    /// `instant`, so that each instant fires once, however many try; add the job that it starts to the same commit.
+    /// Consumes the due instant of a trigger and sets the next one. Conflicts unless the trigger is due exactly at
+    /// `instant`, so each instant fires once, regardless of concurrent attempts; add the job that it starts to the same
+    /// commit.
     pub fn fire(&mut self, trigger: &DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>>) -> &mut Self {
         self.push(ChangeOp::Fire { trigger: trigger.clone(), instant, next })
     }
 
-    /// The documents that are written, in order.
+    /// Returns the document writes, in order.
     pub fn document_writes(&self) -> impl Iterator<Item = DocumentWrite<'_>> {
         self.ops.iter().filter_map(|step| match step {
             ChangeOp::Create { document, body, .. } => {
@@ -181,7 +184,7 @@ impl Changes {
         })
     }
 
-    /// Whether something is due at some time once they are committed.
+    /// Whether a trigger is scheduled once the changes are committed.
     #[must_use]
     pub fn has_schedule(&self) -> bool {
         self.ops
@@ -189,7 +192,7 @@ impl Changes {
             .any(|step| matches!(step, ChangeOp::Schedule { at: Some(_), .. } | ChangeOp::Fire { next: Some(_), .. }))
     }
 
-    /// Adds the changes of another set after those of this one.
+    /// Appends the changes of another set.
     pub fn append(&mut self, others: Self) -> &mut Self {
         self.fences.extend(others.fences);
         self.ops.extend(others.ops);

@@ -1,4 +1,4 @@
-//! Removing an instance with everything it has.
+//! Removal of an instance with all its data.
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
@@ -8,18 +8,19 @@ use crate::key;
 use crate::kv::{Batch, CommitOutcome};
 use crate::store::Store;
 
-/// How many entries are removed in one commit.
+/// Number of entries removed in one commit.
 const DELETE_BATCH_SIZE: usize = 200;
 
 impl Store {
-    /// Removes all documents of an instance with their contents and their places in the queue and the schedule, then its indexes and the
-    /// traces of earlier deletions. Who reads a content reads it to its end; a content stays while a backup is made that may need it.
+    /// Removes all documents of an instance with their blobs and their places in the queue and the schedule, then its
+    /// indexes and tombstones. Readers of a blob can read it to its end; a running backup delays the removal of blobs
+    /// that it may need.
     ///
-    /// Works in many commits and can be repeated after a failure; nobody may write to the instance meanwhile.
+    /// Works in multiple commits and can be repeated after a failure; no one may write to the instance in the meantime.
     ///
     /// # Errors
-    /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`]; like
-    /// [`Store::commit`] otherwise.
+    /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`];
+    /// otherwise like [`Store::commit`].
     pub async fn delete_instance(&self, schema: &dyn DocumentSchema, instance: &InstanceId) -> Result<()> {
         if instance.is_global() {
             let reason = "what belongs to no instance cannot be erased".to_owned();
@@ -55,7 +56,7 @@ impl Store {
             if batch.is_empty() {
                 return Ok(());
             }
-            // Without checks it cannot be refused.
+            // Without checks, the commit cannot be rejected.
             let _: CommitOutcome = self.kv().commit(batch).await?;
         }
     }

@@ -1,4 +1,4 @@
-//! Room on the disk: a reserve that new data may not use, and a ballast to throw off when all is full.
+//! Free space on the disk: a reserve that new data may not use, and a ballast file to delete when the disk is full.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 
 /// The reserve on a large disk, in bytes.
 const MAX_DEFAULT_RESERVE_BYTES: u64 = 256 << 20;
-/// On a small one, this part of it.
+/// The reserve on a small disk, as a fraction of the disk.
 const RESERVE_DIVISOR: u64 = 20;
-/// The ballast is this part of the reserve.
+/// The ballast, as a fraction of the reserve.
 const BALLAST_DIVISOR: u64 = 8;
 
-/// Watches the disk that a data folder is on.
+/// Monitors the disk of a data folder.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskSpace {
     dir: PathBuf,
@@ -30,7 +30,7 @@ impl DiskSpace {
         })
     }
 
-    /// Refuses new data when it would use the reserve.
+    /// Fails when new data would use the reserve.
     ///
     /// # Errors
     /// [`Error::DiskFull`].
@@ -42,7 +42,7 @@ impl DiskSpace {
         Ok(())
     }
 
-    /// Throws the ballast off when there is no room even to start.
+    /// Deletes the ballast when there is not enough space even to start.
     pub(crate) fn release_ballast(&self) -> Result<()> {
         let ballast = self.ballast_path();
         if free_and_total_bytes(&self.dir)?.0 < self.reserve_bytes / BALLAST_DIVISOR && ballast.exists() {
@@ -54,7 +54,7 @@ impl DiskSpace {
         Ok(())
     }
 
-    /// Takes the ballast on where there is room for it. Without it everything works, but for a start on a full disk.
+    /// Creates the ballast if there is space for it. Without it, everything works except a start on a full disk.
     pub(crate) fn allocate_ballast(&self) {
         let (ballast, size) = (self.ballast_path(), self.reserve_bytes / BALLAST_DIVISOR);
         let enough =
@@ -76,7 +76,7 @@ impl DiskSpace {
     }
 }
 
-/// How much is free for us, and how large the disk is, in bytes.
+/// Returns the space available to this process and the size of the disk, in bytes.
 fn free_and_total_bytes(dir: &Path) -> Result<(u64, u64)> {
     let room = rustix::fs::statvfs(dir).map_err(|error| Error::io("look at the disk of", dir)(error.into()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);

@@ -1,4 +1,4 @@
-//! Documents and how they are stored.
+//! Documents and their storage format.
 
 use konnector_manifest::Doctype;
 use serde::{Deserialize, Serialize};
@@ -17,11 +17,12 @@ use crate::kv::Kv;
 use crate::rev::{BodyDigest, Rev};
 use crate::view::{self, View};
 
-/// The largest document, in bytes of JSON.
+/// Maximum size of a document, in bytes of JSON.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
-/// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
+/// Documents up to this size are stored in the map, larger ones in a blob; the rest of an entry takes less than 512
+/// bytes.
 const MAX_INLINE_BYTES: usize = frame::MAX_ENTRY_BYTES - 512;
-/// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.
+/// Maximum nesting depth of a document: JSON is read up to 128 levels, and the entry adds its own.
 const MAX_DEPTH: usize = 120;
 
 /// A stored document.
@@ -31,11 +32,11 @@ pub struct Document {
     pub id: String,
     /// Its current revision.
     pub rev: Rev,
-    /// Its content, without `_id` and `_rev`.
+    /// Its body, without `_id` and `_rev`.
     pub body: Map,
 }
 
-/// A document's entry as it stands. The document is the same for as long as its stamp is.
+/// The stored state of a document's entry. The document is unchanged for as long as its stamp is equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DocumentStamp(Vec<u8>);
 
@@ -45,20 +46,20 @@ impl std::fmt::Debug for DocumentStamp {
     }
 }
 
-/// A document's entry. It names the type, whose place in the key may be cut.
+/// A document's entry. It contains the type, because the type in the key may be truncated.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DocumentRecord {
     pub(crate) rev: Rev,
     pub(crate) doctype: Doctype,
     #[serde(rename = "content")]
     pub(crate) body: StoredBody,
-    /// The SHA-256 of a content in a blob, hexadecimal. What stands in the entry has a checksum there.
+    /// The SHA-256 of a body in a blob, hexadecimal. A body within the entry is covered by the checksum of the entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
 }
 
 impl DocumentRecord {
-    /// The content, where it is in a blob.
+    /// The body, if it is stored in a blob.
     pub(crate) fn blob_link(&self) -> Option<BlobLink> {
         self.body.blob().map(|blob| BlobLink { blob, size: None, sha256: self.sha256.clone() })
     }
@@ -81,19 +82,19 @@ impl StoredBody {
     }
 }
 
-/// What stays of a deleted document, so that its revisions go on when it is created again.
+/// Tombstone of a deleted document. If the document is created again, its revisions continue from here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tombstone {
     pub(crate) rev: Rev,
 }
 
-/// A body on its way into the store.
+/// A body to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct PendingBody {
     digest: BodyDigest,
     size: usize,
     map: Map,
-    /// Where it is too large for the map, and its SHA-256 there.
+    /// The blob of a body that is too large for the map, and its SHA-256.
     blob: Option<(BlobId, String)>,
 }
 
@@ -111,7 +112,8 @@ impl PendingBody {
         self.blob.as_ref().map_or_else(|| StoredBody::Inline(self.map.clone()), |(blob, _)| StoredBody::Blob(*blob))
     }
 
-    /// Moves a large body to a blob of its own, which is returned; the caller removes it if nothing comes to refer to it.
+    /// Moves a large body to a blob of its own and returns the blob; the caller removes it if no document ends up
+    /// referring to it.
     ///
     /// # Errors
     /// [`Error::TooLarge`] over 8 MiB, [`Error::Invalid`] for a body that could not be read back.
@@ -142,7 +144,7 @@ impl PendingBody {
 }
 
 fn to_json(body: &Map) -> Vec<u8> {
-    // A map of JSON values always has a text.
+    // A map of JSON values can always be serialized.
     serde_json::to_vec(body).unwrap_or_default()
 }
 
@@ -155,7 +157,7 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Where a document is looked for; nowhere when its id is longer than any that could be written.
+/// Returns the key of a document; `None` if its id is longer than the maximum, so it cannot exist.
 pub(crate) fn lookup_key(space: Keyspace, document: &DocRef) -> Result<Option<Vec<u8>>> {
     match key::of_document(space, document) {
         Ok(key) => Ok(Some(key)),
@@ -164,7 +166,7 @@ pub(crate) fn lookup_key(space: Keyspace, document: &DocRef) -> Result<Option<Ve
     }
 }
 
-/// The stamp of a document.
+/// Returns the stamp of a document.
 pub(crate) fn stamp(kv: &dyn Kv, document: &DocRef) -> Result<Option<DocumentStamp>> {
     let Some(key) = lookup_key(Keyspace::Document, document)? else { return Ok(None) };
     Ok(kv.get(&key)?.map(DocumentStamp))
@@ -175,7 +177,7 @@ pub(crate) fn read(kv: &dyn Kv, blobs: &dyn Blobs, document: &DocRef) -> Result<
     resolve(kv, blobs, document, read_record(kv, document)?)
 }
 
-/// Completes a document from its entry.
+/// Builds a document from its entry.
 pub(crate) fn resolve(
     kv: &dyn Kv,
     blobs: &dyn Blobs,
@@ -186,7 +188,7 @@ pub(crate) fn resolve(
         match body(blobs, &found) {
             Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev: found.rev, body })),
             Err(Error::BlobNotFound { blob }) => {
-                // A commit may have replaced the document and removed its old content between the two reads.
+                // A commit may have replaced the document and removed its old blob between the two reads.
                 record = read_record(kv, document)?;
                 if record.as_ref().is_some_and(|now| now.body == found.body) {
                     let reason = format!("its content, blob {blob}, is missing");
@@ -204,18 +206,19 @@ fn read_record(kv: &dyn Kv, document: &DocRef) -> Result<Option<DocumentRecord>>
     view::read(kv, &key)
 }
 
-/// The body of the document under a key, as a commit sees it.
+/// Returns the body of the document under a key, as seen by a commit.
 ///
 /// # Errors
-/// [`Error::BlobNotFound`] when it is being replaced.
+/// [`Error::BlobNotFound`] when the document is being replaced.
 pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Result<Option<Map>> {
     view.get::<DocumentRecord>(key)?.map(|record| body(blobs, &record)).transpose()
 }
 
-/// The body of a document.
+/// Returns the body of a document.
 ///
 /// # Errors
-/// [`Error::BlobNotFound`] when it is being replaced; [`Error::Corrupt`] when it is not what was written.
+/// [`Error::BlobNotFound`] when the document is being replaced; [`Error::Corrupt`] when the body differs from the
+/// written one.
 pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
     match &record.body {
         StoredBody::Inline(body) => Ok(body.clone()),
@@ -223,10 +226,10 @@ pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
     }
 }
 
-/// Reads a body that lies in a blob.
+/// Reads a body from a blob.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when it is not what was written.
+/// [`Error::Corrupt`] when it differs from the written body.
 pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
     let corrupt = |reason: String| Error::Corrupt { what: format!("blob {blob}"), reason };
     if let Some(said) = sha256 {
@@ -238,7 +241,7 @@ pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Re
     serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))
 }
 
-/// Writes a new document, above its tombstone if there is one; returns its revision.
+/// Writes a new document, on top of its tombstone if one exists; returns its revision.
 pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &PendingBody, given: Option<&Rev>) -> Result<Rev> {
     let key = key::of_document(Keyspace::Document, document)?;
     if view.get::<DocumentRecord>(&key)?.is_some() {
@@ -268,7 +271,7 @@ pub(crate) fn replace(
     Ok((rev, old))
 }
 
-/// Removes a document; returns the revision of its deletion and its old entry.
+/// Removes a document; returns the revision of the deletion and the old entry.
 pub(crate) fn delete(
     view: &mut View<'_>,
     document: &DocRef,
@@ -285,7 +288,7 @@ pub(crate) fn delete(
     Ok((rev, old))
 }
 
-/// Insists on the document being there.
+/// Requires the document to exist.
 pub(crate) fn require(view: &mut View<'_>, document: &DocRef) -> Result<()> {
     match view.get::<DocumentRecord>(&key::of_document(Keyspace::Document, document)?)? {
         Some(_) => Ok(()),
@@ -306,7 +309,7 @@ fn require_rev(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result
     }
 }
 
-/// The revision after `previous`, or the one that another store gave.
+/// Returns the revision after `previous`, or the one that another store assigned.
 fn next_rev(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Option<&Rev>) -> Result<Rev> {
     match given {
         None => Ok(Rev::after(previous, body)),

@@ -1,16 +1,16 @@
-//! Places between two durable steps where a test can end the process or let the step fail.
+//! Points between two durable steps where a test can end the process or make the step fail.
 //!
-//! Compiled in with the feature `failpoints` alone, which only tests switch on. There, `KONNECTOR_FAILPOINT=commit.applied=abort` ends the
-//! process when it comes to that place for the first time, `…=error` makes the step fail with an error of the disk, and
-//! `…=abort#7` waits for the seventh time.
+//! Compiled in only with the feature `failpoints`, which only tests enable. With it,
+//! `KONNECTOR_FAILPOINT=commit.applied=abort` ends the process when it first reaches that point, `…=error` makes the
+//! step fail with an error of the disk, and `…=abort#7` waits for the seventh time.
 
 #[cfg(not(feature = "failpoints"))]
 use std::io;
 
-/// Does what a test ordered for this place; nothing otherwise.
+/// Triggers the failpoint that a test armed under this name; does nothing without one.
 ///
 /// # Errors
-/// The error that was ordered.
+/// The error of the failpoint.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn hit(_: &str) -> io::Result<()> {
@@ -46,14 +46,14 @@ mod ordered {
     /// See the module.
     ///
     /// # Errors
-    /// The error that was ordered.
+    /// The error of the failpoint.
     pub fn hit(place: &str) -> io::Result<()> {
         let Some(order) = ARMED.as_ref().filter(|order| order.name == place) else { return Ok(()) };
         if order.remaining_hits.fetch_sub(1, Ordering::SeqCst) != 1 {
             return Ok(());
         }
         if order.abort {
-            // As a power cut would: nothing is tidied up.
+            // Like a power failure: no cleanup.
             std::process::abort();
         }
         Err(io::Error::other(format!("the failpoint {place}")))

@@ -1,10 +1,12 @@
-//! The changes of the documents of a type: each document once, at its last change, in the order of changes.
+//! The change feed of a document type: each document once, at its last change, in the order of changes.
 //!
-//! Every commit that writes a document gives it the next number ([`note`]). Two entries say so: one under the number, which is read in that
-//! order ([`changes`]), and one beside the document, which leads to the first and takes it away at the next change. So the feed of a type is
-//! as long as there are documents and traces of deleted ones, and reading it costs what it answers.
+//! Every commit that writes a document assigns it the next number ([`record`]). Two entries store this: one under the
+//! number, which is read in that order ([`list`]), and one next to the document, which points to the first so that the
+//! next change can remove it. So the length of a feed is the number of documents and tombstones, and the cost of a read
+//! depends only on the number of changes returned.
 //!
-//! Numbers are given where batches are applied, one after the other: whoever has seen a number has seen all below it that there will be.
+//! Numbers are assigned where batches are applied, one after the other: a reader who has seen a number has seen all
+//! lower numbers that will ever exist.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,18 +33,18 @@ pub(crate) use check::{check_change, check_in_feed, check_position};
 /// The last change of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedChange {
-    /// Where the feed goes on behind it.
+    /// The position of this change; pass it as `since` to continue after it.
     pub seq: Seq,
     /// Id of the document.
     pub id: String,
-    /// Its revision, which is that of the deletion where it was deleted.
+    /// Its revision; if it was deleted, the revision of the deletion.
     pub rev: Rev,
     /// Whether it was deleted.
     pub deleted: bool,
 }
 
-/// A place in a feed, as text `<number>-<8 digits>`, or `0` before everything. It is good for one store: one that was restored from a backup,
-/// or another one, begins its feed anew for it.
+/// A position in a feed, as a string `<number>-<8 digits>`, or `0` for the start. It is valid for one store: in another
+/// store, or in one restored from a backup, the feed starts from the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seq(Option<Sequence>);
 
@@ -56,7 +58,7 @@ impl FromStr for Seq {
         };
         let (number, epoch) = text.split_once('-').map_or((text, None), |(number, epoch)| (number, Some(epoch)));
         let last = number.parse().map_err(|_| invalid())?;
-        // A number alone is that of another kind of database.
+        // A number alone is a position in another kind of database.
         Ok(Self(epoch.map(|epoch| Sequence { last, incarnation: epoch.to_owned() })))
     }
 }
@@ -70,7 +72,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The entry under a number.
+/// A log entry, stored under its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FeedEntry {
     pub(crate) id: String,
@@ -79,14 +81,14 @@ pub(crate) struct FeedEntry {
     pub(crate) deleted: bool,
 }
 
-/// Puts a document at the end of its feed.
+/// Adds a document to the end of its feed.
 pub(crate) fn record(view: &mut View<'_>, document: &DocRef, rev: &Rev, deleted: bool) -> Result<()> {
     let (place, log) = remove_entry(view, document)?;
     view.append(log, FeedEntry { id: document.id.clone(), rev: rev.clone(), deleted }, place);
     Ok(())
 }
 
-/// Takes a document out of its feed.
+/// Removes a document from its feed.
 pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
     let (place, _) = remove_entry(view, document)?;
     view.cancel_append(&place);
@@ -94,7 +96,7 @@ pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
     Ok(())
 }
 
-/// Removes the entry of a document's last change; answers its place and what the keys of its feed begin with.
+/// Removes the entry of a document's last change; returns its place and the key prefix of its feed.
 fn remove_entry(view: &mut View<'_>, document: &DocRef) -> Result<(Vec<u8>, Vec<u8>)> {
     let place = key::of_document(Keyspace::Change, document)?;
     let log = key::changes(&document.instance, &document.doctype).from;
@@ -104,7 +106,7 @@ fn remove_entry(view: &mut View<'_>, document: &DocRef) -> Result<(Vec<u8>, Vec<
     Ok((place, log))
 }
 
-/// The key under which a document's last change is, by an entry that says its number; `None` for any other entry.
+/// Returns the key of a document's last change, given the entry that stores its number; `None` for any other entry.
 pub(crate) fn entry_key(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     if key::keyspace_of(key) != Some(Keyspace::Change) {
         return None;
@@ -112,7 +114,7 @@ pub(crate) fn entry_key(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     Some(key::of_log_entry(&key::change_log_of(key)?, view::decode(key, value).ok()?))
 }
 
-/// Up to `limit` changes behind `since`, or from the last one down to there.
+/// Returns up to `limit` changes after `since`, in ascending order or, backward, from the last change down.
 pub(crate) fn list(
     kv: &dyn Kv,
     (instance, doctype): (&InstanceId, &Doctype),
@@ -126,7 +128,7 @@ pub(crate) fn list(
     entries.into_iter().map(|(key, value)| change(&key, view::decode(&key, &value)?, &epoch)).collect()
 }
 
-/// The changes of some documents behind `since`.
+/// Returns the changes of some documents after `since`.
 fn list_for(
     kv: &dyn Kv,
     (instance, doctype): (&InstanceId, &Doctype),
@@ -164,22 +166,22 @@ fn range_after(instance: &InstanceId, doctype: &Doctype, since: &Seq, epoch: &st
     range
 }
 
-/// Makes places in the feeds of a store that was restored differ from those that were told before.
+/// Makes the positions of a restored store differ from those returned before the restore.
 pub(crate) async fn renew_incarnation(store: &Store) -> Result<()> {
     let at = key::sequence();
     let Some(Sequence { last, .. }) = view::read(store.kv(), &at)? else { return Ok(()) };
     let sequence = Sequence { last, ..Sequence::new()? };
     let mut batch = Batch::default();
     batch.put(at, crate::frame::encode(|| "the sequence of changes".to_owned(), &sequence)?);
-    // Without checks it cannot be refused.
+    // Without checks, the commit cannot be rejected.
     let _: CommitOutcome = store.kv().commit(batch).await?;
     Ok(())
 }
 
-/// The feed.
+/// The change feed.
 impl Store {
-    /// Up to `limit` changes of documents of a type behind `since`, the oldest first; or from the newest down to there. All of them are
-    /// durable. Cancel-safe.
+    /// Returns up to `limit` changes of documents of a type after `since`, from the oldest one up or from the newest
+    /// one down. All of them are durable. Cancel-safe.
     ///
     /// # Errors
     /// Like [`Store::get`]; [`Error::Poisoned`] when the disk failed a write.
@@ -192,13 +194,14 @@ impl Store {
         direction: Direction,
     ) -> Result<Vec<FeedChange>> {
         let changes = list(self.kv(), (instance, doctype), since, limit, direction)?;
-        // Reads may be ahead of the disk, and after a crash the same numbers are given to other changes: nobody may have seen them before.
+        // Reads may be ahead of the disk, and after a crash the same numbers are assigned to other changes: no caller
+        // may have seen them before.
         let _: CommitOutcome = self.kv().commit(Batch::default()).await?;
         Ok(changes)
     }
 
-    /// The last changes of these documents behind `since`, the oldest first; one that has none, or whose id cannot be one, is left out.
-    /// Durable and cancel-safe like [`Store::changes`].
+    /// Returns the last changes of these documents after `since`, the oldest first; omits documents that have none, and
+    /// invalid ids. Durable and cancel-safe like [`Store::changes`].
     ///
     /// # Errors
     /// Like [`Store::changes`].
@@ -214,7 +217,7 @@ impl Store {
         Ok(changes)
     }
 
-    /// How many changes there are behind `since`, counted up to `most`.
+    /// Counts the changes after `since`, up to `most`.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -224,10 +227,10 @@ impl Store {
         Ok(self.kv().scan(&range.from, &range.to, most, false)?.len())
     }
 
-    /// Forgets that documents of a type were deleted: their traces, and their places in the feed. A document that is created under the
-    /// id of one of them begins with its first revision again.
+    /// Deletes the tombstones of a type and their positions in the feed. A document that is created again under one of
+    /// these ids starts with its first revision.
     ///
-    /// Works in many commits and can be repeated after a failure.
+    /// Works in multiple commits and can be repeated after a failure.
     ///
     /// # Errors
     /// Like [`Store::commit`].
@@ -239,7 +242,7 @@ impl Store {
             let behind = last.clone();
             let mut view = View::new(self.kv());
             for (key, _) in page {
-                // Read through the view: one that is created again meanwhile keeps its revisions.
+                // Read through the view: a document that is created again in the meantime keeps its revisions.
                 if view.get::<crate::document::Tombstone>(&key)?.is_some() {
                     remove(&mut view, &DocRef::new(instance, doctype, key::document_id(&key)?))?;
                     view.remove(key);
@@ -252,5 +255,5 @@ impl Store {
     }
 }
 
-/// Traces that are forgotten in one commit.
+/// Number of tombstones deleted in one commit.
 const PURGE_BATCH_SIZE: usize = 128;

@@ -1,22 +1,22 @@
-//! How an entry is written: format, checksum, content. Damage is noticed here, whatever the database below does.
+//! The encoding of an entry: format, checksum, content. It detects damage independently of the database below.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// The largest entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB: a larger page
-/// becomes a file of its own that sled never syncs.
+/// Maximum size of an entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB: a
+/// larger page becomes a file of its own that sled never syncs.
 pub(crate) const MAX_ENTRY_BYTES: usize = 7 * 1024;
 
 /// The only format so far: JSON.
 const JSON: u8 = 1;
 const HEADER_BYTES: usize = 5;
 
-/// Writes an entry: `[format][crc32 of the content, big-endian][content]`.
+/// Encodes an entry: `[format][crc32 of the content, big-endian][content]`.
 ///
 /// # Errors
-/// [`Error::TooLarge`] when the entry exceeds [`MAX_DOCUMENT_BYTES`].
+/// [`Error::TooLarge`] when the entry exceeds [`MAX_ENTRY_BYTES`].
 pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
     let content = serde_json::to_vec(record)
         .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", what()) })?;
@@ -31,19 +31,19 @@ pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Res
     Ok(bytes)
 }
 
-/// Reads what [`encode`] wrote.
+/// Decodes the output of [`encode`].
 ///
 /// # Errors
-/// [`Error::Corrupt`], naming the entry, when the bytes are anything else.
+/// [`Error::Corrupt`], naming the entry, when the bytes are not such an output.
 pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(verify(&what, bytes)?)
         .map_err(|error| Error::Corrupt { what: what(), reason: error.to_string() })
 }
 
-/// The content of an entry, whatever it is.
+/// Returns the content of an entry, regardless of its type.
 ///
 /// # Errors
-/// [`Error::Corrupt`], naming the entry, when the bytes are not what was written.
+/// [`Error::Corrupt`], naming the entry, when the bytes differ from the written ones.
 pub(crate) fn verify(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
     let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
     match bytes {

@@ -1,4 +1,4 @@
-//! Names: of instances and of documents.
+//! Identifiers of instances and of documents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,13 +18,14 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// A new id; later ones sort after earlier ones (UUID version 7).
+    /// Creates a new id; later ones sort after earlier ones (UUID version 7).
     #[must_use]
     pub fn new() -> Self {
         Self::from_bytes(Uuid::now_v7().into_bytes())
     }
 
-    /// The owner of what belongs to no instance: the list of instances, the installed programs, settings of the server.
+    /// Returns the owner of data that belongs to no instance: the list of instances, the installed programs, settings
+    /// of the server.
     #[must_use]
     pub fn global() -> Self {
         Self::from_bytes([0; 16])
@@ -36,7 +37,7 @@ impl InstanceId {
         self.bytes == [0; 16]
     }
 
-    /// The 32 digits.
+    /// Returns the 32 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -104,9 +105,9 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-/// The name of one document: whose it is, its type, its id.
+/// The name of one document: its instance, its type, its id.
 ///
-/// Ids are 1 to 200 bytes long; a commit answers [`Error::TooLarge`] or [`Error::Invalid`] otherwise.
+/// Ids are 1 to 200 bytes long; otherwise a commit returns [`Error::TooLarge`] or [`Error::Invalid`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocRef {
     /// The instance that owns the document.
@@ -118,7 +119,7 @@ pub struct DocRef {
 }
 
 impl DocRef {
-    /// Names a document, which need not exist.
+    /// Creates the name of a document, which need not exist.
     #[must_use]
     pub fn new(instance: &InstanceId, doctype: &Doctype, id: impl Into<String>) -> Self {
         Self { instance: instance.clone(), doctype: doctype.clone(), id: id.into() }

@@ -1,4 +1,4 @@
-//! The layout of keys. Every key is at most 256 bytes, and all of an instance's own entries share one prefix.
+//! The layout of keys. Every key is at most 256 bytes long, and all entries of one instance share a prefix.
 //!
 //! ```text
 //! 00 "format"                                              the format of the data folder
@@ -22,7 +22,8 @@
 //! 02 'w' <due at 8> <instance 16> <text ≤161>              scheduled trigger, in the order of the due instant
 //! ```
 //!
-//! Classes and lanes are the first bytes of hashes: two that coincide are held up together, and nothing worse. A *text* longer than 160 bytes is cut and ends with a hash; the entry then holds it in full.
+//! Classes and lanes are the first bytes of hashes. If two of them collide, they delay each other; nothing worse
+//! happens. A *text* longer than 160 bytes is truncated and ends with a hash; the entry then contains the full text.
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
@@ -31,23 +32,23 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::id::{DocRef, InstanceId};
 
-/// The longest document id, in bytes.
+/// Maximum length of a document id, in bytes.
 const MAX_ID_BYTES: usize = 200;
-/// The longest document type, in bytes.
+/// Maximum length of a document type, in bytes.
 const MAX_DOCTYPE_BYTES: usize = 200;
-/// The longest name of an index, in bytes.
+/// Maximum length of an index name, in bytes.
 const MAX_INDEX_NAME_BYTES: usize = 64;
-/// What stands before the kind of entry: the version, the instance.
+/// Length of the prefix before the kind of entry: the version and the instance.
 const INSTANCE_PREFIX_BYTES: usize = 17;
-/// What stands before the doctype: that, and the kind of entry.
+/// Length of the prefix before the doctype: the instance prefix and the kind of entry.
 const DOCUMENT_PREFIX_BYTES: usize = INSTANCE_PREFIX_BYTES + 1;
 const MAX_DOCTYPE_KEY_BYTES: usize = 36;
 const MAX_TEXT_KEY_BYTES: usize = 160;
-/// Bytes of an id in the key of a secondary index.
+/// Maximum number of bytes of an id in the key of a secondary index.
 const MAX_ENTRY_ID_BYTES: usize = 76;
-/// What the keys of ready jobs begin with.
+/// Prefix of the keys of ready jobs.
 const READY_PREFIX: [u8; 2] = [2, b'q'];
-/// How much of a long text stays readable, and in order.
+/// Number of leading bytes of a long text that stay readable and sortable.
 const TEXT_PREFIX_BYTES: usize = 128;
 
 /// The kinds of entries that belong to a document.
@@ -55,13 +56,13 @@ const TEXT_PREFIX_BYTES: usize = 128;
 pub(crate) enum Keyspace {
     Document,
     Tombstone,
-    /// The number of its last change.
+    /// The number of the document's last change.
     Change,
     Job,
     Schedule,
 }
 
-/// The kinds of entries that wait for a time, across instances.
+/// The kinds of entries that wait for a time, across all instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timeline {
     Delayed,
@@ -76,10 +77,10 @@ pub(crate) struct KeyRange {
 }
 
 impl KeyRange {
-    /// Every key that starts with `prefix`.
+    /// Returns the range of all keys that start with `prefix`.
     pub(crate) fn with_prefix(prefix: Vec<u8>) -> Self {
         let mut to = prefix.clone();
-        // The successor of a prefix is the prefix with its last byte that can grow, grown.
+        // The successor of a prefix: drop trailing 0xff bytes, then increment the last byte.
         while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
         if let Some(last) = to.last_mut() {
             *last += 1;
@@ -87,7 +88,7 @@ impl KeyRange {
         Self { from: prefix, to }
     }
 
-    /// The part behind `key`.
+    /// Restricts the range to the keys after `key`.
     pub(crate) fn start_after(&mut self, key: &[u8]) {
         let next = [key, &[0]].concat();
         if next > self.from {
@@ -108,23 +109,23 @@ pub(crate) fn sequence() -> Vec<u8> {
     b"\0sequence".to_vec()
 }
 
-/// Every key there may be.
+/// Returns the range of all possible keys.
 pub(crate) fn all() -> KeyRange {
     KeyRange { from: Vec::new(), to: vec![u8::MAX] }
 }
 
-/// Whose entry a key is; `None` for one that belongs to no instance.
+/// Returns the instance that owns the entry under a key; `None` if no instance owns it.
 pub(crate) fn instance(key: &[u8]) -> Option<InstanceId> {
     let ([1], rest) = key.split_first_chunk::<1>()? else { return None };
     rest.first_chunk::<16>().map(|bytes| InstanceId::from_bytes(*bytes))
 }
 
-/// What a key of an instance's entry tells, behind the kind of entry.
+/// Returns the part of an instance's key after the kind of entry.
 pub(crate) fn instance_suffix(key: &[u8]) -> Option<&[u8]> {
     key.get(DOCUMENT_PREFIX_BYTES..)
 }
 
-/// The key of another entry of the same document.
+/// Returns the key of another entry of the same document.
 pub(crate) fn with_keyspace(key: &[u8], space: Keyspace) -> Vec<u8> {
     let mut key = key.to_vec();
     if let Some(letter) = key.get_mut(INSTANCE_PREFIX_BYTES) {
@@ -133,19 +134,20 @@ pub(crate) fn with_keyspace(key: &[u8], space: Keyspace) -> Vec<u8> {
     key
 }
 
-/// The name of the index in the key of an entry of a unique index.
+/// Returns the name of the index in the key of a unique index entry.
 pub(crate) fn index_name(key: &[u8]) -> Option<&str> {
     let path = key.get(DOCUMENT_PREFIX_BYTES..)?;
     str::from_utf8(path.split(|byte| *byte == 0).next()?).ok()
 }
 
-/// The parts of a key of a secondary index: up to the type and its zero byte, with the letter of the kind; and what follows.
+/// Splits a key of a secondary index after the zero byte that ends the type. The first part includes the letter of the
+/// kind.
 pub(crate) fn split_doctype(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = key.get(DOCUMENT_PREFIX_BYTES..)?.iter().position(|byte| *byte == 0)?;
     key.split_at_checked(DOCUMENT_PREFIX_BYTES + end + 1)
 }
 
-/// The same type under the letter of its catalog of indexes.
+/// Returns the key of the index catalog of the same type.
 pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
     let mut key = of_type.to_vec();
     if let Some(letter) = key.get_mut(INSTANCE_PREFIX_BYTES) {
@@ -154,14 +156,14 @@ pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The key of a document's entry by the part of the key up to its type, under any letter.
+/// Returns the key of a document's entry, given the part of a key up to its type, with any letter.
 pub(crate) fn of_doctype_and_id(of_type: &[u8], space: Keyspace, id: &str) -> Vec<u8> {
     let mut key = with_keyspace(of_type, space);
     key.extend(id.as_bytes());
     key
 }
 
-/// The key of a document's entry of one kind.
+/// Returns the key of a document's entry of one kind.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
@@ -184,12 +186,12 @@ pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>>
     Ok(document_key(space, document))
 }
 
-/// All changes of documents of a type.
+/// Returns the range of all changes of documents of a type.
 pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b'c', doctype))
 }
 
-/// What the keys of the changes of a type begin with, by the key of any entry of one of its documents.
+/// Returns the key prefix of the changes of a type, given the key of any entry of one of its documents.
 pub(crate) fn change_log_of(key: &[u8]) -> Option<Vec<u8>> {
     let (of_type, _) = split_doctype(key)?;
     let mut log = of_type.to_vec();
@@ -197,12 +199,12 @@ pub(crate) fn change_log_of(key: &[u8]) -> Option<Vec<u8>> {
     Some(log)
 }
 
-/// The key of the entry of a log under a number.
+/// Returns the key of the log entry with a number.
 pub(crate) fn of_log_entry(log: &[u8], number: u64) -> Vec<u8> {
     [log, &number.to_be_bytes()].concat()
 }
 
-/// The number in the key of an entry of a log.
+/// Returns the number in the key of a log entry.
 ///
 /// # Errors
 /// [`Error::Corrupt`] for any other key.
@@ -214,22 +216,22 @@ pub(crate) fn log_number(key: &[u8]) -> Result<u64> {
     })
 }
 
-/// The traces of all deleted documents of a type.
+/// Returns the range of the tombstones of a type.
 pub(crate) fn tombstones(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b't', doctype))
 }
 
-/// All documents of a type.
+/// Returns the range of all documents of a type.
 pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b'd', doctype))
 }
 
-/// All documents of an instance.
+/// Returns the range of all documents of an instance.
 pub(crate) fn all_documents(instance: &InstanceId) -> KeyRange {
     KeyRange::with_prefix(instance_prefix(instance, b'd'))
 }
 
-/// The id in the key of a document.
+/// Returns the id in the key of a document.
 ///
 /// # Errors
 /// [`Error::Corrupt`] for any other key.
@@ -242,41 +244,42 @@ pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
     })
 }
 
-/// Everything that belongs to an instance, apart from its places on timelines.
+/// Returns the range of everything that belongs to an instance, except its places on timelines.
 pub(crate) fn of_instance(instance: &InstanceId) -> KeyRange {
     let mut prefix = instance_prefix(instance, 0);
     prefix.pop();
     KeyRange::with_prefix(prefix)
 }
 
-/// Everything that belongs to any instance, in the order of the instances.
+/// Returns the range of everything that belongs to any instance, in the order of the instances.
 pub(crate) fn all_instances() -> KeyRange {
     KeyRange::with_prefix(vec![1])
 }
 
-/// What an entry of an instance's document is; `None` for any other key.
+/// Returns the kind of an entry that belongs to a document; `None` for any other key.
 pub(crate) fn keyspace_of(key: &[u8]) -> Option<Keyspace> {
     let letter = key.strip_prefix(&[1])?.get(INSTANCE_PREFIX_BYTES - 1)?;
     let spaces = [Keyspace::Document, Keyspace::Tombstone, Keyspace::Change, Keyspace::Job, Keyspace::Schedule];
     spaces.into_iter().find(|space| space.letter() == *letter)
 }
 
-/// Whether a key is that of a document.
+/// Whether a key belongs to a document.
 pub(crate) fn is_document(key: &[u8]) -> bool {
     key.first() == Some(&1) && key.get(INSTANCE_PREFIX_BYTES) == Some(&b'd')
 }
 
-/// The key of an entry of a unique index.
+/// Returns the key of a unique index entry.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an index name that is empty, over 64 bytes or holds a zero byte.
+/// [`Error::Invalid`] for an index name that is empty, over 64 bytes or contains a zero byte.
 pub(crate) fn of_unique(instance: &InstanceId, index: &str, text: &str) -> Result<Vec<u8>> {
     let mut key = unique_prefix(instance, index)?;
     key.extend(truncated_text(text));
     Ok(key)
 }
 
-/// All entries of a unique index whose text may start with `prefix`: with a long prefix, others too.
+/// Returns the range of all unique index entries whose text may start with `prefix`; if the prefix is long, it contains
+/// others too.
 ///
 /// # Errors
 /// Like [`of_unique`].
@@ -286,26 +289,26 @@ pub(crate) fn unique_range(instance: &InstanceId, index: &str, prefix: &str) -> 
     Ok(KeyRange::with_prefix(key))
 }
 
-/// The key of the list of a type's secondary indexes.
+/// Returns the key of the catalog of a type's secondary indexes.
 pub(crate) fn of_catalog(instance: &InstanceId, doctype: &Doctype) -> Vec<u8> {
     doctype_prefix(instance, b'x', doctype)
 }
 
-/// The key of how far a secondary index is built.
+/// Returns the key of the build progress of a secondary index.
 pub(crate) fn of_build_progress(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
     let mut key = doctype_prefix(instance, b'x', doctype);
     key.extend(number.to_be_bytes());
     key
 }
 
-/// What the keys of a secondary index begin with.
+/// Returns the key prefix of a secondary index.
 pub(crate) fn entries_prefix(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
     let mut key = doctype_prefix(instance, b'i', doctype);
     key.extend(number.to_be_bytes());
     key
 }
 
-/// The key of an entry of a secondary index, with at most 120 bytes of values.
+/// Returns the key of a secondary index entry, with at most 120 bytes of values.
 pub(crate) fn of_index_entry(
     instance: &InstanceId,
     doctype: &Doctype,
@@ -319,7 +322,7 @@ pub(crate) fn of_index_entry(
     key
 }
 
-/// A document's id at the end of an entry's key; only a cut one has 76 bytes.
+/// Returns a document's id as it appears at the end of an entry's key; only a truncated id has 76 bytes.
 pub(crate) fn entry_id(id: &str) -> Vec<u8> {
     let id = id.as_bytes();
     if id.len() < MAX_ENTRY_ID_BYTES { id.to_vec() } else { truncate_with_hash(id, MAX_ENTRY_ID_BYTES - 33, "~", 16) }
@@ -339,7 +342,7 @@ pub(crate) fn of_slot(permit: &str, number: u32) -> Vec<u8> {
     key
 }
 
-/// What the key of a ready job tells.
+/// The parts of the key of a ready job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadyKey {
     pub(crate) key: Vec<u8>,
@@ -349,7 +352,7 @@ pub(crate) struct ReadyKey {
 }
 
 impl ReadyKey {
-    /// `None` for any other key.
+    /// Returns `None` for any other key.
     pub(crate) fn parse(key: &[u8]) -> Option<Self> {
         let (class, rest) = key.strip_prefix(&READY_PREFIX)?.split_first_chunk()?;
         let (instance, rest) = rest.split_first_chunk()?;
@@ -368,7 +371,7 @@ pub(crate) fn of_ready(class: &str, lock: Option<&str>, run_at: DateTime<Utc>, j
     key
 }
 
-/// All ready jobs.
+/// Returns the range of all ready jobs.
 pub(crate) fn ready() -> KeyRange {
     KeyRange::with_prefix(READY_PREFIX.to_vec())
 }
@@ -385,7 +388,7 @@ pub(crate) fn ready_of_lane(class: [u8; 8], instance: [u8; 16], lane: [u8; 8]) -
     KeyRange::with_prefix([READY_PREFIX.as_slice(), &class, &instance, &lane].concat())
 }
 
-/// Eight bytes that stand for a text.
+/// Hashes a text to eight bytes.
 fn short_hash(text: &str) -> [u8; 8] {
     Sha256::digest(text).first_chunk().copied().unwrap_or_default()
 }
@@ -402,7 +405,7 @@ pub(crate) fn of_timeline(timeline: Timeline, at: DateTime<Utc>, document: &DocR
     cross_instance(timeline.letter(), &encode_time(at), document)
 }
 
-/// The entries up to and including `until`, or all of them.
+/// Returns the range of the entries up to and including `until`, or of all entries.
 pub(crate) fn timeline(timeline: Timeline, until: Option<DateTime<Utc>>) -> KeyRange {
     let all = KeyRange::with_prefix(vec![2, timeline.letter()]);
     match until {
@@ -474,12 +477,12 @@ fn cross_instance(letter: u8, time: &[u8], document: &DocRef) -> Vec<u8> {
     key
 }
 
-/// Sorts like the instants, before and after 1970; the store keeps time to the microsecond.
+/// Sorts in the order of the instants, before and after 1970; the store has microsecond precision.
 fn encode_time(at: DateTime<Utc>) -> [u8; 8] {
     (at.timestamp_micros() ^ i64::MIN).to_be_bytes()
 }
 
-/// A doctype in at most 36 bytes. `~` occurs in no doctype, so a cut one equals no other.
+/// Encodes a doctype in at most 36 bytes. `~` occurs in no doctype, so a truncated one equals no other.
 fn doctype_segment(doctype: &Doctype) -> Vec<u8> {
     let text = doctype.as_ref().as_bytes();
     if text.len() <= MAX_DOCTYPE_KEY_BYTES {
@@ -489,7 +492,7 @@ fn doctype_segment(doctype: &Doctype) -> Vec<u8> {
     }
 }
 
-/// A text in at most 161 bytes; only a cut one has 161.
+/// Encodes a text in at most 161 bytes; only a truncated text has 161.
 fn truncated_text(text: &str) -> Vec<u8> {
     let text = text.as_bytes();
     if text.len() <= MAX_TEXT_KEY_BYTES { text.to_vec() } else { truncate_with_hash(text, TEXT_PREFIX_BYTES, "~", 16) }

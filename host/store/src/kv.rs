@@ -1,4 +1,4 @@
-//! The ordered map underneath: what a backend must offer, and no more.
+//! The ordered map underneath: the minimum that a backend must provide.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,66 +6,66 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::{frame, key};
 
-/// The longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
-/// The largest value, in bytes; the store itself stays below ([`crate::frame::MAX_DOCUMENT_BYTES`]).
+/// Maximum size of a value, in bytes; the store itself stays below it ([`crate::frame::MAX_ENTRY_BYTES`]).
 const MAX_VALUE_BYTES: usize = 8 * 1024;
 
 /// An ordered map of bytes with atomic, conditional, durable batches.
 ///
-/// Reads are synchronous and short: they come from memory or the page cache and are bounded by their limit. They may show
-/// a batch shortly before its commit has answered; whatever a later commit builds on it is durable only after it.
+/// Reads are synchronous and short: they come from memory or the page cache and are bounded by their limit. They may
+/// show a batch shortly before its commit has returned; a later commit that builds on it becomes durable only after it.
 #[async_trait]
 pub trait Kv: Send + Sync {
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
     /// When the backend fails.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// Up to `limit` entries with `from <= key < to`, in the order of their keys or, with `reverse`, from the last one down.
-    /// A scan is no snapshot: a commit may fall into it.
+    /// Returns up to `limit` entries with `from <= key < to`, in the order of their keys or, with `reverse`, from the
+    /// last one down. A scan is not a snapshot: commits may be applied while it runs.
     ///
     /// # Errors
     /// When the backend fails.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 
-    /// A count that has grown by the time that a commit answers which wrote something: while it stays, nothing has changed. `None` where
-    /// others may write too, as by default.
+    /// Returns a counter that has increased by the time a commit that wrote something returns: while it stays the same,
+    /// nothing has changed. `None` if other processes may write too, which is the default.
     fn write_count(&self) -> Option<u64> {
         None
     }
 
-    /// Checks the batch and applies it in one step; answers after it is durable.
+    /// Checks the batch and applies it in one step; returns after it is durable.
     ///
-    /// Cancel safety: a dropped call may or may not have been applied, never in part.
+    /// Cancel safety: after the call is dropped, the batch may or may not have been applied, but never in part.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a key or value over the limits; [`Error::Poisoned`] when durability failed, now or before,
-    /// and then the batch may or may not be there after a restart; [`Error::Closed`].
+    /// [`Error::TooLarge`] for a key or value over the limits; [`Error::Poisoned`] when durability failed, now or
+    /// before, in which case the batch may or may not exist after a restart; [`Error::Closed`].
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome>;
 
-    /// Answers, with the reason, once durability failed: from then on every commit is refused with [`Error::Poisoned`]. Never answers
-    /// otherwise, and by default never. Cancel-safe.
+    /// Waits until durability fails and returns the reason: from then on every commit is rejected with
+    /// [`Error::Poisoned`]. Otherwise it never returns; the default implementation never does. Cancel-safe.
     async fn wait_for_failure(&self) -> String {
         std::future::pending().await
     }
 
-    /// Refuses new commits and waits for those accepted.
+    /// Rejects new commits and waits for the accepted ones.
     async fn close(&self);
 }
 
-/// What became of a batch.
+/// Result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum CommitOutcome {
-    /// It is durable.
+    /// The batch is durable.
     Applied,
     /// A check did not hold; nothing was written.
     Rejected,
 }
 
-/// Writes to apply together, on condition that the values read for them still stand.
+/// Writes to apply together, provided that the values read for them have not changed.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
     checks: Vec<KvWrite>,
@@ -73,10 +73,10 @@ pub struct Batch {
     appends: Vec<Append>,
 }
 
-/// A key and its value, `None` where there is none.
+/// A key and its value, `None` for a missing entry.
 pub type KvWrite = (Vec<u8>, Option<Vec<u8>>);
 
-/// An entry whose key ends with the next number, and the entry that says which number it was.
+/// An entry whose key ends with the next sequence number, and the entry that stores that number.
 #[derive(Debug, Clone)]
 struct Append {
     log_prefix: Vec<u8>,
@@ -84,18 +84,19 @@ struct Append {
     number_key: Vec<u8>,
 }
 
-/// The numbers that were given, in the order in which batches were applied.
+/// The assigned sequence numbers, in the order in which batches were applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sequence {
-    /// The last one.
+    /// The last assigned number.
     pub(crate) last: u64,
-    /// Eight random digits: numbers of another map, or of this one before a backup of it was restored, mean something else.
+    /// Eight random digits. Numbers of another map, or of this one before a backup was restored,
+    /// have a different meaning.
     #[serde(rename = "epoch")]
     pub(crate) incarnation: String,
 }
 
 impl Sequence {
-    /// No number was given yet.
+    /// Creates a sequence without assigned numbers.
     pub(crate) fn new() -> Result<Self> {
         let mut epoch = [0; 4];
         getrandom::fill(&mut epoch).map_err(|error| Error::Invalid {
@@ -107,7 +108,7 @@ impl Sequence {
 }
 
 impl Batch {
-    /// Expects a key to have this value, or with `None` to be absent.
+    /// Requires a key to have this value or, with `None`, to be absent.
     pub fn check(&mut self, key: Vec<u8>, expected: Option<Vec<u8>>) -> &mut Self {
         self.checks.push((key, expected));
         self
@@ -119,47 +120,48 @@ impl Batch {
         self
     }
 
-    /// Removes a key, which may be absent.
+    /// Removes a key; it may be absent.
     pub fn remove(&mut self, key: Vec<u8>) -> &mut Self {
         self.writes.push((key, None));
         self
     }
 
-    /// Adds an entry whose key is `log` and the next number, in eight bytes, and sets the key `place` to that number. Numbers follow each other
-    /// in the order in which batches are applied, whoever committed first.
+    /// Adds an entry whose key is `log` and the next number, in eight bytes, and sets the key `place` to that number.
+    /// Numbers are consecutive in the order in which batches are applied, regardless of the order of the commits.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when the record exceeds what an entry holds.
+    /// [`Error::TooLarge`] when the record exceeds the maximum size of an entry.
     pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, place: Vec<u8>) -> Result<&mut Self> {
         let value = frame::encode(|| format!("entry {}", log.escape_ascii()), record)?;
         self.appends.push(Append { log_prefix: log, value, number_key: place });
         Ok(self)
     }
 
-    /// Whether it writes nothing.
+    /// Whether the batch contains no writes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.appends.is_empty()
     }
 
-    /// How much it writes, in entries.
+    /// Returns the number of entries that the batch writes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.writes.len() + self.appends.len()
     }
 
-    /// The keys that are known before it is applied: all but those of the entries of logs, which their places tell.
+    /// Returns the keys that are known before the batch is applied: all except those of log entries, which are found
+    /// through their places.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
         let sequence = (!self.appends.is_empty()).then(key::sequence);
         let written = self.writes.iter().map(|(key, _)| key);
         written.chain(self.appends.iter().map(|append| &append.number_key)).cloned().chain(sequence)
     }
 
-    /// What to write, in order, `None` for a removal; `read` gives the value of a key before. For backends, once its checks hold: nothing may
-    /// come between the reading and the writing.
+    /// Returns the writes in order, `None` for a removal; `read` returns the previous value of a key. For backends,
+    /// once the checks hold: no write may happen between the reads and these writes.
     ///
     /// # Errors
-    /// Those of `read`; [`Error::Corrupt`] when it is not known which numbers were given.
+    /// Those of `read`; [`Error::Corrupt`] when the last assigned number is unknown.
     pub fn resolve_writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<KvWrite>> {
         let mut writes = self.writes.clone();
         if self.appends.is_empty() {
@@ -180,7 +182,7 @@ impl Batch {
         Ok(writes)
     }
 
-    /// Whether every check holds; `matches` tells whether a key has the expected value. For backends.
+    /// Whether every check holds; `matches` returns whether a key has the expected value. For backends.
     ///
     /// # Errors
     /// Those of `matches`.
@@ -193,7 +195,7 @@ impl Batch {
         Ok(true)
     }
 
-    /// Refuses what is too large for any backend. For backends, before anything else.
+    /// Rejects a batch that is too large for any backend. Backends call this before anything else.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
@@ -201,7 +203,7 @@ impl Batch {
         let appended = self.appends.iter().map(|append| (&append.number_key, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
             let fits = |what: &str, size, limit| {
-                // Without the key itself, whose bytes are nobody's business: this reaches clients.
+                // The message omits the bytes of the key, which are private: it reaches clients.
                 let what = || format!("the {what} of an entry");
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };

@@ -1,14 +1,14 @@
-//! Where konnector keeps what it must not lose: documents, queues, schedules, file contents, secrets.
+//! The storage layer of konnector: documents, queues, schedules, blobs and secrets.
 //!
-//! [`Store`] is the whole interface for the rest of the program. It speaks of intents (create a document, claim a job,
-//! fire a trigger) and commits a set of them atomically: a [`Changes`] is applied as a whole or not at all, and
-//! [`Store::commit`] answers only when the disk has it.
+//! [`Store`] is the whole interface for the rest of the program. Its operations are intents (create a document, claim a
+//! job, fire a trigger), and it commits a set of them atomically: it applies a [`Changes`] as a whole or not at all,
+//! and [`Store::commit`] returns only after the data is on disk.
 //!
-//! Below, [`Kv`] is an ordered map with atomic conditional batches, and [`Blobs`] holds contents too large for it. Each
-//! has two implementations, one on disk (sled and a directory) and one in memory for tests. A database server can stand
-//! in for either without a change above.
+//! Underneath, [`Kv`] is an ordered map with atomic conditional batches, and [`Blobs`] stores values too large for it.
+//! Each has two implementations, one on disk (sled and a directory) and one in memory for tests. A database server
+//! could replace either without a change in the layers above.
 //!
-//! [`MasterKey`] seals account secrets before they reach any of this.
+//! [`MasterKey`] seals account secrets before they reach any of these.
 
 mod backup;
 mod blob;
@@ -56,5 +56,5 @@ pub use secondary_index::{Index, IndexCursor, IndexHit, MAX_INDEXES};
 pub use secret::{MasterKey, SecretContext};
 pub use store::Store;
 
-/// A JSON object, in the order it was written.
+/// A JSON object that preserves the order of its fields.
 pub type Map = serde_json::Map<String, serde_json::Value>;

@@ -36,12 +36,13 @@ pub(crate) use format::CURRENT_FORMAT;
 use format::{MIGRATIONS, Migration, MigrationPlan};
 use lock::FolderLock;
 
-/// How to open a data folder.
+/// Options for opening a data folder.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// How much of the database is kept in memory, in bytes; 32 MiB unless set.
+    /// Size of the database cache, in bytes; 32 MiB by default.
     pub cache_bytes: u64,
-    /// How much of the disk new data leaves free, in bytes. Unless set, 256 MiB or a twentieth of the disk, whichever is less.
+    /// Free disk space that new data must leave, in bytes. By default, 256 MiB or a twentieth of the disk, whichever is
+    /// less.
     pub reserve_bytes: Option<u64>,
 }
 
@@ -51,19 +52,19 @@ impl Default for StoreOptions {
     }
 }
 
-/// An open data folder. The session is to be dropped last.
+/// An open data folder. The session must be dropped last.
 pub(crate) struct OpenedFolder {
     pub(crate) kv: SledKv,
     pub(crate) blobs: DiskBlobs,
     pub(crate) session: FolderSession,
 }
 
-/// This process on a data folder.
+/// The use of a data folder by this process.
 pub(crate) struct FolderSession {
     pub(crate) space: DiskSpace,
-    /// Whether the folder was not closed since somebody last looked through it.
+    /// Whether the folder was left unclean and has not been checked since.
     pub(crate) unclean: bool,
-    /// Whether nothing is wrong with it, as far as this process knows.
+    /// Whether this process has found that the folder has no problems.
     pub(crate) checked: AtomicBool,
     /// When it was opened.
     pub(crate) opened_at: DateTime<Utc>,
@@ -88,7 +89,7 @@ impl FolderSession {
         Ok(Self { space, unclean, checked, opened_at, dir: dir.to_owned(), _lock: lock })
     }
 
-    /// Notes that all was closed in order. What nobody looked through after a crash stays marked.
+    /// Records a clean shutdown. A folder that was not checked after a crash stays marked.
     pub(crate) fn end(&self) -> Result<()> {
         if !self.checked.load(Ordering::Acquire) {
             return Ok(());
@@ -141,7 +142,7 @@ fn open_with(dir: &Path, options: &StoreOptions, migrations: &[Migration]) -> Re
     Ok(OpenedFolder { kv, blobs: DiskBlobs::open(&blobs, &tmp, session.space.clone())?, session })
 }
 
-/// Makes a folder that nobody else may enter, unless it exists.
+/// Creates a folder that no other user may enter, unless it exists.
 fn create_dir(path: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -150,7 +151,7 @@ fn create_dir(path: &Path) -> Result<()> {
     builder.create(path).map_err(Error::io("create", path))
 }
 
-/// Makes the names in a folder durable.
+/// Makes the directory entries of a folder durable.
 fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }

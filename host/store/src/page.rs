@@ -1,4 +1,4 @@
-//! Documents in pages, which are bounded in bytes, and how many there are.
+//! Pages of documents, bounded in bytes, and document counts.
 
 use konnector_manifest::Doctype;
 use serde_json::Value;
@@ -11,23 +11,24 @@ use crate::key::{self, KeyRange, Keyspace};
 use crate::store::Store;
 use crate::view;
 
-/// Bytes of the documents on a page: two of the largest, or thousands of the usual size.
+/// Maximum number of bytes of the documents on a page: two documents of the maximum size, or thousands of the usual
+/// size.
 pub const MAX_PAGE_BYTES: usize = 16 << 20;
-/// Entries that are counted at once.
+/// Number of entries counted at once.
 const COUNT_BATCH_SIZE: usize = 1_000;
 
-/// Some documents of a type, in the order of their ids.
+/// A page of documents of a type, in the order of their ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPage {
-    /// The documents, at least one where there are any.
+    /// The documents, at least one if any exist.
     pub documents: Vec<Document>,
-    /// Whether others follow.
+    /// Whether more documents follow.
     pub has_more: bool,
 }
 
 impl Store {
-    /// Up to `limit` documents of a type in the order of their ids (by bytes), from behind `after` on. Fewer where they are large: a page ends
-    /// with the document that brings it to [`MAX_PAGE_BYTES`].
+    /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`. Returns
+    /// fewer if they are large: a page ends with the document that brings it to [`MAX_PAGE_BYTES`].
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -41,7 +42,7 @@ impl Store {
         self.read_page((instance, doctype), &range_after(instance, doctype, after)?, limit, false)
     }
 
-    /// The same from the last id down, from before `before` on.
+    /// Like `page`, but in descending order of ids, starting before `before`.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -83,7 +84,7 @@ impl Store {
         Ok(ListPage { documents, has_more: left > 0 })
     }
 
-    /// How many documents a type has. Reads their entries, but none of them; between two steps others have a turn.
+    /// Counts the documents of a type. Scans their entries without decoding any document, and yields between two steps.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -99,7 +100,7 @@ impl Store {
         }
     }
 
-    /// Passes over `skip` documents behind `after`; the id of the last one, `None` where there are not that many.
+    /// Skips `skip` documents after `after`; returns the id of the last one, `None` if there are not that many.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -124,7 +125,7 @@ impl Store {
     }
 }
 
-/// The entries of the documents of a type behind one of them.
+/// Returns the range of the documents of a type after one of them.
 pub(crate) fn range_after(instance: &InstanceId, doctype: &Doctype, after: Option<&str>) -> Result<KeyRange> {
     let mut range = key::documents(instance, doctype);
     if let Some(after) = after {
@@ -133,10 +134,10 @@ pub(crate) fn range_after(instance: &InstanceId, doctype: &Doctype, after: Optio
     Ok(range)
 }
 
-/// About how many bytes the members of a document take in memory.
+/// Estimates how many bytes the fields of a document take in memory.
 #[must_use]
 pub fn approximate_size(members: &Map) -> usize {
-    /// Of a value by itself.
+    /// Estimates the size of one value.
     const VALUE_OVERHEAD: usize = 32;
     fn value_size(value: &Value) -> usize {
         VALUE_OVERHEAD

@@ -1,4 +1,4 @@
-//! From changes to the batch that makes them.
+//! Conversion of changes into the batch that applies them.
 
 use crate::blob::{BlobId, Blobs};
 use crate::changes::{ChangeOp, Changes, DeleteMode};
@@ -10,20 +10,21 @@ use crate::rev::Rev;
 use crate::view::View;
 use crate::{document, feed, queue, schedule, secondary_index, unique_index};
 
-/// What to apply, and what follows once it is.
+/// Result of planning: the batch to apply, and its consequences once it is applied.
 pub(crate) struct CommitPlan {
-    /// Conditional on everything that the plan was made from.
+    /// Conditional on everything that the plan is based on.
     pub(crate) batch: Batch,
-    /// The revisions of the documents written, in order.
+    /// The revisions of the written documents, in order.
     pub(crate) revs: Vec<Rev>,
     /// Blobs that no document refers to afterwards.
     pub(crate) unlinked_blobs: Vec<BlobId>,
 }
 
-/// Works out what the changes mean for what is stored now.
+/// Plans the changes against the stored data.
 ///
 /// # Errors
-/// The first change that cannot be made, and then none is. [`crate::Error::BlobNotFound`] when a document is being replaced: plan anew.
+/// The error of the first change that cannot be applied; then none is. [`crate::Error::BlobNotFound`] when a document
+/// is being replaced: plan again.
 pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<CommitPlan> {
     let mut view = View::new(kv);
     let (mut revs, mut freed) = (Vec::new(), Vec::new());

@@ -1,11 +1,12 @@
-//! The queue of jobs: waiting, leased to one worker, or neither. A job's document tells the rest.
+//! The queue of jobs: waiting, leased to one worker, or neither. The rest of a job's state is in its document.
 //!
-//! A job that waits for a time is on a timeline; one whose time has come is among the ready ones, ordered so that a claim finds the next
-//! job of any class and any instance without looking at others ([`turn`]). What must not run at the same time shares a lock, what must not
-//! run too often at the same time shares a permit; both are entries of their own, so that a claim conflicts with nothing else.
+//! A job that waits for a time is on a timeline. A job whose time has come is ready; ready jobs are ordered so that a
+//! claim finds the next job of any class and any instance without reading others ([`round_robin`]). Jobs that must not
+//! run at the same time share a lock; jobs whose concurrency is limited share a permit. Locks and permits are separate
+//! entries, so a claim conflicts with nothing else.
 //!
-//! A lease has an epoch, which grows with every lease of the job. Whoever writes for a run names its lease
-//! ([`crate::Changes::fence`]); once the lease has ended or passed on, that write fails.
+//! A lease has an epoch, which increases with every lease of the job. Each write on behalf of a run names its lease
+//! ([`crate::Changes::fence`]); once the lease has ended or passed to another worker, that write fails.
 
 use chrono::serde::ts_microseconds;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -26,93 +27,95 @@ pub(crate) use check::{check_lease, check_lock, check_queue_entry, check_record}
 pub(crate) use claim::{ClaimRequest, claim};
 pub(crate) use round_robin::RoundRobin;
 
-/// A job handed to a worker until that worker ends it, or is seen to renew it no more.
+/// A job assigned to a worker until that worker ends it or stops renewing the lease.
 ///
-/// No clock is part of it: clocks of several machines differ, and jump. Its holder stops when it could not renew it for a time; somebody
-/// else may end it after having seen the same number of beats for longer than that.
+/// It contains no clock value: clocks of several machines differ, and jump. The holder stops when it has failed to
+/// renew the lease for a time. Another process may end the lease after it has seen the same number of heartbeats for
+/// longer than that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The job.
     pub job: DocRef,
-    /// How many leases this job has had, this one included.
+    /// Number of leases that this job has had, including this one.
     pub epoch: u64,
-    /// Who holds it: a name that no other process, and no restart of this one, has.
+    /// The holder: a name that no other process, and no restart of this one, has.
     pub worker: String,
-    /// How often it was renewed.
+    /// Number of renewals.
     #[serde(default)]
     #[serde(rename = "beats")]
     pub heartbeats: u64,
-    /// The lock that comes with it: no other job of the instance with this lock runs meanwhile.
+    /// The lock that the lease holds: no other job of the instance with this lock runs in the meantime.
     pub lock: Option<String>,
-    /// The permits that come with it.
+    /// The permits that the lease holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<PermitSlot>,
 }
 
-/// Something that only so many jobs of the whole server may use at the same time, such as a vendor's host.
+/// Limit on how many jobs of the whole server may use something at the same time, such as a vendor's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobPermit {
-    /// What it is for.
+    /// Name of the limited resource.
     pub name: String,
-    /// How many jobs may hold it at the same time.
+    /// Maximum number of jobs that may hold it at the same time.
     pub limit: u32,
 }
 
-/// One of the places that a [`JobPermit`] has.
+/// One of the slots of a [`JobPermit`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PermitSlot {
     /// Name of the permit.
     pub permit: String,
-    /// Which of its places.
+    /// Number of the slot.
     pub number: u32,
 }
 
-/// A job that waits.
+/// A waiting job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedJob {
     /// The job.
     pub job: DocRef,
-    /// How it waits.
+    /// Its entry in the queue.
     #[serde(flatten)]
     pub entry: QueueEntry,
 }
 
-/// How a job waits.
+/// State of a waiting job in the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueEntry {
-    /// From when on it may be claimed; to the microsecond.
+    /// Earliest time at which the job may be claimed, with microsecond precision.
     #[serde(with = "ts_microseconds")]
     pub run_at: DateTime<Utc>,
-    /// Whether that time has come. Who queues a job has a clock, the store has none.
+    /// Whether that time has come. The caller that enqueues a job has a clock; the store does not.
     #[serde(default)]
     pub ready: bool,
-    /// The lock that it needs.
+    /// The lock that the job requires.
     pub lock: Option<String>,
-    /// Jobs of one class need the same permits: while those are taken, the class is passed over as a whole.
+    /// Jobs of one class need the same permits: while those are taken, the whole class is skipped.
     #[serde(default)]
     pub class: String,
 }
 
 impl QueueEntry {
-    /// To be claimed from `run_at` on, which may have come by `now`; without a lock and a class.
+    /// Creates an entry that can be claimed from `run_at` on, which may have passed at `now`; without a lock and a
+    /// class.
     #[must_use]
     pub fn new(run_at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self { run_at: run_at.trunc_subsecs(6), ready: run_at <= now, lock: None, class: String::new() }
     }
 
-    /// With this lock: not while another job of the instance holds it.
+    /// Sets the lock: the job does not run while another job of the instance holds it.
     #[must_use]
     pub fn lock(self, lock: Option<String>) -> Self {
         Self { lock, ..self }
     }
 
-    /// In this class.
+    /// Sets the class.
     #[must_use]
     pub fn class(self, class: impl Into<String>) -> Self {
         Self { class: class.into(), ..self }
     }
 
-    /// The key of the entry that holds a waiting job.
+    /// Returns the key of the entry of a waiting job.
     fn key(&self, job: &DocRef) -> Vec<u8> {
         if self.ready {
             key::of_ready(&self.class, self.lock.as_deref(), self.run_at, job)
@@ -122,8 +125,8 @@ impl QueueEntry {
     }
 }
 
-/// Where a job stands, beside its document. What a lease's renewal changes is elsewhere, so that renewals and the writes
-/// of the run do not disturb each other.
+/// State of a job in the queue, stored alongside its document. The fields that a renewal changes are stored elsewhere,
+/// so renewals and the writes of the run do not conflict.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct QueueRecord {
     epoch: u64,
@@ -143,7 +146,7 @@ enum JobQueueState {
     Ended,
 }
 
-/// Who holds a lock, or a place of a permit.
+/// The holder of a lock or of a permit slot.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct LockHolder {
     job: DocRef,
@@ -165,7 +168,8 @@ pub(crate) fn enqueue(view: &mut View<'_>, job: &DocRef, turn: &QueueEntry) -> R
 pub(crate) fn promote(view: &mut View<'_>, QueuedJob { job, entry: turn }: &QueuedJob) -> Result<()> {
     let (_, standing) = read_record(view, job)?;
     if !matches!(standing.state, JobQueueState::Waiting(current) if current == *turn) {
-        // It was moved meanwhile, and this entry is no longer there. If it were, nobody would ever look at it again.
+        // The job was moved in the meantime, so this entry no longer exists. If it did, no claim would ever read it
+        // again.
         view.remove(turn.key(job));
         return Ok(());
     }
@@ -181,7 +185,7 @@ pub(crate) fn dequeue(view: &mut View<'_>, job: &DocRef) -> Result<()> {
     view.put(key, &QueueRecord { state: JobQueueState::Ended, ..standing })
 }
 
-/// Drops what the queue knows of a document that is being deleted.
+/// Removes the queue's entries of a document that is being deleted.
 pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
     let key = key::of_document(Keyspace::Job, document)?;
     match view.get::<QueueRecord>(&key)?.map(|standing| standing.state) {
@@ -217,7 +221,7 @@ pub(crate) fn start_lease(view: &mut View<'_>, lease: &Lease, expected: &QueueEn
     view.put(key::of_lease(&lease.job), lease)
 }
 
-/// Insists on a lease being held; returns the lock and the permits that came with it.
+/// Requires a lease to be held; returns its lock and its permits.
 pub(crate) fn fence(view: &mut View<'_>, lease: &Lease) -> Result<(Option<String>, Vec<PermitSlot>)> {
     let (_, standing) = read_record(view, &lease.job)?;
     match standing.state {
@@ -257,7 +261,7 @@ pub(crate) fn expire(view: &mut View<'_>, lease: &Lease) -> Result<()> {
     complete(view, lease)
 }
 
-/// Up to `limit` waiting jobs: those that are ready, then the others in the order of their time.
+/// Returns up to `limit` waiting jobs: those that are ready, then the others in the order of their time.
 pub(crate) fn list(kv: &dyn Kv, limit: usize) -> Result<Vec<QueuedJob>> {
     let mut queued: Vec<QueuedJob> = view::scan_readable(kv, key::ready(), limit)?;
     let left = limit.saturating_sub(queued.len());
@@ -265,12 +269,12 @@ pub(crate) fn list(kv: &dyn Kv, limit: usize) -> Result<Vec<QueuedJob>> {
     Ok(queued)
 }
 
-/// The jobs on the timeline up to and including `until`, or all, at most `limit`.
+/// Returns the jobs on the timeline up to and including `until`, or all, at most `limit`.
 pub(crate) fn list_delayed(kv: &dyn Kv, until: Option<DateTime<Utc>>, limit: usize) -> Result<Vec<QueuedJob>> {
     view::scan_readable(kv, key::timeline(Timeline::Delayed, until), limit)
 }
 
-/// The place of one waiting job.
+/// Returns the state of one waiting job.
 pub(crate) fn get(kv: &dyn Kv, job: &DocRef) -> Result<Option<QueuedJob>> {
     let standing = view::read::<QueueRecord>(kv, &key::of_document(Keyspace::Job, job)?)?;
     Ok(match standing.map(|standing| standing.state) {
@@ -279,12 +283,12 @@ pub(crate) fn get(kv: &dyn Kv, job: &DocRef) -> Result<Option<QueuedJob>> {
     })
 }
 
-/// All leases.
+/// Returns all leases.
 pub(crate) fn leases(kv: &dyn Kv) -> Result<Vec<Lease>> {
     view::scan_readable(kv, key::leases(), usize::MAX)
 }
 
-/// The lease of one job.
+/// Returns the lease of one job.
 pub(crate) fn lease(kv: &dyn Kv, job: &DocRef) -> Result<Option<Lease>> {
     view::read(kv, &key::of_lease(job))
 }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// The revision of a document, `<generation>-<32 hexadecimal digits>` as in CouchDB.
 ///
-/// The digits follow from the revision before and the content, so that the same history has the same revisions on every
-/// backend. They are no protection against forgery.
+/// The digits are derived from the previous revision and the body, so the same history has the same revisions on every
+/// backend. They do not protect against forgery.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rev {
@@ -19,7 +19,7 @@ pub struct Rev {
     digest: [u8; 16],
 }
 
-/// What a revision is made of besides its predecessor.
+/// MD5 digest of a document's body, from which its revision is computed together with the previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BodyDigest([u8; 16]);
 
@@ -32,7 +32,7 @@ impl BodyDigest {
 }
 
 impl Rev {
-    /// How many changes led here, 1 for a new document.
+    /// Returns the number of changes up to this revision, 1 for a new document.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation

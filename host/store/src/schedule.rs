@@ -1,4 +1,4 @@
-//! The schedule: when each trigger is due next. Every due instant is used up by exactly one commit.
+//! The schedule: when each trigger is due next. Exactly one commit consumes each due instant.
 
 use chrono::serde::ts_microseconds;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -11,14 +11,14 @@ use crate::key::{self, Keyspace, Timeline};
 use crate::kv::Kv;
 use crate::view::{self, View};
 
-/// When a trigger is due, beside its document.
+/// When a trigger is due, stored alongside its document.
 #[derive(Debug, Serialize, Deserialize)]
 struct TriggerSchedule {
     #[serde(with = "ts_microseconds")]
     due: DateTime<Utc>,
 }
 
-/// A trigger's place among all, in the order of time.
+/// A trigger's entry on the timeline of all triggers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct DueEntry {
     trigger: DocRef,

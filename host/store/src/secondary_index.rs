@@ -1,10 +1,12 @@
-//! Secondary indexes: documents of one type in the order of some of their members.
+//! Secondary indexes: documents of one type in the order of some of their fields.
 //!
-//! An index is named by its members and made when it is first asked for. From the commit that declares it on, every commit that writes a
-//! document of the type writes its entries too ([`maintain`]), so the documents that were there before are all that is left to do, in
-//! small steps that a crash only interrupts ([`build`]). It can be read once that is done ([`scan`]).
+//! An index is identified by its fields and created when it is first requested. From the commit that declares it on,
+//! every commit that writes a document of the type also writes its index entries ([`update()`]). So only the older
+//! documents remain to be added, in small steps that a crash can interrupt but not undo ([`build`]). The index can be
+//! read once this is done ([`scan()`]).
 //!
-//! Values are in CouchDB's order ([`konnector_query::collation`]). A document that lacks one of the members is not in the index.
+//! Values are in CouchDB's order ([`konnector_query::collation`]). A document that lacks one of the fields is not in
+//! the index.
 
 mod build;
 mod catalog;

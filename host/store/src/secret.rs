@@ -1,7 +1,7 @@
 //! Account secrets, sealed before they reach the store.
 //!
-//! Each account has a key of its own, derived from the master key, and each sealed text is bound to its instance, account,
-//! konnector and field: moved to another place, or asked for by another konnector, it does not open.
+//! Each account has its own key, derived from the master key. Each sealed string is bound to its instance, account,
+//! konnector and field: it cannot be opened in another place or for another konnector.
 
 use std::fmt;
 
@@ -18,40 +18,41 @@ use crate::id::InstanceId;
 
 mod file;
 
-/// Names the format of a text that is bound to no konnector; part of what is authenticated.
+/// Prefix of a sealed string that is bound to no konnector; part of the authenticated data.
 const UNBOUND_FORMAT: &str = "sealed-v1";
-/// Names the format of a text that is bound to a konnector; part of what is authenticated.
+/// Prefix of a sealed string that is bound to a konnector; part of the authenticated data.
 const BOUND_FORMAT: &str = "sealed-v2";
 const NONCE_BYTES: usize = 24;
-/// How much of the fingerprint a sealed text carries, to tell a wrong key from a damaged text.
+/// Length of the key fingerprint in a sealed string, to distinguish a wrong key from a damaged string.
 const HINT_DIGITS: usize = 8;
 
-/// The key under which all secrets of a data folder are sealed: 32 random bytes, kept outside of it.
+/// The key that seals all secrets of a data folder: 32 random bytes, stored outside of it.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct MasterKey([u8; 32]);
 
-/// Where a secret belongs.
+/// The place of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretContext {
     /// The instance.
     pub instance: InstanceId,
     /// The id of the account.
     pub account: String,
-    /// Slug of the only konnector that it opens for; `None` for what is the server's own.
+    /// Slug of the only konnector that may open it; `None` for a secret of the server itself.
     pub konnector: Option<String>,
     /// The field of the account, such as `password`.
     pub field: String,
 }
 
 impl MasterKey {
-    /// A public name of this key: 16 hexadecimal digits that tell nothing about it. Store it at the first start, compare it at
-    /// each later one.
+    /// Returns a public name of this key: 16 hexadecimal digits that reveal nothing about it. Store it at the first
+    /// start, and compare it at each later one.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.expand(&[b"fingerprint"]).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A key for another purpose; different labels give independent keys, and none leads back (HKDF, RFC 5869).
+    /// Derives a key for another purpose; different labels give independent keys, and none reveals the master key
+    /// (HKDF, RFC 5869).
     #[must_use]
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
         self.expand(&[b"label", label.as_bytes()])
@@ -73,11 +74,11 @@ impl MasterKey {
         Ok(format!("{}.{}.{text}", context.format(), self.hint()))
     }
 
-    /// Opens what [`MasterKey::seal`] made for the same context. A text of the other format never opens: what is bound to no konnector is
-    /// no secret of one.
+    /// Opens a string that [`MasterKey::seal`] created for the same context. A string of the other format never opens:
+    /// a secret bound to no konnector does not belong to one.
     ///
     /// # Errors
-    /// [`Error::Secret`] when the text was sealed with another key or for another context, or was changed.
+    /// [`Error::Secret`] when the string was sealed with another key or for another context, or was changed.
     pub fn open(&self, context: &SecretContext, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
         let format = context.format();
         let mut parts = sealed.splitn(3, '.');
@@ -99,13 +100,13 @@ impl MasterKey {
         Ok(Zeroizing::new(secret))
     }
 
-    /// Whether a text was sealed with this key, in whichever format.
+    /// Whether a string was sealed with this key, in either format.
     #[must_use]
     pub fn is_sealed(&self, text: &str) -> bool {
         self.is_sealed_as(UNBOUND_FORMAT, text) || self.is_sealed_as(BOUND_FORMAT, text)
     }
 
-    /// Whether a text was sealed with this key and has the format of this context.
+    /// Whether a string was sealed with this key and has the format of this context.
     #[must_use]
     pub fn is_sealed_for(&self, context: &SecretContext, text: &str) -> bool {
         self.is_sealed_as(context.format(), text)
@@ -153,12 +154,12 @@ impl SecretContext {
     }
 }
 
-/// Each part with its length, so that no two lists of parts read the same.
+/// Encodes each part with its length, so two different lists of parts never have the same encoding.
 fn encode_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     parts.flat_map(|part| [&(part.len() as u64).to_be_bytes(), part].concat()).collect()
 }
 
-/// Shows the fingerprint, never the key.
+/// Prints the fingerprint, never the key.
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MasterKey").field(&self.fingerprint()).finish()

@@ -1,11 +1,11 @@
 //! The ordered map on sled 0.34.7.
 //!
-//! What this version does otherwise than one would expect, and what stands against it here:
+//! Unexpected behaviour of this version, and how this module deals with it:
 //! - `flush` starts the write-back of the log but does not wait for the drive: [`barrier`] adds the fsync;
 //! - large pages become files that are never synced: entries stay small ([`crate::Batch::validate`]);
-//! - a failed write leaves memory ahead of the disk: after a failure nothing is accepted any more;
-//! - reading its state after a kill at the wrong moment fails: [`crate::open`] removes the cause;
-//! - transactions share one lock across all databases of a process: none are used. Batches are, from one thread.
+//! - a failed write leaves memory ahead of the disk: after a failure no further commit is accepted;
+//! - sled may fail to read its state after a kill at the wrong moment: [`crate::open`] removes the cause;
+//! - transactions share one lock across all databases of a process: the store uses batches from one thread instead.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use barrier::{Barrier, FileBarrier};
 use watchdog::Watchdog;
 use writer::{DbWriter, WriterRequest};
 
-/// How many commits may wait for the writer; more wait for their turn to wait.
+/// Capacity of the writer's queue; further commits wait for a place in it.
 const MAX_PENDING_COMMITS: usize = 1024;
 
 /// A sled database with one thread that writes.
@@ -41,7 +41,7 @@ pub(crate) struct SledKv {
 }
 
 impl SledKv {
-    /// Takes over a database that was opened in `dir`, and makes durable what is in it.
+    /// Takes over a database that was opened in `dir`, and makes its data durable.
     pub(crate) fn new(db: sled::Db, dir: &Path) -> Result<Self> {
         let mut barrier = FileBarrier::new(db.clone(), dir)?;
         barrier.wait().map_err(Error::io("sync", dir))?;
@@ -60,7 +60,7 @@ impl SledKv {
         Ok(Self { db, requests: Some(requests), closed, writes, failure, writer: Some(writer) })
     }
 
-    /// Why the writer does not answer. If it died, it may have written before.
+    /// Returns why the writer does not respond. If it died, it may have written before.
     fn writer_error(&self) -> Error {
         if self.closed.load(Ordering::Acquire) { Error::Closed } else { Error::Poisoned }
     }
@@ -117,7 +117,7 @@ impl Kv for SledKv {
     }
 }
 
-/// Waits until everything written to a database in `dir` is durable.
+/// Waits until all writes to a database in `dir` are durable.
 pub(crate) fn make_durable(db: &sled::Db, dir: &Path) -> Result<()> {
     FileBarrier::new(db.clone(), dir)?.wait().map_err(Error::io("sync", dir))
 }

@@ -24,47 +24,47 @@ use crate::rev::Rev;
 use crate::secondary_index::{self, Index, IndexCursor, IndexHit};
 use crate::{schedule, unique_index, view};
 
-/// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.
+/// How often a commit is planned again before it fails: each retry means that another commit has succeeded in between.
 const MAX_COMMIT_ATTEMPTS: usize = 100;
 
-/// Documents, queue, schedule and blobs of one data folder. Clones share it.
+/// Documents, queue, schedule and blobs of one data folder. Clones share the same state.
 ///
-/// Reads are synchronous and short, and are consistent with every commit that has answered. Several reads are no snapshot;
-/// what must fit together is decided by a commit, which fails when something it depends on has changed.
+/// Reads are synchronous and short, and see every commit that has returned. Several reads are not a snapshot; decisions
+/// that need a consistent view belong in a commit, which fails when something that it depends on has changed.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// The fields are dropped in this order: the lock on the folder goes last.
+/// The fields are dropped in this order: the lock on the folder is released last.
 struct Inner {
     kv: ChangeTracker,
     blobs: DeferredDeletes,
     round_robin: RoundRobin,
-    /// `None` for a store that is no data folder of this process alone.
+    /// `None` for a store that is not a data folder used by this process alone.
     session: Option<FolderSession>,
 }
 
 impl Store {
-    /// Opens a data folder, which is created when it is missing.
+    /// Opens a data folder and creates it if it is missing.
     ///
-    /// Blocks while the database reads its log. Blobs need a Tokio runtime, this call needs none.
+    /// Blocks while the database reads its log. Blobs need a Tokio runtime; this call does not.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process runs on the folder; [`Error::DatabaseCorrupt`], [`Error::UnsupportedFormat`],
-    /// [`Error::Io`].
+    /// [`Error::Locked`] when another process uses the folder; [`Error::DatabaseCorrupt`],
+    /// [`Error::UnsupportedFormat`], [`Error::Io`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self> {
         let open::OpenedFolder { kv, blobs, session } = open::open(dir, &options)?;
         Ok(Self::from_parts(Box::new(kv), Box::new(blobs), Some(session)))
     }
 
-    /// A store that ends with the process, for tests.
+    /// Creates a store that lives as long as the process, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
         Self::with_backends(Box::<MemoryKv>::default(), Box::<MemoryBlobs>::default())
     }
 
-    /// A store over another backend, which other processes may use at the same time.
+    /// Creates a store over another backend, which other processes may use at the same time.
     #[must_use]
     pub fn with_backends(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>) -> Self {
         Self::from_parts(kv, blobs, None)
@@ -75,13 +75,13 @@ impl Store {
         Self { inner: Arc::new(Inner { kv, blobs, round_robin: RoundRobin::default(), session }) }
     }
 
-    /// Whether no other process uses this store: then whatever lease is found at the start belongs to nobody any more.
+    /// Whether no other process uses this store. If so, leases found at the start have no live holder.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.inner.session.is_some()
     }
 
-    /// When this process opened the store, where no other uses it.
+    /// When this process opened the store, if no other process uses it.
     pub(crate) fn opened_at(&self) -> Option<DateTime<Utc>> {
         self.inner.session.as_ref().map(|session| session.opened_at)
     }
@@ -102,21 +102,21 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Whether a process before did not close the folder: it was killed, or the power was cut. Look through it then, with
-    /// [`Store::fsck`]; it stays so until that finds nothing wrong.
+    /// Whether an earlier process did not close the folder, because it was killed or the power failed. In that case,
+    /// check the folder with [`Store::fsck`]; this stays true until a check finds no problems.
     #[must_use]
     pub fn was_unclean(&self) -> bool {
         self.inner.session.as_ref().is_some_and(|session| session.unclean)
     }
 
-    /// Notes that nothing is wrong.
+    /// Records that the store has no problems.
     pub(crate) fn mark_checked(&self) {
         if let Some(session) = &self.inner.session {
             session.checked.store(true, Ordering::Release);
         }
     }
 
-    /// Notes the fingerprint of the key that seals what is in the folder; see [`crate::key_fingerprint`].
+    /// Records the fingerprint of the key that seals the secrets in the folder; see [`crate::key_fingerprint`].
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -124,7 +124,7 @@ impl Store {
         self.inner.session.as_ref().map_or(Ok(()), |session| open::save_key_fingerprint(session.dir(), fingerprint))
     }
 
-    /// Refuses when there is no room for new data.
+    /// Fails when there is no space for new data.
     ///
     /// # Errors
     /// [`Error::DiskFull`].
@@ -132,24 +132,24 @@ impl Store {
         self.inner.session.as_ref().map_or(Ok(()), |session| session.space.check())
     }
 
-    /// Answers, with the reason, once the disk failed a write: from then on every commit is refused, and only a restart helps. Never
-    /// answers otherwise. Cancel-safe.
+    /// Waits until the disk fails a write and returns the reason: from then on every commit is rejected, and only a
+    /// restart helps. Otherwise it never returns. Cancel-safe.
     pub async fn wait_for_failure(&self) -> String {
         self.kv().wait_for_failure().await
     }
 
-    /// The contents of files.
+    /// Returns the blobs.
     #[must_use]
     pub fn blobs(&self) -> &dyn Blobs {
         &self.inner.blobs
     }
 
-    /// Refuses new commits, waits for those accepted and lets go of the data folder, once the last clone is dropped.
+    /// Rejects new commits, waits for the accepted ones and releases the data folder once the last clone is dropped.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be noted that the folder was closed; [`Error::Poisoned`] when the disk failed a write.
+    /// [`Error::Io`] when the clean shutdown cannot be recorded; [`Error::Poisoned`] when the disk failed a write.
     pub async fn close(self) -> Result<()> {
-        // An empty commit tells whether all before it are durable; a second closing finds it closed.
+        // An empty commit checks that all earlier ones are durable; on a second call, the database is already closed.
         match self.kv().commit(Batch::default()).await {
             Ok(_) => {}
             Err(Error::Closed) => return Ok(()),
@@ -162,22 +162,22 @@ impl Store {
 
 /// Documents.
 impl Store {
-    /// A document, `None` when it was deleted or never created.
+    /// Returns a document, `None` if it was deleted or never created.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and failures of the database, as for every read.
+    /// [`Error::Corrupt`] and failures of the database, like every read.
     pub fn get(&self, document: &DocRef) -> Result<Option<Document>> {
         document::read(self.kv(), self.blobs(), document)
     }
 
-    /// A count that has grown by the time that a call answers which wrote something: while it stays, every read answers the same. `None`
-    /// when others write to the same store.
+    /// Returns a counter that has increased by the time a call that wrote something returns: while it stays the same,
+    /// every read returns the same data. `None` when other processes write to the same store.
     #[must_use]
     pub fn write_count(&self) -> Option<u64> {
         self.kv().write_count()
     }
 
-    /// What tells whether a document is still the one that was read; much cheaper than reading it.
+    /// Returns a stamp that shows whether a document has changed since it was read; much cheaper than reading it.
     ///
     /// # Errors
     /// When the database fails.
@@ -194,7 +194,7 @@ impl Store {
         Ok(self.kv().get(&key)?.is_some())
     }
 
-    /// Up to `limit` documents of a type in the order of their ids (by bytes), from behind `after` on.
+    /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -214,7 +214,7 @@ impl Store {
         Ok(documents)
     }
 
-    /// The types that an instance has documents of, in no particular order.
+    /// Returns the types of which an instance has documents, in no particular order.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -228,15 +228,15 @@ impl Store {
         Ok(doctypes)
     }
 
-    /// Makes all changes or none, and answers once they are durable: one revision per document created, replaced or deleted,
-    /// in order.
+    /// Applies all changes or none, and returns once they are durable: one revision per document created, replaced or
+    /// deleted, in order.
     ///
-    /// Cancel safety: when the call is dropped, the changes may or may not be made, never in part.
+    /// Cancel safety: when the call is dropped, the changes may or may not be applied, but never in part.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`],
-    /// [`Error::Invalid`], and [`Error::DiskFull`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
-    /// whether the changes are there.
+    /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`], [`Error::Invalid`], and
+    /// [`Error::DiskFull`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and
+    /// only a restart shows whether the changes were written.
     pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         let mut spilled = Vec::new();
         match self.try_commit(&mut changes, &mut spilled).await {
@@ -254,7 +254,7 @@ impl Store {
     }
 
     async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<CommitPlan> {
-        // What is there already may still be changed, finished and deleted: the reserve is for that.
+        // Existing documents can still be changed, finished and deleted: the reserve exists for this.
         if changes.ops.iter().any(|step| matches!(step, ChangeOp::Create { .. })) {
             self.check_space()?;
         }
@@ -287,18 +287,18 @@ impl Store {
 
 /// Unique indexes.
 impl Store {
-    /// The value that has a key in a unique index.
+    /// Returns the value that owns a key in a unique index.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a wrong index name; like [`Store::get`].
+    /// [`Error::Invalid`] for an invalid index name; otherwise like [`Store::get`].
     pub fn lookup(&self, instance: &InstanceId, index: &str, key: &str) -> Result<Option<String>> {
         unique_index::lookup(self.kv(), instance, index, key)
     }
 
-    /// Up to `limit` keys that start with `prefix`, with their values, from behind the key `after` on.
+    /// Returns up to `limit` keys that start with `prefix`, with their values, starting after the key `after`.
     ///
-    /// They come in the order of their bytes, except that keys over 160 bytes which share their first 128 bytes come in an
-    /// order of their own; paging by `after` meets each of them once.
+    /// They are in byte order, except that keys over 160 bytes which share their first 128 bytes have an order of their
+    /// own; paging by `after` returns each of them once.
     ///
     /// # Errors
     /// Like [`Store::lookup`].
@@ -316,19 +316,20 @@ impl Store {
 
 /// Secondary indexes.
 impl Store {
-    /// The index over these members of the documents of a type, made where it is missing: then this call takes as long as putting every
-    /// document into it does. A member is a path such as `vendor` or `cozyMetadata.createdAt`; `_id` is the document's id.
+    /// Ensures that an index over these fields of the documents of a type exists. If it is missing, this call builds
+    /// it, which takes as long as adding every document to it. A field is a path such as `vendor` or
+    /// `cozyMetadata.createdAt`; `_id` is the document's id.
     ///
-    /// Cancel safety: what was done stays, and the next call goes on from there.
+    /// Cancel safety: completed steps persist, and the next call continues from there.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a wrong list of members, and when the type has [`INDEXES`](crate::INDEXES) indexes already; like
-    /// [`Store::commit`] otherwise.
+    /// [`Error::Invalid`] for an invalid list of fields, and when the type already has
+    /// [`MAX_INDEXES`](crate::MAX_INDEXES) indexes; otherwise like [`Store::commit`].
     pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<Index> {
         secondary_index::ensure(self, instance, doctype, members).await
     }
 
-    /// The members of the indexes that documents of a type have, ready or not.
+    /// Returns the fields of the indexes of a type, whether the indexes are ready or not.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -336,9 +337,9 @@ impl Store {
         secondary_index::list(self.kv(), instance, doctype)
     }
 
-    /// Takes an index away with its entries; nothing happens when there is none over these members.
+    /// Removes an index and its entries; does nothing if there is no index over these fields.
     ///
-    /// Cancel safety: the index is gone or not; entries that are left are removed by the next call for the type.
+    /// Cancel safety: the index is removed or not; the next call for the type removes leftover entries.
     ///
     /// # Errors
     /// Like [`Store::commit`].
@@ -346,8 +347,9 @@ impl Store {
         secondary_index::drop_index(self, instance, doctype, members).await
     }
 
-    /// Up to `limit` documents of a part of an index, in its order, from behind `after` on. No snapshot: a document may have been changed
-    /// or deleted since; [`IndexRange::contains`] tells whether what is read then still belongs here.
+    /// Returns up to `limit` documents of a part of an index, in its order, starting after `after`. Not a snapshot: a
+    /// document may have been changed or deleted since; use [`IndexRange::contains`] to check whether the document that
+    /// is read later still belongs to the range.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -365,18 +367,19 @@ impl Store {
 
 /// The queue of jobs.
 impl Store {
-    /// Leases up to `limit` jobs that are due at `now` to `worker`. Instances take turns, and so do the locks of an instance; jobs without a
-    /// lock come in the order of their time. A job is passed over while its lock is held, a class of jobs while a permit of its next job
-    /// is; those behind it are not held up. The cost does not grow with the number of jobs that wait.
+    /// Leases up to `limit` jobs that are due at `now` to `worker`. Instances take turns, and so do the locks of an
+    /// instance; jobs without a lock come in the order of their time. A job is skipped while its lock is held, and a
+    /// class of jobs while a permit of its next job is taken; the jobs after them are not delayed. The cost does not
+    /// grow with the number of waiting jobs.
     ///
-    /// Each lease is one atomic commit: the job leaves the queue, takes its lock and its permits, gets its next epoch, and its document
-    /// becomes what `started` makes of it. `worker` is a name that no other process has. `needs` tells the permits of a job; it and
-    /// `started` must be quick.
+    /// Each lease is one atomic commit: the job leaves the queue, takes its lock and its permits, gets its next epoch,
+    /// and `started` updates the body of its document. `worker` is a name that no other process has. `needs` returns
+    /// the permits of a job; it and `started` must be quick.
     ///
-    /// Cancel safety: leases of a dropped call may have been taken; nobody renews them.
+    /// Cancel safety: a dropped call may have taken leases; no worker renews them.
     ///
     /// # Errors
-    /// Failures of the database, when no job could be leased.
+    /// Failures of the database, if no job could be leased.
     pub async fn claim(
         &self,
         worker: &str,
@@ -388,7 +391,7 @@ impl Store {
         queue::claim(self, ClaimRequest { worker, now, limit, permits_of: needs, on_start: started }).await
     }
 
-    /// Up to `limit` waiting jobs: first those whose time has come, then the others in the order of their time.
+    /// Returns up to `limit` waiting jobs: first those whose time has come, then the others in the order of their time.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -396,7 +399,7 @@ impl Store {
         queue::list(self.kv(), limit)
     }
 
-    /// The place of a job in the queue, `None` unless it waits.
+    /// Returns the state of a job in the queue, `None` unless it is waiting.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -404,7 +407,7 @@ impl Store {
         queue::get(self.kv(), job)
     }
 
-    /// When the time of the next job comes that is not ready yet.
+    /// Returns when the next job that is not ready yet becomes due.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -412,17 +415,17 @@ impl Store {
         Ok(queue::list_delayed(self.kv(), None, 1)?.pop().map(|queued| queued.entry.run_at))
     }
 
-    /// Shows that the holder of a lease is alive.
+    /// Renews a lease to show that its holder is alive.
     ///
     /// # Errors
-    /// [`Error::StaleLease`] when the lease is no longer held: the run must stop. Like [`Store::commit`] otherwise.
+    /// [`Error::StaleLease`] when the lease is no longer held and the run must stop; otherwise like [`Store::commit`].
     pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let mut changes = Changes::new();
         changes.push(ChangeOp::Renew { lease: lease.clone() });
         self.commit(changes).await.map(drop)
     }
 
-    /// All leases.
+    /// Returns all leases.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -430,7 +433,7 @@ impl Store {
         queue::leases(self.kv())
     }
 
-    /// The lease of a job, `None` unless it runs.
+    /// Returns the lease of a job, `None` unless the job is running.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -441,8 +444,8 @@ impl Store {
 
 /// The schedule of triggers.
 impl Store {
-    /// Up to `limit` triggers that are due at `now`, each with its due instant, oldest first. They stay due until
-    /// [`Changes::fire`] uses that instant up.
+    /// Returns up to `limit` triggers that are due at `now`, each with its due instant, oldest first. They stay due
+    /// until [`Changes::fire`] consumes that instant.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -450,7 +453,7 @@ impl Store {
         schedule::due(self.kv(), now, limit)
     }
 
-    /// When the first trigger is due.
+    /// Returns when the next trigger is due.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -458,7 +461,7 @@ impl Store {
         schedule::next_due_at(self.kv())
     }
 
-    /// When a trigger is due, `None` when it is not scheduled.
+    /// Returns when a trigger is due, `None` when it is not scheduled.
     ///
     /// # Errors
     /// Like [`Store::get`].

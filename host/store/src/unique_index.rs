@@ -8,10 +8,10 @@ use crate::key;
 use crate::kv::Kv;
 use crate::view::{self, View};
 
-/// How many entries are read at once.
+/// Number of entries read at once.
 const PAGE_SIZE: usize = 256;
 
-/// An entry. It repeats its key, which may be cut in the map.
+/// An entry. It repeats its key, which may be truncated in the map.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct UniqueRecord {
     key: String,
@@ -60,7 +60,7 @@ pub(crate) fn lookup_prefix(
         let page = view::scan::<UniqueRecord>(kv, &range, PAGE_SIZE.min(limit.saturating_sub(found.len())))?;
         let Some((last, _)) = page.last() else { return Ok(found) };
         range.start_after(last);
-        // The range of a prefix over 128 bytes holds other keys too.
+        // The range of a prefix over 128 bytes contains other keys too.
         let records = page.into_iter().map(|(_, record)| record).filter(|record| record.key.starts_with(prefix));
         found.extend(records.map(|record| (record.key, record.value)));
     }

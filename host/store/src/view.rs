@@ -1,4 +1,4 @@
-//! What a commit has read and wants to write.
+//! The reads and pending writes of a commit.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::key::KeyRange;
 use crate::kv::{Batch, Kv};
 use crate::{feed, frame};
 
-/// A map that remembers what was read through it and hides what was written to it.
+/// A map that records its reads and buffers its writes.
 ///
-/// Every value read becomes a check of the batch, so that whatever was decided on it still holds when the batch is
-/// applied; no rule about documents, queues or schedules needs a check of its own.
+/// Every value read becomes a check of the batch, so decisions based on it still hold when the batch is applied; no
+/// rule about documents, queues or schedules needs a check of its own.
 pub(crate) struct View<'a> {
     kv: &'a dyn Kv,
     reads: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// By their places, of which each has one.
+    /// By place; each place has at most one append.
     appends: BTreeMap<Vec<u8>, (Vec<u8>, feed::FeedEntry)>,
 }
 
@@ -45,12 +45,12 @@ impl<'a> View<'a> {
         self.writes.insert(key, None);
     }
 
-    /// Adds to a log an entry that `place` will lead to; one that was to be added for the same place is not.
+    /// Appends an entry to a log; `place` will point to it. Replaces a pending append for the same place.
     pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::FeedEntry, place: Vec<u8>) {
         self.appends.insert(place, (log, record));
     }
 
-    /// Takes back what was to be added for a place.
+    /// Cancels the pending append for a place.
     pub(crate) fn cancel_append(&mut self, place: &[u8]) {
         self.appends.remove(place);
     }
@@ -84,8 +84,8 @@ pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &KeyRange, limit: us
     entries.into_iter().map(|(key, value)| decode(&key, &value).map(|record| (key, record))).collect()
 }
 
-/// Reads the first `limit` readable entries of a range that all instances share, outside of any commit: one damaged entry
-/// must not stop the others.
+/// Reads the first `limit` readable entries of a range that all instances share, outside of any commit: one damaged
+/// entry must not block the others.
 pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: KeyRange, limit: usize) -> Result<Vec<T>> {
     let mut found = Vec::new();
     loop {
@@ -101,12 +101,12 @@ pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: KeyRang
     }
 }
 
-/// Reads the bytes of an entry.
+/// Decodes the bytes of an entry.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T> {
     frame::decode(|| describe_key(key), bytes)
 }
 
-/// A key for error messages.
+/// Formats a key for error messages.
 fn describe_key(key: &[u8]) -> String {
     format!("entry {}", key.escape_ascii())
 }

@@ -1,6 +1,6 @@
-//! Which contents the entries of a backup refer to, and whether each of them is in it as it was written.
+//! Tracks which blobs the entries of a backup refer to, and whether each of them is in it as it was written.
 //!
-//! A content has some 300 bytes here until it was met.
+//! A blob takes some 300 bytes here until the backup contains it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,18 +11,18 @@ use crate::fsck::{BlobLink, DocumentSchema, FsckProblem, error_reason};
 use crate::id::DocRef;
 use crate::{Map, key, view};
 
-/// Problems that are listed; what goes beyond is counted. A list for a person, on a terminal.
+/// Number of listed problems; further ones are only counted. The list is for a person at a terminal.
 const MAX_LISTED_PROBLEMS: usize = 100;
 
-/// A content that some entry refers to.
+/// A blob that an entry refers to.
 pub(super) struct ExpectedBlob {
     pub(super) document: DocRef,
     pub(super) link: BlobLink,
-    /// Whether it is the body of the document itself, which may refer to others.
+    /// Whether it is the body of the document itself, which may refer to other blobs.
     pub(super) is_body: bool,
 }
 
-/// A content that is in the backup.
+/// A blob that is in the backup.
 pub(super) struct BlobDigest {
     pub(super) size: u64,
     pub(super) sha256: [u8; 32],
@@ -31,9 +31,9 @@ pub(super) struct BlobDigest {
 pub(super) struct BlobTracker<'a> {
     schema: &'a dyn DocumentSchema,
     expected: BTreeMap<BlobId, ExpectedBlob>,
-    /// What the entry under a key refers to, until a later one takes its place.
+    /// The references of the entry under a key, until a later entry replaces it.
     by_key: HashMap<Vec<u8>, Vec<BlobId>>,
-    /// Contents that no entry before them refers to: a body that comes later may.
+    /// Blobs that no entry before them refers to: a body that comes later may.
     unclaimed: HashMap<BlobId, BlobDigest>,
     verified: HashSet<BlobId>,
     problems: Vec<FsckProblem>,
@@ -46,7 +46,7 @@ impl<'a> BlobTracker<'a> {
         Self { schema, expected, by_key, unclaimed: early, verified: settled, problems: Vec::new(), omitted: 0 }
     }
 
-    /// An entry of the backup, in place of an earlier one with its key; `None` where it was removed.
+    /// Adds an entry of the backup, replacing an earlier one with its key; `None` if it was removed.
     pub(super) fn add_entry(&mut self, key: &[u8], value: Option<&[u8]>) {
         if !key::is_document(key) {
             return;
@@ -106,19 +106,19 @@ impl<'a> BlobTracker<'a> {
         }
     }
 
-    /// The next content to write.
+    /// Returns the next blob to write.
     pub(super) fn next_expected(&mut self) -> Option<ExpectedBlob> {
         let (blob, expected) = self.expected.pop_first()?;
         self.verified.insert(blob);
         Some(expected)
     }
 
-    /// Whether a content is the body of a document: then its bytes are asked for.
+    /// Whether a blob is the body of a document: if so, its bytes are needed.
     pub(super) fn is_body(&self, blob: &BlobId) -> bool {
         self.expected.get(blob).is_some_and(|expected| expected.is_body)
     }
 
-    /// A content of the backup, with its bytes where it is a body.
+    /// Adds a blob of the backup, with its bytes if it is a body.
     pub(super) fn add_blob(&mut self, blob: BlobId, met: BlobDigest, bytes: Option<&[u8]>) {
         match self.expected.remove(&blob) {
             Some(expected) => {
@@ -150,7 +150,7 @@ impl<'a> BlobTracker<'a> {
         self.report(FsckProblem::BlobDamaged { document: document.to_string(), blob: link.blob, reason });
     }
 
-    /// The body of a document.
+    /// Adds the body of a document.
     pub(super) fn add_body(&mut self, document: &DocRef, link: &BlobLink, bytes: &[u8]) {
         match document::parse_body(link.blob, link.sha256.as_deref(), bytes) {
             Ok(body) => drop(self.expect_linked(document, &body)),
@@ -158,7 +158,7 @@ impl<'a> BlobTracker<'a> {
         }
     }
 
-    /// A content could not be read.
+    /// Reports a blob that could not be read.
     pub(super) fn report_unreadable(&mut self, document: &DocRef, blob: BlobId, error: &Error) {
         let document = document.to_string();
         self.report(match error {
@@ -175,7 +175,7 @@ impl<'a> BlobTracker<'a> {
         }
     }
 
-    /// Insists on every content being there.
+    /// Requires every blob to be present.
     ///
     /// # Errors
     /// [`Error::BlobsDamaged`].

@@ -1,5 +1,5 @@
-//! The encryption of a backup: XChaCha20-Poly1305 in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015), in which no
-//! piece can be changed, left out, repeated or moved, and the last one is known as such.
+//! The encryption of a backup: XChaCha20-Poly1305 in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár
+//! 2015), which detects changed, missing, repeated or moved pieces and marks the last one.
 
 use aead_stream::{NewStream, Nonce, StreamBE32, StreamPrimitive};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
@@ -9,29 +9,29 @@ use super::{BackupHeader, BackupReader, BackupWriter};
 use crate::error::{Error, Result};
 use crate::secret::MasterKey;
 
-/// Bytes of a piece before it is encrypted.
+/// Size of a piece before encryption, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// What encryption adds to a piece.
+/// Number of bytes that encryption adds to a piece.
 const TAG_BYTES: usize = 16;
 const MAGIC: &[u8] = b"konnector-backup-1\n";
-/// What every backup begins with, of whatever version.
+/// Magic string at the start of every backup, regardless of its version.
 const MAGIC_PREFIX: &[u8] = b"konnector-backup-";
-/// The longest header in bytes.
+/// Maximum length of the header, in bytes.
 const MAX_HEADER_BYTES: usize = 4096;
 
 type Stream = StreamBE32<XChaCha20Poly1305>;
 
-/// The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece is used once.
+/// The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece is used only once.
 fn cipher_stream(key: &MasterKey, salt: &str) -> Stream {
     let key = key.derive(&format!("backup/{salt}"));
     Stream::from_aead(XChaCha20Poly1305::new((&*key).into()), &Nonce::<XChaCha20Poly1305, Stream>::default())
 }
 
-/// Encrypts what is written to it.
+/// Encrypting writer.
 pub(super) struct EncryptingWriter<'a> {
     to: &'a mut dyn BackupWriter,
     stream: Stream,
-    /// The beginning of the file, which each piece is bound to.
+    /// The start of the file; each piece is bound to it.
     header: Vec<u8>,
     chunk: Vec<u8>,
     number: u32,
@@ -56,7 +56,7 @@ impl<'a> EncryptingWriter<'a> {
 
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            // A full piece is written when more is to come: the last one is another.
+            // A full piece is written only when more data follows, because the last piece is marked as such.
             if self.chunk.len() == CHUNK_BYTES {
                 self.write_chunk(false).await?;
             }
@@ -67,7 +67,7 @@ impl<'a> EncryptingWriter<'a> {
         Ok(())
     }
 
-    /// Writes the last piece; answers how many bytes the file has.
+    /// Writes the last piece; returns the size of the file in bytes.
     pub(super) async fn finish(mut self) -> Result<u64> {
         self.write_chunk(true).await?;
         self.to.flush().await.map_err(write_error)?;
@@ -90,12 +90,12 @@ fn write_error(error: std::io::Error) -> Error {
     Error::backup(format!("it cannot be written: {error}"))
 }
 
-/// Decrypts a backup.
+/// Decrypting reader of a backup.
 pub(super) struct DecryptingReader<'a> {
     from: &'a mut dyn BackupReader,
     stream: Stream,
     header: Vec<u8>,
-    /// What of the next piece was read already.
+    /// The part of the next piece that was already read.
     lookahead: Vec<u8>,
     chunk: Vec<u8>,
     offset: usize,
@@ -105,10 +105,10 @@ pub(super) struct DecryptingReader<'a> {
 }
 
 impl<'a> DecryptingReader<'a> {
-    /// Reads the beginning.
+    /// Reads the start of the backup.
     ///
     /// # Errors
-    /// [`Error::Backup`] when it is none, is one of a newer version, or was made with another key.
+    /// [`Error::Backup`] when it is not a backup, has a newer version, or was made with another key.
     pub(super) async fn begin(from: &'a mut dyn BackupReader, key: &MasterKey) -> Result<(Self, BackupHeader)> {
         let mut head = vec![0; MAGIC.len()];
         let begins = from.read_exact(&mut head).await.is_ok();
@@ -149,10 +149,10 @@ impl<'a> DecryptingReader<'a> {
         ))
     }
 
-    /// Fills `bytes`.
+    /// Fills `bytes` completely.
     ///
     /// # Errors
-    /// [`Error::Backup`] when the backup is cut off or damaged.
+    /// [`Error::Backup`] when the backup is truncated or damaged.
     pub(super) async fn read(&mut self, mut bytes: &mut [u8]) -> Result<()> {
         while !bytes.is_empty() {
             let some = self.read_some(bytes.len()).await?;
@@ -163,7 +163,7 @@ impl<'a> DecryptingReader<'a> {
         Ok(())
     }
 
-    /// The next bytes, at least one and at most `most`.
+    /// Returns the next bytes, at least one and at most `most`.
     pub(super) async fn read_some(&mut self, most: usize) -> Result<&[u8]> {
         while self.offset == self.chunk.len() {
             if self.last {
@@ -177,7 +177,7 @@ impl<'a> DecryptingReader<'a> {
         Ok(some)
     }
 
-    /// Insists on being at the end.
+    /// Requires the end of the backup.
     pub(super) fn finish(&self) -> Result<()> {
         if self.last && self.offset == self.chunk.len() {
             return Ok(());
@@ -186,7 +186,7 @@ impl<'a> DecryptingReader<'a> {
     }
 
     async fn read_chunk(&mut self) -> Result<()> {
-        // One byte more than a piece has tells that another one follows.
+        // Reading one byte more than a piece shows whether another one follows.
         let mut piece = std::mem::take(&mut self.lookahead);
         let missing = (CHUNK_BYTES + TAG_BYTES + 1).saturating_sub(piece.len()) as u64;
         let limited = &mut (&mut *self.from).take(missing);

@@ -1,4 +1,4 @@
-//! Reading a backup: to verify it, or into an empty store.
+//! Reading a backup: to verify it, or to restore it into an empty store.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -17,15 +17,16 @@ use crate::secret::MasterKey;
 use crate::store::Store;
 use crate::{failpoint, feed, frame, key};
 
-/// How many entries are written in one commit.
+/// Number of entries written in one commit.
 const RESTORE_BATCH_SIZE: usize = 512;
 
-/// Reads a whole backup and checks all of it: that every piece is there and unchanged, every entry readable, that it holds what its end
-/// says, and every content that a document refers to. `told` hears how many bytes were read.
+/// Reads a whole backup and verifies that every piece is present and unchanged, that every entry is readable, and that
+/// the backup contains the counts stated at its end and every blob that a document refers to. Reports the number of
+/// bytes read to `told`.
 ///
 /// # Errors
-/// [`Error::Backup`], saying what is wrong with it; [`Error::Corrupt`] when an entry was damaged when the backup was made;
-/// [`Error::BlobsDamaged`] when contents were.
+/// [`Error::Backup`] with the problem of the backup; [`Error::Corrupt`] when an entry was damaged when the backup was
+/// made; [`Error::BlobsDamaged`] when blobs were.
 pub async fn verify_backup(
     from: &mut dyn BackupReader,
     schema: &dyn DocumentSchema,
@@ -39,10 +40,10 @@ pub async fn verify_backup(
 }
 
 impl Store {
-    /// Reads a backup into this store, which is empty. Close it afterwards and open it again, which brings the data to our format; until
-    /// then nothing else is to be done with it.
+    /// Restores a backup into this store, which must be empty. Afterwards, close it and open it again, which migrates
+    /// the data to the current format; do nothing else with it before.
     ///
-    /// Cancel safety: none; a store into which a backup was read in part is worth nothing.
+    /// Cancel safety: not cancel-safe; a partially restored store is unusable.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the store is not empty; like [`verify_backup`] and [`Store::commit`].
@@ -64,7 +65,7 @@ impl Store {
     }
 }
 
-/// What becomes of what is read.
+/// Destination of the records that are read.
 enum BackupSink<'a, 'b> {
     Store(&'a Store),
     Verify(&'a mut BlobTracker<'b>),
@@ -114,7 +115,7 @@ async fn read_backup(
 
 async fn write_batch(into: &BackupSink<'_, '_>, batch: Batch) -> Result<()> {
     if let BackupSink::Store(store) = into {
-        // Without checks it cannot be refused.
+        // Without checks, the commit cannot be rejected.
         let _: CommitOutcome = store.kv().commit(batch).await?;
         failpoint::hit("restore.entries").map_err(Error::io("write", "the restored store"))?;
     }

@@ -1,4 +1,4 @@
-//! The records of a backup, as bytes.
+//! The binary encoding of the records of a backup.
 
 use uuid::Uuid;
 
@@ -13,16 +13,16 @@ const REMOVE: u8 = 2;
 const BLOB: u8 = 3;
 const END: u8 = 4;
 
-/// What is in a backup so far.
+/// The counts of a backup so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordCounts {
     pub(super) entries: u64,
     pub(super) blobs: u64,
-    /// Of blobs.
+    /// Bytes of blobs.
     pub(super) bytes: u64,
 }
 
-/// Writes records.
+/// Writer of records.
 pub(super) struct RecordWriter<'a> {
     sealer: EncryptingWriter<'a>,
     hash: Sha256,
@@ -38,7 +38,7 @@ impl<'a> RecordWriter<'a> {
         self.sealer.bytes_written
     }
 
-    /// An entry, `None` for one that was removed.
+    /// Writes an entry, `None` if it was removed.
     pub(super) async fn write_entry(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.counts.entries += 1;
         match value {
@@ -52,7 +52,7 @@ impl<'a> RecordWriter<'a> {
         }
     }
 
-    /// Several of them.
+    /// Writes multiple entries.
     pub(super) async fn write_entries(&mut self, entries: Vec<KvWrite>) -> Result<()> {
         for (key, value) in entries {
             self.write_entry(&key, value.as_deref()).await?;
@@ -60,7 +60,7 @@ impl<'a> RecordWriter<'a> {
         Ok(())
     }
 
-    /// The beginning of a blob; its content follows.
+    /// Writes the start of a blob; its bytes follow.
     pub(super) async fn write_blob_header(&mut self, id: BlobId, size: u64) -> Result<()> {
         self.counts.blobs += 1;
         self.counts.bytes += size;
@@ -72,7 +72,7 @@ impl<'a> RecordWriter<'a> {
         self.sealer.write(bytes).await
     }
 
-    /// Answers what was written, and how many bytes the backup has.
+    /// Returns the counts and the length of the backup in bytes.
     pub(super) async fn finish(mut self) -> Result<(RecordCounts, u64)> {
         let hash: [u8; 32] = self.hash.finalize().into();
         let RecordCounts { entries, blobs, bytes } = self.counts;
@@ -99,7 +99,7 @@ pub(super) enum BackupRecord {
     End,
 }
 
-/// Reads records.
+/// Reader of records.
 pub(super) struct RecordReader<'a> {
     opener: DecryptingReader<'a>,
     hash: Sha256,
@@ -111,15 +111,15 @@ impl<'a> RecordReader<'a> {
         Self { opener, hash: Sha256::new(), counts: RecordCounts::default() }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read.
     pub(super) fn bytes_read(&self) -> u64 {
         self.opener.bytes_read
     }
 
-    /// The next record; the content of a blob is to be read before the one after it.
+    /// Reads the next record; the bytes of a blob must be read before the record after it.
     ///
     /// # Errors
-    /// [`Error::Backup`] when the backup is cut off, damaged, or does not hold what its end says.
+    /// [`Error::Backup`] when the backup is truncated, damaged, or does not match the counts at its end.
     pub(super) async fn next(&mut self) -> Result<BackupRecord> {
         let [kind] = self.read_unhashed().await?;
         if kind == END {
@@ -152,7 +152,7 @@ impl<'a> RecordReader<'a> {
         })
     }
 
-    /// Some of the content of a blob, of which `left` bytes are left.
+    /// Reads a part of a blob, of which `left` bytes remain.
     pub(super) async fn read_blob_chunk(&mut self, left: u64) -> Result<&[u8]> {
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let some = self.opener.read_some(most).await?;
@@ -187,7 +187,7 @@ impl<'a> RecordReader<'a> {
         Ok(bytes)
     }
 
-    /// Bytes that are not part of the checksum.
+    /// Reads bytes that are not part of the checksum.
     async fn read_unhashed<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.opener.read(&mut bytes).await?;

@@ -1,4 +1,4 @@
-//! Making a backup, while others read and write.
+//! Creation of a backup while others read and write.
 
 use std::collections::HashSet;
 
@@ -18,20 +18,21 @@ use crate::secret::MasterKey;
 use crate::store::Store;
 use crate::{failpoint, feed, key};
 
-/// How many entries are read at once.
+/// Number of entries read at once.
 const PAGE_SIZE: usize = 256;
-/// Commits are held up for as long as it takes to read this many entries again.
+/// Commits are paused for as long as it takes to read this many entries again.
 const MAX_FINAL_KEYS: usize = 512;
 
 impl Store {
-    /// Writes everything that is stored at one moment during this call; what was acknowledged before is in it. Of contents, those that a
-    /// document refers to. `told` hears how many bytes were written.
+    /// Writes everything that is stored at one moment during this call, including every change that was acknowledged
+    /// before it. Includes only the blobs that a document refers to. Reports the number of bytes written to `told`.
     ///
-    /// Cancel safety: a backup without its end is refused when it is read.
+    /// Cancel safety: reading a backup without its end fails.
     ///
     /// # Errors
-    /// [`Conflict::BackupRunning`] while another backup is made; [`Error::BlobsDamaged`] when contents are missing or damaged; [`Error::Backup`]
-    /// when it cannot be written, or more was written meanwhile than could be copied again; like [`Store::get`].
+    /// [`Conflict::BackupRunning`] while another backup is made; [`Error::BlobsDamaged`] when blobs are missing or
+    /// damaged; [`Error::Backup`] when it cannot be written, or when too much changed in the meantime to be copied
+    /// again; otherwise like [`Store::get`].
     pub async fn back_up(
         &self,
         schema: &dyn DocumentSchema,
@@ -86,7 +87,7 @@ impl Store {
             tokio::task::yield_now().await;
         }
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
-        // Each round is shorter than the one before: commits wait for the disk, this does not.
+        // Each round is shorter than the one before: commits wait for the disk, this loop does not.
         let last = loop {
             let (again, held) = changed.drain().await?;
             if again.len() <= MAX_FINAL_KEYS {
@@ -101,7 +102,7 @@ impl Store {
             records.write_entries(entries).await?;
         }
 
-        // Whatever the entries refer to is kept until the end.
+        // All blobs that the entries refer to exist until the end, because removals are deferred.
         while let Some(expected) = contents.next_expected() {
             self.write_blob(&expected, &mut records, &mut contents, told).await?;
         }
@@ -126,7 +127,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a content. What is wrong with it is noted, and all that can be said of the others is said too.
+    /// Writes a blob. Problems with it are recorded, so all problems of the other blobs are reported too.
     async fn write_blob(
         &self,
         ExpectedBlob { document, link, is_body }: &ExpectedBlob,
@@ -163,7 +164,7 @@ impl Store {
                 }
                 Err(error) => {
                     contents.report_unreadable(document, link.blob, &into_store_error(link.blob, error));
-                    // The backup is given up at its end; until then it goes on as if, to find what else is wrong.
+                    // The backup fails at its end; until then it continues with zeros, to find further problems.
                     buffer.fill(0);
                     while left > 0 {
                         let some = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -177,7 +178,7 @@ impl Store {
         Ok(())
     }
 
-    /// What was written under a key and, where it is the place of a document in the feed, under the key that this tells.
+    /// Returns the entry under a key and, if it is the place of a document in the feed, the entry that it points to.
     fn current_entries(&self, key: Vec<u8>) -> Result<Vec<KvWrite>> {
         let value = self.kv().get(&key)?;
         let entry = value.as_deref().and_then(|value| feed::entry_key(&key, value));

@@ -1,4 +1,4 @@
-//! Blobs that stay while a backup is made, although they were removed.
+//! Blobs whose deletion is deferred while a backup is made.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{BlobId, BlobReader, BlobWriter, Blobs};
 use crate::error::Result;
 
-/// Passes everything on, and puts off removals while it is told to.
+/// Forwards all operations, but defers removals while it is pinned.
 pub(crate) struct DeferredDeletes {
     blobs: Box<dyn Blobs>,
     state: Mutex<DeferredState>,
@@ -15,13 +15,13 @@ pub(crate) struct DeferredDeletes {
 
 #[derive(Default)]
 struct DeferredState {
-    /// Whether removals are put off.
+    /// Whether removals are deferred.
     pinned: bool,
-    /// Those that were, and are not made up for.
+    /// Deferred removals that are still to be done.
     pending: Vec<BlobId>,
 }
 
-/// Puts off removals. [`PinGuard::release`] catches up on them; when it is dropped instead, whatever is removed next does.
+/// Defers removals. [`PinGuard::release`] executes them; if the guard is dropped instead, the next removal does.
 pub(crate) struct PinGuard<'a>(&'a DeferredDeletes);
 
 impl DeferredDeletes {
@@ -38,7 +38,7 @@ impl DeferredDeletes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what was put off, unless it still is.
+    /// Executes the deferred removals, unless a pin exists.
     async fn delete_pending(&self) {
         let put_off = {
             let mut removed = self.state();

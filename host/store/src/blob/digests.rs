@@ -1,4 +1,4 @@
-//! The checksums of a blob, taken while it is written.
+//! The checksums of a blob, computed while it is written.
 
 use md5::Md5;
 use sha2::{Digest, Sha256};

@@ -1,6 +1,6 @@
 //! Blobs as files: `blobs/<two digits>/<id>`, written under `tmp/` first.
 //!
-//! All access goes through two cap-std directories, so that no name can lead out of them.
+//! All access uses two cap-std directories, so no name can escape from them.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::disk_space::DiskSpace;
 use crate::error::{Error, Result};
 use crate::failpoint;
 
-/// Writes below this size are gathered, because each goes through another thread.
+/// Writes below this size are buffered, because each one is handed to another thread.
 const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Blobs under a folder.
@@ -35,7 +35,7 @@ struct BlobDirs {
 }
 
 impl DiskBlobs {
-    /// Opens the folders, which exist, and removes what unfinished writers of an earlier process left.
+    /// Opens the folders, which must exist, and removes files that unfinished writers of an earlier process left.
     pub(crate) fn open(blobs: &Path, tmp: &Path, space: DiskSpace) -> Result<Self> {
         let open = |path: &Path| Dir::open_ambient_dir(path, ambient_authority()).map_err(Error::io("open", path));
         let folders = BlobDirs { path: blobs.to_owned(), blobs: open(blobs)?, tmp: open(tmp)?, space };
@@ -46,7 +46,7 @@ impl DiskBlobs {
         Ok(Self { folders: Arc::new(folders) })
     }
 
-    /// Runs file operations where they may block.
+    /// Runs file operations on a thread where they may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&BlobDirs) -> Result<T> + Send + 'static,
@@ -62,13 +62,14 @@ impl BlobDirs {
         Error::io(action, self.path.join(blob_path(id)))
     }
 
-    /// Like `failed`, for a blob that should be there.
+    /// Like `io_error`, for a blob that should exist.
     fn read_error(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
         let failed = self.io_error(action, id);
         move |error| classify_read_error(id, error).unwrap_or_else(failed)
     }
 
-    /// The size of a blob, which is a regular file: to open anything else may block, and to follow a link may lead to another blob.
+    /// Returns the size of a blob, which must be a regular file: opening any other kind may block, and a link may lead
+    /// to another blob.
     fn size(&self, id: BlobId) -> Result<u64> {
         let metadata = self.blobs.symlink_metadata(blob_path(id)).map_err(self.read_error("read", id))?;
         if metadata.is_file() {
@@ -99,7 +100,7 @@ impl BlobDirs {
     }
 }
 
-/// The last two digits: the first ones tell the time and would be the same for years.
+/// Returns the last two digits: the first ones encode the time and would be the same for years.
 fn shard(id: BlobId) -> String {
     id.to_string().split_off(30)
 }
@@ -127,7 +128,7 @@ impl Blobs for DiskBlobs {
             let draft = copy.to_string();
             let _unpublished = TempFileGuard { folders, name: &draft };
             folders.size(id)?;
-            // Blobs never change, so two names of one file will do, where the file system knows such.
+            // Blobs never change, so a hard link is enough if the file system supports it.
             if folders.blobs.hard_link(blob_path(id), &folders.tmp, &draft).is_err() {
                 folders.space.check()?;
                 folders.blobs.copy(blob_path(id), &folders.tmp, &draft).map_err(folders.read_error("copy", id))?;
@@ -159,7 +160,7 @@ impl Blobs for DiskBlobs {
 
     async fn remove(&self, id: &BlobId) -> Result<()> {
         let id = *id;
-        // No fsync: a removal that is lost in a power cut leaves an orphan, which a sweep finds.
+        // No fsync: a removal that is lost in a power failure leaves an orphan, which a sweep finds.
         self.run_blocking(move |folders| match folders.blobs.remove_file(blob_path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folders.io_error("remove", id)(error)),
             Ok(()) | Err(_) => Ok(()),
@@ -178,11 +179,12 @@ impl Blobs for DiskBlobs {
                     }
                     for entry in shard.open_dir()?.entries()? {
                         let entry = entry?;
-                        // Not a content, and `remove` could not remove it.
+                        // This is not a blob, and `remove` could not remove it.
                         if entry.file_type()?.is_dir() {
                             continue;
                         }
-                        // Other names are not ours: an operator's own file, a temporary file of a backup tool.
+                        // Files with other names are not ours, such as an operator's own file or a temporary file of a
+                        // backup tool.
                         ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
                     }
                 }
@@ -194,7 +196,7 @@ impl Blobs for DiskBlobs {
     }
 }
 
-/// Removes a file under `tmp/` in the end; one that was published is there no more.
+/// Removes a file under `tmp/` at the end; a published file no longer exists there.
 struct TempFileGuard<'a> {
     folders: &'a BlobDirs,
     name: &'a str,
@@ -202,7 +204,7 @@ struct TempFileGuard<'a> {
 
 impl Drop for TempFileGuard<'_> {
     fn drop(&mut self) {
-        // Where even this fails, the next start sweeps the folder.
+        // If even this fails, the next start cleans the folder.
         let _ = self.folders.tmp.remove_file(self.name);
     }
 }
@@ -234,7 +236,7 @@ impl BlobDraft {
 impl Drop for BlobDraft {
     fn drop(&mut self) {
         if !self.published {
-            // Where even this fails, the next start sweeps the folder.
+            // If even this fails, the next start cleans the folder.
             let _ = self.blobs.folders.tmp.remove_file(self.id.to_string());
         }
     }
@@ -323,7 +325,7 @@ mod tests {
         assert!(dir.path().join("blobs").join(blob_path(info.id)).is_file());
     }
 
-    /// Whatever lies where a blob should be, and whatever forbids to read it.
+    /// Covers non-files in the place of a blob, and missing permissions to read it.
     #[tokio::test]
     async fn unreadable_blobs_are_reported_as_lost() {
         let (dir, blobs) = folders();

@@ -11,7 +11,7 @@ use super::digests::Digests;
 use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
 use crate::error::{Error, Result};
 
-/// Contents that end with the process. Clones share them.
+/// Blobs that exist as long as the process. Clones share them.
 #[derive(Default, Clone)]
 pub struct MemoryBlobs {
     blobs: Arc<Mutex<HashMap<BlobId, Bytes>>>,

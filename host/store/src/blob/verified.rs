@@ -1,4 +1,4 @@
-//! A content that is compared with its checksum while it is read.
+//! Verification of a blob against its checksum while it is read.
 
 use std::io::{self, SeekFrom};
 use std::pin::Pin;
@@ -12,36 +12,37 @@ use crate::error::{Error, Result};
 use crate::fsck::BlobLink;
 use crate::store::Store;
 
-/// Bytes that are read and hashed at a time: some 0.1 ms of hashing between two polls.
+/// Number of bytes read and hashed at a time: some 0.1 ms of hashing between two polls.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Reads a content. Its last bytes come only once the checksum of the whole matches; otherwise the read fails with
-/// [`io::ErrorKind::InvalidData`], so that nobody takes a damaged content for a whole one.
+/// Reader of a blob. It returns the last bytes only after the checksum of the whole matches; otherwise the read fails
+/// with [`io::ErrorKind::InvalidData`], so no caller mistakes a damaged blob for a complete one.
 ///
-/// A reader that skips a part cannot know the checksum of the whole; it checks the size alone. Going back to the start begins anew.
+/// A reader that skips a part cannot compute the checksum of the whole; it checks only the size. Seeking to the start
+/// begins anew.
 pub struct VerifiedReader {
     inner: Box<dyn BlobReader>,
     blob: BlobId,
     size: u64,
     sha256: Option<String>,
-    /// `None` once a part was skipped.
+    /// `None` after a part was skipped.
     hash: Option<Sha256>,
-    /// How far the blob was read.
+    /// Number of bytes read from the blob.
     bytes_read: u64,
-    /// Bytes that were read and hashed, and how many of them were passed on.
+    /// Bytes that were read and hashed, and the number of them that were returned.
     chunk: Vec<u8>,
     consumed: usize,
     failed: bool,
 }
 
 impl VerifiedReader {
-    /// How many bytes the content has.
+    /// Returns the size of the blob in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Where the next byte comes from.
+    /// Returns the position of the next byte.
     fn position(&self) -> u64 {
         self.bytes_read - (self.chunk.len() - self.consumed) as u64
     }
@@ -53,7 +54,7 @@ impl VerifiedReader {
         corrupt(self.blob, reason)
     }
 
-    /// Compares the checksum, where the whole was read.
+    /// Verifies the checksum if the whole blob was read.
     fn verify_checksum(&mut self) -> io::Result<()> {
         let Some((hash, said)) = self.hash.take().zip(self.sha256.as_ref()) else { return Ok(()) };
         let found = hex::encode(hash.finalize());
@@ -70,7 +71,7 @@ impl VerifiedReader {
         let mut part = ReadBuf::new(&mut self.chunk);
         let polled = Pin::new(&mut self.inner).poll_read(cx, &mut part);
         let length = part.filled().len();
-        // Until there is something, nothing of the chunk is to be passed on.
+        // While the read is pending, nothing of the chunk may be returned.
         let Poll::Ready(outcome) = polled else {
             self.chunk.clear();
             self.consumed = 0;
@@ -143,10 +144,10 @@ impl AsyncSeek for VerifiedReader {
 }
 
 impl Store {
-    /// Opens a content at its start, and compares it with what its document says while it is read.
+    /// Opens a blob at its start and verifies it against its document while it is read.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`]; [`Error::Corrupt`] when its size is not what was written; [`Error::Io`].
+    /// [`Error::BlobNotFound`]; [`Error::Corrupt`] when its size differs from the written size; [`Error::Io`].
     pub async fn open_blob(&self, content: &BlobLink) -> Result<VerifiedReader> {
         let blob = content.blob;
         let size = self.blobs().size(&blob).await?;
@@ -169,10 +170,10 @@ impl Store {
         })
     }
 
-    /// Reads a whole content.
+    /// Reads a whole blob.
     ///
     /// # Errors
-    /// Like [`Store::open_blob`], and [`Error::Corrupt`] when the content is not what was written.
+    /// Like [`Store::open_blob`], and [`Error::Corrupt`] when the bytes differ from the written ones.
     pub async fn read_blob(&self, content: &BlobLink) -> Result<Vec<u8>> {
         let mut reader = self.open_blob(content).await?;
         let mut bytes = Vec::new();
@@ -180,10 +181,10 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Reads a whole content to check it.
+    /// Reads a whole blob to verify it.
     ///
     /// # Errors
-    /// Like [`Store::read_content`].
+    /// Like [`Store::read_blob`].
     pub async fn verify_blob(&self, content: &BlobLink) -> Result<()> {
         let mut reader = self.open_blob(content).await?;
         tokio::io::copy(&mut reader, &mut tokio::io::sink())
@@ -193,7 +194,7 @@ impl Store {
     }
 }
 
-/// The error of the store that a reader's error carries.
+/// Extracts the store error that a reader's error carries.
 pub(crate) fn into_store_error(blob: BlobId, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,

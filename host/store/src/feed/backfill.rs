@@ -1,4 +1,4 @@
-//! Makes the feeds of a store that had none.
+//! Creates the feeds of a store that has none.
 
 use super::FeedEntry;
 use crate::document::{self, Tombstone};
@@ -8,7 +8,7 @@ use crate::key::{self, Keyspace};
 use crate::kv::Sequence;
 use crate::view;
 
-/// Gives a number to each document and each trace of a deleted one, in the order of their keys. Doing it twice comes to the same.
+/// Assigns a number to each document and each tombstone, in the order of their keys. Idempotent.
 pub(crate) fn backfill_feeds(db: &sled::Db) -> Result<()> {
     let what = || "the sequence of changes".to_owned();
     let range = key::all_instances();

@@ -1,5 +1,5 @@
-//! Checks feeds: the documents and the traces of deleted ones decide. What does not fit is removed, and a document that has no place in its feed
-//! comes to its end, as if it had changed.
+//! Checks feeds. The documents and tombstones are authoritative: entries that do not match them are removed, and a
+//! document without a place in its feed is added to its end, as if it had changed.
 
 use super::FeedEntry;
 use crate::document::{self, Tombstone};
@@ -13,7 +13,7 @@ use crate::view;
 const CHANGE: &str = "an entry of a feed";
 const NUMBER: &str = "the number of a document's last change";
 
-/// Checks that a document, or the trace of a deleted one, is in its feed.
+/// Checks that a document or tombstone is in its feed.
 pub(crate) fn check_in_feed(check: &mut Checker<'_>, key: &[u8], bytes: &[u8], rev: &Rev, deleted: bool) -> Result<()> {
     let Some(log) = key::change_log_of(key) else { return Ok(()) };
     let (place, id) = (key::with_keyspace(key, Keyspace::Change), key::document_id(key)?.to_owned());
@@ -27,7 +27,7 @@ pub(crate) fn check_in_feed(check: &mut Checker<'_>, key: &[u8], bytes: &[u8], r
     check.report_missing_change(key, bytes, log, &record, place)
 }
 
-/// Checks that an entry of a feed is that of a document's last change.
+/// Checks that a feed entry belongs to a document's last change.
 pub(crate) fn check_change(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let parts = view::decode::<FeedEntry>(key, bytes).ok().zip(key::split_doctype(key)).zip(key::log_number(key).ok());
     let Some(((record, (of_type, _)), number)) = parts else {
@@ -66,7 +66,7 @@ pub(crate) fn check_change(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) ->
     Ok(())
 }
 
-/// Checks that the number beside a document leads to an entry of the feed.
+/// Checks that the number next to a document points to an entry of the feed.
 pub(crate) fn check_position(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let leads = match super::entry_key(key, bytes) {
         Some(entry) => check.kv.get(&entry)?.is_some(),

@@ -1,4 +1,4 @@
-//! Contents: which are used, and whether they are what their documents say.
+//! Checks blobs: which are referenced, and whether they match their documents.
 
 use std::collections::HashSet;
 
@@ -15,14 +15,15 @@ use crate::store::Store;
 use crate::{key, view};
 
 impl Store {
-    /// Blobs that no document refers to, made before `before`, or before this process opened the store for itself alone: nobody is left
-    /// who could refer to those. For a sweep: give it time for the slowest upload, because a blob is written before the commit that refers
-    /// to it.
+    /// Returns blobs that no document refers to, created before `before`, or before this process opened the store
+    /// exclusively: no other process could still refer to those. For a sweep: leave enough time for the slowest upload,
+    /// because a blob is written before the commit that refers to it.
     ///
     /// Reads every document, page by page.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when a document cannot be read: it may be what refers to a blob. Like [`Store::get`], and [`Error::Io`].
+    /// [`Error::Corrupt`] when a document cannot be read, because it may refer to a blob. Like [`Store::get`], and
+    /// [`Error::Io`].
     pub async fn orphaned_blobs(&self, schema: &dyn DocumentSchema, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
         let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
         let before = self.opened_at().map_or(before, |opened| opened.max(before));
@@ -42,7 +43,7 @@ impl Store {
         Ok(orphans.into_iter().collect())
     }
 
-    /// The blobs that the document under a key refers to.
+    /// Returns the blobs that the document under a key refers to.
     fn linked_blobs(&self, schema: &dyn DocumentSchema, key: &[u8], bytes: &[u8]) -> Result<Vec<BlobId>> {
         let record: DocumentRecord = view::decode(key, bytes)?;
         let corrupt =
@@ -57,7 +58,7 @@ impl Store {
         Ok(used)
     }
 
-    /// What is wrong with a content. `first`: no other document was found to refer to it.
+    /// Returns the problem of a blob. `first`: no other document that refers to it was found.
     pub(super) async fn check_blob(
         &self,
         document: &DocRef,
@@ -96,7 +97,7 @@ impl Store {
     }
 }
 
-/// What is wrong with a content that could not be read.
+/// Returns the problem of a blob that could not be read.
 fn problem_from_error(document: String, blob: BlobId, error: Error) -> Result<FsckProblem> {
     match error {
         Error::BlobNotFound { .. } => Ok(FsckProblem::BlobMissing { document, blob }),

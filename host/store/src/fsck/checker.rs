@@ -1,4 +1,4 @@
-//! What the checks of each kind of entry share.
+//! Shared parts of the checks of each kind of entry.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,24 +15,24 @@ use crate::kv::{Batch, Kv};
 use crate::secondary_index::CatalogEntries;
 use crate::{feed, frame, view};
 
-/// Looks at one entry after the other and gathers what it finds.
+/// Checks one entry after the other and collects the findings.
 pub(crate) struct Checker<'a> {
     pub(crate) kv: &'a dyn Kv,
     pub(crate) blobs: &'a dyn Blobs,
     pub(crate) schema: &'a dyn DocumentSchema,
-    /// The indexes of the type that was looked at last: documents come type by type.
+    /// The indexes of the type of the last checked document; documents are sorted by type.
     pub(crate) definitions: Option<(Vec<u8>, CatalogEntries)>,
     pub(super) findings: Vec<FsckFinding>,
-    /// Contents that the entries refer to, still to be looked for.
+    /// Blobs that the entries refer to and that are still to be checked.
     pub(super) blob_links: Vec<(DocRef, BlobLink)>,
-    /// Some document could not be read, so that nobody knows which contents it refers to.
+    /// Whether a document could not be read, so the blobs that it refers to are unknown.
     pub(super) has_unreadable_documents: bool,
 }
 
-/// What an entry that others follow from says.
+/// The state of a source entry, from which other entries are derived.
 pub(crate) enum SourceEntry<T> {
     Absent,
-    /// It is a finding of its own; what follows from it is left alone.
+    /// It is a finding of its own; entries derived from it are not checked.
     Unreadable,
     Found(T),
 }
@@ -43,7 +43,7 @@ impl<'a> Checker<'a> {
         Self { kv, blobs, schema, definitions, findings: found, blob_links: contents, has_unreadable_documents: false }
     }
 
-    /// Notes a problem that no repair solves.
+    /// Reports a problem that no repair solves.
     pub(crate) fn report(&mut self, problem: FsckProblem) {
         self.findings.push(FsckFinding { problem, repair: None });
     }
@@ -52,7 +52,7 @@ impl<'a> Checker<'a> {
         self.findings.push(FsckFinding { problem, repair: Some(Repair::Write(batch)) });
     }
 
-    /// Reads an entry that others follow from; what cannot be read is a finding.
+    /// Reads a source entry; reports a finding if it cannot be read.
     pub(crate) fn read_or_report<T: DeserializeOwned>(&mut self, key: &[u8], bytes: &[u8], what: &str) -> Option<T> {
         match view::decode(key, bytes) {
             Ok(record) => Some(record),
@@ -66,7 +66,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads an entry that others follow from, on behalf of one of those.
+    /// Reads a source entry during the check of an entry derived from it.
     pub(crate) fn read_source<T: DeserializeOwned>(&self, key: &[u8]) -> Result<SourceEntry<T>> {
         match view::read(self.kv, key) {
             Ok(Some(record)) => Ok(SourceEntry::Found(record)),
@@ -76,7 +76,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Which document lies under a key.
+    /// Returns the document under a key.
     pub(crate) fn document_at(&self, key: &[u8]) -> Result<SourceEntry<DocRef>> {
         Ok(match self.read_source::<DocumentRecord>(key)? {
             SourceEntry::Absent => SourceEntry::Absent,
@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// The content of the document under a key.
+    /// Returns the body of the document under a key.
     pub(crate) fn body_at(&self, key: &[u8]) -> Result<SourceEntry<Map>> {
         let record = match self.read_source::<DocumentRecord>(key)? {
             SourceEntry::Absent => return Ok(SourceEntry::Absent),
@@ -102,7 +102,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Insists on an entry that follows from another one.
+    /// Requires a derived entry to exist.
     pub(crate) fn expect_entry<T>(&mut self, key: Vec<u8>, record: &T, what: &str, of: impl ToString) -> Result<()>
     where
         T: Serialize + DeserializeOwned + PartialEq,
@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Notes that a document, or the trace of a deleted one, has no place in its feed.
+    /// Reports that a document or tombstone has no place in its feed.
     pub(crate) fn report_missing_change(
         &mut self,
         key: &[u8],
@@ -137,7 +137,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Notes an entry that follows from nothing.
+    /// Reports an entry without a source.
     pub(crate) fn report_stray(&mut self, key: &[u8], bytes: &[u8], what: &str, reason: impl Into<String>) {
         let problem = FsckProblem::Stray { what: format!("{what} ({})", describe_key(key)), reason: reason.into() };
         let mut batch = Batch::default();
@@ -145,7 +145,7 @@ impl<'a> Checker<'a> {
         self.report_repairable(problem, batch);
     }
 
-    /// Looks at a document: its own content, what follows from it, what it refers to.
+    /// Checks a document: its body, its derived entries, its references.
     pub(super) fn check_document(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
         let Some(record) = self.read_or_report::<DocumentRecord>(key, bytes, "a document") else {
             self.has_unreadable_documents = true;
@@ -165,7 +165,7 @@ impl<'a> Checker<'a> {
         self.blob_links.extend(record.blob_link().map(|link| (at.clone(), link)));
         let body = match document::body(self.blobs, &record) {
             Ok(body) => body,
-            // Found where the contents are looked for.
+            // The check of the blobs reports this.
             Err(Error::BlobNotFound { .. }) => {
                 self.has_unreadable_documents = true;
                 return Ok(());
@@ -201,7 +201,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Looks at the trace of a deleted document.
+    /// Checks the tombstone of a deleted document.
     pub(super) fn check_tombstone(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
         let what = "the trace of a deletion";
         let Some(trace) = self.read_or_report::<document::Tombstone>(key, bytes, what) else { return Ok(()) };
@@ -213,7 +213,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// A key for a sentence.
+/// Formats a key for a sentence.
 pub(crate) fn describe_key(key: &[u8]) -> String {
     let plain = || format!("entry {}", key.escape_ascii());
     key::instance(key).zip(key::instance_suffix(key)).map_or_else(plain, |(instance, path)| {
@@ -221,7 +221,7 @@ pub(crate) fn describe_key(key: &[u8]) -> String {
     })
 }
 
-/// What does not fit, without the advice of an error.
+/// Returns the mismatch, without the advice of an error.
 pub(crate) fn error_reason(error: &Error) -> String {
     match error {
         Error::Corrupt { reason, .. } => reason.clone(),

@@ -1,47 +1,47 @@
-//! What a check finds.
+//! The findings of a check.
 
 use serde::Serialize;
 
 use crate::blob::BlobId;
 use crate::kv::Batch;
 
-/// Something in a store that does not fit the rest. Each is one sentence.
+/// An inconsistency in a store. Each one is displayed as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FsckProblem {
-    /// An entry that nothing else tells cannot be read.
+    /// A source entry, which cannot be derived from others, cannot be read.
     #[error("{what} cannot be read: {reason}")]
     Damaged {
-        /// Which entry.
+        /// The entry.
         what: String,
-        /// What does not fit.
+        /// Description of the mismatch.
         reason: String,
     },
-    /// An entry of no kind that this program writes.
+    /// An entry of a kind that this program does not write.
     #[error("{what} is none that this program writes")]
     Unknown {
-        /// Which entry.
+        /// The entry.
         what: String,
     },
-    /// A document is not what its type says, so that what it refers to is not known.
+    /// A document does not match its type, so its references are unknown.
     #[serde(rename = "unclear")]
     #[error("document {document} is not what its type says: {reason}")]
     InvalidDocument {
         /// The document.
         document: String,
-        /// What does not fit.
+        /// Description of the mismatch.
         reason: String,
     },
-    /// A document does not fit the one that it belongs to.
+    /// A document does not match the one that it belongs to.
     #[error("document {document} is not where it says: {reason}")]
     Misplaced {
         /// The document.
         document: String,
-        /// What does not fit.
+        /// Description of the mismatch.
         reason: String,
     },
-    /// A content that a document refers to is not there.
+    /// A blob that a document refers to does not exist.
     #[serde(rename = "content_missing")]
     #[error("a content of document {document}, blob {blob}, is missing")]
     BlobMissing {
@@ -50,7 +50,7 @@ pub enum FsckProblem {
         /// The blob.
         blob: BlobId,
     },
-    /// A content is not what the document says.
+    /// A blob does not match the document's description.
     #[serde(rename = "content_damaged")]
     #[error("a content of document {document}, blob {blob}, is damaged: {reason}")]
     BlobDamaged {
@@ -58,10 +58,10 @@ pub enum FsckProblem {
         document: String,
         /// The blob.
         blob: BlobId,
-        /// What does not fit.
+        /// Description of the mismatch.
         reason: String,
     },
-    /// Two documents refer to one content, which goes with the first of them that is deleted.
+    /// Two documents refer to one blob, which is deleted with the first of them.
     #[serde(rename = "content_shared")]
     #[error("a content of document {document}, blob {blob}, belongs to another document too")]
     BlobShared {
@@ -70,53 +70,53 @@ pub enum FsckProblem {
         /// The blob.
         blob: BlobId,
     },
-    /// No document refers to a content.
+    /// No document refers to a blob.
     #[serde(rename = "content_unused")]
     #[error("no document refers to blob {blob}")]
     BlobOrphaned {
         /// The blob.
         blob: BlobId,
     },
-    /// An entry that follows from another one is not there.
+    /// A derived entry does not exist.
     #[error("{what} of {owner} is missing")]
     Missing {
-        /// What should be there.
+        /// The missing entry.
         what: String,
-        /// What it follows from.
+        /// Its source.
         #[serde(rename = "of")]
         owner: String,
     },
-    /// An entry that follows from another one says something else, or cannot be read.
+    /// A derived entry has a different value than expected, or cannot be read.
     #[serde(rename = "differs")]
     #[error("{what} of {of} says something else")]
     Mismatch {
-        /// Which entry.
+        /// The entry.
         what: String,
-        /// What it follows from.
+        /// Its source.
         of: String,
     },
-    /// An entry that follows from nothing, or cannot be read.
+    /// An entry without a source, or one that cannot be read.
     #[error("{what} belongs to nothing: {reason}")]
     Stray {
-        /// Which entry.
+        /// The entry.
         what: String,
-        /// Why it should not be there.
+        /// Why it should not exist.
         reason: String,
     },
-    /// Two claim what only one can have.
+    /// Two documents claim an entry that only one can own.
     #[error("{what} of {of} is held by {holder}, which has a right to it too")]
     Contested {
-        /// What both claim.
+        /// The claimed entry.
         what: String,
-        /// Who does not have it.
+        /// The claimant that does not own it.
         of: String,
-        /// Who has it.
+        /// The owner.
         holder: String,
     },
 }
 
 impl FsckProblem {
-    /// What a repair does about it; `None` where only a person can decide.
+    /// Returns what a repair does about it; `None` if only a person can decide.
     #[must_use]
     pub const fn repair_hint(&self) -> Option<&'static str> {
         match self {
@@ -133,7 +133,7 @@ impl FsckProblem {
         }
     }
 
-    /// What a person can do about it where no repair can.
+    /// Returns what a person can do about it if no repair can.
     #[must_use]
     pub const fn advice(&self) -> &'static str {
         match self {
@@ -149,14 +149,14 @@ impl FsckProblem {
     }
 }
 
-/// A problem, and what would repair it.
+/// A problem and its repair.
 #[derive(Debug)]
 pub(crate) struct FsckFinding {
     pub(crate) problem: FsckProblem,
     pub(super) repair: Option<Repair>,
 }
 
-/// Changes nothing but what follows from something else.
+/// A repair; it changes only derived entries.
 #[derive(Debug)]
 pub(super) enum Repair {
     Write(Batch),

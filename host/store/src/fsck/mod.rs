@@ -1,8 +1,9 @@
-//! Checking a store against itself, and repairing what follows from something else.
+//! Checks the consistency of a store and repairs derived entries.
 //!
-//! Documents, the traces of deletions, where jobs stand and when triggers are due are *primaries*: nothing else tells them. Places on
-//! timelines, leases, locks and entries of indexes follow from them. A check reads everything once and compares; a repair writes
-//! anew or removes what follows, and never touches a primary. Memory grows with nothing but the number of blobs, by some 20 bytes each.
+//! Documents, tombstones, the queue states of jobs and the due times of triggers are *source entries*: they cannot be
+//! derived from other entries. Places on timelines, leases, locks and index entries are derived from them. A check
+//! reads everything once and compares; a repair rewrites or removes derived entries, and never changes a source.
+//! Memory grows only with the number of blobs, by some 20 bytes each.
 
 use std::collections::HashSet;
 
@@ -26,22 +27,23 @@ pub(crate) use checker::{Checker, SourceEntry, error_reason};
 pub use finding::FsckProblem;
 use finding::{FsckFinding, Repair};
 
-/// How many entries are read at once.
+/// Number of entries read at once.
 const PAGE_SIZE: usize = 256;
-/// How often a repair goes through the store: what one repair uncovers is for the next.
+/// Number of passes of a repair over the store: problems that one pass uncovers are repaired by the next.
 const MAX_REPAIR_ROUNDS: usize = 4;
-/// While the store is used, a younger blob may be on its way into a document: the slowest upload is given a day.
+/// While the store is in use, a younger blob may still be waiting for its document: the slowest upload may take a day.
 pub const MIN_ORPHAN_AGE: TimeDelta = TimeDelta::days(1);
 
-/// What the program above keeps in its documents: the store by itself knows no type.
+/// Knowledge of the layers above about their documents: the store itself knows no types.
 pub trait DocumentSchema: Send + Sync {
-    /// What a document refers to.
+    /// Returns the references of a document.
     ///
     /// # Errors
-    /// In words, when the document is not what its type says.
+    /// A description, if the document does not match its type.
     fn links(&self, document: &DocRef, body: &Map) -> Result<Links, String>;
 
-    /// Why a document does not fit the one that it belongs to, in words; `None` when it does. `look` reads another document.
+    /// Returns a description of why a document does not match the one that it belongs to; `None` if it does. `look`
+    /// reads another document.
     ///
     /// # Errors
     /// Those of `look`.
@@ -55,23 +57,23 @@ pub trait DocumentSchema: Send + Sync {
         Ok(None)
     }
 
-    /// The type of the documents whose ids a unique index holds; `None` for an index that is not ours.
+    /// Returns the type of the documents whose ids a unique index contains; `None` for an unknown index.
     fn index_doctype(&self, index: &str) -> Option<Doctype>;
 }
 
-/// What a document refers to, besides its own content.
+/// References of a document, besides its own body.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Links {
-    /// Its contents.
+    /// Its blobs.
     pub blobs: Vec<BlobLink>,
-    /// Its keys in unique indexes, as index and key; the value of each is its id.
+    /// Its keys in unique indexes, as index and key; the value of each is the document's id.
     pub unique_keys: Vec<(&'static str, String)>,
 }
 
-/// A content, and what is known of it.
+/// Reference to a blob, with its known properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobLink {
-    /// Where it is.
+    /// The blob.
     pub blob: BlobId,
     /// Its size in bytes.
     pub size: Option<u64>,
@@ -79,7 +81,7 @@ pub struct BlobLink {
     pub sha256: Option<String>,
 }
 
-/// For a store whose documents refer to nothing.
+/// Schema of a store whose documents refer to nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSchema;
 
@@ -93,45 +95,45 @@ impl DocumentSchema for NoSchema {
     }
 }
 
-/// How to check.
+/// Options of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct FsckOptions {
-    /// Whether to read every content and compare it with what its document says.
+    /// Whether to read every blob and compare it with its document.
     pub deep: bool,
-    /// Whether to repair what follows from something else.
+    /// Whether to repair derived entries.
     pub repair: bool,
 }
 
-/// What a check tells while it goes on.
+/// Progress of a check.
 #[derive(Debug, Clone, Copy)]
 pub enum FsckProgress<'a> {
-    /// How many entries were read in this round.
+    /// Number of entries read in this pass.
     Read(u64),
-    /// A problem that is left.
+    /// A problem that remains.
     Found(&'a FsckProblem),
-    /// A problem that was solved.
+    /// A problem that was repaired.
     Repaired(&'a FsckProblem),
 }
 
-/// What a check comes to.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FsckSummary {
-    /// Entries of the database.
+    /// Number of database entries.
     pub entries: u64,
-    /// Contents.
+    /// Number of blobs.
     pub blobs: u64,
-    /// Problems that are left.
+    /// Number of remaining problems.
     pub problems: u64,
-    /// Problems that were solved.
+    /// Number of repaired problems.
     pub repaired: u64,
 }
 
 impl Store {
-    /// Checks everything. Nobody may write meanwhile: a commit that falls into it is taken for a problem, and a blob that a commit is to
-    /// refer to for one that nothing needs.
+    /// Checks everything. No one may write in the meantime: a concurrent commit would be reported as a problem, and a
+    /// blob that a commit is about to refer to as an orphan.
     ///
     /// # Errors
-    /// When the database or the disk fails. What is damaged is no error, but a problem.
+    /// When the database or the disk fails. Damaged data is not an error but a problem.
     pub async fn fsck(
         &self,
         schema: &dyn DocumentSchema,
@@ -173,7 +175,7 @@ impl Store {
         Ok(FsckSummary { entries, blobs, problems, repaired })
     }
 
-    /// Goes through the store once; answers how many entries and blobs there are.
+    /// Makes one pass over the store; returns the number of entries and blobs.
     async fn run_pass(
         &self,
         schema: &dyn DocumentSchema,
@@ -204,7 +206,7 @@ impl Store {
             seen(PassEvent::Read(entries));
             tokio::task::yield_now().await;
         }
-        // What refers to a blob may be what cannot be read.
+        // An unreadable document may refer to any blob.
         if !check.has_unreadable_documents {
             for blob in unused {
                 let problem = FsckProblem::BlobOrphaned { blob };
@@ -231,7 +233,7 @@ impl Store {
             Some(Repair::Write(batch)) => self.kv().commit(batch).await? == CommitOutcome::Applied,
             Some(Repair::RemoveBlob(blob)) => match self.blobs().remove(&blob).await {
                 Ok(()) => true,
-                // It stays a finding: a content that nothing needs keeps neither the other repairs nor the server from going on.
+                // It remains a finding: an orphaned blob must not block the other repairs or the server.
                 Err(error) => {
                     tracing::warn!(%blob, %error, "a content that nothing needs cannot be removed; remove it by hand");
                     false
@@ -243,7 +245,7 @@ impl Store {
     }
 }
 
-/// What a round tells.
+/// Event of a pass.
 enum PassEvent<'a> {
     Read(u64),
     Finding(&'a FsckProblem),

@@ -1,4 +1,5 @@
-//! Each kind of entry is damaged on purpose, found, and repaired where something else tells what it should be.
+//! Damages each kind of entry on purpose, and checks that the damage is found, and repaired if other entries determine
+//! it.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -10,7 +11,7 @@ use crate::key::{Keyspace, Timeline};
 use crate::kv::Batch;
 use crate::{Changes, QueueEntry, StoreOptions, frame};
 
-/// Documents of this test: `content` is a blob, `name` a key in an index.
+/// Schema of this test: `content` is a blob, `name` a key in an index.
 struct TestSchema;
 
 impl DocumentSchema for TestSchema {
@@ -50,7 +51,8 @@ async fn blob(store: &Store, content: &'static str) -> crate::BlobInfo {
     writer.finish().await.unwrap()
 }
 
-/// One of everything: a waiting job, a leased one with a lock, a trigger, an index, a unique key, contents, a deleted document.
+/// A store with an entry of every kind: a waiting job, a leased one with a lock, a trigger, an index, a unique key,
+/// blobs, a deleted document.
 async fn fill(store: &Store) {
     for id in ["leased", "waiting", "trigger"] {
         let mut changes = Changes::new();
@@ -355,7 +357,7 @@ async fn blobs_are_checked_and_with_deep_read() {
     insta::assert_snapshot!(named(run_fsck(&store, fsck_options(true, true)).await.1), @"no document refers to blob <unused>: it is removed");
     assert!(!path(unused).exists());
 
-    // What is not a content, and cannot be removed like one, stops nothing.
+    // An entry that is not a blob, and cannot be removed like one, blocks nothing.
     std::fs::create_dir(path(unused)).unwrap();
     assert_eq!(run_fsck(&store, fsck_options(true, true)).await.1, [""; 0]);
     std::fs::remove_dir(path(unused)).unwrap();
@@ -388,7 +390,7 @@ async fn blobs_are_checked_and_with_deep_read() {
 async fn an_index_in_the_making_is_no_problem() {
     let store = filled_store().await;
     let (instance, doctype) = (doc_ref("").instance, doc_ref("").doctype);
-    // As a crash leaves it: declared, with the first documents in it.
+    // The state after a crash: declared, with the first documents in it.
     let catalog = key::of_catalog(&instance, &doctype);
     let bytes = store.kv().get(&catalog).unwrap().unwrap();
     let mut value: serde_json::Value = frame::decode(String::new, &bytes).unwrap();
@@ -410,7 +412,8 @@ async fn an_instance_of_its_own_is_named_in_a_key() {
     assert_eq!(key::instance(&key::of_lock(&InstanceId::global(), "x")), Some(InstanceId::global()));
 }
 
-/// The documents decide about the feed: what does not fit is removed, and a document without a place in it comes to its end.
+/// The documents are authoritative for the feed: mismatching entries are removed, and a document without a place in it
+/// is added to the end.
 #[tokio::test]
 async fn a_feed_is_put_in_order() {
     let (instance, doctype, start) = (doc_ref("").instance, doc_ref("").doctype, crate::Seq::default());
@@ -455,7 +458,7 @@ async fn a_feed_is_put_in_order() {
     "#);
 }
 
-/// Without the last number, all were given by nobody: the whole feed is made again, and whoever followed it begins anew.
+/// Without the last number, all numbers are unknown: the whole feed is created again, and its readers start anew.
 #[tokio::test]
 async fn a_feed_without_its_sequence_is_made_again() {
     let store = filled_store().await;

@@ -1,7 +1,8 @@
-//! A map that can be copied while it is written to.
+//! A map that can be copied while it is written.
 //!
-//! A scan is no snapshot. So the keys that are written while a copy goes on are recorded, and their entries are copied again; at the end
-//! commits are held up for as long as it takes to copy the last few, and the copy is what was there at that moment.
+//! A scan is not a snapshot. Therefore the keys that are written during a copy are recorded, and their entries are
+//! copied again. At the end, commits are paused for as long as it takes to copy the last few, so the copy is consistent
+//! as of that moment.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,27 +13,27 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 use super::{Batch, CommitOutcome, Kv};
 use crate::error::{Error, Result};
 
-/// How many keys are recorded before the copy is given up: some 10 MiB of memory. Commits never wait for a copy, whose reader may be slow:
-/// among them are the renewals of leases.
+/// Maximum number of recorded keys before the copy fails: some 10 MiB of memory. Commits, which include the renewals of
+/// leases, never wait for a copy, because its reader may be slow.
 const MAX_KEYS: usize = 100_000;
-/// From so many keys on, the copy takes them before it goes on.
+/// With this many keys, the copy drains them before it continues.
 const DRAIN_THRESHOLD: usize = MAX_KEYS / 4;
 
-/// Passes everything on, and records what is written while a copy goes on.
+/// Forwards all operations, and records the written keys during a copy.
 pub(crate) struct ChangeTracker {
     kv: Box<dyn Kv>,
     tracked: Mutex<Option<TrackedKeys>>,
-    /// Held to read by each commit, and to write by the end of a copy.
+    /// Commits hold it for reading; the end of a copy holds it for writing.
     commit_lock: RwLock<()>,
 }
 
 enum TrackedKeys {
     Keys(HashSet<Vec<u8>>),
-    /// More was written than is remembered: the copy will not be whole.
+    /// More keys were written than can be recorded: the copy will not be complete.
     TooMany,
 }
 
-/// Keys that were written, while a copy goes on. Dropping it ends the recording.
+/// Recording of the keys written during a copy. Dropping it ends the recording.
 pub(crate) struct Tracking<'a>(&'a ChangeTracker);
 
 impl ChangeTracker {
@@ -40,7 +41,7 @@ impl ChangeTracker {
         Self { kv, tracked: Mutex::new(None), commit_lock: RwLock::new(()) }
     }
 
-    /// Begins to record; `None` while another copy goes on. What is not recorded was written before.
+    /// Starts recording; `None` if another copy is running. All earlier writes have been applied.
     pub(crate) async fn start(&self) -> Result<Option<Tracking<'_>>> {
         let _held = self.pause_commits().await?;
         let mut changed = self.tracked();
@@ -51,10 +52,10 @@ impl ChangeTracker {
         Ok(Some(Tracking(self)))
     }
 
-    /// Holds up commits until the guard is dropped. What was accepted before is applied.
+    /// Pauses commits until the guard is dropped. All accepted commits have been applied.
     async fn pause_commits(&self) -> Result<RwLockWriteGuard<'_, ()>> {
         let guard = self.commit_lock.write().await;
-        // Behind every commit whose caller stopped waiting for it.
+        // Wait for every commit whose caller has stopped waiting for it.
         let _: CommitOutcome = self.kv.commit(Batch::default()).await?;
         Ok(guard)
     }
@@ -76,10 +77,11 @@ impl ChangeTracker {
 }
 
 impl Tracking<'_> {
-    /// Takes the keys that were recorded so far, all of which have been written by then. Commits are held up until the guard is dropped.
+    /// Returns the keys recorded so far, all of which have been written, and clears them. Commits are paused until the
+    /// guard is dropped.
     ///
     /// # Errors
-    /// [`Error::Backup`] when more was written since the last time than is remembered.
+    /// [`Error::Backup`] when more keys were written since the last call than can be recorded.
     pub(crate) async fn drain(&self) -> Result<(HashSet<Vec<u8>>, RwLockWriteGuard<'_, ()>)> {
         let guard = self.0.pause_commits().await?;
         match self.0.tracked().as_mut() {
@@ -89,10 +91,10 @@ impl Tracking<'_> {
         }
     }
 
-    /// Whether the keys are to be taken soon.
+    /// Whether the keys should be drained soon.
     ///
     /// # Errors
-    /// Like [`Tracking::take`].
+    /// Like [`Tracking::drain`].
     pub(crate) fn is_nearly_full(&self) -> Result<bool> {
         match &*self.0.tracked() {
             Some(TrackedKeys::Keys(keys)) => Ok(keys.len() >= DRAIN_THRESHOLD),
@@ -130,7 +132,7 @@ impl Kv for ChangeTracker {
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         let _open = self.commit_lock.read().await;
-        // Before it is applied: a key too many does no harm.
+        // Recorded before it is applied; a spurious key is harmless.
         self.record(&batch);
         self.kv.commit(batch).await
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Batch, CommitOutcome, Kv};
 use crate::error::{Error, Result};
 
-/// Durable as long as the process: the reference that the other backends are tested against.
+/// As durable as the process: the reference for testing the other backends.
 #[derive(Default)]
 pub(crate) struct MemoryKv {
     state: Mutex<MemoryState>,
@@ -23,7 +23,7 @@ struct MemoryState {
 
 impl MemoryKv {
     fn state(&self) -> MutexGuard<'_, MemoryState> {
-        // Nothing in the sections below panics half-way, so the state is whole.
+        // The critical sections below never panic halfway, so the state is consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
-//! Opening sled so that a kill at the wrong moment does not keep it shut.
+//! Opens sled in a way that survives a kill at any moment.
 //!
-//! While it starts, sled writes its state to `snap.<number>.generating` and then renames it. Killed in between, it takes that
-//! torn file for its newest state at the next start and fails, at every start (spacejam/sled#1527). The states before it and
-//! the log are whole, so the file is set aside first.
+//! During startup, sled writes its state to `snap.<number>.generating` and then renames the file. If it is killed in
+//! between, every later start mistakes that torn file for the newest state and fails (spacejam/sled#1527). The older
+//! states and the log are intact, so the torn file is set aside first.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -15,10 +15,10 @@ use chrono::Utc;
 
 use crate::error::{Error, Result};
 
-/// sled lets go of its files a moment after its last handle is dropped.
+/// sled releases its files a moment after its last handle is dropped.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the database in `dir`. Whatever stands in the way is moved or copied to `quarantine`, never deleted.
+/// Opens the database in `dir`. Files that prevent this are moved or copied to `quarantine`, never deleted.
 pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sled::Db> {
     for torn in state_files(dir)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "generating")) {
         move_to_quarantine(&torn, quarantine)?;
@@ -29,7 +29,7 @@ pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sl
     };
     let states_left = state_files(dir)?;
     if states_left.is_empty() {
-        // The whole log was read already, perhaps by an earlier start, which made a copy.
+        // The whole log was already read, perhaps by an earlier start, which made a copy.
         return Err(Error::DatabaseCorrupt { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason });
     }
     let copy = quarantine.join(format!("{}-sled", timestamp()));
@@ -60,7 +60,7 @@ fn try_open(dir: &Path, cache_bytes: u64) -> Result<OpenAttempt> {
         .use_compression(false);
     let started = Instant::now();
     loop {
-        // On some damage, sled panics instead of answering.
+        // On some damage, sled panics instead of returning an error.
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => return Ok(OpenAttempt::Opened(Box::new(db))),
             Ok(Err(error @ sled::Error::Corruption { .. })) => return Ok(OpenAttempt::Damaged(error.to_string())),
@@ -81,7 +81,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("sled panicked").to_owned()
 }
 
-/// sled's state files, finished or not.
+/// Returns sled's state files, finished or not.
 fn state_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
@@ -101,7 +101,7 @@ fn move_to_quarantine(file: &Path, quarantine: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a folder with all that is in it, durably.
+/// Copies a folder with all its contents, durably.
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to).map_err(Error::io("create", to))?;
     for entry in fs::read_dir(from).map_err(Error::io("list", from))? {
@@ -118,7 +118,7 @@ pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     super::sync_dir(to)
 }
 
-/// Sorts by time and does not repeat.
+/// Returns a name that sorts by time and is unique.
 fn timestamp() -> String {
     Utc::now().format("%Y%m%dT%H%M%S%.6fZ").to_string()
 }

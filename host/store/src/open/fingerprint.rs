@@ -1,4 +1,5 @@
-//! Which key seals what is in a data folder: in a file of its own, so that a wrong key is noticed before anything is touched.
+//! The fingerprint of the key that seals a data folder. It has a file of its own, so a wrong key is detected before
+//! anything is changed.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -9,7 +10,8 @@ use crate::error::{Error, Result};
 
 const FILE_NAME: &str = "key";
 
-/// The fingerprint of the key that belongs to a data folder; `None` for a new folder. Changes nothing, and needs no lock.
+/// Returns the fingerprint of the key that belongs to a data folder; `None` for a new folder. Changes nothing, and
+/// needs no lock.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -22,7 +24,7 @@ pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Notes the key of a data folder, in one durable step.
+/// Records the key of a data folder, in one durable step.
 pub(crate) fn save_key_fingerprint(dir: &Path, fingerprint: &str) -> Result<()> {
     if key_fingerprint(dir)?.as_deref() == Some(fingerprint) {
         return Ok(());

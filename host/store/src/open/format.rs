@@ -1,4 +1,4 @@
-//! The format of a data folder, and the steps that lead from an older one to ours.
+//! The format of a data folder, and the migrations from older formats to the current one.
 
 use std::fs;
 use std::path::Path;
@@ -12,33 +12,33 @@ use crate::{failpoint, frame, key};
 /// The format of the first release.
 const FIRST_FORMAT: u32 = 1;
 
-/// Leads from one format to the next.
+/// Step from one format to the next.
 pub(super) struct Migration {
-    /// What it does, for the log.
+    /// Description for the log.
     pub(super) description: &'static str,
-    /// Changes the entries. A crash may fall into it, and then it is run again: doing it twice must come to the same.
+    /// Changes the entries. It must be idempotent, because it runs again if a crash interrupts it.
     pub(super) run: fn(&sled::Db) -> Result<()>,
 }
 
-/// The steps since the first release, in order. A folder of format `n` still needs those from the `n`th on.
+/// The steps since the first release, in order. A folder of format `n` still needs the steps from the `n`th on.
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     description: "every document gets its place in the feed of changes",
     run: crate::feed::backfill_feeds,
 }];
 
-/// The format that this program writes, and the newest it reads.
+/// The format that this program writes, and the newest that it reads.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
 pub(crate) const CURRENT_FORMAT: u32 = FIRST_FORMAT + MIGRATIONS.len() as u32;
 
-/// What is to be done with a folder.
+/// The migrations that a folder needs.
 pub(super) enum MigrationPlan<'a> {
-    /// It is of our format, or new.
+    /// The folder has the current format, or is new.
     UpToDate,
-    /// It is of this format, and these steps lead to ours.
+    /// The folder has format `from`, and these steps lead to the current one.
     Migrate { from: u32, steps: &'a [Migration] },
 }
 
-/// Compares a folder's format with ours.
+/// Compares a folder's format with the current one.
 ///
 /// # Errors
 /// [`Error::UnsupportedFormat`] when it is newer.
@@ -56,7 +56,7 @@ pub(super) fn plan_migration<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migratio
     }
 }
 
-/// Copies a database that is closed to `backups/format-<number>`, unless an earlier attempt did.
+/// Copies a closed database to `backups/format-<number>`, unless an earlier attempt did.
 pub(super) fn back_up(dir: &Path, database: &Path, format: u32) -> Result<()> {
     let backups = dir.join("backups");
     super::create_dir(&backups)?;
@@ -75,7 +75,7 @@ pub(super) fn back_up(dir: &Path, database: &Path, format: u32) -> Result<()> {
     Ok(())
 }
 
-/// Takes the steps, each made durable before the next.
+/// Runs the steps; each is durable before the next starts.
 pub(super) fn migrate(db: &sled::Db, database: &Path, from: u32, steps: &[Migration]) -> Result<()> {
     for (format, step) in (from + 1..).zip(steps) {
         tracing::info!(format, "{}", step.description);
@@ -89,7 +89,7 @@ pub(super) fn migrate(db: &sled::Db, database: &Path, from: u32, steps: &[Migrat
     Ok(())
 }
 
-/// Notes our format and version, where they are not there; the next barrier makes it durable.
+/// Records the current format and version, unless they are recorded already; the next barrier makes this durable.
 pub(super) fn save_format(db: &sled::Db, steps: &[Migration]) -> Result<()> {
     let entries = [
         (key::format(), frame::encode(entry_name, &newest_format(steps))?),

@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 
 /// The lock on a data folder. Dropping it, or the end of the process, releases it.
 ///
-/// The kernel ties the lock to the open file, and a child process that is being started holds a copy of that file until it executes its
-/// program. So the lock is released by name: closing our copy alone would leave the folder locked for that moment.
+/// The kernel ties the lock to the open file, and a child process that is being started has a copy of that file until
+/// it executes its program. Therefore the lock is released explicitly: closing only our copy would leave the folder
+/// locked for that moment.
 pub(super) struct FolderLock(File);
 
 impl Drop for FolderLock {
@@ -42,7 +43,7 @@ pub(super) fn acquire(dir: &Path) -> Result<FolderLock> {
         }
         Err(TryLockError::Error(source)) => return Err(Error::Io { action: "lock", path, source }),
     }
-    // For the message above; the lock itself is in the kernel.
+    // For the error message above; the kernel holds the lock itself.
     let name = |file: &mut File| {
         file.set_len(0)?;
         file.rewind()?;
@@ -60,7 +61,7 @@ mod tests {
     fn a_copy_in_a_child_process_does_not_keep_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let lock = acquire(dir.path()).unwrap();
-        // What `fork` leaves in a child until `exec`.
+        // The state that `fork` leaves in a child until `exec`.
         let copy = lock.0.try_clone().unwrap();
         assert!(matches!(acquire(dir.path()), Err(Error::Locked { .. })));
         drop(lock);

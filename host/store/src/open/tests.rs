@@ -45,7 +45,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The state that a process leaves which is killed while sled starts.
+/// The state that a process leaves if it is killed while sled starts.
 #[tokio::test]
 async fn a_torn_state_file_stops_sled_and_not_us() {
     let dir = filled_folder().await;
@@ -144,7 +144,7 @@ async fn a_folder_of_a_newer_program_is_refused() {
     insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 3, and this konnector (0.1.0) knows formats up to 2: use konnector of the version that wrote it or a newer one");
 }
 
-/// Steps as a later release would have them: its first doubles the number of each document, without doing it twice.
+/// Steps as a later release could have them: its first doubles the number of each document, but only once.
 const TEST_MIGRATIONS: [Migration; 3] = [
     Migration { description: "ours", run: |_| Ok(()) },
     Migration {
@@ -238,7 +238,7 @@ async fn new_data_leaves_the_reserve_alone() {
     let mut writer = store.blobs().create().await.unwrap();
     writer.write(bytes::Bytes::from_static(b"x")).await.unwrap();
     assert!(writer.finish().await.unwrap_err().is_disk_full());
-    // What is there may still be changed and deleted.
+    // Existing documents can still be changed and deleted.
     let rev = store.get(&document(0)).unwrap().unwrap().rev;
     let mut changes = Changes::new();
     changes.put(document(0), &rev, serde_json::Map::new());
@@ -269,7 +269,7 @@ async fn a_feed_is_made_once_however_often_it_is_begun() {
     store.commit(changes).await.unwrap();
     store.close().await.unwrap();
     without_feed(dir.path());
-    // Killed in the middle, and begun again.
+    // Killed in the middle, and started again.
     with_database(dir.path(), |db| {
         for _ in 0..2 {
             (MIGRATIONS[0].run)(db).unwrap();

@@ -1,4 +1,4 @@
-//! Checks the queue: where jobs stand decides, and places, leases and locks follow.
+//! Checks the queue. The queue states of jobs are authoritative; queue entries, leases and locks are derived from them.
 
 use super::{JobQueueState, Lease, LockHolder, PermitSlot, QueueRecord, QueuedJob};
 use crate::error::Result;
@@ -13,7 +13,7 @@ const LEASE: &str = "the lease";
 const LOCK: &str = "the lock";
 const SLOT: &str = "the permit";
 
-/// Checks where a job stands, and that what follows from it is there.
+/// Checks the queue state of a job, and that its derived entries exist.
 pub(crate) fn check_record(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let Some(QueueRecord { epoch, state }) = check.read_or_report(key, bytes, QUEUE_RECORD) else { return Ok(()) };
     let job = match check.document_at(&key::with_keyspace(key, Keyspace::Document))? {
@@ -65,7 +65,7 @@ fn expect_lock(
     check.expect_entry(place, &LockHolder { job: job.clone() }, kind, job)
 }
 
-/// Whether a job is leased with the lock, or the place of a permit, at a key. One whose state cannot be read may be.
+/// Whether a job is leased with the lock or permit slot at a key. A job with an unreadable state may be.
 fn is_lock_holder(check: &Checker<'_>, job: &DocRef, place: &[u8]) -> Result<bool> {
     Ok(match read_record(check, job)? {
         SourceEntry::Unreadable => true,
@@ -81,7 +81,7 @@ fn read_record(check: &Checker<'_>, job: &DocRef) -> Result<SourceEntry<QueueRec
     check.read_source(&key::of_document(Keyspace::Job, job)?)
 }
 
-/// Checks a place in the order of time.
+/// Checks an entry of a waiting job.
 pub(crate) fn check_queue_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = "a place in the queue";
     let Ok(queued) = view::decode::<QueuedJob>(key, bytes) else {
@@ -119,7 +119,7 @@ pub(crate) fn check_lease(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
     Ok(())
 }
 
-/// Checks a lock, or a place of a permit.
+/// Checks a lock or a permit slot.
 pub(crate) fn check_lock(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = if key.first() == Some(&2) { "a permit" } else { "a lock" };
     match view::decode::<LockHolder>(key, bytes) {

@@ -16,10 +16,10 @@ use crate::key::{self, Keyspace};
 use crate::store::Store;
 use crate::view;
 
-/// How many jobs whose time has come are moved to the ready ones in one commit.
+/// Number of due jobs that one commit moves to the ready ones.
 const PROMOTE_BATCH_SIZE: usize = 256;
 
-/// Who claims what; see [`Store::claim`].
+/// The parameters of a claim; see [`Store::claim`].
 pub(crate) struct ClaimRequest<'a> {
     pub(crate) worker: &'a str,
     pub(crate) now: DateTime<Utc>,
@@ -28,7 +28,7 @@ pub(crate) struct ClaimRequest<'a> {
     pub(crate) on_start: &'a (dyn Fn(&mut Map) + Send + Sync),
 }
 
-/// Leases up to `limit` jobs, each in a commit of its own; those commits go to the disk together.
+/// Leases up to `limit` jobs, each in a commit of its own; those commits are written to disk together.
 pub(crate) async fn claim(store: &Store, request: ClaimRequest<'_>) -> Result<Vec<Lease>> {
     if request.limit == 0 {
         return Ok(Vec::new());
@@ -50,7 +50,7 @@ pub(crate) async fn claim(store: &Store, request: ClaimRequest<'_>) -> Result<Ve
                 Err(error) => failure = Some(error),
             }
         }
-        // Leases already taken must reach the worker; what failed will fail again at its next call.
+        // Leases already taken must reach the worker; a persistent failure will occur again at its next call.
         match failure {
             Some(error) if leases.is_empty() => return Err(error),
             Some(_) => break,
@@ -60,7 +60,7 @@ pub(crate) async fn claim(store: &Store, request: ClaimRequest<'_>) -> Result<Ve
     Ok(leases)
 }
 
-/// Moves the jobs whose time has come to the ready ones.
+/// Moves the due jobs to the ready ones.
 async fn promote(store: &Store, now: DateTime<Utc>) -> Result<()> {
     loop {
         let due = super::list_delayed(store.kv(), Some(now), PROMOTE_BATCH_SIZE)?;
@@ -74,7 +74,7 @@ async fn promote(store: &Store, now: DateTime<Utc>) -> Result<()> {
         match store.commit(changes).await {
             Ok(_) if due.len() < PROMOTE_BATCH_SIZE => return Ok(()),
             Ok(_) => {}
-            // One damaged or vanished job must not stop the others.
+            // One damaged or missing job must not block the others.
             Err(Error::Corrupt { .. } | Error::Invalid { .. } | Error::NotFound { .. }) => {
                 return promote_one_by_one(store, due).await;
             }
@@ -100,17 +100,17 @@ async fn promote_one_by_one(store: &Store, due: Vec<QueuedJob>) -> Result<()> {
 /// Whether a job can start.
 enum ClaimCandidate {
     Startable(Box<(Lease, Changes)>),
-    /// No job of its class can.
+    /// No job of its class can start.
     NeedsPermit,
     Missing,
 }
 
-/// A walk over the ready jobs that finds what each needs.
+/// Scans the ready jobs and determines the permits that each needs.
 struct CandidateSearch<'a> {
     store: &'a Store,
     request: &'a ClaimRequest<'a>,
     scan: ReadyScan<'a>,
-    /// Places of permits given away by this walk.
+    /// Permit slots assigned during this scan.
     slots: HashSet<PermitSlot>,
 }
 
@@ -120,7 +120,7 @@ impl<'a> CandidateSearch<'a> {
         Ok(Self { store, request, scan: walk, slots: HashSet::new() })
     }
 
-    /// The next jobs that can start, up to `limit`; empty when there are none.
+    /// Returns the next jobs that can start, up to `limit`; empty when there are none.
     fn candidates(mut self, limit: usize) -> Result<Vec<(Lease, Changes)>> {
         let mut found = Vec::new();
         while found.len() < limit {
@@ -134,7 +134,7 @@ impl<'a> CandidateSearch<'a> {
                 }
                 Ok(ClaimCandidate::NeedsPermit) => {}
                 Ok(ClaimCandidate::Missing) => self.scan.skip(&place)?,
-                // One damaged job must not stop the others.
+                // One damaged job must not block the others.
                 Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. })) => {
                     tracing::error!(%error, "a waiting job cannot be read and is passed over");
                     self.scan.skip(&place)?;
@@ -163,7 +163,7 @@ impl<'a> CandidateSearch<'a> {
         Ok(ClaimCandidate::Startable(Box::new((lease, changes))))
     }
 
-    /// A free place of each permit, `None` when one has none.
+    /// Returns a free slot of each permit, `None` if a permit has no free slot.
     fn free_slots(&self, permits: &[JobPermit]) -> Result<Option<Vec<PermitSlot>>> {
         let mut slots = Vec::new();
         for JobPermit { name, limit } in permits {

@@ -1,11 +1,13 @@
-//! Whose turn it is among the ready jobs.
+//! Fair order of the ready jobs.
 //!
-//! A ready job's key is `<class> <instance> <lane> <time> <job>`: a lane holds the jobs with one lock, or all without any. One seek finds the
-//! first job of a class, of an instance, of a lane; so a claim costs as many reads as there are classes with ready work and jobs it
-//! takes, however many wait.
+//! A ready job's key is `<class> <instance> <lane> <time> <job>`: a lane contains the jobs with one lock, or all jobs
+//! without a lock. One seek finds the first job of a class, of an instance, of a lane. So the number of reads of a
+//! claim is the number of classes with ready work plus the number of jobs that it takes, regardless of how many jobs
+//! are waiting.
 //!
-//! Among classes, the instance that was served least recently comes first, then the older job. In a class, instances take turns; in an
-//! instance, lanes do; in a lane, jobs come in the order of their time. So nobody waits for more than one turn of each of the others.
+//! Among classes, the instance that was served least recently comes first, then the older job. Within a class,
+//! instances take turns; within an instance, lanes do; within a lane, jobs come in the order of their time. So no job
+//! waits for more than one turn of each of the others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,18 +19,18 @@ use crate::key::{self, KeyRange, ReadyKey};
 use crate::kv::Kv;
 use crate::view;
 
-/// How many positions are remembered. Forgetting them is unfair to nobody for longer than one turn.
+/// Maximum number of remembered positions. Forgetting them is unfair for no longer than one turn.
 const MAX_REMEMBERED_POSITIONS: usize = 50_000;
 
-/// Who was served last. Each process has its own; they are about fairness, not about correctness.
+/// The most recently served positions. Each process has its own; they affect only fairness, not correctness.
 #[derive(Default)]
 pub(crate) struct RoundRobin(Mutex<RoundRobinState>);
 
 #[derive(Default)]
 struct RoundRobinState {
-    /// Counts the jobs handed out.
+    /// Number of jobs handed out.
     count: u64,
-    /// When, by that count, an instance was served.
+    /// The value of that counter when an instance was last served.
     instances: HashMap<[u8; 16], u64>,
     /// The instance that a class served last.
     classes: HashMap<[u8; 8], [u8; 16]>,
@@ -41,7 +43,7 @@ impl RoundRobin {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A job of this place was taken.
+    /// Records that a job at this key was taken.
     fn record_served(&self, place: &ReadyKey) {
         let mut served = self.state();
         if served.instances.len().max(served.lanes.len()).max(served.classes.len()) >= MAX_REMEMBERED_POSITIONS {
@@ -55,15 +57,15 @@ impl RoundRobin {
     }
 }
 
-/// A walk over the ready jobs, which hands out the one whose turn it is, again and again.
+/// A scan of the ready jobs that repeatedly returns the next one in turn.
 pub(super) struct ReadyScan<'a> {
     kv: &'a dyn Kv,
     round_robin: &'a RoundRobin,
-    /// The next job of each class that may have one.
+    /// The next job of each class, if it may have one.
     heads: Vec<ClassHead>,
-    /// Entries handed out or found unfit by this walk.
+    /// Entries that this scan has handed out or found unsuitable.
     visited: HashSet<Vec<u8>>,
-    /// Locks held, or given away by this walk.
+    /// Locks that are held, or that this scan has assigned.
     locks: HashSet<(InstanceId, String)>,
 }
 
@@ -90,8 +92,8 @@ impl<'a> ReadyScan<'a> {
         Ok(walk)
     }
 
-    /// The job whose turn it is. Its class has no other one until it was [taken](Self::take) or [skipped](Self::skip): when neither is
-    /// done, nothing of the class can start now.
+    /// Returns the job whose turn it is. Its class returns no other job until this one is [accepted](Self::accept) or
+    /// [skipped](Self::skip); if it is neither, no job of the class can start now.
     pub(super) fn next(&mut self) -> Option<ClassHead> {
         let first = {
             let served = self.round_robin.state();
@@ -105,14 +107,14 @@ impl<'a> ReadyScan<'a> {
         Some(head)
     }
 
-    /// The job starts: it was the turn of its instance and its lane, and its lock is gone.
+    /// Accepts the job: it used the turn of its instance and its lane, and its lock is taken.
     pub(super) fn accept(&mut self, place: &ReadyKey, lock: Option<(InstanceId, String)>) -> Result<()> {
         self.round_robin.record_served(place);
         self.locks.extend(lock);
         self.skip(place)
     }
 
-    /// The job cannot start, but others of its class may.
+    /// Skips the job, which cannot start, although others of its class may.
     pub(super) fn skip(&mut self, place: &ReadyKey) -> Result<()> {
         let following = self.next_of_class(place.class)?;
         self.heads.extend(following);
@@ -146,7 +148,7 @@ impl<'a> ReadyScan<'a> {
             while let Some((key, value)) = self.kv.scan(&range.from, &range.to, 1, false)?.pop() {
                 let read = match (ReadyKey::parse(&key), view::decode::<QueuedJob>(&key, &value)) {
                     (Some(place), Ok(queued)) => Some((place, queued)),
-                    // One damaged job must not stop the others.
+                    // One damaged job must not block the others.
                     (_, Err(error)) => {
                         tracing::error!(%error, "a waiting job cannot be read and is passed over");
                         None
@@ -156,7 +158,7 @@ impl<'a> ReadyScan<'a> {
                 range.start_after(&key);
                 let Some((place, queued)) = read.filter(|_| !self.visited.contains(&key)) else { continue };
                 if self.is_locked(&queued)? {
-                    // Everything else in the lane needs the same lock.
+                    // All other jobs in the lane need the same lock.
                     range.from = key::ready_of_lane(class, instance, place.lane).to;
                     continue;
                 }
@@ -187,7 +189,7 @@ impl<'a> ReadyScan<'a> {
     }
 }
 
-/// A range from behind the part that was served last to its end, and then from its start on: once around.
+/// Returns two ranges that rotate the whole: from after the last served part to the end, then from the start.
 fn rotated_ranges(all: &KeyRange, last: Option<KeyRange>) -> Vec<KeyRange> {
     match last {
         None => vec![all.clone()],

@@ -52,7 +52,7 @@ async fn a_damaged_entry_does_not_stop_the_others() {
     assert_eq!(store.leases().unwrap(), []);
 }
 
-/// Counts what is read of the map below.
+/// Counts the reads of the map below.
 #[derive(Default)]
 struct CountingKv {
     inner: crate::kv::MemoryKv,
@@ -79,7 +79,7 @@ impl Kv for CountingKv {
     async fn close(&self) {}
 }
 
-/// Ten thousand jobs of a hundred instances and five classes wait, most of them for an account that is busy.
+/// Ten thousand jobs of a hundred instances and five classes are waiting, most of them for an account that is busy.
 #[tokio::test]
 async fn a_claim_reads_no_more_when_many_jobs_wait() {
     let kv = CountingKv::default();
@@ -102,7 +102,7 @@ async fn a_claim_reads_no_more_when_many_jobs_wait() {
         for lease in store.claim("w", at(1), 4, &|_, _| Vec::new(), &|_| {}).await.unwrap() {
             instances.insert(lease.job.instance.clone());
             claimed += 1;
-            // Some run on, as many as a busy server has workers.
+            // Some jobs keep running, as many as a busy server has workers.
             if claimed > 64 {
                 let mut ended = Changes::new();
                 ended.complete(&lease);

@@ -1,4 +1,4 @@
-//! Checks the schedule: when a trigger is due decides, and its place on the timeline follows.
+//! Checks the schedule. The due time of a trigger is authoritative; its place on the timeline is derived.
 
 use super::{DueEntry, TriggerSchedule};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::fsck::{Checker, SourceEntry};
 use crate::key::{self, Keyspace, Timeline};
 use crate::view;
 
-/// Checks when a trigger is due, and that its place is there.
+/// Checks the due time of a trigger, and that its place on the timeline exists.
 pub(crate) fn check_schedule(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = "when a trigger is due";
     let Some(TriggerSchedule { due }) = check.read_or_report(key, bytes, what) else { return Ok(()) };
@@ -22,7 +22,7 @@ pub(crate) fn check_schedule(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) 
     Ok(())
 }
 
-/// Checks a place in the order of time.
+/// Checks a place on the timeline.
 pub(crate) fn check_due_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = "a place in the schedule";
     let Ok(DueEntry { trigger, due }) = view::decode(key, bytes) else {

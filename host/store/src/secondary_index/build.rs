@@ -1,5 +1,5 @@
-//! Makes an index of documents that are there already, and takes one away: in steps of a few documents, each a commit of its own, so that
-//! nobody waits for long and a crash loses one step.
+//! Builds an index over existing documents, and drops one, in steps of a few documents. Each step is a commit of its
+//! own, so other commits do not wait for long and a crash loses only one step.
 
 use konnector_manifest::Doctype;
 use serde::{Deserialize, Serialize};
@@ -14,30 +14,30 @@ use crate::kv::{Batch, CommitOutcome};
 use crate::store::Store;
 use crate::view::View;
 
-/// Documents of one step: at most this many are waited for by another commit.
+/// Number of documents in one step: another commit waits for at most this many.
 const BUILD_BATCH_SIZE: usize = 64;
-/// Entries removed in one commit.
+/// Number of entries removed in one commit.
 const DELETE_BATCH_SIZE: usize = 512;
-/// How often a step is planned anew before it gives up.
+/// How often a step is planned again before it fails.
 const MAX_ATTEMPTS: usize = 100;
 
-/// How far the building of an index is.
+/// Progress of the building of an index.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct BuildProgress {
-    /// Id of the last document that is in it.
+    /// Id of the last document that was added.
     pub(super) after: Option<String>,
 }
 
-/// What is next to do for an index.
+/// The next step for an index.
 enum BuildStep {
     Ready(Index),
     Sweep(u32),
     Build(Index),
-    /// Somebody else changed something in between.
+    /// A concurrent commit changed something in between.
     Retry,
 }
 
-/// The index over these members, made where it is missing.
+/// Returns the index over these fields, and builds it if it is missing.
 pub(crate) async fn ensure(
     store: &Store,
     instance: &InstanceId,
@@ -45,7 +45,7 @@ pub(crate) async fn ensure(
     members: &[String],
 ) -> Result<Index> {
     validate_fields(members)?;
-    // Refused commits are few: each means that another one succeeded.
+    // Rejected commits are few: each means that another one succeeded.
     let mut refused = 0;
     loop {
         let done = match next_step(store, instance, doctype, members).await? {
@@ -62,7 +62,7 @@ pub(crate) async fn ensure(
     }
 }
 
-/// Takes an index away; nothing happens when there is none over these members.
+/// Drops an index; does nothing if there is no index over these fields.
 pub(crate) async fn drop_index(
     store: &Store,
     instance: &InstanceId,
@@ -85,7 +85,7 @@ pub(crate) async fn drop_index(
     Err(Conflict::Contention.into())
 }
 
-/// Declares the index where that is to be done, and says what is next.
+/// Declares the index if necessary, and returns the next step.
 async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<BuildStep> {
     let mut view = View::new(store.kv());
     let mut catalog = Catalog::read(&mut view, instance, doctype)?.unwrap_or_default();
@@ -111,7 +111,7 @@ async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, memb
     }
 }
 
-/// Puts the next documents into an index; answers whether that was done.
+/// Adds the next documents to an index; returns whether the commit succeeded.
 async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     let Index { instance, doctype, number, fields: members } = index;
     let mut view = View::new(store.kv());
@@ -124,10 +124,10 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     let mut last = None;
     for (key, _) in store.kv().scan(&range.from, &range.to, BUILD_BATCH_SIZE, false)? {
         let id = key::document_id(&key)?.to_owned();
-        // Read through the view: a document that is changed meanwhile refuses the step.
+        // Read through the view: if the document is changed in the meantime, this step is rejected.
         let body = match document::body_of(&mut view, store.blobs(), &key) {
             Ok(body) => body,
-            // It was replaced after its entry was read, and so was its content.
+            // The document was replaced after its entry was read, and its blob was removed.
             Err(Error::BlobNotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
@@ -137,7 +137,7 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
         }
         last = Some(id);
     }
-    // The index must still be there, whatever was done meanwhile.
+    // The index must still exist, regardless of concurrent changes.
     let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(false) };
     let Some(definition) = catalog.indexes.iter_mut().find(|index| index.number == *number) else { return Ok(false) };
     if last.is_some() {
@@ -150,7 +150,7 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     Ok(store.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied)
 }
 
-/// Removes the entries of an index that is gone, then its number; answers whether that was done.
+/// Removes the entries of a dropped index, then its number; returns whether the commit succeeded.
 async fn delete_entries(store: &Store, instance: &InstanceId, doctype: &Doctype, number: u32) -> Result<bool> {
     let range = key::KeyRange::with_prefix(key::entries_prefix(instance, doctype, number));
     loop {
@@ -161,7 +161,7 @@ async fn delete_entries(store: &Store, instance: &InstanceId, doctype: &Doctype,
         if batch.is_empty() {
             break;
         }
-        // Nobody writes to an index that is gone, so nothing is to be checked.
+        // No commit writes to a dropped index, so no checks are necessary.
         let _: CommitOutcome = store.kv().commit(batch).await?;
     }
     let mut view = View::new(store.kv());

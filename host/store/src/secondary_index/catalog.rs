@@ -1,4 +1,4 @@
-//! Which indexes there are: one entry for each type that has any.
+//! The catalog of indexes: one entry for each type that has any.
 
 use konnector_manifest::Doctype;
 use konnector_query::{FieldPath, collation};
@@ -10,14 +10,14 @@ use crate::key;
 use crate::kv::Kv;
 use crate::view::{self, View};
 
-/// How many indexes documents of one type may have.
+/// Maximum number of indexes of one type.
 pub const MAX_INDEXES: usize = 16;
-/// How many members an index may have.
+/// Maximum number of fields of an index.
 const MAX_INDEX_FIELDS: usize = 8;
-/// Bytes of an index's members, so that all indexes of a type fit into one entry.
+/// Maximum length of an index's fields in bytes, chosen so that all indexes of a type fit into one entry.
 const MAX_INDEX_FIELDS_BYTES: usize = 320;
 
-/// An index that can be read: every document is in it.
+/// An index that is ready to be read: it contains every document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     pub(super) instance: InstanceId,
@@ -27,7 +27,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// The members, as the index was asked for.
+    /// Returns the fields, as they were requested.
     #[must_use]
     pub fn fields(&self) -> &[String] {
         &self.fields
@@ -37,10 +37,10 @@ impl Index {
 /// The indexes of one type.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Catalog {
-    /// Number of the next index; none is used twice.
+    /// Number of the next index; numbers are never reused.
     next: u32,
     pub(super) indexes: Vec<CatalogEntry>,
-    /// Indexes that are gone, and whose entries may still be there.
+    /// Dropped indexes whose entries may still exist.
     #[serde(default)]
     pub(super) dropped: Vec<u32>,
 }
@@ -51,14 +51,14 @@ pub(super) struct CatalogEntry {
     pub(super) number: u32,
     #[serde(rename = "members")]
     pub(super) fields: Vec<String>,
-    /// The order that its entries are in: [`collation::FINGERPRINT`] when it was made.
+    /// The order of its entries: [`collation::FINGERPRINT`] at its creation.
     collation: u32,
-    /// Every document is in it.
+    /// Whether it contains every document.
     pub(super) ready: bool,
 }
 
 impl CatalogEntry {
-    /// Whether entries are worth anything.
+    /// Whether the entries are in the current order and therefore usable.
     pub(super) fn is_current(&self) -> bool {
         self.collation == *collation::FINGERPRINT
     }
@@ -80,7 +80,7 @@ impl Catalog {
     /// Adds an index.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there are as many as there may be.
+    /// [`Error::Invalid`] when the type already has the maximum number of indexes.
     pub(super) fn declare(&mut self, doctype: &Doctype, members: &[String]) -> Result<()> {
         if self.indexes.len() >= MAX_INDEXES {
             let names = self.indexes.iter().map(|index| format!("[{}]", index.fields.join(", ")));
@@ -96,20 +96,20 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes an index away; its entries are still to be removed.
+    /// Drops an index; its entries must still be removed.
     pub(super) fn remove(&mut self, number: u32) {
         self.indexes.retain(|index| index.number != number);
         self.dropped.push(number);
     }
 }
 
-/// The members of the indexes of a type.
+/// Returns the fields of the indexes of a type.
 pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
     let catalog = view::read::<Catalog>(kv, &key::of_catalog(instance, doctype))?.unwrap_or_default();
     Ok(catalog.indexes.into_iter().map(|index| index.fields).collect())
 }
 
-/// Refuses what is no list of members.
+/// Validates a list of fields.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -129,7 +129,7 @@ pub(super) fn validate_fields(members: &[String]) -> Result<()> {
         }
         paths.push(path);
     }
-    // As they stand in the entry: quotation marks and controls take more.
+    // The size within the entry: quotation marks and control characters are escaped.
     let size: usize = members.iter().map(|member| member.escape_default().count()).sum();
     if size > MAX_INDEX_FIELDS_BYTES {
         return invalid(format!(

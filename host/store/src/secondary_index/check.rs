@@ -1,5 +1,5 @@
-//! Checks secondary indexes. Which there are decides together with the documents; a damaged list of them is removed with all entries,
-//! because indexes are made again when they are asked for.
+//! Checks secondary indexes. They are derived from the catalog and the documents; a damaged catalog is removed with all
+//! entries, because indexes are built again when they are requested.
 
 use super::build::BuildProgress;
 use super::catalog::{Catalog, CatalogEntry};
@@ -14,7 +14,7 @@ use crate::view;
 const CATALOG: &str = "the list of a type's indexes";
 const ENTRY: &str = "an entry of an index";
 
-/// The indexes of one type, and how far those in the making are.
+/// The indexes of one type, and the progress of those being built.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CatalogEntries {
     indexes: Vec<(CatalogEntry, Option<String>)>,
@@ -27,7 +27,7 @@ impl CatalogEntries {
     }
 }
 
-/// The indexes of the type that a key belongs to, `None` where the list cannot be read.
+/// Returns the indexes of the type that a key belongs to, `None` if the catalog cannot be read.
 fn definitions(check: &mut Checker<'_>, of_type: &[u8]) -> Result<Option<CatalogEntries>> {
     let at = key::catalog_of(of_type);
     if let Some((known, definitions)) = &check.definitions
@@ -58,7 +58,7 @@ pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &
     let DocRef { instance, doctype, id } = document;
     let Some(definitions) = definitions(check, &key::of_catalog(instance, doctype))? else { return Ok(()) };
     for (definition, after) in definitions.indexes {
-        // In one that is being made, only the documents up to the last one are for certain.
+        // While an index is being built, only the documents up to the last added one are certain to be in it.
         let is_in = definition.ready || after.is_some_and(|after| *id <= after);
         if !is_in || !definition.is_current() {
             continue;
@@ -71,7 +71,7 @@ pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &
     Ok(())
 }
 
-/// Checks the list of a type's indexes, and how far one of them is.
+/// Checks the catalog of a type's indexes, or the build progress of one of them.
 pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let Some((of_type, number)) = key::split_doctype(key) else {
         check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });
@@ -88,13 +88,13 @@ pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -
     if definitions.find(number).is_none_or(|definition| definition.ready) {
         check.report_stray(key, bytes, what, "that index is not being made");
     } else if view::decode::<BuildProgress>(key, bytes).is_err() {
-        // Then it is made from the beginning.
+        // After the repair, the index is built from the beginning.
         check.report_stray(key, bytes, what, "it cannot be read");
     }
     Ok(())
 }
 
-/// Checks that an entry has its index and its document.
+/// Checks that the index and the document of an entry exist.
 pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let parts = key::split_doctype(key).and_then(|(of_type, rest)| Some((of_type, rest.first_chunk::<4>()?)));
     let Some((of_type, number)) = parts else {
@@ -102,7 +102,7 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
         return Ok(());
     };
     let number = u32::from_be_bytes(*number);
-    // Where the list cannot be read, it is removed first.
+    // If the catalog cannot be read, it is removed first.
     let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
     if definitions.dropped.contains(&number) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Where documents stand in a part of an index, and where a scan stands.
+//! Bounds of a part of an index, and the position of a scan.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use konnector_query::IndexRange;
 use super::entry::{IndexEntry, truncate_bound};
 use crate::error::{Error, Result};
 
-/// Whether values lie in a range. Of what is longer than an entry holds, only the beginning counts.
+/// Whether values lie in a range. Values longer than an entry can store are compared only by their beginning.
 pub(super) fn contains(range: &IndexRange, values: &[u8]) -> bool {
     values >= truncate_bound(range.start())
         && range.end().is_none_or(|to| {
@@ -19,7 +19,8 @@ pub(super) fn contains(range: &IndexRange, values: &[u8]) -> bool {
         })
 }
 
-/// Where a scan stands: behind one document. As text, it is opaque; a forged one is at worst another place of the same index.
+/// Position of a scan, after one document. As a string it is opaque; a forged one is at worst another position in the
+/// same index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexCursor(pub(super) IndexEntry);
 

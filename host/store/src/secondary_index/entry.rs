@@ -1,7 +1,8 @@
-//! One document's place in one index.
+//! The entry of one document in one index.
 //!
-//! The key holds the bytes of the values and the id, each up to a limit. Of longer values, the key holds the beginning, and the entry holds
-//! them in full: entries whose keys begin the same are a *run*, which is put in order when it is read.
+//! The key contains the bytes of the values and the id, each up to a limit. Longer values are truncated in the key and
+//! stored in full in the entry. Entries whose keys start with the same truncated values are a *run*, which is sorted
+//! when it is read.
 
 use std::cmp::Ordering;
 
@@ -18,21 +19,21 @@ use crate::id::InstanceId;
 use crate::key;
 use crate::view::View;
 
-/// Bytes of the values in a key.
+/// Maximum number of bytes of the values in a key.
 pub(super) const MAX_KEY_VALUE_BYTES: usize = 120;
-/// Bytes of the values in an entry; values that are longer and the same up to here have no order.
+/// Maximum number of bytes of the values in an entry; longer values that are the same up to here have no defined order.
 const MAX_STORED_VALUE_BYTES: usize = 4_500;
 
-/// What an entry holds.
+/// The stored value of an index entry.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct IndexRecord {
     pub(super) id: String,
-    /// In base64, where the key does not hold them in full.
+    /// In base64, if the key does not contain them in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     values: Option<String>,
 }
 
-/// A document's place. Places are in the order of their keys, as far as those go.
+/// A document's position in an index. Positions are in the order of their keys, as far as the keys distinguish them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IndexEntry {
     pub(super) values: Vec<u8>,
@@ -52,13 +53,13 @@ impl PartialOrd for IndexEntry {
 }
 
 impl IndexEntry {
-    /// Where a document stands; `None` when it lacks a member.
+    /// Returns the position of a document; `None` if the document lacks a field.
     pub(super) fn from_document(members: &[String], id: &str, body: &Map) -> Option<Self> {
         let values = index_key(members, id, body)?;
         Some(Self { values: truncate_values(values), id: id.to_owned() })
     }
 
-    /// Whether the key cannot hold the values.
+    /// Whether the key cannot contain the full values.
     pub(super) fn is_truncated(&self) -> bool {
         self.values.len() > MAX_KEY_VALUE_BYTES
     }
@@ -77,7 +78,7 @@ impl IndexEntry {
         view.put(key, &self.record())
     }
 
-    /// Reads it back from an entry.
+    /// Decodes it from an entry.
     pub(super) fn decode(prefix: &[u8], key: &[u8], record: IndexRecord) -> Result<Self> {
         let corrupt =
             || Error::Corrupt { what: format!("key {}", key.escape_ascii()), reason: "it is no place".into() };
@@ -92,7 +93,7 @@ impl IndexEntry {
     }
 }
 
-/// Cuts what no entry can hold.
+/// Truncates values that are too long for an entry.
 fn truncate_values(mut values: Vec<u8>) -> Vec<u8> {
     if values.len() > MAX_STORED_VALUE_BYTES {
         let digest = Sha256::digest(&values);
@@ -102,7 +103,7 @@ fn truncate_values(mut values: Vec<u8>) -> Vec<u8> {
     values
 }
 
-/// The part of a bound that entries can be compared with.
+/// Returns the part of a bound that can be compared with entries.
 pub(super) fn truncate_bound(bound: &[u8]) -> &[u8] {
     bound.get(..MAX_STORED_VALUE_BYTES).unwrap_or(bound)
 }

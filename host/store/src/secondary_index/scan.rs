@@ -1,4 +1,4 @@
-//! Reads a part of an index, forwards or backwards, in pages.
+//! Reads a part of an index in pages, in either direction.
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,22 @@ use crate::key::{self, KeyRange};
 use crate::kv::Kv;
 use crate::view;
 
-/// How many entries are read at once.
+/// Number of entries read at once.
 const PAGE_SIZE: usize = 256;
 
-/// A document in an index.
+/// A document found in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexHit {
     /// Its id.
     pub id: String,
-    /// Where the next page starts, if this document is the last one of the page.
+    /// Cursor of the next page, if this document is the last one of the page.
     pub cursor: IndexCursor,
 }
 
-/// Up to `limit` documents behind `after`.
+/// Returns up to `limit` documents after `after`.
 ///
-/// Memory is bounded by `limit`, also where the keys of many entries begin the same; such a run is read to its end for each page.
+/// Memory is bounded by `limit`, even if the keys of many entries start with the same values; such a run is read to its
+/// end for each page.
 pub(crate) fn scan(
     kv: &dyn Kv,
     index: &Index,
@@ -65,7 +66,7 @@ impl IndexScan<'_> {
                 if place.is_truncated() {
                     let run = self.truncation_range(&key);
                     found.extend(self.select_first(&run, limit - found.len())?);
-                    // The rest of the page may belong to the run; it is read again from behind it.
+                    // The rest of the page may belong to the run; it is read again, starting after the run.
                     match self.direction {
                         Direction::Forward => keys.from = run.to,
                         Direction::Backward => keys.to = run.from,
@@ -81,7 +82,7 @@ impl IndexScan<'_> {
         Ok(found.into_iter().map(|place| IndexHit { id: place.id.clone(), cursor: IndexCursor(place) }).collect())
     }
 
-    /// The keys that may be asked for. Entries of one run are all in or all out.
+    /// Returns the range of keys to read. The entries of one run are either all inside or all outside.
     fn key_range(&self) -> KeyRange {
         let key =
             |values: &[u8]| [self.prefix.as_slice(), values.get(..MAX_KEY_VALUE_BYTES).unwrap_or(values)].concat();
@@ -120,13 +121,13 @@ impl IndexScan<'_> {
         }
     }
 
-    /// The keys that begin like a cut one.
+    /// Returns the range of keys that start with the same truncated values.
     fn truncation_range(&self, key: &[u8]) -> KeyRange {
         let end = (self.prefix.len() + MAX_KEY_VALUE_BYTES).min(key.len());
         KeyRange::with_prefix(key.get(..end).unwrap_or(key).to_vec())
     }
 
-    /// The first `limit` places of a run, in the order of their values.
+    /// Returns the first `limit` entries of a run, in the order of their values.
     fn select_first(&self, run: &KeyRange, limit: usize) -> Result<Vec<IndexEntry>> {
         let mut first = BTreeSet::new();
         let mut keys = run.clone();

@@ -1,4 +1,4 @@
-//! Keeps every index up to date with the documents, in the commit that writes them.
+//! Updates every index in the commit that writes the documents.
 
 use super::catalog::Catalog;
 use super::entry::IndexEntry;
@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::id::DocRef;
 use crate::view::View;
 
-/// Replaces a document's entries. `before` and `after` give its body, where it has one; they are called only for a type that has indexes.
+/// Replaces a document's entries. `before` and `after` return its body, if it has one; they are called only for a type
+/// that has indexes.
 pub(crate) fn update(
     view: &mut View<'_>,
     document: &DocRef,
@@ -15,7 +16,8 @@ pub(crate) fn update(
     after: impl FnOnce() -> Result<Option<Map>>,
 ) -> Result<()> {
     let DocRef { instance, doctype, id } = document;
-    // Read through the view: an index that is declared meanwhile refuses this commit, which is then planned anew and sees it.
+    // Read through the view: if an index is declared in the meantime, this commit is rejected, then planned again with
+    // the new index.
     let Some(catalog) = Catalog::read(view, instance, doctype)? else { return Ok(()) };
     let (before, after) = (before()?, after()?);
     for index in catalog.indexes.iter().filter(|index| index.is_current()) {

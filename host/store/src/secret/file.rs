@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 const PREFIX: &str = "konnector-key-1:";
 
 impl MasterKey {
-    /// Reads the key from its file, `None` when there is no such file.
+    /// Reads the key from its file, `None` if the file does not exist.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when others than the owner may read the file, or it holds no key; [`Error::Io`].
+    /// [`Error::KeyFile`] when users other than the owner may read the file, or it contains no key; [`Error::Io`].
     pub fn load(path: &Path) -> Result<Option<Self>> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -37,7 +37,7 @@ impl MasterKey {
         key.map(Some).ok_or_else(|| Error::KeyFile { path: path.to_owned(), reason: reason() })
     }
 
-    /// A new key, which is kept nowhere yet.
+    /// Creates a new key, which is not stored yet.
     ///
     /// # Errors
     /// [`Error::Io`] when the system has no random numbers.
@@ -47,7 +47,8 @@ impl MasterKey {
         Ok(key)
     }
 
-    /// Makes a new key and writes it to a new file. Keep a copy apart from the data: without the key, no secret opens.
+    /// Creates a new key and writes it to a new file. Store a copy apart from the data: without the key, no secret can
+    /// be opened.
     ///
     /// # Errors
     /// Like [`MasterKey::save`].
@@ -60,7 +61,7 @@ impl MasterKey {
     /// Writes the key to a new file with mode 0600, durably.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when the file exists: a key is never overwritten; [`Error::Io`].
+    /// [`Error::KeyFile`] when the file exists, because a key is never overwritten; [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut options = File::options();
         options.write(true).create_new(true);
@@ -77,7 +78,7 @@ impl MasterKey {
         let text = Zeroizing::new(format!("{PREFIX}{}\n", *Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0))));
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
         if let Err(error) = written {
-            // Half a key would stand in the way of the next attempt.
+            // A partial key would block the next attempt.
             let _ = fs::remove_file(path);
             return Err(Error::io("write", path)(error));
         }

@@ -49,7 +49,7 @@ fn a_secret_opens_for_no_other_konnector() {
         for (other, context) in contexts.iter().enumerate() {
             assert_eq!(key(1).open(context, &sealed).is_ok(), number == other, "{own:?}, {context:?}");
         }
-        // Nor does a text of one format pass for one of the other.
+        // A string of one format is not accepted as the other.
         let renamed = sealed.replacen("sealed-v2", "sealed-v1", 1);
         assert!(own.konnector.is_none() || key(1).open(&with_konnector(None, &here), &renamed).is_err());
         assert!(key(1).is_sealed(&sealed) && key(1).is_sealed_for(own, &sealed) && !key(2).is_sealed(&sealed));
@@ -83,7 +83,7 @@ fn d13_the_same_secret_is_never_sealed_the_same_way() {
     assert!(sealed.iter().all(|text| key(1).open(&here, text).unwrap().as_slice() == b"secret"));
 }
 
-/// What was sealed by an earlier version still opens.
+/// Strings that were sealed by an earlier version still open.
 #[test]
 fn the_format_and_the_derived_keys_do_not_change() {
     let here = with_konnector(None, &context("acct-1", "password"));

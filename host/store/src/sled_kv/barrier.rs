@@ -1,4 +1,4 @@
-//! When a write is durable.
+//! The barrier that makes writes durable.
 
 use std::fs::File;
 use std::io;
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Waits until everything written before is durable.
+/// Waits until all earlier writes are durable.
 pub(super) trait Barrier: Send {
-    /// Once this failed, nothing is known about any write since the last success.
+    /// After a failure, the state of every write since the last success is unknown.
     fn wait(&mut self) -> io::Result<()>;
 }
 
 /// sled's flush, which writes its buffers to the file, then an fsync of that file.
 ///
-/// The handle is opened once and kept: the system reports a failed write-back once to each handle that was open at the
-/// time, so a new one would miss it.
+/// The handle is opened once and stays open: the system reports a failed write-back once to each handle that was open
+/// at the time, so a new one would miss it.
 pub(super) struct FileBarrier {
     db: sled::Db,
     log: File,

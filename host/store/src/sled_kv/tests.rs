@@ -92,7 +92,7 @@ async fn waiting_commits_share_a_barrier_and_are_checked_in_order() {
     let fixture = fixture();
     let first = commit(&fixture, put("first", None));
     fixture.until_waiting(0).await;
-    // These wait behind the first barrier. Of the ones for the same key, the first alone finds it absent.
+    // These wait behind the first barrier. Of those for the same key, only the first finds it absent.
     let same: Vec<_> = (0..10).map(|_| commit(&fixture, put("same", None))).collect();
     let others: Vec<_> = (0..10).map(|number| commit(&fixture, put(&format!("other-{number}"), None))).collect();
     let after = commit(&fixture, put("same", Some("value")));

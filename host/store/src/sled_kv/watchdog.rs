@@ -1,14 +1,14 @@
-//! Ends the process when a write hangs: sled has locked itself up under load before, and a disk may never answer.
+//! Ends the process when a write hangs: sled has deadlocked under load before, and a disk may never respond.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// No write takes this long on a disk that works.
+/// No write takes this long on a working disk.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Watches one thread. It sleeps while nothing is written.
+/// Watches one thread. It sleeps while there are no writes.
 pub(super) struct Watchdog(Sender<Signal>);
 
 enum Signal {
@@ -17,7 +17,7 @@ enum Signal {
 }
 
 impl Watchdog {
-    /// `give_up` is called when a write takes longer than `limit`.
+    /// Starts the watchdog. It calls `give_up` when a write takes longer than `limit`.
     pub(super) fn start(limit: Duration, give_up: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (signal, signals) = mpsc::channel();
         thread::Builder::new().name("store-watchdog".to_owned()).spawn(move || {
@@ -27,7 +27,7 @@ impl Watchdog {
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {
                         give_up();
-                        // Where that did not end the process: the late end of this write.
+                        // If that did not end the process, wait for the late end of this write.
                         if signals.recv().is_err() {
                             return;
                         }
@@ -40,7 +40,7 @@ impl Watchdog {
 
     /// Runs a write.
     pub(super) fn watch<T>(&self, write: impl FnOnce() -> T) -> T {
-        // A watchdog that is gone watches nothing, which is no reason not to write.
+        // If the watchdog thread has ended, no one watches, but the write can still run.
         let _ = self.0.send(Signal::Begin);
         let done = write();
         let _ = self.0.send(Signal::End);
@@ -48,7 +48,7 @@ impl Watchdog {
     }
 }
 
-/// Nothing was acknowledged that is not durable, so a new start is better than to wait.
+/// Aborts the process. Every acknowledged write is durable, so a restart is better than waiting.
 pub(super) fn abort_process() {
     let limit = WRITE_TIMEOUT.as_secs();
     tracing::error!(limit, "a write to the database hangs");

@@ -1,4 +1,4 @@
-//! The thread that writes. Commits that wait together share one barrier.
+//! The writer thread. Commits that wait together share one barrier.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kv::{Batch, CommitOutcome};
 
-/// A group with this many writes takes in no further batch.
+/// A group with this many writes admits no further batch.
 const MAX_GROUP_WRITES: usize = 1024;
-/// How long a group takes in what waits.
+/// Maximum time during which a group admits waiting batches.
 const MAX_GROUP_DURATION: Duration = Duration::from_millis(2);
-/// A barrier that takes longer is worth a line in the log.
+/// A barrier that takes longer is logged.
 const SLOW_COMMIT_THRESHOLD: Duration = Duration::from_secs(1);
 
 pub(super) enum WriterRequest {
@@ -26,13 +26,13 @@ pub(super) enum WriterRequest {
     Close { reply: oneshot::Sender<()> },
 }
 
-/// What the writer tells everybody.
+/// The status that the writer publishes.
 pub(super) struct WriterStatus {
-    /// Set when the writer ends because it was told to, and not when it dies.
+    /// Set when the writer ends on request, but not when it dies.
     pub(super) closed: Arc<AtomicBool>,
-    /// Grows with each group of writes, once they can be read.
+    /// Incremented with each group of writes, once they can be read.
     pub(super) writes: Arc<AtomicU64>,
-    /// Why nothing more is accepted.
+    /// Why commits are no longer accepted.
     pub(super) failure: watch::Sender<Option<String>>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct DbWriter {
     barrier: Box<dyn Barrier>,
     incoming: mpsc::Receiver<WriterRequest>,
     status: WriterStatus,
-    /// After a failed write, memory may be ahead of the disk: nothing more is accepted.
+    /// After a failed write, memory may be ahead of the disk: no further commit is accepted.
     poisoned: bool,
     watchdog: Watchdog,
 }
@@ -57,7 +57,7 @@ impl DbWriter {
         Self { db, barrier, incoming, status: told, poisoned: false, watchdog }
     }
 
-    /// Serves until it is told to close, or until nobody is left to ask.
+    /// Runs until it receives a close request, or until all senders are dropped.
     pub(super) fn run(mut self) {
         while let Some(first) = self.incoming.blocking_recv() {
             if let ControlFlow::Break(reply) = self.process_group(first) {
@@ -69,8 +69,8 @@ impl DbWriter {
         }
     }
 
-    /// Handles what waits now as one group. Nothing is waited for: a commit alone goes to the disk at once, and what arrives
-    /// meanwhile is the next group.
+    /// Processes the waiting requests as one group. It does not wait for more: a single commit goes to the disk at
+    /// once, and requests that arrive in the meantime form the next group.
     fn process_group(&mut self, first: WriterRequest) -> ControlFlow<oneshot::Sender<()>> {
         let mut group = CommitGroup::default();
         let started = Instant::now();
@@ -101,7 +101,7 @@ impl DbWriter {
         }
         for (reply, answer) in answers {
             let answer = if self.poisoned { Err(Error::Poisoned) } else { answer };
-            // Who no longer waits has given up on the answer, not on the commit.
+            // A dropped receiver has abandoned the reply, not the commit.
             let _ = reply.send(answer);
         }
     }
@@ -120,7 +120,7 @@ impl DbWriter {
         let (db, barrier, writes, started) = (&self.db, &mut self.barrier, &self.status.writes, Instant::now());
         self.watchdog.watch(|| {
             let applied = db.apply_batch(batch);
-            // Also when it failed: part of it may be seen.
+            // Increment even after a failure, because a part of the batch may be visible.
             writes.fetch_add(1, Ordering::Release);
             applied?;
             failpoint::hit("commit.applied")?;
@@ -147,13 +147,13 @@ enum WriteError {
 /// Batches that become durable together.
 #[derive(Default)]
 struct CommitGroup {
-    /// What the batches so far leave, `None` for a removal.
+    /// The combined writes of the batches so far, `None` for a removal.
     writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
     replies: Vec<(oneshot::Sender<Result<CommitOutcome>>, Result<CommitOutcome>)>,
 }
 
 impl CommitGroup {
-    /// Takes a batch in if its checks hold after those before it.
+    /// Admits a batch if its checks hold after the earlier ones.
     fn admit(&mut self, db: &sled::Db, batch: &Batch) -> Result<CommitOutcome> {
         let matches = |key: &[u8], expected: Option<&[u8]>| match self.writes.get(key) {
             Some(value) => Ok(value.as_deref() == expected),

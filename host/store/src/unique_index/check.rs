@@ -1,4 +1,5 @@
-//! Checks unique indexes: what documents claim decides. Indexes that the schema does not know are left alone.
+//! Checks unique indexes. They are derived from the claims of documents. Indexes that the schema does not know are not
+//! checked.
 
 use super::UniqueRecord;
 use crate::error::Result;
@@ -7,7 +8,7 @@ use crate::id::DocRef;
 use crate::key::{self, Keyspace};
 use crate::view;
 
-/// Checks that a document has its key in an index.
+/// Checks that a document owns its key in an index.
 pub(crate) fn check_unique_key(check: &mut Checker<'_>, document: &DocRef, index: &str, text: &str) -> Result<()> {
     let place = key::of_unique(&document.instance, index, text)?;
     let what = format!("the key {text:?} in the index {index}");
@@ -25,7 +26,7 @@ pub(crate) fn check_unique_key(check: &mut Checker<'_>, document: &DocRef, index
     check.expect_entry(place, &record, &what, document)
 }
 
-/// Checks that an entry has a document that claims it.
+/// Checks that a document claims an entry.
 pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let (Some(instance), Some(index)) = (key::instance(key), key::index_name(key).map(str::to_owned)) else {
         check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });
@@ -47,7 +48,7 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
     Ok(())
 }
 
-/// Whether a document has a right to a key. One that cannot be read may have.
+/// Whether a document has a right to a key. An unreadable document may have one.
 fn owns_key(check: &Checker<'_>, document: &DocRef, index: &str, text: &str) -> Result<bool> {
     Ok(match check.body_at(&key::of_document(Keyspace::Document, document)?)? {
         SourceEntry::Absent => false,

@@ -1,4 +1,4 @@
-//! A backup holds what was acknowledged before it, opens with its key alone, and says what is wrong with it.
+//! A backup contains everything that was acknowledged before it, opens only with its key, and reports its problems.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,7 +62,7 @@ async fn dump(store: &Store) -> BTreeMap<String, String> {
     all
 }
 
-/// A store with some of everything, and a secret that must not be seen.
+/// A store with data of every kind, and a secret that must not be visible.
 async fn filled_store(dir: &Path, key: &MasterKey) -> Store {
     let store = open(dir);
     for number in 0..600 {
@@ -106,7 +106,7 @@ async fn a_restored_store_equals_the_original() {
     assert_eq!(dump(&restored).await, dump(&store).await);
     assert_eq!(key_fingerprint(&dir.path().join("new")).unwrap(), Some(key.fingerprint()));
     assert_clean(&restored).await;
-    // Who followed the old store begins anew, because what it saw may not be in the backup.
+    // A reader of the old store's feed starts anew, because the backup may lack changes that it saw.
     let doctype = &bill("").doctype;
     let seen = store.changes(&instance(1), doctype, &Seq::default(), 1, Direction::Backward).await.unwrap().remove(0);
     assert_eq!(store.changes(&instance(1), doctype, &seen.seq, 10, Direction::Forward).await.unwrap(), []);
@@ -126,7 +126,7 @@ async fn a_backup_is_a_consistent_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let store = open(&dir.path().join("old"));
-    // Two documents always hold the same number, one at each end of the map; and contents come and go.
+    // Two documents always contain the same number, one at each end of the map; and blobs are created and deleted.
     let pair = [bill("000-first"), job("zzz-last")];
     let mut revs = Vec::new();
     for document in &pair {
@@ -174,7 +174,7 @@ async fn a_backup_is_a_consistent_snapshot() {
     }
     let during = first.iter().filter(|number| (1..59).contains(&(**number % 100))).count();
     assert!(during > 0, "no backup fell into the writing: {first:?}");
-    // What was removed meanwhile is removed in the end: of the last large body, one blob for each document at most.
+    // Blobs removed in the meantime are deleted in the end: at most one blob of a large body remains for each document.
     assert!(store.blobs().list().await.unwrap().len() <= 2, "removals were put off, not forgotten");
 }
 
@@ -186,7 +186,7 @@ async fn errors_name_the_damage_of_a_backup() {
     let backup = back_up(&store, &right).await;
     let head = backup.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     let piece = 64 * 1024 + 16;
-    // The header holds a time, so its length differs from run to run.
+    // The header contains a time, so its length differs from run to run.
     let named = |text: String| {
         let text = text.replace(&right.fingerprint(), "<right>").replace(&wrong.fingerprint(), "<wrong>");
         (0..=(backup.len() - head) / piece).rev().fold(text, |text, pieces| {
@@ -219,7 +219,7 @@ async fn errors_name_the_damage_of_a_backup() {
     ] {
         told.push(format!("a flipped bit {name}: {}", verify(&flipped(at), &right).await.unwrap_err()));
     }
-    // The beginning is bound to every piece, so whatever is changed in it is noticed.
+    // The start is bound to every piece, so any change to it is detected.
     for at in 0..head {
         assert!(verify(&flipped(at), &right).await.is_err(), "byte {at}");
     }
@@ -252,7 +252,7 @@ async fn one_backup_is_made_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let store = filled_store(&dir.path().join("old"), &key).await;
-    // A reader that takes nothing: the backup waits for it.
+    // The backup waits for a destination that accepts no data.
     let (mut full, mut taken) = tokio::io::duplex(16);
     let waiting = tokio::spawn({
         let (store, path) = (store.clone(), dir.path().join("key"));
@@ -283,7 +283,7 @@ async fn a_damaged_entry_fails_verification() {
         *bytes.last_mut().unwrap() ^= 1;
         db.insert(place, bytes).unwrap();
     };
-    // What no document says is found when the backup is checked.
+    // Damage to an entry that is not a document is found when the backup is verified.
     flip(&db, b"names\0one");
     drop(db);
     let store = open(&old);
@@ -292,7 +292,7 @@ async fn a_damaged_entry_fails_verification() {
     assert!(error.contains("one of the backup is damaged"), "{error}");
     store.close().await.unwrap();
 
-    // A document that cannot be read may refer to any content.
+    // An unreadable document may refer to any blob.
     let db = sled::Config::new().path(old.join("sled")).open().unwrap();
     flip(&db, b"account");
     drop(db);
@@ -300,7 +300,7 @@ async fn a_damaged_entry_fails_verification() {
     assert!(error.to_string().contains("account cannot be read: checksum"), "{error}");
 }
 
-/// Memory does not grow with what is stored: of 24 MiB, the backup holds a few pieces at a time.
+/// Memory does not grow with the stored data: of 24 MiB, the backup buffers only a few pieces at a time.
 #[tokio::test]
 async fn memory_is_constant() {
     let dir = tempfile::tempdir().unwrap();
@@ -356,12 +356,12 @@ async fn a_backup_of_a_newer_program_is_refused() {
     insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: a newer konnector made it: use that one");
 }
 
-/// What is said of a backup that lacks what documents refer to.
+/// The error for a backup that lacks blobs to which documents refer.
 fn expected_message(error: &Error, names: &[(String, &str)]) -> String {
     names.iter().fold(error.to_string(), |text, (name, shown)| text.replace(name, shown))
 }
 
-/// Contents of files and bodies of documents, missing, damaged, cut off and grown; the one that is whole is no problem.
+/// Blobs of files and bodies of documents: missing, damaged, truncated and extended; the intact one is not reported.
 #[tokio::test]
 async fn a_backup_with_missing_blobs_fails() {
     let dir = tempfile::tempdir().unwrap();
@@ -371,7 +371,7 @@ async fn a_backup_with_missing_blobs_fails() {
     let mut blobs = Vec::new();
     for (number, name) in ["whole", "missing", "flipped", "cut", "grown"].into_iter().enumerate() {
         let info = blob(&store, vec![number as u8; 200_000]).await;
-        // Some of the documents are themselves contents, and refer to others.
+        // Some of the documents are stored in blobs, and refer to other blobs.
         let text = "x".repeat(if number % 2 == 0 { 20_000 } else { 1 });
         create(&store, &bill(name), json!({ "contents": [blob_json(&info)], "text": text })).await;
         blobs.push((info.id, name));
@@ -414,7 +414,7 @@ async fn a_backup_with_missing_blobs_fails() {
     assert_eq!(store.blobs().list().await.unwrap().len(), 10 - 2, "nothing else was removed");
 }
 
-/// A backup of a program that knew of no contents.
+/// A backup by a program that did not include blobs.
 #[tokio::test]
 async fn a_backup_without_its_blobs_fails_verification() {
     let dir = tempfile::tempdir().unwrap();
@@ -431,7 +431,7 @@ async fn a_backup_without_its_blobs_fails_verification() {
     assert!(error.to_string().starts_with("contents are missing or damaged:\n  a content of document "), "{error}");
 }
 
-/// What nothing refers to is in no backup, and what is removed while a backup fails goes all the same.
+/// Unreferenced blobs are not backed up, and blobs removed during a failing backup are deleted nonetheless.
 #[tokio::test]
 async fn orphaned_blobs_are_not_backed_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -487,7 +487,7 @@ async fn commits_go_on_while_nobody_reads_a_backup() {
     read.await.unwrap().unwrap();
 }
 
-/// A copy that is read keeps up with more writes than are remembered at a time.
+/// A copy whose reader keeps up can handle more writes than the tracker can record at a time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_keeps_up_with_many_writes() {
     let store = Store::in_memory();

@@ -93,7 +93,7 @@ async fn a_sweep_finds_orphaned_blobs(store: Store) {
     );
 }
 
-/// The member `content` of a document is its content.
+/// The field `content` of a document is its blob.
 struct OwnerSchema;
 
 impl DocumentSchema for OwnerSchema {
@@ -112,7 +112,7 @@ fn link(info: &BlobInfo) -> BlobLink {
     BlobLink { blob: info.id, size: Some(info.size), sha256: Some(hex::encode(info.sha256)) }
 }
 
-/// What becomes of a content on the disk.
+/// Damage to a blob on the disk.
 #[derive(Debug, Clone)]
 enum BlobDamage {
     None,
@@ -136,7 +136,7 @@ fn damage() -> impl Strategy<Value = BlobDamage> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// Whatever became of a content, and in parts of whatever size it is read: the whole comes only where it is what was written.
+    /// For any damage and any read size: the read completes only if the blob is intact.
     #[test]
     fn a_damaged_content_never_comes_whole(
         size in prop_oneof![0_usize..10, 65_530_usize..65_540, 131_070_usize..200_000],
@@ -191,7 +191,7 @@ proptest! {
     }
 }
 
-/// Who skips a part reads on unchecked, and who goes back to the start is checked again.
+/// A reader that skips a part reads on unverified; one that seeks back to the start is verified again.
 #[tokio::test]
 async fn parts_of_a_content_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ async fn parts_of_a_content_are_read() {
     assert!(reader.read(&mut part).await.is_err(), "and it stays so");
 }
 
-/// What a process left behind goes at once: nobody can refer to it any more.
+/// Leftovers of an earlier process are orphans at once: no process can refer to them any more.
 #[tokio::test]
 async fn orphans_of_an_earlier_process_are_found_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -234,7 +234,7 @@ async fn orphans_of_an_earlier_process_are_found_at_once() {
     assert!(!blob_path(dir.path(), &stray.id).exists());
 }
 
-/// The body of a large document is checked like any content.
+/// The body of a large document is verified like any blob.
 #[tokio::test]
 async fn a_changed_digit_in_a_large_document_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
@@ -249,7 +249,7 @@ async fn a_changed_digit_in_a_large_document_is_noticed() {
     assert_eq!(fsck(&store, false).await.0.len(), 2, "the content, and the document that it is");
 }
 
-/// A copy that cannot be put in its place leaves no second name of the content behind.
+/// A copy that cannot be moved to its place leaves no second link to the blob.
 #[tokio::test]
 async fn a_copy_that_fails_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

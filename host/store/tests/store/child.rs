@@ -1,4 +1,4 @@
-//! A process that writes to a store and says what was acknowledged, until it is killed or kills itself.
+//! A process that writes to a store and prints the acknowledged commits, until it is killed or aborts itself.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
@@ -15,11 +15,11 @@ use crate::support::{assert_clean_after_a_crash, bill, body, delayed, job};
 
 const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
 const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
-/// How many commits each writer makes before the store is closed; without it, there is no end.
+/// Number of commits that each writer makes before the store is closed; without it, the writers never stop.
 const COMMITS: &str = "KONNECTOR_STORE_CRASH_COMMITS";
 
-/// Not a test by itself: what the process does. Each commit writes a bill, sometimes a large one, and a job that is queued, and says so
-/// once it is acknowledged. A commit that fails ends the process with the error.
+/// Not a test but the body of the child process. Each commit writes a bill, sometimes a large one, and a queued job,
+/// and is printed once it is acknowledged. A failing commit ends the process with the error.
 #[tokio::test]
 async fn child() {
     let Ok(dir) = std::env::var(DIR) else { return };
@@ -34,7 +34,7 @@ async fn child() {
 async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Result<()> {
     let store = Store::open(dir, StoreOptions { cache_bytes: 4 << 20, ..StoreOptions::default() })?;
     println!("open");
-    // Built, dropped and built again while others write, so that the end falls into all of it.
+    // Built, dropped and built again during the writes, so the process may end in any of these phases.
     let indexer = store.clone();
     let indexing = tokio::spawn(async move {
         let (instance, doctype) = (bill("").instance, bill("").doctype);
@@ -71,17 +71,17 @@ async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Resu
     Ok(())
 }
 
-/// The process from outside.
+/// Handle of the child process.
 pub struct WriterProcess {
     child: Child,
     lines: JoinHandle<Vec<String>>,
 }
 
-/// How the process ended.
+/// Result of the child process.
 pub struct WriterExit {
     pub status: ExitStatus,
     pub acknowledged: Vec<String>,
-    /// The error that it ended with.
+    /// The error that ended the process.
     pub failed: Option<String>,
     pub closed: bool,
 }
@@ -119,7 +119,7 @@ impl WriterProcess {
     }
 }
 
-/// Everything acknowledged is there, nothing is there in part, and nothing contradicts anything else.
+/// Checks that everything acknowledged exists, nothing exists in part, and the store is consistent.
 pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
     assert_clean_after_a_crash(store).await;
     for id in acknowledged {
@@ -127,7 +127,7 @@ pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
         let size = document.body["size"].as_u64().unwrap() as usize;
         assert_eq!(document.body["text"].as_str().unwrap().len(), size);
     }
-    // A commit that was not acknowledged may be there, but never in part.
+    // A commit that was not acknowledged may exist, but never in part.
     let bills = store.list(&bill("").instance, &bill("").doctype, None, usize::MAX).unwrap();
     let jobs = store.list(&job("").instance, &job("").doctype, None, usize::MAX).unwrap();
     let queued = store.list_queued(usize::MAX).unwrap();

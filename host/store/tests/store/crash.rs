@@ -1,4 +1,4 @@
-//! A process that is killed at any moment has lost nothing that it was told is stored.
+//! A process that is killed at any moment loses no acknowledged data.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use crate::child::{WriterProcess, check};
 use crate::support::{assert_no_sled_blobs, open};
 
-/// Rounds in all; `KONNECTOR_STORE_CRASH_ROUNDS` sets another number.
+/// Total number of rounds; `KONNECTOR_STORE_CRASH_ROUNDS` overrides it.
 const ROUNDS: usize = 200;
-/// Two lanes share the processors: while one waits for its moment, the other checks.
+/// Two lanes share the processors: while one waits for its time to kill, the other checks.
 const LANES: usize = 2;
-/// A folder serves this many rounds, so that checks stay short.
+/// Number of rounds per folder, limited to make the checks short.
 const ROUNDS_PER_FOLDER: usize = 10;
 
 fn rounds() -> usize {
     std::env::var("KONNECTOR_STORE_CRASH_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
 }
 
-/// Spread evenly over the time, without a pattern that rounds could share (a van der Corput sequence).
+/// Spreads the delays evenly, without a pattern that rounds could share (a van der Corput sequence).
 fn kill_delay(round: usize) -> Duration {
     let part = (round as u32).reverse_bits() as f64 / f64::from(u32::MAX);
-    // Every other round ends within the start, which takes some tens of milliseconds; the others while the process writes.
+    // Every other round ends during the start, which takes some tens of milliseconds; the others end during the writes.
     Duration::from_secs_f64(if round.is_multiple_of(2) { part * 0.06 } else { 0.02 + part * 0.2 })
 }
 
@@ -45,7 +45,7 @@ fn acknowledged_commits_survive_a_kill() {
     assert!(silent > rounds() / 20, "only {silent} kills fell into the start");
 }
 
-/// Some rounds on one folder; answers how many commits were acknowledged, and how many rounds had none.
+/// Runs some rounds on one folder; returns the number of acknowledged commits and the number of rounds without any.
 fn run_rounds(rounds: &[usize]) -> (usize, usize) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -56,7 +56,7 @@ fn run_rounds(rounds: &[usize]) -> (usize, usize) {
         let ended = child.kill();
         silent += usize::from(ended.acknowledged.is_empty());
         all.extend(ended.acknowledged);
-        // Every third start follows a kill at once, without anybody between.
+        // Every third start directly follows a kill, without a check in between.
         if round % 3 != 0 {
             let store = open(dir.path());
             runtime.block_on(check(&store, &all));

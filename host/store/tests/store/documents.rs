@@ -186,7 +186,7 @@ async fn large_documents_come_back_and_leave_nothing(store: Store) {
     }
     assert_eq!(store.list(&instance(1), &one.doctype, None, 1).unwrap()[0].rev, rev);
 
-    // Twice in one commit: only the last content stays.
+    // Twice in one commit: only the last body remains.
     let mut changes = Changes::new();
     changes.delete(one.clone(), &rev);
     changes.create(one.clone(), body(json!({ "text": "y".repeat(10_000) })));
@@ -208,7 +208,7 @@ async fn ids_of_200_bytes_work_and_longer_ones_are_refused(store: Store) {
 
     for id in ["", &"i".repeat(201)] {
         let document = bill(id);
-        // Nothing has an id that is too long; an empty one is a mistake of whoever asks.
+        // No document has an id that is too long; an empty id is an error of the caller.
         assert_eq!(store.get(&document).ok(), (!id.is_empty()).then_some(None));
         let mut changes = Changes::new();
         changes.create(document, body(json!({})));
@@ -310,7 +310,7 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
         let mut changes = Changes::new();
         for id in 0..450 {
             let bill = DocRef { instance: instance(number), ..bill(id.to_string()) };
-            // Some of them refer to contents of their own.
+            // Some of them refer to blobs of their own.
             let contents = if id % 100 == 0 { vec![blob_json(&blob(&store, vec![7; 10]).await)] } else { Vec::new() };
             changes.create(bill, body(json!({ "contents": contents })));
         }
@@ -370,7 +370,7 @@ async fn thousands_of_documents_stay_out_of_sleds_own_blob_files() {
     assert_no_sled_blobs(dir.path());
 }
 
-/// However large the documents are: a page ends with the one that fills it, and the next one goes on from there.
+/// For documents of any size: a page ends with the document that fills it, and the next page continues from there.
 #[tokio::test]
 async fn pages_are_bounded_in_bytes() {
     let store = Store::in_memory();

@@ -1,5 +1,5 @@
-//! Between every two durable steps: the process ends there, or the step fails there. What was acknowledged is there afterwards, and the
-//! store opens and contradicts itself nowhere.
+//! Between every two durable steps, the process ends or the step fails. Afterwards, everything acknowledged exists, and
+//! the store opens and is consistent.
 
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt as _;
@@ -8,10 +8,11 @@ use crate::child::{WriterProcess, check};
 use crate::support::open;
 
 const SIGABRT: i32 = 6;
-/// Commits of each of the four writers.
+/// Number of commits of each of the four writers.
 const COMMITS: usize = 30;
 
-/// Ends or fails at a place for the `times`th time; answers what the process said.
+/// Ends the process or fails the step when a failpoint is reached for the `times`th time; returns the number of
+/// acknowledged commits and the error.
 fn run_failpoint(place: &str, action: &str, time: usize) -> (usize, Option<String>) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -46,7 +47,8 @@ macro_rules! places {
     };
 }
 
-// The `#` is which time the place is come to; the range is how many commits may be acknowledged before.
+// The number after `#` is the hit at which the failpoint triggers; the range is how many commits may be acknowledged
+// before.
 places! {
     folder_marked: "open.marked" #1, 0..=0;
     database_opened: "open.database" #1, 0..=0;

@@ -1,4 +1,4 @@
-//! The feed of a type: whatever happens to the documents, it tells each once, at its last change; and who follows it misses nothing.
+//! The feed of a type contains each document once, at its last change, after any changes; and its readers miss nothing.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ async fn changes(store: &Store, since: &Seq, limit: usize, direction: Direction)
     store.changes(&instance(1), &bill("").doctype, since, limit, direction).await.unwrap()
 }
 
-/// All changes behind `since`, read in pages.
+/// All changes after `since`, read in pages.
 async fn pages(store: &Store, since: &Seq, page: usize) -> Vec<FeedChange> {
     let (mut all, mut since): (Vec<FeedChange>, Seq) = (Vec::new(), since.clone());
     loop {
         let part = changes(store, &since, page, Direction::Forward).await;
         assert!(part.len() <= page);
         let Some(last) = part.last() else { return all };
-        // A place survives being a text.
+        // A position survives the conversion to a string.
         since = last.seq.to_string().parse().unwrap();
         assert_eq!(since, last.seq);
         all.extend(part);
@@ -50,7 +50,7 @@ async fn each_document_comes_once_at_its_last_change(store: Store) {
     let mut back = changes(&store, &Seq::default(), 2, Direction::Backward).await;
     back.reverse();
     assert_eq!(back, now[1..]);
-    // A document that is created again goes on, and one that is purged was never there.
+    // A document that is created again continues its revisions, and a purged one counts as never created.
     create(&store, &bill("c"), json!({})).await;
     let mut commit = Changes::new();
     commit.purge(bill("b"), &now[0].rev);
@@ -101,7 +101,7 @@ async fn a_cursor_of_another_store_starts_from_the_beginning(store: Store) {
     }
     let foreign = changes(&other, &Seq::default(), 9, Direction::Forward).await.pop().unwrap().seq;
     assert_eq!(ids(&changes(&store, &foreign, 9, Direction::Forward).await), ["a"]);
-    // So does a number alone, which another kind of database gave.
+    // So does a number alone, which comes from another kind of database.
     assert_eq!(ids(&changes(&store, &"12".parse().unwrap(), 9, Direction::Forward).await), ["a"]);
     let error = "soon".parse::<Seq>().unwrap_err();
     insta::assert_snapshot!(error, @r#"invalid since: "soon" is not a last_seq of an earlier answer, nor 0 for all changes"#);
@@ -114,7 +114,7 @@ on_every_backend!(
     a_cursor_of_another_store_starts_from_the_beginning,
 );
 
-/// Many write at once, in commits that share barriers, while one follows.
+/// Multiple writers commit at once and share barriers, while one reader follows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_follower_misses_no_concurrent_change() {
     let dir = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn documents(store: &Store) -> BTreeMap<String, Rev> {
     documents.into_iter().map(|document| (document.id, document.rev)).collect()
 }
 
-/// Keeps up with the feed, and knows nothing else.
+/// Replica that is maintained only from the feed.
 #[derive(Default)]
 struct Follower {
     since: Seq,
@@ -177,7 +177,7 @@ impl Follower {
 
 #[derive(Debug, Clone)]
 enum FeedAction {
-    /// Creates or replaces some in one commit.
+    /// Creates or replaces multiple documents in one commit.
     Write(Vec<u8>),
     Delete(u8),
     Purge(u8),
@@ -198,7 +198,7 @@ fn feed_action() -> impl Strategy<Value = FeedAction> {
     ]
 }
 
-/// The feed as a list: what changes is taken out and put at the end.
+/// The feed as a list: a changed document is removed and added to the end.
 #[derive(Default)]
 struct FeedModel {
     changes: Vec<(String, Rev, bool)>,
@@ -239,7 +239,7 @@ impl FeedModel {
                 commit.purge(bill(id.as_str()), &found.rev);
                 store.commit(commit).await.unwrap();
                 self.changes.retain(|(other, ..)| *other != id);
-                // Nobody is told of that.
+                // The feed does not report this.
                 self.follower.documents.remove(&id);
             }
             FeedAction::Follow(page) => self.follower.follow(store, (*page).into()).await,
@@ -256,7 +256,7 @@ impl FeedModel {
         let told = |changes: Vec<FeedChange>| -> Vec<_> {
             changes.into_iter().map(|change| (change.id, change.rev, change.deleted)).collect()
         };
-        // Within one commit the order is nobody's promise: it is that of the ids, by their keys.
+        // The order within one commit is not guaranteed; it is the order of the ids, by their keys.
         assert_eq!(told(pages(store, &Seq::default(), page).await), self.changes);
         let mut back = told(changes(store, &Seq::default(), 100, Direction::Backward).await);
         back.reverse();

@@ -1,4 +1,4 @@
-//! Folders that released programs wrote are opened by this one, with all that is in them.
+//! The current version opens folders of released versions, with all their data.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{assert_clean, at, bill, body, claim, create, enqueue, instance, job, open, trigger};
 
-/// Fills a store with some of everything, the same each time.
+/// Fills a store with data of every kind, the same each time.
 async fn fill(store: &Store) {
     for number in 0..40 {
         let size = if number % 10 == 0 { 20_000 } else { number };
@@ -31,7 +31,7 @@ async fn fill(store: &Store) {
     store.ensure_index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
 }
 
-/// What a program sees of it.
+/// The data that a program sees.
 async fn describe(store: &Store) -> String {
     let mut lines = Vec::new();
     let instance = instance(1);
@@ -83,7 +83,7 @@ async fn assert_intact(store: &Store) {
     the content of a file
     "#));
     assert_clean(store).await;
-    // And it can be worked with.
+    // The store can be used, too.
     let lease = store.lease(&job("leased")).unwrap().unwrap();
     let mut changes = Changes::new();
     changes.complete(&lease);
@@ -92,7 +92,8 @@ async fn assert_intact(store: &Store) {
     assert_clean(store).await;
 }
 
-/// Makes the fixture of a new format: `KONNECTOR_STORE_FIXTURE=tests/fixtures/format-N.tar.gz cargo test -p konnector-store -- --ignored`.
+/// Creates the fixture of a new format: `KONNECTOR_STORE_FIXTURE=tests/fixtures/format-N.tar.gz cargo test -p
+/// konnector-store -- --ignored`.
 #[tokio::test]
 #[ignore = "writes a file of the source tree, once for each format"]
 async fn write_the_fixture() {

@@ -1,4 +1,4 @@
-//! What every backend of the store must do, and what only the one on disk can show.
+//! Tests of the behaviour that every backend of the store must have, and of behaviour specific to the disk backend.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

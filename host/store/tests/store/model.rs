@@ -1,4 +1,4 @@
-//! Random histories of documents, queue and schedule, against a model that is a few plain maps.
+//! Random histories of documents, queue and schedule, compared with a model of a few plain maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{assert_clean, at, body, claim, delayed, job, open};
 
-/// One thing that a caller does.
+/// One action of a caller.
 #[derive(Debug, Clone)]
 enum Action {
     Create { id: u8, value: u16 },
@@ -54,20 +54,20 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What should be stored. Jobs and triggers share their ids and their documents.
+/// The expected state of the store. Jobs and triggers share their ids and their documents.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct StoreModel {
     documents: BTreeMap<u8, (Rev, u16)>,
     deleted: BTreeMap<u8, Rev>,
     waiting: BTreeMap<u8, (u8, Option<u8>)>,
-    /// Of those that wait, the ones whose time had come when somebody claimed: a clock that is set back does not undo that.
+    /// Waiting jobs that were due at an earlier claim: setting the clock back does not undo that.
     ready: BTreeSet<u8>,
     leased: BTreeMap<u8, Lease>,
     epochs: BTreeMap<u8, u64>,
     due: BTreeMap<u8, u8>,
 }
 
-/// Why the model refuses an action.
+/// Why the model rejects an action.
 #[derive(Debug, PartialEq)]
 enum ModelError {
     Conflict,
@@ -88,7 +88,8 @@ impl ModelError {
 }
 
 impl StoreModel {
-    /// Adds a simple action to `changes` and does it here; revisions come from the store, `revs` says for which ids.
+    /// Adds a simple action to `changes` and applies it to the model; the store supplies the revisions, and `revs`
+    /// collects their ids.
     fn simple(&mut self, action: &Action, changes: &mut Changes, revs: &mut Vec<u8>) -> Result<(), ModelError> {
         let rev_of = |model: &Self, id: u8, stale: bool| {
             let unknown = format!("7-{}", "0".repeat(32)).parse().unwrap();
@@ -169,7 +170,8 @@ impl StoreModel {
         Ok(())
     }
 
-    /// Which jobs could be claimed: per free lock the first one, and all without a lock, each with its lock and in the order of time.
+    /// Returns the jobs that can be claimed: the first one per free lock, and all without a lock, each with its lock
+    /// and in the order of time.
     fn claimable(&self, second: u8) -> Vec<(u8, Option<u8>)> {
         let mut held: Vec<Option<String>> = self.leased.values().map(|lease| lease.lock.clone()).collect();
         let mut waiting: Vec<(u8, u8)> = self.waiting.iter().map(|(id, (run_at, _))| (*run_at, *id)).collect();
@@ -186,7 +188,8 @@ impl StoreModel {
         claimable
     }
 
-    /// Checks that a claim took as many as it could, of each lock the first, and of those without a lock the first ones in order.
+    /// Checks that a claim took as many jobs as possible: the first one of each lock, and the first ones without a lock
+    /// in order.
     fn check_claim(&self, second: u8, limit: u8, ids: &[u8]) {
         let claimable = self.claimable(second);
         assert_eq!(ids.len(), claimable.len().min(limit.into()), "{ids:?} of {claimable:?}");
@@ -231,7 +234,7 @@ impl StoreModel {
     }
 }
 
-/// The model, every lease ever given, and the store under test.
+/// The model, every lease ever acquired, and the store under test.
 struct ModelRun {
     model: StoreModel,
     history: Vec<Lease>,
@@ -314,7 +317,8 @@ impl ModelRun {
                 expected = next.simple(action, &mut changes, &mut revs);
             }
         }
-        // Within one commit, the revision of a document just written is not known: such a second change is not tried.
+        // Within one commit, the revision of a document just written is unknown, so the test does not change it a
+        // second time.
         if revs.iter().enumerate().any(|(position, id)| revs[..position].contains(id)) {
             return;
         }

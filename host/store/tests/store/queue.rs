@@ -146,7 +146,7 @@ async fn each_job_is_leased_once_however_many_claim(store: Store) {
             while !store.list_queued(1).unwrap().is_empty() {
                 for lease in claim(&store, &format!("w{worker}"), 10, 5).await {
                     assert_eq!(lease.epoch, 1);
-                    // The lock is ours alone: nobody else creates or deletes this document meanwhile.
+                    // This task alone holds the lock: no one else creates or deletes this document in the meantime.
                     let guard = bill(lease.lock.clone().unwrap());
                     let rev = create(&store, &guard, json!({})).await;
                     let mut changes = Changes::new();
@@ -230,7 +230,7 @@ async fn a_lease_is_renewed(store: Store) {
         store.renew(&lease).await.unwrap();
         assert_eq!(store.leases().unwrap(), [Lease { heartbeats: beats, ..lease.clone() }]);
     }
-    // How often it was renewed does not matter to who holds the lease.
+    // The number of renewals does not matter to the holder of the lease.
     let mut changes = Changes::new();
     changes.fence(&lease).create(bill("one"), body(json!({})));
     store.commit(changes).await.unwrap();

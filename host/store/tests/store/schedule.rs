@@ -104,7 +104,7 @@ async fn instants_keep_their_microseconds(store: Store) {
     assert_eq!(stored, at(10) + TimeDelta::microseconds(123_456));
     assert_eq!(store.due_triggers(stored, 1).unwrap().len(), 1);
     assert_eq!(store.due_triggers(stored - TimeDelta::microseconds(1), 1).unwrap(), []);
-    // Either form names the instant.
+    // Both forms specify the instant.
     let mut changes = Changes::new();
     changes.fire(&trigger("one"), instant, Some(instant + TimeDelta::seconds(1)));
     store.commit(changes).await.unwrap();

@@ -1,4 +1,5 @@
-//! Secondary indexes: whatever happens to the documents, an index answers what filtering and sorting all of them would.
+//! Secondary indexes: after any changes to the documents, an index returns the same result as filtering and sorting all
+//! of them.
 
 use std::ops::Bound;
 
@@ -30,7 +31,7 @@ async fn create(store: &Store, id: &str, body: Value) {
     support::create(store, &bill(id), body).await;
 }
 
-/// The ids of an index's part, read in pages of `page`.
+/// The ids in a part of an index, read in pages of `page`.
 async fn ids(store: &Store, of: &[&str], range: &IndexRange, direction: Direction, page: usize) -> Vec<String> {
     let index = store.ensure_index(&instance(), &doctype(), &fields(of)).await.unwrap();
     let mut ids: Vec<String> = Vec::new();
@@ -39,7 +40,7 @@ async fn ids(store: &Store, of: &[&str], range: &IndexRange, direction: Directio
         let hits = store.scan_index(&index, range, direction, after.as_ref(), page).unwrap();
         assert!(hits.len() <= page);
         let Some(last) = hits.last() else { return ids };
-        // A position survives being a text.
+        // A cursor survives the conversion to a string.
         after = Some(last.cursor.to_string().parse().unwrap());
         assert_eq!(after.as_ref(), Some(&last.cursor));
         ids.extend(hits.into_iter().map(|hit| hit.id));
@@ -113,7 +114,7 @@ async fn invalid_field_lists_are_rejected() {
     assert!(matches!("no cursor".parse::<IndexCursor>(), Err(Error::Invalid { field: "cursor", .. })));
 }
 
-/// Longer than a key: the entries of a run are put in order when they are read.
+/// Longer than a key: the entries of a run are sorted when they are read.
 #[tokio::test]
 async fn values_that_begin_the_same_are_in_order() {
     let store = Store::in_memory();
@@ -136,7 +137,7 @@ async fn values_that_begin_the_same_are_in_order() {
     assert_eq!(ids(&store, &["url"], &IndexRange::equal(&[json!(text(10))]), Direction::Forward, 2).await, ["010"]);
 }
 
-/// What no entry holds in full is still found.
+/// Values that no entry stores in full are still found.
 #[tokio::test]
 async fn enormous_values_and_long_ids_are_found() {
     let store = Store::in_memory();
@@ -172,7 +173,7 @@ async fn a_dropped_index_leaves_nothing() {
     assert_no_sled_blobs(folder.path());
 }
 
-/// While an index is being built, others write; both see to it that nothing is missed.
+/// Others write while an index is being built; both sides ensure that nothing is missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_and_the_builder_do_not_miss_each_other() {
     let folder = tempfile::tempdir().unwrap();
@@ -224,7 +225,7 @@ enum IndexAction {
     /// Creates or replaces.
     Write(u8, Value),
     Delete(u8),
-    /// Asks for an index, so that what follows maintains it.
+    /// Requests an index, so the following actions maintain it.
     Index(usize),
     Drop(usize),
     Reopen,
@@ -294,8 +295,8 @@ async fn apply(store: &Store, act: &IndexAction) {
     store.commit(changes).await.unwrap();
 }
 
-/// What an index holds, by looking at every document: one at a time goes through [`IndexRange::contains`], and the order comes from comparing
-/// two documents with an index range of the one's values.
+/// The expected result of an index scan, computed from every document: each is filtered with [`IndexRange::contains`],
+/// and sorted by comparing it with an index range of another document's values.
 fn brute_force(store: &Store, of: &[&str], range: &IndexRange) -> Vec<String> {
     let of = fields(of);
     let mut found: Vec<(Vec<Value>, String)> = Vec::new();
@@ -325,7 +326,7 @@ fn differ(one: &Value, other: &Value) -> bool {
     below(one, other) || below(other, one)
 }
 
-/// The order of the values above, said once more: null, false, true, numbers, texts (`a` < `A` < `aa`…), arrays.
+/// The order of the values above, specified again: null, false, true, numbers, strings (`a` < `A` < `aa`…), arrays.
 fn below(one: &Value, other: &Value) -> bool {
     let rank = |value: &Value| match value {
         Value::Null => 0,

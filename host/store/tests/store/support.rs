@@ -30,7 +30,7 @@ pub fn open(dir: &std::path::Path) -> Store {
     Store::open(dir, StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() }).unwrap()
 }
 
-/// Documents of these tests: `contents` is a list of blobs, each with its size and checksum, and `content` is a blob.
+/// Schema of these tests: `contents` is a list of blobs, each with its size and checksum, and `content` is a blob.
 pub struct BlobSchema;
 
 impl DocumentSchema for BlobSchema {
@@ -54,7 +54,7 @@ impl DocumentSchema for BlobSchema {
     }
 }
 
-/// What a document says of a content; see [`BlobSchema`].
+/// The description of a blob in a document; see [`BlobSchema`].
 pub fn blob_json(blob: &BlobInfo) -> Value {
     json!({ "blob": blob.id, "size": blob.size, "sha256": hex::encode(blob.sha256) })
 }
@@ -65,13 +65,13 @@ pub async fn blob(store: &Store, content: Vec<u8>) -> BlobInfo {
     writer.finish().await.unwrap()
 }
 
-/// Where the blobs of a data folder are.
+/// Path of a blob in a data folder.
 pub fn blob_path(dir: &std::path::Path, blob: &konnector_store::BlobId) -> std::path::PathBuf {
     let name = blob.to_string();
     dir.join("blobs").join(&name[30..]).join(name)
 }
 
-/// What is wrong, after a repair where that is asked for, and what was repaired.
+/// Returns the problems that remain, after a repair if requested, and the repaired problems.
 pub async fn fsck(store: &Store, repair: bool) -> (Vec<FsckProblem>, Vec<FsckProblem>) {
     let (mut found, mut repaired) = (Vec::new(), Vec::new());
     let mut told = |event: FsckProgress<'_>| match event {
@@ -83,19 +83,19 @@ pub async fn fsck(store: &Store, repair: bool) -> (Vec<FsckProblem>, Vec<FsckPro
     (found, repaired)
 }
 
-/// Nothing in the store contradicts anything else.
+/// Asserts that the store is consistent.
 pub async fn assert_clean(store: &Store) {
     assert_eq!(fsck(store, false).await.0, []);
 }
 
-/// The same after a crash, which may leave a content before the document that was to refer to it.
+/// Asserts the same after a crash, which may leave an orphaned blob whose document was not committed.
 pub async fn assert_clean_after_a_crash(store: &Store) {
     let (found, repaired) = fsck(store, true).await;
     assert_eq!(found, []);
     assert!(repaired.iter().all(|problem| matches!(problem, FsckProblem::BlobOrphaned { .. })), "{repaired:?}");
 }
 
-/// sled writes pages that are too large to files that it never syncs; there must be none.
+/// sled writes pages that are too large to files that it never syncs; none may exist.
 pub fn assert_no_sled_blobs(dir: &std::path::Path) {
     assert_eq!(std::fs::read_dir(dir.join("sled/blobs")).unwrap().count(), 0);
 }
@@ -121,7 +121,7 @@ pub fn body(value: Value) -> Map {
     map
 }
 
-/// A second of a day long ago.
+/// A second of a fixed day in the past.
 pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_000_000_000 + second, 0).unwrap()
 }
@@ -132,7 +132,7 @@ pub async fn create(store: &Store, document: &DocRef, value: Value) -> Rev {
     store.commit(changes).await.unwrap().remove(0)
 }
 
-/// The turn of a job that is queued before its time.
+/// The queue entry of a job that is queued before its time.
 pub fn delayed(second: i64) -> QueueEntry {
     QueueEntry::new(at(second), at(-1))
 }

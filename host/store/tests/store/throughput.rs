@@ -1,4 +1,4 @@
-//! Group commit: many clients share the price of an fsync.
+//! Group commit: many clients share the cost of an fsync.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::support::{bill, body, open};
 
-/// 64 clients wait for their commits at the same time. One fsync each would take 64 times as long as this allows: the limit is
-/// in barriers, so that it holds on slow disks and busy machines.
+/// 64 clients wait for their commits at the same time. One fsync each would take 64 times as long as this allows: the
+/// limit is measured in barriers, so it also holds on slow disks and busy machines.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_share_barriers() {
     let dir = tempfile::tempdir().unwrap();
