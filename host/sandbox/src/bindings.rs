@@ -1,4 +1,5 @@
-//! What `bindgen!` makes of `wit/0.1.0`. Nothing outside of `host` and `outcome` uses these types: the public API has its own.
+//! Bindings that `bindgen!` generates from `wit/0.1.0`. Only `host` and `outcome` use these types: the public API has
+//! its own.
 
 #![allow(
     unsafe_code,
@@ -13,7 +14,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit/0.1.0",
-    // The wider of the two worlds: a component that does not import `reveal` simply does not meet it.
+    // The larger of the two worlds: it also fits a component that does not import `reveal`.
     world: "konnector-with-reveal",
     imports: {
         "konnector:host/account.describe": trappable,

@@ -1,11 +1,11 @@
-//! Machine code on disk. Loading it is like loading a shared library: whoever can write it controls the process. So a file is used only if
-//! it carries a MAC under a key that does not lie beside it, made for this component and this engine, and if nobody else could have written
-//! it since.
+//! Machine code on disk. Loading it is like loading a shared library: anyone who can write it controls the process.
+//! Therefore a file is used only if it carries a MAC for this component and this engine, under a key that is not stored
+//! next to it, and if no other user could have written to it since.
 //!
-//! What was checked is what is mapped: a file is opened once, the MAC is computed through that descriptor, and the same descriptor is
-//! mapped. It is mapped and not copied, so that its pages are shared with the page cache and can be taken back by the system. Between the
-//! check and the mapping only a process of this user could change the content (the folder has mode 0700, the file 0400 and one name), and
-//! such a process could as well write into this one.
+//! The checked file is the mapped file: it is opened once, the MAC is computed through that descriptor, and the same
+//! descriptor is mapped. It is mapped instead of copied because its pages are then shared with the page cache and can
+//! be reclaimed by the system. Between the check and the mapping only a process of this user could change the content
+//! (the directory has mode 0700, the file 0400 and one link), and such a process could equally write into this one.
 
 mod cache_dir;
 mod key;
@@ -27,10 +27,10 @@ use self::key::{Mac, TAG_BYTES};
 use crate::error::Error;
 use crate::program::ComponentDigest;
 
-/// Bytes of machine code that are kept on disk; beyond that what was used longest ago goes.
+/// Maximum size of the machine code on disk in bytes; beyond it the least recently used files are deleted.
 const MAX_CODE_CACHE_BYTES: u64 = 1 << 30;
 
-/// Keeps and finds machine code. A clone costs a counter.
+/// Stores and loads machine code. Cloning only increments a reference count.
 #[derive(Debug, Clone)]
 pub(crate) struct CodeCache {
     key: Arc<CodeKey>,
@@ -42,7 +42,7 @@ impl CodeCache {
         Self { key: Arc::new(key), engine: EngineId::from_engine(engine) }
     }
 
-    /// A component that was compiled before; `None` if there is none that can be trusted. Blocks.
+    /// Loads a component that was compiled before; returns `None` if no trusted file exists. Blocks.
     pub(crate) fn load(&self, engine: &Engine, digest: ComponentDigest, dir: &Path) -> Option<Component> {
         let folder = CacheDir::open(dir).ok()?;
         let name = self.file_name(digest);
@@ -73,7 +73,7 @@ impl CodeCache {
             .ok()
     }
 
-    /// Keeps what the compiler made. What belongs to other engines goes. Blocks.
+    /// Stores the compiler's output, and deletes the code of other engines. Blocks.
     pub(crate) fn store(&self, code: &[u8], digest: ComponentDigest, dir: &Path) -> Result<(), Error> {
         let failed = |action| move |source| Error::Cache { action, path: dir.to_owned(), source };
         let folder = CacheDir::create(dir).map_err(failed("use the folder"))?;
@@ -87,7 +87,8 @@ impl CodeCache {
         Ok(())
     }
 
-    /// The name holds everything that the code depends on, so that another version of wasmtime or another processor misses.
+    /// Returns the name of a component's file. It contains everything that the code depends on, so another version of
+    /// wasmtime or another processor does not find it.
     fn file_name(&self, digest: ComponentDigest) -> String {
         format!("{digest}{}", self.engine.file_suffix())
     }
@@ -100,7 +101,7 @@ impl CodeCache {
         mac
     }
 
-    /// Whether the file ends with the right MAC of what comes before.
+    /// Whether the file ends with the correct MAC of the preceding bytes.
     fn is_authentic(&self, mut file: &File, digest: ComponentDigest) -> io::Result<bool> {
         let Some(mut left) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
         let mut mac = self.mac(digest);
@@ -118,29 +119,29 @@ impl CodeCache {
     }
 }
 
-/// Code that was never on disk.
+/// Loads code that was never on disk.
 pub(crate) fn load_from_memory(engine: &Engine, code: &[u8]) -> Result<Component, Error> {
-    // SAFETY: these bytes come from this engine's compiler and were in memory ever since.
+    // SAFETY: these bytes come from this engine's compiler and have never left memory.
     #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
     let component = unsafe { Component::deserialize(engine, code) };
     component.map_err(|error| Error::Compile(format!("{error:#}")))
 }
 
-/// The MAC at the end of the file lies behind the last section of the object, where nothing looks.
+/// Maps a file. The MAC at its end comes after the last section of the object, where nothing reads it.
 fn load_mapped(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     use std::os::fd::AsRawFd as _;
 
     // wasmtime takes the path of a component, not a descriptor; this path is the descriptor.
     let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
-    // SAFETY: the MAC says that this server's compiler made the content, for this engine; what can change it meanwhile is said at the
-    // head of this file.
+    // SAFETY: the MAC proves that this server's compiler produced the content for this engine; the module's docs say
+    // who could change it meanwhile.
     #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
     unsafe {
         Component::deserialize_file(engine, format!("{folder}/{}", file.as_raw_fd()))
     }
 }
 
-/// Everything about an engine that code depends on: version, target, processor, flags.
+/// Identifies everything about an engine that code depends on: version, target, processor, flags.
 #[derive(Debug, Clone, Copy)]
 struct EngineId([u8; 16]);
 
@@ -158,7 +159,7 @@ impl EngineId {
     }
 }
 
-/// [`std::hash::DefaultHasher`] has 64 bits and may change with the compiler.
+/// Hasher with a stable result: [`std::hash::DefaultHasher`] has 64 bits and may change with the compiler.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {

@@ -1,5 +1,5 @@
-//! What a run may reach. The sandbox defines the interfaces, the platform implements them: whatever a guest can do that is not in
-//! this file, it cannot do.
+//! Capabilities of a run. The sandbox defines the interfaces and the platform implements them: a guest can affect the
+//! outside world only through the interfaces in this file.
 
 mod documents;
 mod files;
@@ -24,7 +24,7 @@ pub use konnector_egress::{InternalApi, InternalBody, MayContainSecrets};
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// Everything that one run is given.
+/// All capabilities of one run.
 #[derive(Clone)]
 pub struct Capabilities {
     /// The account the run works for.
@@ -35,33 +35,33 @@ pub struct Capabilities {
     pub documents: Arc<dyn Documents>,
     /// The user's files, within the manifest's rules.
     pub files: Arc<dyn Files>,
-    /// The same files as the directory `/files`. `None` where no rule reaches any: then there is no such directory.
+    /// The same files as the directory `/files`. `None` if no rule covers any file; the directory does not exist then.
     pub tree: Option<Arc<dyn Tree>>,
-    /// Who watches the run.
+    /// Receives the progress of the run.
     pub progress: Arc<dyn Progress>,
-    /// Where log lines go, secrets already masked and the budget already applied.
+    /// Receives log lines, with secrets already masked and the budget already applied.
     pub log: Arc<dyn Log>,
     /// The only way out to the network.
     pub http: Arc<Session>,
-    /// Our own API, for a command component.
+    /// The internal API, for a command component.
     pub api: Option<Arc<dyn InternalApi>>,
-    /// What the run may use up.
+    /// Limits of the run.
     pub limits: Limits,
 }
 
-/// Why a capability did not do what it was asked: the WIT variant `types.error`.
+/// Why a capability rejected a call or failed: the WIT variant `types.error`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CapabilityError {
-    /// No rule of the manifest allows it; the text names the rule to add.
+    /// No rule of the manifest allows it; the message names the rule to add.
     #[error("{0}")]
     Denied(String),
     /// It does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// Somebody else changed it, or the name is taken.
+    /// It was changed concurrently, or the name is taken.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// Larger than accepted; the limit in bytes.
+    /// It is larger than accepted; holds the limit in bytes.
     #[error("larger than the limit of {0} bytes")]
     TooLarge(u64),
     /// A quota of the user or a limit of the run is used up.
@@ -70,7 +70,7 @@ pub enum CapabilityError {
     /// An argument is wrong.
     #[error("{0}")]
     Invalid(String),
-    /// Nobody can answer a question.
+    /// The run is unattended: nobody can answer a question.
     #[error("nobody is there to answer")]
     Unattended,
     /// The run is being ended.
@@ -79,15 +79,15 @@ pub enum CapabilityError {
     /// The run no longer holds its lease: it must end without another write.
     #[error("this run was given up and started again elsewhere")]
     LeaseLost,
-    /// The host failed, for a reason that has no case here.
+    /// The host failed for a reason that has no variant here.
     #[error("{0}")]
     Internal(String),
 }
 
-/// What ran out.
+/// Kind of the exhausted quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
-    /// Bytes in the user's files: their space, not the run's.
+    /// Bytes in the user's files: the quota of the user, not of the run.
     Storage,
     /// Bytes written to files in this run.
     FileBytes,
@@ -99,11 +99,11 @@ pub enum QuotaKind {
     Uploads,
     /// Files open at one time.
     OpenFiles,
-    /// Memory of the run, which unfinished uploads take with their metadata.
+    /// Memory of the run, which also holds the metadata of unfinished uploads.
     Memory,
     /// Secrets, and their bytes, that a run may know.
     Secrets,
-    /// Questions to the user, and the time that is waited for answers, in this run.
+    /// Questions to the user, and the time spent waiting for answers, in this run.
     Questions,
 }
 
@@ -123,7 +123,7 @@ impl std::fmt::Display for QuotaKind {
     }
 }
 
-/// What the account interface tells of the account.
+/// Account data that the account interface exposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
     /// Document id.
@@ -132,41 +132,42 @@ pub struct AccountInfo {
     pub konnector: String,
     /// Name the user sees.
     pub name: Option<String>,
-    /// What identifies the account at the vendor.
+    /// Identifier of the account at the vendor.
     pub identifier: Option<String>,
 }
 
 /// The WIT interface `account`.
 #[async_trait]
 pub trait Account: Send + Sync {
-    /// `None` for a konnector without account.
+    /// Returns the account; `None` for a konnector without one.
     fn describe(&self) -> Option<AccountInfo>;
-    /// The fields without the secrets.
+    /// Returns the fields without the secrets.
     fn fields(&self) -> Object;
-    /// What an earlier run saved.
+    /// Returns the state that an earlier run saved.
     async fn load_state(&self) -> Result<Option<Value>, CapabilityError>;
     /// Replaces the saved state as a whole. Durable when it returns.
     async fn save_state(&self, state: Value) -> Result<(), CapabilityError>;
-    /// Keeps the cookie jar of the session, sealed; called once at the end of a run, however it ended.
+    /// Saves the sealed cookie jar of the session; called once at the end of a run, whatever its outcome.
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError>;
 }
 
-/// The WIT interfaces `secrets` and `reveal`. The sandbox masks every value it has seen here in all that leaves a run.
+/// The WIT interfaces `secrets` and `reveal`. The sandbox masks every value from these interfaces in all output of a
+/// run.
 #[async_trait]
 pub trait Secrets: Send + Sync {
-    /// The secret fields with their values.
+    /// Returns the secret fields with their values.
     fn values(&self) -> Vec<(String, String)>;
-    /// Whether the konnector may put a value under this name.
+    /// Checks whether the konnector may put a value under this name.
     ///
     /// # Errors
     ///
-    /// [`CapabilityError::Denied`] for what the user typed; the sentence says what to declare.
+    /// [`CapabilityError::Denied`] for a field that the user entered; the message says what to declare.
     fn check_put(&self, name: &str) -> Result<(), CapabilityError>;
-    /// Keeps a rotated credential. Durable when it returns.
+    /// Saves a rotated credential. Durable when it returns.
     async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError>;
 }
 
-/// Names one document or file: the WIT variant `types.locator`.
+/// Identifies one document or file: the WIT variant `types.locator`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Locator {
     /// By its id.
@@ -175,14 +176,14 @@ pub enum Locator {
     Key(String),
 }
 
-/// What a keyed write did.
+/// Effect of a keyed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveOutcome {
-    /// It was not there before.
+    /// It did not exist before.
     Created,
-    /// It was there and is different now.
+    /// It existed and was changed.
     Updated,
-    /// It was there and the same.
+    /// It existed and was identical.
     Unchanged,
 }
 
@@ -193,11 +194,11 @@ pub enum CodeChannel {
     Sms,
     /// Electronic mail.
     Email,
-    /// A voice that says it.
+    /// A phone call in which a voice reads the code.
     PhoneCall,
-    /// An application that shows it.
+    /// An application that shows the code.
     App,
-    /// The vendor does not say, or it is no code but an answer.
+    /// The vendor does not say, or the question asks for an answer that is not a code.
     Unspecified,
 }
 
@@ -206,28 +207,29 @@ pub enum CodeChannel {
 pub struct Question {
     /// How the code reaches the user.
     pub channel: CodeChannel,
-    /// Where to look, or what is asked.
+    /// Where the user finds the code, or what the question is.
     pub hint: String,
-    /// The vendor refused the code that was given before.
+    /// The vendor rejected the previous code.
     pub is_retry: bool,
 }
 
-/// The WIT interface `progress`, except for the run's clock, which the sandbox keeps itself.
+/// The WIT interface `progress`, except for the run's clock, which the sandbox implements itself.
 #[async_trait]
 pub trait Progress: Send + Sync {
-    /// How far the run is. May be lost.
+    /// Reports the progress of the run. May be lost.
     fn report(&self, done: u64, total: Option<u64>, label: &str);
-    /// The vendor accepted the credentials.
+    /// Reports that the vendor accepted the credentials.
     fn login_succeeded(&self);
-    /// A command component wrote a message: a type of any name, and a text. May be lost.
+    /// Reports a message of a command component: an arbitrary type and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
-    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. [`CapabilityError::Unattended`] once nobody has answered `within` this time.
+    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. Fails with [`CapabilityError::Unattended`]
+    /// if nobody answers `within` this time.
     async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError>;
-    /// Tells the user to approve the login in the vendor's application, and does not wait.
+    /// Asks the user to approve the login in the vendor's application, and does not wait.
     async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError>;
 }
 
-/// How much a log line matters. No level decides how a run ends.
+/// Severity of a log line. The level does not affect the outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -235,7 +237,7 @@ pub enum Level {
     Debug,
     /// Normal course.
     Info,
-    /// Something was not as expected; the run goes on.
+    /// Something was not as expected; the run continues.
     Warn,
     /// Something failed.
     Error,
@@ -244,7 +246,7 @@ pub enum Level {
 /// One line, masked, without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Since the start of the run.
+    /// Time since the start of the run.
     pub elapsed: Duration,
     /// Level.
     pub level: Level,
@@ -254,7 +256,7 @@ pub struct LogLine {
     pub fields: Vec<(String, String)>,
 }
 
-/// Where log lines go. Must neither block nor fail.
+/// Receives log lines. Must neither block nor fail.
 pub trait Log: Send + Sync {
     /// Takes a line.
     fn write_line(&self, line: LogLine);

@@ -1,4 +1,4 @@
-//! The clocks of a run: wall time, which stands still while the user is waited for, and time on a processor.
+//! The clocks of a run: wall time, which is paused while the run waits for the user, and processor time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ pub(crate) struct Clock {
     started: Instant,
     limit: Duration,
     pauses: Mutex<PauseTotals>,
-    /// Whether the clock stands still.
+    /// Whether the clock is paused.
     is_paused: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct PauseTotals {
-    /// Length of the waits that are over.
+    /// Total length of the finished waits.
     ended: Duration,
     paused_since: Option<Instant>,
 }
@@ -33,12 +33,12 @@ impl Clock {
         Self { started: Instant::now(), limit, pauses: Mutex::default(), is_paused: watch::Sender::new(false) }
     }
 
-    /// Time since the start, waits included.
+    /// Time since the start, including waits.
     pub(crate) fn wall_elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Time since the start, waits left out.
+    /// Time since the start, excluding waits.
     pub(crate) fn running_time(&self) -> Duration {
         let waits = self.pauses();
         let until = waits.paused_since.unwrap_or_else(Instant::now);
@@ -50,7 +50,7 @@ impl Clock {
         self.limit.saturating_sub(self.running_time())
     }
 
-    /// Stops the clock until the answer is dropped. A run waits for one thing at a time, so waits do not nest.
+    /// Pauses the clock until the guard is dropped. A run waits for one thing at a time, so waits do not nest.
     pub(crate) fn pause(&self) -> PauseGuard<'_> {
         self.pauses().paused_since.get_or_insert_with(Instant::now);
         self.is_paused.send_replace(true);
@@ -74,12 +74,12 @@ impl Clock {
     }
 
     fn pauses(&self) -> std::sync::MutexGuard<'_, PauseTotals> {
-        // Nothing that holds the lock can panic half-way.
+        // No code panics while it holds the lock.
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The clock stands still as long as this lives.
+/// Pauses the clock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct PauseGuard<'a>(&'a Clock);
 
@@ -94,12 +94,13 @@ impl Drop for PauseGuard<'_> {
     }
 }
 
-/// Time on a processor is used up.
+/// The budget of processor time is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuExhausted;
 
-/// A future that is billed for the processor time of its polls, and ends once that is used up. Epoch interruption bounds one poll of a
-/// busy guest to about 10 ms, so the budget is exact to that. Counting epoch callbacks instead would bill every long host call for one.
+/// A future that is billed for the processor time of its polls, and ends once its budget is exhausted. Epoch
+/// interruption bounds one poll of a busy guest to about 10 ms, which is the precision of the budget. Counting epoch
+/// callbacks instead would bill every long host call as one.
 pub(crate) struct CpuLimited<F> {
     future: F,
     meter: Arc<Meter>,
@@ -127,7 +128,7 @@ impl<F: Future + Unpin> Future for CpuLimited<F> {
     }
 }
 
-/// Time that this thread has spent on a processor. Unlike the wall clock it does not bill a run for the machine's other work.
+/// Returns the processor time of this thread. Unlike wall time it does not bill a run for the machine's other work.
 #[cfg(unix)]
 pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -1,4 +1,4 @@
-//! The one engine of the process.
+//! The only engine of the process.
 
 use std::num::NonZeroUsize;
 
@@ -8,20 +8,21 @@ use wasmtime::{
 
 use crate::error::Error;
 
-/// A component of Rust is three or four core instances; other languages bring a few more.
+/// A Rust component has three or four core instances; other languages add a few more.
 pub(crate) const MAX_CORE_INSTANCES_PER_RUN: u32 = 32;
-/// Memories that one component may have: one for the program, one for what adapts it to WASI where a tool chain brings that, and as many again.
+/// Maximum number of memories of one component: one for the program, one for the WASI adapter that some tool chains
+/// add, and as many again.
 pub(crate) const MAX_MEMORIES_PER_RUN: u32 = 4;
-/// Tables that one component may have; about one for each two core instances.
+/// Maximum number of tables of one component: one for every two core instances.
 pub(crate) const MAX_TABLES_PER_RUN: u32 = 16;
-/// All that a 32-bit memory can address.
+/// Address space of a 32-bit memory.
 const FULL_MEMORY_RESERVATION: u64 = 4 << 30;
-/// How much address space memories may take together: a quarter of what a process has on the processors of today.
+/// Maximum address space of all memories together: a quarter of what a process has on current processors.
 const MAX_MEMORY_ADDRESS_SPACE: u64 = 32 << 40;
-/// Elements of one table.
+/// Maximum number of elements of one table.
 const MAX_TABLE_ELEMENTS: usize = 20_000;
 
-/// What the engine is made for.
+/// Parameters that determine the size of the engine's instance pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EngineSize {
     pub(crate) max_runs: u32,
@@ -29,8 +30,9 @@ pub(crate) struct EngineSize {
 }
 
 impl EngineSize {
-    /// Address space behind one memory. With 4 GiB a guest's loads and stores need no checks; where so many runs are wanted that this does
-    /// not fit, each memory is given what it may grow to, and checks (which for programs that mostly wait is no loss).
+    /// Address space reserved for one memory. With 4 GiB a guest's loads and stores need no bounds checks. If that does
+    /// not fit because of the number of runs, each memory reserves the size that it may grow to, and its accesses are
+    /// checked (which costs little in programs that mostly wait).
     pub(crate) fn memory_reservation(self) -> u64 {
         let memories = u64::from(self.max_runs) * u64::from(MAX_MEMORIES_PER_RUN);
         if memories.saturating_mul(FULL_MEMORY_RESERVATION) <= MAX_MEMORY_ADDRESS_SPACE {
@@ -41,12 +43,13 @@ impl EngineSize {
     }
 }
 
-/// Makes the engine. Several engines in one process cost memory and had type confusions between them (advisories hgjw, qw58), so a
-/// [`Sandbox`](crate::Sandbox) has one, and a process one sandbox.
+/// Creates the engine. Several engines in one process cost memory and allowed type confusion between them (advisories
+/// hgjw, qw58), so a [`Sandbox`](crate::Sandbox) has one engine, and a process has one sandbox.
 ///
-/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It has room for as many runs as there may be, each
-/// with the most that one component may have: no run takes another one's place, so none waits or fails for it. That costs address space,
-/// about 16 GiB per run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
+/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. The pool is sized for the
+/// maximum number of runs, each with the maximum resources of one component: runs do not compete for slots, so none
+/// waits or fails for lack of one. That costs about 16 GiB of address space per run. Where `ulimit -v`, strict
+/// overcommit or a container does not allow that, instances are allocated on demand.
 pub(crate) fn new_engine(size: EngineSize) -> Result<Engine, Error> {
     let mut config = engine_config(size.memory_reservation());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(size)));
@@ -57,8 +60,8 @@ pub(crate) fn new_engine(size: EngineSize) -> Result<Engine, Error> {
     })
 }
 
-/// Makes an engine that only compiles, for code that [`engine`]'s loads: how instances are allocated does not matter to code, how large
-/// their memories' address space is does. It reserves none.
+/// Creates an engine that only compiles; the engine of [`new_engine`] loads the code. The code does not depend on the
+/// allocation strategy of instances, but on the address space reserved for their memories. This engine reserves none.
 pub(crate) fn new_compiler_engine(memory_reservation: u64) -> Result<Engine, Error> {
     Engine::new(engine_config(memory_reservation).allocation_strategy(InstanceAllocationStrategy::OnDemand))
         .map_err(|error| Error::Engine(format!("{error:#}")))
@@ -98,13 +101,13 @@ fn engine_config(memory_reservation: u64) -> Config {
         .async_stack_size(1 << 20)
         .max_wasm_stack(512 << 10)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
-        // The default asks an environment variable.
+        // The default reads an environment variable.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .native_unwind_info(false)
         .generate_address_map(true)
         .cranelift_opt_level(OptLevel::Speed)
-        // Off: what WASI 0.2 does not need. Most advisories of 2026 are in these. (The component model's async functions are not even
-        // compiled in.)
+        // Disabled: features that WASI 0.2 does not need. Most advisories of 2026 concern these. (The component model's
+        // async functions are not even compiled in.)
         .concurrency_support(false)
         .wasm_threads(false)
         .shared_memory(false)

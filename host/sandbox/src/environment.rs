@@ -1,5 +1,5 @@
-//! What a run finds in its environment; nothing is inherited from the server. For a command it is the table of the Cozy API (konnector
-//! run-time contract, §6.2) and nothing else.
+//! Environment variables of a run; none are inherited from the server. A command gets exactly the table of the Cozy API
+//! (konnector run-time contract, §6.2).
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::job::{RunCause, RunInput};
 use konnector_egress::InternalApi;
 
-/// Bytes of a payload from which on it is a file.
+/// Size of a payload in bytes from which on it is passed as a file.
 const MAX_INLINE_PAYLOAD: usize = 100_000;
 /// Name of that file in the working directory.
 const PAYLOAD_FILE: &str = "cozy_payload.json";
-/// Seconds that a konnector is told beyond the end, as Cozy does.
+/// Seconds that are added to the time limit reported to a konnector, as Cozy does.
 const TIME_LIMIT_MARGIN_SECONDS: u64 = 5;
 
-/// Variables, and a file that one of them names.
+/// Environment variables, and the file that one of them names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Environment {
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -23,12 +23,13 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// For a konnector that gets its job as a value.
+    /// Returns the environment of a typed konnector, which receives its job as a value.
     pub(crate) fn for_typed(job: &RunInput) -> Self {
         Self { variables: vec![("TZ", job.time_zone.clone()), ("LANG", job.locale.clone())], payload_file: None }
     }
 
-    /// For a command, whose run may still take `remaining`; without an API there is no address and no token.
+    /// Returns the environment of a command whose run may still take `remaining`; without an API, address and token are
+    /// not set.
     pub(crate) fn for_command(job: &RunInput, api: Option<&dyn InternalApi>, remaining: Duration) -> Self {
         let (payload, file) = payload_variable(job.payload.as_ref());
         let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0) + TIME_LIMIT_MARGIN_SECONDS;
@@ -51,7 +52,7 @@ impl Environment {
     }
 }
 
-/// Only an object is handed on.
+/// Returns the variable for a payload; only an object is passed.
 fn payload_variable(payload: Option<&Value>) -> (String, Option<(&'static str, String)>) {
     let text = payload.filter(|payload| payload.is_object()).map(Value::to_string).unwrap_or_default();
     if text.len() > MAX_INLINE_PAYLOAD {

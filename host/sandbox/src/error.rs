@@ -1,26 +1,26 @@
-//! What can go wrong before a run.
+//! Errors that occur before a run.
 
 use std::path::PathBuf;
 
 use crate::compile::CompileLimit;
 
-/// Why a component is not run, or a sandbox not made.
+/// Why a component cannot be run, or a sandbox cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Larger than accepted.
+    /// The component is larger than accepted.
     #[error(
         "the component has {size} bytes, the limit is {limit}: build it with the guest profile (optimised, stripped)"
     )]
     TooLarge {
-        /// Bytes of the component.
+        /// Size of the component in bytes.
         size: usize,
-        /// Bytes accepted.
+        /// Maximum size in bytes.
         limit: usize,
     },
-    /// The bytes are something else.
+    /// The bytes are not WebAssembly.
     #[error("this is not WebAssembly: it begins with {beginning}; `component` in the manifest must name a .wasm file")]
     NotWasm {
-        /// The first bytes, readable.
+        /// The first bytes, in readable form.
         beginning: String,
     },
     /// WebAssembly, but not a component.
@@ -29,17 +29,17 @@ pub enum Error {
          `wasm-tools component new`)"
     )]
     CoreModule,
-    /// WebAssembly that breaks off or contradicts itself.
+    /// Truncated or invalid WebAssembly.
     #[error("the component is damaged: {0}")]
     Malformed(String),
-    /// Neither `konnector:host/run` nor `wasi:cli/run`.
+    /// The component exports neither `konnector:host/run` nor `wasi:cli/run`.
     #[error(
         "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}: mark a \
          function with `#[konnector]` and build a `cdylib`, or build a program with a `main`",
         format_exports(exports)
     )]
     MissingRunExport {
-        /// What it exports instead.
+        /// The exports of the component.
         exports: Vec<String>,
     },
     /// Built for another version of the contract.
@@ -52,7 +52,7 @@ pub enum Error {
         /// Versions that this host accepts.
         supported: &'static str,
     },
-    /// A command of another WASI.
+    /// A command for an unsupported version of WASI.
     #[error("the component is a command of WASI {found}, this server runs those of 0.2: build it for `wasm32-wasip2`")]
     UnsupportedWasiVersion {
         /// Version that the component exports.
@@ -63,40 +63,40 @@ pub enum Error {
     ForbiddenImport {
         /// Full name of the interface.
         interface: String,
-        /// What to do.
+        /// How to fix it.
         advice: &'static str,
     },
-    /// wasmtime refuses it.
+    /// wasmtime rejects the component.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
-    /// Compiling it goes over a limit.
+    /// Compiling the component exceeds a limit.
     #[error(
         "compiling the component takes more than {0}: build it optimised and stripped, and split what is very large; nothing that a \
          konnector needs comes near"
     )]
     CompileLimit(CompileLimit),
-    /// The compiler cannot be started, or fell over.
+    /// The compiler cannot be started, or crashed.
     #[error("the compiler failed: {0}")]
     CompilerFailed(String),
-    /// wasmtime cannot link it.
+    /// wasmtime cannot link the component.
     #[error("the component does not fit its interfaces: {0}")]
     Link(String),
-    /// The folder for compiled components.
+    /// The directory for compiled components cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
     Cache {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// File or folder.
+        /// File or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The engine cannot be made on this machine.
+    /// The engine cannot be created on this machine.
     #[error("cannot start the WebAssembly engine: {0}")]
     Engine(String),
 }
 
-/// Names in an error, of which a component may have as many as it likes.
+/// Maximum number of names in an error, because a component may export any number of them.
 const MAX_LISTED_EXPORTS: usize = 8;
 
 fn format_exports(exports: &[String]) -> String {

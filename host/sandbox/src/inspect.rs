@@ -1,15 +1,15 @@
-//! What can be known of a component before anything is compiled.
+//! Inspection of a component without compiling it.
 
 use wasmparser::{Encoding, Parser, Payload};
 
 use crate::error::Error;
 
-/// Bytes of the largest component accepted.
+/// Maximum size of a component in bytes.
 pub const MAX_COMPONENT_SIZE: usize = 32 << 20;
 /// Versions of `konnector:host` that this host runs.
 const SUPPORTED_VERSIONS: &str = "0.1.x";
 
-/// Interfaces of WASI 0.2 that are linked. Together with [`HOST_INTERFACES`] this is all that a component can reach.
+/// Linked interfaces of WASI 0.2. A component can import only these and [`HOST_INTERFACES`].
 const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -44,7 +44,7 @@ const HOST_INTERFACES: &[&str] = &[
     "konnector:host/log",
     "konnector:host/progress",
     REVEAL_INTERFACE,
-    // Types that `run` uses are an instance of their own.
+    // The types that `run` uses are a separate instance.
     "konnector:host/run",
     "konnector:host/secrets",
     "konnector:host/types",
@@ -53,7 +53,7 @@ const RUN_INTERFACE: &str = "konnector:host/run";
 const COMMAND_INTERFACE: &str = "wasi:cli/run";
 const REVEAL_INTERFACE: &str = "konnector:host/reveal";
 
-/// The two ways to be a konnector.
+/// Kind of a konnector component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ComponentKind {
     /// A component of the world `konnector`.
@@ -61,7 +61,8 @@ pub enum ComponentKind {
         /// Version of `konnector:host` that it was built for.
         version: String,
     },
-    /// A command of WASI 0.2 (`wasi:cli/run`) in any language, with the environment and the standard output of Cozy's konnectors.
+    /// A command of WASI 0.2 (`wasi:cli/run`) in any language, with the environment and the standard output protocol of
+    /// Cozy's konnectors.
     Command,
 }
 
@@ -74,14 +75,14 @@ impl std::fmt::Display for ComponentKind {
     }
 }
 
-/// What a component is and wants.
+/// Kind, imports and size of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComponentInfo {
     /// How it is run.
     pub kind: ComponentKind,
     /// Full names of the interfaces that it imports.
     pub imports: Vec<String>,
-    /// It imports `reveal`: it can read the account's passwords.
+    /// Whether it imports `reveal`, which lets it read the account's passwords.
     pub reads_secrets: bool,
     /// Bytes.
     pub size: usize,
@@ -90,7 +91,7 @@ pub struct ComponentInfo {
 /// Reads names and versions of a component's imports and exports.
 ///
 /// # Errors
-/// What [`CapabilityError`] lists from `TooLarge` to `ForbiddenImport`.
+/// The variants of [`Error`] from `TooLarge` to `ForbiddenImport`.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
     if bytes.len() > MAX_COMPONENT_SIZE {
         return Err(Error::TooLarge { size: bytes.len(), limit: MAX_COMPONENT_SIZE });
@@ -102,7 +103,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
     Ok(ComponentInfo { kind, imports, reads_secrets, size: bytes.len() })
 }
 
-/// What a component exports says how it is run; of both ways, the typed one.
+/// Derives the kind of a component from its exports; prefers the typed one if both apply.
 fn component_kind(exports: Vec<String>) -> Result<ComponentKind, Error> {
     let version_of = |wanted: &str| {
         exports
@@ -119,7 +120,7 @@ fn component_kind(exports: Vec<String>) -> Result<ComponentKind, Error> {
     }
 }
 
-/// Names at the outermost level of a component.
+/// Names of imports and exports at the outermost level of a component.
 #[derive(Debug, Default)]
 struct TopLevelNames {
     imports: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a run is started with, and what it answers: the WIT interface `run` in the host's own types.
+//! Input and result of a run: the WIT interface `run` in the host's own types.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,17 +7,17 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCause {
-    /// Somebody asked for it.
+    /// A user requested it.
     Manual,
-    /// Its time came.
+    /// Its scheduled time came.
     Schedule,
     /// A document changed.
     Event,
     /// A webhook was called.
     Webhook,
-    /// The run before failed in a way that is worth another try.
+    /// The previous run failed with an error that is worth retrying.
     Retry,
-    /// The user deleted the account: what the vendor keeps for it is to be undone.
+    /// The user deleted the account: the state that the vendor holds for it must be undone.
     AccountDeleted,
 }
 
@@ -28,19 +28,20 @@ pub struct RunInput {
     pub id: String,
     /// 1 for the first execution.
     pub attempt: u32,
-    /// Why it is started.
+    /// Why the run is started.
     pub cause: RunCause,
-    /// When the last run of the account began that was a success, in milliseconds since 1970.
+    /// Start of the account's last successful run, in milliseconds since 1970.
     pub last_success: Option<i64>,
     /// The manifest's `parameters`.
     pub parameters: Map<String, Value>,
-    /// What a webhook was sent.
+    /// Payload that the webhook received.
     pub payload: Option<Value>,
     /// The user's language, for example `fr`.
     pub locale: String,
     /// IANA name of the user's time zone.
     pub time_zone: String,
-    /// The job's message as it was pushed, unknown members included. Only command components read it, and what follows.
+    /// The job's message as it was pushed, unknown fields included. Only command components read it and the fields
+    /// below.
     pub message: Value,
     /// The trigger that pushed it.
     pub trigger: Option<String>,
@@ -53,20 +54,20 @@ pub struct RunInput {
 pub struct Problem {
     /// Which item.
     pub item: String,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
 }
 
-/// What a run that came to its end tells.
+/// Report of a run that completed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Items that were left out, with a last one in place of those beyond the limit.
+    /// Items that could not be saved, with a last entry in place of those beyond the limit.
     pub problems: Vec<Problem>,
-    /// How many items were left out in all.
+    /// Total number of items that could not be saved.
     pub problem_count: u64,
 }
 
-/// What the user must do at the vendor.
+/// Action that the user must take at the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserAction {
@@ -80,20 +81,20 @@ pub enum UserAction {
     WebAuthentication,
     /// Give the konnector access again.
     Reconnect,
-    /// The account is no longer there.
+    /// The account no longer exists.
     AccountRemoved,
     /// The vendor asks for other permissions.
     PermissionsChanged,
-    /// Something else; the text says what.
+    /// Something else; the message says what.
     Unspecified,
 }
 
-/// Why a konnector says that it failed. Each case has one error code, one retry rule and one sentence for the user; texts are the
-/// konnector's own, masked.
+/// Failure that a konnector reports. Each variant has one error code, one retry rule and one sentence for the user; the
+/// strings are the konnector's own, masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "detail")]
 pub enum Failure {
-    /// The vendor refused the credentials.
+    /// The vendor rejected the credentials.
     BadCredentials(String),
     /// The account lacks a field that this login needs.
     MissingCredentials(String),
@@ -101,41 +102,42 @@ pub enum Failure {
     TooManyAttempts(String),
     /// The user must do something at the vendor.
     UserAction(UserAction, String),
-    /// A one-time code was not given in time.
+    /// The user did not enter a one-time code in time.
     CodeMissing(String),
-    /// A one-time code was refused.
+    /// The vendor rejected a one-time code.
     #[serde(rename = "code_refused")]
     CodeRejected(String),
     /// The vendor asks for a proof that the konnector cannot give.
     ChallengeUnsupported(String),
     /// A captcha could not be solved.
     CaptchaFailed(String),
-    /// The vendor does not answer.
+    /// The vendor does not respond.
     VendorDown(String),
-    /// The vendor says that it cannot answer.
+    /// The vendor reports that it is unavailable.
     VendorMaintenance(String),
-    /// Seconds after which the vendor may be asked again.
+    /// The vendor limits requests; holds the seconds after which a retry is allowed.
     RateLimited(Option<u32>),
-    /// The site is not as the konnector expects it.
+    /// The vendor's site differs from what the konnector expects.
     VendorChanged(String),
     /// A permission is missing from the manifest.
     Denied(String),
-    /// The user's space is used up.
+    /// The user's storage quota is exhausted.
     StorageFull(String),
     /// A limit of the run was reached before everything was done.
     LimitReached(String),
-    /// The konnector ended because it was told to.
+    /// The konnector ended because of a cancellation.
     Cancelled,
     /// The host failed.
     HostFailed(String),
-    /// The konnector found itself to be wrong.
+    /// The konnector detected a bug in itself.
     Bug(String),
-    /// A command component's own words: an error code of Cozy's vocabulary, or any text (Cozy API, konnector run-time contract, §6.3).
+    /// A command component's own error: an error code of Cozy's vocabulary, or any other string (Cozy API, konnector
+    /// run-time contract, §6.3).
     #[serde(rename = "told")]
     Custom {
-        /// What it said.
+        /// The error as reported.
         error: String,
-        /// It said that trying again is of no use.
+        /// The component reported that a retry is pointless.
         no_retry: bool,
     },
 }

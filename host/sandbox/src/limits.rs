@@ -1,4 +1,4 @@
-//! What one run may use up.
+//! Limits on the resources of one run.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use konnector_manifest::{Limit, LimitValues};
 
 use konnector_egress::HttpBudget;
 
-/// The budget of one run; [`Limit`] has the list with the defaults. A run that goes over one of these is refused the next step, or ended, with a sentence that names the limit.
+/// The budget of one run; [`Limit`] lists the limits with their defaults. When a run exceeds one, its next step is
+/// rejected or the run is ended, with a message that names the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of the component together.
     pub memory: u64,
     /// Table elements, all tables of the component together.
     pub table_elements: u64,
-    /// Time from the first instruction to the end, waiting for the user left out.
+    /// Time from the first instruction to the end, without the time spent waiting for the user.
     pub wall: Duration,
     /// Time on a processor, host functions included.
     pub cpu: Duration,
-    /// How long the user is waited for, each time.
+    /// How long to wait for each of the user's answers.
     pub answer_timeout: Duration,
-    /// How long a run may go on after it was cancelled, to tidy up.
+    /// How long a run may continue after cancellation, to clean up.
     pub grace_period: Duration,
-    /// Bytes of log text, names and values of fields included.
+    /// Bytes of log lines, names and values of fields included.
     pub log_bytes: u64,
     /// Number of log lines.
     pub log_lines: u64,
@@ -35,18 +36,18 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Uploads open at one time.
     pub uploads: u32,
-    /// Bytes in `/tmp` and in files below `/files` that are not written from beginning to end.
+    /// Bytes in `/tmp` and in files below `/files` that are not written sequentially.
     pub scratch_bytes: u64,
     /// Files and directories in `/tmp`.
     pub scratch_files: u32,
-    /// Files below `/files` open at one time, of these [`uploads`](Self::uploads) for writing; and as many more that are open through the
-    /// contract's `files.open`.
+    /// Files below `/files` open at one time, at most [`uploads`](Self::uploads) of them for writing; and as many more
+    /// that are open through the contract's `files.open`.
     pub open_files: u32,
     /// Resources (streams, pollables, uploads) open at one time.
     pub handles: usize,
     /// Bytes that the guest may pass in one call of a host function.
     pub host_call_bytes: usize,
-    /// What the run may ask of the network; the [`Session`](konnector_egress::Session) keeps it.
+    /// Budget for the network, enforced by the [`Session`](konnector_egress::Session).
     pub http: HttpBudget,
 }
 
@@ -81,7 +82,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most that a manifest can ask for where an operator says nothing else.
+    /// Returns the default maximum that a manifest can request, unless the operator configures another one.
     #[must_use]
     pub fn default_max() -> Self {
         let mut limits = Self::default();
@@ -91,7 +92,7 @@ impl Limits {
         limits
     }
 
-    /// These limits, with the values that somebody asks for.
+    /// Returns these limits with the requested values.
     #[must_use]
     pub fn with_requested(mut self, asked: &LimitValues) -> Self {
         for (limit, value) in asked.iter() {
@@ -100,7 +101,7 @@ impl Limits {
         self
     }
 
-    /// These limits, none above that of `ceiling`.
+    /// Returns these limits, each clamped to that of `ceiling`.
     #[must_use]
     pub fn clamped_to(mut self, ceiling: &Self) -> Self {
         for limit in Limit::ALL {
@@ -112,10 +113,10 @@ impl Limits {
         self
     }
 
-    /// The value of a limit, in its [`Limit::unit`]; parts of a unit are left out.
+    /// Returns the value of a limit in its [`Limit::unit`], rounded down.
     #[must_use]
     pub fn get(&self, limit: Limit) -> u64 {
-        // One place that says where each limit is: `set` needs the fields to change, so this looks at a copy.
+        // `field` is the only mapping from limits to fields. It borrows mutably for `set`, so this reads a copy.
         self.clone().field(limit).value() / limit.unit().scale()
     }
 
@@ -124,7 +125,7 @@ impl Limits {
         self.field(limit).set_value(value.saturating_mul(limit.unit().scale()));
     }
 
-    /// Where a limit is. A new line of [`Limit`] does not compile without one here.
+    /// Returns the field of a limit. A new variant of [`Limit`] does not compile without an arm here.
     fn field(&mut self, limit: Limit) -> &mut dyn LimitField {
         match limit {
             Limit::Memory => &mut self.memory,
@@ -152,23 +153,23 @@ impl Limits {
     }
 }
 
-/// What an operator lets runs use.
+/// Limits that the operator sets for runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitPolicy {
-    /// For a manifest that asks for nothing.
+    /// Limits for a manifest that requests none.
     pub default: Limits,
-    /// For a manifest that asks for more.
+    /// Upper bound of the limits that a manifest may request.
     pub max: Limits,
 }
 
-/// A limit of which a manifest asks for more than it gets; both values in the limit's [`Limit::unit`].
+/// A limit of which a manifest requests more than it is granted; both values are in the limit's [`Limit::unit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClampedLimit {
-    /// Which.
+    /// The limit.
     pub limit: Limit,
-    /// What the manifest asks for.
+    /// Value that the manifest requests.
     pub requested: u64,
-    /// What its runs get.
+    /// Value that its runs get.
     pub granted: u64,
 }
 
@@ -179,13 +180,13 @@ impl Default for LimitPolicy {
 }
 
 impl LimitPolicy {
-    /// What the runs of a manifest get.
+    /// Returns the limits for the runs of a manifest.
     #[must_use]
     pub fn limits_for(&self, asked: &LimitValues) -> Limits {
         self.default.clone().with_requested(asked).clamped_to(&self.max)
     }
 
-    /// Where that is less than the manifest asks for.
+    /// Returns the limits that grant less than the manifest requests.
     #[must_use]
     pub fn clamped_limits(&self, asked: &LimitValues) -> Vec<ClampedLimit> {
         let cut = |(limit, asked)| ClampedLimit { limit, requested: asked, granted: self.max.get(limit).min(asked) };
@@ -256,7 +257,7 @@ mod tests {
             policy.clamped_limits(&asked),
             [ClampedLimit { limit: Limit::Memory, requested: 4_000, granted: 512 }]
         );
-        // A limit that is no whole number of units is kept as it is.
+        // A limit that is not a whole number of units is kept unchanged.
         let odd = Limits { memory: 64 << 10, ..Limits::default() };
         assert_eq!(odd.clone().clamped_to(&Limits::default_max()), odd);
     }

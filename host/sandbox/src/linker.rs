@@ -1,5 +1,6 @@
-//! What a component can reach. WASI is linked interface by interface and never as a whole: this list is the security review. What is not
-//! in it does not exist for a guest: no sockets, no name resolution, no directory of this machine.
+//! The interfaces that a component can import. WASI is linked interface by interface and never as a whole: this list is
+//! the security review. Anything else does not exist for a guest: no sockets, no name resolution, no directory of this
+//! machine.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
@@ -25,7 +26,7 @@ pub(crate) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-/// The streams and pollables of `wasi:io` live in the resource table alone.
+/// The streams and pollables of `wasi:io` need only the resource table.
 struct ResourceTableData;
 
 impl HasData for ResourceTableData {
@@ -33,13 +34,13 @@ impl HasData for ResourceTableData {
 }
 
 fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    // Only `TZ` and `LANG`, no arguments; standard input is at its end; the outputs are lines of the run's log.
+    // Only `TZ` and `LANG`, no arguments; standard input is empty; the outputs become lines of the run's log.
     cli::environment::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::exit::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    // The standard library asks these whether it writes to a terminal; it never does.
+    // The standard library checks with these whether it writes to a terminal; it never does.
     cli::terminal_input::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_output::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
@@ -53,10 +54,10 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     random::random::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
     random::insecure::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
     random::insecure_seed::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
-    // A client of HTTP, through the gate; there is no server.
+    // Only the HTTP client, which goes through the gate; there is no server.
     http::types::add_to_linker::<Host, WasiHttp>(linker, &http::types::LinkOptions::default(), Host::http)?;
     http::outgoing_handler::add_to_linker::<Host, WasiHttp>(linker, Host::http)?;
-    // Our own: `/tmp` in memory and `/files` by way of a capability, no directory of this machine.
+    // Our own implementation: `/tmp` in memory and `/files` through a capability, no directory of this machine.
     filesystem::types::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
     filesystem::preopens::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
     Ok(())

@@ -1,8 +1,9 @@
-//! Everything a run says: lines of the `log` interface, and of standard output and error. All of it is cleaned, masked, held to one
-//! budget, and handed to [`capability::Log`](crate::capability::Log).
+//! The log of a run: lines of the `log` interface and of standard output and error. Each line is sanitised, masked,
+//! limited by one budget, and passed to [`capability::Log`](crate::capability::Log).
 //!
-//! What is counted, and where a line and its fields are cut, depends on the bytes that the guest gave and on nothing else. With masked texts
-//! the budget would tell a guest whether a text holds a secret, or how long one is.
+//! The bytes charged to the budget, and the position where a line and its fields are cut, depend only on the bytes that
+//! the guest passed. If masked strings were counted, the budget would reveal to a guest whether a string contains a
+//! secret, or the length of a secret.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,19 +15,20 @@ use konnector_egress::SecretTable;
 use konnector_egress::text;
 use konnector_egress::yield_budget::YieldBudget;
 
-/// The names and values of one line beyond this number are cut off.
+/// Maximum number of fields of one line; further fields are dropped.
 const MAX_FIELDS_PER_LINE: usize = 32;
 
-/// What handing on a line costs besides its bytes, in bytes of masking.
+/// Fixed cost of emitting a line, expressed in bytes of masking.
 const LINE_OVERHEAD_BYTES: usize = 4 << 10;
 
-/// The longest secret, in whatever way it is written, that is looked for behind the end of what is shown. With longer ones less is shown.
+/// Length of the longest encoded secret that is searched for after the end of the visible part. With longer secrets,
+/// less of the line is shown.
 const MAX_SECRET_MARGIN: usize = 256 << 10;
 
-/// What stands before the place of a panic.
+/// Text before the location of a panic.
 const PANIC_PREFIX: &str = "panicked at ";
 
-/// Where a run's lines go.
+/// Log of a run; cloning shares it.
 #[derive(Clone)]
 pub(crate) struct RunLog(Arc<RunLogState>);
 
@@ -41,15 +43,16 @@ struct RunLogState {
     panic: Mutex<PanicState>,
 }
 
-/// The fields of one line that are kept.
+/// The fields of one line that are stored.
 #[derive(Debug, Default)]
 struct Fields {
     readable: Vec<(String, String)>,
-    /// Bytes of the guest that stand for them.
+    /// Bytes of the guest that are charged for them.
     counted: usize,
 }
 
-/// What a guest says before it aborts: its standard library on standard error, or the SDK's panic hook as a log line.
+/// Panic output of a guest before it aborts: from its standard library on standard error, or from the SDK's panic hook
+/// as a log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum PanicState {
     #[default]
@@ -82,7 +85,7 @@ impl RunLog {
         }))
     }
 
-    /// Takes a message, which may be several lines; the fields go with the first. Yields between lines and fields.
+    /// Writes a message, which may have several lines; the fields belong to the first. Yields between lines and fields.
     pub(crate) async fn write_message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
         let mut pace = YieldBudget::default();
         let panicked = level == Level::Error && message.starts_with(PANIC_PREFIX);
@@ -107,13 +110,13 @@ impl RunLog {
                 let readable = self.0.readable_in_slices(line, self.0.max_line_bytes).await;
                 self.0.emit_line(level, readable, self.0.counted(line), fields);
             }
-            // Whatever is written of a line, its beginning was worked through.
+            // However much of a line is written, its beginning has been processed.
             pace.consume(LINE_OVERHEAD_BYTES + line.len().min(self.0.max_scanned_bytes())).await;
             rest = after;
         }
     }
 
-    /// As many fields as there is room for.
+    /// Returns the fields that fit into `room` bytes.
     async fn safe_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut YieldBudget) -> Fields {
         let mut kept = Fields::default();
         for (name, value) in fields.into_iter().take(MAX_FIELDS_PER_LINE) {
@@ -136,7 +139,7 @@ impl RunLog {
         self.0.detect_panic(line);
     }
 
-    /// Takes one line, or counts it as dropped; answers whether it was taken.
+    /// Writes one line, or counts it as dropped; returns whether it was written.
     pub(crate) fn write_line(&self, level: Level, message: &str) -> bool {
         if self.0.is_full() {
             return self.0.count_dropped_line();
@@ -145,7 +148,7 @@ impl RunLog {
         self.0.emit_line(level, readable, self.0.counted(message), Fields::default())
     }
 
-    /// Takes the beginning of a line, whose rest is not known any more.
+    /// Writes the beginning of a line whose rest was discarded.
     pub(crate) fn write_truncated_line(&self, level: Level, beginning: &str) -> bool {
         if self.0.is_full() {
             return self.0.count_dropped_line();
@@ -154,13 +157,13 @@ impl RunLog {
         self.0.emit_line(level, message, self.0.counted(beginning), Fields::default())
     }
 
-    /// At most `limit` bytes of a text of the guest, without secrets and without control characters. Of a long text only the beginning is
-    /// looked at.
+    /// Returns at most `limit` bytes of a string of the guest, without secrets and control characters. Only the
+    /// beginning of a long string is processed.
     pub(crate) fn safe_text(&self, text: &str, limit: usize) -> String {
         self.0.safe_text(text, limit, false)
     }
 
-    /// Ends the log with a line about what is missing from it.
+    /// Ends the log with a line that reports how many lines were dropped.
     pub(crate) fn finish(&self) {
         let dropped = self.0.meter.log_lines_dropped.get();
         if dropped > 0 {
@@ -176,7 +179,7 @@ impl RunLog {
         }
     }
 
-    /// What a Rust guest said before it aborted, for example `index out of bounds (src/lib.rs:3:5)`.
+    /// Returns the panic message of a Rust guest, for example `index out of bounds (at src/lib.rs:3:5)`.
     pub(crate) fn panic_message(&self) -> Option<String> {
         match &*self.0.panic() {
             PanicState::None => None,
@@ -191,7 +194,7 @@ impl RunLogState {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the budget is used up.
+    /// Whether the budget is exhausted.
     fn is_full(&self) -> bool {
         self.meter.log_lines.get() >= self.max_lines || self.meter.log_bytes.get() >= self.max_bytes
     }
@@ -201,30 +204,31 @@ impl RunLogState {
         false
     }
 
-    /// Bytes of a line or a part of it that count: those that the guest gave, and of a long one those that may be shown.
+    /// Returns the bytes charged for a line or a part of it: those that the guest passed, up to the visible length.
     fn counted(&self, text: &str) -> usize {
         text.len().min(self.max_line_bytes)
     }
 
-    /// Hands on a message that is readable and for which `counted` bytes of the guest stand.
+    /// Emits a readable message, for which `counted` bytes of the guest are charged.
     fn emit_line(&self, level: Level, message: String, counted: usize, fields: Fields) -> bool {
         self.meter.log_lines.add(1);
-        // One byte for the line itself, so that empty lines cost something too.
+        // One byte for the line itself, because empty lines must have a cost too.
         self.meter.log_bytes.add((counted + fields.counted) as u64 + 1);
         self.log.write_line(LogLine { elapsed: self.clock.wall_elapsed(), level, message, fields: fields.readable });
         true
     }
 
-    /// Bytes of a line that are looked at.
+    /// Maximum number of bytes of a line that are processed.
     fn max_scanned_bytes(&self) -> usize {
         self.max_line_bytes.saturating_add(self.secrets.max_encoded_length().min(MAX_SECRET_MARGIN))
     }
 
-    /// The one place where text of a guest is made fit for people. It is cut first, so that the cost does not depend on what the guest
-    /// passes; then cleaned, then masked: a secret interrupted by a control character must not come together again after it was looked for.
+    /// The only place where a guest's text becomes safe to show. It is cut first, to bound the cost independently of
+    /// the guest's input; then sanitised, then masked: removing a control character must not reassemble a secret after
+    /// the search for secrets.
     ///
-    /// Where a text is cut, the beginning of a secret may be left that is not recognised any more. So more than the limit is masked, by the
-    /// length of the longest secret, and as much is taken off from the end of what comes out.
+    /// A cut may leave the beginning of a secret, which is no longer recognised. Therefore the masked part exceeds the
+    /// limit by the length of the longest secret, and the same length is removed from the end of the result.
     fn safe_text(&self, text: &str, limit: usize, is_cut: bool) -> String {
         let longest = self.secrets.max_encoded_length();
         let beginning = beginning(text, limit, longest);
@@ -232,7 +236,7 @@ impl RunLogState {
         shorten(readable, longest, limit, is_cut || beginning.len() < text.len())
     }
 
-    /// The same with pauses for other tasks.
+    /// Like [`safe_text`](Self::safe_text), but yields to other tasks.
     async fn readable_in_slices(&self, text: &str, limit: usize) -> String {
         let longest = self.secrets.max_encoded_length();
         let beginning = beginning(text, limit, longest);
@@ -253,7 +257,7 @@ impl RunLogState {
     }
 }
 
-/// What is looked at of a text: more than is shown, by the length of the longest secret.
+/// Returns the part of a text that is processed: the visible part plus the length of the longest secret.
 fn beginning(text: &str, limit: usize, longest: usize) -> &str {
     let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_SECRET_MARGIN)));
     text.get(..end).unwrap_or(text)
@@ -269,7 +273,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Keeps what it is given.
+    /// Records all lines.
     #[derive(Default)]
     pub(crate) struct RecordedLog(pub(crate) Mutex<Vec<LogLine>>);
 
@@ -359,7 +363,7 @@ pub(crate) mod tests {
         assert!(lines[1].message.len() + name.len() + value.len() <= 20, "{value}");
     }
 
-    /// A guess that is right uses up as much as one that is wrong, wherever it stands, and a long secret as much as a short one.
+    /// A correct guess costs as much as a wrong one, wherever it occurs, and a long secret as much as a short one.
     #[tokio::test]
     async fn what_is_used_up_does_not_depend_on_a_secret() {
         let limits = Limits { log_line_bytes: 60, log_bytes: 600, ..Limits::default() };
@@ -392,7 +396,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A message of many megabytes costs what its beginning costs, and shows no part of a secret where it is cut.
+    /// A message of many megabytes costs as much as its beginning, and shows no part of a secret at the cut.
     #[tokio::test]
     async fn a_long_line_is_cut_before_it_is_masked() {
         let limits = Limits { log_line_bytes: 100, log_lines: 3, ..Limits::default() };
@@ -403,7 +407,7 @@ pub(crate) mod tests {
             let line = logs.safe_text(&format!("{}{value}", "-".repeat(before)), 100);
             assert_eq!(line, text::truncate(format!("{}[masked]", "-".repeat(before)), 100));
         }
-        // Where the cut falls into the value, which is somewhere behind the limit, nothing of it is shown.
+        // If the cut falls inside the value, which is somewhere after the limit, no part of it is shown.
         let window = 100 + logs.0.secrets.max_encoded_length();
         for before in (window - 1_000..window).step_by(37) {
             for fill in ["-", "\u{7}"] {

@@ -1,4 +1,5 @@
-//! The memory limit: one sum over all memories of a component and what the host keeps for it, one over its tables, and one over all runs.
+//! The memory limit: one sum over all memories of a component and the memory that the host holds for it, one over its
+//! tables, and one over all runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::meter::Meter;
 
-/// Bytes of linear memory that all runs hold together.
+/// Memory that all runs together hold, in bytes.
 #[derive(Debug)]
 pub(crate) struct MemoryPool {
     used: AtomicU64,
@@ -29,7 +30,7 @@ impl MemoryPool {
     }
 }
 
-/// The memory of one run: what its component has, and what the host keeps for it.
+/// The memory of one run: that of its component, and that which the host holds for it.
 #[derive(Debug)]
 pub(crate) struct RunMemory {
     used: AtomicU64,
@@ -59,13 +60,13 @@ impl RunMemory {
         self.pool.release(bytes);
     }
 
-    /// Nothing yet, for something that the host keeps.
+    /// Creates an empty charge for memory that the host will hold.
     pub(crate) fn new_charge(self: &Arc<Self>) -> MemoryCharge {
         MemoryCharge { memory: Arc::clone(self), bytes: 0 }
     }
 }
 
-/// Bytes that the host keeps for a run, given back when it is dropped.
+/// Bytes that the host holds for a run; dropping the charge releases them.
 #[derive(Debug)]
 pub(crate) struct MemoryCharge {
     memory: Arc<RunMemory>,
@@ -73,7 +74,7 @@ pub(crate) struct MemoryCharge {
 }
 
 impl MemoryCharge {
-    /// Changes the number of bytes; answers whether there are as many. Nothing changes otherwise.
+    /// Changes the number of bytes; returns whether they are available. Changes nothing if they are not.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
         match bytes.checked_sub(self.bytes) {
             Some(more) if !self.memory.reserve(more) => return false,
@@ -91,7 +92,7 @@ impl Drop for MemoryCharge {
     }
 }
 
-/// Decides over each growth. `wasmtime::StoreLimits` would allow the limit to each memory anew.
+/// Approves or denies each growth. `wasmtime::StoreLimits` would apply the limit to each memory separately.
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     linear: MemoryCharge,
@@ -119,8 +120,8 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // The growth stays charged. wasmtime also comes here without having asked for leave, when a growth exceeds the memory's type:
-        // taking off the last charge would let a guest grow for nothing.
+        // The growth stays charged. wasmtime also calls this without a preceding request when a growth exceeds the
+        // memory's type: refunding the last charge would let a guest grow for free.
         self.meter.record_memory_denied();
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! What a run has used so far. Shared by the store, the host functions and whoever watches, so that it outlives a dropped store.
+//! Resource usage of a run so far. Shared by the store, the host functions and the run's supervisor, so it outlives a
+//! dropped store.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only this module's users add to.
+/// A counter that never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -21,7 +22,7 @@ impl Counter {
     }
 }
 
-/// How many of something were written, by what happened to each.
+/// Numbers of writes, by their effect.
 #[derive(Debug, Default)]
 pub(crate) struct WriteCounters {
     pub(crate) created: Counter,
@@ -45,23 +46,23 @@ impl WriteCounters {
     }
 }
 
-/// Everything that is counted during a run.
+/// All counters of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) documents: WriteCounters,
     pub(crate) files: WriteCounters,
-    /// Directories made or removed and things renamed below `/files`.
+    /// Directories created or removed, and files or directories renamed, below `/files`.
     pub(crate) name_changes: Counter,
-    /// Files below `/files` whose content could not be kept when they were closed.
+    /// Files below `/files` whose content could not be saved when they were closed.
     pub(crate) files_not_saved: Counter,
-    /// Bytes written to uploads, kept or not.
+    /// Bytes written to uploads, committed or not.
     pub(crate) file_bytes: Counter,
     cpu_ns: Counter,
     pub(crate) instantiate_us: Counter,
     pub(crate) peak_memory: Counter,
-    /// The memory limit refused a growth.
+    /// The memory limit denied a growth.
     memory_denied: AtomicBool,
-    /// What the host keeps for the guest's handles did not fit into the memory limit.
+    /// The memory that the host holds for the guest's handles exceeded the memory limit.
     handles_denied: AtomicBool,
     pub(crate) log_bytes: Counter,
     pub(crate) log_lines: Counter,
@@ -70,7 +71,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Adds time on a processor and answers the sum.
+    /// Adds processor time and returns the sum.
     pub(crate) fn add_cpu(&self, time: Duration) -> Duration {
         self.cpu_ns.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.cpu()

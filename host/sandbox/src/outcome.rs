@@ -1,4 +1,4 @@
-//! How a run ended.
+//! Outcomes of runs.
 
 use std::time::Duration;
 
@@ -19,70 +19,70 @@ use crate::receipt::Receipt;
 use konnector_egress::text;
 use konnector_egress::yield_budget::YieldBudget;
 
-/// Bytes of one text in a failure or a problem.
+/// Maximum size of one string in a failure or a problem, in bytes.
 const MAX_TEXT_LENGTH: usize = 2 << 10;
-/// Problems that one report may have; the rest is counted in a last one.
+/// Maximum number of problems in one report; a last one counts the rest.
 const MAX_PROBLEMS: usize = 1_000;
 
-/// A run that is over.
+/// Result of a finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOutput {
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// What it used and did, however it ended.
+    /// Resource usage and effects of the run, whatever its outcome.
     pub receipt: Receipt,
 }
 
-/// The three ways in which a run ends.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The konnector did its work.
+    /// The konnector finished its work.
     Completed(Report),
-    /// The konnector says why it could not.
+    /// The konnector reported why it failed.
     Failed(Failure),
-    /// The host ended it, or it fell over.
+    /// The host ended the run, or the guest crashed.
     Aborted(AbortReason),
 }
 
-/// Why a run has no answer of its own. The texts are sentences for the user interface and the log.
+/// Why a run ended without a result from the konnector. The strings are sentences for the user interface and the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AbortReason {
-    /// It took longer than it may.
+    /// The run exceeded its time limit.
     #[error("the run was ended after {} seconds, the longest that it may take", .0.as_secs_f64())]
     Deadline(Duration),
-    /// It used more processor time than it may.
+    /// The run exceeded its limit of processor time.
     #[error("the run was ended because it used up its {} seconds of processor time", .0.as_secs_f64())]
     CpuLimit(Duration),
-    /// It asked for more memory than it may have, and could not go on without.
+    /// The guest requested more memory than its limit allows, and could not continue without it.
     #[error("the run was ended because it needs more than its {} of memory", text::ByteSize(*.0))]
     MemoryLimit(u64),
-    /// It fell over; the text says how.
+    /// The guest trapped; the string says how.
     #[error("{0}")]
     Trap(String),
-    /// Somebody cancelled it.
+    /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
-    /// Another worker has the job now.
+    /// Another worker now holds the job.
     #[error("the run was given up, because the job was started again elsewhere")]
     LeaseLost,
     /// The component could not be started.
     #[error("the component could not be started: {0}")]
     StartFailed(String),
-    /// A fault of the host. The server's log has the details.
+    /// The host is at fault. The server's log has the details.
     #[error("the run was ended by a fault of the server: {0}")]
     HostFault(String),
 }
 
-/// What the task of a run comes to.
+/// Result of the guest's task.
 pub(crate) enum GuestExit {
     Returned(Result<wit::Report, wit::Failure>),
-    /// A command's `main`; an error is an exit status that is not zero.
+    /// A command's `main` ended; an error is a nonzero exit status.
     Exited(Result<(), ()>),
     Trapped(wasmtime::Error),
     NotStarted(wasmtime::Error),
 }
 
-/// Finds the words for the end of a run.
+/// Derives the outcome of a run and its message.
 pub(crate) struct OutcomeClassifier<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) meter: &'a Meter,
@@ -95,7 +95,8 @@ impl OutcomeClassifier<'_> {
     pub(crate) async fn classify(&self, end: Result<GuestExit, CpuExhausted>) -> Outcome {
         match end {
             Err(CpuExhausted) => Outcome::Aborted(AbortReason::CpuLimit(self.limits.cpu)),
-            // A run that comes to its own end while it is being cancelled keeps it: a refused password must not get lost.
+            // A run that ends by itself while it is being cancelled keeps its own outcome: a rejected password must not
+            // get lost.
             Ok(GuestExit::Returned(Err(wit::Failure::Cancelled))) if self.cancelled => {
                 Outcome::Aborted(AbortReason::Cancelled)
             }
@@ -169,14 +170,15 @@ impl OutcomeClassifier<'_> {
                 LeaseLost::LeaseLost => AbortReason::LeaseLost,
             };
         }
-        // The code is not told: of WASI's exit a guest's C library uses the form that knows success and failure only.
+        // The exit code is not reported: a guest's C library uses the form of WASI's exit that only distinguishes
+        // success and failure.
         if error.is::<I32Exit>() {
             return AbortReason::Trap(
                 "the konnector called `exit` instead of returning a result; return a failure that says what is wrong"
                     .to_owned(),
             );
         }
-        // From then on every use of a handle fails, each in its own way.
+        // After that every use of a handle fails, each in its own way.
         if self.meter.is_handles_denied() {
             return AbortReason::Trap(format!(
                 "the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its {} of memory; drop \
@@ -196,7 +198,7 @@ impl OutcomeClassifier<'_> {
                 "the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack"
                     .to_owned(),
             ),
-            // A guest's own stack, which grows towards address 0, holds what does not fit into registers.
+            // The guest's own stack, which grows towards address 0, holds values that do not fit into registers.
             Some(Trap::MemoryOutOfBounds) => AbortReason::Trap(
                 "the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply"
                     .to_owned(),
@@ -206,7 +208,7 @@ impl OutcomeClassifier<'_> {
         }
     }
 
-    /// Errors of wasmtime and of its WASI implementation that are no trap of WebAssembly.
+    /// Classifies errors of wasmtime and its WASI implementation that are not WebAssembly traps.
     fn host_error_reason(&self, error: &wasmtime::Error) -> AbortReason {
         let Limits { handles, host_call_bytes, .. } = self.limits;
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
@@ -231,14 +233,15 @@ impl OutcomeClassifier<'_> {
     }
 }
 
-/// Whether the guest passed more in one call than [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel) allows. The type is
-/// private to wasmtime, and so is known by its name; `one_large_call` of the sandbox's tests tells when it changes.
+/// Whether the guest passed more in one call than [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel)
+/// allows. The error type is private to wasmtime, so it is recognised by its name; the test `one_large_call` of the
+/// sandbox detects a change.
 fn is_hostcall_fuel_exhausted(error: &wasmtime::Error) -> bool {
     format!("{:?}", error.root_cause()) == "HostcallFuelExhausted"
 }
 
-/// What a command said counts before everything that the host could say, unless somebody else has the job (Cozy API, konnector run-time
-/// contract, §6.3: a critical line hides a later timeout).
+/// A command's reported status takes precedence over the host's outcome, unless another worker has the job (Cozy API,
+/// konnector run-time contract, §6.3: a critical line hides a later timeout).
 pub(crate) fn with_reported_error(told: &RunStatus, outcome: Outcome) -> Outcome {
     match (told.error(), outcome) {
         (_, outcome @ Outcome::Aborted(AbortReason::LeaseLost | AbortReason::Cancelled)) => outcome,
@@ -247,7 +250,7 @@ pub(crate) fn with_reported_error(told: &RunStatus, outcome: Outcome) -> Outcome
     }
 }
 
-/// In the words of Cozy, whose clients may know them.
+/// Uses Cozy's wording, which its clients may know.
 fn exit_status_failure(status: i32) -> Outcome {
     Outcome::Failed(Failure::Custom { error: format!("exit status {status}"), no_retry: false })
 }

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::inspect::{ComponentInfo, ComponentKind, inspect};
 
-/// Programs that are kept ready; beyond that the one that was used longest ago goes.
+/// Maximum number of programs kept in memory; beyond it the least recently used one is evicted.
 const MAX_READY_PROGRAMS: usize = 64;
 
 /// SHA-256 of a component's bytes; shown in hexadecimal.
@@ -28,7 +28,7 @@ const MAX_READY_PROGRAMS: usize = 64;
 pub struct ComponentDigest([u8; 32]);
 
 impl ComponentDigest {
-    /// Hashes a component.
+    /// Computes the digest of a component's bytes.
     pub fn compute(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
@@ -54,25 +54,25 @@ impl fmt::Display for ComponentDigest {
     }
 }
 
-/// How a program became ready to run, for whoever asked for it.
+/// How a program became ready to run in one call of `prepare`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preparation {
-    /// It was in memory.
+    /// The program was in memory.
     Memory,
-    /// Its code was on disk; how long loading and linking took.
+    /// The code was on disk; the duration of loading and linking.
     Disk(Duration),
-    /// It was compiled; how long that took, with the wait for other compilations.
+    /// The component was compiled; the duration includes the wait for other compilations.
     Compiled(Duration),
 }
 
-/// A component, compiled and linked. A clone costs a counter.
+/// A component, compiled and linked. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct Program {
     inner: Arc<LinkedProgram>,
     preparation: Preparation,
 }
 
-/// A component with everything linked that it imports, by what is called to run it.
+/// A component with all its imports linked; the variant determines the export to call.
 pub(crate) enum ProgramPre {
     Typed(KonnectorWithRevealPre<Host>),
     Command(CommandPre<Host>),
@@ -94,17 +94,17 @@ struct LinkedProgram {
 }
 
 impl Program {
-    /// What the component is and wants.
+    /// Kind, imports and size of the component.
     pub fn info(&self) -> &ComponentInfo {
         &self.inner.info
     }
 
-    /// What it was made from.
+    /// Digest of the component.
     pub fn digest(&self) -> ComponentDigest {
         self.inner.digest
     }
 
-    /// How it became ready for the call that answered it.
+    /// How the program became ready in the call that returned it.
     pub const fn preparation(&self) -> Preparation {
         self.preparation
     }
@@ -123,7 +123,7 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Makes programs, and keeps those last used.
+/// Prepares programs and caches the most recently used ones.
 pub(crate) struct ProgramCache {
     engine: Engine,
     memory_reservation: u64,
@@ -131,7 +131,7 @@ pub(crate) struct ProgramCache {
     ready: Mutex<ReadyPrograms>,
     code_cache: CodeCache,
     compiler: Compiler,
-    /// One compilation at a time: it takes a processor for itself, and memory.
+    /// One compilation at a time, because it occupies a processor and takes memory.
     compile_permits: Semaphore,
 }
 
@@ -171,7 +171,7 @@ impl ProgramCache {
         &self.engine
     }
 
-    /// Callers that ask for the same component at the same time wait for one compilation.
+    /// Prepares a program. Concurrent calls for the same component share one compilation.
     pub(crate) async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         let digest = ComponentDigest::compute(bytes);
         let cell = self.ready().entry(digest);
@@ -185,7 +185,7 @@ impl ProgramCache {
         Ok(Program { inner, preparation: origin })
     }
 
-    /// The program of these bytes, if it was prepared lately.
+    /// Returns the program with this digest, if it was prepared recently.
     pub(crate) fn get(&self, digest: ComponentDigest) -> Option<Program> {
         Some(Program { inner: self.ready().find(digest)?, preparation: Preparation::Memory })
     }
@@ -198,7 +198,7 @@ impl ProgramCache {
     ) -> Result<(Arc<LinkedProgram>, Preparation), Error> {
         let started = Instant::now();
         let info = inspect(bytes)?;
-        // What is compiled already waits for nobody's compilation.
+        // Loading compiled code does not wait for other compilations.
         let (component, origin): (_, fn(Duration) -> Preparation) = match self.load(digest, dir).await? {
             Some(component) => (component, Preparation::Disk),
             None => (self.compile(bytes, digest, dir).await?, Preparation::Compiled),
@@ -220,7 +220,7 @@ impl ProgramCache {
             cache.store(&code, digest, &dir)?;
             match cache.load(&engine, digest, &dir) {
                 Some(component) => Ok(component),
-                // Somebody changed the file already; what was compiled is still here.
+                // The file has already been changed by another process; the compiled code is still in memory.
                 None => cache::load_from_memory(&engine, &code),
             }
         };
@@ -268,7 +268,7 @@ impl ReadyPrograms {
     }
 }
 
-/// Files and machine code are handled apart from the runtime's threads.
+/// Runs blocking work on files and machine code off the runtime's threads.
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|panic| Error::CompilerFailed(panic.to_string()))
 }

@@ -1,16 +1,16 @@
-//! What a command component says on standard output: one JSON object a line (Cozy API, konnector run-time contract, §6.3). Pure: bytes in,
-//! lines out.
+//! Protocol of a command component on standard output: one JSON object per line (Cozy API, konnector run-time contract,
+//! §6.3). Pure: bytes in, lines out.
 
 mod status;
 
 pub use status::MalformedStatus;
 use status::StatusLine;
 
-/// Bytes of a line, its line feed left out. A longer one ends the reading of standard output.
+/// Maximum size of a line in bytes, without its line feed. A longer line stops the reading of standard output.
 pub const MAX_LINE: usize = 64 << 10;
-/// Bytes of a message that are kept.
+/// Maximum size of a message in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 4_000;
-/// Bytes of a type that are kept.
+/// Maximum size of a message type in bytes; the rest is cut off.
 const MAX_TYPE_LENGTH: usize = 100;
 
 /// A line of standard output.
@@ -18,24 +18,24 @@ const MAX_TYPE_LENGTH: usize = 100;
 pub enum Line {
     /// A message to the host.
     Message(Message),
-    /// What looks like a message and cannot be read; with the line.
+    /// A line that looks like a message but cannot be parsed; with the line itself.
     Malformed(MalformedStatus, String),
-    /// Something else, for the log alone.
+    /// Any other line, only for the log.
     Text(String),
 }
 
 /// A message to the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// What it is; any word.
+    /// Type of the message; any word.
     pub kind: String,
-    /// Its text.
+    /// Text of the message.
     pub message: String,
-    /// The run is not to be tried again. Counts in a critical message only.
+    /// The run must not be retried. Only considered in a critical message.
     pub no_retry: bool,
 }
 
-/// What a message does, by its type.
+/// Effect of a message, determined by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// Goes to the log.
@@ -44,16 +44,16 @@ pub enum Severity {
     Info,
     /// Goes to the log.
     Warning,
-    /// Fails the run, unless something worse does.
+    /// Fails the run, unless a critical message does.
     Error,
     /// Fails the run.
     Critical,
-    /// Is published, and nothing else.
+    /// Is only published.
     Unknown,
 }
 
 impl Message {
-    /// What it does.
+    /// Returns the effect of the message.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self.kind.as_str() {
@@ -68,7 +68,7 @@ impl Message {
 }
 
 impl Line {
-    /// Reads a line, without its line feed.
+    /// Parses a line without its line feed.
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(line).into_owned();
@@ -83,7 +83,7 @@ impl Line {
     }
 }
 
-/// Puts lines together. Holds one line at the most.
+/// Assembles lines from writes. Buffers at most one line.
 #[derive(Debug, Default)]
 pub struct StdoutReader {
     partial_line: Vec<u8>,
@@ -91,10 +91,11 @@ pub struct StdoutReader {
 }
 
 impl StdoutReader {
-    /// Takes what was written and hands on the lines that it completes. After a line that is too long, nothing more is read.
+    /// Reads written bytes and passes each completed line to `take`. After a line that is too long, further bytes are
+    /// ignored.
     pub fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Line)) {
         let mut parts = bytes.split(|byte| *byte == b'\n');
-        // `split` yields at least one part: what comes after the last line feed.
+        // `split` yields at least one part: the bytes after the last line feed.
         let mut part = parts.next();
         while let Some(bytes) = part.filter(|_| !self.stopped) {
             part = parts.next();
@@ -102,7 +103,7 @@ impl StdoutReader {
                 self.partial_line.extend(bytes.iter().take(MAX_LINE - self.partial_line.len()));
                 let beginning = Line::parse(&std::mem::take(&mut self.partial_line));
                 self.stopped = true;
-                // What it says is not known, but perhaps that it says something.
+                // The message is incomplete, but the beginning may show that the line is one.
                 if matches!(beginning, Line::Malformed(..)) {
                     take(beginning);
                 }
@@ -115,34 +116,34 @@ impl StdoutReader {
         }
     }
 
-    /// The last line, which no line feed ended.
+    /// Returns a last line without a line feed.
     pub fn finish(&mut self) -> Option<Line> {
         let line = std::mem::take(&mut self.partial_line);
         (!line.is_empty()).then(|| Line::parse(&line))
     }
 
-    /// A line was too long.
+    /// Whether reading stopped because a line was too long.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stopped
     }
 }
 
-/// What the messages of a run come to.
+/// Status of a run that results from its messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunStatus {
     error: Option<String>,
     critical: Option<String>,
-    /// Of an error that could not be read as a whole.
+    /// Text of an error that could not be fully parsed.
     malformed: Option<String>,
     no_retry: bool,
 }
 
-/// What stands for the message of an error that could not be read: the code of Cozy for what is not known.
+/// Replaces the message of an error that could not be parsed: Cozy's code for unknown errors.
 const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
 impl RunStatus {
-    /// Remembers a message that counts for the end of the run; `text` is what is to be shown of it.
+    /// Records a message that affects the outcome of the run; `text` is its visible form.
     pub fn record(&mut self, message: &Message, text: &str) {
         match message.severity() {
             Severity::Error => self.error = Some(text.to_owned()),
@@ -154,18 +155,19 @@ impl RunStatus {
         }
     }
 
-    /// Remembers that an error could not be read; `text` is what is to be shown of its message, as far as it is known.
+    /// Records that an error could not be parsed; `text` is the visible form of its message, as far as it is known.
     pub fn record_malformed(&mut self, text: &str) {
         self.malformed = Some(if text.is_empty() { UNKNOWN_ERROR } else { text }.to_owned());
     }
 
-    /// Why the run failed, if the konnector said so: the last critical message, else the last error, else one that could not be read.
+    /// Returns the error that the konnector reported, if any: the last critical message, else the last error, else one
+    /// that could not be parsed.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.critical.as_deref().or(self.error.as_deref()).or(self.malformed.as_deref())
     }
 
-    /// Whether it said that trying again is of no use.
+    /// Whether the konnector reported that a retry is pointless.
     #[must_use]
     pub fn no_retry(&self) -> bool {
         self.no_retry
@@ -279,7 +281,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the output is cut into writes, the lines are the same.
+        /// The lines do not depend on how the output is split into writes.
         #[test]
         fn lines_do_not_depend_on_writes(output in "([a{}\":]|\n|\\{\"type\":\"error\"\\}\n){0,60}", cuts in prop::collection::vec(0_usize..60, 0..6)) {
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(output.len())).collect();

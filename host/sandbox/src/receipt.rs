@@ -1,4 +1,5 @@
-//! What a run contacted, did and used. Kept with the job, so that its user can read it.
+//! Receipt of a run: the hosts that it contacted, its effects and its resource usage. Stored with the job for its user
+//! to read.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use crate::meter::{Meter, WriteCounters};
 use crate::program::{Preparation, Program};
 use konnector_egress::HostRecord;
 
-/// The receipt of one run. Reading an older one must always work, so every member has a default.
+/// The receipt of one run. Older receipts must always remain readable, so every field has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Receipt {
-    /// What was exchanged with each host.
+    /// Traffic with each host.
     pub hosts: Vec<HostRecord>,
     /// Requests sent, all hosts together.
     pub requests: u64,
@@ -21,35 +22,36 @@ pub struct Receipt {
     pub bytes_up: u64,
     /// Bytes received over the network.
     pub bytes_down: u64,
-    /// Documents, by what happened to them.
+    /// Documents, by the effect of the write.
     pub documents: WriteCount,
-    /// Files, by what happened to them.
+    /// Files, by the effect of the write.
     pub files: WriteCount,
     /// Files that could not be saved when the konnector closed them; the log says why.
     pub files_not_saved: u64,
     /// Bytes written to files.
     pub file_bytes: u64,
-    /// Milliseconds on a processor.
+    /// Processor time in milliseconds.
     pub cpu_ms: u64,
-    /// Milliseconds from start to end, waiting for the user included.
+    /// Milliseconds from start to end, including the time spent waiting for the user.
     pub wall_ms: u64,
-    /// Milliseconds of `wall_ms` in which the user was waited for.
+    /// Part of `wall_ms` that was spent waiting for the user.
     pub waited_ms: u64,
     /// Where the machine code came from.
     pub code: CodeOrigin,
-    /// Microseconds that it took to have it ready: to find it, load it and link it, or to compile it. 0 where it was in memory.
+    /// Microseconds that preparing the code took: finding, loading and linking it, or compiling it. 0 if it was in
+    /// memory.
     pub prepare_us: u64,
-    /// Microseconds that making the instance took.
+    /// Microseconds that creating the instance took.
     pub instantiate_us: u64,
-    /// Most bytes of linear memory held at one time.
+    /// Peak of linear memory in bytes.
     pub peak_memory: u64,
-    /// Log lines kept.
+    /// Log lines written.
     pub log_lines: u64,
-    /// Log lines over the budget.
+    /// Log lines dropped because the budget was exhausted.
     pub log_lines_dropped: u64,
-    /// The konnector is able to read the account's passwords.
+    /// Whether the konnector can read the account's passwords.
     pub reads_secrets: bool,
-    /// How often it did.
+    /// How many times it read them.
     pub secrets_read: u64,
 }
 
@@ -66,22 +68,22 @@ pub enum CodeOrigin {
     Compiled,
 }
 
-/// How many documents or files were written.
+/// Number of documents or files written, by the effect of the write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WriteCount {
-    /// Were not there before.
+    /// Did not exist before.
     pub created: u64,
-    /// Were there, and are different now.
+    /// Existed and were changed.
     pub updated: u64,
-    /// Were there, and the same.
+    /// Existed and were identical.
     pub unchanged: u64,
     /// Were deleted, or moved to the trash.
     pub deleted: u64,
 }
 
 impl WriteCount {
-    /// Those that are there as the konnector wants them.
+    /// Returns the number of entries that are stored as the konnector wants them.
     #[must_use]
     pub const fn up_to_date(&self) -> u64 {
         self.created + self.updated + self.unchanged

@@ -1,4 +1,4 @@
-//! Processor time of the requests that a run makes to our own API.
+//! Processor time of a run's requests to the internal API.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,19 +9,20 @@ use std::time::Duration;
 use crate::clock::{CpuExhausted, thread_cpu_time};
 use crate::meter::{Counter, Meter};
 
-/// Processor time of one request: a hundred times what a page of 1,000 documents takes, and short enough that a run cannot keep a thread of
-/// the server busy with one request.
+/// Maximum processor time of one request: a hundred times that of a page of 1,000 documents, and short enough that a
+/// run cannot keep a thread of the server busy with one request.
 const MAX_REQUEST_CPU: Duration = Duration::from_secs(5);
 
-/// Who pays for a request to our own API: an extension of the request. What is done where the request is polled is paid for already; work on
-/// other threads is to go through [`bill`](Self::bill) or [`meter_blocking`](Self::meter_blocking).
+/// Bills the run for a request to the internal API; an extension of the request. Polls of the request itself are
+/// already billed; work on other threads must go through [`meter`](Self::meter) or
+/// [`meter_blocking`](Self::meter_blocking).
 #[derive(Clone)]
 pub struct RequestCpuMeter(Arc<RequestCpu>);
 
 struct RequestCpu {
     meter: Arc<Meter>,
     run_limit: Duration,
-    /// Nanoseconds used for this request, here and on other threads.
+    /// Nanoseconds that this request used, on this thread and others.
     used_ns: Counter,
     request_limit: Duration,
 }
@@ -39,7 +40,7 @@ impl RequestCpuMeter {
     /// Bills the run for a future that is polled on another thread.
     ///
     /// # Errors
-    /// The time of the request or of the run is used up; the future is dropped.
+    /// When the budget of the request or of the run is exhausted; the future is dropped.
     pub async fn meter<F: Future>(&self, work: F) -> Result<F::Output, CpuExhausted> {
         poll_metered(work, |used| self.charge(used)).await
     }
@@ -52,7 +53,7 @@ impl RequestCpuMeter {
         done
     }
 
-    /// Keeps the request within its limit, where the run is billed for the polls anyway.
+    /// Limits the request where its polls are already billed to the run.
     pub(crate) async fn limit<F: Future>(&self, request: F) -> Result<F::Output, CpuExhausted> {
         poll_metered(request, |used| self.charge_request(used)).await
     }
@@ -62,7 +63,7 @@ impl RequestCpuMeter {
         self.charge_request(used) || of_run > self.0.run_limit
     }
 
-    /// Returns whether the time of the request is used up.
+    /// Adds to the request's time; returns whether its budget is exhausted.
     fn charge_request(&self, used: Duration) -> bool {
         self.0.used_ns.add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
         Duration::from_nanos(self.0.used_ns.get()) > self.0.request_limit
@@ -75,7 +76,7 @@ impl std::fmt::Debug for RequestCpuMeter {
     }
 }
 
-/// Polls a future until `charge`, which is told the time of each poll, says that it is enough.
+/// Polls a future until `charge`, which receives the time of each poll, reports that the budget is exhausted.
 async fn poll_metered<F: Future>(work: F, charge: impl Fn(Duration) -> bool) -> Result<F::Output, CpuExhausted> {
     let mut work = pin!(work);
     poll_fn(|context| {
@@ -95,7 +96,7 @@ async fn poll_metered<F: Future>(work: F, charge: impl Fn(Duration) -> bool) -> 
 mod tests {
     use super::*;
 
-    /// Computes for that many milliseconds of processor time.
+    /// Computes for this many milliseconds of processor time.
     fn compute(milliseconds: u64) {
         let before = thread_cpu_time();
         while thread_cpu_time() < before + Duration::from_millis(milliseconds) {

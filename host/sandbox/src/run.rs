@@ -1,4 +1,4 @@
-//! One run: a store that lives as long as the run and no longer, and the clocks that end it.
+//! One run: a store that lives exactly as long as the run, and the clocks that end it.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -31,22 +31,22 @@ use crate::side_tasks::GuestWithTasks;
 use crate::stdio::{LineStream, LogLineSink, StdioSource};
 use crate::stdout_session::{ExitMessage, StdoutSession};
 
-/// Random bytes that a guest may ask for in one call.
+/// Maximum number of random bytes per call.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
-/// How long keeping the cookies may take; milliseconds ordinarily.
+/// Time limit for saving the cookies, which ordinarily takes milliseconds.
 const SAVE_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A run that is going on.
+/// An active run.
 pub(crate) struct Run {
     context: Arc<Context>,
     output: LineStream,
     error: LineStream,
     program: Program,
-    /// What a command said of its end; `None` for a typed konnector.
+    /// Status that a command reported; `None` for a typed konnector.
     exit_message: Option<ExitMessage>,
 }
 
-/// What polling a guest to its end comes to; `Err` is what a panicking host function left behind.
+/// Result of polling a guest to its end; `Err` is the payload of a panic in a host function.
 type PollResult = Result<Result<GuestExit, CpuExhausted>, Box<dyn Any + Send>>;
 
 impl Run {
@@ -72,12 +72,12 @@ impl Run {
         Self { context, output, error, program: program.clone(), exit_message: last_words }
     }
 
-    /// A run that ends before it has begun.
+    /// Ends the run before it has started.
     pub(crate) async fn finish_without_start(self, ending: AbortReason) -> RunOutput {
         self.finish(Outcome::Aborted(ending)).await
     }
 
-    /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
+    /// Executes the run to its end, whatever the guest does. Dropping the future drops the guest.
     pub(crate) async fn execute(self, job: RunInput) -> RunOutput {
         let environment = self.environment(&job);
         let Ok(filesystem) = self.filesystem(&environment) else {
@@ -135,13 +135,14 @@ impl Run {
         }
     }
 
-    /// Polls the guest until the first of: its own end, the deadline, the end of the grace that follows a cancellation. The guest is polled in
-    /// the caller's task, so a short run costs no hand-over between threads; a busy one yields every few milliseconds, and so do the
-    /// clocks get their turn. When this returns, the store is dropped: nothing that the run began goes on after its end was reported.
+    /// Polls the guest until it ends by itself, the deadline passes, or the grace period after a cancellation ends. The
+    /// guest is polled in the caller's task, so a short run costs no hand-over between threads; a busy guest yields
+    /// every few milliseconds, which lets the clocks be polled. When this returns, the store has been dropped: no work
+    /// of the run continues after its end is reported.
     async fn run_until_end(&self, guest: GuestWithTasks<impl Future<Output = GuestExit>>) -> Outcome {
         let limits = &self.context.capabilities.limits;
-        // A panic in a host function ends the run and nothing else. What the guest shares with others (counters, the log) is consistent
-        // after any prefix of what it does, and its store is never used again.
+        // A panic in a host function ends only this run. The state that the guest shares with others (counters, the
+        // log) is consistent after any prefix of its actions, and its store is never used again.
         let guest =
             AssertUnwindSafe(CpuLimited::new(guest, Arc::clone(&self.context.meter), limits.cpu)).catch_unwind();
         tokio::select! {
@@ -192,7 +193,7 @@ impl Run {
             Ok(Err(error)) => tracing::warn!(%error, "the cookies of a run could not be kept"),
             Err(_) => tracing::warn!("keeping the cookies of a run took too long"),
         }
-        // A command reads the account through our own API, its passwords included.
+        // A command reads the account through the internal API, passwords included.
         let reads_secrets =
             self.program.info().reads_secrets || api.as_ref().is_some_and(|api| api.may_contain_secrets());
         let Context { meter, clock, .. } = &*self.context;
@@ -201,7 +202,8 @@ impl Run {
     }
 }
 
-/// From the bytes' first instruction to the answer of `run.start`, or the end of `main`. Dropping the future drops the store, and everything in it.
+/// Runs the guest from its first instruction until `run.start` returns or `main` ends. Dropping the future drops the
+/// store and everything in it.
 async fn run_guest(program: Program, host: Host, job: RunInput) -> GuestExit {
     let started = Instant::now();
     let meter = Arc::clone(&host.context.meter);
@@ -227,10 +229,11 @@ fn new_store(program: &Program, host: Host) -> Store<Host> {
     let mut store = Store::new(program.pre().engine(), host);
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(host_call_bytes);
-    // Those that a component makes for itself count here, too. The host's own table is full before, and says so with a type.
+    // Handles that a component creates for itself count here, too. The host's own table is full earlier and reports
+    // that with a typed error.
     store.set_max_component_handles(handles.saturating_mul(2));
-    // A guest only ever yields: how long it may go on is for the clocks to say. Set before the instance is made, because a store without
-    // a deadline traps at its first check.
+    // The callback only ever yields; the clocks decide how long the guest may run. Set before the instance is created,
+    // because a store without a deadline traps at its first check.
     store.epoch_deadline_callback(|_| {
         Ok(match should_yield() {
             true => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),

@@ -1,4 +1,4 @@
-//! The sandbox itself: the one engine, what is ready to run, and the room for runs.
+//! The sandbox itself: the process's only engine, the programs that are ready to run, and the permits for runs.
 
 use std::future::Future;
 use std::path::Path;
@@ -23,20 +23,22 @@ use crate::scheduler::{GuestTask, Scheduler, WaitingRuntime};
 use crate::ticker::Ticker;
 use konnector_egress::log_limit;
 
-/// How large a sandbox is.
+/// Size and compiler settings of a sandbox.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
-    /// Runs at the same time; more wait for their turn.
+    /// Maximum number of concurrent runs; further runs wait for a permit.
     pub max_runs: u32,
-    /// Bytes of linear memory that no run may exceed, whatever its [`Limits`](crate::Limits) say.
+    /// Upper bound on the linear memory of each run in bytes, regardless of its [`Limits`](crate::Limits).
     pub memory_ceiling: usize,
-    /// Bytes of linear memory that all runs may hold together.
+    /// Bytes of linear memory that all runs together may hold.
     pub total_memory: u64,
-    /// Threads for guests, so that a busy guest never delays other work of the process; see [`Sandbox::spawn`].
+    /// Number of dedicated threads for guests: a busy guest never delays other work of the process; see
+    /// [`Sandbox::spawn`].
     pub worker_threads: usize,
     /// Where components are compiled.
     pub compiler: Compiler,
-    /// What compiled code on disk is known by. `None` makes one up: code of other processes is not loaded then.
+    /// Key that authenticates compiled code on disk. `None` generates a random key; code from other processes is then
+    /// not loaded.
     pub code_key: Option<CodeKey>,
 }
 
@@ -53,7 +55,7 @@ impl Default for SandboxOptions {
     }
 }
 
-/// Runs components. A process has one.
+/// Runs components. There is one per process.
 pub struct Sandbox {
     programs: ProgramCache,
     run_permits: Arc<Semaphore>,
@@ -64,10 +66,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes the engine, its instance pool, and the threads for guests.
+    /// Creates the engine, its instance pool, and the threads for guests.
     ///
     /// # Errors
-    /// The machine lacks what the engine needs, or a thread cannot be started.
+    /// When the machine lacks something that the engine needs, or a thread cannot be started.
     pub fn new(options: SandboxOptions) -> Result<Self, Error> {
         let SandboxOptions { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
         let size = EngineSize { max_runs, memory_ceiling };
@@ -86,31 +88,32 @@ impl Sandbox {
         })
     }
 
-    /// Reads what a component is and wants, without compiling it: fit for bytes of unknown origin.
+    /// Reads the kind, imports and size of a component without compiling it; safe for untrusted bytes.
     ///
     /// # Errors
-    /// It is no component that could be run here; the text says why and what to do.
+    /// When the bytes are not a component that this host can run; the message states the reason and the remedy.
     pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
         inspect::inspect(bytes)
     }
 
-    /// Compiles a component, or finds it compiled in `cache_dir` or in memory; [`Program::origin`] tells which. Compiles one at a time.
-    /// Cancel-safe: a compilation in a child process is given up.
+    /// Compiles a component, or loads its compiled code from `cache_dir` or from memory; [`Program::preparation`]
+    /// reports which. Compiles one component at a time. Cancel-safe: a compilation in a child process is aborted.
     ///
     /// # Errors
-    /// Those of [`inspect`](Self::inspect); it cannot be compiled or linked, or not within the limits; the cache cannot be written.
+    /// Those of [`inspect`](Self::inspect); when the component cannot be compiled or linked, compilation exceeds its
+    /// limits, or the cache cannot be written.
     pub async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         self.programs.prepare(bytes, cache_dir).await
     }
 
-    /// A program that was prepared lately: saves reading the component's bytes.
+    /// Returns a recently prepared program, which saves reading the component's bytes.
     pub fn cached_program(&self, digest: ComponentDigest) -> Option<Program> {
         self.programs.get(digest)
     }
 
-    /// Runs a task on the threads for guests: whatever calls [`run`](Self::run) belongs on them. A guest is polled in the task that called
-    /// `run`, so a short run costs no hand-over between threads. Tasks have even shares of the threads, and tokio's context, but no runtime
-    /// of tokio's schedules them.
+    /// Runs a task on the threads for guests. Call [`run`](Self::run) only from such a task. A guest is polled in the
+    /// task that called `run`, so a short run costs no hand-over between threads. Tasks have equal shares of the
+    /// threads and run in tokio's context, but are not scheduled by a tokio runtime.
     pub fn spawn<F>(&self, task: F) -> GuestTask<F::Output>
     where
         F: Future + Send + 'static,
@@ -119,17 +122,18 @@ impl Sandbox {
         self.scheduler.spawn(task)
     }
 
-    /// The engine, for measurements that compare this sandbox with wasmtime alone.
+    /// Returns the engine, for benchmarks that compare this sandbox with plain wasmtime.
     #[doc(hidden)]
     pub fn engine(&self) -> &wasmtime::Engine {
         self.programs.engine()
     }
 
-    /// Runs a konnector to its end, and always comes to one: its own, or a limit's. Waits for its turn first when
-    /// [`SandboxOptions::max_runs`] are going on; that time does not count.
+    /// Runs a konnector until it ends by itself or reaches a limit; it always terminates. Waits for a permit first
+    /// while [`SandboxOptions::max_runs`] runs are active; that time does not count.
     ///
-    /// After `cancel` every host function answers `cancelled` at once, and after [`Limits::grace`](crate::Limits::grace) the run is ended.
-    /// When this future is dropped, the run is ended without a receipt and without keeping its cookies.
+    /// After `cancel` every host function immediately returns `cancelled`, and after
+    /// [`Limits::grace_period`](crate::Limits::grace_period) the run is ended. If this future is dropped, the run ends
+    /// without a receipt and its cookies are not saved.
     pub async fn run(
         &self,
         program: &Program,

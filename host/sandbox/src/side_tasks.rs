@@ -1,8 +1,9 @@
-//! Work of host functions that is done beside the guest instead of on its stack.
+//! Work of host functions that runs alongside the guest instead of on its stack.
 //!
-//! A host function runs on the stack of the guest that called it, and a stack keeps every page that was ever touched. An HTTP exchange goes
-//! thirty calls deep; while it waits for its vendor, those pages would be most of what a run holds. So the exchange is polled by whoever
-//! polls the guest, in the same task: it is still billed to the run and gone when the run is.
+//! A host function runs on the stack of the guest that called it, and a stack retains every page that was ever touched.
+//! An HTTP exchange goes thirty calls deep; while it waits for its vendor, those pages would be most of the memory that
+//! a run holds. So the task that polls the guest also polls the exchange: it is still billed to the run, and dropped
+//! with it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,18 +13,19 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-/// The work of one run. A guest waits for one thing at a time, so there is rarely more than one piece.
+/// The side tasks of one run. A guest waits for one thing at a time, so there is rarely more than one.
 #[derive(Default)]
 pub(crate) struct SideTasks(Mutex<Vec<BoxFuture<'static, ()>>>);
 
 impl SideTasks {
-    /// Has work done; `None` when nobody polls it any more, which is when the run is being dropped. Dropping the future drops the work at
-    /// the task's next turn.
+    /// Runs work to its end; returns `None` if it is no longer polled because the run is being dropped. Dropping the
+    /// future drops the work at the task's next turn.
     pub(crate) async fn run<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
         self.spawn(work).await.ok()
     }
 
-    /// The same for who waits on another task. To be called by a host function: the work is polled first when the guest waits for something.
+    /// Like [`run`](Self::run), for a caller that waits in another task. Must be called by a host function: the work is
+    /// first polled when the guest waits for something.
     pub(crate) fn spawn<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> oneshot::Receiver<T> {
         let (mut sender, receiver) = oneshot::channel();
         let piece = async move {
@@ -32,16 +34,16 @@ impl SideTasks {
                 () = sender.closed() => return,
                 value = work => value,
             };
-            // Nobody waits for the answer any more: nothing to do.
+            // If nothing waits for the result any more, there is nothing to do.
             drop(sender.send(value));
         };
         self.tasks().push(Box::pin(piece));
         receiver
     }
 
-    /// Polls all pieces; answers whether one of them was finished, so that the guest can go on.
+    /// Polls all pieces of work; returns whether one of them finished and the guest can continue.
     fn poll(&self, context: &mut Context<'_>) -> bool {
-        // Taken out, because a piece that is dropped may call anything.
+        // Taken out, because dropping a piece may call arbitrary code.
         let mut pieces = std::mem::take(&mut *self.tasks());
         let before = pieces.len();
         pieces.retain_mut(|piece| piece.as_mut().poll(context).is_pending());
@@ -55,7 +57,7 @@ impl SideTasks {
     }
 }
 
-/// A guest and the work beside it, as one future.
+/// A guest and its side tasks, as one future.
 pub(crate) struct GuestWithTasks<F> {
     guest: Pin<Box<F>>,
     tasks: Arc<SideTasks>,

@@ -1,16 +1,17 @@
-//! What the beginning of some content shows of its media type. A magic number counts only where it is no accident: any text may begin with
-//! `BM`, `MZ`, `GIF` or `%!`, and is no bitmap, program or picture for that.
+//! Media type detection from the first bytes of a file. A magic number counts only if it is unambiguous: any text may
+//! begin with `BM`, `MZ`, `GIF` or `%!` without being a bitmap, program or picture.
 
-/// Letters at the beginning of a text that say what it is.
+/// Magic numbers of letters that identify a type unambiguously.
 const UNAMBIGUOUS_MAGIC: [&[u8]; 4] = [b"%PDF-", b"%!PS-", b"{\\rtf", b"!<arch>\n"];
 
-/// Sizes of the second header of a bitmap, by which its versions are told apart.
+/// Sizes of the second header of a bitmap, which distinguish its versions.
 const BITMAP_HEADER_SIZES: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
-/// One byte in so many that is no text makes a content binary, if it begins like a text. Old programs end texts with a control character.
+/// A content that begins like a text is binary if more than one in this many bytes is binary. Old programs end texts
+/// with a control character.
 const MAX_BYTES_PER_BINARY_BYTE: usize = 64;
 
-/// The media type that the beginning of a content shows beyond doubt.
+/// Detects the media type if the beginning of a content determines it unambiguously.
 #[must_use]
 pub fn detect(beginning: &[u8]) -> Option<&'static str> {
     let found = infer::get(beginning)?.mime_type();
@@ -26,8 +27,8 @@ pub fn detect(beginning: &[u8]) -> Option<&'static str> {
     is_certain.then_some(found)
 }
 
-/// The media type of a content by its beginning and its name. The name counts where the content shows nothing, or less than the name says:
-/// that a table or a picture is text, or a document of an office an archive.
+/// Determines the media type of a content from its beginning and its name. The name counts if the content determines no
+/// type, or a less specific one: that a table or a picture is text, or a document of an office an archive.
 #[must_use]
 pub fn media_type(beginning: &[u8], name: &str) -> &'static str {
     let named = mime_guess::from_path(name).first_raw();
@@ -55,12 +56,12 @@ fn is_more_specific(named: &str, found: &str) -> bool {
     }
 }
 
-/// A byte that no text in an encoding which extends ASCII has (MIME Sniffing Standard, "binary data byte").
+/// Whether a byte cannot occur in a text whose encoding extends ASCII (MIME Sniffing Standard, "binary data byte").
 fn is_binary(byte: u8) -> bool {
     matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
 }
 
-/// Two letters, the size of the header behind them, and pixels that begin after both.
+/// Checks for two letters, the size of the following header, and pixels that begin after both.
 fn is_bitmap(beginning: &[u8]) -> bool {
     let number = |at: usize| beginning.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
     match (number(10), number(14)) {
@@ -95,7 +96,7 @@ mod tests {
             "8BPS", "%!", "SQLi",
         ] {
             assert_eq!(detect(format!("{word};1\n").as_bytes()), None, "{word}");
-            // As programs of DOS end their texts.
+            // DOS programs end their texts like this.
             assert_eq!(detect(format!("{word};{}\u{1a}", "42;".repeat(30)).as_bytes()), None, "{word}");
             assert_eq!(detect(word.as_bytes()), None, "{word}");
         }

@@ -1,5 +1,6 @@
-//! Standard output and error of a guest. The streams of `wasmtime-wasi` either trap when they are full or take empty writes without end
-//! (advisory 5m8g), so the guest is given this one: it splits lines, never fails, and never holds more than one line.
+//! Standard output and error of a guest. The streams of `wasmtime-wasi` either trap when they are full or accept
+//! endless empty writes (advisory 5m8g). The guest gets this stream instead: it splits lines, never fails, and buffers
+//! at most one line.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,23 +14,24 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::capability::Level;
 use crate::logs::RunLog;
 
-/// How much the guest may write at a time. A write that is all line feeds is as many lines, and a write cannot yield.
+/// Maximum size of one write in bytes. A write of only line feeds is as many lines, and a write cannot yield.
 const MAX_WRITE: usize = 8 << 10;
-/// Bytes of a line that are kept until it is cleaned, masked and cut; the rest of the line is thrown away.
+/// Bytes of a line that are buffered until it is sanitised, masked and cut; the rest of the line is discarded.
 const MAX_PARTIAL_LINE: usize = 64 << 10;
 
-/// Bytes of a command's standard error that are kept (Cozy API, konnector run-time contract, §6.3).
+/// Maximum size of a command's standard error in bytes; the rest is discarded (Cozy API, konnector run-time contract,
+/// §6.3).
 const MAX_COMMAND_STDERR: usize = 256 << 10;
 
 /// One of the two streams. Clones write to the same lines.
 #[derive(Clone)]
 pub(crate) struct LineStream(Arc<Mutex<dyn OutputSink>>);
 
-/// What becomes of the bytes of a stream. Neither blocks nor fails, and holds no more than one line.
+/// Consumes the bytes of a stream. Neither blocks nor fails, and buffers at most one line.
 pub(crate) trait OutputSink: Send {
-    /// Takes what was written.
+    /// Consumes written bytes.
     fn push(&mut self, bytes: &[u8]);
-    /// Hands on a last line that no line feed ended.
+    /// Emits a last line without a line feed.
     fn finish(&mut self);
 }
 
@@ -38,7 +40,7 @@ impl LineStream {
         Self(Arc::new(Mutex::new(sink)))
     }
 
-    /// Hands on a last line that no line feed ended.
+    /// Emits a last line without a line feed.
     pub(crate) fn finish(&self) {
         self.sink().finish();
     }
@@ -52,18 +54,18 @@ impl LineStream {
     }
 }
 
-/// Lines for the log.
+/// Writes lines to the log.
 pub(crate) struct LogLineSink {
     logs: RunLog,
     source: StdioSource,
     partial_line: Vec<u8>,
-    /// Not all of the line was kept.
+    /// Part of the line was discarded.
     is_cut: bool,
-    /// Bytes that are still taken.
+    /// Bytes that are still accepted.
     remaining_bytes: usize,
 }
 
-/// Which stream it is, and whose.
+/// Which stream of which component kind the bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StdioSource {
     Output,
@@ -228,7 +230,7 @@ mod tests {
         assert_eq!(kept.messages().len(), MAX_COMMAND_STDERR.div_ceil(100));
     }
 
-    /// The streams of the standard refuse this too; a host function that takes all at once cannot yield.
+    /// The streams of `wasmtime-wasi` reject this too; a host function that takes everything at once cannot yield.
     #[test]
     fn a_write_of_more_than_is_permitted_traps() {
         let (logs, kept, _) = recorded_logs(&Limits::default());
@@ -251,7 +253,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a text is cut into writes, the lines are the same.
+        /// The lines do not depend on how a text is split into writes.
         #[test]
         fn lines_do_not_depend_on_writes(text in "[ab\n]{0,40}", cut in 0_usize..40) {
             let (one, two) = text.as_bytes().split_at(cut.min(text.len()));

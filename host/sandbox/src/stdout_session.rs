@@ -1,5 +1,5 @@
-//! Standard output of a command component while it runs: messages go to the log and to whoever watches, and what they say of the run's end
-//! is remembered. All of it is masked and held to the run's budget of log lines.
+//! Standard output of a command component while it runs: messages are written to the log and reported as progress, and
+//! the status that they set is recorded. All output is masked and limited by the run's budget of log lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::logs::RunLog;
 use crate::protocol::{Line, MAX_LINE, MAX_MESSAGE, MalformedStatus, Message, RunStatus, Severity, StdoutReader};
 use crate::stdio::OutputSink;
 
-/// What a run said of its end, for whoever judges it.
+/// Status that a run reported, shared with the code that determines its outcome.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ExitMessage(Arc<Mutex<RunStatus>>);
 
@@ -26,7 +26,7 @@ impl ExitMessage {
     }
 }
 
-/// Reads the messages.
+/// Handles the messages of a run.
 pub(crate) struct StdoutSession {
     reader: StdoutReader,
     handler: MessageHandler,
@@ -73,7 +73,7 @@ impl MessageHandler {
         }
     }
 
-    /// A message, as it may be shown.
+    /// Returns a message in its visible form.
     fn safe_message(&self, message: &str) -> String {
         let mut text = self.logs.safe_text(message, MAX_LINE);
         text.truncate(text.floor_char_boundary(MAX_MESSAGE));
@@ -97,7 +97,7 @@ impl MessageHandler {
             Severity::Error | Severity::Critical => Level::Error,
         };
         self.exit_message.record(message, &text);
-        // What the log has no room for is not published either: a flood would push out the events of others.
+        // A message that exceeds the log budget is not published either: a flood would displace the events of others.
         if self.logs.write_line(level, &text) {
             self.progress.message(&self.logs.safe_text(&message.kind, MAX_LINE), &text);
         }

@@ -1,4 +1,4 @@
-//! The thread that makes busy guests look whether they should yield.
+//! The thread that makes busy guests check whether they should yield.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,15 +9,15 @@ use wasmtime::{Engine, EngineWeak};
 use crate::error::Error;
 use crate::scheduler::WaitingRuntime;
 
-/// How often a guest looks when nobody waits for its thread: often enough for the clocks of its own run.
+/// Interval at which a guest checks when no task waits for its thread: short enough for the clocks of its own run.
 const TICK_INTERVAL: Duration = Duration::from_millis(10);
-/// How often while somebody waits. A run that wakes from a sleep gets its turn after one tick or two; a switch costs microseconds, so guests
-/// that share a thread lose less than a hundredth to it.
+/// Interval while a task waits. A run that wakes from a sleep gets its turn after one or two ticks; a switch costs
+/// microseconds, so guests that share a thread lose less than 1 % to it.
 const FAST_TICK_INTERVAL: Duration = Duration::from_millis(1);
-/// Ticks without a run after which the thread sleeps. Waking it costs more than a short run does.
+/// Ticks without a run after which the thread sleeps. Waking it costs more than a short run.
 const MAX_IDLE_TICKS: u32 = 100;
 
-/// Advances the engine's epoch while runs are going on, and a second longer; an idle server sleeps.
+/// Advances the engine's epoch while runs are active and one second longer; an idle server sleeps.
 #[derive(Debug)]
 pub(crate) struct Ticker(Arc<TickerShared>);
 
@@ -26,7 +26,7 @@ struct TickerShared {
     state: Mutex<TickerState>,
     changed: Condvar,
     waiting_runtime: Arc<WaitingRuntime>,
-    /// The next tick comes soon.
+    /// The next tick follows after [`FAST_TICK_INTERVAL`].
     is_fast: AtomicBool,
 }
 
@@ -38,7 +38,8 @@ struct TickerState {
 }
 
 impl Ticker {
-    /// Starts the thread. It is no task of a runtime, because it must go on when all threads of the runtime are busy.
+    /// Starts the thread. It is not a task of a runtime, because it must continue when all threads of the runtime are
+    /// busy.
     pub(crate) fn start(engine: &Engine, demand: Arc<WaitingRuntime>) -> Result<Self, Error> {
         let shared = Arc::new(TickerShared {
             state: Mutex::default(),
@@ -54,7 +55,7 @@ impl Ticker {
         Ok(Self(shared))
     }
 
-    /// Ticks as long as the answer lives.
+    /// Ticks until the guard is dropped.
     pub(crate) fn keep_ticking(&self) -> TickGuard {
         let mut state = self.0.state();
         state.runs += 1;
@@ -65,7 +66,7 @@ impl Ticker {
         TickGuard(Arc::clone(&self.0))
     }
 
-    /// What the scheduler calls when a task waits.
+    /// Returns the handle through which the scheduler requests fast ticks when a task waits.
     pub(crate) fn fast_ticks(&self) -> FastTicks {
         FastTicks(Arc::clone(&self.0))
     }
@@ -78,7 +79,7 @@ impl Drop for Ticker {
     }
 }
 
-/// One run that wants ticks.
+/// Keeps the ticker active for one run.
 #[derive(Debug)]
 pub(crate) struct TickGuard(Arc<TickerShared>);
 
@@ -88,17 +89,18 @@ impl Drop for TickGuard {
     }
 }
 
-/// Makes the ticks come fast.
+/// Handle that requests fast ticks.
 #[derive(Debug)]
 pub(crate) struct FastTicks(Arc<TickerShared>);
 
 impl FastTicks {
-    /// A task waits and no thread is free: tick fast as long as [`WaitingRuntime`] says so.
+    /// Requests fast ticks, because a task waits and no thread is free; they last while [`WaitingRuntime`] reports a
+    /// task.
     pub(crate) fn request(&self) {
         if self.0.is_fast.swap(true, Ordering::SeqCst) {
             return;
         }
-        // Between its look at `hurried` and its sleep, the thread holds the lock.
+        // The thread holds the lock between checking `is_fast` and sleeping.
         drop(self.0.state());
         self.0.changed.notify_all();
     }
@@ -119,9 +121,10 @@ impl TickerShared {
         }
     }
 
-    /// Waits for the next tick, and first for a run when there has been none for a while. Returns whether the thread is to end.
+    /// Waits for the next tick; if there has been no run for a while, first waits for one. Returns whether the thread
+    /// must end.
     fn wait_for_tick(&self, idle_ticks: &mut u32) -> bool {
-        // In this order: who waits from now on finds `hurried` unset, and sets it.
+        // The order matters: a task that starts to wait from now on finds `is_fast` unset, and sets it.
         self.is_fast.store(false, Ordering::SeqCst);
         if self.waiting_runtime.is_some() {
             self.is_fast.store(true, Ordering::SeqCst);

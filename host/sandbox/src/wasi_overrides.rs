@@ -1,4 +1,4 @@
-//! Functions of WASI whose arguments the implementation does not bound. They are linked over it.
+//! WASI functions whose arguments the implementation does not bound. These versions are linked over its own.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::DynPollable;
@@ -9,12 +9,12 @@ use wasmtime_wasi_io::bindings::wasi::io::poll::Host as _;
 use crate::host::Host;
 use konnector_egress::MAX_METHOD_LENGTH;
 
-/// As `wasmtime-wasi-http` names them.
+/// Name of the interface in `wasmtime-wasi-http`.
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
-/// As `wasmtime-wasi-io` names it.
+/// Name of the interface in `wasmtime-wasi-io`.
 const IO_POLL: &str = "wasi:io/poll@0.2.12";
 
-/// Puts our functions in the place of theirs.
+/// Replaces the functions of the implementation by ours.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(HTTP_TYPES)?.func_wrap(

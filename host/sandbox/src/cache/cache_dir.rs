@@ -1,4 +1,5 @@
-//! The folder of compiled code: this user's alone. Everything goes through its descriptor, so that a path changed meanwhile leads nowhere.
+//! The directory of compiled code, which only this user can access. All operations use its descriptor, so a path that
+//! changes meanwhile has no effect.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -9,19 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fchmod, openat, renameat, statat, unlinkat};
 
-/// Who else may write: the group, and all others.
+/// Mode bits that let the group or others write.
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 /// Files that this module writes, now or in an earlier version.
 const MANAGED_EXTENSIONS: [&str; 3] = [".cwasm", ".sha256", ".tmp"];
-/// An unfinished file of a process that is gone.
+/// Age from which on an unfinished file is considered left over from an ended process.
 const STALE_TEMP_FILE_AGE: Duration = Duration::from_secs(3_600);
 
-/// An open folder that nobody else can write to.
+/// An open directory that no other user can write to.
 #[derive(Debug)]
 pub(super) struct CacheDir(OwnedFd);
 
 impl CacheDir {
-    /// Opens the folder where it is there and nobody else could have written to it.
+    /// Opens the directory if it exists and no other user could have written to it.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let folder =
             Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
@@ -31,7 +32,7 @@ impl CacheDir {
         Ok(folder)
     }
 
-    /// Opens or makes the folder. One that others could write to is emptied of compiled code and closed to them.
+    /// Opens or creates the directory. If others could write to it, deletes its compiled code and removes their access.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let folder =
@@ -54,21 +55,21 @@ impl CacheDir {
         Ok(metadata)
     }
 
-    /// Opens a file that only this user can have written.
+    /// Opens a file if only this user can have written it.
     pub(super) fn open_file(&self, name: &str) -> io::Result<File> {
-        // Not blocking: a pipe put in its place must not hold the server up.
+        // Nonblocking: a pipe in place of the file must not block the server.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         let found = file.metadata()?;
         let ours = found.is_file()
             && found.uid() == rustix::process::geteuid().as_raw()
             && found.mode() & GROUP_OR_OTHERS_WRITE == 0
-            // Another name would be a way to it around this folder.
+            // A second link would allow access that bypasses this directory.
             && found.nlink() == 1;
         if ours { Ok(file) } else { Err(io::Error::other("others can write to it")) }
     }
 
-    /// Writes under another name, waits until it is on disk, renames: a reader sees all of it or nothing.
+    /// Writes under a temporary name, syncs to disk, then renames: a reader sees the whole file or none.
     pub(super) fn write_file(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let unfinished = format!("{name}.{}.tmp", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -79,22 +80,23 @@ impl CacheDir {
             renameat(&self.0, &unfinished, &self.0, name)?;
             Ok(())
         };
-        // Of an earlier process with the same number.
+        // Left over from an earlier process with the same id.
         let _ = unlinkat(&self.0, &unfinished, AtFlags::empty());
         write().inspect_err(|_| {
-            // What cannot be written can often not be removed either; the error that counts is the first.
+            // A file that cannot be written can often not be removed either; the first error is the relevant one.
             let _ = unlinkat(&self.0, &unfinished, AtFlags::empty());
         })
     }
 
-    /// Remembers that a file was used, for [`CacheDir::tidy`].
+    /// Records the use of a file, for [`CacheDir::clean_up`].
     pub(super) fn touch(&self, file: &File) {
         if let Err(error) = file.set_modified(SystemTime::now()) {
             tracing::debug!(%error, "the use of compiled code cannot be noted");
         }
     }
 
-    /// Removes what has another ending than `suffix`, then what was used longest ago, until `most` bytes are left. `fresh` stays.
+    /// Removes files with a suffix other than `suffix`, then the least recently used ones, until at most `most` bytes
+    /// are left. Never removes `fresh`.
     pub(super) fn clean_up(&self, suffix: &str, fresh: &str, most: u64) -> io::Result<()> {
         let mut kept = Vec::new();
         for (name, stat) in self.managed_files()? {

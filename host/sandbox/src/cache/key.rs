@@ -1,4 +1,4 @@
-//! The key that tells this server's compiled code from everybody else's.
+//! The key that authenticates this server's compiled code.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Bytes of a MAC.
+/// Size of a MAC in bytes.
 pub(super) const TAG_BYTES: usize = 32;
 
-/// Authenticates compiled code on disk. Whoever has it can have code of their own executed by the server, so it must not lie in the folder
-/// of the code; derive it from the server's master key.
+/// Authenticates compiled code on disk. Anyone who has the key can make the server execute arbitrary code, so it must
+/// not be stored in the directory of the code; derive it from the server's master key.
 #[derive(Clone)]
 pub struct CodeKey(Zeroizing<[u8; 32]>);
 
 impl CodeKey {
-    /// A key whose 32 bytes are secret and random.
+    /// Creates a key from 32 secret, random bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
         Self(Zeroizing::new(*bytes))
     }
 
-    /// A key that is gone with the process: no code of another process is loaded.
+    /// Generates a key that exists only in this process: no code of another process is loaded.
     pub(crate) fn random() -> Result<Self, Error> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut_slice()).map_err(|error| Error::Engine(format!("no random numbers: {error}")))?;
@@ -42,7 +42,7 @@ impl fmt::Debug for CodeKey {
     }
 }
 
-/// HMAC-SHA-256 (RFC 2104) of what is being read or written.
+/// HMAC-SHA-256 (RFC 2104) of the bytes that are read or written.
 pub(super) struct Mac(Hmac<Sha256>);
 
 impl Mac {

@@ -14,7 +14,7 @@ pub struct Document {
     pub id: String,
     /// Revision.
     pub rev: String,
-    /// Members, `_id` and `_rev` left out.
+    /// Fields, without `_id` and `_rev`.
     pub body: Object,
 }
 
@@ -23,68 +23,68 @@ pub struct Document {
 pub struct Item {
     /// Natural key, unique for konnector, account and doctype.
     pub key: String,
-    /// Members to set.
+    /// Fields to set.
     pub body: Object,
 }
 
-/// A change of a document that exists.
+/// A change of an existing document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Which document.
+    /// Document to change.
     pub locator: Locator,
-    /// Revision that it must have.
+    /// Revision that the document must have.
     pub rev: Option<String>,
-    /// Members to set.
+    /// Fields to set.
     pub body: Object,
 }
 
-/// Answer to one saved item.
+/// Result of saving one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedDocument {
     /// Document id.
     pub id: String,
     /// Revision after the write.
     pub rev: String,
-    /// What happened.
+    /// Effect of the write.
     pub outcome: SaveOutcome,
 }
 
-/// What the member behind the equal ones may be.
+/// Range of values for the field after those that must be equal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Range {
-    /// Anything.
+    /// Any value.
     #[default]
     Any,
     /// Between two values.
     Between(Bound<Value>, Bound<Value>),
-    /// A text that begins so.
+    /// A string with this prefix.
     Prefix(String),
 }
 
-/// In which direction an index is read.
+/// Direction in which an index is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// From the smallest value up.
+    /// From the smallest value to the largest.
     #[default]
     Ascending,
-    /// From the largest value down.
+    /// From the largest value to the smallest.
     Descending,
 }
 
-/// A question to one index.
+/// A query of one index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// Paths of the members that the index holds; none is the index of all documents by id.
+    /// Paths of the indexed fields; an empty list selects the index of all documents by id.
     pub index_fields: Vec<String>,
-    /// Values of the first members.
+    /// Values of the first fields.
     pub equals: Vec<Value>,
-    /// What the next member may be.
+    /// Range of the next field.
     pub range: Range,
     /// Direction.
     pub order: Order,
-    /// Documents of the page, 1 to 1,000.
+    /// Maximum number of documents of the page, 1 to 1,000.
     pub limit: u32,
-    /// Where the page before ended.
+    /// `next_cursor` of the previous page; `None` for the first page.
     pub cursor: Option<String>,
 }
 
@@ -93,23 +93,25 @@ pub struct Query {
 pub struct Page {
     /// The documents.
     pub documents: Vec<Document>,
-    /// Where the next page starts.
+    /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// The WIT interface `documents`. Every method checks the manifest's rules; every write is durable when it returns, and all or nothing.
+/// The WIT interface `documents`. Every method checks the manifest's rules; every write is atomic, and durable when it
+/// returns.
 #[async_trait]
 pub trait Documents: Send + Sync {
-    /// One document.
+    /// Returns one document.
     async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError>;
-    /// A page of an index. The bodies of one page are bounded, whatever the limit of the query.
+    /// Returns a page of an index. The total size of the bodies of one page is bounded, whatever the limit of the
+    /// query.
     async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError>;
-    /// Fails where `save` would, whatever it is given.
+    /// Fails if `save` would fail for any input.
     async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError>;
-    /// Creates or updates by key.
+    /// Creates or updates documents by key.
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError>;
-    /// Sets members of documents that exist.
+    /// Sets fields of existing documents.
     async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError>;
-    /// Deletes; answers how many there were.
+    /// Deletes documents and returns how many existed.
     async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError>;
 }

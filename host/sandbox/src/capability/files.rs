@@ -29,7 +29,7 @@ pub struct Folder {
     pub path: String,
 }
 
-/// What a folder holds.
+/// An entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A file.
@@ -41,9 +41,9 @@ pub enum Entry {
 /// One page of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// By name.
+    /// Entries, sorted by name.
     pub entries: Vec<Entry>,
-    /// Where the next page starts.
+    /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Reference {
     pub id: String,
 }
 
-/// What is known of a file or folder.
+/// Attributes of a file or folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Details {
     /// The file or folder.
@@ -71,7 +71,7 @@ pub struct Details {
     pub references: Vec<Reference>,
 }
 
-/// Where a file goes.
+/// Destination and attributes of a new file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
     /// Folder.
@@ -95,43 +95,43 @@ pub struct Target {
 pub struct SavedFile {
     /// The file.
     pub file: File,
-    /// What happened.
+    /// Effect of the write.
     pub outcome: SaveOutcome,
 }
 
 /// The WIT interface `files`. Every method checks the manifest's rules; every write is durable when it returns.
 #[async_trait]
 pub trait Files: Send + Sync {
-    /// Fails where `begin_upload` would, whatever it is given.
+    /// Fails if `begin_upload` would fail for any target.
     async fn check_save(&self) -> Result<(), CapabilityError>;
-    /// The files with these keys that are not in the trash, in the same order.
+    /// Returns the files with these keys that are not in the trash, in the order of the keys.
     async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, CapabilityError>;
-    /// Begins an upload. Refuses at once what the rules or the name forbid.
+    /// Begins an upload. Immediately rejects a target that the rules or the name forbid.
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError>;
-    /// Opens the content that a file has now.
+    /// Opens the current content of a file.
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError>;
-    /// What is known of a file or folder.
+    /// Returns the attributes of a file or folder.
     async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError>;
-    /// Sets members of a file's `metadata`, and removes those that are null (RFC 7396).
+    /// Sets fields of a file's `metadata`, and removes those that are null (RFC 7396).
     async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError>;
     /// Adds references that the file or folder does not have.
     async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Removes references that the file or folder has.
     async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
-    /// Moves and renames a file that lies below the account's folder.
+    /// Moves and renames a file below the account's folder.
     async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError>;
-    /// Moves files to the trash; answers how many there were.
+    /// Moves files to the trash and returns how many existed.
     async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError>;
-    /// The folder, created where it is missing.
+    /// Returns the folder, creating it if it does not exist.
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError>;
-    /// A page of what a folder holds; `limit` is 1 to 1,000.
+    /// Returns a page of a folder's entries; `limit` is 1 to 1,000.
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError>;
 }
 
-/// An unfinished upload; dropping it forgets it.
+/// An unfinished upload; dropping it discards it.
 #[async_trait]
 pub trait Upload: Send {
-    /// Appends.
+    /// Appends a chunk.
     async fn write(&mut self, chunk: Bytes) -> Result<(), CapabilityError>;
     /// Makes the content visible as a whole; durable when it returns.
     async fn commit(self: Box<Self>) -> Result<SavedFile, CapabilityError>;
@@ -142,8 +142,8 @@ pub trait Upload: Send {
 pub trait OpenFile: Send {
     /// Bytes.
     fn size(&self) -> u64;
-    /// At most `max` bytes from `offset` on; empty at the end and behind it.
+    /// Reads at most `max` bytes from `offset`; returns none at or after the end.
     ///
-    /// Cancel safety: the next call is not affected by one that was dropped.
+    /// Cancel-safe: dropping a call does not affect the next one.
     async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, CapabilityError>;
 }

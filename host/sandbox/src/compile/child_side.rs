@@ -1,4 +1,4 @@
-//! The child's side: locks itself in, then reads, compiles and writes.
+//! The child's side: sandboxes itself, then reads, compiles and writes.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -8,19 +8,19 @@ use super::{CompileLimits, jail};
 use crate::engine;
 use crate::inspect::MAX_COMPONENT_SIZE;
 
-/// Exit code for a component that cannot be compiled; standard error says why.
+/// Exit code for a component that cannot be compiled; standard error contains the reason.
 pub(super) const EXIT_REJECTED: u8 = 1;
-/// Exit code for a machine on which the compiler cannot be locked in, or cannot work.
+/// Exit code for a machine on which the compiler cannot be sandboxed, or cannot work.
 const EXIT_UNAVAILABLE: u8 = 3;
 
-/// What the child is told on its command line: `--memory-bytes N --cpu-seconds N --memory-reservation N`.
+/// Arguments on the child's command line: `--memory-bytes N --cpu-seconds N --memory-reservation N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompilerArguments {
     /// Bytes of address space.
     pub memory_bytes: u64,
-    /// Seconds on a processor.
+    /// Processor time in seconds.
     pub cpu_seconds: u64,
-    /// Bytes of address space that the code may expect behind a memory.
+    /// Bytes of address space that the code may assume to be reserved for a memory.
     pub memory_reservation: u64,
 }
 
@@ -39,8 +39,9 @@ impl CompilerArguments {
     }
 }
 
-/// All that the child process of [`CompilerFailed::Child`](super::Compiler::Child) does: gives up every right, reads a component from standard
-/// input, writes its machine code to standard output. To be called before the process has a second thread.
+/// The whole work of the child process of [`Compiler::Child`](super::Compiler::Child): drops all privileges, reads a
+/// component from standard input, and writes its machine code to standard output. Must be called before the process has
+/// a second thread.
 #[must_use]
 pub fn compile_standard_input(arguments: CompilerArguments) -> ExitCode {
     match compile(arguments) {
@@ -55,7 +56,7 @@ pub fn compile_standard_input(arguments: CompilerArguments) -> ExitCode {
 fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
     let unable = |error: &dyn std::fmt::Display| (EXIT_UNAVAILABLE, error.to_string());
     jail::apply_limits(arguments).map_err(|error| unable(&error))?;
-    // Made before the filter: it asks the system for things that compiling does not need.
+    // Created before the filter is applied: it makes system calls that compiling does not need.
     let engine = engine::new_compiler_engine(arguments.memory_reservation).map_err(|error| unable(&error))?;
     jail::apply_syscall_filter().map_err(|error| unable(&error))?;
     let mut component = Vec::new();
@@ -66,20 +67,20 @@ fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
     output.write_all(&code).and_then(|()| output.flush()).map_err(|error| unable(&error))
 }
 
-/// One thing that a locked-in compiler tried, and what it was answered.
+/// An operation that a sandboxed compiler attempted, and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JailProbe {
-    /// What was tried.
+    /// Attempted operation.
     pub operation: &'static str,
-    /// `None`: it succeeded, so the lock does not hold.
+    /// The error; `None` means that the operation succeeded, so the jail does not hold.
     pub denial: Option<String>,
 }
 
-/// Locks this process in as [`compile_standard_input`] does, then tries what a compiler has no business with. The process is of no other
-/// use afterwards.
+/// Sandboxes this process as [`compile_standard_input`] does, then attempts operations that a compiler does not need.
+/// The process cannot be used for anything else afterwards.
 ///
 /// # Errors
-/// It cannot be locked in at all.
+/// When the process cannot be sandboxed at all.
 pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String> {
     jail::apply_limits(arguments).and_then(|()| jail::apply_syscall_filter()).map_err(|error| error.to_string())?;
     let attempt = |what, result: std::io::Result<()>| JailProbe {
@@ -87,7 +88,7 @@ pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String
         denial: result.err().map(|error| error.to_string()),
     };
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).map(drop);
-    // The address is one that nobody listens on: only a socket that cannot be made is a refusal.
+    // Nothing listens on this address: only a failure to create the socket counts as a denial.
     let connect = match std::net::TcpStream::connect(("127.0.0.1", 9)) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
         other => other.map(drop),

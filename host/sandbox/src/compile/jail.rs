@@ -1,8 +1,8 @@
-//! The lock on the compiler: limits of the kernel, and a list of the few system calls that compiling needs.
+//! The compiler's jail: kernel limits, and an allow list of the few system calls that compiling needs.
 
 use super::child_side::CompilerArguments;
 
-/// Why the process could not be locked in.
+/// Why the process could not be sandboxed.
 #[derive(Debug, thiserror::Error)]
 #[error("the compiler cannot be locked in, so it does not start: {operation}: {reason}")]
 pub(super) struct JailError {
@@ -16,18 +16,18 @@ impl JailError {
     }
 }
 
-/// Sets the kernel's limits. Going over the processor time is a SIGXCPU, over the memory a failed allocation.
+/// Sets the kernel's limits. Exceeding the processor time raises SIGXCPU; exceeding the memory fails an allocation.
 #[cfg(target_os = "linux")]
 pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
     let exactly = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
-    // A process over its soft limit is sent SIGXCPU, over its hard one SIGKILL, which would not say why.
+    // A process over its soft limit receives SIGXCPU, over its hard limit SIGKILL, which does not show the reason.
     let cpu = Rlimit { current: Some(arguments.cpu_seconds), maximum: Some(arguments.cpu_seconds.saturating_add(2)) };
     for (resource, limit) in [
         (Resource::As, exactly(arguments.memory_bytes)),
         (Resource::Cpu, cpu),
-        // Pipes are not counted.
+        // Pipes do not count.
         (Resource::Fsize, exactly(0)),
         (Resource::Nofile, exactly(16)),
         (Resource::Nproc, exactly(0)),
@@ -39,7 +39,7 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
     rustix::thread::set_no_new_privs(true).map_err(JailError::context("PR_SET_NO_NEW_PRIVS"))
 }
 
-/// Elsewhere the parent's limits on time and output hold, and those of the system.
+/// On other systems only the parent's limits on time and output apply, and those of the system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -48,14 +48,14 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
     setrlimit(Resource::Cpu, cpu).map_err(JailError::because("a limit cannot be set"))
 }
 
-/// Refuses every system call that is not on [`ALLOWED_SYSCALLS`]: no sockets, no files, no programs, no other processes.
+/// Denies every system call that is not in [`ALLOWED_SYSCALLS`]: no sockets, no files, no programs, no other processes.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
     let rules = ALLOWED_SYSCALLS.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(JailError::context("seccomp"))?;
-    // An error and no death: libraries try calls that they can do without.
+    // An error instead of a kill: libraries try calls that they can do without.
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture);
     let program: BpfProgram =
@@ -63,13 +63,13 @@ pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     seccompiler::apply_filter(&program).map_err(JailError::context("seccomp"))
 }
 
-/// There is no filter for this system.
+/// Does nothing: there is no filter for this system.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
 pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     Ok(())
 }
 
-/// Memory, the open pipes, time, and the end.
+/// System calls for memory, the open pipes, time, and exit.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 const ALLOWED_SYSCALLS: &[libc::c_long] = &[
     libc::SYS_read,
@@ -90,7 +90,7 @@ const ALLOWED_SYSCALLS: &[libc::c_long] = &[
     libc::SYS_clock_gettime,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
-    // For an abort to be a SIGABRT, and an overflow of the stack a SIGSEGV.
+    // Needed for an abort to raise SIGABRT, and a stack overflow SIGSEGV.
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_tgkill,

@@ -1,5 +1,5 @@
-//! Turning a component into machine code. wasmtime does not count what a component can do to its compiler as a vulnerability, so the server
-//! has it done by a child process that is locked in; see [`CompilerFailed`].
+//! Compilation of a component to machine code. wasmtime does not treat attacks of a component on its compiler as
+//! vulnerabilities, so the server compiles in a sandboxed child process; see [`Compiler`].
 
 mod child_side;
 mod jail;
@@ -20,27 +20,28 @@ use konnector_egress::text;
 /// Where components are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// In this process: for tests, and for authors who compile what they wrote themselves. A component can take memory and time at will.
+    /// In this process: for tests, and for authors who compile their own components. A component can use unlimited
+    /// memory and time.
     #[default]
     InProcess,
-    /// In a child process without network, files and children of its own, within [`CompileLimits`]. It is given the component on its
-    /// standard input, and must call [`compile_standard_input`].
+    /// In a child process without network, files or children, within [`CompileLimits`]. It receives the component on
+    /// its standard input, and must call [`compile_standard_input`].
     Child {
         /// The program.
         program: PathBuf,
-        /// Its first arguments; [`CompilerArguments`] follow.
+        /// Its first arguments, before [`CompilerArguments`].
         args: Vec<OsString>,
-        /// What it may use up.
+        /// Limits of the compilation.
         limits: CompileLimits,
     },
 }
 
-/// What compiling one component may use up.
+/// Limits on compiling one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Bytes of address space.
     pub memory: u64,
-    /// Time on a processor; whole seconds.
+    /// Processor time in whole seconds.
     pub cpu: Duration,
     /// Time from the start to the end.
     pub wall: Duration,
@@ -54,7 +55,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// A limit that a component's compilation went over.
+/// A limit that the compilation of a component exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompileLimit {
     /// [`CompileLimits::memory`].
@@ -79,18 +80,19 @@ impl fmt::Display for CompileLimit {
 }
 
 impl Compiler {
-    /// This very program as the child; `args` lead it to [`compile_standard_input`].
+    /// Uses the current executable as the child; `args` make it call [`compile_standard_input`].
     ///
     /// # Errors
-    /// The system does not say which program this is.
+    /// When the path of the current executable cannot be determined.
     pub fn this_program(args: impl IntoIterator<Item = OsString>, limits: CompileLimits) -> std::io::Result<Self> {
-        // The link leads to the program that runs, also after an upgrade put another one in its place: a newer compiler's code would
-        // not load here.
+        // The link points to the running program even after an upgrade has replaced the file: a newer compiler's code
+        // would not load here.
         let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
         Ok(Self::Child { program, args: args.into_iter().collect(), limits })
     }
 
-    /// Machine code that `engine` can load, which was made with this reservation for each memory. A child is killed when the future is dropped; in this process the compilation goes on.
+    /// Compiles machine code that `engine` can load, which must have this reservation for each memory. Dropping the
+    /// future kills a child; in this process the compilation continues.
     pub(crate) async fn compile(
         &self,
         engine: &Engine,

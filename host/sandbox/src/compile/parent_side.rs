@@ -1,4 +1,4 @@
-//! The parent's side: feeds the child, bounds what it answers, and finds the words for how it ended.
+//! The parent's side: feeds the child, bounds its output, and derives the error from its exit.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,11 +13,11 @@ use super::{CompileLimit, CompileLimits};
 use crate::error::Error;
 use konnector_egress::text;
 
-/// Bytes of the child's standard error that are read.
+/// Maximum number of bytes read from the child's standard error.
 const MAX_STDERR: u64 = 16 << 10;
-/// Bytes of it that are told.
+/// Maximum number of bytes of it in an error.
 const MAX_ERROR_LENGTH: usize = 2 << 10;
-/// What Rust's standard library says before it aborts for want of memory.
+/// Message of Rust's standard library before it aborts because memory is exhausted.
 const OUT_OF_MEMORY_MESSAGE: &str = "memory allocation of";
 
 /// Compiles in a child. The child is killed when this future is dropped.
@@ -32,7 +32,7 @@ pub(super) async fn compile(
     let mut child = Command::new(program)
         .args(args)
         .args(CompilerArguments::new(limits, memory_reservation).to_args())
-        // The server's environment may hold secrets, and says nothing that a compiler needs.
+        // The server's environment may hold secrets, and a compiler does not need it.
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -50,7 +50,7 @@ pub(super) async fn compile(
     }
 }
 
-/// What a child that ended left behind.
+/// Output and status of a child that ended.
 struct ChildOutput {
     status: ExitStatus,
     /// At most one byte more than allowed.
@@ -62,7 +62,7 @@ async fn run_child(child: &mut Child, component: &[u8], most: u64) -> std::io::R
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // A child that ended before it read everything says why in another way.
+            // A child that ended before it read everything reports the reason in another way.
             let _ = stdin.write_all(component).await;
         }
     };
@@ -71,7 +71,7 @@ async fn run_child(child: &mut Child, component: &[u8], most: u64) -> std::io::R
     Ok(ChildOutput { status: status?, code: code?, stderr: String::from_utf8_lossy(&said?).into_owned() })
 }
 
-/// Closes the pipe after `most` bytes, so that a child that writes more is ended by it.
+/// Reads at most `most` bytes, then closes the pipe, which ends a child that writes more.
 async fn read(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
@@ -90,7 +90,7 @@ fn interpret_output(
     if status.success() {
         return Ok(code);
     }
-    // A part of it may be the component's own names.
+    // It may contain names from the component.
     let said = text::truncate(text::sanitize(said.trim()), MAX_ERROR_LENGTH);
     let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
     Err(match (status.code(), signal) {
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// A child that runs a shell script in place of the compiler.
+    /// Runs a shell script as the child in place of the compiler.
     async fn shell(script: &str, limits: CompileLimits, component: &[u8]) -> Result<Vec<u8>, Error> {
         compile(Path::new("/bin/sh"), &["-c".into(), script.into()], limits, 0, component).await
     }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(shell("/bin/cat", small_limits(), b"bytes").await.unwrap(), b"bytes");
         let environment = shell("/usr/bin/env", small_limits(), b"").await.unwrap();
         let environment = String::from_utf8(environment).unwrap();
-        // What a shell sets by itself.
+        // Variables that a shell sets by itself.
         let foreign = environment
             .lines()
             .find(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|name| line.starts_with(name)));
@@ -147,7 +147,7 @@ mod tests {
     async fn a_child_that_takes_too_long_is_killed() {
         let limits = CompileLimits { wall: Duration::from_millis(200), ..small_limits() };
         let started = std::time::Instant::now();
-        // It neither reads what it is given nor ends.
+        // It neither reads its input nor ends.
         let error = shell("exec /bin/sleep 600", limits, &[0; 1 << 20]).await.unwrap_err();
         assert!(matches!(error, Error::CompileLimit(CompileLimit::Wall(_))), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10));

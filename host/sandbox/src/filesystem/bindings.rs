@@ -1,4 +1,5 @@
-//! What `bindgen!` makes of `wasi:filesystem`. Streams, errors and dates are those of `wasmtime-wasi`; descriptors are ours.
+//! Bindings that `bindgen!` generates from `wasi:filesystem`. Streams, errors and dates are those of `wasmtime-wasi`;
+//! descriptors are ours.
 
 #![allow(
     unsafe_code,

@@ -1,4 +1,4 @@
-//! What a guest's file descriptor stands for.
+//! The file descriptors of a guest.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ pub struct Descriptor {
     pub(super) flags: DescriptorFlags,
 }
 
-/// What is open.
+/// The open file or directory.
 #[derive(Clone)]
 pub(super) enum OpenNode {
     Directory(AnyDirectory),
@@ -52,7 +52,7 @@ impl Descriptor {
         }
     }
 
-    /// The file, if it was opened for this.
+    /// Returns the file, if it was opened with this flag.
     pub(super) fn file_for(&self, flag: DescriptorFlags) -> Result<AnyFile> {
         let file = self.file()?;
         if self.flags.contains(flag) { Ok(file) } else { Err(ErrorCode::BadDescriptor.into()) }
@@ -60,10 +60,10 @@ impl Descriptor {
 }
 
 impl OpenOptions {
-    /// What flags of WASI ask for.
+    /// Converts WASI flags to options.
     ///
     /// # Errors
-    /// They contradict each other, or ask for writes that wait for the disk: `sync` is there for that.
+    /// When they contradict each other, or request synchronous writes, for which there is `sync`.
     pub(super) fn from_flags(open: OpenFlags, flags: DescriptorFlags) -> Result<Self, ErrorCode> {
         let synchronous = DescriptorFlags::FILE_INTEGRITY_SYNC
             | DescriptorFlags::DATA_INTEGRITY_SYNC
@@ -84,7 +84,7 @@ impl OpenOptions {
     }
 }
 
-/// What `stat` answers.
+/// Returns the result of `stat`.
 pub(super) fn descriptor_stat(
     directory: bool,
     size: u64,
@@ -105,7 +105,7 @@ pub(super) const fn descriptor_type(directory: bool) -> DescriptorType {
     if directory { DescriptorType::Directory } else { DescriptorType::RegularFile }
 }
 
-/// `None` before 1970, which WASI 0.2 cannot say.
+/// Returns `None` before 1970, which WASI 0.2 cannot represent.
 fn datetime(time: SystemTime) -> Option<Datetime> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() })

@@ -1,4 +1,4 @@
-//! Reading a directory: one name after the other, without a list of all of them.
+//! Reading a directory one name at a time, without a list of all names.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,11 @@ use super::bindings::wasi::filesystem::types::DirectoryEntry;
 use super::descriptor::{AnyDirectory, descriptor_type};
 use super::error::Result;
 
-/// A directory that is being read.
+/// The state of reading a directory.
 pub struct DirectoryEntryStream {
     directory: AnyDirectory,
     last_name: Option<String>,
-    /// The user's directories come page by page.
+    /// Entries of the current page; the user's directories are read page by page.
     page: VecDeque<(String, bool)>,
 }
 
@@ -19,7 +19,7 @@ impl DirectoryEntryStream {
         Self { directory, last_name: None, page: VecDeque::new() }
     }
 
-    /// Bytes of the names that are kept.
+    /// Returns the size of the buffered names in bytes.
     pub(crate) fn memory_size(&self) -> usize {
         let entry = size_of::<(String, bool)>();
         self.page.capacity() * entry

@@ -1,15 +1,15 @@
-//! What a function of the file system answers instead of a result: an error code of WASI, which a guest's standard library turns into an
-//! `std::io::CapabilityError`, or the end of the run.
+//! Errors of file system functions: a WASI error code, which a guest's standard library converts to a `std::io::Error`,
+//! or the end of the run.
 
 use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::path::PathError;
 use crate::capability::{QuotaKind, TreeError};
 use crate::host::LeaseLost;
 
-/// Why something was not done.
+/// Why a file system operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesystemError {
-    /// The guest is told this code.
+    /// The guest receives this code.
     #[error("{0}")]
     Code(ErrorCode),
     /// The run ends.
@@ -17,7 +17,7 @@ pub enum FilesystemError {
     Trap(wasmtime::Error),
 }
 
-/// Answer of a function of the file system.
+/// Result of a file system function.
 pub(crate) type Result<T, E = FilesystemError> = std::result::Result<T, E>;
 
 impl From<ErrorCode> for FilesystemError {
@@ -70,17 +70,17 @@ impl From<TreeError> for FilesystemError {
             TreeError::Conflict => ErrorCode::Busy,
             TreeError::QuotaExceeded(QuotaKind::Storage) => ErrorCode::InsufficientSpace,
             TreeError::QuotaExceeded(_) => ErrorCode::Quota,
-            // Not `interrupted`: standard libraries try that again, for ever.
+            // Not `interrupted`: standard libraries retry that forever.
             TreeError::Cancelled | TreeError::Other(_) => ErrorCode::Io,
         })
     }
 }
 
-/// What a stream answers.
+/// Error of a stream.
 impl From<FilesystemError> for wasmtime_wasi::p2::StreamError {
     fn from(failure: FilesystemError) -> Self {
         match failure {
-            // `filesystem-error-code` finds the code in it again.
+            // `filesystem-error-code` extracts the code from it again.
             FilesystemError::Code(code) => Self::LastOperationFailed(code.into()),
             FilesystemError::Trap(error) => Self::Trap(error),
         }

@@ -1,5 +1,5 @@
-//! The interfaces `wasi:filesystem/types` and `preopens`: from resources and flags to files and directories. What works with paths is in
-//! [`at`](super::at).
+//! The interfaces `wasi:filesystem/types` and `preopens`: from resources and flags to files and directories. Operations
+//! on paths are in [`path_operations`](super::path_operations).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
@@ -21,10 +21,10 @@ use super::stream::{FileInputStream, FileOutputStream};
 use crate::host::Host;
 
 impl Host {
-    /// Looks at a descriptor, unless the run is being cancelled.
+    /// Returns a descriptor, unless the run is being cancelled.
     pub(super) fn descriptor(&self, this: &Resource<Descriptor>) -> Result<&Descriptor> {
         if self.context.cancel.is_cancelled() {
-            // Not `interrupted`: standard libraries try that again, for ever.
+            // Not `interrupted`: standard libraries retry that forever.
             return Err(ErrorCode::Io.into());
         }
         Ok(self.table.get(this)?)
@@ -148,7 +148,7 @@ impl types::HostDescriptor for Host {
             OpenNode::Directory(AnyDirectory::Memory(directory)) => {
                 set_times(&mut directory.times(), accessed, modified)
             }
-            // The times of the user's files say when they were really changed.
+            // The times of the user's files are those of their real changes.
             OpenNode::File(AnyFile::User(_)) | OpenNode::Directory(AnyDirectory::User(_)) => {
                 Err(ErrorCode::Unsupported.into())
             }
@@ -257,7 +257,7 @@ impl types::HostDescriptor for Host {
 
     async fn readlink_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<String> {
         self.directory(&this)?.stat(&path).await?;
-        // There are no links, so whatever is there is none.
+        // There are no links, so no node is one.
         Err(ErrorCode::Invalid.into())
     }
 
@@ -331,7 +331,7 @@ impl HostDirectoryEntryStream for Host {
     }
 }
 
-/// What makes a file itself: equal for two descriptors of one file, and the same as long as it is there.
+/// Hashes the identity of a file: equal for two descriptors of one file, and constant as long as the file exists.
 fn to_metadata_hash(identity: &str) -> MetadataHashValue {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();

@@ -1,10 +1,10 @@
-//! The directories of a guest: our own `wasi:filesystem`. No part of it is a directory of this machine, so none of the ways out of one
-//! (links, `..`, trailing slashes, device names) leads anywhere.
+//! The directories of a guest: our own implementation of `wasi:filesystem`. No part of it is a directory of this
+//! machine, so the known escapes (links, `..`, trailing slashes, device names) have no effect.
 //!
-//! - `/tmp` is empty at the start, lies in memory, and is gone at the end (see [`memory`]).
-//! - `/files` is the user's files, as far as the manifest's rules reach (see [`user`]).
+//! - `/tmp` is empty at the start, held in memory, and discarded at the end (see [`memory`]).
+//! - `/files` contains the user's files that the manifest's rules cover (see [`user`]).
 //!
-//! There are no links: making one is not permitted.
+//! There are no links: creating one is not permitted.
 
 mod bindings;
 mod descriptor;
@@ -24,11 +24,11 @@ pub(crate) use directory_entry_stream::DirectoryEntryStream;
 
 use crate::host::Context;
 
-/// What a run has of files.
+/// The file system of a run.
 pub(crate) struct GuestFilesystem {
     tmp: Option<Arc<memory::MemoryDirectory>>,
     files: Option<Arc<user::Mount>>,
-    /// `/tmp` is the working directory, too.
+    /// Whether `/tmp` is also the working directory.
     is_tmp_working_directory: bool,
 }
 
@@ -36,17 +36,17 @@ impl GuestFilesystem {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
         let limits = &context.capabilities.limits;
         let quota = memory::ScratchQuota::new(limits.scratch_bytes, limits.scratch_files.saturating_add(1));
-        // Without room for even the topmost directory there is none.
+        // If there is no room even for the root directory, `/tmp` does not exist.
         let tmp = memory::MemoryDirectory::root(&quota).ok();
         let tree = context.capabilities.tree.clone();
         let files = tree.map(|tree| user::Mount::new(tree, Arc::clone(context), quota));
         Self { tmp, files, is_tmp_working_directory: false }
     }
 
-    /// Makes `/tmp` the working directory, as a command component expects to have one, with a file of its own in it.
+    /// Makes `/tmp` the working directory, because a command component expects one, and creates a file in it.
     ///
     /// # Errors
-    /// The file has no room there.
+    /// When the file does not fit into the quota.
     pub(crate) fn with_working_directory(
         mut self,
         file: Option<&(&'static str, String)>,

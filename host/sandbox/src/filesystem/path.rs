@@ -1,18 +1,18 @@
-//! The one place where a guest's path is taken apart. Everything else works with the names that come out of it.
+//! The only place where a guest's path is parsed. All other code works with the resulting names.
 
-/// Bytes of the longest path.
+/// Maximum size of a path in bytes.
 pub const MAX_PATH_LENGTH: usize = 4 << 10;
-/// Bytes of the longest name (`NAME_MAX` of POSIX systems).
+/// Maximum size of a name in bytes (`NAME_MAX` of POSIX systems).
 pub const MAX_NAME_LENGTH: usize = 255;
-/// Directories that may be nested in each other, and names in one path.
+/// Maximum depth of nested directories, and number of names in one path.
 pub const MAX_DEPTH: usize = 32;
 
 /// One step of a walk through directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathStep<'a> {
-    /// To the child with this name, which is neither empty nor `.` nor `..`, and holds neither `/` nor NUL.
+    /// To the child with this name, which is neither empty nor `.` nor `..`, and contains neither `/` nor NUL.
     Child(&'a str),
-    /// Back to the directory that the walk came from; never from the one where it began.
+    /// Back to the directory that the walk came from; never from its first directory.
     Parent,
 }
 
@@ -21,11 +21,11 @@ pub enum PathStep<'a> {
 pub struct GuestPath<'a> {
     steps: Vec<PathStep<'a>>,
     last_component: LastComponent,
-    /// It ends with a slash, `.` or `..`: only a directory can be meant.
+    /// The path ends with a slash, `.` or `..`, so it can only name a directory.
     pub is_directory_path: bool,
 }
 
-/// What the last part of a path is.
+/// Kind of the last component of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastComponent {
     Name,
@@ -33,43 +33,43 @@ enum LastComponent {
     DotDot,
 }
 
-/// What the last part of a path names.
+/// Target of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathTarget<'a> {
-    /// A child of the directory that the other steps lead to.
+    /// A child of the directory to which the other steps lead.
     Child(&'a str),
-    /// The directory that the walk is in: `.`, `a/.`.
+    /// The current directory of the walk: `.`, `a/.`.
     Current,
-    /// The one that it came from: `a/..`.
+    /// The directory that the walk came from: `a/..`.
     Parent,
 }
 
-/// Why a path is none.
+/// Why a path is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// It is empty.
+    /// The path is empty.
     #[error("the path is empty")]
     Empty,
-    /// It begins with a slash.
+    /// The path begins with a slash.
     #[error("the path is absolute")]
     Absolute,
-    /// It leads out of the directory that it begins in.
+    /// The path leads out of the directory where it begins.
     #[error("the path leads out of its directory")]
     Escapes,
-    /// It, or a name in it, is too long, or has too many names.
+    /// The path or a name in it is too long, or the path has too many names.
     #[error(
         "the path is longer than {MAX_PATH_LENGTH} bytes, has a name of more than {MAX_NAME_LENGTH} bytes or more than {MAX_DEPTH} names"
     )]
     TooLong,
-    /// It holds NUL.
+    /// The path contains NUL.
     #[error("the path holds NUL")]
     Nul,
 }
 
-/// Takes a path apart. Nothing is looked up: whether `a/..` is a directory depends on `a` being one.
+/// Parses a path. Does not look anything up: whether `a/..` is a directory depends on `a` being one.
 ///
 /// # Errors
-/// [`PathError`]; above all for whatever would leave the directory that the path begins in.
+/// [`PathError`], above all for a path that would leave the directory where it begins.
 pub fn parse(path: &str) -> Result<GuestPath<'_>, PathError> {
     match path {
         "" => return Err(PathError::Empty),
@@ -106,12 +106,12 @@ pub fn parse(path: &str) -> Result<GuestPath<'_>, PathError> {
 }
 
 impl<'a> GuestPath<'a> {
-    /// All steps, in order.
+    /// Returns all steps in order.
     pub fn steps(&self) -> &[PathStep<'a>] {
         &self.steps
     }
 
-    /// The steps to the directory of what the path names, and what that is.
+    /// Returns the steps to the directory of the path's target, and the target.
     pub fn split_target(&self) -> (&[PathStep<'a>], PathTarget<'a>) {
         match (self.last_component, self.steps.split_last()) {
             (LastComponent::Name, Some((PathStep::Child(name), before))) => (before, PathTarget::Child(name)),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     proptest! {
-        /// The walk never leaves the directory that it began in, and goes only through names that are names.
+        /// The walk never leaves its first directory, and uses only valid names.
         #[test]
         fn no_path_escapes(path in "(\\.|\\.\\.|/|a|\\\\|\u{0}|\u{202e}|😀|[a-z]){0,40}|\\PC{0,60}") {
             let Ok(path) = parse(&path) else { return Ok(()) };

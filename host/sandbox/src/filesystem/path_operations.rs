@@ -1,4 +1,4 @@
-//! What can be done with a path below a directory, whichever of the two kinds it is.
+//! Operations on a path below a directory of either kind.
 
 use super::bindings::wasi::filesystem::types::{DescriptorFlags, DescriptorStat, ErrorCode, OpenFlags};
 use super::descriptor::{AnyDirectory, AnyFile, OpenNode, descriptor_stat};
@@ -88,7 +88,7 @@ impl AnyDirectory {
 }
 
 impl OpenNode {
-    /// Makes what was written visible to others and durable, where it is not so already.
+    /// Makes the written content visible to others and durable, if it is not already.
     pub(super) async fn sync(&self) -> Result<()> {
         match self {
             Self::File(AnyFile::User(file)) => file.sync().await,
@@ -96,7 +96,7 @@ impl OpenNode {
         }
     }
 
-    /// What makes it itself, see [`AnyDirectory::identity`].
+    /// Returns the identity of the node, see [`AnyDirectory::identity`].
     pub(super) fn identity(&self) -> String {
         match self {
             Self::Directory(AnyDirectory::Memory(directory)) => directory.inode.to_string(),

@@ -1,4 +1,4 @@
-//! The streams of files. They hold no more than one part of the content at a time, however many of them a guest opens.
+//! The streams of files. Each holds only one part of the content at a time, however many of them a guest opens.
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -10,14 +10,14 @@ use super::error::{FilesystemError, Result};
 use crate::capability::Level;
 use crate::logs::RunLog;
 
-/// How much a guest may write at a time.
+/// Maximum size of one write in bytes.
 const MAX_WRITE: usize = 1 << 20;
-/// Bytes that are fetched before a guest says how many it wants.
+/// Bytes that are fetched before a guest requests a number of bytes.
 const READ_AHEAD_BYTES: usize = 32 << 10;
-/// The most that one read answers.
+/// Maximum size of one read in bytes.
 pub(super) const MAX_READ: usize = 1 << 20;
 
-/// Reads a file from some place on.
+/// Reads a file from a position on.
 pub(super) struct FileInputStream {
     file: Option<AnyFile>,
     position: u64,
@@ -25,7 +25,7 @@ pub(super) struct FileInputStream {
     state: StreamState,
 }
 
-/// Whether a stream goes on.
+/// Whether a stream is open, failed or closed.
 enum StreamState {
     Open,
     Failed(FilesystemError),
@@ -33,7 +33,7 @@ enum StreamState {
 }
 
 impl StreamState {
-    /// Tells a failure once; then the stream is closed.
+    /// Returns a failure once; then the stream is closed.
     fn check(&mut self) -> StreamResult<()> {
         match std::mem::replace(self, Self::Closed) {
             Self::Open => {
@@ -55,7 +55,7 @@ impl AnyFile {
         }
     }
 
-    /// Lets go of it, see [`user::AnyFile::close`](super::user::File::close).
+    /// Closes the file, see [`UserFile::close`](super::user::UserFile::close).
     pub(super) async fn close(self) -> Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -110,13 +110,13 @@ impl InputStream for FileInputStream {
 
     async fn cancel(&mut self) {
         if let Some(file) = self.file.take() {
-            // It is noted where it cannot be told.
+            // `close` records a failure that cannot be returned here.
             drop(file.close().await);
         }
     }
 }
 
-/// Writes a file from some place on.
+/// Writes a file from a position on.
 pub(super) struct FileOutputStream {
     file: Option<AnyFile>,
     /// `None` appends.
@@ -130,7 +130,7 @@ impl FileOutputStream {
         Self { file: Some(file), position, state: StreamState::Open, logs }
     }
 
-    /// Some standard libraries tell every failure of a stream as the same "I/O error", so the log says which it was.
+    /// Logs the failure, because some standard libraries report every failure of a stream as the same "I/O error".
     fn fail(&mut self, failure: FilesystemError) {
         if let (FilesystemError::Code(ErrorCode::InsufficientSpace), Some(AnyFile::Memory(_))) = (&failure, &self.file)
         {
@@ -192,7 +192,7 @@ impl OutputStream for FileOutputStream {
 
     async fn cancel(&mut self) {
         if let Some(file) = self.file.take() {
-            // It is noted where it cannot be told.
+            // `close` records a failure that cannot be returned here.
             drop(file.close().await);
         }
     }

@@ -4,7 +4,7 @@ use super::{Host, HostResult, parse_json, to_host_result};
 use crate::bindings::konnector::host::account as wit;
 use crate::capability::CapabilityError;
 
-/// Bytes of the state that a konnector may keep.
+/// Maximum size of a konnector's state in bytes.
 const MAX_STATE: u64 = 64 << 10;
 
 impl wit::Host for Host {

@@ -1,37 +1,38 @@
-//! What a file's name or media type promises of its content. A vendor whose session ran out answers a login page where a bill should be,
-//! with status 200: such a page must not be kept as `bill.pdf`.
+//! Checks a file's content against its name or media type. A vendor whose session has expired returns a login page
+//! instead of a bill, with status 200: such a page must not be stored as `bill.pdf`.
 
 use crate::capability::Target;
 use crate::sniff;
 
-/// Bytes of a content that are looked at.
+/// Bytes at the beginning of a content that are examined.
 pub(super) const HEAD_BYTES: usize = 4 << 10;
-/// Bytes at the end of a content that are looked at. Readers look for the end of a PDF in the last 1 KiB (ISO 32000-1, annex H, note 18).
+/// Bytes at the end of a content that are examined. Readers look for the end of a PDF in the last 1 KiB (ISO 32000-1,
+/// annex H, note 18).
 pub(super) const TAIL_BYTES: usize = 1 << 10;
 
-/// A kind of content that can be told from others by its first bytes.
+/// A kind of content that its first bytes distinguish from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ContentKind {
     Pdf,
     /// Also OpenDocument, Office Open XML and EPUB, which are ZIP archives.
     Zip,
     Gzip,
-    /// A picture of pixels, of a format that [`sniff::detect`] knows.
+    /// A raster image in a format that [`sniff::detect`] knows.
     Image,
     /// HTML and its relatives.
     Markup,
     /// Text that is not HTML.
     Text,
-    /// Known to be something else, such as sound.
+    /// Any other known type, such as audio.
     Other,
 }
 
-/// What was promised.
+/// The expected kind and media type; `None` if any content is accepted.
 #[derive(Debug)]
 pub(super) struct ContentTypeCheck(Option<(ContentKind, String)>);
 
 impl ContentTypeCheck {
-    /// The media type counts where it is given, else the extension of the name.
+    /// Derives the expectation from the media type if it is given, else from the extension of the name.
     pub(super) fn for_target(target: &Target) -> Self {
         let given =
             target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
@@ -41,10 +42,10 @@ impl ContentTypeCheck {
         Self(mime.map(|mime| (content_kind(&mime), mime)))
     }
 
-    /// Compares the promise with the first bytes of the content.
+    /// Compares the expectation with the first bytes of the content.
     ///
     /// # Errors
-    /// A sentence that says what was promised and what came.
+    /// A message with the expected and the actual type.
     pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
         let Some((promised, mime)) = &self.0 else { return Ok(()) };
         let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
@@ -77,15 +78,15 @@ impl ContentTypeCheck {
         Err(format!("expected {mime}, got {came}"))
     }
 
-    /// Whether the content goes on to the end that its kind has. A server that hangs up without having said how long the content is may have
-    /// sent a part of it.
+    /// Whether the content ends with the end marker of its kind. A server that closes the connection without having
+    /// declared a length may have sent only a part.
     pub(super) fn is_complete(&self, end: &ContentTail) -> bool {
         let Some((ContentKind::Pdf, _)) = &self.0 else { return true };
         end.0.windows(5).any(|window| window == b"%%EOF")
     }
 }
 
-/// The last bytes of a content that comes in parts.
+/// The last bytes of a content that arrives in parts.
 #[derive(Debug, Default)]
 pub(super) struct ContentTail(Vec<u8>);
 
@@ -98,7 +99,7 @@ impl ContentTail {
     }
 }
 
-/// Whether a text that begins like HTML is a page, and not a note or a table whose first word stands between angle brackets.
+/// Whether a text that begins like HTML is a page, and not a note or a table whose first word is in angle brackets.
 fn is_html_page(beginning: &[u8]) -> bool {
     let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();
     ["<!doctype html", "<html", "<head", "<body", "<script", "<form", "<meta", "<title"]

@@ -11,11 +11,11 @@ use crate::bindings::konnector::host::documents as wit;
 use crate::bindings::konnector::host::types::Locator;
 use crate::capability::{CapabilityError, Change, Document, Item, Order, Page, Query, QuotaKind, Range, SavedDocument};
 
-/// Members of one index.
+/// Maximum number of fields of one index.
 const MAX_INDEX_FIELDS: usize = 8;
-/// Bytes of one member's path.
+/// Maximum size of one field's path in bytes.
 const MAX_FIELD_PATH: usize = 256;
-/// Bytes of the values in one query, and of its cursor.
+/// Maximum size of the values in one query, and of its cursor, in bytes.
 const MAX_QUERY_VALUES: usize = MAX_CURSOR;
 
 impl Context {
@@ -132,7 +132,7 @@ impl wit::Host for Host {
     }
 }
 
-/// Reads the items of a batch, each with its position.
+/// Parses the items of a batch; errors name the item's position.
 fn parse_each<T, U>(
     items: Vec<T>,
     read: impl Fn(usize, T) -> Result<U, CapabilityError>,
@@ -140,7 +140,7 @@ fn parse_each<T, U>(
     items.into_iter().enumerate().map(|(position, item)| read(position, item)).collect()
 }
 
-/// Reads a query.
+/// Parses a query.
 fn parse_query(by: wit::Query) -> Result<Query, CapabilityError> {
     let invalid = |text: String| Err(CapabilityError::Invalid(text));
     if by.index_fields.len() > MAX_INDEX_FIELDS {

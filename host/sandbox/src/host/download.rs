@@ -1,4 +1,4 @@
-//! `http.download`: an answer's body becomes a file without passing through the guest.
+//! `http.download`: a response body becomes a file without passing through the guest.
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,7 +9,7 @@ use crate::bindings::konnector::host::files as wit;
 use crate::capability::{CapabilityError, SavedFile};
 use konnector_egress::{HttpError, Request};
 
-/// Why there is no file.
+/// Why a download produced no file.
 pub(super) enum DownloadFailure {
     Http(HttpError),
     Status(u16),
@@ -29,8 +29,8 @@ impl From<CapabilityError> for DownloadFailure {
     }
 }
 
-/// Downloads. The upload is begun first: what the manifest or a limit forbids is refused before the vendor is asked. Dropping the future
-/// at any point leaves no file.
+/// Downloads a file. The upload is begun first, so a file that the manifest or a limit forbids is rejected before the
+/// request to the vendor. Dropping the future at any point leaves no file.
 pub(super) async fn download(
     context: &Context,
     request: Request,
@@ -62,14 +62,15 @@ pub(super) async fn download(
         next = stream.chunk().await?;
     }
     if !promise.is_complete(&end) {
-        // As where the connection breaks off: another try may bring the rest.
+        // As after a broken connection: a retry may get the rest.
         let text = "the PDF is cut off: there is no %%EOF in its last 1 KiB".to_owned();
         return Err(DownloadFailure::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)
 }
 
-/// Whether the body of an answer is the whole file. One that is accepted (202) has none yet, and a part (206) is none, whoever asked for it.
+/// Whether the body of a response is the whole file. An accepted request (202) has no file yet, and a partial response
+/// (206) does not contain all of it, even if the konnector requested a part.
 fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     let mut ranges = headers.iter().filter(|(name, _)| name == "content-range");
     match status {
@@ -79,7 +80,7 @@ fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     }
 }
 
-/// Whether a `Content-Range` (RFC 9110 §14.4) is that of all bytes.
+/// Whether a `Content-Range` (RFC 9110 §14.4) covers all bytes.
 fn is_full_range(range: &str) -> bool {
     let numbers = || {
         let (unit, range) = range.trim().split_once(' ')?;

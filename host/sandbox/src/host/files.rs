@@ -19,9 +19,9 @@ use crate::bindings::konnector::host::types::Locator;
 use crate::capability::{CapabilityError, Listing, OpenFile, QuotaKind, Target, Upload};
 use crate::meter::Meter;
 
-/// Bytes of one `write`, and of one `read`.
+/// Maximum size of one `write` and one `read` in bytes.
 const MAX_CHUNK: u32 = 1 << 20;
-/// Bytes of a file's `metadata`.
+/// Maximum size of a file's `metadata` in bytes.
 const MAX_METADATA: u64 = 64 << 10;
 
 impl Context {
@@ -34,18 +34,18 @@ impl Context {
         }
     }
 
-    /// Begins an upload within the run's number of files.
+    /// Begins an upload, within the run's limit on files.
     pub(super) async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError> {
         self.check_file_quota(1)?;
         self.capabilities.files.begin_upload(target).await
     }
 
-    /// Counts a file that is being written, within the number that a run may write at one time.
+    /// Acquires a permit for a file that is being written, within the run's limit on concurrent uploads.
     pub(crate) fn acquire_upload_permit(&self) -> Result<HandlePermit, CapabilityError> {
         self.uploads.acquire(self.capabilities.limits.uploads, QuotaKind::Uploads)
     }
 
-    /// Begins an upload for the guest to hold, within the number that it may hold at one time.
+    /// Begins an upload for the guest to hold, within the run's limit on concurrent uploads.
     async fn open_upload(&self, to: wit::Target) -> Result<OpenUpload, CapabilityError> {
         let slot = self.acquire_upload_permit()?;
         let weight = convert::weight(&to);
@@ -72,7 +72,7 @@ impl Context {
     }
 }
 
-/// Appends to an upload within the run's number of bytes.
+/// Appends to an upload, within the run's limit on bytes.
 pub(super) async fn append(
     upload: &mut dyn Upload,
     chunk: Bytes,

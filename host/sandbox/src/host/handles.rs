@@ -1,8 +1,9 @@
-//! What the host keeps for the handles of a guest: requests, headers, bodies, streams, timers, open files. It counts as memory of the run.
+//! Memory that the host holds for the handles of a guest: requests, headers, bodies, streams, timers, open files. It
+//! counts as memory of the run.
 //!
-//! Most of these are made by the implementations of WASI, which do not ask anybody. So the table is weighed again and again: each call of
-//! an interface that can put something into it comes by here. A run whose handles do not fit into its memory gets an empty table in which
-//! there is no place: whatever it does next with a handle traps, and the run ends with a sentence of its own.
+//! The WASI implementations create most of these without any check. Therefore the table is weighed repeatedly: each
+//! call of an interface that can add to it passes through this module. A run whose handles exceed its memory gets an
+//! empty table without capacity: its next use of a handle traps, and the run ends with a specific message.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -25,13 +26,13 @@ use crate::meter::Meter;
 
 /// Calls between two weighings. One call adds little more than the 64 KiB of the headers of one request.
 const CALLS_PER_WEIGHING: u32 = 64;
-/// Any handle: its entry in two tables, and what is boxed behind it.
+/// Size of any handle in bytes: its entry in two tables, and its boxed value.
 const HANDLE_SIZE: usize = 512;
-/// A stream: what it fetched ahead, or what was written to it and not taken yet.
+/// Size of a stream in bytes: its read-ahead, or written bytes that were not consumed yet.
 const STREAM_SIZE: usize = 32 << 10;
-/// An upload or a file that is open: the buffers of its reader or writer.
+/// Size of an upload or an open file in bytes: the buffers of its reader or writer.
 const OPEN_FILE_SIZE: usize = 256 << 10;
-/// What a header takes besides its name and value: an entry of a hash map, and room for it to grow.
+/// Overhead of a header besides its name and value in bytes: an entry of a hash map, and room for it to grow.
 const HEADER_OVERHEAD: usize = 256;
 
 /// The charge for the handles of one run.
@@ -39,7 +40,7 @@ pub(crate) struct HandleCharge {
     charge: MemoryCharge,
     meter: Arc<Meter>,
     calls_since_weighing: u32,
-    /// Has no place for anything.
+    /// Empty table without capacity.
     full_table: ResourceTable,
 }
 
@@ -50,7 +51,7 @@ impl HandleCharge {
         Self { charge: memory.new_charge(), meter, calls_since_weighing: 0, full_table: none }
     }
 
-    /// The table for one call.
+    /// Returns the table for one call.
     pub(super) fn table<'a>(&'a mut self, table: &'a mut ResourceTable) -> &'a mut ResourceTable {
         self.calls_since_weighing += 1;
         if self.calls_since_weighing >= CALLS_PER_WEIGHING {
@@ -69,18 +70,18 @@ impl HandleCharge {
 }
 
 impl Host {
-    /// The table of handles, for a call that may put something into it.
+    /// Returns the table of handles, for a call that may add to it.
     pub(crate) fn table(&mut self) -> &mut ResourceTable {
         self.handles.table(&mut self.table)
     }
 
-    /// Gives the guest a handle.
+    /// Adds a resource to the table and returns its handle.
     pub(crate) fn push_handle<T: Send + 'static>(&mut self, resource: T) -> Result<Resource<T>, ResourceTableError> {
         self.table().push(resource)
     }
 }
 
-/// Bytes behind one handle, besides [`HANDLE_SIZE`]. Where they cannot be seen, the most that there can be.
+/// Returns the bytes that one handle holds, besides [`HANDLE_SIZE`]; the maximum if they cannot be determined.
 fn weight(entry: &mut (dyn Any + Send)) -> usize {
     let entry: &(dyn Any + Send) = entry;
     if let Some(fields) = entry.downcast_ref::<FieldMap>() {

@@ -1,4 +1,4 @@
-//! Our own API as a run reaches it: each request is answered at the expense of the run.
+//! The internal API for a run: each request is billed to the run.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use super::Context;
 use crate::request_cpu::RequestCpuMeter;
 use konnector_egress::{InternalApi, InternalBody};
 
-/// The API with the bill of a run.
+/// The internal API, with the meter of a run.
 pub(super) struct MeteredApi<'a> {
     context: &'a Context,
     api: &'a dyn InternalApi,

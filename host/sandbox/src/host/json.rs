@@ -1,4 +1,4 @@
-//! JSON of the guest. Every text goes through here: it is measured before anything is built from it, see
+//! JSON from the guest. All of it is parsed here: each text is measured before any value is built from it, see
 //! [`json_budget`](konnector_manifest::json_budget).
 
 use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded, MAX_DOCUMENT_BYTES};
@@ -7,39 +7,40 @@ use serde_json::{Map, Value};
 use crate::capability::CapabilityError;
 use konnector_egress::yield_budget::{YIELD_INTERVAL_BYTES, YieldBudget};
 
-/// Reads a short text, one with a limit of its own in the contract. `argument` names it in the error.
+/// Parses a short text that has its own limit in the contract. `argument` names it in the error.
 pub(super) fn parse_json(argument: &str, text: &str) -> Result<Value, CapabilityError> {
     let checked = JsonBudget::for_call(text.len()).check(text.as_bytes());
     checked.map_err(|error| json_budget_error(argument, error))?;
     parse(argument, text)
 }
 
-/// Reads a short JSON object.
+/// Parses a short JSON object.
 pub(super) fn parse_object(argument: &str, text: &str) -> Result<Map<String, Value>, CapabilityError> {
     into_object(argument, parse_json(argument, text)?)
 }
 
-/// Bytes that the values of a text take in memory, at most; something beyond the limit for one that cannot be read.
+/// Returns an upper bound of the size in memory of a text's values in bytes; a number above the limit if the text
+/// cannot be parsed.
 pub(super) fn weight(text: &str) -> usize {
     let mut budget = JsonBudget::for_call(text.len());
-    // A text over the budget is refused when it is read.
+    // A text over the budget is rejected when it is parsed.
     let _ = budget.check(text.as_bytes());
     budget.used()
 }
 
-/// The documents of one call.
+/// Parses the documents of one call.
 pub(super) struct DocumentParser {
     budget: JsonBudget,
     pace: YieldBudget,
 }
 
 impl DocumentParser {
-    /// Of these sizes.
+    /// Creates a parser for documents of these sizes.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
         Self { budget: JsonBudget::for_call(sizes.sum()), pace: YieldBudget::default() }
     }
 
-    /// Reads the next one. It yields while it does so.
+    /// Parses the next document. Yields while doing so.
     pub(super) async fn parse_document(
         &mut self,
         argument: &str,

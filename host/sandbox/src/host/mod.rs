@@ -1,5 +1,6 @@
-//! The host functions: one file for each interface of the contract. They check arguments, keep the budget, count for the receipt, mask
-//! texts, answer `cancelled` at once when the run is cancelled, and leave the rest to the capabilities.
+//! The host functions: one file for each interface of the contract. They check arguments, enforce the budget, count for
+//! the receipt, mask strings, return `cancelled` immediately when the run is cancelled, and leave the rest to the
+//! capabilities.
 
 mod account;
 mod argument;
@@ -40,7 +41,7 @@ pub(crate) use files::HandlePermit;
 pub(crate) use handles::HandleCharge;
 use json::{parse_json, parse_object, weight as json_weight};
 
-/// What the store of one run holds.
+/// Data of the store of one run.
 pub(crate) struct Host {
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
@@ -51,7 +52,7 @@ pub(crate) struct Host {
     pub(crate) filesystem: GuestFilesystem,
 }
 
-/// What host functions work with; whoever watches the run has it too.
+/// Context of the host functions, shared with the run's supervisor.
 pub(crate) struct Context {
     pub(crate) capabilities: Capabilities,
     pub(crate) cancel: CancellationToken,
@@ -91,7 +92,7 @@ impl Context {
         self.capabilities.http.secrets()
     }
 
-    /// Does work beside the guest; `None` when the run is cancelled first.
+    /// Runs work alongside the guest; returns `None` if the run is cancelled first.
     async fn run_side_task<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -120,7 +121,7 @@ pub(crate) enum LeaseLost {
     LeaseLost,
 }
 
-/// What a host function answers: a result for the guest, or the end of the run.
+/// Result of a host function: a result for the guest, or the end of the run.
 type HostResult<T> = wasmtime::Result<Result<T, wit::Error>>;
 
 impl WasiView for Host {
@@ -129,7 +130,8 @@ impl WasiView for Host {
     }
 }
 
-/// Hands a capability's answer to the guest. A lost lease is not an answer: the guest must not do one more step.
+/// Converts the result of a capability for the guest. A lost lease traps instead: the guest must not execute another
+/// step.
 fn to_host_result<T>(result: Result<T, CapabilityError>) -> HostResult<T> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -172,9 +174,9 @@ impl From<SaveOutcome> for wit::Outcome {
     }
 }
 
-/// Items of one `save`, keys of one `lookup`: what one call may name.
+/// Maximum number of entries of one call, such as the items of `save` or the keys of `lookup`.
 const MAX_BATCH_SIZE: usize = 500;
-/// Documents or entries of one page.
+/// Maximum number of documents or entries of one page.
 const MAX_PAGE_SIZE: u32 = 1_000;
 
 fn check_batch(argument: &str, length: usize) -> Result<(), CapabilityError> {

@@ -8,18 +8,18 @@ use crate::bindings::konnector::host::progress as wit;
 use crate::capability::{CapabilityError, CodeChannel, Question, QuotaKind};
 use crate::receipt::milliseconds;
 
-/// Bytes of a label or a hint.
+/// Maximum size of a label or a hint in bytes.
 const MAX_LABEL: usize = 500;
-/// Questions of one run: a code for the login and one to confirm, each mistyped once, and one to spare. Vendors lock accounts after about as
-/// many wrong codes.
+/// Maximum number of questions of one run: a code for the login and one to confirm, each mistyped once, and one to
+/// spare. Vendors lock accounts after about as many wrong codes.
 const MAX_QUESTIONS: u32 = 5;
-/// How many times the limit `answer_s` a run waits for its user in all. A run that waits keeps its worker while its own clock stands still, and
-/// a user who let two questions pass is not there.
+/// Total wait of a run for its user, as a multiple of the limit `answer_s`. A waiting run occupies its worker while its
+/// own clock is paused, and a user who missed two questions is absent.
 const MAX_ANSWER_TIMEOUTS: u32 = 2;
-/// How much longer than asked for a capability may take to say that nobody answered: it has to take the question back first.
+/// Additional time for a capability to report that nobody answered, because it has to withdraw the question first.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a run has asked its user so far.
+/// Questions that a run has asked its user so far.
 #[derive(Debug, Default)]
 pub(crate) struct Questions(Mutex<QuestionTotals>);
 
@@ -30,7 +30,7 @@ struct QuestionTotals {
 }
 
 impl Questions {
-    /// Counts one more question; returns how long its answer may take where each may take `each`.
+    /// Counts one more question; returns how long its answer may take, at most `each`.
     fn begin(&self, each: Duration) -> Result<Duration, CapabilityError> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(asked.waited);
@@ -113,7 +113,8 @@ mod tests {
     }
 
     proptest! {
-        /// However long each answer takes, all of them together take no longer than the limit, but for taking the last one back.
+        /// However long each answer takes, their total does not exceed the limit, except for withdrawing the last
+        /// question.
         #[test]
         fn waiting_has_an_end(each in 1..2_000_u64, answers in prop::collection::vec(0..3_000_u64, 0..50)) {
             let (questions, each) = (Questions::default(), Duration::from_secs(each));

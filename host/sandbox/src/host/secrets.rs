@@ -4,12 +4,12 @@ use super::{Host, HostResult, to_host_result};
 use crate::bindings::konnector::host::secrets as wit;
 use crate::capability::{CapabilityError, QuotaKind};
 
-/// Bytes of a secret's value; the longest tokens in use have a few KiB.
+/// Maximum size of a secret's value in bytes; the longest tokens in use have a few KiB.
 const MAX_SECRET_VALUE: u64 = 16 << 10;
-/// What all values of a run may weigh together ([`SecretTable::weight`](konnector_egress::SecretTable::weight)): each is looked for in a dozen
-/// forms, and that takes some hundred times its size.
+/// Maximum total weight of all values of a run ([`SecretTable::weight`](konnector_egress::SecretTable::weight)): the
+/// search for a dozen forms of each value takes about a hundred times its size.
 const MAX_SECRETS_WEIGHT: usize = 64 << 10;
-/// Bytes of a secret's name.
+/// Maximum size of a secret's name in bytes.
 const MAX_SECRET_NAME: u64 = 128;
 
 impl wit::Host for Host {
@@ -33,9 +33,9 @@ impl wit::Host for Host {
                 return Err(CapabilityError::TooLarge(MAX_SECRET_VALUE));
             }
             match self.context.secrets().find_placeholder(&value) {
-                // The vendor answered the value that it was sent: a refresh token that stays the same.
+                // The vendor returned the value that it received: an unchanged refresh token.
                 Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
-                // Under another name it could go to other hosts.
+                // Under another name it could be sent to other hosts.
                 Some(other) => {
                     return Err(CapabilityError::Invalid(format!(
                         "value: holds the placeholder of the secret {other}"
@@ -47,7 +47,7 @@ impl wit::Host for Host {
             if self.context.secrets().scan_cost() + value.len() > MAX_SECRETS_WEIGHT {
                 return Err(CapabilityError::QuotaExceeded(QuotaKind::Secrets));
             }
-            // Masked before it is kept: from here on the value may turn up in what the vendor answers.
+            // Masked before it is stored: from here on the value may occur in the vendor's responses.
             self.context.secrets().put(&name, &value).map_err(|error| CapabilityError::Internal(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await
         };

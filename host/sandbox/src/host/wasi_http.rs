@@ -1,5 +1,5 @@
-//! `wasi:http`, for programs that bring an HTTP client of their own: the second door of the same gate. What a guest is answered are the
-//! error codes of `wasi:http`; what they mean, with the rule to add, stands in the run's log.
+//! `wasi:http`, for programs that bring their own HTTP client: a second entry to the same gate. A guest receives only
+//! the error codes of `wasi:http`; the run's log explains them and names the rule to add.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::{Context, Host};
 use crate::capability::Level;
 use konnector_egress::{HttpError, InternalApi, MayContainSecrets, Phase, RequestTimeouts};
 
-/// Bytes of all headers of one request or answer, as `wasi:http` counts them.
+/// Maximum size of all headers of one request or response in bytes, as `wasi:http` counts them.
 const MAX_HEADERS_SIZE: usize = 64 << 10;
-/// Bytes of one write to a body; two of them are kept at most.
+/// Maximum size of one write to a body in bytes; at most two writes are buffered.
 const BODY_CHUNK_SIZE: usize = 16 << 10;
-/// Requests that a run may have on their way at one time.
+/// Maximum number of concurrent requests of a run.
 const MAX_IN_FLIGHT_REQUESTS: usize = 64;
-/// Headers of the connection that the default list lacks.
+/// Connection headers that the default list lacks.
 const EXTRA_FORBIDDEN_HEADERS: [&str; 5] = ["cookie2", "expect", "te", "trailer", "proxy-authentication-info"];
 
 /// The state of `wasi:http` in a run.
@@ -66,7 +66,7 @@ impl WasiHttpHooks for GateHooks {
         BODY_CHUNK_SIZE
     }
 
-    /// Also what is refused at once comes through the future: programs are ready for errors there.
+    /// Immediate rejections are returned through the future too, because programs handle errors there.
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -92,8 +92,8 @@ impl WasiHttpHooks for GateHooks {
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((answer, nothing_more))
         };
-        // Not in the task that `wasmtime-wasi-http` starts for this: what is done for the guest, our own API's answers above all, is done in
-        // the guest's turn and at its expense.
+        // Not in the task that `wasmtime-wasi-http` starts for this: work for the guest, above all requests to the
+        // internal API, happens in the guest's turn and is billed to the run.
         let answer = self.context.side_tasks.spawn(Box::pin(exchange));
         Box::new(async move {
             let ended = || Error::InternalError(Some("the run is being ended".to_owned()));
@@ -117,7 +117,7 @@ impl Context {
         }
     }
 
-    /// The codes hold no text, so it goes to the log.
+    /// Writes the error's text to the log, because the codes contain none.
     fn log_http_error(&self, error: HttpError) -> Error {
         self.logs.write_line(Level::Warn, &format!("wasi:http: {error}"));
         wasi_error(error)

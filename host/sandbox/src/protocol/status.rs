@@ -1,6 +1,6 @@
-//! Reads a status line as Cozy does, which is as Go's `encoding/json` reads an object into a structure: the case of keys does not matter, of
-//! a key that comes again the last value counts, `null` leaves a value as it is, keys that are not known are passed over, and what is no
-//! Unicode (bytes that are not UTF-8, halves of surrogate pairs) becomes U+FFFD.
+//! Parses a status line as Cozy does, that is, as Go's `encoding/json` parses an object into a structure: the case of
+//! keys does not matter, the last value of a repeated key counts, `null` leaves a value unchanged, unknown keys are
+//! ignored, and invalid Unicode (bytes that are not UTF-8, unpaired surrogates) becomes U+FFFD.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Message, Severity};
 
-/// What a line is.
+/// Classification of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StatusLine {
     Message(Message),
     Malformed(MalformedStatus),
-    /// Nothing that looks like a status.
+    /// A line that does not look like a status.
     Other,
 }
 
-/// A line that looks like a status, of which Cozy's reader and this one make nothing.
+/// A line that looks like a status, but that neither Cozy's parser nor this one can read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MalformedStatus {
-    /// What is wrong with it.
+    /// Why it cannot be parsed.
     pub reason: String,
-    /// What can be told of it all the same: an error whose message is not known has none.
+    /// Message of the line if it is an error or its type is unknown; empty if the message is unknown.
     pub error: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl StatusLine {
         }
     }
 
-    /// `kind` is `None` when it is not known.
+    /// `kind` is `None` if it is unknown.
     fn malformed(why: String, kind: Option<String>, message: String) -> Self {
         let weight = kind.map(|kind| Message { kind, ..Message::default() }.severity());
         let is_error = matches!(weight, None | Some(Severity::Error | Severity::Critical));
@@ -63,8 +63,8 @@ impl StatusLine {
     }
 }
 
-/// The value of a key in what is meant as an object: JSON that breaks off, or as JavaScript and Python print it. The outer `None` is no such
-/// key with a text, the inner one a text without an end.
+/// Finds the string value of a key in a malformed object: truncated JSON, or an object as JavaScript and Python print
+/// it. The outer `None` means that the key has no string value, the inner one that the string is unterminated.
 fn find_quoted_value(line: &str, key: &str) -> Option<Option<String>> {
     let line = line.trim_start_matches('\u{feff}').trim_start().strip_prefix('{')?;
     let lower = line.to_ascii_lowercase();
@@ -79,7 +79,7 @@ fn find_quoted_value(line: &str, key: &str) -> Option<Option<String>> {
     })
 }
 
-/// `\ud83d` without its other half is `\ufffd`; everything else stays as it is.
+/// Replaces an unpaired surrogate such as `\ud83d` by `\ufffd`; everything else is unchanged.
 fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
         return Cow::Borrowed(json);
@@ -93,7 +93,7 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
             (Some(0xd800..=0xdfff), _) => (6, true),
             (Some(_), _) => (6, false),
-            // The escaped character is of any length.
+            // The escaped character can have any length in bytes.
             (None, _) => (escape.char_indices().nth(2).map_or(escape.len(), |(at, _)| at), false),
         };
         let (kept, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
@@ -104,18 +104,18 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The number of an escape `\uXXXX` at the beginning of a text.
+/// Parses the number of an escape `\uXXXX` at the beginning of a string.
 fn utf16_unit(text: &str) -> Option<u16> {
     let digits =
         text.strip_prefix("\\u")?.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// What was read so far.
+/// Fields parsed so far.
 #[derive(Debug, Default)]
 struct StatusVisitor {
     message: Message,
-    /// It is an object, or `null`, which Go takes for one without members.
+    /// The line is an object, or `null`, which Go treats as an object without fields.
     is_message: bool,
     has_type: bool,
     has_message: bool,
@@ -186,7 +186,7 @@ impl<'de> Visitor<'de> for &mut StatusVisitor {
     }
 }
 
-/// A key as Go compares it: in lower case, with the two letters that fold to ASCII.
+/// Returns a key as Go compares it: in lower case, with the two letters that fold to ASCII.
 fn fold_key(key: &str) -> String {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',
@@ -196,13 +196,13 @@ fn fold_key(key: &str) -> String {
     key.chars().map(fold).collect()
 }
 
-/// Where the value of a key belongs.
+/// Field that receives the value of a key.
 enum StatusField<'a> {
     Text(&'a mut String),
     Flag(&'a mut bool),
 }
 
-/// Reads any value; one of another type is named and passed over.
+/// Reads any value; a value of a wrong type is recorded and skipped.
 struct StatusFieldSeed<'a>(StatusField<'a>);
 
 type FieldResult = Result<(), &'static str>;

@@ -1,19 +1,21 @@
-//! Whose turn it is: the order of tasks by the processor time that each has used. No threads and no clocks, so tests are exact.
+//! Fair order of tasks by the processor time that each has used. Uses no threads and no clocks, so tests are exact.
 
 use std::collections::BTreeMap;
 
-/// Nanoseconds of processor time, as the queue counts them for one task (a *virtual runtime*, as in Linux's fair scheduler): what the task
-/// used, and what it was moved forward by after it had waited for something else than its turn.
+/// Nanoseconds of processor time, as the queue counts them for one task (a *virtual runtime*, as in Linux's fair
+/// scheduler): the time that the task used, plus the amount by which it was moved forward after it had waited for
+/// something other than its turn.
 pub(super) type VirtualRuntime = u64;
 
-/// Tasks that wait for a thread. The one with the least runtime goes first; of equals, the one that waits longest.
+/// Tasks that wait for a thread. The task with the least runtime goes first; among equals, the one that has waited
+/// longest.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     waiting: BTreeMap<(VirtualRuntime, u64), T>,
-    /// What each thread runs, with its runtime at the beginning of the turn.
+    /// Runtime of each thread's current task at the beginning of its turn.
     running: Vec<Option<VirtualRuntime>>,
-    /// The least runtime of all tasks that could go on; never falls. A task that comes or returns starts here, so it owes nobody for the time
-    /// before it came, and cannot save up turns while it sleeps.
+    /// The least runtime of all runnable tasks; never decreases. A task that arrives or wakes starts here: it is not
+    /// charged for the time before it arrived, and cannot save up turns while it sleeps.
     min_runtime: VirtualRuntime,
     push_count: u64,
 }
@@ -29,14 +31,16 @@ impl<T> FairQueue<T> {
         self.waiting.insert((runtime.max(self.min_runtime), self.push_count), task);
     }
 
-    /// Gives a thread the task whose turn it is, with its runtime. The turn ends with [`end`](Self::end).
+    /// Returns the task with the next turn and its runtime, and assigns it to a thread. The turn ends with
+    /// [`end_turn`](Self::end_turn).
     pub(super) fn start_turn(&mut self, thread: usize) -> Option<(VirtualRuntime, T)> {
         let ((runtime, _), task) = self.waiting.pop_first()?;
         self.set_running(thread, Some(runtime));
         Some((runtime, task))
     }
 
-    /// Ends the turn of a thread, whose task has a runtime of `runtime` now. A task that can go on was pushed again before.
+    /// Ends the turn of a thread whose task now has the runtime `runtime`. A runnable task must have been pushed again
+    /// before.
     pub(super) fn end_turn(&mut self, thread: usize, runtime: VirtualRuntime) {
         self.set_running(thread, None);
         let running = self.running.iter().flatten().min().copied();
@@ -44,7 +48,7 @@ impl<T> FairQueue<T> {
         self.min_runtime = self.min_runtime.max(least);
     }
 
-    /// Runtime of the task whose turn is next.
+    /// Returns the runtime of the task with the next turn.
     pub(super) fn min_waiting_runtime(&self) -> Option<VirtualRuntime> {
         self.waiting.first_key_value().map(|((runtime, _), _)| *runtime)
     }
@@ -64,9 +68,9 @@ mod tests {
 
     use super::*;
 
-    /// Nanoseconds after which a running task is asked whether somebody else should go on.
+    /// Nanoseconds after which a running task checks whether another one should continue.
     const QUANTUM: VirtualRuntime = 1_000_000;
-    /// Quanta after which a turn ends although nobody waits.
+    /// Quanta after which a turn ends although no task waits.
     const MAX_SLICE: u64 = 8;
 
     /// A task of the simulation.
@@ -88,7 +92,7 @@ mod tests {
         asleep: bool,
         /// Nanoseconds until it sleeps.
         until_nap: VirtualRuntime,
-        /// Most quanta that it waited for its turn after it woke.
+        /// Maximum number of quanta that it waited for its turn after waking.
         waited: u64,
         woke: u64,
     }
@@ -130,7 +134,7 @@ mod tests {
             self.kinds.push(kind);
             let number = self.tasks.len();
             self.tasks.push(SimulatedTask { until_nap, woke: self.now, ..SimulatedTask::default() });
-            // Outside of a simulation tasks are anywhere within a quantum, too.
+            // In reality, too, tasks are anywhere within a quantum.
             self.queue.push(number as VirtualRuntime * 25_037, number);
         }
 
@@ -250,14 +254,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-        /// Whatever runs beside them: busy tasks have even shares, and a task that wakes gets its turn at the next tick or the one after.
+        /// In any mix, busy tasks have equal shares, and a task that wakes gets its turn at the next tick or the one
+        /// after.
         #[test]
         fn shares_are_even_and_sleepers_are_served(
             threads in 1_usize..5,
             kinds in prop::collection::vec(kind(), 1..40),
         ) {
             let mut simulation = Simulation::new(threads, &kinds);
-            // Everybody came at once, which is the only time that so many are equal.
+            // All tasks arrived at once, which is the only time that so many are equal.
             simulation.run(100);
             simulation.tasks.iter_mut().for_each(|task| (task.used, task.waited) = (0, 0));
             simulation.run(2_000);
@@ -267,13 +272,15 @@ mod tests {
             };
             let busy = used(|kind| matches!(kind, TaskKind::Busy));
             if let (Some(least), Some(most)) = (busy.first(), busy.last()) {
-                // Where each busy task has a thread of its own, there is nothing to share. Turns of up to MAX_SLICE lie across the ends of the time.
+                // If each busy task has its own thread, there is nothing to share. Turns of up to MAX_SLICE extend
+                // across the ends of the measured time.
                 let is_shared = kinds.iter().filter(|kind| matches!(kind, TaskKind::Busy)).count() > threads;
                 prop_assert!(!is_shared || most - least <= (MAX_SLICE + 4) * QUANTUM, "{least} {most}");
             }
             let share = QUANTUM * threads as VirtualRuntime / kinds.len() as VirtualRuntime;
             for (kind, task) in simulation.kinds.iter().zip(&simulation.tasks) {
-                // Who wants less than a quarter of its share waits for the tick, and for those who woke before.
+                // A task that uses less than a quarter of its share waits for the tick, and for the tasks that woke
+                // before it.
                 if matches!(kind, TaskKind::Sleeper { computes, sleeps } if computes * 4 < share * sleeps) {
                     prop_assert!(task.waited <= 2, "{kind:?} waited for {} quanta", task.waited);
                 }

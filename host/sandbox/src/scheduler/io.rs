@@ -1,11 +1,11 @@
-//! What drives the timers and sockets of guests.
+//! Driver of the timers and sockets of guests.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::Error;
 
-/// A runtime for what guests wait for: timers, sockets, and the tasks that HTTP connections bring. One thread is enough, because no guest
-/// and nothing else that computes runs on it.
+/// A runtime for the timers and sockets of guests, and for the tasks of HTTP connections. One thread is enough, because
+/// no guest or other computation runs on it.
 pub(super) struct IoRuntime {
     runtime: Option<Runtime>,
     handle: Handle,
@@ -29,7 +29,7 @@ impl IoRuntime {
 
 impl Drop for IoRuntime {
     fn drop(&mut self) {
-        // The last thread for guests may end inside of another runtime, where dropping one that blocks panics.
+        // The last thread for guests may end inside another runtime, where dropping a runtime that blocks panics.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

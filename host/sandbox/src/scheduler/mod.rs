@@ -1,14 +1,17 @@
-//! The threads that run guests, and who of the guests goes on.
+//! The threads that run guests, and the order in which guests run.
 //!
-//! tokio's scheduler gives turns in the order in which tasks wake, and prefers the task that woke last on a thread: a guest that computes
-//! without end wakes itself whenever it yields, so on its thread it always goes first, and what its thread had to drive (timers, sockets)
-//! waits behind it. Here each task has a *runtime*, the processor time that it used, and the least goes first ([`fair`]). A guest that wakes
-//! from a short sleep has less than those that compute, so it goes on at the next tick of the epoch; guests that compute have even shares.
+//! tokio's scheduler runs tasks in the order in which they wake, and prefers the task that woke last on a thread. A
+//! guest that computes endlessly wakes itself whenever it yields, so it always goes first on its thread, and the timers
+//! and sockets that the thread drives wait. Here each task has a *runtime*, the processor time that it used, and the
+//! task with the least goes first ([`fair`]). A guest that wakes from a short sleep has less than those that compute,
+//! so it continues at the next tick of the epoch; guests that compute have equal shares.
 //!
-//! * A guest that computes goes on until somebody with less runtime waits ([`slice`]); the epoch ticks faster while somebody does.
-//! * Timers and sockets are driven by a thread of its own ([`io`](Io)), which no guest ever occupies.
-//! * The threads for guests have a lower priority than all others of the process: requests, the schedule and leases come first.
-//! * A task that waits for something costs its memory; it has no thread.
+//! * A guest that computes continues until a task with less runtime waits ([`slice`]); the epoch ticks faster while one
+//!   does.
+//! * A separate thread ([`io`]), which no guest ever occupies, drives timers and sockets.
+//! * The threads for guests have a lower priority than all other threads of the process: requests, the schedule and
+//!   leases come first.
+//! * A waiting task costs only its memory; it occupies no thread.
 
 mod fair;
 mod io;
@@ -35,10 +38,10 @@ use self::task::{ChargedTask, TaskRuntime};
 use crate::error::Error;
 use crate::ticker::FastTicks;
 
-/// A task whose turn may come.
+/// A task that can run.
 type Runnable = async_task::Runnable<Arc<TaskRuntime>>;
 
-/// The threads for guests. They end when this is dropped and their tasks are gone.
+/// The threads for guests. They end when this is dropped and all tasks have ended.
 pub(crate) struct Scheduler {
     shared: Arc<RunQueue>,
 }

@@ -1,4 +1,4 @@
-//! What the threads for guests share.
+//! State shared by the threads for guests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use crate::ticker::FastTicks;
 
 pub(super) struct RunQueue {
     state: Mutex<RunQueueState>,
-    /// A task came, or the threads are to end.
+    /// Notified when a task was pushed, or the threads must end.
     changed: Condvar,
     waiting_runtime: Arc<WaitingRuntime>,
     fast_ticks: FastTicks,
-    /// Tasks that are not gone yet.
+    /// Tasks that have not ended yet.
     alive_tasks: AtomicUsize,
     stopped: CancellationToken,
 }
@@ -43,7 +43,8 @@ impl RunQueue {
         &self.waiting_runtime
     }
 
-    /// Has a task wait for its turn. A task that yields on its thread needs nobody to be woken: the thread looks for the next one right after.
+    /// Queues a task. A task that yields on its thread wakes no other thread: its own thread fetches the next task
+    /// immediately afterwards.
     pub(super) fn push(&self, runnable: Runnable, yields: bool) {
         let runtime = runnable.metadata().runtime();
         let mut state = self.state();
@@ -61,7 +62,7 @@ impl RunQueue {
         }
     }
 
-    /// Ends the turn of a thread, if it had one, and waits for its next. `None` when the threads are to end.
+    /// Ends the turn of a thread, if it had one, and waits for its next task. Returns `None` when the threads must end.
     pub(super) fn next_task(&self, thread: usize, ended: Option<VirtualRuntime>) -> Option<(VirtualRuntime, Runnable)> {
         let mut state = self.state();
         if let Some(runtime) = ended {
@@ -94,29 +95,29 @@ impl RunQueue {
         self.wake_all();
     }
 
-    /// For a new task: the threads go on as long as the guard lives.
+    /// Registers a new task: the threads keep running until the guard is dropped.
     pub(super) fn register_task(this: &Arc<Self>) -> AliveGuard {
         this.alive_tasks.fetch_add(1, Ordering::SeqCst);
         AliveGuard(Arc::clone(this))
     }
 
     fn wake_all(&self) {
-        // Between its look at `alive` and its wait, a thread holds the lock.
+        // A thread holds the lock between checking `alive_tasks` and waiting.
         drop(self.state());
         self.changed.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, RunQueueState> {
-        // Nothing that holds the lock can panic half-way.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Part of each task.
+/// Held by each task until it ends.
 pub(super) struct AliveGuard(Arc<RunQueue>);
 
 impl AliveGuard {
-    /// Resolves when the task is to end.
+    /// Resolves when the task must end.
     pub(super) async fn stopped(&self) {
         self.0.stopped.cancelled().await;
     }

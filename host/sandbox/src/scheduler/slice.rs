@@ -1,4 +1,4 @@
-//! One turn of a task on a thread: how much of it is used, and whether somebody else should go on.
+//! One turn of a task on a thread: its used time, and whether another task should continue.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use super::fair::VirtualRuntime;
 use super::waiting_runtime::WaitingRuntime;
 use crate::clock::thread_cpu_time;
 
-/// After this time a busy guest yields even when nobody waits: the clocks of its own run (deadline, processor time, cancellation) are polled
-/// by the task that polls the guest. A little less than the ordinary tick of the epoch, so that each such tick ends a turn.
+/// Time after which a busy guest yields even if no task waits, because the task that polls the guest also polls the
+/// clocks of its run (deadline, processor time, cancellation). A little less than the ordinary tick of the epoch, so
+/// each such tick ends a turn.
 const MAX_SLICE: Duration = Duration::from_millis(8);
 
 thread_local! {
@@ -18,7 +19,7 @@ thread_local! {
 
 struct TimeSlice {
     waiting_runtime: Arc<WaitingRuntime>,
-    /// Of the task, at the beginning of the turn and now.
+    /// Runtime of the task at the beginning of the turn; `charged_runtime` is the one that was last charged.
     start_runtime: VirtualRuntime,
     charged_runtime: VirtualRuntime,
     started: Instant,
@@ -44,7 +45,8 @@ pub(super) fn begin(demand: Arc<WaitingRuntime>, at_start: VirtualRuntime) {
     CURRENT.with_borrow_mut(|current| *current = Some(slice));
 }
 
-/// Adds to the task's runtime what it has used since the beginning of the turn, and returns it. `None` where no turn was begun.
+/// Adds the time used since the beginning of the turn to the task's runtime, and returns the runtime; `None` if no turn
+/// was begun.
 pub(super) fn charge() -> Option<VirtualRuntime> {
     CURRENT.with_borrow_mut(|current| {
         let slice = current.as_mut()?;
@@ -58,7 +60,7 @@ pub(super) fn end() -> Option<VirtualRuntime> {
     CURRENT.with_borrow_mut(Option::take).map(|slice| slice.charged_runtime)
 }
 
-/// Whether the task on this thread should let others go on. Where no scheduler of ours runs it, the answer is always yes.
+/// Whether the task on this thread should yield to others. Always true if no [`Scheduler`](super::Scheduler) runs it.
 pub(crate) fn should_yield() -> bool {
     CURRENT.with_borrow(|current| {
         let Some(slice) = current else { return true };

@@ -1,4 +1,4 @@
-//! What the threads for guests run.
+//! Tasks of the threads for guests.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::fair::VirtualRuntime;
 use super::slice;
 
-/// Runtime of one task, kept while it waits.
+/// Runtime of one task, stored while it waits.
 #[derive(Debug, Default)]
 pub(super) struct TaskRuntime(AtomicU64);
 
@@ -20,7 +20,8 @@ impl TaskRuntime {
     }
 }
 
-/// Charges a task for its polls. The charge is written before the poll ends: the task may be queued on another thread right after.
+/// Charges a task for its polls. The charge is stored before the poll ends, because the task may be queued on another
+/// thread immediately afterwards.
 pub(super) struct ChargedTask<F> {
     /// `None` once it is dropped.
     future: Option<Pin<Box<F>>>,
@@ -46,7 +47,7 @@ impl<F: Future> Future for ChargedTask<F> {
     }
 }
 
-/// A task that panics while it is dropped would end the process.
+/// Catches panics, because a task that panics while it is dropped would end the process.
 impl<F> Drop for ChargedTask<F> {
     fn drop(&mut self) {
         let future = self.future.take();
@@ -62,13 +63,13 @@ impl<F> Drop for ChargedTask<F> {
 pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<TaskRuntime>>);
 
 impl<T> GuestTask<T> {
-    /// Lets the task go on without anybody who waits for it.
+    /// Detaches the task: it continues without an awaiter.
     pub fn detach(self) {
         self.0.detach();
     }
 }
 
-/// What the task returns; `None` when the sandbox is gone. A panic of the task goes on here.
+/// Resolves to the task's result; `None` if the sandbox was dropped. Resumes a panic of the task.
 impl<T> Future for GuestTask<T> {
     type Output = Option<T>;
 

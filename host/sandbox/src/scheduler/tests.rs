@@ -16,7 +16,7 @@ fn scheduler(threads: usize) -> Scheduler {
     Scheduler::start(threads, demand, ticker.fast_ticks()).unwrap()
 }
 
-/// Computes like a guest, which yields when it is told to, until the flag is set.
+/// Computes like a guest, which yields on request, until the flag is set.
 async fn compute(until: Arc<AtomicBool>) -> usize {
     let mut turns = 0;
     while !until.load(Ordering::SeqCst) {
@@ -55,7 +55,7 @@ async fn timers_go_on_while_every_thread_computes() {
     naps.await.unwrap();
     done.store(true, Ordering::SeqCst);
     for task in busy {
-        // Each yields at least each time that the naps end, or would be alone on its thread for ever.
+        // Each yields at least whenever a nap ends, or it would occupy its thread forever.
         assert!(task.await.unwrap() > 0);
     }
 }
@@ -164,7 +164,7 @@ async fn a_turn_ends_for_a_task_that_used_less() {
     let scheduler = scheduler(1);
     let done = flag();
     let busy = scheduler.spawn(compute(Arc::clone(&done)));
-    // Each of these comes while the thread computes, and is over long before the busy task has had enough.
+    // Each of these arrives while the thread computes, and ends long before the busy task's slice does.
     for _ in 0..50 {
         scheduler.spawn(async { assert!(!should_yield(), "the busy task has used more") }).await.unwrap();
     }

@@ -7,8 +7,9 @@ use super::run_queue::RunQueue;
 use super::slice;
 use crate::error::Error;
 
-/// By how much the priority of guests is lower than that of the process. At 5 a guest has a quarter of a processor that a thread of
-/// ordinary priority wants, too: enough to go on under load, little enough that requests, the schedule and leases do not notice guests.
+/// Increment of the nice value of guests over that of the process. At 5 a guest gets a quarter of a processor for which
+/// a thread of ordinary priority competes: enough to make progress under load, and little enough not to disturb
+/// requests, the schedule and leases.
 #[cfg(target_os = "linux")]
 const NICE_INCREMENT: i32 = 5;
 
@@ -27,9 +28,8 @@ fn run(number: usize, shared: &RunQueue, io: &IoRuntime) {
     let mut ended = None;
     while let Some((runtime, runnable)) = shared.next_task(number, ended) {
         slice::begin(Arc::clone(shared.demand()), runtime);
-        // In tokio's context, so that timers and sockets find what drives them, and with its budget for one poll: a task whose sockets are
-        // always ready lets others go on, too.
-        // The task keeps its panic for whoever waits for it.
+        // In tokio's context, in which timers and sockets find their driver, and with its budget for one poll: even a
+        // task whose sockets are always ready yields to others. The task stores its panic for its awaiter.
         io.handle().block_on(async move { runnable.run() });
         ended = Some(slice::end().unwrap_or(runtime));
     }

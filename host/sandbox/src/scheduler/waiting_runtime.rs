@@ -1,13 +1,13 @@
-//! What running guests and the epoch's ticker see of the queue, without its lock.
+//! Lock-free view of the queue for running guests and the epoch's ticker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fair::VirtualRuntime;
 
-/// No task waits. No task reaches this runtime: it is 584 years.
+/// Marks that no task waits. No task reaches this runtime of 584 years.
 const NO_TASK: VirtualRuntime = VirtualRuntime::MAX;
 
-/// Runtime of the task whose turn is next, if one waits.
+/// Runtime of the task with the next turn, if one waits.
 #[derive(Debug)]
 pub(crate) struct WaitingRuntime(AtomicU64);
 

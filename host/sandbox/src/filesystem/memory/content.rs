@@ -6,27 +6,27 @@ use std::sync::Arc;
 use super::ErrorCode;
 use super::quota::{ByteReservation, ScratchQuota};
 
-/// Bytes of a chunk.
+/// Size of a chunk in bytes.
 const CHUNK_SIZE: usize = 64 << 10;
 
-/// Bytes of any length, of which holes take no memory. Its whole length counts against the quota all the same: a guest may fill the holes
-/// later, and must not be refused then.
+/// Sparse bytes of any length; holes take no memory. The whole length still counts against the quota: a guest may fill
+/// the holes later, and must not be rejected then.
 #[derive(Debug)]
 pub(crate) struct SparseContent {
     length: u64,
-    /// By their number. Beyond the end of a shorter one, and where there is none, are zeros.
+    /// Chunks by their number. Missing chunks, and the bytes after the end of a shorter one, are zeros.
     chunks: BTreeMap<u64, Vec<u8>>,
     reservation: ByteReservation,
 }
 
-/// The part of a range that lies in one chunk.
+/// The part of a range within one chunk.
 struct ChunkRange {
     chunk: u64,
     from: usize,
     length: usize,
 }
 
-/// Cuts a range into parts.
+/// Splits a range into parts.
 fn chunk_ranges(offset: u64, length: usize) -> impl Iterator<Item = ChunkRange> {
     let (mut at, mut left) = (offset, length);
     std::iter::from_fn(move || {
@@ -46,7 +46,7 @@ impl SparseContent {
         self.length
     }
 
-    /// At most `max` bytes from `offset`; nothing beyond the end.
+    /// Reads at most `max` bytes from `offset`; returns none after the end.
     pub(crate) fn read(&self, offset: u64, max: usize) -> Vec<u8> {
         let length = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(max);
         let mut bytes = Vec::with_capacity(length);
@@ -61,7 +61,7 @@ impl SparseContent {
         bytes
     }
 
-    /// Writes all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
+    /// Writes all of `bytes`, or nothing. Empty writes have no effect at any offset.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ErrorCode> {
         if bytes.is_empty() {
             return Ok(());
@@ -78,7 +78,7 @@ impl SparseContent {
             let chunk = self.chunks.entry(part.chunk).or_default();
             let end = part.from + part.length;
             if chunk.len() < end {
-                // By doubling, but never beyond what a chunk can be.
+                // Grows by doubling, but never beyond the size of a chunk.
                 let capacity = end.max(2 * chunk.capacity()).min(CHUNK_SIZE);
                 chunk.reserve_exact(capacity - chunk.len());
                 chunk.resize(end, 0);
@@ -90,7 +90,7 @@ impl SparseContent {
         Ok(())
     }
 
-    /// Cuts off the end, or appends zeros.
+    /// Truncates the content, or appends zeros.
     pub(crate) fn set_len(&mut self, length: u64) -> Result<(), ErrorCode> {
         self.reservation.resize(length)?;
         if length < self.length {

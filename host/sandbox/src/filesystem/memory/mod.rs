@@ -1,8 +1,8 @@
-//! `/tmp`: directories and files in memory, as a POSIX file system has them, without links. A file that was removed lives on as long as
-//! somebody has it open.
+//! `/tmp`: directories and files in memory, with the semantics of a POSIX file system but without links. A removed file
+//! exists as long as it is open.
 //!
-//! One guest works with it, one call at a time; the locks are there because a store may change threads, and are never held across another
-//! one's.
+//! One guest uses it, one call at a time; the locks exist because a store may move between threads, and are never held
+//! across calls.
 
 mod content;
 mod quota;
@@ -23,7 +23,7 @@ use super::path::{GuestPath, MAX_DEPTH, PathStep, PathTarget};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
-/// When something was last read and changed.
+/// Times of the last read and the last change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodeTimes {
     pub(crate) accessed: SystemTime,
@@ -37,7 +37,7 @@ impl NodeTimes {
     }
 }
 
-/// What a name stands for.
+/// A file or directory in memory.
 #[derive(Debug, Clone)]
 pub(crate) enum MemoryNode {
     File(Arc<MemoryFile>),
@@ -64,14 +64,14 @@ pub(crate) struct MemoryDirectory {
 
 #[derive(Debug)]
 struct DirectoryState {
-    /// Nothing for the root, and for a directory that was removed.
+    /// Dangling for the root, and for a directory that was removed.
     parent: Weak<MemoryDirectory>,
-    /// It was removed: nothing can be put into it any more.
+    /// The directory was removed: nothing can be added to it any more.
     is_removed: bool,
     children: BTreeMap<String, MemoryNode>,
 }
 
-/// What is to be opened.
+/// How to open a path.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct OpenOptions {
     pub(crate) create: bool,
@@ -153,12 +153,12 @@ impl MemoryNode {
         }
     }
 
-    /// A path that ends with a slash means a directory.
+    /// Requires a directory if the path ends with a slash.
     fn check_directory_path(self, path: &GuestPath<'_>) -> Result<Self> {
         if path.is_directory_path && !self.is_directory() { Err(ErrorCode::NotDirectory) } else { Ok(self) }
     }
 
-    /// Directories below it, one in the other.
+    /// Returns the depth of the directories nested below it.
     fn height(&self) -> usize {
         match self {
             Self::File(_) => 0,
@@ -170,7 +170,7 @@ impl MemoryNode {
 }
 
 impl MemoryDirectory {
-    /// The topmost directory of an empty tree.
+    /// Creates the root directory of an empty tree.
     pub(crate) fn root(quota: &Arc<ScratchQuota>) -> Result<Arc<Self>> {
         Self::new(quota, Weak::new())
     }
@@ -198,7 +198,7 @@ impl MemoryDirectory {
         lock(&self.state).parent.upgrade()
     }
 
-    /// The directories that it lies in, the nearest first.
+    /// Returns the directories that contain it, the nearest first.
     fn ancestors(self: &Arc<Self>) -> impl Iterator<Item = Arc<Self>> {
         std::iter::successors(self.parent(), |directory| directory.parent())
     }
@@ -226,7 +226,7 @@ impl MemoryDirectory {
         lock(&self.times).modified = SystemTime::now();
     }
 
-    /// Whether something `height` directories high may be put into it.
+    /// Checks whether a subtree of `height` nested directories may be added to it.
     fn check_depth(self: &Arc<Self>, height: usize) -> Result<()> {
         let deep = self.ancestors().count() + height;
         if deep > MAX_DEPTH { Err(ErrorCode::NameTooLong) } else { Ok(()) }
@@ -236,7 +236,7 @@ impl MemoryDirectory {
         let mut trail = vec![Arc::clone(self)];
         for step in steps {
             match step {
-                // Not to the parent, which a rename may have changed since: a walk goes back the way it came.
+                // Not to the parent, which a rename may have changed since: a walk returns the way it came.
                 PathStep::Parent => drop(trail.pop()),
                 PathStep::Child(name) => {
                     let here = trail.last().ok_or(ErrorCode::NotPermitted)?;
@@ -248,7 +248,7 @@ impl MemoryDirectory {
         trail.pop().ok_or(ErrorCode::NotPermitted)
     }
 
-    /// What lies under a path.
+    /// Returns the node at a path.
     pub(crate) fn find(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<MemoryNode> {
         let (before, last) = path.split_target();
         let directory = self.walk(before)?;
@@ -258,7 +258,7 @@ impl MemoryDirectory {
         }
     }
 
-    /// Opens what lies under a path, or creates a file there.
+    /// Opens the node at a path, or creates a file there.
     pub(crate) fn open(self: &Arc<Self>, path: &GuestPath<'_>, how: OpenOptions) -> Result<MemoryNode> {
         let (before, last) = path.split_target();
         let directory = self.walk(before)?;
@@ -287,14 +287,14 @@ impl MemoryDirectory {
         }
     }
 
-    /// Makes a file of the host's.
+    /// Creates a file for the host.
     pub(crate) fn create_file(self: &Arc<Self>, name: &str, content: &[u8]) -> Result<()> {
         let file = MemoryFile::new(self.reservation.quota())?;
         file.write(0, content)?;
         self.insert(name, MemoryNode::File(file))
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub(crate) fn create_directory(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<()> {
         let (before, last) = path.split_target();
         let directory = self.walk(before)?;
@@ -345,7 +345,7 @@ impl MemoryDirectory {
         entries.parent = Weak::new();
     }
 
-    /// Moves a file or directory; a file, or an empty directory, that is there already goes.
+    /// Moves a file or directory; replaces an existing file or empty directory.
     pub(crate) fn rename(
         self: &Arc<Self>,
         from: &GuestPath<'_>,
@@ -392,7 +392,7 @@ impl MemoryDirectory {
         Ok(())
     }
 
-    /// The first name after `after`, and what it stands for.
+    /// Returns the first name after `after`, and its node.
     pub(crate) fn next_entry(&self, after: Option<&str>) -> Option<(String, MemoryNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let entries = lock(&self.state);

@@ -1,16 +1,16 @@
-//! What all of `/tmp` may take, given back when the last one who holds a file or directory lets go of it.
+//! The quota of `/tmp`. Dropping the last reference to a file or directory releases its share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ErrorCode;
 
-/// The room in memory of one run.
+/// The quota of one run.
 #[derive(Debug)]
 pub(crate) struct ScratchQuota {
     bytes: AtomicU64,
     nodes: AtomicU64,
-    /// How many there ever were.
+    /// Number of the next inode; inodes are never reused.
     next_inode: AtomicU64,
     bytes_limit: u64,
     nodes_limit: u64,
@@ -39,7 +39,7 @@ impl ScratchQuota {
     }
 }
 
-/// Room for one file or directory.
+/// Reservation for one file or directory.
 #[derive(Debug)]
 pub(crate) struct NodeReservation(Arc<ScratchQuota>);
 
@@ -49,7 +49,7 @@ impl NodeReservation {
         Ok(Self(Arc::clone(quota)))
     }
 
-    /// A number that no other file or directory of the run has or had. It tells nothing of other runs.
+    /// Returns a number that no other file or directory of the run has or had. It reveals nothing about other runs.
     pub(crate) fn new_inode(&self) -> u64 {
         self.0.next_inode.fetch_add(1, Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl Drop for NodeReservation {
     }
 }
 
-/// Room for some bytes.
+/// Reservation of a number of bytes.
 #[derive(Debug)]
 pub(crate) struct ByteReservation {
     quota: Arc<ScratchQuota>,
@@ -77,7 +77,7 @@ impl ByteReservation {
         Self { quota, bytes: 0 }
     }
 
-    /// Takes more or gives some back. Nothing changes when there is not enough.
+    /// Changes the number of reserved bytes. Changes nothing if the quota is insufficient.
     pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), ErrorCode> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => ScratchQuota::reserve(&self.quota.bytes, more, self.quota.bytes_limit)?,

@@ -1,4 +1,5 @@
-//! The file system in memory against the one of this machine: the same calls must give the same answers, to the error code.
+//! Compares the file system in memory with that of this machine: the same calls must return the same results and error
+//! codes.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -31,7 +32,7 @@ enum Call {
     Rename(String, String),
 }
 
-/// What a call answers, in words that both sides have.
+/// Result of a call, in terms that both sides share.
 type CallResult = std::result::Result<String, &'static str>;
 
 fn error_name(code: ErrorCode) -> &'static str {
@@ -117,7 +118,7 @@ fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
     let mut options = std::fs::OpenOptions::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
-            // Not by the standard library's flags: it knows no exclusive creation with truncation.
+            // Not with the standard library's flags: it does not support exclusive creation with truncation.
             let mut flags = rustix::fs::OFlags::empty();
             flags.set(rustix::fs::OFlags::CREATE, *create);
             flags.set(rustix::fs::OFlags::EXCL, *create && *exclusive);
@@ -150,7 +151,7 @@ fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
     }
 }
 
-/// Paths from so few names that calls meet each other.
+/// Paths from so few names that calls affect the same nodes.
 fn path() -> impl Strategy<Value = String> {
     let name = prop_oneof![4 => Just("a"), 4 => Just("b"), 2 => Just("c"), 1 => Just("."), 1 => Just("..")];
     (proptest::collection::vec(name, 1..4), any::<bool>(), 0..6_u8).prop_filter_map(

@@ -1,4 +1,4 @@
-//! A directory of the user's that is open, and what can be done below it.
+//! An open directory of the user, and the operations below it.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use super::Mount;
 use super::file::UserFile;
 use crate::capability::{ChildRef, Destination, Node, QuotaKind, TreeError};
 
-/// A directory, by its id: it may be renamed while it is open.
+/// A directory, identified by its id because it may be renamed while it is open.
 #[derive(Clone)]
 pub(crate) struct UserDirectory {
     pub(crate) mount: Arc<Mount>,
     pub(crate) id: String,
 }
 
-/// What lies under a path.
+/// Result of looking up a path.
 pub(crate) enum LookupResult {
     Stored(Node),
     /// A new file that is not committed yet.
     Uncommitted(UserFile),
 }
 
-/// What was opened.
+/// Result of opening a path.
 pub(crate) enum OpenedNode {
     File(UserFile),
     Directory(UserDirectory),
@@ -36,7 +36,7 @@ impl Mount {
         Ok(UserDirectory { mount: Arc::clone(self), id: root.id })
     }
 
-    /// Counts an open file, as long as the answer lives.
+    /// Counts an open file until the permit is dropped.
     pub(super) fn acquire_open_permit(&self) -> Result<Arc<()>> {
         let open = &self.open_count;
         if Arc::strong_count(open) > self.context.capabilities.limits.open_files as usize {
@@ -79,7 +79,7 @@ impl UserDirectory {
         self.mount.unless_cancelled(self.mount.tree.node(&self.id)).await
     }
 
-    /// Walks; answers the directory where the walk ends.
+    /// Walks along the steps and returns the directory where they end.
     async fn walk(&self, steps: &[PathStep<'_>]) -> Result<Node> {
         let mut trail = vec![self.node().await?];
         for step in steps {
@@ -99,7 +99,7 @@ impl UserDirectory {
         Ok(trail.pop().ok_or(ErrorCode::NotPermitted)?)
     }
 
-    /// The directory of what a path names, its name, and what is there.
+    /// Locates the target of a path: its directory, its name, and the node there.
     async fn locate<'a>(
         &self,
         path: &'a GuestPath<'_>,
@@ -112,7 +112,7 @@ impl UserDirectory {
         Ok((directory, name, found))
     }
 
-    /// What lies under a path.
+    /// Result of looking up a path.
     pub(crate) async fn find(&self, path: &GuestPath<'_>) -> Result<LookupResult> {
         let (before, last) = path.split_target();
         let directory = self.walk(before).await?;
@@ -124,7 +124,7 @@ impl UserDirectory {
         }
     }
 
-    /// Opens what lies under a path, or creates a file there.
+    /// Opens the node at a path, or creates a file there.
     pub(crate) async fn open(&self, path: &GuestPath<'_>, how: OpenOptions) -> Result<OpenedNode> {
         let mount = &self.mount;
         let (before, last) = path.split_target();
@@ -167,7 +167,7 @@ impl UserDirectory {
         }
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub(crate) async fn create_directory(&self, path: &GuestPath<'_>) -> Result<()> {
         let (directory, name, found) = self.locate(path, ErrorCode::Exist).await?;
         if found.is_some() {
@@ -216,7 +216,7 @@ impl UserDirectory {
         Ok(())
     }
 
-    /// Moves a file or directory; what is there already is replaced where that is possible.
+    /// Moves a file or directory; replaces an existing node if that is possible.
     pub(crate) async fn rename(&self, from: &GuestPath<'_>, to_base: &Self, to: &GuestPath<'_>) -> Result<()> {
         let mount = &self.mount;
         let (old, old_name, moved) = self.locate(from, ErrorCode::Busy).await?;
@@ -268,7 +268,7 @@ impl UserDirectory {
         Ok(())
     }
 
-    /// The next children after a name, with whether each is a directory.
+    /// Returns the next children after a name; the flag says whether a child is a directory.
     pub(crate) async fn children(&self, after: Option<&str>) -> Result<Vec<(String, bool)>> {
         let children = self.mount.unless_cancelled(self.mount.tree.children(&self.id, after)).await?;
         Ok(children.into_iter().map(|(name, node)| (name, node.is_directory)).collect())

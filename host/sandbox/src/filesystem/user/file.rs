@@ -1,4 +1,4 @@
-//! A file that is open. All descriptors and streams of a file that is open for writing share one content; the last one that is closed
+//! An open file. All descriptors and streams of a file that is open for writing share one content; closing the last one
 //! commits it.
 
 use std::sync::atomic::Ordering;
@@ -15,21 +15,21 @@ use super::file_content::FileContent;
 use crate::capability::{ChildRef, Destination, Node, QuotaKind, SaveOutcome, TreeError};
 use crate::host::HandlePermit;
 
-/// A file that is open, once for each descriptor and stream.
+/// An open file; one per descriptor and stream.
 #[derive(Clone)]
 pub(crate) struct UserFile(pub(super) Arc<SharedFile>);
 
-/// What the descriptors and streams of a file share.
+/// State shared by the descriptors and streams of a file.
 pub(crate) struct SharedFile {
     core: Arc<FileCore>,
-    /// A write that goes on although its stream is not being waited for: a guest may wait for several things at once, and then all but
-    /// the first to come are asked again from the beginning.
+    /// A write that continues although nothing polls its stream: a guest may wait for several events at once, and then
+    /// all futures but the first to complete are dropped and started anew.
     pending_write: tokio::sync::Mutex<Option<BoxFuture<'static, Result<()>>>>,
 }
 
 struct FileCore {
     mount: Arc<Mount>,
-    /// Tells it from the other files of the run while it has no id.
+    /// Distinguishes the file from others of the run while it has no id.
     number: u64,
     description: Mutex<FileDescription>,
     content: tokio::sync::Mutex<FileContent>,
@@ -37,14 +37,14 @@ struct FileCore {
     _upload_permit: Option<HandlePermit>,
 }
 
-/// What can be said of the file without its content.
+/// Attributes of the file besides its content.
 struct FileDescription {
     /// `None` for a file that was removed before it was committed.
     destination: Option<Destination>,
-    /// For texts.
+    /// Path for messages.
     path: String,
     modified: SystemTime,
-    /// The guest was told that it could not be saved.
+    /// Whether the guest already received the failure to save the file.
     failure_reported: bool,
 }
 
@@ -71,7 +71,7 @@ impl FileCore {
 }
 
 impl SharedFile {
-    /// Waits for the write that is going on. Cancel-safe.
+    /// Waits for the pending write. Cancel-safe.
     async fn wait_for_write(&self) -> Result<()> {
         let mut work = self.pending_write.lock().await;
         let Some(going_on) = work.as_mut() else { return Ok(()) };
@@ -103,13 +103,13 @@ impl Mount {
         self.context.acquire_upload_permit().map_err(|_| self.log_error(TreeError::QuotaExceeded(QuotaKind::Uploads)))
     }
 
-    /// A file for reading.
+    /// Opens a file for reading.
     pub(super) async fn open_for_reading(self: &Arc<Self>, node: Node) -> Result<UserFile> {
         let body = FileContent::stored(self.unless_cancelled(self.tree.open(&node.id)).await?);
         self.open_file(FileDescription::from_node(node), body, None)
     }
 
-    /// A file for writing. Whoever has it open for writing already shares its content.
+    /// Opens a file for writing. It shares its content with the descriptors that already have it open for writing.
     pub(super) async fn open_for_writing(self: &Arc<Self>, node: Node, truncate: bool) -> Result<UserFile> {
         let id = node.id.clone();
         let open = self.open_for_writing_by_id().get(&id).and_then(std::sync::Weak::upgrade);
@@ -135,7 +135,7 @@ impl Mount {
         Ok(file)
     }
 
-    /// A file that is not there yet.
+    /// Creates a new file, which is not committed yet.
     pub(super) async fn create(self: &Arc<Self>, directory: &Node, name: &str) -> Result<UserFile> {
         let destination = Destination::New { directory: directory.id.clone(), name: name.to_owned() };
         self.unless_cancelled(self.tree.check_write(&destination)).await?;
@@ -153,7 +153,7 @@ impl Mount {
         Ok(file)
     }
 
-    /// Gives a file that is not committed yet another name, or with `None` none at all: then it never will be.
+    /// Renames an uncommitted file. With `None` it loses its name, and will never be committed.
     pub(super) fn rename_uncommitted(&self, file: &Arc<SharedFile>, from: ChildRef<'_>, to: Option<(&Node, &str)>) {
         let mut unborn = self.uncommitted();
         unborn.remove(&(from.directory.to_owned(), from.name.to_owned()));
@@ -165,7 +165,7 @@ impl Mount {
         });
     }
 
-    /// Makes a file that is not committed yet replace one that is there, once it is.
+    /// Makes an uncommitted file replace an existing one when it is committed.
     pub(super) fn replace_with_uncommitted(&self, file: &Arc<SharedFile>, from: ChildRef<'_>, there: Node) {
         self.uncommitted().remove(&(from.directory.to_owned(), from.name.to_owned()));
         let mut about = file.core.description();
@@ -191,7 +191,8 @@ fn join_path(path: &str, name: &str) -> String {
 }
 
 impl UserFile {
-    /// What stays as long as the file is open, and is the file's id where it has one. It depends on nothing but what the run did.
+    /// Returns an identity that does not change while the file is open: the file's id if it has one. It depends only on
+    /// the actions of the run.
     pub(crate) fn identity(&self) -> String {
         match &self.0.core.description().destination {
             Some(Destination::Existing(id)) => id.clone(),
@@ -214,12 +215,13 @@ impl UserFile {
         core.content.lock().await.read(&core.mount, offset, max).await
     }
 
-    /// Whether a write would be taken at once.
+    /// Whether a write would be accepted immediately.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.pending_write.try_lock().is_ok_and(|work| work.is_none())
     }
 
-    /// Begins a write at `offset`, or at the end; [`settle`](Self::settle) waits for it. There must be none going on.
+    /// Begins a write at `offset`, or at the end; [`wait_for_write`](Self::wait_for_write) waits for it. No other write
+    /// may be pending.
     pub(crate) fn begin_write(&self, offset: Option<u64>, bytes: Bytes) -> Result<()> {
         let mut work = self.0.pending_write.try_lock().map_err(|_| ErrorCode::WouldBlock)?;
         if work.is_some() {
@@ -235,7 +237,7 @@ impl UserFile {
         Ok(())
     }
 
-    /// Waits for the write that is going on. Cancel-safe.
+    /// Waits for the pending write. Cancel-safe.
     pub(crate) async fn wait_for_write(&self) -> Result<()> {
         self.0.wait_for_write().await
     }
@@ -253,7 +255,7 @@ impl UserFile {
         core.content.lock().await.set_len(&core.mount, length).await
     }
 
-    /// Commits what was written so far.
+    /// Commits the content written so far.
     pub(crate) async fn sync(&self) -> Result<()> {
         let done = async {
             self.wait_for_write().await?;
@@ -269,7 +271,7 @@ impl UserFile {
         done
     }
 
-    /// A new file is one like the others from its first commit on.
+    /// Registers a new file, after its first commit, among the existing files that are open for writing.
     fn register_committed(&self, before: Option<Destination>) {
         let mount = &self.0.core.mount;
         if let (Some(Destination::New { directory, name }), Some(Destination::Existing(id))) =
@@ -280,9 +282,10 @@ impl UserFile {
         }
     }
 
-    /// Lets go of the file; the last one to do so commits it. When this is dropped instead, as all is when a run falls over, it is not.
+    /// Closes the file; the last one to do so commits it. If the value is dropped instead, as after a crash of the run,
+    /// the file is not committed.
     pub(crate) async fn close(self) -> Result<()> {
-        // A write whose stream is gone still counts.
+        // A pending write counts even if its stream is closed.
         let mut closed = self.0.wait_for_write().await;
         let Some(shared) = Arc::into_inner(self.0) else { return closed };
         let core = shared.core;

@@ -1,5 +1,5 @@
-//! The content of an open file: what is stored, a draft that is written from beginning to end, or a copy in memory where it is written in
-//! any other order.
+//! The content of an open file: the stored content, a draft that is written sequentially, or a copy in memory if it is
+//! written in any other order.
 
 use bytes::Bytes;
 
@@ -9,38 +9,38 @@ use super::super::memory;
 use super::Mount;
 use crate::capability::{ContentReader, Destination, Draft, Node, SaveOutcome};
 
-/// Bytes that are copied at a time.
+/// Size of a copied chunk in bytes.
 const COPY_CHUNK_SIZE: usize = 256 << 10;
 
-/// Content, and whether it differs from what is stored.
+/// Content, and whether it differs from the stored content.
 pub(super) struct FileContent {
     state: ContentState,
-    /// There is something to commit.
+    /// Whether there are changes to commit.
     pub(super) is_dirty: bool,
 }
 
 enum ContentState {
-    /// Nothing, and nothing stored that counts.
+    /// No content; stored content, if any, is to be replaced.
     Empty,
-    /// What is stored.
+    /// The stored content.
     Stored(Box<dyn ContentReader>),
-    /// What was stored just now, in the file with this id; opened when it is needed, if at all.
+    /// Content that was just committed to the file with this id; opened only when it is needed.
     Committed { id: String, size: u64 },
-    /// Written in one go.
+    /// Content that is written sequentially.
     Draft { draft: Box<dyn Draft>, length: u64 },
-    /// Written in some other order.
+    /// Content that is written in any other order.
     MemoryCopy(memory::SparseContent),
-    /// A write failed; what is left is not what the guest meant, and must never become a file.
+    /// A write failed; the remaining content is incomplete and must never become a file.
     Broken(ErrorCode),
 }
 
 impl FileContent {
-    /// Of a file that is new, or whose content is to be replaced.
+    /// Creates the content of a new file, or of one whose content is to be replaced.
     pub(super) const fn empty() -> Self {
         Self { state: ContentState::Empty, is_dirty: true }
     }
 
-    /// Of a file that is there.
+    /// Creates the content of an existing file.
     pub(super) fn stored(content: Box<dyn ContentReader>) -> Self {
         Self { state: ContentState::Stored(content), is_dirty: false }
     }
@@ -69,8 +69,8 @@ impl FileContent {
         }
     }
 
-    /// Writes all of it, or breaks the content. What goes on where the last write ended, or at the end of what is stored, goes straight to
-    /// a draft.
+    /// Writes all bytes, or marks the content as broken. A write that continues where the last one ended, or at the end
+    /// of the stored content, goes directly to a draft.
     pub(super) async fn write(&mut self, mount: &Mount, offset: u64, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -116,7 +116,7 @@ impl FileContent {
         }
     }
 
-    /// Makes the content visible. Afterwards it is what is stored.
+    /// Makes the content visible. Afterwards it is the stored content.
     pub(super) async fn commit(&mut self, mount: &Mount, to: &Destination) -> Result<(Node, SaveOutcome)> {
         match &self.state {
             ContentState::Broken(code) => return Err((*code).into()),
@@ -135,7 +135,7 @@ impl FileContent {
         Ok((node, written))
     }
 
-    /// Opens what was committed, to read it or to go on from it.
+    /// Opens the committed content, to read it or to continue from it.
     async fn reopen(&mut self, mount: &Mount) -> Result<()> {
         if let ContentState::Committed { id, .. } = &self.state {
             self.state = ContentState::Stored(mount.unless_cancelled(mount.tree.open(id)).await?);
@@ -143,12 +143,12 @@ impl FileContent {
         Ok(())
     }
 
-    /// Takes the content for a step that leaves none when it is given up half-way.
+    /// Takes the content for a step that leaves none if it is abandoned half-way.
     const fn take(&mut self) -> ContentState {
         std::mem::replace(&mut self.state, ContentState::Broken(ErrorCode::Io))
     }
 
-    /// Appends to the draft, which is lost when that fails or is given up.
+    /// Appends to the draft, which is lost if that fails or is abandoned.
     async fn append(&mut self, mount: &Mount, bytes: Bytes) -> Result<()> {
         let ContentState::Draft { mut draft, length } = self.take() else {
             return Err(ErrorCode::Io.into());
@@ -160,7 +160,7 @@ impl FileContent {
         Ok(())
     }
 
-    /// A draft with the content so far.
+    /// Begins a draft with the content so far.
     async fn begin_draft(&mut self, mount: &Mount) -> Result<()> {
         let draft = mount.unless_cancelled(mount.tree.create_draft()).await?;
         let mut before = std::mem::replace(&mut self.state, ContentState::Draft { draft, length: 0 });
@@ -182,13 +182,13 @@ impl FileContent {
         }
     }
 
-    /// A copy in memory of the content so far.
+    /// Copies the content so far to memory.
     async fn copy_to_memory(&mut self, mount: &Mount) -> Result<()> {
         if matches!(self.state, ContentState::MemoryCopy(_)) {
             return Ok(());
         }
         let mut copy = memory::SparseContent::new(std::sync::Arc::clone(&mount.scratch));
-        // Takes the room first: what does not fit is not fetched.
+        // Reserves the room first: content that does not fit is not fetched.
         copy.set_len(self.len())?;
         match self.take() {
             ContentState::Empty | ContentState::Committed { .. } => {}

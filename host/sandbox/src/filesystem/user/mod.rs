@@ -1,8 +1,8 @@
 //! `/files`: the user's files, through [`capability::Tree`](crate::capability::Tree).
 //!
-//! A file that is written is a [`Draft`](crate::capability::Draft) until it is closed or synced; then its content becomes visible as a
-//! whole. Until then others read what was there before. Within the run a new file has its name from the moment it is opened: it can be
-//! opened again, looked at, renamed and removed.
+//! A file that is being written is a [`Draft`](crate::capability::Draft) until it is closed or synced; then its content
+//! becomes visible as a whole. Until then others read the previous content. Within the run a new file has its name from
+//! the moment it is opened: it can be opened again, inspected, renamed and removed.
 
 mod directory;
 mod file;
@@ -21,23 +21,23 @@ use super::memory;
 use crate::capability::{Level, QuotaKind, Tree, TreeError};
 use crate::host::{Context, LeaseLost};
 
-/// Names under which a run made files that are not committed yet: the directory's id and the name.
+/// Uncommitted files of a run, by the directory's id and the name.
 type UncommittedFiles = HashMap<(String, String), Weak<file::SharedFile>>;
 
 /// The user's files as one run sees them.
 pub(crate) struct Mount {
     tree: Arc<dyn Tree>,
     context: Arc<Context>,
-    /// Where files that are not written from beginning to end are kept meanwhile.
+    /// Quota for the files that are not written sequentially and therefore held in memory.
     scratch: Arc<memory::ScratchQuota>,
-    /// Each open file has a clone.
+    /// Each open file holds a clone.
     open_count: Arc<()>,
-    /// How many were opened.
+    /// Number of the next opened file.
     next_number: AtomicU64,
     uncommitted: Mutex<UncommittedFiles>,
-    /// Files that exist and are open for writing, by id: whoever opens one again writes to the same draft.
+    /// Existing files that are open for writing, by id: opening one again shares the same draft.
     open_for_writing_by_id: Mutex<HashMap<String, Weak<file::SharedFile>>>,
-    /// The lease was lost where it could not be told: in a stream that was dropped.
+    /// The lease was lost where this could not be reported: in a dropped stream.
     lease_lost: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Mount {
         })
     }
 
-    /// Waits for the user's files, unless the run is cancelled first.
+    /// Waits for an operation on the user's files, unless the run is cancelled first.
     async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, TreeError>>) -> Result<T> {
         if self.lease_lost.load(Ordering::Relaxed) {
             return Err(LeaseLost::LeaseLost.into());
@@ -69,7 +69,7 @@ impl Mount {
         answer.map_err(|error| self.log_error(error))
     }
 
-    /// The error code says too little to be of use to an author; the log says the rest.
+    /// Logs the details of an error, because its code alone does not help an author.
     fn log_error(&self, error: TreeError) -> FilesystemError {
         match &error {
             TreeError::Denied(_) | TreeError::InvalidName(_) | TreeError::Other(_) | TreeError::QuotaExceeded(_) => {
@@ -80,7 +80,7 @@ impl Mount {
         error.into()
     }
 
-    /// One change more: of names as of files there may be so many in a run.
+    /// Counts one more change: a run may change as many names as files.
     fn check_change_quota(&self) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.files.total() + meter.name_changes.get() >= capabilities.limits.files {
@@ -89,7 +89,7 @@ impl Mount {
         Ok(())
     }
 
-    /// Bytes that are about to be written to a file.
+    /// Charges bytes that are about to be written to a file.
     fn charge_bytes(&self, bytes: u64) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.file_bytes.get().saturating_add(bytes) > capabilities.limits.file_bytes {
@@ -99,12 +99,12 @@ impl Mount {
         Ok(())
     }
 
-    /// What could not be told to the guest: closing a file has no answer.
+    /// Reports a file that could not be saved, because closing a file returns no result to the guest.
     fn report_unsaved(&self, path: &str, failure: &FilesystemError) {
         match failure {
             FilesystemError::Code(code) => {
                 self.context.meter.files_not_saved.add(1);
-                // The text of the standard goes on with the name that POSIX has for it.
+                // The message of the standard continues with the POSIX name of the code.
                 let reason = code.message().split(", similar").next().unwrap_or_default();
                 let message = format!("/files{path} was not saved when it was closed: {reason}");
                 self.context.logs.write_line(Level::Error, &message);
@@ -121,7 +121,7 @@ impl Mount {
         self.open_for_writing_by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file of this run that is not committed yet.
+    /// Finds an uncommitted file of this run.
     fn find_uncommitted(&self, directory: &str, name: &str) -> Option<Arc<file::SharedFile>> {
         self.uncommitted().get(&(directory.to_owned(), name.to_owned())).and_then(Weak::upgrade)
     }

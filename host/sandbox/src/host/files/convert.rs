@@ -1,4 +1,4 @@
-//! Between the contract's records and the host's.
+//! Conversions between the contract's records and the host's types.
 
 use super::super::argument::{MAX_DOCTYPE, MAX_MIME, MAX_NAME, check_length, check_optional_length};
 use super::{MAX_METADATA, check_batch, json_weight, parse_object, wit};
@@ -13,7 +13,7 @@ pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, Capabilit
     check_length("name", &to.name, MAX_NAME)?;
     check_optional_length("key", to.key.as_ref(), MAX_NAME)?;
     check_optional_length("mime", to.mime.as_ref(), MAX_MIME)?;
-    // An empty text stands for no metadata, so that a guest without a JSON library can save files too.
+    // An empty string means no metadata, because a guest without a JSON library must be able to save files too.
     let metadata = if to.metadata.is_empty() { Object::new() } else { parse_object("metadata", &to.metadata)? };
     Ok(Target {
         folder: to.folder,
@@ -26,9 +26,9 @@ pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, Capabilit
     })
 }
 
-/// Bytes that a target takes in memory, at most.
+/// Returns an upper bound of a target's size in memory in bytes.
 pub(super) fn weight(to: &wit::Target) -> u64 {
-    /// A reference besides its texts.
+    /// Size of a reference besides its strings.
     const REFERENCE: usize = size_of::<Reference>() + 64;
     let texts = to.folder.len() + to.name.len() + to.key.as_ref().map_or(0, String::len);
     let references: usize = to.references.iter().map(|one| one.doctype.len() + one.id.len() + REFERENCE).sum();

@@ -1,4 +1,4 @@
-//! Uploads and open files that a guest holds. Its resource table has them, so that they go with the store.
+//! Uploads and open files that a guest holds. They are in its resource table, so they are dropped with the store.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use crate::capability::{CapabilityError, OpenFile, QuotaKind, Upload};
 use crate::host::content_type_check::{ContentTypeCheck, HEAD_BYTES};
 use crate::memory::MemoryCharge;
 
-/// One of those that a run may hold; dropping it frees it.
+/// Permit for one upload or open file of a run; dropping it releases it.
 #[derive(Debug)]
 pub struct HandlePermit {
     _of: Arc<()>,
 }
 
-/// How many of one kind a run holds.
+/// Counts the handles of one kind that a run holds.
 #[derive(Debug, Default)]
 pub(crate) struct HandleCounter(Arc<()>);
 
 impl HandleCounter {
-    /// Takes one, of which there are `limit`.
+    /// Acquires one of `limit` permits.
     pub(super) fn acquire(&self, limit: u32, quota: QuotaKind) -> Result<HandlePermit, CapabilityError> {
         if Arc::strong_count(&self.0) > limit as usize {
             return Err(CapabilityError::QuotaExceeded(quota));
@@ -28,13 +28,13 @@ impl HandleCounter {
 
 /// An upload that the guest holds.
 pub struct OpenUpload {
-    /// `None` after a write that failed: what was sent has a hole, and must never become a file.
+    /// `None` after a failed write: the content has a hole, and must never become a file.
     upload: Option<Box<dyn Upload>>,
-    /// What its name and media type promise, until enough was written to tell.
+    /// Expected content type, until enough bytes were written to check it.
     type_check: Option<ContentTypeCheck>,
     head: Vec<u8>,
     _permit: HandlePermit,
-    /// For the target, which is kept until the file is there.
+    /// Charge for the target, which is held until the file exists.
     _memory: MemoryCharge,
 }
 
@@ -48,7 +48,7 @@ impl OpenUpload {
         Self { upload: Some(upload), type_check: Some(promise), head: Vec::new(), _permit: slot, _memory: memory }
     }
 
-    /// Looks at what is about to be written, as at what is downloaded.
+    /// Checks a chunk that is about to be written, as for a download.
     pub(super) fn check_chunk(&mut self, chunk: &[u8]) -> Result<(), CapabilityError> {
         if self.type_check.is_none() {
             return Ok(());
@@ -57,7 +57,7 @@ impl OpenUpload {
         if self.head.len() < HEAD_BYTES { Ok(()) } else { self.check_content_type() }
     }
 
-    /// Compares what was written with what was promised, unless that was done.
+    /// Compares the written bytes with the expected content type, unless that was already done.
     pub(super) fn check_content_type(&mut self) -> Result<(), CapabilityError> {
         let Some(promise) = self.type_check.take() else { return Ok(()) };
         promise

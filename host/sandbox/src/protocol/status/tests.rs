@@ -10,7 +10,7 @@ fn read(line: &[u8]) -> String {
     }
 }
 
-/// What `json.Unmarshal` of Go 1.24 makes of these lines, into the structure that Cozy has.
+/// Results of Go 1.24's `json.Unmarshal` for these lines, with Cozy's structure as the target.
 #[test]
 fn every_line_that_go_accepts_is_accepted() {
     for (line, expected) in [
