@@ -1,5 +1,6 @@
-//! Account types: services that accounts are with, as the operator knows them from the service's provider: where it lets users log in, and
-//! under which client id and secret this server is known there (Cozy API, account types and OAuth, §7.4). They are the whole server's.
+//! Account types: services with which users have accounts. An account type holds the data that the operator has from
+//! the service's provider: where it lets users log in, and the client id and secret of this server (Cozy API, account
+//! types and OAuth, §7.4). Account types belong to the whole server.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,10 @@ use crate::doctype::ACCOUNT_TYPES;
 use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// The two members that are sealed.
+/// The two fields that are sealed.
 const SECRET_FIELDS: [&str; 2] = ["client_secret", "secret"];
 
-/// How an account of a type comes to its credentials.
+/// How an account of a type obtains its credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantMode {
     /// The provider sends a code, which the server exchanges (RFC 6749 §4.1).
@@ -24,7 +25,7 @@ pub enum GrantMode {
     /// The provider sends the token itself (RFC 6749 §4.2).
     #[serde(rename = "token")]
     Token,
-    /// The same, by providers that call the address `redirect_url`.
+    /// Like [`GrantMode::Token`], for providers that call the address `redirect_url`.
     #[serde(rename = "token_redirect_url")]
     TokenRedirectUrl,
     /// The pages of Budget Insight.
@@ -33,28 +34,28 @@ pub enum GrantMode {
     /// The newer pages of Budget Insight.
     #[serde(rename = "bi_webview")]
     BiWebview,
-    /// No OAuth: konnectors get a secret of the operator's among their parameters.
+    /// No OAuth: konnectors get a secret of the operator among their parameters.
     #[serde(rename = "secret")]
     Secret,
-    /// [`GrantMode::AuthorizationCode`], with such a secret besides.
+    /// [`GrantMode::Code`], plus such a secret.
     #[serde(rename = "authorization_code+secret")]
     CodeAndSecret,
-    /// [`GrantMode::BiWebauth`], with such a secret besides.
+    /// [`GrantMode::BiWebauth`], plus such a secret.
     #[serde(rename = "bi_webauth+secret")]
     BiWebauthAndSecret,
-    /// [`GrantMode::BiWebview`], with such a secret besides.
+    /// [`GrantMode::BiWebview`], plus such a secret.
     #[serde(rename = "bi_webview+secret")]
     BiWebviewAndSecret,
 }
 
 impl GrantMode {
-    /// Whether konnectors get the type's secret.
+    /// Returns whether konnectors get the type's secret.
     const fn has_konnector_secret(self) -> bool {
         matches!(self, Self::Secret | Self::CodeAndSecret | Self::BiWebauthAndSecret | Self::BiWebviewAndSecret)
     }
 }
 
-/// How the server says who it is where it asks for tokens.
+/// How the server authenticates when it requests tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenMode {
@@ -63,25 +64,25 @@ pub enum TokenMode {
     Form,
     /// With HTTP Basic.
     Basic,
-    /// In the query string of a GET, for providers that know nothing better.
+    /// In the query string of a GET, for providers that support nothing better.
     Get,
 }
 
-/// A service, as its document holds it.
+/// A service, as stored in its document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountType {
     /// See [`GrantMode`].
     pub grant_mode: GrantMode,
-    /// The konnector that its accounts are for; the type's own id where absent.
+    /// The konnector that its accounts belong to; by default the one whose slug is the type's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slug: Option<String>,
-    /// Under which id the provider knows this server.
+    /// The provider's id of this server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Where users log in.
+    /// Authorization endpoint, where users log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_endpoint: Option<Url>,
-    /// Where tokens are; konnectors exchange the code themselves where it is absent.
+    /// Token endpoint; without it, konnectors exchange the code themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<Url>,
     /// Where users manage a connection.
@@ -93,16 +94,16 @@ pub struct AccountType {
     /// See [`TokenMode`].
     #[serde(default)]
     pub token_mode: TokenMode,
-    /// The address that the provider knows; that of the instance where absent.
+    /// The redirect URI that the provider knows; that of the instance by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<Url>,
-    /// More parameters for [`AccountType::auth_endpoint`].
+    /// Additional parameters for [`AccountType::auth_endpoint`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extras: BTreeMap<String, String>,
-    /// The provider does not want to be told the address again.
+    /// Whether the provider does not accept the redirect URI in the authorization request.
     #[serde(default)]
     pub skip_redirect_uri_on_authorize: bool,
-    /// The provider refuses state and nonce where tokens are.
+    /// Whether the provider rejects state and nonce at the token endpoint.
     #[serde(default)]
     pub skip_state_on_token: bool,
     /// The secrets, sealed.
@@ -135,7 +136,7 @@ fn check_id(id: &str) -> Result<()> {
 }
 
 impl AccountType {
-    /// The members of an account type as an operator writes them, with its secrets.
+    /// Parses an account type as an operator writes it, and its secrets.
     fn parse(mut given: Object) -> Result<(Self, Vec<(&'static str, Value)>)> {
         given.retain(|name, _| !name.starts_with('_'));
         let mut secrets = Vec::new();
@@ -159,19 +160,19 @@ impl AccountType {
         Ok((read, secrets))
     }
 
-    /// The konnector that accounts of this type are for.
+    /// Returns the slug of the konnector that accounts of this type belong to.
     #[must_use]
     pub fn konnector<'a>(&'a self, id: &'a str) -> &'a str {
         self.slug.as_deref().filter(|slug| !slug.is_empty()).unwrap_or(id)
     }
 
-    /// Names of the secrets that it has.
+    /// Returns the names of the secrets that it has.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         self.sealed.keys().map(String::as_str)
     }
 }
 
-/// Seals the secrets of an account type with another key; answers how many there were.
+/// Seals the secrets of an account type with another key; returns their number.
 pub(crate) fn reseal(id: &str, body: &mut Object, old: &MasterKey, new: &MasterKey) -> Result<u64> {
     let mut sealed = 0;
     for (name, value) in body.get_mut("_sealed").and_then(Value::as_object_mut).into_iter().flatten() {
@@ -184,11 +185,11 @@ pub(crate) fn reseal(id: &str, body: &mut Object, old: &MasterKey, new: &MasterK
 }
 
 impl Platform {
-    /// An account type.
+    /// Returns an account type.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the operator set none up with this id.
+    /// [`Error::NotFound`] if the operator has created none with this id.
     pub fn account_type(&self, id: &str) -> Result<Stored<AccountType>> {
         let unknown = || {
             Error::NotFound(format!(
@@ -201,7 +202,7 @@ impl Platform {
         self.load(&doc_ref(id))?.ok_or_else(unknown)
     }
 
-    /// All account types.
+    /// Lists all account types.
     ///
     /// # Errors
     ///
@@ -210,11 +211,11 @@ impl Platform {
         self.load_all(&InstanceId::global(), &ACCOUNT_TYPES)
     }
 
-    /// Sets an account type up, in place of the one that may be there.
+    /// Creates or replaces an account type.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] for a name that is none, [`Error::BadRequest`] with what is wrong with it.
+    /// [`Error::InvalidParameter`] for an invalid name, [`Error::BadRequest`] with the reason for an invalid type.
     pub async fn set_account_type(&self, id: &str, given: Object) -> Result<Stored<AccountType>> {
         check_id(id)?;
         let (mut set, secrets) = AccountType::parse(given)?;
@@ -232,11 +233,11 @@ impl Platform {
         Ok(Stored { id: id.to_owned(), rev, value: set })
     }
 
-    /// Removes an account type. Its accounts stay, and are not refreshed any more.
+    /// Removes an account type. Its accounts stay, but are no longer refreshed.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if it does not exist.
     pub async fn delete_account_type(&self, id: &str) -> Result<()> {
         let found = self.account_type(id)?;
         let mut changes = Changes::new();
@@ -245,7 +246,7 @@ impl Platform {
         Ok(())
     }
 
-    /// The secret of an account type, as JSON.
+    /// Returns the secret of an account type, as JSON.
     fn account_type_secret(&self, kind: &Stored<AccountType>, name: &str) -> Result<Option<Value>> {
         let Some(sealed) = kind.value.sealed.get(name) else { return Ok(None) };
         let clear = self.key.open(&secret_context(&kind.id, name), sealed)?;
@@ -256,13 +257,13 @@ impl Platform {
         })
     }
 
-    /// What the server proves itself with at the provider.
+    /// Returns the secret with which the server authenticates at the provider.
     pub(crate) fn client_secret(&self, kind: &Stored<AccountType>) -> Result<Option<String>> {
         let secret = self.account_type_secret(kind, "client_secret")?;
         Ok(secret.map(|secret| secret.as_str().map_or_else(|| secret.to_string(), str::to_owned)))
     }
 
-    /// What a konnector gets as its parameter `secret`: that of the first type which is for it.
+    /// Returns the parameter `secret` of a konnector: that of the first type which belongs to it.
     pub(crate) fn konnector_secret(&self, slug: &str) -> Result<Option<Value>> {
         let types = self.account_types()?;
         let own = types

@@ -1,4 +1,4 @@
-//! A backup of everything, made while the server runs.
+//! A backup of all data, made while the server runs.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,21 +9,21 @@ use tokio::sync::oneshot;
 use crate::schema::Schema;
 use crate::{Error, Platform, Result};
 
-/// Bytes on their way from the store to whoever asked for the backup.
+/// Size of the buffer between the store and the client.
 const BUFFER_SIZE: usize = 128 * 1024;
 
-/// Why the last backup failed, for whoever got a connection that broke off.
+/// Why the last backup failed, for clients whose connection broke off.
 #[derive(Debug, Default)]
 pub(crate) struct LastBackupFailure(Mutex<Option<String>>);
 
-/// A backup on its way. When it is dropped, the backup is given up.
+/// A backup in progress. Dropping it aborts the backup.
 pub struct Backup {
     reader: DuplexStream,
     outcome: Option<oneshot::Receiver<Result<()>>>,
 }
 
 impl Platform {
-    /// Begins to make a backup.
+    /// Starts a backup.
     #[must_use]
     pub fn start_backup(&self) -> Backup {
         let (mut writer, reader) = tokio::io::duplex(BUFFER_SIZE);
@@ -44,13 +44,13 @@ impl Platform {
             *platform.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
                 made.as_ref().err().map(ToString::to_string);
             drop(writer);
-            // Who no longer listens has given up.
+            // A receiver that no longer listens has abandoned the backup.
             drop(done.send(made.map(drop)));
         });
         Backup { reader, outcome: Some(outcome) }
     }
 
-    /// Why the last backup failed, if it did.
+    /// Returns why the last backup failed, if it did.
     #[must_use]
     pub fn last_backup_failure(&self) -> Option<String> {
         self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -58,11 +58,11 @@ impl Platform {
 }
 
 impl Backup {
-    /// The next bytes; `None` at the end of a whole backup.
+    /// Returns the next bytes; `None` at the end of a complete backup.
     ///
     /// # Errors
     ///
-    /// When the backup could not be made: what came of it is worth nothing.
+    /// If the backup failed; its bytes so far are useless.
     pub async fn next_chunk(&mut self) -> Result<Option<bytes::Bytes>> {
         let mut part = Vec::with_capacity(BUFFER_SIZE);
         // Reading from memory does not fail.

@@ -1,4 +1,4 @@
-//! What changed in the documents of a type since somebody last looked: CouchDB's feed of changes.
+//! Changes to the documents of a type since a given sequence: CouchDB's changes feed.
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::Direction;
@@ -9,49 +9,50 @@ use crate::instance::Instance;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
-/// Changes of one page, at most.
+/// Maximum number of changes on a page.
 const MAX_PAGE_SIZE: usize = 10_000;
-/// How many changes behind a page are counted.
+/// How many changes after a page are counted.
 const MAX_PENDING_COUNT: usize = 1_000;
 
-/// From where on changes are told.
+/// Where a page of changes starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// Behind a place that an earlier page told; [`Seq::default`] is the beginning.
+    /// After a sequence from an earlier page; [`Seq::default`] is the beginning.
     Seq(Seq),
-    /// Only those to come.
+    /// Only future changes.
     Now,
 }
 
-/// Which changes are asked for.
+/// Query for changes.
 #[derive(Debug, Clone)]
 pub struct ChangesQuery {
-    /// From where on.
+    /// Where to start.
     pub since: Since,
-    /// At most so many; never more than 10,000 are answered.
+    /// Maximum number of changes; at most 10,000 are returned.
     pub limit: usize,
-    /// [`Direction::Backward`] tells the newest first.
+    /// [`Direction::Backward`] returns the newest first.
     pub direction: Direction,
-    /// Only those of documents with these ids.
+    /// Only changes of documents with these ids.
     pub ids: Option<Vec<String>>,
 }
 
-/// A part of the feed of a type.
+/// A page of the changes feed of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {
     /// Each document once, at its last change.
     pub changes: Vec<FeedChange>,
-    /// Where the next page goes on.
+    /// Where the next page starts.
     pub last_seq: Seq,
-    /// How many changes are left behind this page, counted up to 1,000.
+    /// How many changes remain after this page, counted up to 1,000.
     pub pending: usize,
 }
 
 impl Platform {
-    /// A page of the changes of documents of a type, durable ones only. Deletions are among them for as long as their traces are kept: until
-    /// the whole type is deleted, or the instance. A purged document (a job that is too old) is not.
+    /// Returns a page of the durable changes of documents of a type. Deletions are included as long as their tombstones
+    /// exist: until the whole type is deleted, or the instance. A purged document (a job that is too old) is not
+    /// included.
     ///
-    /// Who may see them is the caller's to check. Cancel-safe.
+    /// The caller checks who may see them. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl Platform {
         Ok(ChangePage { changes, last_seq: last, pending })
     }
 
-    /// The same for `/data`.
+    /// Like [`Platform::changes`], for `/data`.
     ///
     /// # Errors
     ///
@@ -107,7 +108,7 @@ impl Platform {
         self.changes(instance, doctype, wanted).await
     }
 
-    /// The last changes of some documents, which tell their newest revisions.
+    /// Returns the last changes of some documents, which contain their newest revisions.
     ///
     /// # Errors
     ///

@@ -1,17 +1,17 @@
-//! What time it is, and how much of it passed. The wall clock, which people and network time servers set, decides only what is due; how
-//! long something may take or has taken is counted on a clock that never jumps.
+//! Wall clock and monotonic clock. The wall clock, which people and network time servers set, decides only what is due.
+//! Durations and timeouts use a clock that never jumps.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// Tells the time.
+/// Source of time.
 pub trait Clock: Send + Sync {
-    /// The wall clock, to the millisecond, as the store keeps it.
+    /// Returns the wall-clock time, to the millisecond, as the store saves it.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Time since some moment. It goes on while the machine sleeps, and is never set.
+    /// Returns the time since an unspecified moment. It advances while the machine sleeps, and is never set.
     fn elapsed(&self) -> Duration;
 }
 
@@ -31,7 +31,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A wall clock that tests move by hand.
+/// A wall clock that tests set by hand.
 #[derive(Debug)]
 pub struct ManualClock {
     now: AtomicI64,
@@ -39,13 +39,13 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Returns a clock that stands at `now`.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         Self { now: AtomicI64::new(now.timestamp_millis()), created: tokio::time::Instant::now() }
     }
 
-    /// Moves the clock, also backwards.
+    /// Sets the clock, also backwards.
     pub fn set(&self, now: DateTime<Utc>) {
         self.now.store(now.timestamp_millis(), Ordering::SeqCst);
     }

@@ -1,7 +1,7 @@
-//! Design documents: the indexes that clients declare for the documents of a type, as CouchDB names them.
+//! Design documents: the indexes that clients declare for the documents of a type, in CouchDB's terms.
 //!
-//! They are kept apart from the documents of the type. The store's own indexes are known by their members alone, so several design
-//! documents may stand on one of them.
+//! They are stored apart from the documents of the type. The store identifies its own indexes only by their fields, so
+//! several design documents may share one of them.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,16 @@ use crate::token::Principal;
 use crate::{Error, Platform, Result};
 use konnector_query::{FieldPath, QueryError, Selector};
 
-/// Indexes of one type: each query looks at all of them, and each change of a document is written to all of them.
+/// Maximum number of indexes of a type: each query examines all of them, and each change of a document is written to
+/// all of them.
 const MAX_INDEXES: usize = 256;
 
 /// A declared index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexDefinition {
-    /// Its members, as paths.
+    /// Its fields, as paths.
     pub fields: Vec<String>,
-    /// Which documents it is about; all where there is none.
+    /// Selector of the documents that it covers; all if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_filter_selector: Option<Object>,
 }
@@ -42,21 +43,21 @@ pub struct Design {
     pub indexes: BTreeMap<String, IndexDefinition>,
 }
 
-/// What a client declares.
+/// Request of a client to declare an index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewIndex {
-    /// Design document, without `_design/`; made up from the definition where it is not said.
+    /// Design document, without `_design/`; derived from the definition by default.
     pub design: Option<String>,
-    /// Name; made up likewise.
+    /// Name; derived from the definition by default.
     pub name: Option<String>,
     /// The index.
     pub definition: IndexDefinition,
 }
 
-/// What became of it.
+/// Result of a declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredIndex {
-    /// Whether there was none of this name with this definition.
+    /// Whether no index had this name and definition before.
     pub created: bool,
     /// Design document, without `_design/`.
     pub design: String,
@@ -65,11 +66,11 @@ pub struct DeclaredIndex {
 }
 
 impl NewIndex {
-    /// Reads the body of an `_index`.
+    /// Parses the body of an `_index`.
     ///
     /// # Errors
     ///
-    /// [`QueryError`], which names the member.
+    /// [`QueryError`], which names the field.
     pub fn parse(body: &Object) -> Result<Self, QueryError> {
         let wrong = |name, wanted| QueryError::Field { name, expected: wanted };
         let index = body.get("index").and_then(Value::as_object).ok_or(wrong("index", "an object with fields"))?;
@@ -84,7 +85,7 @@ impl NewIndex {
         };
         let fields = fields.iter().map(field).collect::<Result<Vec<_>, _>>()?;
         for field in &fields {
-            // What the platform keeps in documents for itself is nobody's to look for.
+            // Clients must not search the platform's reserved fields.
             if FieldPath::parse(field)?.is_reserved() {
                 return Err(wrong("index.fields", "members of the documents, none of which but _id begins with _"));
             }
@@ -108,7 +109,7 @@ impl NewIndex {
 }
 
 impl IndexDefinition {
-    /// A name for whoever does not care: the same for the same definition.
+    /// Returns a default name: the same for the same definition.
     fn default_name(&self) -> String {
         let written = json!({ "fields": self.fields, "partial_filter_selector": self.partial_filter_selector });
         let mut name = hex::encode(Sha256::digest(written.to_string()));
@@ -118,7 +119,7 @@ impl IndexDefinition {
 }
 
 impl Design {
-    /// As CouchDB shows it.
+    /// Returns it in CouchDB's format.
     #[must_use]
     pub fn to_json(&self, rev: &Rev) -> Object {
         let views: Object = self
@@ -142,7 +143,7 @@ impl Design {
     }
 }
 
-/// How often an index is declared again after somebody else was quicker.
+/// How often a declaration is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
 fn doc_ref(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
@@ -150,11 +151,12 @@ fn doc_ref(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
 }
 
 impl Platform {
-    /// Declares an index; it is made when it is first asked for.
+    /// Declares an index; it is built when it is first used.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::Store`] for a list of members that no index can have.
+    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::Store`] for a list of fields that no
+    /// index can have.
     pub async fn declare_index(
         &self,
         instance: &Instance,
@@ -202,7 +204,7 @@ impl Platform {
         }
     }
 
-    /// The design documents of a type, by name.
+    /// Lists the design documents of a type, by name.
     ///
     /// # Errors
     ///
@@ -229,7 +231,7 @@ impl Platform {
         }
     }
 
-    /// One design document.
+    /// Returns a design document.
     ///
     /// # Errors
     ///
@@ -248,7 +250,7 @@ impl Platform {
         Ok((Design { id: id.to_owned(), ..value }, rev))
     }
 
-    /// Deletes a design document, and the indexes that no other one stands on.
+    /// Deletes a design document, and the indexes that no other one uses.
     ///
     /// # Errors
     ///
@@ -265,7 +267,7 @@ impl Platform {
         check_readable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
         let Some(found) = self.load::<Design>(&doc_ref(instance, doctype, id))? else {
-            // What no client declared for documents that only the server writes is the server's own.
+            // In a type that only the server writes, an index that no client declared belongs to the server.
             check_writable(doctype)?;
             return Err(Error::NotFound("missing".to_owned()));
         };
@@ -301,7 +303,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Copies a design document under another name; an older one of that name is replaced.
+    /// Copies a design document to another name, replacing an older one of that name.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The document types the platform itself keeps, and which of them `/data` may touch.
+//! The document types of the platform itself, and which of them `/data` may access.
 
 use std::sync::LazyLock;
 
@@ -16,9 +16,9 @@ fn parse_known(text: &str) -> Doctype {
 }
 
 doctypes! {
-    /// Instances, kept outside any instance.
+    /// Instances, stored outside any instance.
     INSTANCES = "io.cozy.instances";
-    /// Instances whose removal is under way, kept outside any instance.
+    /// Instances whose removal is in progress, stored outside any instance.
     ERASURES = "io.cozy.instances.erasures";
     /// Installed konnectors.
     KONNECTORS = "io.cozy.konnectors";
@@ -28,21 +28,21 @@ doctypes! {
     ACCOUNTS = "io.cozy.accounts";
     /// Accounts that were deleted while their konnector still has to clean up at the vendor.
     DELETED_ACCOUNTS = "io.cozy.accounts.soft_deleted";
-    /// Konnectors that the operator has put into maintenance, kept outside any instance.
+    /// Konnectors that the operator has put into maintenance, stored outside any instance.
     MAINTENANCES = "io.cozy.konnectors.maintenance";
-    /// What clients log about a konnector; written to the server's log, never stored.
+    /// Messages that clients log about a konnector; written to the server's log, never stored.
     APP_LOGS = "io.cozy.apps.logs";
     /// Files and directories.
     FILES = "io.cozy.files";
     /// Former contents of files.
     VERSIONS = "io.cozy.files.versions";
-    /// Metadata for uploads to come.
+    /// Metadata for future uploads.
     UPLOAD_METADATA = "io.cozy.files.metadata";
-    /// Lists of archives that links lead to.
+    /// Lists of the files in archives to which links lead.
     ARCHIVES = "io.cozy.files.archives";
     /// Jobs.
     JOBS = "io.cozy.jobs";
-    /// What running jobs say; published, never stored.
+    /// Events of running jobs; published, never stored.
     JOB_EVENTS = "io.cozy.jobs.events";
     /// Log lines of running jobs; published, never stored.
     JOB_LOGS = "io.cozy.jobs.logs";
@@ -50,17 +50,17 @@ doctypes! {
     SUPPORT = "io.cozy.support";
     /// Triggers.
     TRIGGERS = "io.cozy.triggers";
-    /// Indexes that clients declared, kept apart from the documents that they are about.
+    /// Indexes that clients declared, stored apart from the documents that they cover.
     DESIGNS = "io.cozy.designs";
-    /// Changes of documents on their way to triggers.
+    /// Events of documents that triggers have yet to handle.
     PENDING_EVENTS = "io.cozy.triggers.occasions";
-    /// What the server itself must remember.
+    /// Persistent state of the server itself.
     SETTINGS = "io.cozy.settings";
-    /// Services that accounts are with, kept outside any instance.
+    /// Services with which users have accounts, stored outside any instance.
     ACCOUNT_TYPES = "io.cozy.account_types";
     /// Programs that may act for the owner, as OAuth clients.
     OAUTH_CLIENTS = "io.cozy.oauth.clients";
-    /// What is good once, for a short time.
+    /// Short-lived one-time tokens.
     ONE_TIME_TOKENS = "io.cozy.tickets";
 }
 
@@ -118,14 +118,14 @@ const READ_ONLY: [&str; 12] = [
     "com.bitwarden.contacts",
 ];
 
-/// Whether `/data` may read documents of this type.
+/// Returns whether `/data` may read documents of this type.
 #[must_use]
 pub fn is_readable(doctype: &Doctype) -> bool {
     let name: &str = doctype.as_ref();
     !INACCESSIBLE.contains(&name) && !name.starts_with("io.cozy.certified.")
 }
 
-/// Whether `/data` may write documents of this type.
+/// Returns whether `/data` may write documents of this type.
 #[must_use]
 pub fn is_writable(doctype: &Doctype) -> bool {
     is_readable(doctype) && !READ_ONLY.contains(&doctype.as_ref())
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// The lists of the specification (§8.3), one by one; what is ours comes last.
+    /// The lists of the specification (§8.3), one by one; our own additions come last.
     #[test]
     fn every_closed_type_is_closed() {
         let closed = "io.cozy.instances io.cozy.account_types io.cozy.konnectors.maintenance io.cozy.remote.secrets \

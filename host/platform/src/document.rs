@@ -1,5 +1,5 @@
-//! The user's JSON documents, as `/data` reads and writes them: CouchDB's revisions and conflicts, the permission rules, and what is
-//! special about accounts.
+//! The user's JSON documents, as `/data` reads and writes them: CouchDB's revisions and conflicts, the permission
+//! rules, and the special rules for accounts.
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_store::{Changes, DocRef, Document, InstanceId, Rev, Seq};
@@ -13,7 +13,7 @@ use crate::stored::{Object, new_id, without_reserved_fields};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
-/// How often a change is tried again when somebody else changed what is changed with it.
+/// How often a change is retried after a concurrent change of another document in the same commit.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
 /// Why `/data` found nothing; CouchDB's reasons.
@@ -28,7 +28,7 @@ pub enum MissingReason {
 }
 
 impl MissingReason {
-    /// CouchDB's word.
+    /// Returns CouchDB's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,20 +39,20 @@ impl MissingReason {
     }
 }
 
-/// Documents on a page, which is held in memory.
+/// Maximum number of documents on a page, which is held in memory.
 const MAX_PAGE_SIZE: usize = 1_000;
 
 /// One page of the documents of a type.
 #[derive(Debug, Clone)]
 pub struct DocumentPage {
-    /// The documents, without the platform's own members.
+    /// The documents, without the platform's reserved fields.
     pub documents: Vec<Document>,
     /// Id after which the next page starts.
     pub next: Option<String>,
 }
 
 impl DocumentPage {
-    /// Lists never show secrets, to nobody (cozy-stack, account documents).
+    /// Lists never show secrets to anyone (cozy-stack, account documents).
     fn listed(page: konnector_store::ListPage) -> Self {
         let konnector_store::ListPage { documents, has_more: more } = page;
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());
@@ -64,7 +64,7 @@ impl DocumentPage {
     }
 }
 
-/// Refuses what `/data` may not read.
+/// Rejects types that `/data` may not read.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn check_readable(doctype: &Doctype) -> Result<()> {
     }
 }
 
-/// Refuses what `/data` may not write.
+/// Rejects types that `/data` may not write.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(crate) fn check_document_id(id: &str) -> Result<()> {
 }
 
 impl Platform {
-    /// A document, as this principal may see it.
+    /// Returns a document, as this principal may see it.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Platform {
         check_readable(doctype)?;
         check_document_id(id)?;
         let document = match self.read_allowed(principal, Verb::Get, &instance.doc(doctype, id)) {
-            // The run that cleans up after an account reads it, although it is deleted.
+            // The run that cleans up after a deleted account may still read it.
             Err(Error::NotFound(reason))
                 if *doctype == *ACCOUNTS && principal.claims.account.as_deref() == Some(id) =>
             {
@@ -128,7 +128,8 @@ impl Platform {
         self.document_view(instance, principal, doctype, document)
     }
 
-    /// A document that the rules allow this verb on. Whether it exists is told only to those who may know.
+    /// Returns a document if the rules allow this verb on it. Does not reveal its existence to callers without read
+    /// access.
     fn read_allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
         let found = self.store.get(at)?;
         let nothing = Object::new();
@@ -147,13 +148,13 @@ impl Platform {
         Ok(if self.doctype_exists(&at.instance, &at.doctype)? { MissingReason::Never } else { MissingReason::Doctype })
     }
 
-    /// Whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
+    /// Returns whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
     pub(crate) fn doctype_exists(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
         let changed = self.store.count_changes(instance, doctype, &Seq::default(), 1)? > 0;
         Ok(changed || !self.store.list_indexes(instance, doctype)?.is_empty())
     }
 
-    /// Takes out what the platform keeps for itself; a konnector sees the secrets of its accounts, nobody else does.
+    /// Removes the platform's reserved fields. Only a konnector sees the secrets of its accounts.
     fn document_view(
         &self,
         instance: &Instance,
@@ -168,7 +169,7 @@ impl Platform {
         Ok(Document { id, rev, body: without_reserved_fields(body) })
     }
 
-    /// The names of the types of which there are documents.
+    /// Lists the types that have documents.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl Platform {
         Ok(self.store.doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
     }
 
-    /// A page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
+    /// Returns a page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
     ///
     /// # Errors
     ///
@@ -195,7 +196,7 @@ impl Platform {
         Ok(DocumentPage::listed(self.store.page(&instance.id, doctype, after, limit.clamp(1, MAX_PAGE_SIZE))?))
     }
 
-    /// The same from the last id down, from before `before` on.
+    /// Like [`Platform::list_documents`], backwards from the last id, or from before `before`.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl Platform {
         )?))
     }
 
-    /// How many documents of a type there are.
+    /// Counts the documents of a type.
     ///
     /// # Errors
     ///
@@ -234,7 +235,7 @@ impl Platform {
         Ok(self.store.count(&instance.id, doctype).await?)
     }
 
-    /// A document as lists show it, `None` when there is none: without secrets, whoever asks.
+    /// Returns a document as lists show it, without secrets for any caller; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -255,9 +256,9 @@ impl Platform {
         Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: without_reserved_fields(body) }))
     }
 
-    /// Deletes every document of a type. With accounts go their triggers.
+    /// Deletes every document of a type. The triggers of deleted accounts are deleted too.
     ///
-    /// Cancel safety: what was deleted is gone, the rest is still there.
+    /// Cancel safety: the documents that were deleted so far stay deleted, the rest still exists.
     ///
     /// # Errors
     ///
@@ -269,14 +270,14 @@ impl Platform {
         loop {
             let page = self.store.page(&instance.id, doctype, after.as_deref(), 100)?.documents;
             let Some(last) = page.last() else {
-                // A database that is gone has no indexes and no tombstones either.
+                // A deleted database has neither indexes nor tombstones.
                 self.delete_designs(instance, doctype).await?;
                 return Ok(self.store.purge_tombstones(&instance.id, doctype).await?);
             };
             after = Some(last.id.clone());
             for document in page {
                 match self.delete_document(instance, principal, doctype, &document.id, &document.rev).await {
-                    // Somebody changed or deleted it meanwhile: it is another document than the one that was there.
+                    // It was changed or deleted concurrently: it is no longer the document that was listed.
                     Ok(_) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
@@ -284,7 +285,7 @@ impl Platform {
         }
     }
 
-    /// Creates a document under a new id, or under `id` where the client chose one.
+    /// Creates a document under a new id, or under `id` if the client chose one.
     ///
     /// # Errors
     ///
@@ -300,7 +301,7 @@ impl Platform {
         self.create_document_with_rev(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
     }
 
-    /// The same with a revision of another database.
+    /// Like [`Platform::create_document`], with a revision of another database.
     pub(crate) async fn create_document_with_rev(
         &self,
         instance: &Instance,
@@ -330,7 +331,7 @@ impl Platform {
         self.document_view(instance, principal, doctype, Document { id, rev, body })
     }
 
-    /// Replaces a document. What the platform keeps in it for itself stays.
+    /// Replaces a document. The platform's reserved fields stay.
     ///
     /// # Errors
     ///
@@ -347,7 +348,7 @@ impl Platform {
         self.update_document_with_rev(instance, principal, doctype, (id, rev), body, None).await
     }
 
-    /// The same with a revision of another database.
+    /// Like [`Platform::update_document`], with a revision of another database.
     pub(crate) async fn update_document_with_rev(
         &self,
         instance: &Instance,
@@ -365,7 +366,7 @@ impl Platform {
             principal.check_document(Verb::Put, doctype, id, &body)?;
             return Err(Error::NotFound(self.missing_reason(&at)?.as_str().to_owned()));
         };
-        // Both what it was and what it becomes must be within the rules.
+        // The rules must allow both the former document and the new one.
         principal.check_document(Verb::Put, doctype, id, &before.body)?;
         principal.check_document(Verb::Put, doctype, id, &body)?;
         let (mut resumes, mut changes_hands) = (false, false);
@@ -373,11 +374,11 @@ impl Platform {
             changes_hands = self.check_account_update(instance, principal, (id, &before.body), &mut body)?;
             self.seal_account(instance, id, &mut body)?;
             self.check_replaced_secrets(instance, principal, (id, &before.body), &body)?;
-            // A konnector that keeps a new token is not the user who acted.
+            // A konnector that stores a new token is not an action of the user.
             resumes = principal.konnector().is_none() && Self::login_changed(&before.body, &body);
         }
         for (name, value) in before.body.iter().filter(|(name, _)| name.starts_with('_')) {
-            // Other credentials are tried at once: the cookies of the old ones would hide whether they are right.
+            // New credentials are tried at once: the cookies of the old ones would hide whether they are right.
             let outdated = changes_hands
                 || (resumes && account::is_session_field(name))
                 || !account::is_private_field_usable(name, &body);
@@ -398,7 +399,7 @@ impl Platform {
             }
             tries += 1;
             match self.commit_one(changes).await {
-                // One of its triggers was changed meanwhile, not the account itself.
+                // One of its triggers was changed concurrently, not the account itself.
                 Err(error)
                     if error.is_conflict()
                         && tries < MAX_COMMIT_ATTEMPTS
@@ -410,8 +411,8 @@ impl Platform {
         self.document_view(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
     }
 
-    /// Deletes a document; answers the revision of its tombstone. With an account go its triggers, and its konnector
-    /// cleans up at the vendor where it can.
+    /// Deletes a document; returns the revision of its tombstone. The triggers of an account are deleted with it, and
+    /// its konnector cleans up at the vendor if it can.
     ///
     /// # Errors
     ///
@@ -427,7 +428,7 @@ impl Platform {
         self.delete_document_with_rev(instance, principal, doctype, (id, rev), None).await
     }
 
-    /// The same with a revision of another database.
+    /// Like [`Platform::delete_document`], with a revision of another database.
     pub(crate) async fn delete_document_with_rev(
         &self,
         instance: &Instance,
@@ -466,7 +467,7 @@ impl Platform {
         revs.into_iter().next().ok_or_else(|| Error::BadRequest("nothing was written".to_owned()))
     }
 
-    /// The documents of a type whose top-level members equal the selector's, from one page of the type.
+    /// Returns whether the top-level fields of a document equal those of the selector.
     pub(crate) fn matches_selector(body: &Object, selector: &Object) -> bool {
         selector.iter().all(|(name, wanted)| body.get(name).unwrap_or(&Value::Null) == wanted)
     }

@@ -1,22 +1,22 @@
-//! Why the platform did not do what it was asked. The API turns each case into one status and one error body.
+//! Errors of the platform. The API maps each variant to one status and one error body.
 
 use konnector_manifest::PermissionDenied;
 
 use crate::account::ForeignAccount;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The one error of this crate.
+/// Error type of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The thing does not exist. The text is a whole sentence.
+    /// It does not exist. The text is a whole sentence.
     #[error("{0}")]
     NotFound(String),
-    /// It exists already, or changed in the meantime.
+    /// It already exists, or changed in the meantime.
     #[error("{0}")]
     Conflict(String),
-    /// A parameter of the query string is wrong.
+    /// A parameter of the query string is invalid.
     #[error("{message}")]
     InvalidParameter {
         /// Name in the query string or path.
@@ -24,7 +24,7 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A member of the body's attributes is wrong.
+    /// A field of the body's attributes is invalid.
     #[error("{message}")]
     InvalidAttribute {
         /// Name below `/data/attributes/`.
@@ -32,21 +32,21 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A konnector is to use an account of another one.
+    /// A konnector tried to use an account of another one.
     #[error("{0}")]
     ForeignAccount(#[from] ForeignAccount),
-    /// Something is not as the client says it is.
+    /// A precondition of the client does not hold.
     #[error("{message}")]
     PreconditionFailed {
         /// Name of the header or parameter.
         name: &'static str,
-        /// What is not so.
+        /// Which condition does not hold.
         message: String,
     },
-    /// The request as a whole cannot be understood.
+    /// The request as a whole is invalid.
     #[error("{0}")]
     BadRequest(String),
-    /// A query cannot be answered.
+    /// A query cannot be executed.
     #[error("{0}")]
     Query(#[from] konnector_query::QueryError),
     /// The manifest cannot be processed.
@@ -55,7 +55,7 @@ pub enum Error {
     /// The component cannot be used.
     #[error("the component cannot be used: {0}")]
     Component(konnector_sandbox::Error),
-    /// The manifest or the source of a konnector cannot be reached.
+    /// The manifest or the source of a konnector is unavailable.
     #[error("{0}")]
     Unreachable(String),
     /// A permission is missing.
@@ -67,10 +67,10 @@ pub enum Error {
     /// The token is older than its audience allows.
     #[error("Expired token")]
     ExpiredToken,
-    /// The token of a run, used from outside of it or after it.
+    /// The token of a run was used outside of it or after it.
     #[error("the token of a run is good only inside of the run, until that ends")]
     WrongRunToken,
-    /// An OAuth client asks for what it does not get.
+    /// The request of an OAuth client is rejected.
     #[error("{description}")]
     OAuth {
         /// A code of RFC 6749 §5.2, RFC 7591 §3.2.2 or RFC 6750 §3.1.
@@ -78,39 +78,40 @@ pub enum Error {
         /// What is wrong.
         description: String,
     },
-    /// The provider of an account no longer takes its refresh token: the user has to connect again (Cozy API, accounts, §7.4).
+    /// The provider of an account no longer accepts its refresh token: the user has to connect again (Cozy API,
+    /// accounts, §7.4).
     #[error("OAuth refresh token is invalid or expired; reconnect account.")]
     ReconnectRequired,
-    /// Another server that is needed does not answer as it should.
+    /// Another server that is needed fails or sends an invalid response.
     #[error("{0}")]
     Provider(String),
     /// Larger than accepted.
     #[error("{0}")]
     TooLarge(String),
-    /// It may be asked for again later.
+    /// A limit was reached; the request may be repeated later.
     #[error("{message}")]
     RetryLater {
-        /// From when on.
+        /// When it may be repeated.
         until: chrono::DateTime<chrono::Utc>,
-        /// Why not now, and what to do.
+        /// The reason, and what to do.
         message: String,
     },
-    /// There is too much to do at the moment.
+    /// The server is overloaded at the moment.
     #[error("{0}")]
     Busy(String),
-    /// It cannot be done for a while; nobody knows until when.
+    /// It is unavailable for an unknown time.
     #[error("{0}")]
     Unavailable(String),
-    /// The run lost its lease and must not write any more.
+    /// The run lost its lease and must no longer write.
     #[error("this run was given up and started again elsewhere")]
     StaleLease,
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(konnector_store::Error),
-    /// The way to the network cannot be set up.
+    /// The HTTP gate cannot be initialised.
     #[error("the way to the network cannot be set up: {0}")]
     Gate(konnector_egress::SetupError),
-    /// A stored document is not what this version wrote.
+    /// A stored document is not in the format of this version.
     #[error("the stored document {document} cannot be read: {message}")]
     CorruptDocument {
         /// Doctype and id.
@@ -118,10 +119,10 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// The operating system failed.
+    /// An operating system call failed.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: String,
         /// The system's error.
         source: std::io::Error,
@@ -132,13 +133,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// An input or output error with what was being done.
+    /// Wraps an input or output error with the operation that failed.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
     }
 
-    /// Whether another attempt with fresh data may succeed.
+    /// Returns whether another attempt with fresh data may succeed.
     #[must_use]
     pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))

@@ -1,4 +1,4 @@
-//! `_find`: the documents that a selector wants, along the index that leads to them.
+//! `_find`: the documents that match a selector, found through an index.
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryError, Selector, plan};
@@ -12,28 +12,28 @@ use crate::stored::{Object, without_reserved_fields};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
-/// So many more documents looked at than found is worth a warning (CouchDB, `index_scan_warning_threshold`).
+/// Ratio of examined to found documents that is worth a warning (CouchDB, `index_scan_warning_threshold`).
 const SCAN_WARNING_RATIO: u64 = 10;
 
-/// One page of what was found.
+/// A page of results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FindPage {
-    /// The documents, with `_id` and `_rev`, or what the query wants of them.
+    /// The documents, with `_id` and `_rev`, or the fields that the query selects.
     pub documents: Vec<Object>,
-    /// How many there could be.
+    /// Maximum number of documents on the page.
     pub limit: usize,
-    /// Where the next page starts; empty where nothing was found.
+    /// Where the next page starts; empty if no document was found.
     pub bookmark: String,
-    /// Documents looked at.
+    /// Number of examined documents.
     pub examined: u64,
-    /// The index leads to many documents that are not wanted.
+    /// Whether the index leads to many documents that do not match.
     pub scan_warning: bool,
-    /// It ends early, because its documents are large.
+    /// Whether the page ends early because its documents are large.
     pub truncated: bool,
 }
 
 impl FindPage {
-    /// Whether there may be another page (Cozy API: as soon as this one is full).
+    /// Returns whether there may be another page (Cozy API: as soon as this one is full).
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.truncated || (self.limit > 0 && self.documents.len() >= self.limit)
@@ -47,11 +47,12 @@ struct CandidateIndex {
 }
 
 impl Platform {
-    /// The documents that a query wants. Nobody sees secrets this way.
+    /// Returns the documents that match a query. The results never contain secrets.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] when no index leads there, or the bookmark is of another query.
+    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] when no index covers the query, or the
+    /// bookmark belongs to another query.
     pub async fn find_documents(
         &self,
         instance: &Instance,
@@ -80,7 +81,8 @@ impl Platform {
         self.collect_matches(instance, doctype, &query, &selector, (way, direction)).await
     }
 
-    /// The indexes that may be used: the one that the query names, or all that are about every document of the type.
+    /// Returns the indexes that may be used: the one that the query names, or all that cover every document of the
+    /// type.
     fn candidate_indexes(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<CandidateIndex>> {
         let mut candidates = Vec::new();
         for (design, _) in self.load_designs(instance, doctype)? {
@@ -101,7 +103,7 @@ impl Platform {
 
     fn find_by_id(&self, instance: &Instance, doctype: &Doctype, query: &Query, id: &str) -> Result<FindPage> {
         let found = match self.store.get(&instance.doc(doctype, id)) {
-            // There is no document with a name that none can have.
+            // No document can have an invalid id.
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => None,
             found => found?,
         };
@@ -144,7 +146,7 @@ impl Platform {
             )?;
         let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<ScanCursor>, 0);
         let (projection, mut cost) = (Projection::new(&query.fields), QueryBudget::default());
-        // Of large documents a page has fewer than were asked for; its bookmark leads on.
+        // If documents are large, a page has fewer than requested; its bookmark continues after them.
         while documents.len() < query.limit && bytes < MAX_PAGE_BYTES {
             cost.check_clock()?;
             let Some((document, place)) = walk.next().await? else { break };
@@ -166,7 +168,7 @@ impl Platform {
     }
 }
 
-/// What is shown of a document, if it is wanted.
+/// Returns the selected fields of a document if it matches.
 fn match_and_project(
     document: Document,
     selector: &Selector,

@@ -1,4 +1,5 @@
-//! How an OAuth client gets its tokens: a code that the owner let it have (RFC 6749 §4.1, with PKCE of RFC 7636), then its refresh token (§6).
+//! How an OAuth client gets its tokens: with a code that the owner granted (RFC 6749 §4.1, with PKCE of RFC 7636), then
+//! with its refresh token (§6).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,31 +14,31 @@ use crate::stored::Stored;
 use crate::token::{Audience, Claims};
 use crate::{Error, Platform, Result};
 
-/// What the owner let a client have.
+/// Grant of the owner to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationGrant {
     /// Id of the client.
     pub client: String,
-    /// What it may do.
+    /// Scope of the grant.
     pub scope: String,
-    /// SHA-256 of the client's `code_verifier`, where it sent one along (RFC 7636 §4.2).
+    /// SHA-256 of the client's `code_verifier`, if it sent a challenge (RFC 7636 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "challenge")]
     pub code_challenge: Option<String>,
 }
 
-/// What a client asks the owner for.
+/// Request of a client for an authorization by the owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizationRequest {
     /// Only `code`.
     pub response_type: String,
-    /// Which client.
+    /// Id of the client.
     pub client_id: String,
-    /// One of the client's own.
+    /// One of the client's redirect URIs.
     pub redirect_uri: String,
-    /// Comes back unchanged, so that the client knows its own request again.
+    /// Returned unchanged, by which the client recognises its own request.
     pub state: String,
-    /// What it wants to do.
+    /// Requested scope.
     pub scope: String,
     /// See [`AuthorizationGrant::challenge`].
     pub code_challenge: String,
@@ -48,14 +49,14 @@ pub struct AuthorizationRequest {
 /// The tokens of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenResponse {
-    /// For requests; seven days.
+    /// Access token for requests; valid for seven days.
     pub access_token: String,
     /// Always `bearer`.
     pub token_type: &'static str,
-    /// For another access token, where the client does not have one.
+    /// Refresh token for further access tokens, unless the client already has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
-    /// What they allow.
+    /// Scope of the tokens.
     pub scope: String,
 }
 
@@ -64,15 +65,15 @@ pub struct TokenResponse {
 pub struct TokenRequest {
     /// `authorization_code` or `refresh_token`.
     pub grant_type: String,
-    /// Which client.
+    /// Id of the client.
     pub client_id: String,
-    /// Its secret.
+    /// Secret of the client.
     pub client_secret: String,
-    /// The code, for the first kind.
+    /// The code, for `authorization_code`.
     pub code: String,
-    /// What the code's challenge was made of, where there was one.
+    /// Verifier of the code's challenge, if there was one.
     pub code_verifier: String,
-    /// The refresh token, for the second kind.
+    /// The refresh token, for `refresh_token`.
     pub refresh_token: String,
 }
 
@@ -81,11 +82,12 @@ fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
 }
 
 impl Platform {
-    /// Checks what a client asks for, before the owner sees it. Nothing is sent to an address that is not the client's.
+    /// Checks the authorization request of a client, before the owner sees it. The redirect URI must belong to the
+    /// client, and nothing is sent to any other.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] with what is wrong.
+    /// [`Error::BadRequest`] with the reason.
     pub fn check_authorization_request(
         &self,
         instance: &Instance,
@@ -113,12 +115,13 @@ impl Platform {
         Ok(client)
     }
 
-    /// Lets a client have what it asks for; answers where its user goes with the code. Whoever calls this has checked that it is the owner
-    /// who wants it.
+    /// Grants a client's request; returns the URL to which its user goes with the code. The caller has checked that the
+    /// owner grants it.
     ///
     /// # Errors
     ///
-    /// As [`Platform::check_authorization_request`], and [`Error::RetryLater`] while too much is under way.
+    /// As [`Platform::check_authorization_request`], and [`Error::RetryLater`] while too many authorizations are
+    /// pending.
     pub async fn authorize_client(&self, instance: &Instance, wish: &AuthorizationRequest) -> Result<Url> {
         self.check_authorization_request(instance, wish)?;
         let challenge = Some(wish.code_challenge.clone()).filter(|challenge| !challenge.is_empty());
@@ -127,7 +130,7 @@ impl Platform {
         let code = self.issue_one_time_token(instance, OneTimeToken::AuthorizationCode(grant)).await?;
         let mut back: Url =
             wish.redirect_uri.parse().map_err(|error| Error::BadRequest(format!("redirect_uri: {error}")))?;
-        // Cozy's older clients look for the second name.
+        // Older clients of Cozy expect the second name.
         back.query_pairs_mut()
             .append_pair("state", &wish.state)
             .append_pair("code", &code)
@@ -135,7 +138,7 @@ impl Platform {
         Ok(back)
     }
 
-    /// Gives a client its tokens. A code is good once, also when the rest of the request is wrong.
+    /// Issues tokens to a client. A code can be redeemed once, even if the rest of the request is invalid.
     ///
     /// # Errors
     ///

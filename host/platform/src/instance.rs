@@ -20,17 +20,17 @@ use crate::{Error, Platform, Result};
 
 pub use update::InstancePatch;
 
-/// Bytes of a host: a name of DNS has at most 253, and a port may follow.
+/// Maximum length of a host in bytes: a DNS name has at most 253, and a port may follow.
 const MAX_HOST_SIZE: usize = 259;
 
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
-/// Hosts whose instances stand ready in memory, those that were asked last.
+/// Number of hosts whose instances are cached, the most recently used ones.
 const INSTANCE_CACHE_SIZE: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// The indexes of instances.
 pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
 
-/// The instances of hosts, with their ids and the stamps of their documents.
+/// Cache of instances by host, with their ids and the stamps of their documents.
 #[derive(Debug)]
 pub(crate) struct InstanceCache(RevalidatingCache<String, (String, DocumentStamp), Instance>);
 
@@ -40,12 +40,13 @@ impl Default for InstanceCache {
     }
 }
 
-/// The document of an instance.
+/// Returns the reference to the document of an instance.
 fn doc_ref(id: &str) -> DocRef {
     DocRef::new(&InstanceId::global(), &INSTANCES, id)
 }
 
-/// Makes a commit that creates or files something depend on the instance being there: beside its removal, nothing of it is left behind.
+/// Makes a commit that creates documents or writes files require its instance. This way, a concurrent removal of the
+/// instance leaves nothing behind.
 pub(crate) fn stage_instance_requirement(changes: &mut Changes) {
     let brings = changes.document_writes().filter(|written| {
         let is_new = written.previous_rev.is_none() || written.document.doctype == *FILES;
@@ -57,7 +58,7 @@ pub(crate) fn stage_instance_requirement(changes: &mut Changes) {
     }
 }
 
-/// What a commit says whose instance is gone.
+/// Maps the error of a commit whose instance was deleted.
 pub(crate) fn map_missing_instance(error: Error) -> Error {
     match error {
         Error::Store(konnector_store::Error::NotFound { document }) if document.doctype == *INSTANCES => {
@@ -67,15 +68,15 @@ pub(crate) fn map_missing_instance(error: Error) -> Error {
     }
 }
 
-/// One person's store.
+/// A person's space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Instance {
-    /// Document id and prefix of all that belongs to the instance.
+    /// Document id, and prefix of all data of the instance.
     #[serde(skip)]
     pub id: InstanceId,
-    /// Host name, with the port where it is not the scheme's.
+    /// Host name, with the port unless it is the scheme's default.
     pub domain: String,
-    /// Other host names it answers to.
+    /// Further host names of the instance.
     #[serde(default)]
     pub domain_aliases: Vec<String>,
     /// Two-letter language code.
@@ -94,7 +95,7 @@ pub struct Instance {
     pub context: String,
     /// Whether the owner has set it up.
     pub onboarding_finished: bool,
-    /// Bytes its files may take; the server's default where absent.
+    /// Quota of its files in bytes; the server's default if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_quota: Option<u64>,
     /// Domain of the organisation that it belongs to.
@@ -103,10 +104,10 @@ pub struct Instance {
     /// Id of that organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_id: Option<String>,
-    /// Names of sets of features that the operator gave it; what they hold is known to whoever gave them.
+    /// Names of feature sets that the operator assigned; only the operator knows their contents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub feature_sets: Vec<String>,
-    /// The switches of features, by name, that clients read.
+    /// Feature flags by name, which clients read.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub feature_flags: Object,
     /// When it was created.
@@ -122,24 +123,24 @@ fn default_context() -> String {
 }
 
 impl Instance {
-    /// What the document of an instance refers to.
+    /// Returns the links of an instance's document.
     pub(crate) fn links(&self) -> Links {
         let names = std::iter::once(&self.domain).chain(&self.domain_aliases);
         Links { blobs: Vec::new(), unique_keys: names.map(|name| (DOMAINS, name.clone())).collect() }
     }
 
-    /// A document of this instance.
+    /// Returns the reference to a document of this instance.
     #[must_use]
     pub fn doc(&self, doctype: &Doctype, id: impl Into<String>) -> DocRef {
         DocRef::new(&self.id, doctype, id)
     }
 }
 
-/// Reads the name of a time zone.
+/// Parses the name of a time zone.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidParameter`], with the name of the parameter that it came in, when it is none.
+/// [`Error::InvalidParameter`] with the parameter's name, if it is not a time zone.
 pub fn parse_time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
     name.parse().map_err(|_| Error::InvalidParameter {
         name: parameter,
@@ -167,7 +168,7 @@ fn check_domain(domain: &str) -> Result<String> {
     })
 }
 
-/// Each once, and without the domain itself.
+/// Returns each alias once, without the domain itself.
 fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
     let mut checked = Vec::new();
     for alias in aliases {
@@ -180,11 +181,11 @@ fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
 }
 
 impl Platform {
-    /// Creates an instance with its root directory and trash. Its host name has a port where clients name one.
+    /// Creates an instance with its root directory and trash. Its host name has a port if clients use one.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::InvalidParameter`] when one is not a host name.
+    /// [`Error::Conflict`] if the domain or an alias is taken, [`Error::InvalidParameter`] if one is not a host name.
     pub async fn create_instance(&self, domain: &str, given: &InstancePatch) -> Result<Instance> {
         let domain = check_domain(domain)?;
         let mut instance = Instance {
@@ -221,11 +222,11 @@ impl Platform {
         }
     }
 
-    /// The instance that answers to a host name (with port), or to the host name alone where no instance names the port.
+    /// Returns the instance with a host name (with port), or with the host name alone if no instance names the port.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] if there is none.
     pub fn instance(&self, host: &str) -> Result<Arc<Instance>> {
         if host.len() > MAX_HOST_SIZE {
             return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
@@ -246,13 +247,13 @@ impl Platform {
         })
     }
 
-    /// The instance with an id.
+    /// Returns the instance with an id.
     pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
         let found = self.load::<Instance>(&doc_ref(id))?.map(with_id).transpose()?;
         found.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
     }
 
-    /// All instances, oldest first.
+    /// Lists all instances, oldest first.
     ///
     /// # Errors
     ///

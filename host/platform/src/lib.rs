@@ -1,7 +1,7 @@
 //! The domain: instances, konnectors, permissions, accounts, files, triggers, jobs and their runs.
 //!
-//! [`Platform`] is the one handle; each noun adds its methods to it in the module of its name. It knows no HTTP API. What it keeps lies
-//! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
+//! [`Platform`] is the only handle; the module of each concept adds its methods to it. This crate has no HTTP API. It
+//! stores data in a [`konnector_store::Store`] and runs components in a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
 pub mod account_type;
@@ -67,49 +67,49 @@ use crate::rate::HourlyLimits;
 use crate::realtime::Bus;
 use crate::stored::new_id;
 
-/// The media type of a file, by its name.
+/// Guesses the media type of a file from its name.
 #[must_use]
 pub fn media_type(name: &str) -> String {
     mime_guess::from_path(name).first_or_octet_stream().to_string()
 }
 
-/// What an operator may set.
+/// Settings of the operator.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where compiled components are kept; may be emptied at any time.
+    /// Directory of compiled components; may be emptied at any time.
     pub cache_dir: PathBuf,
-    /// How many jobs run at the same time.
+    /// Maximum number of jobs that run at the same time.
     pub workers: u32,
-    /// How long a worker's lease lasts without a heartbeat; five heartbeats come in that time.
+    /// How long a worker's lease lasts without a heartbeat; five heartbeats fit into that time.
     pub lease_ttl: Duration,
-    /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
+    /// First delay before a run is retried; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
-    /// How many jobs of the whole server may contact one host of a vendor at the same time; 0 is no limit.
+    /// How many jobs of the whole server may contact one vendor host at the same time; 0 means no limit.
     pub vendor_concurrency: u32,
-    /// How many jobs of one konnector the whole server runs at the same time; 0 is no limit.
+    /// How many jobs of one konnector the whole server runs at the same time; 0 means no limit.
     pub konnector_concurrency: u32,
-    /// What is kept of jobs that have ended.
+    /// How many finished jobs are retained, and for how long.
     pub job_retention: JobRetention,
-    /// What runs may use up.
+    /// Resource limits of runs.
     pub run_limits: LimitPolicy,
-    /// Bytes that the files of one instance may take.
+    /// Default quota: bytes that the files of one instance may take.
     pub disk_quota: u64,
-    /// Where konnectors are looked up, in this order.
+    /// Registries in which konnectors are looked up, in this order.
     pub registries: Vec<Url>,
-    /// An update that wants more permissions is installed without asking.
+    /// Installs updates that request more permissions without asking the user.
     pub permissions_skip_verification: bool,
-    /// Whoever has the permission may install konnectors of the registry, not only the store.
+    /// Lets clients with the permission install konnectors from the registry, not only the store.
     pub allow_install_via_a_permission: bool,
     /// The program that reaches repositories over SSH.
     pub ssh_program: PathBuf,
-    /// How much of something an instance gets within an hour.
+    /// Rate limits of an instance per hour.
     pub hourly_limits: HourlyLimits,
-    /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
+    /// URL scheme under which clients reach the public API, for links in responses and for `COZY_URL`.
     pub scheme: &'static str,
 }
 
 impl Config {
-    /// The defaults, with compiled components below `cache_dir`.
+    /// Returns the defaults, with compiled components in `cache_dir`.
     #[must_use]
     pub fn new(cache_dir: PathBuf) -> Self {
         Self {
@@ -132,27 +132,27 @@ impl Config {
     }
 }
 
-/// The public API, answering inside of the process. It is built on the platform, so it is given to it afterwards; see
+/// The public API, called inside the process. It is built on the platform, so it is set afterwards; see
 /// [`Platform::set_internal_api`].
 #[async_trait]
 pub trait PublicApi: Send + Sync {
-    /// Answers a request in origin form whose `Host` names the instance, through this platform. Cancel-safe.
+    /// Handles a request in origin form whose `Host` names the instance, through this platform. Cancel-safe.
     async fn call(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody>;
 }
 
-/// What the platform is made of.
+/// Components from which the platform is built.
 pub struct PlatformParts {
     /// The store.
     pub store: Store,
     /// The sandbox.
     pub sandbox: Arc<Sandbox>,
-    /// The only way out to the network.
+    /// The HTTP gate: the only access to the network.
     pub gate: Gate,
     /// Seals secrets and signs tokens.
     pub key: MasterKey,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// What an operator may set.
+    /// Settings of the operator.
     pub config: Config,
 }
 
@@ -160,19 +160,19 @@ pub struct PlatformParts {
 #[derive(Clone)]
 pub struct Platform {
     inner: Arc<Inner>,
-    /// Each commit insists on it; see [`Platform::fenced`].
+    /// Lease that each commit requires; see [`Platform::fenced`].
     fence: Option<Arc<Lease>>,
 }
 
-/// The parts, and what ties them together.
+/// The parts and the state that they share.
 #[doc(hidden)]
 pub struct Inner {
     parts: PlatformParts,
-    /// Where events are published.
+    /// Bus on which events are published.
     pub bus: Bus,
     runner: Arc<dyn Runner>,
     random: Arc<dyn RandomSource>,
-    /// Name of this process among the workers: no other has it, and no restart of this one.
+    /// Name of this process among the workers: unique across processes and restarts.
     worker_id: String,
     running_jobs: RunningJobs,
     vendor_host_cache: VendorHostCache,
@@ -191,9 +191,9 @@ pub struct Inner {
     forced_shutdown: CancellationToken,
     tasks: TaskTracker,
     public_api: RwLock<Option<Arc<dyn PublicApi>>>,
-    /// Reads what konnectors are installed from.
+    /// Pool that reads the sources of konnectors.
     source_offload: Offload,
-    /// Packs archives of files.
+    /// Pool that packs archives of files.
     archive_offload: Offload,
 }
 
@@ -214,16 +214,16 @@ impl std::ops::Deref for Platform {
 }
 
 impl Platform {
-    /// Puts the parts together. Nothing runs yet; see [`Platform::start`].
+    /// Assembles the parts. Nothing runs yet; see [`Platform::start`].
     ///
     /// # Errors
     ///
-    /// [`Error::KeyMismatch`] when the key is not the one the data was sealed with: the server must not start.
+    /// [`Error::KeyMismatch`] if the data was sealed with another key: the server must not start.
     pub async fn new(parts: PlatformParts) -> Result<Self> {
         Self::with_runner(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
     }
 
-    /// The same with another way to carry out jobs, and another source of chance.
+    /// Like [`Platform::new`], with another runner for jobs and another source of randomness.
     ///
     /// # Errors
     ///
@@ -265,16 +265,16 @@ impl Platform {
         Ok(platform)
     }
 
-    /// The platform for the run of a job: nothing that is written through it is written once the lease is held by another worker, whatever
-    /// writes it.
+    /// Returns the platform for the run of a job. Once another worker holds the lease, every write through it fails.
     pub(crate) fn fenced(&self, lease: &Lease) -> Self {
         Self { inner: Arc::clone(&self.inner), fence: Some(Arc::new(lease.clone())) }
     }
 
-    /// Makes all changes or none, and answers once they are durable; see [`Store::commit`]. What follows from the documents that are
-    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change. The
-    /// places of files are held to the rule about the tree, the room that they take is counted, nothing is created in an instance that is
-    /// gone, and the scheduler looks at once at what is due now.
+    /// Applies all changes or none, and returns once they are durable; see [`Store::commit`]. The commit also contains
+    /// the effects of the written documents: the index of the files that refer to a document, and the events for
+    /// triggers that wait for a change. It also enforces the rule about the tree for the places of files, counts the
+    /// space that they take, and creates nothing in a deleted instance. If it contains a schedule, the scheduler
+    /// immediately checks what is due.
     pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
@@ -297,15 +297,15 @@ impl Platform {
         Ok(revs)
     }
 
-    /// What a document is before it is written; `None` for a new one, and for one that is not what the writer takes it for, which makes the
-    /// commit conflict.
+    /// Returns a document before it is written. Returns `None` for a new document, and for one whose revision differs
+    /// from the one that the writer expects, which makes the commit conflict.
     fn document_before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
         let Some(rev) = written.previous_rev else { return Ok(None) };
         Ok(self.store.get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
     }
 
-    /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without it they cannot run.
-    /// The API holds the platform, and the platform the API, until [`Platform::stop`].
+    /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without
+    /// it they cannot run. The API and the platform hold each other until [`Platform::stop`].
     pub fn set_internal_api(&self, api: Arc<dyn PublicApi>) {
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
     }
@@ -314,7 +314,7 @@ impl Platform {
         self.public_api.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives back what a process that is gone was at, then begins to fire triggers and to run jobs.
+    /// Requeues the jobs of processes that have ended, then starts to fire triggers and to run jobs.
     ///
     /// # Errors
     ///
@@ -326,7 +326,7 @@ impl Platform {
         self.tasks.spawn(async move { workers.worker_loop().await });
         let platform = self.clone();
         self.tasks.spawn(async move {
-            // What fired, was given back or swept is stored; the rest is done after the next start.
+            // Fired triggers, requeued jobs and sweeps are stored; the rest is done after the next start.
             tokio::select! {
                 biased;
                 () = platform.draining.cancelled() => {}
@@ -338,7 +338,8 @@ impl Platform {
         Ok(())
     }
 
-    /// Fires and claims nothing more, gives running jobs a few seconds to end and the rest back to the queue, then closes the store.
+    /// Stops firing triggers and claiming jobs, gives running jobs a few seconds to end, requeues the remaining ones,
+    /// then closes the store.
     pub async fn stop(&self) {
         self.draining.cancel();
         self.tasks.close();
@@ -349,12 +350,12 @@ impl Platform {
         }
     }
 
-    /// Resolves when the platform is told to stop.
+    /// Resolves when the platform is asked to stop.
     pub fn shutdown_requested(&self) -> impl Future<Output = ()> + Send + use<> {
         self.draining.clone().cancelled_owned()
     }
 
-    /// Does not give running jobs any more time; see [`Platform::stop`].
+    /// Ends the grace period of running jobs; see [`Platform::stop`].
     pub fn force_shutdown(&self) {
         self.forced_shutdown.cancel();
     }

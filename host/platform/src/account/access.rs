@@ -1,7 +1,9 @@
-//! Which konnector may use an account: its own, whose slug is the account's `account_type`, and those that its owner shares it with.
+//! Which konnectors may use an account: its own, whose slug is the account's `account_type`, and those that its owner
+//! shares it with.
 //!
-//! [`admits`] is the one rule. Every door asks it, by [`Platform::check_account`] where a person or program names an account for a konnector,
-//! by [`Account::grant`] where a run begins: secrets open for a konnector only through a [`AuthorizationGrant`].
+//! [`is_usable_by`] is the only rule. Every entry point applies it: [`Platform::check_account`] when a person or
+//! program names an account for a konnector, [`Account::authorize`] when a run begins. Secrets open for a konnector
+//! only through an [`AccountAccess`].
 
 use std::fmt;
 use std::ops::Deref;
@@ -15,10 +17,10 @@ use crate::job::is_clean_up;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Member of an account with the slugs of the konnectors that its owner shares it with.
+/// Field of an account with the slugs of the konnectors that its owner shares it with.
 pub(crate) const SHARED_WITH: &str = "shared_with";
 
-/// The slug of the konnector that an account belongs to; empty, which is no slug, where it names none.
+/// Returns the slug of the konnector that an account belongs to; empty, which is not a valid slug, if it names none.
 pub(crate) fn owning_konnector(body: &Object) -> &str {
     body.get("account_type").and_then(Value::as_str).unwrap_or_default()
 }
@@ -43,14 +45,14 @@ pub enum AccountLocation {
     Parameter,
 }
 
-/// A konnector is to use an account that is not its own, and that is not shared with it.
+/// A konnector tried to use an account that is neither its own nor shared with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignAccount {
     /// Where it was named.
     pub location: AccountLocation,
     /// Id of the account.
     pub account: String,
-    /// Slug of the konnector that was to use it.
+    /// Slug of the konnector that tried to use it.
     pub konnector: String,
     /// Slug of the konnector that it belongs to.
     pub owning_konnector: Option<String>,
@@ -76,7 +78,7 @@ impl fmt::Display for ForeignAccount {
     }
 }
 
-/// An account and a konnector that may use it.
+/// An account together with a konnector that may use it.
 #[derive(Debug, Clone)]
 pub struct AccountAccess {
     account: Account,
@@ -84,7 +86,7 @@ pub struct AccountAccess {
 }
 
 impl AccountAccess {
-    /// The konnector that may use the account.
+    /// Returns the konnector that may use the account.
     #[must_use]
     pub const fn konnector(&self) -> &Slug {
         &self.konnector
@@ -116,7 +118,7 @@ impl Account {
         }
     }
 
-    /// Lets a konnector use it.
+    /// Lets a konnector use the account.
     ///
     /// # Errors
     ///
@@ -131,7 +133,8 @@ impl Account {
 }
 
 impl Platform {
-    /// The account that the message of a job names: the deleted one for a job that cleans up after it. `None` where it names none.
+    /// Returns the account that the message of a job names: the deleted one for a job that cleans up after it. `None`
+    /// if it names none.
     pub(crate) fn account_from_message<'a>(
         &self,
         instance: &Instance,
@@ -142,8 +145,8 @@ impl Platform {
         Some((id, found))
     }
 
-    /// Refuses the message of a job or trigger that names a konnector and an account which that konnector may not use. An account that does
-    /// not exist is for the run to find out.
+    /// Rejects the message of a job or trigger if it names a konnector and an account which that konnector may not use.
+    /// The run itself detects an account that does not exist.
     ///
     /// # Errors
     ///
@@ -161,12 +164,12 @@ impl Platform {
         }
     }
 
-    /// Refuses the message of a job or trigger that names no account for a konnector which logs into one. A konnector that is not installed is
-    /// for the run to find out.
+    /// Rejects the message of a job or trigger if the konnector logs into an account and the message names none. The
+    /// run itself detects a konnector that is not installed.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidAttribute`], or [`Error::InvalidParameter`] where the account would have been a parameter.
+    /// [`Error::InvalidAttribute`], or [`Error::InvalidParameter`] if the account would have been a parameter.
     pub(crate) fn check_account_given(
         &self,
         instance: &Instance,
@@ -201,11 +204,11 @@ impl Platform {
         }
     }
 
-    /// Changes members of an account on behalf of a run of a konnector, as long as the konnector may use the account.
+    /// Changes fields of an account on behalf of a konnector's run, as long as the konnector may use the account.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when the account was taken from the konnector meanwhile, [`Error::NotFound`] when it is gone.
+    /// [`Error::Forbidden`] if the konnector lost the account meanwhile, [`Error::NotFound`] if it was deleted.
     pub(crate) async fn update_authorized_account(
         &self,
         instance: &Instance,
@@ -218,7 +221,7 @@ impl Platform {
         self.update_account(instance, &grant.id, change).await
     }
 
-    /// The account of a run as it is now.
+    /// Reloads the account of a run.
     ///
     /// # Errors
     ///

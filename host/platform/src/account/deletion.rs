@@ -1,6 +1,6 @@
-//! What follows when an account is deleted (Cozy API, accounts, deletion, §7.3): its konnector may have to clean up at the vendor, and still needs
-//! to log in for that. So a copy of the account outlives it until the konnector has done so. Without a konnector that cleans up there is no
-//! copy: nothing of the account is kept that nobody needs.
+//! Deletion of an account (Cozy API, accounts, deletion, §7.3). Its konnector may have to clean up at the vendor, and
+//! still needs to log in for that, so a copy of the account outlives it until the konnector has done so. Without a
+//! konnector that cleans up there is no copy: no account data is stored without a use.
 
 use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef, Document};
@@ -14,16 +14,16 @@ use crate::realtime::ChangeKind;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Member of the copy: the revision that the account had.
+/// Field of the copy: the revision that the account had.
 const SOFT_DELETED_REV_FIELD: &str = "soft_deleted_rev";
-/// Member of an account whose client cleans up itself.
+/// Field of an account whose client cleans up itself.
 const MANUAL_CLEANING_FIELD: &str = "manual_cleaning";
 
 fn deleted_account_ref(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&DELETED_ACCOUNTS, id)
 }
 
-/// The job in which a konnector cleans up after an account.
+/// Builds the job in which a konnector cleans up after an account.
 fn clean_up_request(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
     JobRequest {
         worker: KONNECTOR_WORKER.to_owned(),
@@ -36,8 +36,8 @@ fn clean_up_request(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
 }
 
 impl Platform {
-    /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs; `None` where there is nothing to
-    /// clean up.
+    /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs. Returns
+    /// `None` if there is nothing to clean up.
     pub(crate) fn stage_clean_up(
         &self,
         instance: &Instance,
@@ -57,7 +57,7 @@ impl Platform {
         self.stage_job(instance, request, self.clock.now(), changes).map(Some)
     }
 
-    /// The accounts after which a konnector cleans up.
+    /// Returns the accounts after which a konnector cleans up.
     pub(crate) fn accounts_to_clean(&self, instance: &Instance) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         for account in self.accounts(instance, None)? {
@@ -68,8 +68,8 @@ impl Platform {
         Ok(ids)
     }
 
-    /// Deletes accounts. Their konnectors clean up, and do so now after those that were deleted earlier, too: one konnector's, or all. Answers
-    /// the jobs.
+    /// Deletes accounts and returns the jobs that clean up after them. Konnectors also clean up now after accounts that
+    /// were deleted earlier: for one konnector, or for all.
     pub(crate) async fn clean_up(
         &self,
         instance: &Instance,
@@ -96,7 +96,8 @@ impl Platform {
         Ok(jobs)
     }
 
-    /// The jobs that clean up at this moment. One that would try again in some hours is cancelled: somebody waits now.
+    /// Returns the jobs that are cleaning up at present. Cancels those that would retry hours later, because the caller
+    /// is waiting now.
     async fn cancel_retries_and_list_clean_ups(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Job>> {
         let concerned = |job: &Job| of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
         let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
@@ -111,7 +112,7 @@ impl Platform {
         Ok(jobs)
     }
 
-    /// The copies of deleted accounts that wait for a konnector to clean up: for this one, or for any.
+    /// Returns the copies of deleted accounts that wait for a konnector to clean up: for this konnector, or for any.
     pub(crate) fn deleted_accounts(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
         let mut copies = self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
         if let Some(slug) = of {
@@ -120,7 +121,7 @@ impl Platform {
         Ok(copies)
     }
 
-    /// The konnector of an account, if it cleans up after it.
+    /// Returns the konnector of an account if it cleans up after it.
     fn clean_up_konnector(&self, instance: &Instance, account: &Object) -> Result<Option<Slug>> {
         if account.get(MANUAL_CLEANING_FIELD) == Some(&Value::Bool(true)) {
             return Ok(None);
@@ -134,7 +135,7 @@ impl Platform {
         }
     }
 
-    /// Deletes an account on behalf of the platform, with its triggers; answers the job that cleans up.
+    /// Deletes an account with its triggers on behalf of the platform; returns the job that cleans up.
     pub(crate) async fn delete_account(
         &self,
         instance: &Instance,
@@ -153,7 +154,7 @@ impl Platform {
         Ok(job)
     }
 
-    /// Tells of a job that was staged with the deletion of an account, once that is committed.
+    /// Announces a job that was staged with the deletion of an account, once that is committed.
     pub(crate) fn notify_clean_up_job(&self, instance: &Instance, job: Option<&Job>) -> Result<()> {
         if let Some(job) = job {
             self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
@@ -162,11 +163,11 @@ impl Platform {
         Ok(())
     }
 
-    /// An account that was deleted and whose konnector has not cleaned up yet.
+    /// Returns a deleted account whose konnector has not cleaned up yet.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] if none has this id.
     pub(crate) fn deleted_account(&self, instance: &Instance, id: &str) -> Result<Account> {
         let gone = || Error::NotFound(format!("there is no deleted account '{id}'"));
         let Document { id, mut body, .. } = self.store.get(&deleted_account_ref(instance, id))?.ok_or_else(gone)?;
@@ -179,7 +180,7 @@ impl Platform {
         Ok(Account { rev: rev.ok_or_else(unreadable)?, id, body })
     }
 
-    /// Adds the removal of the copy of a deleted account to changes: nobody needs it any more.
+    /// Adds to `changes` the removal of the copy of a deleted account, which is no longer needed.
     pub(crate) fn stage_purge_deleted_account(
         &self,
         instance: &Instance,

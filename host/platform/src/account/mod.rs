@@ -1,5 +1,5 @@
-//! Accounts: someone's login at a vendor. Secrets are sealed before they are stored; what the API shows is the sealed form, except to
-//! the konnector itself (cozy-stack, account documents).
+//! Accounts: a person's login at a vendor. Secrets are sealed before they are stored; the API shows the sealed form,
+//! except to the konnector itself (cozy-stack, account documents).
 
 mod access;
 mod deletion;
@@ -19,7 +19,7 @@ use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Members of an account that are secrets wherever they stand.
+/// Fields of an account that are secrets in every section.
 const SECRET_FIELDS: [&str; 12] = [
     "password",
     "secret",
@@ -34,19 +34,19 @@ const SECRET_FIELDS: [&str; 12] = [
     "session",
     "token",
 ];
-/// Member of an account for the fields of its form.
+/// Field of an account for the fields of its form.
 const AUTH_FIELD: &str = "auth";
-/// Member of an account for what its provider gave.
+/// Field of an account for the response of its provider.
 pub(crate) const OAUTH_FIELD: &str = "oauth";
-/// Member of an account for what an aggregator keeps, with an [`AUTH_FIELD`] of its own.
+/// Field of an account for the data of an aggregator, with an [`AUTH_FIELD`] of its own.
 const DATA_FIELD: &str = "data";
-/// Ending of the name of a sealed member.
+/// Suffix of the name of a sealed field.
 const SEALED_SUFFIX: &str = "_encrypted";
 /// Cozy's name of the sealed password.
 const SEALED_PASSWORD_FIELD: &str = "credentials_encrypted";
-/// Member that holds what `save-state` saved.
+/// Field for the state that `save-state` saved.
 const STATE_FIELD: &str = "_state";
-/// Member that holds the sealed cookie jar.
+/// Field for the sealed cookie jar.
 const SESSION_FIELD: &str = "_session";
 
 /// An account with its secrets sealed.
@@ -60,19 +60,19 @@ pub struct Account {
     pub body: Object,
 }
 
-/// Where secrets stand in an account.
+/// Returns the sections of an account that contain secrets.
 fn secret_sections(body: &Object) -> impl Iterator<Item = &Object> {
     named_secret_sections(body).map(|(_, members)| members)
 }
 
-/// The same, each with its name.
+/// Returns the sections that contain secrets, each with its name.
 fn named_secret_sections(body: &Object) -> impl Iterator<Item = (&'static str, &Object)> {
     let below = body.get(DATA_FIELD).and_then(|data| data.get(AUTH_FIELD));
     let all = [(AUTH_FIELD, body.get(AUTH_FIELD)), (OAUTH_FIELD, body.get(OAUTH_FIELD)), ("data.auth", below)];
     all.into_iter().filter_map(|(name, value)| Some((name, value?.as_object()?)))
 }
 
-/// The same, to change them.
+/// Returns the sections that contain secrets, mutably.
 fn secret_sections_mut(body: &mut Object) -> impl Iterator<Item = &mut Object> {
     let found = body.iter_mut().filter_map(|(name, value)| match name.as_str() {
         AUTH_FIELD | OAUTH_FIELD => Some(value),
@@ -91,13 +91,13 @@ fn unsealed_name(sealed: &str) -> Option<&str> {
 }
 
 impl Account {
-    /// The slug of the konnector it is for.
+    /// Returns the slug of the konnector that the account belongs to.
     #[must_use]
     pub fn account_type(&self) -> Option<&str> {
         self.body.get("account_type").and_then(Value::as_str)
     }
 
-    /// The name the user sees.
+    /// Returns the name that the user sees.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.body.get("name").and_then(Value::as_str)
@@ -107,7 +107,7 @@ impl Account {
         self.body.get(AUTH_FIELD).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
-    /// The fields of the form, without secrets.
+    /// Returns the fields of the form, without secrets.
     #[must_use]
     pub fn fields(&self) -> Object {
         let mut fields = self.auth();
@@ -115,7 +115,8 @@ impl Account {
         fields
     }
 
-    /// What identifies the account at the vendor: the value of the identifier field, else of `login`, `email` or `identifier`.
+    /// Returns the identifier of the account at the vendor: the value of the identifier field, else of `login`, `email`
+    /// or `identifier`.
     #[must_use]
     pub fn identifier(&self, field: Option<&str>) -> Option<String> {
         let auth = self.auth();
@@ -125,18 +126,18 @@ impl Account {
             .find_map(|name| auth.get(name).and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// Whether a secret is what the account's provider gave, and not what the user typed or the konnector kept.
+    /// Returns whether a secret came from the account's provider, as opposed to the user or the konnector.
     pub(crate) fn is_from_provider(&self, name: &str) -> bool {
         self.body.get(OAUTH_FIELD).and_then(|given| given.get(sealed_name(name))).is_some()
     }
 }
 
 impl Platform {
-    /// An account, its secrets sealed.
+    /// Returns an account with its secrets sealed.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] if none has this id.
     pub fn account(&self, instance: &Instance, id: &str) -> Result<Account> {
         match self.store.get(&instance.doc(&ACCOUNTS, id))? {
             Some(found) => Ok(Account { id: found.id, rev: found.rev, body: found.body }),
@@ -144,7 +145,7 @@ impl Platform {
         }
     }
 
-    /// Accounts of a konnector, or all.
+    /// Lists the accounts of a konnector, or all.
     ///
     /// # Errors
     ///
@@ -162,7 +163,7 @@ impl Platform {
         }
     }
 
-    /// The name an account is shown under, where the client gives none.
+    /// Sets the name under which an account is shown, if the client gives none.
     pub(crate) fn set_default_account_name(body: &mut Object) {
         if body.contains_key("name") {
             return;
@@ -175,7 +176,7 @@ impl Platform {
         }
     }
 
-    /// Changes members of an account on behalf of its run.
+    /// Changes fields of an account on behalf of its run.
     pub(crate) async fn update_account(
         &self,
         instance: &Instance,
@@ -193,8 +194,9 @@ impl Platform {
         changed.map(|_| ()).ok_or_else(|| Error::NotFound(format!("there is no account '{id}'")))
     }
 
-    /// Whether two versions of an account differ in what a login needs, so that a schedule that waits may go on. A sealed member is
-    /// never equal to one that was sealed anew, which is right: the user wrote the password again.
+    /// Returns whether two versions of an account differ in the data that a login needs, in which case a paused
+    /// schedule may go on. A sealed field never equals one that was sealed anew, which is right: the user wrote the
+    /// password again.
     pub(crate) fn login_changed(before: &Object, after: &Object) -> bool {
         !secret_sections(before).eq(secret_sections(after))
     }

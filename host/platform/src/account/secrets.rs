@@ -1,5 +1,6 @@
-//! How the secrets of an account are sealed and opened. They are bound to the account's own konnector: where the account becomes another
-//! one's, they open no more. The cookies of a session are bound to the konnector that keeps them.
+//! Sealing and opening of the secrets of an account. They are bound to the account's own konnector: if the account
+//! changes to another konnector, they no longer open. The cookies of a session are bound to the konnector that stores
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +18,11 @@ use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
-/// Between the name of a member that a run keeps and the slug of a konnector which the account is shared with.
+/// Separator between the name of a field that a run stores and the slug of a konnector which the account is shared
+/// with.
 const KONNECTOR_SEPARATOR: char = '/';
 
-/// The context of a secret that a konnector owns.
+/// Returns the context of a secret that a konnector owns.
 fn secret_context(instance: &InstanceId, account: &str, konnector: &str, field: &str) -> SecretContext {
     SecretContext {
         instance: instance.clone(),
@@ -30,27 +32,27 @@ fn secret_context(instance: &InstanceId, account: &str, konnector: &str, field: 
     }
 }
 
-/// The name under which a konnector's runs keep something in an account: each konnector has its own.
+/// Returns the name under which a konnector's runs store a value in an account: each konnector has its own.
 fn private_field_name(name: &str, body: &Object, slug: &str) -> String {
     if owning_konnector(body) == slug { name.to_owned() } else { format!("{name}{KONNECTOR_SEPARATOR}{slug}") }
 }
 
-/// The konnector whose runs keep something under a name.
+/// Returns the konnector whose runs store a value under a name.
 fn private_field_konnector<'a>(name: &'a str, body: &'a Object) -> &'a str {
     name.split_once(KONNECTOR_SEPARATOR).map_or_else(|| owning_konnector(body), |(_, slug)| slug)
 }
 
-/// Whether a member holds the cookies of the last session of a konnector.
+/// Returns whether a field holds the cookies of a konnector's last session.
 pub(crate) fn is_session_field(name: &str) -> bool {
     name.split_once(KONNECTOR_SEPARATOR).map_or(name, |(name, _)| name) == SESSION_FIELD
 }
 
-/// Whether a member of the platform's own is of a konnector that may use the account.
+/// Returns whether a private field of the platform belongs to a konnector that may use the account.
 pub(crate) fn is_private_field_usable(name: &str, body: &Object) -> bool {
     !name.contains(KONNECTOR_SEPARATOR) || is_usable_by(body, private_field_konnector(name, body))
 }
 
-/// Removes what konnectors kept in an account that may not use it any more.
+/// Removes the values of konnectors that may no longer use the account.
 pub(super) fn remove_unusable_private_fields(body: &mut Object) {
     let former: Vec<String> =
         body.keys().filter(|name| name.starts_with('_') && !is_private_field_usable(name, body)).cloned().collect();
@@ -59,19 +61,19 @@ pub(super) fn remove_unusable_private_fields(body: &mut Object) {
     }
 }
 
-/// How the secrets of accounts are sealed at the moment.
+/// Keys for resealing the secrets of accounts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResealKeys<'a> {
-    /// The key that they are sealed with, but for those that are with the new one.
+    /// The present key, except for secrets that are already sealed with the new one.
     pub old: &'a MasterKey,
-    /// The key that they are to be sealed with.
+    /// The key to seal them with.
     pub new: &'a MasterKey,
-    /// Whether some may be bound to no konnector, as earlier versions sealed them.
+    /// Accepts secrets that are bound to no konnector, as earlier versions sealed them.
     pub accept_unbound: bool,
 }
 
 impl ResealKeys<'_> {
-    /// The text sealed with the new key and for this context; `None` where it is already.
+    /// Returns the value sealed with the new key and for this context; `None` if it already is.
     fn reseal(&self, context: &SecretContext, text: &str) -> Result<Option<String>> {
         if self.new.is_sealed_for(context, text) {
             return Ok(None);
@@ -83,8 +85,8 @@ impl ResealKeys<'_> {
     }
 }
 
-/// Seals the secrets of an account anew where they are not sealed as they should be; answers how many there were. One that cannot be opened
-/// stays as it is where `refused` lets it.
+/// Reseals the secrets of an account that are not sealed as required; returns their number. A secret that cannot be
+/// opened stays as it is if `refused` returns `Ok`.
 pub(crate) fn reseal(
     instance: &InstanceId,
     account: &str,
@@ -121,8 +123,9 @@ pub(crate) fn reseal(
 }
 
 impl Platform {
-    /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are; what
-    /// was not sealed for this account and its konnector is refused now, and not when a run needs it.
+    /// Replaces the clear secrets of an account by their sealed form. Sealed fields that a client sends back stay as
+    /// they are. A field that was not sealed for this account and its konnector is rejected here, rather than when a
+    /// run needs it.
     pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
         let konnector = owning_konnector(body).to_owned();
@@ -153,7 +156,7 @@ impl Platform {
         Ok(())
     }
 
-    /// The fields that the konnector's manifest declares as passwords.
+    /// Returns the fields that the konnector's manifest declares as passwords.
     fn declared_secrets(&self, instance: &Instance, body: &Object) -> Vec<String> {
         self.installed_manifest(instance, owning_konnector(body))
             .map(|manifest| manifest.secret_fields().map(str::to_owned).collect())
@@ -164,8 +167,8 @@ impl Platform {
         self.konnector(instance, &slug.parse().ok()?).ok()?.manifest().ok()
     }
 
-    /// Whether a konnector may replace a secret of an account. Of one that is shared with it, the form of the konnector which the account belongs
-    /// to says as well what the user typed.
+    /// Returns whether a konnector may replace a secret of an account. For a shared account, the form of the konnector
+    /// that owns the account also determines which fields the user typed.
     pub(crate) fn may_replace_secret(
         &self,
         instance: &Instance,
@@ -179,7 +182,8 @@ impl Platform {
                 .is_none_or(|owner| owner.may_replace_secret(name))
     }
 
-    /// Refuses a konnector that replaces or removes a secret which the user typed; `body` is what it makes of the account, sealed.
+    /// Rejects a change in which a konnector replaces or removes a secret that the user typed; `body` is the changed
+    /// account, sealed.
     ///
     /// # Errors
     ///
@@ -207,7 +211,8 @@ impl Platform {
         Ok(())
     }
 
-    /// The secrets of an account with their values, by the place and the name. One that cannot be opened has its sealed text.
+    /// Returns the secrets of an account with their values, by section and name. A secret that cannot be opened has its
+    /// sealed string.
     fn unsealed_secrets(
         &self,
         instance: &Instance,
@@ -231,7 +236,7 @@ impl Platform {
         secrets
     }
 
-    /// Replaces the sealed members by the clear ones, for those who may see them.
+    /// Replaces the sealed fields by clear ones, for those who may see them.
     pub(crate) fn unseal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let konnector = owning_konnector(body).to_owned();
         for members in secret_sections_mut(body) {
@@ -254,7 +259,7 @@ impl Platform {
         })
     }
 
-    /// The secrets of an account with their values, for the server's own use.
+    /// Returns the secrets of an account with their values, for the server's own use.
     pub(super) fn open_secrets(&self, instance: &Instance, account: &Account) -> Result<Vec<(String, String)>> {
         let mut secrets = Vec::new();
         for members in secret_sections(&account.body) {
@@ -268,12 +273,12 @@ impl Platform {
         Ok(secrets)
     }
 
-    /// The secrets of an account with their values, for a konnector that may use it.
+    /// Returns the secrets of an account with their values, for a konnector that may use it.
     pub(crate) fn account_secrets(&self, instance: &Instance, grant: &AccountAccess) -> Result<Vec<(String, String)>> {
         self.open_secrets(instance, grant)
     }
 
-    /// The cookies of a konnector's last session.
+    /// Returns the cookies of a konnector's last session.
     pub(crate) fn account_session(&self, instance: &Instance, grant: &AccountAccess) -> Result<Option<Vec<u8>>> {
         let slug = grant.konnector().as_ref();
         let Some(sealed) =
@@ -284,7 +289,7 @@ impl Platform {
         Ok(Some(self.key.open(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), sealed)?.to_vec()))
     }
 
-    /// The sealed cookie jar as a member; `Null` removes it.
+    /// Returns the sealed cookie jar as a field; `Null` removes it.
     pub(crate) fn session_field(
         &self,
         instance: &Instance,
@@ -301,7 +306,7 @@ impl Platform {
         Ok((private_field_name(SESSION_FIELD, &grant.body, slug), value))
     }
 
-    /// Keeps a rotated credential in `body`.
+    /// Stores a rotated credential in `body`.
     pub(crate) fn set_secret(
         &self,
         instance: &Instance,
@@ -320,7 +325,7 @@ impl Platform {
     }
 }
 
-/// What the author of a konnector does about a secret that the vendor rotates.
+/// Hint for the author of a konnector about a secret that the vendor rotates.
 pub(crate) fn rotation_hint(name: &str) -> String {
     let name = Value::from(name);
     format!(
@@ -329,13 +334,13 @@ pub(crate) fn rotation_hint(name: &str) -> String {
 }
 
 impl AccountAccess {
-    /// What the konnector saved in an earlier run.
+    /// Returns the state that the konnector saved in an earlier run.
     #[must_use]
     pub fn state(&self) -> Option<Value> {
         self.body.get(&private_field_name(STATE_FIELD, &self.body, self.konnector().as_ref())).cloned()
     }
 
-    /// Members to set so that the state of a run is kept.
+    /// Returns the field to set in order to save the state of a run.
     pub(crate) fn state_field(&self, state: Value) -> (String, Value) {
         (private_field_name(STATE_FIELD, &self.body, self.konnector().as_ref()), state)
     }

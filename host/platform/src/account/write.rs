@@ -1,4 +1,5 @@
-//! What may be written to an account, and what is forgotten with it: an account stays its konnector's, and its owner alone says otherwise.
+//! Rules for writes to an account, and the data that is deleted with it. An account stays with its konnector; only its
+//! owner may change that.
 
 use konnector_manifest::Slug;
 use serde_json::Value;
@@ -10,19 +11,21 @@ use crate::stored::Object;
 use crate::token::{Audience, Principal};
 use crate::{Error, Platform, Result};
 
-/// The member that names the konnector of an account.
+/// Field that names the konnector of an account.
 const ACCOUNT_TYPE_FIELD: &str = "account_type";
-/// Member with what a provider answered beside its tokens.
+/// Field with the provider's response apart from its tokens.
 const CALLBACK_RESULTS_FIELD: &str = "oauth_callback_results";
-/// Konnectors that one account can be shared with. Nobody has more konnectors for one login, and the list is read at each use.
+/// Maximum number of konnectors that one account can be shared with. No login needs more, and the list is read at each
+/// use.
 const MAX_SHARED_WITH: usize = 16;
 
-/// Whether a principal speaks for the owner of an account, and not for a konnector or for whoever was given the code of a share.
+/// Returns whether a principal acts for the owner of an account, as opposed to a konnector or a holder of a share's
+/// code.
 const fn acts_for_user(principal: &Principal) -> bool {
     matches!(principal.claims.aud, Audience::App | Audience::Cli | Audience::Access)
 }
 
-/// Refuses a konnector that touches an account of another one.
+/// Rejects a konnector that touches an account of another one.
 fn check_konnector_access(principal: &Principal, id: &str, body: &Object, verb: &str) -> Result<()> {
     match principal.konnector() {
         Some(slug) if !is_usable_by(body, slug) => Err(Error::Forbidden(format!(
@@ -33,7 +36,7 @@ fn check_konnector_access(principal: &Principal, id: &str, body: &Object, verb: 
     }
 }
 
-/// Keeps a member that only the owner of an account may change.
+/// Restores a missing field that only the owner of an account may change, and rejects a changed one.
 fn require_unchanged(name: &str, before: &Object, body: &mut Object) -> Result<()> {
     match (before.get(name), body.get(name)) {
         (before, given) if before == given => Ok(()),
@@ -52,8 +55,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when a konnector makes an account for another one, or shares one; [`Error::BadRequest`] for a list of konnectors
-    /// that is none.
+    /// [`Error::Forbidden`] if a konnector creates an account for another one, or shares one; [`Error::BadRequest`] for
+    /// an invalid list of konnectors.
     pub(crate) fn check_account_creation(
         &self,
         instance: &Instance,
@@ -74,13 +77,13 @@ impl Platform {
         self.check_shared_with(instance, &Object::new(), body)
     }
 
-    /// Checks what a principal makes of an account. Where that is another konnector's account, it loses the secrets of the former one;
-    /// answers whether it is.
+    /// Checks a principal's change of an account. If the account changes to another konnector, it loses the secrets of
+    /// the former one; returns whether it does.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when a konnector changes an account of another one, or whose it is; [`Error::BadRequest`] for a list of konnectors
-    /// that is none.
+    /// [`Error::Forbidden`] if a konnector changes an account of another one, or moves an account to another konnector;
+    /// [`Error::BadRequest`] for an invalid list of konnectors.
     pub(crate) fn check_account_update(
         &self,
         instance: &Instance,
@@ -106,7 +109,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it is a konnector and the account is another one's, [`Error::NotFound`] when there is none with this id.
+    /// [`Error::Forbidden`] if it is a konnector and the account belongs to another one, [`Error::NotFound`] if none
+    /// has this id.
     pub fn check_account_refresh(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
         check_konnector_access(principal, id, &self.account(instance, id)?.body, "refresh")
     }
@@ -115,13 +119,13 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it is a konnector and the account is another one's.
+    /// [`Error::Forbidden`] if it is a konnector and the account belongs to another one.
     pub(crate) fn check_account_deletion(principal: &Principal, id: &str, before: &Object) -> Result<()> {
         check_konnector_access(principal, id, before, "delete")
     }
 
-    /// Checks the konnectors that an account is shared with. Those that are new are installed: consent to a name that anybody may
-    /// take later is none.
+    /// Checks the konnectors that an account is shared with. New ones must be installed: consent to a name that anybody
+    /// may take later is not consent.
     fn check_shared_with(&self, instance: &Instance, before: &Object, body: &mut Object) -> Result<()> {
         let given = match body.get(SHARED_WITH) {
             None => return Ok(()),
@@ -154,7 +158,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Ends the consent that accounts are shared with a konnector.
+    /// Revokes the consent to share accounts with a konnector.
     pub(crate) async fn revoke_account_sharing(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         for account in self.accounts(instance, None)? {
             if account.account_type() == Some(slug.as_ref()) || !account.is_usable_by(slug) {
@@ -176,8 +180,8 @@ impl Platform {
     }
 }
 
-/// Takes from an account that becomes another konnector's what the former one was given: sealed members, tokens, and the consent to share
-/// it. What is written anew in the same breath stays.
+/// Removes the former konnector's data from an account that changes to another konnector: sealed fields, tokens, and
+/// the consent to share it. Values that the same write sets anew stay.
 fn remove_secrets(before: &Object, body: &mut Object) {
     for name in [OAUTH_FIELD, CALLBACK_RESULTS_FIELD, SHARED_WITH] {
         if body.get(name) == before.get(name) {

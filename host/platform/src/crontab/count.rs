@@ -1,5 +1,5 @@
-//! How many instants of a crontab lie in a stretch of time, without walking through them: a server that was down for a month owes an
-//! account of each.
+//! Counts the instants of a crontab in a time span without iterating over them: a server that was down for a month must
+//! account for each.
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound as _, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -8,14 +8,14 @@ use super::Crontab;
 use super::local_time::{MAX_OFFSET_CHANGE, next_offset_change, to_local};
 
 impl Crontab {
-    /// How many instants there are after `after`, up to and including `until`.
+    /// Counts the instants after `after`, up to and including `until`.
     #[must_use]
     pub fn count(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> u64 {
         let zone = self.zone.unwrap_or(zone);
         let (mut from, until) = (after.trunc_subsecs(0), until.trunc_subsecs(0));
         let mut count = 0;
         while from < until {
-            // Up to a change of the offset local time runs evenly. Around it a fixed time is at most walked through.
+            // Until the offset changes, local time runs evenly. Near a change, at most a fixed span is iterated over.
             let looked_at = if self.is_wildcard { from } else { from - MAX_OFFSET_CHANGE };
             let change = next_offset_change(zone, looked_at, until);
             let even = change.map_or(until, |change| (change - TimeDelta::seconds(1)).max(from));
@@ -39,7 +39,7 @@ impl Crontab {
         count
     }
 
-    /// The newest instants after `after`, up to and including `until`, at most `most` of them, oldest first.
+    /// Returns the newest instants after `after`, up to and including `until`, at most `most` of them, oldest first.
     #[must_use]
     pub fn newest(&self, most: u64, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> Vec<DateTime<Utc>> {
         let (mut low, mut high) = (after.trunc_subsecs(0), until.trunc_subsecs(0));
@@ -64,7 +64,7 @@ impl Crontab {
         self.fields.has_day(local.date()) && self.fields.has_time(local.time())
     }
 
-    /// How often clocks that run evenly show a time of this crontab, after `after` up to and including `until`.
+    /// Counts how often evenly running clocks show a time of this crontab, after `after` up to and including `until`.
     fn count_local(&self, after: NaiveDateTime, until: NaiveDateTime) -> u64 {
         let up_to = |moment: NaiveDateTime| {
             if self.fields.has_day(moment.date()) { self.fields.count_times_up_to(moment.time()) } else { 0 }

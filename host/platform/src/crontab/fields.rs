@@ -1,5 +1,5 @@
-//! The fields of a crontab. They are expanded here to plain lists, because the `cron` crate counts Sunday as 1 and demands both day
-//! fields, where cron(5) and Cozy count it as 0 and are content with either.
+//! The fields of a crontab. They are expanded here to plain lists, because the `cron` crate counts Sunday as 1 and
+//! requires both day fields to match, whereas cron(5) and Cozy count it as 0 and match if either does.
 
 use chrono::{Datelike as _, NaiveDate, NaiveTime, Timelike as _};
 
@@ -27,7 +27,8 @@ const DAY_OF_WEEK: FieldSpec = FieldSpec { name: "day of week", first: 0, last: 
 #[derive(Debug, Clone)]
 struct Field {
     values: Vec<u32>,
-    /// It is `*` or `*/1`, which the rule for the two day fields asks for (robfig/cron v3, `getRange`: only a step above 1 ends the star).
+    /// It is `*` or `*/1`, which the rule for the two day fields needs (robfig/cron v3, `getRange`: only a step above 1
+    /// ends the star).
     is_star: bool,
     /// It is `*` or a step through all values, such as `*/5`.
     is_wildcard: bool,
@@ -96,15 +97,15 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Whether there is a day that satisfies it, 29 February among them.
+    /// Returns whether any day satisfies it, 29 February included.
     fn is_ever_due(&self) -> bool {
-        // A day of the week comes in every month, whether it is enough or a further condition.
+        // A day of the week occurs in every month, whether it suffices or is a further condition.
         let either = !self.day_of_month.is_star && !self.day_of_week.is_star;
         let first = self.day_of_month.values.first().copied().unwrap_or(u32::MAX);
         either || self.month.values.iter().any(|month| first <= max_days(*month))
     }
 
-    /// The same as expressions of the `cron` crate: two where either day field is enough.
+    /// Returns it as expressions of the `cron` crate: two if either day field suffices.
     pub fn expressions(&self) -> Vec<String> {
         let time = format!("{} {} {}", self.second.to_list(0), self.minute.to_list(0), self.hour.to_list(0));
         let month = self.month.to_list(0);
@@ -116,12 +117,12 @@ impl Fields {
         }
     }
 
-    /// Whether it follows the hours as they pass, rather than naming some.
+    /// Returns whether it follows the hours as they pass, rather than naming some.
     pub fn follows_hours(&self) -> bool {
         self.hour.is_wildcard && self.hour.values.len() > 1
     }
 
-    /// Whether a day is one of them.
+    /// Returns whether a day matches.
     pub fn has_day(&self, day: NaiveDate) -> bool {
         let (dom, dow) =
             (self.day_of_month.contains(day.day()), self.day_of_week.contains(day.weekday().num_days_from_sunday()));
@@ -129,12 +130,12 @@ impl Fields {
         self.month.contains(day.month()) && if either { dom || dow } else { dom && dow }
     }
 
-    /// Whether a time of the day is one of them.
+    /// Returns whether a time of day matches.
     pub fn has_time(&self, time: NaiveTime) -> bool {
         self.hour.contains(time.hour()) && self.minute.contains(time.minute()) && self.second.contains(time.second())
     }
 
-    /// How many times of the day there are up to and including this one.
+    /// Counts the matching times of day up to and including this one.
     pub fn count_times_up_to(&self, time: NaiveTime) -> u64 {
         let mut count = self.hour.count_below(time.hour()) * self.minute.count() * self.second.count();
         if self.hour.contains(time.hour()) {
@@ -147,7 +148,7 @@ impl Fields {
     }
 }
 
-/// Days of a month, in a leap year.
+/// Returns the days of a month, in a leap year.
 const fn max_days(month: u32) -> u32 {
     match month {
         2 => 29,

@@ -1,12 +1,13 @@
-//! The crontab of a konnector: how often and between which hours comes from the manifest, the exact time from a hash of who it is for, so
-//! that it is stable for one account and spread over all: vendors do not see everybody at the same second.
+//! Generates the crontab of a konnector. Frequency and hours come from the manifest. The exact time comes from a hash
+//! of the konnector, instance and account: it is stable for one account and spread over all, so vendors do not see all
+//! users at the same second.
 
 use std::ops::Range;
 
 use konnector_manifest::{Frequency, Manifest};
 use sha2::{Digest as _, Sha256};
 
-/// A crontab of six fields for this konnector, instance and account.
+/// Returns a crontab of six fields for this konnector, instance and account.
 #[must_use]
 pub fn generate(manifest: &Manifest, slug: &str, instance: &str, account: &str) -> String {
     let mut draw = DigestRng::new(&format!("{slug}\0{instance}\0{account}"));
@@ -20,7 +21,7 @@ pub fn generate(manifest: &Manifest, slug: &str, instance: &str, account: &str) 
     }
 }
 
-/// Numbers that follow from a text and nothing else, spread evenly over all texts.
+/// Generator of numbers that depend only on a string, spread evenly over all strings.
 pub struct DigestRng {
     digest: [u8; 32],
     position: usize,
@@ -31,7 +32,7 @@ impl DigestRng {
         Self { digest: Sha256::digest(seed).into(), position: 0 }
     }
 
-    /// A number of a range; its start where the range is empty. Eight of them can be drawn.
+    /// Returns a number of a range, or its start if the range is empty. Eight numbers can be drawn.
     pub fn in_range(&mut self, range: Range<u32>) -> u32 {
         let bytes = self.digest.chunks_exact(4).nth(self.position).unwrap_or_default();
         self.position += 1;
@@ -39,7 +40,7 @@ impl DigestRng {
         range.start + number % range.end.saturating_sub(range.start).max(1)
     }
 
-    /// One of some numbers; zero where there is none.
+    /// Returns one of some numbers, or zero if there are none.
     pub fn choose(&mut self, numbers: &[u32]) -> u32 {
         let index = self.in_range(0..u32::try_from(numbers.len()).unwrap_or(u32::MAX));
         numbers.get(index as usize).copied().unwrap_or_default()
@@ -64,7 +65,7 @@ mod tests {
         Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
     }
 
-    /// How often each value of a field was drawn over many accounts of two instances.
+    /// Counts how often each value of a field was drawn over many accounts of two instances.
     fn value_counts(manifest: &Manifest, field: usize) -> BTreeMap<u32, u32> {
         let mut drawn = BTreeMap::new();
         for account in 0..ACCOUNTS {
@@ -75,7 +76,8 @@ mod tests {
         drawn
     }
 
-    /// Each of `values` is drawn about equally often: within 40 % of the mean, which over 115 draws or more is four standard deviations.
+    /// Asserts that each of `values` is drawn about equally often: within 40 % of the mean, which over 115 draws or
+    /// more is four standard deviations.
     fn assert_even(manifest: &Manifest, field: usize, values: Range<u32>) {
         let drawn = value_counts(manifest, field);
         assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), values.collect::<Vec<_>>());

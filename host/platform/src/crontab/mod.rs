@@ -1,9 +1,9 @@
-//! Crontabs: what they mean, and the one that a konnector gets from its manifest.
+//! Crontabs: their grammar and meaning, and the one that a konnector gets from its manifest.
 //!
-//! What a crontab names are times that clocks show; [`Crontab::next`] tells when clocks in a time zone show them. Where clocks are set
-//! forward or back, a crontab that names hours (a *fixed* one, `30 2 * * *`) is due once a day all the same: a time that is skipped is made
-//! up for at the first instant after the gap, one that is shown twice counts the first time. One that goes with the hours (`*` or `*/n`
-//! in the hour's field) follows the time that really passes.
+//! A crontab names local times; [`Crontab::next`] computes when clocks in a time zone show them. A crontab that names
+//! hours (a *fixed* one, `30 2 * * *`) is due once a day even if clocks are set forward or back: a skipped time is made
+//! up for at the first instant after the gap, and a time that is shown twice counts only the first time. A crontab that
+//! follows the hours (`*` or `*/n` in the hour field) follows elapsed time.
 
 mod count;
 mod fields;
@@ -34,32 +34,32 @@ const DESCRIPTORS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
 ];
 
-/// A parsed crontab of 5 or 6 fields (seconds first where there are six) or a descriptor such as `@daily`, with an optional
+/// A parsed crontab of 5 or 6 fields (with six, seconds come first) or a descriptor such as `@daily`, with an optional
 /// `TZ=Area/City` in front.
 ///
-/// Sunday is 0, and where both day fields are restricted a day that satisfies either one matches, as in cron(5).
+/// Sunday is 0. If both day fields are restricted, a day that satisfies either one matches, as in cron(5).
 #[derive(Debug, Clone)]
 pub struct Crontab {
     fields: Fields,
-    /// One schedule, or two where either day field is enough. They are asked about local time as if it were UTC.
+    /// One schedule, or two if either day field suffices. They are evaluated on local time as if it were UTC.
     schedules: Vec<cron::Schedule>,
     zone: Option<Tz>,
-    /// It goes with the hours.
+    /// It follows the hours.
     is_wildcard: bool,
 }
 
-/// What follows the time zone's mark, in a crontab that names one.
+/// Returns the text after the time zone's mark, in a crontab that names a zone.
 fn strip_time_zone_mark(text: &str) -> Option<&str> {
     text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="))
 }
 
-/// Whether a crontab names the time zone that it is in.
+/// Returns whether a crontab names its time zone.
 #[must_use]
 pub fn has_time_zone(text: &str) -> bool {
     strip_time_zone_mark(text.trim()).is_some()
 }
 
-/// Why a text is no crontab. The text names the field.
+/// Why a string is not a valid crontab. The text names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the crontab cannot be read: {0}")]
 pub struct CrontabError(pub(crate) String);
@@ -106,14 +106,15 @@ impl std::str::FromStr for Crontab {
 }
 
 impl std::fmt::Display for Crontab {
-    /// The times that clocks show, as expressions of the `cron` crate.
+    /// Writes the local times, as expressions of the `cron` crate.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.schedules.iter().try_for_each(|schedule| write!(f, "{schedule};"))
     }
 }
 
 impl Crontab {
-    /// The first instant strictly after `after`, in the crontab's own zone or else in `zone`; `None` when there is none within five years.
+    /// Returns the first instant strictly after `after`, in the crontab's own zone or else in `zone`; `None` if there
+    /// is none within five years.
     #[must_use]
     pub fn next(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let (zone, after) = (self.zone.unwrap_or(zone), after.trunc_subsecs(0));
@@ -123,7 +124,8 @@ impl Crontab {
         next.filter(|next| *next <= horizon)
     }
 
-    /// Times map to instants in their own order, so the first one whose first pass lies ahead is it.
+    /// Local times map to instants in their own order, so the first one whose first occurrence lies ahead is the
+    /// result.
     fn next_fixed(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let mut shown = local_time::to_local(zone, after);
         loop {
@@ -135,7 +137,7 @@ impl Crontab {
         }
     }
 
-    /// As long as the offset stays, local time runs as UTC does.
+    /// While the offset stays the same, local time runs like UTC.
     fn next_wildcard(&self, after: DateTime<Utc>, zone: Tz, horizon: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = TimeDelta::seconds(1);
         let mut from = after + second;
@@ -149,13 +151,13 @@ impl Crontab {
         }
     }
 
-    /// The first time after another one, as clocks show them.
+    /// Returns the first local time after another one.
     fn next_local(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         let next = |schedule: &cron::Schedule| schedule.after(&after.and_utc()).next();
         self.schedules.iter().filter_map(next).min().map(|next| next.naive_utc())
     }
 
-    /// Its own time zone.
+    /// Returns its own time zone.
     #[must_use]
     pub const fn zone(&self) -> Option<Tz> {
         self.zone
@@ -186,20 +188,20 @@ mod tests {
 
     #[test]
     fn a_step_through_all_days_restricts_them() {
-        // A step is no star: both fields are restricted here (cozy-stack, crontab grammar).
+        // A step is not a star: both fields are restricted here (cozy-stack, crontab grammar).
         assert_eq!(next("0 0 */10 * 1", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
     }
 
     #[test]
     fn a_step_of_one_is_a_star() {
-        // All of these are Wednesdays alone: the day of the month does not restrict.
+        // All of these match Wednesdays only: the day of the month does not restrict.
         for wednesdays in ["0 0 * * 3", "0 0 */1 * 3", "0 0 ? * wed", "0 0 ?/1 * 3", "0 0 5,*/1 * 3", "0 0 0 */1 * 3"] {
             let expected = Some("2026-11-25 00:00:00 Wed");
             assert_eq!(next(wednesdays, "2026-11-20T12:00:00Z").as_deref(), expected, "{wednesdays}");
         }
         // So is the day of the week, which leaves the day of the month.
         assert_eq!(next("0 0 24 * */1", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-24 00:00:00 Tue"));
-        // All days by another name are no star.
+        // All days by another name are not a star.
         assert_eq!(next("0 0 1-31 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
         assert_eq!(next("0 0 1/1 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
     }

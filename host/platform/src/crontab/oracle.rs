@@ -1,6 +1,7 @@
-//! Crontabs against an oracle that looks at every minute around every change of the offset, in forty time zones over ten years.
+//! Compares crontabs with an oracle that examines every minute around every change of the offset, in forty time zones
+//! over ten years.
 //!
-//! `KONNECTOR_EVERY_YEAR=1` makes it 1973 to 2037.
+//! `KONNECTOR_EVERY_YEAR=1` extends it to 1973 to 2037.
 
 use std::sync::Mutex;
 
@@ -52,7 +53,7 @@ const ZONES: [&str; 40] = [
     "UTC",
 ];
 
-/// Seconds are 0 in all of them, so that an oracle of minutes suffices.
+/// Seconds are 0 in all of them, because the oracle examines only minutes.
 const CRONTABS: [&str; 26] = [
     "30 2 * * *",
     "0 2 * * *",
@@ -82,7 +83,7 @@ const CRONTABS: [&str; 26] = [
     "30 2 13 * */1",
 ];
 
-/// Fields as tables of what they allow; read without the code under test.
+/// Fields as tables of allowed values; parsed without the code under test.
 struct Table {
     minute: [bool; 60],
     hour: [bool; 60],
@@ -126,7 +127,7 @@ impl Table {
     }
 }
 
-/// What clocks show, in the parts that crontabs speak of.
+/// A local time, in the units that crontabs use.
 struct LocalMinute {
     minute: usize,
     hour: usize,
@@ -156,12 +157,12 @@ fn at(minutes: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(minutes * 60, 0).expect("a date")
 }
 
-/// Minutes that local time is ahead of UTC.
+/// Returns the minutes that local time is ahead of UTC.
 fn utc_offset_minutes(zone: Tz, minutes: i64) -> i64 {
     local_time::offset(zone, at(minutes)).num_minutes()
 }
 
-/// A minute as it passes: what it shows, and what clocks skipped or showed for the first time with it.
+/// A minute in real time: its local time, and the local times that clocks skipped or showed for the first time with it.
 struct Minute {
     at: i64,
     shown: LocalMinute,
@@ -169,7 +170,7 @@ struct Minute {
     first_shown: Vec<LocalMinute>,
 }
 
-/// The minutes from `from` to `to`. Clocks must not have been set back shortly before.
+/// Returns the minutes from `from` to `to`. Clocks must not have been set back shortly before.
 fn minutes(zone: Tz, from: i64, to: i64) -> Vec<Minute> {
     let mut latest = from - 1 + utc_offset_minutes(zone, from - 1);
     let minute = |at: i64| {
@@ -194,11 +195,11 @@ fn windows(zone: Tz, years: std::ops::Range<i32>) -> Vec<(i64, i64)> {
     windows
 }
 
-/// Compares one zone over some years; answers how many instants there were.
+/// Compares one zone over some years; returns the number of instants.
 fn compare(zone: Tz, years: std::ops::Range<i32>, crontabs: &[(&str, Crontab, Table)]) -> usize {
     let mut seen = 0;
     for (from, to) in windows(zone, years) {
-        // Clocks that were set back within the days before leave times that are shown again: begin when that is over.
+        // If clocks were set back within the days before, some times are shown again: begin after that.
         let minutes = minutes(zone, from - 1_600, to);
         for (text, crontab, table) in crontabs {
             let due = |minute: &&Minute| {
@@ -272,7 +273,7 @@ fn what_the_rule_says_in_words() {
         due("30 2 * * *", Tz::Europe__Paris, "2026-10-24T12:00:00Z", 2),
         ["2026-10-25 02:30:00 CEST", "2026-10-26 02:30:00 CET"]
     );
-    // With the hours: as time really passes.
+    // A crontab that follows the hours: elapsed time.
     assert_eq!(
         due("30 * * * *", Tz::Europe__Paris, "2026-10-24T23:00:00Z", 3),
         ["2026-10-25 01:30:00 CEST", "2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"]

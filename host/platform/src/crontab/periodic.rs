@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::CrontabError;
 use super::generate::DigestRng;
 
-/// How often.
+/// Frequency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
     /// Every hour, in the hours that are allowed.
@@ -19,7 +19,7 @@ pub enum Period {
     Monthly,
 }
 
-/// When in each period. Which of the allowed times it is, a draw decides.
+/// When in each period. A draw decides which of the allowed times it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Periodic {
     period: Period,
@@ -47,8 +47,8 @@ const DAYS: [(&str, &[u32]); 16] = [
 ];
 
 impl Periodic {
-    /// Reads clauses, `on <days>` (weekly), `on the <days>` (monthly), `before H` or `and H`, `after H` or `between H`, in any order; a
-    /// later one of a kind wins. Without any, all days, but none after the 28th, and all hours are allowed.
+    /// Parses clauses, `on <days>` (weekly), `on the <days>` (monthly), `before H` or `and H`, `after H` or `between
+    /// H`, in any order; the last one of a kind wins. Without any, all days up to the 28th and all hours are allowed.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Periodic {
         Ok(periodic)
     }
 
-    /// The crontab, of six fields, whose free choices are drawn from a seed: the same for the same seed.
+    /// Returns the crontab, of six fields, whose free choices are drawn from a seed: the same for the same seed.
     #[must_use]
     pub fn crontab(&self, seed: &str) -> String {
         let mut draw = DigestRng::new(seed);
@@ -107,7 +107,7 @@ impl Periodic {
     }
 }
 
-/// `12am` is the begin of a day, or its end where it is the end that is asked for.
+/// `12am` is the start of a day, or its end if it is the upper bound.
 fn parse_hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
     let wrong = || CrontabError(format!("'{text}' is no hour; write 1am to 12am or 1pm to 12pm"));
     let (number, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {
@@ -144,7 +144,7 @@ fn parse_days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
         if first == last {
             return Err(CrontabError(format!("'{part}' begins and ends on the same day; write the day alone")));
         }
-        // A range may go over the end of the week.
+        // A range may cross the end of the week.
         let length = (last + 7 - first) % 7;
         days.extend((0..=length).map(|step| (first + step) % 7));
     }
@@ -185,7 +185,7 @@ mod tests {
         (periodic.days, periodic.hours)
     }
 
-    /// The behaviour reference's cases of what the periodic parser accepts.
+    /// The behaviour reference's cases of accepted periodic schedules.
     #[test]
     fn clauses_are_read_as_cozy_reads_them() {
         assert_eq!(parsed(Period::Weekly, ""), ((0..7).collect(), 0..24));
@@ -240,8 +240,8 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"));
     }
 
-    /// The behaviour reference's cases of generated crontabs: hours, the field with the day and its days, and how many days lie between two
-    /// runs.
+    /// The behaviour reference's cases of generated crontabs: hours, the field with the day and its days, and the
+    /// number of days between two runs.
     #[test]
     fn crontabs_are_drawn_from_what_is_allowed() {
         let utc = chrono_tz::Tz::UTC;

@@ -1,4 +1,4 @@
-//! Several files and directories as one zip archive, made while it is sent: nothing of it is stored.
+//! Several files and directories as one zip archive, built while it is sent: nothing of it is stored.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -20,42 +20,44 @@ use crate::offload::Offload;
 use crate::stored::to_object;
 use crate::{Error, Platform, Result};
 
-/// Bytes of a content that are packed at a time.
+/// Bytes of content that are packed at a time.
 const CHUNK_SIZE: usize = 64 << 10;
-/// Parts that wait for the client.
+/// Chunks that wait for the client.
 const CHANNEL_CAPACITY: usize = 2;
-/// Files and directories in an archive: each is remembered until its end.
+/// Maximum number of files and directories in an archive: each is held in memory until the archive ends.
 const MAX_ENTRIES: usize = 100_000;
-/// Contents from this size on have their sizes in 64 bits; a little less than 4 GiB, because packing may add to what cannot be packed.
+/// Content of at least this size has 64-bit sizes in the archive. A little less than 4 GiB, because compression may
+/// enlarge incompressible data.
 const ZIP64_THRESHOLD: u64 = (4 << 30) - (64 << 20);
 
-/// Archives that are packed at the same time: each keeps a processor busy for as long as its client takes what is packed.
+/// Maximum number of archives that are packed at the same time: each keeps a processor busy while its client reads.
 const MAX_CONCURRENT_ARCHIVES: usize = 8;
-/// Requests that wait for one of them to end, and for how long.
+/// Maximum number of requests that wait for a free slot, and how long they wait.
 const MAX_QUEUED_ARCHIVES: usize = 32;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Files and directories that one archive may name; what is in the directories is not counted.
+/// Maximum number of files and directories that one archive may name; the contents of directories are not counted.
 pub const MAX_ARCHIVE_IDS: usize = 10_000;
 
-/// Threads that pack archives.
+/// Pool of threads that pack archives.
 pub(crate) fn archive_pool() -> Offload {
     Offload::new("archives", MAX_CONCURRENT_ARCHIVES, MAX_QUEUED_ARCHIVES, QUEUE_TIMEOUT)
 }
 
-/// What an archive is made of.
+/// Content of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveSpec {
-    /// Its name without `.zip`, which is also that of the one directory in it.
+    /// Its name without `.zip`, which is also that of its single top-level directory.
     pub name: String,
-    /// Files and directories, by id; what is in a directory comes along.
+    /// Ids of the files and directories; the contents of directories are included.
     pub ids: Vec<String>,
 }
 
-/// An archive on its way, in parts. When it breaks off, the last part is the error; when it is dropped, nothing more is read.
+/// An archive in progress, in chunks. If it breaks off, the last item is the error; when it is dropped, nothing more is
+/// read.
 pub type ArchiveStream = mpsc::Receiver<Result<Bytes>>;
 
 impl Platform {
-    /// Keeps the list of an archive for as long as a link works; answers its id.
+    /// Stores the content list of an archive for the lifetime of a link; returns its id.
     ///
     /// # Errors
     ///
@@ -64,11 +66,11 @@ impl Platform {
         self.put_with_ttl(instance, &ARCHIVES, to_object(archive)?, link::LINK_TTL).await
     }
 
-    /// The list of an archive that was left.
+    /// Returns a stored content list of an archive.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none, or it is over.
+    /// [`Error::NotFound`] if it does not exist or has expired.
     pub fn archive_spec(&self, instance: &Instance, id: &str) -> Result<ArchiveSpec> {
         let left = self.get_ephemeral(instance, &ARCHIVES, id)?;
         let left = left.ok_or_else(|| Error::NotFound("the archive is not kept any more; ask again".to_owned()))?;
@@ -78,11 +80,12 @@ impl Platform {
         })
     }
 
-    /// Begins to make an archive. What is named twice is in it once; what is deleted meanwhile is left out.
+    /// Starts to build an archive. Each file is included once, even if named twice; files that are deleted meanwhile
+    /// are left out.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for something of the list, [`Error::Busy`] when too many are being made.
+    /// [`Error::NotFound`] for an entry of the list, [`Error::Busy`] when too many archives are being built.
     pub async fn stream_archive(&self, instance: &Instance, archive: &ArchiveSpec) -> Result<ArchiveStream> {
         let mut named = HashSet::new();
         let ids = archive.ids.iter().filter(|id| named.insert(*id));
@@ -97,17 +100,17 @@ impl Platform {
                 packed = packer.pack(&platform, &instance, &root, tops) => packed,
             };
             if let Err(error) = packed {
-                // Where the client is gone, nobody is told.
+                // If the client has disconnected, nobody receives the error.
                 drop(sender.send(Err(error)).await);
             }
         };
-        // The server's end waits for them, and they for nothing then.
+        // Shutdown waits for these tasks, which then no longer wait for anything.
         self.archive_offload.spawn(self.tasks().track_future(packing)).await?;
         Ok(parts)
     }
 }
 
-/// What the packer wrote and nobody has taken yet.
+/// Output of the packer that has not been sent yet.
 #[derive(Clone, Default)]
 struct ZipBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -128,12 +131,12 @@ impl Write for ZipBuffer {
     }
 }
 
-/// The names that are given in one directory of the archive. Some systems know no case.
+/// The names in use in one directory of the archive. Some systems ignore case.
 #[derive(Default)]
 struct UniqueNames(HashSet<String>);
 
 impl UniqueNames {
-    /// A name that is safe on every system, and that nothing else in the directory has.
+    /// Returns a name that is safe on every system and unique in the directory.
     fn allocate(&mut self, wanted: &str) -> String {
         let safe = sanitize_name(wanted);
         let mut name = safe.clone();
@@ -146,14 +149,14 @@ impl UniqueNames {
     }
 }
 
-/// Where parts go.
+/// Sends chunks to the client.
 struct ChunkSender {
     buffer: ZipBuffer,
     sender: mpsc::Sender<Result<Bytes>>,
 }
 
 impl ChunkSender {
-    /// Hands on what was packed, as fast as the client takes it.
+    /// Sends the packed output, as fast as the client takes it.
     async fn flush(&self) -> Result<()> {
         let part = self.buffer.take();
         if part.is_empty() {
@@ -249,7 +252,7 @@ fn zip_error(error: zip::result::ZipError) -> Error {
     Error::io("packing files")(error.into())
 }
 
-/// A zip archive knows the years 1980 to 2107.
+/// A zip archive supports the years 1980 to 2107.
 fn zip_modified_time(file: &File) -> DateTime {
     let at = file.updated_at;
     let number = |value: u32| u8::try_from(value).unwrap_or_default();
@@ -272,7 +275,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However alike the names are, and on systems that know no case.
+        /// However similar the names are, and on systems that ignore case.
         #[test]
         fn names_in_an_archive_are_unique_and_stay_in_it(wanted in proptest::collection::vec("[aAé./\\\\ ]{0,3}|\\PC{0,210}", 0..20)) {
             let mut names = UniqueNames::default();

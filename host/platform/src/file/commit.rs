@@ -1,4 +1,4 @@
-//! What a commit that writes files means besides: for the index of references, for the room that files take, and for the tree.
+//! Side effects of a commit that writes files: on the index of references, the disk usage, and the tree.
 
 use konnector_store::{Changes, DocumentWrite, Rev};
 
@@ -8,7 +8,7 @@ use super::usage::{UsageDeltas, add_delta};
 use crate::doctype::{FILES, VERSIONS};
 use crate::{Platform, Result};
 
-/// What is left to do with a commit that writes files or versions.
+/// Remaining effects of a commit that writes files or versions.
 #[derive(Debug, Default)]
 pub(crate) struct FileEffects {
     usage_deltas: UsageDeltas,
@@ -16,14 +16,14 @@ pub(crate) struct FileEffects {
 }
 
 impl FileEffects {
-    /// Whether the commit needs no more than to be made.
+    /// Returns whether the commit has no further effects.
     pub(crate) fn is_empty(&self) -> bool {
         self.usage_deltas.is_empty() && self.placements.is_empty()
     }
 }
 
 impl Platform {
-    /// Adds to some changes what the files among them mean for the index of references; returns what else they mean.
+    /// Adds to some changes the effects of their files on the index of references; returns the other effects.
     pub(crate) fn stage_file_effects(&self, changes: &mut Changes) -> Result<FileEffects> {
         let (mut references, mut effects) = (Vec::new(), FileEffects::default());
         for written in changes.document_writes() {
@@ -33,7 +33,7 @@ impl Platform {
             }
             let before = self.document_before(written)?;
             add_delta(&mut effects.usage_deltas, &document.instance, before.as_ref(), body);
-            // A commit that replaces what is there no more conflicts, wherever the file was to be.
+            // A commit that replaces a file which no longer exists conflicts anyway.
             if document.doctype == *FILES && before.is_some() == replaces.is_some() {
                 effects.placements.record(document, before.as_ref(), body);
                 references.push(reference::ReferenceChange::of(document, before.as_ref(), body)?);
@@ -45,8 +45,8 @@ impl Platform {
         Ok(effects)
     }
 
-    /// Makes changes, checks the places of files with them and counts their growth. Goes on to the end when whoever asked for it no longer
-    /// waits: what is stored is counted, and nobody else moves directories before it is.
+    /// Commits changes, checks the places of files with them and counts their growth. Runs to the end even if the
+    /// caller no longer waits: the stored bytes are counted, and nobody else moves directories before that.
     pub(crate) async fn commit_files(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
         let platform = self.clone();
         let committed = self.tasks().spawn(async move {

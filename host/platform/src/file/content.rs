@@ -14,10 +14,10 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, new_id, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// How many names are tried before giving up: `bill (100).pdf`.
+/// How many names are tried before it fails: `bill (100).pdf`.
 const MAX_NAME_SUFFIX: u32 = 100;
 
-/// Fields of `cozyMetadata` that go with the content.
+/// Fields of `cozyMetadata` that belong to the content.
 const UPLOAD_FIELDS: [&str; 3] = ["uploadedAt", "uploadedBy", "uploadedOn"];
 
 /// A file that is to be created, or to get new content.
@@ -25,40 +25,40 @@ const UPLOAD_FIELDS: [&str; 3] = ["uploadedAt", "uploadedBy", "uploadedOn"];
 pub struct NewContent {
     /// Its id.
     pub id: String,
-    /// The revision that may be replaced; any, where nothing is said.
+    /// The revision that may be replaced; any if `None`.
     pub if_match: Option<Rev>,
-    /// Directory it lies in.
+    /// Id of its directory.
     pub dir_id: String,
-    /// Name; a number is added where it is taken by another file.
+    /// Name; a number is added if another file has it.
     pub name: String,
     /// Media type.
     pub mime: String,
-    /// When it was created, if its maker knows.
+    /// When it was created, if its creator knows.
     pub created_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// When it was last changed, if its maker knows; now otherwise.
+    /// When it was last changed, if its creator knows; now otherwise.
     pub updated_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// The user's tags; those that it has, where none are given.
+    /// The user's tags; `None` leaves the present ones.
     pub tags: Option<Vec<String>>,
-    /// Whether it is a program; as it was, where nothing is said.
+    /// Whether it is executable; `None` leaves it as it is.
     pub executable: Option<bool>,
-    /// Whether its maker encrypted it.
+    /// Whether its creator encrypted it.
     pub encrypted: bool,
     /// The file's `metadata`.
     pub metadata: Object,
-    /// Documents that it belongs to, besides those that it has already.
+    /// Documents that it belongs to, in addition to the present ones.
     pub references: Vec<Reference>,
-    /// More members of `cozyMetadata`.
+    /// Additional fields of `cozyMetadata`.
     pub provenance: Object,
 }
 
 impl NewContent {
-    /// For a file that there is not yet.
+    /// Describes a file that does not exist yet.
     #[must_use]
     pub fn with_new_id(dir_id: String, name: String, mime: String) -> Self {
         Self::new(new_id(), dir_id, name, mime)
     }
 
-    /// With nothing said but what must be.
+    /// Describes content with only the required fields.
     #[must_use]
     pub fn new(id: String, dir_id: String, name: String, mime: String) -> Self {
         Self {
@@ -80,8 +80,8 @@ impl NewContent {
 }
 
 impl Platform {
-    /// Creates a file from content that was written, or gives an existing file (same id) that content. The file keeps its name and place
-    /// where the user moved it to.
+    /// Creates a file from written content, or gives an existing file (same id) that content. The file keeps the name
+    /// and place that the user gave it.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Platform {
         if let Some(found) = self.load::<File>(&at)? {
             return self.replace_content(instance, new, blob, found.require_rev(new.if_match.as_ref())?).await;
         }
-        // Somebody else may take the name between the look and the commit.
+        // Another request may take the name between the check and the commit.
         retry_on_conflict(|| async {
             let name = self.free_name(instance, &new.dir_id, &new.name)?;
             self.create_content(instance, new, &name, blob).await
@@ -99,7 +99,7 @@ impl Platform {
         .await
     }
 
-    /// Creates a file with exactly this name from content that was written.
+    /// Creates a file with exactly this name from written content.
     ///
     /// # Errors
     ///
@@ -121,7 +121,8 @@ impl Platform {
         Ok(file)
     }
 
-    /// New content for a file that is there; the former one may become a version. One that lies in the trash comes back to where it would be created.
+    /// Replaces the content of a file; the former content may become a version. A file in the trash is moved back to
+    /// where it would be created.
     async fn replace_content(
         &self,
         instance: &Instance,
@@ -154,7 +155,7 @@ impl Platform {
         .await
     }
 
-    /// The name, with a number where it is taken.
+    /// Returns the name, with a number if it is taken.
     pub(super) fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
         for number in 1..=MAX_NAME_SUFFIX {
             let candidate = if number == 1 { name.to_owned() } else { with_number_suffix(name, number) };
@@ -199,26 +200,27 @@ impl Platform {
         Ok(file)
     }
 
-    /// The content of a file, compared with its checksum while it is read: the last bytes come only where the whole is what was written. What
-    /// is read stays that content, also when the file gets another one meanwhile.
+    /// Opens the content of a file for reading, and verifies its checksum while it is read: the last bytes are returned
+    /// only if the whole content is intact. The reader keeps that content even if the file gets another one meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for a directory; [`Error::Store`] when the content is missing or has another size than was written.
+    /// [`Error::NotFound`] for a directory; [`Error::Store`] if the content is missing or has another size than was
+    /// written.
     pub async fn open_content(&self, file: &File) -> Result<VerifiedReader> {
         Ok(self.store.open_blob(&require_content(file)?.to_content_link()).await?)
     }
 
-    /// The whole content of a file that is known to be small.
+    /// Reads the whole content of a file that is known to be small.
     ///
     /// # Errors
     ///
-    /// As [`Platform::content`], and when the content is damaged.
+    /// As [`Platform::open_content`], and if the content is damaged.
     pub async fn read_content(&self, file: &File) -> Result<Vec<u8>> {
         Ok(self.store.read_blob(&require_content(file)?.to_content_link()).await?)
     }
 
-    /// Whether the content of a file is there as it was written. Reads it to the end.
+    /// Returns whether the content of a file is intact. Reads it to the end.
     ///
     /// # Errors
     ///
@@ -234,7 +236,7 @@ impl Platform {
         }
     }
 
-    /// Whether a content is there in its whole length, which costs next to nothing to know.
+    /// Returns whether a blob exists in its full length, a cheap check.
     ///
     /// # Errors
     ///
@@ -247,7 +249,7 @@ impl Platform {
         }
     }
 
-    /// Whether the content of a file is there; a directory lacks none.
+    /// Returns whether the content of a file exists; always true for a directory.
     ///
     /// # Errors
     ///
@@ -259,7 +261,7 @@ impl Platform {
         }
     }
 
-    /// Whether a file still has the content that was read of it.
+    /// Returns whether a file still has the content that was read.
     pub(crate) fn has_same_content(&self, instance: &Instance, file: &File) -> Result<bool> {
         let now = self.load::<File>(&instance.doc(&FILES, file.id.as_str()))?;
         Ok(now.is_some_and(|now| now.value.content == file.content))
@@ -271,7 +273,7 @@ fn require_content(file: &File) -> Result<&ContentRef> {
     file.content.as_ref().ok_or_else(none)
 }
 
-/// `uploadedBy` of a content; the app that creates a file uploads its content, too.
+/// Returns `uploadedBy` of a content; the app that creates a file also uploads its content.
 fn uploader(origin: &Object) -> Option<Value> {
     if let Some(by) = origin.get("uploadedBy") {
         return Some(by.clone());
@@ -284,13 +286,13 @@ fn uploader(origin: &Object) -> Option<Value> {
 }
 
 impl File {
-    /// Slug of the app or konnector that wrote the present content, if known.
+    /// Returns the slug of the app or konnector that wrote the present content, if known.
     pub(super) fn writer(&self) -> Option<&str> {
         let uploaded = self.cozy_metadata.get("uploadedBy").and_then(|by| by.get("slug"));
         uploaded.or_else(|| self.cozy_metadata.get("createdByApp"))?.as_str()
     }
 
-    /// Who uploaded the present content, when and where: fields of `cozyMetadata`.
+    /// Returns who uploaded the present content, when and where: fields of `cozyMetadata`.
     pub(super) fn upload(&self) -> Object {
         let metadata = &self.cozy_metadata;
         let mut upload: Object =
@@ -301,7 +303,7 @@ impl File {
         upload
     }
 
-    /// Takes over what [`File::upload`] returned for another content.
+    /// Applies the fields that [`File::upload`] returned for another content.
     pub(super) fn set_upload(&mut self, upload: &Object) {
         for name in UPLOAD_FIELDS {
             match upload.get(name) {
@@ -311,7 +313,7 @@ impl File {
         }
     }
 
-    /// Notes that content came. Which account a file is from is said once (Cozy API, files).
+    /// Records an upload. The account that a file comes from is recorded only once (Cozy API, files).
     fn record_upload(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>, domain: &str) {
         for name in ["sourceAccount", "sourceAccountIdentifier"] {
             if let Some(value) = origin.get(name)
@@ -322,7 +324,7 @@ impl File {
         }
         match uploader(origin) {
             Some(by) => self.cozy_metadata.insert("uploadedBy".to_owned(), by),
-            // Whoever wrote the former content did not write this one.
+            // The writer of the former content did not write this one.
             None => self.cozy_metadata.shift_remove("uploadedBy"),
         };
         self.cozy_metadata.insert("uploadedAt".to_owned(), json!(now));

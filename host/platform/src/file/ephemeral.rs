@@ -1,4 +1,4 @@
-//! What clients leave for a later request, and what is forgotten after a while: metadata for an upload, the list of an archive.
+//! Data that clients store for a later request and that expires: metadata for an upload, the list of an archive.
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_manifest::Doctype;
@@ -11,9 +11,9 @@ use crate::instance::Instance;
 use crate::stored::{Object, Stored, new_id, to_object};
 use crate::{Platform, Result};
 
-/// How long metadata waits for its upload.
+/// How long metadata is stored for its upload.
 const UPLOAD_METADATA_TTL: Duration = Duration::days(1);
-/// How many that are over are removed by whoever leaves another one.
+/// Maximum number of expired entries that are removed when another one is stored.
 const SWEEP_BATCH_SIZE: usize = 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ struct Expiring {
 }
 
 impl Platform {
-    /// Keeps metadata for an upload that names the id which is answered, for a day.
+    /// Stores metadata for an upload for a day; returns the id by which the upload refers to it.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Platform {
         self.put_with_ttl(instance, &UPLOAD_METADATA, metadata, UPLOAD_METADATA_TTL).await
     }
 
-    /// Metadata that was left, `None` when it was not or is over.
+    /// Returns stored metadata; `None` if it does not exist or has expired.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Platform {
         self.get_ephemeral(instance, &UPLOAD_METADATA, id)
     }
 
-    /// Keeps a value for a while; answers its id.
+    /// Stores a value for a while; returns its id.
     pub(super) async fn put_with_ttl(
         &self,
         instance: &Instance,
@@ -52,7 +52,7 @@ impl Platform {
         lifetime: Duration,
     ) -> Result<String> {
         let now = self.clock.now();
-        // Ids are in the order of time, so those that are over come first.
+        // Ids are in the order of time, so expired ones come first.
         for old in self.store.list(&instance.id, doctype, None, SWEEP_BATCH_SIZE)? {
             let old = Stored::<Expiring>::from_document(doctype, old)?;
             if old.value.expires_at >= now {
@@ -60,7 +60,7 @@ impl Platform {
             }
             let mut changes = Changes::new();
             changes.purge(instance.doc(doctype, old.id), &old.rev);
-            // Somebody else may have been quicker.
+            // Another request may have removed it first.
             drop(self.commit(changes).await);
         }
         let (id, mut changes) = (new_id(), Changes::new());
@@ -69,7 +69,7 @@ impl Platform {
         Ok(id)
     }
 
-    /// A value that was left, `None` when it was not or is over.
+    /// Returns a stored value; `None` if it does not exist or has expired.
     pub(super) fn get_ephemeral(&self, instance: &Instance, doctype: &Doctype, id: &str) -> Result<Option<Object>> {
         let found = self.load::<Expiring>(&instance.doc(doctype, id))?;
         Ok(found.filter(|found| found.value.expires_at >= self.clock.now()).map(|found| found.value.value))

@@ -1,4 +1,4 @@
-//! Links to contents that work for a while and without a token.
+//! Temporary links to contents that need no token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,14 +12,14 @@ use crate::{Error, Platform, Result};
 /// How long a link works (Cozy API, files).
 pub(super) const LINK_TTL: Duration = Duration::hours(1);
 
-/// What a link leads to, by its id.
+/// Target of a link, by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkTarget {
     /// The content of a file.
     File(String),
-    /// That of a version.
+    /// The content of a version.
     Version(String),
-    /// An archive that is made when it is asked for.
+    /// An archive that is built on request.
     Archive(String),
 }
 
@@ -44,11 +44,11 @@ impl LinkTarget {
 }
 
 impl Platform {
-    /// The secret of a link. It names its target and its end, and is signed: nothing is stored.
+    /// Returns the secret of a link. It names its target and its expiry, and is signed: nothing is stored.
     ///
     /// # Errors
     ///
-    /// When the key is of no use.
+    /// If the key is unusable.
     pub fn create_link(&self, instance: &Instance, target: &LinkTarget) -> Result<String> {
         let end = (self.clock.now() + LINK_TTL).timestamp();
         let (kind, id) = target.kind_and_id();
@@ -57,11 +57,11 @@ impl Platform {
         Ok(format!("{payload}.{signature}"))
     }
 
-    /// The target of a link.
+    /// Returns the target of a link.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for one that was not made here, or is over.
+    /// [`Error::NotFound`] if it was not created here, or has expired.
     pub fn resolve_link(&self, instance: &Instance, secret: &str) -> Result<LinkTarget> {
         let over = || Error::NotFound("the link does not work any more; ask for another one".to_owned());
         let (payload, signature) = secret.split_once('.').ok_or_else(over)?;

@@ -1,4 +1,4 @@
-//! Changes of what is known about a file, and of its place; its content stays.
+//! Changes to the metadata of a file and to its place; its content stays.
 
 use serde_json::{Value, json};
 
@@ -8,17 +8,17 @@ use crate::instance::Instance;
 use crate::stored::{Object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
-/// Bytes of a file's `metadata`.
+/// Maximum size of a file's `metadata`, in bytes.
 const MAX_METADATA_SIZE: usize = 64 << 10;
-/// References that a file may have.
+/// Maximum number of references of a file.
 const MAX_REFERENCES: usize = 1_000;
 
 impl Platform {
-    /// Sets members of a file's `metadata`, and removes those that are null (RFC 7396).
+    /// Sets fields of a file's `metadata`, and removes those that are null (RFC 7396).
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::TooLarge`] when it comes to more than 64 KiB.
+    /// [`Error::NotFound`]; [`Error::TooLarge`] if the result has more than 64 KiB.
     pub(crate) async fn merge_metadata(&self, instance: &Instance, id: &str, patch: &Object) -> Result<File> {
         self.modify_file(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
@@ -39,12 +39,12 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have.
+    /// [`Error::NotFound`]; [`Error::BadRequest`] if a file may not have so many.
     pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.modify_file(instance, id, |file| file.add_references(references)).await
     }
 
-    /// Makes a directory that refers to nothing the folder of a konnector's account; one that refers to something stays as it is.
+    /// Makes a directory without references the folder of a konnector's account; one with references stays as it is.
     ///
     /// # Errors
     ///
@@ -89,11 +89,11 @@ impl Platform {
         .await
     }
 
-    /// Moves a file into a directory under a name; a number is added where another file has it.
+    /// Moves a file into a directory under a name; a number is added if another file has it.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory;
+    /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory.
     pub(crate) async fn move_to_free_name(
         &self,
         instance: &Instance,
@@ -113,7 +113,7 @@ impl Platform {
         .await
     }
 
-    /// Changes a file's document; `change` answers whether there is anything to write.
+    /// Changes a file's document; `change` returns whether there is anything to write.
     async fn modify_file(
         &self,
         instance: &Instance,
@@ -137,7 +137,7 @@ impl Platform {
     }
 }
 
-/// Whose folder a directory becomes.
+/// Konnector and account that own a folder.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FolderOwner<'a> {
     /// The konnector.
@@ -146,7 +146,7 @@ pub(crate) struct FolderOwner<'a> {
     pub(crate) account: &'a str,
 }
 
-/// Puts an application into `updatedByApps`, in place of its earlier entry.
+/// Adds an application to `updatedByApps`, replacing its earlier entry.
 fn record_app_update(metadata: &mut Object, entry: Value) {
     let mut entries = match metadata.shift_remove("updatedByApps") {
         Some(Value::Array(entries)) => entries,
@@ -158,11 +158,11 @@ fn record_app_update(metadata: &mut Object, entry: Value) {
 }
 
 impl File {
-    /// Adds references; answers whether there was one that it did not have.
+    /// Adds references; returns whether any of them was new.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for more than a file may have.
+    /// [`Error::BadRequest`] if a file may not have so many.
     pub(crate) fn add_references(&mut self, references: &[Reference]) -> Result<bool> {
         let before = self.referenced_by.len();
         for reference in references {
@@ -176,13 +176,13 @@ impl File {
         Ok(self.referenced_by.len() > before)
     }
 
-    /// Says when it was changed.
+    /// Sets the time of the last change.
     pub(crate) fn touch(&mut self, now: chrono::DateTime<chrono::Utc>) {
         self.cozy_metadata.insert("updatedAt".to_owned(), json!(now));
     }
 }
 
-/// Refuses what is too large for the `metadata` of a file.
+/// Rejects `metadata` that is too large for a file.
 ///
 /// # Errors
 ///

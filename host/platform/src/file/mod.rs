@@ -1,4 +1,4 @@
-//! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
+//! The user's files: directories and files are documents of `io.cozy.files`; their content is stored in blobs.
 
 mod archive;
 mod commit;
@@ -60,7 +60,7 @@ const CHILDREN_INDEX: &str = "files.children";
 /// The indexes of files.
 pub(crate) const INDEXES: [&str; 2] = [CHILDREN_INDEX, reference::REFERENCES_INDEX];
 
-/// A file or a directory, as its document holds it.
+/// A file or a directory, as stored in its document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct File {
     /// Document id.
@@ -74,7 +74,7 @@ pub struct File {
     pub kind: FileKind,
     /// Name in its directory.
     pub name: String,
-    /// Id of the directory it lies in; empty for the root.
+    /// Id of its directory; empty for the root.
     pub dir_id: String,
     /// Path, for directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub struct File {
     /// The user's tags.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Bytes, as a text; files only.
+    /// Size in bytes, as a string; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// MD5 of the content in base64; files only.
@@ -98,31 +98,31 @@ pub struct File {
     /// Kind of media, for example `pdf` or `image`; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Whether it is a program; files only.
+    /// Whether it is executable; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
-    /// Whether its maker encrypted the content.
+    /// Whether its creator encrypted the content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// Whether it lies in the trash. Stored for what was put there itself; see [`Platform::file`].
+    /// Whether it is in the trash. Stored only for the trashed item itself; see [`Platform::file`].
     #[serde(default)]
     pub trashed: bool,
-    /// Path of the directory that it lay in before it was put into the trash.
+    /// Path of its directory before it was moved to the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_path: Option<String>,
-    /// Its name before it was put into the trash, where another one had that there.
+    /// Its name before it was moved to the trash, if another item had that name there.
     #[serde(rename = "_restore_name", default, skip_serializing_if = "Option::is_none")]
     pub restore_name: Option<String>,
-    /// What its maker says of it.
+    /// Metadata from its creator.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Object,
     /// Documents that refer to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referenced_by: Vec<Reference>,
-    /// Who made it and when.
+    /// Who created it and when.
     #[serde(rename = "cozyMetadata", default)]
     pub cozy_metadata: Object,
-    /// Where the content lies.
+    /// Blob of the content.
     #[serde(rename = "_content", default, skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentRef>,
 }
@@ -151,8 +151,8 @@ pub struct Reference {
 pub(crate) const SOURCE_IDENTIFIER_DOCTYPE: &str = "io.cozy.accounts.sourceAccountIdentifier";
 
 impl Reference {
-    /// Refuses what names no document. Types of references may have capitals, which types of documents may not: Cozy's
-    /// `io.cozy.accounts.sourceAccountIdentifier` is one.
+    /// Rejects a reference that does not name a document. Doctypes of references may have capitals, unlike those of
+    /// documents: Cozy's `io.cozy.accounts.sourceAccountIdentifier` is one.
     ///
     /// # Errors
     ///
@@ -170,14 +170,15 @@ impl Reference {
         Ok(())
     }
 
-    /// Whether it says whose folder a directory is. That opens the directory to a konnector, so it is for the server and for people to say.
+    /// Returns whether it marks a directory as a konnector's folder. That opens the directory to the konnector, so only
+    /// the server and people may set it.
     #[must_use]
     pub fn marks_folder_owner(&self) -> bool {
         self.doctype == KONNECTORS.as_str() || self.doctype == SOURCE_IDENTIFIER_DOCTYPE
     }
 }
 
-/// Where the content of a file lies.
+/// Blob of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentRef {
     /// The blob.
@@ -189,14 +190,14 @@ pub struct ContentRef {
 }
 
 impl ContentRef {
-    /// As the store knows it.
+    /// Converts it to the store's type.
     pub(crate) fn to_content_link(&self) -> BlobLink {
         BlobLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
     }
 }
 
 impl File {
-    /// A directory.
+    /// Creates a directory.
     pub(crate) fn directory(id: &str, dir_id: &str, name: &str, path: &str, now: DateTime<Utc>, domain: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -224,7 +225,7 @@ impl File {
         }
     }
 
-    /// Puts content that was written into the file.
+    /// Sets written content as the content of the file.
     pub(crate) fn set_content(&mut self, blob: &BlobInfo, mime: String) {
         self.size = Some(blob.size.to_string());
         self.md5sum = Some(STANDARD.encode(blob.md5));
@@ -233,7 +234,7 @@ impl File {
         self.content = Some(ContentRef { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
     }
 
-    /// What the document of a file refers to. The root is in no directory.
+    /// Returns the links of a file's document. The root is in no directory.
     pub(crate) fn links(&self, id: &str) -> Links {
         let content = self.content.as_ref().map(ContentRef::to_content_link);
         let place = (id != ROOT_ID).then(|| (CHILDREN_INDEX, child_key(&self.dir_id, &self.name)));
@@ -241,7 +242,7 @@ impl File {
         Links { blobs: content.into_iter().collect(), unique_keys: place.into_iter().chain(references).collect() }
     }
 
-    /// The content as it was written. `None` for a directory.
+    /// Returns the blob of the content. `None` for a directory.
     pub(crate) fn blob_info(&self) -> Option<BlobInfo> {
         let ContentRef { blob, sha256, size } = self.content.as_ref()?;
         let md5 = STANDARD.decode(self.md5sum.as_ref()?).ok()?.try_into().ok()?;
@@ -250,20 +251,20 @@ impl File {
         Some(BlobInfo { id: *blob, size: *size, md5, sha256: digest })
     }
 
-    /// Bytes of the content.
+    /// Returns the size of the content in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.content.as_ref().map_or(0, |content| content.size)
     }
 
-    /// Whether there is no content.
+    /// Returns whether the content is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// `cozyMetadata` of something new.
+/// Returns `cozyMetadata` for a new file.
 pub(crate) fn new_cozy_metadata(now: DateTime<Utc>, domain: &str) -> Object {
     let metadata = json!({
         "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": instance_url(domain),
@@ -274,12 +275,12 @@ pub(crate) fn new_cozy_metadata(now: DateTime<Utc>, domain: &str) -> Object {
     }
 }
 
-/// Where an instance is, as `cozyMetadata` tells it.
+/// Returns the URL of an instance, as `cozyMetadata` shows it.
 fn instance_url(domain: &str) -> String {
     format!("http://{domain}/")
 }
 
-/// Cozy's class of a media type.
+/// Returns Cozy's class of a media type.
 fn file_class(mime: &str) -> &'static str {
     match mime.split_once('/').unwrap_or((mime, "")) {
         ("application", "pdf") => "pdf",
@@ -305,17 +306,17 @@ pub(crate) fn stage_root_directories(instance: &Instance, changes: &mut Changes,
     Ok(())
 }
 
-/// Key of a child in the index. Names are bounded, keys are too.
+/// Returns the key of a child in the index. Keys are bounded because names are.
 pub(crate) fn child_key(dir_id: &str, name: &str) -> String {
     format!("{dir_id}/{name}")
 }
 
 impl Platform {
-    /// A file or directory. What lies in a directory in the trash is itself in the trash.
+    /// Returns a file or directory. Everything in a trashed directory counts as trashed.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] if none has this id.
     pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
         let found = self.load::<File>(&instance.doc(&FILES, id))?;
         let mut file =
@@ -332,11 +333,11 @@ impl Platform {
         Ok(file)
     }
 
-    /// Path of a file or directory.
+    /// Returns the path of a file or directory.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when its directory is gone.
+    /// [`Error::NotFound`] if its directory does not exist.
     pub fn path_of(&self, instance: &Instance, file: &File) -> Result<String> {
         if let Some(path) = &file.path {
             return Ok(path.clone());

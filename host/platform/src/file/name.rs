@@ -1,20 +1,20 @@
-//! The one rule for file names. They are kept in Unicode's composed form (NFC), so that what looks alike is the same name.
+//! The rule for file names. Names are stored in Unicode's composed form (NFC), so names that look alike are equal.
 
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{Error, Result};
 
-/// The longest name, in bytes: what file systems take, on which the same files are synchronised, and what Cozy accepts.
+/// Maximum length of a name, in bytes: the limit of the file systems to which files are synchronised, and of Cozy.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// The longest name that is made, in bytes. It leaves room for a number or an extension that other programs add.
+/// Maximum length of a generated name, in bytes. It leaves room for a number or an extension that other programs add.
 const MAX_SAFE_NAME_LEN: usize = 200;
 
-/// A client's name as it is kept; a wrong name is the client's error.
+/// Returns a client's name as it is stored; an invalid name is the client's error.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidParameter`] that says what is wrong.
+/// [`Error::InvalidParameter`] with the reason.
 pub fn validate_name(name: &str) -> Result<String> {
     let wrong = |message: &str| Err(Error::InvalidParameter { name: "name", message: message.to_owned() });
     if name.is_empty() || name == "." || name == ".." {
@@ -30,14 +30,14 @@ pub fn validate_name(name: &str) -> Result<String> {
     Ok(name)
 }
 
-/// A name made from what a vendor or a konnector says, so that it is valid on every system: no separators, no control or bidirectional
-/// formatting characters, no reserved Windows names, at most 200 bytes with the extension kept.
+/// Converts a name from a vendor or a konnector to one that is valid on every system: no separators, no control or
+/// bidirectional formatting characters, no reserved Windows names, at most 200 bytes with the extension retained.
 #[must_use]
 pub fn sanitize_name(wanted: &str) -> String {
     sanitize_name_within(wanted, MAX_SAFE_NAME_LEN)
 }
 
-/// The same with another length.
+/// Like [`sanitize_name`], with another length.
 #[must_use]
 pub fn sanitize_name_within(wanted: &str, most: usize) -> String {
     let mut name = String::with_capacity(wanted.len());
@@ -70,7 +70,7 @@ pub fn sanitize_name_within(wanted: &str, most: usize) -> String {
     }
 }
 
-/// The name with a number before the extension, for when it is taken: `bill (2).pdf`.
+/// Returns the name with a number before the extension, for when it is taken: `bill (2).pdf`.
 #[must_use]
 pub fn with_number_suffix(name: &str, number: u32) -> String {
     let (stem, extension) = split_extension(name);
@@ -78,7 +78,7 @@ pub fn with_number_suffix(name: &str, number: u32) -> String {
     format!("{}{suffix}", truncate_stem(stem, MAX_NAME_LEN.saturating_sub(suffix.len())))
 }
 
-/// The name of a copy beside the original: `bill (copy).pdf`.
+/// Returns the name of a copy in the same directory: `bill (copy).pdf`.
 #[must_use]
 pub fn with_copy_suffix(name: &str) -> String {
     let (stem, extension) = split_extension(name);
@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(validate_name(&name).ok().as_deref(), Some(name.as_str()), "{length}");
             assert!(validate_name(&with_number_suffix(&name, 4_000_000_000)).is_ok(), "{length}");
         }
-        // What counts is the composed form, which is what is kept.
+        // The limit applies to the composed form, which is stored.
         assert!(validate_name(&"e\u{301}".repeat(127)).is_ok());
         insta::assert_snapshot!(validate_name(&"x".repeat(256)).unwrap_err(), @"a file name has at most 255 bytes");
         assert_eq!(sanitize_name(&"x".repeat(300)).len(), MAX_SAFE_NAME_LEN);

@@ -1,4 +1,4 @@
-//! What a client changes of a file besides its content: name, place, tags, what is said of it.
+//! Changes that a client makes to a file apart from its content: name, place, tags, metadata.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, Rev};
@@ -11,24 +11,24 @@ use crate::instance::Instance;
 use crate::stored::{Object, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// A change. What is `None` stays as it is.
+/// A change. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FilePatch {
     /// Another name.
     pub name: Option<String>,
     /// Another directory, by id.
     pub dir_id: Option<String>,
-    /// All tags; equal ones count once.
+    /// All tags; duplicates count once.
     pub tags: Option<Vec<String>>,
-    /// Whether it is a program.
+    /// Whether it is executable.
     pub executable: Option<bool>,
     /// The whole `metadata`.
     pub metadata: Option<Object>,
     /// Whether it is one of the user's favourites.
     pub favorite: Option<bool>,
-    /// When its maker says that it was created.
+    /// Creation time as stated by its creator.
     pub created_at: Option<DateTime<Utc>>,
-    /// When its maker says that it was changed; now, where nothing is said.
+    /// Time of the last change as stated by its creator; now if `None`.
     pub updated_at: Option<DateTime<Utc>>,
 }
 
@@ -37,9 +37,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for it or for the directory it is to lie in; [`Error::Conflict`] when the name is taken; [`Error::PreconditionFailed`]
-    /// when it was changed since it was seen, and for a directory that is to lie in itself; [`Error::BadRequest`] for moving what is in the
-    /// trash; [`Error::InvalidAttribute`] for what makes no sense.
+    /// [`Error::NotFound`] for the file or its new directory; [`Error::Conflict`] when the name is taken;
+    /// [`Error::PreconditionFailed`] if it was changed since it was seen, or if a directory would contain itself;
+    /// [`Error::BadRequest`] for moving a file in the trash; [`Error::InvalidAttribute`] for an invalid value.
     pub async fn patch_file(
         &self,
         instance: &Instance,
@@ -65,7 +65,7 @@ impl Platform {
         .await
     }
 
-    /// The directories whose paths change with that of the file.
+    /// Stages another place or name of a file; returns the directories whose paths change with its own.
     fn stage_move(
         &self,
         instance: &Instance,
@@ -89,11 +89,11 @@ impl Platform {
         self.stage_relocation(instance, file, &to, name, changes)
     }
 
-    /// A directory that things can be put into.
+    /// Returns a directory into which files can be put.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is none, or in the trash.
+    /// [`Error::NotFound`] if it is not a directory, or in the trash.
     pub fn writable_directory(&self, instance: &Instance, id: &str) -> Result<File> {
         match self.file(instance, id) {
             Ok(found) if found.kind == FileKind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
@@ -103,11 +103,11 @@ impl Platform {
     }
 }
 
-/// Tags of a file or directory.
+/// Maximum number of tags of a file or directory.
 const MAX_TAGS: usize = 100;
 
 impl FilePatch {
-    /// A file with what the patch changes of its place, name and tags, at which rules look.
+    /// Returns a file with the patch's place, name and tags applied, for the check of rules.
     #[must_use]
     pub fn preview(&self, file: &File) -> File {
         File {
@@ -140,7 +140,7 @@ impl FilePatch {
 }
 
 impl File {
-    /// Refuses a file that was changed before it was created.
+    /// Rejects a file that was changed before it was created.
     pub(super) fn check_dates(&self) -> Result<()> {
         if self.updated_at >= self.created_at {
             return Ok(());
@@ -151,22 +151,22 @@ impl File {
         })
     }
 
-    /// Sets when it was created and changed, as somebody who makes or replaces it says. What is known to have changed earlier than its creation
-    /// was created no later.
+    /// Sets when it was created and changed, as stated by the client that creates or replaces it. If the last change is
+    /// before the creation, the creation time is moved back to it.
     pub(super) fn set_dates(
         &mut self,
         created_at: Option<DateTime<Utc>>,
         updated_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        // A bill may have a date to come: who says only when it was created means nothing earlier.
+        // A bill may have a future date: if only the creation time is stated, the last change is not before it.
         self.updated_at = updated_at.unwrap_or_else(|| created_at.map_or(now, |created| created.max(now)));
         self.created_at = created_at.unwrap_or(self.created_at.min(self.updated_at));
         self.check_dates()
     }
 }
 
-/// Each once, in the order of their first places.
+/// Returns each tag once, in the order of first occurrence.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! Which files rules reach. The values of a rule are ids of files or of any directory above them; selectors look at the file itself,
-//! and `name`, `tags` and `referenced_by` at the directories above it too (Cozy API: permissions on files).
+//! Which files permission rules cover. The values of a rule are ids of files or of any directory above them. Selectors
+//! match the file itself, and `name`, `tags` and `referenced_by` also the directories above it (Cozy API: permissions
+//! on files).
 
 use std::collections::HashSet;
 
@@ -13,15 +14,15 @@ use crate::instance::Instance;
 use crate::stored::{Object, to_object, without_reserved_fields};
 use crate::{Error, Platform, Result};
 
-/// Directories above a file that are looked at; deeper ones cannot be made.
+/// Maximum number of directories above a file that are examined; deeper ones cannot be created.
 const MAX_ANCESTORS: usize = 64;
 
 impl Platform {
-    /// Whether rules allow one of some verbs on a file, which need not be stored yet.
+    /// Returns whether rules allow one of some verbs on a file, which need not be stored yet.
     ///
     /// # Errors
     ///
-    /// When the store fails, or a directory above the file is gone.
+    /// When the store fails, or a directory above the file does not exist.
     pub fn is_file_allowed(
         &self,
         instance: &Instance,
@@ -47,7 +48,7 @@ impl Platform {
         Ok(false)
     }
 
-    /// Whether rules allow a verb on everything in a directory, because of the directory or of those above it.
+    /// Returns whether rules allow a verb on everything in a directory, because of the directory or of those above it.
     fn is_subtree_allowed(
         &self,
         instance: &Instance,
@@ -66,12 +67,12 @@ impl Platform {
         Ok(false)
     }
 
-    /// Refuses a move, or another change of a file, that would let the rules allow more on the file, or on what lies in it: whoever may only
-    /// move a file must not come to replace or delete it by that.
+    /// Rejects a move, or another change of a file, after which the rules would allow more on the file or its
+    /// descendants. Otherwise a client that may only move a file could gain the right to replace or delete it.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] names the verb; otherwise as [`Platform::reaches`].
+    /// [`Error::Forbidden`] names the verb; otherwise as [`Platform::is_file_allowed`].
     pub fn check_permission_gain(
         &self,
         instance: &Instance,
@@ -81,7 +82,7 @@ impl Platform {
     ) -> Result<()> {
         let mut after = after.clone();
         let is_moved = (&after.dir_id, &after.name) != (&before.dir_id, &before.name);
-        // The root lies in no directory.
+        // The root has no parent directory.
         if is_moved && after.kind == FileKind::Directory && !after.dir_id.is_empty() {
             let above = self.file(instance, &after.dir_id)?;
             after.path = Some(join_path(above.path.as_deref().unwrap_or("/"), &after.name));
@@ -103,12 +104,12 @@ impl Platform {
         Ok(())
     }
 
-    /// The same for what leaves the trash: it comes to lie in the directory that it was in, or below the deepest one of its path that is
-    /// still there.
+    /// Like [`Platform::check_permission_gain`], for a restore from the trash: the file returns to its former
+    /// directory, or below the deepest existing directory of that path.
     ///
     /// # Errors
     ///
-    /// As [`Platform::check_gain`].
+    /// As [`Platform::check_permission_gain`].
     pub fn check_restore_permission_gain(&self, instance: &Instance, rules: &Permissions, file: &File) -> Result<()> {
         let origin = self.restore_directory_path(instance, file)?;
         let mut path = origin.as_str();
@@ -126,11 +127,11 @@ impl Platform {
         self.check_permission_gain(instance, rules, file, &restored)
     }
 
-    /// Whether rules allow to create something in a directory.
+    /// Returns whether rules allow the creation of a file in a directory.
     ///
     /// # Errors
     ///
-    /// As [`Platform::reaches`].
+    /// As [`Platform::is_file_allowed`].
     pub fn is_new_file_allowed(
         &self,
         instance: &Instance,
@@ -144,7 +145,7 @@ impl Platform {
         self.is_file_allowed(instance, rules, &[Verb::Post], &File { kind, ..new })
     }
 
-    /// The directories that a file lies in, the nearest first.
+    /// Returns the directories that contain a file, the nearest first.
     pub(crate) fn ancestors(&self, instance: &Instance, file: &File) -> Result<Vec<File>> {
         let mut directories: Vec<File> = Vec::new();
         let mut next = file.dir_id.clone();
@@ -156,7 +157,8 @@ impl Platform {
         Ok(directories)
     }
 
-    /// The directories above everything on which rules allow one of some verbs: a way to it. Looks at every file, so it has a thread of its own.
+    /// Returns the directories above all files on which rules allow one of some verbs: the paths to these files. It
+    /// examines every file, so it runs on its own thread.
     pub(crate) async fn traversable_dirs(
         &self,
         instance: &Instance,
@@ -177,7 +179,7 @@ impl Platform {
         let mut ways = HashSet::new();
         let mut after: Option<String> = None;
         loop {
-            // A server that stops does not wait for the last file.
+            // Shutdown does not wait for the last file.
             if self.draining().is_cancelled() {
                 return Err(konnector_store::Error::Closed.into());
             }
@@ -197,21 +199,23 @@ impl Platform {
     }
 }
 
-/// Whether rules allow one of some verbs on a file, or on what lies in a directory, because of it alone.
+/// Returns whether rules allow one of some verbs on a file (`itself`), or on the descendants of a directory, based on
+/// that entry alone.
 fn is_selected(rules: &Permissions, verbs: &[Verb], file: &File, itself: bool) -> Result<bool> {
     let faces = selector_views(file, itself)?;
     let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
     Ok(verbs.iter().any(allowed))
 }
 
-/// What selectors may look at. A rule compares texts, so a file with several tags or references shows each in a face of its own.
+/// Returns the views of a file that selectors match. A rule compares strings, so each of several tags or references has
+/// its own view.
 fn selector_views(file: &File, itself: bool) -> Result<Vec<Object>> {
     let mut plain = if itself { without_reserved_fields(to_object(file)?) } else { Object::new() };
     plain.insert("name".to_owned(), json!(file.name));
     let tags = file.tags.iter().map(|tag| ("tags", tag.clone()));
     let references = file.referenced_by.iter().flat_map(|reference| {
         let whole = format!("{}/{}", reference.doctype, reference.id);
-        // The id of a konnector repeats its type, and Cozy's rule for the folders of a konnector has the id alone.
+        // The id of a konnector repeats its type, and Cozy's rule for the folders of a konnector contains only the id.
         let id = reference.id.strip_prefix(&reference.doctype).filter(|rest| rest.starts_with('/'));
         [Some(whole), id.map(|_| reference.id.clone())]
     });

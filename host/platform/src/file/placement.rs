@@ -1,13 +1,13 @@
-//! Where files lie. The one rule about the tree of an instance, which every commit is held to:
+//! Places of files, and the rule about the tree of an instance that every commit must satisfy:
 //!
-//! - whatever is written lies in a directory that is there, and what is new there lies in none that is in the trash;
-//! - the path of a directory is that of the directory it lies in and its own name, so that no directory comes to lie in itself;
-//! - a directory that is deleted has nothing left in it.
+//! - every written file is in an existing directory, and a file that is new there is not in a trashed one;
+//! - the path of a directory is that of its parent plus its own name, so no directory can contain itself;
+//! - a deleted directory is empty.
 //!
-//! Whoever plans a change looks at the tree before, and somebody else may change it until the commit. So the rule is checked by the commit
-//! itself, which holds others off until it is durable: whoever moves or deletes a directory waits for all others, and they for it. What does
-//! not fit any more is a conflict, and is planned anew. The lock is one of this process, as is the store; nothing of it outlives a crash, nor
-//! does a commit in parts.
+//! A change is planned on a view of the tree that others may change until the commit. So the commit itself checks the
+//! rule, under a lock that it holds until it is durable: a commit that moves or deletes a directory excludes all others.
+//! A change that no longer fits is a conflict, and is planned again. The lock belongs to this process, as does the
+//! store; after a crash neither a lock nor a partial commit remains.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,11 +22,11 @@ use crate::doctype::FILES;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Entries of the index that are read at a time.
+/// Index entries that are read at a time.
 const PAGE_SIZE: usize = 500;
 
-/// The locks on the trees of instances: held to write by a commit that moves or deletes directories, to read by others that give files a
-/// place.
+/// The locks on the trees of instances. Commits that move or delete directories take the write lock; other commits that
+/// give files a place take the read lock.
 #[derive(Debug, Default)]
 pub(crate) struct TreeLocks(Mutex<HashMap<InstanceId, Arc<RwLock<()>>>>);
 
@@ -36,7 +36,7 @@ impl TreeLocks {
         Arc::clone(trees.entry(instance.clone()).or_default())
     }
 
-    /// Forgets an instance that is gone.
+    /// Removes the lock of a deleted instance.
     pub(crate) fn remove(&self, instance: &InstanceId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
     }
@@ -49,7 +49,7 @@ pub(super) enum TreeGuard {
     Exclusive(OwnedRwLockWriteGuard<()>),
 }
 
-/// Where a file lies, as its document says.
+/// Place of a file, as stated in its document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Placement {
     is_directory: bool,
@@ -71,13 +71,13 @@ impl Placement {
         }
     }
 
-    /// Whether it is the trash, or lies in it.
+    /// Returns whether it is the trash, or in it.
     fn is_in_trash(&self) -> bool {
         self.path.as_deref().is_some_and(|path| path == super::TRASH_PATH || File::is_trash_path(path))
     }
 }
 
-/// A change of a place.
+/// Change of a place.
 #[derive(Debug)]
 struct PlacementChange {
     before: Option<Placement>,
@@ -85,7 +85,7 @@ struct PlacementChange {
 }
 
 impl PlacementChange {
-    /// Whether what lies in it depends on it: another path of a directory, or its end.
+    /// Returns whether the descendants depend on it: the path of a directory changes, or it is deleted.
     fn affects_subtree(&self) -> bool {
         self.before.as_ref().is_some_and(|before| {
             before.is_directory && self.after.as_ref().is_none_or(|after| after.path != before.path)
@@ -102,7 +102,7 @@ impl PlacementChanges {
         self.0.is_empty()
     }
 
-    /// Notes a written file, where its place is another one than before.
+    /// Records a written file if its place changes.
     pub(super) fn record(&mut self, document: &DocRef, before: Option<&Object>, after: Option<&Object>) {
         let (before, after) = (before.map(Placement::of), after.map(Placement::of));
         if before != after {
@@ -113,16 +113,16 @@ impl PlacementChanges {
 }
 
 impl Platform {
-    /// Checks places against the rule. Nobody gives other files a place against it, for as long as what is returned is held.
+    /// Checks places against the rule. While the returned locks are held, no other commit can violate it.
     pub(super) async fn lock_and_check_placements(&self, places: PlacementChanges) -> Result<Vec<TreeGuard>> {
         let mut held = Vec::new();
-        // In the order of the instances, so that no two commits wait for each other.
+        // In the order of the instances, to avoid deadlocks between commits.
         for (instance, moved) in places.0 {
             let tree = self.trees.instance_lock(&instance);
             if moved.values().any(PlacementChange::affects_subtree) {
                 held.push(TreeGuard::Exclusive(tree.write_owned().await));
                 let platform = self.clone();
-                // Looks at everything in the directories.
+                // Examines everything in the directories.
                 let checked = self.tasks().spawn_blocking(move || platform.check_placements(&instance, &moved));
                 checked.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
             } else {
@@ -145,7 +145,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Checks a file against the directory that it lies in.
+    /// Checks a file against the directory that contains it.
     fn check_placement(
         &self,
         instance: &InstanceId,
@@ -167,7 +167,7 @@ impl Platform {
         if after.is_directory && after.path.as_ref() != Some(&path) {
             return Err(concurrent_move_error(&path));
         }
-        // What goes to the trash remembers where it was.
+        // A file that moves to the trash must record its former place.
         if let Some(before) = before.filter(|before| is_new_there && before.restore_path != after.restore_path)
             && let Some(origin) = self.placement(instance, &before.dir_id, all)?
             && after.restore_path.is_some()
@@ -178,7 +178,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Checks that all that lies in a directory is moved or deleted with it.
+    /// Checks that all children of a directory are moved or deleted with it.
     fn check_children(
         &self,
         instance: &InstanceId,
@@ -205,7 +205,7 @@ impl Platform {
         }
     }
 
-    /// Where a file lies once the commit is made.
+    /// Returns the place of a file once the commit is applied.
     fn placement(
         &self,
         instance: &InstanceId,
@@ -223,13 +223,13 @@ fn concurrent_move_error(path: &str) -> Error {
     Error::Conflict(format!("the directory of '{path}' is being moved by somebody else; try again"))
 }
 
-/// For a directory that nothing can be put into, whyever.
+/// Error for a directory into which nothing can be put, for any reason.
 pub(super) fn directory_not_found(id: &str) -> Error {
     Error::NotFound(format!("there is no directory '{id}' that something can be put into"))
 }
 
-/// Why a file does not fit the directory that it lies in, for fsck; `None` when it does. In a cycle of directories, at least one is longer
-/// than its path.
+/// Returns why a file does not fit its directory, for fsck; `None` if it does. In a cycle of directories, at least one
+/// has a path that does not match.
 pub(crate) fn placement_problem(
     document: &DocRef,
     body: &Object,

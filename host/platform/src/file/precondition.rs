@@ -1,4 +1,4 @@
-//! Changes of what a client saw: whoever names a revision changes that one, or nothing (RFC 9110 §13.1.1).
+//! Conditional changes: a client that names a revision changes that revision, or nothing (RFC 9110 §13.1.1).
 
 use konnector_store::{Changes, DocRef, Rev};
 
@@ -7,8 +7,8 @@ use crate::stored::Stored;
 use crate::{Error, Platform, Result};
 
 impl Stored<File> {
-    /// Refuses to go on from another revision than the one that was seen; `None` goes on from any. The commit that follows insists on the
-    /// revision that was read here, so that nothing comes in between.
+    /// Rejects a revision other than the one that was seen; `None` accepts any. The commit requires the revision that
+    /// was read here, which rules out changes in between.
     ///
     /// # Errors
     ///
@@ -19,11 +19,12 @@ impl Stored<File> {
 }
 
 impl Platform {
-    /// Commits the change of a file, which comes first among the changes; answers its new revision.
+    /// Commits the change of a file, which must be the first of the changes; returns its new revision.
     ///
     /// # Errors
     ///
-    /// [`Error::PreconditionFailed`] when somebody else changed what was seen, [`Error::Conflict`] when nothing was seen or something else changed.
+    /// [`Error::PreconditionFailed`] if the file was changed since it was seen, [`Error::Conflict`] if no revision was
+    /// given or another document changed.
     pub(super) async fn commit_if_match(&self, at: &DocRef, seen: Option<&Rev>, changes: Changes) -> Result<Rev> {
         let done = self.commit_one(changes).await;
         if let (Err(Error::Conflict(_)), Some(found)) = (&done, self.store.get(at)?) {
@@ -33,7 +34,7 @@ impl Platform {
     }
 }
 
-/// Refuses a file that is not as it was seen, before anything is done for it; the commit checks again.
+/// Rejects a file that has changed since it was seen, before any work; the commit checks again.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
-//! Which files refer to a document, such as the photos of an album: files name their documents, and an index leads the other way.
+//! Which files refer to a document, such as the photos of an album: files name their documents, and an index leads the
+//! other way.
 //!
-//! The index follows from the files. It is kept with every commit ([`Platform::commit`]), whatever writes the file.
+//! The index is derived from the files. Every commit that writes a file updates it ([`Platform::commit`]).
 
 use std::collections::BTreeSet;
 
@@ -26,21 +27,22 @@ const PAGE_SIZE: usize = 1_000;
 pub struct ReferencePage {
     /// Ids of the files.
     pub files: Vec<String>,
-    /// Behind what the next page starts, where there is one.
+    /// Position after which the next page starts, if there is one.
     pub next: Option<String>,
-    /// How many there are in all.
+    /// Total number of files.
     pub total: usize,
 }
 
 impl Reference {
-    /// What its keys in the index begin with.
+    /// Returns the prefix of its keys in the index.
     fn index_prefix(&self) -> String {
         format!("{}/{}\0", self.doctype, self.id)
     }
 }
 
 impl File {
-    /// Its keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by its creation.
+    /// Returns its keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by its
+    /// creation.
     pub(super) fn reference_keys(&self, id: &str) -> impl Iterator<Item = String> {
         let taken = self.metadata.get("datetime").and_then(Value::as_str);
         let end = index_suffix(taken, self.created_at, id);
@@ -48,13 +50,13 @@ impl File {
     }
 }
 
-/// What the keys of a file end with.
+/// Returns the suffix of the keys of a file.
 fn index_suffix(taken: Option<&str>, created_at: DateTime<Utc>, id: &str) -> String {
     let taken = taken.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or(created_at);
     format!("{}\0{id}", taken.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-/// The keys of a stored file. Reads no more of it than they are made of: this is done for every file that is written.
+/// Returns the keys of a stored file. Parses only the fields that they contain, because it runs for every written file.
 fn index_keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
     let failed = |error: serde_json::Error| Error::CorruptDocument {
         document: format!("{}/{id}", *FILES),
@@ -70,7 +72,7 @@ fn index_keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
     Ok(references.iter().map(|reference| reference.index_prefix() + &end).collect())
 }
 
-/// What a written file means for the index.
+/// Change of the index for a written file.
 #[derive(Debug)]
 pub(super) struct ReferenceChange {
     document: DocRef,
@@ -79,13 +81,13 @@ pub(super) struct ReferenceChange {
 }
 
 impl ReferenceChange {
-    /// For a file that was `before` and is `after`.
+    /// Computes the change for a file that was `before` and is `after`.
     pub(super) fn of(document: &DocRef, before: Option<&Object>, after: Option<&Object>) -> Result<Self> {
         let (before, after) = (index_keys(&document.id, before)?, index_keys(&document.id, after)?);
         Ok(Self { document: document.clone(), before, after })
     }
 
-    /// Adds it to the commit that writes the file.
+    /// Adds the change to the commit that writes the file.
     pub(super) fn stage(&self, changes: &mut Changes) {
         for key in self.before.difference(&self.after) {
             changes.remove_unique(&self.document.instance, REFERENCES_INDEX, key);
@@ -97,7 +99,7 @@ impl ReferenceChange {
 }
 
 impl Platform {
-    /// Makes the index of a store that was written before there was one. What fails is tried again at the next start.
+    /// Builds the index in a store from before it existed. A failure is retried at the next start.
     pub(crate) async fn ensure_reference_index(&self) {
         let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES_INDEX);
         match self.build_reference_index(done).await {
@@ -133,7 +135,7 @@ impl Platform {
         Ok(())
     }
 
-    /// A page of the files that refer to a document. `limit` is 1 to 1,000.
+    /// Returns a page of the files that refer to a document. `limit` is 1 to 1,000.
     ///
     /// # Errors
     ///

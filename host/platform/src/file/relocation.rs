@@ -1,4 +1,4 @@
-//! Moving: names change, content does not. Each is one commit.
+//! Moves: names change, content does not. Each move is one commit.
 
 use konnector_store::Changes;
 
@@ -11,18 +11,18 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// Directories below one that is moved: their paths are changed in the same commit.
+/// Maximum number of directories below a moved one: their paths change in the same commit.
 const MAX_MOVED_DIRECTORIES: usize = 1_000;
 
 impl Platform {
-    /// Gives a file or directory another place or name. A file that has the name already gets the content and keeps its id, with which
-    /// others refer to it; an empty directory that has it goes to the trash.
+    /// Moves or renames a file or directory. If a file already has the name, it gets the content and keeps its id, by
+    /// which others refer to it; an empty directory of that name moves to the trash.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when one of them is gone or in the trash, [`Error::Conflict`] when others keep changing one of them,
-    /// [`Error::PreconditionFailed`] when a directory would lie in itself, [`Error::TooLarge`] when it would be nested too deeply or has too many
-    /// below it.
+    /// [`Error::NotFound`] if one of them does not exist or is in the trash, [`Error::Conflict`] when others keep
+    /// changing one of them, [`Error::PreconditionFailed`] if a directory would contain itself, [`Error::TooLarge`] if
+    /// it would be nested too deeply or has too many directories below it.
     pub(crate) async fn move_file(
         &self,
         instance: &Instance,
@@ -39,7 +39,7 @@ impl Platform {
                     return self.move_content_into(instance, file, there).await;
                 }
                 Some(there) => {
-                    // What came into it since it was looked at must not vanish with it.
+                    // Files that were added since it was read must not disappear with it.
                     if !self.children(instance, &there.id, None, 1)?.is_empty() {
                         return Err(Error::BadRequest(format!("the directory '{}' is not empty", there.name)));
                     }
@@ -62,7 +62,7 @@ impl Platform {
         .await
     }
 
-    /// Gives a file or directory another place; returns the directories below it, whose paths change with its own.
+    /// Stages another place of a file or directory; returns the directories below it, whose paths change too.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Platform {
         Ok(below)
     }
 
-    /// The content of one file becomes that of another, and the one is no more.
+    /// Moves the content of `from` into another file and deletes `from`.
     async fn move_content_into(&self, instance: &Instance, from: &File, into: &File) -> Result<()> {
         let (from, into) = (self.untrashed_file(instance, &from.id)?, self.untrashed_file(instance, &into.id)?);
         let (from_rev, now) = (from.rev.clone(), self.clock.now());
@@ -103,7 +103,7 @@ impl Platform {
         let gone = instance.doc(&FILES, from.id.as_str());
         let key = child_key(&from.dir_id, &from.name);
         let (mut staged, mut versions) = (Changes::new(), VersionEffects::default());
-        // In the same commit: one that conflicts leaves the file with all its versions.
+        // In the same commit: if it conflicts, the file stays with all its versions.
         self.stage_delete_versions(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
         let merged = self.replace_file(instance, into, None, Retention::ByRule, |file, changes| {
             (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
@@ -120,7 +120,7 @@ impl Platform {
         Ok(())
     }
 
-    /// The directories below one, with the paths that they have when it is called `path`.
+    /// Returns the directories below one, with their paths after it moves to `path`.
     fn stage_descendant_paths(
         &self,
         instance: &Instance,
@@ -132,7 +132,7 @@ impl Platform {
         let mut todo = vec![(id.to_owned(), path.to_owned())];
         let top = id;
         while let Some((id, path)) = todo.pop() {
-            // The trash is a level of its own: whatever can be made can be thrown away.
+            // The trash is a level of its own: everything that can be created can be trashed.
             let deepest = MAX_DEPTH + usize::from(path.starts_with(TRASH_PATH));
             if path.matches('/').count() > deepest {
                 return Err(Error::TooLarge(format!(
@@ -149,7 +149,7 @@ impl Platform {
                 let page = self.children(instance, &id, after.as_deref(), 500)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.name.clone());
-                // Where a damaged tree has it below itself, its move mends that.
+                // If a damaged tree contains a cycle, the move repairs it.
                 for child in page.into_iter().filter(|child| child.kind == FileKind::Directory && child.id != top) {
                     let found = self.untrashed_file(instance, &child.id)?;
                     let rev = found.rev.clone();
@@ -165,7 +165,7 @@ impl Platform {
         Ok(changed)
     }
 
-    /// A file that is not in the trash, with its revision.
+    /// Returns a file that is not in the trash, with its revision.
     fn untrashed_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
         let found = self.load::<File>(&instance.doc(&FILES, id))?.filter(|found| !found.value.trashed);
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))

@@ -1,4 +1,4 @@
-//! Another content for a file: what becomes of the former one, and which of the older ones go.
+//! Replacement of a file's content: whether the former content becomes a version, and which older versions are deleted.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use konnector_store::{Changes, DocRef, Rev};
@@ -10,32 +10,34 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, to_object};
 use crate::{Platform, Result};
 
-/// Contents of a file, the present one among them (cozy-stack, `max_number_of_versions_to_keep`). Versions with tags may make it more.
+/// Maximum number of contents of a file, including the present one (cozy-stack, `max_number_of_versions_to_keep`).
+/// Versions with tags may exceed it.
 const MAX_VERSIONS: usize = 20;
-/// A content that replaces another one of the same writer sooner than this after the last version was made leaves no version, unless it
+/// Minimum time between two versions. A content that is replaced sooner by the same writer leaves no version, unless it
 /// has tags (cozy-stack, `min_delay_between_two_versions`).
 const MIN_VERSION_INTERVAL: TimeDelta = TimeDelta::minutes(15);
 
 /// Whether a replaced content becomes a version.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Retention {
-    /// When somebody else wrote the new content, the last version is old enough, or tags say so.
+    /// If another writer replaces the content, the last version is old enough, or the file has tags.
     ByRule,
-    /// In place of this version, whose content the file gets.
+    /// Always, and it replaces this version, whose content the file gets.
     Reverting(Box<Version>),
 }
 
-/// What the replacement of a content leaves to do once it is committed.
+/// Remaining effects of a replaced content, for after the commit.
 #[derive(Debug, Default)]
 pub(super) struct VersionEffects {
     freed_contents: Vec<ContentRef>,
     events: Vec<(DocRef, ChangeKind, Object)>,
 }
 
-/// Whether the content of `before` is kept when that of `after` replaces it now; `versions` are in the order of their making.
+/// Returns whether the content of `before` becomes a version when that of `after` replaces it now; `versions` are in
+/// the order of their creation.
 ///
-/// The delay between versions thins out the saves of one writer. What somebody else wrote is kept in any case: a konnector that saves a
-/// file again cannot know that the user edited it meanwhile.
+/// The delay between versions thins out the saves of one writer. Content of another writer always becomes a version: a
+/// konnector that saves a file again cannot know that the user edited it meanwhile.
 fn should_keep_version(versions: &[Version], before: &File, after: &File, now: DateTime<Utc>) -> bool {
     let last = versions.last().and_then(Version::versioned_at);
     !before.tags.is_empty()
@@ -43,15 +45,15 @@ fn should_keep_version(versions: &[Version], before: &File, after: &File, now: D
         || last.is_none_or(|last| now - last >= MIN_VERSION_INTERVAL)
 }
 
-/// Which versions go, when the replaced content is kept or not.
+/// Returns the versions to delete, depending on whether the replaced content becomes one.
 fn excess_versions(versions: Vec<Version>, keep: bool) -> Vec<Version> {
     let over = (versions.len() + usize::from(keep) + 1).saturating_sub(MAX_VERSIONS);
     versions.into_iter().filter(|version| version.tags.is_empty()).take(over).collect()
 }
 
 impl Platform {
-    /// Replaces the content of a file, and whatever else `change` does to it, in one commit; the former content becomes a version or is
-    /// removed.
+    /// Replaces the content of a file, and applies `change` to it, in one commit; the former content becomes a version
+    /// or is removed.
     pub(super) async fn replace_file(
         &self,
         instance: &Instance,
@@ -73,8 +75,8 @@ impl Platform {
         Ok(file)
     }
 
-    /// Hands the content that a file had before over to a version, or gives it up, and those that are too many. What is missing or damaged becomes no
-    /// version, which nobody could read.
+    /// Turns the former content of a file into a version, or drops it, and drops excess versions. Missing or damaged
+    /// content does not become a version, because nobody could read it.
     async fn stage_former_version(
         &self,
         instance: &Instance,
@@ -127,7 +129,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Removes the contents that were given up, once the commit is durable. Nothing that fails here undoes it.
+    /// Removes dropped contents, once the commit is durable. A failure here does not undo the commit.
     pub(super) async fn finish_version_changes(&self, replaced: VersionEffects) {
         for (at, happened, body) in replaced.events {
             self.publish(&at, happened, body);
@@ -148,7 +150,7 @@ mod tests {
         File { kind: FileKind::File, content: Some(content), ..file }
     }
 
-    /// A file whose `cozyMetadata` says so of its creator and of the writer of its content.
+    /// Returns a file whose `cozyMetadata` names this creator and this writer of its content.
     fn written(created_by: Option<&str>, uploaded_by: Option<&str>) -> File {
         let mut file = file();
         if let Some(slug) = created_by {
@@ -160,7 +162,7 @@ mod tests {
         file
     }
 
-    /// Versions made so many minutes ago; a tagged one is negative.
+    /// Returns versions made so many minutes ago; a negative number stands for a tagged one.
     fn versions(ago: &[i64]) -> Vec<Version> {
         let file = file();
         let make = |minutes: &i64| {
@@ -213,7 +215,7 @@ mod tests {
             (written(Some("bank"), Some("drive")), written(Some("bank"), Some("bank")), true),
             (written(Some("bank"), Some("bank")), written(Some("bank"), Some("drive")), true),
             (written(Some("bank"), Some("drive")), written(Some("bank"), Some("drive")), false),
-            // Files that were saved before runs said who uploaded them.
+            // Files that were saved before runs recorded the uploader.
             (written(Some("bank"), None), written(Some("bank"), Some("bank")), false),
             (written(Some("bank"), None), written(Some("bank"), Some("drive")), true),
             (written(None, None), written(None, None), false),

@@ -1,4 +1,4 @@
-//! The trash: out of sight, back again, or gone for good.
+//! The trash: moving files to it, restoring them, and deleting them for good.
 
 use konnector_store::{Changes, Rev};
 use serde_json::json;
@@ -11,21 +11,21 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// Files that are deleted in one commit.
+/// Number of files that are deleted in one commit.
 const DESTROY_BATCH_SIZE: usize = 100;
 
 impl File {
-    /// Whether a path lies below the trash.
+    /// Returns whether a path is below the trash.
     pub(super) fn is_trash_path(path: &str) -> bool {
         path.strip_prefix(TRASH_PATH).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The name that it has outside of the trash.
+    /// Returns the name that it has outside the trash.
     pub(super) fn original_name(&self) -> &str {
         self.restore_name.as_deref().unwrap_or(&self.name)
     }
 
-    /// No longer says that it lies in the trash.
+    /// Clears the fields that mark it as trashed.
     pub(super) fn clear_trash_fields(&mut self) {
         self.trashed = false;
         self.restore_path = None;
@@ -35,7 +35,7 @@ impl File {
 }
 
 impl Platform {
-    /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
+    /// Moves a file, or a directory with its contents, to the trash; returns whether it existed outside the trash.
     pub(crate) async fn try_trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
         match self.move_to_trash(instance, id, None, &Object::new()).await {
             Ok(_) => Ok(true),
@@ -44,13 +44,13 @@ impl Platform {
         }
     }
 
-    /// Moves a file, or a directory with what is in it, to the trash; `seen` is the revision that may be moved, `by` who did it, as
-    /// `trashedBy` says it.
+    /// Moves a file, or a directory with its contents, to the trash; `seen` is the revision that may be moved, `by` is
+    /// who did it, for `trashedBy`.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what lies there already,
-    /// and for the root and the trash themselves.
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
+    /// it is already in the trash, and for the root and the trash themselves.
     pub async fn move_to_trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
         retry_on_conflict(|| async {
             let found = self.movable_file(instance, id)?.require_rev(seen)?;
@@ -64,7 +64,7 @@ impl Platform {
         .await
     }
 
-    /// Commits another place of a file, which is the last of those that are `changed`.
+    /// Commits another place of a file, which is the last of the `changed` ones.
     async fn commit_move(
         &self,
         instance: &Instance,
@@ -79,7 +79,7 @@ impl Platform {
         Ok(File { rev: Some(rev), ..changed.pop().ok_or_else(nothing)? })
     }
 
-    /// A file or directory that may be moved.
+    /// Returns a file or directory that may be moved.
     fn movable_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
         if matches!(id, ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
@@ -88,7 +88,8 @@ impl Platform {
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
 
-    /// The file is the last one that is answered; the directories below it, whose paths change, come before it.
+    /// Adds a move to the trash to `changes`. The last returned file is the file itself, after the directories below
+    /// it, whose paths change.
     pub(super) fn stage_trash(
         &self,
         instance: &Instance,
@@ -111,7 +112,8 @@ impl Platform {
         })
     }
 
-    /// Puts a file into another directory, under a name or, where that is taken, with a number. What `change` does to it is in the same commit.
+    /// Moves a file into another directory, under a name or, if that is taken, with a number. The same commit contains
+    /// what `change` does to the file.
     fn stage_move_into(
         &self,
         instance: &Instance,
@@ -133,12 +135,13 @@ impl Platform {
         Ok(changed)
     }
 
-    /// Takes a file or directory out of the trash, to where it was; directories that are gone are made again, and a number is added to a
+    /// Restores a file or directory from the trash. Missing directories are created again, and a number is added to a
     /// name that is taken. `seen` is the revision that may be restored.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash.
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
+    /// it is not in the trash.
     pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
@@ -156,7 +159,8 @@ impl Platform {
         .await
     }
 
-    /// Path of the directory that something in the trash came from: its own, or below that of the directory which was put there.
+    /// Returns the path of the directory that a trashed item came from: its own, or one below that of the trashed
+    /// directory that contains it.
     pub(super) fn restore_directory_path(&self, instance: &Instance, file: &File) -> Result<String> {
         let above = self.ancestors(instance, file)?;
         let names = above.iter().take_while(|directory| directory.id != TRASH_ID);
@@ -169,14 +173,14 @@ impl Platform {
         Ok(names.into_iter().fold(start, |path, directory| tree::join_path(&path, directory.original_name())))
     }
 
-    /// Deletes a file, or a directory with what is in it, for good; `seen` is the revision that may be deleted.
+    /// Deletes a file, or a directory with its contents, for good; `seen` is the revision that may be deleted.
     ///
-    /// Cancel safety: what was deleted is gone, the rest is still in the trash.
+    /// Cancel safety: files that were deleted so far stay deleted, the rest is still in the trash.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash;
-    /// [`Error::Conflict`] when something of it is being changed.
+    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
+    /// it is not in the trash; [`Error::Conflict`] if part of it is being changed.
     pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
@@ -211,7 +215,7 @@ impl Platform {
         }
     }
 
-    /// Deletes these and what is in them, children before their directories.
+    /// Deletes these and their contents, children before their directories.
     async fn destroy_all(&self, instance: &Instance, tops: Vec<File>) -> Result<()> {
         let mut all = tops;
         let mut next = 0;
@@ -240,16 +244,16 @@ impl Platform {
         self.commit_destroy_batch(instance, step).await
     }
 
-    /// Deletes a file with its versions, or a directory; answers how many documents that is.
+    /// Deletes a file with its versions, or a directory; returns the number of documents.
     fn stage_destroy(&self, instance: &Instance, file: File, step: &mut DestroyBatch) -> Result<usize> {
         let at = instance.doc(&FILES, file.id.as_str());
         let (Some(found), Some(rev)) = (self.load::<File>(&at)?, &file.rev) else { return Ok(0) };
-        // In the same commit: one that conflicts leaves the file with all its versions.
+        // In the same commit: if it conflicts, the file stays with all its versions.
         let versions = if file.kind == FileKind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
         self.stage_delete_versions(instance, versions, &mut step.changes, &mut step.versions)?;
         step.changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&found.value.dir_id, &found.value.name));
-        // What was looked at is deleted, nothing that came since.
+        // Deletes only the revision that was read, not a later one.
         step.changes.delete(at, rev);
         step.files.push(file);
         Ok(count)
@@ -270,7 +274,7 @@ impl Platform {
     }
 }
 
-/// Files that are deleted in one commit, with their versions.
+/// A batch of files that are deleted in one commit, with their versions.
 #[derive(Default)]
 struct DestroyBatch {
     changes: Changes,

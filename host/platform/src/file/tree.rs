@@ -9,18 +9,18 @@ use crate::realtime::ChangeKind;
 use crate::stored::{new_id, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// How deep directories may be nested.
+/// Maximum nesting depth of directories.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// Entries of the index that are read at a time where only their number matters: some 100 KiB.
+/// Index entries that are read at a time for counting: some 100 KiB.
 const COUNT_PAGE_SIZE: usize = 1_000;
 
-/// A path with one more name.
+/// Appends a name to a path.
 pub(crate) fn join_path(path: &str, name: &str) -> String {
     if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
 }
 
-/// The names in an absolute path.
+/// Returns the names in an absolute path.
 fn parse_path(path: &str) -> Result<Vec<String>> {
     let names: Vec<String> =
         path.split('/').filter(|name| !name.is_empty()).map(validate_name).collect::<Result<_>>()?;
@@ -34,7 +34,7 @@ fn parse_path(path: &str) -> Result<Vec<String>> {
 }
 
 impl Platform {
-    /// The child of a directory with this name.
+    /// Returns the child of a directory with this name.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl Platform {
         }
     }
 
-    /// The children of a directory in the order of their names, after `after`, at most `limit`.
+    /// Lists the children of a directory in the order of their names, after `after`, at most `limit`.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Platform {
         entries.into_iter().map(|(_, id)| self.file(instance, &id)).collect()
     }
 
-    /// How many children a directory has.
+    /// Counts the children of a directory.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Platform {
         }
     }
 
-    /// The name of the `n`th child behind `after`, to go on from there; `None` when there are not so many.
+    /// Returns the name of the `n`th child after `after`, to continue from there; `None` if there are fewer.
     ///
     /// # Errors
     ///
@@ -98,11 +98,11 @@ impl Platform {
         Ok(after.and_then(|key| key.strip_prefix(&prefix).map(str::to_owned)))
     }
 
-    /// What lies under an absolute path.
+    /// Returns the file or directory at an absolute path.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is nothing, [`Error::InvalidParameter`] when it is no absolute path.
+    /// [`Error::NotFound`] if none exists, [`Error::InvalidParameter`] if it is not an absolute path.
     pub fn file_by_path(&self, instance: &Instance, path: &str) -> Result<File> {
         let mut found = self.file(instance, ROOT_ID)?;
         for name in parse_path(path)? {
@@ -113,7 +113,7 @@ impl Platform {
         Ok(found)
     }
 
-    /// The directory under an absolute path, created with its ancestors where it is missing.
+    /// Returns the directory at an absolute path, creating it and its ancestors if missing.
     ///
     /// # Errors
     ///
@@ -123,7 +123,8 @@ impl Platform {
         self.ensure_subdirectory(instance, &root, &parse_path(path)?).await
     }
 
-    /// The same, and whether it was made by this call: whatever was there before is the user's.
+    /// Like [`Platform::ensure_directory`]; also returns whether this call created it, because directories that existed
+    /// before belong to the user.
     ///
     /// # Errors
     ///
@@ -139,11 +140,11 @@ impl Platform {
         .await
     }
 
-    /// The directory that these names lead to from another one, created with its ancestors where it is missing.
+    /// Returns the directory at a relative path of names, creating it and its ancestors if missing.
     ///
     /// # Errors
     ///
-    /// As [`Platform::ensure_directory`]; [`Error::NotFound`] when the one that it begins from is gone.
+    /// As [`Platform::ensure_directory`]; [`Error::NotFound`] if the starting directory does not exist.
     pub(crate) async fn ensure_subdirectory(&self, instance: &Instance, top: &File, names: &[String]) -> Result<File> {
         retry_on_conflict(|| async {
             let mut directory = self.file(instance, &top.id)?;
@@ -159,16 +160,16 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] when it would be nested too deeply.
+    /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] if it would be nested too deeply.
     pub(crate) async fn create_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         self.store_directory(instance, self.build_directory(instance, parent, name)?).await
     }
 
-    /// A directory in another one, not stored yet.
+    /// Builds a directory in another one, without storing it.
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] when it would be nested too deeply.
+    /// [`Error::TooLarge`] if it would be nested too deeply.
     pub(super) fn build_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         let path = join_path(parent.path.as_deref().unwrap_or("/"), name);
         if path.matches('/').count() > MAX_DEPTH {
@@ -177,7 +178,7 @@ impl Platform {
         Ok(File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain))
     }
 
-    /// Stores a directory that was drafted.
+    /// Stores a directory that was built.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl Platform {
         Ok(directory)
     }
 
-    /// A directory in another one, and whether it was made by this call.
+    /// Returns a directory in another one, and whether this call created it.
     async fn ensure_child(&self, instance: &Instance, parent: &File, name: &str) -> Result<(File, bool)> {
         match self.child(instance, &parent.id, name)? {
             Some(child) if child.kind == FileKind::Directory => return Ok((child, false)),
@@ -201,7 +202,7 @@ impl Platform {
             None => {}
         }
         let made = self.create_directory(instance, parent, name).await.map_err(|error| match error {
-            // It was there a moment ago; the next look tells where the way goes now.
+            // It existed a moment ago; the next attempt follows the current path.
             Error::NotFound(_) => Error::Conflict(format!("the directory of '{name}' is being moved by somebody else")),
             other => other,
         });

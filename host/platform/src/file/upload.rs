@@ -1,4 +1,4 @@
-//! Content that a client sends, copies of it, and directories that a client makes.
+//! Uploads of clients, copies of content, and directories that a client creates.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{BlobInfo, BlobLink};
@@ -11,7 +11,7 @@ use crate::stored::{Object, new_id, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 impl Platform {
-    /// Refuses a name that is taken, before content comes for it.
+    /// Rejects a name that is taken, before content is received for it.
     ///
     /// # Errors
     ///
@@ -23,11 +23,12 @@ impl Platform {
         }
     }
 
-    /// Makes content that came a file, with exactly this name.
+    /// Creates a file with exactly this name from received content.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for its directory; [`Error::InvalidParameter`] for a name that is none; [`Error::Conflict`] when the name is taken.
+    /// [`Error::NotFound`] for its directory; [`Error::InvalidParameter`] for an invalid name; [`Error::Conflict`] when
+    /// the name is taken.
     pub async fn create_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let created = async {
             let name = validate_name(&new.name)?;
@@ -37,11 +38,12 @@ impl Platform {
         self.discard_on_error(created.await, blob).await
     }
 
-    /// Gives a file content that came.
+    /// Replaces the content of a file with received content.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is none, or in the trash; [`Error::PreconditionFailed`] when it was changed since it was seen.
+    /// [`Error::NotFound`] if it is not a file, or in the trash; [`Error::PreconditionFailed`] if it was changed since
+    /// it was seen.
     pub async fn overwrite_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let written = async {
             let file = self.file(instance, &new.id)?;
@@ -53,7 +55,7 @@ impl Platform {
         self.discard_on_error(written.await, blob).await
     }
 
-    /// Copies a file; `name` is that of the copy, with a number where it is taken.
+    /// Copies a file; `name` is that of the copy, with a number if it is taken.
     ///
     /// # Errors
     ///
@@ -83,7 +85,7 @@ impl Platform {
         self.discard_on_error(copied, &blob).await
     }
 
-    /// A content of its own that is the same as a file's.
+    /// Copies the content of a file.
     pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<WrittenContent> {
         let nothing = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
         let blob = file.blob_info().ok_or_else(nothing)?;
@@ -91,7 +93,7 @@ impl Platform {
         if !reservation.reserve(blob.size) {
             return Err(ContentWriteError::QuotaExceeded.into());
         }
-        // What is damaged is not multiplied.
+        // Damaged content is not copied.
         self.store
             .verify_blob(&BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) })
             .await?;
@@ -99,12 +101,12 @@ impl Platform {
         Ok(WrittenContent { info: BlobInfo { id, ..blob }, reservation })
     }
 
-    /// Makes a directory, with exactly this name.
+    /// Creates a directory with exactly this name.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the directory it is to lie in; [`Error::InvalidParameter`] for a name that is none; [`Error::Conflict`] when the name
-    /// is taken.
+    /// [`Error::NotFound`] for its parent directory; [`Error::InvalidParameter`] for an invalid name;
+    /// [`Error::Conflict`] when the name is taken.
     pub async fn create_directory_with(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
         let (name, new) = (&validate_name(&new.name)?, &new);
         retry_on_conflict(|| async {
@@ -119,9 +121,9 @@ impl Platform {
         .await
     }
 
-    /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.
+    /// Removes content that did not become part of a file; if that fails, the sweep of orphans finds it.
     async fn discard_on_error(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
-        // A disk that failed may hold the file all the same; the sweep of orphans finds out.
+        // After a disk failure the file may be stored all the same; the sweep of orphans decides.
         let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
         if done.is_err() && !unsure {
             drop(self.store.blobs().remove(&blob.id).await);
@@ -141,22 +143,22 @@ impl From<ContentWriteError> for Error {
     }
 }
 
-/// A directory that is to be made.
+/// A directory to create.
 #[derive(Debug, Clone, Default)]
 pub struct NewDirectory {
     /// Its name.
     pub name: String,
     /// The user's tags.
     pub tags: Vec<String>,
-    /// When it was created; now unless told.
+    /// When it was created; now by default.
     pub created_at: Option<DateTime<Utc>>,
-    /// When it last changed; now unless told.
+    /// When it last changed; now by default.
     pub updated_at: Option<DateTime<Utc>>,
-    /// Members of `cozyMetadata` on who makes it.
+    /// Fields of `cozyMetadata` about its creator.
     pub provenance: Object,
 }
 
-/// `cozyMetadata` of a file that an app or a person sends.
+/// Returns `cozyMetadata` of a file that an app or a person sends.
 #[must_use]
 pub fn upload_provenance(app: &str) -> Object {
     Object::from_iter([("createdByApp".to_owned(), json!(app)), ("uploadedBy".to_owned(), json!({ "slug": app }))])

@@ -1,4 +1,4 @@
-//! How much room the files of an instance take.
+//! Disk usage of the files of an instance.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +13,15 @@ use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Platform, Result};
 
-/// Bytes by instance, each counted when it is first asked for and kept up from then on.
+/// Bytes by instance, each counted on first use and updated from then on.
 #[derive(Debug, Default)]
 pub(crate) struct UsageTracker(Mutex<HashMap<InstanceId, Arc<InstanceUsage>>>);
 
 /// The bytes of one instance.
 #[derive(Debug, Default)]
 struct InstanceUsage {
-    /// Held to read by each commit from before it is made until it is counted, and to write while everything is counted: so each content is
-    /// counted once.
+    /// Each commit takes the read lock until its growth is counted; a full count takes the write lock. So each content
+    /// is counted once.
     lock: Arc<RwLock<()>>,
     totals: Mutex<UsageTotals>,
 }
@@ -30,11 +30,11 @@ struct InstanceUsage {
 struct UsageTotals {
     /// Bytes of files and versions; `None` until they are counted.
     used: Option<u64>,
-    /// Bytes of contents that are being written and that no file has yet.
+    /// Bytes of contents that are being written and do not belong to a file yet.
     reserved: u64,
 }
 
-/// By how many bytes the files of instances grow with a commit.
+/// Growth in bytes of the files of instances with a commit.
 pub(crate) type UsageDeltas = BTreeMap<InstanceId, i64>;
 
 impl InstanceUsage {
@@ -43,17 +43,18 @@ impl InstanceUsage {
     }
 }
 
-/// Bytes of a content that is being written, kept free for it until a file has it or it is given up. What a crash leaves of it is nothing.
+/// Bytes of a content that is being written, reserved until a file has it or it is abandoned. A crash leaves no
+/// reservation.
 #[derive(Debug)]
 pub(super) struct Reservation {
     usage: Arc<InstanceUsage>,
-    /// Of the instance, used and reserved.
+    /// Quota of the instance, including used and reserved bytes.
     quota: u64,
     bytes: u64,
 }
 
 impl Reservation {
-    /// Keeps at least so many bytes free; `false`, and nothing changes, when there are not so many.
+    /// Reserves at least so many bytes; returns `false`, without any change, if they do not fit.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let mut room = self.usage.totals();
@@ -74,11 +75,11 @@ impl Drop for Reservation {
     }
 }
 
-/// Growth that is counted once its commit is made.
+/// Growth that is counted once its commit is applied.
 pub(super) struct UsageUpdate(Vec<(Arc<InstanceUsage>, i64, OwnedRwLockReadGuard<()>)>);
 
 impl UsageUpdate {
-    /// Counts it.
+    /// Counts the growth.
     pub(super) fn apply(self) {
         for (gauge, by, _held) in self.0 {
             if let Some(used) = gauge.totals().used.as_mut() {
@@ -94,7 +95,7 @@ impl UsageTracker {
         Arc::clone(gauges.entry(instance.clone()).or_default())
     }
 
-    /// Waits for the end of a count of everything, and holds the next one off until the growth of a commit is counted.
+    /// Waits for the end of a full count, and blocks the next one until the growth of a commit is counted.
     pub(super) async fn begin_update(&self, growth: UsageDeltas) -> UsageUpdate {
         let mut counting = Vec::with_capacity(growth.len());
         for (instance, by) in growth {
@@ -105,13 +106,13 @@ impl UsageTracker {
         UsageUpdate(counting)
     }
 
-    /// Forgets an instance that is gone.
+    /// Removes the counters of a deleted instance.
     pub(crate) fn remove(&self, instance: &InstanceId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
     }
 }
 
-/// Adds to the growth of an instance what a written file or version means for it.
+/// Adds the effect of a written file or version to the growth of an instance.
 pub(super) fn add_delta(
     growth: &mut UsageDeltas,
     instance: &InstanceId,
@@ -125,14 +126,14 @@ pub(super) fn add_delta(
     }
 }
 
-/// Bytes of a file or version, as its document says.
+/// Returns the bytes of a file or version, as stated in its document.
 fn body_size(body: Option<&Object>) -> i64 {
     let size = body.and_then(|body| body.get("size")).and_then(Value::as_str);
     size.and_then(|size| size.parse().ok()).unwrap_or_default()
 }
 
 impl Platform {
-    /// Bytes that the instance's quota leaves beside the files, and the contents that are being written.
+    /// Returns the bytes that the instance's quota leaves, after its files and the contents that are being written.
     ///
     /// # Errors
     ///
@@ -143,9 +144,9 @@ impl Platform {
         Ok(self.quota(instance).saturating_sub(used).saturating_sub(reserved))
     }
 
-    /// Begins to keep bytes free for a content of an instance.
+    /// Begins a reservation for a content of an instance.
     pub(super) async fn begin_reservation(&self, instance: &Instance) -> Result<Reservation> {
-        // Counted, so that what is used is known from now on.
+        // Counted, so that `used` is known from now on.
         self.disk_usage(instance).await?;
         Ok(Reservation { usage: self.usage.instance_usage(&instance.id), quota: self.quota(instance), bytes: 0 })
     }
@@ -154,12 +155,13 @@ impl Platform {
         instance.disk_quota.unwrap_or(self.config.disk_quota)
     }
 
-    /// Whether the user's space has room for anything.
+    /// Returns whether an instance is below its quota.
     pub(crate) async fn is_below_quota(&self, instance: &Instance) -> Result<bool> {
         Ok(self.disk_usage(instance).await? < self.quota(instance))
     }
 
-    /// Bytes that the files of an instance take, with their versions. The first time after a start, every one of them is looked at.
+    /// Returns the bytes that the files of an instance take, with their versions. The first call after a start reads
+    /// all of them.
     ///
     /// # Errors
     ///
@@ -182,7 +184,7 @@ impl Platform {
         Ok(counted)
     }
 
-    /// Bytes of a file, or of everything in a directory.
+    /// Returns the bytes of a file, or of everything in a directory.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
-//! Former contents of a file, `io.cozy.files.versions`: what is kept of them, and the way back to one.
+//! Former contents of a file, `io.cozy.files.versions`: which of them are stored, and how to revert to one.
 //!
-//! Each content has one owner: a file or a version. What replaces a content hands the former one over to a version in the same commit.
+//! Each content has one owner: a file or a version. A commit that replaces a content hands the former one over to a
+//! version.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, Links, Rev};
@@ -15,12 +16,12 @@ use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
-/// Versions that are deleted in one commit.
+/// Number of versions that are deleted in one commit.
 const DELETE_BATCH_SIZE: usize = 100;
-/// Versions that are read at a time; most files have none.
+/// Number of versions that are read at a time; most files have none.
 const PAGE_SIZE: usize = 5;
 
-/// A former content of a file, as its document holds it.
+/// A former content of a file, as stored in its document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// Document id: that of the file, a slash, and the revision that the file had with this content.
@@ -31,35 +32,35 @@ pub struct Version {
     pub rev: Option<Rev>,
     /// Id of the file.
     pub file_id: String,
-    /// When the file was last changed then.
+    /// When the file with this content was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Bytes, as a text.
+    /// Size in bytes, as a string.
     pub size: String,
     /// MD5 of the content in base64.
     pub md5sum: String,
     /// Media type.
     pub mime: String,
-    /// The file's tags then; a version that has some is kept.
+    /// The file's tags then; a version that has tags is never deleted automatically.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Whether its maker encrypted the content.
+    /// Whether its creator encrypted the content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// What the maker of the content said of it.
+    /// Metadata from the creator of the content.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub metadata: Object,
     /// Who uploaded it and when; `createdAt` is when it became a version.
     #[serde(rename = "cozyMetadata")]
     pub cozy_metadata: Object,
-    /// The file, as clients look for it.
+    /// The file, in the form that clients expect.
     pub relationships: Object,
-    /// Where the content lies.
+    /// Blob of the content.
     #[serde(rename = "_content")]
     pub content: ContentRef,
 }
 
 impl Version {
-    /// The content that a file has, which is about to be replaced. `None` for a directory.
+    /// Builds a version from the content of a file that is about to be replaced. `None` for a directory.
     pub(super) fn from_file(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
         let mut cozy_metadata = super::new_cozy_metadata(now, "");
         cozy_metadata.shift_remove("createdOn");
@@ -83,12 +84,12 @@ impl Version {
         })
     }
 
-    /// When it became a version.
+    /// Returns when it became a version.
     pub(super) fn versioned_at(&self) -> Option<DateTime<Utc>> {
         self.cozy_metadata.get("createdAt")?.as_str()?.parse().ok()
     }
 
-    /// The file with this content and what was said of it, as it was.
+    /// Returns the file with this content and its former metadata.
     #[must_use]
     pub fn apply_to(self, file: File) -> File {
         let mut file = File {
@@ -107,7 +108,7 @@ impl Version {
         file
     }
 
-    /// What its document refers to.
+    /// Returns the links of its document.
     pub(crate) fn links(&self) -> Links {
         Links { blobs: vec![self.content.to_content_link()], unique_keys: Vec::new() }
     }
@@ -120,7 +121,7 @@ impl Stored<Version> {
 }
 
 impl Platform {
-    /// The versions of a file, the newest first.
+    /// Lists the versions of a file, the newest first.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl Platform {
         Ok(versions)
     }
 
-    /// A version by its id.
+    /// Returns a version by its id.
     ///
     /// # Errors
     ///
@@ -156,12 +157,12 @@ impl Platform {
         found.map(Stored::<Version>::into_version).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
     }
 
-    /// Gives a file the content of one of its versions; the present one becomes a version, whatever its age.
+    /// Reverts a file to the content of one of its versions; the present one becomes a version, regardless of its age.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is in the trash; [`Error::PreconditionFailed`] when the file was changed since it was
-    /// seen.
+    /// [`Error::NotFound`]; [`Error::BadRequest`] if the file is in the trash; [`Error::PreconditionFailed`] if the
+    /// file was changed since it was seen.
     pub async fn revert_file(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
         if self.file(instance, &id)?.trashed {
@@ -169,7 +170,7 @@ impl Platform {
         }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found = self.load::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.require_rev(seen)?;
-        // A file is not given what it could not be read from.
+        // A file does not get content that cannot be read.
         self.store.verify_blob(&version.content.to_content_link()).await?;
         let now = self.clock.now();
         let keep = Retention::Reverting(Box::new(version.clone()));
@@ -181,12 +182,13 @@ impl Platform {
         .await
     }
 
-    /// Gives a file other `metadata`, and keeps what it was as a version: as if the same content had been uploaded again.
+    /// Sets the `metadata` of a file, and saves its former state as a version, as if the same content had been uploaded
+    /// again.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for what is no file, or in the trash; [`Error::PreconditionFailed`] when it was changed since it was seen;
-    /// [`Error::TooLarge`] when the quota leaves no room.
+    /// [`Error::NotFound`] if it is not a file, or in the trash; [`Error::PreconditionFailed`] if it was changed since
+    /// it was seen; [`Error::TooLarge`] when the quota leaves no room.
     pub async fn annotate_file(
         &self,
         instance: &Instance,
@@ -208,7 +210,7 @@ impl Platform {
         self.overwrite_file(instance, &new, &blob).await
     }
 
-    /// Gives a version other tags; one with tags is kept.
+    /// Sets the tags of a version; one with tags is never deleted automatically.
     ///
     /// # Errors
     ///
@@ -227,14 +229,14 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when it was changed or deleted meanwhile.
+    /// [`Error::Conflict`] if it was changed or deleted meanwhile.
     pub async fn delete_version(&self, instance: &Instance, version: Version) -> Result<()> {
         self.delete_version_batch(instance, vec![version]).await
     }
 
-    /// Deletes the versions of every file.
+    /// Deletes the versions of all files.
     ///
-    /// Cancel safety: what was deleted is gone.
+    /// Cancel safety: versions that were deleted so far stay deleted.
     ///
     /// # Errors
     ///

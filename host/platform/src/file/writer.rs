@@ -1,4 +1,4 @@
-//! Content on its way into the store: held to the user's quota, its media type found out while it passes by.
+//! Content on its way into the store: limited by the user's quota, with its media type detected from the stream.
 
 use std::ops::Deref;
 
@@ -10,14 +10,14 @@ use super::usage::Reservation;
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
-/// How much of the beginning is kept to find out the media type.
+/// Bytes from the beginning that are buffered to detect the media type.
 const SNIFF_SIZE: usize = 8 << 10;
 
-/// Why a part of the content was not taken.
+/// Why a part of the content was rejected.
 pub enum ContentWriteError {
-    /// The user's quota.
+    /// The user's quota is exceeded.
     QuotaExceeded,
-    /// The store.
+    /// The store failed.
     Failed(crate::Error),
 }
 
@@ -29,7 +29,7 @@ pub struct ContentWriter {
     size: u64,
 }
 
-/// Content that was written and that no file refers to yet. Its bytes count against the quota: keep it until a file has it.
+/// Written content that no file refers to yet. Its bytes count against the quota: hold it until a file has it.
 #[derive(Debug)]
 pub struct WrittenContent {
     pub(super) info: BlobInfo,
@@ -46,8 +46,8 @@ impl Deref for WrittenContent {
 }
 
 impl Platform {
-    /// Begins to take content, of as many bytes as the instance's quota leaves. What was taken is reserved until a file has it, so that
-    /// uploads at the same time do not exceed the quota together.
+    /// Starts to write content, up to the bytes that the instance's quota leaves. Written bytes are reserved until a
+    /// file has them, which prevents concurrent uploads from exceeding the quota together.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Platform {
 }
 
 impl ContentWriter {
-    /// Reserves as many bytes as are to come; more may come all the same.
+    /// Reserves the expected number of bytes; more may be written all the same.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl ContentWriter {
         if self.reservation.reserve(size) { Ok(()) } else { Err(ContentWriteError::QuotaExceeded) }
     }
 
-    /// Takes a part. Cancel safety: none; after a dropped call every further one fails.
+    /// Writes a part. Not cancel-safe: after a dropped call every further one fails.
     ///
     /// # Errors
     ///
@@ -82,12 +82,12 @@ impl ContentWriter {
         self.writer.write(chunk).await.map_err(|error| ContentWriteError::Failed(error.into()))
     }
 
-    /// What the content shows, else what the name promises.
+    /// Returns the media type detected from the content, else from the name.
     pub fn mime(&self, name: &str) -> String {
         media_type(&self.head, name).to_owned()
     }
 
-    /// Makes the content durable; a file may refer to it now.
+    /// Makes the content durable; a file may then refer to it.
     ///
     /// # Errors
     ///

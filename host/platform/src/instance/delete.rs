@@ -10,22 +10,22 @@ use crate::schema::Schema;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// How long the konnectors are waited for within one request. What takes longer goes on, and the next request waits for the rest of it.
+/// How long one request waits for the konnectors. Longer clean-ups go on, and the next request waits for the rest.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The note that what an instance had is being removed.
+/// Reference to the record that an instance's data is being removed.
 fn erasure_ref(instance: &InstanceId) -> DocRef {
     DocRef::new(&InstanceId::global(), &ERASURES, instance.as_str())
 }
 
 impl Platform {
-    /// Removes an instance with all its documents, files, jobs and triggers, once the konnectors of its accounts have cleaned up. What a crash
-    /// leaves of it goes at the next start.
+    /// Removes an instance with all its documents, files, jobs and triggers, once the konnectors of its accounts have
+    /// cleaned up. After a crash, the next start removes the rest.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none. [`Error::Conflict`] while one of its jobs runs, and when a konnector failed to clean up: then
-    /// the instance stays, and whoever deletes it again has that konnector try again.
+    /// [`Error::NotFound`] if it does not exist. [`Error::Conflict`] while one of its jobs runs, and when a konnector
+    /// failed to clean up: then the instance stays, and another deletion runs that konnector again.
     pub async fn delete_instance(&self, domain: &str) -> Result<()> {
         let instance = self.instance(domain)?;
         self.clean_up_accounts(&instance).await?;
@@ -46,7 +46,7 @@ impl Platform {
         self.erase_instance(&instance.id).await
     }
 
-    /// Removes what is left of an instance, and the note that says so.
+    /// Removes the remaining data of an instance, and the record of its removal.
     async fn erase_instance(&self, instance: &InstanceId) -> Result<()> {
         self.store.delete_instance(&Schema, instance).await?;
         self.usage.remove(instance);
@@ -59,7 +59,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Goes on with the removals that the end of the process cut off. One that fails is tried again at the next start.
+    /// Resumes the removals that the end of the process interrupted. A failed one is retried at the next start.
     pub(crate) async fn resume_erasures(&self) -> Result<()> {
         for note in self.store.list(&InstanceId::global(), &ERASURES, None, usize::MAX)? {
             let erased = match note.id.parse::<InstanceId>() {

@@ -1,4 +1,4 @@
-//! What may be told of an instance, when it is made and later.
+//! Settings of an instance, set at its creation and later.
 
 use konnector_store::InstanceId;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::{DOMAINS, Instance, check_aliases, doc_ref};
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// What is told of an instance. What is absent stays, and has its default when the instance is made.
+/// Settings of an instance. `None` leaves a setting as it is, or at its default for a new instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InstancePatch {
     /// Language; `en` by default.
@@ -18,15 +18,15 @@ pub struct InstancePatch {
     pub email: Option<String>,
     /// Name of the owner.
     pub public_name: Option<String>,
-    /// Bytes its files may take; the server's limit by default.
+    /// Quota of its files in bytes; the server's limit by default.
     pub disk_quota: Option<u64>,
-    /// Other host names, in place of those it has.
+    /// Other host names, replacing the present ones.
     pub aliases: Option<Vec<String>>,
     /// Domain of the organisation that it belongs to.
     pub org_domain: Option<String>,
     /// Id of that organisation.
     pub org_id: Option<String>,
-    /// Names of sets of features, in place of those it has.
+    /// Names of feature sets, replacing the present ones.
     pub feature_sets: Option<Vec<String>>,
 }
 
@@ -37,7 +37,7 @@ fn set_if_some<T: Clone>(own: &mut T, new: Option<&T>) {
 }
 
 impl InstancePatch {
-    /// Sets all but the aliases, which are looked at first.
+    /// Sets all but the aliases, which need checks first.
     pub(super) fn apply(&self, own: &mut Instance) {
         set_if_some(&mut own.locale, self.locale.as_ref());
         set_if_some(&mut own.tz, self.time_zone.as_ref());
@@ -51,12 +51,12 @@ impl InstancePatch {
 }
 
 impl Platform {
-    /// Changes an instance. Schedules are read in a new time zone when they are planned next.
+    /// Changes an instance. A new time zone applies to schedules when they are planned next.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] when an alias is no host name, [`Error::Conflict`] when another instance has it, [`Error::NotFound`] when the
-    /// instance is gone.
+    /// [`Error::InvalidParameter`] if an alias is not a host name, [`Error::Conflict`] if another instance has it,
+    /// [`Error::NotFound`] if the instance was deleted.
     pub async fn update_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
         let aliases = patch.aliases.as_ref().map(|names| check_aliases(names, &instance.domain)).transpose()?;
         let at = doc_ref(instance.id.as_str());
@@ -83,11 +83,11 @@ impl Platform {
         }
     }
 
-    /// Sets switches of features, and removes those that are null; answers them all.
+    /// Sets feature flags, and removes those that are null; returns all flags.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the instance is gone.
+    /// [`Error::NotFound`] if the instance was deleted.
     pub async fn update_feature_flags(&self, instance: &Instance, patch: &Object) -> Result<Object> {
         let at = doc_ref(instance.id.as_str());
         let changed = self

@@ -1,4 +1,4 @@
-//! Ending a job before it has done its work.
+//! Cancellation of jobs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
-/// The jobs that this process runs, with what ends them.
+/// The jobs that this process runs, with their cancellation tokens.
 #[derive(Default)]
 pub(crate) struct RunningJobs(Mutex<HashMap<DocRef, CancellationToken>>);
 
@@ -36,12 +36,13 @@ impl RunningJobs {
 }
 
 impl Platform {
-    /// Ends a job: one that waits at once, one that runs within the seconds that the sandbox gives it. It ends with the error
-    /// `UNKNOWN_ERROR.CANCELLED` and is not tried again, unless its run comes to an end of its own before. Answers the job as it is now.
+    /// Cancels a job: a queued one at once, a running one within the grace period of the sandbox. It ends with the
+    /// error `UNKNOWN_ERROR.CANCELLED` and is not retried, unless its run ends by itself first. Returns the job as it
+    /// is now.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it has ended.
+    /// [`Error::NotFound`] if none has this id, [`Error::Conflict`] if it has ended.
     pub async fn cancel_job(&self, instance: &Instance, id: &str) -> Result<Job> {
         let at = instance.doc(&JOBS, id);
         let job = self.job(instance, id)?;

@@ -1,4 +1,5 @@
-//! Chains of retries. Work that is the same has one: while a retry of it waits, no other failure starts a second, and a success ends it.
+//! Chains of retries. Jobs that do the same work share a chain: while one retry waits, another failure does not start a
+//! second, and a success ends it.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, Rev};
@@ -12,20 +13,21 @@ use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
 
-/// Index from a chain to the retry that waits or runs.
+/// Index from a chain to its waiting or running retry.
 pub(super) const RETRY_BY_CHAIN: &str = "jobs.retry";
 
-/// A retry that is there already.
+/// An existing retry.
 pub(super) struct PendingRetry {
     job: Job,
     rev: Rev,
-    /// From when on it may be claimed; `None` while it runs.
+    /// Time from which it may be claimed; `None` while it runs.
     run_at: Option<DateTime<Utc>>,
 }
 
 impl Job {
-    /// The name of the work that it does: that of its trigger for its account, or for its konnector where it has none. Jobs without a trigger
-    /// do the same when they are told the same. What a webhook or an event brought is done only by the job that has it.
+    /// Returns the name of its work: its trigger and account, or its trigger and konnector if it has no account. Jobs
+    /// without a trigger do the same work if they have the same message. The payload of a webhook or an event is
+    /// handled only by its own job.
     pub(super) fn chain_key(&self) -> Option<String> {
         if self.worker != KONNECTOR_WORKER || self.payload.has_content() {
             return None;
@@ -40,14 +42,14 @@ impl Job {
         })
     }
 
-    /// Its key in [`RETRY_BY_CHAIN`] until it has ended.
+    /// Returns its key in [`RETRY_BY_CHAIN`] until it has ended.
     pub(super) fn retry_index_key(&self) -> Option<String> {
         self.retry_of.as_ref().and_then(|_| self.chain_key())
     }
 }
 
 impl Platform {
-    /// The retry of the same work that another job left.
+    /// Returns the retry of the same work that another job left.
     pub(super) fn pending_retry(&self, instance: &Instance, job: &Job) -> Result<Option<PendingRetry>> {
         let Some(chain) = job.chain_key() else { return Ok(None) };
         let found = self.store.lookup(&instance.id, RETRY_BY_CHAIN, &chain)?;
@@ -58,7 +60,8 @@ impl Platform {
         Ok(Some(PendingRetry { job: Job { id, ..value }, rev, run_at }))
     }
 
-    /// Has a job that failed wait for the retry that is there already, and returns when that is. A vendor that asks for more time gets it.
+    /// Makes a failed job wait for an existing retry, and returns the time of that retry. The retry is postponed if the
+    /// vendor asks for more time.
     pub(super) fn stage_join_retry(
         &self,
         instance: &Instance,
@@ -88,7 +91,7 @@ impl Platform {
         run_at
     }
 
-    /// Ends the retry of work that a job has done now. It ends well, for what it was to do is done.
+    /// Ends the retry of work that a job has just done. It ends as done, because its work is done.
     pub(super) fn stage_supersede_retry(
         &self,
         instance: &Instance,
@@ -97,7 +100,7 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<Option<Job>> {
         let pending = self.pending_retry(instance, by)?;
-        // One that runs comes to its own end.
+        // A running retry ends by itself.
         let Some(PendingRetry { mut job, rev, .. }) = pending.filter(|pending| pending.run_at.is_some()) else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! Jobs that a client does itself: the server only keeps account of them (Cozy API, client jobs, §5.6).
+//! Jobs that a client carries out itself: the server only records them (Cozy API, client jobs, §5.6).
 
 use chrono::TimeDelta;
 use konnector_store::Changes;
@@ -10,15 +10,15 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// A client that has not ended its job by then is not coming back.
+/// After this time, a client that has not ended its job is presumed lost.
 const CLIENT_JOB_TIMEOUT: TimeDelta = TimeDelta::hours(24);
-/// The error of such a job.
+/// The error code of such a job.
 const TIMEOUT_CODE: &str = "UNKNOWN_ERROR.TIMEOUT";
-/// How often the end of a job is stored again after somebody else was quicker.
+/// How often storing the end of a job is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
 impl Platform {
-    /// Adds a job that runs from now on, without a worker of ours.
+    /// Adds a job that is running immediately, without a worker of the server.
     pub(super) fn stage_client_job(
         &self,
         instance: &Instance,
@@ -33,21 +33,21 @@ impl Platform {
         Ok(job)
     }
 
-    /// Ends the job of a client that did not come back.
+    /// Ends the job of a client that is presumed lost.
     pub(crate) async fn time_out_client_job(&self, instance: &Instance, id: &str) -> Result<()> {
         tracing::warn!(job = id, "the client has not ended its job for a day");
         self.end_client_job(instance, id, Some(TIMEOUT_CODE.to_owned())).await.map(drop)
     }
 
-    /// A client says how its job ended: `error` is an error code, `None` says that it went well.
+    /// Ends a job as its client reports: `error` is an error code, `None` means success.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for a job of another worker; [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it
-    /// has ended already.
+    /// [`Error::Forbidden`] for a job of another worker; [`Error::NotFound`] if none has this id, [`Error::Conflict`]
+    /// if it has already ended.
     pub async fn end_client_job(&self, instance: &Instance, id: &str, error: Option<String>) -> Result<Job> {
         for tries in 1.. {
-            // Content and revision of one read: what was changed since conflicts.
+            // Body and revision come from one read, which makes a concurrent change conflict.
             let Some(Stored { id: found, rev, value }) = self.load::<Job>(&instance.doc(&JOBS, id))? else { break };
             let mut job = Job { id: found, ..value };
             if job.worker != CLIENT_WORKER {

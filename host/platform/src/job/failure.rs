@@ -1,4 +1,5 @@
-//! How an end of a run is judged: each has one error code of Cozy's vocabulary, one retry rule and one sentence that says who must act.
+//! Classification of failed runs: each has one error code of Cozy's vocabulary, one retry rule and one sentence that
+//! says who must act.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,12 +40,12 @@ pub enum JobErrorCode {
     UnknownErrorMemory,
     UnknownErrorCancelled,
     UnknownErrorInterrupted,
-    /// Never of a job: why its trigger waits.
+    /// Not the code of a job, but the reason why its trigger waits.
     NeedsAuthor,
     NotInstalled,
     AccountNotFound,
     ForeignAccount,
-    /// What a command component said, a code or any text.
+    /// Error of a command component: a code or any other string.
     Custom(String),
 }
 
@@ -87,16 +88,16 @@ impl fmt::Display for JobErrorCode {
     }
 }
 
-/// How a failed run is judged.
+/// Classification of a failed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFailure {
-    /// For programs.
+    /// Error code, for programs.
     pub code: JobErrorCode,
-    /// For people: what happened, and who must act.
+    /// Explanation for people: the cause, and who must act.
     pub message: String,
-    /// What happens next.
+    /// Whether and when the run is retried.
     pub retry: Retry,
-    /// Whether the schedule waits until the user acted.
+    /// Whether the schedule waits until the user has acted.
     pub pauses_schedule: bool,
 }
 
@@ -105,7 +106,7 @@ impl JobFailure {
         Self { code, message: message.into(), retry, pauses_schedule: pause }
     }
 
-    /// The konnector is not installed (any more): the trigger makes no sense.
+    /// The konnector is not (or no longer) installed: the trigger is useless.
     pub(crate) fn not_installed(slug: &str) -> Self {
         Self::new(
             JobErrorCode::NotInstalled,
@@ -117,7 +118,7 @@ impl JobFailure {
         )
     }
 
-    /// The account is gone: the trigger makes no sense.
+    /// The account does not exist: the trigger is useless.
     pub(crate) fn account_not_found(id: &str) -> Self {
         Self::new(
             JobErrorCode::AccountNotFound,
@@ -127,7 +128,7 @@ impl JobFailure {
         )
     }
 
-    /// The konnector may not use the account: the trigger makes no sense.
+    /// The konnector may not use the account: the trigger is useless.
     pub(crate) fn foreign_account(foreign: &ForeignAccount) -> Self {
         Self::new(
             JobErrorCode::ForeignAccount,
@@ -137,7 +138,7 @@ impl JobFailure {
         )
     }
 
-    /// The run could not even be set up.
+    /// The run could not be set up.
     pub(crate) fn setup_failed(error: &crate::Error) -> Self {
         if let crate::Error::Manifest(error @ konnector_manifest::Error::AccountAddress { .. }) = error {
             return Self::from_failure(&Failure::MissingCredentials(error.to_string()));
@@ -145,17 +146,17 @@ impl JobFailure {
         Self::new(JobErrorCode::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
     }
 
-    /// The provider of the account does not take its token any more: the run would only find out the same.
+    /// The provider of the account no longer accepts its token: the run would fail the same way.
     pub(crate) fn reconnect() -> Self {
         Self::from_action(UserAction::Reconnect, "")
     }
 
-    /// Somebody cancelled it before it began, or while its server went away.
+    /// The job was cancelled before it began, or while its server shut down.
     pub(crate) fn cancelled() -> Self {
         Self::from_failure(&Failure::Cancelled)
     }
 
-    /// The server stopped again and again while the job ran.
+    /// The server stopped repeatedly while the job ran.
     pub(crate) fn interrupted(times: u32) -> Self {
         Self::new(
             JobErrorCode::UnknownErrorInterrupted,
@@ -167,7 +168,7 @@ impl JobFailure {
         )
     }
 
-    /// Judges the end of a run; `None` when it went well.
+    /// Classifies the end of a run; `None` if it succeeded.
     #[must_use]
     pub fn from_outcome(outcome: &Outcome) -> Option<Self> {
         match outcome {
@@ -177,7 +178,8 @@ impl JobFailure {
         }
     }
 
-    /// Judges a run that went well in the konnector's eyes: one that works with plain files learns of no failure after it closed them.
+    /// Classifies a run that the konnector considers successful: one that uses plain files does not learn of failures
+    /// after it closed them.
     pub(crate) fn from_lost_files(receipt: &Receipt) -> Option<Self> {
         let lost = receipt.files_not_saved;
         let nothing_saved = receipt.documents.up_to_date() + receipt.files.up_to_date() == 0;
@@ -326,8 +328,9 @@ impl JobFailure {
         }
     }
 
-    /// A command component's own code or text. What it means for the schedule is what the same failure of a typed konnector means; a text
-    /// that is no code of the vocabulary is a fault (Cozy API, konnector worker policy and run-time contract, §5.7 and §6.3).
+    /// Classifies a command component's own code or text. Its effect on the schedule is that of the same failure of a
+    /// typed konnector; a text that is not a code of the vocabulary is a fault (Cozy API, konnector worker policy and
+    /// run-time contract, §5.7 and §6.3).
     fn from_reported_error(error: &str, no_retry: bool) -> Self {
         let action = |action| Failure::UserAction(action, String::new());
         let meaning = match error {
@@ -359,7 +362,7 @@ impl JobFailure {
 
     fn from_action(action: UserAction, detail: &str) -> Self {
         let (code, sentence, pause) = match action {
-            // Cozy lets the schedule go on after this one: the terms are often optional.
+            // Cozy does not pause the schedule for this one: accepting the terms is often optional.
             UserAction::AcceptTerms => {
                 (JobErrorCode::UserActionNeededTerms, "The vendor wants its new terms accepted.", false)
             }
@@ -407,7 +410,7 @@ impl JobFailure {
     }
 }
 
-/// A detail in front of the sentence.
+/// Prepends a detail to the sentence.
 fn prepend_detail(detail: &str, sentence: &str) -> String {
     let detail = detail.trim();
     if detail.is_empty() { sentence.to_owned() } else { format!("{}. {sentence}", detail.trim_end_matches('.')) }

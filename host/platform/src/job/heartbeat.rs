@@ -1,8 +1,9 @@
-//! A lease from its holder's side: renewed while the run goes on, and given up before anybody else can have it.
+//! A lease as its holder sees it: renewed during the run, and abandoned before another worker can get it.
 //!
-//! Others end a lease when they have seen no heartbeat of it for [`crate::Config::lease`]. Its holder counts three quarters of that from the
-//! moment it asked for the last renewal that succeeded, on a clock that goes on while the machine sleeps. When they are over, the run stands
-//! still, so that nothing more leaves for the vendor; when a last renewal fails too, it is dropped.
+//! Other workers end a lease when they have seen no heartbeat of it for [`crate::Config::lease_ttl`]. Its holder counts
+//! three quarters of that time from the start of the last renewal that succeeded, on a clock that advances while the
+//! machine sleeps. After that, the run is not polled, which stops all requests to the vendor; if a last renewal fails
+//! too, the run is dropped.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,9 +25,9 @@ use crate::stored::Stored;
 pub(super) struct LeaseGuard {
     /// The lease.
     pub(super) lease: Lease,
-    /// Until when it is surely held, in milliseconds of [`crate::clock::Clock::elapsed`].
+    /// Time until which it is certainly held, in milliseconds of [`crate::clock::Clock::elapsed`].
     valid_until: AtomicU64,
-    /// Told with each change of the above.
+    /// Notified of each change of `valid_until`.
     renewals: watch::Sender<()>,
     lost: CancellationToken,
     /// The end of the job is being stored, and the lease ends with it.
@@ -34,7 +35,7 @@ pub(super) struct LeaseGuard {
 }
 
 impl LeaseGuard {
-    /// A lease that was asked for at `asked_at`.
+    /// Creates the guard of a lease that was requested at `asked_at`.
     pub(super) fn new(lease: Lease, asked_at: Duration, ttl: Duration) -> Self {
         let held = Self {
             lease,
@@ -56,19 +57,19 @@ impl LeaseGuard {
         millis(elapsed) < self.valid_until.load(Ordering::SeqCst) && !self.lost.is_cancelled()
     }
 
-    /// The end of the job is stored from now on, in a commit that ends the lease. That a renewal finds no lease any more means nothing then;
-    /// whether the lease was still held, that commit says.
+    /// Marks that a commit which ends the job and its lease is being stored. From now on, a renewal that finds no lease
+    /// means nothing; the commit itself detects whether the lease was still held.
     pub(super) fn mark_ending(&self) {
         self.ending.store(true, Ordering::SeqCst);
     }
 
-    /// Cancelled once the lease is lost: everything that the run does must stop.
+    /// Cancelled once the lease is lost: all work of the run must stop.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 }
 
-/// Renews a lease as long as this lives.
+/// Renews a lease until it is dropped.
 pub(super) struct HeartbeatTask {
     _task: AbortOnDropHandle<()>,
 }
@@ -78,8 +79,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Platform {
-    /// Polls a run only while its lease is surely held: after the machine slept, or the process stood still, nothing of it moves before the
-    /// lease was renewed.
+    /// Polls a run only while its lease is known to be valid. After the machine slept or the process was suspended, the
+    /// run makes no progress until the lease is renewed.
     pub(super) async fn run_while_leased<F: Future>(&self, held: &LeaseGuard, run: F) -> F::Output {
         let mut run = pin!(run);
         let mut renewed = held.renewals.subscribe();
@@ -99,24 +100,24 @@ impl Platform {
         }
     }
 
-    /// Keeps a lease in a task of its own, so that no run has to wait for its turn before its lease is renewed.
+    /// Renews a lease in a task of its own, so that renewals do not depend on the run being polled.
     pub(super) fn spawn_heartbeat(&self, held: &Arc<LeaseGuard>, cancel: &CancellationToken) -> HeartbeatTask {
         let (platform, held, cancel) = (self.clone(), Arc::clone(held), cancel.clone());
         let keep = async move {
-            // A lease that nobody renews any more is lost.
+            // A lease that is no longer renewed is lost.
             let _lost = held.lost.clone().drop_guard();
             platform.renew_until_done(&held, &cancel).await;
         };
         HeartbeatTask { _task: AbortOnDropHandle::new(self.tasks().spawn(keep)) }
     }
 
-    /// Renews the lease until it is lost. Sees to it that a cancellation reaches the run, wherever it was asked for.
+    /// Renews the lease until it is lost. Forwards cancellation requests from any node to the run.
     async fn renew_until_done(&self, held: &LeaseGuard, cancel: &CancellationToken) {
         let ttl = self.config.lease_ttl;
         while !held.lost.is_cancelled() {
             tokio::time::sleep(ttl / 5).await;
             let asked_at = self.clock.elapsed();
-            // A store that does not answer must not keep the run going.
+            // An unresponsive store must not keep the run going.
             match tokio::time::timeout(ttl / 5, self.store.renew(&held.lease)).await {
                 Ok(Ok(())) => held.extend(asked_at, ttl),
                 Ok(Err(error)) if error.is_stale_lease() => {
@@ -136,7 +137,7 @@ impl Platform {
         }
     }
 
-    /// Somebody may have asked for it on another node.
+    /// Returns whether the job's cancellation was requested, possibly on another node.
     fn is_cancel_requested(&self, held: &LeaseGuard) -> bool {
         let job = self.load::<Job>(&held.lease.job);
         matches!(job, Ok(Some(Stored { value, .. })) if value.cancelled)

@@ -1,4 +1,4 @@
-//! What the document of a job refers to.
+//! Links of a job's document.
 
 use konnector_store::{BlobLink, Links};
 
@@ -9,7 +9,7 @@ use super::{BY_TRIGGER, Job, JobStatus, LIVE_BY_TRIGGER, LIVE_BY_WORKER, inverte
 pub(crate) const INDEXES: [&str; 4] = [LIVE_BY_WORKER, BY_TRIGGER, LIVE_BY_TRIGGER, RETRY_BY_CHAIN];
 
 impl Job {
-    /// Its log, and its keys while it lives and after.
+    /// Returns the blob of its log, and its index keys, both while it is live and after.
     pub(crate) fn links(&self, id: &str) -> Links {
         let log = self.log.map(|blob| BlobLink { blob, size: None, sha256: self.log_checksum.clone() });
         let live = matches!(self.state, JobStatus::Queued | JobStatus::Running);

@@ -1,4 +1,4 @@
-//! Jobs: what is to be done, and what became of it.
+//! Jobs: their documents, indexes and life cycle.
 
 mod cancel;
 mod chain;
@@ -44,62 +44,63 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, new_id, to_object};
 use crate::{Error, Platform, Result};
 
-/// How often a run is tried in all while the vendor is down.
+/// Maximum number of attempts while the vendor is down.
 const MAX_ATTEMPTS: u32 = 8;
 /// Name of the worker that runs konnectors.
 pub const KONNECTOR_WORKER: &str = "konnector";
-/// Name of the worker whose jobs clients do, and end, themselves.
+/// Name of the worker whose jobs clients carry out and end themselves.
 pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE_BY_WORKER: &str = "jobs.live";
-/// Live jobs that are read at once.
+/// Live jobs that are read at a time.
 const LIVE_PAGE_SIZE: usize = 100;
-/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one are those of the trigger `-`.
+/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one belong to the trigger
+/// `-`.
 const BY_TRIGGER: &str = "jobs.trigger";
 /// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
 const LIVE_BY_TRIGGER: &str = "jobs.trigger.live";
 
-/// Where a job is on its way.
+/// Status of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
     /// Waits for a worker.
     Queued,
-    /// A worker is at it.
+    /// A worker is running it.
     Running,
-    /// Ended well.
+    /// Succeeded.
     Done,
-    /// Ended with an error.
+    /// Failed with an error.
     Errored,
 }
 
-/// Limits of a job; they may only lower the worker's own.
+/// Limits of a job; they may only lower those of its worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOptions {
-    /// How often it is tried in all.
+    /// Maximum number of attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_exec_count: Option<u32>,
-    /// Time for one execution, in nanoseconds.
+    /// Timeout of one attempt, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
 }
 
 impl JobOptions {
-    /// Not tried again, whatever it fails with.
+    /// Never retried, regardless of the failure.
     pub const ONCE: Self = Self { max_exec_count: Some(1), timeout: None };
 
-    /// Time for one execution.
+    /// Returns the timeout of one attempt.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_nanos)
     }
 }
 
-/// Why a job is pushed.
+/// Why a job was pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A person or a client asks.
+    /// A person or a client requested it.
     Manual,
     /// A trigger was due.
     Schedule,
@@ -107,13 +108,13 @@ pub enum Cause {
     Event,
     /// A webhook was called.
     Webhook,
-    /// An earlier job failed in a way that time may mend.
+    /// An earlier job failed in a way that a retry may fix.
     Retry,
     /// The user deleted the account: the konnector cleans up at the vendor.
     AccountDeleted,
 }
 
-/// A job, as its document holds it.
+/// A job, as stored in its document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// Document id; ids of later jobs sort after it.
@@ -126,74 +127,74 @@ pub struct Job {
     /// The trigger it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_id: Option<String>,
-    /// What is to be done.
+    /// Arguments for the worker.
     pub message: Value,
-    /// What happened that it is for.
+    /// The event or webhook call that caused it.
     #[serde(flatten)]
     pub payload: TriggerPayload,
-    /// Whether a person asked for it.
+    /// Whether a person requested it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_execution: bool,
     /// Its own limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<JobOptions>,
-    /// Where it is.
+    /// Its status.
     pub state: JobStatus,
     /// When it was pushed.
     pub queued_at: DateTime<Utc>,
-    /// When a worker began with it.
+    /// When a worker started it.
     #[serde(default, with = "never")]
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     #[serde(default, with = "never")]
     pub finished_at: Option<DateTime<Utc>>,
-    /// Error code, of Cozy's vocabulary.
+    /// Error code from Cozy's vocabulary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The same as a sentence: what happened and who must act.
+    /// The error as a sentence: what happened and who must act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// Why it was pushed.
     pub cause: Cause,
-    /// 1 for the first execution, one more for each retry.
+    /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
-    /// Whether somebody wants it to end.
+    /// Whether its cancellation was requested.
     #[serde(rename = "_cancelled", default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
     /// Whether it ended with a fault of the konnector.
     #[serde(rename = "_fault", default, skip_serializing_if = "std::ops::Not::not")]
     pub fault: bool,
-    /// Whether it makes no sense to run it while the user's space is full.
+    /// Whether it makes no sense to run it while the user's quota is exhausted.
     #[serde(rename = "_needs_room", default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_space: bool,
-    /// How often it was cut off, because the server was killed or lost its lease; that costs no attempt.
+    /// How often it was interrupted because the server was killed or lost its lease; that does not count as an attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// The job that failed before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<String>,
-    /// When it is tried again.
+    /// When it is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// The job that tries again what this one failed at.
+    /// The job that retries this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_as: Option<String>,
-    /// Of a retry that never ran: the job that did its work before.
+    /// For a retry that never ran: the job that did its work first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
-    /// Revision of the account, counted from 1, that the run began with.
+    /// Revision number of the account, counted from 1, with which the run began.
     #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
     pub account_generation: Option<u64>,
-    /// Of a job that is done: how much was left out and how much was saved, where something was left out.
+    /// For a partly successful job: how much was left out and how much was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<PartialResult>,
-    /// Items that could not be saved while the rest was.
+    /// Items that could not be saved, although others were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-    /// What the run contacted and used.
+    /// Receipt: what the run contacted and used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
-    /// Where its log lines are kept.
+    /// Blob of its log lines.
     #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
     pub log: Option<BlobId>,
     /// SHA-256 of its log lines, in hexadecimal.
@@ -206,7 +207,7 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Dates that are not known yet are Go's zero time in Cozy's API.
+/// In Cozy's API, unknown dates are Go's zero time.
 mod never {
     use chrono::{DateTime, Utc};
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
@@ -226,7 +227,7 @@ mod never {
     }
 }
 
-/// What a run left out while it saved the rest.
+/// Result of a run that left some items out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialResult {
     /// Items and files that were left out.
@@ -238,7 +239,7 @@ pub struct PartialResult {
 }
 
 impl PartialResult {
-    /// `None` where nothing was left out.
+    /// Returns `None` if nothing was left out.
     fn from_artifacts(remains: &RunArtifacts) -> Option<Self> {
         let receipt = remains.receipt.as_ref();
         let failed = remains.problem_count + receipt.map_or(0, |receipt| receipt.files_not_saved);
@@ -248,25 +249,25 @@ impl PartialResult {
     }
 }
 
-/// What a new job is made from.
+/// Parameters of a new job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRequest {
     /// Name of the worker.
     pub worker: String,
-    /// What is to be done.
+    /// Arguments for the worker.
     pub message: Value,
     /// Its own limits.
     pub options: Option<JobOptions>,
-    /// Why.
+    /// Why it is pushed.
     pub cause: Cause,
     /// The trigger it belongs to.
     pub trigger: Option<String>,
-    /// What happened that it is for.
+    /// The event or webhook call that caused it.
     pub payload: TriggerPayload,
 }
 
 impl Job {
-    /// A job that waits for a worker, for the first time.
+    /// Creates a job that waits for its first attempt.
     fn new(instance: &Instance, request: JobRequest, now: DateTime<Utc>) -> Self {
         Self {
             id: new_id(),
@@ -302,7 +303,7 @@ impl Job {
         }
     }
 
-    /// The job that tries again what this one failed at.
+    /// Creates the job that retries this one.
     fn next_attempt(&self, instance: &Instance, now: DateTime<Utc>) -> Self {
         let request = JobRequest {
             worker: self.worker.clone(),
@@ -320,24 +321,25 @@ impl Job {
         }
     }
 
-    /// Whether it cleans up after an account that was deleted (Cozy API, account-deletion runs, §6.6).
+    /// Returns whether it cleans up after a deleted account (Cozy API, account-deletion runs, §6.6).
     #[must_use]
     pub fn is_clean_up(&self) -> bool {
         is_clean_up(&self.message)
     }
 
-    /// A text member of the message.
+    /// Returns a string field of the message.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<&str> {
         self.message.get(name).and_then(Value::as_str)
     }
 }
 
-/// Whether the worker can do something with a message: that of konnectors needs an object that names one, and perhaps an account.
+/// Checks that the worker can handle a message: the one for konnectors needs an object that names a konnector, and may
+/// name an account.
 ///
 /// # Errors
 ///
-/// With what is wrong.
+/// With the reason.
 pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String> {
     if worker != KONNECTOR_WORKER {
         return Ok(());
@@ -355,22 +357,22 @@ pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String>
     }
 }
 
-/// The same of its message.
+/// Like [`Job::is_clean_up`], for the message alone.
 pub(crate) fn is_clean_up(message: &Value) -> bool {
     message.get("account_deleted") == Some(&Value::Bool(true))
 }
 
-/// The id with each digit turned around, so that newer ids sort first.
+/// Returns the id with each digit inverted, which sorts newer ids first.
 fn inverted_id(id: &str) -> String {
     id.chars().filter_map(|digit| char::from_digit(15 - digit.to_digit(16)?, 16)).collect()
 }
 
-/// A job's key in [`BY_TRIGGER`].
+/// Returns a job's key in [`BY_TRIGGER`].
 fn trigger_index_key(job: &Job) -> String {
     format!("{}/{}", job.trigger_id.as_deref().unwrap_or("-"), inverted_id(&job.id))
 }
 
-/// Puts a job into the indexes of live jobs.
+/// Adds a job to the indexes of live jobs.
 fn add_to_live_index(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
     changes.put_unique(scope, LIVE_BY_WORKER, format!("{}/{}", job.worker, job.id), &job.id);
@@ -383,7 +385,7 @@ fn add_to_live_index(instance: &Instance, job: &Job, changes: &mut Changes) {
     }
 }
 
-/// Takes a job that ended out of the indexes of live jobs.
+/// Removes a finished job from the indexes of live jobs.
 fn remove_from_live_index(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
     changes.remove_unique(scope, LIVE_BY_WORKER, format!("{}/{}", job.worker, job.id));
@@ -400,9 +402,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::ForeignAccount`] when that
-    /// may not use the account, [`Error::InvalidAttribute`] when it logs into accounts and none is named, [`Error::Unavailable`] when it is in
-    /// maintenance.
+    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] if the message names no konnector,
+    /// [`Error::ForeignAccount`] if that may not use the account, [`Error::InvalidAttribute`] if it logs into accounts
+    /// and the message names none, [`Error::Unavailable`] while it is in maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         self.check_account(instance, &request.message, AccountLocation::Arguments)?;
         if request.worker != CLIENT_WORKER {
@@ -419,7 +421,7 @@ impl Platform {
         Ok(job)
     }
 
-    /// Adds a job to changes that are to be committed.
+    /// Adds a job to pending changes.
     pub(crate) fn stage_job(
         &self,
         instance: &Instance,
@@ -439,7 +441,7 @@ impl Platform {
         Ok(job)
     }
 
-    /// Stores a new job with its indexes and its place in the queue.
+    /// Stages a new job with its indexes and its entry in the queue.
     fn stage_new_job(
         &self,
         instance: &Instance,
@@ -454,17 +456,17 @@ impl Platform {
         Ok(())
     }
 
-    /// A job.
+    /// Returns a job.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] if none has this id.
     pub fn job(&self, instance: &Instance, id: &str) -> Result<Job> {
         let found = self.load::<Job>(&instance.doc(&JOBS, id))?;
         found.map(with_id).ok_or_else(|| Error::NotFound(format!("there is no job '{id}'")))
     }
 
-    /// The jobs of a worker that have not ended, oldest first, at most 200.
+    /// Lists the jobs of a worker that have not ended, oldest first, at most 200.
     ///
     /// # Errors
     ///
@@ -474,7 +476,7 @@ impl Platform {
         self.load_jobs(instance, entries)
     }
 
-    /// The jobs that run a konnector here and have not ended, by their ids.
+    /// Returns the jobs of a konnector on this instance that have not ended, by their ids.
     pub(crate) fn live_jobs_of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
         let (mut found, mut after) = (Vec::new(), None::<String>);
         let prefix = format!("{KONNECTOR_WORKER}/");
@@ -489,7 +491,7 @@ impl Platform {
         }
     }
 
-    /// The newest jobs of a trigger, newest first.
+    /// Lists the newest jobs of a trigger, newest first.
     ///
     /// # Errors
     ///
@@ -499,7 +501,7 @@ impl Platform {
         self.load_jobs(instance, entries)
     }
 
-    /// Reads the newest jobs of a trigger, at most `limit`, one at a time for as long as `visit` says so.
+    /// Visits the newest jobs of a trigger, at most `limit`, one at a time, until `visit` stops it.
     pub(crate) fn visit_trigger_jobs(
         &self,
         instance: &Instance,
@@ -516,7 +518,7 @@ impl Platform {
         Ok(())
     }
 
-    /// How many jobs of a trigger have not ended, counted up to `most`.
+    /// Counts the jobs of a trigger that have not ended, up to `most`.
     pub(crate) fn count_live_trigger_jobs(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
         Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())
     }
@@ -534,7 +536,7 @@ fn with_id(stored: Stored<Job>) -> Job {
     Job { id: stored.id, ..stored.value }
 }
 
-/// Where a job's document is.
+/// Returns the reference to a job's document.
 pub(crate) fn doc_ref(instance: &Instance, job: &Job) -> DocRef {
     instance.doc(&JOBS, job.id.as_str())
 }

@@ -1,4 +1,5 @@
-//! What a job needs besides a worker: its account for itself, and a place among those that talk to the same vendor.
+//! Permits that a job needs besides a worker: exclusive use of its account, and a slot among the jobs that contact the
+//! same vendor.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +15,13 @@ use crate::Platform;
 use crate::account::Account;
 use crate::instance::Instance;
 
-/// A text member of a job's message.
+/// Returns a string field of a job's message.
 fn argument<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
     message.get(name).and_then(Value::as_str)
 }
 
-/// What only one job of an instance may hold at a time: one run per account, or per konnector where there is none.
+/// Returns the lock that only one job of an instance may hold at a time: one run per account, or per konnector if there
+/// is no account.
 fn lock_name(job: &Job) -> Option<String> {
     match (job.argument("account"), job.argument("konnector")) {
         (Some(account), _) => Some(format!("account/{account}")),
@@ -29,7 +31,8 @@ fn lock_name(job: &Job) -> Option<String> {
 }
 
 impl Platform {
-    /// How a job waits. Jobs of one class contact the same hosts: where the account says which, these are part of it.
+    /// Returns the queue entry of a job. Jobs of one class contact the same hosts: if the account determines the hosts,
+    /// they are part of the class.
     pub(super) fn job_queue_entry(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
         let slug = job.argument("konnector").unwrap_or_default();
         let class = match self.vendor_hosts(instance, &job.message) {
@@ -39,7 +42,8 @@ impl Platform {
         QueueEntry::new(run_at, self.clock.now()).lock(lock_name(job)).class(class)
     }
 
-    /// The permits of a job: one for each host of its vendor, and one for its konnector where the operator limits them.
+    /// Returns the permits of a job: one for each host of its vendor, and one for its konnector if the operator limits
+    /// them.
     pub(super) fn job_permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
         let mut permits = Vec::new();
         let Some(message) = document.body.get("message") else { return permits };
@@ -56,7 +60,7 @@ impl Platform {
         permits
     }
 
-    /// The hosts of a job, as they were a moment ago: a claim asks again and again while jobs wait for a permit.
+    /// Returns the recently cached hosts of a job, because claims repeat the query while jobs wait for a permit.
     fn cached_vendor_hosts(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
         let text = |name| argument(message, name).unwrap_or_default().to_owned();
         let key = (at.instance.clone(), text("konnector"), text("account"));
@@ -76,7 +80,8 @@ impl Platform {
         Some(names)
     }
 
-    /// The hosts that a konnector may contact for an account; `None` when it cannot run at all, which its run will tell.
+    /// Returns the hosts that a konnector may contact for an account; `None` if it cannot run at all, which its run
+    /// will report.
     fn vendor_hosts(&self, instance: &Instance, message: &Value) -> Option<VendorHosts> {
         let slug: Slug = argument(message, "konnector")?.parse().ok()?;
         let permissions = self.konnector_permissions(instance, &slug).ok()?;
@@ -96,21 +101,22 @@ impl Platform {
     }
 }
 
-/// The hosts of jobs that were asked for lately, by instance, konnector and account, and since when.
+/// Cache of the hosts of jobs, by instance, konnector and account, with the time of caching.
 #[derive(Default)]
 pub(crate) struct VendorHostCache(Mutex<HashMap<HostCacheKey, CachedHosts>>);
 
 type HostCacheKey = (InstanceId, String, String);
 type CachedHosts = (Arc<[String]>, Duration);
 
-/// How old they may be. Permits are about politeness: a konnector that was just updated may contact a host beside another one.
+/// Lifetime of a cache entry. Permits are a matter of politeness: a konnector that was just updated may contact a host
+/// concurrently with another one.
 const HOST_CACHE_TTL: Duration = Duration::from_secs(10);
-/// Of how many they are kept.
+/// Maximum number of cache entries.
 const MAX_CACHED_HOSTS: usize = 10_000;
 
 /// The hosts of a vendor.
 struct VendorHosts {
-    /// Whether the account names some of them.
+    /// Whether some of them come from the account.
     is_account_specific: bool,
     names: Vec<String>,
 }

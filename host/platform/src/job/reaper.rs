@@ -1,7 +1,8 @@
-//! Leases whose holders are gone.
+//! Leases whose holders have died.
 //!
-//! A holder shows that it is alive by renewing its lease. Whoever has seen the same number of renewals for as long as a lease lasts, on its
-//! own steady clock, gives the job back to the queue. No clock of another machine matters, and no wall clock.
+//! A holder proves that it is alive by renewing its lease. A process that has seen the same number of renewals for the
+//! duration of a lease, on its own monotonic clock, requeues the job. Clocks of other machines and wall clocks do not
+//! matter.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use super::step::JobEvent;
 use super::transition::LeaseAuthority;
 use crate::{Error, Platform, Result};
 
-/// What was seen of the leases, and since when.
+/// The leases as last seen, and since when they are unchanged.
 #[derive(Default)]
 pub(crate) struct LeaseMonitor(HashMap<DocRef, (Lease, Duration)>);
 
 impl LeaseMonitor {
-    /// The leases that have not changed for `ttl`.
+    /// Returns the leases that have not changed for `ttl`.
     fn expired(&mut self, leases: Vec<Lease>, now: Duration, ttl: Duration) -> Vec<Lease> {
         let mut before = std::mem::take(&mut self.0);
         let mut silent = Vec::new();
@@ -36,7 +37,8 @@ impl LeaseMonitor {
 }
 
 impl Platform {
-    /// Gives the jobs of workers that are no more back to the queue, where every lease that is found belonged to a process that is gone.
+    /// Requeues the jobs of dead workers at the start. Does so only if the store is exclusive, because then every lease
+    /// belongs to a process that has ended.
     pub(crate) async fn recover_jobs(&self) -> Result<()> {
         if !self.store.is_exclusive() {
             return Ok(());
@@ -44,14 +46,15 @@ impl Platform {
         for lease in self.store.leases()? {
             match self.requeue_leased_job(&lease).await {
                 Ok(()) => tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again"),
-                // One job that cannot be given back must not keep all others from running; it is tried again with the silent leases.
+                // A job that cannot be requeued must not prevent the others from running; it is retried with the
+                // expired leases.
                 Err(error) => tracing::error!(job = lease.job.id, %error, "the job could not be given back"),
             }
         }
         Ok(())
     }
 
-    /// Watches the leases, for ever.
+    /// Watches the leases forever.
     pub(crate) async fn watch_leases(&self) {
         let mut seen = LeaseMonitor::default();
         loop {
@@ -72,7 +75,7 @@ impl Platform {
                     event = "lease_lost",
                     "the worker of this job is gone; the job is given to another"
                 ),
-                // It showed up again, or somebody else was quicker.
+                // Its holder renewed it, or another process requeued the job first.
                 Err(Error::StaleLease | Error::Conflict(_)) => {}
                 Err(error) => {
                     tracing::error!(job = lease.job.id, %error, "the job could not be given to another worker")
@@ -84,7 +87,7 @@ impl Platform {
 }
 
 impl Platform {
-    /// Gives the job of a lease back to the queue. A lease whose job is gone just ends, with its lock and its permits.
+    /// Requeues the job of a lease. If the job no longer exists, the lease just ends, with its lock and its permits.
     async fn requeue_leased_job(&self, lease: &Lease) -> Result<()> {
         match self.apply_job_event(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
             Err(Error::NotFound(_)) if self.is_orphan(lease)? => {

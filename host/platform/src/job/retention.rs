@@ -1,4 +1,4 @@
-//! What is kept of jobs that have ended, and what is not.
+//! Retention of finished jobs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::instance::Instance;
 use crate::stored::Stored;
 use crate::{Error, Platform, Result};
 
-/// What is kept of jobs that have ended.
+/// How many finished jobs are retained, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobRetention {
-    /// The newest jobs of each trigger; those without a trigger count as of one.
+    /// Maximum number of jobs of each trigger; those without a trigger count as one group.
     pub max_per_trigger: usize,
-    /// For how long.
+    /// Maximum age.
     pub max_age: Duration,
 }
 
@@ -27,16 +27,16 @@ impl Default for JobRetention {
     }
 }
 
-/// Jobs looked at in one step.
+/// Jobs that are examined in one step.
 const PAGE_SIZE: usize = 100;
-/// Jobs of each state and worker that `purge` keeps whatever their age (Cozy API, jobs, §5.8).
+/// Jobs of each state and worker that `purge` retains regardless of age (Cozy API, jobs, §5.8).
 const PURGE_KEEP_COUNT: usize = 50;
 /// How long a run may take before `clean` ends it (Cozy API, jobs, §5.8).
 const CLEAN_TIMEOUT: TimeDelta = TimeDelta::hours(1);
 
 impl Platform {
-    /// Removes the jobs that are beyond [`crate::Config::history`], with their logs, in small steps. The newest of a trigger that went well
-    /// and the newest that failed stay whatever their age. Answers how many went.
+    /// Removes the jobs that exceed [`crate::Config::job_retention`], with their logs, in small steps. The newest
+    /// successful and the newest failed job of a trigger stay regardless of age. Returns the number of removed jobs.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Platform {
             {
                 let group = key.split('/').next().unwrap_or_default().to_owned();
                 forgotten += self.delete_old_trigger_jobs(&instance, &group).await?;
-                // Behind all keys of this group.
+                // After all keys of this group.
                 after = Some(format!("{group}/~"));
             }
         }
@@ -76,7 +76,7 @@ impl Platform {
             for (_, id) in page {
                 let Some(job) = self.load::<Job>(&instance.doc(&JOBS, id))? else { continue };
                 rank += 1;
-                // A retry that never ran says nothing of how the trigger has fared.
+                // A retry that never ran says nothing about the health of the trigger.
                 let newest = job.value.superseded_by.is_none() && newest.is_latest(job.value.state);
                 if has_ended(&job.value) && !newest && (rank > per_trigger || job.value.queued_at < oldest) {
                     old.push(job);
@@ -87,8 +87,8 @@ impl Platform {
         }
     }
 
-    /// Removes jobs that ended and are older than this, of some workers or all. Of each worker and state the newest fifty stay. Answers how
-    /// many went.
+    /// Removes finished jobs older than `age`, of some workers or all. The newest fifty of each worker and state stay.
+    /// Returns the number of removed jobs.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Platform {
         }
     }
 
-    /// Ends the runs that have gone on for more than an hour. Answers how many there were.
+    /// Ends the runs that have taken more than an hour. Returns their number.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Platform {
             if job.state == JobStatus::Running && job.started_at.is_some_and(|started| started < since) {
                 match self.cancel_job(instance, &job.id).await {
                     Ok(_) => cleaned += 1,
-                    // It ended meanwhile.
+                    // It ended concurrently.
                     Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
@@ -143,7 +143,8 @@ impl Platform {
         Ok(cleaned)
     }
 
-    /// Removes all of these together; where one of them was changed meanwhile, each by itself, and that one stays for the next time.
+    /// Removes all of these in one commit. If one of them was changed concurrently, removes each by itself and leaves
+    /// that one for the next time.
     async fn delete_jobs(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
         match self.delete_jobs_atomically(instance, &jobs).await {
             Err(Error::Conflict(_)) => {}
@@ -178,7 +179,7 @@ impl Platform {
     }
 }
 
-/// Whether the newest job that went well, and the newest that failed, were met.
+/// Whether the newest successful job and the newest failed job have been seen.
 #[derive(Default)]
 struct LatestByStatus {
     done: bool,
@@ -186,7 +187,7 @@ struct LatestByStatus {
 }
 
 impl LatestByStatus {
-    /// Whether this is the first one of its state.
+    /// Returns whether this is the first one of its state.
     const fn is_latest(&mut self, state: JobStatus) -> bool {
         let met = match state {
             JobStatus::Done => &mut self.done,

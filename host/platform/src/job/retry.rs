@@ -1,45 +1,45 @@
-//! When a failed run is tried again.
+//! Rules for retrying a failed run.
 
 use std::time::Duration;
 
-/// Whether and when a run is tried again.
+/// Whether and when a run is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Not by itself.
+    /// Never automatically.
     Never,
-    /// Once, after an hour: it may have been bad luck.
+    /// Once, after an hour, because it may have been bad luck.
     Once,
-    /// The konnector or the server has a fault: once, after an hour. After three such ends in a row the schedule waits for the konnector's
-    /// author.
+    /// The konnector or the server has a fault: once, after an hour. After three such failures in a row the schedule
+    /// waits for the konnector's author.
     Fault,
-    /// With exponential back-off and full jitter, but not before `at_least`.
+    /// With exponential backoff and full jitter, but not before `at_least`.
     BackOff {
-        /// What the vendor asked for.
+        /// Delay that the vendor asked for.
         at_least: Duration,
     },
-    /// As soon as the user's space has room again.
+    /// As soon as the user's quota has free space again.
     WhenSpaceAvailable,
 }
 
-/// What an operator sets about it.
+/// Retry settings of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Ceiling of the first delay; it doubles with each attempt.
+    /// Upper bound of the first delay; it doubles with each attempt.
     pub base_delay: Duration,
-    /// How often a run is tried in all.
+    /// Maximum number of attempts.
     pub max_attempts: u32,
 }
 
-/// The longest delay between two attempts, unless the vendor asks for more.
+/// Maximum delay between two attempts, unless the vendor asks for more.
 const MAX_DELAY: Duration = Duration::from_secs(6 * 3_600);
-/// How many first delays the one more attempt after a fault comes later: an hour.
+/// Delay of the single retry after a fault, as a multiple of the first delay: an hour.
 const SECOND_ATTEMPT_FACTOR: u32 = 12;
-/// How many first delays lie between two looks for room: a quarter of an hour.
+/// Interval between checks for free space, as a multiple of the first delay: a quarter of an hour.
 const SPACE_CHECK_FACTOR: u32 = 3;
 
 impl RetryPolicy {
-    /// The delay before the attempt that follows attempt number `attempt`, from 1; `None` when there is none. `share` is a random number
-    /// from 0 to 1.
+    /// Returns the delay after attempt number `attempt`, from 1; `None` if there is no further one. `share` is a random
+    /// number from 0 to 1.
     #[must_use]
     pub fn delay(&self, retry: Retry, attempt: u32, share: f64) -> Option<Duration> {
         if attempt >= self.max_attempts {
@@ -57,7 +57,7 @@ impl RetryPolicy {
         }
     }
 
-    /// How long a job that needs room waits before it looks for it again.
+    /// Returns how long a job that needs space waits before it checks again.
     #[must_use]
     pub fn space_check_delay(&self) -> Duration {
         self.base_delay * SPACE_CHECK_FACTOR
@@ -71,7 +71,7 @@ mod tests {
     const POLICY: RetryPolicy = RetryPolicy { base_delay: Duration::from_secs(300), max_attempts: 8 };
 
     fn jitter_samples() -> impl Iterator<Item = f64> {
-        // A low-discrepancy sequence: as even as chance should be, and the same each time.
+        // A low-discrepancy sequence: as even as randomness should be, and the same each time.
         (0..10_000_u32).map(|number| (f64::from(number) * 0.618_033_988_749_895).fract())
     }
 

@@ -1,4 +1,4 @@
-//! What carries out a job: the sandbox, or in a simulation a script.
+//! Runners, which carry out jobs: the sandbox, or a script in a simulation.
 
 use std::pin::Pin;
 
@@ -16,40 +16,41 @@ use crate::instance::Instance;
 use crate::run::Run;
 use crate::{Error, Platform, Result};
 
-/// A job on its way.
+/// A job assigned to a runner.
 pub struct Assignment {
-    /// Whose it is.
+    /// Its instance.
     pub instance: Instance,
     /// The job.
     pub job: Job,
-    /// By what right it runs: to be named with everything that it writes ([`konnector_store::Changes::fence`]).
+    /// The lease fence that must accompany every write ([`konnector_store::Changes::fence`]).
     pub lease: Lease,
-    /// Cancelled when the run is to come to an end soon.
+    /// Cancelled when the run must end soon.
     pub cancel: CancellationToken,
 }
 
-/// How an assignment ended.
+/// Result of an assignment.
 pub struct RunResult {
-    /// What to make of it; `None` when it went well.
+    /// Failure of the run; `None` if it succeeded.
     pub failure: Option<JobFailure>,
-    /// What it leaves behind.
+    /// Artifacts of the run.
     pub artifacts: RunArtifacts,
 }
 
-/// All that a worker does for one job.
+/// All work of a worker for one job.
 pub type JobTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Carries out jobs.
 #[async_trait]
 pub trait Runner: Send + Sync {
-    /// Starts the task of a job on the threads that it belongs to.
+    /// Spawns the task of a job on the appropriate threads.
     fn spawn(&self, platform: &Platform, task: JobTask);
 
-    /// Carries out a job. The future is polled only while the lease is surely held; when it is dropped, nothing of it goes on.
+    /// Carries out a job. The future is polled only while the lease is known to be valid; dropping it stops all its
+    /// work.
     ///
     /// # Errors
     ///
-    /// [`Error::StaleLease`] when the job turns out to belong to another worker.
+    /// [`Error::StaleLease`] if another worker turns out to own the job.
     async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult>;
 }
 
@@ -115,10 +116,10 @@ async fn prepare_run(
     let account = match account {
         None => None,
         Some(grant) => Some(match platform.ensure_fresh_token(instance, (*grant).clone()).await {
-            // It was read again, and may be another one's by now.
+            // It was reloaded, and may belong to another konnector by now.
             Ok(account) => check_grant(account, &parsed)?,
             Err(Error::ReconnectRequired) => return Err(JobFailure::reconnect()),
-            // The konnector may still get through; if not, it tells why.
+            // The konnector may still succeed; otherwise it reports the reason.
             Err(error @ Error::Provider(_)) => {
                 tracing::warn!(%error, "the token of an account could not be refreshed before its run");
                 grant
@@ -130,7 +131,7 @@ async fn prepare_run(
     Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| JobFailure::setup_failed(&error))
 }
 
-/// The last line of defence: wherever a job came from, its konnector gets no account that is not for it.
+/// The last line of defence: regardless of the origin of a job, its konnector gets only accounts that it may use.
 fn check_grant(account: Account, konnector: &Slug) -> Result<AccountAccess, JobFailure> {
     account.authorize(konnector).map_err(|foreign| JobFailure::foreign_account(&foreign))
 }

@@ -1,41 +1,41 @@
-//! What happens to a job, decided without any input or output: from where it stands and what happened to where it stands next and what
-//! is to be done about it. The worker does that in one commit.
+//! State machine of a job, without any input or output: computes the next state and the commands from the present state
+//! and an event. The worker applies them in one commit.
 
 use chrono::{DateTime, Utc};
 
 use super::failure::{JobErrorCode, JobFailure};
 use super::retry::{Retry, RetryPolicy};
 
-/// How often a job that was cut off by a crash or a lost lease is started again.
+/// How often a job is restarted after a crash or a lost lease.
 const MAX_INTERRUPTIONS: u32 = 5;
-/// So many faults in a row, and the schedule waits for the konnector's author.
+/// After so many faults in a row, the schedule waits for the konnector's author.
 const MAX_CONSECUTIVE_FAULTS: u32 = 3;
 
-/// Where a job is on its way.
+/// Phase of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// In the queue.
     Queued,
     /// Leased to a worker.
     Running,
-    /// Over.
+    /// It has ended.
     Ended,
 }
 
-/// What the decisions about a job depend on.
+/// State of a job that decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobState {
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
-    /// 1 for the first execution, one more for each retry.
+    /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
-    /// How often it was cut off without its own fault being ruled out.
+    /// How often it was interrupted and may itself have been the cause.
     pub interruptions: u32,
-    /// Whether somebody wants it to end.
+    /// Whether its cancellation was requested.
     pub cancelled: bool,
 }
 
-/// What else they depend on.
+/// Context of a decision, in addition to the state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
     /// The wall clock.
@@ -44,53 +44,53 @@ pub struct StepContext {
     pub jitter: f64,
     /// The rule for retries, with the job's own limit.
     pub retry_policy: RetryPolicy,
-    /// When its trigger is due next: by then, that is the retry.
+    /// When its trigger is due next; a retry that would not be earlier is omitted, because the due run replaces it.
     pub next_due: Option<DateTime<Utc>>,
-    /// How many jobs of the trigger before this one ended with a fault, one after the other.
+    /// How many jobs of the trigger before this one ended with a fault, in a row.
     pub consecutive_faults: u32,
 }
 
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEvent {
-    /// A worker took it.
+    /// A worker claimed it.
     Claimed,
-    /// Its run came to an end, whose verdict is `None` when it went well.
+    /// Its run ended; `None` means success.
     Ended(Option<JobFailure>),
     /// The server was asked to stop.
     ServerStopped,
-    /// Its worker is gone, or could not renew its lease.
+    /// Its worker died, or could not renew its lease.
     LeaseLost,
-    /// It needs room in the user's space, and there is none.
+    /// It needs space, but the user's quota is exhausted.
     NoSpace,
-    /// Somebody wants it to end.
+    /// Its cancellation was requested.
     CancelRequested,
 }
 
-/// What is to be done, all at once.
+/// Command that follows from an event; all are applied together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobCommand {
-    /// It runs now.
+    /// Mark the job as running.
     Start,
-    /// Its run is to be ended.
+    /// End its run.
     StopRun,
-    /// It goes back into the queue.
+    /// Put it back into the queue.
     Requeue {
-        /// From when on it may be claimed.
+        /// Time from which it may be claimed.
         run_at: DateTime<Utc>,
     },
-    /// It is over, well or with this verdict.
+    /// End it, successfully or with this failure.
     Finish(Option<JobFailure>),
-    /// Another job tries again.
+    /// Push another job that retries it.
     Retry {
-        /// From when on it may be claimed.
+        /// Time from which it may be claimed.
         run_at: DateTime<Utc>,
     },
-    /// Its trigger is told how it ended.
+    /// Report its end to its trigger.
     NotifyTrigger(Option<JobFailure>),
 }
 
-/// Something that cannot happen to a job where it stands: a fault of the server, never passed over in silence.
+/// An event that is impossible in the phase of a job: a fault of the server, always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event} cannot happen to a job that {}", .phase.description())]
 pub struct IllegalTransition {
@@ -121,11 +121,11 @@ impl JobEvent {
     }
 }
 
-/// Where a job stands after an event, and what is to be done.
+/// Returns the state of a job after an event, and the commands.
 ///
 /// # Errors
 ///
-/// [`IllegalTransition`] for an event that cannot happen to it.
+/// [`IllegalTransition`] for an event that is impossible in its phase.
 pub fn step(
     before: JobState,
     event: &JobEvent,

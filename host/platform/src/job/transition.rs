@@ -1,4 +1,5 @@
-//! What happens to a job, in one commit: its document, its place in the queue, its lease, the next attempt, and its trigger.
+//! Applies an event to a job, in one commit: its document, its queue entry, its lease, the next attempt, and its
+//! trigger.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_sandbox::{Problem, Receipt};
@@ -13,32 +14,32 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// How often it is tried again after somebody else changed something meanwhile.
+/// How often a transition is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
-/// How far back faults in a row are counted.
+/// How many earlier jobs are examined for faults in a row.
 const FAULT_LOOKBACK: usize = 2;
 
-/// What a run leaves behind, besides its verdict.
+/// Artifacts of a finished run.
 #[derive(Debug, Default)]
 pub struct RunArtifacts {
-    /// What it contacted and used.
+    /// Receipt: what the run contacted and used.
     pub receipt: Option<Receipt>,
-    /// Items that could not be saved while the rest was.
+    /// Items that could not be saved, although others were.
     pub problems: Vec<Problem>,
-    /// How many there were in all.
+    /// Total number of problems.
     pub problem_count: u64,
-    /// Where its log lines are kept.
+    /// Blob of its log lines.
     pub log: Option<BlobInfo>,
-    /// Revision of the account, counted from 1, that the run began with.
+    /// Revision number of the account, counted from 1, with which the run began.
     pub account_generation: Option<u64>,
 }
 
-/// By what right a job is changed.
+/// Which lease authorises the change of a job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LeaseAuthority<'a> {
     /// This process holds its lease.
     Holder(&'a Lease),
-    /// Its lease is held by nobody who is alive.
+    /// The holder of its lease is dead.
     Expired(&'a Lease),
     /// It has no lease, or the lease stays as it is.
     None,
@@ -56,12 +57,12 @@ impl Job {
 }
 
 impl Platform {
-    /// Does all that follows from an event, or nothing.
+    /// Applies all effects of an event, or none.
     ///
     /// # Errors
     ///
-    /// [`Error::StaleLease`] when the lease is no longer held, [`Error::Conflict`] when others keep changing the same, or when this cannot
-    /// happen to the job.
+    /// [`Error::StaleLease`] if the lease is no longer held, [`Error::Conflict`] if others keep changing the same
+    /// documents, or if the event is impossible for the job.
     pub(crate) async fn apply_job_event(
         &self,
         at: &DocRef,
@@ -78,7 +79,7 @@ impl Platform {
                 return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
             };
             let job = Job { id, ..value };
-            // Read after the document: while the lease is held, nobody else has changed where the job stands.
+            // Read after the document: while the lease is held, nobody else has changed the state of the job.
             if let LeaseAuthority::Holder(lease) | LeaseAuthority::Expired(lease) = hold
                 && self.store.lease(at)?.is_none_or(|now| (now.epoch, &now.worker) != (lease.epoch, &lease.worker))
             {
@@ -211,7 +212,7 @@ fn record_end(job: &mut Job, verdict: Option<JobFailure>, remains: &RunArtifacts
     }
 }
 
-/// Adds to the sentence of a failed job when it is tried again.
+/// Appends the time of the retry to the sentence of a failed job.
 fn append_retry_time(job: &mut Job, run_at: Option<DateTime<Utc>>) {
     let (Some(message), Some(retry)) = (&mut job.error_message, &job.retried_as) else { return };
     let when = run_at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Workers: take jobs from the queue, have them carried out, and see to what follows.
+//! Workers: claim jobs from the queue, run them, and apply their results.
 //!
-//! A worker holds a lease on its job and renews it. Everything that the run writes is fenced by that lease, so a worker that lost it can
-//! no longer write; before that it has stopped to talk to the vendor.
+//! A worker holds a lease on its job and renews it. All writes of the run are fenced by that lease, so a worker that
+//! lost it can no longer write; by then it has already stopped contacting the vendor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::realtime::ChangeKind;
 use crate::stored::Stored;
 use crate::{Error, Platform, Result};
 
-/// How long a run may go on after the server was told to stop.
+/// How long a run may go on after the server is asked to stop.
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(4);
-/// How long a worker sleeps at the most when nothing wakes it.
+/// Maximum time that a worker sleeps when nothing wakes it.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 impl Platform {
-    /// Claims and runs jobs until told to stop, at most [`crate::Config::workers`] at a time.
+    /// Claims and runs jobs until shutdown, at most [`crate::Config::workers`] at a time.
     pub(crate) async fn worker_loop(&self) {
         let slots = Arc::new(Semaphore::new(self.config.workers.max(1) as usize));
         while !self.draining().is_cancelled() {
@@ -41,13 +41,13 @@ impl Platform {
                 biased;
                 () = self.draining().cancelled() => {}
                 () = self.worker_wakeup() => {}
-                // Not at once again: a clock that was set back may just have made a job wait anew.
+                // Not immediately: a clock that was set back may just have made a job wait anew.
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
             }
         }
     }
 
-    /// Begins with as many jobs as there are free places.
+    /// Starts as many jobs as there are free slots.
     async fn start_jobs(&self, slots: &Arc<Semaphore>) -> Result<()> {
         let free = slots.available_permits();
         if free == 0 {
@@ -55,7 +55,7 @@ impl Platform {
         }
         let asked_at = self.clock.elapsed();
         for lease in self.claim_jobs(free).await? {
-            // Only this loop takes places, so there is one.
+            // Only this loop takes slots, so there is one.
             let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { break };
             let held = Arc::new(LeaseGuard::new(lease, asked_at, self.config.lease_ttl));
             let cancel = self.running_jobs().register(&held.lease.job);
@@ -77,7 +77,7 @@ impl Platform {
         Ok(self.store.claim(self.worker_id(), now, limit, &needs, &started).await?)
     }
 
-    /// Has a claimed job carried out.
+    /// Runs a claimed job.
     async fn run_claimed_job(
         &self,
         held: &LeaseGuard,
@@ -102,7 +102,7 @@ impl Platform {
                     event = "lease_lost",
                     "this worker lost its lease and stopped the run"
                 );
-                // If the job is nobody else's yet, it need not wait until others have noticed.
+                // If no other worker has the job yet, requeue it now rather than when others notice.
                 drop(self.apply_job_event(&lease.job, LeaseAuthority::Holder(lease), JobEvent::LeaseLost, None).await);
             }
             Err(error) => {
@@ -135,7 +135,7 @@ impl Platform {
                 let RunResult { failure: verdict, artifacts: remains } = finished?;
                 (JobEvent::Ended(verdict), remains)
             }
-            // The run is dropped, and with it its connections.
+            // The run is dropped, together with its connections.
             () = self.shutdown_grace_elapsed() => (JobEvent::ServerStopped, RunArtifacts::default()),
         };
         self.finish_job(held, event, Some(remains)).await
@@ -146,7 +146,7 @@ impl Platform {
         self.apply_job_event(&held.lease.job, LeaseAuthority::Holder(&held.lease), event, remains).await
     }
 
-    /// Waits until the server is told to stop, and then as long as a run is given to end by itself.
+    /// Waits until the server is asked to stop, and then for the grace period of runs.
     async fn shutdown_grace_elapsed(&self) {
         self.draining().cancelled().await;
         tokio::select! {

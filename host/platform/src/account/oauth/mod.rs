@@ -1,5 +1,5 @@
-//! Accounts that are connected by OAuth: the user is sent to the provider of the service, comes back with a code or a token, and the account
-//! keeps it, sealed (Cozy API, account types and OAuth, §7.4; RFC 6749 §4.1).
+//! Accounts that are connected by OAuth: the user is sent to the provider of the service and comes back with a code or
+//! a token, which the account stores sealed (Cozy API, account types and OAuth, §7.4; RFC 6749 §4.1).
 
 mod provider;
 mod refresh;
@@ -21,33 +21,34 @@ use crate::stored::{Object, Stored};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
-/// How often an account is written again when somebody else changed it meanwhile.
+/// How often the write of an account is retried after a concurrent change.
 const MAX_ATTEMPTS: usize = 5;
 
-/// What the answer of a provider is compared with, and what becomes of the user then. Kept behind the state that the provider sends back.
+/// Pending login at a provider: the values to compare its response with, and where to send the user then. Stored under
+/// the state that the provider sends back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OAuthLogin {
     /// Id of the account type.
     pub account_type: String,
-    /// What is asked for at the provider.
+    /// Scope requested from the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// The client's own, given back to it.
+    /// The client's own state, returned to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_state: Option<String>,
-    /// Given to the provider with the code.
+    /// Nonce, sent to the provider with the code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// The account that is connected again, in place of a new one.
+    /// The account to reconnect, instead of creating a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Where the user goes in the end; a page that says so where absent.
+    /// Where to send the user in the end; without it, the user sees a page that reports success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "back")]
     pub return_url: Option<Url>,
 }
 
-/// Which page of a provider the user goes to.
+/// Page of a provider to which the user is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderPage {
     /// Where the user connects for the first time.
@@ -58,18 +59,18 @@ pub enum ProviderPage {
     Reconnect,
 }
 
-/// What a provider sends back.
+/// Response of a provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OAuthCallback(pub Vec<(String, String)>);
 
 impl OAuthCallback {
-    /// A parameter that is not empty.
+    /// Returns a parameter that is not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// What konnectors may need of it, as Cozy keeps it: lists of texts by name, without what is secret.
+    /// Returns the parameters that konnectors may need, as Cozy stores them: lists of strings by name, without secrets.
     fn query(&self) -> Object {
         let mut query = Object::new();
         for (name, value) in &self.0 {
@@ -90,7 +91,7 @@ fn bad_state() -> Error {
 }
 
 impl Platform {
-    /// The address at which a user comes back from a provider.
+    /// Returns the address at which a user comes back from a provider.
     fn redirect_uri(&self, instance: &Instance, kind: &Stored<AccountType>) -> String {
         match &kind.value.redirect_uri {
             Some(registered) => registered.to_string(),
@@ -98,7 +99,8 @@ impl Platform {
         }
     }
 
-    /// Sends a user to a provider; answers where. Whoever calls this has checked that it is the owner who wants it.
+    /// Starts a login at a provider; returns the URL to send the user to. The caller has checked that the owner
+    /// requests it.
     ///
     /// # Errors
     ///
@@ -144,13 +146,13 @@ impl Platform {
         Ok(url)
     }
 
-    /// Takes what a provider sends back, exchanges the code where there is one, and keeps the account; answers where the user goes. `host`
-    /// is the instance that the provider called, where its address is an instance's.
+    /// Handles the response of a provider: exchanges the code, if there is one, and stores the account; returns the URL
+    /// to send the user to. `host` is the instance that the provider called, if its address is an instance's.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for a state that is not good, or another instance's or account type's; [`Error::Provider`] when the provider
-    /// does not give a token.
+    /// [`Error::BadRequest`] for a state that is invalid or belongs to another instance or account type;
+    /// [`Error::Provider`] when the provider does not return a token.
     pub async fn finish_oauth(
         &self,
         host: Option<Arc<Instance>>,
@@ -261,14 +263,14 @@ impl Platform {
             let body = fill(account.body);
             tries += 1;
             match self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
-                // A run keeps something in it at this moment. The code is spent, so the tokens must not be lost.
+                // A run is storing data in it concurrently. The code is spent, so the tokens must not be lost.
                 Err(Error::Conflict(_)) if tries < MAX_ATTEMPTS => account = self.account(instance, &account.id)?,
                 done => return done,
             }
         }
     }
 
-    /// An account, if it is one of this type.
+    /// Returns an account if it is of this type.
     fn account_of_type(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<super::Account> {
         let account = self.account(instance, id)?;
         if account.account_type() == Some(kind.value.konnector(&kind.id)) {
@@ -278,7 +280,7 @@ impl Platform {
     }
 }
 
-/// What a provider calls the connection of an account.
+/// Returns the provider's id of an account's connection.
 fn connection_id(account: &Object) -> Option<&str> {
     account.get("oauth")?.get("query")?.get("connection_id")?.get(0)?.as_str()
 }

@@ -1,5 +1,5 @@
-//! Asks a provider for tokens (RFC 6749 §4.1.3, §6), through the same gate as a konnector's requests: private addresses only where the
-//! operator allows them.
+//! Requests tokens from a provider (RFC 6749 §4.1.3, §6), through the same gate as a konnector's requests: private
+//! addresses only if the operator allows them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of an answer.
+/// Maximum size of a response, in bytes.
 const MAX_RESPONSE_SIZE: u64 = 256 << 10;
-/// The longest time that a token is believed to last.
+/// Maximum lifetime of a token; longer claims are cut.
 const MAX_TOKEN_LIFETIME_SECS: i64 = 10 * 366 * 86_400;
 
-/// What a provider gives (RFC 6749 §5.1).
+/// Token response of a provider (RFC 6749 §5.1).
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TokenResponse {
     #[serde(default)]
@@ -37,12 +37,12 @@ pub(super) struct TokenResponse {
     token_type: Option<String>,
     #[serde(default)]
     expires_in: Option<Value>,
-    /// What only this provider sends.
+    /// Fields that only this provider sends.
     #[serde(flatten)]
     pub(super) extra: Object,
 }
 
-/// Why a provider gives nothing.
+/// Error response of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TokenErrorResponse {
     status: u16,
@@ -50,7 +50,8 @@ pub(super) struct TokenErrorResponse {
 }
 
 impl TokenErrorResponse {
-    /// Whether the token is what is wrong (RFC 6749 §5.2, RFC 6750 §3.1), and not the server's own credentials or the provider's day.
+    /// Returns whether the token is at fault (RFC 6749 §5.2, RFC 6750 §3.1), as opposed to the server's own credentials
+    /// or an outage of the provider.
     pub(super) fn is_invalid_token(&self) -> bool {
         matches!(self.error.as_deref(), Some("invalid_grant" | "invalid_token"))
             || (self.status == 401 && self.error.is_none())
@@ -63,11 +64,11 @@ impl TokenErrorResponse {
 }
 
 impl Platform {
-    /// Asks for tokens; the refusal of a provider that answers is the inner error.
+    /// Requests tokens; the inner error is the provider's own rejection.
     ///
     /// # Errors
     ///
-    /// [`Error::Provider`] when it cannot be reached or makes no sense.
+    /// [`Error::Provider`] if it cannot be reached or its response is not understood.
     pub(super) async fn request_tokens(
         &self,
         kind: &Stored<AccountType>,
@@ -84,7 +85,7 @@ impl Platform {
             headers: vec![("accept".to_owned(), "application/json".to_owned())],
             body_format: BodyFormat::Bytes,
             timeout: Some(PROVIDER_TIMEOUT),
-            // A redirect would take the credentials elsewhere.
+            // A redirect would send the credentials elsewhere.
             follow_redirects: false,
             ..Request::get(endpoint.as_str())
         };
@@ -98,7 +99,7 @@ impl Platform {
             request = request.header("content-type", "application/x-www-form-urlencoded");
         }
         if kind.value.token_mode == TokenMode::Basic {
-            // RFC 6749 §2.3.1: both parts are encoded like a form before they are joined.
+            // RFC 6749 §2.3.1: both parts are form-encoded before they are joined.
             let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             let pair = STANDARD.encode(format!("{}:{}", encode(&id), encode(&secret)));
             request = request.header("authorization", &format!("Basic {pair}"));
@@ -132,9 +133,9 @@ impl Platform {
         answer.map(Ok).map_err(|error| Error::Provider(format!("the provider {origin} answers with nonsense: {error}")))
     }
 
-    /// Writes tokens into the `oauth` of an account, in clear; answers the rest.
+    /// Writes tokens into the `oauth` field of an account, in clear; returns the remaining fields.
     pub(super) fn set_tokens(&self, answer: TokenResponse, oauth: &mut Object) -> Result<TokenResponse> {
-        // Some call it so.
+        // Some providers use this name.
         let access = answer.access_token.clone().or_else(|| answer.id_token.clone());
         let access =
             access.ok_or_else(|| Error::Provider("the provider answers without an access token".to_owned()))?;

@@ -1,5 +1,6 @@
-//! New access tokens for accounts: one request at a time for each account, however many ask. What the provider gives is stored before
-//! anybody uses it: a provider that rotates refresh tokens takes the old one back (RFC 6749 §6, RFC 9700 §4.14.2).
+//! New access tokens for accounts, one request at a time for each account, even with many callers. The response is
+//! stored before anyone uses it, because a provider that rotates refresh tokens revokes the old one (RFC 6749 §6, RFC
+//! 9700 §4.14.2).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +16,10 @@ use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
-/// A token that ends this soon is refreshed before a run.
+/// A token that expires within this many seconds is refreshed before a run.
 const REFRESH_MARGIN_SECS: i64 = 300;
 
-/// How a refresh ended: everybody who waited is told the same.
+/// Result of a refresh, shared by all callers that waited for it.
 #[derive(Debug, Clone)]
 enum RefreshOutcome {
     Refreshed,
@@ -29,20 +30,21 @@ enum RefreshOutcome {
 
 type RefreshReceiver = watch::Receiver<Option<RefreshOutcome>>;
 
-/// The refreshes that are under way.
+/// Refreshes in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Singleflight(Mutex<HashMap<(InstanceId, String), RefreshReceiver>>);
 
 impl Platform {
-    /// Gets a new access token for an account and stores it; answers the account as it is then. Whoever comes while a refresh is under way
-    /// waits for it.
+    /// Gets a new access token for an account and stores it; returns the account as it is then. Callers that arrive
+    /// during a refresh wait for it.
     ///
     /// Cancel safety: a refresh that has begun goes on, and its tokens are stored.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no OAuth,
-    /// [`Error::ReconnectRequired`] when the provider does not take the refresh token, [`Error::Provider`] when it fails otherwise.
+    /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no
+    /// OAuth, [`Error::ReconnectRequired`] when the provider rejects the refresh token, [`Error::Provider`] when it
+    /// fails otherwise.
     pub async fn refresh_account(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
         let kind = self.account_type(account_type)?;
         self.account_of_type(instance, &kind, id)?;
@@ -62,7 +64,7 @@ impl Platform {
         }
     }
 
-    /// The refresh of an account that is under way, or a new one.
+    /// Joins the refresh of an account that is in progress, or starts one.
     fn join_refresh(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> RefreshReceiver {
         let key = (instance.id.clone(), id.to_owned());
         let mut flights = self.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +80,7 @@ impl Platform {
                 Ok(landed) => landed,
                 Err(error) => RefreshOutcome::Failed(error.to_string()),
             };
-            // First out of the list, then told: who comes later begins anew.
+            // Remove it from the list before notifying: later callers start a new refresh.
             drop(guard);
             landing.send_replace(Some(landed));
         });
@@ -101,7 +103,7 @@ impl Platform {
                     Err(refusal) => return Err(refusal.to_error()),
                 }
             }
-            // The konnector gets its token itself, and needs to know as whom (cozy-stack).
+            // The konnector gets its token itself, and needs the client's credentials for that (cozy-stack).
             (None, _) => {
                 for (name, value) in
                     [("client_id", kind.value.client_id.clone()), ("client_secret", self.client_secret(kind)?)]
@@ -124,7 +126,7 @@ impl Platform {
         Ok(RefreshOutcome::Refreshed)
     }
 
-    /// Refreshes the token of an account that a run is about to use, where it ends soon and can be refreshed.
+    /// Refreshes the token of an account that a run is about to use, if it expires soon and can be refreshed.
     ///
     /// # Errors
     ///
@@ -148,7 +150,7 @@ fn has_refresh_token(account: &Account) -> bool {
     account.body.get(OAUTH_FIELD).is_some_and(|oauth| oauth.get("refresh_token_encrypted").is_some())
 }
 
-/// Takes a refresh from the list when it ends, however it ends.
+/// Removes a refresh from the list when it ends for any reason.
 struct InFlightGuard {
     platform: Platform,
     key: (InstanceId, String),

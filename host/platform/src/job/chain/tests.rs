@@ -1,4 +1,5 @@
-//! Random stories of jobs that fail, succeed, and are asked for again, over a store in memory and a clock that is set by hand.
+//! Random sequences of jobs that fail, succeed, and are requested again, with an in-memory store and a clock that is
+//! set by hand.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -46,13 +47,13 @@ enum RunEnd {
 enum ChainStep {
     /// A trigger is launched by hand.
     Launch(usize),
-    /// A job is pushed without a trigger: the first two are the same work.
+    /// A job is pushed without a trigger: the first two do the same work.
     Push(usize),
-    /// A webhook brings something.
+    /// A webhook is called with a body.
     Webhook(u8),
-    /// The next job that may run does, and ends so.
+    /// The next job that may run does, and ends like this.
     Run(RunEnd),
-    /// Minutes go by.
+    /// Minutes pass.
     Wait(i64),
 }
 
@@ -74,7 +75,7 @@ impl ChainFixture {
         for (kind, account) in [("@cron", Some("a")), ("@cron", Some("b")), ("@cron", None), ("@webhook", Some("a"))] {
             let new = NewTrigger {
                 kind: kind.to_owned(),
-                // Far away, so that retries come first.
+                // Far in the future: retries come first.
                 arguments: "0 0 0 1 1 *".to_owned(),
                 worker: KONNECTOR_WORKER.to_owned(),
                 message: account.map_or_else(
@@ -107,7 +108,7 @@ impl ChainFixture {
         self.platform.push_job(&self.alice, request).await.expect("pushed");
     }
 
-    /// Runs what may run first; returns the job as it has ended.
+    /// Runs the job that may run first; returns it after its end.
     async fn run(&self, end: RunEnd) -> Option<Job> {
         let failure = match end {
             RunEnd::Success => None,
@@ -147,7 +148,7 @@ impl ChainFixture {
             ChainStep::Push(number) => self.push(*number).await,
             ChainStep::Webhook(body) => {
                 let called = self.platform.call_webhook(&self.alice, &self.triggers[3], &[*body], false).await;
-                // There may have been enough calls in this hour.
+                // The rate limit of this hour may be reached.
                 drop(called);
             }
             ChainStep::Run(end) => return self.run(*end).await,
@@ -156,7 +157,7 @@ impl ChainFixture {
         None
     }
 
-    /// What holds after each step.
+    /// Checks the invariants after each step.
     fn check(&self, ended: Option<&Job>) {
         let mut chains: HashMap<String, usize> = HashMap::new();
         for retry in self.retries() {
@@ -169,7 +170,8 @@ impl ChainFixture {
         if ended.state == JobStatus::Done
             && let Some(chain) = ended.chain_key()
         {
-            // What a webhook brought is erased at the end: its job looks as if it were of its trigger's chain, in which nothing fails here.
+            // The body of a webhook is erased at the end: its job looks as if it belonged to its trigger's chain, in
+            // which nothing fails here.
             assert!(!chains.contains_key(&chain), "a success left a retry of {chain}");
         }
         assert_eq!(ended.next_attempt_at.is_some(), ended.retried_as.is_some(), "{ended:?}");
@@ -235,7 +237,7 @@ async fn four_manual_runs_of_a_vendor_that_is_down_have_one_retry_which_a_succes
     }
     let [retry] = &site.retries()[..] else { panic!("{:?}", site.retries()) };
     assert_eq!((named.len(), named.iter().all(|name| *name == retry.id), retry.attempt), (4, true, 2));
-    // Another account is other work.
+    // Another account means other work.
     site.step(&ChainStep::Launch(1)).await;
     site.run(RunEnd::Down).await;
     assert_eq!(site.retries().len(), 2);
@@ -250,7 +252,7 @@ async fn four_manual_runs_of_a_vendor_that_is_down_have_one_retry_which_a_succes
     assert!(state.last_success.is_some());
 }
 
-/// What only one job was given is neither left out nor taken for done because of another job.
+/// A payload that only one job has is neither dropped nor considered done because of another job.
 #[tokio::test]
 async fn what_a_webhook_brought_is_retried_on_its_own() {
     let site = ChainFixture::new().await;

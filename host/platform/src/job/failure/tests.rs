@@ -103,7 +103,7 @@ fn a_code_means_the_same_whoever_says_it() {
 fn which_codes_make_the_schedule_wait() {
     let pauses = |error| reported(error, false).pauses_schedule;
     assert!(pauses("LOGIN_FAILED") && pauses("LOGIN_FAILED: wrong") && pauses("USER_ACTION_NEEDED.OTHER"));
-    // Exactly this one does not.
+    // Exactly this one does not pause the schedule.
     assert!(!pauses("USER_ACTION_NEEDED.CGU_FORM") && pauses("USER_ACTION_NEEDED.CGU_FORM.X"));
     assert!(!pauses("VENDOR_DOWN") && !pauses("X") && !pauses("not LOGIN_FAILED"));
 }

@@ -43,8 +43,8 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: nothing happens to a job that has ended, it ends once, attempts are never used up by a stop, and
-    /// a job that is cut off again and again comes to an end.
+    /// For any sequence of events: nothing happens to a job that has ended, it ends once, a stop never uses up an
+    /// attempt, and a repeatedly interrupted job ends eventually.
     #[test]
     fn a_job_ends_once(events in prop::collection::vec(any_event(), 1..40)) {
         let mut job = JobState { phase: Phase::Queued, attempt: 1, interruptions: 0, cancelled: false };
@@ -77,7 +77,7 @@ proptest! {
     }
 }
 
-/// What follows from the end of a run, in short.
+/// Summarises the result of a run's end.
 fn summarize(job: JobState, failure: Failure, around: &StepContext) -> String {
     let (_, commands) = step(job, &ended(failure), around).unwrap();
     let words = commands.iter().map(|command| match command {
