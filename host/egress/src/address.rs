@@ -1,4 +1,4 @@
-//! Which addresses may be dialled: public ones, and those that the operator allows.
+//! Decides which addresses may be dialled: public ones, and those that the operator allows.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SetupError;
 
-/// IPv4 blocks that are not globally reachable (IANA IPv4 Special-Purpose Address Registry, RFC 6890), and two that are but lead into the
-/// platform a server runs on.
+/// IPv4 blocks that are not globally reachable (IANA IPv4 Special-Purpose Address Registry, RFC 6890), and two blocks
+/// that are reachable but lead into the platform that the server runs on.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
@@ -30,10 +30,11 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),
 ];
 
-/// Global unicast: the only part of IPv6 that IANA hands out. Loopback, link-local, unique local and multicast addresses lie outside.
+/// Global unicast: the only part of IPv6 that IANA allocates. Loopback, link-local, unique local and multicast
+/// addresses lie outside.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
-/// Blocks inside of global unicast that are not globally reachable, or whose traffic ends elsewhere than the address says.
+/// Blocks inside global unicast that are not globally reachable, or whose traffic does not end at the address itself.
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // IETF protocol assignments, among them Teredo, ORCHID and benchmarking
     v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
@@ -41,7 +42,7 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), // AS112
 ];
 
-/// Translation between IPv6 and IPv4, RFC 6052: the last 32 bits are the IPv4 address that is really contacted.
+/// Translation between IPv6 and IPv4, RFC 6052: the last 32 bits are the IPv4 address that is actually contacted.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 /// 6to4, RFC 3056: bits 16 to 47 are an IPv4 address.
@@ -56,7 +57,8 @@ const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// Whether an address belongs to the public internet. IPv6 forms that stand for an IPv4 address count as that address.
+/// Returns whether an address belongs to the public internet. IPv6 forms that stand for an IPv4 address count as that
+/// address.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !SPECIAL_V4.iter().any(|block| block.contains(&address)),
@@ -78,10 +80,11 @@ fn join(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
 }
 
-/// An entry of the operator's list: addresses that are not public and may be contacted all the same, for a vendor in the own network.
+/// An entry of the operator's allowlist: non-public addresses that may still be contacted, for a vendor in the
+/// operator's network.
 ///
-/// Written as an address or a network, with a port if only that one is meant: `192.168.1.5`, `192.168.0.0/16`, `127.0.0.1:8081`,
-/// `10.0.0.0/8:443`, `fd00::/8`, `[fd00::/8]:443`.
+/// Written as an address or a network, with a port to restrict it to that port: `192.168.1.5`, `192.168.0.0/16`,
+/// `127.0.0.1:8081`, `10.0.0.0/8:443`, `fd00::/8`, `[fd00::/8]:443`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AddressRule {
@@ -107,7 +110,7 @@ impl FromStr for AddressRule {
             let (left, port) = text.rsplit_once(':')?;
             let left = match left.strip_prefix('[') {
                 Some(left) => left.strip_suffix(']')?,
-                // Without brackets the last colon may be a part of an IPv6 address.
+                // Without brackets the last colon may be part of an IPv6 address.
                 None if left.contains(':') => return None,
                 None => left,
             };
@@ -149,7 +152,7 @@ impl fmt::Display for AddressRule {
     }
 }
 
-/// Decides about single addresses.
+/// Allows or rejects a single address.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AddressFilter {
     allowed: Vec<AddressRule>,
@@ -160,7 +163,7 @@ impl AddressFilter {
         Self { allowed }
     }
 
-    /// Whether this address may be dialled on this port.
+    /// Returns whether this address may be dialled on this port.
     pub(super) fn permits(&self, address: SocketAddr) -> bool {
         is_public(address.ip()) || self.allowed.iter().any(|rule| rule.allows(address))
     }

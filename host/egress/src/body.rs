@@ -1,4 +1,4 @@
-//! The body of an answer as it comes from the network: decompressed, and held to a pace and to a ratio.
+//! Response body as it arrives from the network: decompressed, with a minimum rate and a maximum expansion ratio.
 
 use std::io;
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use super::client_error::to_http_error;
 use super::content_coding::{ContentDecoder, codings, encoded_reader};
 use super::error::HttpError;
 
-/// A body that has not been read yet.
+/// Response body that has not been read yet.
 pub(super) enum WireBody {
-    /// As it comes.
+    /// Passed on unchanged.
     Plain(Incoming),
-    /// Compressed on its way.
+    /// Compressed in transit, decompressed by the gate.
     Compressed(Box<ContentDecoder>),
 }
 
 impl WireBody {
-    /// The body of an answer. What described its compression is taken out of `headers`, when the compression is one that is undone.
+    /// Wraps the body of a response. If the gate decompresses it, the headers that describe the compression are removed
+    /// from `headers`.
     pub(super) fn new(body: Incoming, headers: &mut HeaderMap) -> Self {
         let Some(codings) = codings(headers).filter(|codings| !codings.is_empty()) else { return Self::Plain(body) };
         headers.remove(header::CONTENT_ENCODING);
@@ -41,7 +42,7 @@ impl WireBody {
         Self::Compressed(Box::new(ContentDecoder::chain(&codings, encoded_reader(counted), &network)))
     }
 
-    /// The next part; `None` at the end. Cancel-safe.
+    /// Returns the next part, or `None` at the end. Cancel-safe.
     pub(super) async fn chunk(&mut self, origin: &str) -> Result<Option<Bytes>, HttpError> {
         match self {
             Self::Plain(body) => loop {
@@ -58,7 +59,7 @@ impl WireBody {
     }
 }
 
-/// A decoder hands on what went wrong below it.
+/// Recovers the error of the layer below, which a decoder passes on.
 fn decoding_error(error: &io::Error, origin: &str) -> HttpError {
     let cause = error.get_ref();
     if let Some(cause) = cause.and_then(|cause| cause.downcast_ref::<hyper::Error>()) {

@@ -1,8 +1,9 @@
-//! Where in a body placeholders stand, for secrets that the manifest binds to fields.
+//! Finds the fields of a body that hold placeholders, for secrets that the manifest binds to fields.
 //!
-//! A vendor may read a body differently than this module does, so it takes the strict view: in a field, the placeholder is the whole value,
-//! and every occurrence in the raw body must be accounted for. Each occurrence is first replaced by a word of its own that nobody can know
-//! beforehand, so that a second spelling of the placeholder (`\u006b…` in JSON, a duplicate key) cannot stand for another one.
+//! A vendor may parse a body differently, so this module is strict: the placeholder must be the whole value of a field,
+//! and every occurrence in the raw body must be accounted for. Each occurrence is first replaced by its own
+//! unpredictable word. A second spelling of the placeholder (`\u006b…` in JSON, a duplicate key) therefore cannot stand
+//! for another occurrence.
 
 use konnector_manifest::RequestPart;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use url::form_urlencoded;
 
 use super::multipart::{self, MultipartError};
 
-/// Text bodies that have fields.
+/// Syntax of a text body that has fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BodySyntax {
     Form,
@@ -19,7 +20,7 @@ pub(super) enum BodySyntax {
     Multipart(String),
 }
 
-/// The part of a body in which one word stands as the whole value of a field.
+/// Field of a body whose whole value is one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BodyField {
     FormField(String),
@@ -34,7 +35,7 @@ impl BodyField {
         }
     }
 
-    /// For a sentence.
+    /// Returns the name for use in a sentence.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::FormField(name) => name,
@@ -43,11 +44,12 @@ impl BodyField {
     }
 }
 
-/// For each word the field that it fills; `None` for a word that stands elsewhere, beside other text, or more than once.
+/// Returns for each word the field that it fills, or `None` for a word that occurs outside a field, next to other text,
+/// or more than once.
 ///
 /// # Errors
 ///
-/// A multipart form could be read in another way, too.
+/// If a multipart form is ambiguous.
 pub(super) fn find_fields(
     syntax: &BodySyntax,
     body: &[u8],
@@ -99,8 +101,8 @@ fn collect_json_fields(value: &Value, pointer: &mut String, key: &str, found: &m
     }
 }
 
-/// Every word must be the whole content of a part, whichever secrets it stands for: nothing in a part is escaped, and a value that the guest
-/// gave could write a head.
+/// Requires every word to be the whole content of a part, whichever secret it stands for: parts are not escaped, so a
+/// value supplied by the guest could forge part headers.
 fn multipart_fields(
     content_type: &str,
     body: &[u8],

@@ -1,4 +1,4 @@
-//! What a run may use of the network.
+//! Network budget of a run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::HttpError;
 
-/// Limits of one run. Refused attempts and every hop of a redirect count as requests.
+/// Limits of one run. Denied attempts and every hop of a redirect count as requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpBudget {
     /// Number of requests.
@@ -32,11 +32,11 @@ impl Default for HttpBudget {
     }
 }
 
-/// Placeholders that a run may have replaced. A token in a header goes along with every request, of which large runs send some ten
-/// thousand; beyond that, a run tries what a vendor shows of a secret.
+/// Placeholder replacements per run. A token in a header accompanies every request, and large runs send about ten
+/// thousand; a run that needs more is probing how a vendor displays a secret.
 pub const MAX_SUBSTITUTIONS: u64 = 20_000;
 
-/// Counts against a budget. A charge that does not fit is not booked, so that a smaller one may still fit.
+/// Usage counted against a budget. A charge that does not fit is not booked, so a smaller one may still fit.
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: HttpBudget,
@@ -74,7 +74,7 @@ impl Meter {
 }
 
 fn charge(used: &AtomicU64, amount: u64, limit: u64, what: &str) -> Result<(), HttpError> {
-    // A counter that guards nothing but itself: no ordering with other memory is needed.
+    // The counter guards no other data, so no ordering with other memory is needed.
     used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit))
         .map(|_| ())
         .map_err(|_| HttpError::QuotaExceeded(format!("this run's budget of {limit} {what} is used up")))

@@ -1,14 +1,14 @@
-//! Which answers are text, and in which encoding they are written.
+//! Detects which responses are text, and their encoding.
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-/// How many bytes of a document are searched for its own statement of the encoding (HTML Standard, "prescan a byte stream").
+/// Bytes of a document that are searched for its own encoding declaration (HTML Standard, "prescan a byte stream").
 const PRESCAN_BYTES: usize = 1024;
 
-/// A `Content-Type`, taken apart.
+/// A parsed `Content-Type`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ContentType {
-    /// Lower case, without parameters; empty when there is none.
+    /// Media type in lower case, without parameters; empty if there is none.
     pub(super) essence: String,
     /// The parameter `charset`, without quotes.
     charset: Option<String>,
@@ -26,7 +26,7 @@ impl ContentType {
         Self { essence, charset }
     }
 
-    /// Whether this type of content is for reading.
+    /// Returns whether this media type is text.
     pub(super) fn is_textual(&self) -> bool {
         self.essence.starts_with("text/")
             || ["json", "xml", "html", "javascript", "ecmascript", "x-www-form-urlencoded"]
@@ -51,8 +51,9 @@ impl ContentType {
     }
 }
 
-/// Decodes a text, and says in which encoding it is written. The first that is known decides: a byte-order mark, the header's charset, for
-/// HTML its `<meta>` element, for XML its declaration; else see [`undeclared`]. What is not valid in the encoding becomes U+FFFD.
+/// Decodes a text and returns it with its encoding. The first known one of these decides: a byte-order mark, the
+/// header's charset, for HTML its `<meta>` element, for XML its declaration, otherwise [`default_encoding`]. Invalid
+/// sequences become U+FFFD.
 pub(super) fn decode(body: &[u8], content_type: &ContentType) -> (String, &'static Encoding) {
     let (encoding, mark) = Encoding::for_bom(body).unwrap_or_else(|| {
         let label = content_type.charset.as_deref().map(str::as_bytes);
@@ -63,8 +64,9 @@ pub(super) fn decode(body: &[u8], content_type: &ContentType) -> (String, &'stat
     (text, encoding)
 }
 
-/// The encoding of a text that names none: UTF-8 where it must be (JSON, XML) or can be, else windows-1252, the default of browsers
-/// (HTML Standard, "encoding sniffing algorithm"). A page of ASCII alone is the same in both; its forms are sent in the default.
+/// Returns the encoding of a text that declares none: UTF-8 if required (JSON, XML) or valid, otherwise windows-1252,
+/// the default of browsers (HTML Standard, "encoding sniffing algorithm"). A pure ASCII page is the same in both; its
+/// forms are sent in the default.
 fn default_encoding(body: &[u8], content_type: &ContentType) -> &'static Encoding {
     let is_always_utf8 =
         content_type.is_json() || content_type.is_xml() || content_type.subtype() == "x-www-form-urlencoded";
@@ -79,12 +81,12 @@ fn declared_encoding(body: &[u8], content_type: &ContentType) -> Option<&'static
     let in_html = || content_type.is_html().then(|| html_charset(&head)).flatten();
     let in_xml = || content_type.is_xml().then(|| xml_charset(&head)).flatten();
     let encoding = Encoding::for_label(in_html().or_else(in_xml)?.as_bytes())?;
-    // Whoever could read the statement byte by byte has not read UTF-16.
+    // A declaration that could be read byte by byte was not written in UTF-16.
     let encoding = if encoding == UTF_16BE || encoding == UTF_16LE { UTF_8 } else { encoding };
     Some(if encoding.name() == "x-user-defined" { WINDOWS_1252 } else { encoding })
 }
 
-/// `<meta charset=…>`, or `<meta http-equiv=content-type content="…; charset=…">`; `head` is in lower case.
+/// Reads `<meta charset=…>` or `<meta http-equiv=content-type content="…; charset=…">`; `head` is in lower case.
 fn html_charset(head: &str) -> Option<&str> {
     let mut rest = head;
     while let Some(start) = rest.find("<") {
@@ -109,13 +111,13 @@ fn html_charset(head: &str) -> Option<&str> {
     None
 }
 
-/// `<?xml version="1.0" encoding="…"?>`; `head` is in lower case.
+/// Reads `<?xml version="1.0" encoding="…"?>`; `head` is in lower case.
 fn xml_charset(head: &str) -> Option<&str> {
     let declaration = head.strip_prefix("<?xml")?;
     attribute_value(declaration.get(..declaration.find("?>")?)?, "encoding")
 }
 
-/// The value in `name = "value"`, `name='value'` or `name=value`.
+/// Returns the value in `name = "value"`, `name='value'` or `name=value`.
 fn attribute_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = text;
     loop {

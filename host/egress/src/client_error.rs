@@ -1,4 +1,4 @@
-//! Translates what the HTTP client reports.
+//! Translates errors of the HTTP client.
 
 use std::error::Error;
 use std::io;
@@ -9,9 +9,9 @@ use tower::timeout::error::Elapsed;
 use super::error::{HttpError, Phase};
 use super::resolve::ResolveError;
 
-/// Why an exchange with `origin` failed.
+/// Returns why an exchange with `origin` failed.
 pub(super) fn to_http_error(error: &(dyn Error + 'static), origin: &str) -> HttpError {
-    // The body of a request fails with one of these.
+    // The body of a request fails with an `HttpError`.
     if let Some(own) = find::<HttpError>(error) {
         return own.clone();
     }
@@ -42,7 +42,7 @@ pub(super) fn to_http_error(error: &(dyn Error + 'static), origin: &str) -> Http
     HttpError::Protocol(format!("the exchange with {origin} broke off: {cause}"))
 }
 
-/// The first error of a type in the chain of causes.
+/// Returns the first error of a type in the chain of causes.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     error_chain(error).find_map(|cause| cause.downcast_ref())
 }
@@ -51,7 +51,8 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     error_chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The error, its cause, the cause of that, and so on. `source` of an [`io::Error`] is the cause of what it wraps, and would pass that over.
+/// Iterates over the error, its cause, the cause of that, and so on. `source` of an [`io::Error`] returns the cause of
+/// the wrapped error and would skip the wrapped error itself.
 fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),

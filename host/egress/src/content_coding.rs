@@ -1,4 +1,5 @@
-//! Content codings (RFC 9110 §8.4.1), undone while a body is read. Each stage of a body that is compressed several times is one [`ContentDecoder`].
+//! Decodes content codings (RFC 9110 §8.4.1) while a body is read. A body with several codings has one
+//! [`ContentDecoder`] for each.
 
 use std::fmt;
 use std::io;
@@ -14,50 +15,52 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
-/// What requests say they accept: exactly what [`codings`] knows.
+/// Value of `Accept-Encoding` in requests: exactly the codings that [`codings`] knows.
 pub(super) const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip, br, zstd, deflate");
 
-/// Codings of one body. Servers apply one, proxies sometimes a second; each holds a window of up to 8 MiB.
+/// Maximum number of codings of one body. Servers apply one, proxies sometimes a second; each holds a window of up to 8
+/// MiB.
 const MAX_CODINGS: usize = 3;
 
-/// What a body may unfold to whatever its ratio, in bytes.
+/// Decompressed bytes up to which the expansion ratio is not checked.
 const MIN_RATIO_CHECK_BYTES: u64 = 4 << 20;
 
-/// Beyond [`MIN_RATIO_CHECK_BYTES`], how many bytes one byte of the network may become. Pages and tables stay below 30; DEFLATE reaches 1,000, Brotli and
-/// zstd far more.
+/// Beyond [`MIN_RATIO_CHECK_BYTES`], how many decompressed bytes one byte from the network may yield. Pages and tables
+/// stay below 30; DEFLATE reaches 1,000, Brotli and zstd far more.
 const MAX_EXPANSION_RATIO: u64 = 100;
 
-/// Largest window of zstd, as a power of two: 8 MiB (RFC 9659).
+/// Maximum window of zstd, as a power of two: 8 MiB (RFC 9659).
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 
 /// Bytes that are decompressed at a time.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// Bytes of padding after a compressed stream. The blocks that tools pad to are at most 10 KiB.
+/// Maximum bytes of padding after a compressed stream. Tools pad to blocks of at most 10 KiB.
 const MAX_PADDING_BYTES: usize = 64 << 10;
 
-/// Members of a gzip stream that follow each other without content. BGZF ends with one; more are only there to keep the reader busy.
+/// Maximum number of consecutive empty members in a gzip stream. BGZF ends with one; more only keep the reader busy.
 const MAX_EMPTY_MEMBERS: usize = 16;
 
-/// Where a decoder reads from: the network, or the stage before it.
+/// Input of a decoder: the network, or the previous stage.
 pub(super) type EncodedReader = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
-/// A stream as a decoder reads it.
+/// Wraps a stream as the input of a decoder.
 pub(super) fn encoded_reader(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> EncodedReader {
     StreamReader::new(Box::pin(stream))
 }
 
-/// A coding that is undone.
+/// A supported content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContentCoding {
     Gzip,
-    /// With the envelope of zlib or without it.
+    /// With or without the zlib envelope.
     Deflate,
     Brotli,
     Zstd,
 }
 
-/// The codings of a body in the order in which they were applied; `None` when one of them is not known or there are too many.
+/// Returns the codings of a body in the order in which they were applied, or `None` if one of them is unknown or there
+/// are too many.
 pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<ContentCoding>> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -75,7 +78,7 @@ pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<ContentCoding>> {
     (codings.len() <= MAX_CODINGS).then_some(codings)
 }
 
-/// Why a body is not unfolded any further.
+/// Why decompression of a body stops.
 #[derive(Debug)]
 pub(super) struct DecompressionBomb;
 
@@ -87,19 +90,19 @@ impl fmt::Display for DecompressionBomb {
 
 impl std::error::Error for DecompressionBomb {}
 
-/// One stage.
+/// Decoder for one coding of a body.
 pub(super) struct ContentDecoder {
     state: DecoderState,
-    /// Bytes that came from the network.
+    /// Bytes received from the network.
     network_bytes: Arc<AtomicU64>,
-    /// What they became here.
+    /// Bytes that this stage has produced.
     decompressed_bytes: u64,
-    /// Members in a row that had no content.
+    /// Consecutive members without content.
     empty_members: usize,
 }
 
 enum DecoderState {
-    /// Before the first byte, which says more about the format.
+    /// Before the first byte, which determines the exact format.
     Start(ContentCoding, EncodedReader),
     Gzip(Box<GzipDecoder<EncodedReader>>),
     Zlib(Box<ZlibDecoder<EncodedReader>>),
@@ -108,7 +111,7 @@ enum DecoderState {
     Zstd(Box<ZstdDecoder<EncodedReader>>),
 }
 
-/// What comes after the end of a compressed stream.
+/// What follows the end of a compressed stream.
 enum StreamEnd {
     Nothing,
     /// Another member of a gzip stream (RFC 1952 §2.2).
@@ -116,7 +119,7 @@ enum StreamEnd {
 }
 
 impl ContentDecoder {
-    /// Decoders for all codings of a body, the one that was applied first outermost.
+    /// Builds the decoders for all codings of a body, with the one applied first outermost.
     pub(super) fn chain(codings: &[ContentCoding], wire: EncodedReader, network: &Arc<AtomicU64>) -> Self {
         let (first, rest) =
             codings.split_first().map_or((ContentCoding::Gzip, codings), |(first, rest)| (*first, rest));
@@ -139,7 +142,7 @@ impl ContentDecoder {
         }))
     }
 
-    /// The next part; `None` at the end, where nothing of the body is left. Cancel-safe.
+    /// Returns the next part, or `None` at the end, when the body is fully read. Cancel-safe.
     pub(super) async fn read(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let part = match &mut self.state {
@@ -176,8 +179,8 @@ impl ContentDecoder {
         }
     }
 
-    /// Chooses the format by the first byte; false when there is none: an answer to HEAD, or one without content, has the header and no
-    /// stream.
+    /// Chooses the format by the first byte. Returns false if there is none: a response to HEAD, or one without
+    /// content, has the header but no stream.
     async fn start(&mut self) -> io::Result<bool> {
         let DecoderState::Start(coding, wire) = &mut self.state else { return Ok(true) };
         let Some(&first) = wire.fill_buf().await?.first() else { return Ok(false) };
@@ -186,14 +189,15 @@ impl ContentDecoder {
         self.state = match coding {
             ContentCoding::Gzip => DecoderState::Gzip(Box::new(GzipDecoder::new(wire))),
             ContentCoding::Deflate if is_zlib(first) => DecoderState::Zlib(Box::new(ZlibDecoder::new(wire))),
-            // What many servers send, and every browser reads.
+            // Many servers send this, and every browser reads it.
             ContentCoding::Deflate => DecoderState::Deflate(Box::new(DeflateDecoder::new(wire))),
-            // Streams with a window of up to 1 GiB (RFC 9841) are not for HTTP; the decoder would read them.
+            // Streams with a window of up to 1 GiB (RFC 9841) are not meant for HTTP, but the decoder would accept
+            // them.
             ContentCoding::Brotli if first & 0x7f == 0x11 => return Err(invalid("its window is too large")),
             ContentCoding::Brotli => DecoderState::Brotli(Box::new(BrotliDecoder::new(wire))),
             ContentCoding::Zstd => {
                 let mut decoder = ZstdDecoder::with_params(wire, &[DParameter::window_log_max(MAX_ZSTD_WINDOW_LOG)]);
-                // RFC 8878 §3: a stream is one frame or more.
+                // RFC 8878 §3: a stream consists of one or more frames.
                 decoder.multiple_members(true);
                 DecoderState::Zstd(Box::new(decoder))
             }
@@ -201,8 +205,8 @@ impl ContentDecoder {
         Ok(true)
     }
 
-    /// Reads on after the end of a stream. A connection can be used again only when its answer was read to the end, and whatever else
-    /// comes must not be lost without a word.
+    /// Reads past the end of a stream. A connection can be reused only after its response was read to the end, and
+    /// extra data must not be dropped silently.
     async fn check_end(&mut self) -> io::Result<StreamEnd> {
         let (wire, has_members) = match &mut self.state {
             DecoderState::Start(_, wire) => (wire, false),
@@ -247,13 +251,13 @@ fn take(from: &mut EncodedReader) -> EncodedReader {
     std::mem::replace(from, encoded_reader(stream::empty()))
 }
 
-/// RFC 1950 §2.2: the method is 8 and the window at most 32 KiB. No raw stream begins so: it would be a block without compression whose
-/// padding bits are set.
+/// Returns whether a stream begins with a zlib header (RFC 1950 §2.2: the method is 8 and the window at most 32 KiB).
+/// No raw stream begins this way: it would be an uncompressed block whose padding bits are set.
 fn is_zlib(first: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7
 }
 
-/// What tools write after a stream to fill a block, or servers by mistake behind their template.
+/// Returns whether tools write this byte after a stream to fill a block, or servers by mistake after their template.
 fn is_padding(byte: u8) -> bool {
     matches!(byte, 0 | b' ' | b'\t' | b'\r' | b'\n')
 }

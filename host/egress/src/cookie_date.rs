@@ -1,9 +1,10 @@
-//! How long a cookie lasts (RFC 6265 §5.1.1, §5.2.1, §5.2.2).
+//! Expiration of cookies (RFC 6265 §5.1.1, §5.2.1, §5.2.2).
 
 use cookie_store::CookieExpiration;
 use time::{Date, Month, OffsetDateTime, Time};
 
-/// What the attributes of a `Set-Cookie` line say of its end: `Max-Age` before `Expires`, of each the last that can be read.
+/// Returns the expiration given by the attributes of a `Set-Cookie` line: `Max-Age` takes precedence over `Expires`,
+/// and the last valid one of each counts.
 pub(super) fn expiration(line: &str) -> CookieExpiration {
     let (mut max_age, mut expires) = (None, None);
     for attribute in line.split(';').skip(1) {
@@ -23,21 +24,21 @@ pub(super) fn expiration(line: &str) -> CookieExpiration {
     }
 }
 
-/// The seconds of a `Max-Age`; zero for a negative number.
+/// Returns the seconds of a `Max-Age`, or zero for a negative number.
 fn seconds(value: &str) -> Option<u64> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // A number that is too large means: as long as can be said.
+    // A number that is too large means the longest possible time.
     Some(if digits.len() < value.len() { 0 } else { digits.parse().unwrap_or(u64::MAX) })
 }
 
-/// A `cookie-date`: in any order a time, a day of the month, a month and a year, whatever stands around them.
+/// Parses a `cookie-date`: a time, a day of the month, a month and a year in any order, with any text around them.
 fn cookie_date(text: &str) -> Option<OffsetDateTime> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in text.as_bytes().split(|byte| is_delimiter(*byte)).filter(|token| !token.is_empty()) {
-        // The first of each kind counts, and a token is of the first kind that is still missing.
+        // The first of each kind counts, and a token is tried as the first kind that is still missing.
         if time.is_none() {
             time = hms_time(token);
             if time.is_some() {
@@ -79,7 +80,7 @@ fn is_delimiter(byte: u8) -> bool {
     matches!(byte, 0x09 | 0x20..=0x2f | 0x3b..=0x40 | 0x5b..=0x60 | 0x7b..=0x7e)
 }
 
-/// `hms-time`: three numbers of one or two digits; behind the last of them anything but a digit.
+/// Parses `hms-time`: three numbers of one or two digits, the last followed by anything but a digit.
 fn hms_time(token: &[u8]) -> Option<(u16, u16, u16)> {
     let mut fields = token.splitn(3, |byte| *byte == b':');
     let mut whole = || {
@@ -90,7 +91,7 @@ fn hms_time(token: &[u8]) -> Option<(u16, u16, u16)> {
     Some((hour, minute, number(fields.next()?, 1..=2)?))
 }
 
-/// As many digits as `lengths` says at the beginning of a token, behind them anything but a digit.
+/// Parses as many leading digits of a token as `lengths` allows, followed by anything but a digit.
 fn number(token: &[u8], lengths: std::ops::RangeInclusive<usize>) -> Option<u16> {
     let length = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
     lengths.contains(&length).then(|| std::str::from_utf8(token.get(..length)?).ok()?.parse().ok())?
@@ -180,7 +181,7 @@ mod tests {
     }
 
     proptest! {
-        /// The order of the parts, what delimits them and the case of letters do not matter.
+        /// The order of the parts, their delimiters and the case of letters do not matter.
         #[test]
         fn a_date_in_any_order_is_read(
             stamp in 0_i64..3_000_000_000,

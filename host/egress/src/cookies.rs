@@ -1,4 +1,4 @@
-//! The account's cookie jar (RFC 6265), kept between runs so that a login lasts.
+//! The account's cookie jar (RFC 6265), saved between runs to preserve a login.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,38 +9,39 @@ use url::Url;
 
 use super::cookie_date::expiration;
 
-/// Largest jar, serialised.
+/// Maximum size of a serialised jar.
 pub const MAX_COOKIE_JAR_BYTES: usize = 256 << 10;
 
-/// Largest name and value of a cookie together (RFC 6265bis §5.6).
+/// Maximum combined size of a cookie's name and value (RFC 6265bis §5.6).
 const MAX_COOKIE_BYTES: usize = 4096;
 
 /// Cookies of one account.
 #[derive(Debug, Default)]
 pub(super) struct CookieJar {
     store: CookieStore,
-    /// For cookies of answers to requests with secrets their names: such a cookie may repeat a value. A cookie that the guest set, or that
-    /// came with another answer, is not among them.
+    /// Names of the secrets in the request whose response set the cookie: such a cookie may repeat a value. Cookies
+    /// that the guest set, or that came with other responses, are not included.
     secrets: HashMap<CookieKey, Vec<String>>,
 }
 
 /// Domain, path and name of a cookie.
 type CookieKey = (String, String, String);
 
-/// A cookie that a request would carry.
+/// A cookie that applies to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MatchingCookie {
     pub(super) name: String,
     pub(super) value: String,
-    /// Names of the secrets that the vendor may have put into it.
+    /// Names of the secrets that the vendor may have copied into it.
     pub(super) secrets: Vec<String>,
 }
 
-/// Member of a saved cookie for the names of secrets.
+/// Field of a saved cookie that holds the names of secrets.
 const SECRETS_FIELD: &str = "konnector_secrets";
 
 impl CookieJar {
-    /// Reads what [`CookieJar::save`] wrote, without what has expired since. A jar that cannot be read is an empty one: the konnector logs in anew.
+    /// Loads a jar written by [`CookieJar::save`], without the cookies that have expired since. An unreadable jar
+    /// counts as empty: the konnector logs in again.
     pub(super) fn load(saved: &[u8]) -> Self {
         if saved.len() > MAX_COOKIE_JAR_BYTES {
             tracing::warn!(bytes = saved.len(), "a saved cookie jar is too large and is forgotten");
@@ -49,7 +50,7 @@ impl CookieJar {
         match parse_jar(saved) {
             Ok(jar) => jar,
             Err(error) => {
-                // Not the error's own text, which may quote a cookie.
+                // The error's own text is not logged because it may quote a cookie.
                 tracing::warn!(
                     line = error.line(),
                     column = error.column(),
@@ -60,7 +61,7 @@ impl CookieJar {
         }
     }
 
-    /// All cookies that have not expired, those for the vendor's session included; `None` when there are none.
+    /// Serialises all unexpired cookies, including session cookies. Returns `None` if there are none.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
         let cookies: Vec<_> = self.store.iter_unexpired().filter_map(|cookie| self.cookie_to_json(cookie)).collect();
         if cookies.is_empty() {
@@ -82,8 +83,8 @@ impl CookieJar {
         Some(saved)
     }
 
-    /// Takes the cookies of an answer to a request with these secrets. What the rules forbid, and what no longer fits, is passed over, as
-    /// browsers do.
+    /// Stores the cookies of the response to a request with these secrets. Like browsers, it ignores cookies that the
+    /// rules forbid or that no longer fit.
     pub(super) fn store(&mut self, headers: &HeaderMap, url: &Url, secrets: &[String]) {
         let mut used = None;
         for line in headers.get_all(header::SET_COOKIE) {
@@ -120,7 +121,7 @@ impl CookieJar {
         }
     }
 
-    /// Takes one cookie as [`CookieJar::store`] does; answers whether an address may set it.
+    /// Stores one cookie as [`CookieJar::store`] does; returns whether this URL may set it.
     pub(super) fn set(&mut self, line: HeaderValue, url: &Url) -> bool {
         if parse(&line, url).is_none() {
             return false;
@@ -129,7 +130,7 @@ impl CookieJar {
         true
     }
 
-    /// The cookies for an address, longer paths first (RFC 6265 §5.4).
+    /// Returns the cookies for a URL, longer paths first (RFC 6265 §5.4).
     pub(super) fn matching(&self, url: &Url) -> Vec<MatchingCookie> {
         let mut stored = self.store.matches(url);
         stored.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
@@ -141,7 +142,8 @@ impl CookieJar {
         stored.iter().map(matching).collect()
     }
 
-    /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
+    /// Returns the `Cookie` header of a request, merged with the guest's own header; if both have the same name, the
+    /// guest's cookie wins.
     pub(super) fn cookie_header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
         let own = own.map(HeaderValue::as_bytes).unwrap_or_default();
         let own: Vec<&[u8]> =
@@ -188,7 +190,7 @@ fn name_of(pair: &[u8]) -> &[u8] {
     pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii()
 }
 
-/// Bytes in the saved jar, the comma behind it included.
+/// Returns the cookie's size in the saved jar in bytes, including the comma after it.
 fn serialized_size(cookie: &Cookie<'_>) -> usize {
     serde_json::to_vec(cookie).map_or(usize::MAX / 2, |saved| saved.len() + 1)
 }
@@ -202,11 +204,11 @@ fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     }
     let mut cookie = Cookie::try_from_raw_cookie(&raw, url).ok()?.into_owned();
     cookie.expires = expires;
-    // The domain as the store compares it, not as the header spells it: any difference between the two would be a way around.
+    // Check the domain as the store compares it, not as the header spells it: any difference would allow a bypass.
     if let CookieDomain::Suffix(domain) = &cookie.domain
         && is_public_suffix(domain)
     {
-        // RFC 6265 §5.3, step 5: a site that is a public suffix itself may set cookies for itself and for nobody else.
+        // RFC 6265 §5.3, step 5: a host that is itself a public suffix may set cookies only for itself.
         if !cookie.domain.host_is_identical(url) {
             return None;
         }
@@ -215,12 +217,13 @@ fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     Some(cookie)
 }
 
-/// Whether anybody can register names below this one (publicsuffix.org). What the list does not know counts when it is a single label.
+/// Returns whether anybody can register names below this one (publicsuffix.org). A name that the list does not contain
+/// counts if it is a single label.
 fn is_public_suffix(domain: &str) -> bool {
     psl::suffix_str(domain).is_some_and(|suffix| suffix == domain)
 }
 
-/// RFC 6265bis §4.1.3: what the names `__Secure-…` and `__Host-…` promise.
+/// Checks the requirements of the name prefixes `__Secure-` and `__Host-` (RFC 6265bis §4.1.3).
 fn is_name_prefix_valid(cookie: &RawCookie<'_>, url: &Url) -> bool {
     let name = cookie.name().to_ascii_lowercase();
     let secure = cookie.secure() == Some(true) && url.scheme() == "https";

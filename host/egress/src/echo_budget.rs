@@ -1,11 +1,12 @@
-//! How much text a guest may write beside a secret that the vendor shows.
+//! Limits how much text a guest may send together with a secret that the vendor echoes.
 //!
-//! What a guest wrote into a request itself is not hidden in the answer ([`guess`](super::guess)), so a vendor that shows the secret alone
-//! tells with each answer whether the secret is somewhere in the guest's text. Each such answer is charged with the bytes of that text. The
-//! account is charged, and not the run: a guess goes on in the next run where this one ended.
+//! Text that a guest wrote into a request is not hidden in the response ([`guess`](super::guess)). So if the vendor
+//! echoes only the secret, each response reveals whether the guest's text contains the secret. Each such response is
+//! charged with the bytes of that text. The account is charged, not the run, because guessing could continue in the
+//! next run.
 //!
-//! Only an answer in which a value was hidden is charged. Where the guest wrote the value itself nothing is hidden, so the charge tells
-//! nothing that the answer does not show.
+//! Only a response in which a value was hidden is charged. If the guest wrote the value itself, nothing is hidden, so
+//! the charge reveals nothing that the response does not show.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +16,14 @@ use tokio::time::{Duration, Instant};
 
 use super::error::HttpError;
 
-/// Bytes that an account's requests may hold beside a shown secret within [`WINDOW`]. A login form with its hidden fields has a few thousand;
-/// the PIN of six digits that is among the guesses after a day is one in sixteen.
+/// Bytes that an account's requests may contain besides an echoed secret within [`WINDOW`]. A login form with its
+/// hidden fields has a few thousand; after a day, one six-digit PIN in sixteen is among the guesses.
 pub const MAX_ECHOED_REQUEST_BYTES: u64 = 64 << 10;
 
-/// Time after which the charges of an account are forgotten.
+/// Time after which the charges of an account expire.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Accounts with charges that are remembered, at some 100 bytes each.
+/// Maximum number of accounts whose charges are stored, at about 100 bytes each.
 const MAX_ACCOUNTS: usize = 10_000;
 
 /// The budgets of all accounts of the process.
@@ -30,7 +31,7 @@ const MAX_ACCOUNTS: usize = 10_000;
 pub(super) struct EchoBudgets(Mutex<HashMap<String, EchoBudget>>);
 
 impl EchoBudgets {
-    /// The budget of an account; one of its own for a run without an account.
+    /// Returns the budget of an account, or a separate one for a run without an account.
     pub(super) fn for_account(&self, account: Option<&str>) -> EchoBudget {
         let Some(account) = account else { return EchoBudget::default() };
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +42,7 @@ impl EchoBudgets {
             budgets.retain(|_, budget| Arc::strong_count(&budget.0) > 1 || budget.spent() > 0);
         }
         if budgets.len() >= MAX_ACCOUNTS {
-            // The account that loses the least.
+            // Evict the account with the lowest charge.
             let lightest = budgets.iter().min_by_key(|(_, budget)| budget.spent()).map(|(account, _)| account.clone());
             lightest.and_then(|account| budgets.remove(&account));
         }
@@ -49,7 +50,7 @@ impl EchoBudgets {
     }
 }
 
-/// What an account has left. Cheap to clone.
+/// Echo budget of one account. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EchoBudget(Arc<Mutex<Option<WindowUsage>>>);
 
@@ -65,7 +66,7 @@ impl EchoBudget {
         spent.filter(|spent| spent.since.elapsed() < WINDOW).map_or(0, |spent| spent.bytes)
     }
 
-    /// Refuses a request with these secrets when the budget is used up.
+    /// Rejects a request with these secrets if the budget is exhausted.
     pub(super) fn check(&self, secrets: &[String]) -> Result<(), HttpError> {
         if self.spent() < MAX_ECHOED_REQUEST_BYTES {
             return Ok(());
@@ -76,7 +77,7 @@ impl EchoBudget {
         )))
     }
 
-    /// For an answer to a request with so many bytes of the guest.
+    /// Prepares the charge for the response to a request with this many bytes from the guest.
     pub(super) fn charge(&self, bytes: u64) -> EchoCharge {
         EchoCharge { budget: self.clone(), bytes, applied: Arc::default() }
     }
@@ -89,7 +90,7 @@ impl EchoBudget {
     }
 }
 
-/// What the answers to a request and its redirects cost should one show a secret. No byte is booked twice.
+/// Cost of the responses to a request and its redirects if one of them echoes a secret. No byte is booked twice.
 #[derive(Debug, Clone)]
 pub(super) struct EchoCharge {
     budget: EchoBudget,
@@ -98,14 +99,14 @@ pub(super) struct EchoCharge {
 }
 
 impl EchoCharge {
-    /// The same charge for the next redirect, whose request holds so many bytes of the guest.
+    /// Raises the charge for the next redirect, whose request contains this many bytes from the guest.
     pub(super) fn raise_to(&mut self, bytes: u64) {
         self.bytes = self.bytes.max(bytes);
     }
 
-    /// The answer shows a secret.
+    /// Books the charge: the response echoes a secret.
     pub(super) fn apply(&self) {
-        // A counter that guards nothing but itself: no ordering with other memory is needed.
+        // The counter guards no other data, so no ordering with other memory is needed.
         let booked = self.applied.fetch_max(self.bytes, Ordering::Relaxed);
         if self.bytes > booked {
             self.budget.spend(self.bytes - booked);

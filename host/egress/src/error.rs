@@ -1,17 +1,17 @@
-//! What goes wrong at the gate.
+//! Errors of the gate.
 
 use std::borrow::Cow;
 
-/// Which part of an exchange took too long: the WIT enum `http.phase`.
+/// Phase of an exchange that timed out: the WIT enum `http.phase`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Resolving, connecting and the TLS handshake.
     Connect,
-    /// From the start of the request to the end of the answer's headers.
+    /// From the start of the request to the end of the response headers.
     Headers,
-    /// The wait for the next part of the answer's body, or for a thousand bytes of it.
+    /// The wait for the next part of the response body, or for a thousand bytes of it.
     Body,
-    /// The whole exchange, redirects and waiting for a free connection included.
+    /// The whole exchange, including redirects and the wait for a free connection.
     Total,
 }
 
@@ -26,26 +26,26 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// Why a request has no answer: the WIT variant `http.http-error`, as far as the gate decides it. `cancelled` belongs to the callers:
-/// the gate is cancelled by dropping its futures.
+/// Why a request has no response: the WIT variant `http.http-error`, as far as the gate decides it. Callers add
+/// `cancelled`, because the gate is cancelled by dropping its futures.
 ///
-/// Texts repeat what the guest supplied as it is, and what a vendor answered to a request with a secret without the secret. Mask them before
-/// they leave the process.
+/// Messages repeat text from the guest unchanged, and a vendor's response to a request with a secret without the
+/// secret. Mask them before they leave the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// No rule of the manifest allows it. The text names the rule to add.
+    /// No rule of the manifest allows it. The message names the rule to add.
     #[error("{0}")]
     Denied(String),
-    /// The name leads to no address that may be contacted.
+    /// The name resolves to no address that may be contacted.
     #[error("{0}")]
     AddressProhibited(String),
-    /// The name does not exist, or nobody listens there.
+    /// The name does not exist, or nothing listens at its addresses.
     #[error("{0}")]
     Unreachable(String),
     /// The certificate is not valid for the name, or the two sides have no cipher in common.
     #[error("{0}")]
     Tls(String),
-    /// A limit of time was reached.
+    /// A timeout was reached.
     #[error("{0}")]
     Timeout(Phase),
     /// More redirects than the gate follows.
@@ -54,22 +54,22 @@ pub enum HttpError {
     /// The decoded body is larger than this number of bytes.
     #[error("the body is larger than {0} bytes; use download")]
     TooLarge(u64),
-    /// A budget of the run is used up.
+    /// A budget of the run is exhausted.
     #[error("{0}")]
     QuotaExceeded(String),
-    /// The request is malformed. The text says where.
+    /// The request is malformed. The message says where.
     #[error("{0}")]
     Invalid(String),
-    /// Not HTTP, or broken off.
+    /// The response is not valid HTTP, or was truncated.
     #[error("{0}")]
     Protocol(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Other(String),
 }
 
 impl HttpError {
-    /// The same error with its text changed by `mask`.
+    /// Returns the same error with its message changed by `mask`.
     pub(super) fn map_text(self, mask: impl Fn(&str) -> Cow<'_, str>) -> Self {
         let apply = |text: String| mask(&text).into_owned();
         match self {
@@ -86,18 +86,18 @@ impl HttpError {
     }
 }
 
-/// Why a gate or a table of secrets could not be made.
+/// Why a gate or a table of secrets could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// An entry of the operator's list of private addresses is not an address.
+    /// An entry of the operator's list of private addresses is not a valid address.
     #[error(
         "`{entry}` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443"
     )]
     AddressRule {
-        /// As it was written.
+        /// The entry as written.
         entry: String,
     },
-    /// A further root certificate cannot be read.
+    /// An additional root certificate cannot be read.
     #[error(
         "the additional root certificate number {position} cannot be used ({reason}); it must be one X.509 certificate in DER form"
     )]
@@ -107,13 +107,13 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The TLS library refuses its configuration.
+    /// The TLS library rejects its configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// The operating system has no random numbers.
+    /// The operating system provides no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
-    /// The operator's `User-Agent` is no header value.
+    /// The operator's `User-Agent` is not a valid header value.
     #[error("the user agent {0:?} cannot be sent; write printable ASCII")]
     UserAgent(String),
 }

@@ -1,30 +1,33 @@
-//! Forms in the encoding of their page (HTML Standard, "form submission algorithm"; URL Standard, "application/x-www-form-urlencoded").
+//! Encodes forms in the charset of their page (HTML Standard, "form submission algorithm"; URL Standard,
+//! "application/x-www-form-urlencoded").
 
 use encoding_rs::{Encoding, UTF_8};
 use percent_encoding::percent_decode;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-/// Largest form that is written in another encoding, in bytes: those of people are far smaller, and all of it is held several times.
+/// Maximum size in bytes of a form that is transcoded: forms filled in by people are far smaller, and several copies
+/// are held in memory.
 pub(super) const MAX_FORM_BYTES: usize = 1 << 20;
 
-/// The name of the field whose value is the form's encoding, when the form leaves it empty.
+/// Name of the field that is set to the form's encoding if the form leaves it empty.
 const CHARSET_FIELD: &[u8] = b"_charset_";
 
-/// The encoding that a form with these labels is sent in: the first that is known, as in the attribute `accept-charset`; else UTF-8.
+/// Returns the encoding for a form with these labels: the first known one, as in the attribute `accept-charset`,
+/// otherwise UTF-8.
 pub(super) fn choose_encoding(labels: &str) -> &'static Encoding {
     let known = labels.split_ascii_whitespace().find_map(|label| Encoding::for_label(label.as_bytes()));
     known.unwrap_or(UTF_8).output_encoding()
 }
 
-/// A value as it is written into a form.
+/// Encodes a value for a form.
 pub(super) fn encode_value(text: &str, encoding: &'static Encoding) -> String {
-    // What the encoding lacks becomes a numeric character reference: this is what `encode` is for.
+    // `encode` turns characters that the encoding lacks into numeric character references.
     let encoded = Zeroizing::new(encoding.encode(text).0.into_owned());
     byte_serialize(&encoded).collect()
 }
 
-/// A form that is written in UTF-8, in another encoding. What is not UTF-8 in it stays as it is.
+/// Transcodes a form from UTF-8 to another encoding. Bytes that are not UTF-8 stay unchanged.
 pub(super) fn transcode(form: &[u8], encoding: &'static Encoding) -> String {
     let mut transcoded = String::with_capacity(form.len());
     for pair in form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
@@ -61,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    /// A form as a page's script makes it.
+    /// Builds a form as a page's script does.
     fn utf8(fields: &[(&str, &str)]) -> String {
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
     }
@@ -91,12 +94,12 @@ mod tests {
         assert_eq!(choose_encoding(" unknown\tLATIN1 utf-8"), WINDOWS_1252);
         assert_eq!(choose_encoding("unknown"), UTF_8);
         assert_eq!(choose_encoding(""), UTF_8);
-        // No form is sent in an encoding that is not for output.
+        // No form is sent in an encoding that is only for decoding.
         assert_eq!(choose_encoding("utf-16le"), UTF_8);
     }
 
     proptest! {
-        /// A server that reads a form in its page's encoding finds what was typed in.
+        /// A server that reads a form in its page's encoding gets the text that was typed.
         #[test]
         fn what_was_typed_in_arrives(
             fields in prop::collection::vec(("[a-z\u{e9}]{1,4}", "\\PC{0,12}"), 0..4),

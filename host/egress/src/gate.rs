@@ -1,4 +1,4 @@
-//! What all runs of a process share.
+//! State shared by all runs of a process.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,23 +17,23 @@ use super::error::{HttpError, SetupError};
 use super::resolve::{Resolver, SystemResolver, resolve_vetted};
 use super::session::{Session, SessionOptions};
 
-/// TLS sessions that a run remembers, to resume them.
+/// TLS sessions that a run stores for resumption.
 const MAX_TLS_SESSIONS: usize = 32;
 
-/// How long the parts of an exchange may take.
+/// Timeouts for the phases of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Resolving, connecting and the TLS handshake.
     pub connect: Duration,
-    /// From the start of a request to the end of the answer's headers, connecting included.
+    /// From the start of a request to the end of the response headers, including connecting.
     pub headers: Duration,
-    /// For the next thousand bytes of a body, and so between any two parts of it.
+    /// For the next thousand bytes of a body, and therefore between any two parts of it.
     pub idle: Duration,
-    /// The whole exchange, when the request names no time.
+    /// The whole exchange, if the request sets no timeout.
     pub total: Duration,
-    /// The longest time that a request may name for [`Session::send`]; the shortest is one second.
+    /// Maximum timeout that a request may set for [`Session::send`]; the minimum is one second.
     pub max_total: Duration,
-    /// The whole exchange for [`Session::open`], as default and as ceiling: a large file takes its time.
+    /// The whole exchange for [`Session::open`], as default and maximum: a large file takes long.
     pub stream: Duration,
 }
 
@@ -53,21 +53,21 @@ impl Default for Timeouts {
 /// Settings of the operator.
 #[derive(Clone)]
 pub struct GateOptions {
-    /// Addresses that are not public and may be contacted all the same. Empty by default.
+    /// Non-public addresses that may still be contacted. Empty by default.
     pub allowed_private: Vec<AddressRule>,
-    /// Certificates to trust besides those of the Mozilla list, each X.509 in DER form.
+    /// Certificates to trust in addition to the Mozilla list, each X.509 in DER form.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Limits of time.
+    /// Timeouts of exchanges.
     pub timeouts: Timeouts,
-    /// `User-Agent` of requests that name none.
+    /// `User-Agent` of requests that set none.
     pub user_agent: String,
-    /// Exchanges at one time in the whole process.
+    /// Maximum number of concurrent exchanges in the whole process.
     pub max_exchanges: usize,
-    /// Exchanges at one time of one run.
+    /// Maximum number of concurrent exchanges of one run.
     pub max_exchanges_per_run: usize,
-    /// Exchanges at one time of one run with one origin.
+    /// Maximum number of concurrent exchanges of one run with one origin.
     pub max_exchanges_per_origin: usize,
-    /// Where addresses come from.
+    /// Resolves names to addresses.
     pub resolver: Arc<dyn Resolver>,
 }
 
@@ -86,7 +86,7 @@ impl Default for GateOptions {
     }
 }
 
-/// The door to the network; one per process. Cheap to clone.
+/// The HTTP gate to the network; one per process. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
     shared: Arc<GateState>,
@@ -105,11 +105,11 @@ pub(super) struct GateState {
 }
 
 impl Gate {
-    /// Reads the certificates and prepares TLS. Nothing is contacted.
+    /// Reads the certificates and prepares TLS, without any network access.
     ///
     /// # Errors
     ///
-    /// A certificate cannot be read.
+    /// If a certificate cannot be read.
     pub fn new(options: GateOptions) -> Result<Self, SetupError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
@@ -134,17 +134,19 @@ impl Gate {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The addresses of a host that may be contacted, for protocols that the gate does not speak: dial these and no others.
+    /// Resolves a host to the addresses that may be contacted, for protocols that the gate does not speak. Dial only
+    /// these.
     ///
     /// # Errors
     ///
-    /// [`HttpError::AddressProhibited`] when there are only others, [`HttpError::Unreachable`] when the name is unknown.
+    /// [`HttpError::AddressProhibited`] if it has only other addresses, [`HttpError::Unreachable`] if the name is
+    /// unknown.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
         let GateState { resolver, filter, .. } = &*self.shared;
         resolve_vetted(resolver.as_ref(), filter, host.trim_matches(['[', ']']), port).await.map_err(HttpError::from)
     }
 
-    /// The door for one run.
+    /// Creates the session of one run.
     pub fn session(&self, options: SessionOptions) -> Session {
         Session::new(self.shared.clone(), options)
     }
@@ -160,14 +162,15 @@ impl fmt::Debug for Gate {
 }
 
 impl GateState {
-    /// TLS for one run: the trusted certificates are shared, the tickets by which a server would recognise a client are not.
+    /// Returns the TLS configuration for one run. It shares the trusted certificates, but not the tickets by which a
+    /// server could recognise a client.
     pub(super) fn run_tls_config(&self) -> ClientConfig {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
         tls
     }
 
-    /// TLS without any memory of servers.
+    /// Returns the TLS configuration without session resumption.
     pub(super) const fn tls_config(&self) -> &Arc<ClientConfig> {
         &self.tls
     }

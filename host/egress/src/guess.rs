@@ -1,6 +1,6 @@
-//! Secrets that a guest wrote into a request itself. What it supplied comes back as it is: were it hidden in the answer, the guest would learn
-//! which of its guesses are right. How much it may try where the vendor shows the secret, too, is limited by
-//! [`echo_budget`](super::echo_budget).
+//! Detects secrets that a guest wrote into a request itself. Its own text is returned unchanged: if it were hidden in
+//! the response, the guest would learn which of its guesses are right. If the vendor also echoes the secret, the number
+//! of guesses is limited by [`echo_budget`](super::echo_budget).
 
 use super::cookies::MatchingCookie;
 use super::error::HttpError;
@@ -10,7 +10,7 @@ use super::secret_redactor::SLICE_BYTES;
 use super::secret_replacer::{SecretFinder, SecretReplacer, Segment};
 use super::session::request_size;
 
-/// Looks for some secrets in the texts of one request.
+/// Searches the texts of one request for secrets.
 #[derive(Debug, Default)]
 pub(super) struct GuessDetector {
     secrets: Vec<SecretGuess>,
@@ -23,17 +23,17 @@ struct SecretGuess {
     found: bool,
 }
 
-/// What a guest wrote into a request, besides a body that is still to come.
+/// Text that a guest wrote into a request, except for a body that is still to come.
 pub(super) struct GuestText<'a> {
     pub(super) template: &'a RequestTemplate,
-    /// The secrets that the request carries. The guest may have given the host a value of its own for some.
+    /// The secrets that the request carries. The guest may itself have supplied the value of some.
     pub(super) carried: &'a [String],
-    /// Of the cookies, those that no vendor made of a secret.
+    /// The cookies that no vendor derived from a secret.
     pub(super) cookies: &'a [MatchingCookie],
 }
 
 impl GuestText<'_> {
-    /// Bytes.
+    /// Returns its size in bytes.
     pub(super) fn size(&self, secrets: &SecretSnapshot) -> u64 {
         let cookies = self.cookies.iter().map(|cookie| cookie.name.len() + cookie.value.len());
         let values = secrets.known_values(self.carried).map(str::len);
@@ -42,7 +42,7 @@ impl GuestText<'_> {
 }
 
 impl GuessDetector {
-    /// Looks for these secrets in what the guest wrote.
+    /// Searches the guest's text for these secrets.
     pub(super) async fn scan_request(
         guest: GuestText<'_>,
         secrets: &SecretSnapshot,
@@ -86,21 +86,21 @@ impl GuessDetector {
         self.finish();
     }
 
-    /// Reads a part of a text.
+    /// Scans a part of a text.
     pub(super) fn scan(&mut self, part: &[u8]) {
         for SecretGuess { replacer: veil, found, .. } in &mut self.secrets {
             veil.push(part, &mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
         }
     }
 
-    /// The text ends here.
+    /// Ends the current text.
     fn finish(&mut self) {
         for SecretGuess { replacer: veil, found, .. } in &mut self.secrets {
             veil.finish(&mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
         }
     }
 
-    /// Those of the secrets that the guest did not write itself, to be hidden in the answer.
+    /// Returns the secrets that the guest did not write itself, which are to be hidden in the response.
     pub(super) fn secrets_not_guessed(&mut self, names: &[String]) -> Vec<String> {
         self.finish();
         let wrote = |name: &String| self.secrets.iter().any(|guess| guess.found && guess.name == *name);

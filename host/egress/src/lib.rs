@@ -1,15 +1,17 @@
-//! The gate: the only door from a run to the network.
+//! The HTTP gate: all outbound traffic of a run passes through it.
 //!
-//! A request passes, in this order: the run's budget; the checks of its form ([`Request`]); the manifest's rules; the vetting of addresses
-//! ([`AddressRule`], one resolution per connection, only vetted addresses are dialled); then it is sent, and every byte is metered and
-//! entered into the receipt ([`HostRecord`]). A redirect is a new request and passes all of it again. The cookie jar, the secrets,
-//! decompression and charsets are the gate's work, so that a konnector in any language gets them alike.
+//! A request passes these checks in order: the run's budget; its form ([`Request`]); the manifest's rules; the vetting
+//! of addresses ([`AddressRule`], one resolution per connection, only vetted addresses are dialled). Then it is sent,
+//! and every byte is metered and recorded in the receipt ([`HostRecord`]). A redirect is a new request and passes all
+//! of them again. The cookie jar, the secrets, decompression and charsets are handled by the gate, so they work the
+//! same for a konnector in any language.
 //!
-//! There are two doors. [`Session::send`] and [`Session::open`] take a request as a value. [`Session::forward`] is for guests with an HTTP
-//! client of their own: bodies are streams, and redirects, cookies and decompression stay with the guest. The checks are the same.
+//! There are two entry points. [`Session::send`] and [`Session::open`] take a request as a value.
+//! [`Session::send_streaming`] is for guests with their own HTTP client: bodies are streams, and the guest handles
+//! redirects, cookies and decompression. The checks are the same.
 //!
-//! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the number of connections, and
-//! nothing else: no connection, no TLS ticket, no cookie.
+//! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the limit
+//! on connections, but no connection, TLS ticket or cookie.
 
 mod address;
 mod body;

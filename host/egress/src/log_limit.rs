@@ -1,17 +1,18 @@
-//! Lines of the server's log that a guest can cause. A run may cause few of them: a guest that asks ten thousand times for what fails must not
-//! fill the operator's disk. What concerns the author of a konnector belongs into the log of the run, which has its own limits.
+//! Limits the lines of the server's log that a guest can cause. A run may cause only a few: a guest that repeats a
+//! failing request ten thousand times must not fill the operator's disk. Messages for the author of a konnector belong
+//! in the log of the run, which has its own limits.
 
 use std::cell::Cell;
 use std::future::Future;
 
-/// Lines of one run. Those that follow rarely say anything new.
+/// Maximum number of lines per run. Later lines rarely contain anything new.
 const MAX_LINES: u32 = 10;
 
 tokio::task_local! {
     static LINES: Cell<u32>;
 }
 
-/// Does the work of one run, within which [`admit`] counts.
+/// Runs the work of one run, within which [`may_log`] counts.
 pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
     let counted = async {
         let done = work.await;
@@ -24,7 +25,8 @@ pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
     LINES.scope(Cell::new(0), counted).await
 }
 
-/// Whether a line about what this run does may be written, which then has to be done. Always so outside of a run.
+/// Returns whether a line about this run may be logged, and counts it: the caller must then log it. Always true outside
+/// a run.
 pub fn may_log() -> bool {
     let count = |lines: &Cell<u32>| {
         lines.set(lines.get().saturating_add(1));

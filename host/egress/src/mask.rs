@@ -1,4 +1,4 @@
-//! Hides the values of secrets in texts that leave a run.
+//! Masks the values of secrets in texts that leave a run.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use bytes::BytesMut;
 use super::secret_redactor::SLICE_BYTES;
 use super::secret_replacer::{MinLength, SecretFinder, SecretReplacer, Segment, encoded_forms};
 
-/// What stands in the place of a secret.
+/// Replacement for a secret.
 pub const MASKED: &str = "[masked]";
 
-/// Values of fewer characters are not masked: they would make a text unreadable and could be guessed from what is left. Nor are parts of a
-/// Base64 text of fewer: they occur by chance.
+/// Values of fewer characters are not masked: masking them would make a text unreadable, and they could be guessed from
+/// the rest. The same holds for shorter parts of a Base64 text, which occur by chance.
 const MIN_FORM_LENGTH: MinLength = MinLength::Characters(4);
 
-/// Looks for a set of values.
+/// Searches for a set of values.
 #[derive(Debug)]
 pub(super) enum Mask {
-    /// There is nothing to hide.
+    /// There is nothing to mask.
     Nothing,
     Secrets(SecretFinder),
-    /// The values are too large to be looked for (gigabytes), so no text is shown at all.
+    /// The values are too large to search for (gigabytes), so the whole text is masked.
     Everything,
 }
 
@@ -35,7 +35,8 @@ impl Mask {
         }
     }
 
-    /// The text with every secret replaced. Secrets that overlap are replaced together, so that no part of either is left.
+    /// Returns the text with every secret replaced. Overlapping secrets are replaced together, so no part of either
+    /// remains.
     pub(super) fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let finder = match self {
             Self::Nothing => return Cow::Borrowed(text),
@@ -47,7 +48,7 @@ impl Mask {
         masked.finish().map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
-    /// The same for a longer text, with pauses for other tasks.
+    /// Like `apply` for a longer text, but yields to other tasks.
     pub(super) async fn apply_in_slices(&self, text: &str) -> String {
         let finder = match self {
             Self::Nothing => return text.to_owned(),
@@ -82,7 +83,7 @@ impl Masked {
         veil.push(part, &mut |piece| show(piece, shown, found));
     }
 
-    /// `None` if nothing was found.
+    /// Returns the masked text, or `None` if nothing was found.
     fn finish(mut self) -> Option<String> {
         let Self { veil, shown, found } = &mut self;
         veil.finish(&mut |piece| show(piece, shown, found));
@@ -168,7 +169,7 @@ mod tests {
         }
     }
 
-    /// How programs write texts.
+    /// Ways in which programs write texts.
     const WRITERS: [fn(&str) -> String; 8] = [
         str::to_owned,
         |text| hex::encode(text),
@@ -199,7 +200,7 @@ mod tests {
             }
         }
 
-        /// In whatever way a program writes it, wherever in a line it stands.
+        /// A secret is masked in every way a program may write it, at every position in a line.
         #[test]
         fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WRITERS.len()) {
             let written = WRITERS[way](&format!("{before}{secret}{after}"));

@@ -1,12 +1,13 @@
-//! Multipart forms (RFC 7578), read so strictly that no vendor can read other fields in them. Libraries differ in what they forgive: which of
-//! two headers counts, what ends a line, where a boundary begins. What any of them might forgive is an error here.
+//! Multipart forms (RFC 7578), parsed so strictly that no vendor can find other fields in them. Libraries are lenient
+//! in different ways: which of two headers counts, what ends a line, where a boundary begins. Anything that one of them
+//! might accept leniently is an error here.
 
 use thiserror::Error;
 
-/// Longest boundary (RFC 2046 §5.1.1).
+/// Maximum length of a boundary (RFC 2046 §5.1.1).
 const MAX_BOUNDARY_LENGTH: usize = 70;
 
-/// Why a body is not a multipart form that has one meaning only.
+/// Why a body is not an unambiguous multipart form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum MultipartError {
     #[error(
@@ -45,12 +46,13 @@ pub(super) enum MultipartError {
 /// One part of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part<'a> {
-    /// `None` for a file, and where the name has a character that some escape, or end a name with.
+    /// Name of the field; `None` for a file, or if the name contains a character that some libraries escape, or treat
+    /// as the end of the name.
     pub(super) field: Option<&'a str>,
     pub(super) content: &'a str,
 }
 
-/// The parts of a body with this `Content-Type`.
+/// Parses the parts of a body with this `Content-Type`.
 pub(super) fn parse_parts<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, MultipartError> {
     let boundary = boundary(content_type).ok_or(MultipartError::ContentType)?;
     let text = std::str::from_utf8(body).map_err(|_| MultipartError::NotUtf8)?;
@@ -62,7 +64,8 @@ pub(super) fn parse_parts<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<
     parts.map(|(part, number)| read_part(part, boundary, number)).collect()
 }
 
-/// The parameter of a `Content-Type`. Its characters mean nothing to any reader, in quotes or not.
+/// Returns the `boundary` parameter of a `Content-Type`. It may only contain characters without a special meaning for
+/// any parser, quoted or not.
 fn boundary(content_type: &str) -> Option<&str> {
     let (media_type, parameters) = parse_header_value(content_type)?;
     let is_known = |(name, value): &(String, &str)| match name.as_str() {
@@ -79,7 +82,7 @@ fn boundary(content_type: &str) -> Option<&str> {
 }
 
 fn read_part<'a>(part: &'a str, boundary: &str, number: usize) -> Result<Part<'a>, MultipartError> {
-    // Some readers look for the boundary anywhere, ignore its case, or take the quotes for a part of it.
+    // Some parsers look for the boundary anywhere, ignore its case, or treat the quotes as part of it.
     let (lower, boundary) = (part.to_ascii_lowercase(), boundary.to_ascii_lowercase());
     if lower.contains(&format!("--{boundary}")) || lower.contains(&format!("--\"{boundary}")) {
         return Err(MultipartError::Boundary(number));
@@ -107,7 +110,7 @@ fn read_part<'a>(part: &'a str, boundary: &str, number: usize) -> Result<Part<'a
     Ok(Part { field, content })
 }
 
-/// Whether what has this media type has no parts.
+/// Returns whether a body of this media type has no parts of its own.
 fn is_single_part(media_type: &str) -> bool {
     parse_header_value(media_type).and_then(|(essence, _)| essence.split_once('/')).is_some_and(|(kind, subtype)| {
         is_token(kind)
@@ -116,14 +119,14 @@ fn is_single_part(media_type: &str) -> bool {
     })
 }
 
-/// The field, see [`Part::field`]; `None` for another disposition than that of a form.
+/// Returns the field, see [`Part::field`], or `None` if the disposition is not `form-data`.
 fn read_disposition(disposition: &str) -> Option<Option<&str>> {
     let (kind, parameters) = parse_header_value(disposition)?;
     let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
     if !kind.eq_ignore_ascii_case("form-data") || !matches!(names.as_slice(), ["name"] | ["name", "filename"]) {
         return None;
     }
-    // Readers differ about what ends a name without quotes.
+    // Parsers disagree on the end of an unquoted name.
     if disposition.matches('"').count() != 2 * names.len() {
         return None;
     }
@@ -132,7 +135,8 @@ fn read_disposition(disposition: &str) -> Option<Option<&str>> {
     Some(is_plain.then_some(name))
 }
 
-/// `value; name=token; name="quoted"`: what stands first, and the parameters, each once, with their names in lower case.
+/// Parses `value; name=token; name="quoted"` into the value and the parameters, each once, with their names in lower
+/// case.
 fn parse_header_value(header: &str) -> Option<(&str, Vec<(String, &str)>)> {
     let (first, mut rest) = header.split_at(header.find(';').unwrap_or(header.len()));
     let mut parameters = Vec::new();
@@ -163,7 +167,8 @@ fn find<'a>(parameters: &[(String, &'a str)], wanted: &str) -> Option<&'a str> {
     parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
 }
 
-/// RFC 9110 §5.6.2, without `*`: behind a name it begins an encoding of its own (RFC 8187).
+/// Returns whether the string is a token (RFC 9110 §5.6.2) without `*`, which after a name introduces an extended
+/// encoding (RFC 8187).
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte))
 }
@@ -341,7 +346,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is put into a head, the field that is found is the only one that is named.
+        /// For any head, the field that is found is the only one that is named.
         #[test]
         fn what_is_put_into_a_head_names_no_other_field(
             place in any::<prop::sample::Index>(),

@@ -1,16 +1,17 @@
-//! What a run contacted: the part of its receipt that is about the network.
+//! Network usage of a run: the network part of its receipt.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Origins with an entry of their own; what comes after is counted under [`OTHERS`], so that a guest cannot make a receipt grow without end.
+/// Maximum number of origins with their own entry. Later ones are counted under [`OTHERS`], so a guest cannot make a
+/// receipt grow without bound.
 const MAX_HOSTS: usize = 200;
 
-/// Methods, and names of secrets, with a count of their own in one entry.
+/// Maximum number of methods, and of names of secrets, with their own count in one entry.
 const MAX_COUNTED_NAMES: usize = 20;
 
-/// The entry of all that is beyond a limit.
+/// Name of the entry for everything beyond a limit.
 const OTHERS: &str = "(others)";
 
 /// The secrets in a request.
@@ -18,18 +19,18 @@ const OTHERS: &str = "(others)";
 pub(super) struct SentSecrets {
     /// Their names, each once.
     pub(super) names: Vec<String>,
-    /// How often a value was put.
+    /// Number of values inserted.
     pub(super) substitutions: u64,
 }
 
-/// Why an attempt was refused.
+/// Why an attempt was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DenialReason {
     /// No rule of the manifest allows it.
     NoRule,
-    /// The manifest sends the secret elsewhere.
+    /// The manifest binds the secret to other hosts or requests.
     SecretNotBound,
-    /// The name, or the address, leads to no address that may be contacted.
+    /// The host resolves to no address that may be contacted.
     AddressProhibited,
     /// A redirect led from https to http.
     Downgrade,
@@ -50,38 +51,39 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// What was exchanged with one origin.
+/// Record of the exchanges with one origin.
 ///
-/// Older receipts lack some of the members, therefore each has a default.
+/// Older receipts lack some of the fields, so each has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostRecord {
-    /// Scheme, host and, unless it is the scheme's own, port: `https://www.bank101.example`.
+    /// Scheme, host and, unless it is the scheme's default, port: `https://www.bank101.example`.
     pub host: String,
-    /// It is our own API: what was exchanged did not leave the process.
+    /// Whether this is our own API, so that no traffic left the process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "own")]
     pub internal: bool,
     /// Requests that were sent, by method.
     pub methods: BTreeMap<String, u64>,
-    /// Answers, by status.
+    /// Responses, by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests that were sent.
     pub requests: u64,
-    /// Attempts that were refused.
+    /// Denied attempts.
     pub denied: u64,
-    /// Why, with counts: `no_rule`, `secret_not_bound`, `address_prohibited`, `https_to_http` (a redirect of this host).
+    /// Reasons for the denials, with counts: `no_rule`, `secret_not_bound`, `address_prohibited`, `https_to_http` (a
+    /// redirect of this host).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refusals: BTreeMap<String, u64>,
     /// Names of the account's secrets that requests carried, with counts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, u64>,
-    /// How often a value stood in them, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
+    /// Number of secret values inserted into them, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
     #[serde(skip_serializing_if = "is_zero")]
     pub substitutions: u64,
     /// Headers with credentials that did not follow a redirect of this host to another origin.
     pub credentials_dropped: u64,
-    /// Answers from an address that is not public and that the operator allows.
+    /// Responses from non-public addresses that the operator allows.
     pub private: u64,
     /// Bytes sent.
     pub bytes_up: u64,
@@ -90,7 +92,7 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
-    /// Enters a request that is about to be sent: one that is cancelled on its way is in the receipt, too.
+    /// Records a request that is about to be sent, so one that is cancelled in transit is in the receipt, too.
     pub(super) fn record_sent(&mut self, method: &str, bytes: u64, secrets: &SentSecrets) {
         self.requests += 1;
         self.bytes_up += bytes;
@@ -99,7 +101,7 @@ impl HostRecord {
         secrets.names.iter().for_each(|secret| increment(&mut self.secrets, secret));
     }
 
-    /// Takes back what [`Self::sent`] entered: the name led to no address that may be dialled.
+    /// Undoes [`Self::record_sent`] if the name resolved to no address that may be dialled.
     pub(super) fn undo_sent(&mut self, method: &str, bytes: u64, secrets: &SentSecrets) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes_up = self.bytes_up.saturating_sub(bytes);
@@ -108,20 +110,20 @@ impl HostRecord {
         secrets.names.iter().for_each(|secret| decrement(&mut self.secrets, secret));
     }
 
-    /// Enters an attempt that the gate refused.
+    /// Records an attempt that the gate denied.
     pub(super) fn record_denied(&mut self, reason: DenialReason) {
         self.denied += 1;
         increment(&mut self.refusals, reason.name());
     }
 
-    /// The same record with its texts changed by `mask`: a guest chooses names of hosts, and may have read a secret.
+    /// Returns the record with its strings changed by `mask`: a guest chooses host names, and may have read a secret.
     pub(super) fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
         self.host = mask(&self.host);
         self.secrets = self.secrets.into_iter().map(|(name, number)| (mask(&name), number)).collect();
         self
     }
 
-    /// Enters the status of an answer.
+    /// Records the status of a response.
     pub(super) fn record_response(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
@@ -143,12 +145,12 @@ fn decrement(counts: &mut BTreeMap<String, u64>, kind: &str) {
 /// Collects the records of one run.
 #[derive(Debug, Default)]
 pub(super) struct NetworkUsage {
-    /// Boxed, because a map keeps room for more entries than most runs have.
+    /// Boxed because a map allocates room for more entries than most runs have.
     hosts: BTreeMap<String, Box<HostRecord>>,
 }
 
 impl NetworkUsage {
-    /// The record of an origin.
+    /// Returns the record of an origin.
     pub(super) fn host(&mut self, origin: &str) -> &mut HostRecord {
         let known = self.hosts.contains_key(origin) || self.hosts.len() < MAX_HOSTS;
         let key = if known { origin } else { OTHERS };
@@ -157,7 +159,7 @@ impl NetworkUsage {
             .or_insert_with(|| Box::new(HostRecord { host: key.to_owned(), ..HostRecord::default() }))
     }
 
-    /// All records, by name.
+    /// Returns all records, sorted by name.
     pub(super) fn records(&self) -> Vec<HostRecord> {
         self.hosts.values().map(|record| HostRecord::clone(record)).collect()
     }

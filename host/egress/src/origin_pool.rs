@@ -1,4 +1,4 @@
-//! One origin, as one run contacts it.
+//! The connections of one run to one origin.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,30 +24,33 @@ use super::gate::GateState;
 use super::resolve::{ResolveError, VettedResolver};
 use super::yielding_connection::YieldingConnection;
 
-/// Largest sum of an answer's header names and values in bytes, as the guest sees them, and their largest number.
+/// Maximum total size of a response's header names and values in bytes, as the guest sees them, and their maximum
+/// number.
 pub(super) const MAX_RESPONSE_HEADERS: (u32, usize) = (64 << 10, 256);
 
-/// Largest list of headers of an HTTP/2 answer as it comes, in bytes of RFC 9113 §6.5.2. Larger than [`MAX_REQUEST_HEADERS`], which holds for what the
-/// guest sees: a secret that is longer than its placeholder must not make the difference. HTTP/1 has hyper's limit, some 400 KiB.
+/// Maximum size of the header list of an HTTP/2 response before redaction, in bytes as counted by RFC 9113 §6.5.2.
+/// Larger than [`MAX_RESPONSE_HEADERS`], which limits the headers that the guest sees: a secret that is longer than its
+/// placeholder must not make the difference. HTTP/1 has hyper's limit of about 400 KiB.
 const MAX_RAW_HEADERS: u32 = 4 * MAX_RESPONSE_HEADERS.0;
 
-/// Bytes of one HTTP/2 answer that may lie here unread, four times as many for all answers of a connection.
+/// Maximum number of unread bytes buffered for one HTTP/2 response; four times as many for all responses of a
+/// connection.
 const RECEIVE_WINDOW: u32 = 256 << 10;
 
-/// How long an unused connection is kept.
+/// Time after which an idle connection is closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The body of a request, on its way.
+/// Body of a request that is being sent.
 pub(super) type OutboundBody = UnsyncBoxBody<Bytes, HttpError>;
 
-/// Resolving, connecting and the TLS handshake, all within one time.
+/// Resolves, connects and does the TLS handshake within a single timeout.
 type Connector = BoxCloneSyncService<Uri, YieldingConnection<MaybeHttpsStream<TokioIo<TcpStream>>>, BoxError>;
 
-/// One origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver inside of a
-/// client is not told the port. Dropping it closes its connections.
+/// HTTP client for one origin. Each origin has its own client because the addresses that may be dialled depend on the
+/// port, which the resolver inside a client does not know. Dropping it closes its connections.
 pub(super) struct OriginPool {
     pub(super) client: Client<Connector, OutboundBody>,
-    /// Exchanges of this run with this origin.
+    /// Limits the concurrent exchanges of this run with this origin.
     pub(super) exchange_permits: Arc<Semaphore>,
 }
 
@@ -58,7 +61,7 @@ impl OriginPool {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided among the addresses of a name, so that one of them which is silent does not use up the time of all.
+        // The time is divided among the addresses of a name, so one silent address does not use it all up.
         tcp.set_connect_timeout(Some(gate.timeouts.connect));
         let connector = Timeout::new(HttpsConnector::from((tcp, tls)), gate.timeouts.connect);
         let connector = Connector::new(connector.map_response(YieldingConnection::new));
@@ -67,7 +70,8 @@ impl OriginPool {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(gate.max_exchanges_per_origin)
             .http1_max_headers(MAX_RESPONSE_HEADERS.1)
-            // What browsers read, too: folded lines (RFC 9112 §5.2), a space before the colon, and lines that are no header beside those that are.
+            // Be as lenient as browsers: accept folded lines (RFC 9112 §5.2), a space before the colon, and invalid
+            // lines among the headers.
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
@@ -79,7 +83,8 @@ impl OriginPool {
     }
 }
 
-/// Refuses a URL whose host is an address that may not be dialled. Names are vetted when they are resolved; an address never is resolved.
+/// Rejects a URL whose host is an IP address that may not be dialled. Names are vetted when they are resolved, but an
+/// IP address is never resolved.
 pub(super) fn check_ip_literal(url: &Url, gate: &GateState) -> Result<(), HttpError> {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),

@@ -1,4 +1,5 @@
-//! Where a redirect leads, and what of the request goes along (RFC 9110 §15.4, and the Fetch Standard, "HTTP-redirect fetch").
+//! Decides the target of a redirect and which parts of the request follow it (RFC 9110 §15.4, and the Fetch Standard,
+//! "HTTP-redirect fetch").
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
@@ -7,10 +8,10 @@ use super::request::{RequestTemplate, normalize_url};
 use super::secret::SecretSnapshot;
 use super::secret_redactor::SecretRedactor;
 
-/// Redirects that are followed for one request.
+/// Maximum number of redirects followed for one request.
 pub const MAX_REDIRECTS: usize = 10;
 
-/// Headers that describe the body, and go when it goes.
+/// Headers that describe the body and are dropped with it.
 const BODY_HEADERS: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -19,14 +20,14 @@ const BODY_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// The request to make next.
+/// The next request.
 pub(super) struct RedirectRequest {
     pub(super) template: RequestTemplate,
-    /// Headers with credentials that do not go along.
+    /// Number of headers with credentials that are not forwarded.
     pub(super) dropped_credentials: u64,
 }
 
-/// The request to make next; `None` when the answer is no redirect.
+/// Returns the next request, or `None` if the response is not a redirect.
 pub(super) fn redirect_request(
     draft: &RequestTemplate,
     status: StatusCode,
@@ -58,7 +59,8 @@ pub(super) fn redirect_request(
     }
     let url = normalize_url(url).map_err(|error| unusable(error.to_string()))?;
     if let (Some(echo), Some(shown)) = (echo, shown) {
-        // A value that the vendor writes as it is, and that is not the same as a part of an address, would no longer be recognised there.
+        // A value that the vendor writes unencoded, and that changes when it becomes part of a URL, would no longer be
+        // recognised there.
         let same = draft.url.join(&String::from_utf8_lossy(&shown)).is_ok_and(|shown| {
             normalize_url(shown).is_ok_and(|shown| shown.as_str().eq_ignore_ascii_case(&echo.redact(url.as_str())))
         });

@@ -1,4 +1,4 @@
-//! What a guest asks for and is answered, and the checks a request passes before anything else looks at it.
+//! Requests and responses of guests, and the checks that a request must pass first.
 
 use std::time::Duration;
 
@@ -13,22 +13,24 @@ use super::content_coding::ACCEPT_ENCODING;
 use super::error::HttpError;
 use super::form;
 
-/// Longest URL in bytes.
+/// Maximum length of a URL in bytes.
 const MAX_URL_LENGTH: usize = 8 << 10;
 
-/// Largest sum of a request's header names and values in bytes, and their largest number.
+/// Maximum total size of a request's header names and values in bytes, and their maximum number.
 const MAX_REQUEST_HEADERS: (usize, usize) = (64 << 10, 100);
 
 /// The media type of a form.
 const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// Bytes of the labels of a form's encodings: all that the Encoding Standard knows for one encoding are fewer.
+/// Maximum size in bytes of the labels of a form's encodings: all labels of one encoding in the Encoding Standard take
+/// less.
 const MAX_CHARSET_LABELS_BYTES: usize = 1 << 10;
 
-/// Longest method.
+/// Maximum length of a method.
 pub const MAX_METHOD_LENGTH: usize = 32;
 
-/// Headers that belong to the connection or to the gate (RFC 9110 §7.6.1; RFC 9112 §6), besides everything that begins with `proxy-`.
+/// Headers that belong to the connection or the gate (RFC 9110 §7.6.1; RFC 9112 §6), in addition to all names that
+/// begin with `proxy-`.
 const RESERVED_HEADERS: [&str; 11] = [
     "connection",
     "content-length",
@@ -43,8 +45,8 @@ const RESERVED_HEADERS: [&str; 11] = [
     "upgrade",
 ];
 
-/// Headers that mean one thing, of which a second one would be read by some and not by others (RFC 9110 §5.3). The gate sets the rest of
-/// their kind itself.
+/// Headers that may occur only once, because some servers would read the first and others the second (RFC 9110 §5.3).
+/// The gate sets the other headers of this kind itself.
 const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "authorization",
     "content-encoding",
@@ -57,7 +59,7 @@ const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "user-agent",
 ];
 
-/// How the answer's body is wanted: the WIT enum `http.body-form`.
+/// Requested form of the response body: the WIT enum `http.body-format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BodyFormat {
     /// Text for textual media types, bytes for others.
@@ -69,40 +71,40 @@ pub enum BodyFormat {
     Bytes,
 }
 
-/// A request as a guest makes it: the WIT record `http.request`. Secrets are placeholders in it.
+/// A request of a guest: the WIT record `http.request`. It contains placeholders instead of secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Any method but CONNECT and TRACE; upper or lower case.
+    /// Any method except CONNECT and TRACE, in upper or lower case.
     pub method: String,
     /// Absolute `http` or `https` URL.
     pub url: String,
-    /// Names and values. `Accept-Encoding` is the gate's business and ignored.
+    /// Names and values. `Accept-Encoding` is ignored because the gate sets it.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Option<Bytes>,
-    /// Labels of the encoding that a form is written in: the body, if there is one, else the query.
+    /// Labels of the encoding of a form, which is the body if there is one, otherwise the query.
     pub form_charset: Option<String>,
-    /// How the answer's body is wanted.
+    /// Requested form of the response body.
     pub body_format: BodyFormat,
     /// Whether the gate follows redirects.
     pub follow_redirects: bool,
-    /// For the whole exchange; [`Timeouts`](super::Timeouts) has the default and the limits.
+    /// Timeout of the whole exchange; [`Timeouts`](super::Timeouts) has the default and the limits.
     pub timeout: Option<Duration>,
 }
 
 impl Request {
-    /// A GET that follows redirects.
+    /// Creates a GET request that follows redirects.
     pub fn get(url: impl Into<String>) -> Self {
         Self { method: "GET".to_owned(), url: url.into(), follow_redirects: true, ..Self::default() }
     }
 
-    /// A POST that follows redirects.
+    /// Creates a POST request that follows redirects.
     pub fn post(url: impl Into<String>, content_type: &str, body: impl Into<Bytes>) -> Self {
         Self { method: "POST".to_owned(), body: Some(body.into()), ..Self::get(url) }
             .header("content-type", content_type)
     }
 
-    /// The same request with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -115,12 +117,12 @@ impl Request {
 pub enum DecodedBody {
     /// Decoded text.
     Text(String),
-    /// Bytes as they came, after decompression.
+    /// Bytes as received, after decompression.
     Bytes(Bytes),
 }
 
 impl DecodedBody {
-    /// The body, and the name of the encoding that its text was written in.
+    /// Returns the decoded body and the name of its text encoding.
     pub(super) fn decode(bytes: Bytes, expect: BodyFormat, headers: &HeaderMap) -> (Self, Option<&'static str>) {
         let content_type = content_type(headers);
         let text = match expect {
@@ -136,29 +138,29 @@ impl DecodedBody {
     }
 }
 
-/// An answer: the WIT record `http.response`.
+/// A response: the WIT record `http.response`.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// Status.
     pub status: u16,
-    /// Where the answer came from, after redirects.
+    /// URL of the response, after redirects.
     pub url: String,
-    /// Names, in lower case, and values, in the order of the answer.
+    /// Names in lower case, and values, in the order of the response.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: DecodedBody,
-    /// The encoding that a text was written in (Encoding Standard).
+    /// Encoding of the original text (Encoding Standard).
     pub charset: Option<&'static str>,
 }
 
-/// A request that passed the checks of its form. Placeholders are still in it.
+/// A request that passed the checks of its form. It still contains placeholders.
 #[derive(Debug, Clone)]
 pub(super) struct RequestTemplate {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
-    /// The encoding of a form in `body`. The values of secrets are written in it, too.
+    /// Encoding of a form in `body`, which is also used for the values of secrets.
     pub(super) form_charset: &'static Encoding,
 }
 
@@ -179,7 +181,7 @@ impl RequestTemplate {
         }
     }
 
-    /// The form written in an encoding.
+    /// Transcodes the form to an encoding.
     fn with_charset(mut self, charset: &'static Encoding) -> Result<Self, HttpError> {
         let form = self.body.as_deref().unwrap_or_else(|| self.url.query().unwrap_or_default().as_bytes());
         if form.len() > form::MAX_FORM_BYTES {
@@ -207,7 +209,7 @@ impl RequestTemplate {
     }
 }
 
-/// A request as an HTTP client inside of a guest makes it, and the bytes that its `Content-Length` promises.
+/// A request of an HTTP client inside a guest, and the number of bytes that its `Content-Length` declares.
 #[derive(Debug, Clone)]
 pub(super) struct StreamingRequest {
     pub(super) template: RequestTemplate,
@@ -215,8 +217,8 @@ pub(super) struct StreamingRequest {
 }
 
 impl StreamingRequest {
-    /// Takes only what means the same to everybody on the way: a URL with scheme, authority and a path that begins with `/`; a `Host` that
-    /// repeats the authority; one `Content-Length` of digits.
+    /// Accepts only requests that every hop interprets alike: a URL with scheme, authority and a path that begins with
+    /// `/`; a `Host` that repeats the authority; one `Content-Length` of digits.
     pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
         let (Some(_), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
             return Err(invalid("url: names no scheme or no host".to_owned()));
@@ -276,7 +278,8 @@ fn parse_method(text: &str) -> Result<Method, HttpError> {
     }
 }
 
-/// An absolute URL without user, fragment and trailing dot, its host in the form that every later check and the connection itself see.
+/// Parses an absolute URL and normalises it: without user, fragment and trailing dot, and with its host in the form
+/// that every later check and the connection itself use.
 pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
     if text.len() > MAX_URL_LENGTH {
         return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", text.len())));
@@ -286,7 +289,7 @@ pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
     normalize_url(url)
 }
 
-/// See [`parse_url`]; for a URL that is already taken apart.
+/// Like [`parse_url`] for a URL that is already parsed.
 pub(super) fn normalize_url(mut url: Url) -> Result<Url, HttpError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(invalid(format!("url: the scheme is {}, expected is http or https", url.scheme())));
@@ -354,7 +357,8 @@ fn is_reserved(name: &HeaderName) -> bool {
     RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
 }
 
-/// Programs ported from elsewhere name the host and the length out of habit: what is true anyway does no harm.
+/// Returns whether a header only repeats the host or the length. Ported programs often set them, which is harmless if
+/// the values are correct.
 fn is_redundant(name: &HeaderName, value: &str, url: &Url, body_length: usize) -> bool {
     match name.as_str() {
         "host" => url.host_str().is_some_and(|host| {
@@ -372,7 +376,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> ContentType {
     ContentType::parse(value.unwrap_or_default())
 }
 
-/// Headers as a guest reads them. A value that is not UTF-8 is taken for ISO 8859-1, which HTTP once prescribed.
+/// Decodes headers for a guest. A value that is not UTF-8 is read as ISO 8859-1, which HTTP once prescribed.
 pub(super) fn decode_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => text.to_owned(),

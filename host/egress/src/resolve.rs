@@ -1,5 +1,5 @@
-//! Names become addresses once per connection, and only addresses that passed the filter are dialled. There is no moment between the check
-//! and the use in which a name server could change its mind (DNS rebinding).
+//! Resolves names once per connection and dials only addresses that passed the filter. A name server cannot change its
+//! reply between check and use (DNS rebinding).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,10 +15,10 @@ use tower::Service;
 use super::address::AddressFilter;
 use super::error::HttpError;
 
-/// Where addresses come from.
+/// Resolves names to addresses.
 #[async_trait]
 pub trait Resolver: Send + Sync {
-    /// All addresses of a name, in the order in which to try them.
+    /// Returns all addresses of a name, in the order in which to try them.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -53,8 +53,8 @@ impl From<ResolveError> for HttpError {
     }
 }
 
-/// Resolves for connections to one port. The HTTP client asks for a name without saying the port, therefore each origin has a client of
-/// its own.
+/// Resolver for connections to one port. The HTTP client resolves a name without passing the port, so each origin has
+/// its own client.
 #[derive(Clone)]
 pub(super) struct VettedResolver {
     pub(super) resolver: Arc<dyn Resolver>,
@@ -94,7 +94,7 @@ pub(super) async fn resolve_vetted(
     let (permitted, refused): (Vec<_>, Vec<_>) =
         all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
     if !refused.is_empty() && crate::log_limit::may_log() {
-        // For the operator only: a guest must not learn the addresses of the network it runs in.
+        // Log it for the operator only: a guest must not learn the addresses of the network in which it runs.
         tracing::warn!(host, port, ?refused, "a name led to addresses that are not public");
     }
     if permitted.is_empty() { Err(ResolveError::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }

@@ -1,4 +1,4 @@
-//! An answer whose body has not been read yet.
+//! Response whose body has not been read yet.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -15,16 +15,16 @@ use super::request::decode_headers;
 use super::secret_redactor::{SLICE_BYTES, SecretRedactor};
 use super::session::{ConnectionPermits, SessionState};
 
-/// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
+/// Maximum bytes of a redirect's body that are read to reuse its connection, and the maximum time for it.
 const DRAIN_LIMITS: (u64, Duration) = (32 << 10, Duration::from_millis(300));
 
-/// A body that brings fewer bytes than this in [`Timeouts::idle`](super::Timeouts::idle) stands still.
+/// A body that delivers fewer bytes than this within [`Timeouts::idle`](super::Timeouts::idle) counts as stalled.
 const MIN_BYTES_PER_IDLE_TIMEOUT: u64 = 1_000;
 
-/// More than any exchange may take; a setting beyond it could not be added to the clock.
+/// More than any exchange may take; a much larger setting would overflow when added to the clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The moment by which an exchange must have ended.
+/// Time by which an exchange must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(Instant);
 
@@ -33,7 +33,7 @@ impl Deadline {
         Self(Instant::now() + time.min(MAX_TIMEOUT))
     }
 
-    /// Waits for `work`, at most for `limit`, and never beyond the deadline. Which of the two passed is what the error says.
+    /// Waits for `work`, at most for `limit`, and never beyond the deadline. The error says which of the two passed.
     pub(super) async fn timeout_within<T>(
         self,
         limit: Duration,
@@ -45,12 +45,12 @@ impl Deadline {
         timeout_at(self.0.min(end), work).await.map_err(|_| HttpError::Timeout(phase))
     }
 
-    /// The moment itself, or the end of `limit` from now if that comes sooner.
+    /// Returns the earlier of the deadline and `limit` from now.
     pub(super) fn earlier_of(self, limit: Duration) -> Instant {
         self.0.min(Instant::now() + limit.min(MAX_TIMEOUT))
     }
 
-    /// Whether it has passed.
+    /// Returns whether the deadline has passed.
     pub(super) fn has_passed(self) -> bool {
         self.0 <= Instant::now()
     }
@@ -61,15 +61,15 @@ impl Deadline {
     }
 }
 
-/// An answer whose body arrives in parts. Dropping it closes the connection, unless the body was read to its end.
+/// A response whose body arrives in parts. Dropping it closes the connection, unless the body was read to its end.
 pub struct ResponseStream {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: WireBody,
     pub(super) rate: MinRate,
-    /// Hides the secrets that the request carried, should the answer repeat them.
+    /// Redacts the secrets that the request carried if the response repeats them.
     pub(super) redactor: Option<SecretRedactor>,
-    /// Of the body, what was not looked at yet.
+    /// Bytes of the body that have not been processed yet.
     pub(super) unprocessed: Bytes,
     pub(super) url: String,
     pub(super) origin: String,
@@ -79,17 +79,17 @@ pub struct ResponseStream {
 }
 
 impl ResponseStream {
-    /// Status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
-    /// Where the answer came from, after redirects.
+    /// Returns the URL of the response, after redirects.
     pub fn url(&self) -> Cow<'_, str> {
         self.redactor.as_ref().map_or(Cow::Borrowed(&self.url), |echo| Cow::Owned(echo.redact(&self.url)))
     }
 
-    /// Names, in lower case, and values. What described the compression is gone, as the compression is.
+    /// Returns names in lower case, and values, without the headers of the compression that the gate has undone.
     pub fn headers(&self) -> Vec<(String, String)> {
         let headers = decode_headers(&self.headers);
         let Some(echo) = &self.redactor else { return headers };
@@ -97,7 +97,7 @@ impl ResponseStream {
         told.map(|(name, value)| (echo.redact(&name), echo.redact(&value))).collect()
     }
 
-    /// Refuses a body in which a secret could not be seen.
+    /// Rejects a body in which a secret could not be detected.
     pub(super) fn check_content_encoding(&self) -> Result<(), HttpError> {
         let coding = self.headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes().trim_ascii());
         match coding {
@@ -113,7 +113,7 @@ impl ResponseStream {
         }
     }
 
-    /// A text that was made of the body, without secrets.
+    /// Redacts the secrets in a text decoded from the body.
     pub(super) async fn redact(&mut self, text: String) -> String {
         let Some(mut echo) = self.redactor.as_ref().and_then(SecretRedactor::restart) else { return text };
         let mut shown = BytesMut::from(echo.push_with_yields(text.as_bytes()).await);
@@ -121,7 +121,8 @@ impl ResponseStream {
         String::from_utf8_lossy(&shown).into_owned()
     }
 
-    /// Bytes of the body, where the answer says so, the body is not compressed, and no secret is hidden in it. Not a promise.
+    /// Returns the declared length of the body in bytes, if the body is not compressed and no secret is redacted in it.
+    /// It may be wrong.
     pub fn content_length(&self) -> Option<u64> {
         if self.redactor.is_some() {
             return None;
@@ -129,13 +130,14 @@ impl ResponseStream {
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
-    /// The next part of the body, decompressed; `None` at its end. Cancel-safe: no part is lost when the future is dropped.
+    /// Returns the next part of the body, decompressed, or `None` at its end. Cancel-safe: no part is lost when the
+    /// future is dropped.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Timeout`] when nothing or next to nothing comes for too long or the exchange takes too long,
-    /// [`HttpError::QuotaExceeded`] when the run has received as many bytes as it may, [`HttpError::Protocol`] when the body breaks off,
-    /// cannot be decompressed, or unfolds to far more than came.
+    /// [`HttpError::Timeout`] if the body stalls or the exchange takes too long, [`HttpError::QuotaExceeded`] if the
+    /// run has used up its budget of received bytes, [`HttpError::Protocol`] if the body is truncated, cannot be
+    /// decompressed, or exceeds the maximum expansion ratio.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let chunk = self.next_chunk().await;
         chunk.map_err(|error| match &self.redactor {
@@ -152,7 +154,7 @@ impl ResponseStream {
                     self.meter(part.as_ref().map_or(0, Bytes::len))?;
                     return Ok(part);
                 }
-                // It waits in `self`, so that nothing is lost when this future is dropped at the pause below.
+                // Stored in `self` so that nothing is lost if this future is dropped at the yield below.
                 part.map(|part| self.unprocessed = part).is_none()
             } else {
                 tokio::task::yield_now().await;
@@ -161,7 +163,7 @@ impl ResponseStream {
             let Some(echo) = &mut self.redactor else { return Ok(None) };
             let slice = self.unprocessed.split_to(self.unprocessed.len().min(SLICE_BYTES));
             let shown = if ended { echo.finish() } else { echo.push(&slice) };
-            // What is counted is what the guest sees: the difference would be the length of a secret.
+            // Count the bytes that the guest sees: the difference would reveal the length of a secret.
             self.meter(shown.len())?;
             if ended || !shown.is_empty() {
                 return Ok(Some(shown).filter(|shown| !shown.is_empty()));
@@ -189,7 +191,7 @@ impl ResponseStream {
         &self.headers
     }
 
-    /// The whole body, of at most `limit` bytes.
+    /// Reads the whole body, of at most `limit` bytes.
     pub(super) async fn read_all(&mut self, limit: u64) -> Result<Bytes, HttpError> {
         if self.content_length().is_some_and(|length| length > limit) {
             return Err(HttpError::TooLarge(limit));
@@ -204,15 +206,17 @@ impl ResponseStream {
         Ok(body.freeze())
     }
 
-    /// Reads a short body away, so that the connection can be used again. What does not come at once is given up with the connection.
+    /// Discards a short body so that the connection can be reused. If it does not arrive quickly, the connection is
+    /// closed.
     pub(super) async fn drain(mut self) {
         let (limit, time) = DRAIN_LIMITS;
-        // Nobody waits for this body: whatever goes wrong, the connection is closed, and the next request opens another.
+        // Nobody waits for this body: on any error the connection is closed, and the next request opens another.
         let _ = tokio::time::timeout(time, self.read_all(limit)).await;
     }
 }
 
-/// How fast a body comes. What counts is the time in which the gate waits for it: whoever reads slowly is no fault of the server.
+/// Rate at which a body arrives. Only the time in which the gate waits for it counts, because a slow reader is not the
+/// server's fault.
 #[derive(Debug, Default)]
 pub(super) struct MinRate {
     waited: Duration,
@@ -220,7 +224,7 @@ pub(super) struct MinRate {
 }
 
 impl MinRate {
-    /// How long the next part may take.
+    /// Returns how long the next part may take.
     fn remaining(&self, idle: Duration) -> Duration {
         idle.saturating_sub(self.waited)
     }

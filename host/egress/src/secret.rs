@@ -1,4 +1,4 @@
-//! Secrets that a guest can use and never see: it handles placeholders, and the gate puts the values.
+//! Secrets that a guest can use but never see: it handles placeholders, and the gate inserts the values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,35 +14,36 @@ use super::secret_redactor::{MIN_FORM_LENGTH, RedactionLayers};
 use super::secret_replacer::{SecretFinder, whole_value_forms};
 use crate::yield_budget::{YIELD_INTERVAL_BYTES, YieldBudget};
 
-/// What every placeholder begins with; a person who meets one in a log can look it up.
+/// Prefix of every placeholder; a person who finds one in a log can look it up.
 const PLACEHOLDER_PREFIX: &str = "ksecret";
 
-/// Random characters of a placeholder: 142 bits.
+/// Number of random characters of a placeholder: 142 bits.
 const PLACEHOLDER_RANDOM_LENGTH: usize = 24;
 
-/// How many bytes one byte of a value may be written with: percent signs that are escaped again, references to characters in HTML.
+/// Maximum number of bytes that encode one byte of a value: percent signs that are escaped again, character references
+/// in HTML.
 const MAX_ENCODED_BYTES_PER_BYTE: usize = 12;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A secret's value. It is wiped when it is dropped, and nothing that prints or writes values can take it.
+/// A secret's value. It is wiped when dropped, and implements no trait that prints or serialises it.
 #[derive(Clone)]
 pub struct SecretValue(Zeroizing<String>);
 
 impl SecretValue {
-    /// Takes a value over.
+    /// Takes ownership of a value.
     pub fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 
-    /// The value. Whoever calls this answers for where it goes.
+    /// Returns the value. The caller is responsible for its use.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Who gave a value. What the guest gave the host itself, it knows: hiding it from the guest would protect nothing, and tell whether a guess
-/// is right.
+/// Who supplied a value. The guest knows a value that it supplied itself: hiding it from the guest would protect
+/// nothing, and would reveal whether a guess is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SecretOrigin {
     /// The user, or a provider.
@@ -57,13 +58,13 @@ enum SecretOrigin {
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) name: String,
-    /// A word of letters and digits: the same in a URL, in JSON, XML and Base64's input.
+    /// Letters and digits only, so it is written the same in a URL, in JSON, XML and the input of Base64.
     pub(super) placeholder: String,
     pub(super) value: SecretValue,
     origin: SecretOrigin,
 }
 
-/// A value that was replaced: it may still be valid, and it may still be in a text.
+/// A replaced value, which may still be valid and may still occur in a text.
 #[derive(Clone)]
 struct RetiredSecret {
     name: String,
@@ -71,7 +72,8 @@ struct RetiredSecret {
     origin: SecretOrigin,
 }
 
-/// The secrets of one run. Placeholders are new for each run and each secret, so that one from another run stands for nothing.
+/// The secrets of one run. Placeholders are new for each run and each secret, so one from another run stands for
+/// nothing.
 ///
 /// `Debug` shows names only.
 #[derive(Default)]
@@ -79,14 +81,14 @@ pub struct SecretTable {
     state: RwLock<Arc<SecretSnapshot>>,
 }
 
-/// A table as it is at one moment.
+/// Snapshot of a table.
 #[derive(Default)]
 pub(super) struct SecretSnapshot {
     secrets: Vec<Secret>,
     retired: Vec<RetiredSecret>,
-    /// Made when it is first needed: a run that waits should hold little.
+    /// Created on first use: a waiting run should hold little memory.
     mask: OnceLock<Mask>,
-    /// What was last hidden, and for which names: most requests of a run carry the same secret.
+    /// The last redaction layers and their secret names: most requests of a run carry the same secret.
     cached_layers: Mutex<Option<(Vec<String>, RedactionLayers)>>,
 }
 
@@ -99,16 +101,16 @@ impl SecretSnapshot {
         self.mask.get_or_init(|| Mask::new(self.values().map(SecretValue::expose)))
     }
 
-    /// The secrets whose placeholders occur, as often as they occur.
+    /// Returns the secrets whose placeholders occur, once per occurrence.
     pub(super) fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Secret> {
         self.occurrences(text).map(|(_, secret)| secret)
     }
 
-    /// The first secret whose placeholder occurs in a text of any length. Yields while it looks.
+    /// Returns the first secret whose placeholder occurs in a text of any length. Yields during the search.
     pub(super) async fn find_in_large(&self, text: &[u8]) -> Option<&Secret> {
         let (mut start, mut pace) = (0, YieldBudget::default());
         while start < text.len() {
-            // Long enough for a placeholder that begins at the end of the portion.
+            // Overlap far enough for a placeholder that begins at the end of the portion.
             let end =
                 text.len().min(start + YIELD_INTERVAL_BYTES + PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH);
             let portion = text.get(start..end).unwrap_or_default();
@@ -122,7 +124,7 @@ impl SecretSnapshot {
         None
     }
 
-    /// The same, with the places.
+    /// Like `find`, with the positions.
     fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a Secret)> {
         let words = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PLACEHOLDER_PREFIX));
         words.into_iter().flatten().filter_map(|start| {
@@ -132,7 +134,7 @@ impl SecretSnapshot {
         })
     }
 
-    /// What hides these secrets, replaced values included, in answers.
+    /// Returns the layers that redact these secrets, including replaced values, in responses.
     pub(super) fn redaction_layers(&self, names: &[String]) -> Result<RedactionLayers, HttpError> {
         if names.is_empty() {
             return Ok(RedactionLayers::default());
@@ -158,8 +160,8 @@ impl SecretSnapshot {
         current.chain(self.retired.iter().map(|old| (old.name.as_str(), old.value.expose(), old.origin)))
     }
 
-    /// Of these secrets those that the guest cannot know, each with what finds its values in a text of the guest. A longer value than
-    /// 128 bytes is not guessed.
+    /// Returns those of these secrets that the guest cannot know, each with a finder for its values in the guest's
+    /// text. Values longer than 128 bytes are left out because they cannot be guessed.
     pub(super) fn guess_finders(&self, names: &[String]) -> Result<Vec<(String, SecretFinder)>, HttpError> {
         const MAX_GUESS_BYTES: usize = 128;
         let mut guesses = Vec::new();
@@ -178,7 +180,7 @@ impl SecretSnapshot {
         Ok(guesses)
     }
 
-    /// The values, replaced ones included, that the guest gave the host for these secrets.
+    /// Returns the values that the guest supplied for these secrets, including replaced ones.
     pub(super) fn known_values(&self, names: &[String]) -> impl Iterator<Item = &str> {
         let known = |(name, _, origin): &(&str, &str, SecretOrigin)| {
             *origin != SecretOrigin::Account && names.iter().any(|carried| carried == name)
@@ -186,15 +188,16 @@ impl SecretSnapshot {
         self.named_values().filter(known).map(|(_, value, _)| value)
     }
 
-    /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
+    /// Returns the text with every placeholder replaced by the value as encoded by `write`. The result is wiped when
+    /// dropped.
     pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Zeroizing<Vec<u8>> {
         self.replace_with(text, |secret| write(secret.value.expose()))
     }
 
-    /// The same for something else than the value.
+    /// Like `replace`, but `write` gets the whole secret.
     pub(super) fn replace_with(&self, text: &[u8], mut write: impl FnMut(&Secret) -> String) -> Zeroizing<Vec<u8>> {
         let written: Vec<_> = self.find(text).map(|secret| Zeroizing::new(write(secret))).collect();
-        // Room for all, so that no half-filled copy is left behind when the text grows.
+        // Reserve room for the whole text, because a reallocation would leave a partial copy in memory.
         let grown: usize = written.iter().map(|written| written.len()).sum();
         let mut replaced = Zeroizing::new(Vec::with_capacity(text.len() + grown));
         let mut position = 0;
@@ -209,11 +212,11 @@ impl SecretSnapshot {
 }
 
 impl SecretTable {
-    /// Makes placeholders for these names and values, which the guest cannot know.
+    /// Creates placeholders for these names and values, which the guest cannot know.
     ///
     /// # Errors
     ///
-    /// The operating system gives no random numbers.
+    /// If the operating system provides no random numbers.
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
         let table = Self::default();
         for (name, value) in secrets {
@@ -222,11 +225,11 @@ impl SecretTable {
         Ok(table)
     }
 
-    /// Adds what the konnector kept itself in an earlier run.
+    /// Adds secrets that the konnector itself saved in an earlier run.
     ///
     /// # Errors
     ///
-    /// The operating system gives no random numbers.
+    /// If the operating system provides no random numbers.
     pub fn with_konnector_secrets(
         self,
         secrets: impl IntoIterator<Item = (String, String)>,
@@ -237,11 +240,12 @@ impl SecretTable {
         Ok(self)
     }
 
-    /// Adds or replaces a value, on behalf of the guest. From now on the placeholder stands for the new value, and old and new are masked.
+    /// Adds or replaces a value on behalf of the guest. Afterwards the placeholder stands for the new value, and both
+    /// old and new values are masked.
     ///
     /// # Errors
     ///
-    /// The operating system gives no random numbers.
+    /// If the operating system provides no random numbers.
     pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
         self.set(name, value, SecretOrigin::ThisRun)
     }
@@ -251,7 +255,8 @@ impl SecretTable {
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
-            // Only for a value that the guest gave before. For another one, that it costs nothing would tell that it was guessed.
+            // Only for a value that the guest supplied before. For any other, a free replacement would reveal a right
+            // guess.
             Some(secret) if secret.origin == SecretOrigin::ThisRun && secret.value.expose() == value.expose() => {
                 return Ok(());
             }
@@ -266,12 +271,14 @@ impl SecretTable {
         Ok(())
     }
 
-    /// What the table has taken, replaced values included, in bytes; a short value counts as 1 KiB, because looking for it has a cost, too.
+    /// Returns the bytes of all values, including replaced ones; a short value counts as 1 KiB, because searching for
+    /// it has a cost, too.
     pub fn scan_cost(&self) -> usize {
         self.snapshot().values().map(|value| value.expose().len().max(1 << 10)).sum()
     }
 
-    /// Bytes of the longest way to write a value, about. Where a text is cut, as much of a secret may be left that is not recognised.
+    /// Returns the approximate length in bytes of the longest encoding of a value. At a cut in a text, up to this much
+    /// of a secret may remain unrecognised.
     pub fn max_encoded_length(&self) -> usize {
         self.snapshot()
             .values()
@@ -280,36 +287,37 @@ impl SecretTable {
             .unwrap_or(0)
     }
 
-    /// The name of a secret whose placeholder occurs in a text.
+    /// Returns the name of a secret whose placeholder occurs in a text.
     pub fn find_placeholder(&self, text: &str) -> Option<String> {
         self.snapshot().find(text.as_bytes()).next().map(|secret| secret.name.clone())
     }
 
-    /// The names, in the order in which they were added.
+    /// Returns the names, in the order in which they were added.
     pub fn names(&self) -> Vec<String> {
         self.snapshot().secrets.iter().map(|secret| secret.name.clone()).collect()
     }
 
-    /// The word that stands for a secret in requests; `None` for a name that does not exist.
+    /// Returns the placeholder of a secret, or `None` for a name that does not exist.
     pub fn placeholder(&self, name: &str) -> Option<String> {
         self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.placeholder.clone())
     }
 
-    /// The value itself, for the import `reveal` only.
+    /// Returns the value itself, for the import `reveal` only.
     pub fn reveal(&self, name: &str) -> Option<SecretValue> {
         self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.value.clone())
     }
 
-    /// The text with the values of all secrets, old ones included, replaced by `[masked]`: in what a reader sees who undoes percent
-    /// encoding, references of HTML, escapes of JSON, or two of them; also in Base64 (as a part of something longer, too) and in
-    /// hexadecimal. Values of fewer than four characters stay.
+    /// Returns the text with the values of all secrets, including old ones, replaced by `[masked]`. It finds values
+    /// behind percent encoding, HTML references, JSON escapes, or two of these; also in Base64 (even as part of a
+    /// longer value) and in hexadecimal. Values of fewer than four characters stay.
     ///
-    /// For texts that leave the process. A guest must never see the result: it would tell which of its guesses are right.
+    /// For texts that leave the process. A guest must never see the result, which would reveal which of its guesses are
+    /// right.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.snapshot().mask().apply(text)
     }
 
-    /// The same with pauses for other tasks: a text of some 100 KiB can take long, if it consists of escapes.
+    /// Like [`Self::mask`], but yields to other tasks: a text of some 100 KiB can take long if it consists of escapes.
     pub async fn mask_in_slices(&self, text: &str) -> String {
         let snapshot = self.snapshot();
         snapshot.mask().apply_in_slices(text).await
@@ -331,7 +339,7 @@ pub(super) fn random_placeholder() -> Result<String, SetupError> {
     while word.len() < PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH {
         let mut bytes = [0; 2 * PLACEHOLDER_RANDOM_LENGTH];
         getrandom::fill(&mut bytes)?;
-        // A byte beyond the last multiple of 62 would make some characters likelier than others.
+        // A byte beyond the last multiple of 62 would make some characters more likely than others.
         let characters =
             bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
         word.extend(
@@ -405,7 +413,8 @@ mod tests {
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");
     }
 
-    /// Compiles only while `SecretValue` has neither trait: with one of them, there would be two ways to read the `_` of its line.
+    /// Compiles only while `SecretValue` implements neither trait: with one of them, the `_` in its line would be
+    /// ambiguous.
     #[test]
     fn a_value_can_be_neither_printed_nor_written() {
         struct Yes;

@@ -1,5 +1,5 @@
-//! Answers that repeat a secret. A vendor's page may show again what a form sent to it; the guest then sees the placeholder, which it can
-//! send again, and not the value.
+//! Redacts secrets in responses. A vendor's page may repeat the values of a submitted form; the guest then sees the
+//! placeholder, which it can send again, instead of the value.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -11,34 +11,35 @@ use super::secret_replacer::{
 use super::session::line_size;
 use crate::yield_budget::YieldBudget;
 
-/// Forms of fewer bytes are not looked for: in an answer they would be found by chance, and the answer would be damaged.
+/// Shorter forms are not searched for: they would occur in a response by chance, and replacing them would damage it.
 pub(super) const MIN_FORM_LENGTH: MinLength = MinLength::Bytes(6);
 
-/// Bytes that are looked at without letting other tasks have their turn.
+/// Bytes processed without yielding to other tasks.
 pub(super) const SLICE_BYTES: usize = 16 << 10;
 
-/// What is hidden in answers. Cheap to clone.
+/// Secrets to redact in responses. Cheap to clone.
 ///
-/// First the secrets that the guest does not know are replaced, then, in what stands between them, those that it gave the host itself. The
-/// order matters: a guest that chose a secret to overlap with the beginning of a password would otherwise see by what is hidden whether it
-/// guessed right.
+/// The secrets that the guest does not know are replaced first, then, in the text between them, those that it supplied
+/// itself. The order matters: a guest could choose a secret that overlaps with the beginning of a password, and the
+/// redaction would reveal whether it guessed right.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RedactionLayers {
     layers: Vec<Layer>,
 }
 
-/// Secrets that are looked for together; places that overlap are replaced as one.
+/// Secrets that are searched for together; overlapping matches are replaced as one.
 #[derive(Debug, Clone)]
 struct Layer {
     finder: SecretFinder,
-    /// For each owner the placeholder.
+    /// Placeholder of each owner.
     placeholders: Vec<String>,
-    /// Whether the guest does not know these secrets.
+    /// Whether these secrets are unknown to the guest.
     unknown_to_guest: bool,
 }
 
 impl RedactionLayers {
-    /// Takes pairs of value and placeholder: of the secrets that the guest does not know, and of those that it gave the host itself.
+    /// Takes pairs of value and placeholder: of the secrets that the guest does not know, and of those that it supplied
+    /// itself.
     pub(super) fn new<'a>(
         unknown: Vec<(&'a str, &'a str)>,
         known: Vec<(&'a str, &'a str)>,
@@ -59,12 +60,12 @@ impl RedactionLayers {
         Ok(hidden)
     }
 
-    /// Whether there are secrets that the guest does not know.
+    /// Returns whether there are secrets that the guest does not know.
     pub(super) fn has_unknown_secrets(&self) -> bool {
         self.layers.iter().any(|layer| layer.unknown_to_guest)
     }
 
-    /// For an answer that is about to come; `None` when there is nothing to hide.
+    /// Creates the redactor for the next response, or `None` if there is nothing to redact.
     pub(super) fn redactor(&self, charge: &Option<EchoCharge>) -> Option<SecretRedactor> {
         (!self.layers.is_empty()).then(|| SecretRedactor {
             layers: self.clone(),
@@ -73,7 +74,7 @@ impl RedactionLayers {
         })
     }
 
-    /// A text that is complete and that no answer brought.
+    /// Redacts a complete text that is not from a response.
     pub(super) fn redact(&self, text: &str) -> String {
         let shown = self.redactor(&None).map(|echo| echo.redact_whole(text.as_bytes()));
         shown.map_or_else(|| text.to_owned(), |shown| String::from_utf8_lossy(&shown).into_owned())
@@ -85,22 +86,23 @@ impl RedactionLayers {
 pub(super) struct SecretRedactor {
     layers: RedactionLayers,
     replacers: Vec<SecretReplacer>,
-    /// Booked when the answer shows a secret that the guest does not know.
+    /// Booked if the response shows a secret that the guest does not know.
     charge: Option<EchoCharge>,
 }
 
 impl SecretRedactor {
-    /// A text that is complete and no part of the body.
+    /// Redacts a complete text that is not part of the body.
     pub(super) fn redact(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.redact_bytes(text.as_bytes())).into_owned()
     }
 
-    /// The same for a text in any encoding.
+    /// Like `redact` for a text in any encoding.
     pub(super) fn redact_bytes(&self, text: &[u8]) -> Vec<u8> {
         self.restart().map_or_else(|| text.to_vec(), |echo| echo.redact_whole(text))
     }
 
-    /// Bytes of the answer's headers as the guest sees them; charges for the secrets in them. Without the length of the body, which is hidden.
+    /// Returns the size of the response headers in bytes as the guest sees them, and charges for the secrets in them.
+    /// The length of the body is hidden and not counted.
     pub(super) async fn shown_size(&self, headers: &HeaderMap) -> u64 {
         let (mut size, mut pace) = (0, YieldBudget::default());
         for (name, value) in headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
@@ -117,12 +119,12 @@ impl SecretRedactor {
         shown
     }
 
-    /// For another text of the same answer.
+    /// Creates a redactor for another text of the same response.
     pub(super) fn restart(&self) -> Option<Self> {
         self.layers.redactor(&self.charge)
     }
 
-    /// Takes a part of the body; returns what can be handed on.
+    /// Takes a part of the body; returns the bytes that can be passed on.
     pub(super) fn push(&mut self, part: &[u8]) -> Bytes {
         let mut shown = BytesMut::with_capacity(part.len());
         self.feed(part, &mut shown);
@@ -134,7 +136,7 @@ impl SecretRedactor {
         feed(veils, &hidden.layers, charge.as_ref(), Segment::Text(part), shown);
     }
 
-    /// The same, with pauses for other tasks.
+    /// Like `push`, but yields to other tasks.
     pub(super) async fn push_with_yields(&mut self, part: &[u8]) -> Bytes {
         let mut shown = BytesMut::with_capacity(part.len());
         for (number, slice) in part.chunks(SLICE_BYTES).enumerate() {
@@ -146,7 +148,7 @@ impl SecretRedactor {
         shown.freeze()
     }
 
-    /// What is left at the end of the body.
+    /// Returns the remaining bytes at the end of the body.
     pub(super) fn finish(&mut self) -> Bytes {
         let mut shown = BytesMut::new();
         let Self { layers: hidden, replacers: veils, charge } = self;
@@ -155,7 +157,8 @@ impl SecretRedactor {
     }
 }
 
-/// Sends a text through the layers. A secret ends the text that the next layer sees: what it finds does not depend on the secret.
+/// Feeds a text through the layers. A secret ends the text that the next layer sees, so the matches of that layer do
+/// not depend on the secret.
 fn feed(
     veils: &mut [SecretReplacer],
     layers: &[Layer],

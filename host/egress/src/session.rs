@@ -36,37 +36,37 @@ use super::response_stream::{Deadline, MinRate, ResponseStream};
 use super::secret::SecretTable;
 use super::substitute::{FilledRequest, SecretPolicy, check_large_body, fill};
 
-/// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
+/// Minimum timeout of a whole exchange; a request with a shorter one, including zero, gets this.
 const MIN_TOTAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Origins whose connections are kept at one time.
+/// Maximum number of origins with open connections.
 const MAX_ORIGIN_POOLS: usize = 32;
 
-/// What one run may contact, and with what.
+/// Settings of the session of one run.
 pub struct SessionOptions {
     /// The manifest's rules of type `http`, for this account.
     pub rules: HttpRules,
-    /// The account's cookie jar, as [`Session::cookies`] gave it at the end of the last run.
+    /// The account's cookie jar, as returned by [`Session::cookies`] at the end of the last run.
     pub cookies: Option<Vec<u8>>,
-    /// What the run may use up.
+    /// Network budget of the run.
     pub budget: HttpBudget,
     /// The account's secrets.
     pub secrets: Arc<SecretTable>,
-    /// What tells the account from all others of the process; `None` for a run without one. Sessions of one account share the limit
+    /// Identifies the account within the process; `None` for a run without one. Sessions of one account share the limit
     /// [`MAX_ECHOED_REQUEST_BYTES`](super::MAX_ECHOED_REQUEST_BYTES).
     pub account: Option<String>,
 }
 
-/// The network of one run. Cheap to clone; its methods may be called at the same time.
+/// The network of one run. Cheap to clone; its methods may be called concurrently.
 #[derive(Clone)]
 pub struct Session {
     pub(super) state: Arc<SessionState>,
 }
 
-/// The places of an exchange with the host, in the run and in the process, held until it ends.
+/// Permits of an exchange, for the host, the run and the process, held until it ends.
 pub(super) type ConnectionPermits = [OwnedSemaphorePermit; 3];
 
-/// What is known of a request that is about to be sent.
+/// Context of a request that is about to be sent.
 pub(super) struct SendContext<'a> {
     pub(super) origin: &'a str,
     pub(super) bytes: u64,
@@ -74,20 +74,20 @@ pub(super) struct SendContext<'a> {
     pub(super) secrets: &'a SentSecrets,
 }
 
-/// What the answers to a request and its redirects may repeat.
+/// Secrets that the responses to a request and its redirects may repeat.
 #[derive(Default)]
 struct EchoableSecrets {
     /// Names of the secrets in these requests.
     sent: Vec<String>,
-    /// Those that the guest wrote into one of the requests itself.
+    /// Names of the secrets that the guest itself wrote into one of the requests.
     written_by_guest: Vec<String>,
-    /// The others, which are hidden.
+    /// Names of the other secrets, which are redacted.
     redacted: Vec<String>,
-    /// For the first answer that does.
+    /// Charge for the first response that repeats one.
     charge: Option<EchoCharge>,
 }
 
-/// A request on its way.
+/// A request in progress.
 pub(super) type PendingResponse = ResponseFuture;
 
 pub(super) struct SessionState {
@@ -95,14 +95,14 @@ pub(super) struct SessionState {
     pub(super) meter: Meter,
     rules: HttpRules,
     pub(super) secrets: Arc<SecretTable>,
-    /// Made at the first request over TLS: a run that waits should hold little.
+    /// Created at the first request over TLS: a waiting run should hold little memory.
     tls: OnceLock<Arc<ClientConfig>>,
     jar: Mutex<CookieJar>,
     usage: Mutex<NetworkUsage>,
     exchange_permits: Arc<Semaphore>,
     pub(super) echo_budget: EchoBudget,
     origin_pools: Mutex<HashMap<Origin, Arc<OriginPool>>>,
-    /// Requests of this run to our own API at one time.
+    /// Limits the concurrent requests of this run to our own API.
     pub(super) internal_permits: Arc<Semaphore>,
 }
 
@@ -124,18 +124,19 @@ impl Session {
         Self { state: Arc::new(run) }
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole response.
     ///
-    /// Cancel-safe: dropping the future closes the connection that is in use. The request may have reached the server nevertheless.
+    /// Cancel-safe: dropping the future closes the connection in use. The server may nevertheless have received the
+    /// request.
     ///
     /// # Errors
     ///
-    /// See [`HttpError`]; [`HttpError::TooLarge`] when the body is larger than [`HttpBudget::body_limit`].
+    /// See [`HttpError`]; [`HttpError::TooLarge`] if the body is larger than [`HttpBudget::body_limit`].
     pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
         self.send_buffered(request).await
     }
 
-    /// Sends a request and leaves the answer's body to be read in parts, up to what the run may receive.
+    /// Sends a request and returns the response with its body unread, to be read in parts within the run's budget.
     ///
     /// Cancel-safe, as [`Session::send`] is.
     ///
@@ -148,12 +149,12 @@ impl Session {
         self.send_following_redirects(request, Deadline::after(time)).await
     }
 
-    /// Names and values of the cookies that a request to this address would carry. A secret that the vendor put into one is its placeholder;
-    /// what the guest put into one itself is never changed.
+    /// Returns names and values of the cookies that a request to this URL would carry. A secret that the vendor put
+    /// into a cookie appears as its placeholder; the guest's own cookies are never changed.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Invalid`] for a malformed address, [`HttpError::Denied`] for an address that no rule allows.
+    /// [`HttpError::Invalid`] for a malformed URL, [`HttpError::Denied`] for a URL that no rule allows.
     pub fn cookies_for(&self, url: &str) -> Result<Vec<(String, String)>, HttpError> {
         let (cookies, secrets) =
             (lock(&self.state.jar).matching(&self.parse_allowed_url(url)?), self.state.secrets.snapshot());
@@ -164,11 +165,11 @@ impl Session {
         cookies.into_iter().map(shown).collect()
     }
 
-    /// Keeps a cookie as if this address had answered with the header `Set-Cookie: <line>`.
+    /// Stores a cookie as if a response from this URL had the header `Set-Cookie: <line>`.
     ///
     /// # Errors
     ///
-    /// As [`Session::cookies_for`], and [`HttpError::Invalid`] for what no address may set.
+    /// As [`Session::cookies_for`], and [`HttpError::Invalid`] for a cookie that this URL may not set.
     pub fn set_cookie(&self, url: &str, line: &str) -> Result<(), HttpError> {
         let url = self.parse_allowed_url(url)?;
         let refused = || {
@@ -178,7 +179,7 @@ impl Session {
         if lock(&self.state.jar).set(line, &url) { Ok(()) } else { Err(refused()) }
     }
 
-    /// Parses an address that some rule allows to read or to post to.
+    /// Parses a URL to which some rule allows GET or POST.
     fn parse_allowed_url(&self, url: &str) -> Result<Url, HttpError> {
         let url = Url::parse(url).map_err(|error| HttpError::Invalid(format!("url: {error}")))?;
         let rules = &self.state.rules;
@@ -188,24 +189,24 @@ impl Session {
         }
     }
 
-    /// Forgets the account's cookies.
+    /// Deletes the account's cookies.
     pub fn clear_cookies(&self) {
         lock(&self.state.jar).clear();
     }
 
-    /// The cookies to keep for the next run, those for the vendor's session included; `None` when there are none. Whoever has these bytes
-    /// is logged in: keep them sealed.
+    /// Returns the cookies to save for the next run, including session cookies, or `None` if there are none. These
+    /// bytes are login credentials: store them sealed.
     pub fn cookies(&self) -> Option<Vec<u8>> {
         lock(&self.state.jar).save()
     }
 
-    /// What was contacted so far.
+    /// Returns the network usage so far.
     pub fn network_usage(&self) -> Vec<HostRecord> {
         let mask = |text: &str| self.state.secrets.mask(text).into_owned();
         lock(&self.state.usage).records().into_iter().map(|record| record.masked(mask)).collect()
     }
 
-    /// The secrets that requests may use.
+    /// Returns the secrets that requests may use.
     pub fn secrets(&self) -> &Arc<SecretTable> {
         &self.state.secrets
     }
@@ -218,7 +219,7 @@ impl Session {
         let body = answer.read_all(self.state.meter.budget().body_limit).await?;
         let (body, charset) = DecodedBody::decode(body, expect, answer.raw_headers());
         let body = match body {
-            // Decoded from a charset, it may hold what its bytes do not show.
+            // After decoding, the text may contain secrets that were not visible in its bytes.
             DecodedBody::Text(text) => DecodedBody::Text(answer.redact(text).await),
             bytes @ DecodedBody::Bytes(_) => bytes,
         };
@@ -237,11 +238,11 @@ impl Session {
         deadline: Deadline,
     ) -> Result<ResponseStream, HttpError> {
         let follows = request.follow_redirects;
-        // The budget comes first: a request that is refused for its form is an attempt, too.
+        // Charge the budget first: a request that is rejected for its form is an attempt, too.
         self.state.meter.count_request()?;
         let mut draft = RequestTemplate::new(request)?;
         let mut redirects = 0;
-        // A page behind a redirect may repeat what was sent before it.
+        // A page after a redirect may repeat secrets that were sent before it.
         let (own, mut carried) = (draft.clone(), EchoableSecrets::default());
         loop {
             let answer = self.state.exchange(&draft, &own, deadline, &mut carried).await;
@@ -263,8 +264,8 @@ impl Session {
 }
 
 impl SessionState {
-    /// One request and the headers of its answer; `own` is what the guest asked for, before any redirect. Adds to `carried` the secrets that
-    /// the answer may repeat.
+    /// Exchanges one request for the headers of its response; `own` is the guest's request before any redirect. Adds to
+    /// `carried` the secrets that the response may repeat.
     async fn exchange(
         self: &Arc<Self>,
         draft: &RequestTemplate,
@@ -278,7 +279,7 @@ impl SessionState {
         sent
     }
 
-    /// Where an answer sends the request on to.
+    /// Returns the request for the next redirect, if any.
     fn next_redirect(
         &self,
         draft: &RequestTemplate,
@@ -303,7 +304,7 @@ impl SessionState {
         Ok(next?.map(|next| next.template))
     }
 
-    /// Refuses what the manifest does not allow.
+    /// Records a denial by the manifest and returns its error.
     fn deny(&self, origin: &str, reason: DenialReason, denied: PermissionDenied) -> HttpError {
         self.record_usage(|ledger| ledger.host(origin).record_denied(reason));
         HttpError::Denied(denied.to_string())
@@ -319,7 +320,8 @@ impl SessionState {
     ) -> Result<ResponseStream, HttpError> {
         check_large_body(draft.body.as_ref(), &self.secrets.snapshot()).await?;
         let FilledRequest { mut headers, body, secrets } = self.authorize(draft, origin)?;
-        // With placeholders: how long a value is, is no business of the guest, which can read the receipt or use the budget up.
+        // Count placeholders, not values: the guest must not learn the length of a value from the receipt or the
+        // budget.
         let bytes = request_size(draft);
         let written = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).cookie_header(&draft.url, written.as_ref()) {
@@ -329,7 +331,8 @@ impl SessionState {
         if body.as_ref().is_none_or(Bytes::is_empty)
             && matches!(draft.method, Method::POST | Method::PUT | Method::PATCH)
         {
-            // Methods that carry a body say so even when it is empty (RFC 9110 §8.6); some servers answer 411 otherwise.
+            // Methods with a body need a `Content-Length` even if it is empty (RFC 9110 §8.6); some servers return 411
+            // otherwise.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let site = self.origin_pool(&draft.url)?;
@@ -343,8 +346,8 @@ impl SessionState {
             self.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await?;
         let echo = self.secrets.snapshot().redaction_layers(&carried.redacted)?.redactor(&carried.charge);
         let bytes = match &echo {
-            // This charges for what they show, too. A guest need not read a header to learn what it says: a cookie can be asked for later, a
-            // redirect leads to the next page.
+            // This also charges for secrets in the headers. A guest can learn from a header without reading it: it can
+            // query a cookie later, and a redirect leads to the next page.
             Some(echo) => echo.shown_size(response.headers()).await,
             None => headers_size(response.headers()),
         };
@@ -366,8 +369,8 @@ impl SessionState {
         })
     }
 
-    /// Adds the secrets that an answer may repeat: those in the request, and those in cookies of earlier answers; not what the guest wrote
-    /// into the request itself.
+    /// Adds the secrets that a response may repeat: those in the request, and those in cookies of earlier responses,
+    /// but not those that the guest wrote into the request itself.
     async fn track_echoable_secrets(
         &self,
         draft: &RequestTemplate,
@@ -390,7 +393,8 @@ impl SessionState {
         if secrets.redaction_layers(&names)?.has_unknown_secrets() {
             self.echo_budget.check(&names)?;
         }
-        // Also what went with an earlier request: this request may hold a guess that the one before it did not, in a cookie of its path.
+        // Include the secrets of earlier requests: this request may contain a guess that the previous one did not, in a
+        // cookie of its path.
         names.append(&mut carried.sent);
         names.sort();
         names.dedup();
@@ -405,7 +409,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
+    /// Checks the manifest's rules and the address, and returns the request with its secrets filled in.
     pub(super) fn authorize(&self, draft: &RequestTemplate, origin: &str) -> Result<FilledRequest, HttpError> {
         let method = draft.method.as_str();
         self.rules.check(method, &draft.url).map_err(|denied| self.deny(origin, DenialReason::NoRule, denied))?;
@@ -415,7 +419,7 @@ impl SessionState {
         Ok(filled)
     }
 
-    /// The request as it is written to the connection.
+    /// Builds the request that is written to the connection.
     pub(super) fn build_request(
         &self,
         draft: &RequestTemplate,
@@ -432,7 +436,8 @@ impl SessionState {
         Ok(request)
     }
 
-    /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
+    /// Waits for the permits of an exchange. The run's own permits come before the shared one, so a run that waits for
+    /// itself blocks no other.
     pub(super) async fn acquire_permits(
         &self,
         own: &Arc<Semaphore>,
@@ -444,7 +449,7 @@ impl SessionState {
         Ok([take(own).await?, take(&self.exchange_permits).await?, take(&self.gate.exchange_permits).await?])
     }
 
-    /// Sends a request that was permitted, and enters it and the status of its answer. `answered` bounds the wait.
+    /// Sends an authorised request, and records it and the status of its response. `answered` bounds the wait.
     pub(super) async fn dispatch<W>(
         &self,
         site: &OriginPool,
@@ -472,7 +477,7 @@ impl SessionState {
         Ok(response)
     }
 
-    /// Enters the status of an answer, and refuses one that two readers could take for different answers.
+    /// Records the status of a response, and rejects one that two parsers could interpret differently.
     pub(super) fn record_response(
         &self,
         origin: &str,
@@ -483,8 +488,8 @@ impl SessionState {
         check_framing(headers, origin)
     }
 
-    /// Enters the headers of an answer, and refuses those that are too large. `bytes` is their size as the guest sees them: the difference would
-    /// be the length of a secret, which the budget or the error would tell.
+    /// Records the headers of a response, and rejects those that are too large. `bytes` is their size as the guest sees
+    /// them: with any other size, the budget or the error would reveal the length of a secret.
     pub(super) fn received_head(&self, origin: &str, headers: &HeaderMap, bytes: u64) -> Result<(), HttpError> {
         self.record_usage(|ledger| ledger.host(origin).bytes_down += bytes);
         self.meter.count_received(bytes)?;
@@ -498,7 +503,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// Enters that a name, or an address, led to nobody who may be contacted.
+    /// Records that a name or an address may not be contacted.
     pub(super) fn record_prohibited_address<T>(&self, origin: &str, result: &Result<T, HttpError>) {
         if matches!(result, Err(HttpError::AddressProhibited(_))) {
             self.record_usage(|ledger| ledger.host(origin).record_denied(DenialReason::AddressProhibited));
@@ -511,7 +516,7 @@ impl SessionState {
             return Ok(site.clone());
         }
         if sites.len() >= MAX_ORIGIN_POOLS {
-            // Those in use have a second owner.
+            // Pools in use have a second owner.
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
         let tls = match url.scheme() {
@@ -527,8 +532,8 @@ impl SessionState {
         change(&mut lock(&self.usage));
     }
 
-    /// The error of a hop that an answer led to: its text may repeat what the vendor was sent. What the guest itself supplied is never masked
-    /// in an error, which would tell it what it guessed right.
+    /// Redacts the error of a redirect, whose message may repeat secrets that were sent to the vendor. The guest's own
+    /// input is never masked in an error, which would reveal its right guesses.
     fn redact_error(&self, error: HttpError, carried: &[String]) -> HttpError {
         match self.secrets.snapshot().redaction_layers(carried) {
             Ok(hidden) => error.map_text(|text| Cow::Owned(hidden.redact(text))),
@@ -537,7 +542,7 @@ impl SessionState {
     }
 }
 
-/// What the manifest says of the secrets in one request.
+/// The manifest's policy for the secrets in one request.
 struct ManifestSecretPolicy<'a> {
     run: &'a SessionState,
     draft: &'a RequestTemplate,
@@ -564,12 +569,13 @@ impl fmt::Debug for Session {
     }
 }
 
-/// What these locks guard is whole between any two calls, so a panic elsewhere spoils nothing.
+/// Locks a mutex and ignores poisoning: the guarded data is consistent between any two calls, so a panic cannot corrupt
+/// it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is sent with a request that has no body.
+/// Returns the body of a request without a body.
 pub(super) fn empty_body() -> OutboundBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
@@ -578,7 +584,7 @@ pub(super) fn gate_closed_error(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
 }
 
-/// Refuses an answer that two readers could take for different answers (RFC 9112 §6.3).
+/// Rejects a response that two parsers could interpret differently (RFC 9112 §6.3).
 fn check_framing(headers: &HeaderMap, origin: &str) -> Result<(), HttpError> {
     let encoding = headers.get(header::TRANSFER_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
@@ -594,17 +600,17 @@ fn check_framing(headers: &HeaderMap, origin: &str) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// Bytes of headers as HTTP/1.1 writes them.
+/// Returns the size in bytes of headers as HTTP/1.1 writes them.
 pub(super) fn headers_size(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| line_size(name.as_str().len(), value.len())).sum()
 }
 
-/// Bytes of one header with a name and a value of these sizes.
+/// Returns the size in bytes of one header with a name and a value of these sizes.
 pub(super) const fn line_size(name: usize, value: usize) -> u64 {
     (name + value + 4) as u64
 }
 
-/// Bytes of a request as the guest wrote it.
+/// Returns the size in bytes of a request as the guest wrote it.
 pub(super) fn request_size(draft: &RequestTemplate) -> u64 {
     draft.body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &draft.headers)
 }

@@ -1,5 +1,6 @@
-//! The second door: a request whose body is sent, and whose answer is read, as it comes. It is for programs that bring an HTTP client of
-//! their own (`wasi:http`), so redirects, cookies, compression and charsets are theirs. All else is as for [`Session::send`].
+//! The second entry point: the request body is sent, and the response body read, as a stream. It is for programs with
+//! their own HTTP client (`wasi:http`), so the guest handles redirects, cookies, compression and charsets. Everything
+//! else is as for [`Session::send`].
 
 use std::fmt;
 use std::future::Future;
@@ -30,34 +31,35 @@ use super::substitute::FilledRequest;
 use super::upload::{UploadBody, UploadProgress, UploadSummary};
 use crate::yield_budget::YieldBudget;
 
-/// Shortest limit of time that a guest can set; zero means this, too.
+/// Minimum timeout that a guest can set; zero means this, too.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The body of an answer: metered, and with a limit on how long it may stand still. Dropping it closes the connection, unless the body was
-/// read to its end.
+/// Response body: metered, and with a limit on how long it may stall. Dropping it closes the connection, unless the
+/// body was read to its end.
 pub struct StreamingBody {
     /// `None` after its end.
     inner: Option<UnsyncBoxBody<Bytes, HttpError>>,
-    /// Hides the secrets that the request carried, should the answer repeat them.
+    /// Redacts the secrets that the request carried if the response repeats them.
     redactor: Option<SecretRedactor>,
     origin: String,
     idle_timeout: Duration,
     deadline: Deadline,
     timer: Pin<Box<Sleep>>,
     run: Arc<SessionState>,
-    /// Held while there is a body, which may be large and need not be read.
+    /// Held as long as the body, which may be large and need not be read.
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// How long a guest is ready to wait: the `request-options` of `wasi:http`. The gate's own limits ([`Timeouts`](super::Timeouts)) are
-/// defaults and ceilings; nothing is shorter than a second.
+/// Timeouts set by a guest: the `request-options` of `wasi:http`. The gate's own limits ([`Timeouts`](super::Timeouts))
+/// are defaults and maxima; the minimum is one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestTimeouts {
-    /// For a connection. It counts towards the wait for the first byte: how long a connection alone may take is the gate's to say.
+    /// For a connection. It is added to the wait for the first byte, because the gate sets the timeout for connecting
+    /// alone.
     pub connect: Option<Duration>,
-    /// From the last byte of the request to the end of the answer's headers.
+    /// From the last byte of the request to the end of the response headers.
     pub first_byte: Option<Duration>,
-    /// Between two parts of the answer's body.
+    /// Between two parts of the response body.
     pub between_bytes: Option<Duration>,
 }
 
@@ -66,14 +68,16 @@ fn clamp_timeout(wanted: Option<Duration>, ceiling: Duration) -> Duration {
 }
 
 impl Session {
-    /// Sends a request while its body comes, and hands on the answer while its body comes. A request for the origin of `own` is answered
-    /// by it, in this process. The URL is absolute, `Host` says the same as its authority or is absent.
+    /// Sends a request while its body arrives, and returns the response while its body arrives. A request for the
+    /// origin of `own` is handled by it, in this process. The URL is absolute; `Host` equals its authority or is
+    /// absent.
     ///
-    /// Cancel-safe: dropping the future or the answer's body closes the connection. The request may have reached the server nevertheless.
+    /// Cancel-safe: dropping the future or the response body closes the connection. The server may nevertheless have
+    /// received the request.
     ///
     /// # Errors
     ///
-    /// See [`HttpError`]; there is no answer then. The body of an answer fails with the same errors.
+    /// See [`HttpError`]; there is no response then. A response body fails with the same errors.
     pub async fn send_streaming<B>(
         &self,
         request: http::Request<B>,
@@ -99,7 +103,7 @@ impl SessionState {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        // The budget comes first: a request that is refused for its form is an attempt, too.
+        // Charge the budget first: a request that is rejected for its form is an attempt, too.
         self.meter.count_request()?;
         let (parts, body) = request.into_parts();
         let outgoing = StreamingRequest::new(parts)?;
@@ -118,7 +122,7 @@ impl SessionState {
     }
 }
 
-/// One exchange through this door.
+/// One exchange through this entry point.
 struct StreamingExchange<'a> {
     run: &'a Arc<SessionState>,
     request: &'a StreamingRequest,
@@ -152,12 +156,12 @@ impl StreamingExchange<'_> {
         let beside = guest.size(&snapshot);
         progress.set_guess_detector(GuessDetector::scan_request(guest, &snapshot, &secrets.names).await?);
         if !secrets.names.is_empty() {
-            // A secret that comes back can be hidden only where it can be read.
+            // A repeated secret can be redacted only in an uncompressed response.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let site = run.origin_pool(&draft.url)?;
         let places = run.acquire_permits(&site.exchange_permits, deadline).await?;
-        // With placeholders: how long a value is, is no business of the guest.
+        // Count placeholders, not values: the guest must not learn the length of a value.
         let bytes = head_size(draft, &draft.headers);
         let body = if upload.is_end_stream() { empty_body() } else { upload.boxed_unsync() };
         let request = run.build_request(draft, headers, body)?;
@@ -166,7 +170,7 @@ impl StreamingExchange<'_> {
             + clamp_timeout(self.timeouts.first_byte, times.headers);
         let answered = |execute| progress.wait_with_idle_limit(wait, deadline, execute);
         let response = run.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await;
-        // Why the body failed is better known here than to the HTTP client.
+        // The cause of the body's failure is known more precisely here than in the HTTP client.
         if let Some(failure) = progress.take_failure() {
             return Err(failure);
         }
@@ -189,7 +193,8 @@ impl StreamingExchange<'_> {
         ))
     }
 
-    /// The same for our own API: no network and no rules of the manifest, because the token that comes along says what is allowed.
+    /// Sends the request to our own API: no network and no rules of the manifest, because the request's token
+    /// determines what is allowed.
     async fn call_internal_api<B>(
         &self,
         api: &dyn InternalApi,
@@ -238,7 +243,7 @@ impl StreamingExchange<'_> {
     }
 }
 
-/// In origin form, and with a `Host` that is ours to say: the instance is found by it.
+/// Builds the request in origin form, with the `Host` set by us, because it selects the instance.
 fn internal_request(
     draft: &RequestTemplate,
     length: Option<u64>,
@@ -257,7 +262,7 @@ fn internal_request(
     Ok(request)
 }
 
-/// The same for the headers. The length may not be that of what is handed on.
+/// Redacts the headers. The length is removed because it may not match the redacted body.
 async fn redact_headers(echo: &SecretRedactor, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
@@ -281,19 +286,19 @@ impl StreamingBody {
         self.run.meter.count_received(bytes)
     }
 
-    /// What is handed on of a frame. Where something is to be hidden, trailers are left out.
+    /// Returns the redacted frame. Trailers are dropped if there are secrets to redact.
     fn redact_frame(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
         let Some(echo) = &mut self.redactor else {
             self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
             return Ok(Some(frame));
         };
         let shown = frame.data_ref().map(|data| echo.push(data)).unwrap_or_default();
-        // What is counted is what the guest sees: the difference would be the length of a secret.
+        // Count the bytes that the guest sees: the difference would reveal the length of a secret.
         self.meter(shown.len() as u64)?;
         Ok(Some(shown).filter(|shown| !shown.is_empty()).map(Frame::data))
     }
 
-    /// What is left at the end.
+    /// Returns the remaining data at the end.
     fn finish(&mut self) -> Option<Frame<Bytes>> {
         self.inner = None;
         self.permits.clear();

@@ -1,4 +1,4 @@
-//! Puts the values of secrets in the place of their placeholders, where the form of the request says how a value is written there.
+//! Replaces placeholders by the values of secrets, where the syntax of the request determines the encoding of a value.
 
 use std::collections::BTreeMap;
 
@@ -18,30 +18,30 @@ use super::request::{ContentType, RequestTemplate, content_type};
 use super::secret::{Secret, SecretSnapshot, random_placeholder};
 use super::secret_replacer::{json_escape, xml_escape};
 
-/// Largest body in which placeholders are replaced, in bytes.
+/// Maximum size in bytes of a body in which placeholders are replaced.
 pub const MAX_SECRET_BODY: usize = 64 << 10;
 
-/// Placeholders in one request. A form that sets a password repeats it three times; a guest that writes hundreds is looking for a vendor that
-/// shows them in different ways.
+/// Maximum number of placeholders in one request. A form that sets a password repeats it three times; a guest that
+/// writes hundreds is looking for a vendor that echoes them in different ways.
 pub const MAX_SUBSTITUTIONS_PER_REQUEST: usize = 16;
 
-/// Headers and body with the values of secrets.
+/// A request's headers and body with the values of secrets filled in.
 pub(super) struct FilledRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
-    /// What was put.
+    /// The secrets that were inserted.
     pub(super) secrets: SentSecrets,
 }
 
-/// What the manifest says of secrets in one request.
+/// Policy for the secrets in one request.
 pub(super) trait SecretPolicy {
-    /// The parts of the request in which a secret may stand.
+    /// Returns the parts of the request that may contain a secret.
     fn scope(&self, secret: &str) -> Result<SecretScope, HttpError>;
-    /// Refuses a secret that stands elsewhere; the sentence says where.
+    /// Denies a secret in another part of the request; the sentence says where.
     fn deny_placement(&self, sentence: String) -> HttpError;
 }
 
-/// Fills a request.
+/// Replaces the placeholders in a request.
 pub(super) fn fill(
     draft: &RequestTemplate,
     secrets: &SecretSnapshot,
@@ -64,7 +64,8 @@ pub(super) fn fill(
     Ok(FilledRequest { headers, body, secrets: SentSecrets { names: sent, substitutions: substitutions as u64 } })
 }
 
-/// Refuses a placeholder in a body that is too large for one. Yields while it looks, because such a body may have any size.
+/// Rejects a placeholder in a body that is too large for substitution. Yields during the search, because such a body
+/// may have any size.
 pub(super) async fn check_large_body(body: Option<&Bytes>, secrets: &SecretSnapshot) -> Result<(), HttpError> {
     let Some(body) = body.filter(|body| body.len() > MAX_SECRET_BODY) else { return Ok(()) };
     match secrets.find_in_large(body).await {
@@ -86,7 +87,7 @@ struct RequestFiller<'a, B> {
 }
 
 impl<B: SecretPolicy> RequestFiller<'_, B> {
-    /// Notes which secrets go along, and refuses those that may not.
+    /// Records the secrets in the request, and denies those that it may not carry.
     fn authorize(&mut self, found: &[&Secret]) -> Result<(), HttpError> {
         for secret in found {
             if !self.scopes.contains_key(&secret.name) {
@@ -138,11 +139,11 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
     }
 
     fn fill_body(&mut self, body: &Bytes, draft: &RequestTemplate) -> Result<Bytes, HttpError> {
-        // Whether there is one in a large body was looked for before, see `check_large_body`.
+        // A large body was searched before, see `check_large_body`.
         if body.len() > MAX_SECRET_BODY {
             return Ok(body.clone());
         }
-        // One more than there may be is refused, whatever follows.
+        // One more than the maximum is enough to reject the request.
         let found: Vec<_> = self.secrets.find(body).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
         let Some(secret) = found.first() else { return Ok(body.clone()) };
         self.authorize(&found)?;
@@ -152,7 +153,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         Ok(Bytes::from_owner(self.secrets.replace(body, write)))
     }
 
-    /// Refuses secrets that stand elsewhere in the body than in the fields that the manifest binds them to.
+    /// Rejects secrets in the body outside the fields that the manifest binds them to.
     fn check_fields(&self, body: &[u8], found: &[&Secret], syntax: Option<BodySyntax>) -> Result<(), HttpError> {
         let bound = |secret: &&Secret| matches!(self.scopes.get(&secret.name), Some(SecretScope::Fields(_)));
         if !found.iter().any(bound) {
@@ -184,7 +185,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         Ok(())
     }
 
-    /// For a multipart form in which a vendor might find other fields.
+    /// Returns the error for a multipart form in which a vendor might find other fields.
     fn ambiguous_form_error(&self, found: &[&Secret], error: MultipartError) -> HttpError {
         let bound = found.iter().find_map(|secret| match self.scopes.get(&secret.name) {
             Some(scope @ SecretScope::Fields(_)) => Some((secret, scope.names())),
@@ -197,7 +198,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         self.policy.deny_placement(format!("{}the multipart form is ambiguous: {error}", bound.unwrap_or_default()))
     }
 
-    /// Refuses a secret that may not stand in this part of the request; `None`: in no part that has a name.
+    /// Rejects a secret that may not occur in this part of the request; `None` stands for a part without a name.
     fn check_placement(&self, secret: &Secret, place: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
         let Some(scope @ SecretScope::Fields(_)) = self.scopes.get(&secret.name) else { return Ok(()) };
         if place.is_some_and(|(part, _)| scope.allows(part)) {
@@ -221,7 +222,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
 
 type ValueEncoder = Box<dyn Fn(&str) -> String>;
 
-/// How a value is written into a body, and where its fields are.
+/// Returns the encoder for values in a body, and the syntax of its fields.
 fn value_encoder(
     content_type: &ContentType,
     secret: &Secret,
@@ -250,14 +251,14 @@ fn value_encoder(
     })
 }
 
-/// The `Content-Type` that stands there once; empty where it does not.
+/// Returns the `Content-Type` if it occurs exactly once, otherwise an empty string.
 fn single_content_type(headers: &HeaderMap) -> String {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let only = values.next().filter(|_| values.next().is_none());
     only.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-/// What is inside of `Authorization: Basic …` (RFC 7617).
+/// Decodes the credentials in `Authorization: Basic …` (RFC 7617).
 fn basic_credentials(name: &HeaderName, value: &HeaderValue) -> Option<Vec<u8>> {
     if name != header::AUTHORIZATION {
         return None;

@@ -1,7 +1,7 @@
-//! Text that comes from a guest and will be read by a person: on a terminal, in a browser, in a log.
+//! Text from a guest that a person will read: on a terminal, in a browser, in a log.
 
-/// Takes out what could make a reader see something else than was written: control characters and escape sequences (ECMA-48), characters
-/// that turn the direction of text (Unicode TR 36), and those that take no space. Tabs become a space.
+/// Removes characters that could mislead a reader: control characters and escape sequences (ECMA-48), characters that
+/// change the direction of text (Unicode TR 36), and zero-width characters. Tabs become a space.
 pub fn sanitize(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
@@ -21,7 +21,7 @@ pub fn sanitize(text: &str) -> String {
 fn skip_escape_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     match characters.next_if(|next| ('\u{20}'..='\u{7e}').contains(next)) {
         Some('[') => skip_control_sequence(characters),
-        // Operating system command and its kin: up to BEL or ESC \.
+        // Operating system command and similar: up to BEL or ESC \.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             while let Some(next) = characters.next_if(|next| *next != '\n') {
                 if next == '\u{7}' || (next == '\u{1b}' && characters.next_if_eq(&'\\').is_some()) {
@@ -46,7 +46,7 @@ fn is_invisible(character: char) -> bool {
 
 const ELLIPSIS: &str = "…";
 
-/// Cuts a text to at most `limit` bytes at a character, and says so with an ellipsis.
+/// Truncates a text to at most `limit` bytes at a character boundary and marks it with an ellipsis.
 pub fn truncate(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len())));
@@ -55,7 +55,7 @@ pub fn truncate(mut text: String, limit: usize) -> String {
     text
 }
 
-/// Takes `tail` bytes off the end of a text, cuts the rest to at most `limit`, and says so with an ellipsis.
+/// Removes `tail` bytes from the end of a text, truncates the rest to at most `limit`, and marks it with an ellipsis.
 pub fn truncate_tail(mut text: String, tail: usize, limit: usize) -> String {
     let room = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
     text.truncate(text.floor_char_boundary(room));
@@ -63,7 +63,7 @@ pub fn truncate_tail(mut text: String, tail: usize, limit: usize) -> String {
     text
 }
 
-/// A number of bytes for a person.
+/// A number of bytes in human-readable form.
 pub struct ByteSize(pub u64);
 
 impl std::fmt::Display for ByteSize {

@@ -1,4 +1,5 @@
-//! The body of a request while it is being sent: metered, of the length that was promised, and without what only costs.
+//! The body of a request while it is being sent: metered, of the declared length, and without frames that carry no
+//! data.
 
 use std::fmt;
 use std::future::Future;
@@ -16,7 +17,7 @@ use super::guess::GuessDetector;
 use super::response_stream::Deadline;
 use super::session::SessionState;
 
-/// How far a body is, seen by whoever waits for the answer.
+/// Progress of an upload, as seen by the task that waits for the response.
 #[derive(Debug, Clone)]
 pub(super) struct UploadProgress(Arc<Mutex<UploadState>>);
 
@@ -26,13 +27,13 @@ struct UploadState {
     failure: Option<HttpError>,
     guess_detector: GuessDetector,
     bytes: u64,
-    /// What comes now was not seen when it was decided what to hide in the answer.
+    /// Whether the body is closed: later data was not known when the gate decided what to redact in the response.
     closed: bool,
 }
 
-/// What a guest had written when the answer came.
+/// State of the guest's body when the response arrived.
 pub(super) struct UploadSummary {
-    /// The secrets that are not in it.
+    /// The secrets that the body does not contain.
     pub(super) unknown: Vec<String>,
     pub(super) bytes: u64,
 }
@@ -52,25 +53,25 @@ impl UploadProgress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the body broke off, if the gate made it.
+    /// Takes the error with which the gate aborted the body, if it did.
     pub(super) fn take_failure(&self) -> Option<HttpError> {
         self.state().failure.take()
     }
 
-    /// Looks into the body for secrets that the guest wrote itself.
+    /// Sets the detector that searches the body for secrets that the guest wrote itself.
     pub(super) fn set_guess_detector(&self, guesses: GuessDetector) {
         self.state().guess_detector = guesses;
     }
 
-    /// Says what of these secrets is in the body. Nothing more of the body of a request with secrets is sent: what the guest wrote later would tell by what is
-    /// hidden in the answer which of its guesses are right.
+    /// Reports which of these secrets the body does not contain. If the request has secrets, the rest of its body is
+    /// not sent: otherwise the redactions in the response would reveal which later guesses of the guest are right.
     pub(super) fn close(&self, secrets: &[String]) -> UploadSummary {
         let mut state = self.state();
         state.closed = !secrets.is_empty();
         UploadSummary { unknown: state.guess_detector.secrets_not_guessed(secrets), bytes: state.bytes }
     }
 
-    /// Waits for `work`, as long as no more than `limit` passes since the last part of the body: a large body takes its time.
+    /// Waits for `work` until `limit` has passed since the last part of the body, because a large body takes long.
     pub(super) async fn wait_with_idle_limit<T>(
         &self,
         limit: Duration,
@@ -96,11 +97,11 @@ impl UploadProgress {
     }
 }
 
-/// A body on its way.
+/// A request body that is being sent.
 pub(super) struct UploadBody<B> {
-    /// `None` after it was given up.
+    /// `None` after it was abandoned.
     inner: Option<Pin<Box<B>>>,
-    /// Bytes that `Content-Length` promises.
+    /// Bytes that `Content-Length` declares.
     content_length: Option<u64>,
     sent: u64,
     run: Arc<SessionState>,
@@ -122,8 +123,8 @@ where
         Self { inner: Some(Box::pin(body)), content_length: length, sent: 0, run, origin, progress }
     }
 
-    /// A server that reads more or less than was promised takes the rest for another request (request smuggling), so the promise is kept or
-    /// the connection closed.
+    /// Checks the body against its declared length. A server that reads more or less would take the rest for another
+    /// request (request smuggling), so on a mismatch the connection is closed.
     fn check_length(&self, at_end: bool) -> Result<(), HttpError> {
         match self.content_length {
             Some(length) if self.sent > length || (at_end && self.sent < length) => Err(HttpError::Invalid(format!(
@@ -141,7 +142,8 @@ where
         };
         let bytes = data.len() as u64;
         if bytes == 0 {
-            // Each would be a frame of its own on an HTTP/2 connection, and cost there what it does not cost here (advisory f8mm).
+            // Each would be a separate frame on an HTTP/2 connection, with a cost there that is not charged here
+            // (advisory f8mm).
             return Ok(None);
         }
         self.sent = self.sent.saturating_add(bytes);
@@ -177,10 +179,10 @@ where
             if self.progress.state().closed {
                 self.inner = None;
             }
-            // Not an error, which would take the connection away from the answer.
+            // Not an error, which would close the connection that the response uses.
             let Some(inner) = &mut self.inner else { return Poll::Pending };
             let taken = match ready!(inner.as_mut().poll_frame(context)) {
-                // The answer came while this part was waited for.
+                // The response arrived during the wait for this part.
                 Some(Ok(_)) if self.progress.state().closed => continue,
                 None => {
                     let checked = self.check_length(true);

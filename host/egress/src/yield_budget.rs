@@ -1,9 +1,10 @@
-//! Giving way to others in the middle of long work.
+//! Yields to other tasks during long work.
 //!
-//! A host function runs in the task of its run. What it does between two awaits can be neither cancelled nor charged, and nobody else gets
-//! that thread. So work that grows with what a guest passes is done in portions.
+//! A host function runs in the task of its run. Its work between two awaits can be neither cancelled nor charged, and
+//! blocks the thread. So work that grows with the guest's input is done in portions.
 
-/// Bytes that are worked through between two yields. Scanning and parsing take less than a millisecond for them, even masking only a few.
+/// Bytes processed between two yields. Scanning and parsing them takes less than a millisecond, masking a few
+/// milliseconds.
 pub const YIELD_INTERVAL_BYTES: usize = 256 << 10;
 
 /// Counts work, and yields after each portion.
@@ -19,7 +20,7 @@ impl Default for YieldBudget {
 }
 
 impl YieldBudget {
-    /// Counts work of about so many bytes that was just done.
+    /// Counts work on about `bytes` bytes that was just done, and yields if a portion is complete.
     pub async fn consume(&mut self, bytes: usize) {
         match self.remaining.checked_sub(bytes) {
             Some(left) => self.remaining = left,

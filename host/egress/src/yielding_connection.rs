@@ -1,4 +1,4 @@
-//! A connection that lets the other tasks of its runtime have their turn.
+//! A connection that yields to the other tasks of its runtime.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,16 +7,17 @@ use std::task::{Context, Poll};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
-/// Reads that follow each other without a pause.
+/// Maximum number of consecutive reads without a yield.
 ///
-/// The task that reads an HTTP/2 connection queues what arrives for the tasks that wait for it. A server that sends endless small frames
-/// keeps that task reading, and the queue grows until its turn ends: without this by tokio's count of 128 reads, tens of MiB of frames.
+/// The task that reads an HTTP/2 connection queues what arrives for the tasks that wait for it. A server that sends
+/// endless small frames keeps that task reading, and the queue grows until the task yields. Without this limit, tokio
+/// yields after 128 reads, which are tens of MiB of frames.
 const MAX_READS_BEFORE_YIELD: u8 = 4;
 
-/// A connection that is read in short turns.
+/// A connection that is read in short bursts.
 pub(super) struct YieldingConnection<C> {
     connection: C,
-    /// Reads since the last pause.
+    /// Reads since the last yield.
     reads: u8,
 }
 

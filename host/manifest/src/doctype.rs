@@ -1,4 +1,4 @@
-//! Document types, and the patterns by which a rule names them.
+//! Document types, and the patterns with which a rule names them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::string_newtype::text_form;
 
-/// The `type` of rules on hosts; therefore never a doctype.
+/// The `type` of rules on hosts, and therefore never a doctype.
 pub(crate) const HTTP: &str = "http";
 
-/// The type of a document, for example `io.cozy.bills`: `a-z`, `0-9`, `_` and `.`, without a leading, trailing or double dot (Cozy API:
-/// permissions, grammar). `http` is none: it names the rules on hosts.
+/// The type of a document, for example `io.cozy.bills`: `a-z`, `0-9`, `_` and `.`, without a leading, trailing or
+/// double dot (Cozy API: permissions, grammar). `http` is not a doctype: it is the type of rules on hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Doctype(String);
@@ -20,12 +20,12 @@ pub struct Doctype(String);
 text_form!(Doctype);
 
 impl Doctype {
-    /// The part after the last dot: `bills` of `io.cozy.bills`.
+    /// Returns the part after the last dot: `bills` of `io.cozy.bills`.
     pub fn last_part(&self) -> &str {
         self.0.rsplit('.').next().unwrap_or(&self.0)
     }
 
-    /// Whether this is `other` or one of the types below it: `a.b.c.d` is within `a.b.c`, `a.b.cx` is not.
+    /// Returns whether this is `other` or one of the types below it: `a.b.c.d` is within `a.b.c`, `a.b.cx` is not.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.strip_prefix(&other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
@@ -50,19 +50,19 @@ impl FromStr for Doctype {
     }
 }
 
-/// Which doctypes a rule is about.
+/// Doctypes that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DoctypePattern {
-    /// This type alone.
+    /// Only this type.
     Exact(Doctype),
-    /// This type and all below it, written `a.b.c.*`; at least three parts stand before the star.
+    /// This type and all types below it, written `a.b.c.*`, with at least three parts before the star.
     Subtree(Doctype),
-    /// Every type. No manifest can say it; see [`crate::Permissions::everything`].
+    /// Every type. A manifest cannot express it; see [`crate::Permissions::everything`].
     Any,
 }
 
 impl DoctypePattern {
-    /// Whether a rule with this pattern is about documents of `doctype`.
+    /// Returns whether a rule with this pattern applies to documents of `doctype`.
     pub fn matches(&self, doctype: &Doctype) -> bool {
         match self {
             Self::Exact(own) => own == doctype,
@@ -71,7 +71,7 @@ impl DoctypePattern {
         }
     }
 
-    /// Whether every type that `other` matches is matched by this pattern.
+    /// Returns whether every type that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
@@ -88,7 +88,7 @@ impl From<Doctype> for DoctypePattern {
     }
 }
 
-/// The forms that a manifest may use: `a.b.c` and `a.b.c.*`.
+/// Parses the forms that a manifest may use: `a.b.c` and `a.b.c.*`.
 impl FromStr for DoctypePattern {
     type Err = Error;
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     proptest! {
-        /// The grammar, said a second way: names joined by dots.
+        /// A second definition of the grammar: names joined by dots.
         #[test]
         fn names_joined_by_dots_are_doctypes(names in prop::collection::vec("[a-z0-9_]{1,8}", 1..6)) {
             let text = names.join(".");
@@ -230,7 +230,7 @@ mod tests {
             prop_assert_eq!(text.parse::<Doctype>().is_ok(), joined && text != HTTP);
         }
 
-        /// `covers` never promises more than `matches` keeps.
+        /// `covers` implies `matches`.
         #[test]
         fn covering_agrees_with_matching(
             wide in "[ab]\\.[ab]\\.[ab](\\.[ab]){0,2}(\\.\\*)?",

@@ -1,12 +1,12 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
 use crate::TextPosition;
 
-/// Why a manifest, a permission set, a scope or one of their parts was refused.
+/// Why a manifest, a permission set, a scope or one of their parts was rejected.
 ///
-/// Every text names what was found and what to write instead. Inside a JSON document the error is wrapped in [`Error::AtField`], which names the
-/// field, and where the document's text is known in [`Error::AtPosition`], which names the line; the predicates ([`Error::is_syntax`], …) look
-/// through both.
+/// Every message names the invalid input and the valid alternative. Inside a JSON document the error is wrapped in
+/// [`Error::AtField`], which names the field, and if the document's text is known in [`Error::AtPosition`], which names
+/// the line. The predicates ([`Error::is_syntax`], …) look through both.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The error of a field of a JSON document.
@@ -17,12 +17,12 @@ pub enum Error {
         /// What is wrong with it.
         error: Box<Self>,
     },
-    /// The error of a text, with the place of the field that it concerns.
+    /// An error with the position of its field in the text.
     #[error("line {}, column {}: {error}", position.line, position.column)]
     AtPosition {
-        /// Where the field stands.
+        /// Position of the field.
         position: TextPosition,
-        /// What is wrong there.
+        /// The error of the field.
         error: Box<Self>,
     },
     /// The manifest is not JSON.
@@ -32,7 +32,7 @@ pub enum Error {
         line: usize,
         /// From 1, in bytes.
         column: usize,
-        /// What the parser met.
+        /// The parser's message.
         reason: String,
     },
     /// The manifest is larger than [`crate::Manifest::MAX_SIZE`].
@@ -46,21 +46,21 @@ pub enum Error {
     /// The manifest is that of a web app.
     #[error(r#""webapp" is not valid for a konnector; write "type": "konnector""#)]
     WebApp,
-    /// A required field is absent or null.
+    /// A required field is missing or null.
     #[error("this field is required; add {example}")]
     Missing {
-        /// How the field could look.
+        /// An example of the field.
         example: &'static str,
     },
     /// A field has a value of another JSON type.
     #[error("expected {expected}, found {found}")]
     WrongType {
-        /// What belongs here, with its article: "a string".
+        /// Expected type, with its article: "a string".
         expected: &'static str,
-        /// What stands there, with its article.
+        /// Type that was found, with its article.
         found: &'static str,
     },
-    /// A value has the right type but is not allowed.
+    /// A value has the right type but is invalid.
     #[error("{found} is not allowed; {advice}")]
     Invalid {
         /// The value, as JSON.
@@ -74,12 +74,12 @@ pub enum Error {
         /// As written.
         slug: String,
     },
-    /// Not a doctype, or not one that a rule may name. In a manifest the HTTP API answers it with 403.
+    /// Not a doctype, or not one that a rule may name. For a manifest, the HTTP API returns 403.
     #[error(r#""{doctype}" is not a doctype that a rule can name: {reason}"#)]
     Doctype {
         /// As written.
         doctype: String,
-        /// The rule it breaks.
+        /// The violated rule.
         reason: &'static str,
     },
     /// Not a verb.
@@ -87,7 +87,7 @@ pub enum Error {
     Verb {
         /// As written.
         verb: String,
-        /// The verbs that can stand here.
+        /// The verbs that are valid here.
         advice: &'static str,
     },
     /// Not a host pattern.
@@ -95,10 +95,10 @@ pub enum Error {
     Host {
         /// As written.
         host: String,
-        /// The rule it breaks, and what to write instead.
+        /// The violated rule, and what to write instead.
         reason: String,
     },
-    /// The field of an account that a rule follows does not hold a web address.
+    /// The account's field to which a rule refers does not hold a web address.
     #[error(r#"the account's field "{field}" must hold a web address such as "https://cloud.example": {reason}"#)]
     AccountAddress {
         /// The field's name.
@@ -109,7 +109,7 @@ pub enum Error {
     /// Not a scope string.
     #[error(r#"the scope "{rule}" cannot be read: {reason}"#)]
     Scope {
-        /// The rule of the scope that is wrong.
+        /// The invalid rule of the scope.
         rule: String,
         /// What is wrong with it.
         reason: String,
@@ -125,12 +125,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same error, known to concern the field `path` of a JSON document.
+    /// Wraps the error as one of the field `path` of a JSON document.
     pub(crate) fn at_field(self, path: impl Into<String>) -> Self {
         Self::AtField { path: path.into(), error: Box::new(self) }
     }
 
-    /// The same error, with the place of its field in the text that was read.
+    /// Adds the position of the error's field in the text that was read.
     pub(crate) fn with_position(self, text: &[u8]) -> Self {
         let place = if let Self::AtField { path, .. } = &self { TextPosition::find(text, path) } else { None };
         match place {
@@ -139,7 +139,7 @@ impl Error {
         }
     }
 
-    /// The line of the text that it concerns, from 1, where that is known.
+    /// Returns the line of the error in the text, from 1, if it is known.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::AtPosition { position: place, .. } => Some(place.line),
@@ -148,7 +148,7 @@ impl Error {
         }
     }
 
-    /// The error itself, without the field and the place it was found in.
+    /// Returns the error itself, without its field and position.
     pub fn cause(&self) -> &Self {
         match self {
             Self::AtField { error, .. } | Self::AtPosition { error, .. } => error.cause(),
@@ -156,17 +156,17 @@ impl Error {
         }
     }
 
-    /// The text is not JSON.
+    /// Returns whether the text is not JSON.
     pub fn is_syntax(&self) -> bool {
         matches!(self.cause(), Self::Syntax { .. })
     }
 
-    /// A permission names a doctype that no rule can name.
+    /// Returns whether a permission names a doctype that no rule can name.
     pub fn is_doctype(&self) -> bool {
         matches!(self.cause(), Self::Doctype { .. })
     }
 
-    /// The manifest is that of a web app.
+    /// Returns whether the manifest is that of a web app.
     pub fn is_web_app(&self) -> bool {
         matches!(self.cause(), Self::WebApp)
     }

@@ -1,4 +1,4 @@
-//! What a konnector asks its user for.
+//! Form fields that a konnector asks its user to fill in.
 
 use serde_json::{Map, Value};
 
@@ -10,31 +10,32 @@ use crate::json::{ObjectReader, check_identifier, wrong_type};
 pub struct Field {
     /// The key of its value in the account.
     pub name: String,
-    /// What is typed in.
+    /// Type of the input.
     pub kind: FieldKind,
-    /// Whether the account needs it; absent means yes.
+    /// Whether the account requires it; true if absent.
     pub required: bool,
-    /// Declared as what identifies the account at the vendor; see [`crate::Manifest::identifier_field`].
+    /// Whether it is declared as the field that identifies the account at the vendor; see
+    /// [`crate::Manifest::identifier_field`].
     pub identifier: bool,
-    /// Behind "advanced", or in one of the old groups `advanced_fields` and `advancedFields`.
+    /// Whether it is marked "advanced", or in one of the old groups `advanced_fields` and `advancedFields`.
     pub advanced: bool,
-    /// Kept sealed: a password, or declared `"encrypted": true`.
+    /// Whether it is stored sealed: a password, or declared `"encrypted": true`.
     pub secret: bool,
-    /// The konnector may replace the secret that the user typed (`secrets.put`), because the vendor rotates it.
+    /// Whether the konnector may replace the secret that the user typed (`secrets.put`), because the vendor rotates it.
     pub rotates: bool,
-    /// The text beside it, or the key of one in `locales`.
+    /// Label of the field, or its key in `locales`.
     pub label: Option<String>,
-    /// Help.
+    /// Help text.
     pub description: Option<String>,
-    /// The value of a new form: a string, or for a list `{value, name}`.
+    /// Initial value in a new form: a string, or for a list `{value, name}`.
     pub default: Option<Value>,
-    /// What a dropdown offers.
+    /// Choices of a dropdown.
     pub options: Vec<Choice>,
-    /// The shortest text, in characters.
+    /// Minimum length in characters.
     pub min: Option<u64>,
-    /// The longest text, in characters.
+    /// Maximum length in characters.
     pub max: Option<u64>,
-    /// A regular expression that the text matches.
+    /// Regular expression that the value must match.
     pub pattern: Option<String>,
 }
 
@@ -51,7 +52,7 @@ pub enum FieldKind {
     Dropdown,
     /// Yes or no.
     Checkbox,
-    /// Kept with the account and not shown.
+    /// Stored with the account but not shown.
     Hidden,
     /// A day.
     Date,
@@ -59,16 +60,16 @@ pub enum FieldKind {
     Phone,
     /// A folder of the user's files.
     Folder,
-    /// A type that this version does not know; kept like a password, because it may be one that is misspelt.
+    /// An unknown type; stored like a password, because it may be a misspelt `password`.
     Other(String),
 }
 
 /// One choice of a dropdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// What is shown.
+    /// Displayed name.
     pub name: String,
-    /// What is stored.
+    /// Stored value.
     pub value: String,
 }
 
@@ -88,7 +89,7 @@ impl FieldKind {
         }
     }
 
-    /// For old manifests that leave the type out.
+    /// Guesses the type from the name, for old manifests that omit the type.
     fn from_field_name(field_name: &str) -> Self {
         match field_name {
             "password" => Self::Password,
@@ -98,7 +99,7 @@ impl FieldKind {
     }
 }
 
-/// All fields, those in groups after their neighbours before them, in the order written.
+/// Parses all fields in the order written, with groups flattened in place.
 pub(crate) fn parse_all(fields: &ObjectReader) -> Result<Vec<Field>, Error> {
     let mut all = Vec::new();
     for (name, value) in fields.fields() {
@@ -114,7 +115,7 @@ pub(crate) fn parse_all(fields: &ObjectReader) -> Result<Vec<Field>, Error> {
     Ok(all)
 }
 
-/// `advancedFields` and the like hold descriptors and have no type of their own.
+/// Returns whether this is a group: `advancedFields` and similar names hold descriptors and have no type of their own.
 fn is_group(members: &Map<String, Value>) -> bool {
     !members.is_empty() && members.values().all(Value::is_object)
 }
@@ -122,7 +123,7 @@ fn is_group(members: &Map<String, Value>) -> bool {
 fn parse(name: &str, field: &ObjectReader, in_group: bool) -> Result<Field, Error> {
     check_identifier("fields".to_owned(), name)?;
     let kind = field.string("type")?.map_or_else(|| FieldKind::from_field_name(name), FieldKind::from_name);
-    // `role` is what real manifests say; `login: true` was used before it.
+    // Current manifests use `role`; older ones used `login: true`.
     let identifier = field.boolean("identifier")?.unwrap_or(false)
         || field.string("role")? == Some("identifier")
         || field.boolean("login")?.unwrap_or(false);

@@ -12,7 +12,7 @@ pub enum Frequency {
     Hourly,
     /// Every day.
     Daily,
-    /// Every week; also what an absent or unknown word means.
+    /// Every week; also the meaning of an absent or unknown word.
     #[default]
     Weekly,
     /// Every month.
@@ -20,7 +20,7 @@ pub enum Frequency {
 }
 
 impl Frequency {
-    /// As in a manifest: `weekly`.
+    /// Returns the name as in a manifest: `weekly`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hourly => "hourly",
@@ -30,7 +30,7 @@ impl Frequency {
         }
     }
 
-    /// The frequency of this name, if there is one.
+    /// Returns the frequency with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly].into_iter().find(|each| each.as_str() == name)
     }

@@ -1,4 +1,4 @@
-//! The hosts that a rule names.
+//! Patterns for the hosts of a rule.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,16 @@ use url::{Host, Url};
 
 use crate::Error;
 
-/// Web addresses that a rule names: `scheme://host[:port][/prefix]`, https unless written otherwise.
+/// Pattern for web addresses: `scheme://host[:port][/prefix]`; the default scheme is https.
 ///
-/// - The scheme is `http` or `https`; the port is the scheme's own unless written.
-/// - `*.bank.example` stands for one or more labels before `bank.example`, never for `bank.example` itself. It neither stands on a public
-///   suffix (<https://publicsuffix.org>), where strangers own the names below, nor reaches below one: `*.amazonaws.com` matches
-///   `sts.amazonaws.com`, but not the `anyone.s3.amazonaws.com` of somebody else.
-/// - Hosts compare in the canonical form of the WHATWG URL standard (lower case, punycode); a final dot makes no difference. An IP address
-///   is only reached by a pattern that spells it out.
-/// - A prefix matches whole path segments, after the path was normalised.
+/// - The scheme is `http` or `https`; the port defaults to that of the scheme.
+/// - `*.bank.example` stands for one or more labels before `bank.example`, never for `bank.example` itself. It is not
+///   allowed on a public suffix (<https://publicsuffix.org>), because strangers own the names below it, and does not
+///   reach below one: `*.amazonaws.com` matches `sts.amazonaws.com`, but not `anyone.s3.amazonaws.com`, which belongs
+///   to somebody else.
+/// - Hosts compare in the canonical form of the WHATWG URL standard (lower case, punycode); a final dot makes no
+///   difference. An IP address is only matched by a pattern that spells it out.
+/// - A prefix matches whole segments of the normalised path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPattern {
     https: bool,
@@ -35,13 +36,13 @@ enum HostMatcher {
 }
 
 impl HostPattern {
-    /// Whether a request to `url` stays within this pattern. A URL that carries a user name or a password never does: it would send
-    /// credentials that nobody checked, and it misleads readers about its host.
+    /// Returns whether a request to `url` matches this pattern. A URL with a user name or a password never does: it
+    /// would send unchecked credentials, and it misleads readers about its host.
     pub fn matches(&self, url: &Url) -> bool {
         self.matches_host(url) && self.matches_path(url.path())
     }
 
-    /// Like [`Self::matches`], whatever the path.
+    /// Like [`Self::matches`], but ignores the path.
     pub fn matches_host(&self, url: &Url) -> bool {
         let Some((scheme, host, port)) = origin(url) else { return false };
         scheme == self.scheme() && port == self.port && self.hosts.matches(&host)
@@ -51,7 +52,7 @@ impl HostPattern {
         self.prefix.is_empty() || (has_path_prefix(path, &self.prefix) && !may_escape_prefix(path))
     }
 
-    /// Whether every URL that `other` matches is matched by this pattern.
+    /// Returns whether every URL that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &Self) -> bool {
         self.https == other.https
             && self.port == other.port
@@ -65,7 +66,7 @@ impl HostPattern {
             }
     }
 
-    /// The part of this pattern that lies at or below a path; `None` when there is none.
+    /// Returns the part of this pattern at or below a path, or `None` if it is empty.
     pub(crate) fn restrict_to_path(&self, path: &str) -> Option<Self> {
         if has_path_prefix(&self.prefix, path) {
             Some(self.clone())
@@ -76,20 +77,21 @@ impl HostPattern {
         }
     }
 
-    /// The pattern for the scheme, host and port of `url` and no other; `None` unless it is a web address without credentials.
+    /// Returns the pattern for exactly the scheme, host and port of `url`, or `None` unless it is a web address without
+    /// credentials.
     pub fn from_origin(url: &Url) -> Option<Self> {
         let (scheme, host, port) = origin(url)?;
         Some(Self { https: scheme == "https", hosts: HostMatcher::Exact(host), port, prefix: String::new() })
     }
 
-    /// The host, or the name above all hosts that it stands for; without a port.
+    /// Returns the host, or the parent domain of all hosts that it stands for; without a port.
     pub fn host(&self) -> &str {
         match &self.hosts {
             HostMatcher::Exact(host) | HostMatcher::Subdomains(host) => host,
         }
     }
 
-    /// Whether it stands for one host, and not for names under a star.
+    /// Returns whether it stands for one host, rather than for names under a star.
     pub const fn is_exact(&self) -> bool {
         matches!(self.hosts, HostMatcher::Exact(_))
     }
@@ -108,12 +110,13 @@ impl HostMatcher {
     }
 }
 
-/// The part of a canonical host under which anyone can register a name; the last label where no rule of the list applies.
+/// Returns the part of a canonical host under which anyone can register a name, or the last label if no rule of the
+/// list applies.
 fn public_suffix(host: &str) -> &str {
     psl::suffix_str(host).unwrap_or(host)
 }
 
-/// Scheme, canonical host without final dot, and port of a web address without credentials.
+/// Returns scheme, canonical host without final dot, and port of a web address without credentials.
 fn origin(url: &Url) -> Option<(&str, String, u16)> {
     let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -121,7 +124,7 @@ fn origin(url: &Url) -> Option<(&str, String, u16)> {
     }
     let host = url.host_str()?;
     let host = host.strip_suffix('.').unwrap_or(host);
-    // The URL standard lets empty labels through; no name has them.
+    // The URL standard allows empty labels, but no real name has them.
     let named = host.split('.').all(|label| !label.is_empty());
     named.then_some((scheme, host.to_owned(), url.port_or_known_default()?))
 }
@@ -134,12 +137,13 @@ fn has_path_prefix(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a path lies at or below a prefix that [`parse_prefix`] read, for every server that decodes it once more, too.
+/// Returns whether a path lies at or below a prefix read by [`parse_prefix`], even for servers that decode it a second
+/// time.
 pub(crate) fn is_within_prefix(path: &str, prefix: &str) -> bool {
     has_path_prefix(path, prefix) && !may_escape_prefix(path)
 }
 
-/// Reads a prefix of paths, `/segment[/…]`, into its canonical form without a final slash.
+/// Parses a path prefix, `/segment[/…]`, into its canonical form without a final slash.
 pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
     if !text.starts_with('/') || text.starts_with("//") {
         return Err(r#"begin the path with one slash, as in "/login""#);
@@ -155,8 +159,9 @@ pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
     Ok(prefix.to_owned())
 }
 
-/// Whether a server that decodes the path once more could read a `..` in it. The URL standard resolves `..` and `%2e%2e`, but leaves
-/// `..%2f`, `%252e` and `..;` (a path parameter, as some Java servers read it) alone; each would leave a prefix.
+/// Returns whether a server that decodes the path a second time could find a `..` in it. The URL standard resolves `..`
+/// and `%2e%2e`, but not `..%2f`, `%252e` and `..;` (a path parameter for some Java servers); each would escape a
+/// prefix.
 fn may_escape_prefix(path: &str) -> bool {
     let mut text = path.to_owned();
     loop {
@@ -181,7 +186,7 @@ impl FromStr for HostPattern {
 }
 
 fn parse(text: &str) -> Result<HostPattern, String> {
-    // The URL parser silently drops or rewrites these; a rule should read as it acts.
+    // The URL parser silently drops or rewrites these; a rule should mean what it appears to say.
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
         return Err("remove spaces and backslashes".to_owned());
     }
@@ -224,7 +229,7 @@ fn parse(text: &str) -> Result<HostPattern, String> {
 
 fn parse_exact_host(url: &Url, written: &str, host: String) -> Result<HostMatcher, String> {
     let is_address = matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_)));
-    // "2130706433" and "0x7f.1" are 127.0.0.1 as well: a reader of the rule must see the address.
+    // "2130706433" and "0x7f.1" also mean 127.0.0.1, but a reader of the rule must see the actual address.
     let spelled_out =
         written.strip_prefix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
     if is_address && !spelled_out {
@@ -243,7 +248,7 @@ fn parse_subdomains(url: &Url, domain: String) -> Result<HostMatcher, String> {
     Ok(HostMatcher::Subdomains(domain))
 }
 
-/// In full, except for the scheme's own port.
+/// Writes the full pattern, except for the scheme's default port.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (star, host) = match &self.hosts {

@@ -1,11 +1,12 @@
-//! Reading fields of a JSON object with errors that name the field.
+//! Reads fields of a JSON object, with errors that name the field.
 
 use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::untrusted::is_printable;
 
-/// Refuses an identifier that cannot be shown as what it is: two that look the same could be told apart by programs alone.
+/// Rejects an identifier with invisible or misleading characters: only programs could distinguish two that look the
+/// same.
 pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
     if text.chars().all(is_printable) {
         return Ok(());
@@ -14,7 +15,7 @@ pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
     Err(Error::Invalid { found: Value::from(text).to_string(), advice }.at_field(path))
 }
 
-/// An object and its place in the document.
+/// An object and its path in the document.
 #[derive(Clone)]
 pub(crate) struct ObjectReader<'a> {
     path: String,
@@ -22,15 +23,15 @@ pub(crate) struct ObjectReader<'a> {
 }
 
 impl<'a> ObjectReader<'a> {
-    /// The whole document.
+    /// Wraps the whole document.
     pub(crate) const fn root(members: &'a Map<String, Value>) -> Self {
         Self { path: String::new(), fields: members }
     }
 
-    /// The object at `path`.
+    /// Wraps the object at `path`.
     ///
     /// # Errors
-    /// [`Error::WrongType`] at `path` when it is none.
+    /// [`Error::WrongType`] at `path` if it is not an object.
     pub(crate) fn new(path: String, value: &'a Value) -> Result<Self, Error> {
         match value {
             Value::Object(members) => Ok(Self { path, fields: members }),
@@ -38,7 +39,7 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
-    /// The path of a member.
+    /// Returns the path of a field.
     pub(crate) fn path(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -47,7 +48,7 @@ impl<'a> ObjectReader<'a> {
         self.fields
     }
 
-    /// A member; null counts as absent.
+    /// Returns a field; null counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
@@ -76,7 +77,7 @@ impl<'a> ObjectReader<'a> {
         self.get(name).map(|value| Self::new(self.path(name), value)).transpose()
     }
 
-    /// The strings of a list; an absent one is empty.
+    /// Returns the strings of a list; an absent list is empty.
     pub(crate) fn strings(&self, name: &str) -> Result<Vec<&'a str>, Error> {
         let list = self.list(name)?.map(Vec::as_slice).unwrap_or_default();
         list.iter()

@@ -1,33 +1,35 @@
-//! How much a JSON text may cost before anything is built from it.
+//! Limits the memory that a JSON text may need, before it is parsed.
 //!
-//! A few bytes of JSON can become a hundred times as many in memory: `{"a":0},` is 8 bytes, and an object with one member takes some six
-//! hundred. Text of a guest or of a client therefore passes this scanner first, which allocates nothing, can be fed in parts, and stops at
-//! the byte that goes over a limit. It does not check the syntax: that is the parser's work, which then is known to be affordable.
+//! A few bytes of JSON can become a hundred times as many in memory: `{"a":0},` is 8 bytes, and an object with one
+//! field takes about six hundred. Text from a guest or a client therefore passes this scanner first. It allocates
+//! nothing, can be fed in parts, and stops at the byte that exceeds a limit. It does not check the syntax: the parser
+//! does that afterwards, with a known bound on its memory.
 
 use serde_json::{Map, Value};
 
-/// Bytes of the largest document (`CouchDB`'s default `max_document_size`).
+/// Maximum size of a document in bytes (`CouchDB`'s default `max_document_size`).
 pub const MAX_DOCUMENT_BYTES: usize = 8 << 20;
 
-/// Levels of objects and arrays in each other. `serde_json` reads 128, and what is stored or published stands inside of a few more.
+/// Maximum depth of nested objects and arrays. `serde_json` reads 128 levels, and stored or published documents are
+/// wrapped in a few more.
 pub const MAX_DEPTH: u32 = 120;
 
-/// Heap that the values of any text may take. With it a text of ordinary members may have 300 to 800 KiB, by the length of the members; what is
-/// larger consists of long strings.
+/// Heap that the values of any text may take. It allows 300 to 800 KiB of text with ordinary fields, depending on their
+/// length; larger texts must consist of long strings.
 const MIN_HEAP_BYTES: usize = 8 << 20;
 
 /// A value and its place in an array, which grows by doubling: twice `size_of::<Value>()`.
 const VALUE_BYTES: usize = 144;
-/// What a member of an object takes beyond that of a comma: its share of a hash table and of the list of members.
+/// Memory of an object's field in addition to that of a comma: its share of a hash table and of the list of fields.
 const FIELD_BYTES: usize = 104;
-/// An object with its hash table and room for its first members.
+/// An object with its hash table and room for its first fields.
 const OBJECT_BYTES: usize = 400;
 /// Room for the first values of an array.
 const ARRAY_BYTES: usize = 288;
-/// What the allocator adds to a string.
+/// Allocator overhead of a string.
 const STRING_BYTES: usize = 32;
 
-/// Why a text is refused.
+/// Why a text is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonBudgetExceeded {
     /// It nests too deeply.
@@ -41,7 +43,7 @@ pub enum JsonBudgetExceeded {
     },
 }
 
-/// What the texts of one call or request may cost together.
+/// Memory budget for all texts of one call or request.
 #[derive(Debug)]
 pub struct JsonBudget {
     limit: usize,
@@ -49,28 +51,30 @@ pub struct JsonBudget {
 }
 
 impl JsonBudget {
-    /// For a call of a guest whose texts have this many bytes together. The host holds two copies of the values at the most, so all of it
-    /// stays below four times the bytes and 16 MiB.
+    /// Creates the budget for a guest's call whose texts have this many bytes in total. The host holds at most two
+    /// copies of the values, so the total stays below four times the bytes plus 16 MiB.
     ///
-    /// A run does not pay for that from its memory: a guest makes one call at a time, and the values are dropped when it returns, so this is all
-    /// that a run can hold. Only the metadata of an upload outlives its call; the run's memory is charged with it.
+    /// This is not charged to the memory of the run: a guest makes one call at a time, and the values are dropped when
+    /// it returns, so a run cannot hold more. Only the metadata of an upload outlives its call; it is charged to the
+    /// memory of the run.
     #[must_use]
     pub const fn for_call(bytes: usize) -> Self {
         Self { limit: MIN_HEAP_BYTES.saturating_add(bytes), used: 0 }
     }
 
-    /// For a request of a client, whose body has this many bytes. Ordinary JSON takes ten to thirty times its bytes.
+    /// Creates the budget for a client's request whose body has this many bytes. Ordinary JSON takes ten to thirty
+    /// times its bytes.
     #[must_use]
     pub const fn for_request(bytes: usize) -> Self {
         Self { limit: MIN_HEAP_BYTES.saturating_add(bytes.saturating_mul(32)), used: 0 }
     }
 
-    /// Looks at one text.
+    /// Creates a scanner for one text.
     pub const fn scanner(&mut self) -> JsonScanner<'_> {
         JsonScanner { budget: self, depth: 0, state: ScanState::Values }
     }
 
-    /// Looks at one text, all of it at once.
+    /// Scans one text at once.
     ///
     /// # Errors
     /// [`JsonBudgetExceeded`].
@@ -78,7 +82,7 @@ impl JsonBudget {
         self.scanner().feed(text)
     }
 
-    /// Bytes that the values of the texts take in memory, at most.
+    /// Returns the maximum number of bytes that the values of the texts take in memory.
     #[must_use]
     pub const fn used(&self) -> usize {
         self.used
@@ -90,7 +94,7 @@ impl JsonBudget {
     }
 }
 
-/// Looks at one text, part by part.
+/// Scans one text in parts.
 #[derive(Debug)]
 pub struct JsonScanner<'a> {
     budget: &'a mut JsonBudget,
@@ -102,7 +106,7 @@ pub struct JsonScanner<'a> {
 enum ScanState {
     Values,
     String,
-    /// Behind a backslash in a string.
+    /// After a backslash in a string.
     Escape,
 }
 
@@ -110,7 +114,7 @@ impl JsonScanner<'_> {
     /// Takes the next part of the text.
     ///
     /// # Errors
-    /// [`JsonBudgetExceeded`], at the byte that goes over it.
+    /// [`JsonBudgetExceeded`], at the byte that exceeds the budget.
     pub fn feed(&mut self, part: &[u8]) -> Result<(), JsonBudgetExceeded> {
         let mut rest = part;
         while let Some((byte, after)) = rest.split_first() {
@@ -125,7 +129,7 @@ impl JsonScanner<'_> {
                     b'"' => self.state = ScanState::Values,
                     b'\\' => self.state = ScanState::Escape,
                     _ => {
-                        // The whole run of ordinary characters at once.
+                        // Skip a run of ordinary characters at once.
                         let run = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
                         self.budget.spend(1 + run)?;
                         rest = rest.get(run..).unwrap_or_default();
@@ -163,10 +167,11 @@ impl JsonScanner<'_> {
     }
 }
 
-/// About what the members of an object that was read take on the heap.
+/// Estimates the heap that the fields of a parsed object take.
 #[must_use]
 pub fn heap_bytes(members: &Map<String, Value>) -> usize {
-    // A bucket is a hash, a name and a value; a table has an index and a control byte for each place, and 8/7 places for each bucket.
+    // A bucket is a hash, a name and a value; a table has an index and a control byte for each slot, and 8/7 slots for
+    // each bucket.
     let bucket = size_of::<usize>() + size_of::<String>() + size_of::<Value>();
     let places = if members.is_empty() { 0 } else { members.len().max(3).next_power_of_two() };
     let values: usize = members.iter().map(|(name, value)| name.capacity() + value_heap_bytes(value)).sum();
@@ -252,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        /// What the scanner says is never less than what the parser then takes.
+        /// The scanner's result is never less than the parser's memory use.
         #[test]
         fn the_estimate_is_an_upper_bound(value in any_json()) {
             let text = value.to_string();

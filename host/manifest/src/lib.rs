@@ -1,7 +1,8 @@
-//! What a konnector declares about itself, and the rules that decide what it may do.
+//! The manifest of a konnector, and the permission rules that decide what it may do.
 //!
-//! Pure types and checks, without input or output, that every other part shares: the sandbox asks them before each call of a guest, the
-//! HTTP API before each request of a token. There is one [`Permissions`] type, so no two layers can disagree.
+//! Pure types and checks without I/O, shared by all other crates: the sandbox checks them before each call of a guest,
+//! the HTTP API before each request with a token. There is only one [`Permissions`] type, so no two layers can
+//! disagree.
 
 mod doctype;
 mod error;

@@ -1,4 +1,5 @@
-//! The limits of a run: one list for the manifest that asks, the operator who allows, and the sandbox that holds a run to them.
+//! The limits of a run: one list for the manifest that requests them, the operator who allows them, and the sandbox
+//! that enforces them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,44 +9,45 @@ use serde_json::Value;
 
 use crate::json::{ObjectReader, wrong_type};
 
-/// Makes [`Limit`] of one line for each: what it is, its key, its unit, the default, and the most where the operator says nothing else.
+/// Generates [`Limit`] from one line per limit: name, key, unit, default, maximum unless the operator sets another, and
+/// description.
 macro_rules! limits {
     ($($name:ident $key:literal $unit:ident $default:literal $most:literal $what:literal;)+) => {
-        /// Something that one run may use up only so much of.
+        /// A resource of which one run may use a limited amount.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit {
             $(#[doc = concat!($what, ".")] $name,)+
         }
 
         impl Limit {
-            /// All of them, in the order in which they are shown.
+            /// All limits, in display order.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// Its name in a manifest and in the operator's settings; it ends with the unit.
+            /// Returns its name in a manifest and in the operator's settings, which ends with the unit.
             #[must_use]
             pub const fn key(self) -> &'static str {
                 match self { $(Self::$name => $key),+ }
             }
 
-            /// What its values count.
+            /// Returns the unit of its values.
             #[must_use]
             pub const fn unit(self) -> Unit {
                 match self { $(Self::$name => Unit::$unit),+ }
             }
 
-            /// What a run gets that asks for nothing, in [`Limit::unit`].
+            /// Returns the default for a manifest without this limit, in [`Limit::unit`].
             #[must_use]
             pub const fn default_value(self) -> u64 {
                 match self { $(Self::$name => $default),+ }
             }
 
-            /// The most that a manifest can ask for, unless the operator says otherwise, in [`Limit::unit`].
+            /// Returns the maximum that a manifest can request, unless the operator sets another, in [`Limit::unit`].
             #[must_use]
             pub const fn default_max(self) -> u64 {
                 match self { $(Self::$name => $most),+ }
             }
 
-            /// What it limits, for people.
+            /// Returns a human-readable description.
             #[must_use]
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => $what),+ }
@@ -79,10 +81,10 @@ limits! {
     LogLine         "log_line_kib"      KiB             8        64   "one log line";
 }
 
-/// What the values of a limit count.
+/// Unit of the values of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// Number of items.
     Count,
     /// Seconds.
     Seconds,
@@ -93,7 +95,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Bytes, seconds or things in one unit.
+    /// Returns the number of bytes, seconds or items in one unit.
     #[must_use]
     pub const fn scale(self) -> u64 {
         match self {
@@ -105,7 +107,7 @@ impl Unit {
 }
 
 impl Limit {
-    /// The limit with this key.
+    /// Returns the limit with this key.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|limit| limit.key() == key)
@@ -129,29 +131,29 @@ impl fmt::Display for Unit {
     }
 }
 
-/// Values of some limits, each in its [`Limit::unit`] and never 0: what a manifest asks for, or what an operator sets.
+/// Values of some limits, each in its [`Limit::unit`] and never 0, as requested by a manifest or set by an operator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitValues(BTreeMap<Limit, u64>);
 
 impl LimitValues {
-    /// The value of a limit that has one.
+    /// Returns the value of a limit, if it is set.
     #[must_use]
     pub fn get(&self, limit: Limit) -> Option<u64> {
         self.0.get(&limit).copied()
     }
 
-    /// All that have one.
+    /// Iterates over all limits that are set.
     pub fn iter(&self) -> impl Iterator<Item = (Limit, u64)> {
         self.0.iter().map(|(limit, value)| (*limit, *value))
     }
 
-    /// Whether there is none.
+    /// Returns whether no limit is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads the object `limits` of a manifest. A limit that this version does not know has no effect here, so it is a warning.
+    /// Parses the object `limits` of a manifest. An unknown limit has no effect and causes a warning.
     pub(crate) fn parse(object: &ObjectReader, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let mut values = Self::default();
         for (key, value) in object.fields() {
@@ -173,7 +175,7 @@ impl LimitValues {
     /// Sets a limit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for 0: no run could do anything.
+    /// [`Error::Invalid`] for 0, with which no run could do anything.
     pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), Error> {
         if value == 0 {
             return Err(invalid_value("0".to_owned()));

@@ -7,48 +7,48 @@ use crate::json::{ObjectReader, check_identifier};
 use crate::text_position::strip_byte_order_mark;
 use crate::{Error, Frequency, LimitValues, Permissions, Slug};
 
-/// What a konnector declares about itself.
+/// The parsed manifest of a konnector.
 ///
-/// Fields that mean nothing to the platform are kept as written, see [`Manifest::raw`].
+/// Fields that the platform does not use are preserved as written, see [`Manifest::raw`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     /// The name shown to users; never empty.
     pub name: String,
-    /// The slug that the author wrote; the slug it is installed under wins. `None` when absent or not a slug.
+    /// The author's slug; the slug under which it is installed takes precedence. `None` if absent or not a slug.
     pub slug: Option<Slug>,
-    /// By semver, as written. Safe as the name of a folder.
+    /// Semantic version, as written. Safe as a directory name.
     pub version: String,
     /// The path of the WebAssembly component in the bundle.
     pub component: String,
     /// The path of the icon in the bundle.
     pub icon: Option<String>,
-    /// The language of the program; informative.
+    /// Programming language; informative.
     pub language: Option<String>,
     /// Who publishes it.
     pub editor: Option<String>,
     /// The vendor's site.
     pub vendor_link: Option<String>,
-    /// Runs in the user's app, not on the server.
+    /// Whether it runs in the user's app, not on the server.
     pub client_side: bool,
-    /// What it may do. Absent means nothing.
+    /// Permission rules; none if absent.
     pub permissions: Permissions,
-    /// What it asks the user for, groups flattened.
+    /// Form fields for the user, with groups flattened.
     pub fields: Vec<Field>,
-    /// Given to the program as they are.
+    /// Parameters passed to the program unchanged.
     pub parameters: Option<Map<String, Value>>,
-    /// How often it runs; an unknown word means weekly.
+    /// Frequency of its runs; an unknown word means weekly.
     pub frequency: Frequency,
-    /// The hours of the day, from the first up to before the last, in which it is scheduled.
+    /// Hours of the day in which it is scheduled: from the first (inclusive) to the last (exclusive).
     pub time_interval: (u8, u8),
     /// Whether the manifest has a list `folders`; see [`Manifest::wants_folder`].
     pub has_folders: bool,
     /// The first `defaultDir` of `folders`, with its variables `$administrative`, `$photos`, `$konnector` and `$account`.
     pub default_dir: Option<String>,
-    /// The terms that the user accepts; a changed version needs their consent.
+    /// Terms that the user must accept; a changed version requires consent again.
     pub terms: Option<Terms>,
-    /// What its runs need more of, or content themselves with; the operator has the last word.
+    /// Requested limits of its runs, higher or lower than the defaults; the operator has the last word.
     pub limits: LimitValues,
-    /// The program to run when an account is removed, a path in the bundle.
+    /// Path in the bundle of the program to run when an account is deleted.
     pub on_delete_account: Option<String>,
     raw: Map<String, Value>,
     warnings: Vec<String>,
@@ -57,25 +57,25 @@ pub struct Manifest {
 /// Terms of service that the user accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// Which terms.
+    /// Identifier of the terms.
     pub id: String,
-    /// Where they can be read.
+    /// URL of their text.
     pub url: Option<String>,
-    /// Which edition of them.
+    /// Version of the terms.
     pub version: String,
 }
 
 impl Manifest {
     /// The name of the file in a bundle.
     pub const FILE_NAME: &str = "manifest.konnector";
-    /// The largest manifest, in bytes.
+    /// Maximum size of a manifest in bytes.
     pub const MAX_SIZE: usize = 2 * 1024 * 1024;
-    /// The component, unless the manifest names another.
+    /// The default component.
     pub const DEFAULT_COMPONENT: &str = "konnector.wasm";
-    /// The hours in which a konnector runs, unless the manifest names others.
+    /// The default hours in which a konnector runs.
     pub const DEFAULT_TIME_INTERVAL: (u8, u8) = (0, 5);
 
-    /// The members that mean something: to the platform, to registries, or to clients (Cozy API, manifest). All others are kept, too.
+    /// The fields that the platform, registries or clients use (Cozy API, manifest). All others are preserved, too.
     pub const KNOWN_FIELDS: &[&str] = &[
         "accept_from_flagship",
         "aggregator",
@@ -121,11 +121,11 @@ impl Manifest {
         "version",
     ];
 
-    /// Reads a manifest. Of duplicate keys the last one wins; null counts as absent.
+    /// Parses a manifest. Of duplicate keys the last one wins; null counts as absent.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::AtField`] names the field, within [`Error::AtPosition`] with line
-    /// and column unless the field is absent.
+    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::AtField`] with the field's name,
+    /// wrapped in [`Error::AtPosition`] with line and column unless the field is absent.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > Self::MAX_SIZE {
             return Err(Error::TooLarge { size: bytes.len(), limit: Self::MAX_SIZE });
@@ -138,7 +138,7 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest that was parsed before, for example the stored document of an installed konnector.
+    /// Reads a manifest from parsed JSON, for example the stored document of an installed konnector.
     ///
     /// # Errors
     /// Like [`Manifest::parse`], except for size and syntax.
@@ -190,23 +190,23 @@ impl Manifest {
         Ok(Self { raw, ..manifest })
     }
 
-    /// Everything as written, also the fields that mean nothing to the platform.
+    /// Returns the whole manifest as written, including fields that the platform does not use.
     pub const fn raw(&self) -> &Map<String, Value> {
         &self.raw
     }
 
-    /// What its author should look at although it can be installed.
+    /// Returns warnings for the author that do not prevent installation.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The names of the fields that are kept sealed and never shown to the program.
+    /// Returns the names of the fields that are stored sealed and never shown to the program.
     pub fn secret_fields(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(|field| field.secret).map(|field| field.name.as_str())
     }
 
-    /// Whether the program may replace a secret of the account. What the user typed it may replace only where the field says
-    /// `"rotates": true`; secrets that no field asks for are the program's own.
+    /// Returns whether the program may replace a secret of the account. It may replace a secret typed by the user only
+    /// if its field has `"rotates": true`; secrets without a field are the program's own.
     pub fn may_replace_secret(&self, name: &str) -> bool {
         match self.fields.iter().find(|field| field.name == name) {
             Some(field) => field.rotates,
@@ -214,7 +214,8 @@ impl Manifest {
         }
     }
 
-    /// The field whose value identifies the account at the vendor: the one declared so, else `login`, else `email`.
+    /// Returns the field whose value identifies the account at the vendor: the declared one, otherwise `login`,
+    /// otherwise `email`.
     pub fn identifier_field(&self) -> Option<&str> {
         let first = |wanted: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| wanted(field));
         first(&|field| field.identifier)
@@ -223,7 +224,8 @@ impl Manifest {
             .map(|field| field.name.as_str())
     }
 
-    /// Whether its triggers ask for a folder to save to: it has a list `folders`, or an advanced field `folderPath`.
+    /// Returns whether its triggers need a folder to save to: it has a list `folders`, or an advanced field
+    /// `folderPath`.
     pub fn wants_folder(&self) -> bool {
         self.has_folders || self.fields.iter().any(|field| field.advanced && field.name == "folderPath")
     }
@@ -233,7 +235,7 @@ fn syntax_error(error: &serde_json::Error, text: &[u8]) -> Error {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let sentence = error.to_string();
     let (line, column) = match (error.line(), error.column()) {
-        // The wrong byte is itself a line break, in a string. serde_json counts the line that it begins, and its readers look at that.
+        // The invalid byte is itself a line break in a string. serde_json reports the line that begins after it.
         (line, 0) if line > 1 && error.is_syntax() => {
             let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
             (line - 1, broken.len() + 1)
@@ -260,7 +262,7 @@ fn read_name(root: &ObjectReader) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-/// Installed konnectors live in a folder of their version.
+/// Reads the version, which must be usable as a directory name for the installed konnector.
 fn read_version(root: &ObjectReader) -> Result<String, Error> {
     let version = root.required_string("version", r#""version": "1.0.0""#)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
@@ -305,7 +307,7 @@ fn read_time_interval(root: &ObjectReader) -> Result<(u8, u8), Error> {
     }
 }
 
-/// A path inside the bundle.
+/// Reads a path inside the bundle.
 fn read_path(root: &ObjectReader, name: &str) -> Result<Option<String>, Error> {
     let Some(path) = root.string(name)?.filter(|path| !path.is_empty()) else { return Ok(None) };
     check_identifier(root.path(name), path)?;

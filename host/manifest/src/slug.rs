@@ -1,4 +1,4 @@
-//! The name of a konnector in addresses.
+//! The name of a konnector in URLs.
 
 use std::str::FromStr;
 

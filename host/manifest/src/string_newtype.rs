@@ -1,10 +1,10 @@
-//! A type that is a checked text: every such type is written, shown, compared and (de)serialised in the same way.
+//! Validated string types, which are all written, displayed, compared and (de)serialised in the same way.
 
-/// Gives a newtype over `String` with a `FromStr` whose error is [`crate::Error`] its other text traits.
+/// Implements the other string traits for a newtype over `String` that has `FromStr` with [`crate::Error`].
 macro_rules! text_form {
     ($name:ident) => {
         impl $name {
-            /// The text.
+            /// Returns the string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

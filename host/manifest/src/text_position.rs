@@ -1,10 +1,10 @@
-//! Where in a JSON text a field stands.
+//! Finds the position of a field in a JSON text.
 
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextPosition {
     /// From 1.
@@ -14,8 +14,9 @@ pub struct TextPosition {
 }
 
 impl TextPosition {
-    /// Where the value of a field begins, for a path such as `permissions.bills.verbs[1]`; that of the nearest field above it where the
-    /// rest of the path is absent. `None` where the text has nothing of it, or is no JSON.
+    /// Returns the start of a field's value, for a path such as `permissions.bills.verbs[1]`. If the rest of the path
+    /// is absent, it returns that of the nearest field above it. Returns `None` if the text contains no part of the
+    /// path, or is not JSON.
     pub fn find(text: &[u8], path: &str) -> Option<Self> {
         let text = std::str::from_utf8(strip_byte_order_mark(text)).ok()?;
         let (mut value, mut path) = (serde_json::from_str::<&RawValue>(text).ok()?, path);
@@ -26,7 +27,7 @@ impl TextPosition {
         if std::ptr::eq(value, whole) {
             return None;
         }
-        // A raw value is a part of the text that it was read from.
+        // A raw value is a slice of the text from which it was read.
         let position = value.get().as_ptr().addr().checked_sub(text.as_ptr().addr())?;
         let before = text.get(..position)?;
         let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
@@ -34,12 +35,12 @@ impl TextPosition {
     }
 }
 
-/// Some editors put a byte order mark first.
+/// Strips the byte order mark, which some editors write first.
 pub(crate) fn strip_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// The value that the first part of a path leads to, and the other parts.
+/// Returns the value at the first part of a path, and the rest of the path.
 fn descend<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'text RawValue, &'path str)> {
     if path.is_empty() {
         return None;
@@ -48,13 +49,13 @@ fn descend<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'
         let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
         return Some((items.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.')));
     }
-    // Of duplicate keys the last one is kept, as when the manifest is read.
+    // Of duplicate keys the last one wins, as when the manifest is read.
     let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
     let ways = members.into_iter().filter_map(|(name, inner)| {
         let rest = path.strip_prefix(name.as_str())?;
         (rest.is_empty() || rest.starts_with(['.', '['])).then_some((name.len(), inner, rest))
     });
-    // Names may hold dots: the longest one is meant.
+    // Names may contain dots: the longest match wins.
     let (_, inner, rest) = ways.max_by_key(|(length, ..)| *length)?;
     Some((inner, rest.trim_start_matches('.')))
 }
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(TextPosition::find(b"{\"name\": 1,}", "name"), None);
     }
 
-    /// All places of a value, by path.
+    /// Collects all parts of a value, by path.
     fn places(value: &Value, path: String, all: &mut Vec<(String, Value)>) {
         match value {
             Value::Object(members) => {

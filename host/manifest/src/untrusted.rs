@@ -1,13 +1,13 @@
-//! Text that somebody else wrote, such as the name in a manifest: what a terminal, a log or an error may show of it.
+//! Makes untrusted text, such as the name in a manifest, safe to show in a terminal, a log or an error.
 
 use std::borrow::Cow;
 
-/// Stands for a character that is not shown.
+/// Replaces a character that is not shown.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// Whether a character is shown as what it is. Others move the cursor, change colours, reorder what stands beside them, or cannot be seen at
-/// all: C0 and C1 controls, the controls of the bidirectional algorithm (Unicode TR9), line and paragraph separators, interlinear annotations
-/// and tags.
+/// Returns whether a character can be shown safely. Others move the cursor, change colours, reorder adjacent text, or
+/// are invisible: C0 and C1 controls, the controls of the bidirectional algorithm (Unicode TR9), line and paragraph
+/// separators, interlinear annotations and tags.
 #[must_use]
 pub const fn is_printable(character: char) -> bool {
     !matches!(character,
@@ -16,7 +16,7 @@ pub const fn is_printable(character: char) -> bool {
         | '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text in one line: what is not printable is replaced, spaces of all kinds by a space.
+/// Returns the text in one line: unprintable characters are replaced, spaces of all kinds by a space.
 #[must_use]
 pub fn to_printable(text: &str) -> Cow<'_, str> {
     replace_unprintable(text, |character| match character {
@@ -25,7 +25,7 @@ pub fn to_printable(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same with its line breaks.
+/// Like [`to_printable`], but preserves line breaks.
 #[must_use]
 pub fn to_printable_lines(text: &str) -> Cow<'_, str> {
     replace_unprintable(text, |character| match character {
@@ -42,13 +42,14 @@ fn replace_unprintable(text: &str, other: impl Fn(char) -> char) -> Cow<'_, str>
     text.chars().map(|character| if is_printable(character) { character } else { other(character) }).collect()
 }
 
-/// A text of at most `max` bytes: of a longer one its beginning and its end, which often says what to do, with the number of bytes between.
+/// Returns a text of at most `max` bytes. A longer text is shortened to its beginning and its end, which often says
+/// what to do, with the number of omitted bytes between.
 #[must_use]
 pub fn truncate_middle(text: String, max: usize) -> String {
     if text.len() <= max {
         return text;
     }
-    // Room for the mark between them.
+    // Leave room for the marker between them.
     let kept = max.saturating_sub(40);
     let (head, tail) = (kept / 4 * 3, kept / 4);
     let start = text.floor_char_boundary(head);

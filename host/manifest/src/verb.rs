@@ -1,4 +1,4 @@
-//! What a rule allows to do.
+//! Actions that a rule allows.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,7 +27,7 @@ impl Verb {
     /// All verbs, in the order in which they are written.
     pub const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
 
-    /// As in a manifest: `GET`.
+    /// Returns the name as in a manifest: `GET`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -92,9 +92,9 @@ impl FromStr for Method {
 
 const ALL: &str = "ALL";
 
-/// The verbs of a rule, never none: for documents some of [`Verb`], for hosts any methods of HTTP.
+/// The verbs of a rule, at least one: for documents a subset of [`Verb`], for hosts any HTTP methods.
 ///
-/// In JSON a list of names; absent, empty and `["ALL"]` mean all (Cozy API: permissions, grammar).
+/// A list of names in JSON; absent, empty and `["ALL"]` mean all (Cozy API: permissions, grammar).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Verbs(Option<BTreeSet<Method>>);
 
@@ -102,23 +102,23 @@ impl Verbs {
     /// Every verb, every method.
     pub const ALL: Self = Self(None);
 
-    /// These verbs.
+    /// Returns a set of these verbs.
     pub fn only(first: Verb, more: impl IntoIterator<Item = Verb>) -> Self {
         Self(Some(std::iter::once(first).chain(more).map(Method::Verb).collect()))
     }
 
-    /// The verbs of a rule on documents; an empty list means all.
+    /// Parses the verbs of a rule on documents; an empty list means all.
     ///
     /// # Errors
-    /// [`Error::Verb`] for a name that is no [`Verb`]; `ALL` stands alone.
+    /// [`Error::Verb`] for a name that is not a [`Verb`]; `ALL` must be the only name.
     pub(crate) fn for_documents<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         Self::parse(names, |name| name.parse().map(Method::Verb))
     }
 
-    /// The methods of a rule on hosts; an empty list means all.
+    /// Parses the methods of a rule on hosts; an empty list means all.
     ///
     /// # Errors
-    /// [`Error::Verb`] for a name that is not the upper-case name of a method; `ALL` stands alone.
+    /// [`Error::Verb`] for a name that is not an upper-case method name; `ALL` must be the only name.
     pub(crate) fn for_hosts<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         Self::parse(names, str::parse)
     }
@@ -134,12 +134,13 @@ impl Verbs {
         }
     }
 
-    /// Whether a rule with these verbs allows `verb` on documents.
+    /// Returns whether a rule with these verbs allows `verb` on documents.
     pub fn contains(&self, verb: Verb) -> bool {
         self.0.as_ref().is_none_or(|methods| methods.contains(&Method::Verb(verb)))
     }
 
-    /// Whether a rule with these verbs allows an HTTP request with `method`, in any case; GET allows HEAD as well, which asks for less.
+    /// Returns whether a rule with these verbs allows an HTTP request with `method`, in any case; GET also allows HEAD,
+    /// which returns less.
     pub fn contains_method(&self, method: &str) -> bool {
         self.0.as_ref().is_none_or(|methods| {
             methods.iter().map(Method::as_str).any(|own| {
@@ -148,22 +149,22 @@ impl Verbs {
         })
     }
 
-    /// Whether every method is allowed.
+    /// Returns whether every method is allowed.
     pub fn is_all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The verbs on documents that are allowed, in the order of [`Verb::ALL`].
+    /// Iterates over the allowed verbs on documents, in the order of [`Verb::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = Verb> {
         Verb::ALL.into_iter().filter(|verb| self.contains(*verb))
     }
 
-    /// The names as written in a manifest or a scope; `None` where all are allowed.
+    /// Returns the names as written in a manifest or a scope, or `None` if all are allowed.
     pub fn names(&self) -> Option<impl Iterator<Item = &str>> {
         self.0.as_ref().map(|methods| methods.iter().map(Method::as_str))
     }
 
-    /// The JSON list; `None` where all are allowed and the field is left out.
+    /// Returns the JSON list, or `None` if all are allowed and the field is omitted.
     pub(crate) fn to_json(&self) -> Option<Value> {
         self.names().map(|names| names.map(Value::from).collect())
     }

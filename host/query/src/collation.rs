@@ -1,11 +1,12 @@
-//! JSON values as bytes that sort like the values in CouchDB: null, false, true, numbers, texts, arrays, objects.
+//! Encodes JSON values as bytes that sort like the values in CouchDB: null, false, true, numbers, strings, arrays,
+//! objects.
 //!
-//! - Numbers of all kinds are compared by value, exactly.
-//! - Texts are in the order of Unicode's root collation (UTS #10, CLDR): symbols, digits, letters; accents count after letters, case after
-//!   accents, lower case first. Texts of over 1,024 characters are compared by these.
-//! - Arrays and objects are compared item by item, the shorter first; the order of an object's members counts.
+//! - All numbers are compared exactly, by value.
+//! - Strings are in the order of Unicode's root collation (UTS #10, CLDR): symbols, digits, letters; accents count
+//!   after letters, case after accents, lower case first. Only the first 1,024 characters of a string are compared.
+//! - Arrays and objects are compared item by item, the shorter first; the order of an object's fields counts.
 //!
-//! No value's bytes begin with those of a different one, so the bytes of several values may stand behind each other.
+//! No encoding is a prefix of a different one, so the encodings of several values may be concatenated.
 
 use std::cmp::Ordering;
 use std::sync::LazyLock;
@@ -15,7 +16,7 @@ use icu_collator::{Collator, CollatorBorrowed};
 use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
-/// How many characters of a text count.
+/// Number of characters of a string that are compared.
 const MAX_TEXT_CHARACTERS: usize = 1_024;
 
 const END: u8 = 0x00;
@@ -31,11 +32,12 @@ const OBJECT: u8 = 0x60;
 static COLLATOR: LazyLock<CollatorBorrowed<'static>> =
     LazyLock::new(|| Collator::try_new(Default::default(), CollatorOptions::default()).expect("the root collation"));
 
-/// How [`FieldPath`](crate::FieldPath) finds values; raise it when that changes, so that indexes are built anew.
+/// Version of the way in which [`FieldPath`](crate::FieldPath) finds values; increment it when that changes, to rebuild
+/// the indexes.
 const PATH_SEMANTICS_VERSION: u8 = 2;
 
-/// Tells orders apart: another version of Unicode's data may sort some texts otherwise, and what was written in the old order is then
-/// worthless. So is what was written from other fields.
+/// Identifies the order: another version of Unicode's data may sort some strings differently, which invalidates data
+/// written in the old order. A change of `PATH_SEMANTICS_VERSION` invalidates it, too.
 pub static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let mut bytes = Vec::new();
     for character in '\0'..'\u{3000}' {
@@ -58,7 +60,7 @@ pub fn collate(one: &Value, other: &Value) -> Ordering {
     bytes(one).cmp(&bytes(other))
 }
 
-/// Appends a value's bytes.
+/// Appends the encoding of a value.
 pub fn append_value(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::Null => bytes.push(NULL),
@@ -91,38 +93,39 @@ pub fn append_value(value: &Value, bytes: &mut Vec<u8>) {
     }
 }
 
-/// The bytes with which every text that begins with this one begins; other texts, too.
+/// Appends a common prefix of the encodings of all strings that begin with `prefix`; other strings may share it.
 pub fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
     bytes.push(TEXT);
-    // A last letter may melt into another one with the accents behind it, which `prefix` does not show; letters of ASCII keep their place.
+    // A last letter may combine with following accents, which `prefix` does not contain, into another letter; ASCII
+    // letters keep their place.
     let stable = prefix.rfind(|character: char| character.is_ascii()).map_or(0, |last| last + 1);
     let stable = prefix.get(..stable).unwrap_or_default();
     let start = bytes.len();
     append_text(stable, bytes);
-    // Up to the end of the first level: what follows compares accents and case, once the letters are the same.
+    // Only up to the end of the first level: the rest compares accents and case, once the letters are the same.
     let letters = bytes.iter().skip(start).take_while(|byte| **byte > LEVEL_SEPARATOR).count();
     bytes.truncate(start + letters);
 }
 
-/// What stands between the levels of a collation key (ICU, "Special Byte Values").
+/// Separator between the levels of a collation key (ICU, "Special Byte Values").
 const LEVEL_SEPARATOR: u8 = 1;
 
-/// A text's collation key, which holds no zero byte, and one at its end.
+/// Appends a string's collation key, which contains no zero byte, and a zero byte as terminator.
 fn append_text(value: &str, bytes: &mut Vec<u8>) {
     let end = value.char_indices().nth(MAX_TEXT_CHARACTERS).map_or(value.len(), |(end, _)| end);
     let Ok(()) = COLLATOR.write_sort_key_to(value.get(..end).unwrap_or(value), bytes);
     bytes.push(END);
 }
 
-/// The nearest floating-point number, in bits that sort like it, and how far the number is from that one.
+/// Appends the nearest floating-point number, in bits that sort like it, and the distance of the number from it.
 fn append_number(value: &Number, bytes: &mut Vec<u8>) {
-    // Zero has two signs and one place.
+    // Positive and negative zero sort the same.
     let nearest = value.as_f64().unwrap_or_default() + 0.0;
     let bits = nearest.to_bits();
     let sorted = if nearest.is_sign_negative() { !bits } else { bits | (1 << 63) };
     #[expect(clippy::cast_possible_truncation, reason = "an integer of at most 64 bits is within 2^65")]
     let distance = value.as_i128().map_or(0, |exact| exact - nearest as i128);
-    // 64 bits less the 53 of a floating-point number: never over 2^11.
+    // 64 bits less the 53 of a floating-point number: at most 2^11.
     let distance = i16::try_from(distance).unwrap_or_default();
     bytes.extend(sorted.to_be_bytes());
     bytes.extend((distance as u16 ^ 0x8000).to_be_bytes());

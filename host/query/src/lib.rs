@@ -1,8 +1,10 @@
-//! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find"), and the order of JSON values that its indexes have.
+//! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find"), and the order of JSON values
+//! in its indexes.
 //!
-//! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them and which [`IndexRange`] of it to read. All of it is
-//! pure: it knows documents and lists of indexes, and no store. The store encodes the keys of its indexes with [`collation`] and reads the
-//! values of fields with [`FieldPath`], so that an index and a query can never disagree.
+//! A [`Selector`] matches the requested documents; a [`Plan`] names the index that leads to them and the [`IndexRange`]
+//! to read. This crate is pure: it knows documents and lists of indexes, but no store. The store encodes the keys of
+//! its indexes with [`collation`] and reads the values of fields with [`FieldPath`], so an index and a query can never
+//! disagree.
 //!
 //! ```
 //! use konnector_query::{QueryBudget, Selector};
@@ -35,35 +37,35 @@ pub use selector::Selector;
 /// The fields of a JSON object.
 pub type Map = serde_json::Map<String, serde_json::Value>;
 
-/// Why a query is refused.
+/// Why a query is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// The selector has no meaning. The text names the place.
+    /// The selector is invalid. The message names the place.
     #[error("selector: {0}")]
     Selector(String),
-    /// The order has no meaning.
+    /// The sort order is invalid.
     #[error("sort: {0}")]
     Sort(String),
-    /// Another member of the query has no meaning.
+    /// Another field of the query is invalid.
     #[error("{name}: expected is {expected}")]
     Field {
-        /// The member.
+        /// Name of the field.
         name: &'static str,
-        /// What it should be.
+        /// Expected value.
         expected: &'static str,
     },
-    /// It needs more work than one query may cost.
+    /// It exceeds the budget of one query.
     #[error("the query takes too much work; narrow its selector, or make an index for the members that it asks for")]
     TooExpensive,
-    /// No index leads to what is asked for.
+    /// No index serves the query.
     #[error("no matching index found, create an index")]
     NoIndex,
 }
 
-/// Names in a path: JSON that is nested deeper is not read (serde_json's limit).
+/// Maximum number of names in a path: more deeply nested JSON cannot be parsed (serde_json's limit).
 const MAX_PATH_NAMES: usize = 128;
 
-/// Reads a path of a query.
+/// Parses a path of a query.
 ///
 /// # Errors
 ///

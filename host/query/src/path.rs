@@ -1,20 +1,21 @@
-//! Paths of fields, such as `cozyMetadata.createdAt`: one reading of them for indexes, queries and projections.
+//! Paths of fields, such as `cozyMetadata.createdAt`, with the same semantics for indexes, queries and projections.
 
 use serde_json::Value;
 
 use crate::Map;
 
-/// The path of a field in a document: names separated by dots. In an array, a name that is a number is an index from 0. A backslash takes the
-/// special meaning from a dot and is dropped anywhere else (CouchDB, `mango_util:parse_field`).
+/// The path of a field in a document: names separated by dots. In an array, a name that is a number is an index from 0.
+/// A backslash escapes a dot and is dropped anywhere else (CouchDB, `mango_util:parse_field`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldPath(Vec<String>);
 
-/// A path with an empty name.
+/// Error for a path with an empty name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a path of fields such as `vendor` or `cozyMetadata.createdAt`")]
 pub struct InvalidFieldPath(String);
 
-/// What a document has at a path. The two ways to be absent differ for `$exists: false` (CouchDB, `mango_doc:get_field`).
+/// Result of looking up a path in a document. The two ways to be absent differ for `$exists: false` (CouchDB,
+/// `mango_doc:get_field`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lookup<'a> {
     /// The value.
@@ -26,7 +27,7 @@ pub enum Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     #[must_use]
     pub const fn value(self) -> Option<&'a Value> {
         match self {
@@ -37,7 +38,7 @@ impl<'a> Lookup<'a> {
 }
 
 impl FieldPath {
-    /// Reads a path.
+    /// Parses a path.
     ///
     /// # Errors
     /// [`InvalidFieldPath`] for an empty name.
@@ -61,31 +62,31 @@ impl FieldPath {
         Ok(Self(names))
     }
 
-    /// A path below this one.
+    /// Returns a path below this one.
     #[must_use]
     pub fn join(&self, below: &Self) -> Self {
         Self(self.0.iter().chain(&below.0).cloned().collect())
     }
 
-    /// The names from the outermost field to the innermost.
+    /// Returns the names from the outermost field to the innermost.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether it is the document's id.
+    /// Returns whether it is the path of the document's id.
     #[must_use]
     pub fn is_id(&self) -> bool {
         self.0.iter().eq(["_id"])
     }
 
-    /// Whether it leads to a field that the server keeps for itself, such as the sealed cookies of an account.
+    /// Returns whether it leads to a field that is private to the server, such as the sealed cookies of an account.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         !self.is_id() && self.0.first().is_some_and(|name| name.starts_with('_'))
     }
 
-    /// What a document, whose id is the field `_id`, has there.
+    /// Looks up the path in a document, whose id is the field `_id`.
     #[must_use]
     pub fn lookup<'a>(&self, body: &'a Map) -> Lookup<'a> {
         match self.0.split_first() {
@@ -94,7 +95,7 @@ impl FieldPath {
         }
     }
 
-    /// What a value has there.
+    /// Looks up the path in a value.
     #[must_use]
     pub fn lookup_in<'a>(&self, value: &'a Value) -> Lookup<'a> {
         descend(value, &self.0)
@@ -113,7 +114,7 @@ fn descend<'a>(value: &'a Value, names: &[String]) -> Lookup<'a> {
     }
 }
 
-/// In the form that [`FieldPath::parse`] reads.
+/// Writes the form that [`FieldPath::parse`] reads.
 impl std::fmt::Display for FieldPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, name) in self.0.iter().enumerate() {

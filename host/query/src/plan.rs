@@ -1,4 +1,4 @@
-//! Which index leads to the documents that are wanted, and which part of it.
+//! Chooses the index, and the part of it, that leads to the requested documents.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,34 +10,34 @@ use serde_json::Value;
 use super::predicate::{Comparison, Predicate};
 use super::{FieldPath, QueryError, Selector};
 
-/// In which order documents are wanted.
+/// Requested order of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
-    /// The members to sort by, the most significant first.
+    /// Fields to sort by, the most significant first.
     pub fields: Vec<FieldPath>,
-    /// The same for all of them.
+    /// Direction, the same for all fields.
     pub direction: Direction,
 }
 
-/// How the documents are reached.
+/// Access path to the documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// There is at most one, by its id.
+    /// At most one document, by its id.
     ById(String),
-    /// All of the type, in the order of their ids.
+    /// All documents of the type, in the order of their ids.
     FullScan(Direction),
-    /// A part of an index, by its place in the list that was given.
+    /// A part of an index.
     Index {
-        /// Place in the list.
+        /// Position of the index in the given list.
         index: usize,
-        /// The part.
+        /// Part of the index.
         range: IndexRange,
-        /// In which order it is read.
+        /// Direction of reading.
         direction: Direction,
     },
 }
 
-/// What a selector says of one member for certain.
+/// What a selector guarantees about one field.
 #[derive(Debug, Clone)]
 struct Constraint {
     equal: Option<Value>,
@@ -81,7 +81,7 @@ impl Constraint {
 type Constraints = BTreeMap<FieldPath, Constraint>;
 
 impl Selector {
-    /// The members that every wanted document has, and what is known of their values.
+    /// Returns the fields that every matching document has, with the known constraints on their values.
     fn constraints(&self) -> Constraints {
         let mut found = Constraints::new();
         collect_constraints(&self.0, &mut found);
@@ -104,8 +104,9 @@ fn collect_constraints(test: &Predicate, found: &mut Constraints) {
     }
 }
 
-/// Chooses among indexes, each a list of members as text. An index serves a query that asks something of each of its members, or sorts by
-/// it, and that sorts by members in the index's order, from its first one on that has no single value; so CouchDB's own planner.
+/// Chooses among indexes, each a list of field paths. An index serves a query that has a condition on, or sorts by,
+/// each of its fields. The query must sort by fields in the index's order, starting with the first one without a single
+/// fixed value, as in CouchDB's own planner.
 ///
 /// # Errors
 ///
@@ -135,7 +136,7 @@ pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> 
     Err(QueryError::NoIndex)
 }
 
-/// How well an index serves, and which part of it; `None` where it does not.
+/// Returns how well an index serves the query, and which part of it, or `None` if it does not.
 fn rank_index(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
     let sorted: &[FieldPath] = sort.map_or(&[], |sort| &sort.fields);
     if !members.iter().all(|member| constraints.contains_key(member) || sorted.contains(member)) {
@@ -183,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Cozy API, data system: an index on (a, b, c) only serves queries that ask something of a, b and c.
+    /// Cozy API, data system: an index on (a, b, c) only serves queries with conditions on a, b and c.
     #[test]
     fn an_index_serves_who_asks_for_each_of_its_members() {
         let abc: &[&[&str]] = &[&["a", "b", "c"]];
@@ -265,14 +266,15 @@ mod tests {
     }
 
     proptest! {
-        /// The part of an index that is read holds every document that the selector wants: with an index or without, a query finds the same.
+        /// The part of an index that is read contains every document that the selector matches: a query finds the same
+        /// with and without an index.
         #[test]
         fn an_index_leads_to_every_document_that_is_wanted(
             parts in prop::collection::vec(selector(), 1..4),
             fields in prop::collection::btree_map("[ab.$]|a\\.b", value(), 0..4),
             index in prop::sample::subsequence(PATHS.as_slice(), 1..3),
         ) {
-            // A value may look like an operator with a wrong argument.
+            // A value may look like an operator with an invalid argument.
             let parsed = Selector::parse(json!({ "$and": parts }).as_object().expect("an object"));
             prop_assume!(parsed.is_ok());
             let selector = parsed.expect("a selector");

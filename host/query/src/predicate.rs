@@ -1,4 +1,4 @@
-//! What a selector asks of one value.
+//! Conditions of a selector on one value.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{QueryBudget, QueryError};
 
-/// How two values compare.
+/// Comparison of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
@@ -43,7 +43,7 @@ impl Comparison {
     }
 }
 
-/// How texts are ordered: ids by their bytes, all others by Unicode's collation (CouchDB, `mango_selector:match` for `_id`).
+/// Order of strings: ids by their bytes, all others by Unicode's collation (CouchDB, `mango_selector:match` for `_id`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collation {
     Unicode,
@@ -59,7 +59,7 @@ impl Collation {
     }
 }
 
-/// Texts are equal letter by letter, of other values the order knows better (1 is 1.0).
+/// Returns whether two values are equal: strings character by character, other values by the order (1 equals 1.0).
 fn is_equal(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::String(value), Value::String(wanted)) => value == wanted,
@@ -67,7 +67,7 @@ fn is_equal(value: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// The kinds of values, as `$type` names them.
+/// Types of values, as named by `$type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JsonType {
     Null,
@@ -103,14 +103,14 @@ impl JsonType {
     }
 }
 
-/// A question about a value. Paths are pushed down to the operators, as CouchDB normalises selectors.
+/// A condition on a value. Paths are pushed down to the operators, as CouchDB normalises selectors.
 #[derive(Debug, Clone)]
 pub(super) enum Predicate {
     And(Vec<Self>),
     Or(Vec<Self>),
-    /// Of what no operator is the opposite of; the others are turned around, see [`Predicate::negated`].
+    /// Negation of a condition without an opposite operator; the others are inverted, see [`Predicate::negate`].
     Not(Box<Self>),
-    /// An operator on a field of the value. An absent field passes `$exists: false` alone.
+    /// An operator on a field of the value. An absent field passes only `$exists: false`.
     Field(FieldPath, Box<Self>),
     Exists(bool),
     Compare(Comparison, Value),
@@ -119,36 +119,37 @@ pub(super) enum Predicate {
     Size(u64),
     /// Divisor and remainder.
     Mod(i64, i64),
-    /// With the steps that it takes for a byte at worst.
+    /// Regular expression, and its maximum number of steps per byte.
     Regex(Regex, u64),
     BeginsWith(String),
-    /// An array that holds all of these, and is asked for some.
+    /// An array that contains all of these values, of which there must be some.
     All(Vec<Value>),
-    /// An array of which one item passes.
+    /// An array with at least one item that passes.
     ElemMatch(Box<Self>),
-    /// An array of which all items pass, and that has some.
+    /// A non-empty array of which all items pass.
     AllMatch(Box<Self>),
-    /// An object of which one name passes.
+    /// An object with at least one name that passes.
     KeyMapMatch(Box<Self>),
 }
 
 impl Predicate {
-    /// Passes everything.
+    /// Returns the condition that everything passes.
     pub(super) const fn always() -> Self {
         Self::And(Vec::new())
     }
 
-    /// Passes nothing.
+    /// Returns the condition that nothing passes.
     pub(super) const fn never() -> Self {
         Self::Or(Vec::new())
     }
 
-    /// Passes what one of the tests passes; everything where there are none (CouchDB: an empty `$or` is true).
+    /// Returns the disjunction of the tests, which everything passes if there are none (CouchDB: an empty `$or` is
+    /// true).
     pub(super) fn any_of(tests: Vec<Self>) -> Self {
         if tests.is_empty() { Self::always() } else { Self::Or(tests) }
     }
 
-    /// The opposite. A field that is absent passes neither (CouchDB normalises selectors this way).
+    /// Returns the opposite. An absent field passes neither (CouchDB normalises selectors this way).
     pub(super) fn negate(self) -> Self {
         match self {
             Self::And(tests) => Self::any_of(tests.into_iter().map(Self::negate).collect()),
@@ -161,7 +162,7 @@ impl Predicate {
         }
     }
 
-    /// Whether a value passes.
+    /// Returns whether a value passes.
     pub(super) fn matches(&self, value: &Value, cost: &mut QueryBudget) -> Result<bool, QueryError> {
         self.matches_with(value, Collation::Unicode, cost)
     }
@@ -207,7 +208,7 @@ impl Predicate {
                 None => false,
             },
             Self::BeginsWith(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
-            // Erlang compares here without CouchDB's order: 1 is not 1.0.
+            // Erlang compares these without CouchDB's order: 1 is not 1.0.
             Self::All(wanted) => match (value, wanted.as_slice()) {
                 (Value::Array(items), [Value::Array(only)]) if items == only => true,
                 (Value::Array(items), [_, ..]) => try_all(wanted, |wanted| {
@@ -235,13 +236,13 @@ impl Predicate {
         })
     }
 
-    /// Whether a field that is absent passes.
+    /// Returns whether an absent field passes.
     pub(super) const fn requires_absence(&self) -> bool {
         matches!(self, Self::Exists(false))
     }
 }
 
-/// Whether one of some things passes; the first error ends the search.
+/// Returns whether any item passes; the first error ends the search.
 fn any_of<T>(
     things: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,
@@ -254,7 +255,7 @@ fn any_of<T>(
     Ok(false)
 }
 
-/// Whether all of some things pass.
+/// Returns whether all items pass.
 fn try_all<T>(
     things: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,

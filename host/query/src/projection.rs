@@ -1,4 +1,4 @@
-//! The members of documents that are wanted.
+//! Projection of documents to the requested fields.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::FieldPath;
 
-/// Members that are wanted, as a tree: what a document costs depends on its own size, and not on how many members are named, or how often.
+/// Requested fields, as a tree: the cost for a document depends on its own size, not on how many fields are named, or
+/// how often.
 #[derive(Debug, Clone, Default)]
 pub struct Projection(ProjectionNode);
 
@@ -14,7 +15,7 @@ pub struct Projection(ProjectionNode);
 enum ProjectionNode {
     /// Everything below.
     All,
-    /// These members.
+    /// Only these fields.
     Fields(HashMap<String, Self>),
 }
 
@@ -25,7 +26,7 @@ impl Default for ProjectionNode {
 }
 
 impl Projection {
-    /// The members that paths name; everything where there are none.
+    /// Returns the projection to these paths, or to everything if there are none.
     #[must_use]
     pub fn new(paths: &[FieldPath]) -> Self {
         if paths.is_empty() {
@@ -38,13 +39,13 @@ impl Projection {
         Self(tree)
     }
 
-    /// Whether all members are wanted.
+    /// Returns whether all fields are requested.
     #[must_use]
     pub const fn is_everything(&self) -> bool {
         matches!(self.0, ProjectionNode::All)
     }
 
-    /// What is wanted of a document, below the same objects.
+    /// Returns the requested fields of a document, nested in the same objects.
     #[must_use]
     pub fn apply(&self, body: Map<String, Value>) -> Map<String, Value> {
         match &self.0 {
@@ -125,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each member that is named is there, and nothing else.
+        /// The result contains exactly the named fields.
         #[test]
         fn it_is_what_the_paths_lead_to(
             values in proptest::collection::btree_map("[a-c]", proptest::collection::btree_map("[a-c]", any::<u8>(), 0..3), 0..4),

@@ -5,41 +5,42 @@ use serde_json::{Map, Value};
 
 use super::{FieldPath, QueryError, Selector, Sort, field_path};
 
-/// Documents on a page where the client names no number; also where it names more than [`MAX_LIMIT`] (Cozy API, data system).
+/// Default number of documents on a page; also used if the client requests more than [`MAX_LIMIT`] (Cozy API, data
+/// system).
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
-/// Members that may be named, to show or to sort by: documents have fewer, and an index has a few.
+/// Maximum number of fields to return or to sort by: documents have fewer, and an index has only a few.
 const MAX_FIELDS: usize = 1_000;
 const MAX_SORT_FIELDS: usize = 32;
 
-/// What is asked for.
+/// A parsed `_find` query.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// Which documents.
+    /// Selects the documents.
     pub selector: Selector,
-    /// In which order; that of the index where it is not said.
+    /// Requested order; that of the index if absent.
     pub sort: Option<Sort>,
-    /// How many at most.
+    /// Maximum number of documents.
     pub limit: usize,
-    /// How many to leave out first.
+    /// Number of documents to skip first.
     pub skip: usize,
-    /// Which of their members; all where there are none.
+    /// Fields to return; all if empty.
     pub fields: Vec<FieldPath>,
-    /// Where the page before ended.
+    /// End of the previous page.
     pub bookmark: Option<String>,
-    /// The design document whose index is to be used, without `_design/`, and the index's name.
+    /// Design document of the index to use, without `_design/`, and the name of the index.
     pub use_index: Option<(String, Option<String>)>,
-    /// Whether to tell what it cost.
+    /// Whether to return execution statistics.
     pub execution_stats: bool,
 }
 
 impl Query {
-    /// Reads a body. Members that it does not know are ignored, as CouchDB ignores those of other versions.
+    /// Parses a body. Unknown fields are ignored, as CouchDB ignores those of other versions.
     ///
     /// # Errors
     ///
-    /// [`QueryError`], which names the member.
+    /// [`QueryError`], which names the field.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, QueryError> {
         let Some(Value::Object(selector)) = body.get("selector") else {
             return Err(QueryError::Selector("it is missing, or no object; {} asks for all documents".to_owned()));
@@ -80,7 +81,7 @@ fn parse_fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
     }
 }
 
-/// `["a", "b"]` or `[{"a": "desc"}, {"b": "desc"}]`; no order at all where the list is empty.
+/// Parses `["a", "b"]` or `[{"a": "desc"}, {"b": "desc"}]`; an empty list means no order.
 fn parse_sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
     let items = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -122,7 +123,7 @@ fn parse_sort_item(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
     Ok((field_path(name)?, direction))
 }
 
-/// `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.
+/// Parses `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.
 fn parse_use_index(value: Option<&Value>) -> Result<Option<(String, Option<String>)>, QueryError> {
     let design = |text: &str| text.strip_prefix("_design/").unwrap_or(text).to_owned();
     let wrong =

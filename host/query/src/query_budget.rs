@@ -1,5 +1,5 @@
-//! What one query may cost. Selectors and documents come from clients, and what a selector asks of a document may take the product of their
-//! sizes; so work is counted while it is done, and a query that needs too much of it ends.
+//! Limits the cost of one query. Selectors and documents come from clients, and matching may take time in proportion to
+//! the product of their sizes. So work is counted as it is done, and a query that needs too much is aborted.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use super::QueryError;
 
-/// Units of work of one query, each about as much as looking at a byte. Comparing a million documents with a selector of a few members takes a
-/// tenth of it.
+/// Maximum units of work of one query; one unit is about the work of reading a byte. Matching a million documents
+/// against a selector of a few fields takes a tenth of it.
 const MAX_WORK: u64 = 1 << 33;
-/// How long a query may take; the whole request has 30 s.
+/// Maximum duration of a query; the whole request has 30 s.
 const MAX_TIME: Duration = Duration::from_secs(10);
-/// Units of work between two looks at the clock: a few milliseconds.
+/// Units of work between two checks of the clock: a few milliseconds.
 const CLOCK_INTERVAL: u64 = 1 << 22;
-/// What a comparison costs, however small the values are.
+/// Minimum cost of a comparison, even of small values.
 const MIN_COMPARISON_WORK: u64 = 32;
-/// Steps of a regular expression in one text. They cannot be interrupted, and take about a second at worst.
+/// Maximum steps of a regular expression on one string. They cannot be interrupted, and take about a second at worst.
 const MAX_REGEX_STEPS: u64 = 1 << 28;
 
-/// What is left of it.
+/// Remaining budget of a query.
 #[derive(Debug)]
 pub struct QueryBudget {
     remaining_work: u64,
@@ -28,7 +28,7 @@ pub struct QueryBudget {
 }
 
 impl Default for QueryBudget {
-    /// That of one query, which begins now.
+    /// Creates the budget of a query that starts now.
     fn default() -> Self {
         Self::new(MAX_WORK, MAX_TIME)
     }
@@ -43,7 +43,7 @@ impl QueryBudget {
     ///
     /// # Errors
     ///
-    /// [`QueryError::TooExpensive`] when it is too much.
+    /// [`QueryError::TooExpensive`] if the budget is exceeded.
     pub(super) fn spend(&mut self, work: u64) -> Result<(), QueryError> {
         self.remaining_work = self.remaining_work.checked_sub(work).ok_or(QueryError::TooExpensive)?;
         if let Some(left) = self.work_until_clock_check.checked_sub(work) {
@@ -58,27 +58,27 @@ impl QueryBudget {
         self.spend(comparison_work(wanted))
     }
 
-    /// Counts a search of a regular expression that takes `states` steps for each byte at worst.
+    /// Counts a search with a regular expression that takes at most `states` steps per byte.
     pub(super) fn spend_search(&mut self, text: &str, states: u64) -> Result<(), QueryError> {
         if (text.len() as u64).saturating_mul(states) > MAX_REGEX_STEPS {
             return Err(QueryError::TooExpensive);
         }
-        // Most searches take a few steps for each byte; the clock sees the others.
+        // Most searches take a few steps per byte; checking the clock catches the others.
         self.spend(MIN_COMPARISON_WORK + text.len() as u64 * 4)
     }
 
-    /// Looks at the clock; to be called between two documents, each of which may take long to read.
+    /// Checks the clock; call it between two documents, each of which may take long to read.
     ///
     /// # Errors
     ///
-    /// [`QueryError::TooExpensive`] when the query has taken too long.
+    /// [`QueryError::TooExpensive`] if the query has taken too long.
     pub fn check_clock(&mut self) -> Result<(), QueryError> {
         self.work_until_clock_check = CLOCK_INTERVAL;
         if Instant::now() > self.deadline { Err(QueryError::TooExpensive) } else { Ok(()) }
     }
 }
 
-/// What a comparison with a value costs at most, whatever the other one is.
+/// Returns the maximum cost of a comparison with a value, for any other value.
 fn comparison_work(value: &Value) -> u64 {
     MIN_COMPARISON_WORK
         + match value {

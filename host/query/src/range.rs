@@ -1,4 +1,4 @@
-//! Which part of an index is read, and in which order.
+//! Parts of an index, and the direction in which they are read.
 
 use std::ops::Bound;
 
@@ -6,31 +6,31 @@ use serde_json::Value;
 
 use crate::{FieldPath, Map, collation};
 
-/// In which order an index is read.
+/// Direction in which an index is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From the smallest values up; documents with the same values by id.
+    /// Ascending by value; documents with the same values by id.
     Forward,
-    /// The other way around.
+    /// Descending, the exact reverse.
     Backward,
 }
 
-/// A part of an index: the documents whose values lie between two ends.
+/// A part of an index: the documents whose values lie between two bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRange {
-    /// Values, as bytes: `from <= values < to`, without end where there is no `to`.
+    /// Encoded values: `start <= values < end`, without an upper bound if there is no `end`.
     start: Vec<u8>,
     end: Option<Vec<u8>>,
 }
 
 impl IndexRange {
-    /// Documents whose first members have these values; all documents where there are none.
+    /// Returns the range of documents whose first fields have these values, or of all documents if there are none.
     #[must_use]
     pub fn equal(values: &[Value]) -> Self {
         Self::starting_with(encode_values(values))
     }
 
-    /// The same, and the member behind those lies between two values.
+    /// Like [`Self::equal`], with the next field between two values.
     #[must_use]
     pub fn between(values: &[Value], lower: Bound<&Value>, upper: Bound<&Value>) -> Self {
         let equal = encode_values(values);
@@ -43,7 +43,7 @@ impl IndexRange {
         let from = match lower {
             Bound::Unbounded => all.start,
             Bound::Included(value) => with(value),
-            // Every value's bytes are below those that come behind all that begins with them.
+            // The encoding of a value sorts before the end of the range of encodings that begin with it.
             Bound::Excluded(value) => Self::starting_with(with(value)).end.unwrap_or_default(),
         };
         let to = match upper {
@@ -54,8 +54,8 @@ impl IndexRange {
         Self { start: from, end: to }
     }
 
-    /// The same, and the member behind those is a text that begins with `prefix`. Wider than that: texts whose letters are the same but for
-    /// case and accents are in it, too.
+    /// Like [`Self::equal`], with a string that begins with `prefix` in the next field. The range is wider: it
+    /// includes strings that differ from these only in case and accents.
     #[must_use]
     pub fn with_prefix(values: &[Value], prefix: &str) -> Self {
         let mut bytes = encode_values(values);
@@ -63,7 +63,7 @@ impl IndexRange {
         Self::starting_with(bytes)
     }
 
-    /// Whether a document lies in this part of an index over these fields, as the document is now.
+    /// Returns whether the current version of a document lies in this part of an index over these fields.
     #[must_use]
     pub fn contains(&self, fields: &[String], id: &str, body: &Map) -> bool {
         index_key(fields, id, body)
@@ -72,26 +72,26 @@ impl IndexRange {
 
     fn starting_with(prefix: Vec<u8>) -> Self {
         let mut to = prefix.clone();
-        // The successor of a prefix is the prefix with its last byte that can grow, grown.
+        // The successor of a prefix is obtained by incrementing its last byte that is below 255.
         while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
         let to = to.last_mut().map(|last| *last += 1).map(|()| to);
         Self { start: prefix, end: to }
     }
 
-    /// The first values of the range, as [`collation::append`] writes them.
+    /// Returns the first values of the range, as written by [`collation::append_value`].
     #[must_use]
     pub fn start(&self) -> &[u8] {
         &self.start
     }
 
-    /// The first values behind the range; `None` where it ends with the index.
+    /// Returns the first values after the range, or `None` if it ends with the index.
     #[must_use]
     pub fn end(&self) -> Option<&[u8]> {
         self.end.as_deref()
     }
 }
 
-/// Where a document stands in an index over these fields; `None` when it lacks one of them.
+/// Returns the key of a document in an index over these fields, or `None` if it lacks one of them.
 #[must_use]
 pub fn index_key(fields: &[String], id: &str, body: &Map) -> Option<Vec<u8>> {
     let mut key = Vec::new();

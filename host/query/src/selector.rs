@@ -1,4 +1,4 @@
-//! Which documents are wanted.
+//! Selectors of documents.
 
 use regex::RegexBuilder;
 use serde_json::{Map, Value};
@@ -6,56 +6,57 @@ use serde_json::{Map, Value};
 use super::predicate::{Comparison, JsonType, Predicate};
 use super::{FieldPath, QueryBudget, QueryError, field_path};
 
-/// How deep a selector may be nested.
+/// Maximum nesting depth of a selector.
 const MAX_DEPTH: usize = 32;
-/// How many operators and members it may have in all.
+/// Maximum total number of operators and fields.
 const MAX_PARTS: usize = 1_000;
-/// How many values its lists (`$in`, `$nin`, `$all`) may have in all.
+/// Maximum total number of values in its lists (`$in`, `$nin`, `$all`).
 const MAX_VALUES: usize = 10_000;
-/// How many regular expressions it may have: each takes up to a millisecond and some hundred KiB to compile.
+/// Maximum number of regular expressions: each takes up to a millisecond and some hundred KiB to compile.
 const MAX_REGEXES: usize = 16;
-/// Bytes of a regular expression. Those of applications have a few dozen; reading one takes time before its size is known.
+/// Maximum length of a regular expression in bytes. Those of applications have a few dozen; parsing one takes time
+/// before its compiled size is known.
 const MAX_PATTERN_BYTES: usize = 1_000;
-/// Bytes that a compiled regular expression may take. A class of Unicode such as `\w` takes some dozen KiB.
+/// Maximum size of a compiled regular expression in bytes. A Unicode class such as `\w` takes some dozen KiB.
 const MAX_REGEX_BYTES: usize = 256 << 10;
-/// Bytes that one state of a compiled regular expression takes at least.
+/// Minimum size in bytes of one state of a compiled regular expression.
 const MIN_REGEX_STATE_BYTES: usize = 24;
 
-/// What `_find` calls a selector: `{"vendor": "Bank101", "amount": {"$gt": 10}}`.
+/// A selector as in `_find`: `{"vendor": "Bank101", "amount": {"$gt": 10}}`.
 ///
-/// All operators of CouchDB 3.4 but `$text` are there. A regular expression has no look-around and no back-references, and takes time that
-/// grows with the text alone.
+/// It supports all operators of CouchDB 3.4 except `$text`. Regular expressions have no look-around and no
+/// back-references, and take time linear in the text.
 #[derive(Debug, Clone)]
 pub struct Selector(pub(super) Predicate);
 
 impl Selector {
-    /// Reads a selector.
+    /// Parses a selector.
     ///
     /// # Errors
     ///
-    /// [`QueryError::Selector`], which names the operator or member.
+    /// [`QueryError::Selector`], which names the operator or field.
     pub fn parse(selector: &Map<String, Value>) -> Result<Self, QueryError> {
         if selector.is_empty() {
             return Ok(Self(Predicate::always()));
         }
         Ok(Self(match SelectorParser::default().object(selector, None, 0)? {
-            // CouchDB does not execute a query of nothing but an empty list (mango_cursor:maybe_noop_range).
+            // CouchDB does not execute a query that consists only of an empty list (mango_cursor:maybe_noop_range).
             Predicate::And(tests) if tests.is_empty() => Predicate::never(),
             test => test,
         }))
     }
 
-    /// Both of two selectors.
+    /// Returns the conjunction of two selectors.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(Predicate::And(vec![self.0, other.0]))
     }
 
-    /// Whether a document is wanted. Its id is the member `_id`.
+    /// Returns whether a document matches. Its id is the field `_id`.
     ///
     /// # Errors
     ///
-    /// [`QueryError::TooExpensive`] when too little is left of the cost.
+    /// [`QueryError::TooExpensive`] if the budget is exhausted.
     pub fn matches(&self, document: &Value, cost: &mut QueryBudget) -> Result<bool, QueryError> {
         self.0.matches(document, cost)
     }
@@ -72,7 +73,7 @@ fn selector_error<T>(text: String) -> Result<T, QueryError> {
     Err(QueryError::Selector(text))
 }
 
-/// An operator on the field at a path, or on the value itself.
+/// Builds an operator on the field at a path, or on the value itself.
 fn at_path(path: Option<&FieldPath>, test: Predicate) -> Predicate {
     match path {
         Some(path) => Predicate::Field(path.clone(), Box::new(test)),
@@ -81,7 +82,8 @@ fn at_path(path: Option<&FieldPath>, test: Predicate) -> Predicate {
 }
 
 impl SelectorParser {
-    /// What is asked of the value at `path`. An empty object is a value like any other (CouchDB, `mango_selector:norm_ops`).
+    /// Parses the conditions on the value at `path`. An empty object is a value like any other (CouchDB,
+    /// `mango_selector:norm_ops`).
     fn object(
         &mut self,
         members: &Map<String, Value>,
@@ -114,7 +116,7 @@ impl SelectorParser {
         })
     }
 
-    /// What is asked of a field: operators, fields of it, or the value that it has.
+    /// Parses the condition on a field: operators, conditions on its own fields, or its value.
     fn condition(&mut self, value: &Value, path: &FieldPath, depth: usize) -> Result<Predicate, QueryError> {
         match value {
             Value::Object(members) => self.object(members, Some(path), depth),
@@ -140,7 +142,7 @@ impl SelectorParser {
         }
     }
 
-    /// An operator that no path goes through.
+    /// Parses an operator that applies to the value itself.
     fn value_operator(&mut self, name: &str, value: &Value, depth: usize) -> Result<Predicate, QueryError> {
         let is = |comparison| Ok(Predicate::Compare(comparison, value.clone()));
         match name {
@@ -228,7 +230,7 @@ impl SelectorParser {
         if pattern.len() > MAX_PATTERN_BYTES {
             return selector_error(format!("$regex takes a text of at most {MAX_PATTERN_BYTES} bytes"));
         }
-        // The smallest size that it fits into bounds the steps that it takes for a byte.
+        // The smallest size limit under which it compiles bounds its steps per byte.
         let mut size = 8 << 10;
         loop {
             match RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(MAX_REGEX_BYTES).build() {
@@ -320,7 +322,8 @@ mod tests {
         );
     }
 
-    /// mango_selector.erl: negations are pushed down to the operators, and an absent member passes none of them but `$exists: false`.
+    /// mango_selector.erl: negations are pushed down to the operators, and an absent field passes only `$exists:
+    /// false`.
     #[test]
     fn what_is_absent_passes_no_negation() {
         let absent = json!({});
@@ -366,7 +369,7 @@ mod tests {
             std::slice::from_ref(&one),
         );
         check(json!({ "a": { "$keyMapMatch": { "$gt": "" } } }), &[json!({ "a": { "b": 1 } })], &[json!({ "a": {} })]);
-        // mango_cursor.erl, `maybe_noop_range`: nothing but an empty list is not executed.
+        // mango_cursor.erl, `maybe_noop_range`: a query of only an empty list is not executed.
         for alone in
             [json!({ "$or": [] }), json!({ "$and": [] }), json!({ "$nor": [] }), json!({ "a": { "$and": [] } })]
         {
@@ -395,7 +398,7 @@ mod tests {
         check(json!({ "email.0.name": { "$exists": false } }), std::slice::from_ref(&mails), &[]);
         check(json!({ "email.x": { "$exists": false } }), &[json!({ "email": {} })], std::slice::from_ref(&mails));
         check(json!({ "n.0.0": 1 }), std::slice::from_ref(&mails), &[json!({ "n": [1] })]);
-        // In an array, an item is looked for, and never the array itself.
+        // For an array, its items are compared, never the array itself.
         check(json!({ "n": { "$in": [[1]] } }), std::slice::from_ref(&mails), &[json!({ "n": [1] })]);
         check(json!({ "n": { "$nin": [[1]] } }), &[json!({ "n": [1] })], std::slice::from_ref(&mails));
         check(json!({ "n": { "$all": [[[1], 2]] } }), std::slice::from_ref(&mails), &[json!({ "n": [1, 2] })]);
@@ -449,7 +452,8 @@ mod tests {
         insta::assert_snapshot!(refused(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a path of fields has more than 128 names");
     }
 
-    /// Each selector asks as much as it may of a document that is as large as documents may be; the work ends when it has cost enough.
+    /// Each selector does the maximum work on a document of the maximum size; the work ends when the budget is
+    /// exhausted.
     #[test]
     fn a_selector_times_a_document_has_an_end() {
         let texts = |count: usize| (0..count).map(|number| format!("{number:05}")).collect::<Vec<_>>();

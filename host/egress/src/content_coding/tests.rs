@@ -31,7 +31,7 @@ fn coding(kind: &str) -> ContentCoding {
     }
 }
 
-/// What comes out of a body that arrives in parts of `size` bytes.
+/// Decodes a body that arrives in parts of `size` bytes.
 fn unpacked(kinds: &[&str], packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
     let parts: Vec<_> = packed.chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
     let network = Arc::new(AtomicU64::new(packed.len() as u64));
@@ -114,7 +114,7 @@ fn no_stage_of_a_chain_unfolds_without_limit() {
 }
 
 proptest! {
-    /// However a vendor compresses: the parts of a gzip stream, the codings one over another, the parts of the network.
+    /// Covers all ways to compress: members of a gzip stream, nested codings, parts of the network.
     #[test]
     fn all_of_a_body_arrives(
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..5),
@@ -132,7 +132,7 @@ proptest! {
         prop_assert_eq!(unpacked(&kinds, &packed, size).unwrap(), parts.concat());
     }
 
-    /// A stream that breaks off is never taken for a whole one, except between two members.
+    /// A truncated stream is never taken for a complete one, except between two members.
     #[test]
     fn a_part_of_a_body_is_an_error(
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 1..4),

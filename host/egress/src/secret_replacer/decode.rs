@@ -1,44 +1,47 @@
-//! How texts are written inside of other texts: percent encoding, character references of HTML, escapes of JSON and JavaScript, bytes of
-//! UTF-16, and lines. A decoder takes a text one byte at a time and hands on what a reader sees, with the place of each byte in the original.
+//! Decodes texts embedded in other texts: percent encoding, HTML character references, escapes of JSON and JavaScript,
+//! bytes of UTF-16, and lines. A decoder takes a text one byte at a time and emits the decoded bytes, with the position
+//! of each in the original.
 
 use web_atoms::NAMED_ENTITIES;
 
-/// Longest escape that is read, in bytes: numeric references may begin with any number of zeros, and nobody writes that many.
+/// Maximum length of an escape in bytes: numeric references may begin with any number of zeros, but nobody writes that
+/// many.
 const MAX_ESCAPE_LENGTH: usize = 48;
 
-/// Null bytes in a row that are passed over. UTF-32 has up to five between two characters; a run without an end would keep what stands before it.
+/// Maximum number of consecutive null bytes that are skipped. UTF-32 has up to five between two characters; an endless
+/// run would keep the preceding text buffered.
 const MAX_NULLS: usize = 8;
 
-/// Longest name of a character reference that needs no semicolon: `frac12`.
+/// Maximum length of the name of a character reference that needs no semicolon: `frac12`.
 const MAX_LEGACY_NAME_LENGTH: usize = 6;
 
 /// A byte of a decoded text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Symbol {
     pub(super) byte: u8,
-    /// Where it begins in the original.
+    /// Start in the original.
     pub(super) start: u64,
-    /// Where it ends there.
+    /// End in the original.
     pub(super) end: u64,
 }
 
-/// A way to write a text.
+/// Coding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextCoding {
-    /// UTF-16 and UTF-32: what is ASCII has null bytes before or behind it.
+    /// UTF-16 and UTF-32: ASCII characters have null bytes before or after them.
     Wide,
     /// `%2F`, and `%u002f` of JavaScript's `escape`.
     Percent,
-    /// `&sol;`, `&#47;`, `&#x2f;`; the semicolon may be missing, as browsers have it.
+    /// `&sol;`, `&#47;`, `&#x2f;`; the semicolon may be missing, as in browsers.
     Html,
     /// `\/`, `\u002f`, `\x2f`, `\u{2f}`.
     Json,
-    /// Line breaks inside of what is one word, and the indentation behind them: Base64 in lines (RFC 2045 §6.8, RFC 7468).
+    /// Line breaks inside a word, and the indentation after them: Base64 in lines (RFC 2045 §6.8, RFC 7468).
     Lines,
 }
 
 impl TextCoding {
-    /// Whether an escape begins with this byte.
+    /// Returns whether an escape begins with this byte.
     pub(super) const fn is_mark(self, byte: u8) -> bool {
         match self {
             Self::Wide => byte == 0,
@@ -49,7 +52,7 @@ impl TextCoding {
         }
     }
 
-    /// Whether its escapes stand for nothing.
+    /// Returns whether its escapes stand for nothing.
     pub(super) const fn is_skipped(self) -> bool {
         matches!(self, Self::Wide | Self::Lines)
     }
@@ -65,18 +68,18 @@ impl TextCoding {
     }
 }
 
-/// What the beginning of an escape is.
+/// Result of parsing the beginning of an escape.
 #[derive(Debug, PartialEq, Eq)]
 enum EscapeParse {
-    /// More is needed to tell.
+    /// More bytes are needed.
     Incomplete,
-    /// So many bytes are an escape for this text.
+    /// This many bytes are an escape for this text.
     Decoded(usize, DecodedBytes),
-    /// No escape.
+    /// Not an escape.
     Literal,
 }
 
-/// Few bytes.
+/// A few bytes, stored inline.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct DecodedBytes {
     bytes: [u8; 8],
@@ -97,7 +100,7 @@ impl DecodedBytes {
         text
     }
 
-    /// What is no character is replaced, as every decoder does.
+    /// Encodes code points; invalid ones are replaced, as in every decoder.
     fn from_code_points(codes: impl IntoIterator<Item = u32>) -> Self {
         let mut text = Self::default();
         for code in codes {
@@ -108,7 +111,8 @@ impl DecodedBytes {
     }
 }
 
-/// A run of bytes that stand for nothing. It ends before the first other byte; of one that is too long, the last byte stays.
+/// Parses a run of bytes that stand for nothing. It ends before the first other byte; if it is too long, the last byte
+/// stays.
 fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> EscapeParse {
     match escape.last() {
         Some(last) if !is_skipped(*last) => EscapeParse::Decoded(escape.len() - 1, DecodedBytes::default()),
@@ -159,7 +163,7 @@ fn json(escape: &[u8]) -> EscapeParse {
     }
 }
 
-/// What follows `\u`: four digits, and `\u` with four more where they are the first half of a character.
+/// Parses the rest after `\u`: four digits, and `\u` with four more if they are the first half of a character.
 fn utf16(digits: &[u8]) -> EscapeParse {
     let (first, rest) = digits.split_at(digits.len().min(4));
     let Some(code) = hexadecimal(first) else { return EscapeParse::Literal };
@@ -196,14 +200,14 @@ fn html(escape: &[u8]) -> EscapeParse {
     }
 }
 
-/// A numeric reference ends before the first byte that is no digit; the semicolon belongs to it.
+/// Parses a numeric reference. It ends before the first byte that is not a digit; the semicolon belongs to it.
 fn numeric(read: usize, digits: &[u8], last: u8, base: u32) -> EscapeParse {
     let is_digit = |byte: u8| char::from(byte).is_digit(base);
     if is_digit(last) && read < MAX_ESCAPE_LENGTH {
         return EscapeParse::Incomplete;
     }
     let Some(code) = number(digits, base) else { return EscapeParse::Literal };
-    // Browsers read the codes of the C1 controls as windows-1252, which no password depends on.
+    // Browsers read the codes of the C1 controls as windows-1252, but no password depends on that.
     EscapeParse::Decoded(read + usize::from(last == b';'), DecodedBytes::from_code_points([code]))
 }
 
@@ -226,7 +230,7 @@ fn named(name: &[u8], last: u8) -> EscapeParse {
     found.map_or(EscapeParse::Literal, |(length, found)| EscapeParse::Decoded(length + 1, text(found)))
 }
 
-/// The number that hexadecimal digits write; `None` where something else is among them.
+/// Parses hexadecimal digits; returns `None` if there is any other character.
 fn hexadecimal(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() { Some(0) } else { number(digits, 16) }
 }
@@ -238,13 +242,13 @@ fn number(digits: &[u8], base: u32) -> Option<u32> {
     values.try_fold(0_u32, |number, digit| Some(number.saturating_mul(base).saturating_add(digit?)))
 }
 
-/// Reads one coding.
+/// Decodes one coding.
 #[derive(Debug, Clone)]
 pub(super) struct TextDecoder {
     coding: TextCoding,
     /// The beginning of an escape.
     pending: Vec<Symbol>,
-    /// Its bytes.
+    /// The bytes of `pending`.
     escape: Vec<u8>,
 }
 
@@ -253,12 +257,12 @@ impl TextDecoder {
         Self { coding, pending: Vec::new(), escape: Vec::new() }
     }
 
-    /// Where the escape begins that is being read.
+    /// Returns the start of the escape that is being read.
     pub(super) fn pending(&self) -> Option<u64> {
         self.pending.first().map(|symbol| symbol.start)
     }
 
-    /// Takes a symbol; hands on those that are complete, each with whether an escape stood for it.
+    /// Takes a symbol; emits the complete ones, each with whether it was escaped.
     pub(super) fn push(&mut self, symbol: Symbol, out: &mut impl FnMut(Symbol, bool)) {
         if self.pending.is_empty() && !self.coding.is_mark(symbol.byte) {
             return out(symbol, false);
@@ -279,22 +283,23 @@ impl TextDecoder {
         }
     }
 
-    /// Hands the first byte on as it is: it begins no escape.
+    /// Emits the first byte unchanged, because it does not begin an escape.
     fn emit_literal(&mut self, out: &mut impl FnMut(Symbol, bool)) {
         let rest = self.pending.split_off(1.min(self.pending.len()));
         self.pending.iter().for_each(|symbol| out(*symbol, false));
         self.reprocess(rest, out);
     }
 
-    /// An escape may begin among the bytes that did not belong to the one before. No byte is read again more than once: the mark of a
-    /// coding stands at the beginning of its escapes only, or begins the second half of one.
+    /// Reads the bytes again that did not belong to the previous escape, because a new one may begin among them. No
+    /// byte is read again more than once: the mark of a coding stands at the beginning of its escapes only, or begins
+    /// the second half of one.
     fn reprocess(&mut self, rest: Vec<Symbol>, out: &mut impl FnMut(Symbol, bool)) {
         self.pending.clear();
         self.escape.clear();
         rest.into_iter().for_each(|symbol| self.push(symbol, out));
     }
 
-    /// Hands on what is left at the end of the text.
+    /// Emits the remaining symbols at the end of the text.
     pub(super) fn finish(&mut self, out: &mut impl FnMut(Symbol, bool)) {
         while !self.pending.is_empty() {
             self.emit_literal(out);

@@ -1,4 +1,4 @@
-//! The forms in which a secret is looked for. What a decoder can undo needs no form of its own.
+//! The forms in which a secret is searched for. A coding that a decoder can undo needs no separate form.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::text::sanitize;
 
-/// The encodings in which a form can be sent, and a vendor may write, what is not ASCII; without UTF-8, and UTF-16, which is a reading of its
-/// own.
+/// The encodings in which a form can be sent, and in which a vendor may write non-ASCII characters; without UTF-8, and
+/// without UTF-16, which is a separate reading.
 const ENCODINGS: [&Encoding; 34] = [
     WINDOWS_1252,
     ISO_8859_15,
@@ -51,15 +51,15 @@ const ENCODINGS: [&Encoding; 34] = [
     EUC_KR,
 ];
 
-/// Bytes of one form.
+/// The bytes of one form.
 pub(crate) type EncodedForm = Zeroizing<Vec<u8>>;
 
-/// What is too short to be looked for.
+/// Minimum length of a form that is searched for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MinLength {
-    /// Forms of fewer characters.
+    /// Forms with fewer characters are skipped.
     Characters(usize),
-    /// Forms of fewer bytes.
+    /// Forms with fewer bytes are skipped.
     Bytes(usize),
 }
 
@@ -72,15 +72,15 @@ impl MinLength {
     }
 }
 
-/// A value as it stands in texts, and in logs, which show it one line at a time and without control characters. Each form once; none for a
-/// value that is too short.
+/// Returns the forms of a value in texts, and in logs, which show it one line at a time and without control characters.
+/// Each form occurs once; a value that is too short has none.
 pub(crate) fn encoded_forms(value: &str, shortest: MinLength) -> Vec<EncodedForm> {
     let lines = |value: &str| value.split(['\n', '\r']).map(sanitize).chain([sanitize(value)]).collect::<Vec<_>>();
     let written = |value: &Zeroizing<String>| encode_all(value).chain(lines(value).into_iter().map(String::into_bytes));
     filter_and_dedup(value, case_variants(value).iter().flat_map(written).map(EncodedForm::new).collect(), shortest)
 }
 
-/// The forms that hold the whole value.
+/// Returns the forms that contain the whole value.
 pub(crate) fn whole_value_forms(value: &str, shortest: MinLength) -> Vec<EncodedForm> {
     filter_and_dedup(
         value,
@@ -99,7 +99,7 @@ fn filter_and_dedup(value: &str, mut forms: Vec<EncodedForm>, shortest: MinLengt
     forms
 }
 
-/// The value, and it in lower and in upper case, where that is more than the finder ignores by itself.
+/// Returns the value, and its lower and upper case if they differ by more than the finder ignores.
 fn case_variants(value: &str) -> Vec<Zeroizing<String>> {
     let mut cases = vec![Zeroizing::new(value.to_owned())];
     if !value.is_ascii() {
@@ -112,10 +112,10 @@ fn encode_all(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
     let mut forms = vec![value.as_bytes().to_vec(), hex::encode(value).into_bytes()];
     if !value.is_ascii() {
         for encoding in ENCODINGS {
-            // What the encoding lacks is a reference to a character, as in the form that was sent.
+            // Characters that the encoding lacks become character references, as in the form that was sent.
             forms.push(encoding.encode(value).0.into_owned());
         }
-        // What is left of UTF-16 without null bytes.
+        // UTF-16 without its null bytes.
         let units = || value.encode_utf16();
         forms.push(units().flat_map(u16::to_le_bytes).filter(|byte| *byte != 0).collect());
         forms.push(units().flat_map(u16::to_be_bytes).filter(|byte| *byte != 0).collect());
@@ -128,25 +128,27 @@ fn encode_all(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
     forms.into_iter()
 }
 
-/// What is the same in every Base64 text that holds `value` at a position with this remainder modulo 3: a password stays hidden inside of
-/// the credentials of RFC 7617, `base64(user:password)`. Up to four bits of the value are left at each end.
+/// Returns the common part of all Base64 texts that contain `value` at a position with this remainder modulo 3. This
+/// hides a password inside the credentials of RFC 7617, `base64(user:password)`. Up to four bits of the value remain at
+/// each end.
 fn base64_part(engine: &impl Engine, value: &[u8], offset: usize) -> String {
     let mut bytes = Zeroizing::new(vec![0; offset]);
     bytes.extend_from_slice(value);
     let encoded = engine.encode(&*bytes);
-    // The first characters hold bits of what stands before; the last one holds bits of what follows, unless a group ends there.
+    // The first characters hold bits of the preceding bytes; the last one holds bits of the following byte, unless a
+    // group ends there.
     let first = [0, 2, 3].get(offset).copied().unwrap_or_default();
     let last = if bytes.len().is_multiple_of(3) { encoded.len() } else { encoded.len() - 1 };
     encoded.get(first..last).unwrap_or_default().to_owned()
 }
 
-/// The text between the quotes of a JSON string.
+/// Escapes a text for a JSON string, without the quotes.
 pub(crate) fn json_escape(value: &str) -> String {
     let quoted = serde_json::Value::from(value).to_string();
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
-/// For the content of an element as well as for an attribute in either kind of quotes.
+/// Escapes a text for the content of an element and for an attribute in either kind of quotes.
 pub(crate) fn xml_escape(value: &str) -> String {
     value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }

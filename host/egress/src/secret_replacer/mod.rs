@@ -1,8 +1,8 @@
-//! Finds secrets in texts and puts something else in their place, whatever the text is written in: a secret is looked for in what a reader
-//! of the text would see ([`scan`]), and what is replaced is the part of the original that stands for it.
+//! Finds and replaces secrets in texts of any coding. A secret is searched for in the decoded text ([`scan`]), and the
+//! corresponding part of the original is replaced.
 //!
-//! Places that overlap are one region, replaced as a whole, so that no secret leaves a part of another one. The work is linear in the text,
-//! and a text may arrive in parts of any size: what is handed on does not depend on how it was cut.
+//! Overlapping matches form one region that is replaced as a whole, so no part of another secret remains. The work is
+//! linear in the text. A text may arrive in parts of any size; the output does not depend on the cuts.
 
 mod decode;
 mod encoded_forms;
@@ -18,16 +18,16 @@ pub(super) use encoded_forms::{EncodedForm, MinLength, encoded_forms, json_escap
 
 use scan::{FormMatch, Scanner};
 
-/// What is looked for. Cheap to clone.
+/// The forms to search for. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct SecretFinder(Arc<scan::FormAutomaton>);
 
 impl SecretFinder {
-    /// Takes forms, each with the number of its owner; `None` when there are none.
+    /// Takes forms, each with the number of its owner. Returns `None` if there are none.
     ///
     /// # Errors
     ///
-    /// The forms have gigabytes.
+    /// If the forms have gigabytes.
     pub(super) fn new(forms: &[(usize, EncodedForm)]) -> Result<Option<Self>, aho_corasick::BuildError> {
         if forms.is_empty() {
             return Ok(None);
@@ -37,14 +37,14 @@ impl SecretFinder {
     }
 }
 
-/// What a text becomes.
+/// Part of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Segment<'a> {
     /// Bytes of the original.
     Text(&'a [u8]),
     /// A secret stood here.
     Secret {
-        /// Whose it is; of several that overlap, the first.
+        /// Owner of the secret; the first one if several overlap.
         owner: usize,
         /// Null bytes between two characters: the text is UTF-16 or UTF-32.
         null_padding: usize,
@@ -56,13 +56,13 @@ pub(super) enum Segment<'a> {
 pub(super) struct SecretReplacer {
     finder: SecretFinder,
     scanner: Scanner,
-    /// What may be a part of a secret.
+    /// Bytes that may be part of a secret.
     buffer: BytesMut,
-    /// Bytes before [`Self::held`].
+    /// Number of bytes before [`Self::buffer`].
     emitted: u64,
-    /// Places that begin behind them.
+    /// Matches that begin after these bytes.
     matches: Vec<FormMatch>,
-    /// Where the region ends that was replaced last.
+    /// End of the region that was replaced last.
     replaced_until: u64,
 }
 
@@ -78,14 +78,14 @@ impl SecretReplacer {
         }
     }
 
-    /// Takes the next part of the text; hands on what is decided.
+    /// Takes the next part of the text; emits the segments that are decided.
     pub(super) fn push(&mut self, part: &[u8], out: &mut dyn FnMut(Segment<'_>)) {
         self.buffer.extend_from_slice(part);
         self.scanner.push(&self.finder.0, part, &mut self.matches);
         self.emit(self.scanner.scanned_until(), out);
     }
 
-    /// Hands on what is left at the end of the text. What comes after it is another text.
+    /// Emits the remaining segments at the end of the text. Later input is a new text.
     pub(super) fn finish(&mut self, out: &mut dyn FnMut(Segment<'_>)) {
         if self.emitted == 0 && self.buffer.is_empty() {
             return;
@@ -95,7 +95,7 @@ impl SecretReplacer {
         *self = Self::new(&self.finder);
     }
 
-    /// Hands on what stands before `limit`: no place will be found any more that begins there.
+    /// Emits the text before `limit`, where no further match can begin.
     fn emit(&mut self, limit: u64, out: &mut dyn FnMut(Segment<'_>)) {
         self.matches.sort_unstable_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
         let decided = self.matches.partition_point(|place| place.start < limit);
@@ -120,7 +120,7 @@ impl SecretReplacer {
     }
 }
 
-/// Hands on a part of what is held, if there is any.
+/// Emits a part of the buffered bytes, if it is not empty.
 fn emit_text(held: &[u8], released: u64, range: std::ops::Range<u64>, out: &mut dyn FnMut(Segment<'_>)) {
     let inside = |place: u64| place.saturating_sub(released) as usize;
     if let Some(text) = held.get(inside(range.start)..inside(range.end)).filter(|text| !text.is_empty()) {
@@ -128,7 +128,7 @@ fn emit_text(held: &[u8], released: u64, range: std::ops::Range<u64>, out: &mut 
     }
 }
 
-/// Writes a word that stands for a secret, as wide as the text around it.
+/// Writes a placeholder with the same character width as the surrounding text.
 pub(super) fn write_placeholder(word: &str, gap: usize, into: &mut BytesMut) {
     for (place, byte) in word.bytes().enumerate() {
         if place > 0 {

@@ -1,5 +1,6 @@
-//! Finds the forms of secrets in a text that arrives in parts, in each of its readings: as it is, and decoded once or twice. Each byte is
-//! looked at a bounded number of times, and nothing is kept but the last [`MAX_PATTERN_LENGTH`] symbols of each reading.
+//! Finds the forms of secrets in a text that arrives in parts, in each of its readings: unchanged, and decoded once or
+//! twice. Each byte is processed a bounded number of times, and only the last [`MAX_PATTERN_LENGTH`] symbols of each
+//! reading are stored.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,11 +11,12 @@ use zeroize::Zeroizing;
 
 use super::decode::{Symbol, TextCoding, TextDecoder};
 
-/// Forms are looked for in pieces of this many bytes, so that what a reading keeps stays small however long a secret is.
+/// Forms are searched for in pieces of this many bytes, so the state of a reading stays small for secrets of any
+/// length.
 const MAX_PATTERN_LENGTH: usize = 128;
 
-/// What a text may be written in, the outermost coding first. The codings of one level, and two of them inside of each other: JSON in an
-/// attribute of HTML, percent encoding in JSON. Each of them also as UTF-16. Lines in one of the codings, or as they are.
+/// Codings that a text may have, the outermost first: single codings, and two nested ones, such as JSON in an HTML
+/// attribute or percent encoding in JSON. Each of them also as UTF-16. Lines inside one of the codings, or uncoded.
 pub(super) const DECODING_CHAINS: [&[TextCoding]; 30] = {
     use TextCoding::{Html, Json, Lines, Percent, Wide};
     [
@@ -56,32 +58,33 @@ pub(super) const DECODING_CHAINS: [&[TextCoding]; 30] = {
 pub(super) struct FormAutomaton {
     automaton: NFA,
     root: StateID,
-    /// For each state in which something was found, the longest of it.
+    /// The longest match of each matching state.
     longest_matches: HashMap<StateID, PatternMatch>,
 }
 
-/// Something that is found.
+/// A piece of a form that was found.
 #[derive(Debug, Clone, Copy)]
 struct PatternMatch {
     length: usize,
     owner: usize,
-    /// It begins a form, and does not continue one.
+    /// Whether it begins a form rather than continuing one.
     starts_form: bool,
 }
 
-/// A place in the original text at which some form stands, in some reading.
+/// Range of the original text that contains a form in some reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FormMatch {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Whose form it is.
+    /// Owner of the form.
     pub(super) owner: usize,
-    /// Whether it begins a form; else it continues one whose beginning was found before.
+    /// Whether it begins a form; otherwise it continues one whose beginning was found before.
     pub(super) starts_form: bool,
 }
 
 impl FormAutomaton {
-    /// Takes forms, each with its owner. Letters compare without case, and a space is a plus: forms write one for the other.
+    /// Takes forms, each with its owner. Letters are compared case-insensitively, and a space equals a plus, because
+    /// forms write one for the other.
     ///
     /// # Errors
     ///
@@ -92,7 +95,7 @@ impl FormAutomaton {
             let folded = Zeroizing::new(form.iter().copied().map(fold).collect::<Vec<u8>>());
             let mut rest = folded.as_slice();
             loop {
-                // The last piece overlaps the one before: a short one would be found everywhere.
+                // The last piece overlaps the previous one, because a short piece would match everywhere.
                 let from = rest.len().min(MAX_PATTERN_LENGTH);
                 let (piece, behind) = rest.split_at(from);
                 let first = rest.len() == folded.len();
@@ -135,21 +138,21 @@ const fn fold(byte: u8) -> u8 {
     }
 }
 
-/// What was read so far in one reading.
+/// Match state of one reading.
 #[derive(Debug, Clone)]
 struct MatchState {
     state: StateID,
-    /// The last symbols, since nothing was begun: a form that is being found begins at one of them.
+    /// The last symbols since the root state: a form that is being matched begins at one of them.
     starts: VecDeque<Start>,
-    /// Where the last symbol ended.
+    /// End of the last symbol in the original.
     end: u64,
 }
 
-/// Where a symbol begins in the original.
+/// Start of a symbol in the original.
 #[derive(Debug, Clone, Copy)]
 struct Start {
     place: u64,
-    /// The same, or sooner where bytes before it stand for nothing.
+    /// The same, or earlier if the bytes before it stand for nothing.
     after_last: u64,
 }
 
@@ -172,19 +175,21 @@ impl MatchState {
             && let Some(hit) = finder.longest_matches.get(&self.state)
             && let Some(start) = self.starts.len().checked_sub(hit.length).and_then(|first| self.starts.get(first))
         {
-            // A piece that continues a form touches the one before it, whatever stands for nothing between them.
+            // A piece that continues a form is adjacent to the previous one, apart from bytes between them that stand
+            // for nothing.
             let start = if hit.starts_form { start.place } else { start.after_last };
             record_match(found, FormMatch { start, end: symbol.end, owner: hit.owner, starts_form: hit.starts_form });
         }
     }
 
-    /// Before this place nothing will be found.
+    /// Returns the position before which no further match can begin.
     fn open(&self) -> Option<u64> {
         self.starts.front().map(|start| start.after_last)
     }
 }
 
-/// Adds a place; one that begins inside of the last makes that longer, so that a text of matches alone does not fill the memory.
+/// Adds a match. A match that begins inside the last one extends it, so a text consisting only of matches does not fill
+/// the memory.
 fn record_match(found: &mut Vec<FormMatch>, place: FormMatch) {
     match found.last_mut() {
         Some(last) if last.owner == place.owner && (last.start..last.end).contains(&place.start) => {
@@ -194,11 +199,11 @@ fn record_match(found: &mut Vec<FormMatch>, place: FormMatch) {
     }
 }
 
-/// A reading that differs from another one as long as an escape of its outermost coding is near, and is asleep otherwise.
+/// A reading that differs from its inner one only near an escape of its outermost coding, and is asleep otherwise.
 #[derive(Debug)]
 struct DecodingChain {
     codings: &'static [TextCoding],
-    /// The reading without the outermost coding; `None`: the text as it is.
+    /// The reading without the outermost coding; `None` for the original text.
     inner: Option<usize>,
     active: Option<ActiveChain>,
 }
@@ -207,7 +212,7 @@ struct DecodingChain {
 struct ActiveChain {
     matcher: MatchState,
     decoders: Vec<TextDecoder>,
-    /// Where the last escape of the outermost coding ended.
+    /// End of the last escape of the outermost coding.
     last_escape_end: u64,
 }
 
@@ -216,7 +221,7 @@ impl ActiveChain {
         self.decoders.iter().filter_map(TextDecoder::pending)
     }
 
-    /// Where something begins that is not known to its end.
+    /// Returns the start of the earliest incomplete match or escape.
     fn earliest_open(&self) -> Option<u64> {
         self.pending().chain(self.matcher.open()).min()
     }
@@ -225,7 +230,7 @@ impl ActiveChain {
 /// Finds forms in one text.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    /// Bytes that were read.
+    /// Number of bytes read.
     position: u64,
     plain: MatchState,
     chains: Vec<DecodingChain>,
@@ -247,7 +252,7 @@ impl Scanner {
         }
     }
 
-    /// Reads on; adds what is found.
+    /// Scans the next part and adds the matches to `found`.
     pub(super) fn push(&mut self, finder: &FormAutomaton, part: &[u8], found: &mut Vec<FormMatch>) {
         for byte in part {
             let symbol = Symbol { byte: *byte, start: self.position, end: self.position + 1 };
@@ -275,7 +280,7 @@ impl Scanner {
         }
     }
 
-    /// What begins before this place has been found.
+    /// Returns the position before which all matches have been found.
     pub(super) fn scanned_until(&self) -> u64 {
         let readings = self.chains.iter().filter_map(|reading| reading.active.as_ref()?.earliest_open());
         readings.chain(self.plain.open()).min().unwrap_or(self.position)
@@ -303,7 +308,7 @@ impl Scanner {
                     feed(rest, symbol, &mut |symbol, _| track.step(finder, symbol, found));
                 });
             }
-            // From here on it reads what the inner one reads.
+            // From here on it is identical to its inner reading.
             if awake.earliest_open().is_none_or(|open| open >= awake.last_escape_end)
                 && awake.pending().next().is_none()
             {
@@ -313,7 +318,7 @@ impl Scanner {
         }
     }
 
-    /// Begins the readings whose escapes begin with this byte.
+    /// Starts the readings whose escapes begin with this byte.
     fn activate(&mut self, finder: &FormAutomaton, mark: u8) {
         if matches!(mark, 0 | b'\r' | b'\n') && self.active_count == 0 && self.plain.state == finder.root {
             return;
@@ -325,7 +330,7 @@ impl Scanner {
                 continue;
             }
             let (track, mut decoders) = self.state_of(reading.inner, reading.codings.get(1..).unwrap_or_default());
-            // A null byte or a line break between other things is nothing.
+            // An isolated null byte or line break is irrelevant.
             let idle = track.state == finder.root && decoders.iter().all(|decoder| decoder.pending().is_none());
             if outermost.is_skipped() && idle {
                 continue;
@@ -338,7 +343,7 @@ impl Scanner {
         }
     }
 
-    /// Where a reading stands; one that is asleep stands where its inner one does.
+    /// Returns the state of a reading; one that is asleep has the state of its inner one.
     fn state_of(&self, reading: Option<usize>, codings: &[TextCoding]) -> (MatchState, Vec<TextDecoder>) {
         let Some(reading) = reading.and_then(|index| self.chains.get(index)) else {
             return (self.plain.clone(), Vec::new());
@@ -352,7 +357,7 @@ impl Scanner {
     }
 }
 
-/// Sends a symbol through decoders.
+/// Feeds a symbol through decoders.
 fn feed(decoders: &mut [TextDecoder], symbol: Symbol, out: &mut dyn FnMut(Symbol, bool)) {
     match decoders.split_first_mut() {
         None => out(symbol, false),

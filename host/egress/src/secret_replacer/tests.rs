@@ -8,7 +8,7 @@ use super::*;
 
 const WORD: &str = "wordword";
 
-/// How the characters of a text are written; what must be escaped always is.
+/// How the characters of a text are written; characters that need escaping are always escaped.
 #[derive(Debug, Clone, Copy)]
 enum EscapeStyle {
     Percent,
@@ -84,7 +84,7 @@ fn hidden(finder: &SecretFinder, parts: &[&[u8]]) -> Vec<u8> {
     shown.to_vec()
 }
 
-/// What a reader sees who decodes these codings, the outermost first.
+/// Decodes these codings, the outermost first.
 fn decoded(codings: &[TextCoding], text: &[u8]) -> Vec<u8> {
     codings.iter().fold(text.to_vec(), |text, coding| {
         let (mut decoder, mut read) = (TextDecoder::new(*coding), Vec::new());
@@ -97,7 +97,7 @@ fn decoded(codings: &[TextCoding], text: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Whether four characters of a secret that follow each other can be read in a text, in some reading.
+/// Returns whether four consecutive characters of a secret are readable in a text, in some reading.
 fn leaks(secret: &str, text: &[u8]) -> bool {
     let characters: Vec<_> = secret.char_indices().map(|(place, _)| place).chain([secret.len()]).collect();
     let readings = DECODING_CHAINS.iter().copied().chain([&[][..]]).map(|codings| decoded(codings, text));
@@ -197,7 +197,7 @@ fn what_is_no_escape_stays() {
     assert_eq!(hide("a\\nbcd", "a\\nbcd"), WORD);
 }
 
-/// Base64 in lines, as mails, keys and some APIs have it; also where the lines are in JSON, in an attribute or in a form.
+/// Base64 in lines, as in mails, keys and some APIs; also if the lines are in JSON, in an attribute or in a form.
 #[test]
 fn base64_in_lines_is_found() {
     use base64::Engine;
@@ -244,7 +244,7 @@ fn base64_in_lines_is_found() {
             1
         );
     }
-    // One word for one secret, however many lines it has.
+    // One placeholder per secret, for any number of lines.
     let long: String = (0..500).map(|number| format!("{number:x}-")).collect();
     let text = STANDARD.encode(&long);
     let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
@@ -260,7 +260,7 @@ fn lines_of_other_texts_stay() {
     assert_eq!(hide("hunter22", "a\nhunter22\nb hunt\n\n hunter22\n"), format!("a\n{WORD}\nb hunt\n\n {WORD}\n"));
 }
 
-/// However a text is made, little of it is kept.
+/// Little of any text is buffered.
 #[test]
 fn little_is_held_back() {
     let secret = "a%&\\".repeat(40);
@@ -296,7 +296,7 @@ fn little_is_held_back() {
         veil.finish(&mut |_| shown += 1);
         assert!(shown > 0, "{unit}");
     }
-    // Behind the beginning of a secret.
+    // After the beginning of a secret.
     for unit in ["\n", "\r\n", "\n ", "\0", "\\n", "&#10;", "%0a", "\n\0"] {
         let mut veil = SecretReplacer::new(&finder);
         let text = format!("a%&{}", unit.repeat((1 << 16) / unit.len()));
@@ -311,7 +311,7 @@ fn way() -> impl Strategy<Value = EscapeStyle> {
     prop_oneof![Just(EscapeStyle::Percent), Just(EscapeStyle::Html), Just(EscapeStyle::Json)]
 }
 
-/// Texts whose letters no secret has.
+/// Texts whose letters occur in no secret.
 fn around() -> impl Strategy<Value = String> {
     "[a-z<>=:&%\\\\;#]{0,12}"
 }
@@ -321,7 +321,7 @@ fn secret() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a vendor writes it in, and wherever the network cuts the page.
+    /// Holds for all codings of a vendor, and all cuts of the page by the network.
     #[test]
     fn no_encoding_brings_a_secret_through(
         secret in secret(),
@@ -331,7 +331,8 @@ proptest! {
         utf16 in prop::option::weighted(0.3, any::<bool>()),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
-        // The readings are of one charset: half of a character as UTF-16 and the other half percent-encoded as UTF-8 is in none.
+        // Each reading has one charset: none covers a character with one half as UTF-16 and the other percent-encoded
+        // as UTF-8.
         prop_assume!(utf16.is_none() || ways.is_empty() || secret.is_ascii());
         let written = ways.iter().fold(secret.clone(), |text, (way, choices)| write(*way, &text, choices));
         let page = format!("{before} {written} {after}");
@@ -345,7 +346,7 @@ proptest! {
         prop_assert_eq!(shown, hidden(&finder, &[&page]));
     }
 
-    /// Secrets of a guest that begin before the password or end behind it bring no part of it to light.
+    /// Secrets of a guest that begin before the password or end after it reveal no part of it.
     #[test]
     fn secrets_of_a_guest_uncover_nothing(
         secret in secret(),
@@ -373,7 +374,7 @@ proptest! {
         prop_assert_eq!(hidden(&finder, &[&bytes]), bytes);
     }
 
-    /// A password inside of credentials, tokens or other Base64 texts, which themselves may be escaped.
+    /// A password inside credentials, tokens or other Base64 texts, which themselves may be escaped.
     #[test]
     fn a_secret_inside_of_base64_is_found(
         secret in "[A-Z0-9/+!]{6,24}",

@@ -1,4 +1,4 @@
-//! Which addresses are dialled.
+//! Tests which addresses are dialled.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -77,10 +77,10 @@ async fn of_several_addresses_only_the_permitted_ones_are_dialled() {
     assert_eq!((server.connections(), private.connections()), (1, 0));
 }
 
-/// Answers with an address that is allowed and with one that is not, by turns.
+/// Returns an allowed and a prohibited address in turn.
 struct RebindingResolver(AtomicUsize);
 
-/// Where a name server could lead who asked it twice.
+/// Addresses to which a malicious name server could rebind a name.
 const PRIVATE_ADDRESSES: [&str; 16] = [
     "127.0.0.1",
     "::1",
@@ -111,11 +111,11 @@ impl Resolver for RebindingResolver {
 
 #[tokio::test]
 async fn a_name_that_changes_its_mind_never_leads_inside() {
-    // `Connection: close`, so that every request resolves anew.
+    // `Connection: close`, so every request resolves again.
     let outside = Server::listen("127.0.0.2:0", |_| response(200, &[("Connection", "close")], "outside")).await;
     let port = outside.port();
     let inside = Server::listen(&format!("127.0.0.1:{port}"), |_| ok("inside")).await;
-    // Not every machine that tests are run on has IPv6.
+    // Not every test machine has IPv6.
     let inside_too = match std::net::TcpListener::bind(("::1", port)) {
         Ok(probe) => {
             drop(probe);

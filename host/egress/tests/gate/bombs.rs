@@ -1,4 +1,5 @@
-//! Small answers that unfold to large ones, and answers without end: a typed error, and hardly any memory.
+//! Small responses that decompress to large ones, and endless responses: they cause a typed error and use hardly any
+//! memory.
 
 use std::io::Write;
 
@@ -46,7 +47,8 @@ fn bombs() -> [(&'static str, Vec<u8>); 4] {
     [("gzip", gzip(128)), ("deflate", deflate(128)), ("br", brotli(128)), ("zstd", zstd(512, 20))]
 }
 
-/// A session without a limit of its own on bodies, and a first exchange behind it, so that only the answer is measured.
+/// Starts a server, and a session without its own limit on bodies that has already done a first exchange, so only the
+/// response is measured.
 async fn start_server(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
     let empty = || super::server::response(204, &[], "");
     let server = Server::start(move |seen| if seen.target == "/" { answer() } else { empty() }).await;
@@ -67,7 +69,7 @@ async fn fetch(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> R
     })
 }
 
-/// How much a stream lets through, and why it ends.
+/// Returns how many bytes a stream delivers, and the error that ends it.
 async fn drain(stream: &mut ResponseStream) -> (usize, Option<HttpError>) {
     let mut received = 0;
     loop {
@@ -147,7 +149,7 @@ async fn an_encoding_without_content_is_an_empty_body() {
         start_server(|| raw("HTTP/1.1 200 X\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n")).await;
     let head = Request { method: "HEAD".into(), ..Request::get(server.url("a.example", "/")) };
     assert_eq!(session.send(head).await.unwrap().body, empty);
-    // What is not known is handed on as it is, and said.
+    // An unknown coding is passed on unchanged and declared in the headers.
     let (server, session) = start_server(|| response(200, &[("Content-Encoding", "compress")], "x")).await;
     let answer = get(&session, server.url("a.example", "/")).await.unwrap();
     assert!(answer.headers.contains(&("content-encoding".to_owned(), "compress".to_owned())));

@@ -1,4 +1,4 @@
-//! What a run may use up.
+//! Tests the network budget of a run.
 
 use konnector_egress::{HttpError, Request};
 

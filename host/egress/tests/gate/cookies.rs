@@ -1,4 +1,4 @@
-//! The account's cookies.
+//! Tests the account's cookies.
 
 use konnector_egress::{Request, Session};
 
@@ -94,7 +94,8 @@ async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
     "#);
 }
 
-/// Reads a cookie jar from run to run: what a guest put in comes back as it is, what a vendor put in after it was sent a secret does not show it.
+/// Reads a cookie jar from run to run: the guest's own cookies are returned unchanged, and cookies that a vendor set
+/// after it received a secret do not reveal the secret.
 #[tokio::test]
 async fn a_cookie_tells_no_guess() {
     let server = Server::start(|seen| {
@@ -111,14 +112,14 @@ async fn a_cookie_tells_no_guess() {
     for guess in ["hunter22", "hunter23", "aHVudGVyMjI=", "%68unter22", "x.hunter22.hunter23"] {
         session.set_cookie(&home, &format!("echo={guess}; Path=/")).unwrap();
         assert_eq!(session.cookies_for(&home).unwrap(), pair(guess));
-        // A vendor that repeats what the guest sent without a secret.
+        // A vendor repeats the guest's input of a request without a secret.
         session.send(form(&format!("p={guess}"))).await.unwrap();
         assert_eq!(session.cookies_for(&home).unwrap(), pair(guess));
     }
     session.set_cookie(&home, "echo=1; Path=/").unwrap();
     session.send(form(&format!("p={word}"))).await.unwrap();
     assert_eq!(session.cookies_for(&home).unwrap(), pair(&word));
-    // The answer to a request that carries such a cookie may repeat it.
+    // The response to a request that carries such a cookie may repeat it.
     fixture.cookies = session.cookies();
     let session = fixture.session();
     assert_eq!(session.cookies_for(&home).unwrap(), pair(&word));

@@ -1,4 +1,4 @@
-//! Sessions for tests: names lead where a test says, and loopback is allowed unless a test says otherwise.
+//! Sessions for tests: a test configures the resolution of names, and loopback is allowed by default.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use konnector_egress::{
 use konnector_manifest::{HttpRules, Permissions};
 use serde_json::{Map, Value, json};
 
-/// Names that end in `.example` lead to 127.0.0.1 unless told otherwise; no other name exists.
+/// Names that end in `.example` resolve to 127.0.0.1 by default; no other name exists.
 #[derive(Default)]
 pub struct FakeResolver {
     overrides: Mutex<HashMap<String, Vec<IpAddr>>>,
@@ -62,7 +62,7 @@ impl Fixture {
         }
     }
 
-    /// A rule for all methods.
+    /// Adds a rule for all methods.
     pub fn allow(self, host: impl Into<String>) -> Self {
         self.allow_methods(&[], host)
     }
@@ -72,12 +72,12 @@ impl Fixture {
         self
     }
 
-    /// A rule that names secrets.
+    /// Adds a rule that names secrets.
     pub fn allow_secrets(self, secrets: &[&str], host: impl Into<String>) -> Self {
         self.allow_secret_bindings(json!(secrets), host)
     }
 
-    /// A rule that binds secrets.
+    /// Adds a rule that binds secrets.
     pub fn allow_secret_bindings(mut self, secrets: Value, host: impl Into<String>) -> Self {
         self.rules.push(json!({ "type": "http", "values": [host.into()], "secrets": secrets }));
         self
@@ -89,7 +89,7 @@ impl Fixture {
         self
     }
 
-    /// A secret of the account, which a guest does not know. The placeholders of those before change.
+    /// Adds a secret of the account, which a guest does not know. The placeholders of earlier secrets change.
     pub fn secret(mut self, name: &str, value: &str) -> Self {
         self.account.push((name.to_owned(), value.to_owned()));
         self.secrets = Arc::new(SecretTable::new(self.account.clone()).unwrap());

@@ -1,4 +1,4 @@
-//! HTTP/2, with servers that keep to it (RFC 9113) and servers that do not.
+//! Tests HTTP/2 with servers that conform to RFC 9113 and servers that do not.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn body(mut stream: RecvStream) -> Vec<u8> {
     body
 }
 
-/// A server that answers each request with what `answer` makes of it and of its body.
+/// Starts a server that responds to each request with the result of `answer` for the request and its body.
 async fn server(
     answer: impl Fn(RequestParts, Vec<u8>) -> (Response<()>, Bytes) + Clone + Send + Sync + 'static,
 ) -> TlsServer {
@@ -112,7 +112,7 @@ async fn secrets_cookies_and_compression_work_alike() {
     assert_eq!(text(&session.send(login()).await.unwrap()), "pin=1234 sid=7");
 }
 
-/// What goes wrong with an answer, without the port.
+/// Returns the error of a request, without the port.
 async fn failure(server: &TlsServer, session: &Session) -> HttpError {
     match with_bounded_memory(get(session, server.url.clone())).await.unwrap_err() {
         HttpError::Protocol(text) => HttpError::Protocol(text.replace(&server.url, "https://a.example")),
@@ -158,7 +158,7 @@ async fn a_server_that_resets_whatever_it_is_asked() {
     }
 }
 
-/// A frame (RFC 9113 §4.1).
+/// Encodes a frame (RFC 9113 §4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -177,7 +177,7 @@ const END_HEADERS: u8 = 4;
 /// `:status: 200` in HPACK.
 const STATUS_200: &[u8] = &[0x88];
 
-/// A server that answers the first request with these frames, the last of them without end.
+/// Starts a server that responds to the first request with these frames, the last of them endlessly.
 async fn start_flooding_server(once: Vec<Vec<u8>>, endlessly: Vec<u8>) -> TlsServer {
     let repeated = endlessly.repeat((32 << 10) / endlessly.len() + 1);
     TlsServer::start(&["h2"], move |stream| flood(stream, once.concat(), repeated.clone())).await
@@ -188,14 +188,14 @@ async fn flood(stream: TlsStream<TcpStream>, once: Vec<u8>, endlessly: Vec<u8>) 
     writer.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut seen = vec![0; 64 << 10];
     let mut asked = Vec::new();
-    // The preface has 24 bytes; the request is in the first HEADERS frame behind it.
+    // The preface has 24 bytes; the request is in the first HEADERS frame after it.
     while !has_frame(asked.get(24..).unwrap_or_default(), HEADERS) {
         match reader.read(&mut seen).await {
             Ok(length) if length > 0 => asked.extend(&seen[..length]),
             _ => return,
         }
     }
-    // What the other side has to say to the flood is read, so that it never waits.
+    // Read the peer's replies to the flood, so it never blocks.
     let reading =
         tokio::spawn(async move { while matches!(reader.read(&mut seen).await, Ok(length) if length > 0) {} });
     if writer.write_all(&once).await.is_ok() {

@@ -1,4 +1,4 @@
-//! Certificates made for a test and trusted by nothing else, and servers that show them.
+//! Certificates that are trusted only by one test, and servers that use them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Identity {
         Self { certificate, key: key.serialize_der().into() }
     }
 
-    /// `protocols` as ALPN names them, such as `h2`.
+    /// Returns the server configuration for these ALPN protocols, such as `h2`.
     pub fn config(&self, protocols: &[&str]) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -46,7 +46,7 @@ impl Identity {
     }
 }
 
-/// A server whose connections a test handles itself.
+/// A server whose connections the test handles itself.
 pub struct TlsServer {
     pub url: String,
     identity: Identity,
@@ -81,7 +81,7 @@ impl TlsServer {
         Self { url, identity, connections }
     }
 
-    /// A fixture that may reach this server and trusts it.
+    /// Returns a fixture that may reach this server and trusts it.
     pub fn fixture(&self) -> Fixture {
         let mut fixture = Fixture::new().allow(&*self.url);
         fixture.options.extra_roots = vec![self.identity.certificate.clone()];

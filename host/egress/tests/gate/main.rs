@@ -1,4 +1,4 @@
-//! The gate against real servers on loopback.
+//! Tests the gate against real servers on loopback.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,11 +1,12 @@
-//! How much memory this process has held at most. The tests run one to a process (cargo-nextest), so nothing else counts.
+//! Measures the peak memory of this process. Each test runs in its own process (cargo-nextest), so nothing else is
+//! counted.
 
 use std::future::Future;
 
-/// What a hostile answer may cost.
+/// Maximum memory growth for a hostile response.
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
 
-/// Does something, and makes sure that the process grows by less than 16 MiB.
+/// Runs `work` and asserts that the process grows by less than 16 MiB.
 pub async fn with_bounded_memory<T>(work: impl Future<Output = T>) -> T {
     let before = peak();
     let result = work.await;
@@ -21,7 +22,7 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-/// Elsewhere the tests check what is answered and not what it costs.
+/// On other systems the tests check only the result, not its memory use.
 #[cfg(not(target_os = "linux"))]
 fn peak() -> u64 {
     0

@@ -1,4 +1,4 @@
-//! How connections are used, shared and given up.
+//! Tests how connections are used, shared and closed.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ async fn exchanges_are_limited_for_a_host_and_for_the_process() {
     fixture.options.max_exchanges = 3;
     assert_eq!(max_concurrent_requests(&fixture, &server, 5).await, 3);
 
-    // The limit of a run is smaller than that of its hosts together.
+    // The limit of a run is smaller than the sum of the limits of its hosts.
     let server = slow().await;
     let mut fixture = Fixture::new().allow(server.url("a.example", ""));
     fixture.options.max_exchanges_per_run = 2;

@@ -1,11 +1,11 @@
-//! A proxy named by the environment would see, and could redirect, all that the gate vetted: it is not used.
+//! Tests that a proxy from the environment is not used: it would see, and could redirect, all vetted traffic.
 
 use std::process::Command;
 
 use super::fixture::{Fixture, get, text};
 use super::server::{Server, ok};
 
-/// Set in the process that makes the request: variables can only be set safely for a process that has not begun.
+/// Set in the process that makes the request: variables can only be set safely for a process that has not started.
 const CHILD_PROCESS_VARIABLE: &str = "GATE_TEST_BEHIND_PROXY";
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn the_environment_names_no_proxy() {
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         inside.env(name, &proxy).env(name.to_ascii_uppercase(), &proxy);
     }
-    // Each of these makes some clients pass a proxy over.
+    // Each of these makes some clients ignore a proxy.
     for name in ["REQUEST_METHOD", "NO_PROXY", "no_proxy"] {
         inside.env_remove(name);
     }

@@ -1,4 +1,4 @@
-//! Redirects pass the gate anew.
+//! Tests that redirects pass all checks of the gate again.
 
 use konnector_egress::{HttpError, MAX_REDIRECTS, Request};
 

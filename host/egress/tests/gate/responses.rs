@@ -1,4 +1,4 @@
-//! What becomes of answers, well-formed or not.
+//! Tests well-formed and malformed responses.
 
 use konnector_egress::{BodyFormat, DecodedBody, HttpError, Request, Session};
 
@@ -51,7 +51,7 @@ async fn all_members_of_a_gzip_stream_arrive() {
 
 #[tokio::test]
 async fn deflate_with_and_without_its_envelope_arrives() {
-    // `héllo` as RFC 1951 has it, and as RFC 1950 has it.
+    // `héllo` in the formats of RFC 1951 and RFC 1950.
     for packed in ["cb38bc3227271f00", "789ccb38bc3227271f000b74031c"] {
         let packed = bytes(packed);
         let headers = [("Content-Type", "text/plain"), ("Content-Encoding", "deflate")];

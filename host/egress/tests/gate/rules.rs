@@ -1,4 +1,4 @@
-//! What the manifest's rules let through.
+//! Tests what the manifest's rules allow.
 
 use konnector_egress::{HttpError, Request};
 

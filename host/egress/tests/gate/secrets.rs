@@ -1,4 +1,4 @@
-//! Secrets reach the hosts that the manifest names, and nobody else.
+//! Tests that secrets reach only the hosts that the manifest names.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -67,7 +67,7 @@ async fn a_redirect_carries_it_only_to_a_named_host() {
     assert!(server.last_request().header("x-key").is_some());
 }
 
-/// An error that masked what the guest wrote would tell it which of its guesses are right.
+/// An error that masked the guest's text would reveal which of its guesses are right.
 #[tokio::test]
 async fn error_texts_repeat_what_the_guest_wrote() {
     let server = Server::start(|_| ok("")).await;
@@ -106,7 +106,7 @@ async fn errors_behind_a_redirect_show_no_secret() {
     }
 }
 
-/// A page that shows what the guest wrote beside the password shows it as it is, whether or not it is the password.
+/// A page that shows the guest's text next to the password shows it unchanged, whether or not it equals the password.
 #[tokio::test]
 async fn a_guess_beside_the_secret_comes_back_as_it_is() {
     let server = Server::start(|seen| {
@@ -126,7 +126,7 @@ async fn a_guess_beside_the_secret_comes_back_as_it_is() {
     }
 }
 
-/// The same for a guess that goes along as a secret of the guest, or as a cookie.
+/// The same for a guess that is sent as a secret of the guest, or as a cookie.
 #[tokio::test]
 async fn a_guess_in_a_secret_or_a_cookie_comes_back_as_it_is() {
     let server = Server::start(|seen| {
@@ -154,7 +154,7 @@ async fn a_guess_in_a_secret_or_a_cookie_comes_back_as_it_is() {
     }
 }
 
-/// A cookie that only the address behind a redirect is sent tells no more than one that the first address is sent.
+/// A cookie that is sent only to the target of a redirect reveals no more than one that is sent to the first URL.
 #[tokio::test]
 async fn a_guess_in_a_cookie_behind_a_redirect_comes_back_as_it_is() {
     for status in [302, 303, 307] {
@@ -180,7 +180,7 @@ async fn a_guess_in_a_cookie_behind_a_redirect_comes_back_as_it_is() {
     }
 }
 
-/// A vendor that shows the PIN, and only the PIN, tells with each answer whether it is among the digits beside it.
+/// A vendor that echoes the PIN, and only the PIN, reveals with each response whether it is among the guest's digits.
 #[tokio::test]
 async fn guesses_beside_a_secret_that_is_shown_are_few() {
     let server = Server::start(|seen| {
@@ -203,7 +203,7 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
             let body = format!("p={word}&q={beside}");
             Request::post(server.url("a.example", target), "application/x-www-form-urlencoded", body)
         };
-        // What shows no secret costs nothing, whatever it holds.
+        // A response without a secret is free, regardless of its content.
         for guess in ["471100", digits.as_str()] {
             for _ in 0..10 {
                 fixture.session_of(&gate).send(form("/own", guess)).await.unwrap();
@@ -214,7 +214,7 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
             fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
         }
         fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
-        // The next run of the account does not go on, with a right guess no more than with a wrong one.
+        // The next run of the account cannot continue, neither with a right guess nor with a wrong one.
         for guess in ["471100", "471101"] {
             let error = fixture.session_of(&gate).send(form("/own", guess)).await.unwrap_err();
             assert!(matches!(error, HttpError::QuotaExceeded(_)), "{shown}: {error:?}");
@@ -223,7 +223,7 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
     }
 }
 
-/// What a guest can count says nothing of how long a secret is.
+/// No number that a guest can observe reveals the length of a secret.
 #[tokio::test]
 async fn numbers_do_not_depend_on_the_value() {
     let mut seen = Vec::new();
@@ -242,10 +242,11 @@ async fn numbers_do_not_depend_on_the_value() {
     assert_eq!(seen[0], seen[1]);
 }
 
-/// Not of the headers either, whatever is beside it in them: a vendor that shows in one what was sent would else be a scale.
+/// Nor do the headers, regardless of the text next to the secret: otherwise a vendor that echoes input in a header
+/// could be used to measure its length.
 #[tokio::test]
 async fn the_size_of_headers_does_not_depend_on_the_value() {
-    // Less what a placeholder takes.
+    // Minus the size of a placeholder.
     let most = (64 << 10) - 31;
     for padding in [10, most - 1_000, most - 300, most, 70_000] {
         let mut seen = Vec::new();
@@ -265,7 +266,7 @@ async fn the_size_of_headers_does_not_depend_on_the_value() {
                 Err(error) => shown(error.to_string()),
             };
             let used = record(&session, &url).bytes_down;
-            // Exactly what the guest saw was taken from its budget.
+            // Exactly the bytes that the guest saw were charged to its budget.
             let fixture = fixture.budget(|budget| budget.bytes_down = 2 * used - 1);
             let session = fixture.session();
             let first = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
@@ -311,7 +312,7 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     }
 }
 
-/// What the gate cannot read, it does not hand on.
+/// The gate does not pass on data that it cannot decode.
 #[tokio::test]
 async fn a_body_that_stays_compressed_is_refused() {
     let server = Server::start(|_| response(200, &[("Content-Encoding", "x-unknown")], "hunter22")).await;
@@ -324,7 +325,8 @@ async fn a_body_that_stays_compressed_is_refused() {
     assert!(get(&session, url).await.is_ok());
 }
 
-/// Secrets that a guest makes to overlap with a page uncover nothing, and do not tell how the password begins.
+/// Secrets that a guest creates to overlap with a page uncover nothing, and do not reveal the beginning of the
+/// password.
 #[tokio::test]
 async fn secrets_of_the_guest_uncover_nothing() {
     let server = Server::start(|_| ok("Search: hunter2-secret, Search: hunt")).await;
@@ -457,11 +459,11 @@ async fn an_answer_that_repeats_it_shows_the_placeholder() {
         let shown = String::from_utf8_lossy(&body);
         assert!(shown.contains(&word) && !shown.contains("hunter22"), "{path}: {shown}");
     }
-    // Whatever else is there stays as it is: an answer to a request that carried no secret is not looked into.
+    // Everything else stays unchanged: a response to a request without a secret is not scanned.
     assert_eq!(text(&get(&session, server.url("a.example", "/?hunter22")).await.unwrap()), "/?hunter22");
 }
 
-/// A vendor that writes the value into an address as it is: what is left of it when the address is read is not shown.
+/// If a vendor writes the unencoded value into a URL, the parts that remain after parsing the URL are not shown.
 #[tokio::test]
 async fn an_address_that_shows_the_value_as_it_is_is_not_followed() {
     let server = Server::start(|seen| {
@@ -498,12 +500,12 @@ async fn an_address_that_shows_the_value_as_it_is_is_not_followed() {
     }
 }
 
-/// The bytes that a form was sent with.
+/// Returns the bytes of a submitted form.
 fn percent_encoding_of(written: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(&written.replace('+', " ")).collect()
 }
 
-/// A form in an encoding that lacks a character of the value, from a vendor that shows what it was sent byte for byte.
+/// Tests a form in an encoding that lacks a character of the value, with a vendor that echoes its input byte for byte.
 #[tokio::test]
 async fn a_value_in_the_encoding_of_its_form_is_hidden() {
     let server = Server::start(|seen| {

@@ -1,4 +1,4 @@
-//! A server that answers byte for byte what a test wants, and remembers what it was asked.
+//! A server that sends scripted responses byte for byte and records the requests.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a server was asked.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct ReceivedRequest {
     pub method: String,
@@ -24,21 +24,21 @@ impl ReceivedRequest {
     }
 }
 
-/// One step of an answer.
+/// One step of a response.
 #[derive(Debug, Clone)]
 pub enum ResponseStep {
     Write(Vec<u8>),
-    /// Until the other side hangs up.
+    /// Repeats the bytes until the peer closes the connection.
     Repeat(Vec<u8>),
     Wait(Duration),
-    /// Until the other side hangs up; then `hung_up` counts.
+    /// Waits until the peer closes the connection; then `hung_up` is incremented.
     Stall,
     Close,
 }
 
 pub type ResponseScript = Vec<ResponseStep>;
 
-/// An answer with a body and its length.
+/// Returns a response with a body and its length.
 pub fn response(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> ResponseScript {
     let body = body.as_ref();
     let mut bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len()).into_bytes();
@@ -58,7 +58,7 @@ pub fn redirect(status: u16, location: &str) -> ResponseScript {
     response(status, &[("Location", location)], "")
 }
 
-/// Exactly these bytes, then the end of the connection.
+/// Sends exactly these bytes, then closes the connection.
 pub fn raw(bytes: impl AsRef<[u8]>) -> ResponseScript {
     vec![ResponseStep::Write(bytes.as_ref().to_vec()), ResponseStep::Close]
 }
@@ -106,12 +106,12 @@ impl Server {
         self.address.port()
     }
 
-    /// A URL of this server under a name.
+    /// Returns a URL of this server under a host name.
     pub fn url(&self, host: &str, target: &str) -> String {
         format!("http://{host}:{}{target}", self.port())
     }
 
-    /// An address that nobody listens on.
+    /// Returns a port on which nothing listens.
     pub async fn closed_port() -> u16 {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
     }
@@ -128,12 +128,12 @@ impl Server {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// The largest number of requests that were being answered at one time.
+    /// Returns the maximum number of concurrent requests.
     pub fn max_concurrent_requests(&self) -> usize {
         self.state.max_active.load(Ordering::SeqCst)
     }
 
-    /// Waits until a stalled answer was given up by the other side.
+    /// Waits until the peer has abandoned a stalled response.
     pub async fn wait_for_disconnect(&self) {
         tokio::time::timeout(Duration::from_secs(5), async {
             while self.state.disconnects.load(Ordering::SeqCst) == 0 {
@@ -209,7 +209,7 @@ async fn read(socket: &mut TcpStream) -> Option<ReceivedRequest> {
     Some(seen)
 }
 
-/// A body of which the server was not told the length.
+/// Reads a chunked body, whose length is not declared.
 async fn read_chunked_body(socket: &mut TcpStream) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The second door: bodies are streams, and redirects, cookies and compression are the guest's.
+//! Tests the second entry point: bodies are streams, and the guest handles redirects, cookies and compression.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -48,7 +48,7 @@ async fn read(answer: http::Response<StreamingBody>) -> Result<Bytes, HttpError>
     answer.into_body().collect().await.map(http_body_util::Collected::to_bytes)
 }
 
-/// A body in frames of these sizes; after the last one it goes on for ever where `endless`.
+/// A body in frames of these sizes; if `endless`, it continues forever after the last one.
 struct FrameBody {
     sizes: std::vec::IntoIter<usize>,
     endless: Option<usize>,
@@ -258,7 +258,7 @@ async fn the_size_of_headers_does_not_depend_on_the_value() {
     assert_eq!(seen[0], seen[1]);
 }
 
-/// Also where the guess is in a body that comes as a stream.
+/// Also if the guess is in a streamed body.
 #[tokio::test]
 async fn a_guess_comes_back_as_it_is() {
     let server = Server::start(|seen| ok(&seen.body)).await;
@@ -277,7 +277,8 @@ async fn a_guess_comes_back_as_it_is() {
     }
 }
 
-/// A server that begins to answer before it has the body repeats what comes later: that could no longer be compared with the secret.
+/// A server that begins to respond before it has the whole body could repeat later parts, which could no longer be
+/// compared with the secret.
 #[tokio::test]
 async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -307,7 +308,7 @@ async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
         let url = format!("http://a.example:{port}/");
         sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).unwrap();
         let answer = post(&fixture.session(), &url, &[("x-key", key)], body).await.unwrap();
-        // Refused once the body was given up.
+        // Fails once the body has been abandoned.
         let _ = sender.send(Ok(Frame::data(Bytes::from_static(b"s3cret-value"))));
         drop(sender);
         let shown = read(answer).await.unwrap();
@@ -327,7 +328,7 @@ async fn a_server_that_stands_still_is_given_up_by_phase() {
     })
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
-    // Nothing, and the longest time there is: both are brought within the limits.
+    // Zero and the maximum duration are both clamped to the limits.
     let zero = Some(Duration::ZERO);
     let patience = RequestTimeouts { connect: zero, first_byte: zero, between_bytes: zero };
     let begun = Instant::now();
@@ -350,7 +351,7 @@ async fn a_server_that_stands_still_is_given_up_by_phase() {
     assert_eq!(error, HttpError::Timeout(Phase::Headers));
 }
 
-/// Answers with what it was asked.
+/// Echoes the request.
 struct EchoApi {
     url: Url,
     seen: Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! Every wait has an end, and the error says which one it was.
+//! Tests that every wait has a timeout, and that the error says which one expired.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ async fn a_body_that_takes_its_time() {
             times.stream = milliseconds(1_200);
         })
         .session();
-    // Zero and other times below one second count as one second.
+    // Timeouts below one second, including zero, count as one second.
     let request = || Request { timeout: Some(Duration::ZERO), ..Request::get(server.url("a.example", "/")) };
     let start = Instant::now();
     assert_timeout(session.send(request()).await.unwrap_err(), Phase::Total);
@@ -77,7 +77,7 @@ async fn a_body_that_takes_its_time() {
     assert_timeout(error, Phase::Total);
 }
 
-/// Writes byte by byte.
+/// Returns the steps of a response that arrives byte by byte.
 fn dripping(head: &'static [u8], byte: u8) -> Vec<ResponseStep> {
     let drop = [ResponseStep::Write(vec![byte]), ResponseStep::Wait(milliseconds(30))];
     [ResponseStep::Write(head.to_vec())].into_iter().chain(std::iter::repeat_n(drop, 1_000).flatten()).collect()

@@ -1,4 +1,4 @@
-//! Certificates are checked, always.
+//! Tests that certificates are always checked.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use super::server::{Server, ok};
 
 const ANSWER: &str = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\nsecure";
 
-/// A server on a thread of its own, which gives one answer to every request.
+/// A server on its own thread with the same response to every request.
 struct BlockingTlsServer {
     url: String,
     connections: Arc<AtomicUsize>,
@@ -75,7 +75,7 @@ async fn any_other_certificate_is_not() {
         let error = get(&fixture.session(), server.url.clone()).await.unwrap_err();
         assert!(matches!(error, HttpError::Tls(_)), "{error:?}");
         assert_eq!((server.connections.load(Ordering::SeqCst), server.requests.load(Ordering::SeqCst)), (1, 0));
-        // The port is another each time, and so is the moment of the check.
+        // The port and the time of the check differ each time.
         let text = error.to_string().replace(&server.url, "https://a.example");
         texts.push(text.split(": verification").next().unwrap().to_owned());
     }
@@ -102,7 +102,8 @@ async fn a_server_that_does_not_speak_tls_is_named_as_such() {
     }
 }
 
-/// Without a length, the end of the body is that of the connection; whoever cuts the wire must not be able to make up such an end.
+/// Without a length, the body ends with the connection; an attacker who cuts the connection must not be able to forge
+/// that end.
 #[tokio::test]
 async fn a_body_without_length_ends_with_the_alert_that_closes_the_connection() {
     for (says_goodbye, expected) in [(true, Some("part")), (false, None)] {

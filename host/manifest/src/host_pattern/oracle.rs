@@ -1,11 +1,12 @@
-//! A second opinion on [`HostPattern`], for property tests and fuzzers: it reads the rule naively and leaves the URL to the `url` crate.
+//! A test oracle for [`HostPattern`], for property tests and fuzzers: it parses the rule naively and leaves the URL to
+//! the `url` crate.
 
 use url::Url;
 
 use super::HostPattern;
 
-/// Where a rule lets a URL through that lies outside of what is written in the rule: another scheme, host, port or path prefix, or a user
-/// name. `None` when the two agree, when the rule says no, and when either text cannot be read.
+/// Describes how a rule allows a URL outside its text: another scheme, host, port or path prefix, or a user name.
+/// Returns `None` if the two agree, if the rule denies the URL, or if either text cannot be parsed.
 pub fn find_violation(rule: &str, url: &str) -> Option<String> {
     let (pattern, url) = (rule.parse::<HostPattern>().ok()?, Url::parse(url).ok()?);
     if !pattern.matches(&url) {

@@ -216,7 +216,7 @@ fn error_texts() {
     "#);
 }
 
-/// Hosts that share no list rule but the default one, so that the last label is the public suffix.
+/// Hosts to which only the default rule of the list applies, so the last label is the public suffix.
 fn host() -> impl Strategy<Value = String> {
     prop::collection::vec("[a-z][a-z0-9]{0,5}", 2..5).prop_map(|labels| format!("{}.example", labels.join(".")))
 }
@@ -235,7 +235,7 @@ fn pattern_text() -> impl Strategy<Value = String> {
         })
 }
 
-/// What addresses are made of, and what has misled their readers.
+/// Components of addresses, and strings that have misled their parsers.
 fn piece() -> impl Strategy<Value = String> {
     let words = [
         "https://",
@@ -301,7 +301,7 @@ fn pieces() -> impl Strategy<Value = String> {
 
 #[test]
 fn the_second_opinion_has_eyes() {
-    // A rule for one host, and what would be let through if prefixes of texts were compared.
+    // A rule for one host, and URLs that would be allowed if string prefixes were compared.
     assert_eq!(oracle::find_violation("https://bank.example/api", "https://bank.example/api/x"), None);
     assert_eq!(oracle::find_violation("*.bank.example", "https://www.bank.example./"), None);
     assert!(matches("*.bank.example", "https://www.bank.example./"));
@@ -315,7 +315,7 @@ proptest! {
         prop_assert!(read.covers(&read));
     }
 
-    /// What the url crate calls the host decides: a star reaches it exactly if it ends in "." + domain.
+    /// The host according to the url crate decides: a star matches it exactly if it ends in "." + domain.
     #[test]
     fn a_star_reaches_the_names_below(domain in host(), labels in prop::collection::vec("[a-z0-9]{1,5}", 1..4)) {
         let star = pattern(&format!("*.{domain}"));
@@ -348,13 +348,14 @@ proptest! {
         }
     }
 
-    /// Whatever a rule and a URL are made of, a yes means that the `url` crate finds exactly the rule's scheme, host, port and path prefix.
+    /// For any rule and URL, a match means that the `url` crate finds exactly the rule's scheme, host, port and path
+    /// prefix.
     #[test]
     fn a_yes_means_what_the_rule_says(rule in pieces(), url in pieces()) {
         prop_assert_eq!(oracle::find_violation(&rule, &url), None);
     }
 
-    /// The same for URLs that resemble the rule: independent ones are hardly ever let through.
+    /// The same for URLs that resemble the rule: independent ones hardly ever match.
     #[test]
     fn a_yes_to_a_lookalike_means_what_the_rule_says(rule in pattern_text(), cut in 0_usize..40, inserted in piece(), tail in pieces()) {
         let url = pattern(&rule).to_string().replace("*.", "x.");
@@ -370,7 +371,7 @@ proptest! {
         let _ = text.parse::<HostPattern>();
     }
 
-    /// A pattern that was read says nothing about names that strangers can own.
+    /// A parsed pattern never matches names that strangers can own.
     #[test]
     fn no_star_stands_on_a_public_suffix(domain in "[a-z]{1,3}(\\.(com|co|uk|io|jp|ck|fr|github)){1,3}", label in "[a-z]{1,4}") {
         if let Ok(star) = format!("*.{domain}").parse::<HostPattern>() {
@@ -381,7 +382,7 @@ proptest! {
 
     #[test]
     fn covering_agrees_with_matching(wide in pattern_text(), narrow in pattern_text(), star_label in "[a-z]{1,3}", path in "(/[a-z]{1,3}){0,3}") {
-        // The narrow one is derived from the wide one half of the time: independent ones hardly ever meet.
+        // The narrow one is derived from the wide one half of the time: independent ones hardly ever overlap.
         for narrow in [narrow, wide.replace("*.", "*.x."), wide.replace("*.", &format!("{star_label}."))] {
             let (wide, narrow) = (pattern(&wide), pattern(&narrow));
             let url = Url::parse(&format!("{}{path}", narrow.to_string().replace("*.", "y."))).unwrap();

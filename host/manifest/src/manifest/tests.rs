@@ -1,4 +1,4 @@
-// The samples have the shapes that real konnectors use.
+// The samples resemble the manifests of real konnectors.
 
 use serde_json::json;
 use url::Url;
@@ -129,7 +129,7 @@ fn not_json_is_told_with_line_and_column() {
     assert!(Manifest::parse(b"{\"name\": \"\xff\"}").expect_err("not UTF-8").is_syntax());
 }
 
-/// A small manifest with some fields changed; null leaves one out.
+/// Parses a small manifest with some fields changed; null removes a field.
 fn with(changes: Value) -> Result<Manifest, Error> {
     let mut manifest = object(json!({"name": "Bank101", "version": "1.0.0"}));
     manifest.extend(object(changes));
@@ -280,7 +280,7 @@ fn folder_path_counts_in_both_old_groups() {
 
 #[test]
 fn a_source_of_a_manifest_is_informative() {
-    // Old manifests write `…git@build` there, which is no source to install from but must not matter.
+    // Old manifests have `…git@build` here, which is not a valid source but must be accepted.
     let written = parse(LEGACY_NODE).raw().get("source").and_then(Value::as_str).map(str::to_owned).expect("source");
     assert!(matches!(written.parse(), Ok(Source::Http { .. })));
 }
@@ -301,7 +301,7 @@ fn a_secret_that_the_user_typed_is_replaced_only_where_the_field_says_so() {
     insta::assert_snapshot!(Manifest::parse(wrong).unwrap_err().to_string(), @"line 1, column 81: fields.pin.rotates: expected true or false, found a string");
 }
 
-/// An editor opens the line that is named: it must be the one with the open string, not the one behind it.
+/// Editors open the reported line, so it must be the one with the unterminated string, not the one after it.
 #[test]
 fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
     let place = |text: &str| match Manifest::parse(text.as_bytes()).unwrap_err() {
@@ -311,7 +311,7 @@ fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
     assert_eq!(place("{\n  \"name\": \"A\nB\",\n  \"version\": \"1\"\n}"), (2, 13));
     assert_eq!(place("{\"name\": \"\n\"}"), (1, 11));
     assert_eq!(place("\u{feff}{\n\"na\nme\": 1}"), (2, 4));
-    // Others stay where they are.
+    // Other errors keep their position.
     assert_eq!(place("{\"name\": \"A\tB\"}"), (1, 12));
     assert_eq!(place("{\n\n\"name\": ,}"), (3, 9));
 }

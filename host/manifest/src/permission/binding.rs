@@ -1,4 +1,4 @@
-//! Which requests, and which part of them, may carry a secret.
+//! Binds secrets to requests and to parts of them.
 
 use std::collections::BTreeSet;
 
@@ -12,38 +12,40 @@ use crate::{Error, HostPattern, Verbs};
 /// Marks the name of a header among [`SecretBinding::fields`].
 const HEADER_PREFIX: &str = "header:";
 
-/// One secret that a rule on hosts sends along. The rule itself binds it to hosts and methods; a binding can be narrower.
+/// A secret that a rule on hosts allows in requests. The rule itself binds it to hosts and methods; a binding can be
+/// narrower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretBinding {
     /// Name of the account's secret field.
     pub name: String,
-    /// The secret goes only to this path and those below it; `None`: wherever the rule reaches.
+    /// The secret is sent only to this path and those below it; `None` means every path that the rule allows.
     pub path: Option<String>,
-    /// The secret goes only with these methods.
+    /// The secret is sent only with these methods.
     pub methods: Verbs,
-    /// The secret goes only into these parts of a request: names of form fields, keys or JSON pointers of JSON bodies, `header:NAME`. Empty:
-    /// into any part.
+    /// The secret is sent only in these parts of a request: names of form fields, keys or JSON pointers of JSON bodies,
+    /// `header:NAME`. Empty means any part.
     pub fields: Vec<String>,
 }
 
 impl SecretBinding {
-    /// A binding that is as wide as its rule.
+    /// Creates a binding that is as wide as its rule.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), path: None, methods: Verbs::ALL, fields: Vec::new() }
     }
 
-    /// Whether it is as wide as its rule.
+    /// Returns whether it is as wide as its rule.
     fn is_unrestricted(&self) -> bool {
         self.path.is_none() && self.methods.is_all() && self.fields.is_empty()
     }
 
-    /// Whether a request that the rule allows may carry the secret, in some part.
+    /// Returns whether a request that the rule allows may carry the secret, in some part.
     pub(super) fn allows(&self, method: &str, url: &Url) -> bool {
         self.methods.contains_method(method)
             && self.path.as_deref().is_none_or(|path| is_within_prefix(url.path(), path))
     }
 
-    /// The hosts and paths of `pattern` to which the secret goes; `None` when no path of the pattern lies below the binding's.
+    /// Returns the hosts and paths of `pattern` to which the secret may be sent, or `None` if no path of the pattern
+    /// lies below the binding's.
     pub(super) fn narrow(&self, pattern: &HostPattern) -> Option<HostPattern> {
         match &self.path {
             None => Some(pattern.clone()),
@@ -51,19 +53,21 @@ impl SecretBinding {
         }
     }
 
-    /// Whether it lets the secret go to every path that `other` does.
+    /// Returns whether it allows the secret on every path on which `other` allows it.
     pub(super) fn covers_path_of(&self, other: &Self) -> bool {
         let Some(own) = &self.path else { return true };
         other.path.as_deref().is_some_and(|path| is_within_prefix(path, own))
     }
 
-    /// Whether it lets the secret go into every part of a request that `claimed`, one of [`Self::fields`], stands for; `None`: every part.
+    /// Returns whether it allows the secret in every part of a request covered by `claimed`, one of [`Self::fields`];
+    /// `None` stands for every part.
     pub(super) fn covers_field(&self, claimed: Option<&str>) -> bool {
         self.fields.is_empty() || claimed.is_some_and(|claimed| self.fields.iter().any(|own| covers(own, claimed)))
     }
 }
 
-/// Whether a field of a binding stands for every part of a request that another one stands for, see [`SecretScope::allows`].
+/// Returns whether a field of a binding covers every part of a request that another one covers, see
+/// [`SecretScope::allows`].
 fn covers(own: &str, claimed: &str) -> bool {
     match (own.strip_prefix(HEADER_PREFIX), claimed.strip_prefix(HEADER_PREFIX)) {
         (Some(own), Some(claimed)) => own.eq_ignore_ascii_case(claimed),
@@ -72,7 +76,7 @@ fn covers(own: &str, claimed: &str) -> bool {
     }
 }
 
-/// The key of an object to which a JSON pointer leads; `None` where it may be a place in a list as well.
+/// Returns the object key to which a JSON pointer leads, or `None` if it may also be an index of a list.
 fn last_key(pointer: &str) -> Option<String> {
     let (_, last) = pointer.strip_prefix('/')?.rsplit_once('/').unwrap_or(("", pointer.get(1..)?));
     let is_place = last.bytes().all(|byte| byte.is_ascii_digit());
@@ -82,9 +86,9 @@ fn last_key(pointer: &str) -> Option<String> {
 /// The parts of one request that may carry a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretScope {
-    /// Every part.
+    /// Any part.
     Anywhere,
-    /// These, written as [`SecretBinding::fields`].
+    /// Only these parts, written as [`SecretBinding::fields`].
     Fields(BTreeSet<String>),
 }
 
@@ -93,9 +97,9 @@ pub enum SecretScope {
 pub enum RequestPart<'a> {
     /// A field of a form, by name.
     FormField(&'a str),
-    /// A member of a JSON body.
+    /// A field of a JSON body.
     JsonField {
-        /// RFC 6901.
+        /// JSON pointer of RFC 6901.
         pointer: &'a str,
         /// The key of the closest object.
         key: &'a str,
@@ -105,7 +109,7 @@ pub enum RequestPart<'a> {
 }
 
 impl SecretScope {
-    /// Whether the secret may stand in this part.
+    /// Returns whether the secret may occur in this part.
     pub fn allows(&self, part: RequestPart<'_>) -> bool {
         let Self::Fields(fields) = self else { return true };
         fields.iter().any(|field| match (field.strip_prefix(HEADER_PREFIX), part) {
@@ -117,7 +121,7 @@ impl SecretScope {
         })
     }
 
-    /// The fields, for a sentence.
+    /// Returns the fields for use in a sentence.
     pub fn names(&self) -> String {
         match self {
             Self::Anywhere => "every field".to_owned(),
@@ -129,7 +133,7 @@ impl SecretScope {
     }
 }
 
-/// Reads `["password"]`, or `{"password": {"path": "/login", "methods": ["POST"], "fields": ["pwd"]}}`.
+/// Parses `["password"]`, or `{"password": {"path": "/login", "methods": ["POST"], "fields": ["pwd"]}}`.
 pub(super) fn parse(rule: &ObjectReader) -> Result<Vec<SecretBinding>, Error> {
     match rule.get("secrets") {
         None => Ok(Vec::new()),
@@ -145,7 +149,7 @@ pub(super) fn parse(rule: &ObjectReader) -> Result<Vec<SecretBinding>, Error> {
 fn parse_one(name: &str, binding: &ObjectReader) -> Result<SecretBinding, Error> {
     let known = ["path", "methods", "fields"];
     if let Some(other) = binding.fields().keys().find(|member| !known.contains(&member.as_str())) {
-        // A binding that is misspelt would be wider than its author thinks.
+        // A misspelt binding would be wider than its author intends.
         let found = Value::from(other.as_str()).to_string();
         return Err(Error::Invalid { found, advice: "a secret is bound by path, methods and fields" }
             .at_field(binding.path(other)));
@@ -171,7 +175,7 @@ fn parse_one(name: &str, binding: &ObjectReader) -> Result<SecretBinding, Error>
     })
 }
 
-/// As it was read: names alone where no binding is narrower than its rule.
+/// Returns the JSON that [`parse`] reads: only names if no binding is narrower than its rule.
 pub(super) fn to_json(bindings: &[SecretBinding]) -> Option<Value> {
     if bindings.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Comparing permission sets by what they allow.
+//! Compares permission sets by the access that they grant.
 
 use super::allowed_secrets::{AllowedSecrets, any_names_secrets};
 use super::binding::SecretBinding;
@@ -7,17 +7,19 @@ use crate::verb::Method;
 use crate::{HostPattern, Verb};
 
 impl Permissions {
-    /// Whether all that this set allows is allowed by `other`. A caller may only grant what it has.
+    /// Returns whether `other` allows everything that this set allows. Callers may only grant permissions that they
+    /// have.
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.additions(other).is_empty()
     }
 
-    /// Whether both sets allow the same, whatever the order, titles and descriptions of their rules.
+    /// Returns whether both sets allow the same, regardless of the order, titles and descriptions of their rules.
     pub fn is_equivalent_to(&self, other: &Self) -> bool {
         self.is_subset_of(other) && other.is_subset_of(self)
     }
 
-    /// The rules of this set that allow something which `old` does not: new ones, and old ones that became wider.
+    /// Returns the rules of this set that allow something that `old` does not: new ones, and old ones that became
+    /// wider.
     pub fn additions(&self, old: &Self) -> Vec<&Rule> {
         let (named, named_in_old) = (any_names_secrets(&self.0), any_names_secrets(&old.0));
         let grants: Vec<Grant<'_>> = old.0.iter().map(|rule| Grant::of(rule, named_in_old)).collect();
@@ -26,28 +28,29 @@ impl Permissions {
     }
 }
 
-/// The smallest part of a rule that another rule grants or not.
+/// The smallest part of a rule that another rule either grants or does not.
 struct Claim<'a> {
     kind: &'a RuleKind,
-    /// `None`: any method, also unknown ones.
+    /// `None` means any method, including unknown ones.
     method: Option<Method>,
     selector: Option<&'a str>,
-    /// `None`: the whole type.
+    /// `None` means the whole type.
     value: Option<&'a str>,
-    /// Hosts that are spelled out: what `value` matches, and for a secret only the part of it that the secret goes to.
+    /// For hosts that are spelled out, the pattern of `value`; for a secret, only the part to which the secret may be
+    /// sent.
     pattern: Option<HostPattern>,
     secret: SecretClaim<'a>,
 }
 
-/// What a claim says of secrets.
+/// Secrets that a claim covers.
 enum SecretClaim<'a> {
     None,
     All,
-    /// One secret in one part of a request; `None`: in any.
+    /// One secret in one part of a request; `None` means any part.
     One(&'a SecretBinding, Option<&'a str>),
 }
 
-/// `named` says whether a rule of the set names secrets.
+/// Splits a rule into claims. `named` says whether a rule of the set names secrets.
 fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
     let claim = |method: &Option<Method>, value, pattern: Option<&HostPattern>, secret| Claim {
         kind: &rule.kind,
@@ -75,7 +78,7 @@ fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
                 Some(pattern) => binding.narrow(pattern).map(Some),
                 None => Some(None),
             };
-            // No path of this value lies below the one of the binding.
+            // No path of this value lies below the path of the binding.
             let Some(reached) = reached else { continue };
             for method in methods.iter().flat_map(|method| common(method.as_ref(), binding)) {
                 let parts: Vec<Option<&str>> = match binding.fields.as_slice() {
@@ -90,7 +93,7 @@ fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
     claims
 }
 
-/// The methods of a rule; `None` stands for all.
+/// Returns the methods of a rule; `None` stands for all.
 fn methods(rule: &Rule) -> Vec<Option<Method>> {
     match (&rule.kind, rule.verbs.names()) {
         (RuleKind::Doctype(_), _) => rule.verbs.iter().map(|verb| Some(Method::Verb(verb))).collect(),
@@ -99,13 +102,13 @@ fn methods(rule: &Rule) -> Vec<Option<Method>> {
     }
 }
 
-/// The methods with which a secret goes along, of one that its rule allows, or of all.
+/// Returns the methods with which a secret is sent, out of one that its rule allows, or of all.
 fn common(method: Option<&Method>, binding: &SecretBinding) -> Vec<Option<Method>> {
     let Some(names) = binding.methods.names() else { return vec![method.cloned()] };
     match method {
         None => names.map(|name| name.parse().ok()).collect(),
         Some(method) if binding.methods.contains_method(method.as_str()) => vec![Some(method.clone())],
-        // GET allows HEAD, so that a secret that goes with HEAD alone goes along.
+        // GET allows HEAD, so a secret bound to HEAD alone is sent with it.
         Some(Method::Verb(Verb::Get)) if binding.methods.contains_method("HEAD") => {
             vec![Some(Method::Other("HEAD".to_owned()))]
         }
@@ -113,7 +116,7 @@ fn common(method: Option<&Method>, binding: &SecretBinding) -> Vec<Option<Method
     }
 }
 
-/// What a value of a rule matches; `None` where it names no hosts itself.
+/// Returns the pattern of a rule's value, or `None` if the value is not a host pattern.
 fn pattern(rule: &Rule, value: &str) -> Option<HostPattern> {
     if rule.kind != RuleKind::Http || rule.selector.is_some() {
         return None;
@@ -124,12 +127,12 @@ fn pattern(rule: &Rule, value: &str) -> Option<HostPattern> {
 /// A rule that may grant a claim.
 struct Grant<'a> {
     rule: &'a Rule,
-    /// For each value, what it matches and what goes along.
+    /// Each value with its pattern and the allowed secrets.
     values: Vec<(&'a str, Option<HostPattern>, AllowedSecrets<'a>)>,
 }
 
 impl<'a> Grant<'a> {
-    /// `named` says whether a rule of this rule's set names secrets.
+    /// Creates the grant of a rule. `named` says whether a rule of its set names secrets.
     fn of(rule: &'a Rule, named: bool) -> Self {
         let value =
             |value: &'a String| (value.as_str(), pattern(rule, value), AllowedSecrets::for_rule(rule, value, named));
@@ -168,7 +171,8 @@ impl<'a> Grant<'a> {
 }
 
 impl Claim<'_> {
-    /// Whether a value of a rule on hosts reaches what is claimed: the same field of the account, or a pattern that covers the claimed one.
+    /// Returns whether a value of a rule on hosts covers the claim: it is the same field of the account, or a pattern
+    /// that covers the claimed one.
     fn is_reached_by(&self, own: &str, pattern: Option<&HostPattern>) -> bool {
         match (pattern, &self.pattern) {
             (Some(own), Some(claimed)) => own.covers(claimed),
@@ -177,7 +181,7 @@ impl Claim<'_> {
         }
     }
 
-    /// Whether the secret that is claimed goes along in another rule, too, which reaches the hosts of the claim.
+    /// Returns whether another rule that covers the hosts of the claim also allows the claimed secret.
     fn is_carried_by(&self, carried: AllowedSecrets<'_>) -> bool {
         match (&self.secret, carried) {
             (SecretClaim::None, _) | (_, AllowedSecrets::All) => true,

@@ -1,4 +1,4 @@
-//! The sentence that tells which rule is missing.
+//! The error that names the missing rule.
 
 use serde_json::Value;
 use url::Url;
@@ -6,7 +6,7 @@ use url::Url;
 use super::Permissions;
 use crate::{Doctype, HostPattern, Verb};
 
-/// No rule allows it. The text names the rule to add to the manifest.
+/// No rule allows the access. The message names the rule to add to the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PermissionDenied {
@@ -33,14 +33,15 @@ pub(super) fn on_document(permissions: &Permissions, verb: Verb, doctype: &Docty
     with_proposed_rule(&missing, permissions, doctype, &document_rule(verb, doctype, None))
 }
 
-/// `titles` are those of all rules of the set; `narrowed` says that a rule names the host, for other paths.
+/// Creates the error for a request to a host. `titles` are those of all rules of the set; `narrowed` says that a rule
+/// names the host, for other paths.
 pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url) -> PermissionDenied {
     let method = method.to_ascii_uppercase();
     let Some(origin) = HostPattern::from_origin(url) else {
         return not_a_web_address(url);
     };
     let with_path = || format!("{origin}{}", url.path().trim_end_matches('/'));
-    // Some paths cannot stand in a rule.
+    // Some paths cannot be written in a rule.
     let address = Some(narrowed)
         .filter(|narrowed| *narrowed)
         .map(|_| with_path())
@@ -56,7 +57,7 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     }
 }
 
-/// `elsewhere` says that the rule sends the secret along with other paths or methods.
+/// Creates the error for a secret. `elsewhere` says that the rule allows the secret with other paths or methods.
 pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) -> PermissionDenied {
     let (secret, method) = (quoted(secret), method.to_ascii_uppercase());
     let Some(origin) = HostPattern::from_origin(url) else {
@@ -96,7 +97,7 @@ fn with_proposed_rule(missing: &str, permissions: &Permissions, doctype: &Doctyp
     PermissionDenied { message: format!(r#"{missing}; add to "permissions": {title}: {rule}"#) }
 }
 
-/// `wanted`, or `wanted2`, `wanted3`, … when it is taken.
+/// Returns `wanted`, or `wanted2`, `wanted3`, … if it is taken.
 pub(super) fn unused_title(wanted: &str, used: impl Fn(&str) -> bool) -> String {
     let mut title = wanted.to_owned();
     let mut number = 2_u64;

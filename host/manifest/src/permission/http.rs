@@ -1,4 +1,4 @@
-//! The rules on hosts, as the gate to the network asks them.
+//! The rules on hosts, as checked by the HTTP gate.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,15 @@ use super::rule::ACCOUNT_SELECTOR;
 use super::{PermissionDenied, Rule, RuleKind, denied};
 use crate::{Error, HostPattern, Verbs};
 
-/// The hosts that one run may reach, and how. Without a rule, none.
+/// The hosts that one run may reach, and the allowed methods. None without a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpRules {
     rules: Vec<HostRule>,
-    /// Every host, for the server's own requests.
+    /// Whether every host is allowed, for the server's own requests.
     allows_all: bool,
-    /// Fields of the account that a rule follows and that hold nothing yet.
+    /// Empty fields of the account to which a rule refers.
     empty_fields: Vec<String>,
-    /// Of all rules of the set, so that a proposal does not collide.
+    /// Titles of all rules of the set, to avoid collisions in a proposal.
     titles: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ struct HostRule {
     secrets: HostSecrets,
 }
 
-/// [`AllowedSecrets`], without the rule.
+/// Owned form of [`AllowedSecrets`], without the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HostSecrets {
     All,
@@ -44,10 +44,10 @@ impl HostRule {
 }
 
 impl HttpRules {
-    /// Whether a request may be sent.
+    /// Checks whether a request may be sent.
     ///
     /// # Errors
-    /// The sentence names the rule to add. A URL that carries a user name or password is refused whatever the rules.
+    /// The message names the rule to add. A URL with a user name or password is always denied.
     pub fn check(&self, method: &str, url: &Url) -> Result<(), PermissionDenied> {
         if self.allows_all || self.rules.iter().any(|rule| rule.allows(method, url)) {
             return Ok(());
@@ -61,22 +61,23 @@ impl HttpRules {
         Err(denied)
     }
 
-    /// Allows every host, and none of them a secret: for requests of the server itself, whose redirects may lead anywhere.
+    /// Allows every host, but no secret: for requests of the server itself, whose redirects may lead anywhere.
     pub fn allow_all() -> Self {
         Self { allows_all: true, ..Self::default() }
     }
 
-    /// No host can be reached.
+    /// Returns whether no host can be reached.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && !self.allows_all
     }
 
-    /// Whether a secret of the account may go along with a request, and in which parts of it. It takes one rule that allows the request and
-    /// carries the secret: as soon as one rule of the set names secrets, those it names, as far as it binds them; else every secret, unless
-    /// the rule has a star. A rule for https never lets it go over http.
+    /// Checks whether a request may carry a secret of the account, and returns the parts that may contain it. One rule
+    /// must allow both the request and the secret. If any rule of the set names secrets, a rule allows those it names,
+    /// within their bindings; otherwise every secret, unless the rule has a star. A rule for https never allows it over
+    /// http.
     ///
     /// # Errors
-    /// The sentence says what to add to the rule.
+    /// The message says what to add to the rule.
     pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, PermissionDenied> {
         let (mut fields, mut elsewhere) = (BTreeSet::new(), false);
         for rule in self.rules.iter().filter(|rule| rule.allows(method, url)) {
@@ -97,7 +98,7 @@ impl HttpRules {
         Ok(SecretScope::Fields(fields))
     }
 
-    /// The hosts, as patterns.
+    /// Iterates over the hosts, as patterns.
     pub fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
         self.rules.iter().map(|rule| &rule.hosts)
     }
@@ -129,7 +130,7 @@ pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Re
     Ok(resolved)
 }
 
-/// The host that a field of the account names, https unless written otherwise; `None` while the field is empty.
+/// Returns the host in a field of the account, with https as the default scheme, or `None` while the field is empty.
 fn account_host(field: &str, account_fields: &Map<String, Value>) -> Result<Option<HostPattern>, Error> {
     let refuse = |reason| Err(Error::AccountAddress { field: field.to_owned(), reason });
     let address = match account_fields.get(field) {

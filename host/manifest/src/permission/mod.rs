@@ -1,4 +1,4 @@
-//! What a konnector, an app or a token may do.
+//! Permissions of a konnector, an app or a token.
 
 mod allowed_secrets;
 mod binding;

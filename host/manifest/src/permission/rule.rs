@@ -7,7 +7,7 @@ use crate::doctype::HTTP;
 use crate::json::ObjectReader;
 use crate::{Doctype, DoctypePattern, Error, HostPattern, Verb, Verbs};
 
-/// The only selector of a rule on hosts: its values name fields of the account.
+/// The only selector of a rule on hosts; the rule's values then name fields of the account.
 pub(super) const ACCOUNT_SELECTOR: &str = "account";
 
 /// One rule of a permission set.
@@ -15,22 +15,23 @@ pub(super) const ACCOUNT_SELECTOR: &str = "account";
 pub struct Rule {
     /// Its name in the set.
     pub title: String,
-    /// What it is about.
+    /// Target of the rule.
     pub kind: RuleKind,
-    /// What it allows.
+    /// Allowed verbs.
     pub verbs: Verbs,
-    /// Documents: the field that `values` are compared with; without it they are ids. Hosts: `account`, then `values` name fields of the
-    /// account that hold an address.
+    /// For documents: the field with which `values` are compared; without it they are ids. For hosts: `account` if
+    /// `values` name fields of the account that hold a web address.
     pub selector: Option<String>,
-    /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.
+    /// For documents: the values to which the rule is limited; empty means the whole type. For hosts: the host
+    /// patterns, never empty.
     pub values: Vec<String>,
-    /// Hosts: the account's secrets that go to them; empty where the manifest does not say.
+    /// For hosts: the account's secrets that may be sent to them; empty if the manifest names none.
     pub secrets: Vec<SecretBinding>,
-    /// What the user reads about it.
+    /// Description for the user.
     pub description: Option<String>,
 }
 
-/// What a rule is about.
+/// Target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleKind {
     /// Documents of these types.
@@ -40,7 +41,7 @@ pub enum RuleKind {
 }
 
 impl Rule {
-    /// A rule that allows `verbs` on a whole type.
+    /// Creates a rule that allows `verbs` on a whole type.
     pub fn for_doctype(title: impl Into<String>, doctype: impl Into<DoctypePattern>, verbs: Verbs) -> Self {
         Self {
             title: title.into(),
@@ -53,17 +54,18 @@ impl Rule {
         }
     }
 
-    /// Whether this rule allows `verb` on some documents of `doctype`.
+    /// Returns whether this rule allows `verb` on some documents of `doctype`.
     pub fn applies_to(&self, verb: Verb, doctype: &Doctype) -> bool {
         matches!(&self.kind, RuleKind::Doctype(pattern) if pattern.matches(doctype)) && self.verbs.contains(verb)
     }
 
-    /// Whether this rule holds for a whole doctype, not only for some of its documents.
+    /// Returns whether this rule applies to a whole doctype, not only to some of its documents.
     pub fn covers_whole_type(&self) -> bool {
         matches!(self.kind, RuleKind::Doctype(_)) && self.values.is_empty()
     }
 
-    /// Whether the values of this rule reach a document. A selector compares a top-level field as text; a missing field never matches.
+    /// Returns whether the values of this rule match a document. A selector compares a top-level field as a string; a
+    /// missing field never matches.
     pub(super) fn matches_document(&self, id: &str, body: &Map<String, Value>) -> bool {
         if self.values.is_empty() {
             return true;
@@ -80,11 +82,11 @@ impl Rule {
         found.is_some_and(|found| self.values.contains(&found))
     }
 
-    /// Reads `{type, verbs, selector, values, secrets, description}`.
+    /// Parses `{type, verbs, selector, values, secrets, description}`.
     ///
     /// # Errors
-    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, a bad host, secrets that
-    /// are none.
+    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, an
+    /// invalid host, invalid secrets.
     pub(super) fn from_json(title: &str, rule: &ObjectReader) -> Result<Self, Error> {
         let kind_name = rule.required_string("type", r#""type": "io.cozy.bills""#)?;
         let names = rule.strings("verbs")?;
@@ -120,7 +122,7 @@ impl Rule {
         Err(Error::Invalid { found: written.to_string(), advice }.at_field(rule.path("secrets")))
     }
 
-    /// A path that no value of the rule reaches would send the secret nowhere.
+    /// Rejects a binding's path that no value of the rule covers, because the secret could never be sent.
     fn check_paths(&self, rule: &ObjectReader) -> Result<(), Error> {
         let patterns = || self.values.iter().filter_map(|value| value.parse::<HostPattern>().ok());
         let nowhere = |secret: &&SecretBinding| patterns().all(|pattern| secret.narrow(&pattern).is_none());
@@ -161,7 +163,7 @@ impl Rule {
         }
     }
 
-    /// `{type, verbs, selector, values, secrets, description}`, without what is empty.
+    /// Returns `{type, verbs, selector, values, secrets, description}`, without empty fields.
     pub(super) fn to_json(&self) -> Value {
         let kind = match &self.kind {
             RuleKind::Doctype(pattern) => pattern.to_string(),

@@ -1,4 +1,5 @@
-//! Permission sets as scope strings of OAuth: `type[:verbs[:values[:selector]]]`, lists with commas, rules separated by spaces.
+//! Permission sets as OAuth scope strings: `type[:verbs[:values[:selector]]]`, lists with commas, rules separated by
+//! spaces.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
@@ -6,16 +7,17 @@ use super::{Permissions, Rule, RuleKind};
 use crate::doctype::HTTP;
 use crate::{Error, Verbs};
 
-/// What separates the parts of a scope, and the escape itself. An id that holds one of them would otherwise read as more than it is.
+/// Separators of the parts of a scope, and the escape character. An id that contains one of them would otherwise be
+/// parsed as several parts.
 const SEPARATORS: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b':').add(b'%');
 
 impl Permissions {
-    /// Reads a scope such as `io.cozy.files io.cozy.bills:GET:id1,id2` (Cozy API: permissions, grammar); `*` alone is
-    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … In values and selectors `%3A`, `%2C`, `%20` and `%25` stand for
-    /// the separators.
+    /// Parses a scope such as `io.cozy.files io.cozy.bills:GET:id1,id2` (Cozy API: permissions, grammar); `*` alone is
+    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … In values and selectors `%3A`, `%2C`,
+    /// `%20` and `%25` stand for the separators.
     ///
     /// # Errors
-    /// [`Error::Scope`] names the rule and what is wrong with it. Rules on hosts have no scope form.
+    /// [`Error::Scope`] names the rule and the problem. Rules on hosts have no scope form.
     pub fn from_scope(scope: &str) -> Result<Self, Error> {
         if scope.trim() == "*" {
             return Ok(Self::everything());
@@ -34,7 +36,8 @@ impl Permissions {
         Ok(Self(rules))
     }
 
-    /// The shortest scope that reads as this set, titles and descriptions aside. Rules on hosts are left out: no token reaches the network.
+    /// Returns the shortest scope that parses to this set, apart from titles and descriptions. Rules on hosts are
+    /// omitted because tokens give no access to the network.
     pub fn to_scope(&self) -> String {
         self.0.iter().filter_map(format_rule).collect::<Vec<_>>().join(" ")
     }

@@ -1,4 +1,4 @@
-//! A permission set and the questions it answers.
+//! Permission sets and their checks.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -8,14 +8,14 @@ use super::{PermissionDenied, Rule, RuleKind, denied};
 use crate::json::{ObjectReader, check_identifier};
 use crate::{Doctype, DoctypePattern, Error, Verb, Verbs};
 
-/// An ordered set of rules. What no rule allows is denied.
+/// An ordered set of rules. Access that no rule allows is denied.
 ///
-/// Serialised as in a manifest.
+/// It is serialised as in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Permissions(pub(super) Vec<Rule>);
 
 impl Permissions {
-    /// Reads the `permissions` of a manifest: an object of title → rule, whose order is kept.
+    /// Parses the `permissions` of a manifest: an object of title → rule, whose order is preserved.
     ///
     /// # Errors
     /// Names the field, from `permissions` on. An illegal doctype is [`Error::Doctype`], see [`Error::is_doctype`].
@@ -30,8 +30,8 @@ impl Permissions {
             .map(Self)
     }
 
-    /// As in a manifest: title → `{type, verbs, selector, values, secrets, description}`, without what is empty. Of rules with the same title the
-    /// later ones get a number.
+    /// Returns the set as in a manifest: title → `{type, verbs, selector, values, secrets, description}`, without empty
+    /// fields. If rules share a title, a number is appended to the later ones.
     pub fn to_manifest(&self) -> Map<String, Value> {
         let mut rules = Map::new();
         for rule in &self.0 {
@@ -41,32 +41,33 @@ impl Permissions {
         rules
     }
 
-    /// Every verb on every doctype: the owner, never a konnector. It names no hosts, since only konnectors reach the network.
+    /// Returns the set that allows every verb on every doctype: for the owner, never for a konnector. It names no
+    /// hosts, because only konnectors reach the network.
     pub fn everything() -> Self {
         Self(vec![Rule::for_doctype("everything", DoctypePattern::Any, Verbs::ALL)])
     }
 
-    /// Whether one rule allows every verb on every doctype.
+    /// Returns whether one rule allows every verb on every doctype.
     pub fn is_everything(&self) -> bool {
         self.0.iter().any(Rule::is_everything)
     }
 
-    /// The rules, in order.
+    /// Returns the rules, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.0
     }
 
-    /// Whether `verb` is allowed on a whole type: needed by all that lists or searches.
+    /// Returns whether `verb` is allowed on a whole type, which listing and searching require.
     pub fn allows_type(&self, verb: Verb, doctype: &Doctype) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.covers_whole_type())
     }
 
-    /// Whether `verb` is allowed on some documents of a type.
+    /// Returns whether `verb` is allowed on some documents of a type.
     pub fn allows_any(&self, verb: Verb, doctype: &Doctype) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype))
     }
 
-    /// Whether `verb` is allowed on one document, by a rule on its type, its id or one of its fields.
+    /// Returns whether `verb` is allowed on one document, by a rule on its type, its id or one of its fields.
     pub fn allows_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map<String, Value>) -> bool {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.matches_document(id, body))
     }
@@ -74,15 +75,15 @@ impl Permissions {
     /// Like [`Self::allows_type`].
     ///
     /// # Errors
-    /// The sentence names the rule to add.
+    /// The message names the rule to add.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
-    /// Like [`Self::allows_any`]: for what is asked before any document is looked at.
+    /// Like [`Self::allows_any`], for checks before any document is loaded.
     ///
     /// # Errors
-    /// The sentence names the rule to add.
+    /// The message names the rule to add.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_any(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
@@ -90,7 +91,7 @@ impl Permissions {
     /// Like [`Self::allows_document`].
     ///
     /// # Errors
-    /// The sentence names the rule to add.
+    /// The message names the rule to add.
     pub fn check_document(
         &self,
         verb: Verb,
@@ -105,17 +106,18 @@ impl Permissions {
         }
     }
 
-    /// The rules on hosts, for a run with an account that has these fields. A rule with `"selector": "account"` stands for the scheme, host
-    /// and port of the address in that field; while the field is absent or empty the rule allows nothing.
+    /// Returns the rules on hosts for a run with an account that has these fields. A rule with `"selector": "account"`
+    /// stands for the scheme, host and port of the address in that field; while the field is absent or empty the rule
+    /// allows nothing.
     ///
     /// # Errors
-    /// [`Error::AccountAddress`] when such a field holds something else than a web address; [`Error::Host`] when a rule was built by hand
-    /// with a bad host.
+    /// [`Error::AccountAddress`] if such a field does not hold a web address; [`Error::Host`] if a rule was built by
+    /// hand with an invalid host.
     pub fn http_rules(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
         http::resolve(&self.0, account_fields)
     }
 
-    /// Whether the account says which hosts may be reached.
+    /// Returns whether a rule takes its hosts from the account.
     pub fn has_account_hosts(&self) -> bool {
         self.0.iter().any(|rule| rule.kind == RuleKind::Http && rule.selector.is_some())
     }

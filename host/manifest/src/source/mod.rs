@@ -1,4 +1,4 @@
-//! Where a konnector is installed from.
+//! Sources from which a konnector is installed.
 
 mod oci;
 
@@ -12,26 +12,26 @@ use url::Url;
 use crate::{Error, Slug};
 pub use oci::OciReference;
 
-/// Where a konnector is installed from (Cozy API: konnectors, sources).
+/// Source from which a konnector is installed (Cozy API: konnectors, sources).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
-    /// `file:///path`: a folder or archive of the server.
+    /// `file:///path`: a directory or archive on the server.
     File(PathBuf),
     /// `http(s)://…tar.gz[#sha256]`: an archive.
     Http {
         /// Without the fragment.
         url: Url,
-        /// What the archive must hash to.
+        /// Expected SHA-256 of the archive.
         sha256: Option<[u8; 32]>,
     },
     /// `git://`, `git+https://` or `git+ssh://…[#branch]`.
     Git {
-        /// How the repository is reached.
+        /// Transport to the repository.
         transport: GitTransport,
         /// With the scheme of the transport, without the fragment.
         url: Url,
-        /// `None`: `main`, else `master`.
+        /// `None` means `main`, otherwise `master`.
         branch: Option<String>,
     },
     /// `registry://name[/channel][/version]`.
@@ -40,7 +40,7 @@ pub enum Source {
         name: Slug,
         /// `stable`, `beta`, `dev`, …
         channel: String,
-        /// A fixed version; it wins over the channel.
+        /// A fixed version, which takes precedence over the channel.
         version: Option<String>,
     },
     /// `oci://host/repository[:tag|@sha256:digest]`.
@@ -49,15 +49,15 @@ pub enum Source {
         registry: String,
         /// The path of the repository.
         repository: String,
-        /// Which of its artifacts.
+        /// Tag or digest of the artifact.
         reference: OciReference,
     },
 }
 
-/// How a git repository is reached.
+/// Transport to a git repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GitTransport {
-    /// The unencrypted protocol of git.
+    /// The unencrypted git protocol.
     Git,
     /// HTTPS.
     Https,
@@ -66,10 +66,10 @@ pub enum GitTransport {
 }
 
 impl Source {
-    /// The channel of a registry source that names none.
+    /// The default channel of a registry source.
     pub const DEFAULT_CHANNEL: &str = "stable";
 
-    /// The source of a konnector that is installed without naming one: the stable channel of the registry.
+    /// Returns the default source of a konnector: the stable channel of the registry.
     pub fn registry(name: Slug) -> Self {
         Self::Registry { name, channel: Self::DEFAULT_CHANNEL.to_owned(), version: None }
     }
@@ -142,7 +142,7 @@ fn git(transport: GitTransport, rest: &str) -> Result<Source, String> {
         );
     }
     let branch = url.fragment().filter(|branch| !branch.is_empty()).map(str::to_owned);
-    // A branch becomes an argument of git.
+    // A branch becomes an argument of the git command.
     if branch.as_ref().is_some_and(|branch| branch.starts_with('-')) {
         return Err("a branch cannot start with \"-\"".to_owned());
     }
@@ -150,7 +150,7 @@ fn git(transport: GitTransport, rest: &str) -> Result<Source, String> {
     Ok(Source::Git { transport, url, branch })
 }
 
-/// `name[/channel][/version]`; a part that starts with a digit is a version, `latest` means none.
+/// Parses `name[/channel][/version]`; a part that starts with a digit is a version, `latest` means no version.
 fn registry(rest: &str) -> Result<Source, String> {
     let mut parts = rest.trim_end_matches('/').split('/');
     let name = parts.next().unwrap_or_default().parse::<Slug>().map_err(|error| error.to_string())?;
@@ -176,7 +176,7 @@ fn registry(rest: &str) -> Result<Source, String> {
     })
 }
 
-/// A text that reads as the same source.
+/// Writes a string that parses to the same source.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,16 +6,16 @@ use url::Url;
 
 use super::Source;
 
-/// Which artifact of a repository.
+/// Reference to an artifact of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OciReference {
-    /// What the tag points to at the time.
+    /// The current target of this tag.
     Tag(String),
-    /// This one, by its SHA-256.
+    /// The artifact with this SHA-256.
     Digest([u8; 32]),
 }
 
-/// The tag of a source that names none.
+/// The default tag of a source.
 const DEFAULT_TAG: &str = "latest";
 
 pub(super) fn parse(rest: &str) -> Result<Source, String> {

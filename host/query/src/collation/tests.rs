@@ -11,7 +11,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     bytes
 }
 
-/// The order as CouchDB's documentation tells it, value by value, without any encoding.
+/// The order as documented by CouchDB, value by value, without any encoding.
 fn compare(one: &Value, other: &Value) -> Ordering {
     let rank = |value: &Value| match value {
         Value::Null => 0,
@@ -139,7 +139,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-4_i64..4).prop_map(Value::from),
-        // Floating-point numbers hold these, so the reference is exact.
+        // Floating-point numbers represent these exactly, so the reference is exact.
         (-9_007_199_254_740_992_i64..9_007_199_254_740_992).prop_map(Value::from),
         (-4_i32..4).prop_map(|number| json!(f64::from(number) / 2.0)),
         proptest::num::f64::NORMAL.prop_map(Value::from),

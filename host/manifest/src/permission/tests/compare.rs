@@ -72,7 +72,7 @@ fn additions_are_new_and_wider_rules() {
         "wider": {"type": "io.cozy.files", "verbs": ["GET", "POST"]},
         "new": {"type": "io.cozy.bills"},
         "same host": {"type": "http", "verbs": ["HEAD"], "values": ["https://*.bank.example/api"]},
-        // A star carries no secrets unless it says so, a host that is spelled out does.
+        // A rule with a star carries no secrets unless it names them; a host that is spelled out does.
         "spelled out": {"type": "http", "verbs": ["HEAD"], "values": ["https://www.bank.example/api"]},
         "apex": {"type": "http", "verbs": ["GET"], "values": ["https://bank.example"]},
         "more methods": {"type": "http", "values": ["https://www.bank.example"]},
@@ -114,7 +114,7 @@ fn small_set() -> impl Strategy<Value = Permissions> {
     })
 }
 
-/// Rules on hosts with secrets that are bound, or not named at all.
+/// Rules on hosts with bound secrets, or without named ones.
 fn http_set() -> impl Strategy<Value = Permissions> {
     let methods = || {
         prop::sample::select(vec![json!([]), json!(["GET"]), json!(["HEAD"]), json!(["POST"]), json!(["GET", "POST"])])
@@ -155,7 +155,7 @@ fn http_set() -> impl Strategy<Value = Permissions> {
     })
 }
 
-/// Everything that a run may do on the network: requests, and the parts of them that carry each secret.
+/// Lists everything that a run may do on the network: requests, and the parts of them that may carry each secret.
 fn allowed(rules: &HttpRules) -> Vec<(String, &'static str, &'static str, Option<String>)> {
     let parts = [
         RequestPart::FormField("pwd"),
@@ -190,8 +190,8 @@ fn allowed(rules: &HttpRules) -> Vec<(String, &'static str, &'static str, Option
 }
 
 proptest! {
-    /// What an update asks for, and what it need not ask for: a set of rules on hosts is wider than another one exactly when some request,
-    /// or some part of one that carries a secret, is allowed by it and not by the other.
+    /// An update needs consent exactly if it is wider: a set of rules on hosts is wider than another one exactly if it
+    /// allows some request, or some part of one that carries a secret, that the other does not.
     #[test]
     fn rules_on_hosts_are_wider_when_they_allow_more(one in http_set(), other in http_set(), nested in any::<bool>()) {
         // Sets drawn at random are seldom nested.
@@ -205,10 +205,10 @@ proptest! {
         prop_assert_eq!(one.is_subset_of(&other), more.is_empty(), "{:?}", more);
     }
 
-    /// The promise behind updates and grants: a subset allows nothing that the other set denies.
+    /// The guarantee on which updates and grants rely: a subset allows nothing that the other set denies.
     #[test]
     fn a_subset_allows_no_more(one in small_set(), other in small_set(), verb in prop::sample::select(Verb::ALL.to_vec()), id in "[123]", tag in "[123]") {
-        // Two sets drawn at random are seldom nested; what `additions` leaves of one always is within the other.
+        // Two sets drawn at random are seldom nested; without its `additions`, one is always within the other.
         let additions = one.additions(&other);
         let one: Permissions = one.rules().iter().filter(|rule| !additions.contains(rule)).cloned().collect::<Vec<_>>().into();
         prop_assert!(one.is_subset_of(&other));
@@ -222,7 +222,7 @@ proptest! {
         }
     }
 
-    /// What one passes on of what it was given, the first could have given itself.
+    /// Delegation is transitive: a grant from a grant could have been made directly.
     #[test]
     fn a_subset_of_a_subset_is_one(one in small_set(), middle in small_set(), other in small_set()) {
         let within = |set: &Permissions, outer: &Permissions| -> Permissions {
@@ -235,7 +235,7 @@ proptest! {
         prop_assert!(one.is_subset_of(&other));
     }
 
-    /// A scope says the same as the set that it is of.
+    /// A scope allows the same as its set.
     #[test]
     fn a_set_is_the_same_as_its_scope(rules in small_set()) {
         prop_assume!(!rules.rules().is_empty());

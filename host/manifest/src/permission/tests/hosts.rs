@@ -116,7 +116,7 @@ fn denials_name_the_rule_to_add() {
 }
 
 proptest! {
-    /// Who does what the sentence says gets what was denied.
+    /// Following the message's advice allows the denied access.
     #[test]
     fn the_proposed_rule_helps(
         method in prop::sample::select(vec!["GET", "POST", "PROPFIND"]),

@@ -4,7 +4,7 @@ use url::Url;
 use super::{object, set};
 use crate::{Permissions, RequestPart, SecretScope};
 
-/// Whether a secret goes along.
+/// Returns whether a request may carry a secret.
 fn goes(rules: &Value, secret: &str, method: &str, url: &str) -> bool {
     let fields = object(json!({ "url": "https://cloud.example", "plain": "http://nas.example:5000" }));
     let rules = set(rules.clone()).http_rules(&fields).unwrap();
@@ -95,7 +95,7 @@ fn the_field_is_checked_and_written_back() {
     "#);
 }
 
-/// Whether an update from the old rules to the new ones must be accepted by the user.
+/// Returns whether the user must accept an update from the old rules to the new ones.
 fn is_wider(new: Value, old: Value) -> bool {
     !set(new).is_subset_of(&set(old))
 }
@@ -118,7 +118,7 @@ fn secrets_that_reach_more_hosts_are_a_wider_permission() {
         json!({"a": rule(a.clone(), Value::Null), "b": rule(b, json!(["x"]))}),
         json!({"v": rule(both, json!(["x"]))})
     ));
-    // Two rules that name one each grant what one rule that names both claims.
+    // Two rules that name one secret each grant the claim of one rule that names both.
     let split = json!({"one": rule(a.clone(), json!(["password"])), "two": rule(a.clone(), json!(["pin"]))});
     assert!(!is_wider(json!({"a": rule(a, json!(["password", "pin"]))}), split));
     let star = || json!({"cdn": rule(json!(["https://*.bank.example"]), Value::Null)});
@@ -184,7 +184,7 @@ fn fields_name_the_parts_of_a_request() {
     ] {
         assert!(!password.allows(part), "{part:?}");
     }
-    // Two rules that carry a secret in one field each carry it in both.
+    // Two rules that each allow a secret in one field together allow it in both.
     let two = json!({
         "a": {"type": "http", "values": ["https://www.bank.example"], "secrets": {"password": {"fields": ["a"]}}},
         "b": {"type": "http", "values": ["https://www.bank.example/login"], "secrets": {"password": {"fields": ["b"]}}},
