@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::bindings::konnector::host::account::Info;
 use crate::{Error, Result, Secret, host};
 
-/// The fields that the user filled in, without the secret ones.
+/// The fields that the user filled in, without the secret fields.
 pub type Fields = Map<String, Value>;
 
 /// The account that the run works for.
@@ -36,40 +36,40 @@ impl Account {
         self.info.name.as_deref()
     }
 
-    /// What identifies the account at the vendor: the value of the identifier field.
+    /// The identifier of the account at the vendor: the value of the identifier field.
     #[must_use]
     pub fn identifier(&self) -> Option<&str> {
         self.info.identifier.as_deref()
     }
 
-    /// A text field.
+    /// Returns a text field.
     ///
     /// # Errors
-    /// [`Error::MissingCredentials`] when the user left it empty.
+    /// [`Error::MissingCredentials`] if the user left it empty.
     pub fn field(&self, name: &str) -> Result<&str> {
         self.field_opt(name)
             .ok_or_else(|| Error::missing_credentials(format!("`{name}` is empty; fill it in and try again")))
     }
 
-    /// A text field that may be empty.
+    /// Returns a text field that may be empty.
     #[must_use]
     pub fn field_opt(&self, name: &str) -> Option<&str> {
         self.fields.get(name).and_then(Value::as_str).filter(|value| !value.is_empty())
     }
 
-    /// All fields as a structure of the konnector's own.
+    /// Returns all fields, deserialised into a type of the konnector.
     ///
     /// # Errors
-    /// [`Error::MissingCredentials`] naming the field that is missing or of another type.
+    /// [`Error::MissingCredentials`] naming the field that is missing or has another type.
     pub fn fields<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(Value::Object(self.fields.clone()))
             .map_err(|error| Error::missing_credentials(error.to_string()))
     }
 
-    /// A secret field: something to use, not to read.
+    /// Returns a secret field, which the konnector can use but not read.
     ///
     /// # Errors
-    /// [`Error::MissingCredentials`] when the user left it empty.
+    /// [`Error::MissingCredentials`] if the user left it empty.
     pub fn secret(&self, name: &str) -> Result<Secret> {
         if !host::secrets::names().iter().any(|known| known == name) {
             return Err(Error::missing_credentials(format!("`{name}` is empty; fill it in and try again")));
@@ -77,10 +77,11 @@ impl Account {
         Secret::load(name)
     }
 
-    /// What an earlier run saved, or the default: in the first run, and when a former version of the konnector saved something else.
+    /// Returns the state that an earlier run saved. Returns the default in the first run, and if an earlier version
+    /// of the konnector saved another type.
     ///
     /// # Errors
-    /// As the host answers.
+    /// Errors of the host.
     pub fn load_state<T: DeserializeOwned + Default>(&self) -> Result<T> {
         let Some(text) = host::account::load_state()? else {
             return Ok(T::default());
@@ -91,10 +92,10 @@ impl Account {
         }))
     }
 
-    /// Replaces the saved state as a whole; at most 64 KiB of JSON. Durable when it returns.
+    /// Replaces the whole saved state; at most 64 KiB of JSON. The state is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::LimitReached`] when it is larger.
+    /// [`Error::LimitReached`] if the state is larger.
     pub fn save_state<T: Serialize>(&self, state: &T) -> Result<()> {
         let text = serde_json::to_string(state).map_err(|error| Error::bug(format!("the state: {error}")))?;
         Ok(host::account::save_state(&text)?)

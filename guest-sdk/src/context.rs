@@ -4,18 +4,18 @@ use serde::de::DeserializeOwned;
 use crate::bindings::exports::konnector::host::run::{Cause, Job};
 use crate::{Account, Error, Result};
 
-/// What a run is given.
+/// Input of a run.
 #[derive(Debug, Clone)]
 pub struct Context {
     job: Job,
 }
 
-/// The languages that a konnector can usually tell apart.
+/// The languages that a konnector can usually distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// French.
     French,
-    /// English, and every other one.
+    /// English, and every other language.
     English,
 }
 
@@ -24,27 +24,27 @@ impl Context {
         Self { job }
     }
 
-    /// The account that the run works for.
+    /// Returns the account that the run works for.
     ///
     /// # Errors
-    /// [`Error::MissingCredentials`] when the konnector was started without an account.
+    /// [`Error::MissingCredentials`] if the konnector was started without an account.
     pub fn account(&self) -> Result<Account> {
         Account::load()
     }
 
-    /// The manifest's `parameters` as a structure of the konnector's own.
+    /// Returns the manifest's `parameters`, deserialised into a type of the konnector.
     ///
     /// # Errors
-    /// [`Error::Bug`] naming the member that is missing or of another type.
+    /// [`Error::Bug`] naming the field that is missing or has another type.
     pub fn parameters<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.job.parameters)
             .map_err(|error| Error::bug(format!("the manifest's parameters: {error}")))
     }
 
-    /// One text of the manifest's `parameters`.
+    /// Returns one string of the manifest's `parameters`.
     ///
     /// # Errors
-    /// [`Error::Bug`] when it is missing.
+    /// [`Error::Bug`] if it is missing.
     pub fn parameter(&self, name: &str) -> Result<String> {
         let mut parameters: serde_json::Map<String, serde_json::Value> = self.parameters()?;
         match parameters.remove(name) {
@@ -53,10 +53,10 @@ impl Context {
         }
     }
 
-    /// What a webhook was sent, where one started the run.
+    /// Returns the payload of the webhook call, if a webhook started the run.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when it is of another form.
+    /// [`Error::VendorChanged`] if the payload does not deserialise.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let parse = |text: &String| {
             serde_json::from_str(text).map_err(|error| Error::vendor_changed(format!("the webhook's payload: {error}")))
@@ -70,7 +70,7 @@ impl Context {
         &self.job.id
     }
 
-    /// 1 for the first execution of the job, more for a repetition.
+    /// 1 for the first execution of the job, higher for a repetition.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.job.attempt
@@ -82,7 +82,7 @@ impl Context {
         self.job.cause
     }
 
-    /// When the last run of this account began that was a success: what is older was saved then.
+    /// Start of the last successful run of this account: older items were saved then.
     #[must_use]
     pub fn last_success(&self) -> Option<DateTime<Utc>> {
         self.job.last_success.and_then(DateTime::from_timestamp_millis)
@@ -94,7 +94,7 @@ impl Context {
         &self.job.locale
     }
 
-    /// The user's language, for a text in one of two.
+    /// The user's language, for choosing between two translations.
     #[must_use]
     pub fn language(&self) -> Language {
         if self.job.locale.starts_with("fr") { Language::French } else { Language::English }

@@ -1,4 +1,4 @@
-//! Finding and reading what the user has already, as far as the manifest's rules reach.
+//! Finds and reads the user's existing documents, as far as the manifest's rules permit.
 
 use std::marker::PhantomData;
 use std::ops::{Bound as RangeBound, RangeBounds};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::bindings::konnector::host::documents::{Between, Bound, Document as WitDocument, Order, Query, Range};
 use crate::{Error, Locator, Result, host};
 
-/// Documents asked for at a time.
+/// Documents per request.
 const PAGE_SIZE: u32 = 500;
 
 /// A document of the user.
@@ -19,20 +19,20 @@ pub struct Document<T> {
     pub id: String,
     /// Its revision.
     pub rev: String,
-    /// Its members.
+    /// Its content.
     pub body: T,
 }
 
-/// One document.
+/// Returns one document.
 ///
 /// # Errors
-/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is of another form.
+/// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or does not deserialise.
 pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Document<T>> {
     deserialize(host::documents::get(doctype, which)?)
 }
 
-/// Looks for documents of a type, in the order of some of their members. The host keeps an index of these members, so that this is quick
-/// however many documents there are.
+/// Queries documents of a type, sorted by some of their fields. The host maintains an index of these fields, so the
+/// query is fast for any number of documents.
 ///
 /// ```no_run
 /// # use konnector_sdk::prelude::*;
@@ -63,7 +63,7 @@ fn query_all() -> Query {
     }
 }
 
-/// A question that is not asked yet. What is wrong with it shows when it is asked.
+/// A query that has not been sent yet. Errors in it are reported when it is sent.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is found until it is asked"]
 pub struct DocumentQuery<T> {
@@ -73,7 +73,7 @@ pub struct DocumentQuery<T> {
 }
 
 impl<T: DeserializeOwned> DocumentQuery<T> {
-    /// Documents whose member has this value. A member of a member is written `cozyMetadata.sourceAccount`.
+    /// Selects documents whose field has this value. A nested field is written `cozyMetadata.sourceAccount`.
     pub fn equals(self, member: &str, value: impl Serialize) -> Self {
         self.change(|query| {
             if query.index_fields.len() != query.equals.len() {
@@ -87,7 +87,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// Of these, documents whose member lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
+    /// Also requires that a field lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
     pub fn in_range<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
         self.range(member, || {
             let (lower, upper) = (bound(range.start_bound())?, bound(range.end_bound())?);
@@ -95,12 +95,12 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// Of these, documents whose member is a text that begins with this one.
+    /// Also requires that a field is a string that begins with `prefix`.
     pub fn starts_with(self, member: &str, prefix: impl Into<String>) -> Self {
         self.range(member, || Ok(Range::Prefix(prefix.into())))
     }
 
-    /// In the order of one more member, which the documents must have.
+    /// Sorts by one more field, which the documents must have.
     pub fn order_by(self, member: &str) -> Self {
         self.change(|query| {
             query.index_fields.push(member.to_owned());
@@ -108,7 +108,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// From the last one to the first.
+    /// Sorts in descending order.
     pub fn descending(self) -> Self {
         self.change(|query| {
             query.order = Order::Descending;
@@ -116,16 +116,16 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// One after the other; asks for the next ones when they are needed.
+    /// Iterates over the documents; fetches each page when it is needed.
     ///
     /// # Errors
-    /// Each step: [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when a document is of another form. Nothing comes
-    /// after an error.
+    /// Each step: [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if a document does not
+    /// deserialise. The iterator ends after an error.
     pub fn iter(self) -> DocumentIter<T> {
         DocumentIter { find: self, page: Vec::new().into_iter(), is_done: false }
     }
 
-    /// All of them.
+    /// Returns all documents.
     ///
     /// # Errors
     /// As [`DocumentQuery::iter`].
@@ -133,7 +133,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         self.iter().collect()
     }
 
-    /// The first one.
+    /// Returns the first document.
     ///
     /// # Errors
     /// As [`DocumentQuery::iter`].
@@ -168,7 +168,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     }
 }
 
-/// Documents as they come.
+/// Iterator over the documents of a query.
 #[derive(Debug)]
 pub struct DocumentIter<T> {
     find: DocumentQuery<T>,
@@ -177,7 +177,7 @@ pub struct DocumentIter<T> {
 }
 
 impl<T> DocumentIter<T> {
-    /// Asks for the next page.
+    /// Fetches the next page.
     fn fetch_next_page(&mut self) -> Result<()> {
         let query = self.find.query.as_mut().map_err(|error| error.clone())?;
         let page = host::documents::find(&self.find.doctype, query)?;

@@ -1,4 +1,4 @@
-//! From the exported function to the author's; used by the code that `#[konnector]` writes.
+//! Connects the exported function to the author's function; used by the code that `#[konnector]` generates.
 
 use crate::bindings::exports::konnector::host::run::{Failure, Job, Report as WitReport};
 use crate::{Context, Error, Report};
@@ -10,9 +10,9 @@ pub struct TypedSignature<T>(std::marker::PhantomData<T>);
 #[derive(Debug)]
 pub struct RawSignature;
 
-/// A function that can be a konnector. `Form` only tells the two implementations apart.
+/// A function that can be a konnector. `Form` only distinguishes the two implementations.
 pub trait EntryPoint<Form> {
-    /// Runs it.
+    /// Runs the function.
     fn call(self, job: Job) -> Result<WitReport, Failure>;
 }
 
@@ -28,7 +28,8 @@ impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<TypedSi
     }
 }
 
-/// Asks for the rights on `saves`, then runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
+/// Requests the rights for `saves`, then runs the author's function. A panic is logged before it ends the run,
+/// because a trap alone carries no message.
 pub fn run<Form>(saves: &[&str], function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
     #[cfg(target_family = "wasm")]
     std::panic::set_hook(Box::new(crate::log::log_panic));
@@ -87,7 +88,7 @@ mod tests {
                 let file = crate::Url::parse(&format!("https://a.example/{number}.pdf"))?;
                 Ok(Bill::new("Bank 101", amount_in(Currency::EUR, "5")?, date("03/11/2026")?, file))
             };
-            // It is not a bill and does not count as one.
+            // This is not a bill and does not count as one.
             let mut report = Report::from(save_documents(
                 "io.cozy.identities",
                 [Item::new("me", serde_json::json!({ "name": "Ada" }))?],

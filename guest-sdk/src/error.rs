@@ -1,4 +1,4 @@
-//! How a run fails: one error type, each case of which is one case of the contract.
+//! How a run fails: one error type, each variant of which is one case of the contract.
 
 use std::time::Duration;
 
@@ -6,73 +6,75 @@ use crate::bindings::exports::konnector::host::run::{Action, Failure};
 use crate::bindings::konnector::host::http::{DownloadError, HttpError, Phase};
 use crate::bindings::konnector::host::types::Error as HostError;
 
-/// What every fallible function of the SDK answers.
+/// Result of every fallible function of the SDK.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a run ends without success. The case decides what happens next: whether it is tried again, whether the schedule waits for the
-/// user, and which sentence the user reads.
+/// Why a run ends without success. The variant decides whether the run is retried, whether the schedule waits for the
+/// user, and which message the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The vendor refused the credentials. The schedule waits until the user changes them: say it only when the vendor said so.
+    /// The vendor rejected the credentials. The schedule waits until the user changes them: return this only if the
+    /// vendor said so.
     #[error("the vendor refused the credentials: {0}")]
     BadCredentials(String),
     /// The account lacks a field that this login needs.
     #[error("the account lacks a field: {0}")]
     MissingCredentials(String),
-    /// The vendor locked the account for a while.
+    /// The vendor locked the account temporarily.
     #[error("the vendor locked the account for a while: {0}")]
     TooManyAttempts(String),
-    /// The user must do something at the vendor.
+    /// The user must act at the vendor.
     #[error("the user must act: {1}")]
     UserAction(Action, String),
-    /// A one-time code was asked for and not given in time.
+    /// A one-time code was requested but not entered in time.
     #[error("no one-time code was given: {0}")]
     CodeMissing(String),
-    /// The one-time code that the user gave was refused.
+    /// The vendor rejected the one-time code that the user entered.
     #[error("the one-time code was refused: {0}")]
     CodeRejected(String),
-    /// The vendor asks for a proof that this konnector cannot give.
+    /// The vendor requires a proof that this konnector cannot give.
     #[error("the vendor asks for what this konnector cannot give: {0}")]
     ChallengeUnsupported(String),
     /// A captcha could not be solved.
     #[error("the captcha was not solved: {0}")]
     CaptchaFailed(String),
-    /// The vendor does not answer, or says that it cannot; tried again later.
+    /// The vendor does not respond, or reports that it is unavailable; the run is retried later.
     #[error("the vendor does not answer: {0}")]
     VendorDown(String),
-    /// The vendor says that it is in maintenance.
+    /// The vendor reports maintenance.
     #[error("the vendor is in maintenance: {0}")]
     VendorMaintenance(String),
-    /// The vendor asks for fewer requests; the time after which it may be asked again, where it says so.
+    /// The vendor asks for fewer requests; the delay before the next request, if the vendor gives one.
     #[error("the vendor asks to come back later")]
     RateLimited(Option<Duration>),
-    /// The site is not as the konnector expects it: the author must act.
+    /// The site differs from what the konnector expects: the author must act.
     #[error("the vendor's site changed: {0}")]
     VendorChanged(String),
-    /// A permission is missing from the manifest. The text is the host's and names the rule to add.
+    /// The manifest lacks a permission rule. The message comes from the host and names the rule to add.
     #[error("{0}")]
     Denied(String),
-    /// The user's space is used up.
+    /// The user's quota is used up.
     #[error("{0}")]
     StorageFull(String),
-    /// A limit of the run is reached; what was saved so far stays, and the next run goes on.
+    /// The run reached a limit; items saved so far remain, and the next run continues.
     #[error("{0}")]
     LimitReached(String),
-    /// The run is being ended.
+    /// The run is being cancelled.
     #[error("the run is being ended")]
     Cancelled,
     /// The host failed.
     #[error("the host failed: {0}")]
     HostFailed(String),
-    /// The host refuses what it was given: a document, a name or a request. For the user that is a fault of the konnector.
+    /// The host rejects the input: a document, a name or a request. To the user this is a fault of the konnector.
     #[error("the host refuses it: {0}")]
     Rejected(String),
-    /// The konnector is wrong.
+    /// The konnector has a bug.
     #[error("{0}")]
     Bug(String),
 }
 
-/// One constructor per case that an author raises; the text is a sentence for the user, or for the author where only they can act.
+/// One constructor per variant that an author returns; the message is a sentence for the user, or for the author if
+/// only they can act.
 impl Error {
     /// [`Error::BadCredentials`].
     pub fn bad_credentials(text: impl Into<String>) -> Self {
@@ -129,7 +131,8 @@ impl Error {
         Self::Bug(text.into())
     }
 
-    /// The same failure, its text preceded by what the konnector was doing: `error.context("the list of bills")`.
+    /// Returns the same failure, with the konnector's activity in front of its message:
+    /// `error.context("the list of bills")`.
     #[must_use]
     pub fn context(self, what: impl std::fmt::Display) -> Self {
         let add = |text: String| format!("{what}: {text}");
@@ -160,7 +163,7 @@ impl Error {
         matches!(self, Self::VendorDown(_))
     }
 
-    /// Whether it concerns this one item, so that the others are worth trying.
+    /// Whether the error concerns only this item, so that the other items are worth trying.
     pub(crate) fn is_item_error(&self) -> bool {
         matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Rejected(_) | Self::Bug(_))
     }
@@ -211,7 +214,7 @@ impl From<HostError> for Error {
     }
 }
 
-/// Without the address; the requests of [`crate::http::Client`] name it.
+/// Without the URL; the requests of [`crate::http::Client`] add it.
 impl From<HttpError> for Error {
     fn from(error: HttpError) -> Self {
         match error {
@@ -232,7 +235,7 @@ impl From<HttpError> for Error {
     }
 }
 
-/// The same for a download.
+/// The same conversion for a download.
 impl From<DownloadError> for Error {
     fn from(error: DownloadError) -> Self {
         match error {
@@ -253,7 +256,8 @@ fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-/// What is parsed in a konnector comes from the vendor, so a value that does not parse means that the vendor changed it.
+/// A konnector parses values that come from the vendor, so a value that does not parse means that the vendor changed
+/// it.
 macro_rules! vendor_changed_from {
     ($($kind:ty),* $(,)?) => {$(
         impl From<$kind> for Error {
@@ -272,7 +276,7 @@ vendor_changed_from!(
     std::string::FromUtf8Error,
 );
 
-/// Files of a konnector are in the run's own memory: when they fail, it is not the vendor's doing.
+/// A konnector's local files are in the run's own memory: the vendor is not to blame for their errors.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Bug(error.to_string())

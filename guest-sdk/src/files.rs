@@ -1,4 +1,5 @@
-//! The user's files, as far as the manifest's rules reach: reading them, what is known about them, and the folders below the account's.
+//! The user's files, as far as the manifest's rules permit: reading them, their metadata, and the folders below the
+//! account's folder.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -10,15 +11,15 @@ use crate::host::files::OpenFile as Handle;
 use crate::save::Metadata;
 use crate::{Error, Locator, Result, host};
 
-/// A file, a folder, and what is known about either.
+/// A file, a folder, and the metadata of either.
 pub use crate::bindings::konnector::host::files::{Details, Entry, File, Folder as FolderEntry};
 
 /// The contract's limit for one read.
 const CHUNK_BYTES: u32 = 1024 * 1024;
-/// Entries asked for at a time.
+/// Entries per request.
 const PAGE: u32 = 500;
 
-/// The content that a file had when it was opened, whatever happens to the file meanwhile.
+/// Reads the content that a file had when it was opened, whatever happens to the file in the meantime.
 pub struct FileReader {
     handle: Handle,
     position: u64,
@@ -27,12 +28,12 @@ pub struct FileReader {
 /// Opens a file for reading.
 ///
 /// # Errors
-/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is a folder.
+/// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or is a folder.
 pub fn open(which: &Locator) -> Result<FileReader> {
     Ok(FileReader { handle: host::files::open(which)?, position: 0 })
 }
 
-/// The whole content of a file.
+/// Reads the whole content of a file.
 ///
 /// # Errors
 /// As [`open`].
@@ -49,7 +50,7 @@ pub fn read(which: &Locator) -> Result<Vec<u8>> {
 }
 
 impl FileReader {
-    /// Bytes.
+    /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.handle.size()
@@ -86,7 +87,7 @@ impl Seek for FileReader {
     }
 }
 
-/// What is known of a file or folder.
+/// Returns the details of a file or folder.
 ///
 /// # Errors
 /// As [`open`].
@@ -94,7 +95,7 @@ pub fn describe(which: &Locator) -> Result<Details> {
     Ok(host::files::describe(which)?)
 }
 
-/// Sets members of what is known about a file; those that are null go (RFC 7396).
+/// Merges fields into the metadata of a file; fields that are null are deleted (RFC 7396).
 ///
 /// # Errors
 /// As [`open`], and [`Error::LimitReached`] for more than 64 KiB.
@@ -102,7 +103,8 @@ pub fn merge_metadata(which: &Locator, patch: &Metadata) -> Result<()> {
     Ok(host::files::merge_metadata(which, &patch.to_json())?)
 }
 
-/// Says that a file or folder belongs to a document, for example to the album that it is in. Costs nothing where it does already.
+/// Adds a reference from a file or folder to a document, for example to the album that contains it. Costs nothing if
+/// the reference exists already.
 ///
 /// # Errors
 /// As [`open`].
@@ -110,7 +112,7 @@ pub fn add_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> {
     Ok(host::files::add_references(which, &[reference(doctype, id)])?)
 }
 
-/// Says that a file or folder no longer belongs to a document.
+/// Removes a reference from a file or folder to a document.
 ///
 /// # Errors
 /// As [`open`].
@@ -122,15 +124,15 @@ fn reference(doctype: &str, id: &str) -> Reference {
     Reference { doctype: doctype.to_owned(), id: id.to_owned() }
 }
 
-/// Moves and renames a file that lies below the account's folder. Where the name is taken, a number is added.
+/// Moves and renames a file below the account's folder. If the name is taken, a number is added.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Denied`] when its user put it elsewhere.
+/// As [`open`]; [`Error::Denied`] if the user moved the file elsewhere.
 pub fn move_file(which: &Locator, to: &Folder, name: &str) -> Result<File> {
     Ok(host::files::move_file(which, &to.path, name)?)
 }
 
-/// A folder below the account's.
+/// A folder below the account's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Folder {
     path: String,
@@ -143,24 +145,24 @@ impl Folder {
         Self::default()
     }
 
-    /// A folder in this one: `Folder::account_root().subfolder("2026")`.
+    /// A folder in this folder: `Folder::account_root().subfolder("2026")`.
     #[must_use]
     pub fn subfolder(&self, name: &str) -> Self {
         Self { path: format!("{}/{name}", self.path).trim_start_matches('/').to_owned() }
     }
 
-    /// Creates it where it is missing; answers it with its id, for documents that refer to it.
+    /// Creates the folder if it is missing; returns it with its id, for documents that refer to it.
     ///
     /// # Errors
-    /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+    /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
     pub fn ensure(&self) -> Result<FolderEntry> {
         Ok(host::files::ensure_folder(&self.path)?)
     }
 
-    /// What it holds, by name; nothing when it does not exist.
+    /// Returns the folder's entries, sorted by name; empty if the folder does not exist.
     ///
     /// # Errors
-    /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+    /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let (mut entries, mut cursor) = (Vec::new(), None);
         loop {

@@ -1,6 +1,6 @@
 //! The SDK for konnectors: programs that fetch a person's bills, documents and data from a remote account.
 //!
-//! A konnector is one function. The attribute [`konnector`] makes it the program:
+//! A konnector is one function. The attribute [`konnector`] makes it the entry point of the program:
 //!
 //! ```no_run
 //! use konnector_sdk::prelude::*;
@@ -27,9 +27,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! Redirects, cookies, decompression and charsets are the host's work. Passwords stay with the host: a [`Secret`] is a word that the
-//! host replaces in requests to the hosts that the manifest names. On the author's own machine the SDK runs against
-//! [`testing::Host`](crate::testing), so a konnector is tested with `cargo test`.
+//! The host handles redirects, cookies, decompression and charsets. Passwords stay with the host: a [`Secret`] is a
+//! placeholder that the host replaces in requests to the hosts that the manifest names. On the author's own machine
+//! the SDK runs against [`testing::Host`](crate::testing), so a konnector can be tested with `cargo test`.
 
 mod account;
 mod context;
@@ -51,7 +51,7 @@ pub mod testing;
 #[doc(hidden)]
 pub mod entry;
 
-/// The contract with the host, generated from `wit/`; for what the SDK does not wrap.
+/// The contract with the host, generated from `wit/`; for features that the SDK does not wrap.
 #[expect(missing_docs, reason = "generated from the WIT text, which is documented")]
 #[allow(clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
 pub mod bindings {
@@ -92,7 +92,7 @@ pub use bindings::exports::konnector::host::run::Action;
 pub use bindings::exports::konnector::host::run::Cause;
 /// How a one-time code reaches the user, for [`ask_code`].
 pub use bindings::konnector::host::progress::CodeChannel;
-/// Names one document or file, by its id or by the key that it was saved under.
+/// Identifies one document or file by its id or by the key that it was saved under.
 pub use bindings::konnector::host::types::Locator;
 
 /// Everything that a konnector usually needs: `use konnector_sdk::prelude::*`.

@@ -7,7 +7,7 @@
 //! info!(count = found, "{} bills found", found);
 //! ```
 //!
-//! No line decides how the run ends, not even an error: only what the konnector's function answers does.
+//! No log line decides how the run ends, not even an error: only the return value of the konnector's function does.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use crate::host;
 
 pub use crate::bindings::konnector::host::log::Level;
 
-/// Writes one line; never fails. Lines over the run's budget are dropped and counted by the host.
+/// Writes one line; never fails. The host drops and counts lines beyond the run's budget.
 pub fn emit(level: Level, message: &str, fields: &[(&str, &dyn Display)]) {
     let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     host::log::emit(level, message, &fields);
@@ -39,16 +39,16 @@ macro_rules! log_line {
     };
 }
 
-/// A line for the author, when something is looked into.
+/// Logs a line for the author, for debugging.
 #[macro_export]
 macro_rules! debug { ($($line:tt)+) => { $crate::log_line!(Debug, $($line)+) }; }
-/// A line about the course of the run.
+/// Logs a line about the progress of the run.
 #[macro_export]
 macro_rules! info { ($($line:tt)+) => { $crate::log_line!(Info, $($line)+) }; }
-/// A line about something that is not as it should be.
+/// Logs a line about something unexpected.
 #[macro_export]
 macro_rules! warn { ($($line:tt)+) => { $crate::log_line!(Warn, $($line)+) }; }
-/// A line about something that went wrong. It does not fail the run.
+/// Logs a line about an error. It does not fail the run.
 #[macro_export]
 macro_rules! error { ($($line:tt)+) => { $crate::log_line!(Error, $($line)+) }; }
 

@@ -3,33 +3,33 @@ use std::time::Duration;
 use crate::bindings::konnector::host::progress::{CodeChannel, Question};
 use crate::{Result, host};
 
-/// Tells whoever watches how far the run is. Free to call for every item.
+/// Reports progress to the clients that watch the run. Free to call for every item.
 pub fn report_progress(done: usize, total: usize, label: &str) {
     host::progress::report(done as u64, Some(total as u64), label);
 }
 
-/// How long the run may still take before the host ends it.
+/// Time that remains before the host ends the run.
 #[must_use]
 pub fn remaining_time() -> Duration {
     Duration::from_millis(host::progress::remaining_ms())
 }
 
-/// The vendor accepted the credentials: tells waiting clients at once.
+/// Reports that the vendor accepted the credentials; waiting clients are notified at once.
 pub fn login_succeeded() {
     host::progress::login_succeeded();
 }
 
-/// Asks the user for a one-time code and waits for it; the clock of the run stands still meanwhile. `hint` says where to look, for
-/// example the last digits of a telephone number.
+/// Asks the user for a one-time code and waits for it; the run's time limit is paused meanwhile. `hint` says where to
+/// look, for example the last digits of a telephone number.
 ///
 /// # Errors
-/// [`crate::Error::CodeMissing`] when nobody answers; [`crate::Error::LimitReached`] after five questions in one run, or once the run has waited
-/// twice the limit `answer_s` in all.
+/// [`crate::Error::CodeMissing`] if nobody responds; [`crate::Error::LimitReached`] after five questions in one run,
+/// or once the run has waited twice the limit `answer_s` in total.
 pub fn ask_code(channel: CodeChannel, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: false })?)
 }
 
-/// Asks once more, after the vendor refused the code that was given.
+/// Asks once more, after the vendor rejected the code.
 ///
 /// # Errors
 /// As [`ask_code`].
@@ -37,10 +37,11 @@ pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: true })?)
 }
 
-/// Tells the user to approve the login in the vendor's application, and does not wait: ask the vendor until it says that it was approved.
+/// Asks the user to approve the login in the vendor's application, and does not wait: poll the vendor until it
+/// reports the approval.
 ///
 /// # Errors
-/// [`crate::Error::CodeMissing`] when nobody watches the run.
+/// [`crate::Error::CodeMissing`] if nobody watches the run.
 pub fn request_approval(hint: &str) -> Result<()> {
     Ok(host::progress::request_approval(hint)?)
 }

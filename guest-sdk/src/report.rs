@@ -2,8 +2,8 @@ use crate::bindings::exports::konnector::host::run::{Problem, Report as WitRepor
 use crate::save::SaveSummary;
 use crate::{Error, Result};
 
-/// How a run went that did not fail: what could not be saved while the rest was. Where no bill and no file that it had to save could be
-/// saved, the run fails with the first reason, whatever documents it saved beside them.
+/// Result of a run that did not fail: the items that could not be saved while the others were. If none of the bills
+/// and files could be saved, the run fails with the first error, even if it saved documents as well.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     problems: Vec<(String, String)>,
@@ -13,18 +13,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Everything was saved.
+    /// A report without problems: everything was saved.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes an item that could not be saved; the run is shown as incomplete.
+    /// Adds an item that could not be saved; the run is shown as incomplete.
     pub fn add_problem(&mut self, item: impl Into<String>, message: impl Into<String>) {
         self.problems.push((item.into(), message.into()));
     }
 
-    /// Takes over the problems of a save.
+    /// Adds the problems of a save.
     pub fn merge(&mut self, saved: SaveSummary) {
         self.up_to_date += saved.up_to_date;
         self.failed += saved.failed;
@@ -32,7 +32,7 @@ impl Report {
         self.problems.extend(saved.problems);
     }
 
-    /// The report for the host, or the failure of a run in which nothing could be saved.
+    /// Returns the report for the host, or the failure of a run in which nothing could be saved.
     pub(crate) fn into_wit(self) -> Result<WitReport> {
         match self.first_error {
             Some(reason) if self.up_to_date == 0 => Err(reason.context(match self.failed {

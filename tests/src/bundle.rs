@@ -1,4 +1,4 @@
-//! Bundles for tests: an example's manifest, changed as the test needs it, with its component.
+//! Bundles for tests: an example's manifest, modified by the test, with its component.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::guest;
 
-/// Where the examples of the repository lie.
+/// The folder of an example of the repository.
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
 
-/// Writes a bundle of an example to a folder; answers its source. `change` gets the manifest.
+/// Writes a bundle of an example to a folder; returns its source. `change` modifies the manifest.
 pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> String {
     let text = std::fs::read_to_string(example(name).join("manifest.konnector")).expect("a manifest");
     let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
@@ -25,12 +25,12 @@ pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> Stri
     format!("file://{}", folder.display())
 }
 
-/// The bank101 example, talking to the vendor under `url`.
+/// The bank101 example, with the vendor at `url`.
 pub fn bank101(folder: &Path, url: &str, change: impl FnOnce(&mut Value)) -> String {
     write_for_vendor(folder, "bank101", url, change)
 }
 
-/// An example that reads the demo bank, talking to the vendor under `url`.
+/// An example that reads the demo bank, with the vendor at `url`.
 pub fn write_for_vendor(folder: &Path, name: &str, url: &str, change: impl FnOnce(&mut Value)) -> String {
     write(folder, name, |manifest| {
         *manifest = serde_json::from_str(&manifest.to_string().replace("http://127.0.0.1:9091", url)).expect("JSON");
@@ -38,7 +38,7 @@ pub fn write_for_vendor(folder: &Path, name: &str, url: &str, change: impl FnOnc
     })
 }
 
-/// A guest of the tests with a manifest of its own; answers its source.
+/// A test guest with its own manifest; returns its source.
 pub fn write_guest(folder: &Path, name: &str, manifest: &Value) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");

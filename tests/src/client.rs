@@ -1,4 +1,4 @@
-//! A client of the public API, as thin as the tests need it.
+//! A minimal client of the public API for the tests.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ pub struct TestClient {
     pub(crate) http: reqwest::Client,
     /// Address of the public API.
     pub url: String,
-    /// Domain of the instance; stays what it was when a server comes back on another port.
+    /// Domain of the instance; does not change when a server restarts on another port.
     pub domain: String,
-    /// What it may do is in here.
+    /// The token, which determines the rights.
     pub token: String,
 }
 
-/// A status and a JSON body, `Null` where there is none.
+/// A status and a JSON body, `Null` if there is none.
 pub type StatusAndBody = (u16, Value);
 
 impl TestClient {
-    /// The same for a server at another address, which a restart gives it.
+    /// The same client for a server at another address, as after a restart.
     #[must_use]
     pub fn with_url(&self, url: &str) -> Self {
         let Self { http, domain, token, .. } = self;
         Self { http: http.clone(), url: url.to_owned(), domain: domain.clone(), token: token.clone() }
     }
 
-    /// The same with another token.
+    /// The same client with another token.
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
         Self { token: token.into(), ..self.with_url(&self.url) }
@@ -52,7 +52,7 @@ impl TestClient {
         )
     }
 
-    /// GET that must answer 200.
+    /// GET that must return 200.
     pub async fn get(&self, path: &str) -> Value {
         let (status, body) = self.request(Method::GET, path, None).await;
         assert_eq!(status, 200, "GET {path}: {body}");
@@ -64,7 +64,7 @@ impl TestClient {
         self.request(Method::POST, path, Some(body)).await
     }
 
-    /// Raw bytes of an answer that must be 200.
+    /// Raw bytes of a response that must be 200.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
         let answer = self
             .http
@@ -78,7 +78,7 @@ impl TestClient {
         answer.bytes().await.expect("a body").to_vec()
     }
 
-    /// Installs a bundle and waits until it is ready; answers the final event.
+    /// Installs a bundle and waits until it is ready; returns the final event.
     pub async fn install(&self, slug: &str, source: &str) -> StatusAndBody {
         let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
             .expect("a URL");
@@ -108,28 +108,28 @@ impl TestClient {
         text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
     }
 
-    /// Creates an account; answers its id.
+    /// Creates an account; returns its id.
     pub async fn create_account(&self, slug: &str, auth: Value) -> String {
         let (status, body) = self.post("/data/io.cozy.accounts/", json!({ "account_type": slug, "auth": auth })).await;
         assert_eq!(status, 201, "{body}");
         body["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Creates the trigger of an account; answers its id.
+    /// Creates the trigger of an account; returns its id.
     pub async fn create_trigger(&self, slug: &str, account: &str) -> String {
         let (status, body) = self.post(&format!("/konnectors/{slug}/trigger?AccountID={account}"), Value::Null).await;
         assert_eq!(status, 201, "{body}");
         body["data"]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Launches a trigger; answers the job's id.
+    /// Launches a trigger; returns the job's id.
     pub async fn launch(&self, trigger: &str) -> String {
         let (status, body) = self.post(&format!("/jobs/triggers/{trigger}/launch"), Value::Null).await;
         assert_eq!(status, 201, "{body}");
         body["data"]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits for the end of a job; answers its attributes.
+    /// Waits for the end of a job; returns its attributes.
     pub async fn wait_for_job(&self, job: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -149,7 +149,7 @@ impl TestClient {
         self.wait_for_job(&job).await
     }
 
-    /// All documents of a type; none where there is no such type yet.
+    /// All documents of a type; empty if the type does not exist yet.
     pub async fn documents(&self, doctype: &str) -> Vec<Value> {
         let (mut rows, mut bookmark) = (Vec::new(), String::new());
         loop {
@@ -167,7 +167,7 @@ impl TestClient {
         }
     }
 
-    /// All files, directories left out.
+    /// All files, without directories.
     pub async fn files(&self) -> Vec<Value> {
         let mut files = self.documents("io.cozy.files").await;
         files.retain(|file| file["type"] == "file" && file["trashed"] != true);

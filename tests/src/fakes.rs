@@ -1,4 +1,4 @@
-//! Capabilities that live in memory, for tests of the sandbox alone. Some doctypes behave badly on purpose; see [`documents`].
+//! In-memory capabilities, for tests of the sandbox alone. Some doctypes misbehave on purpose; see [`documents`].
 
 pub mod account;
 pub mod documents;
@@ -17,7 +17,7 @@ use konnector_sandbox::capability::{
 use konnector_sandbox::{Limits, RunCause, RunInput};
 use serde_json::{Map, Value, json};
 
-/// A person's data for one run, and what the run did to it.
+/// A person's data for one run, and the run's changes to it.
 #[derive(Default)]
 pub struct FakeEnvironment {
     /// The account.
@@ -28,29 +28,29 @@ pub struct FakeEnvironment {
     pub files: Arc<files::FakeFiles>,
     /// The same files as a directory; a konnector without a rule on files has none.
     pub tree: Option<Arc<tree::FakeTree>>,
-    /// Who watches.
+    /// The watchers of the run.
     pub progress: Arc<FakeProgress>,
-    /// Secrets that the run kept.
+    /// Secrets that the run stored.
     pub secrets: Arc<FakeSecrets>,
-    /// What the run may use up.
+    /// The limits of the run.
     pub limits: Limits,
     /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
     pub hosts: Vec<String>,
-    /// The operator's settings of the network for a gate of its own; without them, loopback may be contacted.
+    /// The operator's network settings for a separate gate; without them, loopback is allowed.
     pub gate: Option<GateOptions>,
     /// Our own API.
     pub api: Option<Arc<dyn InternalApi>>,
 }
 
 impl FakeEnvironment {
-    /// A world with other limits.
+    /// An environment with other limits.
     pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let mut world = Self::default();
         change(&mut world.limits);
         world
     }
 
-    /// What a run is given, with a gate of its own.
+    /// The capabilities of a run, with a separate gate.
     pub fn capabilities(&self) -> Capabilities {
         let options = self.gate.clone().unwrap_or_else(|| GateOptions {
             allowed_private: ["127.0.0.1".parse().expect("an address rule")].into(),
@@ -59,7 +59,7 @@ impl FakeEnvironment {
         self.capabilities_through(&Gate::new(options).expect("a gate"))
     }
 
-    /// What a run is given, with a gate that it shares with others.
+    /// The capabilities of a run, with a gate that it shares with others.
     pub fn capabilities_through(&self, gate: &Gate) -> Capabilities {
         let secrets = Arc::new(SecretTable::new(self.secrets.values()).expect("random numbers"));
         let rules: Map<String, Value> = match json!({ "vendor": { "type": "http", "values": self.hosts } }) {
@@ -84,7 +84,7 @@ impl FakeEnvironment {
         }
     }
 
-    /// The log so far, one line each.
+    /// The log so far, one line per entry.
     pub fn log(&self) -> String {
         let line = |line: &LogLine| {
             let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
@@ -112,14 +112,14 @@ pub fn job(parameters: Value) -> RunInput {
     }
 }
 
-/// Collects log lines and progress, and answers questions.
+/// Collects log lines and progress, and responds to questions.
 #[derive(Default)]
 pub struct FakeProgress {
     /// Lines of the log.
     pub lines: Mutex<Vec<LogLine>>,
     /// Everything else that a watcher sees.
     pub events: Mutex<Vec<String>>,
-    /// The answer to a question, and how long it takes; nobody answers without one.
+    /// The response to a question, and its delay; without it nobody responds.
     pub code: Mutex<Option<(Duration, String)>>,
 }
 
@@ -170,7 +170,7 @@ impl Secrets for FakeSecrets {
     }
 
     fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
-        // Stands for a field of the form that does not rotate.
+        // Simulates a form field that does not rotate.
         if name == "typed" { Err(CapabilityError::Denied("the user types it".to_owned())) } else { Ok(()) }
     }
 

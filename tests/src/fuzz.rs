@@ -1,5 +1,5 @@
-//! What a fuzzer may be given: each function takes any bytes at all, and panics where a promise is broken. `fuzz/` calls them from libFuzzer,
-//! `tests/fuzz.rs` from an ordinary test.
+//! Entry points for fuzzing: each function takes arbitrary bytes, and panics if a promise is broken. `fuzz/` calls
+//! them from libFuzzer, `tests/fuzz.rs` from an ordinary test.
 
 use std::path::Component;
 
@@ -9,19 +9,19 @@ use konnector_sandbox::protocol::{Line, MAX_LINE, RunStatus, Severity, StdoutRea
 use serde_json::Map;
 use url::{Host, Url};
 
-/// One fuzz target: its name, what it is called with, and inputs to begin from.
+/// One fuzz target: its name, its function, and initial inputs.
 pub struct FuzzTarget {
-    /// Its name; that of its file in `fuzz/fuzz_targets`, too.
+    /// Its name, also the name of its file in `fuzz/fuzz_targets`.
     pub name: &'static str,
-    /// Panics where a promise is broken.
+    /// Panics if a promise is broken.
     pub run: fn(&[u8]),
-    /// Inputs that come far.
+    /// Inputs that reach deep code paths.
     pub seeds: &'static [&'static [u8]],
-    /// Pieces that are worth putting in.
+    /// Fragments that are worth inserting.
     pub dictionary: &'static [&'static str],
 }
 
-/// All of them.
+/// All fuzz targets.
 pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "manifest",
@@ -99,12 +99,12 @@ pub const TARGETS: &[FuzzTarget] = &[
 /// The target of this name.
 ///
 /// # Panics
-/// There is none.
+/// If it does not exist.
 pub fn target(name: &str) -> &'static FuzzTarget {
     TARGETS.iter().find(|target| target.name == name).expect(name)
 }
 
-/// Manifests from strangers: no panic, and what is accepted keeps its promises.
+/// Manifests from strangers: no panic, and an accepted manifest satisfies its guarantees.
 pub fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::parse(data) else { return };
     let again = Manifest::from_object(manifest.raw().clone()).expect("what was read can be read again");
@@ -119,14 +119,14 @@ pub fn manifest(data: &[u8]) {
     if let Some(rules) = manifest.raw().get("permissions").and_then(|rules| rules.as_object()) {
         assert_eq!(Permissions::from_manifest(rules).as_ref(), Ok(&manifest.permissions));
     }
-    // The account may be empty; that is no reason to fail or to allow more.
+    // The account may be empty, which must neither fail nor permit more.
     if let Ok(rules) = manifest.permissions.http_rules(&Map::new()) {
         assert!(rules.check("GET", &Url::parse("https://nobody-named-this.invalid/").expect("a URL")).is_err());
     }
 }
 
-/// A rule on hosts in the first line, a URL in the second: where the rule lets the URL through, the two name the same place in the eyes
-/// of the `url` crate.
+/// A rule on hosts in the first line, a URL in the second: if the rule permits the URL, the `url` crate must agree
+/// that both name the same host.
 pub fn http_rule(data: &[u8]) {
     let Some((rule, url)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
     let Ok(rule) = rule.parse::<HostPattern>() else { return };
@@ -161,8 +161,9 @@ pub fn http_rule(data: &[u8]) {
     assert!(rest.is_empty() || rest.starts_with('/'), "{written} lets {url} through");
 }
 
-/// Standard output of a command component, after a byte that says how many bytes it writes at once: however it is cut into writes, the lines
-/// are the same, none is held beyond its bound, and what counts for the end of the run is what the lines say.
+/// Standard output of a command component, after a byte that sets the size of each write: however it is split into
+/// writes, the lines are the same, none is buffered beyond its bound, and the outcome of the run depends only on the
+/// lines.
 pub fn protocol(data: &[u8]) {
     let Some((size, output)) = data.split_first() else { return };
     let read = |writes: &mut dyn Iterator<Item = &[u8]>| {
@@ -193,11 +194,11 @@ pub fn protocol(data: &[u8]) {
     assert_eq!(told.error().is_some(), failed);
 }
 
-/// Makes inputs of seeds: the same number always makes the same inputs.
+/// Generates inputs from seeds: the same number always generates the same inputs.
 pub struct Mutator(u64);
 
 impl Mutator {
-    /// A mutator whose inputs are those of this number.
+    /// A mutator with this random seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
@@ -253,7 +254,7 @@ impl Mutator {
     }
 }
 
-/// A guest's path: a walk along its steps never leaves the directory it begins in, and no step is anything but one name.
+/// A guest's path: walking its steps never leaves the initial directory, and each step is exactly one name.
 pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(path) = parse(text) else { return };
@@ -269,7 +270,7 @@ pub fn path(data: &[u8]) {
         }
         assert!(depth <= MAX_DEPTH, "{text:?} leads too deep");
     }
-    // The same path as the standard library takes it apart.
+    // The same path as split by the standard library.
     let names = std::path::Path::new(text).components().filter(|part| !matches!(part, Component::CurDir)).count();
     assert_eq!(path.steps().len(), names, "{text:?}");
 }

@@ -1,6 +1,6 @@
-//! What the end-to-end tests share: where the guest programs are, components written by hand, and capabilities that live in memory.
+//! Shared parts of the end-to-end tests: the guest programs, handwritten components, and in-memory capabilities.
 
-// Support for tests: a panic is how it says that a test cannot go on.
+// Test support: a panic is the way to stop a test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "see above")]
 
 pub mod bundle;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The bytes of a guest program: an example of `tests/guests`, or a konnector of `examples/`.
 ///
 /// # Panics
-/// It was not built.
+/// If it was not built.
 pub fn guest(name: &str) -> Vec<u8> {
     let folder = guests_folder();
     let places = [folder.join("examples").join(format!("{name}.wasm")), folder.join(format!("{name}.wasm"))];
@@ -25,7 +25,7 @@ pub fn guest(name: &str) -> Vec<u8> {
     })
 }
 
-/// `KONNECTOR_GUESTS`, else the folder beside the one that this test was built into.
+/// `KONNECTOR_GUESTS`, otherwise the folder next to the one that contains this test.
 fn guests_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("KONNECTOR_GUESTS") {
         return folder.into();
@@ -39,7 +39,7 @@ fn guests_folder() -> PathBuf {
         .unwrap_or_else(|| Path::new("target/wasm32-wasip2/guest").to_owned())
 }
 
-/// Resident memory of this process in bytes; zero where the system does not tell.
+/// Resident memory of this process in bytes; zero if the system does not report it.
 #[must_use]
 pub fn resident_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

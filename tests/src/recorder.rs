@@ -1,10 +1,11 @@
-//! A little HTTP server that keeps what it is sent. It runs on threads, so that it answers also while a test waits for a command.
+//! A small HTTP server that records its requests. It runs on threads, so that it responds even while a test waits for
+//! a command.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// The server; it ends with the process.
+/// The server; it runs until the process ends.
 pub struct RecordingServer {
     /// Its address.
     pub url: String,
@@ -12,7 +13,7 @@ pub struct RecordingServer {
 }
 
 impl RecordingServer {
-    /// Starts it; what it answers to a body is a status and JSON.
+    /// Starts it; `answer` maps a body to a status and JSON.
     pub fn start(answer: impl Fn(&str) -> (u16, &'static str) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -31,7 +32,7 @@ impl RecordingServer {
         Self { url, sent }
     }
 
-    /// The bodies that it was sent since it was asked last.
+    /// Returns the bodies received since the last call.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.sent.lock().expect("the list"))
     }

@@ -1,4 +1,4 @@
-//! A real server: the `konnector` binary in a process of its own, with a data folder that outlives it.
+//! A real server: the `konnector` binary in its own process, with a data folder that outlives it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ pub struct TestServer {
     pub admin_url: String,
 }
 
-/// The binary under test, built beside the tests.
+/// The binary under test, built next to the tests.
 pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("KONNECTOR_BINARY") {
         return path.into();
@@ -26,9 +26,9 @@ pub fn binary() -> PathBuf {
     example_binary("konnector")
 }
 
-/// A program of the workspace for this machine, built beside the tests.
+/// A program of the workspace for this machine, built next to the tests.
 pub fn example_binary(name: &str) -> PathBuf {
-    // A test lies in <target>/debug/deps, the bench in <target>/release.
+    // A test is in <target>/debug/deps, the bench in <target>/release.
     let tests = std::env::current_exe().expect("the path of the test");
     let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     let found = places.find(|place| place.is_file());
@@ -41,17 +41,17 @@ impl TestServer {
         Self::start_with(data, &[])
     }
 
-    /// The same with more arguments.
+    /// Like [`Self::start`], with more arguments.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Self {
         Self::start_in(data, arguments, &[])
     }
 
-    /// The same with variables of the environment.
+    /// Like [`Self::start_with`], with environment variables.
     pub fn start_in(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_from(Command::new(binary()), data, arguments, environment)
     }
 
-    /// The same with so many files that the process may have open.
+    /// Like [`Self::start`], with a limit on the open files of the process.
     pub fn start_with_open_files(data: &Path, limit: u32) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(binary());
@@ -60,7 +60,7 @@ impl TestServer {
 
     fn start_from(mut command: Command, data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let described = data.join("server.json");
-        // What a killed server left behind must not be taken for the new one's.
+        // A leftover of a killed server must not be mistaken for the new one's.
         drop(std::fs::remove_file(&described));
         let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).expect("the log");
         let child = command
@@ -91,13 +91,13 @@ impl TestServer {
         }
     }
 
-    /// Number of its process.
+    /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default()
@@ -109,18 +109,18 @@ impl TestServer {
         std::fs::read_to_string(self.data.join("admin-passphrase")).expect("the passphrase").trim().to_owned()
     }
 
-    /// A client with every right on the instance that a fresh server makes.
+    /// A client with every right on the first instance of a new server.
     pub async fn client(&self) -> TestClient {
         self.client_with_scope("*").await
     }
 
-    /// A client with some rights.
+    /// A client with the rights in `scope`.
     pub async fn client_with_scope(&self, scope: &str) -> TestClient {
         let (domain, token) = self.token("cli", "tests", scope).await;
         TestClient { http: reqwest_client(), url: self.url.clone(), domain, token }
     }
 
-    /// The domain of the instance that a fresh server makes, and a token for it.
+    /// The domain of the first instance of a new server, and a token for it.
     pub async fn token(&self, audience: &str, subject: &str, scope: &str) -> (String, String) {
         let http = reqwest_client();
         let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
@@ -130,7 +130,7 @@ impl TestServer {
         (domain, token)
     }
 
-    /// A client with every right on a new instance whose files may take so many bytes.
+    /// A client with every right on a new instance with a quota in bytes for its files.
     pub async fn client_with_quota(&self, bytes: u64) -> TestClient {
         let http = reqwest_client();
         let domain = "small.example".to_owned();
@@ -164,7 +164,7 @@ impl TestServer {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_default()
     }
 
-    /// SIGTERM, and the end in order.
+    /// Sends SIGTERM and waits for an orderly exit.
     pub fn stop(mut self) {
         let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("the program kill");
         assert!(sent.success());
@@ -172,7 +172,7 @@ impl TestServer {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
-    /// Waits for an end that the server comes to by itself.
+    /// Waits until the server exits by itself.
     pub fn wait_for_exit(&mut self, patience: Duration) -> std::process::ExitStatus {
         let deadline = Instant::now() + patience;
         loop {
@@ -184,7 +184,7 @@ impl TestServer {
         }
     }
 
-    /// SIGKILL: no chance to tidy up.
+    /// Sends SIGKILL: no chance to clean up.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("a status");
@@ -198,10 +198,10 @@ impl Drop for TestServer {
     }
 }
 
-/// What a command of the binary came to.
+/// Result of a command of the binary.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// Its exit code; `None` when a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Standard output as JSON, or null.
     pub json: Value,
@@ -214,7 +214,7 @@ pub fn run_command(data: &Path, arguments: &[&str]) -> CommandOutput {
     run_command_with(data, arguments, &[])
 }
 
-/// The same with variables of the environment.
+/// Like [`run_command`], with environment variables.
 pub fn run_command_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> CommandOutput {
     let mut command = Command::new(binary());
     command.arg("--json").arg("--data-dir").arg(data).args(arguments).envs(environment.iter().copied());
@@ -223,7 +223,7 @@ pub fn run_command_with(data: &Path, arguments: &[&str], environment: &[(&str, &
     CommandOutput { code: output.status.code(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
-/// Reads a JSON answer.
+/// Reads a JSON response.
 async fn read(request: reqwest::RequestBuilder) -> Value {
     let answer = request.send().await.expect("an answer");
     let status = answer.status();
@@ -231,9 +231,9 @@ async fn read(request: reqwest::RequestBuilder) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: {error}: {text}"))
 }
 
-/// A client of HTTP that goes through no proxy.
+/// An HTTP client that uses no proxy.
 pub fn reqwest_client() -> reqwest::Client {
-    // Plain HTTP only, but the library wants to know whose cryptography it would use.
+    // Plain HTTP only, but the library requires a default cryptography provider.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().build().expect("a client")
 }

@@ -1,11 +1,11 @@
-//! Components written in the text format, for what no compiler would make of Rust.
+//! Components written in the text format, for cases that no Rust compiler would produce.
 
 use std::path::Path;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Cut-down versions of the WASI interfaces that handmade guests import.
+/// Reduced versions of the WASI interfaces that handwritten guests import.
 const WASI: &[&str] = &[
     "package wasi:io@0.2.0;
      interface error { resource error; }
@@ -40,7 +40,7 @@ const WASI: &[&str] = &[
      }",
 ];
 
-/// A konnector whose `run.start` executes `body`, and then reports that all went well.
+/// A konnector whose `run.start` executes `body`, and then reports success.
 ///
 /// `world` names further imports of the component, `items` are further items of the module.
 pub fn konnector_component(world: &str, items: &str, body: &str) -> Vec<u8> {

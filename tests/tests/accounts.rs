@@ -1,4 +1,5 @@
-//! An account belongs to one konnector: whatever another one tries, and whoever helps it, it gets nothing of the account.
+//! An account belongs to one konnector: no other konnector gets anything of the account, whatever it tries and with
+//! whoever's help.
 
 #![allow(
     clippy::expect_used,
@@ -20,18 +21,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How a password of the bank begins; whoever is not the bank never sees it.
+/// Prefix of the bank's passwords, which only the bank may ever see.
 const BANK_PASSWORD_PREFIX: &str = "hunter2-of-the-bank";
 const BANK: &str = "bank";
 const THIEF: &str = "thief";
-/// The password of everybody else.
+/// The password of all other accounts.
 const OTHER_PASSWORD: &str = "sesame-of-another";
 
-/// A server with two konnectors that tell their vendors all that they are given.
+/// A server with two konnectors that send their vendors everything that they have.
 struct AccountsFixture {
     server: TestServer,
     client: TestClient,
-    /// With a token of the thief's.
+    /// A client with a token of the thief.
     thief: TestClient,
     bank_vendor: RecordingServer,
     thief_vendor: RecordingServer,
@@ -66,7 +67,7 @@ impl AccountsFixture {
         self.client.create_account(slug, json!({ "login": "ada", "password": password })).await
     }
 
-    /// Waits until nothing is to be run any more.
+    /// Waits until no job is queued or running.
     async fn wait_idle(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -102,7 +103,7 @@ async fn trigger(client: &TestClient, kind: &str, arguments: &str, message: Valu
     client.post("/jobs/triggers", attributes(members)).await
 }
 
-/// The first error of a refusal: its status, what it is about and what it says.
+/// The first error of a response: its status, source and detail.
 fn error_summary((status, body): &StatusAndBody) -> String {
     let error = &body["errors"][0];
     let about = error["source"].as_object().and_then(|source| source.values().next());
@@ -132,7 +133,8 @@ async fn a_job_for_an_account_of_another_konnector_is_rejected_on_every_route() 
     let of_job = format!("422 /data/attributes/arguments/account: {told}");
     assert_eq!(error_summary(&push(client, stolen()).await), of_job);
     let of_trigger = format!("422 /data/attributes/message/account: {told}");
-    // A konnector is refused most of these for a stricter reason, whosever the account is: see the tests of what konnectors may plan.
+    // Most of these are rejected for a konnector by a stricter rule, whoever owns the account: see the tests of what
+    // konnectors may plan.
     let is_refused =
         |(status, body): &StatusAndBody| matches!(status, 403 | 422) && id(&(*status, body.clone())).is_none();
     let own_push = attributes(json!({ "arguments": stolen() }));
@@ -162,7 +164,7 @@ async fn a_job_for_an_account_of_another_konnector_is_rejected_on_every_route() 
         run_command(setting.data.path(), &["triggers", "add", THIEF, "--account", &theirs, "--daily", "before 5am"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("belongs to the konnector 'bank'"), "{ran:?}");
 
-    // An account that a person gives to the bank while the thief has triggers and a job for it.
+    // An account that a person moves to the bank while the thief has triggers and a job for it.
     let moved = setting.account(THIEF, OTHER_PASSWORD).await;
     let cron = client.create_trigger(THIEF, &moved).await;
     let hook = id(&trigger(client, "@webhook", "", message(THIEF, &moved)).await).expect("a webhook");
@@ -201,14 +203,14 @@ async fn a_job_for_an_account_of_another_konnector_is_rejected_on_every_route() 
     }
     assert_eq!(setting.thief_vendor.take_requests(), Vec::<String>::new());
 
-    // The bank gets its password, as a value where the thief would have got it.
+    // The bank gets its password, as the value that the thief would have received.
     let bank = client.create_trigger(BANK, &theirs).await;
     assert_eq!(client.run(&bank).await["state"], "done");
     let told = setting.bank_vendor.take_requests().join("\n");
     assert_eq!(told.matches(BANK_PASSWORD_PREFIX).count(), 2, "{told}");
 }
 
-/// Requests of a command component, which its parameters list: name, method, path and body.
+/// Requests of a command component, as its parameters: name, method, path and body.
 fn requests(server: &TestServer, list: &[(&str, &str, String, Option<Value>)]) -> Value {
     let authority = server.url.trim_start_matches("http://");
     let list = list.iter().map(|(name, method, path, body)| {
@@ -226,7 +228,8 @@ fn requests(server: &TestServer, list: &[(&str, &str, String, Option<Value>)]) -
     list.collect()
 }
 
-/// Installs a command component that sends requests, and runs it for an account of its own; the lines of its log by name.
+/// Installs a command component that sends requests, and runs it for its own account; returns the lines of its log by
+/// name.
 async fn run_requests(setting: &AccountsFixture, slug: &str, list: &[(&str, &str, String, Option<Value>)]) -> String {
     let AccountsFixture { client, .. } = setting;
     let manifest = json!({
@@ -269,7 +272,7 @@ async fn a_konnector_that_may_push_jobs_gets_no_placeholder_of_another_ones_pass
     .await;
     assert!(line(&log, "for itself").contains(": 422 "), "{log}");
     assert!(line(&log, "for itself").contains("belongs to the konnector"), "{log}");
-    // Jobs of other konnectors, and what a person does, are refused whosever the account is.
+    // Jobs of other konnectors, and actions of people, are rejected whoever owns the account.
     for name in ["for thief", "for bank", "schedule"] {
         assert!(line(&log, name).contains(": 403 "), "{log}");
     }
@@ -294,7 +297,7 @@ async fn a_konnector_cannot_make_an_account_its_own() {
     let docs = |edits: bool| {
         let mut taken = taken.clone().expect("a body");
         if !edits {
-            // The next revision, of a database that has the one that is here, too.
+            // The next revision, from a database that also has the current one.
             let (_, here) = before["_rev"].as_str().and_then(|rev| rev.split_once('-')).expect("a revision");
             let next = "0123456789abcdef0123456789abcdef";
             taken["_rev"] = json!(format!("2-{next}"));
@@ -376,13 +379,13 @@ async fn an_account_is_shared_while_its_owner_consents() {
         assert_eq!(client.run(&thief).await["state"], "done");
     }
     let told = setting.thief_vendor.take_requests().join("\n");
-    // The secrets are shared, and each konnector has a state and a session of its own.
+    // The secrets are shared; each konnector has its own state and session.
     assert_eq!(told.matches(BANK_PASSWORD_PREFIX).count(), 4, "{told}");
     assert!(told.contains("kept-by-thief") && told.contains("of-thief"), "{told}");
     assert!(!told.contains("kept-by-bank") && !told.contains("of-bank"), "{told}");
     let seen = setting.thief.get(&path(&account)).await;
     assert_eq!(seen["auth"]["password"], BANK_PASSWORD_PREFIX, "{seen}");
-    // What it may use it may write, but not give away.
+    // It may write the fields that it may use, but not give them away.
     for (member, value) in [("shared_with", json!([THIEF, BANK])), ("account_type", json!(THIEF))] {
         let mut body = seen.clone();
         body[member] = value;
@@ -407,7 +410,7 @@ async fn an_account_is_shared_while_its_owner_consents() {
         told.contains(BANK_PASSWORD_PREFIX) && told.contains("kept-by-bank") && !told.contains("kept-by-thief"),
         "{told}"
     );
-    // Shared again, the other konnector begins anew.
+    // Shared again, the other konnector starts from scratch.
     assert_eq!(cli(&["accounts", "share", &account, THIEF]).code, Some(0));
     assert_eq!(client.run(&thief).await["state"], "done");
     let told = setting.thief_vendor.take_requests().join("\n");
@@ -440,11 +443,11 @@ async fn uninstalling_a_konnector_deletes_its_own_accounts_only() {
     expected.sort_by_key(ToString::to_string);
     assert_eq!(left, expected);
     assert_eq!(client.get("/jobs/triggers").await["data"], json!([]));
-    // Whoever takes the name gets nothing of what was shared with the one that had it.
+    // A new konnector of that name gets nothing that was shared with the old one.
     assert_eq!(client.get(&path(&shared)).await["shared_with"], json!([]));
 }
 
-/// What is tried, by whom, for which konnector, and with which account.
+/// An attempt: the action, its author, the target konnector, and the account.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     route: usize,
@@ -456,7 +459,7 @@ struct Attempt {
 const ROUTES: usize = 24;
 
 fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
-    // The thief for the account of the bank is what matters most.
+    // The most important case is the thief with the account of the bank.
     let attempt = (0..ROUTES, any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.8));
     let attempt = attempt.prop_map(|(door, by_thief, thief, of_bank)| Attempt {
         route: door,
@@ -467,16 +470,16 @@ fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
     vec(attempt, 1..16)
 }
 
-/// The accounts that a sequence of attempts is about.
+/// The accounts of a sequence of attempts.
 struct AttemptAccounts {
     of_bank: String,
     of_thief: String,
-    /// The account of the bank as it was at first, its secrets sealed.
+    /// The initial account of the bank, its secrets sealed.
     sealed: Value,
 }
 
 impl Attempt {
-    /// Tries; the answers.
+    /// Makes the attempt; returns the responses.
     async fn run(self, setting: &AccountsFixture, scene: &AttemptAccounts) -> Vec<StatusAndBody> {
         let by = if self.by_thief { &setting.thief } else { &setting.client };
         let account = if self.of_bank { &scene.of_bank } else { &scene.of_thief };
@@ -519,7 +522,7 @@ impl Attempt {
                 vec![patched, by.post(&format!("/jobs/triggers/{id}/launch"), Value::Null).await]
             }
             10 => put(&|body| body["account_type"] = json!(self.konnector)).await,
-            // A share is consent where a person writes it, so only the thief tries.
+            // A share written by a person is consent, so only the thief tries.
             11 if self.by_thief => put(&|body| body["shared_with"] = json!([self.konnector])).await,
             11 => put(&|body| body["shared_with"] = json!([])).await,
             12 => put(&|body| body["auth"] = sealed.clone()).await,
@@ -589,7 +592,7 @@ impl Attempt {
     }
 }
 
-/// Runs the thief for an account that it made.
+/// Runs the thief for an account that it created.
 async fn launch_account(by: &TestClient, made: StatusAndBody) -> Vec<StatusAndBody> {
     match id(&made) {
         Some(account) => vec![push(by, message(THIEF, &account)).await, made],
@@ -617,7 +620,7 @@ fn nothing_that_a_konnector_tries_shows_it_a_secret_of_another_one() {
             setting.wait_idle().await;
             let sent = setting.thief_vendor.take_requests().join("\n");
             prop_assert!(!sent.contains(BANK_PASSWORD_PREFIX), "{sent}");
-            // What was looked for can be seen: both konnectors tell what is their own.
+            // The test can detect leaks: both konnectors send their own secrets.
             setting.bank_vendor.take_requests();
             for (slug, vendor, secret) in
                 [(BANK, &setting.bank_vendor, BANK_PASSWORD_PREFIX), (THIEF, &setting.thief_vendor, OTHER_PASSWORD)]
@@ -635,7 +638,7 @@ fn nothing_that_a_konnector_tries_shows_it_a_secret_of_another_one() {
     outcome.expect("no secret is shown");
 }
 
-/// Takes away what a case left, so that the next one begins anew.
+/// Deletes the data of a case, so that the next one starts from scratch.
 async fn delete_leftovers(setting: &AccountsFixture) {
     let client = &setting.client;
     for trigger in client.get("/jobs/triggers").await["data"].as_array().expect("a list") {

@@ -1,4 +1,4 @@
-//! A backup of a busy server, restored into a new folder, holds what was acknowledged before it began.
+//! A backup of a busy server, restored into a new folder, contains everything that was acknowledged before it began.
 
 #![allow(
     clippy::expect_used,
@@ -29,7 +29,7 @@ async fn create(client: &TestClient, number: usize) -> Value {
     body["id"].clone()
 }
 
-/// Everything of a person, with the contents of their files.
+/// All data of a person, with the contents of their files.
 async fn all_data(client: &TestClient) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for doctype in ["io.cozy.bills", "io.cozy.accounts", "io.cozy.triggers", "io.cozy.files"] {
@@ -64,7 +64,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     }
     let before = all_data(&client).await;
 
-    // Others go on writing while the backup is made.
+    // Other clients continue writing during the backup.
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
     let busy: Vec<_> = (0..3)
         .map(|writer| {
@@ -101,7 +101,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     for canary in [demo_vendor::DEFAULT_PASSWORD, "io.cozy.bills"] {
         assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()), "{canary} can be read");
     }
-    // From here on, all there is are the backup and the key.
+    // From here on, only the backup and the key exist.
     let key = folder.path().join("key");
     std::fs::copy(old.join("master-key"), &key).expect("the key");
     std::fs::remove_dir_all(&old).expect("the end of the old folder");
@@ -125,7 +125,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
 
     let server = TestServer::start(&new);
     let client = client.with_url(&server.url);
-    // Tokens are signed under the same key, so they are still good.
+    // Tokens are signed with the same key, so they are still valid.
     let after = all_data(&client).await;
     assert!(before.keys().any(|name| name.starts_with("content ")), "no file was saved");
     for (name, value) in &before {
@@ -135,7 +135,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     for id in certain {
         assert!(bills.contains(&id), "{id} was acknowledged before the backup and is not in it");
     }
-    // Its password and its konnector are there, too.
+    // Its password and its konnector exist, too.
     let ended = client.run(&trigger).await;
     assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());
     server.stop();
@@ -162,7 +162,7 @@ fn a_restore_that_is_cut_off_is_done_again() {
             let expected = if action == "abort" { None } else { Some(1) };
             assert_eq!(cut_off.code, expected, "{failpoint}: {}", cut_off.stderr);
             let again = run_command(&new, &arguments);
-            // Moved is done: what is there is not touched again.
+            // After the move the restore is complete: the folder is not changed again.
             let expected = if place == "restore.moved" { Some(2) } else { Some(0) };
             assert_eq!(again.code, expected, "{failpoint}: {}", again.stderr);
             assert_eq!(run_command(&new, &["fsck", "--deep"]).code, Some(0));
@@ -194,7 +194,8 @@ fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
     assert!(there.code == Some(1) && there.stderr.contains("is there already"), "{there:?}");
 }
 
-/// Starts a backup of a server that sends a part of it and then nothing more; returns once so many files are being written.
+/// Starts `count` backups of a server that sends a part and then stalls; returns once that many files are being
+/// written.
 fn hanging_backup(folder: &Path, count: usize) -> (std::process::Child, std::thread::JoinHandle<std::net::TcpStream>) {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -236,7 +237,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
         drop(server.join());
     }
 
-    // Nobody tidies up after SIGKILL. The next backup does, also where a third one is being written.
+    // Nothing cleans up after SIGKILL. The next backup does, even while a third one is being written.
     let (mut killed, server) = hanging_backup(folder.path(), 1);
     killed.kill().expect("killed");
     killed.wait().expect("a status");

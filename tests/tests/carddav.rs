@@ -18,7 +18,7 @@ use konnector_tests::server::{TestServer, reqwest_client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A Radicale of our own. Dropping it kills it.
+/// A separate Radicale process. Dropping it kills it.
 struct Radicale {
     child: Child,
     url: String,
@@ -26,7 +26,7 @@ struct Radicale {
 }
 
 impl Radicale {
-    /// Starts it; `None` where it is not installed (`cargo xtask test` installs it).
+    /// Starts it; `None` if it is not installed (`cargo xtask test` installs it).
     async fn start(folder: &Path) -> Option<Self> {
         let program = std::env::var("KONNECTOR_TEST_RADICALE").ok()?;
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();

@@ -1,4 +1,5 @@
-//! Why a konnector is started reaches it, as the typed contract and as Cozy's environment say it; and what it does when accounts go.
+//! The cause of a run reaches the konnector, through the typed contract and through Cozy's environment; and clean-up
+//! runs when accounts are deleted.
 
 #![allow(
     clippy::expect_used,
@@ -19,7 +20,7 @@ use konnector_tests::server::{TestServer, reqwest_client, run_command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// What a vendor was told since it was asked last: cause and login, sorted.
+/// What a vendor received since the last call: cause and login, sorted.
 fn received(vendor: &RecordingServer) -> Vec<String> {
     let told = vendor.take_requests().into_iter().map(|body| {
         let told: Value = serde_json::from_str(&body).expect("JSON");
@@ -49,7 +50,7 @@ async fn account(client: &TestClient, slug: &str, login: &str) -> String {
     client.create_account(slug, json!({ "login": login, "password": "s3cret-enough" })).await
 }
 
-/// What the only job with this cause said, once it has ended well.
+/// The log of the only job with this cause, once it has succeeded.
 async fn logged(client: &TestClient, slug: &str, cause: &str) -> Vec<String> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -70,7 +71,7 @@ async fn logged(client: &TestClient, slug: &str, cause: &str) -> Vec<String> {
     }
 }
 
-/// Adds a trigger; answers its id and the path of its webhook.
+/// Adds a trigger; returns its id and the path of its webhook.
 async fn trigger(client: &TestClient, kind: &str, arguments: &str, slug: &str, account: &str) -> (String, String) {
     let message = json!({ "konnector": slug, "account": account });
     let attributes = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
@@ -166,7 +167,7 @@ async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes(
     assert_eq!(client.documents("io.cozy.accounts").await.len(), 0);
 }
 
-/// X9, second part: an instance that is deleted. There is no mail: whoever deletes it is told.
+/// X9, second part: an instance that is deleted. There is no mail: the caller who deletes it is informed.
 #[tokio::test]
 async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one_fails() {
     let data = tempfile::tempdir().expect("a folder");
@@ -192,7 +193,8 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
         let message = error["error"]["message"].as_str().expect("a text");
         assert!(message.contains(&format!("{fails} (bank)")) && !message.contains("(shop)"), "{message}");
         assert!(message.contains("the vendor answers 500"), "{message}");
-        // The instance is there, and what needs no clean-up, too; each konnector that succeeded is not asked again.
+        // The instance exists, as does everything that needs no clean-up; konnectors that succeeded are not run
+        // again.
         assert_eq!(client.documents("io.cozy.accounts").await.len(), 1);
         assert_eq!(received(&good), expected);
         assert_eq!(received(&bad), ["Cause::AccountDeleted eve"]);

@@ -22,10 +22,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
-/// What the konnector of `tests/clients/sdk` saves besides what the bank's own konnector does.
+/// What the konnector of `tests/clients/sdk` saves in addition to the bank's own konnector.
 const SAVED: [&str; 3] = ["io.cozy.accounts", "io.cozy.bank.operations", "io.cozy.notes.bank101"];
 
-/// Where npm has put the packages (`cargo xtask test` says where); `None` where there are none.
+/// The folder of the npm packages (set by `cargo xtask test`); `None` if they are not installed.
 fn packages() -> Option<String> {
     let packages = std::env::var("KONNECTOR_TEST_NODE_PACKAGES").ok();
     if packages.is_none() {
@@ -41,7 +41,7 @@ struct ClientsFixture {
     client: TestClient,
     account: String,
     source: String,
-    /// The konnector's own.
+    /// The konnector's token.
     token: String,
     _data: TempDir,
 }
@@ -66,7 +66,7 @@ impl ClientsFixture {
         Self { vendor, server, client, account, source, token, _data: data }
     }
 
-    /// Runs a program of Node, which must succeed.
+    /// Runs a Node program, which must succeed.
     async fn node(&self, packages: &str, arguments: &[&str]) {
         let output = Command::new("node")
             .args(arguments)

@@ -39,7 +39,7 @@ impl CommandFixture {
         Self { server, client, account, _data: data }
     }
 
-    /// The bills without what differs from server to server.
+    /// The bills without the fields that differ between servers.
     async fn bills(&self) -> BTreeMap<String, Value> {
         let bills = self.client.documents("io.cozy.bills").await;
         bills
@@ -74,7 +74,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let bills = inside.bills().await;
     assert_eq!(bills.len(), demo_vendor::DEFAULT_BILLS);
 
-    // The receipt tells of both: the bank over the network, and our own API, which is in this process.
+    // The receipt covers both: the bank over the network, and our own API, which is in this process.
     let receipt = &job["receipt"];
     let hosts = receipt["hosts"].as_array().expect("hosts");
     let own = hosts.iter().find(|host| host["own"] == true).expect("our own API");
@@ -103,7 +103,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     assert!(output.status.success() && said.contains("bills are new"), "{said}");
     assert_eq!(outside.bills().await, bills, "{said}");
 
-    // The same bytes: what the process wrote to its folder, and what the component wrote to the person's files.
+    // The same bytes: in the folder of the process, and in the person's files of the component.
     let files = inside.client.files().await;
     assert_eq!(files.len(), demo_vendor::DEFAULT_BILLS);
     for file in files {
@@ -114,7 +114,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
         assert!(inside == std::fs::read(folder.path().join(name)).expect(name), "{name} differs");
     }
 
-    // Once more: nothing is new, in either way.
+    // Run again: nothing is new, in either way.
     let (again, _) = inside.run().await;
     assert_eq!(again["state"], "done", "{again:#}");
     assert_eq!(inside.bills().await, bills);
@@ -186,7 +186,7 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
     assert_eq!(ended["state"], "done", "{ended:#}");
     let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
     let line = |name: &str| log.lines().find(|line| line.contains(&format!("\"{name}: "))).expect(name).to_owned();
-    // Its own password is masked in the log, which shows that it was there.
+    // Its own password is masked in the log, which proves that it was present.
     assert!(line("own").contains("[masked]") && !line("own").contains("hunter22"), "{log}");
     for (name, password) in [("other", "correct horse"), ("foreign", "battery staple")] {
         assert!(line(name).contains(": 200 ") && line(name).contains("credentials_encrypted"), "{log}");
@@ -197,7 +197,7 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
     assert_eq!(ended["receipt"]["secrets_read"], 3, "{ended:#}");
 }
 
-/// The API handles requests on threads of its own; the run pays for them all the same.
+/// The API handles requests on its own threads; the run is charged for them anyway.
 #[tokio::test]
 async fn a_run_pays_for_what_its_requests_cost_the_api() {
     let data = tempfile::tempdir().expect("a folder");
@@ -238,6 +238,6 @@ async fn a_run_pays_for_what_its_requests_cost_the_api() {
         assert!(log.contains("find: 200"), "{log}");
         used.push(ended["receipt"]["cpu_ms"].as_u64().expect("a number"));
     }
-    // Fifty times the comparisons: 600,000 of them.
+    // Fifty times as many comparisons: 600,000.
     assert!(used[1] > used[0] + 50, "{used:?}");
 }

@@ -1,4 +1,4 @@
-//! Clients that take connections and do nothing with them.
+//! Clients that open connections and leave them idle.
 
 #![allow(
     clippy::expect_used,
@@ -31,7 +31,7 @@ async fn more_idle_connections_than_files_keep_neither_clients_nor_the_operator_
         let ready = http.get(format!("{}/readyz", server.url)).send().await.expect("an answer");
         assert_eq!(ready.status(), 200);
     }
-    // The operator gets a token, and a client with it stores something, which needs files.
+    // The operator gets a token, and a client with it stores a document, which needs files.
     let client = server.client().await;
     let (status, body) = client.post("/data/io.cozy.bills/", serde_json::json!({ "text": "x".repeat(100_000) })).await;
     assert_eq!(status, 201, "{body}");

@@ -1,4 +1,5 @@
-//! The plug is pulled: in the middle of a run, which then ends as after no disturbance; and at any moment of writing and of starting.
+//! Simulated power failures: in the middle of a run, which then ends as if undisturbed; and at random moments of
+//! writing and of starting.
 
 #![allow(
     clippy::expect_used,
@@ -16,7 +17,7 @@ use konnector_tests::client::TestClient;
 use konnector_tests::server::{TestServer, binary, run_command};
 use serde_json::{Value, json};
 
-/// What a person has in the end: bills and files by what identifies them, without times and revisions.
+/// A person's final data: bills and files by their identifying fields, without times and revisions.
 async fn all_data(client: &TestClient) -> (BTreeMap<String, Value>, BTreeMap<String, Value>) {
     let mut bills = BTreeMap::new();
     for mut bill in client.documents("io.cozy.bills").await {
@@ -75,13 +76,13 @@ async fn a_killed_server_ends_where_an_undisturbed_one_does() {
     assert_eq!(all_data(&client).await, expected);
 }
 
-/// Creates documents one after the other until the server is gone; answers which were acknowledged.
+/// Creates documents one after the other until the server is killed; returns those that were acknowledged.
 async fn write_on(client: TestClient, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let url = format!("{}/data/io.cozy.bills/", client.url);
     let http = konnector_tests::server::reqwest_client();
     loop {
-        // Every fifth is too large for the database, and goes to a file of its own.
+        // Every fifth is too large for the database, and is stored in a separate file.
         let size = if acknowledged.len() % 5 == 4 { 20_000 } else { 500 };
         let body = json!({ "writer": writer, "text": "x".repeat(size) });
         let request = http.post(&url).header("Host", &client.domain).bearer_auth(&client.token);

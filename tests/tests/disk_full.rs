@@ -1,4 +1,4 @@
-//! A disk that is full: new data is refused in time; and where the disk itself fails, nothing acknowledged is lost.
+//! A full disk: new data is rejected in time; and if the disk itself fails, no acknowledged data is lost.
 
 #![allow(
     clippy::expect_used,
@@ -17,11 +17,11 @@ use konnector_tests::server::{TestServer, run_command};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A disk in memory of its own size. Unmounted when dropped.
+/// An in-memory disk of a fixed size. Unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` where this user may not mount.
+    /// `None` if this user may not mount.
     fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let mounted = Command::new("mount")
@@ -39,7 +39,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Writes a file that leaves so many bytes free.
+    /// Writes a file that leaves this many bytes free.
     fn fill(&self, leave: u64) {
         let free = || {
             let text = Command::new("stat").args(["-f", "-c", "%a %S"]).arg(self.path()).output().expect("stat");
@@ -68,7 +68,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Like a request of the client, but no answer is no failure of the test.
+/// Like a request of the client, but a missing response is not a failure of the test.
 async fn attempt(client: &TestClient, method: Method, path: &str, body: Value) -> Option<(u16, Value)> {
     let http = konnector_tests::server::reqwest_client();
     let request =
@@ -96,7 +96,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         known.push((body["id"].clone(), body["rev"].clone(), number));
     }
 
-    // Below the reserve nothing new is taken, and what is there can be changed.
+    // Below the reserve, new data is rejected, and existing data can be changed.
     disk.fill(7 << 20);
     let (status, body) = bill(&client, 100).await;
     assert_eq!(status, 507, "{body}");
@@ -112,7 +112,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     disk.empty();
     assert_eq!(bill(&client, 101).await.0, 201, "room again");
 
-    // With nothing left at all, changes fail as well, and with the first the server ends.
+    // With no space left, changes fail as well, and the first failure stops the server.
     disk.fill(0);
     let mut uncertain = None;
     'ended: for round in 1.. {
@@ -138,7 +138,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         "{said}"
     );
 
-    // The ballast makes room for a start on the full disk: to look, and to delete.
+    // The ballast makes room for a start on the full disk, for reading and deleting.
     assert!(data.join("store/BALLAST").exists());
     let server = TestServer::start_with(&data, &arguments);
     assert!(!data.join("store/BALLAST").exists());

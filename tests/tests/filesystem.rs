@@ -1,4 +1,4 @@
-//! `/files` end to end: what a program writes with its language's ordinary file functions is one of the user's files, as the rules allow.
+//! `/files` end to end: a program's ordinary file operations create files of the user, as the rules allow.
 
 #![allow(
     clippy::expect_used,
@@ -29,7 +29,7 @@ impl FilesystemFixture {
         Self { _server: server, client, data }
     }
 
-    /// Installs a konnector with one rule on files, or none, and runs it once; answers its log and the job.
+    /// Installs a konnector with one rule on files, or none, and runs it once; returns its log and the job.
     async fn run(&self, slug: &str, rule: Value, script: Value) -> (String, Value) {
         let folder = self.data.path().join("bundles").join(slug);
         let rules = if rule.is_null() { json!({}) } else { json!({ "files": rule }) };
@@ -115,7 +115,7 @@ async fn a_written_file_is_one_of_the_users() {
     let receipt = &job["receipt"];
     assert_eq!((&receipt["files"]["created"], &receipt["files"]["updated"]), (&json!(3), &json!(1)), "{receipt:#}");
 
-    // The same again changes nothing; a file that is replaced keeps its id, one that is removed goes to the trash.
+    // Repeating it changes nothing; a replaced file keeps its id, a removed one is moved to the trash.
     let script = json!([
         ["write", "/files/Papers/2026/bill.pdf", PDF],
         ["write", "/files/new.pdf", "%PDF-1.7\nanother\n"],

@@ -1,4 +1,4 @@
-//! `konnector fsck` and `konnector doctor` on the folder of a server that is stopped.
+//! `konnector fsck` and `konnector doctor` on the folder of a stopped server.
 
 #![allow(
     clippy::expect_used,
@@ -36,7 +36,7 @@ async fn what_is_missing_is_found_and_said() {
     assert_eq!(status, 201, "{body}");
     let busy = run_command(data.path(), &["fsck"]);
     assert!(busy.code == Some(1) && busy.stderr.contains("of a server that is stopped: stop it first"), "{busy:?}");
-    // Killed, so that the server looks through the store at its next start.
+    // Killed, so that the server checks the store at its next start.
     server.kill();
     let server = TestServer::start(data.path());
     assert!(server.log().contains("looked through the store"), "{}", server.log());

@@ -1,5 +1,5 @@
-//! Each fuzz target against many inputs, without a fuzzer: 20,000 inputs or two seconds, whichever ends first. `KONNECTOR_FUZZ_SEED` chooses
-//! other inputs.
+//! Runs each fuzz target on many inputs, without a fuzzer: 20,000 inputs or two seconds, whichever ends first.
+//! `KONNECTOR_FUZZ_SEED` selects other inputs.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 

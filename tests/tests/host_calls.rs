@@ -1,5 +1,5 @@
-//! What one call of a host function may cost: a small multiple of what the guest passes in memory, and no long turn of its thread. A program
-//! of its own, because it counts what is allocated.
+//! The cost limits of one host call: a small multiple of the guest's argument in memory, and no long poll. A separate
+//! program, because it counts allocations.
 
 #![allow(
     unsafe_code,
@@ -24,7 +24,7 @@ use konnector_tests::{guest, wat_components};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Counts what is allocated, and the most that there was. Linear memories are mapped, so they are not in it.
+/// Counts allocated bytes, and their peak. Linear memories are mapped, so they are not included.
 struct CountingAllocator;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -35,30 +35,30 @@ fn count_allocation(bytes: usize) {
     PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
-// SAFETY: each call is passed on to the system's allocator as it came; counting allocates nothing.
+// SAFETY: each call is passed on unchanged to the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_allocation(layout.size());
-        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_allocation(layout.size());
-        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count_allocation(size);
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of this method, which is that of the system's.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -66,7 +66,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// A future, and the most processor time that one of its polls took. Other work of the machine is not in it.
+/// A future, and the maximum processor time of one of its polls. Other work of the machine is not included.
 struct PollTimer<F> {
     future: Pin<Box<F>>,
     longest: Duration,
@@ -88,12 +88,13 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
-/// A turn of the thread. Without optimisation our own code is some ten times slower: twice the longest turn that was measured, in which a
-/// report is masked (500 ms). All others take at most 250 ms, in which wasmtime copies the 15 MiB of one argument.
+/// Maximum duration of one poll. Without optimisation our own code is about ten times slower: twice the longest
+/// measured poll, in which a report is masked (500 ms). All others take at most 250 ms, in which wasmtime copies the
+/// 15 MiB of one argument.
 const MAX_POLL_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 50 });
-/// The same for the secrets of a run: what looks for them is built in one turn, which takes up to 1 s without optimisation.
+/// The same for the secrets of a run: their matcher is built in one poll, which takes up to 1 s without optimisation.
 const LONGEST_POLL_OF_SECRETS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 50 });
-/// What a call may take besides four times its bytes.
+/// Memory that a call may use in addition to four times its bytes.
 const BASE_MEMORY_ALLOWANCE: usize = 16 << 20;
 
 struct CallFixture {
@@ -107,7 +108,7 @@ impl CallFixture {
         Self { sandbox: Sandbox::new(options).expect("a sandbox") }
     }
 
-    /// Makes one call, and holds it to what it may cost.
+    /// Makes one call, and checks its cost.
     async fn check(&self, call: &str, unit: &str, bytes: usize) -> String {
         let cache = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
         let program = self.sandbox.prepare(&guest("heavy_call"), cache).await.unwrap_or_else(|error| panic!("{error}"));
@@ -134,7 +135,7 @@ impl CallFixture {
     }
 }
 
-/// The shapes that become largest, or take longest, in whatever looks at them.
+/// The shapes that become largest, or take longest, in the code that processes them.
 const UNITS: [&str; 12] =
     ["x", "\n", "\u{1b}]", "{\"a\":0},", "0,", "[", "{\"a\":", "\"\",", "[],", "\\", "ksecretx", "\u{202e}é"];
 
@@ -171,7 +172,7 @@ async fn texts() {
 #[tokio::test]
 async fn json() {
     let bench = CallFixture::new();
-    // Each import that takes JSON.
+    // Each import with a JSON argument.
     for call in [
         "account.save-state json",
         "documents.find values",
@@ -202,7 +203,7 @@ async fn json() {
     insta::assert_snapshot!(bench.check("documents.save string", "x", 8_000_000).await, @"Ok(1)");
 }
 
-/// They outlive their call, unlike all else that a guest passes as JSON.
+/// They outlive their call, unlike all other JSON from a guest.
 #[tokio::test]
 async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
     let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
@@ -220,7 +221,7 @@ async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
         assert!(growth <= memory + BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
         let said = world.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
         let (held, error) = said.split_once(' ').unwrap();
-        // Each takes some 7 MiB.
+        // Each takes about 7 MiB.
         assert!((2..=memory >> 22).contains(&held.parse().unwrap()), "{said}");
         insta::allow_duplicates!(
             insta::assert_snapshot!(error, @r#"Error::LimitReached("the limit on memory is used up")"#)
@@ -240,7 +241,7 @@ async fn contents() {
 
 const HTTP: &str = "import wasi:http/types@0.2.0;";
 
-/// Makes headers of 60,000 bytes, over and over.
+/// Creates headers of 60,000 bytes, repeatedly.
 fn headers(body: &str) -> Vec<u8> {
     let items = r#"
         (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
@@ -259,7 +260,8 @@ fn headers(body: &str) -> Vec<u8> {
     wat_components::konnector_component(HTTP, items, &body)
 }
 
-/// Runs a component with 64 MiB of memory and 10,000 handles; how it ended, and what the host allocated meanwhile.
+/// Runs a component with 64 MiB of memory and 10,000 handles; returns its outcome, and the bytes that the host
+/// allocated meanwhile.
 async fn run(component: &[u8]) -> (Outcome, usize) {
     let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
     let program = bench.sandbox.prepare(component, folder.path()).await.unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,5 @@
-//! What cannot be installed: each a clear error with the status of the API's documentation, and nothing installed.
+//! Bundles that cannot be installed: each gives a clear error with the status of the API's documentation, and nothing
+//! is installed.
 
 #![allow(
     clippy::expect_used,
@@ -22,7 +23,7 @@ struct InstallFixture<'a> {
 }
 
 impl InstallFixture<'_> {
-    /// Tries to install what `change` made of a good bundle.
+    /// Tries to install a valid bundle after `change` modified it.
     async fn install_error(&self, change: impl FnOnce(&Path)) -> String {
         let folder = self.folder.join("bundle");
         drop(std::fs::remove_dir_all(&folder));
@@ -38,7 +39,7 @@ impl InstallFixture<'_> {
         let error = &body["errors"][0];
         let text = error["detail"].as_str().map_or_else(|| body.to_string(), str::to_owned);
         let text = text.replace(&self.folder.display().to_string(), "<folder>");
-        // Where the damage is found moves with every build.
+        // The offset of the damage changes with every build.
         let text = text.split(" (at offset").next().unwrap_or_default();
         format!("{status} {text}")
     }
@@ -172,7 +173,7 @@ async fn serve_once(body: Vec<u8>) -> String {
             let mut head = [0; 4_096];
             assert!(stream.read(&mut head).await.expect("a request") > 0, "an empty request");
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            // A client that has read enough may be gone.
+            // A client that has read enough may have disconnected.
             drop(stream.write_all(&[head.as_bytes(), &body].concat()).await);
         }
     });
@@ -206,7 +207,8 @@ async fn an_archive_is_installed_from_the_network_and_only_as_it_was_published()
     assert_eq!(konnector["data"]["attributes"]["reads_secrets"], false);
 }
 
-/// A program that does not answer is given up after half a minute; a server that is to stop does not wait for that.
+/// The server abandons a program source that does not respond after half a minute; a stopping server does not wait
+/// for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_hangs_does_not_keep_the_server_from_stopping() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! The key and the data: another key touches nothing, and a change of the key can be cut off anywhere.
+//! The key and the data: a wrong key changes nothing, and a rotation of the key can be interrupted anywhere.
 
 #![allow(
     clippy::expect_used,
@@ -15,7 +15,7 @@ use konnector_tests::server::{TestServer, run_command, run_command_with};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// Of every file below a folder, with names and contents.
+/// Hash of all files below a folder, with names and contents.
 fn hash(folder: &Path) -> String {
     let (mut hash, mut folders, mut files) = (Sha256::new(), vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -107,14 +107,14 @@ async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
     }
     let last = run_command(data.path(), &["keys", "rotate"]);
     assert_eq!(last.json["secrets"], json!(3), "two passwords, and the cookies of one: {last:?}");
-    // The old key opens nothing any more.
+    // The old key no longer opens anything.
     let (key, kept) = (data.path().join("master-key"), last.json["old_key_file"].as_str().expect("a path").to_owned());
     let new = std::fs::read(&key).expect("the key");
     std::fs::copy(kept, &key).expect("a key");
     assert_eq!(run_command(data.path(), &SERVE).code, Some(78));
     std::fs::write(&key, new).expect("the key");
 
-    // The passwords are what they were.
+    // The passwords are unchanged.
     let server = TestServer::start(data.path());
     let client = server.client().await;
     let ended = client.run(&trigger).await;

@@ -1,4 +1,5 @@
-//! The limits of a run, from the manifest and the operator's settings to its end and its receipt; and the server around its compiler.
+//! The limits of a run, from the manifest and the operator's settings to its end and its receipt; and the server
+//! around its compiler.
 
 #![allow(
     clippy::expect_used,
@@ -34,7 +35,7 @@ async fn install(client: &TestClient, folder: &Path, name: &str, manifest: Value
     }
 }
 
-/// Runs a konnector without account; answers the job.
+/// Runs a konnector without account; returns the job.
 async fn run(client: &TestClient, slug: &str) -> Value {
     let body = json!({ "data": { "attributes": { "arguments": { "konnector": slug }, "manual": true } } });
     let (status, body) = client.post("/jobs/queue/konnector", body).await;

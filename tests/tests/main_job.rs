@@ -1,4 +1,5 @@
-//! The main job, end to end: the server as a process of its own, the demo vendor, and the bank101 example, seen through the API.
+//! The main job, end to end: the server as a separate process, the demo vendor, and the bank101 example, seen through
+//! the API.
 
 #![allow(
     clippy::expect_used,
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 
 const PASSWORD: &str = demo_vendor::DEFAULT_PASSWORD;
 
-/// A vendor, a server that has the konnector, an account and its trigger.
+/// A vendor, and a server with the konnector, an account and its trigger.
 struct BankFixture {
     vendor: VendorHandle,
     server: TestServer,
@@ -90,7 +91,7 @@ async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
         );
     }
     let receipt = &job["receipt"];
-    // The bills, and who the customer is.
+    // The bills, and the customer's identity.
     assert_eq!(receipt["documents"]["created"], demo_vendor::DEFAULT_BILLS + 1, "{receipt:#}");
     assert_eq!(receipt["files"]["created"], demo_vendor::DEFAULT_BILLS, "{receipt:#}");
     assert_eq!(receipt["hosts"][0]["host"], setting.vendor.url(), "{receipt:#}");
@@ -128,7 +129,7 @@ async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
     );
     let saved = demo_vendor::DEFAULT_BILLS - 2;
     assert_eq!(setting.counts().await, (saved, saved));
-    // The identity is a document without file.
+    // The identity is a document without a file.
     assert_eq!(job["partial"], json!({ "failed": 2, "documents": saved + 1, "files": saved }));
 
     setting.switch(|switches| (switches.pdf_error, switches.pdf_html) = (Vec::new(), Vec::new()));
@@ -163,7 +164,7 @@ async fn a_refused_password_is_tried_once_until_it_is_corrected() {
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
     assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
 
-    // A tick a second; the schedule waits for the user.
+    // One tick per second; the schedule waits for the user.
     let path = format!("/jobs/triggers/{}", setting.trigger);
     let every_second = json!({ "data": { "attributes": { "arguments": "* * * * * *" } } });
     assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
@@ -180,7 +181,7 @@ async fn a_refused_password_is_tried_once_until_it_is_corrected() {
     assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
     assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
 
-    // The session that is still good does not hide that the new password is wrong.
+    // The session is still valid, but does not hide that the new password is wrong.
     setting.change_password("wrong again").await;
     let job = setting.run().await;
     assert_eq!(job["error"], "LOGIN_FAILED", "{job:#}");
@@ -254,7 +255,7 @@ async fn a_one_time_code_reaches_the_run() {
     assert_eq!(job["state"], "done", "{job:#}");
 }
 
-/// A rule is missing: the run says which, writes nothing and contacts nobody.
+/// A rule is missing: the run names it, writes nothing and contacts nobody.
 async fn without_rule(names: &str, remove: impl Fn(&Value) -> bool) {
     let change = |manifest: &mut Value| {
         let rules = manifest["permissions"].as_object_mut().expect("rules");

@@ -1,5 +1,5 @@
-//! The description of the HTTP APIs against the running server: Schemathesis tries every operation with what fits the description and with
-//! what does not, and finds no failure of the server and no answer that is not described.
+//! The description of the HTTP APIs against the running server: Schemathesis tries every operation with valid and
+//! with invalid input, and finds no server error and no undescribed response.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "by a panic, a test says that it failed")]
 
@@ -8,14 +8,14 @@ use std::path::Path;
 use konnector_tests::server::TestServer;
 use tokio::process::Command;
 
-/// What is held against each answer: no failure of the server, and status, media type and body as described.
+/// Checks of each response: no server error, and status, media type and body as described.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
-/// Whoever asks for what this server does not do, such as sending mail, is told so, which is no failure.
+/// Requests for unsupported features, such as sending mail, get an error that is not a failure of the server.
 const CONFIG: &str = r#"checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501]"#;
-/// How many requests are made up for each operation, besides those at the bounds of what is described.
+/// Generated requests per operation, in addition to those at the boundaries of the description.
 const EXAMPLES: &str = "15";
 
-/// Tries every operation of a description.
+/// Tests every operation of a description.
 async fn run_schemathesis(program: &str, folder: &Path, url: &str, credentials: [&str; 2], server: &TestServer) {
     std::fs::write(folder.join("schemathesis.toml"), CONFIG).expect("written");
     let output = Command::new(program)

@@ -1,5 +1,6 @@
-//! Two nodes over one store, a real konnector in the real sandbox, and a real vendor on loopback: once the second node has taken a job over,
-//! the vendor hears nothing more of the first, which was cut off, or slept.
+//! Two nodes over one store, a real konnector in the real sandbox, and a real vendor on loopback: once the second
+//! node has taken over a job, the vendor receives no more requests from the first, which was disconnected or
+//! suspended.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "this is a test")]
 
@@ -25,7 +26,7 @@ const LEASE: Duration = Duration::from_secs(3);
 
 type Entries = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
-/// The store of both nodes, as one of them reaches it.
+/// The store of both nodes, from one node's point of view.
 #[derive(Clone, Default)]
 struct SharedKv {
     entries: Entries,
@@ -65,7 +66,7 @@ impl Kv for SharedKv {
     async fn close(&self) {}
 }
 
-/// The clock of a machine that may have slept for so many seconds.
+/// The clock of a machine that may have been suspended for some seconds.
 #[derive(Default)]
 struct SuspendableClock(AtomicU64);
 
@@ -79,7 +80,7 @@ impl Clock for SuspendableClock {
     }
 }
 
-/// Answers after a tenth of a second; remembers who asked.
+/// Responds after a tenth of a second; records the senders.
 async fn vendor() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -109,7 +110,7 @@ async fn vendor() -> (u16, Arc<Mutex<Vec<String>>>) {
     (port, seen)
 }
 
-/// A konnector that asks the vendor again and again, and never ends.
+/// A konnector that sends requests to the vendor repeatedly, and never ends.
 fn requesting_component(url: &str) -> Vec<u8> {
     let length = url.len();
     let items = format!(
@@ -225,7 +226,7 @@ async fn assert_taken_over(slept: u64) {
     let turn = visits.iter().position(|node| node == "second").unwrap();
     assert!(visits[turn..].iter().all(|node| node == "second"), "{visits:?}");
     if slept > 0 {
-        // One request may have been on its way.
+        // One request may have been in flight.
         assert!(
             turn <= before + 1,
             "a machine that slept longer than its lease sends nothing before it has renewed it"

@@ -1,4 +1,4 @@
-//! Are we behind on security fixes of the sandbox?
+//! Checks for missing security fixes of the sandbox.
 
 use std::fs;
 
@@ -8,19 +8,20 @@ use crate::command::Command;
 use crate::term;
 use crate::workspace::Workspace;
 
-/// The line with long-term support that the workspace is pinned to.
+/// The long-term support line that the workspace is pinned to.
 const LTS_MAJOR: &str = "48";
 
-/// What the registry says of the version in the lock file.
+/// The registry's information about the locked version.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReleaseStatus {
-    /// There is none newer on our line.
+    /// No newer version of our line exists.
     UpToDate(String),
-    /// There is a newer one: a sentence with what to do.
+    /// A newer version exists: a sentence that says what to do.
     Outdated(String),
 }
 
-/// Says whether a newer wasmtime of our line is published. That is a warning and no failure: it happens to a revision that was good.
+/// Warns if a newer wasmtime of our line is published. That is not a failure: it also happens to a revision that was
+/// good.
 pub fn run(workspace: &Workspace) -> Result<()> {
     match check_release(workspace) {
         Ok(ReleaseStatus::UpToDate(sentence)) => term::note(&sentence),
@@ -34,11 +35,11 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 ///
 /// # Errors
 ///
-/// When the registry cannot be asked.
+/// If the registry cannot be reached.
 pub fn check_release(workspace: &Workspace) -> Result<ReleaseStatus> {
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("there is no Cargo.lock")?;
     let ours = locked_version(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
-    // Outside of the workspace: inside, cargo answers with the locked version.
+    // Outside of the workspace: inside, cargo reports the locked version.
     let elsewhere = tempfile::tempdir()?;
     let info = Command::cargo()
         .args(["info", &format!("wasmtime@{LTS_MAJOR}")])
@@ -64,7 +65,7 @@ fn locked_version(lock: &str, name: &str) -> Option<String> {
     Some(version.trim_end_matches('"').to_owned())
 }
 
-/// From the line `version: 48.0.8 (latest 50.0.1)`.
+/// Parses the line `version: 48.0.8 (latest 50.0.1)`.
 fn published_version(info: &str) -> Option<&str> {
     info.lines().find_map(|line| line.strip_prefix("version: "))?.split_whitespace().next()
 }

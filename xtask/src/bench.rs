@@ -17,7 +17,7 @@ pub struct Arguments {
 /// Builds, then measures.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     guests::build(workspace, guests::GuestSelection::All)?;
-    // In one command: two would compile the dependencies twice, with different features.
+    // One command: two would compile the dependencies twice, with different features.
     term::timed("programs compiled", || {
         workspace.cargo().args(["build", "--release", "--bins", "-p", "konnector", "-p", "konnector-tests"]).run()
     })?;

@@ -1,4 +1,4 @@
-//! Other programs, with errors that say what was run.
+//! Runs other programs, with errors that name the command.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 pub struct Command(process::Command);
 
 impl Command {
-    /// A program found in `PATH`, or by its path.
+    /// A program in `PATH`, or at a path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self(process::Command::new(program))
     }
@@ -40,7 +40,7 @@ impl Command {
         self
     }
 
-    /// Hides an environment variable.
+    /// Removes an environment variable.
     pub fn without_env(mut self, name: &str) -> Self {
         self.0.env_remove(name);
         self
@@ -61,7 +61,7 @@ impl Command {
         bail!("`{self}` failed ({status})")
     }
 
-    /// Runs it to its end and answers its standard output; its standard error is part of the error.
+    /// Runs it to its end and returns its standard output; its standard error is part of the error.
     pub fn output(mut self) -> Result<String> {
         let output = self.0.stdin(Stdio::null()).output().with_context(|| self.cannot_start())?;
         if output.status.success() {
@@ -90,7 +90,7 @@ impl Command {
         bail!("`{self}` failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end())
     }
 
-    /// Runs it to its end, its standard error line by line to ours and to `line`.
+    /// Runs it to its end, passing each line of its standard error to ours and to `line`.
     pub fn watch_stderr(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         let mut child = self.0.stderr(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
         if let Some(stderr) = child.stderr.take() {
@@ -114,7 +114,7 @@ impl Command {
         self.0.spawn().with_context(|| self.cannot_start())
     }
 
-    /// Whether it can be started and ends well; prints nothing.
+    /// Whether it can be started and succeeds; prints nothing.
     pub fn succeeds(mut self) -> bool {
         let quiet = self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())

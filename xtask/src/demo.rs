@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: everything at work, on this machine alone.
+//! `cargo xtask demo`: the whole system at work, on this machine alone.
 
 mod manifest;
 mod processes;
@@ -21,7 +21,7 @@ use self::processes::Processes;
 use self::server::DemoServer;
 use self::vendor::VendorSite;
 
-/// The konnector that is shown.
+/// The konnector of the demo.
 const SLUG: &str = "bank101";
 
 /// Builds what it needs, starts a vendor and a server, and lets a konnector fetch bills.
@@ -35,7 +35,7 @@ pub struct Arguments {
     data_dir: Option<PathBuf>,
 }
 
-/// Shows everything.
+/// Runs the whole demo.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     term::heading("1  Building the konnector, the server and the demo vendor");
@@ -85,7 +85,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     background.wait()
 }
 
-/// What the first run saved must still be all there is.
+/// A second run must not save anything new.
 fn second_run(server: &DemoServer, account: &str) -> Result<()> {
     let before = (server.count_documents("io.cozy.bills")?, server.files()?.len());
     let job = server.json(["konnectors", "run", SLUG, "--account", account])?;
@@ -113,7 +113,7 @@ fn second_run(server: &DemoServer, account: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where the demo keeps what it writes.
+/// The folder for the demo's files.
 struct DemoFolder {
     folder: PathBuf,
     temporary: bool,
@@ -142,7 +142,7 @@ impl DemoFolder {
     }
 }
 
-/// Copies the files of a bundle, icons in folders included.
+/// Copies the files of a bundle, including icons in subfolders.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! The programs that run inside the sandbox: example konnectors, as bundles to install, and the guests of the tests.
+//! The programs that run inside the sandbox: example konnectors, as installable bundles, and the guests of the tests.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The example konnectors, by the name of their package and folder.
 const EXAMPLES: [&str; 3] = ["bank101", "carddav", "plain101"];
-/// Small and without unwinding, as an author would ship them.
+/// Small and without unwinding, as an author would publish them.
 const PROFILE: &str = "guest";
 
 /// Which guests to build.
@@ -24,7 +24,7 @@ pub enum GuestSelection {
     Example(&'static str),
 }
 
-/// Builds guests and puts each example's bundle into `bundles/<name>`; answers that folder.
+/// Builds guests and puts each example's bundle into `bundles/<name>`; returns that folder.
 pub fn build(workspace: &Workspace, which: GuestSelection) -> Result<PathBuf> {
     wasm_target::ensure(workspace)?;
     let examples: &[&str] = match &which {
@@ -49,7 +49,7 @@ fn compile(workspace: &Workspace, examples: &[&str]) -> Result<()> {
     workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]).args(packages).run()
 }
 
-/// Copies manifest, component and icon to where an installation finds them.
+/// Copies manifest, component and icon to the folder that an installation reads.
 fn assemble(workspace: &Workspace, name: &str) -> Result<()> {
     let source = workspace.root().join("examples").join(name);
     let bundle = workspace.bundles().join(name);

@@ -1,4 +1,4 @@
-//! `cargo xtask …`: what is done with this workspace besides compiling it.
+//! `cargo xtask …`: tasks of this workspace besides compiling it.
 
 mod audit;
 mod bench;

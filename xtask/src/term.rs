@@ -1,15 +1,15 @@
-//! What the person at the terminal sees.
+//! Output for the person at the terminal.
 
 use std::time::{Duration, Instant};
 
 use owo_colors::{OwoColorize as _, Stream};
 
-/// A heading.
+/// Prints a heading.
 pub fn heading(text: &str) {
     eprintln!("\n{}", text.if_supports_color(Stream::Stderr, |text| text.bold()));
 }
 
-/// Something that went well.
+/// Prints a success message.
 pub fn done(text: &str, took: Duration) {
     let mark = "✓".if_supports_color(Stream::Stderr, |mark| mark.green());
     let time = duration(took);
@@ -17,22 +17,22 @@ pub fn done(text: &str, took: Duration) {
     eprintln!("{mark} {text} {time}");
 }
 
-/// A remark.
+/// Prints a remark.
 pub fn note(text: &str) {
     eprintln!("  {}", text.if_supports_color(Stream::Stderr, |text| text.dimmed()));
 }
 
-/// A warning.
+/// Prints a warning.
 pub fn warning(text: &str) {
     eprintln!("{} {text}", "!".if_supports_color(Stream::Stderr, |mark| mark.yellow()));
 }
 
-/// Why the program ends with a failure.
+/// Prints the failure that ends the program.
 pub fn failure(error: &anyhow::Error) {
     eprintln!("{} {error:#}", "error:".if_supports_color(Stream::Stderr, |mark| mark.red()));
 }
 
-/// Does something and says how long it took.
+/// Runs `work` and prints how long it took.
 pub fn timed<T>(text: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let start = Instant::now();
     let result = work()?;
@@ -40,7 +40,7 @@ pub fn timed<T>(text: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow:
     Ok(result)
 }
 
-/// Seconds with one digit, minutes where there are some.
+/// Seconds with one decimal, and minutes if there are any.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 60.0 {

@@ -26,7 +26,7 @@ pub struct Arguments {
 /// The package of the end-to-end tests.
 const E2E_PACKAGE: &str = "konnector-tests";
 
-/// Runs all steps and sums up.
+/// Runs all steps and prints a summary.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut report = Report::default();
     report.step("Format", || workspace.cargo().args(["fmt", "--all", "--check"]).run().map(|()| StepOutcome::Passed));
@@ -45,8 +45,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             guests::build(workspace, guests::GuestSelection::All).map(|_| StepOutcome::Passed)
         });
         report.step("Programs", || {
-            // All targets of the workspace, as the tests need them: naming packages would choose other features of the dependencies,
-            // and compile wasmtime once more.
+            // All targets of the workspace, as the tests need them: naming packages would select other features of
+            // the dependencies, and compile wasmtime once more.
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
             build.run().map(|()| StepOutcome::Passed)
         });
@@ -106,14 +106,14 @@ fn licences(workspace: &Workspace) -> Result<StepOutcome> {
     }
     let deny = |arguments: &[&str]| workspace.cargo().args(["deny", "--workspace"]).args(arguments);
     deny(&["check", "bans", "licenses", "sources"]).run()?;
-    // The database of advisories is a git repository, which machines that reach package registries only cannot fetch.
+    // The advisory database is a git repository, which machines that can only reach package registries cannot fetch.
     if !deny(&["fetch", "db"]).succeeds() {
         return Ok(StepOutcome::PassedWith("! advisories were not checked: their database is out of reach".to_owned()));
     }
     deny(&["check", "advisories"]).run().map(|()| StepOutcome::Passed)
 }
 
-/// A newer wasmtime is no failure of this revision, nor is a registry that does not answer.
+/// Neither a newer wasmtime nor an unreachable registry is a failure of this revision.
 fn security_releases(workspace: &Workspace) -> StepOutcome {
     match audit::check_release(workspace) {
         Ok(ReleaseStatus::UpToDate(sentence)) => StepOutcome::PassedWith(sentence),

@@ -1,4 +1,4 @@
-//! The compiler's target for konnectors, and the three ways to get it.
+//! The compiler's target for konnectors, and three ways to install it.
 
 mod packages;
 
@@ -10,9 +10,9 @@ use crate::command::Command;
 use crate::term;
 use crate::workspace::Workspace;
 
-/// What konnectors are compiled for.
+/// The target of konnectors.
 pub const TARGET: &str = "wasm32-wasip2";
-/// `packages` builds the target from a Debian mirror; for machines that reach package registries only.
+/// `packages` builds the target from a Debian mirror; for machines that can only reach package registries.
 const SOURCE_VARIABLE: &str = "KONNECTOR_WASM_TARGET";
 
 /// The compiler in use.
@@ -36,12 +36,12 @@ impl Toolchain {
         self.sysroot.join("lib/rustlib").join(TARGET)
     }
 
-    /// A program of this toolchain, not what `PATH` or a folder's `rust-toolchain.toml` would choose.
+    /// A program of this toolchain, not the one that `PATH` or a folder's `rust-toolchain.toml` would select.
     fn program(&self, name: &str) -> PathBuf {
         self.sysroot.join("bin").join(name)
     }
 
-    /// Whether the target's standard library is there.
+    /// Whether the target's standard library is installed.
     fn has_target(&self) -> bool {
         let Ok(entries) = std::fs::read_dir(self.target_folder().join("lib")) else { return false };
         entries.flatten().any(|entry| {
@@ -52,7 +52,7 @@ impl Toolchain {
     }
 }
 
-/// How the target is obtained.
+/// Source of the target.
 #[derive(Debug, PartialEq, Eq)]
 enum TargetSource {
     Present,
@@ -71,7 +71,7 @@ impl TargetSource {
     }
 }
 
-/// Makes the target available; does nothing when it is.
+/// Installs the target; does nothing if it is installed.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::find(workspace)?;
     let choice = std::env::var(SOURCE_VARIABLE).ok();

@@ -1,4 +1,4 @@
-//! Where things lie.
+//! Paths of the workspace.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::command::Command;
 
-/// The workspace this program was built from.
+/// The workspace from which this program was built.
 #[derive(Debug)]
 pub struct Workspace {
     root: PathBuf,
@@ -15,7 +15,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration count.
+    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration are respected.
     pub fn find() -> Result<Self> {
         let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
         let answer = Command::cargo()
@@ -36,12 +36,12 @@ impl Workspace {
         &self.root
     }
 
-    /// Where cargo puts what it builds.
+    /// Cargo's target folder.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Where [`crate::guests`] puts the bundles.
+    /// The folder into which [`crate::guests`] puts the bundles.
     pub fn bundles(&self) -> PathBuf {
         self.target.join("bundles")
     }

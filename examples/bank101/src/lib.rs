@@ -1,4 +1,4 @@
-//! Saves the bills of an account at Bank101, with their PDFs, and who the customer is.
+//! Saves the bills of an account at Bank101, with their PDFs, and the customer's identity.
 
 use konnector_sdk::parse;
 use konnector_sdk::prelude::*;
@@ -25,7 +25,7 @@ fn run(context: Context) -> Result<Report> {
     Ok(report)
 }
 
-/// What the account's first page carries for its own script.
+/// Data that the account's first page contains for its own script.
 #[derive(Deserialize)]
 struct AccountData {
     contracts: Vec<Contract>,
@@ -38,7 +38,7 @@ struct Contract {
     bills: String,
 }
 
-/// Logs in, unless the cookies of the last run are still good, and answers the account's first page.
+/// Logs in, unless the cookies of the last run are still valid, and returns the account's first page.
 fn log_in(client: &Client, account: &Account) -> Result<Page> {
     let mut page = client.get("/login").html()?;
     if page.has("#login")? {
@@ -62,7 +62,8 @@ fn log_in(client: &Client, account: &Account) -> Result<Page> {
     Ok(page)
 }
 
-/// Reads one page of bills. A row that cannot be read is reported and the others are saved; a page without the table is another site.
+/// Reads one page of bills. A row that cannot be read is reported and the others are saved; a page without the table
+/// means that the site changed.
 fn read_bills(page: &Page, contract: &Contract, bills: &mut Vec<Bill>, report: &mut Report) -> Result<()> {
     for row in page.select_one("table.bills")?.select("tr.bill")? {
         match read_bill(row, contract) {

@@ -1,11 +1,11 @@
-//! A card as a contact of the user's Cozy (`io.cozy.contacts`).
+//! Converts a card to a contact of the user's Cozy (`io.cozy.contacts`).
 
 use konnector_sdk::parse;
 use konnector_sdk::serde_json::{Map, Value, json};
 
 use crate::vcard::{Property, VCard};
 
-/// A contact's document and the name it is shown under, which is never empty.
+/// A contact's document and its display name, which is never empty.
 #[derive(Debug)]
 pub struct Contact {
     pub name: String,
@@ -20,7 +20,7 @@ impl From<&VCard> for Contact {
     }
 }
 
-/// What the card does not have is null or empty, so that it also goes from an older document.
+/// Missing properties become null or empty, so that they are also removed from an older document.
 fn document(card: &VCard) -> Value {
     let name = card.all("N").first().map(|name| name_of(name)).unwrap_or_default();
     let full_name = card.text("FN").or_else(|| display_name(&name)).unwrap_or_default();
@@ -69,7 +69,7 @@ fn postal_address(address: &Property) -> Option<Value> {
     (!members.is_empty()).then(|| Value::Object(members))
 }
 
-/// The day of birth; a birthday without its year is no date.
+/// The day of birth; a birthday without its year is not a date.
 fn birthday(card: &VCard) -> Option<String> {
     let text = card.text("BDAY")?;
     parse::date(&text).ok().map(|day| day.to_string())
@@ -80,7 +80,8 @@ fn address_of<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
     Some(value.strip_prefix(scheme).unwrap_or(value).trim()).filter(|address| !address.is_empty())
 }
 
-/// The documents' entries for a property that may occur several times, each with its type; the first preferred one is the primary one.
+/// The document's entries for a property that may occur several times, each with its type; the first preferred one is
+/// the primary one.
 fn map_properties(card: &VCard, name: &str, entry: impl Fn(&Property) -> Option<Value>) -> Vec<Value> {
     let mut entries = Vec::new();
     for property in card.all(name) {

@@ -1,4 +1,4 @@
-//! CardDAV: finding the address books (RFC 6764, RFC 6352 §7.1) and reading their cards (RFC 6352 §8.6, §8.7).
+//! CardDAV: finds the address books (RFC 6764, RFC 6352 §7.1) and reads their cards (RFC 6352 §8.6, §8.7).
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::state::CardKey;
 const NAMESPACES: &str =
     r#"xmlns:D="DAV:" xmlns:C="urn:ietf:params:xml:ns:carddav" xmlns:S="http://calendarserver.org/ns/""#;
 
-/// The server that the user named, and the one where it keeps the address books, if the user named that, too.
+/// The server that the user specified, and the server of the address books, if the user specified that, too.
 pub struct CardDavServer {
     main: Client,
     books: Option<Client>,
@@ -23,15 +23,15 @@ pub struct CardDavServer {
 pub struct AddressBook {
     pub url: Url,
     pub name: String,
-    /// Changes whenever a card of the book does; not every server has one.
+    /// Changes whenever a card of the book changes; not every server provides it.
     pub tag: Option<String>,
 }
 
-/// The address books that the server has.
+/// The address books of the server.
 #[derive(Debug, Default)]
 pub struct AddressBooks {
     pub books: Vec<AddressBook>,
-    /// Whether they are all; a book that is missing from others may still be there.
+    /// Whether the list is complete; otherwise a missing book may still exist.
     pub is_complete: bool,
 }
 
@@ -39,11 +39,11 @@ pub struct AddressBooks {
 #[derive(Debug, PartialEq, Eq)]
 pub struct CardEntry {
     pub url: Url,
-    /// Its address as the server writes it, which is how the server wants to be asked for it.
+    /// The URL as the server writes it, which is the form that the server expects in requests.
     pub href: String,
-    /// Not every answer has one.
+    /// Not every response has one.
     pub etag: Option<String>,
-    /// Bytes, where the server says so.
+    /// Size in bytes, if the server reports it.
     pub size: Option<u64>,
 }
 
@@ -51,9 +51,9 @@ pub struct CardEntry {
 #[derive(Debug, Default)]
 pub struct BookListing {
     pub entries: Vec<CardEntry>,
-    /// Cards that exist although nothing more is known of them.
+    /// Cards that exist but could not be read, with the reason.
     pub unreadable: Vec<(CardKey, String)>,
-    /// Whether a card that is not in it is gone.
+    /// Whether the list is complete, so that a card that is missing from it no longer exists.
     pub is_complete: bool,
 }
 
@@ -66,12 +66,12 @@ pub struct Card {
     pub text: String,
 }
 
-/// What came of some cards that were asked for.
+/// Result of a request for several cards.
 #[derive(Debug, Default)]
 pub struct FetchedCards {
     pub cards: Vec<Card>,
     pub missing: HashSet<CardKey>,
-    /// Why there is no content.
+    /// Cards without content, with the reason.
     pub failed: Vec<(CardKey, String)>,
 }
 
@@ -88,7 +88,7 @@ impl Card {
 }
 
 impl CardDavServer {
-    /// The server at `url`; `books` is where the address books are, when that is another one.
+    /// The server at `url`; `books` is the URL of the address books, if they are on another server.
     pub fn new(url: &str, books: Option<&str>, prepare: impl Fn(Client) -> Client) -> Result<Self> {
         let client = |url: &str| {
             Client::new(url.trim()).map(&prepare).map_err(|error| {
@@ -100,12 +100,13 @@ impl CardDavServer {
         Ok(Self { main: client(url)?, books: books.map(client).transpose()? })
     }
 
-    /// What signs for the server that the user named.
+    /// The client that authenticates at the user's server.
     pub fn client(&self) -> &Client {
         &self.main
     }
 
-    /// The user's address books, whatever the address names: the server, the user, the home of the books or one book.
+    /// Finds the user's address books, whatever the URL points to: the server, the user, the home of the books or one
+    /// book.
     pub fn address_books(&self) -> Result<AddressBooks> {
         let homes = self.homes()?;
         let what = "<D:resourcetype/><D:displayname/><S:getctag/>";
@@ -113,7 +114,7 @@ impl CardDavServer {
         for home in &homes {
             let listed = self.propfind(home, 1, what).map_err(|error| self.explain(error, home))?;
             found.is_complete &= listed.is_complete && listed.unreadable.is_empty();
-            // Without its kind, a resource may be a book that cannot be read at the moment.
+            // Without its type, a resource may be a book that cannot be read at the moment.
             found.is_complete &= listed.resources.iter().all(|resource| resource.has(&["resourcetype"]));
             found.books.extend(listed.resources.iter().filter_map(address_book));
         }
@@ -137,7 +138,7 @@ impl CardDavServer {
         for start in [self.main.base_url().clone(), well_known] {
             let found = match self.propfind(&start, 0, what) {
                 Ok(found) => found,
-                // Many servers answer their front page to whoever asks there for an address book.
+                // Many servers return their front page to a request for an address book there.
                 Err(Error::VendorChanged(text)) => {
                     last = Some(text);
                     continue;
@@ -168,7 +169,7 @@ impl CardDavServer {
         Err(Error::user_action(Action::Unspecified, text))
     }
 
-    /// A server may keep the address books at another host, which the user has not allowed yet.
+    /// A server may store the address books on another host, which the user has not allowed yet.
     fn explain(&self, error: Error, address: &Url) -> Error {
         match error {
             Error::Denied(_) if address.origin() != self.main.base_url().origin() => {
@@ -182,7 +183,7 @@ impl CardDavServer {
         }
     }
 
-    /// The cards of a book.
+    /// Lists the cards of a book.
     pub fn list(&self, book: &AddressBook) -> Result<BookListing> {
         let what = "<D:getetag/><D:getcontentlength/>";
         let body =
@@ -192,7 +193,7 @@ impl CardDavServer {
         if list.is_complete {
             return Ok(list);
         }
-        // Servers limit what a query finds, seldom what a collection holds.
+        // Servers limit the results of a query, seldom the listing of a collection.
         match self.propfind(&book.url, 1, &format!("{what}<D:resourcetype/>")) {
             Ok(all) => {
                 let all = BookListing::from_multistatus(book, all);
@@ -203,7 +204,7 @@ impl CardDavServer {
         }
     }
 
-    /// The content of these cards.
+    /// Fetches the content of these cards.
     pub fn fetch(&self, book: &AddressBook, entries: &[&CardEntry]) -> Result<FetchedCards> {
         let hrefs: String =
             entries.iter().map(|entry| format!("<D:href>{}</D:href>", escape(entry.href.as_str()))).collect();
@@ -248,7 +249,7 @@ impl CardDavServer {
     }
 
     fn request(&self, method: &str, url: &Url, depth: u8, body: &str) -> Result<Response> {
-        // Each client signs for its own host only.
+        // Each client authenticates at its own host only.
         let books = self.books.as_ref().filter(|books| books.base_url().origin() == url.origin());
         let client = books.unwrap_or(&self.main);
         let body = format!(r#"<?xml version="1.0" encoding="utf-8"?>{body}"#);

@@ -1,19 +1,20 @@
-//! The `multistatus` of WebDAV (RFC 4918 §13): what a server says of each resource, and whether it said all.
+//! The `multistatus` of WebDAV (RFC 4918 §13): the status of each resource, and whether the list is complete.
 
 use konnector_sdk::http::Response;
 use konnector_sdk::{Error, Result, Url};
 
 use crate::xml::XmlElement;
 
-/// An answer about several resources.
+/// A response about several resources.
 #[derive(Debug, Default)]
 pub struct Multistatus {
     pub resources: Vec<Resource>,
-    /// Addresses that the server says do not exist.
+    /// URLs that do not exist according to the server.
     pub missing: Vec<Url>,
-    /// Resources that exist, and of which the server does not say more, with the reason.
+    /// Resources that exist, but for which the server returns no properties, with the reason.
     pub unreadable: Vec<(Url, String)>,
-    /// Whether every resource is in it: the server did not cut the list (RFC 6352 §8.6.2), and every entry can be read.
+    /// Whether every resource is in it: the server did not truncate the list (RFC 6352 §8.6.2), and every entry can
+    /// be read.
     pub is_complete: bool,
 }
 
@@ -21,14 +22,14 @@ pub struct Multistatus {
 #[derive(Debug)]
 pub struct Resource {
     pub url: Url,
-    /// Its address as the server writes it.
+    /// The URL as the server writes it.
     pub href: String,
-    /// The `prop` elements of those properties that the server has.
+    /// The `prop` elements of the properties that the server has.
     properties: Vec<XmlElement>,
 }
 
 impl Multistatus {
-    /// Reads an answer to a request for `asked`, the collection.
+    /// Parses a response to a request for the collection `asked`.
     pub fn parse(answer: Response) -> Result<Self> {
         let base = answer.url().clone();
         if answer.status() != 207 {
@@ -55,12 +56,12 @@ impl Multistatus {
         for href in hrefs {
             match base.join(&href) {
                 Ok(url) => urls.push((url, href)),
-                // An address that cannot be read may be that of any resource.
+                // An invalid URL may be that of any resource.
                 Err(_) => self.is_complete = false,
             }
         }
         match status {
-            // Of these resources it has properties, or says that they are there.
+            // For these resources the server returned properties, or confirmed that they exist.
             None | Some((Some(200..=299), _)) => {
                 let has = |status: &XmlElement| {
                     status.find(&["status"]).is_none_or(|line| matches!(status_code(line.text()), Some(200..=299)))
@@ -74,7 +75,8 @@ impl Multistatus {
             }
             Some((Some(404 | 410), _)) => self.missing.extend(urls.into_iter().map(|(url, _)| url)),
             Some((code, line)) => {
-                // RFC 6352 §8.6.2: 507 for the collection cuts the list; for anything else, better safe than sorry.
+                // RFC 6352 §8.6.2: 507 for the collection truncates the list; for anything else, better safe than
+                // sorry.
                 self.is_complete &= code.is_some_and(|code| code != 507);
                 self.unreadable.extend(urls.into_iter().map(|(url, _)| (url, line.clone())));
             }
@@ -82,7 +84,7 @@ impl Multistatus {
     }
 }
 
-/// `HTTP/1.1 200 OK` (RFC 9112 §4); also without the version.
+/// Parses `HTTP/1.1 200 OK` (RFC 9112 §4), also without the version.
 fn status_code(line: &str) -> Option<u16> {
     line.split_whitespace().find_map(|word| word.parse().ok().filter(|code| (100..600).contains(code)))
 }
@@ -101,15 +103,15 @@ impl Resource {
         self.property(&[name]).map(|property| property.text().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// The addresses within a property.
+    /// The URLs within a property.
     pub fn links(&self, name: &str) -> Vec<Url> {
         let Some(property) = self.property(&[name]) else { return Vec::new() };
         property.all("href").filter_map(|href| self.url.join(href.text()).ok()).collect()
     }
 }
 
-/// The address of a resource in one spelling (RFC 3986 §6.2): servers write `@` as `%40` in one answer and not in the next, name another
-/// scheme than the one they are reached by, and leave the slash at the end of a collection away.
+/// Normalizes the URL of a resource (RFC 3986 §6.2): servers write `@` as `%40` in one response but not in the next,
+/// use another scheme than that of the request, and omit the trailing slash of a collection.
 pub fn normalize(url: &Url) -> String {
     let segments = url.path().split('/').filter(|segment| !segment.is_empty()).map(normalize_segment);
     let path = segments.collect::<Vec<_>>().join("/");
@@ -129,7 +131,7 @@ fn normalize_segment(segment: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             normal.push(char::from(byte));
         } else {
-            // Writing to a text never fails.
+            // Writing to a string never fails.
             let _ = write!(normal, "%{byte:02X}");
         }
     }

@@ -1,4 +1,4 @@
-//! What is known of the last run, small enough for the 64 KiB that an account's state may have: about 2,500 contacts.
+//! The state of the last run, small enough for the 64 KiB of an account's state: about 2,500 contacts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::multistatus::normalize;
 
-/// The address books by their addresses, in one spelling.
+/// The address books by their normalized URLs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SyncState(BTreeMap<String, BookState>);
 
@@ -22,17 +22,17 @@ pub struct BookState {
     cards: BTreeMap<CardKey, CardVersion>,
 }
 
-/// Recognises a card in later runs: 64 bits of its address's hash.
+/// Identifies a card in later runs: 64 bits of the hash of its URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CardKey([u8; 8]);
 
-/// Recognises a version of a card: 32 bits of its ETag's hash.
+/// Identifies a version of a card: 32 bits of the hash of its ETag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CardVersion(String);
 
 impl SyncState {
-    /// What is known of an address book, nothing for a new one.
+    /// The state of an address book; empty for a new one.
     pub fn book(&mut self, url: &Url) -> &mut BookState {
         self.0.entry(normalize(url)).or_default()
     }
@@ -44,14 +44,14 @@ impl SyncState {
         gone.into_iter().flat_map(|(_, book)| book.keys()).filter(|key| !here.contains(key)).collect()
     }
 
-    /// Forgets all but these books.
+    /// Removes all books except these.
     pub fn retain(&mut self, books: &HashSet<String>) {
         self.0.retain(|url, _| books.contains(url));
     }
 }
 
 impl BookState {
-    /// Whether the server says that nothing changed; a server without tags never does.
+    /// Whether the server reports no change; a server without tags never does.
     pub fn is_current(&self, tag: Option<&str>) -> bool {
         tag.is_some() && self.tag.as_deref() == tag
     }
@@ -78,7 +78,7 @@ impl BookState {
 }
 
 impl CardKey {
-    /// The key of the card at this address.
+    /// The key of the card at this URL.
     pub fn with_final_url(address: &Url) -> Self {
         Self(hash(&normalize(address)))
     }

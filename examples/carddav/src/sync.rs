@@ -1,5 +1,5 @@
-//! Brings address books up to date. Of what a server sends, only what is certain has consequences: a card is deleted when a whole list is
-//! without it, and one that cannot be read, fetched or saved costs no other.
+//! Synchronizes address books. Only certain information from the server has consequences: a card is deleted if a
+//! complete list lacks it, and a card that cannot be read, fetched or saved does not affect the others.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,17 +12,17 @@ use crate::state::{BookState, CardKey, CardVersion, SyncState};
 use crate::vcard::VCard;
 use crate::{DOCTYPE, normalize};
 
-/// Cards fetched and saved at a time: what a broken run has to do again.
+/// Cards per batch: an interrupted run has to repeat at most these.
 const MAX_BATCH_CARDS: usize = 50;
-/// Bytes of cards fetched at a time, as far as the server says how large they are. Photos make cards large; the host hands over answers of
-/// 10 MiB, and XML makes them larger.
+/// Bytes of cards per batch, as far as the server reports their sizes. Photos make cards large; the host limits
+/// responses to 10 MiB, and XML makes them larger.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
-/// What a card is taken for whose size the server does not say: one without a photo.
+/// Assumed size of a card whose size the server does not report: one without a photo.
 const ESTIMATED_CARD_BYTES: u64 = 4 << 10;
-/// Failures in a row after which the cards are not to blame.
+/// After this many consecutive failures the cards are not to blame.
 const MAX_CONSECUTIVE_FAILURES: u32 = 5;
 
-/// Brings all address books up to date, and the state with them: also when it fails, the state is that of what is here.
+/// Synchronizes all address books and the state: even after a failure, the state matches the saved cards.
 pub fn sync_all(
     server: &CardDavServer,
     found: &AddressBooks,
@@ -40,7 +40,7 @@ pub fn sync_all(
         );
         return Ok(());
     }
-    // A card of a book that is gone may be in another one by now.
+    // A card of a deleted book may be in another book by now.
     let gone = state.removed_cards(&names);
     remove(gone.into_iter())?;
     state.retain(&names);
@@ -51,7 +51,7 @@ struct Sync<'a> {
     server: &'a CardDavServer,
     book: &'a AddressBook,
     report: &'a mut Report,
-    /// Of cards, in a row.
+    /// Consecutive failures of cards.
     failures: u32,
     is_complete: bool,
 }
@@ -91,7 +91,7 @@ impl Sync<'_> {
         Ok(())
     }
 
-    /// Fetches and saves cards. A batch that fails is halved until the card is found that it fails for.
+    /// Fetches and saves cards. A batch that fails is halved until the failing card is found.
     fn fetch_changed(&mut self, changed: &[&CardEntry], state: &mut BookState) -> Result<()> {
         let etags: HashMap<CardKey, &str> =
             changed.iter().filter_map(|entry| Some((entry.key(), entry.etag.as_deref()?))).collect();
@@ -159,7 +159,7 @@ impl Sync<'_> {
         Ok(())
     }
 
-    /// One card failed: reported, unless it is one of too many in a row.
+    /// Records the failure of one card; fails if there were too many in a row.
     fn failed(&mut self, href: &str, error: Error) -> Result<()> {
         self.failures += 1;
         if self.failures >= MAX_CONSECUTIVE_FAILURES && !matches!(error, Error::VendorChanged(_)) {
@@ -179,12 +179,13 @@ impl Sync<'_> {
     }
 }
 
-/// Whether other cards may still come through after this failure: a broken card, one that is too large, a server that stumbles over one.
+/// Whether other cards may still succeed after this failure: a broken card, one that is too large, a server error for
+/// one.
 fn concerns_cards(error: &Error) -> bool {
     matches!(error, Error::VendorChanged(_) | Error::VendorDown(_) | Error::Bug(_) | Error::LimitReached(_))
 }
 
-/// Cards in batches, each held to a number and a size.
+/// Splits cards into batches, each limited in number and size.
 fn batches<'a>(entries: &[&'a CardEntry]) -> Vec<Vec<&'a CardEntry>> {
     let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
     for entry in entries {

@@ -32,7 +32,7 @@ fn card(name: &str) -> String {
     format!("<card:address-data>BEGIN:VCARD&#13;\nVERSION:3.0&#13;\nFN:{name}&#13;\nEND:VCARD</card:address-data>")
 }
 
-/// A server that is asked at its front page, with one address book of this tag.
+/// A server that is queried at its front page, with one address book of this tag.
 fn server(tag: &str) -> MockHost {
     let book = format!(
         "<d:resourcetype><d:collection/><card:addressbook/></d:resourcetype><d:displayname>Family</d:displayname><cs:getctag>{tag}</cs:getctag>"
@@ -93,7 +93,7 @@ fn finds_the_books_and_then_fetches_only_what_changed() {
     assert!(requests.iter().all(|request| request.headers.iter().any(|(name, _)| name == "authorization")));
     assert!(requests[5].body.contains("<D:href>/books/family/a.vcf</D:href>"), "{}", requests[5].body);
 
-    // The tag is the same: the book is not even listed.
+    // The tag is unchanged: the book is not even listed.
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(host.requests().len(), requests.len() + 4);
 }
@@ -176,7 +176,8 @@ fn both_saved() -> Value {
     host.state().unwrap()
 }
 
-/// How many cards a second run remembers that is answered so when it lists the book, once by a query and once by a PROPFIND.
+/// The number of cards in the state after a second run whose listing of the book is `list`, once for a query and once
+/// for a PROPFIND.
 fn count_remembered(list: &str) -> usize {
     let saved = both_saved();
     let host = server("2").account_state(&saved).respond(&at("/books/family/"), multistatus(list));
@@ -344,7 +345,7 @@ fn sixty_cards_with_photos_come_in_small_answers() {
     assert_eq!(host.documents(DOCTYPE).len(), 60);
 }
 
-/// The home of the books as the server lists it.
+/// The home of the books as listed by the server.
 fn home(books: &[(&str, &str)], more: &str) -> MockResponse {
     let book = |(href, tag): &(&str, &str)| {
         resource(href, &format!("<d:resourcetype><card:addressbook/></d:resourcetype><cs:getctag>{tag}</cs:getctag>"))
@@ -360,7 +361,7 @@ fn principal(homes: &str) -> MockResponse {
     multistatus(&resource("/books/", &format!("<card:addressbook-home-set>{homes}</card:addressbook-home-set>")))
 }
 
-/// What a second run remembers of books when the home is listed so.
+/// The books in the state after a second run with this listing of the home.
 fn books_after(list: MockResponse) -> Vec<String> {
     let saved = both_saved();
     let host = signed_in(MockHost::new())
@@ -391,7 +392,7 @@ fn books_missing_from_an_incomplete_list_are_not_deleted() {
     ] {
         assert_eq!(books_after(home(&work, &more)), both, "{more}");
     }
-    // The same book in another spelling.
+    // The same book with another spelling of its URL.
     assert_eq!(books_after(home(&[("/books/family", "2"), ("/books/work/", "1")], "")), both);
 }
 

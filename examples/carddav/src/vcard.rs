@@ -13,7 +13,7 @@ pub struct VCard {
 pub struct Property {
     /// Upper-case, without a group.
     name: String,
-    /// Upper-case names and their values; a bare one (`TEL;HOME:`) is a TYPE.
+    /// Upper-case names and their values; a parameter without a name (`TEL;HOME:`) is a TYPE.
     parameters: Vec<(String, String)>,
     value: String,
 }
@@ -34,7 +34,7 @@ impl VCard {
                 }
                 return Ok(Self::from_properties(properties));
             }
-            // A line that is no property costs nothing but itself.
+            // An invalid line is skipped; the other lines remain.
             properties.extend(Property::parse(line));
         }
         Err(Error::vendor_changed("a card does not end with END:VCARD"))
@@ -43,7 +43,7 @@ impl VCard {
     fn from_properties(mut properties: Vec<Property>) -> Self {
         let is_old = properties.iter().any(|property| property.name == "VERSION" && property.value.trim() == "2.1");
         for property in properties.iter_mut().filter(|_| is_old) {
-            // In vCard 2.1 a comma separates nothing.
+            // In vCard 2.1 a comma is not a separator.
             property.value = split_unescaped(&property.value, ',').join("\\,");
         }
         Self { properties }
@@ -80,17 +80,17 @@ impl Property {
         (!property.name.is_empty()).then_some(property)
     }
 
-    /// The values of a parameter, however often it is given, lower-case.
+    /// The values of a parameter, in lower case; it may occur several times.
     fn parameter(&self, name: &str) -> impl Iterator<Item = String> {
         let given = self.parameters.iter().filter(move |(known, _)| known == name);
         let values = given.flat_map(|(_, value)| split_unquoted(value, ','));
         values.map(|value| value.trim_matches('"').to_lowercase()).flat_map(|value| {
-            // iOS writes TYPE="home,work" where two values are meant.
+            // iOS writes TYPE="home,work" for two values.
             value.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>()
         })
     }
 
-    /// Its types that say something of it, such as `home` and `cell`.
+    /// Its meaningful types, such as `home` and `cell`.
     pub fn types(&self) -> Vec<String> {
         self.parameter("TYPE")
             .filter(|kind| !matches!(kind.as_str(), "pref" | "internet" | "voice" | "quoted-printable" | ""))
@@ -109,12 +109,13 @@ impl Property {
         self.parameter("PREF").find_map(|value| value.parse().ok()).unwrap_or(u8::MAX)
     }
 
-    /// Its value as one text.
+    /// Its value as one string.
     pub fn text(&self) -> String {
         unescape(&self.value).trim().to_owned()
     }
 
-    /// The component at that place of a structured value, such as the family name of N; several values of one are joined by a space.
+    /// The component at that index of a structured value, such as the family name of N; several values of one
+    /// component are joined by a space.
     pub fn component(&self, index: usize) -> Option<String> {
         let components = split_unescaped(&self.value, ';');
         let values =
@@ -124,7 +125,8 @@ impl Property {
     }
 }
 
-/// Joins folded lines (RFC 6350 §3.2) and, in vCard 2.1, the lines of a quoted-printable value (RFC 2045 §6.7, soft line breaks).
+/// Joins folded lines (RFC 6350 §3.2) and, in vCard 2.1, the lines of a quoted-printable value (RFC 2045 §6.7, soft
+/// line breaks).
 fn unfold(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.trim_start_matches('\u{feff}').split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
@@ -140,18 +142,18 @@ fn unfold(text: &str) -> Vec<String> {
     lines
 }
 
-/// Whether the line ends by a soft line break.
+/// Whether the line ends with a soft line break.
 fn has_continuation(line: &str) -> bool {
     line.trim_end().ends_with('=') && split_once_unquoted(line, ':').is_some_and(|(head, _)| is_quoted_printable(head))
 }
 
-/// Whether the part of a line before its value says so, with `ENCODING=` or without.
+/// Whether the part of a line before its value declares the encoding, with `ENCODING=` or without.
 fn is_quoted_printable(head: &str) -> bool {
     let parameters = head.split(';').skip(1).map(|parameter| parameter.rsplit('=').next().unwrap_or_default());
     parameters.into_iter().any(|value| value.trim().trim_matches('"').eq_ignore_ascii_case("quoted-printable"))
 }
 
-/// Decodes a value; what separates or escapes stays escaped where it was encoded.
+/// Decodes a value; separators and escapes that were encoded remain escaped.
 fn quoted_printable(value: &str, charset: Option<&str>) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.as_bytes());
     while let Some((first, after)) = rest.split_first() {
@@ -174,7 +176,8 @@ fn quoted_printable(value: &str, charset: Option<&str>) -> String {
     text_of(bytes, charset).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Text in the character set that it names. UTF-8 is taken for UTF-8 whatever the name; anything else is the Latin of Western Europe.
+/// Decodes text in its character set. Valid UTF-8 is decoded as UTF-8 whatever the name; anything else as Western
+/// European Latin.
 fn text_of(bytes: Vec<u8>, charset: Option<&str>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| match charset {
         Some("utf-8" | "utf8") => String::from_utf8_lossy(error.as_bytes()).into_owned(),

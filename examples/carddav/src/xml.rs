@@ -1,4 +1,5 @@
-//! A small tree of an XML answer. Names are without their prefix: no two that CardDAV answers hold differ in it alone.
+//! A small tree of an XML response. Names have no prefix: no two names in CardDAV responses differ only in their
+//! prefix.
 
 use konnector_sdk::{Error, Result};
 use quick_xml::Reader;
@@ -14,7 +15,7 @@ pub struct XmlElement {
 }
 
 impl XmlElement {
-    /// Parses a document and answers its outermost element.
+    /// Parses a document and returns its root element.
     pub fn parse(text: &str) -> Result<Self> {
         let mut reader = Reader::from_str(text);
         let mut open = vec![Self::default()];
@@ -34,7 +35,7 @@ impl XmlElement {
                 _ => {}
             }
         }
-        // An answer that was cut off has more than the document itself left open.
+        // A truncated response has more open elements than the document itself.
         let document = if open.len() == 1 { open.pop() } else { None };
         let root = document.and_then(|document| document.children.into_iter().next());
         root.ok_or_else(|| parse_error("it ends too early"))
@@ -49,22 +50,22 @@ impl XmlElement {
         &self.name
     }
 
-    /// Its text, without the white space around it.
+    /// Its text, without surrounding white space.
     pub fn text(&self) -> &str {
         self.text.trim()
     }
 
-    /// The elements of that name directly within it.
+    /// The child elements of that name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
 
-    /// The same, taken out of it.
+    /// Like [`Self::all`], but by value.
     pub fn into_all(self, name: &'static str) -> impl Iterator<Item = Self> {
         self.children.into_iter().filter(move |child| child.name == name)
     }
 
-    /// The first element along a path of names, each directly within the one before.
+    /// The first element along a path of names, each a child of the one before.
     pub fn find(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |element, name| element.children.iter().find(|child| child.name == *name))
     }

@@ -1,4 +1,4 @@
-//! The bank's web site, read with nothing but the standard library.
+//! The bank's web site, read with only the standard library.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 use crate::http::{Request, Response, send};
 
-/// More pages than a contract has.
+/// More pages than a contract has; stops an endless list.
 const MAX_PAGES: usize = 100;
 
 /// A visitor with one cookie.
@@ -15,27 +15,27 @@ pub struct Bank {
     cookie: Option<String>,
 }
 
-/// A bill, as the bank's page shows it.
+/// A bill as shown on the bank's page.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bill {
-    /// The bank's number.
+    /// The bank's number of the bill.
     pub reference: String,
     /// What it is for.
     pub subject: String,
-    /// As written.
+    /// The amount as written on the page.
     pub amount: String,
-    /// As written.
+    /// The date as written on the page.
     pub date: String,
     pdf: String,
 }
 
 impl Bank {
-    /// The bank under an address.
+    /// The bank at a URL.
     pub fn new(url: &str) -> Result<Self, String> {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), cookie: None })
     }
 
-    /// Logs in; answers whether the password is right.
+    /// Logs in; returns whether the password is right.
     pub fn log_in(&mut self, login: &str, password: &str) -> Result<bool, String> {
         let page = text(self.send("GET", "/login", None)?)?;
         let csrf = between(&page, "name=\"csrf_token\" value=\"", "\"").ok_or("the login page has no form")?;

@@ -1,15 +1,15 @@
-//! The person's own server, as the environment names it.
+//! The person's own server, as given by the environment.
 
 use serde_json::{Value, json};
 
 use crate::http::{Request, send};
 
-/// Says something on standard output, where the server listens.
+/// Prints a message on standard output, which the server reads.
 pub fn print_message(kind: &str, message: &str) {
     println!("{}", json!({ "type": kind, "message": message }));
 }
 
-/// What the environment tells.
+/// Values of the environment.
 pub struct Cozy {
     /// Ends with a slash.
     url: String,
@@ -42,14 +42,14 @@ impl Cozy {
         self.parameters.get(name).and_then(Value::as_str).ok_or_else(|| format!("the parameter {name} is missing"))
     }
 
-    /// The account that the run is for, with its password.
+    /// The account that the run works for, with its password.
     pub fn account(&self) -> Result<Value, String> {
         let id = self.fields.get("account").and_then(Value::as_str).ok_or("the job names no account")?;
         let (status, body) = self.send("GET", &format!("data/io.cozy.accounts/{id}"), None)?;
         if status == 200 { Ok(body) } else { Err(format!("the account cannot be read: {status} {body}")) }
     }
 
-    /// Path of the directory that the job names.
+    /// Path of the directory in the job's message.
     pub fn folder(&self) -> Result<Option<String>, String> {
         let Some(id) = self.fields.get("folder_to_save").and_then(Value::as_str).filter(|id| !id.is_empty()) else {
             return Ok(None);
@@ -60,7 +60,7 @@ impl Cozy {
         }
     }
 
-    /// Creates a document under an id of our own; answers whether it was not there.
+    /// Creates a document under an id of our own; returns whether it is new.
     pub fn create(&self, doctype: &str, id: &str, document: &Value) -> Result<bool, String> {
         match self.send("PUT", &format!("data/{doctype}/{id}"), Some(document))? {
             (200 | 201, _) => Ok(true),

@@ -15,15 +15,15 @@ pub use wasi::send;
 pub struct Request {
     /// Method.
     pub method: &'static str,
-    /// Where to.
+    /// The target URL.
     pub url: Url,
     /// Names and values.
     pub headers: Vec<(String, String)>,
-    /// Empty for none.
+    /// Empty if there is no body.
     pub body: Vec<u8>,
 }
 
-/// An answer.
+/// A response.
 pub struct Response {
     /// Status.
     pub status: u16,
@@ -42,7 +42,7 @@ impl Request {
 }
 
 impl Response {
-    /// The first header of a name.
+    /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }

@@ -1,6 +1,7 @@
-//! Saves the bills of an account at Bank101: the same as `bank101`, written as a plain program for the environment and the standard output
-//! of Cozy's konnectors (Cozy API, konnector run-time contract). Nothing in it is ours: compiled for this machine it runs as a process
-//! beside any server of that API, compiled for `wasm32-wasip2` it is a command component.
+//! Saves the bills of an account at Bank101: like `bank101`, but written as a plain program for the environment and
+//! the standard output of Cozy's konnectors (Cozy API, konnector run-time contract). Nothing in it is specific to
+//! this server: compiled for this machine it runs as a process next to any server of that API, compiled for
+//! `wasm32-wasip2` it is a command component.
 
 mod bank;
 mod cozy;
@@ -14,7 +15,7 @@ use serde_json::json;
 use crate::bank::{Bank, Bill};
 use crate::cozy::{Cozy, print_message};
 
-/// Why the program ends early: an error code of Cozy's vocabulary, or a text for the author.
+/// Why the program ends early: an error code of Cozy's vocabulary, or a message for the author.
 struct Failure {
     error: String,
     no_retry: bool,
@@ -52,7 +53,7 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where PDFs go: below the person's files, where they are a file system, else into the working directory.
+/// The folder for PDFs: among the user's files if they are mounted, otherwise the working directory.
 fn folder(cozy: &Cozy) -> Result<PathBuf, String> {
     let files = Path::new("/files");
     let folder = match cozy.folder()? {
@@ -63,7 +64,7 @@ fn folder(cozy: &Cozy) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Saves a bill with its PDF; answers whether it is new.
+/// Saves a bill with its PDF; returns whether it is new.
 fn save(cozy: &Cozy, bank: &mut Bank, folder: &Path, bill: &Bill) -> Result<bool, String> {
     let document = json!({
         "vendor": "Bank101", "vendorRef": bill.reference, "subject": bill.subject, "amount": bill.amount, "date": bill.date,

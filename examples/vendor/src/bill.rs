@@ -1,4 +1,4 @@
-//! One bill, as the bank knows it.
+//! A bill of the bank.
 
 use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::contract::Contract;
 pub struct Amount(i64);
 
 impl Amount {
-    /// An amount from euro cents; negative for money the bank gives back.
+    /// An amount from euro cents; negative for a refund.
     pub fn new(cents: i64) -> Self {
         Self(cents)
     }
@@ -22,10 +22,10 @@ impl Amount {
     }
 }
 
-/// One bill. Never changes once issued, so its PDF and its `ETag` never do either.
+/// A bill. It never changes once issued, so its PDF and its `ETag` never change either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
-    /// The bank's own name for the bill, unique over both contracts, such as `FA-2026-0020`.
+    /// The bank's own number for the bill, unique over both contracts, such as `FA-2026-0020`.
     pub reference: String,
     /// The contract it belongs to.
     pub contract: Contract,
@@ -33,24 +33,24 @@ pub struct Bill {
     pub issued_on: NaiveDate,
     /// What it is for, in the language of the contract.
     pub subject: String,
-    /// What it comes to, in euro cents.
+    /// The total, in euro cents.
     #[serde(rename = "amount_cents")]
     pub amount: Amount,
 }
 
 impl Bill {
-    /// The day on which the money is taken: 15 days after the bill.
+    /// The day on which the money is collected: 15 days after the bill.
     pub fn due_on(&self) -> NaiveDate {
         self.issued_on.checked_add_days(Days::new(15)).unwrap_or(NaiveDate::MAX)
     }
 
-    /// The address of the PDF on the site.
+    /// The path of the PDF on the site.
     pub fn pdf_path(&self) -> String {
         format!("/account/bills/{}.pdf", self.reference)
     }
 }
 
-/// A bill to add. Every field left out is filled in as for the bills the bank starts with.
+/// A bill to add. Omitted fields get the values of the initial bills.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewBill {

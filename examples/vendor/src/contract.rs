@@ -1,4 +1,4 @@
-//! The customer's contracts: one in French, one in English, so that a konnector meets both ways of writing.
+//! The customer's contracts: one in French, one in English, so that a konnector sees both notations.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub enum Contract {
 }
 
 impl Contract {
-    /// Both contracts, in the order the site shows them. The first is shown when a page names none.
+    /// Both contracts, in the order of the site. The first is shown if a page names none.
     pub const ALL: [Self; 2] = [Self::French, Self::English];
 
     /// The contract with this number, if the customer has it.
@@ -24,7 +24,7 @@ impl Contract {
         Self::ALL.into_iter().find(|contract| contract.id() == id)
     }
 
-    /// The contract's number, as in addresses, pages and JSON.
+    /// The contract's number, as in URLs, pages and JSON.
     pub fn id(self) -> &'static str {
         match self {
             Self::French => "FR-2041",
@@ -48,7 +48,7 @@ impl Contract {
         }
     }
 
-    /// How the references of its bills begin.
+    /// The prefix of the references of its bills.
     pub(crate) fn reference_prefix(self) -> &'static str {
         match self {
             Self::French => "FA",
@@ -56,7 +56,7 @@ impl Contract {
         }
     }
 
-    /// What its bills are for, in turn.
+    /// The subjects of its bills, in turn.
     pub(crate) fn subjects(self) -> [&'static str; 3] {
         match self {
             Self::French => ["Frais de tenue de compte", "Cotisation carte Premier", "Assurance « vol & perte »"],

@@ -1,4 +1,4 @@
-//! The handle on a vendor inside its process. The control API under `/_control` answers with the same calls.
+//! The in-process handle of a vendor. The control API under `/_control` makes the same calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,13 +11,13 @@ use crate::pdf;
 use crate::site::BankSite;
 use crate::switches::Switches;
 
-/// Turns the switches of a vendor and reads what it saw. Clones share the vendor.
+/// Sets the switches of a vendor and reads its counters. Clones share the vendor.
 #[derive(Debug, Clone)]
 pub struct Control {
     site: Arc<Mutex<BankSite>>,
 }
 
-/// The switches, and what follows from them.
+/// The switches and their effects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The switches.
@@ -25,7 +25,7 @@ pub struct State {
     pub switches: Switches,
     /// Whether the account is locked now.
     pub locked: bool,
-    /// The one-time code that the newest login waits for: what the customer would read on her telephone.
+    /// The one-time code that the newest login waits for: the code on the customer's telephone.
     pub code: Option<String>,
 }
 
@@ -34,19 +34,20 @@ impl Control {
         Self { site: Arc::new(Mutex::new(BankSite::new(options))) }
     }
 
-    /// The state of the site. Never held across an await.
+    /// The state of the site. The guard is never held across an await.
     pub(crate) fn site(&self) -> MutexGuard<'_, BankSite> {
-        // Nothing panics under the lock; if a handler did, the demo had better go on than answer every page with an error.
+        // Nothing panics under the lock; if a handler did, the demo should continue instead of answering every page
+        // with an error.
         self.site.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The switches, and what follows from them.
+    /// The switches and their effects.
     pub fn state(&self) -> State {
         let site = self.site();
         State { switches: site.switches.clone(), locked: site.is_locked(), code: site.sessions.pending_code() }
     }
 
-    /// Turns switches: `control.set(|switches| switches.maintenance = true)`.
+    /// Sets switches: `control.set(|switches| switches.maintenance = true)`.
     pub fn set(&self, change: impl FnOnce(&mut Switches)) {
         let mut site = self.site();
         let mut switches = site.switches.clone();
@@ -59,7 +60,7 @@ impl Control {
         self.site().sessions.pending_code()
     }
 
-    /// What the vendor has seen.
+    /// The counters of the vendor.
     pub fn counters(&self) -> Counters {
         self.site().counters.clone()
     }
@@ -69,23 +70,23 @@ impl Control {
         self.site().ledger.all().to_vec()
     }
 
-    /// Adds a bill; `NewBill::default()` adds the one of the next month.
+    /// Adds a bill; `NewBill::default()` adds the bill of the next month.
     pub fn add_bill(&self, new: NewBill) -> Bill {
         self.site().ledger.add(new)
     }
 
-    /// The bytes of a bill's PDF, exactly as the site serves them; `None` when there is no such bill.
+    /// The bytes of a bill's PDF, exactly as the site serves them; `None` if the bill does not exist.
     pub fn pdf(&self, reference: &str) -> Option<Vec<u8>> {
         let bill = self.site().ledger.find(reference)?.clone();
         Some(pdf::render(&bill))
     }
 
-    /// Ends every session, as a vendor does overnight: cookies kept from before are worth nothing.
+    /// Ends every session, as a vendor does overnight: existing cookies become invalid.
     pub fn end_sessions(&self) {
         self.site().sessions.end_all();
     }
 
-    /// Everything as at the start: switches, bills, counters; no sessions, not locked.
+    /// Resets everything to its initial state: switches, bills, counters; no sessions, not locked.
     pub fn reset(&self) {
         self.site().reset();
     }

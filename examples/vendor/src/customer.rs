@@ -1,8 +1,8 @@
-//! The bank's one customer, as her profile page and her bills name her.
+//! The bank's only customer, as on her profile page and her bills.
 
 use serde::Serialize;
 
-/// The customer's personal data. Accents on purpose: the profile page is in ISO-8859-1.
+/// The customer's personal data. The accents are intended: the profile page is in ISO-8859-1.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Customer {
     /// First name.
@@ -17,7 +17,7 @@ pub struct Customer {
     pub city: &'static str,
     /// E-mail address, in a domain that no one can own (RFC 2606).
     pub email: &'static str,
-    /// Telephone number, from the range that France keeps for fiction.
+    /// Telephone number, from the range that France reserves for fiction.
     pub phone: &'static str,
 }
 

@@ -1,19 +1,19 @@
-//! What can fail in the vendor itself (not what it plays: those are [`crate::Switches`]).
+//! Errors of the vendor itself (not the ones it simulates: those are [`crate::Switches`]).
 
 use std::net::SocketAddr;
 
 /// An error of the vendor.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be listened on.
+    /// The vendor cannot listen on the address.
     #[error("cannot listen on {address}: {source}; choose another address (port 0 takes any free port)")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A change of the switches does not fit them.
+    /// A patch of the switches is invalid.
     #[error("cannot change the switches: {0}")]
     Switches(#[source] serde_json::Error),
     /// The server stopped by itself.

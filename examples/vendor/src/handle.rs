@@ -1,4 +1,4 @@
-//! A vendor that runs.
+//! A running vendor.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Vendor {
     /// Starts a vendor on the current Tokio runtime; it accepts connections when this returns.
     ///
     /// # Errors
-    /// [`Error::Listen`] when the address cannot be listened on.
+    /// [`Error::Listen`] if it cannot listen on the address.
     pub async fn start(options: VendorOptions) -> Result<VendorHandle, Error> {
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
@@ -58,17 +58,17 @@ impl VendorHandle {
         &self.url
     }
 
-    /// The handle that turns the switches and reads the counters.
+    /// The handle that sets the switches and reads the counters.
     pub fn control(&self) -> &Control {
         &self.control
     }
 
     /// Stops listening and lets open requests finish for up to five seconds.
     ///
-    /// Dropping the vendor stops it as well, without waiting for the end.
+    /// Dropping the vendor stops it as well, without waiting.
     ///
     /// # Errors
-    /// [`Error::Serve`] when the server had stopped by itself.
+    /// [`Error::Serve`] if the server had stopped by itself.
     pub async fn shutdown(self) -> Result<(), Error> {
         drop(self.stop);
         let abort = self.server.abort_handle();

@@ -4,7 +4,7 @@ use chrono::{Datelike, NaiveDate};
 
 use crate::bill::Amount;
 
-/// A language of the web site, and the way of writing that goes with it.
+/// A language of the web site, and its notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// `3 novembre 2026`, `03/11/2026`, `1 234,56 €` (with no-break spaces).
@@ -29,8 +29,9 @@ const FRENCH_MONTHS: [&str; 12] = [
 ];
 
 impl Language {
-    /// The language of a page for a browser that sends this `Accept-Language` header: English when the first language it
-    /// lists is English, else French, the bank's own. Weights (`q=`) are not read: browsers list languages in order.
+    /// The language of a page for a browser that sends this `Accept-Language` header: English if the first language
+    /// in the list is English, otherwise French, the bank's own. Weights (`q=`) are ignored: browsers list languages
+    /// in order.
     pub fn from_accept_language(header: Option<&str>) -> Self {
         let first = header.and_then(|value| value.split(',').next()).unwrap_or_default().trim();
         if first.to_ascii_lowercase().starts_with("en") { Self::English } else { Self::French }
@@ -56,7 +57,8 @@ impl Language {
         }
     }
 
-    /// `03/11/2026`, or `Nov 3, 2026`: English has one way here, since `11/03` and `03/11` are easily confused.
+    /// `03/11/2026`, or `Nov 3, 2026`: English has no short form here, because `11/03` and `03/11` are easily
+    /// confused.
     pub fn short_date(self, date: NaiveDate) -> String {
         match self {
             Self::French => date.format("%d/%m/%Y").to_string(),

@@ -1,14 +1,14 @@
-//! All bills of the customer: a fixed sequence that depends on nothing but its length, and what was added since.
+//! All bills of the customer: a fixed sequence that depends only on its length, and the bills added since.
 
 use chrono::{Days, Months, NaiveDate};
 
 use crate::bill::{Amount, Bill, NewBill};
 use crate::contract::Contract;
 
-/// How many bills a page of the site lists.
+/// Number of bills on a page of the site.
 pub const BILLS_PER_PAGE: usize = 7;
 
-/// The month of the first bill. Fixed, never relative to today: two runs of the vendor show the same bills.
+/// The month of the first bill. It is fixed and not relative to today: two runs of the vendor show the same bills.
 const FIRST_MONTH: Option<NaiveDate> = NaiveDate::from_ymd_opt(2025, 4, 3);
 
 /// The bills, oldest first.
@@ -24,13 +24,13 @@ pub struct Page<'a> {
     pub bills: Vec<&'a Bill>,
     /// Its number, from 1.
     pub number: usize,
-    /// How many pages there are, at least 1.
+    /// The number of pages, at least 1.
     pub count: usize,
 }
 
 impl BillLedger {
-    /// The ledger with its first `count` bills: one each month from April 2025, each fourth on the English contract.
-    /// The twentieth is of 3 November 2026.
+    /// Creates the ledger with its first `count` bills: one per month from April 2025, every fourth on the English
+    /// contract. The twentieth bill is dated 3 November 2026.
     pub fn new(count: usize) -> Self {
         let mut ledger = Self { bills: Vec::with_capacity(count) };
         for _ in 0..count {
@@ -39,7 +39,7 @@ impl BillLedger {
         ledger
     }
 
-    /// Adds a bill. Its number in the sequence fills in what `new` leaves out.
+    /// Adds a bill. Its number in the sequence determines the fields that `new` omits.
     pub fn add(&mut self, new: NewBill) -> Bill {
         let number = self.bills.len() + 1;
         let contract = new.contract.unwrap_or(if number % 4 == 2 { Contract::English } else { Contract::French });
@@ -67,11 +67,11 @@ impl BillLedger {
         self.bills.iter().find(|bill| bill.reference == reference)
     }
 
-    /// Page `number` (from 1) of a contract's bills, newest first; `None` when there is no such page. A contract without
-    /// bills has one empty page.
+    /// Page `number` (from 1) of a contract's bills, newest first; `None` if there is no such page. A contract
+    /// without bills has one empty page.
     pub fn page(&self, contract: Contract, number: usize) -> Option<Page<'_>> {
         let mut bills: Vec<&Bill> = self.bills.iter().filter(|bill| bill.contract == contract).collect();
-        // Bills added with a date of their own take their place; those of the same day keep the newest number first.
+        // Bills added with their own date are sorted in; those of the same day stay newest number first.
         bills.reverse();
         bills.sort_by_key(|bill| std::cmp::Reverse(bill.issued_on));
         let count = bills.len().div_ceil(BILLS_PER_PAGE).max(1);
@@ -83,7 +83,8 @@ impl BillLedger {
     }
 }
 
-/// The day of the bill with this number: a month after the one before, with the day moving between the 3rd and the 7th.
+/// The day of the bill with this number: a month after the previous one, with the day varying between the 3rd and the
+/// 7th.
 fn default_date(number: usize) -> NaiveDate {
     let months = Months::new(u32::try_from(number - 1).unwrap_or(u32::MAX));
     let days = Days::new((number % 5) as u64);

@@ -1,8 +1,9 @@
-//! Bank101, a vendor that does not exist: the web site that the example konnectors log into.
+//! Bank101, a fictitious vendor: the web site that the example konnectors log into.
 //!
-//! It behaves like the sites konnectors meet: a login form with a CSRF token and a session cookie, redirects, bills in
-//! paginated HTML tables with French and English dates and amounts, PDFs, a page in ISO-8859-1, JSON inside a script. Its
-//! [`Switches`] play what goes wrong at a vendor, by flags, over HTTP under `/_control`, or in process:
+//! It behaves like the sites that konnectors visit: a login form with a CSRF token and a session cookie, redirects,
+//! bills in paginated HTML tables with French and English dates and amounts, PDFs, a page in ISO-8859-1, JSON inside
+//! a script. Its [`Switches`] simulate the failures of a vendor; set them by flags, over HTTP under `/_control`, or
+//! in process:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -16,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Nothing in it depends on the day: the same vendor shows the same bills, with the same bytes, for ever.
+//! Nothing in it depends on the date: the same vendor always shows the same bills, with the same bytes.
 
 #![expect(clippy::disallowed_methods, reason = "the site is no API of ours, it needs no description")]
 

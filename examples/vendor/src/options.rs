@@ -1,26 +1,26 @@
-//! What a vendor starts with.
+//! Initial settings of a vendor.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::switches::Switches;
 
-/// The login name of a vendor that was given none.
+/// The default login name of a vendor.
 pub const DEFAULT_LOGIN: &str = "ada";
-/// The password of a vendor that was given none.
+/// The default password of a vendor.
 pub const DEFAULT_PASSWORD: &str = "correct horse";
-/// How many bills a vendor starts with unless told otherwise: three pages on one contract, one on the other.
+/// The default number of initial bills: three pages on one contract, one on the other.
 pub const DEFAULT_BILLS: usize = 20;
 
-/// What a vendor starts with, and returns to at a reset.
+/// The initial settings of a vendor, which a reset restores.
 #[derive(Debug, Clone)]
 pub struct VendorOptions {
-    /// Where to listen. The default, port 0 on loopback, takes any free port.
+    /// The address to listen on. The default, port 0 on loopback, takes any free port.
     pub listen: SocketAddr,
     /// The login name.
     pub login: String,
-    /// How many bills there are.
+    /// The number of bills.
     pub bills: usize,
-    /// The switches, the password among them.
+    /// The switches, including the password.
     pub switches: Switches,
 }
 

@@ -1,4 +1,4 @@
-//! The PDF of a bill: the same bytes for the same bill, always.
+//! The PDF of a bill: always the same bytes for the same bill.
 
 use chrono::Datelike;
 use encoding_rs::WINDOWS_1252;
@@ -11,10 +11,10 @@ use crate::language::Language;
 const FONT: Name<'static> = Name(b"F1");
 const A4: Rect = Rect { x1: 0.0, y1: 0.0, x2: 595.0, y2: 842.0 };
 const LINES_PER_PAGE: usize = 50;
-/// Bills have 1 to this many pages, so that their sizes differ as real ones do: about 5 KB to 60 KB.
+/// Bills have 1 to this many pages, so that their sizes vary like real ones: about 5 KB to 60 KB.
 const MAX_PAGES: u64 = 8;
 
-/// The PDF of a bill: its heading, then the operations it sums up, over one or more pages.
+/// Renders the PDF of a bill: its heading, then its transactions, over one or more pages.
 pub fn render(bill: &Bill) -> Vec<u8> {
     let lines = text(bill);
     let pages: Vec<&[String]> = lines.chunks(LINES_PER_PAGE).collect();
@@ -56,7 +56,7 @@ fn creation_date(bill: &Bill) -> Date {
     Date::new(u16::try_from(day.year()).unwrap_or_default()).month(small(day.month())).day(small(day.day()))
 }
 
-/// All lines of the bill, from the heading to the last operation.
+/// All lines of the bill, from the heading to the last transaction.
 fn text(bill: &Bill) -> Vec<String> {
     let language = bill.contract.language();
     let (total, due, operation) = match language {
@@ -76,7 +76,7 @@ fn text(bill: &Bill) -> Vec<String> {
     ];
     let cents = bill.amount.cents().unsigned_abs();
     let count = LINES_PER_PAGE * usize::try_from(cents % MAX_PAGES).unwrap_or_default() + LINES_PER_PAGE / 2;
-    // The operations sum up to the bill: equal parts, and the first takes what does not divide.
+    // The transactions sum up to the bill: equal parts, and the first includes the remainder.
     let parts = i64::try_from(count).unwrap_or(i64::MAX);
     let (part, rest) = (bill.amount.cents() / parts, bill.amount.cents() % parts);
     lines.extend((1..=count).map(|number| {
@@ -93,7 +93,8 @@ fn draw(lines: &[String]) -> Vec<u8> {
     content.set_font(FONT, 10.0);
     content.next_line(56.0, 780.0);
     for line in lines {
-        // WinAnsi is Windows-1252. What it lacks becomes `&#…;`, which only a subject given through the control API can meet.
+        // WinAnsi is Windows-1252. A missing character becomes `&#…;`, which can only happen to a subject given
+        // through the control API.
         let (bytes, _, _) = WINDOWS_1252.encode(line);
         content.show(Str(&bytes));
         content.next_line(0.0, -14.0);

@@ -1,4 +1,4 @@
-//! Sessions: what a cookie stands for, from the first look at the login page to the account.
+//! Sessions: the state behind a cookie, from the first visit of the login page to the account.
 
 use std::collections::HashMap;
 
@@ -12,27 +12,27 @@ pub const SESSION_COOKIE: &str = "bank101_session";
 pub struct SessionToken(String);
 
 impl SessionToken {
-    /// The token a cookie holds. It may belong to no session.
+    /// The token in a cookie, which may not belong to any session.
     pub fn from_cookie(value: &str) -> Self {
         Self(value.to_owned())
     }
 
-    /// The value for the cookie.
+    /// The cookie's value.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How far a visitor has come.
+/// How far a visitor has progressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginStage {
     /// Has not given a password.
     Anonymous,
-    /// Gave the right password, and has yet to give the one-time code.
+    /// Gave the right password, but not yet the one-time code.
     AwaitingCode {
         /// The code, six digits.
         code: String,
-        /// How many wrong codes were given.
+        /// The number of wrong codes.
         wrong: u32,
     },
     /// Is logged in.
@@ -42,11 +42,11 @@ pub enum LoginStage {
 /// One session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Its number, from 1 in the order of creation: what logs and counters show in place of the secret token.
+    /// Its number, from 1 in the order of creation; logs and counters show it in place of the secret token.
     pub number: u64,
     /// The token that every form of this session must send back.
     pub csrf: String,
-    /// How far the visitor has come.
+    /// How far the visitor has progressed.
     pub stage: LoginStage,
 }
 
@@ -58,8 +58,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session with a new token: a stage is never reached with the token of the stage before, so that a token
-    /// planted before the login is worth nothing after it.
+    /// Opens a session with a new token: each stage has its own token, so that a token planted before the login is
+    /// worthless after it.
     pub fn open(&mut self, stage: LoginStage) -> (SessionToken, &Session) {
         self.last_number += 1;
         let token = SessionToken(random());
@@ -68,22 +68,22 @@ impl Sessions {
         (token, session)
     }
 
-    /// The session of a token.
+    /// Returns the session of a token.
     pub fn get(&self, token: &SessionToken) -> Option<&Session> {
         self.by_token.get(token)
     }
 
-    /// The session of a token, to change it.
+    /// Returns the session of a token for changing it.
     pub fn get_mut(&mut self, token: &SessionToken) -> Option<&mut Session> {
         self.by_token.get_mut(token)
     }
 
-    /// Ends a session; nothing happens when there is none.
+    /// Ends a session; does nothing if it does not exist.
     pub fn end(&mut self, token: &SessionToken) {
         self.by_token.remove(token);
     }
 
-    /// Ends all sessions. Numbers go on counting.
+    /// Ends all sessions. Numbers continue.
     pub fn end_all(&mut self) {
         self.by_token.clear();
     }

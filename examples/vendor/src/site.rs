@@ -1,4 +1,4 @@
-//! The state of the site, and the login: everything that happens between two requests, and no HTTP.
+//! The state of the site, and the login: the logic between two requests, without HTTP.
 
 use crate::counters::Counters;
 use crate::ledger::BillLedger;
@@ -6,7 +6,7 @@ use crate::options::VendorOptions;
 use crate::session::{LoginStage, Session, SessionToken, Sessions, new_code};
 use crate::switches::Switches;
 
-/// Wrong one-time codes after which the visitor has to start again with the password.
+/// Wrong one-time codes after which the visitor must log in with the password again.
 const MAX_CODE_ATTEMPTS: u32 = 3;
 
 /// The whole state of the vendor.
@@ -20,29 +20,29 @@ pub struct BankSite {
     consecutive_failures: u32,
 }
 
-/// What a login form leads to.
+/// Result of a login form.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Login {
     /// The CSRF token is not the one of this session.
     InvalidCsrfToken,
-    /// The account is locked; nothing was checked.
+    /// The account is locked; login and password were not checked.
     Locked,
     /// Wrong login or password.
     WrongPassword,
-    /// Right, and a one-time code is asked for in this new session.
+    /// Right login and password; this new session requires a one-time code.
     CodeNeeded(SessionToken),
-    /// Right: logged in with this new session.
+    /// Right login and password: logged in with this new session.
     Done(SessionToken),
 }
 
-/// What a one-time code leads to.
+/// Result of a one-time code.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CodeCheck {
     /// The CSRF token is not the one of this session.
     InvalidCsrfToken,
-    /// No code was asked for, or too many were wrong: the login starts again.
+    /// No code was required, or too many were wrong: the login starts again.
     LoginRequired,
-    /// Wrong; another try is allowed.
+    /// Wrong; another attempt is allowed.
     WrongCode,
     /// Right: logged in with this new session.
     Done(SessionToken),
@@ -60,7 +60,7 @@ impl BankSite {
         }
     }
 
-    /// Everything as at the start: switches, bills, counters; no sessions, not locked.
+    /// Resets everything to its initial state: switches, bills, counters; no sessions, not locked.
     pub fn reset(&mut self) {
         *self = Self::new(self.options.clone());
     }
@@ -73,12 +73,12 @@ impl BankSite {
         self.switches = switches;
     }
 
-    /// Whether too many wrong passwords were given.
+    /// Whether there were too many wrong passwords.
     pub fn is_locked(&self) -> bool {
         self.switches.locked_after.is_some_and(|limit| self.consecutive_failures >= limit.get())
     }
 
-    /// The session behind a token, with its token.
+    /// The session of a token, with its token.
     pub fn session(&self, token: SessionToken) -> Option<(SessionToken, Session)> {
         let session = self.sessions.get(&token)?.clone();
         Some((token, session))
@@ -132,7 +132,7 @@ impl BankSite {
         CodeCheck::LoginRequired
     }
 
-    /// Ends the session of `token`; false when the CSRF token is not its own.
+    /// Ends the session of `token`; returns false if the CSRF token does not match.
     pub fn log_out(&mut self, token: &SessionToken, csrf: &str) -> bool {
         let accepted = self.accepts_form(token, csrf);
         if accepted {

@@ -1,4 +1,4 @@
-//! What can go wrong at a vendor, as switches that a test turns while the vendor runs.
+//! Failures of a vendor, as switches that a test sets while the vendor runs.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,19 +16,19 @@ pub enum Layout {
     #[default]
     Old,
     /// After a redesign: cards in place of the table, other class names, the JSON under another name. A konnector
-    /// written for the old one must say that the vendor changed, not that there are no bills.
+    /// written for the old structure must report that the vendor changed, not that there are no bills.
     New,
 }
 
-/// The switches. All off is a healthy vendor.
+/// The switches. With all of them off the vendor is healthy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switches {
     /// Every page answers 503 with `Retry-After`.
     pub maintenance: bool,
-    /// Every page waits this many milliseconds before it answers.
+    /// Every page waits this many milliseconds before it responds.
     pub slow_ms: u64,
-    /// A one-time code is asked for after the password.
+    /// A one-time code is required after the password.
     pub otp: bool,
     /// Broken HTML in the list of bills: unclosed tags, rows without their amount.
     pub malformed: bool,
@@ -38,9 +38,9 @@ pub struct Switches {
     pub pdf_error: Vec<String>,
     /// References of the bills whose PDF answers 200 with an HTML error page in place of the PDF.
     pub pdf_html: Vec<String>,
-    /// The password that is right now. Changing it also unlocks the account.
+    /// The current password. Changing it also unlocks the account.
     pub password: String,
-    /// After this many wrong passwords in a row the account is locked; `None` for never.
+    /// After this many consecutive wrong passwords the account is locked; `None` for never.
     pub locked_after: Option<NonZeroU32>,
 }
 
@@ -60,15 +60,15 @@ impl Switches {
         }
     }
 
-    /// How long a page waits before it answers.
+    /// How long a page waits before it responds.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.slow_ms)
     }
 
-    /// These switches with those of `patch` changed, as a JSON merge patch (RFC 7396).
+    /// Returns these switches after applying `patch`, a JSON merge patch (RFC 7396).
     ///
     /// # Errors
-    /// [`Error::Switches`] when a name is unknown or a value has the wrong type; it names which.
+    /// [`Error::Switches`] naming the switch if a name is unknown or a value has the wrong type.
     pub fn apply_patch(&self, patch: Map<String, Value>) -> Result<Self, Error> {
         let mut value = serde_json::to_value(self).map_err(Error::Switches)?;
         if let Value::Object(fields) = &mut value {

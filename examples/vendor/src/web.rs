@@ -18,13 +18,13 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 
 use crate::control::Control;
 
-/// The whole vendor. The control API stands beside the site: no switch slows or stops it, and nothing counts it.
+/// The whole vendor. The control API is separate from the site: no switch delays or stops it, and nothing counts it.
 pub fn router(control: Control) -> Router {
     site(control.clone()).nest("/_control", control::router()).with_state(control)
 }
 
 fn site(control: Control) -> Router<Control> {
-    // A PDF is sent as it is: its length is known to the client, and its bytes are those that `Control::pdf` gives.
+    // A PDF is sent uncompressed: the client knows its length, and its bytes are those of `Control::pdf`.
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("application/pdf"));
     Router::new()
         .route("/", get(account::front))

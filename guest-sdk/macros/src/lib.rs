@@ -6,12 +6,14 @@ use syn::spanned::Spanned;
 
 /// Makes a function the program's entry point, the export `run.start` of the contract.
 ///
-/// The function is one of
-/// - `fn(Context) -> Result<Report>`, where `()` and the answer of `save_bills` may stand for the report,
-/// - `fn(Job) -> Result<Report, Failure>` with the types of `konnector_sdk::bindings`, for a konnector that uses the contract as it is.
+/// The function has one of these signatures:
+/// - `fn(Context) -> Result<Report>`, where `()` or the result of `save_bills` may replace the report,
+/// - `fn(Job) -> Result<Report, Failure>` with the types of `konnector_sdk::bindings`, for a konnector that uses the
+///   contract directly.
 ///
-/// `#[konnector(saves("io.cozy.bills", "io.cozy.files"))]` names what the konnector will save. The host is asked for these rights before
-/// the function begins, so a rule that is missing from the manifest ends the run before anyone is contacted.
+/// `#[konnector(saves("io.cozy.bills", "io.cozy.files"))]` names the document types that the konnector will save. The
+/// host checks these rights before the function begins, so a rule that is missing from the manifest ends the run
+/// before any request is sent.
 ///
 /// On targets other than WebAssembly nothing is exported, so that the same crate can be tested natively.
 #[proc_macro_attribute]

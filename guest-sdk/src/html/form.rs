@@ -8,23 +8,24 @@ use super::Element;
 use crate::http::{Client, RequestBuilder, Response};
 use crate::{Error, Result};
 
-/// A form of a page with what it would send: its successful controls, hidden ones included (HTML §4.10.21.4 "Constructing the entry list").
+/// A form of a page with the fields that it would submit: its successful controls, hidden ones included (HTML
+/// §4.10.21.4 "Constructing the entry list").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     method: String,
     action: Url,
     page: Url,
-    /// The controls' names, also of those that send nothing until they are set.
+    /// The controls' names, including controls that submit nothing until they are set.
     names: Vec<String>,
     fields: Vec<(String, String)>,
-    /// Names of the controls that choose files.
+    /// Names of the file controls.
     files: Vec<String>,
     encoding: Encoding,
-    /// Labels of the charset that it is sent in.
+    /// Charset labels for the submission.
     charset: String,
 }
 
-/// How the fields of a POST become a body (HTML §4.10.21.5, `enctype`).
+/// Encoding of the fields in the body of a POST (HTML §4.10.21.5, `enctype`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     UrlEncoded,
@@ -87,7 +88,7 @@ impl Form {
             "textarea" => vec![control.node().text().collect()],
             "select" => selected(control),
             "input" if is_hidden(control) && name.eq_ignore_ascii_case(CHARSET_FIELD) => vec![String::new()],
-            // No file is chosen: an empty one is sent.
+            // No file is chosen: an empty file is sent.
             "input" if is_of_type(control, "file") => {
                 self.files.push(name.to_owned());
                 vec![String::new()]
@@ -101,7 +102,7 @@ impl Form {
     /// Fills in a control. The value may be a [`crate::Secret`].
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when the form has no such control, naming those it has.
+    /// [`Error::VendorChanged`] if the form has no such control, listing the existing ones.
     pub fn set(self, name: &str, value: impl Display) -> Result<Self> {
         if !self.names.iter().any(|known| known == name) {
             let names = self.names.join(", ");
@@ -111,7 +112,7 @@ impl Form {
         Ok(self.put(name, value))
     }
 
-    /// Sends a field whether or not the form has such a control, for those that a script of the page would add.
+    /// Adds a field whether or not the form has such a control, for fields that a script of the page would add.
     #[must_use]
     pub fn put(mut self, name: &str, value: impl Display) -> Self {
         let value = value.to_string();
@@ -121,19 +122,19 @@ impl Form {
         self
     }
 
-    /// What it would send under this name.
+    /// The value that it would submit under this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Where it is sent to.
+    /// The URL that it is submitted to.
     #[must_use]
     pub fn action(&self) -> &Url {
         &self.action
     }
 
-    /// The request that a browser would send, for one that needs more headers.
+    /// Returns the request that a browser would send, so that the caller can add headers.
     pub fn request<'c>(&self, client: &'c Client) -> RequestBuilder<'c> {
         let fields: Vec<_> = self.fields.iter().map(|(name, value)| (with_crlf(name), with_crlf(value))).collect();
         let request = if self.method == "POST" {
@@ -154,7 +155,7 @@ impl Form {
         let request = request.header("referer", referer(&self.page));
         let names_its_charset =
             fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(CHARSET_FIELD) && value.is_empty());
-        // The host writes forms of the first kind in another charset, and in the query.
+        // The host transcodes URL-encoded forms and the query.
         let is_transcoded = self.method != "POST" || self.encoding == Encoding::UrlEncoded;
         if is_transcoded && (names_its_charset || !self.charset.eq_ignore_ascii_case("utf-8")) {
             return request.form_charset(&self.charset);
@@ -180,7 +181,7 @@ impl Form {
         request.body(&format!("multipart/form-data; boundary={boundary}"), body)
     }
 
-    /// Sends it.
+    /// Submits the form.
     ///
     /// # Errors
     /// As [`Client::send`] and [`Response::error_for_status`].
@@ -189,7 +190,7 @@ impl Form {
     }
 }
 
-/// The form's controls: those within it, and those elsewhere that name it.
+/// The form's controls: those inside it, and those elsewhere that refer to it.
 fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
     let id = form.attribute("id");
     let all = form.page().root().select_all("input, select, textarea, button");
@@ -210,13 +211,14 @@ fn is_of_type(control: Element<'_>, wanted: &str) -> bool {
     control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
-/// A line that is in no value, because nobody can guess it. Values of secrets are put in later, where they cannot be looked at.
+/// A line that occurs in no value, because it is unguessable. The host inserts secret values later, so they cannot be
+/// checked here.
 fn boundary() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("----konnector{:016x}{:016x}", random(), random())
 }
 
-/// Ends every line by CR LF, as forms do (HTML §4.10.21.8).
+/// Ends every line with CR LF, as forms do (HTML §4.10.21.8).
 fn with_crlf(text: &str) -> String {
     text.replace("\r\n", "\n").replace(['\r', '\n'], "\r\n")
 }
@@ -224,7 +226,7 @@ fn with_crlf(text: &str) -> String {
 fn input(control: Element<'_>) -> Option<String> {
     let value = control.attribute("value");
     match control.attribute("type").unwrap_or("text").to_ascii_lowercase().as_str() {
-        // A button sends its value only when it is the one that is pressed; `set` does that.
+        // A button submits its value only if it is pressed; `set` does that.
         "submit" | "image" | "reset" | "button" => None,
         "checkbox" | "radio" => control.attribute("checked").map(|_| value.unwrap_or("on").to_owned()),
         _ => Some(value.unwrap_or_default().to_owned()),
@@ -236,7 +238,7 @@ fn selected(control: Element<'_>) -> Vec<String> {
     let value = |option: &Element<'_>| option.attribute("value").map_or_else(|| option.inner_text(), ToOwned::to_owned);
     let chosen: Vec<_> = options.iter().filter(|option| option.attribute("selected").is_some()).map(value).collect();
     if chosen.is_empty() && control.attribute("multiple").is_none() {
-        // A browser shows the first option of a drop-down list, and sends what it shows.
+        // A browser shows the first option of a drop-down list, and submits the option that it shows.
         return options.first().map(value).into_iter().collect();
     }
     chosen
@@ -246,7 +248,7 @@ fn selected(control: Element<'_>) -> Vec<String> {
 fn referer(page: &Url) -> String {
     let mut page = page.clone();
     page.set_fragment(None);
-    // Fails only for addresses that cannot have a user.
+    // Fails only for URLs that cannot have a user.
     let _ = page.set_username("");
     let _ = page.set_password(None);
     page.into()
@@ -298,7 +300,7 @@ two lines</textarea>
         assert!(sent.headers.contains(&("referer".to_owned(), "https://a.example/account/login".to_owned())));
     }
 
-    /// What the host is asked to send for a page in this encoding.
+    /// The requested charset and the body for a page in this encoding.
     fn sent(page: &str, charset: Option<&str>) -> (Option<String>, String) {
         let address = "https://a.example/send";
         let host = MockHost::new().respond(address, "fine");
@@ -325,7 +327,7 @@ two lines</textarea>
         assert_eq!(sent(&form("", field), None), (Some("UTF-8".to_owned()), "a=%C3%A9&_charset_=".to_owned()));
     }
 
-    /// Media type and body of what a form of this kind sends, with `B` for its boundary.
+    /// Media type and body of a submission of this kind, with `B` for its boundary.
     fn encoded(enctype: &str) -> (String, String) {
         let host = MockHost::new().respond("https://a.example/send", "fine");
         let page = format!(

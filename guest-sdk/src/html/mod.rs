@@ -1,7 +1,7 @@
-//! Pages, and what CSS selectors find in them.
+//! Pages, and queries on them with CSS selectors.
 //!
-//! What a konnector cannot do without (`one`, `text`, `attr`, `link`, `form`) is a failure when it is missing, and the failure names the
-//! selector and the page. What may be missing ends in `_opt`.
+//! Methods for required elements (`select_one`, `text`, `attr`, `link`, `form`) fail if the element is missing, and
+//! the failure names the selector and the page. Methods for optional elements end in `_opt`.
 
 mod element;
 mod form;

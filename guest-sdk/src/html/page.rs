@@ -7,7 +7,7 @@ use url::Url;
 use super::{Element, Form, Select};
 use crate::{Error, Result};
 
-/// A parsed page and the address it came from. [`Select`] has what can be found in it.
+/// A parsed page and its URL. [`Select`] has the queries.
 #[derive(Clone)]
 pub struct Page {
     html: Html,
@@ -17,7 +17,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Parses a page as a browser does: any text is a page.
+    /// Parses a page as a browser does: any text is a valid page.
     #[must_use]
     pub fn new(text: &str, url: Url) -> Self {
         let html = Html::parse_document(text);
@@ -25,7 +25,7 @@ impl Page {
         Self { html, url, base, charset: None }
     }
 
-    /// The page, with the encoding that it was written in: its forms are sent in it. Without one that is UTF-8.
+    /// Parses a page with its original encoding, in which its forms are submitted. Without an encoding that is UTF-8.
     #[must_use]
     pub fn with_charset(mut self, label: &str) -> Self {
         self.charset = Some(label.to_owned());
@@ -36,45 +36,46 @@ impl Page {
         self.charset.as_deref()
     }
 
-    /// The address it came from, after redirects.
+    /// The URL of the page, after redirects.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// What its links are relative to: its address, or what its `<base href>` says.
+    /// The base URL of its links: its own URL, or its `<base href>`.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
     }
 
-    /// The outermost element.
+    /// The root element.
     #[must_use]
     pub fn root(&self) -> Element<'_> {
         Element::new(self.html.root_element(), self)
     }
 
-    /// The form that the selector finds, with what it would send.
+    /// Returns the form that the selector matches, with the fields that it would submit.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when there is none.
+    /// [`Error::VendorChanged`] if there is none.
     pub fn form(&self, css: &str) -> Result<Form> {
         Form::new(self.select_one(css)?)
     }
 
-    /// The JSON of an element's text, such as `script#__NEXT_DATA__`.
+    /// Deserialises the JSON in an element's text, such as `script#__NEXT_DATA__`.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when the element is missing or its JSON is of another form.
+    /// [`Error::VendorChanged`] if the element is missing or its JSON does not deserialise.
     pub fn json<T: DeserializeOwned>(&self, css: &str) -> Result<T> {
         let text = self.select_one(css)?.raw_text();
         serde_json::from_str(&text).map_err(|error| Error::from(error).context(format_args!("{} `{css}`", self.url)))
     }
 
-    /// The JSON that follows `marker` in the page's scripts, as in `window.__STATE__ = {"bills": []};` with the marker `window.__STATE__`.
+    /// Deserialises the JSON after `marker` in the page's scripts, as in `window.__STATE__ = {"bills": []};` with the
+    /// marker `window.__STATE__`.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when no script has the marker, or what follows is of another form.
+    /// [`Error::VendorChanged`] if no script has the marker, or the JSON after it does not deserialise.
     pub fn script_json<T: DeserializeOwned>(&self, marker: &str) -> Result<T> {
         let subject = format!("{} after `{marker}` in a script", self.url);
         let scripts = self.select("script")?.into_iter().map(Element::raw_text);

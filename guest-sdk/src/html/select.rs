@@ -4,94 +4,96 @@ use url::Url;
 use super::{Element, Page};
 use crate::{Error, Result};
 
-/// What CSS selectors find, in a page or within an element. Selectors are standard CSS with `:is`, `:not`, `:has`, `:nth-child` and so on.
+/// Queries with CSS selectors, in a page or within an element. Selectors are standard CSS with `:is`, `:not`, `:has`,
+/// `:nth-child` and so on.
 ///
-/// A selector that is no CSS is [`Error::Bug`] in every method.
+/// An invalid selector is [`Error::Bug`] in every method.
 pub trait Select<'a>: Copy {
-    /// Where to look.
+    /// The element to search in.
     fn scope(self) -> Element<'a>;
 
-    /// All elements that match, in the order of the page; none is fine.
+    /// Returns all matching elements, in document order; possibly none.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn select(self, css: &str) -> Result<Vec<Element<'a>>> {
         let scope = self.scope();
         let selector = parse(css)?;
         Ok(scope.node().select(&selector).map(|node| Element::new(node, scope.page())).collect())
     }
 
-    /// The first element that matches, if any.
+    /// Returns the first matching element, if any.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn select_opt(self, css: &str) -> Result<Option<Element<'a>>> {
         let scope = self.scope();
         let selector = parse(css)?;
         Ok(scope.node().select(&selector).next().map(|node| Element::new(node, scope.page())))
     }
 
-    /// The first element that matches.
+    /// Returns the first matching element.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when there is none, naming selector and page.
+    /// [`Error::VendorChanged`] if there is none, naming selector and page.
     fn select_one(self, css: &str) -> Result<Element<'a>> {
         self.select_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
     }
 
-    /// Whether something matches.
+    /// Whether an element matches.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn has(self, css: &str) -> Result<bool> {
         Ok(self.select_opt(css)?.is_some())
     }
 
-    /// The text of the first element that matches, without markup, each run of white space one space.
+    /// Returns the text of the first matching element, without markup, with each run of white space collapsed into
+    /// one space.
     ///
     /// # Errors
-    /// As [`Self::one`].
+    /// As [`Self::select_one`].
     fn text(self, css: &str) -> Result<String> {
         Ok(self.select_one(css)?.inner_text())
     }
 
-    /// The text of the first element that matches; `None` also where it is empty.
+    /// Returns the text of the first matching element; `None` if it is missing or empty.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn text_opt(self, css: &str) -> Result<Option<String>> {
         Ok(self.select_opt(css)?.map(Element::inner_text).filter(|text| !text.is_empty()))
     }
 
-    /// An attribute of the first element that matches.
+    /// Returns an attribute of the first matching element.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when there is no such element, or it has no such attribute.
+    /// [`Error::VendorChanged`] if there is no such element, or it has no such attribute.
     fn attr(self, css: &str, name: &str) -> Result<&'a str> {
         let element = self.select_one(css)?;
         element.attribute(name).ok_or_else(|| missing(self.scope(), &format!("attribute `{name}` of `{css}`")))
     }
 
-    /// An attribute of the first element that matches, if both are there.
+    /// Returns an attribute of the first matching element, if both exist.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn attr_opt(self, css: &str, name: &str) -> Result<Option<&'a str>> {
         Ok(self.select_opt(css)?.and_then(|element| element.attribute(name)))
     }
 
-    /// Where the first element that matches leads, as an absolute address: its `href`, else its `src`.
+    /// Returns the absolute URL of the first matching element: its `href`, otherwise its `src`.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when there is no such element, or it leads nowhere.
+    /// [`Error::VendorChanged`] if there is no such element, or it has no URL.
     fn link(self, css: &str) -> Result<Url> {
         self.select_one(css)?.url().ok_or_else(|| missing(self.scope(), &format!("address of `{css}`")))
     }
 
-    /// Where the first element that matches leads, if anywhere.
+    /// Returns the absolute URL of the first matching element, if any.
     ///
     /// # Errors
-    /// Only a wrong selector.
+    /// Only for an invalid selector.
     fn link_opt(self, css: &str) -> Result<Option<Url>> {
         Ok(self.select_opt(css)?.and_then(Element::url))
     }

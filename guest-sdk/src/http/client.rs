@@ -7,7 +7,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http::Request as Wire;
 use crate::{Result, host};
 
-/// Where requests go and what they all carry.
+/// The base URL of requests and their common headers.
 #[derive(Debug, Clone)]
 pub struct Client {
     base: Url,
@@ -15,11 +15,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for one site. Addresses are taken relative to `base` as in a page's links: `/x` from the root of the host, `x` below the
-    /// path of `base`.
+    /// Creates a client for one site. URLs are relative to `base` as in a page's links: `/x` from the root of the
+    /// host, `x` below the path of `base`.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] when `base` is no absolute address.
+    /// [`crate::Error::Bug`] if `base` is not an absolute URL.
     pub fn new(base: impl AsRef<str>) -> Result<Self> {
         let mut base = parse_url(None, base.as_ref())?;
         if !base.path().ends_with('/') {
@@ -28,27 +28,27 @@ impl Client {
         Ok(Self { base, headers: Vec::new() })
     }
 
-    /// Adds a header to every request. `Authorization` goes to the host of `base` only, wherever links lead.
+    /// Adds a header to every request. `Authorization` is sent to the host of `base` only, wherever links lead.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// Signs every request with a name and a password (RFC 7617).
+    /// Authenticates every request with a name and a password (RFC 7617).
     #[must_use]
     pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
         let value = super::request::basic_credentials(user, &password);
         self.header("authorization", value)
     }
 
-    /// Signs every request with a token (RFC 6750).
+    /// Authenticates every request with a token (RFC 6750).
     #[must_use]
     pub fn bearer(self, token: impl Display) -> Self {
         self.header("authorization", format_args!("Bearer {token}"))
     }
 
-    /// The address that others are relative to.
+    /// The URL that other URLs are relative to.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
@@ -64,13 +64,14 @@ impl Client {
         self.request("POST", url)
     }
 
-    /// A request with any method. A wrong address shows when it is sent.
+    /// A request with any method. An invalid URL is reported when the request is sent.
     pub fn request(&self, method: &str, url: impl AsRef<str>) -> RequestBuilder<'_> {
         let request = parse_url(Some(&self.base), url.as_ref()).map(|url| Request::new(method, url));
         RequestBuilder::new(self, request)
     }
 
-    /// The pages of a list, from `first` on: each page's element that `next` selects links to the following one.
+    /// The pages of a list, starting with `first`: the element that `next` selects on each page links to the
+    /// following page.
     ///
     /// ```no_run
     /// # use konnector_sdk::prelude::*;
@@ -84,34 +85,37 @@ impl Client {
         Pages::new(self, first.as_ref(), next)
     }
 
-    /// The value of a cookie that a request to this client's address would carry: a token that the site wants back in a header, say.
+    /// Returns the value of a cookie that a request to this client's base URL would carry: for example, a token that
+    /// the site expects in a header.
     ///
     /// # Errors
-    /// [`crate::Error::Denied`] when no rule of the manifest names the host.
+    /// [`crate::Error::Denied`] if no rule of the manifest names the host.
     pub fn cookie(&self, name: &str) -> Result<Option<String>> {
         let cookies = host::http::cookies(self.base.as_str())?;
         Ok(cookies.into_iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value))
     }
 
-    /// Keeps a cookie as if the site had set it: `consent=yes; Path=/`.
+    /// Stores a cookie as if the site had set it: `consent=yes; Path=/`.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] for what no site may set, [`crate::Error::Denied`] when no rule of the manifest names the host.
+    /// [`crate::Error::Bug`] for a cookie that no site may set, [`crate::Error::Denied`] if no rule of the manifest
+    /// names the host.
     pub fn set_cookie(&self, cookie: &str) -> Result<()> {
         Ok(host::http::set_cookie(self.base.as_str(), cookie)?)
     }
 
-    /// Sends a request as it is, with this client's headers. Any status is an answer; see [`Response::error_for_status`].
+    /// Sends a request as it is, with this client's headers. Any status is a response; see
+    /// [`Response::error_for_status`].
     ///
     /// # Errors
-    /// When there is no answer: [`crate::Error::VendorDown`], or [`crate::Error::Denied`] by the manifest's rules.
+    /// If there is no response: [`crate::Error::VendorDown`], or [`crate::Error::Denied`] by the manifest's rules.
     pub fn send(&self, request: &Request) -> Result<Response> {
         let wire = self.wire(request);
         let answer = host::http::send(&wire).map_err(|error| exchange_error(&wire.method, &wire.url, error))?;
         Response::new(&wire.method, answer)
     }
 
-    /// Stores the answer's body as a file, without passing it through the konnector.
+    /// Stores the response body as a file, without passing it through the konnector.
     pub(crate) fn download(&self, request: &Request, target: &Target) -> Result<Stored> {
         let wire = self.wire(request);
         host::http::download(&wire, target).map_err(|error| download_error(&wire.method, &wire.url, error))

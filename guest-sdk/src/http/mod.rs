@@ -1,4 +1,5 @@
-//! HTTP to the hosts that the manifest names. Redirects, the account's cookies, decompression and charsets are the host's work.
+//! HTTP to the hosts that the manifest names. The host handles redirects, the account's cookies, decompression and
+//! charsets.
 
 mod client;
 mod pages;
@@ -17,27 +18,27 @@ pub(crate) use status::status_error;
 use crate::bindings::konnector::host::http::{DownloadError, HttpError};
 use crate::{Error, Result, host};
 
-/// Forgets the account's cookies, so that the next request starts a new session at the vendor.
+/// Deletes the account's cookies, so that the next request starts a new session at the vendor.
 pub fn clear_cookies() {
     host::http::clear_cookies();
 }
 
-/// The failure of one exchange, with the address in it.
+/// The failure of one exchange, including the URL.
 fn exchange_error(method: &str, url: &str, error: HttpError) -> Error {
     match error {
-        // What the host refuses already names the rule.
+        // A denial by the host already names the rule.
         HttpError::Denied(_) | HttpError::AddressProhibited(_) => error.into(),
         other => Error::from(other).context(format_args!("{method} {url}")),
     }
 }
 
-/// The failure of one download, with the address in it.
+/// The failure of one download, including the URL.
 fn download_error(method: &str, url: &str, error: DownloadError) -> Error {
     match error {
         DownloadError::Http(error) => exchange_error(method, url, error),
         DownloadError::Status(status) => status_error(status, None, &format!("{method} {url}")),
         DownloadError::UnexpectedContent(_) => Error::from(error).context(format_args!("{method} {url}")),
-        // A file's failure is about the user's files.
+        // A file error concerns the user's files.
         DownloadError::File(_) => error.into(),
     }
 }

@@ -4,7 +4,8 @@ use super::Client;
 use crate::html::{Page, Select};
 use crate::{Error, Result};
 
-/// The pages of a list, one after the other; see [`Client::pages`]. It ends after a failure, and where a page leads back to an earlier one.
+/// The pages of a list, one after the other; see [`Client::pages`]. The iterator ends after a failure, and if a page
+/// links back to an earlier page.
 #[derive(Debug)]
 #[must_use = "the pages are fetched one by one as they are asked for"]
 pub struct Pages<'a> {

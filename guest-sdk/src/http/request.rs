@@ -11,7 +11,7 @@ use crate::bindings::konnector::host::http::{BodyFormat, Header, Request as Wire
 use crate::html::Page;
 use crate::{Error, Result};
 
-/// Headers of which the host refuses a second one.
+/// Headers that the host accepts only once.
 const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "authorization",
     "content-encoding",
@@ -24,7 +24,7 @@ const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "user-agent",
 ];
 
-/// A request that is not sent yet, on its own: what [`crate::http::FileSource`] keeps for later.
+/// A request that has not been sent yet, on its own: [`crate::http::FileSource`] stores it for later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     method: String,
@@ -38,7 +38,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     #[must_use]
     pub fn new(method: &str, url: Url) -> Self {
         Self {
@@ -53,13 +53,13 @@ impl Request {
         }
     }
 
-    /// The address.
+    /// The URL.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The request as the contract has it; `defaults` are the headers that it does not set itself.
+    /// The request in the contract's form; `defaults` are the headers that it does not set itself.
     pub(super) fn to_wire<'a>(&'a self, defaults: impl Iterator<Item = &'a (String, String)>) -> Wire {
         let is_set = |name: &str| self.headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
         let defaults = defaults.filter(|(name, _)| !is_set(name));
@@ -77,7 +77,7 @@ impl Request {
     }
 }
 
-/// A request being made ready. What is wrong with it (an address, a body) shows when it is sent.
+/// Builds a request. Errors in it (a URL, a body) are reported when it is sent.
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct RequestBuilder<'a> {
@@ -104,15 +104,15 @@ impl<'a> RequestBuilder<'a> {
         }
     }
 
-    /// Adds a pair to the address's query.
+    /// Adds a pair to the URL's query.
     pub fn query(self, name: &str, value: impl Display) -> Self {
         self.change(|request| {
             request.url.query_pairs_mut().append_pair(name, &value.to_string());
         })
     }
 
-    /// Sets a header, in place of the client's of that name. Set again, one that may be there once alone (`FileReader-Type`, `Authorization` and
-    /// the like) is replaced; of others there are two.
+    /// Sets a header, replacing the client's header of that name. If it is set again, a header that may occur only
+    /// once (`Content-Type`, `Authorization` and the like) is replaced; other headers are sent twice.
     pub fn header(self, name: &str, value: impl Display) -> Self {
         self.change(|request| {
             if SINGLE_VALUE_HEADERS.iter().any(|single| single.eq_ignore_ascii_case(name)) {
@@ -122,58 +122,58 @@ impl<'a> RequestBuilder<'a> {
         })
     }
 
-    /// A name and a password (RFC 7617). The password may be a [`crate::Secret`].
+    /// Sets a name and a password (RFC 7617). The password may be a [`crate::Secret`].
     pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
         self.header("authorization", basic_credentials(user, &password))
     }
 
-    /// A token (RFC 6750).
+    /// Sets a token (RFC 6750).
     pub fn bearer(self, token: impl Display) -> Self {
         self.header("authorization", format_args!("Bearer {token}"))
     }
 
-    /// A body as a browser's form sends it: `&[("name", "value")]`, `json!({…})` or a structure.
+    /// Sets a form body as a browser sends it: `&[("name", "value")]`, `json!({…})` or a structure.
     pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Self {
         let body = serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("the form: {error}")));
         self.with_body("application/x-www-form-urlencoded", body.map(String::into_bytes))
     }
 
-    /// Sends the form, or without a body the address's query, in another encoding than UTF-8, for example `windows-1252`. The forms of pages
-    /// ([`Page::form`]) do this by themselves.
+    /// Sends the form (or, without a body, the URL's query) in an encoding other than UTF-8, for example
+    /// `windows-1252`. The forms of pages ([`Page::form`]) do this automatically.
     pub fn form_charset(self, label: &str) -> Self {
         self.change(|request| request.form_charset = Some(label.to_owned()))
     }
 
-    /// A JSON body.
+    /// Sets a JSON body.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
         let body = serde_json::to_vec(value).map_err(|error| Error::bug(format!("the body: {error}")));
         self.with_body("application/json", body)
     }
 
-    /// Any other body, with its media type.
+    /// Sets any other body, with its media type.
     pub fn body(self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
         self.with_body(media_type, Ok(body.into()))
     }
 
-    /// Answers a redirect as it is, instead of following it.
+    /// Returns a redirect as it is, instead of following it.
     pub fn no_redirects(self) -> Self {
         self.change(|request| request.follow_redirects = false)
     }
 
-    /// Time for the whole exchange; the host has a default and a ceiling.
+    /// Sets the timeout of the whole exchange; the host has a default and a maximum.
     pub fn timeout(self, time: Duration) -> Self {
         self.change(|request| request.timeout = Some(time))
     }
 
-    /// The request on its own, for later.
+    /// Returns the request on its own, for later.
     ///
     /// # Errors
-    /// [`Error::Bug`] for a wrong address or body.
+    /// [`Error::Bug`] for an invalid URL or body.
     pub fn build(self) -> Result<Request> {
         self.request
     }
 
-    /// Sends it. Any status is an answer.
+    /// Sends the request. Any status is a response.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -181,7 +181,7 @@ impl<'a> RequestBuilder<'a> {
         self.client.send(&self.request?)
     }
 
-    /// Sends it and parses the page that comes back.
+    /// Sends the request and parses the response as a page.
     ///
     /// # Errors
     /// As [`Client::send`] and [`Response::error_for_status`].
@@ -189,7 +189,7 @@ impl<'a> RequestBuilder<'a> {
         self.send()?.error_for_status()?.html()
     }
 
-    /// Sends it and reads the JSON that comes back.
+    /// Sends the request and parses the response as JSON.
     ///
     /// # Errors
     /// As [`Client::send`], [`Response::error_for_status`] and [`Response::json`].
@@ -197,7 +197,7 @@ impl<'a> RequestBuilder<'a> {
         self.send()?.error_for_status()?.json()
     }
 
-    /// Sends it and answers the text that comes back.
+    /// Sends the request and returns the text of the response.
     ///
     /// # Errors
     /// As [`Client::send`] and [`Response::error_for_status`].
@@ -205,7 +205,7 @@ impl<'a> RequestBuilder<'a> {
         self.send()?.error_for_status()?.text()
     }
 
-    /// Sends it and answers the bytes that come back. A file is better given to `save_bills` or `save_files`.
+    /// Sends the request and returns the bytes of the response. For files, prefer `save_bills` or `save_files`.
     ///
     /// # Errors
     /// As [`Client::send`] and [`Response::error_for_status`].

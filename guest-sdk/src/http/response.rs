@@ -6,7 +6,7 @@ use crate::bindings::konnector::host::http::{Body, Header, Response as Wire};
 use crate::html::Page;
 use crate::{Error, Result};
 
-/// An answer, its body read and decoded.
+/// A response whose body has been read and decoded.
 #[derive(Debug, Clone)]
 pub struct Response {
     method: String,
@@ -30,29 +30,30 @@ impl Response {
         self.status
     }
 
-    /// Where the answer came from, after redirects.
+    /// The URL of the response, after redirects.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The first header of this name, in any case.
+    /// The first header of this name, ignoring case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
     }
 
-    /// The encoding that its text was written in, for example `windows-1252`.
+    /// The original encoding of its text, for example `windows-1252`.
     #[must_use]
     pub fn charset(&self) -> Option<&str> {
         self.charset.as_deref()
     }
 
-    /// The answer, unless its status is 400 or more.
+    /// Returns the response, unless its status is 400 or higher.
     ///
     /// # Errors
-    /// 401 is [`Error::BadCredentials`], 429 [`Error::RateLimited`], 503 with `Retry-After` [`Error::VendorMaintenance`], another 5xx
-    /// [`Error::VendorDown`], the rest [`Error::VendorChanged`]. Where a vendor means something else, look at [`Self::status`] first.
+    /// 401 is [`Error::BadCredentials`], 429 [`Error::RateLimited`], 503 with `Retry-After`
+    /// [`Error::VendorMaintenance`], another 5xx [`Error::VendorDown`], any other status [`Error::VendorChanged`]. If
+    /// a vendor uses a status differently, check [`Self::status`] first.
     pub fn error_for_status(self) -> Result<Self> {
         if self.status < 400 {
             return Ok(self);
@@ -64,7 +65,7 @@ impl Response {
     /// The body as text.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when it is no text.
+    /// [`Error::VendorChanged`] if it is not text.
     pub fn text(self) -> Result<String> {
         match self.body {
             Body::Text(text) => Ok(text),
@@ -73,7 +74,7 @@ impl Response {
         }
     }
 
-    /// The body as it is; a text in UTF-8.
+    /// The body as bytes; text is in UTF-8.
     #[must_use]
     pub fn bytes(self) -> Vec<u8> {
         match self.body {
@@ -82,19 +83,19 @@ impl Response {
         }
     }
 
-    /// The body's JSON.
+    /// Deserialises the JSON body.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] saying where it is not as expected.
+    /// [`Error::VendorChanged`] with the position of the unexpected JSON.
     pub fn json<T: DeserializeOwned>(self) -> Result<T> {
         let subject = format!("{} {}", self.method, self.url);
         serde_json::from_slice(&self.bytes()).map_err(|error| Error::from(error).context(subject))
     }
 
-    /// The body as a page.
+    /// Parses the body as a page.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] when it is no text.
+    /// [`Error::VendorChanged`] if it is not text.
     pub fn html(self) -> Result<Page> {
         let (url, charset) = (self.url.clone(), self.charset.clone());
         let page = Page::new(&self.text()?, url);

@@ -7,7 +7,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::http::Client;
 use crate::{Error, Result, host};
 
-/// Where a file's content comes from. It is fetched only when the user does not have the file yet.
+/// Where a file's content comes from. It is fetched only if the user does not have the file yet.
 pub struct FileSource(SourceKind);
 
 enum SourceKind {
@@ -18,12 +18,12 @@ enum SourceKind {
 }
 
 impl FileSource {
-    /// Content that is there already.
+    /// Content in memory.
     pub fn from_bytes(content: impl Into<Vec<u8>>) -> Self {
         Self(SourceKind::Bytes(content.into()))
     }
 
-    /// Content that the konnector makes, when it is needed.
+    /// Content that the konnector produces when it is needed.
     pub fn from_fn(make: impl Fn() -> Result<Vec<u8>> + 'static) -> Self {
         Self(SourceKind::Generated(Box::new(make)))
     }
@@ -36,16 +36,16 @@ impl FileSource {
         }
     }
 
-    /// The last part of the address, where there is one.
+    /// The last segment of the URL, if there is one.
     pub(crate) fn name(&self) -> Option<&str> {
         let SourceKind::Request(request) = &self.0 else { return None };
         request.url().path_segments()?.next_back().filter(|name| !name.is_empty())
     }
 }
 
-/// Stores content that the konnector has, unless it is a part of a PDF. The host looks at what it downloads by itself.
+/// Stores content of the konnector, unless it is a truncated PDF. The host checks downloads itself.
 fn store(target: &Target, content: &[u8]) -> Result<Stored> {
-    /// Readers look for the end of a PDF here (ISO 32000-1, annex H, note 18).
+    /// Readers search for the end of a PDF in this many last bytes (ISO 32000-1, annex H, note 18).
     const PDF_TRAILER_SIZE: usize = 1 << 10;
     let end = content.get(content.len().saturating_sub(PDF_TRAILER_SIZE)..).unwrap_or(content);
     if content.starts_with(b"%PDF-") && !end.windows(5).any(|window| window == b"%%EOF") {
@@ -54,7 +54,7 @@ fn store(target: &Target, content: &[u8]) -> Result<Stored> {
     host::store(target, content)
 }
 
-/// A GET request for that address.
+/// A GET request for that URL.
 impl From<Url> for FileSource {
     fn from(url: Url) -> Self {
         Request::new("GET", url).into()

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// The failure that a status stands for. `retry_after` is in seconds, from the header of that name.
+/// Maps a status to a failure. `retry_after` is the value of the header of that name, in seconds.
 pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: &str) -> Error {
     let text = format!("{subject} answered {}", status_text(status));
     match status {
         401 => Error::BadCredentials(text),
         429 => Error::RateLimited(retry_after),
         503 if retry_after.is_some() => Error::VendorMaintenance(text),
-        // 202: what was asked for is being made, and another try may bring it.
+        // 202: the resource is still being produced, and a retry may return it.
         202 | 408 | 425 | 500..=599 => Error::VendorDown(text),
         _ => Error::VendorChanged(text),
     }
@@ -40,7 +40,7 @@ fn status_text(status: u16) -> String {
     format!("{status} {reason}")
 }
 
-/// Reads `Retry-After`: seconds, or a date (RFC 9110 §10.2.3), which is taken relative to the answer's own `Date`.
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3), which is relative to the response's own `Date`.
 pub(super) fn retry_after(value: &str, answered_at: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));

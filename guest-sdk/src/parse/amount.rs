@@ -22,12 +22,12 @@ impl Currency {
     /// The code, for example `EUR`.
     #[must_use]
     pub fn code(&self) -> &str {
-        // The letters were checked when the value was made.
+        // The letters were checked when the value was created.
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// A code, or what is written in its place: `€`, `euros`, `$`, `£`, `Fr.`.
+/// Parses a code or a common notation of it: `€`, `euros`, `$`, `£`, `Fr.`.
 impl FromStr for Currency {
     type Err = Error;
 
@@ -64,30 +64,30 @@ impl Serialize for Currency {
     }
 }
 
-/// An amount of money, exact. Prints as `42.10 EUR`.
+/// An exact amount of money. Displayed as `42.10 EUR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Amount {
-    /// Hundredths of the currency's unit; negative for what is given back.
+    /// Hundredths of the currency's unit; negative for a refund.
     pub cents: i64,
     /// Its currency.
     pub currency: Currency,
 }
 
 impl Amount {
-    /// That many hundredths of the currency's unit.
+    /// Creates an amount from hundredths of the currency's unit.
     #[must_use]
     pub fn new(cents: i64, currency: Currency) -> Self {
         Self { cents, currency }
     }
 
-    /// The amount as a number of units, as JSON documents have it.
+    /// The amount as a number of units, as in JSON documents.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact up to 90 trillion units")]
     pub fn as_f64(&self) -> f64 {
         self.cents as f64 / 100.0
     }
 
-    /// The units and hundredths with a point, as in `-42.10`.
+    /// The units and hundredths with a decimal point, as in `-42.10`.
     pub(crate) fn decimal(&self) -> String {
         let (sign, cents) = (if self.cents < 0 { "-" } else { "" }, self.cents.unsigned_abs());
         format!("{sign}{}.{:02}", cents / 100, cents % 100)
@@ -100,17 +100,17 @@ impl fmt::Display for Amount {
     }
 }
 
-/// Reads an amount with its currency, the French, English or Swiss way: `1 234,56 €`, `€1,234.56`, `CHF 1'234.50`, `-12,00 EUR`. A dash in
-/// place of the cents is no sign: `CHF 12.–`, `12,-- €`.
+/// Parses an amount with its currency, in French, English or Swiss notation: `1 234,56 €`, `€1,234.56`, `CHF
+/// 1'234.50`, `-12,00 EUR`. A dash in place of the cents is not a sign: `CHF 12.–`, `12,-- €`.
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it: no currency (see [`amount_in`]), no number, more than hundredths, or a dash that may be a
-/// sign or stand for cents (`12 –`).
+/// [`Error::VendorChanged`] including the text: no currency (see [`amount_in`]), no number, more than two decimals,
+/// or a dash that may be a sign or stand for cents (`12 –`).
 pub fn amount(text: &str) -> Result<Amount> {
     parse_amount(text, None)
 }
 
-/// Reads an amount that may be written without a currency, as in a column headed `Montant (€)`.
+/// Parses an amount that may be written without a currency, as in a column headed `Montant (€)`.
 ///
 /// # Errors
 /// As [`amount`].
@@ -133,7 +133,8 @@ fn parse_amount(text: &str, default: Option<Currency>) -> Result<Amount> {
     Ok(Amount { cents: if is_negative { -cents } else { cents }, currency })
 }
 
-/// The number, its dashes all alike, and the words around it. No number where a word stands between two figures: `12€34` would become 1234.
+/// The number with its dashes normalised, and the words around it. No number if a word stands between two digits:
+/// `12€34` would become 1234.
 fn split_words(text: &str) -> (Option<String>, Vec<String>) {
     let (mut number, mut words, mut word) = (String::new(), Vec::new(), String::new());
     let (mut last_figure_before_word, mut is_split) = (false, false);
@@ -170,18 +171,18 @@ fn sign(number: &str) -> Option<(bool, &str)> {
     let whole = strip_dash_for_cents(number);
     match number.strip_suffix('-').map(str::trim) {
         Some(_) if whole.len() < number.len() => Some((false, whole)),
-        // A dash behind a whole number may stand for its cents, too.
+        // A dash after a whole number may also stand for its cents.
         Some(rest) if !has_plus && !split_decimals(rest).1.is_empty() => Some((true, rest)),
         Some(_) => None,
         None => Some((false, number)),
     }
 }
 
-/// The whole number in `12.-`, `12,--` and `12:-` (Sweden): one dash or two directly behind the mark.
+/// The whole number in `12.-`, `12,--` and `12:-` (Sweden): one or two dashes directly after the mark.
 fn strip_dash_for_cents(number: &str) -> &str {
     let before = number.strip_suffix("--").or_else(|| number.strip_suffix('-'));
     let whole = before.and_then(|before| before.trim_end().strip_suffix(['.', ',', ':']));
-    // With a figure before the mark and no mark before that one: `12..-` is nothing.
+    // A digit must precede the mark, and no other mark may precede that digit: `12..-` is not an amount.
     whole
         .filter(|whole| whole.ends_with(|last: char| last.is_ascii_digit()) && has_no_decimals(whole))
         .unwrap_or(number)
@@ -205,8 +206,8 @@ fn cents(number: &str) -> Option<i64> {
     whole.checked_mul(100)?.checked_add(fraction)
 }
 
-/// Where the decimals begin. Of a point and a comma the last one begins them; one alone does, unless it stands as between thousands
-/// (`1.234`, three digits after it and no leading zero).
+/// Splits at the decimal separator: the last one of a point and a comma. A single one separates decimals, unless it
+/// is placed like a thousands separator (`1.234`, three digits after it and no leading zero).
 fn split_decimals(number: &str) -> (&str, &str) {
     let is_mark = |letter: char| letter == '.' || letter == ',';
     let Some((whole, fraction)) = number.rsplit_once(is_mark) else { return (number, "") };
@@ -218,12 +219,13 @@ fn split_decimals(number: &str) -> (&str, &str) {
     if is_repeated || is_group { (number, "") } else { (whole, fraction) }
 }
 
-/// Whether no thousands are marked by spaces or apostrophes.
+/// Whether no thousands are separated by spaces or apostrophes.
 fn is_ungrouped(whole: &str) -> bool {
     whole.chars().all(|letter| letter.is_ascii_digit())
 }
 
-/// A whole number whose thousands may be apart, all in the same way: `1234`, `1 234`, `1.234`, `1,234`, `1'234`.
+/// Parses a whole number whose thousands may be separated, all by the same mark: `1234`, `1 234`, `1.234`, `1,234`,
+/// `1'234`.
 fn parse_grouped(whole: &str) -> Option<i64> {
     let separators: Vec<char> = whole.chars().filter(|letter| !letter.is_ascii_digit()).collect();
     let kinds: std::collections::BTreeSet<_> = separators.iter().map(|letter| group_kind(*letter)).collect();
@@ -369,7 +371,8 @@ mod tests {
             }
         }
 
-        /// A dash for the cents says nothing of the sign, whatever stands around it; a sign says the same with it as without it.
+        /// A dash for the cents does not affect the sign, whatever stands around it; a sign means the same with and
+        /// without it.
         #[test]
         fn a_dash_in_place_of_cents_is_no_sign(
             units in 0_u64..10_000_000,
@@ -391,7 +394,7 @@ mod tests {
         fn any_text_is_an_amount_or_an_error(text in "\\PC{0,20}|[0-9 .,:'€()–+-]{0,12}") {
             if let Ok(read) = amount(&text) {
                 prop_assert_eq!(amount(&read.to_string()), Ok(read));
-                // All of its figures are those of the text, so that nothing was made up or left out.
+                // All of its digits are those of the text, so nothing was invented or left out.
                 let figures = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
                 let (given, taken) = (figures(&text), figures(&read.decimal()));
                 prop_assert_eq!(given.trim_matches('0'), taken.trim_matches('0'), "{}", text);

@@ -4,30 +4,32 @@ use super::time::{Token, split_around_time, tokens};
 use super::words::{is_article, is_ordinal, is_weekday, month_number};
 use crate::{Error, Result};
 
-/// Reads a day as French and English vendors write it: `2026-11-03`, `03/11/2026` (the day first), `3 novembre 2026`, `1er nov. 2026`,
-/// `Nov 3, 2026`, `mardi 3 novembre 2026`, also with a time of day (`2026-11-03T10:00:00Z`, `03/11/2026 10:00`, `Tue Nov  3 10:30:00 2026`).
+/// Parses a day in the notations of French and English vendors: `2026-11-03`, `03/11/2026` (the day first), `3
+/// novembre 2026`, `1er nov. 2026`, `Nov 3, 2026`, `mardi 3 novembre 2026`, also with a time of day
+/// (`2026-11-03T10:00:00Z`, `03/11/2026 10:00`, `Tue Nov  3 10:30:00 2026`).
 ///
-/// The year of `03/11/26` is 2026. For a vendor that writes the month first in figures there is [`date_with_format`].
+/// The year of `03/11/26` is 2026. For a vendor that writes the month first in digits, use [`date_with_format`].
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it, when anything of it is not understood.
+/// [`Error::VendorChanged`] including the text, if any part of it is not understood.
 pub fn date(text: &str) -> Result<NaiveDate> {
     read_date(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is no date")))
 }
 
-/// Reads a day in the form that `format` describes, as in `%m/%d/%Y` (the letters are those of [`chrono::format::strftime`]).
+/// Parses a day in the given `format`, for example `%m/%d/%Y` (the letters are those of
+/// [`chrono::format::strftime`]).
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it.
+/// [`Error::VendorChanged`] including the text.
 pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
     NaiveDate::parse_from_str(text.trim(), format)
         .map_err(|error| Error::vendor_changed(format!("`{text}` is no date like `{format}`: {error}")))
 }
 
-/// Reads a month and answers its first day: `novembre 2026`, `Nov 2026`, `11/2026`, `2026-11`.
+/// Parses a month and returns its first day: `novembre 2026`, `Nov 2026`, `11/2026`, `2026-11`.
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it.
+/// [`Error::VendorChanged`] including the text.
 pub fn month(text: &str) -> Result<NaiveDate> {
     read_month(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is no month")))
 }
@@ -43,7 +45,7 @@ fn read_date(text: &str) -> Option<NaiveDate> {
     }
 }
 
-/// Reads a text that is a day and nothing else.
+/// Parses a text that is exactly a day.
 fn calendar_day(tokens: &[Token]) -> Option<NaiveDate> {
     match DateParts::from_tokens(tokens)? {
         // 3 novembre 2026, 2026 Nov 3
@@ -88,7 +90,7 @@ fn read_month(text: &str) -> Option<NaiveDate> {
         DateParts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
             ([year, month], ['-' | '/' | '.'] | []) if year.len() == 4 => build(year, parse_day_or_month(month)?, "1"),
             ([month, year], ['-' | '/']) => build(year, parse_day_or_month(month)?, "1"),
-            // With two digits it may be a time or an amount.
+            // With a two-digit year it may be a time or an amount.
             ([month, year], ['.'] | []) if year.len() == 4 => build(year, parse_day_or_month(month)?, "1"),
             _ => None,
         },
@@ -109,24 +111,24 @@ fn build(year: &str, month: u32, day: &str) -> Option<NaiveDate> {
     NaiveDate::from_ymd_opt(year, month, parse_day_or_month(day)?)
 }
 
-/// What a date is made of.
+/// Parts of a date.
 struct DateParts<'a> {
-    /// The month, if a word names it, and how many numbers come before it.
+    /// The month, if a word names it, and the number of numbers before it.
     month: Option<(u32, usize)>,
     numbers: Vec<&'a str>,
-    /// What stands between two numbers, where it is more than white space.
+    /// Separators between two numbers, if they are more than white space.
     marks: Vec<char>,
 }
 
 impl<'a> DateParts<'a> {
-    /// `None` when anything is in the text that belongs to no date.
+    /// `None` if the text contains anything that does not belong to a date.
     fn from_tokens(tokens: &'a [Token]) -> Option<Self> {
         let words: Vec<&str> = tokens
             .iter()
             .filter_map(|token| if let Token::Word(word) = token { Some(word.as_str()) } else { None })
             .collect();
         let mut weekday = words.iter().find(|word| is_weekday(word) && month_number(word).is_none()).copied();
-        // Beside another month, `mar.` is mardi.
+        // If another word names a month, `mar.` is mardi.
         if weekday.is_none() && words.iter().filter(|word| month_number(word).is_some()).count() > 1 {
             weekday = words.iter().find(|word| **word == "mar").copied();
         }
@@ -139,7 +141,7 @@ impl<'a> DateParts<'a> {
                 Token::Mark(mark) if matches!(mark, '.' | ',' | '-' | '/') => marks.push(*mark),
                 Token::Mark(_) => return None,
                 Token::Number(digits) => {
-                    // What abbreviates a weekday, or sets it or a time apart.
+                    // Marks that abbreviate a weekday, or separate it or a time.
                     if parts.numbers.is_empty() && matches!(marks.as_slice(), ['.' | ',']) {
                         marks.clear();
                     }
@@ -321,7 +323,8 @@ mod tests {
             prop_assert_eq!(month(&format!("{french} {year}")), Ok(day.with_day(1).unwrap()));
         }
 
-        /// With a time of day at any place, a date is the same date or not understood; without its year it is no date.
+        /// With a time of day in any position, a date is either the same date or not understood; without its year it
+        /// is not a date.
         #[test]
         fn a_time_is_never_a_part_of_the_date(
             year in 1900_i32..2100, ordinal in 1_u32..366, seconds in 0_u32..86_400, place in 0_usize..4,

@@ -1,4 +1,5 @@
-//! Values as vendors write them. What cannot be read for certain is [`crate::Error::VendorChanged`] with the text in it, never a guess.
+//! Values as vendors write them. A value that cannot be parsed with certainty is [`crate::Error::VendorChanged`]
+//! including the text, never a guess.
 
 mod amount;
 mod date;

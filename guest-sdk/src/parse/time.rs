@@ -1,19 +1,20 @@
-//! The time of day beside a date. It is found first and taken out as a whole, so that none of its figures is ever taken for a day or a year.
+//! The time of day next to a date. It is found first and removed as a whole, so that none of its digits is taken for
+//! a day or a year.
 
 use super::words::is_zone;
 
-/// A piece of a text about a date.
+/// Token of a text about a date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
     Number(String),
     /// Letters, in lower case and without accents.
     Word(String),
-    /// White space, however much of it.
+    /// White space of any length.
     Space,
     Mark(char),
 }
 
-/// A text in pieces.
+/// Splits a text into tokens.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     for letter in text.trim().chars().flat_map(char::to_lowercase).map(without_accent) {
@@ -39,7 +40,7 @@ fn without_accent(letter: char) -> char {
     }
 }
 
-/// The pieces before the time of day and those after it; `None` when there is no time, or one that no clock shows.
+/// The tokens before and after the time of day; `None` if there is no time, or it is not a valid time.
 pub(super) fn split_around_time(tokens: &[Token]) -> Option<(&[Token], &[Token])> {
     let (start, end) = (0..tokens.len()).find_map(|start| Some((start, start + time_length(tokens.get(start..)?)?)))?;
     let mut before = tokens.get(..start)?;
@@ -60,7 +61,7 @@ pub(super) fn split_around_time(tokens: &[Token]) -> Option<(&[Token], &[Token])
     Some((before, after))
 }
 
-/// What may stand between a date and the time after it.
+/// Whether a token may stand between a date and the time after it.
 fn is_separator(token: &Token) -> bool {
     match token {
         Token::Space | Token::Mark(',' | '-' | '–' | '—' | '@') => true,
@@ -76,11 +77,11 @@ fn trim_trailing_space(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// How many pieces a time at the beginning of `tokens` has, its zone included.
+/// The number of tokens of a time at the beginning of `tokens`, including its zone.
 fn time_length(tokens: &[Token]) -> Option<usize> {
     let mut reader = TokenReader { tokens, position: 0 };
     if reader.word(&["t"]) {
-        // The basic format of ISO 8601, which has a time only behind its T: 103000Z.
+        // The basic format of ISO 8601, in which a time always follows a T: 103000Z.
         let digits = reader.number(&[2, 4, 6])?;
         let part = |at: usize| digits.get(at..at + 2).map_or(Some(0), |part| part.parse().ok());
         let extended = matches!(reader.tokens.get(reader.position), Some(Token::Mark(':')));
@@ -110,7 +111,7 @@ struct TokenReader<'a> {
 }
 
 impl<'a> TokenReader<'a> {
-    /// Minutes and seconds behind the hour: `:30:00.000 +01:00`, `h30`, ` h 30`, ` pm`.
+    /// Minutes and seconds after the hour: `:30:00.000 +01:00`, `h30`, ` h 30`, ` pm`.
     fn rest_of_time(&mut self) -> Option<(u8, u8)> {
         let (mut minute, mut second) = (0, 0);
         if self.mark(':') {
@@ -183,7 +184,7 @@ impl<'a> TokenReader<'a> {
         }
     }
 
-    /// Reads what `read` does, or nothing.
+    /// Runs `read`; consumes nothing if it returns `None`.
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let start = self.position;
         let found = read(self);
@@ -219,7 +220,7 @@ impl<'a> TokenReader<'a> {
         self.word(words).then_some(())
     }
 
-    /// A number of as many digits as one of `lengths`.
+    /// Reads a number whose count of digits is one of `lengths`.
     fn number(&mut self, lengths: &[usize]) -> Option<&'a str> {
         self.optional(|reader| match reader.next() {
             Some(Token::Number(digits)) if lengths.contains(&digits.len()) => Some(digits.as_str()),

@@ -1,6 +1,6 @@
 //! The words of dates, French and English, in lower case and without accents.
 
-/// Whether a word is a day of the week, in full or abbreviated. `mar` is one as well as a month; see [`month_number`].
+/// Whether a word is a day of the week, in full or abbreviated. `mar` is also a month; see [`month_number`].
 pub(super) fn is_weekday(word: &str) -> bool {
     matches!(
         word,
@@ -48,7 +48,7 @@ pub(super) fn is_ordinal(word: &str) -> bool {
     matches!(word, "er" | "st" | "nd" | "rd" | "th")
 }
 
-/// Whether a word is the name of a time zone, as it follows a time of day.
+/// Whether a word is the name of a time zone, after a time of day.
 pub(super) fn is_zone(word: &str) -> bool {
     matches!(
         word,
@@ -74,7 +74,7 @@ pub(super) fn is_zone(word: &str) -> bool {
     )
 }
 
-/// The month that a word names, in full or by an abbreviation of three letters or more that fits one month only.
+/// The month that a word names, in full or by an unambiguous abbreviation of at least three letters.
 pub(super) fn month_number(word: &str) -> Option<u32> {
     const FRENCH: [&str; 12] = [
         "janvier",
@@ -108,7 +108,7 @@ pub(super) fn month_number(word: &str) -> Option<u32> {
         return None;
     }
     let find = |names: [&str; 12]| names.iter().position(|name| name.starts_with(word));
-    // `jui` fits juin and juillet.
+    // `jui` matches juin and juillet.
     let index = if word == "jui" { None } else { find(FRENCH).or_else(|| find(ENGLISH)) }?;
     u32::try_from(index + 1).ok()
 }

@@ -25,7 +25,7 @@ pub struct Bill {
 }
 
 impl Bill {
-    /// A bill: who sent it, what it comes to, its day, and where its file is (an address, a request or bytes).
+    /// Creates a bill from its vendor, amount, day, and the source of its file (a URL, a request or bytes).
     pub fn new(vendor: impl Into<String>, amount: Amount, date: NaiveDate, file: impl Into<FileSource>) -> Self {
         Self {
             vendor: vendor.into(),
@@ -40,41 +40,42 @@ impl Bill {
         }
     }
 
-    /// The vendor's own number for the bill: what recognises it best in later runs.
+    /// Sets the vendor's own number for the bill: the best way to recognise it in later runs.
     pub fn vendor_ref(mut self, reference: impl Into<String>) -> Self {
         self.reference = Some(reference.into());
         self
     }
 
-    /// What it is for.
+    /// Sets what the bill is for.
     pub fn subject(self, subject: impl Into<String>) -> Self {
         self.with_field("subject", subject.into())
     }
 
-    /// The contract it belongs to: its number, and its name, which becomes a folder of its own.
+    /// Sets the contract that the bill belongs to: its number, and its name, which becomes a folder of its own.
     pub fn contract(mut self, id: impl Into<String>, label: impl Into<String>) -> Self {
         self.contract = Some((id.into(), label.into()));
         self
     }
 
-    /// The file's name, in place of `2026-11-03_bank101_42.10EUR.pdf`.
+    /// Sets the file's name, in place of `2026-11-03_bank101_42.10EUR.pdf`.
     pub fn file_name(mut self, name: impl Into<String>) -> Self {
         self.file_name = Some(name.into());
         self
     }
 
-    /// Money that the vendor gives back.
+    /// Marks the bill as money that the vendor pays back.
     pub fn refund(self) -> Self {
         self.with_field("isRefund", true)
     }
 
-    /// What is known about the file, besides vendor and day.
+    /// Sets metadata of the file, in addition to vendor and day.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Any other member of the document, such as `originalAmount` or `matchingCriterias`. A value that is no JSON is left out.
+    /// Sets any other field of the document, such as `originalAmount` or `matchingCriterias`. A value that cannot be
+    /// serialised as JSON is left out.
     pub fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
             self.members.insert(name.to_owned(), value);
@@ -82,7 +83,7 @@ impl Bill {
         self
     }
 
-    /// Says what makes the bill impossible to save.
+    /// Returns an error if the bill cannot be saved.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::bug(format!("the bill of {} over {}: {what}", self.date, self.amount)));
         match &self.reference {
@@ -92,7 +93,8 @@ impl Bill {
         }
     }
 
-    /// What recognises it, but for a number that tells equal bills apart: the vendor's number, or contract, day and amount.
+    /// Key of the bill, without the number that distinguishes equal bills: the vendor's number, or contract, day and
+    /// amount.
     pub(super) fn natural_key(&self) -> String {
         let contract = self.contract.as_ref().map(|(id, _)| format!("{id}/")).unwrap_or_default();
         match &self.reference {
@@ -101,7 +103,7 @@ impl Bill {
         }
     }
 
-    /// How a report names it.
+    /// Name of the bill in a report.
     pub(super) fn label(&self) -> String {
         let name = self.reference.as_deref().unwrap_or(&self.vendor);
         format!("{name} of {}, {}", self.date, self.amount)
@@ -114,7 +116,7 @@ impl Bill {
         })
     }
 
-    /// Where its file goes.
+    /// Target of its file.
     pub(super) fn target(&self, key: &str) -> Target {
         let metadata = Metadata::new().author(&self.vendor).issued_on(self.date);
         let metadata = match &self.reference {

@@ -11,19 +11,20 @@ use crate::progress::report_progress;
 use crate::{Error, Result, host};
 
 const DOCTYPE: &str = "io.cozy.bills";
-/// Bills in hand before they are written: what a broken run has to do again.
+/// Bills fetched before they are written: an interrupted run has to repeat at most these.
 const BATCH_SIZE: usize = 50;
 
-/// Saves bills with their files. Give it all bills of the account (or of a contract) at once: of bills without the vendor's own number,
-/// two with the same day and amount stay two, told apart by their order in this call.
+/// Saves bills with their files. Pass all bills of the account (or of a contract) at once: among bills without the
+/// vendor's own number, two with the same day and amount remain two, distinguished by their order in this call.
 ///
-/// Nothing is saved unless every bill is complete. Files that the user has already are not fetched again. A bill whose file fails, also
-/// after three tries, is left out and becomes a problem of the report, while the others are saved. Near the end of the run's time the rest
-/// is left for the next run.
+/// Nothing is saved unless every bill is complete. Files that the user has already are not fetched again. A bill
+/// whose file fails after three attempts is left out and becomes a problem of the report, while the others are saved.
+/// Near the end of the run's time the remaining bills are left for the next run.
 ///
 /// # Errors
-/// [`Error::Bug`] for an incomplete bill, and what concerns all of them: [`Error::Denied`], [`Error::StorageFull`],
-/// [`Error::LimitReached`], [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file was there by then are saved also in that case.
+/// [`Error::Bug`] for an incomplete bill, and errors that concern all of them: [`Error::Denied`],
+/// [`Error::StorageFull`], [`Error::LimitReached`], [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file
+/// was stored before the error are saved in that case, too.
 pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<SaveSummary> {
     let mut saved = SaveSummary::default();
     let bills = assign_keys(bills, &mut saved)?;
@@ -48,7 +49,7 @@ struct BillSaver<'a> {
     items: Vec<Item>,
     /// Ids of the items' files.
     files: Vec<String>,
-    /// Whether the manifest lets files refer to their bills.
+    /// Whether the manifest permits references from files to their bills.
     can_add_references: bool,
     saved: SaveSummary,
 }
@@ -94,7 +95,8 @@ impl BillSaver<'_> {
         Ok(())
     }
 
-    /// Lets the file refer to its bill, as the bill does to its file. Costs nothing where it does already.
+    /// Adds a reference from the file to its bill, as the bill has one to its file. Costs nothing if it exists
+    /// already.
     fn add_reference(&mut self, file: String, bill: String) -> Result<()> {
         if !self.can_add_references {
             return Ok(());
@@ -102,7 +104,7 @@ impl BillSaver<'_> {
         let reference = Reference { doctype: DOCTYPE.to_owned(), id: bill };
         match host::files::add_references(&Locator::Id(file), &[reference]) {
             Err(HostError::Denied(text)) => {
-                // The bills are saved all the same; applications just do not find them from the file.
+                // The bills are saved anyway; applications just cannot find them from the file.
                 crate::debug!("files do not refer to their bills: {text}");
                 self.can_add_references = false;
                 Ok(())
@@ -112,7 +114,7 @@ impl BillSaver<'_> {
     }
 }
 
-/// Checks the bills and gives each its key.
+/// Checks the bills and assigns each its key.
 fn assign_keys(bills: impl IntoIterator<Item = Bill>, saved: &mut SaveSummary) -> Result<Vec<(String, Bill)>> {
     let mut keyed: Vec<(String, Bill)> = Vec::new();
     let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
@@ -125,7 +127,7 @@ fn assign_keys(bills: impl IntoIterator<Item = Bill>, saved: &mut SaveSummary) -
         match keyed.get(*first) {
             None => keyed.push((natural, bill)),
             Some(_) if bill.reference.is_none() => keyed.push((format!("{natural}#{times}"), bill)),
-            // A list that moves while its pages are read shows a bill twice.
+            // A list that shifts while its pages are read shows a bill twice.
             Some((_, same)) if (same.date, same.amount) == (bill.date, bill.amount) => {}
             Some(_) => {
                 let error = Error::vendor_changed("another bill has the same number");

@@ -7,11 +7,11 @@ use crate::{Error, Result, host};
 
 /// The contract's limit for one call.
 const BATCH_SIZE: usize = 500;
-/// Bytes of the documents in one call. The host limits what their values may take in memory, which ordinary documents reach at 300 to
-/// 800 KiB.
+/// Bytes of the documents in one call. The host limits the memory that their values use; ordinary documents reach
+/// that limit at 300 to 800 KiB.
 const MAX_BATCH_BYTES: usize = 256 << 10;
 
-/// A document with the key by which it is recognised in later runs.
+/// A document with the key that identifies it in later runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     key: String,
@@ -19,10 +19,11 @@ pub struct Item {
 }
 
 impl Item {
-    /// A document and its key: the vendor's own number, or what makes it unique for this account.
+    /// Creates an item from a document and its key: the vendor's own number, or a value that is unique for this
+    /// account.
     ///
     /// # Errors
-    /// [`Error::Bug`] when `body` is no JSON object.
+    /// [`Error::Bug`] if `body` is not a JSON object.
     pub fn new<T: Serialize>(key: impl Into<String>, body: T) -> Result<Self> {
         let value = serde_json::to_value(body).map_err(|error| Error::bug(format!("a document: {error}")))?;
         if !value.is_object() {
@@ -32,10 +33,11 @@ impl Item {
     }
 }
 
-/// Saves documents of one type: creates those whose key is new, updates those that changed. Members that a document no longer has stay.
+/// Saves documents of one type: creates those whose key is new, updates those that changed. Existing fields that the
+/// new document lacks remain.
 ///
 /// # Errors
-/// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+/// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
 pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> Result<SaveSummary> {
     let items: Vec<_> = items.into_iter().map(|item| WitItem { key: item.key, body: item.body }).collect();
     let mut saved = SaveSummary::default();
@@ -45,10 +47,11 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
     Ok(saved)
 }
 
-/// Sets members of documents that exist, whoever made them; the others stay.
+/// Sets fields of existing documents, whoever created them; other fields remain.
 ///
 /// # Errors
-/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when one of them does not exist, and as the host answers.
+/// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if one of them does not exist, and errors of
+/// the host.
 pub fn update_documents<T: Serialize>(
     doctype: &str,
     changes: impl IntoIterator<Item = (Locator, T)>,
@@ -67,10 +70,10 @@ pub fn update_documents<T: Serialize>(
     Ok(saved)
 }
 
-/// Deletes the documents that were saved under these keys; answers how many there were.
+/// Deletes the documents that were saved under these keys; returns the number of deleted documents.
 ///
 /// # Errors
-/// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+/// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
 pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
     keys.chunks(BATCH_SIZE).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
@@ -84,7 +87,7 @@ pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<WitSaved>> {
     Ok(written)
 }
 
-/// As many as one call takes, but at least one, each time.
+/// Splits into batches of as many items as one call takes, but at least one.
 fn batches<'a, T>(mut items: &'a [T], size: impl Fn(&T) -> usize + 'a) -> impl Iterator<Item = &'a [T]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;

@@ -21,7 +21,8 @@ pub struct File {
 }
 
 impl File {
-    /// A file of that name, from an address, a request or bytes. What a file name must not hold, the host replaces.
+    /// Creates a file with that name, from a URL, a request or bytes. The host replaces characters that a file name
+    /// must not contain.
     pub fn new(name: impl Into<String>, source: impl Into<FileSource>) -> Self {
         Self {
             source: source.into(),
@@ -36,61 +37,62 @@ impl File {
         }
     }
 
-    /// A file named as the last part of its address.
+    /// Creates a file named after the last segment of its URL.
     pub fn from_source(source: impl Into<FileSource>) -> Self {
         let source = source.into();
         let name = source.name().unwrap_or_default().to_owned();
         Self::new(name, source)
     }
 
-    /// A folder below the account's, `/`-separated.
+    /// Sets a folder below the account's folder, `/`-separated.
     pub fn folder(mut self, folder: impl Into<String>) -> Self {
         self.folder = folder.into();
         self
     }
 
-    /// What recognises the file in later runs, wherever the user moved it: the vendor's own number, say. Without it folder and name do.
+    /// Sets the key that identifies the file in later runs, wherever the user moved it: for example, the vendor's own
+    /// number. The default is folder and name.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Media type; found out from the content and the name where it is not given.
+    /// Sets the media type; the default is detected from the content and the name.
     pub fn mime(mut self, mime: impl Into<String>) -> Self {
         self.mime = Some(mime.into());
         self
     }
 
-    /// The day that the user's files show for it.
+    /// Sets the date that the user's files show for it.
     pub fn created_on(mut self, day: NaiveDate) -> Self {
         self.created_on = Some(day);
         self
     }
 
-    /// What is known about it.
+    /// Sets its metadata.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// A document that it belongs to, for example the album of a photo.
+    /// Adds a reference to a document that it belongs to, for example the album of a photo.
     pub fn reference(mut self, doctype: impl Into<String>, id: impl Into<String>) -> Self {
         self.references.push(Reference { doctype: doctype.into(), id: id.into() });
         self
     }
 
-    /// Stores the content also where the user has the file already: it changed.
+    /// Stores the content even if the user has the file already, because it changed.
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self
     }
 
-    /// The key, or what stands for it: folder and name.
+    /// The key, or its default: folder and name.
     pub(super) fn lookup_key(&self) -> String {
         self.key.clone().unwrap_or_else(|| self.label())
     }
 
-    /// How a report names it.
+    /// Name of the file in a report.
     pub(super) fn label(&self) -> String {
         if self.folder.is_empty() { self.name.clone() } else { format!("{}/{}", self.folder, self.name) }
     }

@@ -9,17 +9,18 @@ use crate::http::{Client, FileSource};
 use crate::progress::report_progress;
 use crate::{Result, host};
 
-/// Keys asked for at a time.
+/// Keys per lookup request.
 const LOOKUP_BATCH_SIZE: usize = 500;
-/// Pauses before the second and the third try of a download.
+/// Pauses before the second and the third attempt of a download.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
-/// Saves files: those that the user has already are not fetched again, one that fails becomes a problem of the report while the others are
-/// saved, and near the end of the run's time the rest is left for the next run. Of two files with one key the first is saved.
+/// Saves files. Files that the user has already are not fetched again; a file that fails becomes a problem of the
+/// report while the others are saved; near the end of the run's time the remaining files are left for the next run.
+/// If two files have the same key, the first is saved.
 ///
 /// # Errors
-/// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::StorageFull`](crate::Error::StorageFull),
-/// [`Error::LimitReached`](crate::Error::LimitReached),
+/// Errors that concern all files: [`Error::Denied`](crate::Error::Denied),
+/// [`Error::StorageFull`](crate::Error::StorageFull), [`Error::LimitReached`](crate::Error::LimitReached),
 /// [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<SaveSummary> {
     let mut keys = HashSet::new();
@@ -47,10 +48,10 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
     Ok(saved)
 }
 
-/// Moves the files with these keys to the trash; answers how many there were.
+/// Moves the files with these keys to the trash; returns the number of moved files.
 ///
 /// # Errors
-/// As the host answers.
+/// Errors of the host.
 pub fn trash_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
     keys.chunks(LOOKUP_BATCH_SIZE).map(|batch| Ok(host::files::trash(batch)?)).sum()
@@ -65,7 +66,8 @@ pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<WitFile>>> {
     Ok(found)
 }
 
-/// How often a save still asks a vendor again that does not answer. Many failures are no coincidence: then each file is tried once.
+/// Remaining retries of a save against a vendor that does not respond. Many failures are not a coincidence: after
+/// that each file is tried once.
 pub(super) struct RetryBudget(u32);
 
 impl RetryBudget {
@@ -73,7 +75,7 @@ impl RetryBudget {
         Self(10)
     }
 
-    /// Stores one file, with up to three tries.
+    /// Stores one file, with up to three attempts.
     pub(super) fn fetch(&mut self, client: &Client, source: &FileSource, target: &Target) -> Result<Stored> {
         let mut pauses = RETRY_DELAYS.into_iter();
         loop {
@@ -90,7 +92,7 @@ impl RetryBudget {
     }
 }
 
-/// A test's vendor needs no time to recover.
+/// In tests the vendor needs no time to recover.
 fn back_off(pause: Duration) {
     if cfg!(target_family = "wasm") {
         std::thread::sleep(pause);

@@ -2,37 +2,38 @@ use chrono::{NaiveDate, NaiveTime};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// What the user's Cozy knows about a file: kept as its `metadata`, shown and searched by other applications.
+/// Metadata of a file in the user's Cozy: stored as `metadata`, displayed and searched by other applications.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata(Map<String, Value>);
 
 impl Metadata {
-    /// None yet.
+    /// Empty metadata.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What kind of paper it is: a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`, `bank_statement`, `pay_sheet`.
+    /// Sets the kind of paper: a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`, `bank_statement`,
+    /// `pay_sheet`.
     #[must_use]
     pub fn qualification(self, label: &str) -> Self {
         self.with_field("qualification", json!({ "label": label }))
     }
 
-    /// Who wrote it, for example the vendor's domain.
+    /// Sets the issuer, for example the vendor's domain.
     #[must_use]
     pub fn author(self, name: &str) -> Self {
         self.with_field("contentAuthor", name)
     }
 
-    /// The day on the paper.
+    /// Sets the date of the paper.
     #[must_use]
     pub fn issued_on(self, day: NaiveDate) -> Self {
         let time = iso_instant(day);
         self.with_field("issueDate", &time).with_field("datetime", &time).with_field("datetimeLabel", "issueDate")
     }
 
-    /// Any other member. A value that is no JSON is left out.
+    /// Sets any other field. A value that cannot be serialised as JSON is left out.
     #[must_use]
     pub fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
@@ -41,7 +42,7 @@ impl Metadata {
         self
     }
 
-    /// These members, and of `other` those that are not among them.
+    /// Returns these fields, plus the fields of `other` that are not among them.
     pub(super) fn with_defaults(self, other: Self) -> Self {
         let mut members = other.0;
         members.extend(self.0);
@@ -53,7 +54,7 @@ impl Metadata {
     }
 }
 
-/// A day as the instant that Cozy's documents have in its place.
+/// Formats a day as the timestamp that Cozy's documents use for it.
 pub(super) fn iso_instant(day: NaiveDate) -> String {
     format!("{day}T00:00:00.000Z")
 }

@@ -1,5 +1,6 @@
-//! Saving what was found, so that a run can be repeated: what the user has already is neither fetched nor stored again, what fails is
-//! reported while the rest is saved, and a run that comes near its end stops by itself and goes on in the next one.
+//! Saves items so that a run can be repeated: items that the user has already are neither fetched nor stored again,
+//! failures are reported while the rest is saved, and a run that is about to reach its time limit stops by itself and
+//! continues in the next run.
 
 mod bill;
 mod bills;
@@ -27,7 +28,7 @@ use crate::host::{documents as documents_import, files as files_import};
 /// The document type of files, which have an interface of their own.
 const FILES_DOCTYPE: &str = "io.cozy.files";
 
-/// Asks whether documents of a type, or files, may be saved, without saving any.
+/// Checks whether documents of a type, or files, may be saved, without saving any.
 pub(crate) fn check_save_allowed(doctype: &str) -> Result<()> {
     if doctype == FILES_DOCTYPE {
         files_import::check_save()?;
@@ -37,7 +38,7 @@ pub(crate) fn check_save_allowed(doctype: &str) -> Result<()> {
     Ok(())
 }
 
-/// Enough to save what is in hand before the host ends the run.
+/// Enough to save the pending items before the host ends the run.
 const TIME_RESERVE: Duration = Duration::from_secs(15);
 
 fn is_out_of_time() -> bool {

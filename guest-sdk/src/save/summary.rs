@@ -1,24 +1,24 @@
 use crate::Error;
 use crate::bindings::konnector::host::types::Outcome;
 
-/// What a save did. As the answer of a konnector it becomes the report.
+/// Result of a save. As the return value of a konnector it becomes the report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "the problems in it belong into the run's report"]
 pub struct SaveSummary {
-    /// How many were not there before.
+    /// Number of items that did not exist before.
     pub created: usize,
-    /// How many were there and are different now.
+    /// Number of items that existed and changed.
     pub updated: usize,
-    /// How many were there and the same.
+    /// Number of items that existed and did not change.
     pub unchanged: usize,
-    /// How many were left for the next run, for want of time.
+    /// Number of items left for the next run, for lack of time.
     pub postponed: usize,
     pub(crate) problems: Vec<(String, String)>,
-    /// Bills and files that are there as they should be. Documents alone are saved together or not at all, so they do not count.
+    /// Bills and files that are up to date. Documents alone are saved together or not at all, so they do not count.
     pub(crate) up_to_date: usize,
-    /// Bills and files that could not be saved; what is postponed does not count.
+    /// Bills and files that could not be saved; postponed items do not count.
     pub(crate) failed: usize,
-    /// Why the first of them could not.
+    /// Why the first of them could not be saved.
     pub(crate) first_error: Option<Error>,
 }
 
@@ -29,7 +29,7 @@ impl SaveSummary {
         &self.problems
     }
 
-    /// Adds what another save did.
+    /// Adds the result of another save.
     pub fn merge(&mut self, other: Self) {
         self.created += other.created;
         self.updated += other.updated;
@@ -62,7 +62,7 @@ impl SaveSummary {
         self.first_error.get_or_insert(error);
     }
 
-    /// Notes that the rest is left for the next run.
+    /// Records that the remaining items are left for the next run.
     pub(super) fn postpone(&mut self, count: usize, what: &str) {
         if count > 0 {
             crate::info!("the time is nearly up: {count} {what} left for the next run");

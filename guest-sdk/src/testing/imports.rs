@@ -1,4 +1,4 @@
-//! The contract's functions, with the signatures that the bindings have in a component.
+//! The contract's functions, with the signatures of the bindings in a component.
 
 use super::state::{SentRequest, with_state};
 use crate::bindings::konnector::host::files::{Stored, Target};

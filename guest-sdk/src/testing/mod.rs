@@ -1,4 +1,4 @@
-//! A host in memory, so that a konnector is tested with `cargo test`, without a server and without a component.
+//! An in-memory host for testing a konnector with `cargo test`, without a server and without a component.
 //!
 //! ```
 //! use konnector_sdk::prelude::*;
@@ -16,7 +16,7 @@
 //! # Ok::<(), konnector_sdk::Error>(())
 //! ```
 //!
-//! The host belongs to the thread that made it, as every test has a thread of its own.
+//! The host belongs to the thread that created it, because every test runs in its own thread.
 
 pub(crate) mod imports;
 mod response;
@@ -32,7 +32,7 @@ use serde_json::Value;
 use crate::bindings::exports::konnector::host::run::{Cause, Job};
 use crate::{Context, Report, Result};
 
-/// The host of one test. Making one forgets what an earlier one of the thread held.
+/// The host of one test. Creating one discards the state of an earlier host of the thread.
 #[derive(Debug)]
 #[must_use]
 pub struct MockHost {
@@ -46,57 +46,57 @@ impl Default for MockHost {
 }
 
 impl MockHost {
-    /// A host with an account that has no fields yet, no answers, and ten minutes left.
+    /// Creates a host with an account without fields, no responses, and ten minutes of remaining time.
     pub fn new() -> Self {
         state::with_state(|state| *state = state::MockState::default());
         Self { parameters: Value::Object(serde_json::Map::new()) }
     }
 
-    /// Gives the account a field.
+    /// Adds a field to the account.
     pub fn field(self, name: &str, value: impl Into<Value>) -> Self {
         state::with_state(|state| state.fields.insert(name.to_owned(), value.into()));
         self
     }
 
-    /// Gives the account a secret field; the konnector sees [`placeholder`] in its place.
+    /// Adds a secret field to the account; the konnector sees [`placeholder`] in its place.
     pub fn secret(self, name: &str) -> Self {
         state::with_state(|state| state.secrets.push(name.to_owned()));
         self
     }
 
-    /// The manifest's `parameters`.
+    /// Sets the manifest's `parameters`.
     pub fn parameters(mut self, parameters: Value) -> Self {
         self.parameters = parameters;
         self
     }
 
-    /// What an earlier run saved as the account's state.
+    /// Sets the account state that an earlier run saved.
     pub fn account_state(self, value: &Value) -> Self {
         state::with_state(|state| state.account_state = Some(value.to_string()));
         self
     }
 
-    /// How the vendor answers a request for this address, whatever its method. Several answers for one address come in this order, and the
-    /// last one again and again. An address without any answers 404.
+    /// Sets the vendor's response to a request for this URL, whatever its method. Several responses for one URL are
+    /// returned in this order, then the last one repeatedly. A URL without responses returns 404.
     pub fn respond(self, url: &str, answer: impl Into<MockResponse>) -> Self {
         let address = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
         state::with_state(|state| state.responses.entry(address).or_default().push_back(answer.into()));
         self
     }
 
-    /// Gives the vendor's site a cookie.
+    /// Sets a cookie of the vendor's site.
     pub fn cookie(self, name: &str, value: &str) -> Self {
         state::with_state(|state| state.cookies.insert(name.to_owned(), value.to_owned()));
         self
     }
 
-    /// How long the run may still take.
+    /// Sets the remaining time of the run.
     pub fn remaining_time(self, time: Duration) -> Self {
         state::with_state(|state| state.remaining_time = time);
         self
     }
 
-    /// What the user answers when the konnector asks for a one-time code; without it nobody is there.
+    /// Sets the one-time code that the user enters; without it nobody responds.
     pub fn one_time_code(self, code: &str) -> Self {
         state::with_state(|state| state.code = Some(code.to_owned()));
         self
@@ -105,7 +105,7 @@ impl MockHost {
     /// Runs a konnector once, as the host would.
     ///
     /// # Errors
-    /// The konnector's own.
+    /// Errors of the konnector.
     pub fn run<T: Into<Report>>(&self, konnector: impl FnOnce(Context) -> Result<T>) -> Result<Report> {
         let job = Job {
             id: "0192f7a0c0de7000800000000000cafe".to_owned(),
@@ -120,13 +120,13 @@ impl MockHost {
         konnector(Context::new(job)).map(Into::into)
     }
 
-    /// The requests so far.
+    /// The requests sent so far.
     #[must_use]
     pub fn requests(&self) -> Vec<SentRequest> {
         state::with_state(|state| state.requests.clone())
     }
 
-    /// The saved documents of a type, in the order of their keys.
+    /// The saved documents of a type, sorted by their keys.
     #[must_use]
     pub fn documents(&self, doctype: &str) -> Vec<Value> {
         let is_wanted = |kind: &str| kind == doctype;
@@ -155,7 +155,7 @@ impl MockHost {
     }
 }
 
-/// What stands for a secret in requests under test.
+/// The placeholder of a secret in requests under test.
 #[must_use]
 pub fn placeholder(secret: &str) -> String {
     format!("secret-{secret}-placeholder")

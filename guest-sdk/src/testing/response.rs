@@ -2,13 +2,13 @@ use serde_json::Value;
 
 use crate::bindings::konnector::host::http::{Body, Header, HttpError, Response};
 
-/// What the vendor answers in a test.
+/// Response of the vendor in a test.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct MockResponse(Result<Response, HttpError>);
 
 impl MockResponse {
-    /// An answer with this status and text.
+    /// A response with this status and text.
     pub fn status(status: u16, text: &str) -> Self {
         Self(Ok(Response {
             status,
@@ -19,7 +19,7 @@ impl MockResponse {
         }))
     }
 
-    /// A file.
+    /// A response with a file.
     pub fn bytes(content: &[u8]) -> Self {
         Self(Ok(Response {
             status: 200,
@@ -30,7 +30,7 @@ impl MockResponse {
         }))
     }
 
-    /// No answer: how the exchange fails.
+    /// A failed exchange without a response.
     pub fn failure(error: HttpError) -> Self {
         Self(Err(error))
     }
@@ -43,7 +43,7 @@ impl MockResponse {
         self
     }
 
-    /// Is written in this encoding, for example `windows-1252`.
+    /// Sets the encoding of the text, for example `windows-1252`.
     pub fn charset(mut self, label: &str) -> Self {
         if let Ok(response) = &mut self.0 {
             response.charset = Some(label.to_owned());
@@ -51,7 +51,7 @@ impl MockResponse {
         self
     }
 
-    /// Comes from this address, as after a redirect.
+    /// Sets the final URL, as after a redirect.
     pub fn with_final_url(mut self, url: &str) -> Self {
         if let Ok(response) = &mut self.0 {
             url.clone_into(&mut response.url);
@@ -76,7 +76,7 @@ impl From<&str> for MockResponse {
     }
 }
 
-/// A JSON text, status 200.
+/// A JSON response, status 200.
 impl From<Value> for MockResponse {
     fn from(value: Value) -> Self {
         Self::status(200, &value.to_string()).header("content-type", "application/json")

@@ -15,9 +15,9 @@ pub struct SentRequest {
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// Body as text; empty where there is none.
+    /// Body as a string; empty if there is none.
     pub body: String,
-    /// The encoding that the host is asked to send a form in.
+    /// The encoding in which the host should send a form.
     pub form_charset: Option<String>,
 }
 
@@ -34,7 +34,7 @@ pub struct StoredFile {
     pub content: Vec<u8>,
     /// Metadata.
     pub metadata: Value,
-    /// Documents that it belongs to: type and id.
+    /// Documents that it refers to: type and id.
     pub references: Vec<(String, String)>,
 }
 

@@ -52,7 +52,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/account_types/{id}", one)
 }
 
-/// How an account type is shown: of its secrets only the names.
+/// The resource of an account type, with only the names of its secrets.
 fn resource(kind: &Stored<AccountType>) -> Result<Resource, ApiError> {
     let secrets: Vec<&str> = kind.value.secret_names().collect();
     let resource =

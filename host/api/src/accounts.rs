@@ -17,7 +17,7 @@ use crate::extract::{Caller, HostInstance, Params, request_host};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
-/// The routes of this module that are an instance's.
+/// The routes of this module on an instance's host.
 pub fn routes() -> ApiRouter<Platform> {
     let start = get_with(start, |op| {
         provider_redirect(op.summary("Sends the owner to a provider, to connect an account"))
@@ -53,7 +53,7 @@ pub fn routes() -> ApiRouter<Platform> {
         )
 }
 
-/// The route that providers call: its host may be one that all instances share.
+/// The route that providers call: its host may be shared by all instances.
 pub fn callback_routes() -> ApiRouter<Platform> {
     let finish = get_with(handle_callback, |op| {
         op.summary("Takes what a provider sends back")
@@ -69,7 +69,7 @@ pub fn callback_routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/accounts/{type}/redirect", finish)
 }
 
-/// What the ways to a provider have in common.
+/// Common description of the redirects to a provider.
 fn provider_redirect(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.query("session_code", SchemaKind::String, "Shows that the owner is there")
         .query("state", SchemaKind::String, "Comes back unchanged")
@@ -79,7 +79,7 @@ fn provider_redirect(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .error(422, "redirect_url is no address")
 }
 
-/// Where a client wants its user to go in the end: a page, nothing that runs in the one that is shown.
+/// The URL to which a client finally sends its user: a page, not a URL that would run in the current page.
 fn redirect_url(params: &Params) -> Result<Option<Url>, ApiError> {
     let read = |text: &str| {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -149,7 +149,7 @@ async fn handle_callback(
     Ok(Redirect::to(&back).into_response())
 }
 
-/// For people, where no client said where they go in the end.
+/// Result page for people, if the client gave no URL to return to.
 async fn show_result(params: Params) -> &'static str {
     match params.get_non_empty("error") {
         None => "The account is connected. You can close this page.\n",
@@ -165,7 +165,7 @@ async fn refresh(
     Path((account_type, id)): Path<(String, String)>,
 ) -> Result<Document, ApiError> {
     let Caller { instance, principal } = &caller;
-    // Whether it exists, and what it holds, is told only to those who may know.
+    // Do not reveal existence or content to callers without read access.
     platform.read_document(instance, principal, &ACCOUNTS, &id)?;
     platform.check_account_refresh(instance, principal, &id)?;
     platform.check_rate_limit(instance, rate::RateKind::AccountOAuth)?;

@@ -27,8 +27,8 @@ pub struct ServerInfo {
     pub public_url: String,
 }
 
-/// The admin API. Requests need the passphrase as the password of HTTP Basic, and must be for this machine by name, so that no web page
-/// reaches it through a name of its own that resolves to this machine (DNS rebinding).
+/// The admin API. Requests need the passphrase as the password of HTTP Basic. Their host must be a name of this
+/// machine, so that no web page reaches the API through its own name that resolves to this machine (DNS rebinding).
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT_PACKAGE });
     let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
@@ -70,7 +70,7 @@ async fn check_host(request: Request, next: Next) -> Response {
     .into_response()
 }
 
-/// The host without its port; an IPv6 address stays in its brackets.
+/// The host without its port; an IPv6 address keeps its brackets.
 fn strip_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -26,7 +26,8 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/backup", backup)
 }
 
-/// Answers once the first bytes are there. A backup that fails later breaks the connection off, so that nobody takes it for a whole one.
+/// Responds once the first bytes are available. If the backup fails later, the connection is aborted, so that nobody
+/// mistakes it for a complete backup.
 async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> {
     let mut backup = platform.start_backup();
     let first = backup.next_chunk().await?.unwrap_or_default();

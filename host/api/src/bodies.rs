@@ -139,7 +139,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// The failure; `too_large` says how large the body may be.
+    /// Converts into an API error; `too_large` states the maximum size.
     pub fn into_error(self, too_large: &str) -> ApiError {
         match self {
             Self::TooLarge => ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, too_large),
@@ -159,11 +159,11 @@ impl BodyError {
 #[derive(Debug, Clone, Copy)]
 pub struct BodyCharged;
 
-/// Reads a body to its end. What was read is paid for until the returned charge is dropped.
+/// Reads a body to its end. The bytes read are charged until the returned charge is dropped.
 ///
 /// # Errors
 ///
-/// When it is too large, there are too many, or its client sends nothing more.
+/// If the body is too large, too many bodies are in transit, or the client sends nothing more.
 pub async fn read(extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
     read_with_budget(&BUDGET, extensions, body).await
 }
@@ -204,7 +204,7 @@ mod tests {
         extensions
     }
 
-    /// A body of which some arrives, and nothing more.
+    /// A body that sends `text` and then stalls.
     fn stalled(text: &'static str) -> Body {
         let parts = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))]);
         Body::from_stream(parts.chain(stream::pending()))
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(read(&anonymous(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
         let second = read(&anonymous(2), "12345").await.expect("the share of another one");
         assert_eq!(read(&anonymous(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
-        // Callers with a token still find room.
+        // Callers with a token still have capacity.
         let mut known = Charge::new(&budget, Sender::Instance(InstanceId::new()));
         known.grow(8).expect("within its share");
         assert_eq!(known.grow(1), Err(BodyError::Busy));

@@ -20,8 +20,8 @@ impl ConnectionLimits {
     /// Of a public listener; what a machine with the usual limits serves without trouble.
     const MAX_TOTAL: usize = 4_096;
 
-    /// So many in all, and three quarters of them from one address: a proxy has one address for all clients, and nobody alone keeps all
-    /// others out.
+    /// Limits to `total` connections, and three quarters of them from one address: a proxy has one address for all
+    /// clients, but no single client can lock all others out.
     #[must_use]
     pub const fn new(total: usize) -> Self {
         let total = if total < Self::MAX_TOTAL { total } else { Self::MAX_TOTAL };
@@ -82,7 +82,7 @@ impl ConnectionTable {
         Some(open)
     }
 
-    /// Closes the connection that is idle for the longest time, of an address or of any.
+    /// Closes the connection that has been idle the longest, of one address or of all.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
         let of_address =
             |id: &u64| address.is_none_or(|address| self.open.get(id).is_some_and(|open| open.address == address));
@@ -94,7 +94,7 @@ impl ConnectionTable {
 }
 
 impl Connections {
-    /// None yet.
+    /// No connections yet.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         Arc::new(Self { limits, state: Mutex::default() })
@@ -104,7 +104,8 @@ impl Connections {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a new connection, which is idle at first; `None` where it would be one too many and no other is idle.
+    /// Registers a new connection, which is idle at first; `None` if a limit is reached and no other connection is
+    /// idle.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
         let address = client_prefix(address);
@@ -124,7 +125,7 @@ impl Connections {
         Some(Connection { connections: Arc::clone(self), id, evicted })
     }
 
-    /// Closes some connections that are idle, because the system has no more to give.
+    /// Closes some idle connections, because the system has run out of resources.
     pub fn evict_idle(&self, count: usize) {
         let mut state = self.lock();
         for _ in 0..count {
@@ -135,7 +136,7 @@ impl Connections {
     }
 }
 
-/// An address of IPv4, or the /64 of one of IPv6.
+/// An IPv4 address, or the /64 of an IPv6 address.
 pub fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -167,7 +168,7 @@ impl Connection {
         ConnectionUse(Arc::clone(self))
     }
 
-    /// Resolves when it must give way to another connection.
+    /// Resolves when the connection must be closed in favour of another.
     pub async fn wait_until_evicted(&self) {
         self.evicted.cancelled().await;
     }
@@ -218,13 +219,13 @@ mod tests {
         let first = Arc::new(connections.admit(ip(1)).expect("room"));
         let second = connections.admit(ip(1)).expect("room");
         let third = connections.admit(ip(2)).expect("room");
-        // The first one was used last.
+        // The first one was used most recently.
         drop(first.begin_use());
         let fourth = connections.admit(ip(1)).expect("the second gives way");
         assert_eq!([&*first, &second, &third, &fourth].map(evicted), [false, true, false, false]);
         let _fifth = connections.admit(ip(3)).expect("the third gives way");
         assert!(evicted(&third) && !evicted(&first) && !evicted(&fourth));
-        // What gave way is not counted twice.
+        // An evicted connection is not counted twice.
         drop((second, third));
         assert_eq!(connections.lock().open.len(), 3);
     }
@@ -256,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order, the limits hold, and nothing is left behind.
+        /// The limits hold for any sequence of events, and no entry is left over.
         #[test]
         fn limits_hold_and_nothing_leaks(steps in proptest::collection::vec((0_u8..4, 0_u8..4), 1..200)) {
             let limits = ConnectionLimits { total: 5, per_address: 3 };

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 
-/// The token or password of a scheme; the name of a scheme has no case.
+/// The token or password of an authentication scheme; the scheme name is case-insensitive.
 fn scheme<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
@@ -17,7 +17,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<String> {
     scheme(headers, "Bearer").map(str::to_owned)
 }
 
-/// The password of `Authorization: Basic`; the user name does not matter anywhere.
+/// The password of `Authorization: Basic`; the user name is ignored everywhere.
 pub fn basic_password(headers: &HeaderMap) -> Option<String> {
     let decoded = STANDARD.decode(scheme(headers, "Basic")?).ok()?;
     let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;

@@ -13,7 +13,7 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    /// The whole sentence, for the value that is called `subject`.
+    /// The whole message, with `subject` as the name of the value.
     pub fn message(self, subject: &str) -> String {
         match self.field {
             Some(field) => format!("{subject}: {field} {}", self.reason),
@@ -22,7 +22,7 @@ impl InvalidValue {
     }
 }
 
-/// Reads a value.
+/// Deserialises a value.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, InvalidValue> 
     })
 }
 
-/// What is wrong, without the names that serde and Rust have for it.
+/// The reason of the error, without the type names of serde and Rust.
 pub fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

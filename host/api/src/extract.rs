@@ -23,7 +23,7 @@ use crate::offload::client_threads;
 /// Bytes of a body that are read in less time than it takes to hand them to another thread.
 const SMALL_BODY: usize = 16 << 10;
 
-/// The host a request is for (RFC 9112 §3.2): that of the request line where it is there, else that of the `HostInstance` header.
+/// The host of a request (RFC 9112 §3.2): that of the request line if present, otherwise that of the `Host` header.
 pub fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(http::uri::Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok())
 }
@@ -53,34 +53,34 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Refuses whoever has no rule for the whole type.
+    /// Rejects callers without a rule for the whole type.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_type(verb, doctype)?)
     }
 
-    /// Refuses whoever has no rule for any document of the type, before it is known which document is asked for.
+    /// Rejects callers without a rule for any document of the type, before the requested document is known.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), ApiError> {
         Ok(self.principal.check_any(verb, doctype)?)
     }
 
-    /// Refuses whoever has no rule for the type, the document's id, or one of its members.
+    /// Rejects callers without a rule for the type, the document's id, or one of its fields.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), ApiError> {
         Ok(self.principal.check_document(verb, doctype, id, body)?)
     }
 
-    /// Refuses whoever has no rule for the jobs or triggers of a worker; `id` is empty for one that is to be made.
+    /// Rejects callers without a rule for the jobs or triggers of a worker; `id` is empty for a new job or trigger.
     pub fn check_worker(&self, verb: Verb, doctype: &Doctype, id: &str, worker: &str) -> Result<(), ApiError> {
         let seen_by_rules = Map::from_iter([("worker".to_owned(), Value::String(worker.to_owned()))]);
         self.check_document(verb, doctype, id, &seen_by_rules)
     }
 
-    /// The konnector that asks, if one does.
+    /// The konnector that sent the request, if any.
     pub fn konnector(&self) -> Result<Option<Slug>, ApiError> {
         let unusable = |_| ApiError::forbidden("the token names no konnector that can be installed");
         self.principal.konnector().map(|slug| slug.parse().map_err(unusable)).transpose()
     }
 
-    /// Refuses everybody but the owner: who may do everything, and is no konnector.
+    /// Rejects everybody except the owner, who has every right and is not a konnector.
     pub fn check_owner(&self) -> Result<(), ApiError> {
         self.principal.check_may_outlive_run("act as the owner")?;
         if self.principal.permissions.is_everything() {
@@ -113,60 +113,60 @@ impl FromRequestParts<Platform> for Caller {
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Those of an address.
+    /// The parameters of a URI.
     pub fn from_uri(uri: &Uri) -> Self {
         Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
-    /// The names of the parameters that are there.
+    /// The names of the given parameters.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// All of them, in order.
+    /// All parameters, in order.
     pub fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
 
-    /// A parameter as it stands.
+    /// The raw value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
-    /// A parameter as it stands, where an empty one is as good as none.
+    /// The raw value of a parameter; an empty one counts as absent.
     pub fn get_non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// With more parameters; of equal names, its own count.
+    /// Adds parameters; existing ones take precedence over new ones of the same name.
     #[must_use]
     pub fn and(mut self, more: impl IntoIterator<Item = (String, String)>) -> Self {
         self.0.extend(more);
         self
     }
 
-    /// All parameters but one.
+    /// All parameters except one.
     pub fn without(&self, name: &str) -> Vec<(String, String)> {
         self.0.iter().filter(|(own, _)| own != name).cloned().collect()
     }
 
-    /// A list with commas between its items; empty items are left out.
+    /// A comma-separated list without its empty items.
     pub fn list(&self, name: &str) -> Vec<String> {
         let items = self.get(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
     }
 
-    /// Whether a parameter is true; `absent` where it is not there. What reads neither as true nor as false is false: whoever writes
-    /// `PermissionsAcked=no` has not accepted anything.
+    /// Whether a parameter is true; `absent` if it is missing. Values that are neither true nor false count as false:
+    /// a client that sends `PermissionsAcked=no` has not accepted anything.
     pub fn flag(&self, name: &str, absent: bool) -> bool {
         self.get(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
-    /// A number; an empty one is as good as none, for clients write all the parameters they know.
+    /// A number; an empty one counts as absent, because clients send all the parameters they know.
     ///
     /// # Errors
     ///
-    /// 400 when it is none.
+    /// 400 if it is not a number.
     pub fn number(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
         let parse = |value: &str| {
             value
@@ -180,7 +180,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// 400 when it is none.
+    /// 400 if it is not a JSON object.
     pub fn object(&self, name: &'static str) -> Result<Option<Map>, ApiError> {
         let parse = |value: &str| {
             serde_json::from_str(value)
@@ -246,16 +246,16 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 pub struct Attributes(Map);
 
 impl Attributes {
-    /// An attribute; null is as good as none.
+    /// Takes an attribute; null counts as absent.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null())
     }
 
-    /// A text.
+    /// Takes a string.
     ///
     /// # Errors
     ///
-    /// 422 when it is something else.
+    /// 422 if it has another type.
     pub fn take_string(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
@@ -264,27 +264,27 @@ impl Attributes {
         }
     }
 
-    /// A list of texts.
+    /// Takes a list of strings.
     ///
     /// # Errors
     ///
-    /// 422 when it is something else.
+    /// 422 if it has another type.
     pub fn take_strings(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
         let wrong = |_| ApiError::attribute(name, format!("the attribute {name} is a list of texts"));
         self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
     }
 
-    /// All of them, for a document that is made of them.
+    /// All attributes, for a document that consists of them.
     #[must_use]
     pub fn into_map(self) -> Map {
         self.0
     }
 
-    /// Yes or no; no where it is absent.
+    /// Takes a boolean; false if it is absent.
     ///
     /// # Errors
     ///
-    /// 422 when it is something else.
+    /// 422 if it has another type.
     pub fn take_bool(&mut self, name: &'static str) -> Result<bool, ApiError> {
         match self.take(name) {
             None => Ok(false),

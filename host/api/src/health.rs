@@ -13,7 +13,7 @@ use crate::error::ApiError;
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let version = async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }));
-    // Cozy's oldest client asks for it first, with a slash at its end, to find out which generation of the API it speaks to.
+    // Cozy's oldest client requests it first, with a trailing slash, to find out the generation of the API.
     let status = get_with(
         async || Json(json!({ "message": "OK" })),
         |op| op.summary("Whether the server lives, for Cozy's clients"),
@@ -26,7 +26,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/version", get_with(version, |op| op.summary("The version of the program")))
 }
 
-/// Ready is who can read the store.
+/// The server is ready if it can read the store.
 async fn ready(State(platform): State<Platform>) -> Result<&'static str, ApiError> {
     match platform.store.doctypes(&InstanceId::global()) {
         Ok(_) => Ok("ok\n"),

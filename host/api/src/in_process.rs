@@ -18,14 +18,15 @@ use crate::offload::KonnectorRequest;
 pub struct InProcessApi(Router<Platform>);
 
 impl Default for InProcessApi {
-    /// The same routes as those of [`public`](crate::public).
+    /// Has the same routes as [`public`](crate::public).
     fn default() -> Self {
         Self(crate::public_routes(None))
     }
 }
 
-/// Whether a path is one of those that ask for no token, or for another one than a konnector's, and lead to something that lasts: OAuth clients
-/// and their tokens, accounts that are connected by OAuth, jobs by webhook. All others are answered under the token of the run, which decides.
+/// Whether konnectors may not use a path. Such paths need no token, or another token than a konnector's, and create
+/// something lasting: OAuth clients and their tokens, accounts that are connected by OAuth, jobs by webhook. All
+/// other paths are handled under the token of the run, which decides.
 fn is_denied(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     matches!(

@@ -58,7 +58,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/instances/{domain}/feature/flags", flags)
 }
 
-/// What an instance is made from, and what may change of it.
+/// Describes the attributes of an instance that can be set.
 fn describe(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.query("DomainAliases", SchemaKind::String, "Further host names, with commas between them")
         .query("Locale", SchemaKind::String, "The language of its owner")
@@ -80,14 +80,15 @@ fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiErr
         .rev(&rev)
         .attribute("prefix", json!(instance.id))
         .link("self", format!("/instances/{}", instance.id));
-    // A text, because it may be larger than the integers of JavaScript.
+    // A string, because it may exceed the integers of JavaScript.
     Ok(match instance.disk_quota {
         Some(bytes) => resource.attribute("disk_quota", json!(bytes.to_string())),
         None => resource,
     })
 }
 
-/// A page of the instances, or all where the client names no number. What is no number is as good as none (cozy-stack).
+/// A page of the instances, or all of them if the client gives no limit. An invalid number counts as absent
+/// (cozy-stack).
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let number = |name| params.get(name).and_then(|text| text.parse::<usize>().ok());
     let mut instances = platform.instances()?;
@@ -110,7 +111,7 @@ async fn count(State(platform): State<Platform>) -> Result<Json<Value>, ApiError
     Ok(Json(json!({ "count": platform.instances()?.len() })))
 }
 
-/// What a request tells of an instance. A parameter that is empty tells nothing.
+/// Parses the changes to an instance. An empty parameter counts as absent.
 fn parse_patch(params: &Params) -> Result<InstancePatch, ApiError> {
     let text = |name| params.get_non_empty(name).map(str::to_owned);
     let list = |name| params.get_non_empty(name).map(|_| params.list(name));
@@ -140,7 +141,7 @@ async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> R
     Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
 }
 
-/// No secrets are shown, unlike cozy-stack does here: instances have none of their own.
+/// Shows no secrets, unlike cozy-stack: instances have none of their own.
 async fn update(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -169,7 +170,8 @@ async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) ->
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A token as a text. The scope `*` is everything; a konnector's token has none, its rights are those of its manifest.
+/// Returns a token as plain text. The scope `*` permits everything; a konnector's token has no scope, its rights are
+/// those of its manifest.
 async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, ApiError> {
     let domain = params
         .get_non_empty("Domain")

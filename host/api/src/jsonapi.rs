@@ -28,11 +28,12 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// The members of `value` as attributes, without those that begin with `_`, which are the platform's own.
+    /// Creates a resource with the fields of `value` as attributes, without the fields that begin with `_`, which are
+    /// the platform's own.
     ///
     /// # Errors
     ///
-    /// When `value` is no JSON object; cannot happen for the platform's types.
+    /// If `value` is not a JSON object; cannot happen for the platform's types.
     pub fn new(kind: impl Into<String>, id: impl Into<String>, value: &impl Serialize) -> Result<Self, ApiError> {
         let (kind, id) = (kind.into(), id.into());
         match serde_json::to_value(value) {
@@ -45,11 +46,11 @@ impl Resource {
         }
     }
 
-    /// What is shown of a stored document, with its revision.
+    /// The resource of a stored document, with its revision.
     ///
     /// # Errors
     ///
-    /// As [`Resource::new`], and when the store fails.
+    /// As [`Resource::new`], and if the store fails.
     pub fn from_document(platform: &Platform, at: &DocRef, value: &impl Serialize) -> Result<Self, ApiError> {
         let resource = Self::new(at.doctype.as_str(), at.id.as_str(), value)?;
         Ok(match platform.store.get(at)? {
@@ -58,7 +59,7 @@ impl Resource {
         })
     }
 
-    /// With a revision; an empty one is left out.
+    /// Sets the revision; an empty one is left out.
     #[must_use]
     pub fn rev(mut self, rev: &str) -> Self {
         if !rev.is_empty() {
@@ -67,42 +68,42 @@ impl Resource {
         self
     }
 
-    /// With a link.
+    /// Adds a link.
     #[must_use]
     pub fn link(mut self, name: &str, target: impl Into<String>) -> Self {
         self.links.insert(name.to_owned(), Value::String(target.into()));
         self
     }
 
-    /// With one more attribute.
+    /// Adds an attribute.
     #[must_use]
     pub fn attribute(mut self, name: &str, value: Value) -> Self {
         self.attributes.insert(name.to_owned(), value);
         self
     }
 
-    /// Without an attribute.
+    /// Removes an attribute.
     #[must_use]
     pub fn without_attribute(mut self, name: &str) -> Self {
         self.attributes.shift_remove(name);
         self
     }
 
-    /// With no attributes but these.
+    /// Removes all attributes except these.
     #[must_use]
     pub fn retain_attributes(mut self, names: &[String]) -> Self {
         self.attributes.retain(|name, _| names.contains(name));
         self
     }
 
-    /// With a relationship.
+    /// Adds a relationship.
     #[must_use]
     pub fn relationship(mut self, name: &str, value: Value) -> Self {
         self.relationships.insert(name.to_owned(), value);
         self
     }
 
-    /// How another resource refers to it.
+    /// The reference that another resource uses for it.
     #[must_use]
     pub fn identifier(&self) -> Value {
         json!({ "type": self.kind, "id": self.id })
@@ -129,19 +130,19 @@ pub struct Document {
 }
 
 impl Document {
-    /// One thing.
+    /// A document with one resource.
     #[must_use]
     pub fn one(resource: Resource) -> Self {
         Self { data: Data::One(Box::new(resource)), included: Vec::new(), links: None, meta: Map::new() }
     }
 
-    /// One thing in an array, which is how installations are answered.
+    /// A document with one resource in an array, as for installations.
     #[must_use]
     pub fn array_of_one(resource: Resource) -> Self {
         Self { data: Data::Many(vec![resource]), included: Vec::new(), links: None, meta: Map::new() }
     }
 
-    /// A page of a list, counted.
+    /// A page of a list, with its count.
     #[must_use]
     pub fn list(resources: Vec<Resource>) -> Self {
         let mut meta = Map::new();
@@ -149,21 +150,21 @@ impl Document {
         Self { data: Data::Many(resources), included: Vec::new(), links: Some(Map::new()), meta }
     }
 
-    /// With another count than that of the page.
+    /// Sets a count other than that of the page.
     #[must_use]
     pub fn with_count(mut self, count: usize) -> Self {
         self.meta.insert("count".to_owned(), json!(count));
         self
     }
 
-    /// With one more member of `meta`.
+    /// Adds a field to `meta`.
     #[must_use]
     pub fn meta(mut self, name: &str, value: Value) -> Self {
         self.meta.insert(name.to_owned(), value);
         self
     }
 
-    /// With the address of the next page, where there is one.
+    /// Sets the URL of the next page, if there is one.
     #[must_use]
     pub fn next(mut self, address: Option<String>) -> Self {
         if let Some(address) = address {
@@ -172,14 +173,14 @@ impl Document {
         self
     }
 
-    /// With a link.
+    /// Adds a link.
     #[must_use]
     pub fn link(mut self, name: &str, target: impl Into<String>) -> Self {
         self.links.get_or_insert_default().insert(name.to_owned(), Value::String(target.into()));
         self
     }
 
-    /// With other things that it refers to.
+    /// Adds other resources that it refers to.
     #[must_use]
     pub fn with_included(mut self, resources: Vec<Resource>) -> Self {
         self.included = resources;
@@ -198,11 +199,11 @@ impl IntoResponse for PlainJson {
 }
 
 impl Document {
-    /// Writes the answer.
+    /// Serialises the response.
     ///
     /// # Errors
     ///
-    /// When it is no JSON; cannot happen for the platform's types.
+    /// If it cannot be serialised; cannot happen for the platform's types.
     pub fn serialize(&self) -> Result<SerializedDocument, ApiError> {
         let failed = |error| ApiError::server(format!("an answer cannot be written: {error}"));
         Ok(SerializedDocument(serde_json::to_vec(self).map_err(failed)?.into()))

@@ -41,7 +41,7 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 /// Cozy's app from which people install konnectors.
 const STORE_APP: &str = "store";
 
-/// The routes that answer at once.
+/// The routes that respond immediately.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("The installed konnectors")
@@ -94,7 +94,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/konnectors/{slug}/logs", log)
 }
 
-/// The routes that may wait for another server before they answer.
+/// The routes that may wait for another server before they respond.
 pub fn upstream_routes() -> ApiRouter<Platform> {
     let installed = || {
         post_with(install, |op| {
@@ -136,14 +136,14 @@ pub fn upstream_routes() -> ApiRouter<Platform> {
         )
 }
 
-/// What is common to downloads.
+/// Common description of downloads.
 fn download_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.summary("The program of a konnector")
         .success::<200, BinaryContent>("A gzipped tar archive")
         .success::<303, ()>("Its registry has it")
 }
 
-/// What is common to installing and updating.
+/// Common description of installing and updating.
 fn install_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.description(
         "Clients that accept exactly text/event-stream get a stream of the states instead, with the status 200.",
@@ -154,7 +154,7 @@ fn install_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     .error(422, "The source or the slug is none")
 }
 
-/// How a konnector is shown. `rev` is empty for one that is not stored yet.
+/// The resource of a konnector. `rev` is empty if it is not stored yet.
 fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, ApiError> {
     let slug = &konnector.slug;
     let mut shown = konnector.clone();
@@ -185,7 +185,8 @@ fn not_installed(slug: &str) -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
 }
 
-/// The konnector of a path that the caller may see. An unknown slug is answered before a missing right, as clients expect.
+/// Returns the konnector of a path, if the caller may see it. An unknown slug is reported before a missing right, as
+/// clients expect.
 fn find_installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
     let slug: Slug = slug.parse().map_err(|_| not_installed(slug))?;
     let found = platform.stored_konnector(&caller.instance, &slug)?;
@@ -198,8 +199,9 @@ fn find_visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Kon
     Ok((konnector, rev))
 }
 
-/// Whether the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that only from the registry;
-/// neither may OAuth clients, unless they are the owner's own app with every right. An operator may allow it to all that have the permission.
+/// Checks that the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that
+/// only from the registry; neither may OAuth clients, unless they are the owner's own app with every right. An
+/// operator may allow it for all callers that have the permission.
 fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), ApiError> {
     let principal = &caller.principal;
     if principal.permissions.is_everything() {
@@ -209,7 +211,7 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
     match principal.claims.aud {
         Audience::Cli => {}
         _ if platform.config.allow_install_via_a_permission && registry => {}
-        // A konnector of that name is not the store: what it installs would go on after its run.
+        // A konnector of that name is not the store: its installations would outlive its run.
         Audience::App if principal.claims.sub == STORE_APP && registry => {}
         Audience::App | Audience::Konnector => {
             return Err(ApiError::forbidden(
@@ -225,7 +227,7 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
 
 async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
     caller.check_type(Verb::Get, &KONNECTORS)?;
-    // A number that is none, or 0, is as good as none (cozy-stack).
+    // An invalid number, or 0, counts as absent (cozy-stack).
     let limit = params
         .get("limit")
         .and_then(|limit| limit.parse().ok())
@@ -299,7 +301,7 @@ async fn update(
     install_response(platform, caller.instance, &headers, start).await
 }
 
-/// 202 once the manifest was read, or at once a stream of what happens, for clients that accept exactly that.
+/// 202 once the manifest was read, or immediately an event stream, for clients that accept exactly that.
 async fn install_response(
     platform: Platform,
     instance: Arc<Instance>,
@@ -371,7 +373,7 @@ async fn uninstall(
     })
 }
 
-/// Clients that accept exactly this get a stream of what happens.
+/// Whether the client accepts exactly an event stream.
 fn wants_events(headers: &HeaderMap) -> bool {
     headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE)
 }
@@ -389,7 +391,7 @@ async fn icon_of_version(
     caller: Caller,
     Path((slug, _)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    // The version in the path only makes the address change when the icon may; the text is not checked (cozy-stack).
+    // The version in the path only changes the URL when the icon may change; its value is not checked (cozy-stack).
     icon_response(&platform, &caller, &slug, "private, max-age=31536000, immutable").await
 }
 
@@ -404,7 +406,7 @@ async fn icon_response(
     let headers: [(HeaderName, &str); 3] = [
         (CONTENT_TYPE, &mime),
         (CACHE_CONTROL, cache),
-        // An SVG is a program if the browser lets it.
+        // Browsers run scripts in an SVG unless told otherwise.
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'"),
     ];
     Ok((headers, bytes).into_response())

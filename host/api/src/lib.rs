@@ -47,14 +47,14 @@ pub use passphrase::Passphrase;
 pub use registry_server::registry_server;
 pub use server::{LocalAddress, serve, serve_with_limits};
 
-/// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
-/// `/openapi.json` are for everybody.
+/// The public API. The host of a request names its instance; `/livez`, `/readyz`, `/version` and `/openapi.json` are
+/// available on every host.
 pub fn public(platform: Platform) -> Router {
     public_routes(Some(platform.clone())).with_state(platform)
 }
 
-/// The routes of the public API. The platform that answers is given with the state; where it is not known yet, each request brings it as its
-/// extension, too.
+/// The routes of the public API. The platform is part of the router's state; if it is not known yet, each request
+/// carries it as its extension, too.
 fn public_routes(platform: Option<Platform>) -> Router<Platform> {
     let local = ApiRouter::new()
         .merge(konnectors::routes())
@@ -64,7 +64,7 @@ fn public_routes(platform: Option<Platform>) -> Router<Platform> {
         .merge(permissions::routes())
         .merge(settings::routes());
     let linked = ApiRouter::new().merge(triggers::webhooks()).merge(files::link_routes());
-    // These may wait for the provider of an account, or for what happens next.
+    // These may wait for the provider of an account, or for the next event.
     let remote = ApiRouter::new().merge(auth::routes()).merge(accounts::routes()).merge(realtime::routes());
     let local = offload::offload_routes(local).merge(offload::offload_routes_without_token(linked));
     let personal = limits::with_request_timeout(local.merge(remote))

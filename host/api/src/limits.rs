@@ -24,12 +24,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for requests that wait for another server.
 const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Routes that answer within thirty seconds.
+/// Applies the timeout of thirty seconds.
 pub fn with_request_timeout<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(|request, next| time_out(REQUEST_TIMEOUT, request, next)))
 }
 
-/// Routes that fetch something from elsewhere before they answer.
+/// Applies the timeout of routes that wait for another server before they respond.
 pub fn with_upstream_timeout<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(|request, next| time_out(UPSTREAM_REQUEST_TIMEOUT, request, next)))
 }
@@ -53,13 +53,13 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// A header that decides whose data a request is about or who asks, and that is there more than once: a proxy may look at another one than
-/// this server (RFC 9112 §3.2 for `HostInstance`).
+/// A duplicate of a header that decides whose data a request is about or who sends it: a proxy may use another one
+/// than this server (RFC 9112 §3.2 for `Host`).
 fn find_duplicate_header(headers: &HeaderMap) -> Option<HeaderName> {
     [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
 }
 
-/// Notes a request for the log, without its query string, which may hold a token, and completes its answer.
+/// Logs a request without its query string, which may hold a token, and completes its response.
 async fn common_middleware(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
     if let Some(platform) = platform {
         request.extensions_mut().insert(platform);
@@ -85,9 +85,9 @@ async fn common_middleware(State(platform): State<Option<Platform>>, mut request
     response
 }
 
-/// Around all routes: limits the bodies of requests, completes answers, and writes errors as the client asks for them. One layer, because
-/// each layer of a router costs every request a copy of all that is below it. The platform, where there is one, becomes an extension of each
-/// request, for the layers that authenticate it.
+/// Wraps all routes: limits the bodies of requests, completes responses, and writes errors as the client asks for
+/// them. It is one layer, because each layer of a router costs every request a copy of all layers below it. The
+/// platform, if known, becomes an extension of each request, for the layers that authenticate it.
 pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     platform: Option<Platform>,
@@ -96,12 +96,12 @@ pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
     routes.layer(ServiceBuilder::new().layer(guard).layer(DefaultBodyLimit::max(MAX_BODY_SIZE)))
 }
 
-/// The answer to a path that no route has.
+/// The response to an unknown path.
 pub async fn no_such_route(request: Request) -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, format!("there is no route {}", request.uri().path()))
 }
 
-/// The answer to a method that a route does not have.
+/// The response to a method that a route does not support.
 pub async fn no_such_method(request: Request) -> ApiError {
     let message = format!("{} is not possible on {}", request.method(), request.uri().path());
     ApiError::request(StatusCode::METHOD_NOT_ALLOWED, message)

@@ -53,7 +53,7 @@ fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, ApiErr
     Resource::new(MAINTENANCES.as_str(), slug, &attributes)
 }
 
-/// The operator's own, and with `Context` also those of the registries.
+/// The operator's own maintenance, and with `Context` also that of the registries.
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let mut shown = Vec::new();
     for maintenance in platform.maintenances()? {

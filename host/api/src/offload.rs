@@ -42,12 +42,12 @@ static KONNECTOR_THREADS: LazyLock<Offload> =
 #[derive(Debug, Clone, Copy)]
 pub struct KonnectorRequest;
 
-/// The threads for what is part of a request.
+/// The threads for the work of requests.
 pub fn client_threads() -> &'static Offload {
     &CLIENT_THREADS
 }
 
-/// Routes that are handled on threads of their own, for those who show a token. None of them waits for another server.
+/// Handles routes on separate threads, for callers with a token. None of them waits for another server.
 pub fn offload_routes<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(handle_authenticated))
 }
@@ -69,7 +69,7 @@ async fn handle_authenticated(request: Request, next: Next) -> Response {
     }
 }
 
-/// Strangers are one party among the instances.
+/// All unauthenticated callers count as one instance.
 async fn handle_unauthenticated(request: Request, next: Next) -> Response {
     handle("", request, next).await
 }
@@ -84,14 +84,14 @@ async fn handle(party: &str, request: Request, next: Next) -> Response {
     let threads =
         if request.extensions().get::<KonnectorRequest>().is_some() { &KONNECTOR_THREADS } else { &CLIENT_THREADS };
     let (mut parts, body) = request.into_parts();
-    // Before it has a turn, which it would hold for as long as the client takes to send.
+    // Read the body before acquiring a thread, which would otherwise be held for as long as the client takes to send.
     let (body, charge) = match bodies::read(&parts.extensions, body).await {
         Ok((body, charge)) => (body, Some(charge)),
         Err(BodyError::TooLarge) => (Bytes::from_static(&OVERSIZED_BODY), None),
         Err(error) => return error.into_error("").into_response(),
     };
     parts.extensions.insert(BodyCharged);
-    // A run pays for what its requests cost here as for what it computes itself.
+    // A run is charged for its requests here as for its own computation.
     let bill = parts.extensions.get::<RequestCpuMeter>().cloned();
     let work = next.run(Request::from_parts(parts, Body::from(body)));
     let billed = async move {

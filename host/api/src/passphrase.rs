@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 pub struct Passphrase([u8; 32]);
 
 impl Passphrase {
-    /// A passphrase from its text; white space around it, as files have it, is no part of it.
+    /// Creates a passphrase from its text, without surrounding white space, which files often have.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(Sha256::digest(text.trim()).into())

@@ -75,7 +75,7 @@ fn resource(set: &Stored<PermissionSet>) -> Result<Resource, ApiError> {
     Ok(resource.rev(&set.rev.to_string()).link("self", format!("/permissions/{}", set.id)))
 }
 
-/// The rules of the caller. Those of a scope have no titles of their own and are called `rule0`, `rule1`, …
+/// The rules of the caller. Those of a scope have no titles and are called `rule0`, `rule1`, …
 async fn show_own(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     if let Some(set) = platform.own_permission_set(&caller.instance, &caller.principal)? {
         return Ok(Document::one(resource(&set)?));
@@ -85,7 +85,7 @@ async fn show_own(State(platform): State<Platform>, caller: Caller) -> Result<Do
     Ok(Document::one(Resource::new(PERMISSIONS.as_str(), caller.principal.claims.sub.as_str(), &set)?))
 }
 
-/// The rules of a body, by title.
+/// Parses the rules of a body, by title.
 fn rules(body: &mut Attributes) -> Result<Map, ApiError> {
     match body.take("permissions") {
         None => Ok(Map::new()),
@@ -94,7 +94,7 @@ fn rules(body: &mut Attributes) -> Result<Map, ApiError> {
     }
 }
 
-/// Nobody types passwords here: a share that wants one must not be opened without.
+/// Rejects passwords, because this server cannot ask for them: a share that requires one must not be opened without.
 fn reject_password(body: &mut Attributes) -> Result<(), ApiError> {
     match body.take_string("password")? {
         None => Ok(()),
@@ -139,7 +139,7 @@ async fn update_konnector(
     apply(&platform, &caller, &konnector_set_id(&slug), body).await
 }
 
-/// Apps are not installed here, their tokens say what they may do: there is no set to change.
+/// Apps are not installed here, their rights are in their tokens: there is no permission set to change.
 async fn update_app(
     State(platform): State<Platform>,
     caller: Caller,
@@ -185,7 +185,7 @@ async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Which of some documents are shared by link, and with which verbs.
+/// Returns which of some documents are shared by link, and with which verbs.
 async fn exists(
     State(platform): State<Platform>,
     caller: Caller,

@@ -60,12 +60,12 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/registry/{app}/{version}/screenshots/{file}", picture())
 }
 
-/// What is common to all that is read of registries.
+/// Common description of all reads from registries.
 fn registry_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.error(502, "A registry answers with something else than expected")
 }
 
-/// Apps and clients of people, and nobody else.
+/// Only apps and clients of people.
 fn check_reader(caller: &Caller) -> Result<(), ApiError> {
     let person = matches!(caller.principal.claims.aud, Audience::App | Audience::Access);
     if person || caller.principal.permissions.is_everything() {
@@ -74,7 +74,7 @@ fn check_reader(caller: &Caller) -> Result<(), ApiError> {
     Err(ApiError::forbidden("only apps and OAuth clients read the registry; use a token of one, or one for everything"))
 }
 
-/// What was asked for, below `/registry/`.
+/// The requested path below `/registry/`.
 fn registry_path(uri: &Uri) -> &str {
     let asked = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     asked.strip_prefix("/registry/").unwrap_or_default()
@@ -83,7 +83,7 @@ fn registry_path(uri: &Uri) -> &str {
 fn proxy_response(RegistryResponse { content_type, body }: RegistryResponse) -> Response {
     let headers = [
         (CONTENT_TYPE, content_type),
-        // An SVG of somebody else is a program if the browser lets it.
+        // Browsers run scripts in an SVG from a third party unless told otherwise.
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'".to_owned()),
     ];
     (headers, body).into_response()
@@ -99,7 +99,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     Ok(Json(json!({ "meta": { "count": page.apps.len(), "next_cursor": next }, "data": page.apps })))
 }
 
-/// The operator's own maintenance is shown as if the registry told of it.
+/// Adds the operator's own maintenance as if the registry reported it.
 fn overlay_maintenance(platform: &Platform, app: &mut Value) -> Result<(), ApiError> {
     let slug = app.get("slug").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
     let maintenance = slug.map(|slug| platform.maintenance(&slug)).transpose()?.flatten();

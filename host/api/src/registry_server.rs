@@ -21,7 +21,8 @@ const MAX_PAGE_SIZE: usize = 200;
 /// The channels, the most careful one first.
 const CHANNELS: [&str; 3] = ["stable", "beta", "dev"];
 
-/// A registry that offers what lies on a shelf. Addresses in its answers begin with `public_url`, or with the host that the client asked.
+/// A registry that offers the bundles of a directory. URLs in its responses begin with `public_url`, or with the host
+/// of the request.
 #[expect(clippy::disallowed_methods, reason = "a registry is no part of the API that describes itself")]
 pub fn registry_server(shelf: BundleDirectory, public_url: Option<String>) -> Router {
     let registry = RegistryServer { shelf: Arc::new(shelf), public_url: public_url.map(Arc::from) };
@@ -48,7 +49,7 @@ struct RegistryServer {
 }
 
 impl RegistryServer {
-    /// Reads the shelf, which may take a while.
+    /// Reads the source, which may block for a while.
     async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&BundleDirectory) -> konnector_platform::Result<T> + Send + 'static,
@@ -90,7 +91,7 @@ fn version_not_found(slug: &str, wanted: &str) -> ApiError {
     ApiError::request(http::StatusCode::NOT_FOUND, format!("there is no version of '{slug}' for '{wanted}' here"))
 }
 
-/// A version as the registry describes it.
+/// A version in the registry's format.
 fn version_json(app: &App, version: &PublishedVersion, base: &str) -> Value {
     let (slug, number) = (&app.slug, &version.number);
     json!({
@@ -107,7 +108,7 @@ fn version_json(app: &App, version: &PublishedVersion, base: &str) -> Value {
     })
 }
 
-/// A konnector as the registry describes it.
+/// A konnector in the registry's format.
 fn app_json(app: &App, base: &str) -> Value {
     let numbers = |channel: &str| -> Vec<String> {
         let offered = app.versions.iter().filter(|version| version.channel() == channel);
@@ -214,7 +215,7 @@ fn icon_response(version: &PublishedVersion) -> Result<Response, ApiError> {
     Ok((headers, icon).into_response())
 }
 
-/// The archive. Its name in the path is for people.
+/// The archive. Its name in the path is only informative.
 async fn tarball(
     State(registry): State<RegistryServer>,
     Path((app, version, _)): Path<(String, String, String)>,

@@ -52,19 +52,19 @@ pub struct LocalAddress(pub SocketAddr);
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// That of a connection.
+    /// The address of a connection.
     #[must_use]
     pub fn from_ip(address: IpAddr) -> Self {
         Self(client_prefix(address))
     }
 
-    /// That of a request.
+    /// The address of a request.
     #[must_use]
     pub fn for_request(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or_else(Self::unknown)
     }
 
-    /// That of requests without a connection.
+    /// The address for requests without a connection.
     #[must_use]
     pub const fn unknown() -> Self {
         Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -77,17 +77,17 @@ pub struct SharedConnectionUse(
     #[expect(dead_code, reason = "held until the last clone is dropped")] Arc<ConnectionUse>,
 );
 
-/// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more, lets requests end for up to five seconds, and returns. Connections have
-/// the usual limits.
+/// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more connections, lets requests finish for up to five
+/// seconds, and returns. Uses the default limits for connections.
 ///
 /// # Errors
 ///
-/// When the listener has no address. That a single connection fails is no error of the server.
+/// If the listener has no address. The failure of a single connection is not an error of the server.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
     serve_with_limits(ConnectionLimits::default(), listener, router, shutdown).await
 }
 
-/// The same with other limits.
+/// Like [`serve`], with other limits.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ pub async fn serve_with_limits(
     let local = LocalAddress(listener.local_addr()?);
     let connections = Connections::new(limits);
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-    // Not hyper-util's `auto`: it waits without end for the first byte of a connection, to see which version it speaks.
+    // Not hyper-util's `auto`: it waits indefinitely for the first byte of a connection, to detect the version.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_SIZE);
     let mut shutdown = std::pin::pin!(shutdown);
@@ -112,7 +112,7 @@ pub async fn serve_with_limits(
             accepted = accept(&listener, &connections, &mut refusals) => accepted,
         };
         let Some(connection) = connections.admit(address.ip()).map(Arc::new) else {
-            // It is read when its buffer is empty, which it is; where it is not, nothing is lost but the reason.
+            // The send buffer is normally empty, so the write succeeds; otherwise only the reason is lost.
             drop(stream.try_write(OVERLOADED_RESPONSE));
             continue;
         };
@@ -161,7 +161,7 @@ pub async fn serve_with_limits(
     Ok(())
 }
 
-/// The answer to a request; the connection is in use until all of it was sent.
+/// The response to a request; the connection is in use until the whole response was sent.
 async fn handle(
     router: Router,
     request: Request<Incoming>,
@@ -172,7 +172,7 @@ async fn handle(
     Ok(response.map(|body| Body::new(TrackedBody { body, _use: place })))
 }
 
-/// The body of an answer; while it is sent, the connection is in use.
+/// The body of a response; while it is sent, the connection is in use.
 struct TrackedBody {
     body: Body,
     _use: SharedConnectionUse,
@@ -215,7 +215,7 @@ impl AcceptErrorLog {
     }
 }
 
-/// The next connection. Cancel-safe: a connection that was accepted is returned at once.
+/// The next connection. Cancel-safe: an accepted connection is returned at once.
 async fn accept(
     listener: &TcpListener,
     connections: &Connections,
@@ -224,7 +224,7 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // The client is gone already.
+            // The client has disconnected already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 refusals.record(&error);
@@ -235,8 +235,8 @@ async fn accept(
     }
 }
 
-/// A connection whose client must take what is written to it. Reading has no limit of its own: heads have theirs, and a client that follows
-/// a stream of events sends nothing for as long as it likes.
+/// Wraps a connection so that its client must accept data in time. Reading has no limit of its own: request heads
+/// have theirs, and a client that follows an event stream may send nothing indefinitely.
 fn with_write_timeout(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");

@@ -48,7 +48,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/settings/synchronized", synchronized)
 }
 
-/// Settings with a name, for whoever has a rule on this document.
+/// Named settings, for callers with a rule for this document.
 fn settings(caller: &Caller, verb: Verb, name: &str, attributes: &Value) -> Result<Document, ApiError> {
     check_settings(caller, verb, &SETTINGS, &settings_id(name))?;
     settings_document(name, attributes)
@@ -99,7 +99,7 @@ async fn update(State(platform): State<Platform>, caller: Caller, mut body: Attr
     settings(&caller, Verb::Put, "instance", &instance_settings(&caller))
 }
 
-/// Whoever has a token may read it, and the switches: apps look there before they ask for anything (cozy-stack).
+/// Every caller with a token may read it, and the feature flags: apps read them first (cozy-stack).
 async fn context(_: Caller) -> Result<Document, ApiError> {
     settings_document("context", &json!({ "id": "context" }))
 }
@@ -119,7 +119,7 @@ async fn capabilities(caller: Caller) -> Result<Document, ApiError> {
     settings(&caller, Verb::Get, "capabilities", &capabilities)
 }
 
-/// Bytes as texts, because they may exceed the integers of JavaScript.
+/// Bytes as strings, because they may exceed the integers of JavaScript.
 async fn disk_usage(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     check_settings(&caller, Verb::Get, &SETTINGS, "io.cozy.settings.disk-usage")?;
     let quota = caller.instance.disk_quota.unwrap_or(platform.config.disk_quota);
@@ -149,7 +149,7 @@ async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An OAuth client tells that it is up to date; nobody asks when, so it is not kept.
+/// An OAuth client reports that it is synchronized; nobody reads the time, so it is not stored.
 async fn synchronized(caller: Caller) -> Result<StatusCode, ApiError> {
     match caller.principal.claims.aud {
         Audience::Access => Ok(StatusCode::NO_CONTENT),

@@ -36,7 +36,7 @@ impl Event {
         Self::json("error", &message)
     }
 
-    /// An `error` event with what a client may read of a failure.
+    /// An `error` event with the client's message of an API error.
     pub fn failure(failure: &ApiError) -> Self {
         if failure.status.is_server_error() {
             tracing::error!("{}", failure.message);
@@ -45,7 +45,8 @@ impl Event {
     }
 }
 
-/// Answers with the events as they come. The stream ends with them; while there is none, a comment every ten seconds keeps the connection.
+/// Responds with the events as they arrive. The stream ends with them; while there are none, a comment every ten
+/// seconds keeps the connection alive.
 pub fn response(events: impl Stream<Item = Event> + Send + 'static) -> Response {
     stream_with_keep_alive(events, KEEP_ALIVE_INTERVAL)
 }
@@ -62,7 +63,7 @@ fn stream_with_keep_alive(events: impl Stream<Item = Event> + Send + 'static, pa
     let headers = [
         (CONTENT_TYPE, MEDIA_TYPE),
         (CACHE_CONTROL, "no-store"),
-        // Nginx would hold events back otherwise.
+        // Otherwise nginx would buffer events.
         (http::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(body)).into_response()

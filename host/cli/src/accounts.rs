@@ -89,7 +89,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let session = connection.session().await?;
     match command {
         Command::Connect { name, scope } => {
-            // Known before somebody opens the address.
+            // Checked before the user opens the URL.
             connection.admin()?.json(Method::GET, &format!("account_types/{}", encode_segment(&name)), &[]).await?;
             let answer = session.call(Method::POST, "auth/session_code", &[]).await?;
             let code = cell(answer.get("session_code"));
@@ -166,20 +166,20 @@ fn path(id: &str) -> String {
     format!("data/{DOCTYPE}/{}", encode_segment(id))
 }
 
-/// An account, whose secrets are sealed.
+/// Loads an account, whose secrets are sealed.
 pub async fn read(session: &ApiClient, id: &str) -> Result<Value> {
     session.find(&path(id)).await?.ok_or_else(|| {
         Error::usage(format!("there is no account '{id}'"), "`konnector accounts ls` names the accounts")
     })
 }
 
-/// The konnectors that an account is shared with.
+/// The konnectors that share an account.
 fn shared_with(account: &Value) -> Vec<String> {
     let listed = account.get("shared_with").and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Writes an account with other konnectors that it is shared with.
+/// Updates the konnectors that share an account.
 async fn share(session: &ApiClient, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
     let members = account.as_object_mut().ok_or_else(|| Error::message(format!("the account {id} is no object")))?;
     members.insert("shared_with".to_owned(), json!(with));

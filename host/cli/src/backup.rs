@@ -77,7 +77,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     }
 }
 
-/// Reads a whole backup and checks it.
+/// Reads a whole backup and verifies it.
 async fn verify(output: Output, path: &Path, key: &MasterKey) -> Result<BackupSummary> {
     let mut backup = open(path).await?;
     let going = Spinner::new(output);
@@ -102,7 +102,7 @@ fn invalid_backup_error(path: &Path, error: &konnector_store::Error) -> Error {
     }
 }
 
-/// A backup that lacks contents, or would.
+/// The error for a backup with missing contents.
 fn incomplete_error(what: &str) -> Error {
     Error::failed(
         what,

@@ -62,7 +62,7 @@ pub struct AdminClient {
 }
 
 impl Connection {
-    /// The data folder that is meant.
+    /// The selected data folder.
     pub fn data(&self) -> DataDir {
         DataDir::new(self.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT_DATA_DIR)))
     }
@@ -102,7 +102,7 @@ impl Connection {
         })
     }
 
-    /// A client of the public API for the instance that is meant, with a token of its own.
+    /// A client of the public API for the selected instance, with its own token.
     pub async fn session(&self) -> Result<ApiClient> {
         let admin = self.admin()?;
         let domain = match &self.domain {
@@ -124,7 +124,7 @@ impl Connection {
 }
 
 impl AdminClient {
-    /// The answer of the admin API as text.
+    /// The response of the admin API as text.
     pub async fn text(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<String> {
         let url = response::join_url(&self.url, path, query)?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
@@ -132,7 +132,7 @@ impl AdminClient {
         response::text(answer).await
     }
 
-    /// A request whose answer is large, to be read part by part.
+    /// Sends a request with a large response, to be read chunk by chunk.
     pub async fn download(&self, method: reqwest::Method, path: &str) -> Result<reqwest::Response> {
         let url = response::join_url(&self.url, path, &[])?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
@@ -140,12 +140,12 @@ impl AdminClient {
             .await
     }
 
-    /// The answer of the admin API as JSON; null where it is empty.
+    /// The response of the admin API as JSON; null if it is empty.
     pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         response::parse(&self.text(method, path, query).await?)
     }
 
-    /// A request with a JSON body; the answer as JSON.
+    /// Sends a request with a JSON body; returns the response as JSON.
     pub async fn send_json(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value> {
         let url = response::join_url(&self.url, path, &[])?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase)).body(body.to_string());
@@ -172,12 +172,12 @@ impl AdminClient {
     }
 }
 
-/// A client that waits for an answer, and longer for one that goes on.
+/// A client that limits the wait for a response to begin, and the pauses within it.
 pub fn build_http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(std::time::Duration::from_secs(5))
         .read_timeout(std::time::Duration::from_secs(60))
-        // The server is on this machine or in a network that the operator trusts; a proxy would hear the passphrase.
+        // The server is on this machine or in a network that the operator trusts; a proxy would see the passphrase.
         .no_proxy()
         .user_agent(concat!("konnector-cli/", env!("CARGO_PKG_VERSION")))
         .build()

@@ -24,12 +24,12 @@ pub struct Arguments {
     self_check: bool,
 }
 
-/// The compiler that this program is itself.
+/// The compiler, which is this program itself in a child process.
 pub fn compiler(limits: CompileLimits) -> Result<Compiler> {
     Compiler::this_program([OsString::from("compile")], limits).map_err(io("looking for this program's own file"))
 }
 
-/// Runs in the child, before there is a second thread.
+/// Runs in the child process, before a second thread exists.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments { memory_bytes, cpu_seconds, memory_reservation, self_check } = *arguments;
     let limits = CompilerArguments { memory_bytes, cpu_seconds, memory_reservation };

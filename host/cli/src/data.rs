@@ -68,7 +68,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(())
 }
 
-/// All documents of a type.
+/// Returns all documents of a type.
 pub async fn all_documents(session: &ApiClient, doctype: &str) -> Result<Vec<Value>> {
     let path = format!("data/{}/_normal_docs", encode_segment(doctype));
     let mut documents = Vec::new();
@@ -84,7 +84,7 @@ pub async fn all_documents(session: &ApiClient, doctype: &str) -> Result<Vec<Val
     }
 }
 
-/// A member and the value it must have.
+/// A field and its required value.
 struct Condition<'a> {
     path: Vec<&'a str>,
     value: &'a str,
@@ -128,13 +128,13 @@ fn show(output: Output, doctype: &str, documents: &[Value]) {
     output.table(&json!(documents), &format!("no document of the type {doctype}"), rows(documents));
 }
 
-/// Documents as a table of their most telling members.
+/// Documents as a table of their most informative fields.
 pub fn rows(documents: &[Value]) -> Rows {
     let columns = columns(documents);
     let names = std::iter::once("id").chain(columns.iter().map(String::as_str));
     let mut rows = Rows::with_columns(names);
     let mut documents: Vec<_> = documents.iter().collect();
-    // Ids have no meaning to people; dates, where there are some, do.
+    // Ids have no meaning to people; dates, if present, do.
     documents.sort_by_key(|document| cell(document.get("date")));
     for document in documents {
         let id = cell(document.get("_id"));
@@ -144,7 +144,7 @@ pub fn rows(documents: &[Value]) -> Rows {
     rows
 }
 
-/// The members worth a column: those of the list first, then other single values.
+/// The fields worth a column: those of the list first, then other scalar fields.
 fn columns(documents: &[Value]) -> Vec<String> {
     let single = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
     let mut present = BTreeSet::new();
@@ -164,7 +164,7 @@ fn columns(documents: &[Value]) -> Vec<String> {
 fn truncate(text: &str) -> String {
     const MAX_CELL_WIDTH: usize = 40;
     if text.chars().count() <= MAX_CELL_WIDTH {
-        // A day is enough where the time is midnight.
+        // At midnight the date suffices.
         return text
             .strip_suffix("T00:00:00Z")
             .or_else(|| text.strip_suffix("T00:00:00.000Z"))

@@ -39,7 +39,7 @@ pub struct ServerAddresses {
 pub struct ServerFileGuard(PathBuf);
 
 impl DataDir {
-    /// The folder at a path.
+    /// The data folder at a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
@@ -49,7 +49,7 @@ impl DataDir {
         &self.0
     }
 
-    /// Unless the operator keeps the key elsewhere.
+    /// The default key file; the operator may store the key elsewhere.
     pub fn key_file(&self) -> PathBuf {
         self.0.join("master-key")
     }
@@ -73,7 +73,7 @@ impl DataDir {
         self.0.join("server.json")
     }
 
-    /// Makes the folder and the cache, for the owner only.
+    /// Creates the folder and the cache, for the owner only.
     pub fn create(&self) -> Result<()> {
         for path in [self.0.clone(), self.cache()] {
             let mut builder = fs::DirBuilder::new();
@@ -83,12 +83,12 @@ impl DataDir {
         Ok(())
     }
 
-    /// Whether there is data that a key was used for.
+    /// Whether there is data that was encrypted with a key.
     pub fn has_data(&self) -> bool {
         fs::read_dir(self.store()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// The passphrase of the admin API, where there is one.
+    /// The passphrase of the admin API, if there is one.
     pub fn passphrase(&self) -> Result<Option<String>> {
         let path = self.passphrase_file();
         match fs::read_to_string(&path) {
@@ -98,7 +98,7 @@ impl DataDir {
         }
     }
 
-    /// The passphrase of the admin API; a new one where there is none.
+    /// The passphrase of the admin API; creates one if there is none.
     pub fn passphrase_or_new(&self) -> Result<String> {
         if let Some(passphrase) = self.passphrase()? {
             return Ok(passphrase);
@@ -111,18 +111,18 @@ impl DataDir {
         Ok(passphrase)
     }
 
-    /// Tells the commands where the server is.
+    /// Writes the server's addresses for the commands.
     pub fn write_server_file(&self, addresses: &ServerAddresses) -> Result<ServerFileGuard> {
         let path = self.server_file();
         let text = serde_json::to_vec_pretty(addresses).map_err(Error::message)?;
-        // In one step: a command never reads half a file.
+        // Atomically: a command never reads a partial file.
         let beside = path.with_extension("json.new");
         write_private(&beside, &text)?;
         fs::rename(&beside, &path).map_err(file("write", &path))?;
         Ok(ServerFileGuard(path))
     }
 
-    /// Where the running server is, if one wrote it here.
+    /// The addresses of the running server, if it wrote them here.
     pub fn read_server_file(&self) -> Option<ServerAddresses> {
         serde_json::from_slice(&fs::read(self.server_file()).ok()?).ok()
     }

@@ -59,7 +59,7 @@ impl Finding {
     }
 }
 
-/// Runs all checks; fails when one found a problem.
+/// Runs all checks; fails if one found a problem.
 pub async fn run(connection: &Connection, output: Output) -> Result<ExitCode> {
     let data = connection.data();
     let mut findings = checks::files(&data);

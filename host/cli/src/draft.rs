@@ -22,12 +22,12 @@ const PRIVATE_MODE: u32 = 0o600;
 pub struct Draft(NamedTempFile);
 
 impl Draft {
-    /// A draft for a file that its owner alone may read.
+    /// Creates a draft for a file that only its owner may read.
     pub fn new_private(target: &Path) -> Result<Self> {
         Self::new(target, PRIVATE_MODE)
     }
 
-    /// A draft for a file that others may read, too.
+    /// Creates a draft for a file that others may read, too.
     pub fn new_shared(target: &Path) -> Result<Self> {
         Self::new(target, SHARED_MODE)
     }
@@ -40,10 +40,10 @@ impl Draft {
         loop {
             let draft = Self(builder.tempfile_in(folder).map_err(file("write to", folder))?);
             match draft.0.as_file().lock() {
-                // Another program may have taken it for a leftover before it was locked.
+                // Another program may have deleted it as a leftover before it was locked.
                 Ok(()) if draft.exists() => return Ok(draft),
                 Ok(()) => {}
-                // Without locks no leftover is removed either.
+                // Without locks no leftover is deleted either.
                 Err(_) => return Ok(draft),
             }
         }
@@ -54,7 +54,7 @@ impl Draft {
         matches!((inode(self.0.as_file().metadata()), inode(fs::symlink_metadata(self.path()))), (Ok(ours), Ok(there)) if ours == there)
     }
 
-    /// Where it is for now.
+    /// Its temporary path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -64,27 +64,27 @@ impl Draft {
         self.0.as_file_mut()
     }
 
-    /// The same for a task.
+    /// Like [`Self::as_file`], for async code.
     pub fn as_async_file(&self) -> Result<tokio::fs::File> {
         let clone = self.0.as_file().try_clone().map_err(file("write", self.path()))?;
         Ok(tokio::fs::File::from_std(clone))
     }
 
-    /// Gives it the name of the target, and replaces what is there. It survives a power cut from then on.
+    /// Renames it to the target, replacing an existing file. After that it survives a power failure.
     pub fn persist(self, target: &Path) -> Result<()> {
         self.0.as_file().sync_all().map_err(file("write", target))?;
         self.0.persist(target).map_err(|error| file("write", target)(error.error))?;
         sync_parent_folder(target)
     }
 
-    /// The same, but with [`io::ErrorKind::AlreadyExists`] where a file has the name.
+    /// Like [`Self::persist`], but fails with [`io::ErrorKind::AlreadyExists`] if a file has the name.
     pub fn persist_noclobber(self, target: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;
         self.0.persist_noclobber(target).map(drop).map_err(|error| error.error)
     }
 }
 
-/// Writes a whole file, or leaves what was there before.
+/// Writes a whole file, or leaves the existing one unchanged.
 pub fn write(target: &Path, content: &[u8]) -> Result<()> {
     let mut draft = Draft::new_shared(target)?;
     io::Write::write_all(draft.as_file(), content).map_err(file("write", target))?;
@@ -95,7 +95,7 @@ fn parent_folder(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes what killed programs left; a folder that cannot be read holds nothing that could be removed.
+/// Deletes leftovers of killed programs; a folder that cannot be read contains nothing to delete.
 fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
@@ -103,11 +103,11 @@ fn remove_leftovers(folder: &Path) {
             continue;
         }
         let path = entry.path();
-        // The lock is held until the file is gone.
+        // The lock is held until the file is deleted.
         if let Ok(leftover) = File::options().write(true).open(&path)
             && leftover.try_lock().is_ok()
         {
-            // Another program may be quicker.
+            // Another program may have deleted it first.
             drop(fs::remove_file(&path));
         }
     }

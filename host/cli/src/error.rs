@@ -44,7 +44,7 @@ pub const EXIT_USAGE: u8 = 2;
 const EXIT_KEY_MISMATCH: u8 = 78;
 
 impl Error {
-    /// Wrong usage.
+    /// A usage error.
     pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Usage {
             message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
@@ -52,7 +52,7 @@ impl Error {
         }
     }
 
-    /// A failure with advice.
+    /// An error with advice.
     pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Failed {
             message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
@@ -60,12 +60,12 @@ impl Error {
         }
     }
 
-    /// A failure whose text says what to do.
+    /// An error whose message says what to do.
     pub fn message(message: impl ToString) -> Self {
         Self::failed(message.to_string(), "")
     }
 
-    /// With what the program ends.
+    /// The exit code of the program.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed { .. } => 1,
@@ -89,7 +89,7 @@ impl Error {
         eprintln!("{}", escape_json(&format!("{error:#}")));
     }
 
-    /// Shows it to the person at the terminal.
+    /// Prints it for people.
     pub fn print(&self) {
         eprint_marked(Mark::Error, &self.to_string());
         if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
@@ -100,7 +100,7 @@ impl Error {
     }
 }
 
-/// An error of the operating system while doing something that no file stands for.
+/// An error of the operating system in an operation without a file.
 pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::failed(format!("{doing} failed: {error}"), "")
 }
@@ -120,7 +120,7 @@ pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Er
     }
 }
 
-/// The file, or the nearest folder above it that exists.
+/// The file, or its nearest existing ancestor folder.
 fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }

@@ -104,7 +104,7 @@ fn is_folder(entry: &Value) -> bool {
     entry.get("type").and_then(Value::as_str) == Some("directory")
 }
 
-/// What lies directly in a folder, page by page.
+/// The children of a folder, read page by page.
 async fn children(session: &ApiClient, id: &str) -> Result<Vec<Value>> {
     let mut children = Vec::new();
     let mut next = Some(format!("files/{}/relationships/contents?page[limit]=100", encode_segment(id)));
@@ -143,7 +143,7 @@ async fn get(session: &ApiClient, output: Output, path: &str, target: Option<Pat
     Ok(())
 }
 
-/// Writes a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
+/// Saves a download to a file; returns its size. An interrupted or damaged download leaves no file under the name.
 async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
     let mut draft = Draft::new_private(target)?;
     let size = receive(answer, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;
@@ -158,7 +158,7 @@ async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
     Ok(size)
 }
 
-/// Hands over a download part by part and compares the whole with the checksum that the server sent; returns its size.
+/// Passes on a download chunk by chunk and compares its checksum with that of the server; returns its size.
 async fn receive(mut answer: Response, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
     let expected = checksum(answer.headers());
     let (mut hash, mut size) = (Sha256::new(), 0);
@@ -184,7 +184,8 @@ async fn receive(mut answer: Response, mut write: impl FnMut(&[u8]) -> Result<()
     }
 }
 
-/// The SHA-256 of a download, which is its `ETag`. A proxy that compresses makes the tag a weak one, of the same content.
+/// The SHA-256 of a download, which is its `ETag`. A proxy that compresses turns the tag into a weak one of the same
+/// content.
 fn checksum(headers: &HeaderMap) -> Option<String> {
     let tag = headers.get(ETAG)?.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
@@ -210,7 +211,7 @@ mod tests {
         Response::from(answer.expect("a response"))
     }
 
-    /// An `ETag` as the server makes it.
+    /// An `ETag` in the server's format.
     fn tag(content: &str) -> String {
         format!("\"{}\"", hex::encode(Sha256::digest(content)))
     }

@@ -44,7 +44,7 @@ pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Res
     Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A line of a log, as text alone; `level` is coloured where it stands.
+/// The parts of a log line, as plain text; `level` can be coloured separately.
 fn log_parts(line: &Value) -> (String, String, String) {
     let seconds = Duration::from_millis(line.get("after_ms").and_then(Value::as_u64).unwrap_or(0)).as_secs_f64();
     let level = cell(line.get("level"));
@@ -80,7 +80,7 @@ pub struct JobProgress {
 }
 
 impl JobProgress {
-    /// Nothing is shown where JSON was asked for.
+    /// Shows nothing for JSON output.
     pub fn new(output: Output) -> Self {
         let bar =
             if output.json || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -91,7 +91,7 @@ impl JobProgress {
         Self { bar, quiet: output.json }
     }
 
-    /// Shows a line for good.
+    /// Prints a permanent line.
     pub fn print_line(&self, text: &str) {
         self.suspend(|| eprint_line(text));
     }
@@ -102,7 +102,7 @@ impl JobProgress {
         }
     }
 
-    /// Shows what is done at this moment.
+    /// Shows the current activity.
     pub fn set_status(&self, text: &str) {
         self.bar.set_message(to_printable(text).into_owned());
     }
@@ -110,7 +110,7 @@ impl JobProgress {
     /// Shows an event of a job.
     pub fn handle_event(&self, event: &Event) {
         match event.name.as_str() {
-            // Its parts are printable, its colour is ours.
+            // Its parts are printable; the colour is ours.
             "log" => self.suspend(|| eprintln!("{}", coloured_log_line(&event.data))),
             "progress" => {
                 let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
@@ -125,7 +125,7 @@ impl JobProgress {
         }
     }
 
-    /// Takes the changing line away.
+    /// Removes the changing line.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -152,11 +152,11 @@ impl JobProgress {
                 _ => self.handle_event(&event),
             }
         }
-        // The stream ended without an end of the job: the server stopped. The job itself is the truth.
+        // The stream ended before the job: the server stopped. The stored job is authoritative.
         Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
     }
 
-    /// The vendor wants a one-time code: asks for it where somebody is there; nothing otherwise.
+    /// The vendor wants a one-time code: asks for it if a person is at the terminal; otherwise returns `None`.
     pub async fn prompt_code(&self, question: &Value) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
         self.print_line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
@@ -176,7 +176,7 @@ impl JobProgress {
         typed.map(Some).map_err(crate::error::io("reading the code"))
     }
 
-    /// Puts the code where the run looks for it: into the account.
+    /// Stores the code where the run looks for it: in the account.
     async fn submit_code(&self, session: &ApiClient, job: &Value, question: &Value) -> Result<()> {
         let Some(code) = self.prompt_code(question).await? else { return Ok(()) };
         let account = cell(job.get("message").and_then(|message| message.get("account")));

@@ -85,7 +85,7 @@ fn problem_json(problem: &FsckProblem, repaired: bool) -> Value {
     value
 }
 
-/// Looks through a store that was not closed in order, and repairs what can be repaired. For a start of the server.
+/// Checks a store that was not closed cleanly, and repairs it as far as possible. Called when the server starts.
 pub async fn repair_after_crash(store: &Store) -> Result<()> {
     let mut options = FsckOptions { deep: false, repair: false };
     tracing::info!("the server was not stopped in order the last time: looking through the store");

@@ -6,7 +6,7 @@ use crate::client::{self, Connection};
 use crate::error::{Error, Result};
 use crate::output::Output;
 
-/// Asks the server whether it is ready; needs no passphrase where the data folder says where it is.
+/// Checks that the server is ready; needs no passphrase if the data folder has its address.
 pub async fn run(connection: &Connection, output: Output) -> Result<()> {
     let url = match connection.data().read_server_file() {
         Some(addresses) if connection.admin_url.is_none() => addresses.public_url,

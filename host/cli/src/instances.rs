@@ -103,7 +103,7 @@ pub enum Audience {
     Refresh,
 }
 
-/// A session code of an instance.
+/// Creates a session code of an instance.
 pub async fn session_code(admin: &AdminClient, instance: &str) -> Result<String> {
     let path = format!("instances/{}/session_code", encode_segment(instance));
     Ok(cell(admin.json(Method::POST, &path, &[]).await?.get("session_code")))

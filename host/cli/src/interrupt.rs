@@ -6,7 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Result, io};
 
-/// Does the work until the first signal that asks for an end. What the work holds is dropped then, drafts of files among it.
+/// Does the work until the first termination signal. Then the work is dropped with everything that it holds,
+/// including drafts of files.
 pub async fn run_until_signal(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let listen = |kind| signal(kind).map_err(io("listening to signals"));
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -18,6 +19,6 @@ pub async fn run_until_signal(work: impl Future<Output = Result<ExitCode>>) -> R
         _ = terminate.recv() => SignalKind::terminate(),
         _ = hangup.recv() => SignalKind::hangup(),
     };
-    // By convention 128 and the number of the signal.
+    // By convention 128 plus the number of the signal.
     Ok(u8::try_from(128 + kind.as_raw_value()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -73,7 +73,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let path = format!("jobs/{}/cancel", encode_segment(&id));
             let job = flatten(&session.send_attributes(Method::POST, &path, &json!({})).await?);
             if !no_follow && !is_finished(&job) {
-                // That it ends with an error is what was asked for.
+                // An error is the expected end.
                 follow::follow_job(&session, output, &job).await?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -131,7 +131,7 @@ async fn list(session: &ApiClient, output: Output, limit: u64) -> Result<()> {
     Ok(())
 }
 
-/// What was left out of a job that is done, and what was saved.
+/// Summary of a job with omitted items: how many were not saved, and how many documents and files are up to date.
 pub fn partial(job: &Value) -> Option<String> {
     let partial = job.get("partial")?;
     let count = |name: &str| cell(partial.get(name));
@@ -162,7 +162,7 @@ fn show(output: Output, job: &Value) {
     });
 }
 
-/// The lines of a kept log; one that is not a JSON object, as in a damaged log, as it stands.
+/// The lines of a stored log; a line that is not a JSON object, as in a damaged log, is returned unchanged.
 fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines.map(|line| serde_json::from_str(line).ok().filter(Value::is_object).ok_or(line))
@@ -171,7 +171,7 @@ fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
 async fn logs(session: &ApiClient, output: Output, id: &str) -> Result<()> {
     let text = session.text(&format!("jobs/{}/log", encode_segment(id))).await?;
     if output.json {
-        // One object a line, as they are kept: for programs that read a stream.
+        // One object per line, as stored: for programs that read a stream.
         log_lines(&text).for_each(|line| print_json_line(&line.unwrap_or_else(|text| json!({ "message": text }))));
     } else {
         log_lines(&text).for_each(|line| match line {

@@ -56,7 +56,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     }
 }
 
-/// Where a new key waits while secrets are sealed with it.
+/// Path of the new key while secrets are re-encrypted with it.
 pub fn pending_key_file(key_file: &Path) -> PathBuf {
     with_suffix(key_file, "new")
 }
@@ -102,13 +102,13 @@ async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) 
     Ok(())
 }
 
-/// Makes a name durable.
+/// Makes a rename durable.
 pub fn sync_parent_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("sync", folder))
 }
 
-/// Refuses to start while a rotation is cut off.
+/// Refuses to start while a rotation is incomplete.
 pub fn check_no_pending_rotation(key_file: &Path, old: &MasterKey) -> Result<()> {
     match MasterKey::load(&pending_key_file(key_file))? {
         Some(new) => Err(Error::from(key::rotation_interrupted(&old.fingerprint(), &new.fingerprint()))),

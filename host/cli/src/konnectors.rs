@@ -89,7 +89,7 @@ Uninstall it again to have it try again, or with --force to give that up."
 
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
-    // Not where it is about the whole server, which may have several instances.
+    // Not for commands about the whole server, which may have several instances.
     let session = async || connection.session().await;
     match command {
         Command::Install { slug, source, parameters } => {
@@ -128,7 +128,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says where the operator lets a konnector use less than it asks for.
+/// Warns if the operator's limits are lower than those that a konnector requests.
 fn warn_clamped_limits(konnector: &Value) {
     for (limit, cut) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
         warning(&format!(

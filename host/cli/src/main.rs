@@ -1,6 +1,6 @@
 //! The `konnector` program: the server, the commands of its operator, and the commands of konnector authors.
 
-// First, because its macro `say!` is known only from here on.
+// First, because its macro `say!` is visible only from here on.
 #[macro_use]
 mod output;
 
@@ -126,7 +126,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage_error(error),
     };
-    // The only provider that is compiled in; asked for by the HTTP client.
+    // The only provider that is compiled in; the HTTP client requires it.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         output::eprint_line("konnector: another TLS provider is installed already");
     }
@@ -144,9 +144,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the words that the program was given; or gives the help that they ask for.
+/// Prints the error in the command line, or the help that it requests.
 fn usage_error(mut error: clap::Error) -> ExitCode {
-    // It names the hidden commands, too.
+    // It lists the hidden commands, too.
     error.remove(ContextKind::ValidSubcommand);
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let message = error.render().to_string();
@@ -154,7 +154,7 @@ fn usage_error(mut error: clap::Error) -> ExitCode {
         error.print_json();
         return error.exit_code();
     }
-    // clap does the same by itself, but not where the environment sets an option.
+    // clap does the same by itself, but not if the environment sets an option.
     if error.kind() == ErrorKind::MissingSubcommand
         && let Some(ContextValue::String(words)) = error.get(ContextKind::InvalidSubcommand)
     {
@@ -175,7 +175,7 @@ fn help_for(words: &str) -> StyledStr {
 }
 
 fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
-    // Locks the process in, which must be done while it has one thread.
+    // Restricts the process, which must happen while it has one thread.
     if let Command::Compile(arguments) = &command {
         return compile::run(arguments);
     }
@@ -215,7 +215,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Compile(arguments) => compile::run(&arguments),
         }
     });
-    // What still reads from a disk or a program that does not answer must not keep this one from ending.
+    // Threads that still read from an unresponsive disk or program must not prevent the exit.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     done
 }

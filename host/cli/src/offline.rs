@@ -33,7 +33,7 @@ impl KeyFile {
     }
 }
 
-/// Refuses a key that does not fit the data, before anything is touched.
+/// Rejects a key that does not fit the data, before anything is changed.
 pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     match key_fingerprint(store)? {
         Some(needed) if needed != key.fingerprint() => {
@@ -54,9 +54,9 @@ pub async fn open(folder: PathBuf) -> Result<Store> {
     open_or_create(folder).await
 }
 
-/// The same for a folder that may be new.
+/// Like [`open`], for a folder that may be new.
 pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
-    // Reading the log of a large store takes its time.
+    // Reading the log of a large store may take long.
     let opened = tokio::task::spawn_blocking(move || Store::open(&folder, StoreOptions::default())).await;
     opened.map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))?.map_err(|error| {
         match error {
@@ -72,7 +72,7 @@ pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
 pub struct Spinner(ProgressBar);
 
 impl Spinner {
-    /// Nothing is shown where JSON was asked for, or where there is no terminal.
+    /// Shows nothing for JSON output, or without a terminal.
     pub fn new(output: Output) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let bar = if output.json || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -87,7 +87,7 @@ impl Spinner {
         self.0.set_message(text);
     }
 
-    /// Prints a line that stays.
+    /// Prints a permanent line.
     pub fn suspend(&self, line: impl FnOnce()) {
         self.0.suspend(line);
     }

@@ -10,7 +10,7 @@ pub use konnector_manifest::untrusted::{to_printable, to_printable_lines};
 use owo_colors::{OwoColorize as _, Stream};
 use serde_json::Value;
 
-/// `println!`, but the program ends quietly when the reader is gone, as in `konnector jobs ls | head`.
+/// `println!`, but the program exits quietly when the reader has closed the pipe, as in `konnector jobs ls | head`.
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
 }
@@ -51,13 +51,13 @@ impl Mark {
     }
 }
 
-/// Prints a line on standard output; see `say!`. Whoever wrote parts of it, nothing of it drives the terminal: the colours of this program
-/// are those of [`Mark`] and of headings alone.
+/// Prints a line on standard output; see `say!`. Whatever the source of its parts, none of them controls the
+/// terminal: the only colours are those of [`Mark`] and of headings.
 pub fn print_line(text: fmt::Arguments<'_>) {
     write_stdout(&to_printable_lines(&text.to_string()));
 }
 
-/// The same with a mark before it.
+/// Like [`print_line`], with a mark before the text.
 pub fn print_marked(mark: Mark, text: &str) {
     write_stdout(&format!("{} {}", mark.to_coloured_string(Stream::Stdout), to_printable_lines(text)));
 }
@@ -71,12 +71,12 @@ fn write_stdout(text: &str) {
     }
 }
 
-/// Prints a line on standard error, cleaned in the same way.
+/// Prints a line on standard error, sanitized like [`print_line`].
 pub fn eprint_line(text: &str) {
     eprintln!("{}", to_printable_lines(text));
 }
 
-/// The same with a mark before it.
+/// Like [`eprint_line`], with a mark before the text.
 pub fn eprint_marked(mark: Mark, text: &str) {
     eprintln!("{} {}", mark.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
@@ -89,12 +89,12 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints JSON where it was asked for, else what `text` prints.
+    /// Prints JSON if requested, otherwise calls `text`.
     pub fn show(self, json: &Value, text: impl FnOnce()) {
         if self.json { print_json(json) } else { text() }
     }
 
-    /// Prints a table, or the same as JSON. Where there are no rows, says so.
+    /// Prints a table, or the same as JSON. If there are no rows, prints `none`.
     pub fn table(self, json: &Value, none: &str, table: Rows) {
         self.show(json, || {
             if table.is_empty() {
@@ -116,7 +116,8 @@ pub fn print_json_line(value: &Value) {
     write_stdout(&escape_json(&value.to_string()));
 }
 
-/// JSON in which each character that is not printable is escaped. In JSON they stand in texts alone; line breaks between its parts stay.
+/// Escapes each unprintable character of JSON. In JSON they occur only in strings; line breaks between its parts
+/// remain.
 pub fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -125,29 +126,29 @@ pub fn escape_json(json: &str) -> String {
             continue;
         }
         for unit in character.encode_utf16(&mut [0; 2]) {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(escaped, "\\u{unit:04x}");
         }
     }
     escaped
 }
 
-/// A remark for people.
+/// Prints a remark for people.
 pub fn note(text: &str) {
     eprintln!("{}", to_printable_lines(text).if_supports_color(Stream::Stderr, |text| text.dimmed()));
 }
 
-/// Something that went well, for people.
+/// Prints a success message for people.
 pub fn done(text: &str) {
     eprint_marked(Mark::Done, text);
 }
 
-/// Something to look at, for people.
+/// Prints a warning for people.
 pub fn warning(text: &str) {
     eprint_marked(Mark::Warning, text);
 }
 
-/// What to do about an error or a warning above.
+/// Prints the advice for the preceding error or warning.
 pub fn advice(text: &str) {
     eprintln!("  {} {}", Mark::Advice.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
@@ -159,12 +160,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// A table with these columns.
+    /// Creates a table with these columns.
     pub fn new<const N: usize>(columns: [&str; N]) -> Self {
         Self::with_columns(columns)
     }
 
-    /// A table with columns that are known only now.
+    /// Creates a table with columns that are known only at run time.
     pub fn with_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Table::new();
         table.load_style(NOTHING);
@@ -211,7 +212,7 @@ impl Rows {
     }
 }
 
-/// Bytes as people write them; binary units.
+/// Formats bytes for people, in binary units.
 pub fn bytes(count: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let count_f = count as f64;
@@ -223,7 +224,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// The value of a member as a cell: texts without quotation marks, nothing for null.
+/// The value of a field as a cell: strings without quotation marks, nothing for null.
 pub fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),

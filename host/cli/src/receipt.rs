@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::output::{Rows, bytes};
 
-/// The receipt of a job, where it has one that can be read.
+/// The receipt of a job, if it has a readable one.
 pub fn from_job(job: &Value) -> Option<Receipt> {
     serde_json::from_value(job.get("receipt")?.clone()).ok()
 }
@@ -21,7 +21,7 @@ pub fn print(receipt: &Receipt) {
 fn render(receipt: &Receipt) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<12} {value}");
     };
     let written = |count: &konnector_sandbox::WriteCount| {
@@ -77,7 +77,7 @@ fn render(receipt: &Receipt) -> String {
     text
 }
 
-/// Names with their numbers, as in `GET 12, POST 1`.
+/// Names with their counts, as in `GET 12, POST 1`.
 fn format_counts<T: std::fmt::Display>(counts: &BTreeMap<T, u64>) -> String {
     let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
     counts.join(", ")

@@ -35,7 +35,7 @@ Example:
     },
 }
 
-/// Says what its owner should look at, which may be long after the start.
+/// Warns about an entry that its owner should check, possibly long after the start.
 fn warn_skipped(SkippedEntry { path, reason, advice }: &SkippedEntry) {
     warning(&format!("{} is not offered: {}", path.display(), to_printable(reason)));
     crate::output::advice(&to_printable(advice));

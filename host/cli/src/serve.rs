@@ -106,7 +106,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The layer of the flags.
+    /// The configuration layer of the flags.
     fn to_table(&self, connection: &Connection) -> Result<Table> {
         let text = |text: &String| Value::String(text.clone());
         let path = |path: &PathBuf| Value::String(path.to_string_lossy().into_owned());
@@ -146,7 +146,7 @@ impl Arguments {
     }
 }
 
-/// Runs until a signal asks it to stop.
+/// Runs until a signal requests shutdown.
 pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
     let variable = |name: &str| std::env::var(name).ok();
@@ -155,7 +155,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let signals = shutdown::ShutdownSignals::listen()?;
     memory_dumps::disable()?;
     let shares = file_limits::raise_file_limit();
-    // Before the data is touched: a port that is taken is the most frequent reason not to start.
+    // Before the data is touched: a port in use is the most frequent reason for a failed start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
     let platform = build_platform(&settings).await?;
@@ -188,7 +188,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
                     hurry.cancelled().await;
                     hurried.force_shutdown();
                 });
-                // Begins with the requests, so that both fit into the time a container gives.
+                // Concurrently with the shutdown of requests, so that both fit into the time a container allows.
                 let stopped = tokio::time::timeout(SHUTDOWN_TIMEOUT, platform.stop()).await;
                 hurrying.abort();
                 if stopped.is_err() {
@@ -210,9 +210,10 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     }
 }
 
-/// The disk failed a write, and only a restart tells what is really there. Nothing is closed in order: that would write more.
+/// Exits after a failed disk write: only a restart shows what is really stored. Nothing is closed cleanly, because
+/// that would write more.
 async fn exit_after_disk_failure(connection: &Connection, settings: &Settings, reason: &str) -> ! {
-    // Who waits for an answer is told that there is none.
+    // Pending requests receive an error response.
     tokio::time::sleep(RESPONSE_GRACE_PERIOD).await;
     let error = Error::failed(
         format!(
@@ -235,7 +236,7 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
         let (folder, reserve) = (settings.data_dir.store(), settings.disk_reserve);
         let options =
             konnector_store::StoreOptions { reserve_bytes: reserve, ..konnector_store::StoreOptions::default() };
-        // Reading the log of a large store takes its time.
+        // Reading the log of a large store may take long.
         tokio::task::spawn_blocking(move || Store::open(&folder, options))
             .await
             .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
@@ -246,7 +247,7 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
     let sandbox = Sandbox::new(konnector_sandbox::SandboxOptions {
         memory_ceiling: usize::try_from(settings.limits.max.memory).unwrap_or(usize::MAX),
         max_runs: settings.workers.max(konnector_sandbox::SandboxOptions::default().max_runs),
-        // Threads of their own: a busy guest delays no request.
+        // Separate threads: a busy guest delays no request.
         worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         compiler: crate::compile::compiler(CompileLimits::default())?,
         code_key: Some(CodeKey::new(&key.derive("compiled-code"))),
@@ -271,7 +272,7 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
     Ok(Platform::new(parts).await?)
 }
 
-/// Says where the server is and how to get in.
+/// Prints the server's addresses and how to log in.
 fn print_addresses(settings: &Settings, addresses: &ServerAddresses, domain: &str) {
     let folder = settings.data_dir.path().display();
     say!("konnector {} is ready", env!("CARGO_PKG_VERSION"));

@@ -158,12 +158,12 @@ async fn add(
     Ok(())
 }
 
-/// The address that a webhook is called under.
+/// The URL of a webhook.
 fn webhook(trigger: &Value) -> Option<String> {
     trigger.get("webhook").map(|address| cell(Some(address)))
 }
 
-/// A trigger for people.
+/// Prints a trigger for people.
 fn show(trigger: &Value) {
     say!("{}", to_printable(&describe(trigger, Utc::now())));
     let mut rows = Rows::new(["", ""]);

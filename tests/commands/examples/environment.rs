@@ -1,4 +1,4 @@
-//! Tells everything that it finds in its environment.
+//! Prints its whole environment.
 
 use test_commands::print_message;
 

@@ -1,4 +1,4 @@
-//! Writes what it is told to standard output and error, then ends as it is told.
+//! Writes the requested text to standard output and error, then ends in the requested way.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let parameters = test_commands::parameters();
     let texts = |name: &str| parameters[name].as_array().cloned().unwrap_or_default();
     for line in texts("output") {
-        // A line, or a text and how often it is repeated.
+        // A line, or a text and the number of its repetitions.
         match &line {
             Value::String(line) => println!("{line}"),
             flood => {

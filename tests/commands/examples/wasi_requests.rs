@@ -1,4 +1,4 @@
-//! Sends the requests that it is told to, well-formed or not, and tells what became of each.
+//! Sends the requested requests, well-formed or not, and prints the result of each.
 
 #[cfg(not(target_os = "wasi"))]
 fn main() {}
@@ -20,8 +20,9 @@ mod wasi {
     use wasip2::http::types::{Fields, IncomingBody, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme};
     use wasip2::io::streams::StreamError;
 
-    /// Sends a request: `method`, `scheme`, `authority`, `path`, `headers`, `body` (a text and how often it is written), `empty_writes`,
-    /// `timeouts` (nanoseconds for connecting, the first byte, and between bytes), `read` (`false` leaves the answer's body unread), `whole` (shows more of it).
+    /// Sends a request: `method`, `scheme`, `authority`, `path`, `headers`, `body` (a text and its number of
+    /// repetitions), `empty_writes`, `timeouts` (nanoseconds for connecting, the first byte, and between bytes),
+    /// `read` (`false` leaves the response body unread), `whole` (shows more of it).
     pub fn send(request: &Value) -> Result<String, String> {
         let text = |name: &str| request[name].as_str();
         let outgoing = OutgoingRequest::new(fields(&request["headers"])?);
@@ -86,7 +87,7 @@ mod wasi {
         let text = request["body"]["text"].as_str().unwrap_or_default().as_bytes();
         let writes = request["body"]["times"].as_u64().unwrap_or(1);
         for _ in 0..request["empty_writes"].as_u64().unwrap_or(0) {
-            // As often as the host takes it; nothing is ever sent.
+            // As often as the host permits it; nothing is ever sent.
             if stream.check_write().map_err(|error| format!("{error:?}"))? == 0 {
                 stream.subscribe().block();
             }
@@ -95,7 +96,7 @@ mod wasi {
         for _ in 0..writes {
             match stream.blocking_write_and_flush(text) {
                 Ok(()) => {}
-                // The request ended early; its answer says why.
+                // The request ended early; its response says why.
                 Err(StreamError::Closed) => break,
                 Err(error) => return Err(format!("a write: {error:?}")),
             }

@@ -1,4 +1,4 @@
-//! Asks for a one-time code, and tells how its clock went on meanwhile.
+//! Asks for a one-time code, and logs how its clock advanced meanwhile.
 
 use test_guests::prelude::*;
 

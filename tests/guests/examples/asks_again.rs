@@ -1,4 +1,5 @@
-//! Asks for a one-time code again and again, whatever the answer, and ends with the first error that is not `unattended`.
+//! Asks for a one-time code repeatedly, whatever the response, and ends with the first error that is not
+//! `unattended`.
 
 use test_guests::prelude::*;
 

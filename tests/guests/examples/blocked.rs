@@ -1,4 +1,4 @@
-//! Calls a function that may take for ever; again and again, until it is told to stop.
+//! Calls a function that may never return, repeatedly, until the run is cancelled.
 
 use test_guests::prelude::*;
 use types::{Error, Locator};

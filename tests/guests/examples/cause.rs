@@ -1,4 +1,5 @@
-//! Says why it was started and for which account: in its log, and to the vendor where it has one, which may refuse it.
+//! Reports why it was started and for which account: in its log, and to the vendor if it has one, which may reject
+//! it.
 
 use serde_json::json;
 use test_guests::prelude::*;

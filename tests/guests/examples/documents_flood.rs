@@ -1,4 +1,4 @@
-//! Saves documents until the host refuses.
+//! Saves documents until the host rejects them.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Downloads what the test asks for.
+//! Downloads the files that the test requests.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Calls every function of the contract once or twice and logs the answers, one line each.
+//! Calls every function of the contract once or twice and logs the results, one line each.
 
 use konnector_sdk::bindings::konnector::host::log;
 use test_guests::prelude::*;

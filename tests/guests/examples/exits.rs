@@ -1,4 +1,4 @@
-//! Leaves by the back door.
+//! Exits with `std::process::exit`.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Returns the failure, or the report, that the test asks for.
+//! Returns the failure, or the report, that the test requests.
 
 use konnector_sdk::bindings::exports::konnector::host::run::Action;
 use test_guests::prelude::*;

@@ -1,4 +1,4 @@
-//! Writes 10 MiB to a new file, again and again, and says how many microseconds each took.
+//! Writes 10 MiB to a new file repeatedly, and logs the microseconds of each repetition.
 
 use std::time::Instant;
 

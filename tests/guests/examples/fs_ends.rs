@@ -1,4 +1,4 @@
-//! Ends with a file that is open for writing below `/files`, or writes in some other unfinished way.
+//! Ends with a file that is open for writing below `/files`, or with another unfinished write.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

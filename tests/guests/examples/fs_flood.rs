@@ -1,4 +1,4 @@
-//! Fills `/tmp` until it is refused, in every way, and tidies up in between.
+//! Fills `/tmp` in every way until writes are rejected, and cleans up in between.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! Does what a file system refuses, and says how each was answered.
+//! Tries operations that a file system rejects, and logs the result of each.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Does with `std::fs` what its parameter `script` lists, and says how each step was answered.
+//! Runs the steps of its parameter `script` with `std::fs`, and logs the result of each.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Tries in every import whether a guess is the password: it gives the guess wherever a text can be given, and tells what comes back, backwards,
-//! so that no mask looks into it.
+//! Tests in every import whether a guess is the password: it passes the guess wherever a string can be passed, and
+//! logs the result backwards, so that no mask matches it.
 
 use konnector_sdk::bindings::konnector::host::log;
 use test_guests::prelude::*;
@@ -19,7 +19,7 @@ fn run(job: Job) -> Result<Report, Failure> {
     Err(Failure::VendorChanged(guess.to_owned()))
 }
 
-/// One line for one import: what it answered, backwards.
+/// One line for one import: its results, backwards.
 fn log_reversed(import: &str, answers: impl std::fmt::Debug) {
     let backwards: String = format!("{answers:?}").chars().rev().collect();
     log_info(format!("{import} {backwards}"));
@@ -51,7 +51,7 @@ fn own_secrets(guess: &str) {
         secrets::put("mine", guess),
         secrets::put("password", guess),
     ];
-    // What is left of the limit would tell whether the value was known.
+    // The remaining quota would reveal whether the value was known.
     puts.extend(
         (0..80).map(|number| secrets::put(&format!("more{number}"), &format!("a value of the guest's {number}"))),
     );

@@ -1,4 +1,4 @@
-//! Passes as much as it can to one import, in the shape that costs the host most, and writes down the answer.
+//! Passes as much as it can to one import, in the shape that costs the host most, and logs the result.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! Logs more than anybody reads.
+//! Logs more than the host accepts.
 
 use konnector_sdk::bindings::konnector::host::log;
 use test_guests::prelude::*;

@@ -1,4 +1,4 @@
-//! Waits a little, again and again: `rounds` times for `ms` milliseconds, or for the answer of `url`.
+//! Waits briefly and repeatedly: `rounds` times for `ms` milliseconds, or for the response of `url`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Does nothing: what a run costs at least.
+//! Does nothing: the minimum cost of a run.
 
 use test_guests::prelude::*;
 

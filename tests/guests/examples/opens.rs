@@ -1,4 +1,4 @@
-//! Opens a file again and again, and holds on to it.
+//! Opens a file repeatedly, and keeps the handles.
 
 use test_guests::prelude::*;
 use types::Locator;
@@ -15,10 +15,10 @@ fn run(_job: Job) -> Result<Report, Failure> {
             }
         }
     }
-    // One that is dropped makes room for another one.
+    // Dropping one makes room for another.
     held.pop();
     log_info(format!("{:?}", files::open(&Locator::Id("bill.pdf".to_owned())).map(|content| content.size())));
-    // The last ones are dropped by the host.
+    // The host drops the last ones.
     std::mem::forget(held);
     Ok(empty_report())
 }

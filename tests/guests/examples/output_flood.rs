@@ -1,4 +1,4 @@
-//! Writes to standard output and error: many lines, no line feed at the end, and lines that pretend to be something else.
+//! Writes to standard output and error: many lines, no line feed at the end, and lines that imitate other messages.
 
 use std::io::Write as _;
 

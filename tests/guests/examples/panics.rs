@@ -1,4 +1,4 @@
-//! Panics, the secret in its message.
+//! Panics with the secret in its message.
 
 use test_guests::prelude::*;
 

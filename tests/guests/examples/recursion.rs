@@ -1,4 +1,4 @@
-//! Calls itself until the stack is used up.
+//! Calls itself until the stack overflows.
 
 use test_guests::prelude::*;
 

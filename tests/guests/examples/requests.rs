@@ -1,4 +1,4 @@
-//! Sends the requests that the test asks for and writes down all that it is told.
+//! Sends the requests of the test and logs everything that it receives.
 
 use test_guests::prelude::*;
 
@@ -28,7 +28,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             Ok(response) => format!("{} {:?}", response.status, response.body),
             Err(error) => format!("{error:?}"),
         };
-        // The placeholder is another in every run.
+        // The placeholder differs in every run.
         log_info(outcome.replace(&secret, "{password}"));
     }
     Ok(empty_report())

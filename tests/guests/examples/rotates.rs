@@ -1,4 +1,5 @@
-//! Keeps tokens: the one it was answered, one that is another's placeholder, and then without end.
+//! Stores tokens: a placeholder, a value that contains another secret's placeholder, and then new tokens until an
+//! error.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Writes one log line, first of all: by that, a host sees when a guest begins.
+//! Writes one log line before anything else, which shows the host when a guest begins.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! An ordinary program of files: the same in each directory that it is told of, with nothing but `std::fs`.
+//! An ordinary file program: does the same in each given directory, with only `std::fs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

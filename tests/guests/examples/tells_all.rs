@@ -1,4 +1,5 @@
-//! Tells its vendor all that it is given: the account, what an earlier run kept, and each secret, as a placeholder and in clear.
+//! Sends its vendor everything that it has: the account, the state of an earlier run, and each secret, as a
+//! placeholder and in clear.
 
 use serde_json::json;
 use test_guests::prelude::*;

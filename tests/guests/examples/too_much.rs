@@ -1,4 +1,4 @@
-//! Passes more in one call than the host takes.
+//! Passes more in one call than the host accepts.
 
 use test_guests::prelude::*;
 

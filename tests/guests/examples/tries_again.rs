@@ -1,4 +1,4 @@
-//! Survives a refused allocation: memory limits are an answer, not an end.
+//! Survives a failed allocation: exceeding the memory limit is an error, not the end of the run.
 
 use test_guests::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Handles uploads in every way that leaves no file behind, then holds as many as it gets.
+//! Handles uploads in every way that leaves no file, then holds as many as it can get.
 
 use test_guests::prelude::*;
 
@@ -27,7 +27,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             }
         }
     }
-    // The last ones are dropped by the host.
+    // The host drops the last ones.
     std::mem::forget(held);
     Ok(empty_report())
 }

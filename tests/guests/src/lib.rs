@@ -1,5 +1,5 @@
-//! Guest programs for the tests of the sandbox: each example does one thing, most of them one that a konnector should not do. They use the
-//! contract as it is, without the SDK, because they test the host.
+//! Guest programs for the tests of the sandbox: each example does one thing, usually one that a konnector should not
+//! do. They use the contract directly, without the SDK, because they test the host.
 
 use konnector_sdk::bindings::exports::konnector::host::run::Job;
 use konnector_sdk::bindings::konnector::host::documents::{Order, Query, Range};
@@ -18,7 +18,7 @@ pub mod prelude {
     pub use crate::{empty_report, log_info, parameters, query, target};
 }
 
-/// The manifest's parameters, with which a test tells the guest what to do.
+/// The manifest's parameters, with which a test controls the guest.
 pub fn parameters(job: &Job) -> serde_json::Value {
     serde_json::from_str(&job.parameters).unwrap_or_default()
 }
@@ -33,13 +33,13 @@ pub fn empty_report() -> konnector_sdk::bindings::exports::konnector::host::run:
     konnector_sdk::bindings::exports::konnector::host::run::Report { problems: Vec::new() }
 }
 
-/// A query of ten documents in the order of an index.
+/// A query for ten documents in the order of an index.
 pub fn query(index: &[&str], equal: &[&str], range: Range) -> Query {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     Query { index_fields: texts(index), equals: texts(equal), range, order: Order::Ascending, limit: 10, cursor: None }
 }
 
-/// A file in the account's folder, its name being its key.
+/// A file in the account's folder; its name is also its key.
 pub fn target(name: &str) -> Target {
     Target {
         folder: String::new(),

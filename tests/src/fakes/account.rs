@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 /// The account of `claude@example.org`.
 #[derive(Default)]
 pub struct FakeAccount {
-    /// What `save_state` kept.
+    /// The state that `save_state` stored.
     pub state: Mutex<Option<Value>>,
-    /// How often the session was kept.
+    /// How often the session was saved.
     pub sessions: Mutex<u32>,
 }
 

@@ -1,5 +1,5 @@
-//! Documents in memory. `io.cozy.slow` never answers, `io.cozy.lost` has lost its lease, `io.cozy.broken` panics, and there is no rule for
-//! `io.cozy.contacts`.
+//! Documents in memory. `io.cozy.slow` never responds, `io.cozy.lost` has lost its lease, `io.cozy.broken` panics,
+//! and there is no rule for `io.cozy.contacts`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -48,7 +48,7 @@ impl Documents for FakeDocuments {
         Ok(Self::document(&id, found))
     }
 
-    /// Equal members and beginnings only, by id; the cursor is the number of documents before the page.
+    /// Supports only equal fields and prefixes, sorted by id; the cursor is the number of documents before the page.
     async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError> {
         self.check_access(doctype).await?;
         let documents = self.0.lock().unwrap();

@@ -1,4 +1,5 @@
-//! Files in memory. A chunk that is `fail` cannot be written; the file `slow` never answers, the folder `denied` is out of bounds.
+//! Files in memory. Writing the chunk `fail` fails; the file `slow` never responds, the folder `denied` is out of
+//! bounds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +16,14 @@ use sha2::{Digest as _, Sha256};
 /// Files by name, which is their id and their key.
 #[derive(Default)]
 pub struct FakeFiles {
-    /// What was committed.
+    /// Committed contents.
     pub stored: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    /// Uploads that are neither committed nor dropped, and files that are open.
+    /// Uploads that are neither committed nor dropped, and open files.
     pub open: Arc<AtomicUsize>,
     known: Mutex<BTreeMap<String, (Object, Vec<Reference>)>>,
 }
 
-/// One of [`FakeFiles::open`].
+/// One unit of [`FakeFiles::open`].
 struct OpenCount(Arc<AtomicUsize>);
 
 impl OpenCount {

@@ -1,5 +1,5 @@
-//! The user's files as a directory, in memory. Below `/Closed` nothing can be written, below `/Hidden` nothing is shown, a file whose
-//! content is `fail` cannot be committed, and one that is `lost` costs the run its lease.
+//! The user's files as an in-memory directory. `/Closed` is read-only, `/Hidden` is invisible, a file with the
+//! content `fail` cannot be committed, and one with the content `lost` costs the run its lease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,7 +25,7 @@ struct FakeNode {
 struct FakeNodes {
     items: BTreeMap<String, FakeNode>,
     last: u32,
-    /// Bytes that fit.
+    /// The capacity in bytes.
     capacity: Option<usize>,
 }
 
@@ -46,21 +46,21 @@ impl Default for FakeTree {
 }
 
 impl FakeTree {
-    /// A tree that can hold so many bytes.
+    /// A tree with a capacity in bytes.
     pub fn with_capacity(bytes: usize) -> Self {
         let tree = Self::default();
         tree.items().capacity = Some(bytes);
         tree
     }
 
-    /// Puts a file there.
+    /// Adds a file.
     pub fn put(&self, directory: &str, name: &str, content: &'static [u8]) {
         let mut items = self.items();
         let parent = items.items.iter().find(|(_, item)| item.name == directory).map(|(id, _)| id.clone());
         items.add(&parent.expect("the directory"), name, Some(Bytes::from_static(content)));
     }
 
-    /// Paths with the beginning of each content, one a line.
+    /// Paths with the beginning of each content, one per line.
     pub fn listing(&self) -> String {
         let items = self.items();
         let line = |(id, item): (&String, &FakeNode)| {
@@ -168,7 +168,7 @@ struct FakeDraft {
 #[async_trait]
 impl Draft for FakeDraft {
     async fn write(&mut self, chunk: Bytes) -> Result<(), TreeError> {
-        // Another task's turn, as with a disk.
+        // Yields to another task, as a disk operation would.
         tokio::task::yield_now().await;
         self.content.extend_from_slice(&chunk);
         let room = self.tree.items().capacity;

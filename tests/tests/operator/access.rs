@@ -9,14 +9,14 @@ use url::Url;
 
 use crate::{run_error, run_ok};
 
-/// A browser that shows where it is sent to.
+/// A browser that does not follow redirects but shows them.
 fn browser() -> Client {
-    // The library wants to know whose cryptography it would use.
+    // The library requires a default cryptography provider.
     drop(reqwest_client());
     Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client")
 }
 
-/// Where an address sends the browser.
+/// The target of a redirect.
 async fn redirect_target(request: RequestBuilder) -> Url {
     let answer = request.send().await.expect("an answer");
     let status = answer.status();
@@ -78,7 +78,7 @@ async fn an_account_is_connected_from_the_command_line() {
     assert_eq!((accounts.as_array().expect("a list").len(), &accounts[0]["_id"]), (1, &json!(account)));
     let shown = run_ok(data, &["accounts", "show", &account]).to_string();
     assert!(!shown.contains("access-1") && !shown.contains("refresh-1"), "{shown}");
-    // The address was good once.
+    // The URL was valid only once.
     let again = browser.get(&address).send().await.expect("an answer");
     assert_eq!(again.status(), 403);
 
@@ -133,7 +133,7 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
         serde_json::from_str(&answer).expect("JSON")
     };
 
-    // The owner's consent, for which the session code stands.
+    // The owner's consent, given by the session code.
     let code = text(&run_ok(data, &["instances", "session-code", &domain])["session_code"]);
     let query = [
         ("client_id", id.as_str()),
@@ -164,7 +164,7 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
     let refreshed = text(&refreshed["access_token"]);
     assert_eq!((files(&refreshed).await, bills(&refreshed).await), (403, 404));
 
-    // Without the client they end.
+    // They expire with the client.
     let registration = format!("{}/settings/clients/{id}", server.url);
     let owner = server.client().await;
     let removed = reqwest_client().delete(registration).bearer_auth(&owner.token).send().await.expect("an answer");

@@ -1,4 +1,4 @@
-//! The operator's commands, as they are typed: the real binary against a real server.
+//! The operator's commands, as typed: the real binary against a real server.
 
 #![allow(
     clippy::expect_used,
@@ -16,7 +16,7 @@ use std::path::Path;
 use konnector_tests::server::run_command;
 use serde_json::Value;
 
-/// What a command that goes well prints as JSON.
+/// The JSON output of a command that succeeds.
 fn run_ok(data: &Path, arguments: &[&str]) -> Value {
     let ran = run_command(data, arguments);
     assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);

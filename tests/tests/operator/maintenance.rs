@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{run_error, run_ok};
 
-/// The vendor answers while a command is waited for.
+/// The vendor must respond while a command runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
@@ -30,7 +30,7 @@ async fn a_konnector_in_maintenance_is_started_by_hand_only_or_not_at_all() {
     assert_eq!(options(&listed)["messages"]["fr"]["short_message"], "À lundi.");
     let not_run = run_error(data, &["konnectors", "run", "bank101"]);
 
-    // What was said before is replaced.
+    // The earlier message is replaced.
     maintenance(&["on", "bank101", "--short"]);
     let listed = maintenance(&["ls", "--registries"]);
     let expected = json!({

@@ -1,4 +1,4 @@
-//! A registry of one's own, and a server that installs from it.
+//! An own registry, and a server that installs from it.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl RegistryProcess {
         self.line.split(' ').nth(1).expect("an address")
     }
 
-    /// What it says on standard error, once that has a text.
+    /// Waits until its standard error contains `text`, and returns it.
     fn wait_for_stderr(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {

@@ -1,4 +1,4 @@
-//! Command components: their environment, what they say, and how they end.
+//! Command components: their environment, their output, and how they end.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn x10_the_last_critical_line_counts_then_the_last_error_then_the_end() {
     let world = FakeEnvironment::default();
     let ended = run_output_guest(json!({}), &world).await;
     assert_eq!(ended.outcome, completed());
-    // An error fails a run that ends well otherwise.
+    // An error message fails a run that would otherwise succeed.
     let ended =
         run_output_guest(json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }), &world)
             .await;
@@ -102,7 +102,7 @@ async fn x10_every_way_to_end_has_its_words() {
     assert_eq!(ends("exit 0").await, completed());
     let status = Failure::Custom { error: "exit status 1".to_owned(), no_retry: false };
     assert_eq!(ends("fail").await, Outcome::Failed(status.clone()));
-    // WASI 0.2 knows success and failure only.
+    // WASI 0.2 distinguishes only success and failure.
     assert_eq!(ends("exit 3").await, Outcome::Failed(status));
     let Outcome::Aborted(panic) = ends("panic").await else { panic!("a panic ends the run") };
     assert!(panic.to_string().starts_with("the konnector panicked: nothing to see (at "), "{panic}");

@@ -17,7 +17,7 @@ fn sandbox(limits: CompileLimits) -> Sandbox {
     Sandbox::new(SandboxOptions { max_runs: 2, compiler, ..SandboxOptions::default() }).unwrap()
 }
 
-/// A component with functions so large that compiling them takes many times what it takes to read them.
+/// A component with functions so large that compiling takes many times as long as parsing.
 fn huge(functions: usize, instructions: usize) -> Vec<u8> {
     let body = "(local.set $a (i64.add (i64.mul (local.get $b) (local.get $a)) (local.get $c)))
                 (local.set $b (i64.xor (local.get $c) (local.get $a))) (br_if 0 (i64.eqz (local.get $b)))"
@@ -44,7 +44,7 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
     let folder = tempfile::tempdir().unwrap();
     let compiler =
         Compiler::Child { program: binary(), args: vec!["compile".into()], limits: CompileLimits::default() };
-    // So many that memories have less address space each, which the code must know.
+    // So many runs that each memory has less address space, which the generated code must know.
     let options = SandboxOptions { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).unwrap();
     let program = sandbox.prepare(&guest("noop"), folder.path()).await.unwrap();
@@ -57,7 +57,7 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
 #[tokio::test]
 async fn what_cannot_be_compiled_is_said_by_the_child() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(CompileLimits::default()));
-    // Fit for a look at its names, and wrong inside.
+    // Its names are valid, but its code is not.
     let mut component =
         wat_components::konnector_component("", "(func $add (result i32) (i32.add (i32.const 7) (i32.const 7)))", "");
     let at = component.windows(5).position(|bytes| bytes == [0x41, 7, 0x41, 7, 0x6a]).unwrap();
@@ -75,7 +75,7 @@ async fn a_component_that_takes_too_much_time() {
     let error = sandbox.prepare(&component, folder.path()).await.unwrap_err();
     insta::assert_snapshot!(error, @"compiling the component takes more than 1 seconds of processor time: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
-    // The server lives, and the next one has its turn.
+    // The server survives, and the next compilation runs.
     sandbox.prepare(&wat_components::konnector_component("", "", ""), folder.path()).await.unwrap();
 }
 
@@ -132,7 +132,7 @@ fn the_locked_in_compiler_can_do_nothing_else() {
     assert!(output.status.success());
 }
 
-/// A figure to look at; see also `a_run_that_does_nothing_takes_less_than_ten_milliseconds`.
+/// A figure for reading; see also `a_run_that_does_nothing_takes_less_than_ten_milliseconds`.
 #[tokio::test]
 async fn a_real_konnector_is_compiled_in_a_few_seconds() {
     let folder = tempfile::tempdir().unwrap();

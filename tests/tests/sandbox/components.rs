@@ -1,4 +1,4 @@
-//! What is said about components that cannot be run, and how compiled ones are kept.
+//! Errors of components that cannot be run, and the storage of compiled ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -79,7 +79,7 @@ fn what_a_component_wants_is_known_beforehand() {
     assert!(Sandbox::inspect(&guest("panics")).unwrap().reads_secrets);
     let kind = |exports: &[&str]| Sandbox::inspect(&component_with_names(&[], exports)).unwrap().kind;
     assert_eq!(kind(&["wasi:cli/run@0.2.3"]), ComponentKind::Command);
-    // Of both ways, ours.
+    // If both are present, ours takes precedence.
     assert_eq!(kind(&["wasi:cli/run@0.2.3", RUN]), typed("0.1.0"));
 }
 
@@ -98,7 +98,7 @@ fn code(folder: &Path) -> PathBuf {
     code
 }
 
-/// A sandbox with nothing in memory, to see what the folder does.
+/// A sandbox with an empty memory cache, to test the folder.
 fn new_sandbox(key: u8) -> Sandbox {
     Sandbox::new(SandboxOptions { max_runs: 1, code_key: Some(CodeKey::new(&[key; 32])), ..SandboxOptions::default() })
         .unwrap()

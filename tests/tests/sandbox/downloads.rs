@@ -1,4 +1,4 @@
-//! `http.download`, against a server that answers from memory.
+//! `http.download`, against an in-memory server.
 
 use konnector_sandbox::{Outcome, Report, RunOutput};
 use konnector_tests::fakes::FakeEnvironment;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::run;
 
-/// Answers every request by its path; answers its own address.
+/// Responds to every request by its path; returns its own address.
 async fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

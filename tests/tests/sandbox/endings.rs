@@ -1,4 +1,4 @@
-//! How runs end: by their own failure, by a limit, by somebody's will.
+//! How runs end: by their own failure, by a limit, by cancellation.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SANDBOX, prepare, run, sentence};
 
-/// Cancels a run after a while.
+/// Cancels a run after a delay.
 async fn cancelled(name: &str, parameters: Value, world: &FakeEnvironment, after: Duration) -> (RunOutput, Duration) {
     let (program, cancel) = (prepare(&guest(name)).await, CancellationToken::new());
     let sandbox: &Sandbox = &SANDBOX;

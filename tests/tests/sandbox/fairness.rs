@@ -1,4 +1,5 @@
-//! Runs that compute without end take their share and no more. Measured in processor time, which other work of the machine does not change.
+//! Runs that compute endlessly get their share and no more. Measured in processor time, which other work of the
+//! machine does not change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,19 +70,19 @@ async fn busy_runs_have_even_shares() {
     }
 }
 
-/// The processor time that busy runs use while another run waits twenty times for a little.
+/// The processor time of busy runs while another run makes twenty short waits.
 async fn busy_cpu_during(number: usize, parameters: Value, world: impl FnOnce(&mut FakeEnvironment)) -> u64 {
     let mut site = FairnessFixture::new().await;
     world(&mut site.world);
     let busy = site.start_busy(number);
-    // So that they compute when the other run comes.
+    // So that they already compute when the other run starts.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let ended = site.start(&site.naps, parameters).await.expect("the sandbox is there");
     assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
     site.used(busy).await.iter().sum()
 }
 
-/// Two threads for the 200 ms that naps take, and as much again; it was 40,000.
+/// Two threads for the 200 ms of the naps, and as much again; it was 40,000.
 const MAX_BUSY_CPU_MS: u64 = 1_000;
 
 #[tokio::test]

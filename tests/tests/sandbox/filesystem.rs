@@ -1,4 +1,4 @@
-//! `/tmp` and `/files`, used by ordinary programs and by others.
+//! `/tmp` and `/files`, used by ordinary programs and by hostile ones.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{run, sentence};
 
-/// A world with files.
+/// An environment with files.
 fn world() -> FakeEnvironment {
     FakeEnvironment { tree: Some(Arc::new(FakeTree::default())), ..FakeEnvironment::default() }
 }

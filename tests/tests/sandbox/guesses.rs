@@ -1,4 +1,5 @@
-//! No import tells a guest whether a guess is a secret: each is given the right value and a wrong one, and answers the same.
+//! No import reveals to a guest whether a guess is a secret: each is given the right value and a wrong one, and
+//! returns the same.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::run;
 
-/// Imports of WASI that take or give texts; what stands for them in the guest.
+/// Imports of WASI that take or return strings, and the guest's stand-ins for them.
 const OF_WASI: [&str; 5] =
     ["cli.stdout", "filesystem.list", "filesystem.missing", "filesystem.read", "filesystem.write"];
 
@@ -31,7 +32,7 @@ fn imports() -> BTreeSet<String> {
     imports
 }
 
-/// The lines in which the guest tells what it was answered, and those of the log that anyone else would read.
+/// The lines in which the guest logs its results, and those of the log that anyone else would read.
 async fn answers(guess: &str) -> (Vec<(String, String)>, FakeEnvironment, String) {
     let world = FakeEnvironment::default();
     let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
@@ -58,7 +59,7 @@ async fn every_import_answers_a_right_guess_as_a_wrong_one() {
     let missing: Vec<_> = imports().into_iter().filter(|import| !told.contains(import)).collect();
     assert!(missing.is_empty(), "the guest `guesses` has no case for {missing:?}");
     assert!(OF_WASI.iter().all(|import| told.contains(*import)));
-    // What leaves the process is masked, so the guess was the secret.
+    // The output of the process is masked, so the guess was the secret.
     assert!(world.log().contains("[masked]") && !world.log().contains("hunter22"), "{}", world.log());
     assert!(outcome.contains("[masked]") && !outcome.contains("hunter22"), "{outcome}");
     for wrong in ["hunter23", "hxnter22"] {

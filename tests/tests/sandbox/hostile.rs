@@ -1,4 +1,4 @@
-//! Guests that take more than they are given.
+//! Guests that exceed their limits.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `http.send`, from guests that try what they should not: what each of them is told, word for word.
+//! `http.send`, from guests that try forbidden requests: the exact result of each.
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::run;
 
-/// Names lead to the server; `inside.example` leads to an address that nobody may contact, `turncoat.example` leads there every second time.
+/// Resolves names to the server; `inside.example` to a forbidden address, `turncoat.example` to it every second time.
 #[derive(Default)]
 struct FlippingResolver(AtomicUsize);
 
@@ -89,18 +89,18 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
 }
 
 struct RequestResults {
-    /// What the guest was told, one line for each request, without the port.
+    /// The guest's results, one line for each request, without the port.
     log: String,
-    /// What reached the server.
+    /// Requests that reached the server.
     seen: Vec<String>,
     receipt: Receipt,
 }
 
-/// Lets a guest send these requests; `PORT` stands for the server's.
+/// Lets a guest send these requests; `PORT` stands for the server's port.
 async fn send_requests(requests: &[Value]) -> RequestResults {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // Whoever is led inside finds somebody there, who counts.
+    // The forbidden address has a listener that counts connections.
     let inside = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let (outside_seen, inside_seen) = (seen.clone(), seen.clone());

@@ -1,4 +1,5 @@
-//! The sandbox against guests of all kinds, most of them hostile. What each is answered is spelled out, because people will read it.
+//! The sandbox against guests of all kinds, most of them hostile. Each result is spelled out, because people will
+//! read it.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +34,7 @@ use konnector_tests::fakes::{FakeEnvironment, job};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// One engine for all tests of this process; guests have threads of their own, because each test has a runtime of its own.
+/// One engine for all tests of this process; guests have separate threads, because each test has its own runtime.
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
     // The same key in each process, so that each component is compiled once for all tests.
     let code_key = Some(CodeKey::new(&[0; 32]));
@@ -49,13 +50,13 @@ async fn prepare(component: &[u8]) -> Program {
     SANDBOX.prepare(component, cache()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs a component in a world.
+/// Runs a component in a fake environment.
 async fn run(component: &[u8], parameters: Value, world: &FakeEnvironment) -> RunOutput {
     let program = prepare(component).await;
     SANDBOX.run(&program, job(parameters), world.capabilities(), CancellationToken::new()).await
 }
 
-/// The sentence for a run that the host ended.
+/// The message for a run that the host ended.
 fn sentence(ended: &RunOutput) -> String {
     match &ended.outcome {
         Outcome::Aborted(ending) => ending.to_string(),

@@ -1,4 +1,4 @@
-//! What a run costs at least. A figure to look at, with a bound generous enough for any machine.
+//! The minimum cost of a run. A figure for reading, with a bound generous enough for any machine.
 
 use std::time::{Duration, Instant};
 

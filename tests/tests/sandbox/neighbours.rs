@@ -1,5 +1,5 @@
-//! What a run does to others: nothing. Every hostile guest is ended in time, the process keeps its size, and whoever runs beside it is not
-//! kept waiting.
+//! Runs do not affect each other: every hostile guest is ended in time, the process keeps its size, and other runs
+//! next to it are not delayed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache;
 
-/// How long each of them may go on.
+/// The time limit of each.
 const WALL_LIMIT: Duration = Duration::from_millis(500);
-/// How long after its deadline a run may end at the latest.
+/// Maximum delay between a run's deadline and its end.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// A guest, what it is told, and what it may use up.
+/// A guest, its parameters, and its limits.
 type Case = (&'static str, Vec<u8>, Value, fn(&mut Limits));
 
 fn hostile() -> Vec<Case> {
@@ -74,7 +74,7 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
         programs.push((name, sandbox.prepare(&component, cache()).await.unwrap(), parameters, limits));
     }
     let mut before = 0;
-    // The first round warms up: pools, caches and the allocator keep what they have once used.
+    // The first round warms up: pools, caches and the allocator retain their memory.
     for round in 0..2 {
         for (name, program, parameters, limits) in &programs {
             let world = FakeEnvironment::with_limits(|changed| {
@@ -114,7 +114,7 @@ async fn a_well_behaved_run_next_to_busy_ones_is_not_delayed() {
         let of_run = Arc::clone(&sandbox);
         sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, cancel).await })
     };
-    // The median, because the rest of the test suite competes for the processors, too.
+    // The median, because the rest of the test suite also competes for the processors.
     let time = async || {
         let mut times = Vec::new();
         for _ in 0..41 {
@@ -128,7 +128,7 @@ async fn a_well_behaved_run_next_to_busy_ones_is_not_delayed() {
     };
     let alone = time().await;
     let stop = CancellationToken::new();
-    // As many as there are threads for guests, so that each of them is always busy.
+    // As many as there are threads for guests, so that each thread is always busy.
     let busy = [run(&spin, &stop), run(&spin, &stop)];
     tokio::time::sleep(Duration::from_millis(50)).await;
     let beside = time().await;

@@ -1,4 +1,4 @@
-//! Konnectors that behave.
+//! Well-behaved konnectors.
 
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ async fn a_question_that_nobody_answers_has_an_end() {
     "#);
 }
 
-/// A guest that asks for ever keeps its worker no longer than twice the limit.
+/// A guest that asks forever occupies its worker no longer than twice the limit.
 #[tokio::test]
 async fn questions_in_a_loop_have_an_end() {
     let ended = async |answer_ms: u64, code: (u64, &str)| {
@@ -208,7 +208,7 @@ async fn questions_in_a_loop_have_an_end() {
         ),
     )
     "#);
-    // Where nobody answers, it is over after two whole waits.
+    // If nobody responds, it ends after two full waits.
     insta::assert_debug_snapshot!(ended(50, (60_000, "too late")).await, @r#"
     Failed(
         LimitReached(

@@ -1,4 +1,4 @@
-//! Requests to our own API: what answering them costs is the run's.
+//! Requests to our own API: their cost is charged to the run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use url::Url;
 
 use super::run;
 
-/// Answers after it has computed: for `/here` in the task of the run, for `/elsewhere` on a thread of its own.
+/// Responds after a computation: for `/here` in the task of the run, for `/elsewhere` on a separate thread.
 struct ComputingApi {
     url: Url,
     time: Duration,
 }
 
-/// Uses that much processor time of this thread.
+/// Uses this much processor time of this thread.
 fn compute(time: Duration) {
     let now = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -1,4 +1,4 @@
-//! Room in the engine's pool: each run has what the largest component may need, so no run takes another one's.
+//! Capacity of the engine's pool: each run has the resources of the largest component, so no run takes another one's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache;
 
-/// Runs at a time in these tests.
+/// Concurrent runs in these tests.
 const RUNS: u32 = 8;
 
 fn sandbox() -> Arc<Sandbox> {
@@ -36,7 +36,7 @@ async fn the_largest_components_run_at_the_same_time() {
             sandbox.spawn(async move { of_run.run(&program, job(json!({})), world, stop).await })
         })
         .collect();
-    // So that all of them have begun.
+    // So that all of them have started.
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.cancel();
     for run in runs {

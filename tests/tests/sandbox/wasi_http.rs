@@ -1,4 +1,4 @@
-//! `wasi:http` through the gate: what a program with an HTTP client of its own gets, and what it is told.
+//! `wasi:http` through the gate: the responses and errors of a program with its own HTTP client.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::run;
 
-/// A server that knows a few paths; answers its authority.
+/// A server with a few paths; returns its authority.
 async fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,7 +55,8 @@ async fn serve(mut stream: TcpStream) {
     drop(stream.write_all(format!("{head}{answer}").as_bytes()).await);
 }
 
-/// Sends requests to one host, which the manifest names unless a request names another; the log, with the port hidden.
+/// Sends requests to one host, which the manifest names unless a request names another; returns the log, with the
+/// port hidden.
 async fn send(world: &mut FakeEnvironment, mut requests: Value) -> (String, RunOutput) {
     let server = server().await;
     world.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
@@ -196,7 +197,7 @@ async fn an_endless_body_ends_with_the_budget() {
 
 #[tokio::test]
 async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
-    // Each write goes to the thread of the connection and back, and nothing of that counts as progress.
+    // Each write is passed to the thread of the connection and back, and none of that counts as progress.
     let gate = GateOptions {
         allowed_private: ["127.0.0.1".parse().unwrap()].into(),
         timeouts: Timeouts { headers: Duration::from_secs(300), ..Timeouts::default() },

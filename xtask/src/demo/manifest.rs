@@ -1,4 +1,4 @@
-//! The manifest of the example names the vendor's usual address; in the demo the vendor takes a free port.
+//! The manifest of the example contains the vendor's default URL; in the demo the vendor uses a free port.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// Where the manifest expects the vendor.
+/// The vendor's URL in the manifest.
 const DEFAULT_VENDOR_URL: &str = "http://127.0.0.1:9091";
 
-/// Rewrites the manifest of a bundle so that it talks to `vendor`, the vendor's address without a slash at its end.
+/// Rewrites the manifest of a bundle for the URL `vendor`, without a trailing slash.
 pub fn set_vendor_url(manifest: &Path, vendor: &str) -> Result<()> {
     let text = fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let mut value: Value = serde_json::from_slice(&text).context("the manifest is no JSON")?;
@@ -24,7 +24,7 @@ pub fn set_vendor_url(manifest: &Path, vendor: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", manifest.display()))
 }
 
-/// Replaces the usual address in the values of `http` rules and in the parameters; answers how often.
+/// Replaces the default URL in the values of `http` rules and in the parameters; returns the number of replacements.
 fn retarget(manifest: &mut Value, vendor: &str) -> usize {
     let mut replaced = 0;
     if let Some(rules) = manifest.get_mut("permissions").and_then(Value::as_object_mut) {

@@ -1,4 +1,4 @@
-//! Processes that go on while the demo does something else, and end with it, however it ends.
+//! Background processes of the demo, which end with it, however it ends.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::Command;
 
-/// How long a process may take to end before it is killed; the server promises ten seconds.
+/// How long a process may take to stop before it is killed; the server promises ten seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The processes; dropping it ends them.
@@ -21,7 +21,7 @@ pub struct Processes(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     processes: Mutex<Vec<Process>>,
-    /// Set when there is nothing to do but to wait: then Ctrl-C is how the demo ends well.
+    /// Set when the demo only waits: then Ctrl-C ends it successfully.
     is_waiting: AtomicBool,
 }
 
@@ -32,7 +32,7 @@ struct Process {
 }
 
 impl Processes {
-    /// Ends the processes also at Ctrl-C.
+    /// Also stops the processes on Ctrl-C.
     pub fn new() -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let ours = Arc::clone(&shared);
@@ -44,24 +44,24 @@ impl Processes {
         Ok(Self(shared))
     }
 
-    /// Starts a process with its output in a log.
+    /// Starts a process with its output redirected to a log.
     pub fn start(&self, name: &'static str, command: Command, log: &Path) -> Result<()> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone()?;
         let child = command.spawn(|command| {
             use std::os::unix::process::CommandExt as _;
-            // A group of its own: Ctrl-C reaches us, and we end the processes in order.
+            // A separate process group: Ctrl-C reaches us, and we stop the processes in order.
             command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         })?;
         self.0.lock().push(Process { name, child, log: log.to_owned() });
         Ok(())
     }
 
-    /// Calls `ready` until it answers something.
+    /// Calls `ready` until it returns a value.
     ///
     /// # Errors
     ///
-    /// When a process ends or nothing is answered in 30 seconds; with the end of the log.
+    /// If a process ends or there is no value within 30 seconds; includes the end of the log.
     pub fn wait_until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -76,7 +76,7 @@ impl Processes {
         }
     }
 
-    /// Waits until a process ends by itself, which is an error; Ctrl-C ends the demo before.
+    /// Waits until a process ends by itself, which is an error; Ctrl-C ends the demo before that.
     pub fn wait(&self) -> Result<()> {
         self.0.is_waiting.store(true, Ordering::SeqCst);
         loop {
@@ -117,7 +117,7 @@ impl Shared {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Last started, first ended: the server before the vendor it talks to.
+    /// Last started, first stopped: the server before the vendor that it talks to.
     fn stop(&self) {
         let mut processes = self.lock();
         while let Some(process) = processes.pop() {
@@ -132,7 +132,7 @@ impl Process {
         if let Some(pid) = pid
             && matches!(self.child.try_wait(), Ok(None))
         {
-            // It may have ended meanwhile, which is what we want.
+            // It may have ended in the meantime, which is fine.
             let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + STOP_TIMEOUT;

@@ -1,4 +1,4 @@
-//! The `konnector` program: the server, and the commands an operator would type.
+//! The `konnector` program: the server, and the commands that an operator would type.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use crate::command::Command;
 use crate::term;
 use crate::workspace::Workspace;
 
-/// A server that runs, and its commands.
+/// A running server, and its commands.
 pub struct DemoServer {
     program: PathBuf,
     /// The server's data folder.
     pub data_dir: PathBuf,
-    /// Where the server is reached.
+    /// The URL of the public API.
     pub public_url: String,
 }
 
-/// A file that was saved.
+/// A saved file.
 pub struct FileEntry {
     /// Path in the user's files.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
 impl DemoServer {
-    /// Starts a server with an empty data folder, and waits until it answers.
+    /// Starts a server with an empty data folder, and waits until it responds.
     pub fn start(workspace: &Workspace, folder: &Path, site: &VendorSite, background: &Processes) -> Result<Self> {
         let program = workspace.program("konnector");
         let data_dir = folder.join("data");
@@ -67,13 +67,13 @@ impl DemoServer {
         self.command(arguments).run()
     }
 
-    /// What a command answers with `--json`.
+    /// Runs a command with `--json` and returns its output.
     pub fn json<const N: usize>(&self, arguments: [&str; N]) -> Result<Value> {
         let answer = self.command(arguments).arg("--json").output()?;
         serde_json::from_str(&answer).with_context(|| format!("`konnector {}` answered no JSON", arguments.join(" ")))
     }
 
-    /// Adds an account the way a script should: the password comes on standard input.
+    /// Adds an account like a script should: with the password on standard input.
     pub fn add_account(&self, slug: &str, site: &VendorSite) -> Result<String> {
         let login = format!("login={}", site.login);
         let arguments = ["accounts", "add", slug, "--field", &login, "--password-stdin"];
@@ -86,12 +86,12 @@ impl DemoServer {
         Ok(id.to_owned())
     }
 
-    /// How many documents of a type there are.
+    /// Returns the number of documents of a type.
     pub fn count_documents(&self, doctype: &str) -> Result<usize> {
         Ok(self.json(["data", "ls", doctype])?.as_array().map_or(0, Vec::len))
     }
 
-    /// All files, by path.
+    /// All files, sorted by path.
     pub fn files(&self) -> Result<Vec<FileEntry>> {
         let answer = self.json(["files", "ls", "/", "--recursive"])?;
         let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -112,7 +112,7 @@ impl DemoServer {
         std::fs::read(to).with_context(|| format!("`konnector files get` wrote no {}", to.display()))
     }
 
-    /// What to try while the server is up.
+    /// Prints commands to try while the server runs.
     pub fn print_next_commands(&self, slug: &str, account: &str) {
         let Self { program, data_dir, public_url } = self;
         eprintln!(
@@ -135,7 +135,7 @@ impl DemoServer {
     }
 }
 
-/// The usual port where it is free, else any.
+/// The default port if it is free, otherwise any free port.
 fn address(usual: u16) -> String {
     let free = TcpListener::bind(("127.0.0.1", usual)).is_ok();
     format!("127.0.0.1:{}", if free { usual } else { 0 })

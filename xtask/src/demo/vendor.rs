@@ -1,4 +1,4 @@
-//! The demo vendor, seen as a browser sees it.
+//! The demo vendor, from a browser's point of view.
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +11,9 @@ use super::processes::Processes;
 use crate::command::Command;
 use crate::workspace::Workspace;
 
-/// The bank's web site, running.
+/// The running web site of the bank.
 pub struct VendorSite {
-    /// Its address, without a slash at its end.
+    /// Its URL, without a trailing slash.
     pub url: String,
     /// The customer's login name.
     pub login: String,
@@ -32,7 +32,7 @@ impl VendorSite {
         })
     }
 
-    /// What the vendor prints when it is ready, in full.
+    /// Parses the vendor's complete output when it is ready.
     fn parse_greeting(output: &str) -> Option<Self> {
         let value =
             |start: &str| output.lines().find_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned());
@@ -45,7 +45,7 @@ impl VendorSite {
         self.url.trim_start_matches("http://")
     }
 
-    /// The references of all bills, as the bank knows them.
+    /// The references of all bills, according to the bank.
     pub fn references(&self) -> Result<Vec<String>> {
         let text = agent().get(format!("{}/_control/bills", self.url)).call()?.body_mut().read_to_string()?;
         let bills: Value = serde_json::from_str(&text).context("the vendor's list of bills is no JSON")?;
@@ -53,7 +53,7 @@ impl VendorSite {
         Ok(bills.iter().filter_map(|bill| bill.get("reference")?.as_str()).map(str::to_owned).collect())
     }
 
-    /// Signs in like the customer does; answers the session's cookie.
+    /// Signs in like the customer; returns the session's cookie.
     pub fn sign_in(&self) -> Result<String> {
         let url = format!("{}/login", self.url);
         let mut page = agent().get(&url).call()?;
@@ -76,7 +76,7 @@ impl VendorSite {
     }
 }
 
-/// Redirects are answers like others here: the login's carries the cookie.
+/// Redirects are returned like other responses: the one of the login carries the cookie.
 fn agent() -> Agent {
     Agent::config_builder().max_redirects(0).max_redirects_will_error(false).build().into()
 }

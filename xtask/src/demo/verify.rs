@@ -1,4 +1,4 @@
-//! What was saved is what the vendor has, byte for byte.
+//! Checks that saved files equal the vendor's, byte for byte.
 
 use anyhow::{Context as _, Result, bail};
 use owo_colors::{OwoColorize as _, Stream};
@@ -8,7 +8,7 @@ use super::server::DemoServer;
 use super::vendor::VendorSite;
 use crate::term;
 
-/// Takes one saved PDF and fetches its original from the site, as the customer would.
+/// Compares one saved PDF with its original, fetched from the site as the customer would.
 pub fn verify_downloads(server: &DemoServer, site: &VendorSite) -> Result<()> {
     let files = server.files()?;
     let file = files.iter().find(|file| file.path.ends_with(".pdf")).context("the konnector saved no PDF")?;

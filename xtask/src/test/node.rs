@@ -8,10 +8,10 @@ use super::report::StepOutcome;
 use crate::command::Command;
 use crate::workspace::Workspace;
 
-/// What npm is told: the packages, how to install them, and one that stands in for a git repository.
+/// Input of npm: the packages, how to install them, and a substitute for a git repository.
 const FILES: [&str; 4] = ["package.json", ".npmrc", "geco/package.json", "geco/index.js"];
 
-/// Installs them once; answers their folder, or nothing where there is no npm.
+/// Installs them once; returns their folder, or `None` if npm is missing.
 pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<PathBuf>)> {
     if !Command::new("npm").arg("--version").succeeds() {
         let reason = "there is no npm; the tests of Cozy's clients are left out (on Debian: apt-get install npm)";
@@ -25,7 +25,7 @@ pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<PathBuf>)> 
         std::fs::write(folder.join(name), &content)?;
         wanted.extend(content);
     }
-    // Written last, so that an installation that broke off is done again.
+    // Written last, so that an interrupted installation is repeated.
     let (packages, installed) = (folder.join("node_modules"), folder.join("installed"));
     if std::fs::read(&installed).ok().as_ref() == Some(&wanted) {
         return Ok((StepOutcome::Passed, Some(packages)));

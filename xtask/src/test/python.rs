@@ -1,5 +1,5 @@
-//! Programs from the Python package index, in an environment of their own: Radicale, a CardDAV server that the CardDAV konnector is
-//! tested against, and Schemathesis, which tries the HTTP API by its description.
+//! Programs from the Python package index, in their own virtual environment: Radicale, a CardDAV server for testing
+//! the CardDAV konnector, and Schemathesis, which tests the HTTP API against its description.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use super::report::StepOutcome;
 use crate::command::Command;
 use crate::workspace::Workspace;
 
-/// Programs with the packages that bring them.
+/// Programs and their packages.
 const PROGRAMS: [(&str, &str); 2] = [("radicale", "radicale==3.*"), ("schemathesis", "schemathesis==4.32.5")];
 
-/// Where the programs are.
+/// The location of the programs.
 #[derive(Debug)]
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// Installs them once; answers nothing where there is no Python.
+    /// Installs them once; returns `None` if Python is missing.
     pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<Self>)> {
         let programs = Self(workspace.target().join("venv/bin"));
         if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").succeeds()) {

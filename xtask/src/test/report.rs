@@ -1,4 +1,4 @@
-//! The steps of a test run, as they pass and at the end.
+//! The steps of a test run, during the run and at its end.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use owo_colors::{OwoColorize as _, Stream};
 
 use crate::term;
 
-/// How a step ended, unless it failed.
+/// Outcome of a step that did not fail.
 #[derive(Debug)]
 pub enum StepOutcome {
     Passed,
-    /// With a line worth repeating at the end.
+    /// Passed, with a line worth repeating at the end.
     PassedWith(String),
-    /// It could not be done here; why.
+    /// It could not run here, with the reason.
     Skipped(String),
 }
 
-/// What became of each step.
+/// Outcomes of the steps.
 #[derive(Debug, Default)]
 pub struct Report {
     steps: Vec<Step>,
@@ -49,7 +49,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// When a step failed.
+    /// If a step failed.
     pub fn finish(self) -> Result<()> {
         term::heading("Summary");
         let width = self.steps.iter().map(|step| step.title.chars().count()).max().unwrap_or(0);
@@ -79,7 +79,7 @@ fn first_line(error: &anyhow::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// A line without the control sequences that colour it.
+/// Removes the colour control sequences of a line.
 pub fn strip_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line.chars();

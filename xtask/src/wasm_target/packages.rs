@@ -1,5 +1,6 @@
-//! The target from a Debian mirror: the standard library is compiled from `rust-src` of the compiler's exact version, and `wasi-libc`
-//! brings the C library and the start files. Needs no root: packages are downloaded and unpacked, not installed.
+//! Builds the target from a Debian mirror: the standard library is compiled from `rust-src` of the compiler's exact
+//! version, and `wasi-libc` contains the C library and the start files. Needs no root: packages are downloaded and
+//! unpacked, not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,20 +11,20 @@ use super::{TARGET, Toolchain};
 use crate::command::Command;
 use crate::term;
 
-/// Where a new compiler arrives first.
+/// The suites that receive a new compiler first.
 const SUITES: [&str; 2] = ["trixie-backports", "sid"];
 /// Debian's key, under its old and its new name.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
-/// Where apt is told which mirrors to use.
+/// apt's configuration of mirrors.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
 
-/// Whether this machine has the tools for it.
+/// Whether this machine has the required tools.
 pub fn available() -> bool {
     Command::new("apt-get").arg("--version").succeeds() && Command::new("dpkg").arg("--version").succeeds()
 }
 
-/// Builds the target and puts it into the toolchain, as a whole or not at all.
+/// Builds the target and adds it to the toolchain atomically.
 pub fn install(toolchain: &Toolchain) -> Result<()> {
     if !available() {
         bail!(
@@ -39,7 +40,7 @@ pub fn install(toolchain: &Toolchain) -> Result<()> {
     let libc = index.newest("wasi-libc", |_| true)?;
     index.unpack(&libc, &tree)?;
     let mut source = toolchain.sysroot.join("lib/rustlib/src/rust/library");
-    // A link is what an earlier attempt left behind, not the component `rust-src`.
+    // A link is a leftover of an earlier attempt, not the component `rust-src`.
     let has_source = source.join("std/Cargo.toml").is_file() && !source.is_symlink();
     if !has_source {
         let package = index.newest("rust-src", |candidate| candidate.starts_with(&format!("{version}+")))?;
@@ -68,7 +69,7 @@ struct Package {
     version: String,
 }
 
-/// A package index of our own, so that the machine's sources stay as they are.
+/// Our own package index, so that the machine's sources remain unchanged.
 struct PackageIndex {
     folder: PathBuf,
 }
@@ -131,7 +132,7 @@ impl PackageIndex {
     }
 }
 
-/// The versions in the answer of `apt-cache madison`: `name | version | where`.
+/// The versions in the output of `apt-cache madison`: `name | version | where`.
 fn versions(madison: &str) -> impl Iterator<Item = &str> {
     madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim)
 }
@@ -149,7 +150,7 @@ fn mirror() -> Option<String> {
     files.iter().filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| mirror_in(&text))
 }
 
-/// Both forms are understood, `deb … URI suite component` and `URIs: URI`; comments are not.
+/// Parses both formats, `deb … URI suite component` and `URIs: URI`; ignores comments.
 fn mirror_in(sources: &str) -> Option<String> {
     let words = sources.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
     words
@@ -158,7 +159,7 @@ fn mirror_in(sources: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// `-Zbuild-std` looks for the source in the toolchain; the link is there only as long as it compiles.
+/// `-Zbuild-std` looks for the source in the toolchain; the link exists only during the compilation.
 struct SourceLink(PathBuf);
 
 impl SourceLink {
@@ -182,7 +183,7 @@ impl Drop for SourceLink {
     }
 }
 
-/// Compiles the standard library; answers the folder of the compiled crates.
+/// Compiles the standard library; returns the folder of the compiled crates.
 fn compile(toolchain: &Toolchain, work: &Path) -> Result<PathBuf> {
     let package = work.join("crate");
     fs::create_dir_all(package.join("src"))?;
@@ -206,7 +207,7 @@ fn compile(toolchain: &Toolchain, work: &Path) -> Result<PathBuf> {
     Ok(output.join(TARGET).join("release/deps"))
 }
 
-/// Fills a folder beside the target's place, then renames it, so that nobody meets half a target.
+/// Fills a folder next to the target's final folder, then renames it, so that no partial target is ever visible.
 fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Result<()> {
     let place = toolchain.target_folder();
     let beside = place.with_extension("unfinished");

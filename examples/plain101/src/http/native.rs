@@ -1,4 +1,5 @@
-//! HTTP/1.1 (RFC 9112) over a socket of the standard library, one connection for each request. No TLS: this is an example.
+//! HTTP/1.1 (RFC 9112) over a socket of the standard library, with one connection per request. No TLS, because this
+//! is an example.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use super::{Request, Response};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole response.
 pub fn send(request: Request) -> Result<Response, String> {
     let text = |error: std::io::Error| error.to_string();
     let url = &request.url;
@@ -42,7 +43,7 @@ pub fn send(request: Request) -> Result<Response, String> {
     }
 }
 
-/// `None` while it is not complete.
+/// Parses a response; `None` while it is incomplete.
 fn parse(answer: &[u8]) -> Option<Response> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, body) = answer.split_at_checked(end + 4)?;

@@ -1,4 +1,4 @@
-//! The same over `wasi:http`, the only way to a network that a component has.
+//! The same over `wasi:http`, the only network interface of a component.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{Fields, IncomingBody, Method, OutgoingBody, OutgoingRequest, Scheme};
@@ -9,7 +9,7 @@ use super::{Request, Response};
 /// Bytes of one write, and of one read.
 const CHUNK_SIZE: usize = 4_096;
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole response.
 pub fn send(request: Request) -> Result<Response, String> {
     let url = &request.url;
     let fields = Fields::new();
@@ -47,7 +47,7 @@ fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), String> {
     for part in bytes.chunks(CHUNK_SIZE) {
         match stream.blocking_write_and_flush(part) {
             Ok(()) => {}
-            // The request ended early; the answer says why.
+            // The request ended early; the response says why.
             Err(StreamError::Closed) => break,
             Err(error) => return Err(error.to_string()),
         }

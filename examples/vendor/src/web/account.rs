@@ -35,7 +35,7 @@ struct ProfilePage<'a> {
     customer: Customer,
 }
 
-/// What the script of the account page carries as JSON.
+/// The JSON in the script of the account page.
 #[derive(Serialize)]
 struct AccountData {
     customer: Customer,
@@ -56,7 +56,7 @@ pub async fn front(visitor: Visitor) -> Response {
     page::page(StatusCode::OK, &FrontPage { frame: PageFrame::public(visitor.language, title) })
 }
 
-/// `GET /account`: one more hop on the way from the login to the account.
+/// `GET /account`: one more redirect between the login and the account.
 pub async fn redirect_home(_: SignedIn) -> Redirect {
     Redirect::to("/account/home")
 }

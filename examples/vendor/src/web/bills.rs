@@ -1,4 +1,4 @@
-//! The bills: the list, in its three shapes, and the PDFs.
+//! The bills: the list in its three layouts, and the PDFs.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -24,7 +24,7 @@ pub struct ListQuery {
     page: Option<usize>,
 }
 
-/// What all shapes of the list show.
+/// Data that all layouts of the list show.
 struct ListView<'a> {
     frame: PageFrame<'a>,
     contract: &'static str,
@@ -113,7 +113,7 @@ pub async fn list(State(control): State<Control>, signed_in: SignedIn, Query(que
     }
 }
 
-/// `GET /account/bills/<reference>.pdf`, with a strong `ETag`: 304 when the client has it (RFC 9110 §13.1.2).
+/// `GET /account/bills/<reference>.pdf`, with a strong `ETag`: 304 if the client has it (RFC 9110 §13.1.2).
 pub async fn pdf(
     State(control): State<Control>,
     signed_in: SignedIn,

@@ -25,7 +25,8 @@ async fn state(State(control): State<Control>) -> Json<control::State> {
     Json(control.state())
 }
 
-/// A JSON merge patch (RFC 7396) on the switches; 422 with `error` when it does not fit, and then nothing changes.
+/// Applies a JSON merge patch (RFC 7396) to the switches; 422 with `error` if it is invalid, and then nothing
+/// changes.
 async fn change(State(control): State<Control>, Json(patch): Json<Map<String, Value>>) -> Response {
     let patched = {
         let mut site = control.site();

@@ -1,4 +1,4 @@
-//! What happens to every request of the site before and after its page: counting, logging, slowness, maintenance.
+//! Processing of every request of the site before and after its page: counting, logging, delay, maintenance.
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use super::translations::Translations;
 use super::visitor::Visitor;
 use crate::control::Control;
 
-/// What `Retry-After` says during maintenance, in seconds.
+/// The value of `Retry-After` during maintenance, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("120");
 
-/// Counts and logs the request; makes it wait or turns it away when the switches say so.
+/// Counts and logs the request; delays or rejects it as the switches require.
 pub async fn handle_request(
     State(control): State<Control>,
     matched: Option<MatchedPath>,
@@ -28,7 +28,7 @@ pub async fn handle_request(
     let session = visitor.session_number();
     let (delay, maintenance) = {
         let mut site = control.site();
-        // Paths that no page answers to share one count, so that a scan cannot fill the memory.
+        // Unknown paths share one count, so that a scan cannot fill the memory.
         let counted = if matched.is_some() { path.as_str() } else { "other" };
         site.counters.count_request(counted, session);
         (site.switches.delay(), site.switches.maintenance)

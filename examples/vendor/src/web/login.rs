@@ -34,7 +34,7 @@ struct CodePage<'a> {
     error: Option<&'a str>,
 }
 
-/// The fields of the login form. A missing one is empty: without a token the form is refused as forged.
+/// The fields of the login form. A missing one is empty: without a token the form is rejected as forged.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct LoginForm {
@@ -94,7 +94,7 @@ pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form)
     }
 }
 
-/// `GET /login/code`: the form for the code, for those who gave the password.
+/// `GET /login/code`: the form for the code, for visitors who gave the password.
 pub async fn code_form(visitor: Visitor) -> Response {
     match &visitor.session {
         Some((_, Session { stage: LoginStage::AwaitingCode { .. }, csrf, .. })) => {
@@ -117,7 +117,7 @@ pub async fn submit_code(State(control): State<Control>, visitor: Visitor, Form(
     }
 }
 
-/// `POST /logout`: ends the session and takes the cookie back.
+/// `POST /logout`: ends the session and deletes the cookie.
 pub async fn log_out(State(control): State<Control>, signed_in: SignedIn, Form(form): Form<LogOutForm>) -> Response {
     if !control.site().log_out(&signed_in.token, &form.csrf_token) {
         return page::forbidden(signed_in.language);
@@ -142,7 +142,7 @@ fn code_page(language: Language, csrf: &str, error: Option<&str>) -> Response {
     page::page(StatusCode::OK, &CodePage { frame, csrf, error })
 }
 
-/// The page of a locked account: 200, like the page of a wrong password, as most sites do.
+/// The page of a locked account: status 200, like the page of a wrong password, as on most sites.
 fn locked_page(language: Language) -> Response {
     page::notice(StatusCode::OK, language, "locked", Translations::for_language(language).locked)
 }

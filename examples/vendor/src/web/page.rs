@@ -1,4 +1,4 @@
-//! Pages: what they have in common, and how a template becomes a response.
+//! Pages: their common parts, and how a template becomes a response.
 
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,13 +8,13 @@ use super::translations::Translations;
 use super::visitor::Visitor;
 use crate::language::Language;
 
-/// What every page has around its contents.
+/// The frame around the contents of every page.
 #[derive(Debug)]
 pub struct PageFrame<'a> {
     pub language: &'static str,
     pub title: &'static str,
     pub texts: &'static Translations,
-    /// The CSRF token of the logout form; `None` for a visitor who is not logged in.
+    /// The CSRF token of the logout form; `None` if the visitor is not logged in.
     pub log_out: Option<&'a str>,
     pub charset: &'static str,
 }
@@ -31,7 +31,7 @@ impl<'a> PageFrame<'a> {
         }
     }
 
-    /// The frame of a page behind the login.
+    /// The frame of a page that requires the login.
     pub fn private(language: Language, title: &'static str, csrf: &'a str) -> Self {
         Self { log_out: Some(csrf), ..Self::public(language, title) }
     }
@@ -53,7 +53,7 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response {
     }
 }
 
-/// A page in ISO-8859-1, with characters it lacks written as references (`&#8364;`).
+/// A page in ISO-8859-1, with unsupported characters written as references (`&#8364;`).
 pub fn latin1_page(template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => {
@@ -65,17 +65,17 @@ pub fn latin1_page(template: &impl Template) -> Response {
     }
 }
 
-/// A page of one sentence, in a paragraph of this class.
+/// A page with one sentence, in a paragraph of this class.
 pub fn notice(status: StatusCode, language: Language, class: &str, text: &str) -> Response {
     page(status, &Notice { frame: PageFrame::public(language, "Bank101"), class, text })
 }
 
-/// The page for a form whose CSRF token is not that of the session.
+/// The page for a form whose CSRF token does not match the session.
 pub fn forbidden(language: Language) -> Response {
     notice(StatusCode::FORBIDDEN, language, "forbidden", Translations::for_language(language).forbidden)
 }
 
-/// The page for an address that leads nowhere.
+/// The page for an unknown URL.
 pub async fn not_found(visitor: Visitor) -> Response {
     not_found_page(visitor.language)
 }

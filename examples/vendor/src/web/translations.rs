@@ -1,4 +1,5 @@
-//! The words of the site, in both languages. Bills follow the language of their contract, all else that of the browser.
+//! The words of the site, in both languages. Bills use the language of their contract, everything else that of the
+//! browser.
 
 use crate::language::Language;
 

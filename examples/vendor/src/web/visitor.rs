@@ -1,4 +1,4 @@
-//! Who sends a request: with which session, in which language.
+//! The sender of a request: the session and the language.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ use crate::session::{LoginStage, SESSION_COOKIE, Session, SessionToken};
 pub struct Visitor {
     /// The language of the browser.
     pub language: Language,
-    /// The live session of the cookie, as it was when the request came.
+    /// The live session of the cookie, as it was when the request arrived.
     pub session: Option<(SessionToken, Session)>,
 }
 
@@ -33,7 +33,7 @@ impl Visitor {
         self.session.as_ref().map(|(_, session)| session.number)
     }
 
-    /// Where the visitor belongs who may not see the page asked for, or has just come one step further.
+    /// The page for a visitor who may not see the requested page, or who has just completed a step.
     pub fn next_step(&self) -> &'static str {
         match self.session.as_ref().map(|(_, session)| &session.stage) {
             Some(LoginStage::SignedIn) => "/account",
@@ -55,14 +55,14 @@ impl FromRequestParts<Control> for Visitor {
     }
 }
 
-/// A visitor who is logged in. All others are sent to the login.
+/// A visitor who is logged in. All others are redirected to the login.
 #[derive(Debug)]
 pub struct SignedIn {
     /// The language of the browser.
     pub language: Language,
     /// The session.
     pub token: SessionToken,
-    /// What the forms of this session send back.
+    /// The CSRF token that the forms of this session send back.
     pub csrf: String,
 }
 
@@ -81,8 +81,8 @@ impl FromRequestParts<Control> for SignedIn {
     }
 }
 
-/// The cookie of a session: gone when the browser closes, out of the reach of scripts. Not `Secure`, since the demo
-/// speaks plain HTTP on loopback.
+/// The cookie of a session: deleted when the browser closes, inaccessible to scripts. Not `Secure`, because the demo
+/// uses plain HTTP on loopback.
 pub fn session_cookie(token: &SessionToken) -> Cookie<'static> {
     Cookie::build((SESSION_COOKIE, token.as_str().to_owned()))
         .path("/")

@@ -1,4 +1,4 @@
-//! The list of bills in its three shapes, and the PDFs.
+//! The list of bills in its three layouts, and the PDFs.
 
 use std::collections::BTreeMap;
 

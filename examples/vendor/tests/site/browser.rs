@@ -1,4 +1,4 @@
-//! A small browser: cookies, and forms filled in as the page has them.
+//! A small browser: cookies, and forms filled in as on the page.
 
 use anyhow::{Context, Result};
 use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Switches, Vendor, VendorHandle, VendorOptions};
@@ -11,7 +11,7 @@ pub struct Browser {
     root: String,
 }
 
-/// A vendor with these switches, and a browser that has not been there.
+/// Starts a vendor with these switches, and a browser without cookies.
 pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(VendorHandle, Browser)> {
     let mut options = VendorOptions::default();
     change(&mut options.switches);
@@ -20,7 +20,7 @@ pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(VendorHandle, 
     Ok((vendor, browser))
 }
 
-/// A vendor with these switches, and a browser that is logged in.
+/// Starts a vendor with these switches, and a browser that is logged in.
 pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(VendorHandle, Browser)> {
     let (vendor, browser) = start(change).await?;
     let home = browser.log_in(DEFAULT_PASSWORD).await?;
@@ -28,7 +28,7 @@ pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(Vend
     Ok((vendor, browser))
 }
 
-/// Another feature of the workspace may teach reqwest to decompress; the tests look at the bytes as sent.
+/// Another feature of the workspace may make reqwest decompress; the tests check the bytes as sent.
 fn builder() -> ClientBuilder {
     provide_tls();
     Client::builder().no_gzip().no_brotli().no_deflate().no_zstd().cookie_store(true)
@@ -59,7 +59,7 @@ impl Browser {
         Ok(self.client.post(format!("{}{path}", self.root)).form(fields).send().await?)
     }
 
-    /// Sends the form of a page with these fields and the page's CSRF token.
+    /// Submits the form of a page with these fields and the page's CSRF token.
     pub async fn send_form(&self, page: &str, form: &str, fields: &[(&str, &str)]) -> Result<Response> {
         let (action, csrf) = {
             let html = self.page(page).await?;
@@ -91,7 +91,8 @@ pub fn attribute(html: &Html, css: &str, name: &str) -> Option<String> {
     html.select(&select(css)).next()?.attr(name).map(str::to_owned)
 }
 
-/// Nothing here speaks TLS, but where another package of the workspace wants it compiled in, the library asks whose cryptography to use.
+/// Nothing here uses TLS, but if another package of the workspace compiles it in, the library requires a default
+/// cryptography provider.
 pub fn provide_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -1,4 +1,4 @@
-//! The control API over HTTP, and the vendor's life.
+//! The control API over HTTP, and the life cycle of the vendor.
 
 use demo_vendor::{Bill, Contract, Counters, Error, State, Vendor, VendorOptions};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -75,7 +75,7 @@ async fn requests_are_counted_by_path_and_by_session() {
     let paths: Vec<_> = counters.requests_by_path.iter().map(|(path, count)| (path.as_str(), *count)).collect();
     let expected = [("/account", 1), ("/account/bills", 2), ("/account/home", 1), ("/login", 2), ("other", 1)];
     assert_eq!(paths, expected);
-    // The first sight of the login page has no session, its form belongs to session 1, the account to session 2.
+    // The first request of the login page has no session, its form belongs to session 1, the account to session 2.
     let sessions: Vec<_> =
         counters.requests_by_session.iter().map(|(number, count)| (number.as_str(), *count)).collect();
     assert_eq!(sessions, [("1", 1), ("2", 5), ("none", 1)]);

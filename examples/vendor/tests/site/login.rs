@@ -38,7 +38,7 @@ async fn a_login_without_the_right_csrf_token_is_forbidden() {
     let right = [("login", DEFAULT_LOGIN), ("password", DEFAULT_PASSWORD)];
     assert_eq!(browser.post("/login", &right).await.unwrap().status(), StatusCode::FORBIDDEN);
 
-    // A token that is right, but belongs to another session.
+    // A valid token of another session.
     let other = Browser::new(&vendor, Policy::default()).unwrap().page("/login").await.unwrap();
     let token = attribute(&other, "input[name=csrf_token]", "value").unwrap();
     browser.page("/login").await.unwrap();

@@ -1,4 +1,4 @@
-//! The vendor as its visitors see it: over HTTP, with cookies and forms.
+//! The vendor from its visitors' point of view: over HTTP, with cookies and forms.
 
 #![cfg(test)]
 

@@ -1,4 +1,5 @@
-//! The interface `documents` over a map. Values are ordered as the host orders them, except for texts, which are compared by their bytes.
+//! The interface `documents` over a map. Values are ordered as by the host, except for strings, which are compared by
+//! their bytes.
 
 use std::cmp::Ordering;
 
@@ -11,7 +12,7 @@ use crate::bindings::konnector::host::types::Outcome;
 
 type Body = Map<String, Value>;
 
-/// A key is an id here.
+/// Here a key is an id.
 fn id_of(which: &Locator) -> &str {
     match which {
         Locator::Id(id) | Locator::Key(id) => id,
@@ -40,7 +41,7 @@ pub(crate) fn get(kind: &str, which: &Locator) -> Result<Document, Error> {
     found.ok_or_else(|| not_found(kind, &place.1))
 }
 
-/// Pages as the contract has them; the cursor is the number of documents before the page.
+/// Pages as defined by the contract; the cursor is the number of documents before the page.
 pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
     let filter = Filter::new(by)?;
     let mut found: Vec<(Vec<Value>, String, Body)> = with_state(|state| {
@@ -69,7 +70,7 @@ impl<'a> Filter<'a> {
         Ok(Self { by, equals: by.equals.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
     }
 
-    /// The values of a document that is wanted.
+    /// The values of a matching document.
     fn values(&self, body: &Body) -> Option<Vec<Value>> {
         let values: Vec<Value> = self.by.index_fields.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
         let is_equal = self.equals.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());

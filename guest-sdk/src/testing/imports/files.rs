@@ -60,7 +60,7 @@ pub(crate) fn lookup(keys: &[String]) -> Result<Vec<Option<File>>, Error> {
     Ok(with_state(|state| keys.iter().map(|key| find(state, key)).collect()))
 }
 
-/// Works on a file that must be there.
+/// Applies `work` to a file, which must exist.
 fn with_file<T>(which: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Result<T, Error> {
     with_state(|state| {
         let is_it = |file: &&mut StoredFile| match which {
@@ -150,7 +150,7 @@ pub(crate) fn ensure_folder(path: &str) -> Result<Folder, Error> {
     Ok(folder(path))
 }
 
-/// All of it in one page.
+/// Returns all entries in one page.
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn list_folder(path: &str, _limit: u32, _cursor: Option<&str>) -> Result<Page, Error> {
     let is_in = |child: &str| child.rsplit_once('/').map_or("", |(parent, _)| parent) == path && child != path;

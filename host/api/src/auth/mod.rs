@@ -85,14 +85,14 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/auth/tokens/konnectors/{slug}", konnector)
 }
 
-/// What every request of a client about its own registration may come to.
+/// Common description of a client's requests about its own registration.
 fn registration_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.header("Authorization", "Bearer and the client's registration_access_token")
         .error(401, "The token is not that of this registration")
         .error(409, "Somebody else wrote in between")
 }
 
-/// What a client says of itself.
+/// Describes the metadata that a client sends.
 fn metadata(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.field("redirect_uris", SchemaKind::Strings, "Where its user is sent back to")
         .field("client_name", SchemaKind::String, "Its name")
@@ -102,7 +102,7 @@ fn metadata(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .field("client_secret", SchemaKind::String, "Its secret, to get another one")
 }
 
-/// What a client asks the owner for.
+/// Describes the parameters of an authorization request.
 fn authorization_parameters<'t>(
     op: TransformOperation<'t>,
     say: fn(TransformOperation<'t>, &str, SchemaKind, &str) -> TransformOperation<'t>,
@@ -120,7 +120,7 @@ fn authorization_parameters<'t>(
     parameters.into_iter().fold(op, |op, (name, what)| say(op, name, SchemaKind::String, what))
 }
 
-/// What a client says of itself and what it is told once, as RFC 7591 §3.2.1 has it.
+/// A client's metadata with the values that it receives once, as in RFC 7591 §3.2.1.
 pub fn registration_response(registered: &ClientRegistration) -> Value {
     let client = &registered.client;
     let mut shown = json!({
@@ -152,7 +152,8 @@ async fn register(
     Ok((StatusCode::CREATED, Json(registration_response(&registered))))
 }
 
-/// The client of a path, for itself, and the token that shows it. Whether there is one comes first: nobody guesses the id of a client.
+/// Returns the client of a path and its own token. Existence is checked before the token: client ids cannot be
+/// guessed.
 fn authenticated_client(
     platform: &Platform,
     instance: &Instance,
@@ -164,7 +165,7 @@ fn authenticated_client(
     Ok((platform.oauth_client_by_token(instance, id, &token)?, token))
 }
 
-/// A client about its own registration. Its token is checked before the body is read.
+/// A client's request about its own registration. Its token is checked before the body is read.
 struct Registration {
     instance: Arc<Instance>,
     client: Stored<OAuthClient>,
@@ -210,7 +211,7 @@ async fn unregister(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a client asks for.
+/// Parses the authorization request of a client.
 fn parse_authorization_request(params: &Params) -> AuthorizationRequest {
     let text = |name: &str| params.get(name).unwrap_or_default().to_owned();
     AuthorizationRequest {
@@ -234,7 +235,8 @@ struct ConsentPage<'a> {
     request: &'a AuthorizationRequest,
 }
 
-/// With a session code, the client gets what it asks for at once: whoever has the code made this very address. Else the owner is asked.
+/// With a session code, the client is authorized at once: the holder of the code created this URL. Otherwise the
+/// owner is asked.
 async fn start_authorization(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,
@@ -297,7 +299,7 @@ async fn session_code(State(platform): State<Platform>, caller: Caller) -> Resul
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
-/// A token for a konnector that runs at the client's.
+/// Issues a token for a konnector that runs in the client.
 async fn konnector_token(
     State(platform): State<Platform>,
     caller: Caller,

@@ -52,7 +52,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/oauth/{domain}/clients", remove)
 }
 
-/// A code that shows that whoever has it was sent by the owner; good once, for five minutes.
+/// Creates a code that proves that its holder was sent by the owner; valid once, for five minutes.
 async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -61,7 +61,7 @@ async fn session_code(
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
-/// Whether a code is good; it is not any more then.
+/// Checks and redeems a code.
 async fn check_session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -73,7 +73,7 @@ async fn check_session_code(
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }
 
-/// Registers an OAuth client for its program.
+/// Registers an OAuth client and returns its credentials.
 async fn register_client(State(platform): State<Platform>, params: Params) -> Result<Json<Value>, ApiError> {
     let domain = params
         .get_non_empty("Domain")
@@ -89,7 +89,7 @@ async fn register_client(State(platform): State<Platform>, params: Params) -> Re
     Ok(Json(registration_response(&platform.register_oauth_client(&instance, given).await?)))
 }
 
-/// Removes the OAuth clients of an instance, or those of a kind.
+/// Deletes the OAuth clients of an instance, or those of one kind.
 async fn delete_clients(
     State(platform): State<Platform>,
     Path(domain): Path<String>,

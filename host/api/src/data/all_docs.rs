@@ -65,7 +65,7 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/_all_docs", all)
 }
 
-/// The parameters that both methods take.
+/// The parameters of both methods.
 fn asked(op: TransformOperation<'_>) -> TransformOperation<'_> {
     let parameters = [
         ("limit", SchemaKind::Number, "How many; all of them unless told"),
@@ -88,7 +88,7 @@ fn malformed(message: impl Into<String>) -> ApiError {
     ApiError::document(StatusCode::BAD_REQUEST, "query_parse_error", message)
 }
 
-/// A flag as `CouchDB` reads it: what is neither true nor false is refused.
+/// Parses a flag as `CouchDB` does: any value except true and false is rejected.
 fn flag(params: &Params, name: &'static str, absent: bool) -> Result<bool, ApiError> {
     match params.get_non_empty(name) {
         None => Ok(absent),
@@ -98,13 +98,13 @@ fn flag(params: &Params, name: &'static str, absent: bool) -> Result<bool, ApiEr
     }
 }
 
-/// A key is JSON, therefore a text in quotes; without them it is taken as it stands.
+/// A key is JSON and therefore a string in quotes; a value without quotes is taken literally.
 fn key(params: &Params, names: &[&str]) -> Option<String> {
     let text = names.iter().find_map(|name| params.get_non_empty(name))?;
     Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
 }
 
-/// Which documents are asked for, and in which order.
+/// The requested documents, and their order.
 struct Query {
     rows: RowFormat,
     range: Range,
@@ -137,7 +137,7 @@ impl Query {
     }
 }
 
-/// Which ids are listed.
+/// The range of listed ids.
 struct Range {
     from: Option<String>,
     to: Option<String>,
@@ -168,7 +168,7 @@ impl Range {
     }
 }
 
-/// How rows look.
+/// Format of the rows.
 struct RowFormat {
     doctype: Doctype,
     documents: bool,
@@ -176,7 +176,7 @@ struct RowFormat {
 }
 
 impl RowFormat {
-    /// `Fields` says which members are wanted, and that the documents are.
+    /// `Fields` lists the requested fields, and implies that the documents are requested.
     fn parse(doctype: Doctype, params: &Params) -> Result<Self, ApiError> {
         let fields = params.list("Fields");
         let fields = fields.iter().map(|field| field_path(field)).collect::<Result<Vec<_>, QueryError>>();
@@ -195,7 +195,7 @@ impl RowFormat {
     }
 }
 
-/// An answer that is being written.
+/// A response in progress.
 struct AllDocsStream {
     platform: Platform,
     caller: Caller,
@@ -210,7 +210,7 @@ struct AllDocsStream {
 }
 
 impl AllDocsStream {
-    /// The next piece of the answer. All documents are gone through, for their number.
+    /// The next chunk of the response. All documents are visited, because the response contains their number.
     fn next_chunk(&mut self) -> Result<String, ApiError> {
         let Caller { instance, principal } = &self.caller;
         let Query { rows, range, direction, skip, limit } = &mut self.query;
@@ -252,7 +252,7 @@ impl AllDocsStream {
     }
 }
 
-/// `GET /data/:type/_all_docs`. Design documents are none of them, whatever `DesignDocs` says.
+/// `GET /data/:type/_all_docs`. It never contains design documents, whatever `DesignDocs` says.
 async fn all_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -266,9 +266,9 @@ async fn all_docs(
     answer(platform, caller, doctype, &params, keys)
 }
 
-/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without, it is
-/// as GET, which is how Cozy's oldest client asks for all of them. The body may hold the other parameters, too; those of the query string
-/// come first.
+/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without `keys` it
+/// behaves like GET, which is how Cozy's oldest client requests all of them. The body may contain the other
+/// parameters, too; those of the query string take precedence.
 async fn docs_by_keys(
     State(platform): State<Platform>,
     caller: Caller,
@@ -299,7 +299,7 @@ fn answer(
     let Some(keys) = keys else {
         let mut listing =
             AllDocsStream { platform, caller, query, last: None, offset: 0, written: 0, total: 0, ended: false };
-        // What can be refused is refused before anything is answered.
+        // Errors must be found before the response begins.
         let first = listing.next_chunk()?;
         if listing.ended {
             return Ok((headers, first).into_response());
@@ -308,12 +308,12 @@ fn answer(
         return Ok((headers, stream_chunks(first, listing, next)).into_response());
     };
     let mut named = KeyedDocsStream::parse(platform, caller, query, keys)?;
-    // What can be refused is refused before anything is answered.
+    // Errors must be found before the response begins.
     let first = named.next_chunk()?.unwrap_or_default();
     Ok((headers, stream_chunks(first, named, KeyedDocsStream::next_chunk)).into_response())
 }
 
-/// A body that is written piece by piece, on threads for such work.
+/// A body that is produced chunk by chunk, on threads for such work.
 fn stream_chunks<T: Send + 'static>(
     first: String,
     rest: T,
@@ -334,7 +334,7 @@ fn stream_chunks<T: Send + 'static>(
     Body::from_stream(rest)
 }
 
-/// An answer about some ids that is being written.
+/// A response in progress about given ids.
 struct KeyedDocsStream {
     platform: Platform,
     caller: Caller,
@@ -363,7 +363,7 @@ impl KeyedDocsStream {
         Ok(Self { platform, caller, rows, keys: keys.into_iter(), total, begun: false })
     }
 
-    /// The next piece of the answer; nothing at its end.
+    /// The next chunk of the response; `None` at its end.
     fn next_chunk(&mut self) -> Result<Option<String>, ApiError> {
         let mut piece = String::new();
         if !self.begun {

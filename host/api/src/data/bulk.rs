@@ -59,8 +59,9 @@ fn documents(body: &mut Map) -> Result<Vec<Map>, ApiError> {
         .collect()
 }
 
-/// `POST /data/:type/_bulk_docs`. What has an `_id` and a `_rev` is replaced, or deleted where it says `_deleted`; everything else is created.
-/// With `new_edits: false` the documents keep the revisions that they have in another database, and only what went wrong is answered.
+/// `POST /data/:type/_bulk_docs`. A document with `_id` and `_rev` is replaced, or deleted if it has `_deleted`; any
+/// other document is created. With `new_edits: false` the documents keep their revisions of another database, and the
+/// response contains only failures.
 async fn bulk_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -122,7 +123,7 @@ async fn write_one(
     Ok((written.id, written.rev.to_string()))
 }
 
-/// Stores a document with the revision that it has in another database.
+/// Stores a document with its revision of another database.
 async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), ApiError> {
     let Caller { instance, principal } = caller;
     check_special_fields(&document)?;
@@ -137,7 +138,8 @@ async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut 
     Ok(platform.replicate_document(instance, principal, doctype, &id, &history, body).await?)
 }
 
-/// The revision of a document and those before it, as `_revisions` tells them: `{"start": 3, "ids": ["<digits of 3>", "<digits of 2>"]}`.
+/// The revision of a document and its ancestors, from `_revisions`: `{"start": 3, "ids": ["<digits of 3>", "<digits
+/// of 2>"]}`.
 fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, ApiError> {
     let Some(revisions) = revisions else { return Ok(vec![newest]) };
     let malformed = || {

@@ -51,7 +51,7 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/_changes", feed).api_route("/data/{doctype}/_revs_diff", difference)
 }
 
-/// What may be asked of the feed.
+/// Parameters of the feed.
 fn feed_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.query("since", SchemaKind::String, "The last_seq of an earlier answer, now, or 0 for all changes")
         .query("limit", SchemaKind::Number, "Changes on a page")
@@ -65,7 +65,7 @@ fn feed_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .query("_nonce", SchemaKind::String, "The same")
 }
 
-/// What is asked of the feed.
+/// Query of the feed.
 struct FeedQuery {
     request: ChangesQuery,
     documents: bool,
@@ -85,9 +85,9 @@ impl FeedQuery {
             }
             _ => Ok(()),
         };
-        // Others keep the connection open, which the realtime API does better.
+        // Other modes keep the connection open, which the realtime API does better.
         one_of("feed", &["normal"])?;
-        // Without conflicts, both styles tell the same.
+        // Without conflicts, both styles return the same.
         one_of("style", &["main_only", "all_docs"])?;
         one_of("include_docs", &["true", "false"])?;
         one_of("descending", &["true", "false"])?;
@@ -98,7 +98,7 @@ impl FeedQuery {
             params.number("heartbeat")?;
         }
         let documents = params.flag("include_docs", false);
-        // CouchDB takes 0 for 1.
+        // CouchDB treats 0 as 1.
         let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
         let limit = if documents { limit.min(MAX_CHANGES_WITH_DOCUMENTS) } else { limit };
         let direction = if params.flag("descending", false) { Direction::Backward } else { Direction::Forward };
@@ -106,7 +106,7 @@ impl FeedQuery {
     }
 }
 
-/// From where on changes are asked for.
+/// The position after which changes are requested.
 pub fn since(params: &Params) -> Result<Since, ApiError> {
     match params.get_non_empty("since") {
         None => Ok(Since::Seq(konnector_store::Seq::default())),
@@ -185,14 +185,15 @@ async fn feed_response(
     Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))
 }
 
-/// The document of a change, as it is now.
+/// The current document of a change.
 fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, ApiError> {
     let found = platform.read_document_without_secrets(&caller.instance, &caller.principal, doctype, &change.id)?;
     Ok(Value::Object(found.map_or_else(|| tombstone(change), |document| to_json(doctype, document))))
 }
 
-/// `POST /data/:type/_revs_diff`: of the revisions of each document, those that are not here. Only the last revision of a document is kept, also
-/// that of its deletion, so all others are missing; the one that is here may be an ancestor of the younger ones.
+/// `POST /data/:type/_revs_diff`: returns those revisions of each document that are missing here. Only the last
+/// revision of a document is stored, also that of its deletion, so all others are missing; the stored one may be an
+/// ancestor of the younger ones.
 async fn revs_diff(
     State(platform): State<Platform>,
     caller: Caller,

@@ -71,7 +71,7 @@ async fn find(
         answer.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
     }
     if page.scan_warning {
-        // In CouchDB's words: clients look for them.
+        // CouchDB's wording: clients search for it.
         let warning = "The number of documents examined is high in proportion to the number of results returned. Consider adding a more specific index to improve this.";
         answer.insert("warning".to_owned(), json!(warning));
     }

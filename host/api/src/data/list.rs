@@ -31,8 +31,8 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/_normal_docs", normal)
 }
 
-/// `GET /data/:type/_normal_docs`. A bookmark is the id of the last document of the page before; the last page has an empty one. A page of
-/// large documents has fewer of them than were asked for.
+/// `GET /data/:type/_normal_docs`. A bookmark is the id of the last document of the previous page; the last page has
+/// an empty bookmark. A page of large documents has fewer of them than requested.
 async fn normal_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -48,7 +48,7 @@ async fn normal_docs(
     let total = platform.count_documents(instance, principal, &doctype).await?;
     let bookmark = params.get_non_empty("bookmark");
     let behind = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
-    // A list without its beginning: fewer documents are there than are to be left out.
+    // The list ends within the skipped documents: fewer documents exist than are to be skipped.
     let page = if limit == 0 || (behind.is_none() && skip > 0) {
         None
     } else {

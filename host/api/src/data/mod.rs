@@ -70,7 +70,7 @@ fn document_routes() -> ApiMethodRouter<Platform> {
     })
 }
 
-/// The doctype of a path.
+/// Parses the doctype of a path.
 fn parse_doctype(name: &str) -> Result<Doctype, ApiError> {
     name.parse().map_err(|error: konnector_manifest::Error| {
         ApiError::document(StatusCode::BAD_REQUEST, "illegal_database_name", error.to_string())
@@ -81,7 +81,7 @@ fn parse_revision(text: &str) -> Result<Rev, ApiError> {
     text.parse().map_err(|error: konnector_store::Error| ApiError::bad_request(error.to_string()))
 }
 
-/// Ids that begin with `_` are `CouchDB`'s own.
+/// Rejects ids that begin with `_`, which are reserved for `CouchDB`.
 fn check_id(id: &str) -> Result<(), ApiError> {
     if id.starts_with('_') {
         let reason = format!("the id '{id}' begins with _, which only the database's own ids do");
@@ -90,7 +90,8 @@ fn check_id(id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses a document whose special fields have the wrong type: read as if they were absent, they would make a change of another kind.
+/// Rejects a document whose special fields have the wrong type: if they were treated as absent, the request would
+/// make a different kind of change.
 fn check_special_fields(body: &Map) -> Result<(), ApiError> {
     for (name, expected) in [("_id", "a text"), ("_rev", "a text"), ("_deleted", "true or false")] {
         let is_valid = match (name, body.get(name)) {
@@ -106,7 +107,7 @@ fn check_special_fields(body: &Map) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The same where nothing can be deleted.
+/// Like `check_special_fields`, for routes that cannot delete.
 fn check_not_deleted(body: &Map) -> Result<(), ApiError> {
     check_special_fields(body)?;
     match body.get("_deleted") {
@@ -119,7 +120,7 @@ fn check_not_deleted(body: &Map) -> Result<(), ApiError> {
     }
 }
 
-/// A document with the members that `CouchDB` and Cozy add.
+/// A document with the fields that `CouchDB` and Cozy add.
 fn to_json(doctype: &Doctype, document: Document) -> Map {
     let Document { id, rev, body } = document;
     let mut members = Map::new();
@@ -130,7 +131,7 @@ fn to_json(doctype: &Doctype, document: Document) -> Map {
     members
 }
 
-/// How the reading of documents went, in CouchDB's members.
+/// Statistics of a read, in CouchDB's fields.
 pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Value {
     json!({
         "total_keys_examined": examined,
@@ -141,7 +142,7 @@ pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Valu
     })
 }
 
-/// The answer to a write.
+/// The response to a write.
 fn write_response(doctype: &Doctype, document: Document) -> Json<Value> {
     let (id, rev) = (document.id.clone(), document.rev.clone());
     Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": to_json(doctype, document) }))
@@ -204,7 +205,7 @@ impl Write {
         }
     }
 
-    /// A body with neither `_id` nor `_rev` creates; with both it updates; anything else is a mistake.
+    /// A body with neither `_id` nor `_rev` creates; with both it updates; any other combination is an error.
     fn from_body(body: &Map, id: &str) -> Result<Self, ApiError> {
         match (body.get("_id"), body.get("_rev")) {
             (None, None) => Ok(Self::Create),
@@ -238,7 +239,7 @@ async fn write(
     Ok(write_response(&doctype, document))
 }
 
-/// The revision to delete: from `rev`, from `If-Match`, or from both when they agree.
+/// The revision to delete: from `rev`, from `If-Match`, or from both if they agree.
 fn revision_to_delete(params: &Params, headers: &HeaderMap) -> Result<Rev, ApiError> {
     let header = headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(|value| value.trim_matches('"'));
     match (params.get_non_empty("rev"), header) {
@@ -265,7 +266,7 @@ async fn delete(
     Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
 }
 
-/// `DELETE /data/:type/`: every document of the type.
+/// `DELETE /data/:type/`: deletes every document of the type.
 async fn delete_all(
     State(platform): State<Platform>,
     caller: Caller,

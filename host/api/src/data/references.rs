@@ -46,8 +46,8 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/{id}/relationships/references", references)
 }
 
-/// The reference to the document of a path, if the caller may do this to the document, or to all files. A type that only references have is of
-/// no document that there could be a rule for.
+/// The reference to the document of a path, if the caller has the permission for the document, or for all files. A
+/// doctype that occurs only in references has no documents that a rule could name.
 fn authorized_reference(
     platform: &Platform,
     caller: &Caller,
@@ -75,7 +75,7 @@ fn authorized_reference(
     Ok(reference)
 }
 
-/// `GET`: a page in the order of the files' dates. With `include=files` come those that the caller may read.
+/// `GET`: a page sorted by the files' dates. `include=files` adds the files that the caller may read.
 async fn list(
     State(platform): State<Platform>,
     caller: Caller,
@@ -103,7 +103,7 @@ async fn list(
     let mut included = Vec::new();
     if params.list("include").iter().any(|include| include == "files") {
         for id in files {
-            // Whoever sees that there is a file need not see what it is.
+            // A caller who may see that a file exists need not be allowed to see its content.
             if let Ok(file) = access::find_by_id(&platform, &caller, Verb::Get, &id) {
                 included.push(resource(&platform, &caller, &file)?);
             }
@@ -113,7 +113,7 @@ async fn list(
     Ok(PlainJson(answer))
 }
 
-/// `POST`: these files refer to the document from now on.
+/// `POST`: adds references from these files to the document.
 async fn add(
     State(platform): State<Platform>,
     caller: Caller,
@@ -127,7 +127,7 @@ async fn add(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE`: they do not any more. Files that never did are as good as removed.
+/// `DELETE`: removes references. Files without the reference are treated as removed.
 async fn remove(
     State(platform): State<Platform>,
     caller: Caller,
@@ -141,7 +141,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The reference to a document that the caller may change, and the files that are named with it.
+/// The reference to a document that the caller may change, and the files in the request.
 fn reference_and_files(
     platform: &Platform,
     caller: &Caller,
@@ -153,7 +153,7 @@ fn reference_and_files(
     check_references(caller, &reference)?;
     let files = parse_file_ids(body)?;
     if caller.principal.konnector().is_some() {
-        // The document of the file changes with it.
+        // The document of the file changes as well.
         for id in &files {
             let file = platform.file(&caller.instance, id)?;
             let verbs = [Verb::Post, Verb::Put, Verb::Patch];

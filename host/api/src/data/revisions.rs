@@ -20,7 +20,7 @@ pub struct LatestRevision {
 }
 
 impl LatestRevision {
-    /// Also where the document is deleted, for those who may read the whole type.
+    /// Loads the revision even if the document is deleted, for callers who may read the whole type.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl LatestRevision {
         Ok(Self { rev: document.rev.clone(), fields: to_json(doctype, document) })
     }
 
-    /// The document, with what is asked about its revisions.
+    /// The document, with the requested information about its revisions.
     pub fn into_json(mut self, params: &Params) -> Map {
         let text = self.rev.to_string();
         if params.flag("revs", false) {
@@ -68,7 +68,7 @@ impl LatestRevision {
     }
 }
 
-/// What a document is after its deletion.
+/// The body of a deleted document.
 pub fn tombstone(change: &FeedChange) -> Map {
     let members = [("_id", json!(change.id)), ("_rev", json!(change.rev)), ("_deleted", json!(true))];
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -83,7 +83,7 @@ pub enum OpenRevs {
 impl OpenRevs {
     /// # Errors
     ///
-    /// 400 when it is neither `all` nor a list of revisions.
+    /// 400 if it is neither `all` nor a list of revisions.
     pub fn parse(params: &Params) -> Result<Option<Self>, ApiError> {
         let Some(text) = params.get_non_empty("open_revs") else { return Ok(None) };
         if text == "all" {
@@ -94,11 +94,11 @@ impl OpenRevs {
         Ok(Some(Self::Some(revs.iter().map(|rev| parse_revision(rev)).collect::<Result<_, _>>()?)))
     }
 
-    /// Each revision, or that it is missing.
+    /// One row for each requested revision: the document, or that it is missing.
     ///
     /// # Errors
     ///
-    /// What kept the document from being read, unless revisions of it may be missing.
+    /// Any error of the read, except if revisions of the document may be missing.
     pub fn rows(self, last: Result<LatestRevision, ApiError>, params: &Params) -> Result<Vec<Value>, ApiError> {
         let wanted = match (self, &last) {
             (Self::All, Ok(last)) => vec![last.rev.clone()],

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use super::{ApiError, ErrorSubject};
 use crate::openapi::{self, ErrorFormat};
 
-/// Routes whose errors have this shape.
+/// Formats the errors of these routes in this shape.
 pub fn with_couch_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     openapi::with_errors(routes, ErrorFormat::Couch).layer(middleware::from_fn(render))
 }
 
-/// Layer that writes each error of the routes below it.
+/// Middleware that writes each error of the routes below it.
 async fn render(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<ApiError>() {
         Some(failure) => {
             let body = body(&failure).to_string();
             let mut response = failure.respond("application/json", body);
-            // Written for good: no outer layer shall write it again.
+            // Final: no outer layer may rewrite it.
             response.extensions_mut().remove::<ApiError>();
             response
         }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::{ApiError, ErrorSubject};
 use crate::jsonapi::MEDIA_TYPE;
 
-/// The answer with a JSON:API body.
+/// The response with a JSON:API body.
 pub fn body(failure: ApiError) -> Response {
     let document = json!({ "errors": [error(&failure)] }).to_string();
     failure.respond(MEDIA_TYPE, document)
 }
 
-/// The error object. Cozy's clients expect `source` in each, if only empty.
+/// The error object. Cozy's clients expect `source` in each, even if empty.
 pub fn error(failure: &ApiError) -> Value {
     let source = match failure.subject {
         ErrorSubject::Parameter(name) => json!({ "parameter": name }),

@@ -37,7 +37,7 @@ pub struct ApiError {
 
 /// Bytes of a message. It may repeat what a client or a manifest says, which may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
-/// A message as clients read it, perhaps in a terminal.
+/// A message for clients, which may display it in a terminal.
 fn sanitize_message(message: String) -> String {
     to_printable_lines(&truncate_middle(message, MAX_MESSAGE_SIZE)).into_owned()
 }
@@ -94,27 +94,27 @@ impl ApiError {
         }
     }
 
-    /// A status whose text says it all.
+    /// An error that its status and message describe completely.
     pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, ErrorSubject::Request, message)
     }
 
-    /// 400: the request as a whole cannot be understood.
+    /// 400: the request as a whole is malformed.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::request(StatusCode::BAD_REQUEST, message)
     }
 
-    /// 422: a parameter is wrong.
+    /// 422: a parameter is invalid.
     pub fn parameter(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Parameter(name), message)
     }
 
-    /// 412: something is not as a parameter or header says.
+    /// 412: a precondition in a parameter or header failed.
     pub fn precondition(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, ErrorSubject::Parameter(name), message)
     }
 
-    /// 422: a member of the body's attributes is wrong.
+    /// 422: a field of the body's attributes is invalid.
     pub fn attribute(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Attribute(name), message)
     }
@@ -129,7 +129,7 @@ impl ApiError {
         Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, ErrorSubject::Access, message) }
     }
 
-    /// A document cannot be read or written, with `CouchDB`'s name of the error.
+    /// An error of a document operation, with `CouchDB`'s name of the error.
     pub fn document(status: StatusCode, name: &'static str, reason: impl Into<String>) -> Self {
         Self::new(status, ErrorSubject::Document(name), reason)
     }
@@ -139,17 +139,17 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorSubject::Server, message)
     }
 
-    /// 502: another server does not answer as it should.
+    /// 502: another server gave an invalid response.
     pub fn bad_gateway(message: impl Into<String>) -> Self {
         Self::request(StatusCode::BAD_GATEWAY, message)
     }
 
-    /// 503: our fault, and it may pass.
+    /// 503: our fault, probably temporary.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorSubject::Server, message)
     }
 
-    /// What a client may read of it.
+    /// The part of the message that a client may read.
     pub fn client_message(&self) -> &str {
         match self.subject {
             ErrorSubject::Server => "the server failed; its log says why",
@@ -157,7 +157,7 @@ impl ApiError {
         }
     }
 
-    /// The answer with a body; the failure travels with it, so that an outer layer can write another body.
+    /// The response with a body; the error is attached as an extension, so that an outer layer can rewrite the body.
     fn respond(self, content_type: &'static str, body: String) -> Response {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
@@ -173,7 +173,7 @@ impl ApiError {
     }
 }
 
-/// The one place where an error of the platform gets its status.
+/// The only place that maps errors of the platform to a status.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         const INVALID: &str = r#"Bearer error="invalid_token""#;
@@ -196,7 +196,8 @@ impl From<Error> for ApiError {
             Error::InvalidAttribute { name, .. } => Self::attribute(name, message),
             Error::BadRequest(_) => Self::bad_request(message),
             Error::Query(query) => Self::document(StatusCode::BAD_REQUEST, query_error_name(&query), message),
-            // Cozy refuses a manifest with a rule on an illegal doctype as it refuses whoever oversteps a rule.
+            // Like Cozy, reject a manifest with a rule on an illegal doctype with the same status as a missing
+            // permission.
             Error::Manifest(manifest) if manifest.is_doctype() => Self::forbidden(message),
             Error::Manifest(_) => Self::bad_request(message),
             Error::Component(_) => Self::parameter("Source", message),
@@ -232,7 +233,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// CouchDB's name of what is wrong with a query.
+/// CouchDB's name of an error in a query.
 const fn query_error_name(error: &QueryError) -> &'static str {
     match error {
         QueryError::Selector(_) => "invalid_selector",
@@ -261,8 +262,8 @@ impl From<konnector_store::Error> for ApiError {
     }
 }
 
-/// As JSON:API, or as a text where it is about access. [`couch::render`] writes it anew below `/data`, [`framework::render`] for clients
-/// that ask for JSON.
+/// As JSON:API, or as plain text for errors of authentication and authorization. [`couch::render`] rewrites it below
+/// `/data`, [`plain_text::render`] for clients that ask for JSON.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.subject == ErrorSubject::Server {

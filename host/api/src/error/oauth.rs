@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::ApiError;
 
-/// The answer with OAuth's name of the error.
+/// The response with OAuth's name of the error.
 pub fn body(error: &str, failure: ApiError) -> Response {
     let body = json!({ "error": error, "error_description": failure.client_message() }).to_string();
     failure.respond("application/json", body)

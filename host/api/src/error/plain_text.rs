@@ -7,19 +7,19 @@ use serde_json::json;
 
 use super::{ApiError, ErrorSubject};
 
-/// The answer with the message alone.
+/// The response with only the message.
 pub fn text(failure: ApiError) -> Response {
     let message = failure.client_message().to_owned();
     failure.respond("text/plain; charset=utf-8", message)
 }
 
-/// Whether a client asks for JSON. JSON:API's own media type does not count as asking.
+/// Whether a client asks for JSON. JSON:API's own media type does not count.
 pub fn wants_json(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.into_iter().any(|value| value.contains("application/json"))
 }
 
-/// The answer, with these errors written as JSON for clients that ask for it.
+/// The response, with these errors written as JSON for clients that ask for it.
 pub fn render(mut response: Response, wants_json: bool) -> Response {
     match response.extensions_mut().remove::<ApiError>() {
         Some(failure) if wants_json && failure.subject == ErrorSubject::Access => {

@@ -11,19 +11,19 @@ use konnector_store::Map;
 use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
-/// A file by its id, if the caller may reach it.
+/// Returns a file by its id, if the caller has a rule for it.
 pub fn find_by_id(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<File, ApiError> {
     match platform.file(&caller.instance, id) {
         Ok(file) => check_access(platform, caller, verb, file),
         Err(missing) => {
-            // Whether it exists is told only to those who may know.
+            // Do not reveal existence to callers without read access.
             caller.check_document(verb, &FILES, id, &Map::new())?;
             Err(missing.into())
         }
     }
 }
 
-/// A file by the path in the parameter `Path`, if the caller may reach it.
+/// Returns a file by the path in the parameter `Path`, if the caller has a rule for it.
 pub fn find_by_path_parameter(
     platform: &Platform,
     caller: &Caller,
@@ -37,15 +37,15 @@ pub fn find_by_path_parameter(
     find_by_path(platform, caller, verb, path)
 }
 
-/// A file by its path, if the caller may reach it.
+/// Returns a file by its path, if the caller has a rule for it.
 pub fn find_by_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str) -> Result<File, ApiError> {
     caller.check_any(verb, &FILES)?;
     let file = platform.file_by_path(&caller.instance, path)?;
     check_access(platform, caller, verb, file)
 }
 
-/// Refuses a konnector a file whose content is lost, as if it were not there: it fetches it again then, as it does through its other doors.
-/// People are shown the file, so that they can do something about it.
+/// Hides a file whose content is lost from konnectors, as if it did not exist: they then fetch it again, as through
+/// their other interfaces. People see the file, so that they can do something about it.
 pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) -> Result<(), ApiError> {
     if caller.principal.claims.aud != Audience::Konnector || platform.has_content(file).await? {
         return Ok(());
@@ -53,7 +53,7 @@ pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) ->
     Err(ApiError::request(StatusCode::NOT_FOUND, format!("the content of '{}' is lost; save it again", file.name)))
 }
 
-/// The file of a name whose content is lost and may be written anew by this konnector.
+/// The file of a name whose content is lost and which this konnector may rewrite.
 pub async fn child_without_content(
     platform: &Platform,
     caller: &Caller,
@@ -67,7 +67,8 @@ pub async fn child_without_content(
     check_access(platform, caller, Verb::Put, found).map(Some)
 }
 
-/// A version by the id of its file and the revision that is the rest of its own, if the caller may reach the file.
+/// Returns a version by the id of its file and the revision part of its own id, if the caller has a rule for the
+/// file.
 pub fn find_version(
     platform: &Platform,
     caller: &Caller,
@@ -79,7 +80,7 @@ pub fn find_version(
     Ok(platform.version(&caller.instance, &format!("{}/{rev}", file.id))?)
 }
 
-/// A file whose content the caller may read; by the id of a version, the file as it was.
+/// A file whose content the caller may read; for the id of a version, the file as of that version.
 pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<File, ApiError> {
     match id.split_once('/') {
         None => find_by_id(platform, caller, Verb::Get, id),
@@ -90,7 +91,7 @@ pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<F
     }
 }
 
-/// Refuses whoever may not create something in a directory, which may be missing.
+/// Rejects callers who may not create anything in a directory, which may be missing.
 pub fn check_create(
     platform: &Platform,
     caller: &Caller,
@@ -105,7 +106,7 @@ pub fn check_create(
     }
 }
 
-/// The same for a directory that may be made together with those above it: what counts is the deepest one that is there.
+/// The same for a directory that may be created together with its ancestors: the deepest existing one decides.
 pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Result<(), ApiError> {
     caller.check_any(Verb::Post, &FILES)?;
     let mut path = path;
@@ -122,7 +123,7 @@ pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Re
     }
 }
 
-/// Refuses whoever has no rule that reaches a file.
+/// Rejects callers without a rule for a file.
 pub fn check_access(platform: &Platform, caller: &Caller, verb: Verb, file: File) -> Result<File, ApiError> {
     if platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &[verb], &file)? {
         return Ok(file);

@@ -49,7 +49,7 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/files/_changes", feed)
 }
 
-/// How changes are told.
+/// Format of the changes.
 struct FeedOptions {
     documents: bool,
     fields: Vec<String>,
@@ -77,13 +77,13 @@ impl FeedOptions {
         })
     }
 
-    /// A line of the feed; `None` for what is left out.
+    /// A row of the feed; `None` if the change is left out.
     fn row(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, ApiError> {
         let looks = !change.deleted && (self.documents || self.skip_trashed);
         let file = match looks.then(|| platform.file(&caller.instance, &change.id)) {
             None => None,
             Some(Ok(file)) => Some(file),
-            // It was deleted since, which a later page tells.
+            // It was deleted since, which a later page reports.
             Some(Err(konnector_platform::Error::NotFound(_))) => return Ok(None),
             Some(Err(error)) => return Err(error.into()),
         };
@@ -131,7 +131,8 @@ impl FeedOptions {
     }
 }
 
-/// `GET /files/_changes`. A page may have fewer lines than were asked for, where some are left out; `pending` tells whether it is the last.
+/// `GET /files/_changes`. A page may have fewer rows than requested, if some are left out; `pending` shows whether it
+/// is the last.
 async fn changes(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Get, &FILES)?;
     let shape = FeedOptions::parse(&params)?;

@@ -63,7 +63,7 @@ pub async fn by_path(
     content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
-/// The answer to a link that leads elsewhere.
+/// The response to an invalid link.
 pub fn invalid_link() -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, "the link is none of this kind")
 }
@@ -77,8 +77,8 @@ enum RequestedRange {
 }
 
 impl RequestedRange {
-    /// One range is answered as a part. Several at once, and what is no range at all, are answered with the whole, as RFC 9110 §14.2 allows;
-    /// so is a range of another version than the client's.
+    /// A single range is answered with that part. Several ranges and invalid ranges are answered with the whole
+    /// content, as RFC 9110 §14.2 allows; so is a range of another version than the client's.
     fn parse(headers: &HeaderMap, etag: &str, size: u64) -> Self {
         let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else { return Self::Whole };
         if headers.get(IF_RANGE).is_some_and(|version| version.as_bytes() != etag.as_bytes()) {
@@ -89,7 +89,7 @@ impl RequestedRange {
             return Self::Whole;
         }
         match ranges.validate(size).as_deref() {
-            // Nothing lies in an empty content, whatever the range.
+            // An empty content has no ranges.
             Ok([range]) if size > 0 => Self::Part { first: *range.start(), last: *range.end() },
             _ => Self::Unsatisfiable,
         }
@@ -142,7 +142,7 @@ pub async fn content_response(
     Ok((status, described, Body::from_stream(stream)).into_response())
 }
 
-/// Whether one of the tags in an `If-None-Match` is the content's; a weak tag counts (RFC 9110 §13.1.2).
+/// Whether one of the tags in an `If-None-Match` matches the content; a weak tag counts (RFC 9110 §13.1.2).
 fn etag_matches(known: &HeaderValue, etag: &str) -> bool {
     let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
@@ -166,7 +166,7 @@ fn content_headers(file: &File, etag: &str, attachment: bool) -> Result<HeaderMa
     Ok(headers.into_iter().collect())
 }
 
-/// `Content-Disposition` (RFC 6266): the name twice where it is not plain ASCII, for old clients and for others.
+/// `Content-Disposition` (RFC 6266): a name that is not plain ASCII is given twice, for old and for new clients.
 pub fn content_disposition(name: &str, attachment: bool) -> String {
     /// `attr-char` of RFC 8187 §3.2.1.
     const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC

@@ -55,7 +55,7 @@ pub async fn find(
             Ok(file) => {
                 let mut shown = resource(&platform, &caller, &file)?;
                 if !file.referenced_by.is_empty() {
-                    // Here, clients look for it among the attributes (cozy-stack, `_find` on files).
+                    // Here, clients expect it among the attributes (cozy-stack, `_find` on files).
                     shown = shown.attribute("referenced_by", json!(file.referenced_by));
                 }
                 resources.push(if fields.len() > REQUIRED_FIELDS.len() {
@@ -69,7 +69,7 @@ pub async fn find(
             Err(error) => return Err(error.into()),
         }
     }
-    // How many there are in all is not known; Cozy's clients look for another page where the count goes beyond this one.
+    // The total is unknown; Cozy's clients request another page if the count exceeds this one.
     let count = skipped + resources.len() + usize::from(next.is_some());
     let mut found = Document::list(resources).with_count(count).next(next);
     if stats {
@@ -79,7 +79,7 @@ pub async fn find(
     Ok(found)
 }
 
-/// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; what is not there is left out.
+/// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; missing files are left out.
 pub async fn by_ids(
     State(platform): State<Platform>,
     caller: Caller,

@@ -36,7 +36,7 @@ const DEFAULT_CHILDREN_PAGE_SIZE: usize = 30;
 /// Children on a page, at most: about a megabyte of JSON.
 const MAX_CHILDREN_PAGE_SIZE: usize = 1_000;
 
-/// A file or directory as JSON:API shows it.
+/// The JSON:API resource of a file or directory.
 pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, ApiError> {
     let path = platform.path_of(&caller.instance, file)?;
     let references: Vec<Value> =
@@ -86,8 +86,8 @@ struct ChildrenPage {
 }
 
 impl ChildrenPage {
-    /// The cursor of the next page is the name of this one's last child. The trash is not listed in the root, as at Cozy. How long that takes,
-    /// the directory decides, so it is read off the threads that serve connections.
+    /// The cursor of the next page is the name of this one's last child. As in Cozy, the root does not list the
+    /// trash. The duration depends on the directory, so it is read off the threads that serve connections.
     async fn read(
         platform: &Platform,
         caller: &Caller,
@@ -109,7 +109,7 @@ impl ChildrenPage {
     }
 }
 
-/// The same before it is shown.
+/// A page of children before its conversion to JSON:API.
 struct FilePage {
     children: Vec<File>,
     total: usize,
@@ -146,7 +146,7 @@ impl FilePage {
         Ok(Self { children, total, has_more: more })
     }
 
-    /// The name behind which a page begins that leaves out `skip` children.
+    /// The name after which a page begins that skips `skip` children.
     fn skip(
         platform: &Platform,
         instance: &Instance,
@@ -154,7 +154,7 @@ impl FilePage {
         cursor: Option<&str>,
         skip: usize,
     ) -> konnector_platform::Result<Option<String>> {
-        // In the root, one more child is left out where the trash lies among those.
+        // In the root, one more child is skipped if the trash is among them.
         let trash = TRASH_PATH.trim_start_matches('/');
         let among = |start: &str| directory == ROOT_ID && cursor < Some(trash) && start >= trash;
         match platform.nth_child(instance, directory, cursor, skip)? {

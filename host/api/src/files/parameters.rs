@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
-/// The revision that a client saw and will change, from `If-Match` or the parameter `rev`; an empty one is as good as none, which is how
-/// Cozy's clients write that they saw none.
+/// The revision that a client saw and wants to change, from `If-Match` or the parameter `rev`; an empty one counts as
+/// absent, which is how Cozy's clients state that they saw none.
 pub fn if_match(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, ApiError> {
     let header = headers.get(IF_MATCH).map(|rev| rev.to_str().unwrap_or("?").trim().trim_matches('"'));
     let Some(rev) = header.filter(|rev| !rev.is_empty()).or(params.get_non_empty("rev")).filter(|rev| *rev != "*")
@@ -23,7 +23,7 @@ pub fn if_match(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, Api
     rev.parse().map(Some).map_err(|_| unknown())
 }
 
-/// A media type (RFC 9110 §8.3.1); `None` where none is given.
+/// A media type (RFC 9110 §8.3.1); `None` if none is given.
 pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     let text = given.to_str().unwrap_or_default().trim();
@@ -37,7 +37,7 @@ pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiErro
     }
 }
 
-/// What the parameters and headers of an upload say. The media type is found out later.
+/// Metadata of an upload from its parameters and headers. The media type is detected later.
 pub fn new_content(
     platform: &Platform,
     caller: &Caller,
@@ -59,7 +59,7 @@ pub fn new_content(
     })
 }
 
-/// What the parameters and headers say of a directory to be made.
+/// Metadata of a new directory from parameters and headers.
 pub fn new_directory(
     caller: &Caller,
     params: &Params,
@@ -67,7 +67,8 @@ pub fn new_directory(
     name: &str,
 ) -> Result<NewDirectory, ApiError> {
     let updated_at = date(params, "UpdatedAt", Some(headers))?;
-    // A directory has no content that could be younger: the header tells both (cozy-stack, creation of directories).
+    // A directory has no content that could be younger: the header gives both dates (cozy-stack, creation of
+    // directories).
     let created_at = date(params, "CreatedAt", Some(headers))?;
     let mut origin = origin(caller, params);
     origin.shift_remove("uploadedBy");
@@ -75,7 +76,7 @@ pub fn new_directory(
     Ok(NewDirectory { name: name.to_owned(), tags, created_at, updated_at, provenance: origin })
 }
 
-/// The metadata that was left before, or is given with the request (an older way).
+/// The metadata of an earlier request, or of this request (an older way).
 fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map, ApiError> {
     let Some(id) = params.get_non_empty("MetadataID") else {
         return Ok(params.object("Metadata")?.unwrap_or_default());
@@ -84,7 +85,7 @@ fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map
     platform.upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
 }
 
-/// When the content was last changed: the parameter wins over the header.
+/// When the content was last changed: the parameter takes precedence over the header.
 fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, ApiError> {
     if let Some(text) = params.get_non_empty(name) {
         let parsed = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));
@@ -96,7 +97,7 @@ fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Res
     Ok(header.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.with_timezone(&Utc)))
 }
 
-/// Who sends, and for which account.
+/// The sender, and the account that it works for.
 fn origin(caller: &Caller, params: &Params) -> Map {
     let mut origin = upload_provenance(&caller.principal.claims.sub);
     for (parameter, member) in

@@ -48,7 +48,7 @@ async fn add(
     Ok(references_response(&file))
 }
 
-/// `DELETE /files/:id/relationships/referenced_by`. References that are not there are as good as removed.
+/// `DELETE /files/:id/relationships/referenced_by`. Missing references are treated as removed.
 async fn remove(
     State(platform): State<Platform>,
     caller: Caller,
@@ -62,7 +62,7 @@ async fn remove(
     Ok(references_response(&file))
 }
 
-/// Refuses a konnector that says whose folder it is: it would open the folder to itself.
+/// Rejects references by which a konnector would claim a folder: it would grant itself access to the folder.
 pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(), ApiError> {
     if references.iter().any(Reference::marks_folder_owner) {
         caller.principal.check_may_outlive_run("say whose folder it is")?;

@@ -162,7 +162,7 @@ fn download_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     content_operation(op.summary("The content of a file").query("Dl", SchemaKind::Boolean, DL_DESCRIPTION))
 }
 
-/// How a content is answered.
+/// Describes the response with a content.
 pub fn content_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.header("Range", "The part that is wanted, for example bytes=0-99")
         .header("If-Range", "The ETag of which it is to be a part")
@@ -173,7 +173,7 @@ pub fn content_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .error(416, "There is no such part")
 }
 
-/// The routes that take contents. How long that takes is the client's to say, as long as something comes.
+/// The routes that receive contents. The client determines their duration, as long as it keeps sending.
 pub fn upload_routes() -> ApiRouter<Platform> {
     let create = || {
         post_with(upload::create, |op| {
@@ -195,7 +195,7 @@ pub fn upload_routes() -> ApiRouter<Platform> {
     )
 }
 
-/// What is common to both ways of giving a file its content.
+/// Common description of the two ways to upload a content.
 fn upload_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.binary_body("The content")
         .query("Size", SchemaKind::Number, "Its bytes, where there is no Content-Length")

@@ -67,7 +67,7 @@ async fn update(
     }
     let patch = parse_patch(&mut attributes)?;
     if let Some(dir_id) = &patch.dir_id {
-        // What is moved there is new there.
+        // A moved file is new in its directory.
         let directory = platform.writable_directory(&caller.instance, dir_id);
         let name = patch.name.as_deref().unwrap_or(&file.name);
         access::check_create(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
@@ -121,7 +121,7 @@ fn trashed_by(caller: &Caller) -> Map {
     ])
 }
 
-/// `DELETE /files/:id`: into the trash.
+/// `DELETE /files/:id`: moves it into the trash.
 pub async fn move_to_trash(
     State(platform): State<Platform>,
     caller: Caller,
@@ -150,7 +150,7 @@ pub async fn list_trash(
     ))
 }
 
-/// `POST /files/trash/:id`: out of the trash.
+/// `POST /files/trash/:id`: restores it from the trash.
 pub async fn restore(
     State(platform): State<Platform>,
     caller: Caller,
@@ -167,7 +167,7 @@ pub async fn restore(
     to_document(&platform, &caller, &file).await
 }
 
-/// `DELETE /files/trash/:id`: for good.
+/// `DELETE /files/trash/:id`: deletes it permanently.
 pub async fn delete_permanently(
     State(platform): State<Platform>,
     caller: Caller,
@@ -181,7 +181,7 @@ pub async fn delete_permanently(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /files/trash`: all of it for good.
+/// `DELETE /files/trash`: deletes the whole trash permanently.
 pub async fn empty_trash(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, TRASH_ID)?;
     platform.empty_trash(&caller.instance).await?;

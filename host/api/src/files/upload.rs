@@ -95,7 +95,7 @@ async fn create_file(
     Ok(platform.create_file(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
 }
 
-/// `PUT /files/:id`: another content.
+/// `PUT /files/:id`: replaces the content.
 pub async fn overwrite(
     State(platform): State<Platform>,
     caller: Caller,
@@ -118,7 +118,7 @@ pub async fn overwrite(
     to_document(&platform, &caller, &file).await
 }
 
-/// `POST /files/upload/metadata`: for an upload that names the answer's id as its `MetadataID`.
+/// `POST /files/upload/metadata`: for an upload that passes the id in the response as its `MetadataID`.
 pub async fn metadata(
     State(platform): State<Platform>,
     caller: Caller,
@@ -130,7 +130,8 @@ pub async fn metadata(
     Ok((StatusCode::CREATED, Document::one(Resource::new(UPLOAD_METADATA.as_str(), id, &metadata)?)))
 }
 
-/// Takes a content to its end, and holds it to what was said of it. Answers it with its media type.
+/// Receives a content to its end, and checks it against the announced size and checksum. Returns it with its media
+/// type.
 async fn receive(
     platform: &Platform,
     caller: &Caller,
@@ -140,7 +141,7 @@ async fn receive(
     body: Body,
 ) -> Result<(WrittenContent, String), ApiError> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Only where the request does not say it itself (Cozy API, files).
+    // Only if the request does not state it itself (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
     let digest = content_md5(headers)?;
     let given = parameters::media_type(headers.get(CONTENT_TYPE))?;

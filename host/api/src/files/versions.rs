@@ -52,7 +52,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/files/{id}/{version}", one)
 }
 
-/// A version, as the API shows it.
+/// The resource of a version.
 pub fn resource(version: &Version) -> Result<Resource, ApiError> {
     let rev = version.rev.as_ref().map(ToString::to_string).unwrap_or_default();
     let file = json!({ "data": { "type": FILES.as_str(), "id": version.file_id } });
@@ -89,7 +89,7 @@ async fn revert(
     to_document(&platform, &caller, &file).await
 }
 
-/// `PATCH /files/:id/:version`: its tags.
+/// `PATCH /files/:id/:version`: changes its tags.
 async fn patch(
     State(platform): State<Platform>,
     caller: Caller,
@@ -113,7 +113,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /files/versions`: those of every file.
+/// `DELETE /files/versions`: deletes those of every file.
 async fn delete_all(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     caller.check_type(Verb::Delete, &FILES)?;
     platform.delete_versions(&caller.instance).await?;

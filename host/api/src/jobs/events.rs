@@ -24,7 +24,7 @@ pub async fn stream_events(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    // Listening begins before the look at the job, so that no change falls in between.
+    // Subscribe before reading the job, so that no change is missed in between.
     let events = platform.bus.subscribe(&caller.instance.id);
     super::authorized_job(&platform, &caller, Verb::Get, &id)?;
     super::reject_konnectors(&caller)?;
@@ -32,7 +32,7 @@ pub async fn stream_events(
     Ok(sse::response(stream::unfold(watch, JobEventStream::advance)))
 }
 
-/// What the stream sends next.
+/// The next event of the stream.
 enum NextEvent {
     State,
     Event,
@@ -64,13 +64,13 @@ impl JobEventStream {
                     return Some((sse::Event::json(name, &event.doc), self));
                 }
                 Ok(_) => {}
-                // Some events were missed; the job itself is the truth.
+                // Some events were missed; the stored job is authoritative.
                 Err(_) => self.next = NextEvent::State,
             }
         }
     }
 
-    /// The job as it is now; the last event when it has ended, or is gone.
+    /// The current state of the job; the last event if it has ended or was deleted.
     fn state(&mut self) -> sse::Event {
         let shown = self.platform.job(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
             let resource = super::resource(&self.platform, &self.instance, &job)?;

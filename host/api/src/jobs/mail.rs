@@ -46,7 +46,7 @@ async fn support(caller: Caller, body: Attributes) -> ApiError {
     checked.err().unwrap_or_else(not_sent)
 }
 
-/// Refuses a mail without subject or content.
+/// Rejects a mail without subject or content.
 fn check_mail(mut body: Attributes, content: &str) -> Result<(), ApiError> {
     let mail = body.take("arguments").unwrap_or_default();
     let filled = |name: &str| match mail.get(name) {

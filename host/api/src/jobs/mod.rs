@@ -82,22 +82,23 @@ pub fn routes() -> ApiRouter<Platform> {
         .merge(mail::routes())
 }
 
-/// How a job is shown.
+/// The resource of a job.
 pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, ApiError> {
     let at = instance.doc(&JOBS, job.id.as_str());
     Ok(Resource::from_document(platform, &at, job)?.link("self", format!("/jobs/{}", job.id)))
 }
 
-/// The job of a path, if the caller has a rule for it.
+/// Returns the job of a path, if the caller has a rule for it.
 fn authorized_job(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Job, ApiError> {
     let found = platform.job(&caller.instance, id);
-    // Whether it exists is told only to those who may know.
+    // Do not reveal existence to callers without read access.
     let worker = found.as_ref().map_or(KONNECTOR_WORKER, |job| &job.worker);
     caller.check_worker(verb, &JOBS, id, worker)?;
     Ok(found?)
 }
 
-/// What a run says is masked on its way to people. A konnector that read it back would learn which of its guesses are secrets.
+/// Rejects konnectors. The output of a run is masked for people; a konnector that read it back would learn which of
+/// its guesses are secrets.
 pub fn reject_konnectors(caller: &Caller) -> Result<(), ApiError> {
     if caller.principal.claims.aud == Audience::Konnector {
         return Err(ApiError::forbidden(
@@ -160,7 +161,7 @@ async fn push(
         worker,
         message,
         options: body.take("options").map(PushOptions::parse).transpose()?,
-        // A client that does not say "manual" pushes on behalf of some schedule of its own.
+        // A client that does not say "manual" pushes jobs by its own schedule.
         cause: if manual { Cause::Manual } else { Cause::Schedule },
         trigger: None,
         payload: TriggerPayload::default(),
@@ -169,7 +170,7 @@ async fn push(
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
-/// A konnector pushes jobs that run itself and no others.
+/// A konnector may push only jobs that run itself.
 fn check_own_konnector(slug: &Slug, worker: &str, message: &Value) -> Result<(), ApiError> {
     let named = message.get("konnector").and_then(Value::as_str);
     if worker == KONNECTOR_WORKER && named == Some(slug.as_ref()) {
@@ -185,7 +186,7 @@ async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<S
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
-/// Clients end the jobs of the worker `client`, which they run themselves (Cozy API, client jobs, §5.6).
+/// Clients finish the jobs of the worker `client`, which they run themselves (Cozy API, client jobs, §5.6).
 async fn patch(
     State(platform): State<Platform>,
     caller: Caller,
@@ -207,7 +208,7 @@ async fn patch(
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
-/// Ours: ends a job that waits or runs. Answers 202 with the job: one that runs ends a moment later.
+/// konnector's own: cancels a waiting or running job. Answers 202 with the job: a running job ends a moment later.
 async fn cancel(
     State(platform): State<Platform>,
     caller: Caller,
@@ -223,19 +224,19 @@ async fn cancel(
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
-/// How many jobs were meant.
+/// The response with the number of affected jobs.
 fn deleted(count: usize) -> Json<Value> {
     Json(json!({ "deleted": count }))
 }
 
-/// Ends what has run for more than an hour (cozy-stack).
+/// Ends jobs that have run for more than an hour (cozy-stack).
 async fn clean(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Post, &JOBS)?;
     caller.principal.check_may_outlive_run("end the jobs of others")?;
     Ok(deleted(platform.clean_jobs(&caller.instance).await?))
 }
 
-/// Removes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
+/// Deletes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
 async fn purge(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Delete, &JOBS)?;
     caller.principal.check_may_outlive_run("remove the jobs of others")?;
@@ -244,7 +245,7 @@ async fn purge(State(platform): State<Platform>, caller: Caller, params: Params)
     Ok(deleted(platform.purge_jobs(&caller.instance, age, &workers).await?))
 }
 
-/// Reads an age in days, weeks or months of thirty days.
+/// Parses an age in days, weeks or months of thirty days.
 fn age(text: &str) -> Result<Duration, ApiError> {
     let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
     let days = match unit {
@@ -262,7 +263,7 @@ fn age(text: &str) -> Result<Duration, ApiError> {
     }
 }
 
-/// The log lines that were kept, one JSON object a line (<https://github.com/ndjson/ndjson-spec>).
+/// The stored log lines, one JSON object per line (<https://github.com/ndjson/ndjson-spec>).
 async fn log(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
     authorized_job(&platform, &caller, Verb::Get, &id)?;
     reject_konnectors(&caller)?;

@@ -19,7 +19,7 @@ pub async fn download_installed(
     download(&platform, &caller, &slug, None).await
 }
 
-/// The installed version, if it is this one.
+/// The installed version, if it matches.
 pub async fn download_version(
     State(platform): State<Platform>,
     caller: Caller,

@@ -28,7 +28,7 @@ enum Level {
     Error,
 }
 
-/// Writes the lines to the log, or none of them.
+/// Writes all lines to the log, or none of them.
 pub async fn write(
     State(platform): State<Platform>,
     caller: Caller,
@@ -68,7 +68,8 @@ pub async fn write(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whose lines they are: the owner's app may write for every konnector, a konnector only for itself, whatever the path says.
+/// The author of the lines: the owner's app may write for every konnector, a konnector only for itself, whatever the
+/// path says.
 fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
     match caller.principal.konnector() {
         Some(own) => {

@@ -33,7 +33,8 @@ impl Default for KonnectorResponseCache {
 }
 
 impl KonnectorResponseCache {
-    /// The answer about a konnector that the caller may see. One that is not installed is answered before a missing right, as clients expect.
+    /// Returns the response for a konnector that the caller may see. A konnector that is not installed is reported
+    /// before a missing right, as clients expect.
     pub(super) fn get(
         &self,
         platform: &Platform,

@@ -51,17 +51,18 @@ impl SchemaKind {
 
 /// Adds to the description of an operation.
 pub trait Describe: Sized {
-    /// A parameter of the query string.
+    /// Adds a parameter of the query string.
     fn query(self, name: &str, kind: SchemaKind, what: &str) -> Self;
-    /// A header of the request.
+    /// Adds a header of the request.
     fn header(self, name: &str, what: &str) -> Self;
-    /// A member of the body; an attribute, where the body is a JSON:API document. The handler's extractor says which.
+    /// Adds a field of the body; an attribute, if the body is a JSON:API document. The handler's extractor decides
+    /// which.
     fn field(self, name: &str, kind: SchemaKind, what: &str) -> Self;
-    /// The body is a content of any media type, which the handler reads as it comes.
+    /// Sets a body of any media type, which the handler reads as it arrives.
     fn binary_body(self, what: &str) -> Self;
-    /// An answer that is no failure. Replaces what follows from the handler's type.
+    /// Adds a successful response. Replaces the response derived from the handler's type.
     fn success<const STATUS: u16, T: OperationOutput>(self, what: &str) -> Self;
-    /// A failure besides those that every operation of its kind may have.
+    /// Adds an error in addition to those of every operation of its kind.
     fn error(self, status: u16, what: &str) -> Self;
 }
 
@@ -100,7 +101,7 @@ impl Describe for TransformOperation<'_> {
     }
 }
 
-/// What a query is made of (<https://docs.couchdb.org/en/stable/api/database/find.html>).
+/// The fields of a query (<https://docs.couchdb.org/en/stable/api/database/find.html>).
 pub fn query_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.field("selector", SchemaKind::Object, "Which documents")
         .field("limit", SchemaKind::Number, "Documents on a page")
@@ -120,7 +121,7 @@ fn parameter(operation: &mut Operation, place: ParamLocation, name: &str, schema
     });
 }
 
-/// The members of the operation's body.
+/// The fields of the operation's body.
 fn body_fields(operation: &mut Operation) -> Option<&mut Value> {
     let body = operation.request_body.as_mut()?.as_item_mut()?;
     let media = body.content.values_mut().next()?;
@@ -156,7 +157,7 @@ impl OperationOutput for ServerSentEvents {
     }
 }
 
-/// An answer with a body.
+/// A response with a body.
 pub fn response(media_type: &str, schema: Option<Schema>) -> Response {
     let schema = schema.map(|json_schema| SchemaObject { json_schema, external_docs: None, example: None });
     let media = MediaType { schema, ..MediaType::default() };

@@ -35,14 +35,14 @@ const ALWAYS: [(u16, &str); 2] = [
     (503, "The server took too long, or cannot work at the moment"),
 ];
 
-/// A failure of an operation, unless it is described already.
+/// Adds an error to an operation, unless it is described already.
 pub fn add_error(operation: &mut Operation, status: u16, what: &str) {
     let failure = || ReferenceOr::Item(Response { description: what.to_owned(), ..Response::default() });
     let responses = &mut operation.responses.get_or_insert_default().responses;
     responses.entry(StatusCode::Code(status)).or_insert_with(failure);
 }
 
-/// Describes the failures of a group of routes; those that have a body already are left alone.
+/// Describes the errors of a group of routes; errors that have a body already are unchanged.
 pub fn with_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>, shape: ErrorFormat) -> ApiRouter<S> {
     routes.with_path_items(|mut item| {
         for (method, operation) in operations(item.inner_mut()) {
@@ -58,7 +58,7 @@ pub fn with_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>, shape
     })
 }
 
-/// Gives each failure its body.
+/// Sets the body of each error.
 fn add_common_errors(operation: &mut Operation, shape: ErrorFormat) {
     for (status, response) in operation.responses.iter_mut().flat_map(|responses| &mut responses.responses) {
         if let (StatusCode::Code(status @ 400..), ReferenceOr::Item(response)) = (status, response)
@@ -75,7 +75,7 @@ fn add_common_errors(operation: &mut Operation, shape: ErrorFormat) {
     }
 }
 
-/// The media types and schemas of a failure.
+/// The media types and schemas of an error.
 fn bodies(status: u16, shape: ErrorFormat) -> Vec<(&'static str, Schema)> {
     let (text, json) =
         (("text/plain", json_schema!({ "type": "string" })), ("application/json", schema::<AccessError>()));

@@ -29,13 +29,14 @@ pub use errors::{ErrorFormat, with_errors};
 /// The name of the one way to authenticate.
 const TOKEN_SCHEME: &str = "token";
 
-/// Serves the public API with its description. Operations whose handlers take a [`Caller`](crate::extract::Caller) need a token.
+/// Serves the public API with its description. Operations whose handlers take a
+/// [`Caller`](crate::extract::Caller) need a token.
 pub fn public(routes: ApiRouter<Platform>) -> Router<Platform> {
     let token = http_scheme("bearer", "A token; also as the password of HTTP Basic, or as the parameter bearer_token");
     serve_description("konnector", token, routes, |item| item)
 }
 
-/// Serves the admin API with its description. Every operation needs the passphrase, which a layer asks for.
+/// Serves the admin API with its description. Every operation needs the passphrase, which a layer checks.
 pub fn admin(routes: ApiRouter<Platform>) -> Router<Platform> {
     let passphrase = http_scheme("basic", "The operator's passphrase, with any user name");
     serve_description("konnector, for operators", passphrase, routes, |mut item| {
@@ -51,12 +52,12 @@ fn http_scheme(scheme: &str, what: &str) -> SecurityScheme {
     SecurityScheme::Http { scheme, description, bearer_format: None, extensions: Default::default() }
 }
 
-/// Says that an operation needs a token.
+/// Marks an operation as requiring a token.
 fn require_token(operation: &mut Operation) {
     operation.security = vec![[(TOKEN_SCHEME.to_owned(), Vec::new())].into_iter().collect()];
 }
 
-/// Makes the routes' description, and serves it under `/openapi.json`.
+/// Creates the routes' description, and serves it under `/openapi.json`.
 fn serve_description(
     title: &str,
     scheme: SecurityScheme,
@@ -76,13 +77,13 @@ fn serve_description(
     let routes = routes.api_route("/openapi.json", own).with_path_items(secured);
     let routes = with_errors(routes, ErrorFormat::JsonApi)
         .finish_api_with(&mut api, |api| complete_description(api.security_scheme(TOKEN_SCHEME, scheme)));
-    // The one place where it is set.
+    // The only place that sets it.
     made.get_or_init(|| api);
     routes
 }
 
-/// Adds what follows from the paths alone: an id and a tag of each operation, and its parameters of the path. Answers of which nothing is
-/// said are what the summary promises.
+/// Adds what is derived from the paths alone: id and tag of each operation, and its path parameters. A response
+/// without a description gets the summary as its description.
 fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     let paths = api.inner_mut().paths.iter_mut().flat_map(|paths| &mut paths.paths);
     for (path, item) in paths {
@@ -109,7 +110,7 @@ fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     api
 }
 
-/// What a part of a path may be, by its name.
+/// The schema of a path parameter, by its name.
 fn path_parameter_schema(name: &str) -> Value {
     match name {
         "doctype" => {

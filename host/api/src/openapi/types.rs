@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, FormBody, HostInstance, JsonObject, Params};
 use crate::jsonapi::{self, Document, PlainJson, Resource, SerializedDocument};
 
-/// Gives a type a schema that stands under the type's name in the description.
+/// Gives a type a named schema in the description.
 macro_rules! named {
     ($type:ident, $schema:tt $(,)?) => {
         impl schemars::JsonSchema for $type {
@@ -34,7 +34,7 @@ impl OperationInput for Caller {
     }
 }
 
-/// Whoever takes only this needs no token, but an instance.
+/// A handler that takes only this needs no token, but an instance.
 impl OperationInput for HostInstance {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
         errors::add_error(operation, 400, "The request cannot be understood");
@@ -42,7 +42,7 @@ impl OperationInput for HostInstance {
     }
 }
 
-/// Its parameters are said by [`Describe::query`](super::Describe::query).
+/// Its parameters are described by [`Describe::query`](super::Describe::query).
 impl OperationInput for Params {}
 
 impl OperationInput for JsonObject {
@@ -146,7 +146,7 @@ named!(Resource, {
     },
 });
 
-/// Which failures there may be follows from what a handler takes, and from its group of routes.
+/// The possible errors are derived from the handler's input types, and from its group of routes.
 impl OperationOutput for ApiError {
     type Inner = Self;
 }

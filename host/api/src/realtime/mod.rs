@@ -27,7 +27,7 @@ const MAX_FRAME_SIZE: usize = 1_024;
 /// connection, and the client may then miss why.
 const MAX_READ_SIZE: usize = 64 << 10;
 
-/// The routes of this module that take no token in their head: a socket's first frame holds it.
+/// The routes of this module without a token in their headers: a socket's first frame carries it.
 pub fn sockets() -> ApiRouter<Platform> {
     let open = get_with(open, |op| {
         op.summary("Opens a websocket that tells what happens to documents; its first frame holds the token")
@@ -59,7 +59,7 @@ async fn open(
         .protocols([PROTOCOL])
         .max_message_size(MAX_READ_SIZE)
         .max_frame_size(MAX_READ_SIZE)
-        // The library's own sizes are for few sockets with much to say.
+        // The library's default sizes are meant for few, busy sockets.
         .read_buffer_size(MAX_FRAME_SIZE)
         .write_buffer_size(0)
         .on_upgrade(move |stream| async move {
@@ -69,7 +69,7 @@ async fn open(
     Ok(response)
 }
 
-/// `POST /realtime/:doctype/:id`: tells listeners of a document that is stored nowhere. No trigger hears of it.
+/// `POST /realtime/:doctype/:id`: notifies listeners of a document that is not stored. It fires no trigger.
 async fn notify(
     State(platform): State<Platform>,
     caller: Caller,

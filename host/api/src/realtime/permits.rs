@@ -18,12 +18,12 @@ static PENDING: LazyLock<SocketPermits<ClientAddress>> =
     LazyLock::new(|| SocketPermits::new(MAX_PENDING_PER_ADDRESS, MAX_PENDING));
 static OPEN: LazyLock<SocketPermits<InstanceId>> = LazyLock::new(|| SocketPermits::new(MAX_PER_INSTANCE, usize::MAX));
 
-/// A place for a websocket whose client is not known yet.
+/// Acquires a permit for a websocket whose client is not known yet.
 pub fn acquire_pending(address: ClientAddress) -> Option<SocketPermit<ClientAddress>> {
     PENDING.acquire(address)
 }
 
-/// A place for a websocket of an instance.
+/// Acquires a permit for a websocket of an instance.
 pub fn acquire_open(instance: InstanceId) -> Option<SocketPermit<InstanceId>> {
     OPEN.acquire(instance)
 }
@@ -55,7 +55,7 @@ impl<K: Eq + Hash + Clone> SocketPermits<K> {
     }
 }
 
-/// A place, until it is dropped.
+/// Permit for a websocket, until it is dropped.
 pub struct SocketPermit<K: Eq + Hash + Clone + 'static> {
     permits: &'static SocketPermits<K>,
     key: K,

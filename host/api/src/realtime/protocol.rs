@@ -24,7 +24,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// In bytes.
+    /// Size in bytes.
     pub fn size(&self) -> usize {
         self.doctype.len() + self.id.as_ref().map_or(0, String::len)
     }
@@ -39,7 +39,7 @@ struct Frame {
 }
 
 impl Request {
-    /// Reads a frame. One that is no JSON is of an unknown method.
+    /// Parses a frame. A frame that is not JSON has an unknown method.
     pub fn parse(text: &str) -> Self {
         let Ok(Frame { method, payload }) = serde_json::from_str(text) else { return Self::Unknown(String::new()) };
         let member = |name: &str| payload.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -53,7 +53,7 @@ impl Request {
         }
     }
 
-    /// As errors name it.
+    /// The method's name in errors.
     pub fn method(&self) -> &str {
         match self {
             Self::Auth(_) => "AUTH",
@@ -80,7 +80,7 @@ pub enum RealtimeError {
 }
 
 impl RealtimeError {
-    /// The reason with which the socket is closed, where it is.
+    /// The reason with which the socket is closed, if it is.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidToken => "the token is not valid",
@@ -88,7 +88,7 @@ impl RealtimeError {
         }
     }
 
-    /// The frame that tells it.
+    /// The frame that reports the error.
     pub fn error_frame(&self, source: &Value) -> String {
         let (status, code, title) = match self {
             Self::UnknownMethod(method) => {
@@ -112,7 +112,7 @@ impl RealtimeError {
     }
 }
 
-/// The frame that tells an event.
+/// The frame that reports an event.
 pub fn event_frame(event: &RealtimeEvent) -> String {
     #[derive(Serialize)]
     struct Payload<'a> {
@@ -127,7 +127,7 @@ pub fn event_frame(event: &RealtimeEvent) -> String {
     }
     let payload = Payload { r#type: event.doctype.as_str(), id: &event.id, doc: &event.doc };
     let text = serde_json::to_string(&Frame { event: event.kind, payload });
-    // A map of JSON values always has a text.
+    // A map of JSON values can always be serialised.
     text.unwrap_or_default()
 }
 

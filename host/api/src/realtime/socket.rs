@@ -24,10 +24,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to take a frame.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connection is of no more use.
+/// The connection is closed or unusable.
 struct Disconnected;
 
-/// Serves a socket until its client leaves, falls silent or behind, or the server stops.
+/// Serves a socket until its client disconnects, times out or lags, or the server stops.
 pub async fn serve(
     platform: Platform,
     instance: Arc<Instance>,
@@ -62,7 +62,7 @@ impl Socket {
             self.close(close_code::AGAIN, "too many websockets are open; try again later").await;
             return Err(Disconnected);
         };
-        // Listening begins before the first subscription, so that nothing is missed after it.
+        // Subscribe to the bus before the first topic, so that no event after it is missed.
         let mut events = platform.bus.subscribe(&instance.id);
         let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
@@ -73,7 +73,7 @@ impl Socket {
                     Ok(_) => {}
                     Err(Lagged::Transient) => {}
                     Err(Lagged::Documents) => {
-                        // What was missed is not known: the client connects again and looks for itself.
+                        // The missed events are unknown: the client must reconnect and reload.
                         self.close(close_code::AGAIN, "events were missed; connect again").await;
                         return Err(Disconnected);
                     }
@@ -83,7 +83,7 @@ impl Socket {
         }
     }
 
-    /// Waits for the first frame, which must say who the client is.
+    /// Waits for the first frame, which must authenticate the client.
     async fn authenticate(
         &mut self,
         platform: &Platform,
@@ -98,7 +98,7 @@ impl Socket {
             },
             other => RealtimeError::UnknownMethod(other.method().to_owned()),
         };
-        // A token is no business of whoever reads along.
+        // Do not echo a token.
         let source = if refusal == RealtimeError::InvalidToken { Value::Null } else { parse_or_string(&text) };
         self.send(refusal.error_frame(&source)).await?;
         self.close(close_code::POLICY, refusal.reason()).await;
@@ -112,7 +112,7 @@ impl Socket {
                 subscriptions.remove(&topic);
                 Ok(())
             }
-            // Once is enough.
+            // The first authentication suffices.
             Request::Auth(_) => Ok(()),
             Request::Unknown(method) => Err(RealtimeError::UnknownMethod(method)),
         };
@@ -122,7 +122,7 @@ impl Socket {
         }
     }
 
-    /// The next text of the client. Cancel-safe.
+    /// The next text frame of the client. Cancel-safe.
     async fn receive(&mut self) -> Result<Utf8Bytes, Disconnected> {
         loop {
             let message = match self.stream.recv().await.ok_or(Disconnected)? {
@@ -162,18 +162,18 @@ impl Socket {
     }
 
     async fn close(&mut self, code: u16, reason: &'static str) {
-        // A client that is gone needs no farewell.
+        // If the client has disconnected, the close frame is not needed.
         let _ = self.write(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
     }
 }
 
-/// Whether a message was refused for its size.
+/// Whether a message was rejected for its size.
 fn is_too_large(error: &axum::Error) -> bool {
     let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref());
     matches!(inner, Some(tokio_tungstenite::tungstenite::Error::Capacity(_)))
 }
 
-/// What an error is about: the frame as it came.
+/// The source of an error: the frame as received.
 fn parse_or_string(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
 }

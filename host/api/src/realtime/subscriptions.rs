@@ -33,7 +33,7 @@ impl Subscriptions {
         Self { platform, instance, principal, topics: HashSet::new(), size: 0 }
     }
 
-    /// Adds a topic, if the rules allow to read what it is about.
+    /// Adds a topic, if the rules permit reading its documents.
     pub fn add(&mut self, topic: Topic) -> Result<(), RealtimeError> {
         let doctype: Doctype = topic.doctype.parse().map_err(|_| RealtimeError::InvalidDoctype)?;
         if !self.may_read(&doctype, topic.id.as_deref()) {
@@ -57,7 +57,7 @@ impl Subscriptions {
         }
     }
 
-    /// Whether an event is about one of the topics.
+    /// Whether an event matches one of the topics.
     pub fn matches(&self, event: &RealtimeEvent) -> bool {
         let topic = |id: Option<&str>| Topic { doctype: event.doctype.to_string(), id: id.map(str::to_owned) };
         event.instance == self.instance.id

@@ -11,7 +11,7 @@ use crate::decode;
 use crate::error::ApiError;
 use crate::extract::Attributes;
 
-/// What a new trigger is made from.
+/// Parses the attributes of a new trigger.
 pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger, ApiError> {
     let own = parse_patch(body)?;
     Ok(NewTrigger {
@@ -33,12 +33,12 @@ pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger
     })
 }
 
-/// What is to be replaced in a trigger.
+/// Parses the changes to a trigger.
 pub fn patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     Ok(TriggerPatch { message: body.take("message"), arguments: body.take_string("arguments")?, ..parse_patch(body)? })
 }
 
-/// The attributes that can be set and changed, those that are our own among them.
+/// The attributes that can be set and changed, including konnector's own.
 fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     let limit =
         body.take("missed_limit").map(|value| match value.as_u64().and_then(|limit| u32::try_from(limit).ok()) {
@@ -63,7 +63,7 @@ fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     })
 }
 
-/// A duration; an empty text is as good as none.
+/// A duration; an empty string counts as absent.
 fn duration(body: &mut Attributes, name: &'static str) -> Result<Option<GoDuration>, ApiError> {
     let text = body.take_string(name)?.filter(|text| !text.is_empty());
     text.map(|text| text.parse().map_err(|error| ApiError::attribute(name, format!("{name}: {error}")))).transpose()

@@ -106,10 +106,11 @@ fn schedule_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .error(409, "Somebody else wrote in between")
 }
 
-/// How a trigger is shown.
+/// The resource of a trigger.
 pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, ApiError> {
     let at = instance.doc(&TRIGGERS, trigger.id.as_str());
-    // Unlike other resources, triggers have their id among their attributes, too: Cozy's client launches a konnector by it.
+    // Unlike other resources, triggers also have their id among their attributes: Cozy's client launches a konnector
+    // by it.
     let resource = Resource::from_document(platform, &at, trigger)?
         .attribute("_id", json!(trigger.id))
         .link("self", format!("/jobs/triggers/{}", trigger.id));
@@ -126,7 +127,8 @@ fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) 
     Ok(resource(platform, &caller.instance, trigger)?.attribute("current_state", state))
 }
 
-/// The state of a trigger. Konnectors get it without the words of the last failed run, as they get no jobs: secrets are masked in them.
+/// The state of a trigger. Konnectors get it without the messages of the last failed run, just as they get no jobs:
+/// secrets are masked in them.
 fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerStatus, ApiError> {
     let mut state = platform.trigger_status(&caller.instance, id)?;
     if caller.principal.konnector().is_some() {
@@ -135,16 +137,16 @@ fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerSt
     Ok(state)
 }
 
-/// The trigger of a path, if the caller has a rule for it.
+/// Returns the trigger of a path, if the caller has a rule for it.
 fn authorized_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
     let found = platform.trigger(&caller.instance, id);
-    // Whether it exists is told only to those who may know.
+    // Do not reveal existence to callers without read access.
     let worker = found.as_ref().map_or(KONNECTOR_WORKER, |trigger| &trigger.worker);
     caller.check_worker(verb, &TRIGGERS, id, worker)?;
     Ok(found?)
 }
 
-/// The same; a konnector needs no rule for its own triggers.
+/// Like [`authorized_trigger`], but a konnector needs no rule for its own triggers.
 fn authorized_or_own_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
     if let Some(slug) = caller.principal.konnector()
         && let Ok(trigger) = platform.trigger(&caller.instance, id)
@@ -158,14 +160,14 @@ fn authorized_or_own_trigger(platform: &Platform, caller: &Caller, verb: Verb, i
 async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
     let (workers, kinds) = (params.list("Worker"), params.list("Type"));
     if let Err(failure) = caller.check_type(Verb::Get, &TRIGGERS) {
-        // A rule that is narrowed to a worker allows to list the triggers of this one worker.
+        // A rule that is restricted to a worker permits listing the triggers of this one worker.
         let [worker] = workers.as_slice() else { return Err(failure) };
         caller.check_worker(Verb::Get, &TRIGGERS, "", worker)?;
     }
     let wanted = |trigger: &Trigger| {
         (workers.is_empty() || workers.contains(&trigger.worker)) && (kinds.is_empty() || kinds.contains(&trigger.kind))
     };
-    // Cozy has no pages here; who does not ask for one gets everything.
+    // Cozy has no pages here; without a limit all triggers are returned.
     let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE_SIZE));
     let mut after = params.get_non_empty("page[cursor]").map(str::to_owned);
     let (mut shown, mut next) = (Vec::new(), None);
@@ -203,7 +205,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attr
     }
     caller.check_worker(Verb::Post, &TRIGGERS, "", &new.worker)?;
     if new.kind == "@event" {
-        // A job shows the documents whose events it is for, so whoever makes the trigger must be allowed to read them.
+        // A job contains the documents of its events, so the creator of the trigger must be allowed to read them.
         for doctype in new.arguments.parse::<EventRules>()?.doctypes() {
             caller.check_type(Verb::Get, doctype)?;
         }

@@ -16,7 +16,7 @@ pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> S
     format!("{}://{}/jobs/webhooks/{}", platform.config.scheme, instance.domain, trigger.id)
 }
 
-/// Keeps the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
+/// Stores the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
 pub async fn call(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, io};
 /// Fields by name.
 pub type FieldValues = Map<String, Value>;
 
-/// What the command line and standard input give.
+/// Parses the values from the command line and standard input.
 pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValues> {
     let mut given = Map::new();
     for field in fields {
@@ -34,7 +34,7 @@ pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValu
     Ok(given)
 }
 
-/// Checks the fields against the manifest's form, asks for passwords that are missing, and names what else is.
+/// Checks the fields against the manifest's form, asks for missing passwords, and reports other missing fields.
 pub fn complete(manifest: &Manifest, mut given: FieldValues) -> Result<FieldValues> {
     check_names(manifest, &given)?;
     for field in &manifest.fields {
@@ -62,7 +62,7 @@ fn is_missing(field: &Field, given: &FieldValues) -> bool {
     field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
 }
 
-/// A misspelt name would be kept without being used.
+/// A misspelt name would be stored without being used.
 fn check_names(manifest: &Manifest, given: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
     let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));

@@ -22,7 +22,7 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// Compiles, checks and copies.
+/// Compiles the konnector, checks it and copies the component.
 pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     let bundle = Bundle::read(folder)?;
     if !folder.join("Cargo.toml").is_file() {
@@ -45,7 +45,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo; answers the component that it made.
+/// Runs cargo; returns the path of the component.
 fn compile(folder: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let child = Command::new(cargo)
@@ -67,7 +67,7 @@ fn compile(folder: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::failed("cargo made no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]"))
 }
 
-/// The last WebAssembly file among cargo's messages: dependencies come before what depends on them.
+/// The last WebAssembly file among cargo's messages: dependencies come before their dependents.
 fn artifact(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();

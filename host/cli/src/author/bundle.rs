@@ -40,12 +40,12 @@ impl Bundle {
         })
     }
 
-    /// The bytes of a file, as a server would read them; `None` where there is none.
+    /// The bytes of a file, as a server would read them; `None` if it does not exist.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         read_file(&self.folder, name)
     }
 
-    /// The name for files: the slug, else that of the folder.
+    /// The name for files: the slug, otherwise that of the folder.
     pub fn name(&self) -> String {
         let folder = || self.folder.canonicalize().ok()?.file_name()?.to_str().map(str::to_lowercase);
         self.manifest.slug.as_ref().map(ToString::to_string).or_else(folder).unwrap_or_else(|| "konnector".to_owned())
@@ -62,7 +62,7 @@ pub fn read_manifest(folder: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// The bytes of a regular file in a folder; no link is followed, because no server would.
+/// The bytes of a regular file in a folder; links are not followed, because no server would.
 pub fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     match ConfinedDir::open(folder) {
         Ok(folder) => Ok(folder.read(name, MAX_FILE_SIZE)?),

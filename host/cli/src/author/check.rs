@@ -37,7 +37,7 @@ struct CheckProblem {
     message: String,
 }
 
-/// Checks a folder; fails when something must be mended.
+/// Checks a folder; fails if there are errors.
 pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode> {
     let text = bundle::read_manifest(folder)?;
     let mut problems = Vec::new();
@@ -66,7 +66,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where each secret of the account goes, a sentence for each rule that says so.
+/// The destinations of each secret of the account, a sentence for each rule that names them.
 fn secret_destinations(manifest: &Manifest) -> Vec<String> {
     let rules = manifest.permissions.rules().iter().filter(|rule| rule.kind == RuleKind::Http);
     let bound = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
@@ -116,7 +116,7 @@ fn check_manifest(text: &[u8], problems: &mut Vec<CheckProblem>) -> Option<Manif
         }
         Err(error) => {
             let message = match &error {
-                // The place says where.
+                // The position is reported separately.
                 Error::AtPosition { error, .. } => error.to_string(),
                 other => other.to_string(),
             };
@@ -126,7 +126,7 @@ fn check_manifest(text: &[u8], problems: &mut Vec<CheckProblem>) -> Option<Manif
     }
 }
 
-/// What is allowed, and yet perhaps not what its author wanted.
+/// Checks for permitted values that the author may not have intended.
 fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem>) {
     let mut hint = |path: &str, message: String| {
         problems.push(CheckProblem { is_error: false, location: field_location(text, path), message });

@@ -38,7 +38,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     }
     let sdk = dependency(arguments.sdk_path.as_deref())?;
     write(&folder, &arguments.name, &sdk).inspect_err(|_| {
-        // It was not there before. A half of it would be in the way of the next attempt.
+        // The folder is new. A partial one would block the next attempt.
         drop(fs::remove_dir_all(&folder));
     })?;
     output.show(&json!({ "folder": folder }), || {

@@ -46,7 +46,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What belongs into the archive, by name.
+/// The files of the archive, by name.
 fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest = &bundle.manifest;
     let mut files = BTreeMap::from([

@@ -47,10 +47,10 @@ pub struct Arguments {
     allow_address: Vec<AddressRule>,
 }
 
-/// Runs a folder; the exit code is that of the run.
+/// Runs the konnector of a folder; returns the exit code of the run.
 pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::read(&arguments.folder)?;
-    // Says how to get one before anything is asked.
+    // Reports a missing component before asking the user anything.
     bundle.component()?;
     let given = accounts::parse_fields(&arguments.field, arguments.password_stdin)?;
     let fields = accounts::complete(&bundle.manifest, given)?;

@@ -30,7 +30,7 @@ pub(super) async fn run(
             "name another file, or replace it with --force",
         ));
     }
-    // A broken backup leaves no file under the name.
+    // An aborted backup leaves no file under the name.
     let draft = Draft::new_private(&target)?;
     let mut written = draft.as_async_file()?;
     let key = write(connection, output, key, &mut written).await?;
@@ -53,7 +53,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Fills the file; answers the key where it is here.
+/// Writes the backup to the file; returns the key if it is on this machine.
 async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut File) -> Result<Option<MasterKey>> {
     let data = connection.data();
     let going = Spinner::new(output);
@@ -84,11 +84,11 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
         going.set_message(format!("writing: {}", bytes(size)));
         to.write_all(&part).await.map_err(io("writing the backup"))?;
     }
-    // The server may be elsewhere, and the key with it.
+    // The server may run elsewhere, and the key may be there.
     Ok(MasterKey::load(&key.path(&data))?)
 }
 
-/// Why the server broke a backup off, where it still says so.
+/// Why the server aborted a backup, if it still responds.
 async fn interrupted_error(connection: &Connection, error: &reqwest::Error) -> Error {
     let outcome = async { connection.admin()?.json(Method::GET, "backup", &[]).await };
     match outcome.await.ok().as_ref().and_then(|outcome| outcome.get("error")?.as_str()) {

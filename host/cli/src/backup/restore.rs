@@ -39,7 +39,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let restored = store.restore(&mut from, &key, told).await.map_err(|error| invalid_backup_error(backup, &error));
     if restored.is_err() {
         drop(store);
-        // Worth nothing; should this fail, the next attempt removes it.
+        // A partial restore is useless; if the deletion fails, the next attempt repeats it.
         drop(fs::remove_dir_all(&folder));
     } else {
         store.close().await?;
@@ -47,7 +47,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let summary = restored?;
     failpoint("restore.read")?;
 
-    // Opening it again brings it to our format.
+    // Opening it again converts it to the current format.
     let store = offline::open(folder.clone()).await?;
     let options = FsckOptions { deep: true, repair: true };
     let FsckSummary { problems, repaired, .. } = store

@@ -27,11 +27,11 @@ impl EventStream {
         Self { response: answer, parser: Parser::default(), advice }
     }
 
-    /// The next event; nothing at the end. Cancel-safe: nothing read is lost.
+    /// The next event; `None` at the end. Cancel-safe: no data is lost.
     ///
     /// # Errors
     ///
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(event) = self.parser.next() {

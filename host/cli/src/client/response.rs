@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// An address below a base, with its query.
+/// A URL below a base, with its query.
 pub fn join_url(base: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url> {
     let mut url = base
         .join(path.trim_start_matches('/'))
@@ -17,7 +17,7 @@ pub fn join_url(base: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url> {
     Ok(url)
 }
 
-/// The server could not be talked to.
+/// The error for a server that cannot be reached.
 pub fn connection_error(url: &Url, error: &reqwest::Error) -> Error {
     let reason = if error.is_timeout() { "it does not answer in time".to_owned() } else { root_cause(error) };
     Error::failed(
@@ -34,7 +34,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The body of a good answer, or what the refusal says.
+/// The body of a successful response, or the error in it.
 pub async fn text(answer: Response) -> Result<String> {
     let status = answer.status();
     let url = answer.url().clone();
@@ -42,7 +42,7 @@ pub async fn text(answer: Response) -> Result<String> {
     if status.is_success() { Ok(body) } else { Err(to_error(status, &body)) }
 }
 
-/// A good answer, or what the refusal says.
+/// A successful response, or the error in it.
 pub async fn check_status(answer: Response) -> Result<Response> {
     if answer.status().is_success() {
         Ok(answer)
@@ -51,7 +51,7 @@ pub async fn check_status(answer: Response) -> Result<Response> {
     }
 }
 
-/// JSON, or null where the body is empty.
+/// Parses JSON; null if the body is empty.
 pub fn parse(body: &str) -> Result<Value> {
     if body.trim().is_empty() {
         return Ok(Value::Null);
@@ -75,7 +75,8 @@ fn to_error(status: StatusCode, body: &str) -> Error {
     Error::failed(detail(body).unwrap_or_else(|| format!("the server answered {status}")), advice)
 }
 
-/// The sentence in one of the four shapes of errors: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2), plain text (Cozy API: errors).
+/// The message in one of the four formats of errors: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2), plain text (Cozy
+/// API: errors).
 fn detail(body: &str) -> Option<String> {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         let text = body.trim();
@@ -100,7 +101,7 @@ fn detail(body: &str) -> Option<String> {
 /// A JSON:API resource as one flat object: `id`, then its attributes.
 pub fn flatten(document: &Value) -> Value {
     let data = document.get("data").unwrap_or(document);
-    // The documented answer of an installation is a list of one.
+    // The documented response of an installation is a list of one.
     let resource = data.get(0).unwrap_or(data);
     let mut members = Map::new();
     if let Some(id) = resource.get("id") {
@@ -120,7 +121,7 @@ pub fn flatten(document: &Value) -> Value {
     Value::Object(members)
 }
 
-/// A JSON:API list, each flattened.
+/// A JSON:API list, each resource flattened.
 pub fn flatten_list(document: &Value) -> Vec<Value> {
     let resources = document.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     resources.iter().map(flatten).collect()

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// What may stand in a segment of a path as it is (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Text as one segment of a path.
+/// Encodes a string as one segment of a path.
 pub fn encode_segment(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
@@ -33,7 +33,7 @@ impl ApiClient {
 
     fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<RequestBuilder> {
         let url = response::join_url(&self.url, path, query)?;
-        // The connection goes to the server's address, the request to the instance.
+        // The connection goes to the server's address; the request names the instance.
         Ok(self.http.request(method, url).bearer_auth(&self.token).header(HOST, &self.domain))
     }
 
@@ -42,15 +42,15 @@ impl ApiClient {
             .await
     }
 
-    /// A request without body; the answer as JSON.
+    /// Sends a request without body; returns the response as JSON.
     pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         let answer = self.send(self.request(method, path, query)?).await?;
         response::parse(&response::text(answer).await?)
     }
 
-    /// An address of the instance, for a browser.
+    /// A URL of the instance, for a browser.
     pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
-        // The instance may have another name than the server's address.
+        // The instance may have a name other than the server's address.
         let named = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
         response::join_url(named.as_ref().unwrap_or(&self.url), path, query)
     }
@@ -60,7 +60,7 @@ impl ApiClient {
         self.call(Method::GET, path, query).await
     }
 
-    /// `GET` of what may be missing: `None` for 404.
+    /// `GET` of a resource that may be missing: `None` for 404.
     pub async fn find(&self, path: &str) -> Result<Option<Value>> {
         let request = self.request(Method::GET, path, &[])?;
         let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
@@ -70,14 +70,14 @@ impl ApiClient {
         response::parse(&response::text(answer).await?).map(Some)
     }
 
-    /// A request with a JSON body; the answer as JSON.
+    /// Sends a request with a JSON body; returns the response as JSON.
     pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.request(method, path, &[])?.header(CONTENT_TYPE, "application/json").body(body.to_string());
         let answer = self.send(request).await?;
         response::parse(&response::text(answer).await?)
     }
 
-    /// A request with the attributes of a JSON:API resource.
+    /// Sends a request with the attributes of a JSON:API resource.
     pub async fn send_attributes(&self, method: Method, path: &str, attributes: &Value) -> Result<Value> {
         self.send_json(method, path, &json!({ "data": { "attributes": attributes } })).await
     }
@@ -88,12 +88,12 @@ impl ApiClient {
         response::text(answer).await
     }
 
-    /// `GET` of something large, to be read part by part.
+    /// `GET` of a large response, to be read chunk by chunk.
     pub async fn download(&self, path: &str, query: &[(&str, &str)]) -> Result<Response> {
         self.send(self.request(Method::GET, path, query)?).await
     }
 
-    /// A request that returns events, with what to do when they break off.
+    /// Sends a request that returns an event stream; `advice` tells the user what to do if the stream breaks off.
     pub async fn events(
         &self,
         method: Method,

@@ -20,7 +20,7 @@ const LOW_DISK_SPACE: u64 = 1 << 30;
 /// A clock may differ this much from that of a file's writer.
 const MAX_CLOCK_SKEW: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
-/// Whether the data folder and the secret files are there, and for their owner only.
+/// Checks that the data folder and the secret files exist, and that only their owner has access.
 pub fn files(data: &DataDir) -> Vec<Finding> {
     if !data.path().is_dir() {
         let what = format!("there is no data folder {}", data.path().display());
@@ -59,7 +59,7 @@ fn check_mode(path: &Path, mode: u32) -> Finding {
     }
 }
 
-/// Whether the server answers and takes the passphrase; answers whether it does.
+/// Checks that the server responds and accepts the passphrase; returns whether it does.
 pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> bool {
     let status = match connection.admin() {
         Ok(admin) => admin.json(reqwest::Method::GET, "status", &[]).await,
@@ -98,7 +98,7 @@ pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> boo
     true
 }
 
-/// Whether the store is held by the server that answers, and by nobody when none does.
+/// Checks that the responding server holds the store, and that nobody does if none responds.
 pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
     let path = data.store().join("LOCK");
     let file = File::options().read(true).write(true).open(&path).ok()?;
@@ -120,13 +120,13 @@ pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
     })
 }
 
-/// Whether a process works on the store.
+/// Whether a process uses the store.
 pub fn is_locked(data: &DataDir) -> bool {
     let lock = File::options().read(true).write(true).open(data.store().join("LOCK"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Whether the store contradicts itself; only where nobody works on it.
+/// Checks the store for inconsistencies; only if no process uses it.
 pub async fn store(data: &DataDir) -> Option<Finding> {
     if !data.has_data() || is_locked(data) {
         return None;
@@ -156,7 +156,7 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
     })
 }
 
-/// Whether there is room to write.
+/// Checks the free disk space.
 pub fn disk(data: &DataDir) -> Option<Finding> {
     let room = rustix::fs::statvfs(data.path()).ok()?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
@@ -167,7 +167,7 @@ pub fn disk(data: &DataDir) -> Option<Finding> {
     })
 }
 
-/// Schedules follow the clock. It cannot be right when it is before the data was written or this program was made.
+/// Checks the clock, which schedules follow. It is wrong if it is earlier than the data or the build of this program.
 pub fn clock(data: &DataDir, now: DateTime<Utc>) -> Finding {
     let written =
         |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok().map(DateTime::<Utc>::from);
@@ -186,7 +186,7 @@ fn format_date(date: DateTime<Utc>) -> String {
     date.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Only authors need it.
+/// Checks the WebAssembly target, which only authors need.
 pub fn wasm_target() -> Finding {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).stderr(Stdio::null()).output();
     let Some(sysroot) = sysroot.ok().filter(|output| output.status.success()) else {

@@ -56,7 +56,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let path = |slug: &str| format!("konnectors/maintenance/{}", encode_segment(slug));
     match command {
         Command::On { slug, short, no_manual_exec, message } => {
-            // Clients show the short one in lists and the long one beside the konnector.
+            // Clients show the short message in lists and the long one next to the konnector.
             let said = |text: String| json!({ "short_message": text, "long_message": text });
             let messages: Map<String, Value> =
                 message.into_iter().map(|(language, text)| (language, said(text))).collect();
@@ -90,7 +90,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(())
 }
 
-/// The level `stack` is Cozy's word for what the operator says.
+/// The level `stack` is Cozy's word for the operator's maintenance.
 fn row(maintenance: &Value) -> [String; 4] {
     let options = maintenance.get("maintenance_options");
     let option = |name: &str| options.and_then(|options| options.get(name));

@@ -7,7 +7,8 @@ use crate::client::{ApiClient, encode_segment};
 use crate::error::{Error, Result};
 use crate::output::{Output, cell, done, note};
 
-/// Removes a konnector; returns when it is deleted, or stays because it could not clean up. The server reports both.
+/// Uninstalls a konnector; returns when it is deleted, or remains because it could not clean up. The server reports
+/// both.
 pub async fn run(session: &ApiClient, output: Output, slug: &str, force: bool) -> Result<()> {
     let query: &[_] = if force { &[("Force", "true")] } else { &[] };
     let see = "see whether it is still installed: konnector konnectors ls";

@@ -138,7 +138,7 @@ struct RawConfig {
 }
 
 impl Settings {
-    /// Puts the layers together; `variable` reads the environment.
+    /// Merges the layers; `variable` reads the environment.
     pub fn merge(file: Table, variable: &dyn Fn(&str) -> Option<String>, flags: Table) -> Result<Self> {
         let mut merged = file;
         for layer in [read_environment(variable)?, flags] {
@@ -225,7 +225,7 @@ fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
     Ok(values)
 }
 
-/// The limits of an hour; 0 is none.
+/// The hourly limits; 0 means unlimited.
 fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
     let mut limits = HourlyLimits::default();
     for (key, value) in given.into_iter().flatten() {
@@ -254,7 +254,7 @@ fn unknown_limit(setting: &str, key: &str) -> Error {
     Error::usage(format!("{setting} has no limit '{key}'"), advice)
 }
 
-/// Reads limits as a flag or a variable gives them, as in `memory_mib=1024`.
+/// Parses limits from a flag or a variable, as in `memory_mib=1024`.
 pub fn read_limits<'a>(name: &str, parts: impl IntoIterator<Item = &'a str>) -> Result<Value> {
     let read = |part: &'a str| {
         let pair =
@@ -264,7 +264,7 @@ pub fn read_limits<'a>(name: &str, parts: impl IntoIterator<Item = &'a str>) -> 
     parts.into_iter().map(read).collect::<Result<Table>>().map(Value::Table)
 }
 
-/// Reads a configuration file. A relative path in it counts from the folder of the file.
+/// Reads a configuration file. Relative paths in it are relative to the folder of the file.
 pub fn read_file(path: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(path).map_err(crate::error::file("read", path))?;
     let mut table = parse(&text, path)?;
@@ -308,13 +308,14 @@ pub fn closest_match<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) ->
         .map(|(_, known)| known)
 }
 
-/// From 0 to 1: how near what was written comes to a key, or nearly as good, to one of its words.
+/// From 0 to 1: the similarity of the written name to a key, or, slightly lower, to one of the key's words.
 fn similarity(written: &str, known: &str) -> f64 {
     let words = known.split('_').map(|word| strsim::jaro_winkler(written, word) * 0.9);
     words.fold(strsim::jaro_winkler(written, known), f64::max)
 }
 
-/// The layer of the environment. `KONNECTOR_X_FILE` names a file that holds the value, for secrets of containers and systemd.
+/// The layer of the environment. `KONNECTOR_X_FILE` names a file that contains the value, for secrets of containers
+/// and systemd.
 fn read_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
     let mut table = Table::new();
     for (key, kind) in SETTINGS {
@@ -353,7 +354,7 @@ fn parse_value(name: &str, kind: SettingKind, value: &str) -> Result<Value> {
     }
 }
 
-/// The parts of a list in a variable.
+/// Splits a list in a variable.
 fn split_list(value: &str) -> impl Iterator<Item = &str> {
     value.split([',', ' ']).filter(|part| !part.is_empty())
 }

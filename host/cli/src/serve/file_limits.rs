@@ -26,7 +26,7 @@ pub struct ListenerLimits {
     pub admin: ConnectionLimits,
 }
 
-/// Raises the soft limit as far as the hard one allows, and divides what there is.
+/// Raises the soft limit up to the hard limit, and divides the result.
 pub fn raise_file_limit() -> ListenerLimits {
     let found = getrlimit(Resource::Nofile);
     let wanted = found.maximum.unwrap_or(u64::MAX);

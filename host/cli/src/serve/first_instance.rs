@@ -8,7 +8,7 @@ use konnector_platform::instance::InstancePatch;
 use super::config::Settings;
 use crate::error::Result;
 
-/// Makes the first instance where there is none; answers the domain of an instance to get a token for.
+/// Creates the first instance if there is none; returns the domain of an instance for which a token can be issued.
 pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAddr) -> Result<String> {
     let reached = settings.domain.clone().unwrap_or_else(|| connectable(address).to_string());
     let instances = platform.instances()?;

@@ -6,7 +6,7 @@ use super::config::Settings;
 use crate::error::{Error, Result};
 use crate::{keys, offline};
 
-/// The key of the file. A new one only where there is no data yet: another key would open none of its secrets.
+/// Loads the key file. A new key is created only if there is no data yet: another key could not decrypt its secrets.
 pub fn load(settings: &Settings) -> Result<MasterKey> {
     let store = settings.data_dir.store();
     if let Some(key) = MasterKey::load(&settings.key_file)? {

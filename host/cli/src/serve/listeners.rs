@@ -21,7 +21,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes both ports.
+    /// Binds both ports.
     pub async fn bind(settings: &Settings) -> Result<Self> {
         let (public, public_address) = bind("listen", &settings.listen).await?;
         let (admin, admin_address) = bind("admin-listen", &settings.admin_listen).await?;
@@ -40,12 +40,12 @@ impl Listeners {
         Ok(Self { public, admin, public_address, admin_address })
     }
 
-    /// With the real port, also where any free one was asked for.
+    /// With the actual port, even if any free port was requested.
     pub const fn public_address(&self) -> SocketAddr {
         self.public_address
     }
 
-    /// As clients on this machine use them.
+    /// The addresses for clients on this machine.
     pub fn addresses(&self) -> ServerAddresses {
         ServerAddresses {
             public_url: format!("http://{}", connectable(self.public_address)),

@@ -59,7 +59,7 @@ impl SanitizingWriter {
     }
 }
 
-/// A line of JSON with its texts cut; it stays JSON.
+/// Shortens the strings of a JSON line, which remains valid JSON.
 fn shorten_line(line: &str) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
     shorten(&mut event);
@@ -89,7 +89,7 @@ impl<'a> MakeWriter<'a> for SanitizingWriter {
     }
 }
 
-/// The library writes each event at once.
+/// The library writes each event with one call.
 impl Write for SanitizingWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         stderr().write_all(self.sanitize(&String::from_utf8_lossy(event)).as_bytes())?;
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// What the server writes to its log for an event with this text.
+    /// The log output for an event with this text.
     fn logged(format: LogFormat, text: &str) -> String {
         #[derive(Clone)]
         struct CapturedLog(SanitizingWriter, Arc<Mutex<String>>);

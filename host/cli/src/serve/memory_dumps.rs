@@ -4,11 +4,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::error::{Error, Result};
 
-/// From now on this process leaves no image of its memory.
+/// Disables memory dumps of this process.
 pub fn disable() -> Result<()> {
     let failed = |error: rustix::io::Errno| Error::message(format!("core dumps cannot be turned off: {error}"));
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
-    // A core dump may also be piped into a program, which no limit on its size keeps from happening.
+    // A core dump may also be piped into a program, which no size limit prevents.
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).map_err(failed)?;
     Ok(())

@@ -15,7 +15,7 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
-    /// Listens from now on.
+    /// Starts listening for signals.
     pub fn listen() -> Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).map_err(io("listening to signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listening to signals"))?;

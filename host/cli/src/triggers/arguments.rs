@@ -40,7 +40,7 @@ pub struct ScheduleArguments {
 }
 
 impl ScheduleArguments {
-    /// The type and arguments of the trigger; `None` for the manifest's.
+    /// The type and arguments of the trigger; `None` to use the manifest's.
     pub fn into_type_and_arguments(self) -> Option<(&'static str, String)> {
         let given = [
             ("@cron", self.cron),
@@ -82,7 +82,7 @@ pub struct TriggerSettings {
 }
 
 impl TriggerSettings {
-    /// As attributes of the API, those that were given.
+    /// The given arguments as attributes of the API.
     pub fn into_attributes(self) -> Map<String, Value> {
         let given = [
             ("time_zone", self.time_zone.map(Value::String)),

@@ -45,10 +45,10 @@ pub fn describe_schedule(trigger: &Value) -> String {
     }
 }
 
-/// The same with the zone that clocks are in and the time until then.
+/// Like [`describe_schedule`], with the time zone and the remaining time.
 pub fn describe(trigger: &Value, now: DateTime<Utc>) -> String {
     let mut sentence = describe_schedule(trigger);
-    // A crontab that names a zone itself is in that one.
+    // A crontab that names its own time zone uses that one.
     let own_zone = cell(trigger.get("arguments")).contains("TZ=");
     let clocks = !own_zone
         && !matches!(cell(trigger.get("type")).as_str(), "@every" | "@at" | "@in" | "@event" | "@webhook" | "@client");
@@ -68,7 +68,7 @@ pub fn describe(trigger: &Value, now: DateTime<Utc>) -> String {
     sentence
 }
 
-/// How long until then, in its largest unit.
+/// The remaining time, in its largest unit.
 fn time_until(next: DateTime<Utc>, now: DateTime<Utc>) -> String {
     match (next - now).num_seconds() {
         ..=0 => "now".to_owned(),
@@ -79,7 +79,7 @@ fn time_until(next: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// A crontab in words; `None` where they would be longer than it.
+/// A crontab in words; `None` if they would be longer than the crontab.
 fn describe_crontab(text: &str) -> Option<String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let (second, minute, hour, day, month, weekday) = match *fields.as_slice() {
@@ -116,7 +116,7 @@ fn describe_crontab(text: &str) -> Option<String> {
     Some(format!("{} at {}", days.unwrap_or_else(|| "every day".to_owned()), join_list(&times)))
 }
 
-/// Names of a list of numbers or names.
+/// The names in a list of numbers or names.
 fn field_names(field: &str, names: &[&str], first: usize) -> Option<String> {
     let name = |part: &str| {
         let by_name =

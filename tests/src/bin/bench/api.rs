@@ -1,4 +1,5 @@
-//! The HTTP API of the real program: requests a second against a bare hyper server, queries, large contents, and many idle websockets.
+//! The HTTP API of the real program: requests per second compared with a bare hyper server, queries, large contents,
+//! and many idle websockets.
 
 use std::convert::Infallible;
 use std::process::{Child, Stdio};
@@ -22,19 +23,19 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::{Row, print, runtime};
 
-/// The argument that makes this program a bare server, which answers everything with the bytes of a file.
+/// The argument that turns this program into a bare server, which returns the bytes of a file for every request.
 pub const BARE: &str = "bare-http";
 
-/// Connections that ask one after the other, for how long, and how often each of the servers has its turn.
+/// Number of sequential connections, their duration, and the number of rounds for each server.
 const CLIENTS: usize = 64;
 const ROUND_DURATION: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
-/// Documents that are searched, and how often.
+/// Number of searched documents, and of searches.
 const DOCUMENTS: usize = 100_000;
 const QUERIES: usize = 500;
 /// Bytes of the large file.
 const LARGE_FILE_SIZE: usize = 1 << 30;
-/// Websockets that wait.
+/// Number of idle websockets.
 const SOCKETS: usize = 1_000;
 
 pub fn measure() {
@@ -46,7 +47,7 @@ pub fn measure() {
     });
 }
 
-/// Serves one answer on a port of its own, which it prints.
+/// Serves one response on its own port, which it prints.
 pub async fn bare(body: &str) {
     let body = Bytes::from(std::fs::read(body).expect("the bytes"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -74,7 +75,7 @@ impl Drop for BareServer {
     }
 }
 
-/// A process of this program that is a bare server; answers its address too.
+/// Starts a process of this program as a bare server; also returns its address.
 async fn bare_process(body: &[u8]) -> (BareServer, String) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), body).expect("written");
@@ -101,7 +102,7 @@ fn head(client: &TestClient, method: &str, path: &str, more: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends a request and reads its answer, whose length it tells; into `buffer`, which is emptied before.
+/// Sends a request, reads its response into `buffer`, which is cleared first, and returns its length.
 async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> usize {
     stream.write_all(request).await.expect("sent");
     buffer.clear();
@@ -119,7 +120,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
     }
 }
 
-/// All clients ask as fast as they are answered. How long each answer took.
+/// All clients send requests as fast as they receive responses. Returns the latency of each response.
 async fn load(address: &str, request: &[u8]) -> Vec<Duration> {
     let mut clients = JoinSet::new();
     let end = Instant::now() + ROUND_DURATION;
@@ -133,7 +134,7 @@ async fn load(address: &str, request: &[u8]) -> Vec<Duration> {
             while Instant::now() < end {
                 let begun = Instant::now();
                 stream.write_all(&request).await.expect("sent");
-                // The same request has the same answer, so that this side need not look into it.
+                // The same request has the same response, so this side need not parse it.
                 stream.read_exact(&mut buffer[..whole]).await.expect("the answer");
                 times.push(begun.elapsed());
             }
@@ -194,7 +195,7 @@ async fn bench_find() {
             request.extend(body.as_bytes());
             let begun = Instant::now();
             exchange(&mut stream, &request, &mut buffer).await;
-            // The first ones find an index that is still being made, and cold caches.
+            // The first ones meet an index that is still being built, and cold caches.
             if query >= 20 {
                 times.push(begun.elapsed());
             }
@@ -207,7 +208,7 @@ async fn bench_find() {
     print("A query by an index over 100,000 documents", None, &rows);
 }
 
-/// The most memory a process has held since this was asked to be counted anew, in KiB.
+/// The peak memory of a process since the counter was last reset, in KiB.
 fn peak_kib(server: &TestServer) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).expect("a status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");

@@ -1,4 +1,4 @@
-//! A run that mostly waits, beside runs that compute without end; and the shares of those.
+//! A run that mostly waits, next to runs that compute endlessly; and their shares.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -46,7 +46,8 @@ impl NeighbourBench {
         self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
     }
 
-    /// The median time of a neighbour beside so many busy runs, and the milliseconds that each of those used meanwhile.
+    /// The median time of a neighbour next to `busy` busy runs, and the milliseconds that each of those used
+    /// meanwhile.
     async fn time_neighbour(&self, busy: usize, parameters: &Value) -> (Duration, Vec<u64>) {
         let stop = CancellationToken::new();
         let busy: Vec<_> = (0..busy).map(|_| self.start(&self.spin, json!({}), &stop)).collect();
@@ -69,7 +70,7 @@ impl NeighbourBench {
     }
 }
 
-/// Answers each request after a nap; returns its address.
+/// Responds to each request after a pause; returns its address.
 fn vendor() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -87,7 +88,7 @@ fn vendor() -> String {
     format!("http://{address}")
 }
 
-/// Beside 0, 2, 3 and as many busy runs as a server has workers, and many more.
+/// Next to 0, 2, 3 and as many busy runs as a server has workers, and many more.
 pub fn measure() {
     let url = vendor();
     let naps = json!({ "rounds": ROUNDS, "ms": SLEEP.as_millis() as u64 });

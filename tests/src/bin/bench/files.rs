@@ -1,4 +1,4 @@
-//! Writing a file of 10 MiB: natively, and as a konnector does it with its language's ordinary function.
+//! Writes a file of 10 MiB: natively, and from a konnector with its language's ordinary function.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::platform::PlatformFixture;
 use crate::{Row, repeat};
 
-/// Native first. Both end when the content is durable, on the same disk; ours also has its two checksums and its document then.
+/// Native first. Both end when the content is durable, on the same disk; ours then also has its two checksums and its
+/// document.
 pub async fn rows() -> Vec<Row> {
     let site = PlatformFixture::new().await;
     let content: Vec<u8> = (0..10_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: ours and the peers, side by side in one run.
+//! `cargo xtask bench`: our server and its peers, side by side in one run.
 //!
-//! Everything runs on this machine, in release; the store is on disk, so every figure from a push on includes its fsyncs.
+//! Everything runs on this machine, in release; the store is on disk, so every figure from a push on includes its
+//! fsyncs.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,10 +27,10 @@ use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_tests::server::TestServer;
 use tokio::runtime::Runtime;
 
-/// How often a run that does nothing is measured.
+/// Repetitions of a run that does nothing.
 const ROUNDS: usize = 5_000;
 
-/// A row: what was measured, and each time it took.
+/// A row: the measured operation and its samples.
 struct Row {
     name: &'static str,
     times: Vec<Duration>,
@@ -73,7 +74,7 @@ fn repeat(times: usize, mut work: impl FnMut()) -> Vec<Duration> {
         .collect()
 }
 
-/// A process of Node.js that does nothing: what a konnector cost before.
+/// A process of Node.js that does nothing: the previous cost of a konnector.
 fn node() -> Option<Row> {
     let run = || Command::new("node").args(["-e", "0"]).stdin(Stdio::null()).status();
     run().ok()?;
@@ -129,7 +130,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
-/// What can be measured, by the name that selects it.
+/// The benchmarks, by the name that selects them.
 const SECTIONS: [(&str, fn()); 10] = [
     ("server", server),
     ("sandbox", sandbox),

@@ -1,4 +1,4 @@
-//! Ours: the sandbox alone, and jobs through the platform with its store on disk.
+//! Our server: the sandbox alone, and jobs through the platform with its store on disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{ROUNDS, Row};
 
-/// The sandbox around the same component, with capabilities in memory; on the threads for guests, as the platform's workers call it.
+/// The sandbox with the same component and in-memory capabilities; on the threads for guests, as the platform's
+/// workers call it.
 pub fn sandbox(sandbox: Arc<Sandbox>) -> (Row, Row) {
     let runs = Arc::clone(&sandbox);
     let measure = async move {
@@ -58,7 +59,7 @@ impl PlatformFixture {
         Self::with(|_| {}).await
     }
 
-    /// With other settings.
+    /// Creates the fixture with other settings.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let gate =
@@ -94,12 +95,12 @@ impl PlatformFixture {
         }
     }
 
-    /// Pushes a job and waits for its end; answers its id.
+    /// Pushes a job and waits for its end; returns its id.
     pub async fn run_job(&self, instance: &Instance, message: Value) -> String {
         self.follow(instance, message).await.2
     }
 
-    /// Pushes a job; answers when the guest wrote its first log line, and when the end was published.
+    /// Pushes a job; returns when the guest wrote its first log line, and when the end was published.
     async fn time(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration) {
         let (first, whole, _) = self.follow(instance, message).await;
         (first, whole)
@@ -134,7 +135,7 @@ impl PlatformFixture {
     }
 }
 
-/// A konnector whose first instructions write a log line, pushed again and again.
+/// A konnector whose first instructions write a log line, pushed repeatedly.
 pub async fn jobs() -> Vec<Row> {
     let site = PlatformFixture::new().await;
     let folder = site.folder.path().join("says");
@@ -156,8 +157,8 @@ pub async fn jobs() -> Vec<Row> {
     vec![Row::new("push → guest's first instruction", first), Row::new("push → end of a no-op run, stored", whole)]
 }
 
-/// Clients that push no-op jobs at the same time, each for an account of its own, and each the next one as soon as one is acknowledged.
-/// Answers the time of each push, and how long everything took until the last job had ended.
+/// Clients push no-op jobs concurrently, each for its own account, and each client pushes the next job as soon as one
+/// is acknowledged. Returns the time of each push, and the total time until the last job had ended.
 pub async fn durable() -> (Row, usize, Duration) {
     const CLIENTS: usize = 64;
     const WRITES_PER_CLIENT: usize = 100;
@@ -207,7 +208,7 @@ pub async fn durable() -> (Row, usize, Duration) {
     (Row::new("push, acknowledged after its barrier", times), CLIENTS * WRITES_PER_CLIENT, whole)
 }
 
-/// A fresh instance each time, so that the first run saves everything and the second finds nothing new.
+/// A new instance each time, so that the first run saves everything and the second finds nothing new.
 pub async fn bank101() -> Vec<Row> {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let site = PlatformFixture::new().await;

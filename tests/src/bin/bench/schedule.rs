@@ -1,6 +1,6 @@
-//! Many triggers: how long a server takes to start with them, what it holds, and how late they fire.
+//! Many triggers: how long a server takes to start with them, how much memory it uses, and how late they fire.
 //!
-//! Jobs are queued, with their commits, and not run: what is measured is the scheduler.
+//! Jobs are queued, with their commits, but not run: this measures the scheduler.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,17 +23,17 @@ use tokio::runtime::Runtime;
 
 use crate::{Row, print, runtime};
 
-/// The arguments that make this program one that fills a folder, or that measures it.
+/// The arguments that make this program fill a folder, or measure it.
 pub const FILL_ARGUMENT: &str = "schedule-fill";
 pub const ROW_ARGUMENT: &str = "schedule-row";
 
-/// Numbers of triggers; the last one from the environment where it is there.
+/// Numbers of triggers; an environment variable may replace the last one.
 const SIZES: [usize; 2] = [1_000, 1_000_000];
 const SIZE_VARIABLE: &str = "KONNECTOR_BENCH_TRIGGERS";
 const DOMAIN: &str = "schedule.example";
-/// Triggers in one commit while the folder is filled.
+/// Triggers per commit while the folder is filled.
 const BATCH: usize = 250;
-/// Fires a second, and for how many seconds.
+/// Fires per second, and the number of seconds.
 const RATE: usize = 500;
 const SECONDS: usize = 20;
 
@@ -62,7 +62,7 @@ async fn platform(folder: &Path) -> Platform {
     Platform::new(parts).await.expect("a platform")
 }
 
-/// Daily triggers of as many accounts, all of them due in more than a day.
+/// Creates daily triggers for as many accounts, all of them due in more than a day.
 pub async fn fill(folder: &Path, size: usize) {
     let platform = platform(folder).await;
     let instance = platform.create_instance(DOMAIN, &InstancePatch::default()).await.expect("an instance");
@@ -92,7 +92,7 @@ fn id(number: usize) -> String {
     format!("{number:032x}")
 }
 
-/// What the document of a trigger looks like.
+/// A sample document of a trigger.
 async fn trigger_document(platform: &Platform, instance: &Instance) -> konnector_store::Map {
     let new = NewTrigger {
         kind: "@cron".to_owned(),
@@ -129,11 +129,11 @@ pub fn row(folder: &Path, size: usize) {
     );
 }
 
-/// Lets triggers fire at a steady rate, as the scheduler's loop would; answers how late each one was.
+/// Fires triggers at a steady rate, as the scheduler's loop would; returns the delay of each one.
 async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
     let instance = platform.instance(DOMAIN).expect("an instance");
     let rate = RATE.min(size / SECONDS);
-    // Spread over the whole range of ids, so that they are no neighbours in the store.
+    // Spread over the whole range of ids, so that they are not adjacent in the store.
     let (first, step) = (Utc::now() + TimeDelta::seconds(15), size / (rate * SECONDS));
     let mut due: HashMap<String, DateTime<Utc>> = HashMap::new();
     let mut changes = Changes::new();

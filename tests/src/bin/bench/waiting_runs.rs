@@ -1,4 +1,4 @@
-//! Runs that wait in a slow HTTP call, and what each of them holds.
+//! Runs that wait in a slow HTTP call, and the memory of each.
 
 use std::io::{BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,11 +15,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The argument that makes this program the vendor.
+/// The argument that turns this program into the vendor.
 pub const VENDOR: &str = "slow-vendor";
 
-/// Takes requests and answers none before a line comes in; says how many there are whenever that changes. A process of its own, so that its
-/// memory is not counted.
+/// Accepts requests and responds to none before it reads a line; prints the number of requests whenever it changes.
+/// It is a separate process, so that its memory is not counted.
 pub async fn vendor() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address").port());
@@ -94,21 +94,21 @@ fn read(answers: &mut impl std::io::BufRead) -> usize {
     line.trim().parse().expect("a number")
 }
 
-/// Parks this many runs at once, lets them all end, and prints what they held.
+/// Parks this many runs at once, lets them all end, and prints their memory.
 pub fn measure() {
     println!(
         "\nRuns parked in a slow HTTP call (the whole process, linear memory of the guests included: 12 KiB of each are touched)"
     );
     println!("  {:>8} {:>14} {:>14} {:>16}", "runs", "resident", "per run", "all finished in");
     for runs in [1_usize, 100, 1_000, 10_000] {
-        // A process for each row, so that one row does not profit from what another one has touched already.
+        // A process for each row, so that one row does not profit from memory that another one has touched already.
         let this = std::env::current_exe().expect("this program");
         let status = Command::new(this).args([ROW_ARGUMENT, &runs.to_string()]).status().expect("a process");
         assert!(status.success(), "{runs} parked runs: {status}");
     }
 }
 
-/// A minimal konnector, one page of memory, that sends one request and waits for its answer.
+/// A minimal konnector, one page of memory, that sends one request and waits for its response.
 fn waiting(url: &str) -> Vec<u8> {
     let length = url.len();
     let items = format!(
@@ -116,7 +116,8 @@ fn waiting(url: &str) -> Vec<u8> {
              (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
            (data (i32.const 2048) "GET{url}")"#
     );
-    // Method, URL, no headers, no body, the body as is fit, no redirects, two minutes; the answer goes to 4096.
+    // Method, URL, no headers, no body, the default body encoding, no redirects, two minutes; the response is written
+    // to 4096.
     let body = format!(
         "(call $send (i32.const 2048) (i32.const 3) (i32.const 2051) (i32.const {length}) (i32.const 0) (i32.const 0)
            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 120000)
@@ -163,7 +164,7 @@ pub fn row(runs: usize) {
             assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
         }
     };
-    // One run first, so that what the first run alone brings is not counted.
+    // One run first, so that one-time allocations are not counted.
     let first = vec![start()];
     wait_for(&mut vendor, 1);
     vendor.answer_all();

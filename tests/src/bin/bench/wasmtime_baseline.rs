@@ -1,4 +1,4 @@
-//! wasmtime without anything of ours: the same bytes, instantiated and called.
+//! wasmtime without our code: the same bytes, instantiated and called.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ impl WasiView for BaselineState {
     }
 }
 
-/// Instantiates the component that does nothing, calls it, drops everything; on the engine of our sandbox, so flags and pool are the same.
-/// The second row is the part until the instance is there.
+/// Instantiates the component that does nothing, calls it, drops everything; on the engine of our sandbox, so flags
+/// and pool are the same. The second row is the part until the instance exists.
 pub fn rows(engine: &Engine) -> (Row, Row) {
     let component = Component::new(engine, guest("noop")).expect("a component");
     let mut linker = Linker::<BaselineState>::new(engine);

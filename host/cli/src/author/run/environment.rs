@@ -37,7 +37,7 @@ pub struct RunEnvironment {
 }
 
 impl RunEnvironment {
-    /// An empty platform.
+    /// Creates an empty platform.
     pub async fn set_up(allowed_private: Vec<AddressRule>) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(io("making a folder for temporary files"))?;
         let parts = PlatformParts {
@@ -77,7 +77,7 @@ impl RunEnvironment {
         Ok(installing.konnector.slug)
     }
 
-    /// The account the run works for; none where the manifest asks for nothing.
+    /// Creates the account that the run works for; `None` if the manifest has no fields.
     pub async fn add_account(
         &self,
         konnector: &Slug,
@@ -97,7 +97,7 @@ impl RunEnvironment {
         Ok(Some(account.id))
     }
 
-    /// Runs the konnector and shows it; answers the job as it ended.
+    /// Runs the konnector and shows its progress; returns the job after its end.
     pub async fn run(&self, output: Output, konnector: &Slug, account: Option<String>) -> Result<Value> {
         let live = JobProgress::new(output);
         let mut events = self.platform.bus.subscribe(&self.instance.id);
@@ -140,7 +140,7 @@ impl RunEnvironment {
                         }
                         live.handle_event(&event);
                     }
-                    // Some events were missed: the job is the truth.
+                    // Some events were missed: the stored job is authoritative.
                     Err(_) => break,
                     Ok(_) => {}
                 }
@@ -148,7 +148,7 @@ impl RunEnvironment {
         }
     }
 
-    /// Puts the one-time code, typed at the terminal, where the run looks for it.
+    /// Stores the one-time code, typed at the terminal, where the run looks for it.
     async fn answer_question(&self, live: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
         let (Some(account), Some(code)) = (account, live.prompt_code(question).await?) else { return Ok(()) };
         let platform = &self.platform;
@@ -159,7 +159,7 @@ impl RunEnvironment {
         Ok(())
     }
 
-    /// Ends everything.
+    /// Stops the platform and deletes its data.
     pub async fn shut_down(self) {
         self.platform.stop().await;
         if let Err(error) = self.folder.close() {
@@ -168,7 +168,7 @@ impl RunEnvironment {
     }
 }
 
-/// A slug from the name of a folder, which may hold anything.
+/// A slug from the name of a folder, which may contain any character.
 fn slug(name: &str) -> String {
     let slug: String = name
         .to_lowercase()

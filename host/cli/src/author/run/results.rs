@@ -39,7 +39,7 @@ pub struct RunResults {
 }
 
 impl RunResults {
-    /// Everything that is in the store now.
+    /// Collects everything that is in the store.
     pub async fn collect(bench: &RunEnvironment) -> Result<Self> {
         let mut documents = Map::new();
         for doctype in bench.platform.doctypes(&bench.instance)? {
@@ -67,7 +67,7 @@ impl RunResults {
         Ok(Self { documents, files: files.collect(), contents })
     }
 
-    /// Prints both.
+    /// Prints documents and files.
     pub fn print(&self) {
         for (doctype, documents) in &self.documents {
             let documents = documents.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -107,7 +107,7 @@ impl RunResults {
     }
 }
 
-/// The names come from a vendor: none may lead out of the folder.
+/// The names come from a vendor: none may point outside the folder.
 fn safe_relative_path(path: &str) -> Result<PathBuf> {
     let path = Path::new(path.trim_start_matches('/'));
     if path.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -134,7 +134,7 @@ fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>
     }
 }
 
-/// The children of a directory, by name.
+/// The children of a directory, sorted by name.
 fn children(bench: &RunEnvironment, id: &str) -> Result<Vec<File>> {
     const PAGE: usize = 500;
     let mut children: Vec<File> = Vec::new();
