@@ -1,4 +1,4 @@
-//! The master key and the data that it seals: they must belong together, and the key can be changed for another.
+//! The master key and the data that it seals: the two must match, and the key can be rotated.
 
 use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use crate::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTI
 use crate::stored::{Stored, to_object};
 use crate::{Error, Result, account_type};
 
-/// Which key the data is sealed with.
+/// Record of the key that seals the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeyRecord {
     fingerprint: String,
-    /// While the key is being changed, the new one: some secrets are sealed with it already.
+    /// The new key during a rotation: some secrets are already sealed with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    /// Whether the secrets of all accounts are bound to their konnectors, which earlier versions did not do.
+    /// Whether the secrets of all accounts are bound to their konnectors; earlier versions did not bind them.
     #[serde(default)]
     bound: bool,
 }
@@ -28,11 +28,11 @@ fn load_key_record(store: &Store) -> Result<Option<Stored<KeyRecord>>> {
     store.get(&doc_ref())?.map(|document| Stored::from_document(&SETTINGS, document)).transpose()
 }
 
-/// Checks that a key is the one the data was sealed with, and notes it in an empty store.
+/// Checks that the data was sealed with this key, and records the key in an empty store.
 ///
 /// # Errors
 ///
-/// [`Error::KeyMismatch`] for another key, and while the key is being changed.
+/// [`Error::KeyMismatch`] for another key, and during an unfinished rotation.
 pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
     let ours = key.fingerprint();
     match load_key_record(store)? {
@@ -51,8 +51,8 @@ pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
     bind_secrets(store, key).await
 }
 
-/// Binds the secrets of accounts that an earlier version sealed to the konnector that each account is for. Done once; afterwards nothing
-/// that is bound to no konnector opens any more. Interrupted at any moment, it goes on at the next start.
+/// Binds secrets that an earlier version sealed to the konnector of their account. Runs once; afterwards, secrets that
+/// are bound to no konnector no longer open. If interrupted, it continues at the next start.
 async fn bind_secrets(store: &Store, key: &MasterKey) -> Result<()> {
     let Some(Stored { value, rev, .. }) = load_key_record(store)?.filter(|found| !found.value.bound) else {
         return Ok(());
@@ -82,7 +82,7 @@ fn failpoint(place: &str) -> Result<()> {
     konnector_store::failpoint::hit(place).map_err(Error::io("changing how secrets are sealed"))
 }
 
-/// The refusal of a key that does not fit.
+/// Error for a key that did not seal the data.
 #[must_use]
 pub fn key_mismatch(needed: &str, found: &str) -> Error {
     Error::KeyMismatch(format!(
@@ -91,7 +91,7 @@ pub fn key_mismatch(needed: &str, found: &str) -> Error {
     ))
 }
 
-/// The refusal while the key is being changed.
+/// Error for a rotation that was interrupted.
 #[must_use]
 pub fn rotation_interrupted(from: &str, to: &str) -> Error {
     Error::KeyMismatch(format!(
@@ -99,13 +99,13 @@ pub fn rotation_interrupted(from: &str, to: &str) -> Error {
     ))
 }
 
-/// Seals every secret with another key, account by account. Interrupted at any moment, it goes on when it is called again with the same
-/// two keys; in between, both are needed, and the server does not start. `done` is told of each account. Answers how many secrets were
-/// sealed anew. Nobody else may use the store.
+/// Reseals every secret with another key, account by account, and returns the number of resealed secrets. If
+/// interrupted, it continues when called again with the same two keys; until then both keys are needed, and the server
+/// does not start. Calls `done` with the number of accounts done so far. Nothing else may use the store meanwhile.
 ///
 /// # Errors
 ///
-/// [`Error::KeyMismatch`] when the data is sealed with neither key, or on its way to a third.
+/// [`Error::KeyMismatch`] when the data is sealed with neither key, or a rotation to a third key is unfinished.
 pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: impl FnMut(u64)) -> Result<u64> {
     let (from, to) = (old.fingerprint(), new.fingerprint());
     let mut bound = false;
@@ -165,7 +165,7 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
     Ok(secrets)
 }
 
-/// Does something with each account, also with those that were deleted and wait for their konnector to clean up.
+/// Calls `act` for each account, including deleted ones that wait for their konnector to clean up.
 async fn for_each_account(store: &Store, mut act: impl AsyncFnMut(DocRef, Document) -> Result<()>) -> Result<()> {
     let instances = instances(store)?;
     let places = instances.iter().flat_map(|instance| [(instance, &ACCOUNTS), (instance, &DELETED_ACCOUNTS)]);
@@ -195,7 +195,7 @@ fn account_types(store: &Store) -> Result<Vec<Document>> {
     }
 }
 
-/// The owners of documents.
+/// Lists the instances, which own the documents.
 fn instances(store: &Store) -> Result<Vec<InstanceId>> {
     let mut instances = Vec::new();
     let mut after: Option<String> = None;

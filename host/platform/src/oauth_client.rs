@@ -1,4 +1,4 @@
-//! OAuth clients: programs that the owner lets act for them (RFC 7591, RFC 7592; Cozy API: auth).
+//! OAuth clients: programs that may act for the owner of an instance (RFC 7591, RFC 7592; Cozy API: auth).
 
 use konnector_store::{Changes, DocRef, Rev};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::Audience;
 use crate::{Error, Platform, Result};
 
-/// What a client may say of itself besides what it must.
+/// Optional fields of a client's metadata.
 const OPTIONAL_FIELDS: [&str; 7] = [
     "client_kind",
     "client_uri",
@@ -22,21 +22,21 @@ const OPTIONAL_FIELDS: [&str; 7] = [
     "notification_platform",
     "notification_device_token",
 ];
-/// Bytes of one of these texts.
+/// Maximum size of one of these strings, in bytes.
 const MAX_FIELD_BYTES: usize = 2_000;
-/// Addresses of one client.
+/// Maximum number of redirect URIs of one client.
 const MAX_REDIRECT_URIS: usize = 20;
 
-/// A program, as its document holds it.
+/// An OAuth client, as stored in its document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OAuthClient {
-    /// Where its user is sent back to; compared letter by letter.
+    /// Redirect URIs; compared character by character.
     pub redirect_uris: Vec<String>,
-    /// Its name, for people.
+    /// Display name.
     pub client_name: String,
-    /// The same for all registrations of a program.
+    /// Identifier of the software, the same for all registrations of a program.
     pub software_id: String,
-    /// What else it says of itself.
+    /// Other metadata that the client registered.
     #[serde(flatten)]
     pub metadata: Object,
     /// SHA-256 of its secret.
@@ -44,14 +44,14 @@ pub struct OAuthClient {
     secret: String,
 }
 
-/// What a client is told once: its secret and what it changes its registration with.
+/// Credentials that a client receives only once: its secret and its registration token.
 #[derive(Debug, Clone)]
 pub struct ClientRegistration {
     /// Its document.
     pub client: Stored<OAuthClient>,
-    /// Its secret, where it is new.
+    /// Its secret, if it is new.
     pub secret: Option<String>,
-    /// The token for its own registration.
+    /// The token for changing its own registration.
     pub registration_token: String,
 }
 
@@ -96,14 +96,15 @@ impl OAuthClient {
         Ok(Self { redirect_uris, client_name, software_id, metadata: more, secret })
     }
 
-    /// Whether this is its secret.
+    /// Whether `secret` is the secret of this client.
     pub(crate) fn verify_secret(&self, secret: &str) -> bool {
-        // Digests of random secrets: how long the comparison takes tells nothing that would help.
+        // Digests of random secrets: the duration of the comparison reveals nothing useful.
         self.secret == digest(secret)
     }
 }
 
-/// An address without a fragment (RFC 6749 §3.1.2), of a kind that a browser opens elsewhere than in the page it shows.
+/// Checks a redirect URI: no fragment (RFC 6749 §3.1.2), and a scheme that a browser does not open inside the current
+/// page.
 fn parse_redirect_uri(value: &Value) -> Result<String> {
     let text = value.as_str().unwrap_or_default();
     let parsed = url::Url::parse(text).ok().filter(|url| url.fragment().is_none() && text.len() <= MAX_FIELD_BYTES);
@@ -125,7 +126,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::OAuth`] for what it may not say of itself.
+    /// [`Error::OAuth`] for invalid metadata.
     pub async fn register_oauth_client(&self, instance: &Instance, given: Object) -> Result<ClientRegistration> {
         let secret = random_secret()?;
         let client = OAuthClient::parse(given, digest(&secret))?;
@@ -146,20 +147,20 @@ impl Platform {
         Ok(ClientRegistration { client, secret, registration_token: registration })
     }
 
-    /// A client.
+    /// Returns a client.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], with the words that Cozy's clients look for, when it is unknown or was removed.
+    /// [`Error::NotFound`], with the message that Cozy's clients look for, when it is unknown or was deleted.
     pub fn oauth_client(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
         self.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
     }
 
-    /// The client whose registration a token is for.
+    /// Returns the client to which a registration token belongs.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an unknown client, [`Error::OAuth`] with `invalid_token` for a token that is not its own.
+    /// [`Error::NotFound`] for an unknown client, [`Error::OAuth`] with `invalid_token` for a token of another client.
     pub fn oauth_client_by_token(&self, instance: &Instance, id: &str, token: &str) -> Result<Stored<OAuthClient>> {
         let client = self.oauth_client(instance, id)?;
         match self.verify_token(instance, token) {
@@ -168,7 +169,7 @@ impl Platform {
         }
     }
 
-    /// All clients of an instance, oldest first.
+    /// Returns all clients of an instance, oldest first.
     ///
     /// # Errors
     ///
@@ -177,11 +178,11 @@ impl Platform {
         self.load_all(&instance.id, &OAUTH_CLIENTS)
     }
 
-    /// Replaces what a client says of itself. One that sends its secret gets another.
+    /// Replaces a client's metadata. A client that sends its secret gets a new one.
     ///
     /// # Errors
     ///
-    /// [`Error::OAuth`] for what it may not say of itself, a wrong secret among it; [`Error::Conflict`] when it was changed meanwhile.
+    /// [`Error::OAuth`] for invalid metadata, including a wrong secret; [`Error::Conflict`] on a concurrent change.
     pub async fn update_oauth_client(
         &self,
         instance: &Instance,
@@ -205,11 +206,11 @@ impl Platform {
         self.client_registration(instance, Stored { id, rev, value: client }, secret)
     }
 
-    /// Removes a client: its tokens are good for nothing from then on.
+    /// Deletes a client: its tokens become invalid.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when it was changed meanwhile.
+    /// [`Error::Conflict`] on a concurrent change.
     pub async fn delete_oauth_client(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
         let mut changes = Changes::new();
         changes.delete(doc_ref(instance, id), rev);

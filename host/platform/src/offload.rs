@@ -1,7 +1,8 @@
-//! Work that would hold up others, on threads of its own: what computes for long, and what may wait for a disk, a pipe or a program.
+//! Threads for work that would block other requests: long computations, and operations that may wait for a disk, a pipe
+//! or a program.
 //!
-//! The threads that serve connections only ever wait; how long a request takes is then nobody's problem but its own. How much is done at a
-//! time is limited, and so is how long work waits for its turn, so that a server with too much to do says so at once.
+//! The threads that serve connections never block, so a slow request delays only itself. The amount of concurrent work
+//! and the time in the queue are limited, so an overloaded server reports it at once.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -17,30 +18,31 @@ use tracing::{Span, dispatcher};
 use crate::{Error, Result};
 
 thread_local! {
-    /// Whether this thread does such work: what is part of it waits for no other turn.
+    /// Whether this is an offload thread: nested work on it does not wait for another permit.
     static IS_OFFLOAD_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Threads for one kind of work.
+/// A limited set of threads for one kind of work.
 #[derive(Debug)]
 pub struct Offload {
     semaphore: Arc<FairSemaphore>,
-    /// How long each waits for its turn.
+    /// Maximum time in the queue.
     queue_timeout: Duration,
-    /// What the work is, for those who are refused.
+    /// Name of the work, for error messages.
     name: &'static str,
 }
 
 impl Offload {
-    /// Threads for `name`, a plural: at most `max_at_once`, for which at most `max_waiting` wait, each for `patience`.
+    /// Creates an offload for `name`, a plural: at most `max_at_once` run at the same time, and at most `max_waiting`
+    /// wait, each for at most `patience`.
     #[must_use]
     pub fn new(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
         let limits = OffloadLimits { running: max_at_once, waiting: max_waiting };
         Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, limits)), queue_timeout: patience, name }
     }
 
-    /// The same for the work of several parties, none of which takes all for itself: each has three quarters at most, and a turn that gets free
-    /// goes to the party that has the fewest.
+    /// Like [`Offload::new`], for the work of several parties, none of which can use all of it: each gets at most three
+    /// quarters, and a free permit goes to the waiting party that has the fewest.
     #[must_use]
     pub fn fair(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
         let limits = OffloadLimits { running: max_at_once, waiting: max_waiting };
@@ -49,11 +51,11 @@ impl Offload {
         Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, per_party)), queue_timeout: patience, name }
     }
 
-    /// Does work that blocks. It goes on when nobody waits for it any more.
+    /// Runs blocking work. It continues even if the caller no longer waits for it.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when there is too much to do; what the work returns.
+    /// [`Error::Busy`] when there is too much to do; errors of `work`.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         if IS_OFFLOAD_THREAD.get() {
             return work();
@@ -63,8 +65,8 @@ impl Offload {
         join(tokio::task::spawn_blocking(move || run_with_permit(turn, work))).await
     }
 
-    /// Completes a future, each step of which may take long, for a party. The future is dropped where it waits when nobody waits for it any
-    /// more.
+    /// Runs a future for a party; each of its steps may take long. If the caller stops waiting, the future is dropped
+    /// at its next await point.
     ///
     /// # Errors
     ///
@@ -95,7 +97,7 @@ impl Offload {
         done.ok_or_else(|| Error::Unavailable("the request was given up".to_owned()))
     }
 
-    /// Begins with a future, and does not wait for its end.
+    /// Starts a future without waiting for its end.
     ///
     /// # Errors
     ///
@@ -108,7 +110,7 @@ impl Offload {
         Ok(())
     }
 
-    /// How many can be begun at once.
+    /// Returns the number of free permits.
     #[must_use]
     pub fn available(&self) -> usize {
         self.semaphore.lock().free
@@ -133,7 +135,7 @@ struct OffloadLimits {
     waiting: usize,
 }
 
-/// Who works, and who waits.
+/// Running and waiting work.
 #[derive(Debug)]
 struct FairSemaphore {
     limits: OffloadLimits,
@@ -145,7 +147,7 @@ struct FairSemaphore {
 struct SemaphoreState {
     free: usize,
     running: HashMap<Arc<str>, usize>,
-    /// In the order in which they came.
+    /// Waiters, in the order of their arrival.
     waiting: BTreeMap<u64, Waiter>,
     next_id: u64,
 }
@@ -172,7 +174,7 @@ impl SemaphoreState {
         *self.running.entry(Arc::clone(party)).or_default() += 1;
     }
 
-    /// The one whose turn it is: of the parties that wait, the one with the fewest turns; of its own, the first.
+    /// Returns the next waiter: of the waiting parties, the one with the fewest permits; within a party, the first.
     fn next_waiter(&mut self, most: usize) -> Option<Waiter> {
         if self.free == 0 {
             return None;
@@ -214,20 +216,20 @@ impl FairSemaphore {
         Acquisition::Queued(PendingPermit { semaphore: Arc::clone(self), id, permit: turn })
     }
 
-    /// Gives what is free to those who wait.
+    /// Gives free permits to waiters.
     fn wake_waiters(self: &Arc<Self>) {
         while let Some(waiter) = {
             let mut state = self.lock();
             state.next_waiter(self.per_party.running)
         } {
             let turn = OffloadPermit { semaphore: Arc::clone(self), party: waiter.party };
-            // Whoever has gone in this moment gives it back.
+            // A waiter that was just dropped returns the permit.
             drop(waiter.permit.send(turn));
         }
     }
 }
 
-/// A turn, until it is dropped.
+/// A permit to run, until it is dropped.
 #[derive(Debug)]
 struct OffloadPermit {
     semaphore: Arc<FairSemaphore>,
@@ -249,7 +251,7 @@ impl Drop for OffloadPermit {
     }
 }
 
-/// A place among those who wait.
+/// A position in the queue.
 struct PendingPermit {
     semaphore: Arc<FairSemaphore>,
     id: u64,
@@ -262,7 +264,7 @@ impl Drop for PendingPermit {
     }
 }
 
-/// Work on another thread, whose lines go to the log of this one.
+/// Wraps work for another thread so that its events go to this thread's tracing subscriber.
 fn with_tracing_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let (dispatch, span) = (dispatcher::get_default(Clone::clone), Span::current());
     move || dispatcher::with_default(&dispatch, || span.in_scope(work))
@@ -280,13 +282,13 @@ fn run_with_permit<T>(turn: OffloadPermit, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// What work returns; a panic goes on in whoever waits for it.
+/// Returns the result of the work; a panic is resumed in the caller.
 async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
     match task.await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and this with it.
+            // The runtime is shutting down, and so is this task.
             Err(_) => std::future::pending().await,
         },
     }
@@ -307,7 +309,7 @@ mod tests {
             while offload.available() > 0 {
                 tokio::task::yield_now().await;
             }
-            // Nobody may wait, so the next one is refused at once.
+            // The queue is empty by configuration, so the next one is rejected at once.
             let refused = offload.run(|| Ok(())).await;
             assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
             release.send(()).expect("it waits");

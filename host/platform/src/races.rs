@@ -1,4 +1,4 @@
-//! What others do between two steps of one operation: each test lets something happen at exactly that moment.
+//! Concurrent changes between two steps of one operation: each test triggers a change at exactly that moment.
 
 mod quota;
 mod tree;
@@ -28,18 +28,18 @@ use crate::{Config, Error, Platform, PlatformParts, Schema};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// A map that others write to at the moments that a test chooses.
+/// A key-value store with hooks for writes at the moments that a test chooses.
 #[derive(Clone, Default)]
 struct HookedKv(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// What happens before the next commits.
+    /// Hooks that run before the next commits.
     before_commits: VecDeque<Hook>,
-    /// What happens after each read of a key that ends so.
+    /// Hooks that run after each read of a key with this suffix.
     after_reads: Vec<(Vec<u8>, Hook)>,
-    /// What happens before each scan, over and over.
+    /// Hook that runs before each scan.
     before_scan: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -56,7 +56,7 @@ impl HookedKv {
         self.inner().after_reads.push((end.as_bytes().to_vec(), Box::new(hook)));
     }
 
-    /// Another door to the same map, for whoever interferes.
+    /// Another store over the same data, for the interfering writer.
     fn store(&self, blobs: &MemoryBlobs) -> Store {
         Store::with_backends(Box::new(self.clone()), Box::new(blobs.clone()))
     }
@@ -141,7 +141,7 @@ impl RaceFixture {
         Self { platform, instance, clock, kv, blobs, _folder: folder }
     }
 
-    /// Changes a document behind the platform's back.
+    /// Changes a document without the platform.
     fn touch(&self, at: DocRef) -> impl FnOnce() + Send + 'static {
         let store = self.kv.store(&self.blobs);
         move || {
@@ -179,7 +179,7 @@ impl RaceFixture {
     }
 }
 
-/// The outcome of what never waits.
+/// Returns the outcome of a future that never waits.
 fn poll_ready<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -215,7 +215,7 @@ async fn a_client_job_ends_once() {
     assert_eq!((job.state, job.error.as_deref()), (JobStatus::Errored, Some("LOGIN_FAILED")));
 }
 
-/// A file takes over the content of another, which loses its versions with itself or not at all.
+/// A file takes over the content of another, whose versions are deleted together with it or not at all.
 #[tokio::test]
 async fn a_move_that_conflicts_loses_no_version() {
     let site = RaceFixture::new().await;
@@ -225,14 +225,14 @@ async fn a_move_that_conflicts_loses_no_version() {
     let root = platform.file(instance, crate::file::ROOT_ID).unwrap();
     for _ in 0..5 {
         site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
-        // The commit of the one who interferes.
+        // The commit of the interfering writer.
         site.kv.before_commit(|| ());
     }
     let moved = platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await;
     assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
     assert_eq!(platform.versions(instance, &from.id).unwrap().len(), 2);
     site.assert_fsck_clean().await;
-    // Once is no reason to give up.
+    // One conflict is no reason to abandon the move.
     site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
     platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
     assert_eq!(platform.versions(instance, &from.id).unwrap(), []);
@@ -256,13 +256,13 @@ async fn a_deletion_that_conflicts_loses_no_version() {
     site.assert_fsck_clean().await;
 }
 
-/// Whatever is written while everything is counted, and whoever stops waiting for it, is counted once.
+/// Writes during the count, and callers that stop waiting for it, are counted once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_room_that_files_take_is_counted_once() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     site.file("first.txt", &["12345"]).await;
-    // Slow, so that others have time to write meanwhile.
+    // Slow, so that others have time to write in the meantime.
     site.kv.inner().before_scan = Some(Arc::new(|| std::thread::sleep(std::time::Duration::from_millis(20))));
     let counting = {
         let (platform, instance) = (platform.clone(), instance.clone());
@@ -278,7 +278,7 @@ async fn the_room_that_files_take_is_counted_once() {
             create.await.unwrap();
             continue;
         }
-        // Whoever asked is gone, once it has begun.
+        // The caller stops waiting once the upload has begun.
         let _: bool = std::future::poll_fn(|cx| std::task::Poll::Ready(create.as_mut().poll(cx).is_ready())).await;
         drop(create);
     }
@@ -293,7 +293,7 @@ async fn the_room_that_files_take_is_counted_once() {
     assert_eq!(platform.disk_usage(instance).await.unwrap(), stored);
 }
 
-/// A run that ends while the clean-up looks at it is no reason to leave the others.
+/// A run that ends while the clean-up reads it does not stop the clean-up of the other jobs.
 #[tokio::test]
 async fn old_jobs_go_although_one_of_them_is_changed() {
     let site = RaceFixture::new().await;
@@ -327,14 +327,14 @@ async fn declaring_an_index_gives_up_in_the_end() {
     platform.store.ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
     for _ in 0..50 {
         site.kv.before_commit(site.touch(design.clone()));
-        // The commit of the one who interferes.
+        // The commit of the interfering writer.
         site.kv.before_commit(|| ());
     }
     let declared = platform.declare_index(instance, &principal, &doctype, new("vendor")).await;
     assert!(matches!(declared, Err(Error::Conflict(_))), "{declared:?}");
 }
 
-/// A lease without a job, and one of an instance that is gone, stop neither the start nor anybody's turn.
+/// A lease without a job, and one of a deleted instance, block neither the start nor other jobs.
 #[tokio::test]
 async fn an_orphan_lease_stops_no_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -373,14 +373,14 @@ async fn an_orphan_lease_stops_no_start() {
     assert_eq!(problems, 0);
 }
 
-/// What is left of an instance whose removal was cut off goes at the next start, contents and all.
+/// The remains of an instance whose deletion was interrupted are deleted at the next start, including contents.
 #[tokio::test]
 async fn a_removal_that_was_cut_off_is_finished() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     site.file("a.txt", &["one", "two"]).await;
     let other = platform.create_instance("bob.example", &InstancePatch::default()).await.unwrap();
-    // The process ends after the first commit of the removal.
+    // The process exits after the first commit of the deletion.
     let removal = {
         let (platform, kv) = (platform.clone(), site.kv.clone());
         tokio::spawn(async move {

@@ -1,11 +1,11 @@
-//! Chance: so that what is tried again is not tried by everybody at the same moment, and for secrets.
+//! Randomness for retry jitter, so that retries do not coincide, and for secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Throws the dice.
+/// Source of random numbers.
 pub trait RandomSource: Send + Sync {
-    /// A number from 0 up to 1, each as likely as any other.
+    /// Returns a number from 0 inclusive to 1 exclusive, uniformly distributed.
     fn jitter(&self) -> f64;
 }
 
@@ -26,7 +26,7 @@ impl RandomSource for SystemRandom {
     }
 }
 
-/// A secret that nobody guesses: 32 random bytes in the 43 characters of base64url.
+/// Returns an unguessable secret: 32 random bytes as 43 characters of base64url.
 ///
 /// # Errors
 ///

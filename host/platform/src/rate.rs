@@ -1,7 +1,7 @@
-//! How much of something an instance gets within an hour: what costs the server work and may be asked for by programs that went wrong, or by
-//! strangers (Cozy API, push a job, §5.2). What exceeds it waits or is refused, and is not lost in silence.
+//! Hourly limits per instance for operations that cost the server work and may be requested by faulty programs or by
+//! strangers (Cozy API, push a job, §5.2). Requests above a limit wait or are rejected; they are not dropped silently.
 //!
-//! Counted in memory, a number for each instance that did something in this hour: a restart begins anew.
+//! Counts are in memory, one for each instance that was active in this hour: a restart resets them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::{Error, Platform, Result};
 
 const HOUR_SECONDS: i64 = 3_600;
 
-/// What is counted.
+/// Kind of operation that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RateKind {
     /// A webhook was called.
@@ -34,11 +34,11 @@ pub enum RateKind {
     KonnectorRequest,
 }
 
-/// Runs that one konnector asks for in an hour. A konnector that fetches from a vendor in several steps needs a few; one that starts itself
-/// again and again is held to one run in three minutes, which leaves the workers to others.
+/// Runs that one konnector may request per hour. A konnector that fetches from a vendor in several steps needs a few;
+/// one that starts itself repeatedly is limited to one run in three minutes, which leaves the workers to others.
 const MAX_KONNECTOR_REQUESTS: u32 = 20;
 
-/// How much of each an operator allows in an hour; 0 is no limit.
+/// Limits of each kind per hour, set by the operator; 0 means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HourlyLimits {
     /// Calls of webhooks.
@@ -62,10 +62,10 @@ impl Default for HourlyLimits {
 }
 
 impl HourlyLimits {
-    /// Their names, as an operator sets them.
+    /// Names of the limits in the operator's configuration.
     pub const NAMES: [&str; 6] = ["webhooks", "events", "jobs", "tokens", "oauth_clients", "account_oauth"];
 
-    /// The limit with a name.
+    /// Returns the limit with a name.
     pub fn limit_mut(&mut self, name: &str) -> Option<&mut u32> {
         match name {
             "webhooks" => Some(&mut self.webhooks),
@@ -91,14 +91,14 @@ impl HourlyLimits {
     }
 }
 
-/// What there was in the current hour.
+/// Counts of the current hour.
 #[derive(Debug, Default)]
 pub(crate) struct RateCounters(Mutex<HourCounts>);
 
-/// What is counted by itself: a kind of an instance, and of one konnector where it is counted for each.
+/// Key of a counter: a kind of an instance, and for some kinds the konnector.
 type RateKey = (InstanceId, RateKind, Option<Slug>);
 
-/// How many of each there were in an hour, which is counted from 1970 on.
+/// Counts of one hour, numbered from 1970.
 #[derive(Debug, Default)]
 struct HourCounts {
     hour: i64,
@@ -106,7 +106,7 @@ struct HourCounts {
 }
 
 impl RateCounters {
-    /// Counts one; answers when there may be another one where there were enough.
+    /// Counts one operation; if the limit is reached, returns the time from which another one is allowed.
     fn try_count(&self, counter: RateKey, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
         let current = now.timestamp().div_euclid(HOUR_SECONDS);
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,11 +123,11 @@ impl RateCounters {
 }
 
 impl Platform {
-    /// Counts one of a kind.
+    /// Counts one operation of a kind.
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when there were enough in this hour.
+    /// [`Error::RetryLater`] when the limit of this hour is reached.
     pub fn check_rate_limit(&self, instance: &Instance, kind: RateKind) -> Result<()> {
         self.check_rate_limit_for(instance, kind, None)
     }

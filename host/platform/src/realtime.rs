@@ -1,8 +1,8 @@
-//! What happens, told to whoever listens. Events are published after the commit that they report, and may be lost by a slow listener:
-//! the store is the truth, this is the hint.
+//! Realtime events for listeners. Events are published after the commit that they report, and slow listeners may lose
+//! them: the store is authoritative, events are hints.
 //!
-//! Each instance has its own listeners, and each listener a queue bounded in events and bytes: what one instance publishes never costs
-//! another one's listeners anything. Without a listener, an event is not even made.
+//! Each instance has its own listeners, and each listener has a queue bounded in events and bytes, so events of one
+//! instance never affect listeners of another. Without a listener, an event is not even built.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,17 @@ use crate::Platform;
 use crate::doctype::{JOB_EVENTS, JOB_LOGS};
 use crate::instance::Instance;
 
-/// Events of documents that wait for a listener: a burst of one large commit.
+/// Maximum number of document events queued for a listener: a burst of one large commit.
 const MAX_DOCUMENT_EVENTS: usize = 1_024;
-/// Their bytes. Two documents of the largest size fit; the queues of one instance share the events in them.
+/// Their maximum size in bytes. Two documents of the largest size fit; the queues of one instance share the events in
+/// them.
 const MAX_DOCUMENT_EVENT_BYTES: usize = 16 << 20;
-/// Hints that wait for a listener, which a run says of itself: as much as a terminal shows.
+/// Maximum number of transient events of runs queued for a listener: as many lines as a terminal shows.
 const MAX_TRANSIENT_EVENTS: usize = 512;
-/// Their bytes.
+/// Their maximum size in bytes.
 const MAX_TRANSIENT_BYTES: usize = 1 << 20;
 
-/// What happened to a document.
+/// Kind of change of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ChangeKind {
@@ -34,18 +35,18 @@ pub enum ChangeKind {
     Created,
     /// It changed.
     Updated,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
-    /// Somebody tells of it; it is stored nowhere.
+    /// A client sent a notification about it; it is not stored.
     Notified,
 }
 
 /// One event of the realtime API.
 #[derive(Debug, Clone)]
 pub struct RealtimeEvent {
-    /// Whose it is.
+    /// Instance of the document.
     pub instance: InstanceId,
-    /// What happened.
+    /// Kind of change.
     pub kind: ChangeKind,
     /// Type of the document.
     pub doctype: Doctype,
@@ -56,7 +57,7 @@ pub struct RealtimeEvent {
 }
 
 impl RealtimeEvent {
-    /// Whether it is what a run says of itself: the most recent of it is what counts, and a run may say any amount.
+    /// Whether the event is output of a run: only the most recent ones matter, and a run may send any amount.
     fn is_transient(&self) -> bool {
         self.doctype == *JOB_EVENTS || self.doctype == *JOB_LOGS
     }
@@ -65,13 +66,13 @@ impl RealtimeEvent {
         self.doctype == *JOB_EVENTS && self.doc.get("type").and_then(Value::as_str) == Some("progress")
     }
 
-    /// About how many bytes it takes.
+    /// Approximate size in bytes.
     fn weight(&self) -> usize {
         self.id.len() + konnector_store::approximate_size(&self.doc)
     }
 }
 
-/// The one place where events are published.
+/// The bus on which all events are published.
 #[derive(Debug, Clone, Default)]
 pub struct Bus(Arc<Mutex<HashMap<InstanceId, Vec<Arc<Queue>>>>>);
 
@@ -80,7 +81,7 @@ impl Bus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells all listeners of the instance; nobody listening is fine.
+    /// Notifies all listeners of the instance; does nothing if there are none.
     pub fn publish(&self, event: RealtimeEvent) {
         let queues = match self.queues().get(&event.instance) {
             Some(queues) => queues.clone(),
@@ -92,13 +93,13 @@ impl Bus {
         }
     }
 
-    /// Whether somebody listens to an instance: otherwise there is no need to make an event.
+    /// Whether an instance has listeners: otherwise no event needs to be built.
     #[must_use]
     pub fn has_listeners(&self, instance: &InstanceId) -> bool {
         self.queues().contains_key(instance)
     }
 
-    /// Everything that is published from now on about an instance. A listener that falls behind is told so.
+    /// Subscribes to all events of an instance from now on. A listener that falls behind receives [`Lagged`].
     #[must_use]
     pub fn subscribe(&self, instance: &InstanceId) -> Listener {
         let queue = Arc::new(Queue::default());
@@ -107,16 +108,16 @@ impl Bus {
     }
 }
 
-/// What a listener missed because it was too slow.
+/// Events that a listener missed because it was too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lagged {
     /// Progress or log lines of jobs.
     Transient,
-    /// Events of documents: only the store says what became of them.
+    /// Events of documents: only the store has their current state.
     Documents,
 }
 
-/// Hears of one instance.
+/// Subscription to the events of one instance.
 #[derive(Debug)]
 pub struct Listener {
     bus: Bus,
@@ -125,11 +126,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next event. Cancel-safe.
+    /// Returns the next event. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`Lagged`], once, before the events that came afterwards.
+    /// [`Lagged`], once, before the later events.
     pub async fn recv(&mut self) -> Result<Arc<RealtimeEvent>, Lagged> {
         loop {
             let woken = self.queue.wakeup.notified();
@@ -140,7 +141,7 @@ impl Listener {
         }
     }
 
-    /// The next event, if there is one already.
+    /// Returns the next event, if one is queued.
     ///
     /// # Errors
     ///
@@ -162,7 +163,7 @@ impl Drop for Listener {
     }
 }
 
-/// What waits for one listener.
+/// Queue of one listener.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<QueueState>,
@@ -217,7 +218,7 @@ impl QueueState {
             self.push_document(event, weight);
             return;
         }
-        // Only the newest progress of a job is of interest.
+        // Only the newest progress of a job matters.
         if event.is_progress()
             && let Some(before) =
                 self.events.iter_mut().rev().find(|(before, _)| before.is_progress() && before.id == event.id)
@@ -239,7 +240,7 @@ impl QueueState {
     fn push_document(&mut self, event: Arc<RealtimeEvent>, weight: usize) {
         self.documents.add(weight);
         self.events.push_back((event, weight));
-        // One event always fits, however large.
+        // One event always fits, regardless of its size.
         if self.documents.events > MAX_DOCUMENT_EVENTS
             || (self.documents.bytes > MAX_DOCUMENT_EVENT_BYTES && self.documents.events > 1)
         {
@@ -272,7 +273,7 @@ impl QueueState {
 }
 
 impl Platform {
-    /// Tells listeners of a document that is stored nowhere.
+    /// Notifies listeners about a document that is not stored.
     pub fn notify(&self, instance: &Instance, doctype: &Doctype, id: &str, body: Map<String, Value>) {
         self.publish(&instance.doc(doctype, id), ChangeKind::Notified, body);
     }
@@ -350,8 +351,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is published, and whenever the listener takes something: no more waits than the limits, nothing is told twice or out of
-        /// order, and nothing is lost without being said.
+        /// For any events and any timing of the listener: the queue never exceeds its limits, nothing is delivered
+        /// twice or out of order, and every loss is reported.
         #[test]
         fn queues_are_bounded_and_say_what_they_lose(
             steps in proptest::collection::vec((0_usize..4, 0_usize..3_000_000, any::<bool>()), 0..200),

@@ -1,4 +1,4 @@
-//! Documents of another database, with the revisions that they have there (CouchDB's `new_edits: false`).
+//! Documents of another database, with their revisions there (CouchDB's `new_edits: false`).
 
 use konnector_manifest::Doctype;
 use konnector_store::Rev;
@@ -10,13 +10,13 @@ use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 impl Platform {
-    /// Stores the revision that a document has in another database, with `body`, or as a deletion without one. `history` is that revision and
-    /// those before it, the newest first: the one that is here must be among them, because conflicts are not kept. Nothing is to be done for
-    /// one that is here already, and for the deletion of what is not.
+    /// Stores a document's revision from another database, with `body`, or as a deletion without one. `history` is that
+    /// revision and its ancestors, newest first: it must contain the local revision, because conflicts are not stored.
+    /// Does nothing if the revision is already here, or if the document to delete does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the revision that is here is no ancestor of the new one; like the other writes otherwise.
+    /// [`Error::Conflict`] when the local revision is not an ancestor of the new one; otherwise like the other writes.
     pub async fn replicate_document(
         &self,
         instance: &Instance,

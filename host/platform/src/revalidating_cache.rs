@@ -1,4 +1,4 @@
-//! What was made from stored things, kept for as long as they stay the same.
+//! Cache of values derived from stored data, valid while that data is unchanged.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -10,8 +10,8 @@ use lru::LruCache;
 
 use crate::Result;
 
-/// Values made from what is stored, by their keys, the ones used last. What was read is compared with what is stored at each use, so that a
-/// change counts at once, whoever made it; where nothing at all was written since, there is nothing to compare.
+/// LRU cache of values derived from stored data, by key. Each use compares the stamp of the data with the store, so any
+/// change takes effect at once; the comparison is skipped if the store has had no writes since.
 #[derive(Debug)]
 pub struct RevalidatingCache<K: Hash + Eq, S, T> {
     entries: Mutex<LruCache<K, CacheEntry<S, T>>>,
@@ -19,25 +19,25 @@ pub struct RevalidatingCache<K: Hash + Eq, S, T> {
 
 #[derive(Debug)]
 struct CacheEntry<S, T> {
-    /// The store's writes when the stamp was seen last.
+    /// The store's write count when the stamp was last read.
     writes: Option<u64>,
     stamp: S,
     value: Arc<T>,
 }
 
 impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
-    /// Keeps so many values at most.
+    /// Creates a cache of at most `most` values.
     #[must_use]
     pub fn new(most: NonZeroUsize) -> Self {
         Self { entries: Mutex::new(LruCache::new(most)) }
     }
 
-    /// What `make` made, `None` when there is nothing to make it from. `look` tells the stamp of what the value is made from, such as
-    /// [`Store::stamp`] does; `make` reads it anew.
+    /// Returns the value that `make` creates, or `None` if its data does not exist. `look` returns the stamp of that
+    /// data, for example [`Store::stamp`]; `make` reads the data again.
     ///
     /// # Errors
     ///
-    /// What `look` and `make` answer.
+    /// Errors of `look` and `make`.
     pub fn get<Q, E>(
         &self,
         store: &Store,
@@ -49,7 +49,8 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        // The count of writes, the stamp and the value are read in this order: a change in between makes the later ones newer, and is seen at the next use.
+        // The write count, the stamp and the value are read in this order: after a change in between, the later ones
+        // are newer, and the next use notices it.
         let writes = store.write_count();
         if writes.is_some()
             && let Some(kept) = self.entries().get(key).filter(|kept| kept.writes == writes)

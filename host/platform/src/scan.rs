@@ -1,4 +1,4 @@
-//! A walk through the documents of a type: by id, or along an index.
+//! Scans over the documents of a type: by id, or along an index.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,18 +9,18 @@ use konnector_store::{Document, Index, IndexCursor, IndexHit, InstanceId};
 
 use crate::{Platform, Result};
 
-/// Documents read between two pauses.
+/// Number of documents read between two yields.
 const SCAN_BATCH_SIZE: usize = 100;
 
-/// Along which order.
+/// Order of a scan.
 pub(crate) enum ScanOrder {
-    /// Of the ids.
+    /// By id.
     Ids,
-    /// Of a part of an index.
+    /// By a range of an index.
     Index(Index, IndexRange),
 }
 
-/// The place of a document on the way; a later walk goes on from behind it. Opaque as text.
+/// Position of a document in a scan; a later scan continues after it. Opaque as a string.
 #[derive(Debug, Clone)]
 pub(crate) enum ScanCursor {
     Id(String),
@@ -36,8 +36,8 @@ impl fmt::Display for ScanCursor {
     }
 }
 
-/// Goes from document to document, in bounded steps with pauses between them. No snapshot: what is written meanwhile may be met or not, but
-/// each document that is answered belongs to the way as it is then.
+/// Iterates over documents in bounded batches with yields between them. Not a snapshot: concurrent writes may or may
+/// not be seen, but each returned document matches the scan when it is read.
 pub(crate) struct DocumentScan<'a> {
     platform: &'a Platform,
     instance: &'a InstanceId,
@@ -46,7 +46,7 @@ pub(crate) struct DocumentScan<'a> {
     direction: Direction,
     after: Option<ScanCursor>,
     batch: VecDeque<ScanRow>,
-    /// Documents and entries met.
+    /// Number of documents and index entries read.
     examined: u64,
 }
 
@@ -56,11 +56,11 @@ enum ScanRow {
 }
 
 impl<'a> DocumentScan<'a> {
-    /// Starts behind the document that a cursor, the text of a [`ScanCursor`], names.
+    /// Starts after the document named by a cursor, the string form of a [`ScanCursor`].
     ///
     /// # Errors
     ///
-    /// [`konnector_store::Error::Invalid`] for a cursor that was not made for this way.
+    /// [`konnector_store::Error::Invalid`] for a cursor of another order.
     pub(crate) fn new(
         platform: &'a Platform,
         (instance, doctype): (&'a InstanceId, &'a Doctype),
@@ -85,7 +85,7 @@ impl<'a> DocumentScan<'a> {
         })
     }
 
-    /// The next document, with its place; `None` at the end.
+    /// Returns the next document with its position; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<(Document, ScanCursor)>, konnector_store::Error> {
         loop {
             let Some(met) = self.batch.pop_front() else {
@@ -115,7 +115,7 @@ impl<'a> DocumentScan<'a> {
         }
     }
 
-    /// How many documents and entries were met so far.
+    /// Returns the number of documents and index entries read so far.
     pub(crate) const fn examined(&self) -> u64 {
         self.examined
     }
@@ -148,7 +148,7 @@ impl<'a> DocumentScan<'a> {
         })
     }
 
-    /// The document of an entry, unless it was changed or deleted since the index was read.
+    /// Returns the document of an index entry, unless it was changed or deleted since the index was read.
     fn document_of_entry(&self, id: &str) -> Result<Option<Document>, konnector_store::Error> {
         let at = konnector_store::DocRef::new(self.instance, self.doctype, id);
         let found = self.platform.store.get(&at)?;

@@ -1,4 +1,4 @@
-//! Typed documents: the way from a struct to a stored document and back.
+//! Typed documents: conversion between structs and stored documents.
 
 use konnector_manifest::Doctype;
 use konnector_store::{Changes, DocRef, Document, InstanceId, Rev};
@@ -12,10 +12,10 @@ use crate::{Error, Platform, Result};
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// How often a change is tried again with fresh data when somebody else was quicker.
+/// Maximum number of attempts of a change with fresh data after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
-/// A typed document with where it came from.
+/// A typed document with its id and revision.
 #[derive(Debug, Clone)]
 pub struct Stored<T> {
     /// Document id.
@@ -27,7 +27,7 @@ pub struct Stored<T> {
 }
 
 impl<T: DeserializeOwned> Stored<T> {
-    /// Reads the content of a document.
+    /// Parses the content of a document.
     pub fn from_document(doctype: &Doctype, document: Document) -> Result<Self> {
         let Document { id, rev, body } = document;
         match serde_json::from_value(Value::Object(body)) {
@@ -39,7 +39,7 @@ impl<T: DeserializeOwned> Stored<T> {
     }
 }
 
-/// The members of a value that is a JSON object.
+/// Converts a value that serialises to a JSON object.
 pub fn to_object(value: &impl Serialize) -> Result<Object> {
     let failed =
         |message: String| Error::CorruptDocument { document: std::any::type_name_of_val(value).to_owned(), message };
@@ -50,16 +50,16 @@ pub fn to_object(value: &impl Serialize) -> Result<Object> {
     }
 }
 
-/// Members that begin with `_` are the platform's own and leave it through no API.
+/// Removes the fields that begin with `_`: they belong to the platform, and no API returns them.
 #[must_use]
 pub fn without_reserved_fields(mut body: Object) -> Object {
     body.retain(|name, _| !name.starts_with('_'));
     body
 }
 
-/// What an event can be made of.
+/// Source of an event's document.
 pub(crate) trait EventBody {
-    /// The members of the document.
+    /// Returns the fields of the document.
     fn into_object(self) -> Result<Object>;
 }
 
@@ -75,7 +75,7 @@ impl<T: Serialize> EventBody for &T {
     }
 }
 
-/// Makes an attempt again, with fresh data, while somebody else is quicker.
+/// Repeats an attempt with fresh data while it conflicts.
 pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     for _ in 1..MAX_COMMIT_ATTEMPTS {
         match attempt().await {
@@ -87,12 +87,12 @@ pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut atte
 }
 
 impl Platform {
-    /// A typed document, `None` when it does not exist.
+    /// Loads a typed document; `None` when it does not exist.
     pub(crate) fn load<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
         self.store.get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
     }
 
-    /// All typed documents of a type.
+    /// Loads all typed documents of a type.
     pub(crate) fn load_all<T: DeserializeOwned>(
         &self,
         instance: &InstanceId,
@@ -110,7 +110,7 @@ impl Platform {
         }
     }
 
-    /// Reads a document, changes it and writes it back; again with fresh data when somebody else was quicker. `change` answers whether
+    /// Reads a document, changes it and writes it back; repeats with fresh data on a conflict. `change` returns whether
     /// there is anything to write.
     pub(crate) async fn modify<T, F>(&self, at: &DocRef, mut change: F) -> Result<Option<T>>
     where
@@ -137,7 +137,8 @@ impl Platform {
         }
     }
 
-    /// Tells listeners about a document, without the platform's own members. Nothing is made of it when nobody listens.
+    /// Notifies listeners about a document, without the platform's own fields. The event is built only if there are
+    /// listeners.
     pub(crate) fn publish(&self, at: &DocRef, happened: ChangeKind, body: impl EventBody) {
         if !self.bus.has_listeners(&at.instance) {
             return;
@@ -160,7 +161,7 @@ impl Platform {
     }
 }
 
-/// A new document id: time-ordered, 32 hexadecimal digits.
+/// Returns a new document id: time-ordered, 32 hexadecimal digits.
 #[must_use]
 pub fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()

@@ -1,14 +1,14 @@
-//! What nobody needs any more: blobs that nothing refers to, which a crash between two durable steps or the end of an instance leaves
-//! behind, and jobs that ended long ago.
+//! Sweep of unused data: blobs without references, which a crash between two durable steps or the deletion of an
+//! instance leaves, and jobs that ended long ago.
 
 use konnector_store::{BlobId, MIN_ORPHAN_AGE};
 
 use crate::schema::Schema;
 use crate::{Platform, Result};
 
-/// Between two sweeps.
+/// Interval between two sweeps.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3_600);
-/// Every so many sweeps, blobs are swept too.
+/// Blobs are swept at every n-th sweep.
 const SWEEPS_PER_BLOB_SWEEP: u32 = 24;
 
 fn log_sweep(swept: Result<usize>, what: &str) {
@@ -20,7 +20,7 @@ fn log_sweep(swept: Result<usize>, what: &str) {
 }
 
 impl Platform {
-    /// Sweeps again and again, and logs what came of it. Cancel-safe: the next sweep does the rest.
+    /// Sweeps at each interval, and logs the results. Cancel-safe: the next sweep does the rest.
     pub(crate) async fn sweep_loop(&self) {
         for round in 0_u32.. {
             if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
@@ -31,7 +31,7 @@ impl Platform {
         }
     }
 
-    /// Removes contents that nothing needs any more. Nothing that fails here undoes what was committed.
+    /// Deletes blobs that are no longer needed. A failure here does not undo a commit.
     pub(crate) async fn delete_blobs(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
         for blob in blobs {
             if let Err(error) = self.store.blobs().remove(&blob).await {
@@ -40,11 +40,12 @@ impl Platform {
         }
     }
 
-    /// Removes the blobs that nothing refers to; answers how many there were. Reads every document.
+    /// Deletes blobs without references and returns their number. Reads every document.
     ///
     /// # Errors
     ///
-    /// When the store fails, or a document cannot be read: then nothing is removed, because it may be what refers to a blob.
+    /// When the store fails, or a document cannot be read: then nothing is deleted, because that document may refer to
+    /// a blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
         let orphans = self.store.orphaned_blobs(&Schema, self.clock.now() - MIN_ORPHAN_AGE).await?;
         let count = orphans.len();

@@ -1,4 +1,5 @@
-//! Tokens: JSON Web Tokens (RFC 7519, HS512) as Cozy issues them, signed with a key per instance that is derived from the master key.
+//! Tokens: JSON Web Tokens (RFC 7519, HS512) as Cozy issues them, signed with a key per instance that is derived from
+//! the master key.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -18,35 +19,37 @@ use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Who a token is for.
+/// Audience of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audience {
     /// A web application; 24 hours.
     #[serde(rename = "app")]
     App,
-    /// A konnector; 30 minutes, or as long as the run that it was made for. Its rights are those of its permission document at the time of
-    /// each request.
+    /// A konnector; 30 minutes, or the duration of its run. Its rights are those of its permission document at the time
+    /// of each request.
     #[serde(rename = "konn")]
     Konnector,
     /// An operator's command line; 30 minutes.
     #[serde(rename = "cli")]
     Cli,
-    /// An OAuth client; 7 days. Good for nothing once the client is removed.
+    /// An OAuth client; 7 days. Invalid once the client is deleted.
     #[serde(rename = "access")]
     Access,
-    /// Whoever was given the code of a share; does not expire, but the share may. Its rights are those of the share's permission document.
+    /// The holder of a share's code; does not expire, but the share may. Its rights are those of the share's permission
+    /// document.
     #[serde(rename = "share")]
     Share,
-    /// An OAuth client, for new access tokens and nothing else; does not expire.
+    /// An OAuth client, only for obtaining new access tokens; does not expire.
     #[serde(rename = "refresh")]
     Refresh,
-    /// An OAuth client, for its own registration and nothing else; does not expire.
+    /// An OAuth client, only for its own registration; does not expire.
     #[serde(rename = "registration")]
     Registration,
 }
 
 impl Audience {
-    /// How long a token of this audience is valid after it was issued; `None` is for ever (Cozy API, authentication, §1.3).
+    /// Returns how long a token of this audience is valid after it was issued; `None` means forever (Cozy API,
+    /// authentication, §1.3).
     #[must_use]
     pub fn lifetime(self) -> Option<Duration> {
         match self {
@@ -75,10 +78,10 @@ impl std::str::FromStr for Audience {
     }
 }
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// For whom.
+    /// Audience.
     pub aud: Audience,
     /// Domain of the instance.
     pub iss: String,
@@ -89,18 +92,18 @@ pub struct Claims {
     /// Space-separated rules; empty for konnectors.
     #[serde(default)]
     pub scope: String,
-    /// The account of the run that the token was made for; its secrets are shown, and those of no other account.
+    /// The account of the run for which the token was issued; its secrets are shown, and those of no other account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// The permission document of a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
-    /// The run that the token was made for: it is good inside of that run and nowhere else.
+    /// The run for which the token was issued: it is valid only inside that run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunClaim>,
 }
 
-/// A run, by its job and the epoch of its lease: a second run of the same job is another one.
+/// A run, identified by its job and the epoch of its lease: a second run of the same job has another epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunClaim {
     job: String,
@@ -113,35 +116,36 @@ impl RunClaim {
     }
 }
 
-/// Who makes a request, and what they may do.
+/// The caller of a request, and its permissions.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// What the token says.
+    /// Claims of the token.
     pub claims: Claims,
-    /// What is allowed now.
+    /// Current permissions.
     pub permissions: Permissions,
-    /// An app that asked for the secrets of accounts sees them (Cozy API, accounts, §7.2).
+    /// Whether an app asked for the secrets of accounts, and therefore sees them (Cozy API, accounts, §7.2).
     pub wants_credentials: bool,
 }
 
 impl Principal {
-    /// The slug, when a konnector asks.
+    /// Returns the slug, if the caller is a konnector.
     #[must_use]
     pub fn konnector(&self) -> Option<&str> {
         (self.claims.aud == Audience::Konnector).then_some(self.claims.sub.as_str())
     }
 
-    /// The owner, for what the server does in the owner's name.
+    /// Returns the owner, for operations of the server on the owner's behalf.
     pub(crate) fn owner(instance: &Instance) -> Self {
         let claims = Claims { iss: instance.domain.clone(), ..Claims::new(Audience::Cli, "konnector", "*") };
         Self { claims, permissions: Permissions::everything(), wants_credentials: false }
     }
 
-    /// Refuses a konnector what would go on after its run or let others in: its reach ends with the run, whatever its rules allow.
+    /// Denies a konnector operations that would outlast its run or give access to others: its access ends with the run,
+    /// whatever its rules allow.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] names `what` it cannot do.
+    /// [`Error::Forbidden`] names `what` it may not do.
     pub fn check_may_outlive_run(&self, what: &str) -> Result<()> {
         match self.konnector() {
             None => Ok(()),
@@ -149,8 +153,8 @@ impl Principal {
         }
     }
 
-    /// Whether the secrets of an account are shown: to a konnector that may use the account, and during a run only those of its account;
-    /// to an app that asks for them.
+    /// Whether the secrets of an account are shown: to a konnector that may use the account, and during a run only for
+    /// the run's account; to an app that asks for them.
     pub(crate) fn can_read_secrets(&self, id: &str, account: &Object) -> bool {
         match self.claims.aud {
             Audience::Konnector => {
@@ -177,7 +181,7 @@ impl Claims {
     }
 }
 
-/// The rules of a scope.
+/// Parses the rules of a scope.
 ///
 /// # Errors
 ///
@@ -187,10 +191,11 @@ pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
     Permissions::from_scope(scope).map_err(|error| Error::BadRequest(format!("{error}; {example}")))
 }
 
-/// Tokens whose signature was found good, the ones used last. A signature stays good; age, revocation and rights are looked at each time.
+/// LRU cache of tokens with a valid signature. A signature stays valid; age, revocation and rights are checked each
+/// time.
 pub(crate) struct TokenCache(Mutex<LruCache<String, (InstanceId, Claims)>>);
 
-/// How many tokens are remembered, and how long the longest of them.
+/// Maximum number of cached tokens, and the maximum length of a cached token.
 const TOKEN_CACHE_SIZE: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const MAX_CACHED_TOKEN_BYTES: usize = 4 << 10;
 
@@ -224,7 +229,7 @@ impl Platform {
         Ok(mac)
     }
 
-    /// Issues a token. The scope is checked, so that no token fails later for its scope.
+    /// Issues a token. The scope is validated, so that no token fails later because of its scope.
     ///
     /// # Errors
     ///
@@ -236,8 +241,8 @@ impl Platform {
         self.sign(instance, Claims::new(audience, subject, scope))
     }
 
-    /// Issues the token of a run, for its konnector and its account. It is good through the platform of that run ([`Platform::fenced`]) while the
-    /// lease is held.
+    /// Issues the token of a run, for its konnector and its account. It is valid through the platform of that run
+    /// ([`Platform::fenced`]) while the lease is held.
     pub(crate) fn issue_run_token(
         &self,
         instance: &Instance,
@@ -251,7 +256,7 @@ impl Platform {
         self.sign(instance, Claims { account, run, ..Claims::new(Audience::Konnector, slug.as_ref(), "") })
     }
 
-    /// Issues the code of a share, for whoever the name stands for.
+    /// Issues the code of a share, for the holder with this name.
     pub(crate) fn issue_share_code(&self, instance: &Instance, name: &str, share: &str) -> Result<String> {
         self.sign(instance, Claims { share: Some(share.to_owned()), ..Claims::new(Audience::Share, name, "") })
     }
@@ -264,12 +269,13 @@ impl Platform {
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// Checks a token and looks up what it allows now. The short code of a share does as well as its long one.
+    /// Verifies a token and loads its current permissions. The short code of a share is accepted like the long one.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when it is malformed, forged, revoked, another instance's, or not for requests; [`Error::ExpiredToken`] when
-    /// it is too old; [`Error::WrongRunToken`] when it is a run's, and this is not that run.
+    /// [`Error::InvalidToken`] when it is malformed, forged, revoked, of another instance, or not for requests;
+    /// [`Error::ExpiredToken`] when it has expired; [`Error::WrongRunToken`] when it belongs to another run than this
+    /// one.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
         let long = if token.contains('.') { None } else { self.resolve_shortcode(instance, token)? };
         let token = long.as_deref().unwrap_or(token);
@@ -283,7 +289,7 @@ impl Platform {
             Audience::Share => self.share_permissions(instance, &claims, token)?,
             Audience::Access => match self.oauth_client(instance, &claims.sub) {
                 Ok(_) => parse_scope(&claims.scope)?,
-                // It was removed, and with it all its tokens.
+                // The client was deleted, and with it all its tokens.
                 Err(Error::NotFound(_)) => return Err(Error::InvalidToken),
                 Err(error) => return Err(error),
             },
@@ -293,7 +299,7 @@ impl Platform {
         Ok(Principal { claims, permissions, wants_credentials: false })
     }
 
-    /// A run acts with its own token and no other, and nobody else acts with that.
+    /// Checks that a run uses only its own token, and that no other caller uses it.
     fn check_run_claim(&self, claims: &Claims) -> Result<()> {
         let bound = claims.run.as_ref();
         match &self.fence {
@@ -307,7 +313,7 @@ impl Platform {
         }
     }
 
-    /// Checks who issued a token and when.
+    /// Checks the issuer and the age of a token.
     ///
     /// # Errors
     ///
@@ -322,7 +328,7 @@ impl Platform {
             }
         };
         let age = self.clock.now().timestamp() - claims.iat;
-        // A run may take longer than half an hour; its token ends with its lease.
+        // A run may take longer than half an hour; its token expires with its lease.
         if claims.run.is_none() && claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
             return Err(Error::ExpiredToken);
         }
@@ -332,7 +338,8 @@ impl Platform {
     fn check_signature(&self, instance: &Instance, token: &str) -> Result<Claims> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Error::InvalidToken)?;
         let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
-        // The header is compared as a whole: no other algorithm is accepted, whatever a token says (RFC 8725 §3.1).
+        // The header is compared as a whole: no other algorithm is accepted, regardless of the token's header (RFC 8725
+        // §3.1).
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| Error::InvalidToken);
         if decode(header)? != JWT_HEADER.as_bytes() {
             return Err(Error::InvalidToken);

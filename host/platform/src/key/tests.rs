@@ -1,4 +1,4 @@
-//! What earlier versions sealed, and what becomes of it.
+//! Secrets sealed by earlier versions, and how they are migrated.
 
 use konnector_store::SecretContext;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::stored::Object;
 const FIELDS: [&str; 4] =
     ["/auth/credentials_encrypted", "/auth/pin_encrypted", "/oauth/refresh_token_encrypted", "/_session"];
 
-/// The field of a sealed member.
+/// Name of the secret that a sealed field holds.
 fn field(pointer: &str) -> &str {
     match pointer {
         "/auth/credentials_encrypted" => "password",
@@ -31,7 +31,7 @@ fn object(value: Value) -> Object {
     value.as_object().cloned().unwrap()
 }
 
-/// An account as an earlier version kept it, with one text that nothing opens.
+/// An account as an earlier version stored it, with one sealed string that cannot be opened.
 fn legacy_account(key: &MasterKey, instance: &InstanceId, id: &str, konnector: Option<&str>) -> Object {
     let mut body = json!({ "account_type": konnector, "auth": { "login": "ada" }, "oauth": {} });
     for pointer in FIELDS {
@@ -43,7 +43,7 @@ fn legacy_account(key: &MasterKey, instance: &InstanceId, id: &str, konnector: O
     object(body)
 }
 
-/// A store in which an earlier version kept an account of the bank, one without a konnector, and a deleted one.
+/// A store in which an earlier version saved an account of the bank, one without a konnector, and a deleted one.
 struct LegacyStore {
     store: Store,
     key: MasterKey,
@@ -73,7 +73,7 @@ impl LegacyStore {
         self.store.get(&DocRef::new(&self.instance, doctype, id)).unwrap().unwrap()
     }
 
-    /// Every secret opens with this key for the konnector of its account, and for nobody else.
+    /// Asserts that every secret opens with this key for the konnector of its account, and for no other.
     fn assert_bound(&self, key: &MasterKey) {
         for (doctype, id, owner) in
             [(&ACCOUNTS, "own", "bank"), (&ACCOUNTS, "nobody", ""), (&DELETED_ACCOUNTS, "gone", "bank")]
@@ -96,7 +96,7 @@ async fn the_first_start_binds_the_secrets_of_an_earlier_version_to_their_konnec
     old.assert_bound(&old.key);
     assert_eq!(old.document(&ACCOUNTS, "own").body["auth"]["broken_encrypted"], "sealed-v1.nothing");
 
-    // Once is enough: nothing is written again, and what is found in the old form later is nobody's.
+    // Binding runs only once: nothing is written again, and a secret in the old form found later belongs to nobody.
     let mut changes = Changes::new();
     let planted = old.key.seal(&context(&old.instance, "late", None, "password"), b"x").unwrap();
     let body = object(json!({ "account_type": "thief", "auth": { "credentials_encrypted": planted } }));
@@ -131,7 +131,7 @@ async fn a_start_that_was_cut_off_is_made_up_for() {
 #[tokio::test]
 async fn another_key_binds_what_an_earlier_version_sealed() {
     let old = LegacyStore::new().await;
-    // Such a text keeps the key from being changed, as before.
+    // A secret that cannot be opened prevents a rotation, as before.
     for (doctype, id) in [(&ACCOUNTS, "own"), (&ACCOUNTS, "nobody"), (&DELETED_ACCOUNTS, "gone")] {
         let Document { rev, mut body, .. } = old.document(doctype, id);
         body["auth"].as_object_mut().unwrap().remove("broken_encrypted");

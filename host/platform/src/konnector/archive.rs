@@ -1,4 +1,4 @@
-//! Archives of bundles: tar, gzipped or not.
+//! Bundle archives: tar, optionally gzipped.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -9,20 +9,23 @@ use tar::{Entry, EntryType};
 use super::gzip::GzipMembers;
 use crate::{Error, Result};
 
-/// Bytes of one file in a bundle: a component is a few MiB, and what compiles it takes many times its size.
+/// Maximum size of one file in a bundle, in bytes: a component is a few MiB, and compiling it takes many times its
+/// size.
 pub(super) const MAX_FILE_SIZE: u64 = 32 << 20;
-/// Bytes that an archive unpacks to, with its headers and with what is skipped: all files are held in memory at once.
+/// Maximum unpacked size of an archive in bytes, including headers and skipped entries: all files are held in memory at
+/// once.
 pub(super) const MAX_BUNDLE_SIZE: u64 = 64 << 20;
-/// Entries of an archive: a bundle has three files, a repository that is packed as a whole a few thousand.
+/// Maximum number of entries in an archive: a bundle has three files, a repository packed as a whole a few thousand.
 const MAX_ENTRIES: usize = 10_000;
-/// Bytes of a header's extension, which holds a name or the records of pax. The longest path of Linux has 4,096.
+/// Maximum size in bytes of a header extension, which holds a name or pax records. The longest path on Linux has 4,096.
 const MAX_EXTENSION_SIZE: u64 = 64 << 10;
 
-/// Packs files, by name. The same files give the same bytes, so that checksums can be compared: sorted, without dates and owners.
+/// Packs files by name. The same files give the same bytes, so checksums can be compared: sorted, without dates and
+/// owners.
 ///
 /// # Errors
 ///
-/// When a name is longer than the format allows, or leads out of the archive.
+/// When a name is longer than the format allows, or points outside the archive.
 pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
     let gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     let mut builder = tar::Builder::new(gzip);
@@ -38,14 +41,14 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
     builder.into_inner()?.finish()
 }
 
-/// The files of an archive, by name.
+/// Returns the files of an archive, by name.
 pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
     let Some(members) = GzipMembers::detect(bytes) else {
         return read_entries(UnpackLimit { inner: bytes, remaining: MAX_BUNDLE_SIZE });
     };
     let mut unpacked = UnpackLimit { inner: members, remaining: MAX_BUNDLE_SIZE };
     let files = read_entries(&mut unpacked)?;
-    // The end of the archive is not that of the stream: what comes after it must be whole, too, and little.
+    // The end of the archive is not the end of the stream: the rest must be intact, too, and short.
     io::copy(&mut unpacked, &mut io::sink()).map_err(archive_error)?;
     Ok(files)
 }
@@ -54,7 +57,7 @@ fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
     let mut files = HashMap::new();
     let mut archive = tar::Archive::new(archive);
     let mut name = None;
-    // The library would read extensions of any size into memory; so they are read here.
+    // The library would read extensions of any size into memory; therefore they are read here.
     for (number, entry) in archive.entries().map_err(archive_error)?.raw(true).enumerate() {
         let mut entry = entry.map_err(archive_error)?;
         if number >= MAX_ENTRIES {
@@ -70,7 +73,7 @@ fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
                     name = Some(path);
                 }
             }
-            // Targets of links, and records for all entries that follow: neither changes a regular file.
+            // Link targets, and records for all following entries: neither changes a regular file.
             EntryType::GNULongLink | EntryType::XGlobalHeader => drop(read_extension(&mut entry)?),
             EntryType::GNUSparse => {
                 return Err(Error::Unreachable(
@@ -98,7 +101,7 @@ fn archive_error(error: io::Error) -> Error {
     }
 }
 
-/// The content of an entry that says more of the next one.
+/// Reads the content of an entry that describes the next one.
 fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(archive_error)?;
@@ -110,8 +113,9 @@ fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The path in the records of pax, lines such as `30 path=a/file`. Other readers take a size from there, too, and would read another
-/// archive than we do; so one with a size, which only files of more than 8 GiB need, is refused.
+/// Returns the path in pax records, which are lines such as `30 path=a/file`. Other readers also take a size from these
+/// records, and would then read a different archive than we do. Records with a size, which only files of more than 8
+/// GiB need, are therefore rejected.
 fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut path = None;
     for record in tar::PaxExtensions::new(records) {
@@ -130,7 +134,7 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
     Ok(path)
 }
 
-/// What an archive unpacks to, up to a number of bytes.
+/// Reader that limits the number of unpacked bytes.
 struct UnpackLimit<R> {
     inner: R,
     remaining: u64,
@@ -149,7 +153,7 @@ impl<R: Read> Read for UnpackLimit<R> {
 #[error("the archive unpacks to more than {MAX_BUNDLE_SIZE} bytes")]
 struct UnpackLimitExceeded;
 
-/// The bytes of a file of a bundle.
+/// Reads a file of a bundle, up to `max_size` bytes.
 pub(super) fn read_bounded(reader: impl Read, name: &str, max_size: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(max_size + 1).read_to_end(&mut bytes).map_err(|error| {
@@ -162,7 +166,7 @@ pub(super) fn read_bounded(reader: impl Read, name: &str, max_size: u64) -> Resu
     Ok(bytes)
 }
 
-/// Refuses a file that is larger than those of bundles may be.
+/// Rejects a file that is larger than `max_size`.
 pub(super) fn check_size(name: &str, size: u64, max_size: u64) -> Result<()> {
     if size > max_size {
         return Err(Error::TooLarge(format!("'{name}' in the source is larger than {max_size} bytes")));

@@ -10,13 +10,13 @@ use super::archive::{MAX_FILE_SIZE, check_size, pack, unpack};
 use super::confined_dir::{ConfinedDir, parse_relative_path};
 use crate::{Error, Result};
 
-/// Name of the manifest in a bundle.
+/// Name of the manifest file in a bundle.
 pub const MANIFEST_FILE: &str = "manifest.konnector";
 
-/// Bytes of the manifest.
+/// Maximum size of the manifest in bytes.
 pub(super) const MAX_MANIFEST_SIZE: u64 = Manifest::MAX_SIZE as u64;
 
-/// What is needed of a bundle.
+/// The parts of a bundle that the server uses.
 #[derive(Debug)]
 pub struct Bundle {
     /// The manifest.
@@ -28,7 +28,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// A bundle of this manifest and the files that `file` gives by name.
+    /// Builds a bundle from this manifest and the files that `file` returns by name.
     pub(super) fn from_files(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
         check_size(MANIFEST_FILE, manifest.len() as u64, MAX_MANIFEST_SIZE)?;
         let manifest = Manifest::parse(manifest)?;
@@ -45,7 +45,7 @@ impl Bundle {
         Ok(Self { manifest, component, icon })
     }
 
-    /// Reads a folder, no symbolic links in it, and nothing that is not a regular file. Blocks.
+    /// Reads a bundle folder. Symbolic links in it and anything that is not a regular file are rejected. Blocks.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Bundle {
         Self::from_files(&manifest, |name| opened.read(name, MAX_FILE_SIZE))
     }
 
-    /// Reads a tar archive, gzipped or not. The bundle may lie below one folder.
+    /// Reads a tar archive, gzipped or not. The bundle may be inside one top-level folder.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Bundle {
 }
 
 impl Bundle {
-    /// An archive of what is needed of it.
+    /// Packs the bundle into an archive.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Bundle {
     }
 }
 
-/// A relative path that stays inside the bundle, as archives write it.
+/// Normalises a relative path that stays inside the bundle to the form that archives use.
 fn archive_path(name: &str) -> Result<String> {
     parse_relative_path(name).map(|names| names.join("/"))
 }

@@ -1,6 +1,6 @@
-//! A folder of bundles, as a registry offers them: `<slug>/<version>.tar.gz` or `<slug>/<version>/` with the bundle in it, and
-//! `<slug>/maintenance.json` with the options while a konnector is in maintenance. It is read anew each time: whoever copies a file into it has
-//! published it.
+//! A folder of bundles in the layout that a registry offers: `<slug>/<version>.tar.gz` or `<slug>/<version>/` with the
+//! bundle in it, and `<slug>/maintenance.json` with the options while a konnector is in maintenance. The folder is read
+//! again on each request: copying a file into it publishes the file.
 
 mod skipped;
 
@@ -25,18 +25,18 @@ use super::download::MAX_ARCHIVE_SIZE;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// Ending of an archive's name.
+/// Suffix of an archive's name.
 const ARCHIVE_SUFFIX: &str = ".tar.gz";
-/// While this file is there, a konnector is in maintenance.
+/// A konnector is in maintenance while this file exists.
 const MAINTENANCE_FILE: &str = "maintenance.json";
 
-/// The folder.
+/// A folder of bundles, with a cache of their contents.
 pub struct BundleDirectory {
     folder: PathBuf,
     on_skipped: Box<dyn Fn(&SkippedEntry) + Send + Sync>,
-    /// What was read, as long as the file is the same.
+    /// Versions read so far, each valid while its file is unchanged.
     versions: Mutex<HashMap<PathBuf, (FileStamp, Arc<PublishedVersion>)>>,
-    /// Whoever asks next is not told again.
+    /// Skipped entries that were already reported; each is reported once.
     reported: Mutex<HashSet<SkippedEntry>>,
 }
 
@@ -46,24 +46,24 @@ impl fmt::Debug for BundleDirectory {
     }
 }
 
-/// By what another file is recognised.
+/// Modification time and size, by which a changed file is detected.
 type FileStamp = (SystemTime, u64);
 
-/// A konnector on the shelf.
+/// A konnector in the bundle directory.
 #[derive(Debug, Clone)]
 pub struct App {
     /// Its name.
     pub slug: Slug,
-    /// Lowest first; never empty.
+    /// Lowest version first; never empty.
     pub versions: Vec<Arc<PublishedVersion>>,
-    /// The options, while it is in maintenance.
+    /// The maintenance options, while it is in maintenance.
     pub maintenance: Option<Object>,
 }
 
-/// A version of a konnector on the shelf.
+/// A version of a konnector in the bundle directory.
 #[derive(Debug)]
 pub struct PublishedVersion {
-    /// By semver.
+    /// Version number, by semver.
     pub number: Semver,
     /// Its manifest.
     pub manifest: Manifest,
@@ -73,13 +73,14 @@ pub struct PublishedVersion {
     pub created_at: DateTime<Utc>,
     /// Bytes of the archive.
     pub size: usize,
-    /// What the archive hashes to, hexadecimal.
+    /// SHA-256 of the archive, hexadecimal.
     pub sha256: String,
     path: PathBuf,
 }
 
 impl PublishedVersion {
-    /// The first channel that offers it: `dev`, `beta` or `stable`, by what follows the number.
+    /// Returns the first channel that offers this version, `dev`, `beta` or `stable`, according to its pre-release
+    /// suffix.
     #[must_use]
     pub fn channel(&self) -> &'static str {
         match self.number.pre.split(['.', '-']).next() {
@@ -89,7 +90,7 @@ impl PublishedVersion {
         }
     }
 
-    /// Whether a channel offers it: a channel has what the more careful ones have, too.
+    /// Whether a channel offers this version: each channel also offers the versions of the more stable ones.
     #[must_use]
     pub fn is_in_channel(&self, channel: &str) -> bool {
         match channel {
@@ -100,24 +101,24 @@ impl PublishedVersion {
         }
     }
 
-    /// The archive.
+    /// Reads the archive.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read any more.
+    /// When the file can no longer be read.
     pub fn archive(&self) -> Result<Vec<u8>> {
         if is_folder(&self.path) { Bundle::from_folder(&self.path)?.to_archive() } else { read_archive(&self.path) }
     }
 }
 
 impl App {
-    /// The highest version that a channel offers.
+    /// Returns the highest version that a channel offers.
     #[must_use]
     pub fn latest(&self, channel: &str) -> Option<&Arc<PublishedVersion>> {
         self.versions.iter().rev().find(|version| version.is_in_channel(channel))
     }
 
-    /// A version by its number.
+    /// Returns a version by its number.
     #[must_use]
     pub fn version(&self, number: &str) -> Option<&Arc<PublishedVersion>> {
         let number = Semver::parse(number).ok()?;
@@ -129,7 +130,7 @@ fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     Error::io(format!("reading {}", path.display()))
 }
 
-/// The bytes of a regular file.
+/// Reads a regular file.
 fn read_archive(path: &Path) -> Result<Vec<u8>> {
     let missing = || read_error(path)(std::io::ErrorKind::NotFound.into());
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
@@ -139,28 +140,28 @@ fn read_archive(path: &Path) -> Result<Vec<u8>> {
     folder.read(name, MAX_ARCHIVE_SIZE)?.ok_or_else(missing)
 }
 
-/// Whether it is a folder itself, and not a link to one.
+/// Whether the path itself is a folder, not a link to one.
 fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Whether it is a regular file itself, and not a link to one.
+/// Whether the path itself is a regular file, not a link to one.
 fn is_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 impl BundleDirectory {
-    /// A shelf. What lies there and cannot be offered is given to `tell` when it is first seen.
+    /// Opens a bundle directory. Calls `tell` when it first sees an entry that cannot be offered.
     ///
     /// # Errors
     ///
-    /// When there is no such folder.
+    /// When the folder does not exist.
     pub fn new(folder: PathBuf, tell: impl Fn(&SkippedEntry) + Send + Sync + 'static) -> Result<Self> {
         fs::read_dir(&folder).map_err(read_error(&folder))?;
         Ok(Self { folder, on_skipped: Box::new(tell), versions: Mutex::default(), reported: Mutex::default() })
     }
 
-    /// All konnectors, by slug.
+    /// Returns all konnectors, by slug.
     ///
     /// # Errors
     ///
@@ -181,7 +182,7 @@ impl BundleDirectory {
         Ok(apps)
     }
 
-    /// A konnector; `None` where the shelf has no version of it.
+    /// Returns a konnector; `None` if the directory has no version of it.
     ///
     /// # Errors
     ///
@@ -245,7 +246,7 @@ impl BundleDirectory {
         Ok(version)
     }
 
-    /// The options of a maintenance: none where the file holds no object.
+    /// Reads maintenance options; `None` if the file does not hold an object.
     fn maintenance(&self, path: &Path) -> Result<Option<Object>> {
         if !is_file(path) {
             return Ok(None);
@@ -263,7 +264,7 @@ impl BundleDirectory {
     }
 }
 
-/// A bundle and its archive.
+/// Reads a bundle and its archive.
 fn read_bundle(path: &Path) -> Result<(Bundle, Vec<u8>)> {
     if is_folder(path) {
         let bundle = Bundle::from_folder(path)?;
@@ -274,13 +275,13 @@ fn read_bundle(path: &Path) -> Result<(Bundle, Vec<u8>)> {
     Ok((Bundle::from_archive(&archive)?, archive))
 }
 
-/// The names in a folder.
+/// Lists the names in a folder.
 fn entry_names(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder).map_err(read_error(folder))?;
     entries.map(|entry| Ok(entry.map_err(read_error(folder))?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// The newest change of an archive, or of what a folder holds.
+/// Returns the latest modification of an archive, or of the files in a folder.
 fn file_stamp(path: &Path) -> Result<FileStamp> {
     let own = fs::symlink_metadata(path).map_err(read_error(path))?;
     let mut stamp = (own.modified().map_err(read_error(path))?, own.len());

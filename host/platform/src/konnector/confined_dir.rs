@@ -1,5 +1,5 @@
-//! A folder of this machine that bundles are read from. Whoever fills it may not be whoever runs the server, so nothing in it may lead out of it
-//! or hold a thread up: no symbolic link is followed, and only regular files are opened.
+//! A local folder from which bundles are read. Its owner may not be the operator of the server, so nothing in it may
+//! point outside or block a thread: symbolic links are not followed, and only regular files are opened.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +11,7 @@ use cap_std::fs::{Dir, Metadata, OpenOptions};
 use super::archive::read_bounded;
 use crate::{Error, Result};
 
-/// A folder with files of bundles. Reading blocks.
+/// A folder with bundle files. Reading blocks.
 #[derive(Debug)]
 pub struct ConfinedDir {
     dir: Dir,
@@ -19,26 +19,26 @@ pub struct ConfinedDir {
 }
 
 impl ConfinedDir {
-    /// Opens a folder. The folder itself may be a link: its name was chosen by whoever asks for it.
+    /// Opens a folder. The folder itself may be a link, because the caller chose its name.
     ///
     /// # Errors
     ///
-    /// That of the system.
+    /// The error of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())?, path: path.to_owned() })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder of this name directly below; `None` where there is none.
+    /// Opens the direct subfolder with this name; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] for a link, and for what is not a folder.
+    /// [`Error::Unreachable`] for a link, and for anything that is not a folder.
     pub fn subdirectory(&self, name: &str) -> Result<Option<Self>> {
         let Some(metadata) = self.metadata(&self.dir, name)? else { return Ok(None) };
         if !metadata.is_dir() {
@@ -48,12 +48,12 @@ impl ConfinedDir {
         Ok(Some(Self { dir, path: self.path.join(name) }))
     }
 
-    /// The bytes of the file with this relative path; `None` where there is none.
+    /// Reads the file with this relative path; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for a path that leads out of the folder, [`Error::Unreachable`] for a link and for what is not a regular file,
-    /// [`Error::TooLarge`] for more than `max_size` bytes.
+    /// [`Error::BadRequest`] for a path that points outside the folder, [`Error::Unreachable`] for a link and for
+    /// anything that is not a regular file, [`Error::TooLarge`] for more than `max_size` bytes.
     pub fn read(&self, name: &str, max_size: u64) -> Result<Option<Vec<u8>>> {
         let Some((parent, last)) = self.parent(name)? else { return Ok(None) };
         let Some(found) = self.metadata(&parent, last)? else { return Ok(None) };
@@ -61,7 +61,7 @@ impl ConfinedDir {
             return Err(self.rejected(name, "is not a regular file"));
         }
         let mut options = OpenOptions::new();
-        // What is opened may be another thing than what was looked at: neither a link nor a pipe without a writer holds anybody up.
+        // The file may have been replaced since it was checked: neither a link nor a pipe without a writer may block.
         options.read(true).follow(FollowSymlinks::No).nonblock(true);
         let file = parent.open_with(last, &options).map_err(|error| self.unreadable(name, &error))?;
         let opened = file.metadata().map_err(|error| self.unreadable(name, &error))?;
@@ -71,7 +71,7 @@ impl ConfinedDir {
         read_bounded(file, name, max_size).map(Some)
     }
 
-    /// Whether there is a regular file with this relative path.
+    /// Whether a regular file with this relative path exists.
     #[must_use]
     pub fn has_file(&self, name: &str) -> bool {
         let found = self.parent(name).and_then(|found| match found {
@@ -81,7 +81,7 @@ impl ConfinedDir {
         matches!(found, Ok(Some(metadata)) if metadata.is_file())
     }
 
-    /// The folder in which a relative path ends, and the last name of the path.
+    /// Returns the folder in which a relative path ends, and the last name of the path.
     fn parent<'a>(&self, name: &'a str) -> Result<Option<(Dir, &'a str)>> {
         let mut names = parse_relative_path(name)?;
         let last = names.pop().unwrap_or_default();
@@ -96,7 +96,7 @@ impl ConfinedDir {
         Ok(Some((dir, last)))
     }
 
-    /// What something is, which is not a link.
+    /// Returns the metadata of an entry, which must not be a link.
     fn metadata(&self, dir: &Dir, name: &str) -> Result<Option<Metadata>> {
         match dir.symlink_metadata(name) {
             Ok(metadata) if metadata.is_symlink() => {
@@ -117,7 +117,7 @@ impl ConfinedDir {
     }
 }
 
-/// The names in a relative path that stays inside its folder.
+/// Splits a relative path that stays inside its folder into names.
 pub(super) fn parse_relative_path(path: &str) -> Result<Vec<&str>> {
     let names: Option<Vec<&str>> = Path::new(path)
         .components()

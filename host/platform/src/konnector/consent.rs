@@ -1,4 +1,4 @@
-//! What a person accepts when a konnector is installed, and what an update must not add by itself.
+//! What a user accepts when a konnector is installed, and what an update must not add without asking.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,19 +10,22 @@ use super::Konnector;
 use crate::Result;
 use crate::doctype::ACCOUNTS;
 
-/// Doctypes that an update may add without asking: originals that certify the konnector's documents (Cozy API, update rules, §2.7).
+/// Doctypes that an update may add without asking: originals that certify the konnector's documents (Cozy API, update
+/// rules, §2.7).
 const CERTIFIED_DOCTYPES: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
 
-/// Items of a list that are named one by one: a manifest has up to 2 MiB, and the document of the konnector keeps the sentence.
+/// Number of list items that are named individually: a manifest has up to 2 MiB, and the document of the konnector
+/// stores the sentence.
 const MAX_LISTED: usize = 10;
 
-/// Everything about one version of a konnector that a person is asked to accept, computed from its manifest and its component. Every
-/// update, asked for or not and from whatever source, compares the installed version with the new one by this value and nothing else.
+/// Everything about one version of a konnector that a user is asked to accept, computed from its manifest and its
+/// component. Every update, requested or automatic and from any source, compares the installed version with the new one
+/// by this value alone.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ConsentScope {
     /// Permission rules, with the hosts that each secret is sent to.
     rules: Permissions,
-    /// The program sees the account's passwords in the clear.
+    /// Whether the program sees the account's passwords in plain text.
     reads_secrets: bool,
     /// Fields of the form whose values the program sees.
     readable_fields: BTreeSet<String>,
@@ -33,7 +36,7 @@ pub(super) struct ConsentScope {
     terms: Option<Terms>,
 }
 
-/// Something that a version does and the version before it did not.
+/// An addition of a version over the previous one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ConsentAddition {
     /// These rules are new or wider.
@@ -42,7 +45,7 @@ pub(super) enum ConsentAddition {
     ReadsSecrets,
     /// A field that was sealed is now shown to the program.
     ReadableField(String),
-    /// The program may now replace a secret that the user typed.
+    /// The program may now replace a secret that the user entered.
     ReplacesSecret(String),
     /// Other terms apply.
     Terms(Terms),
@@ -60,19 +63,19 @@ impl fmt::Display for ConsentAddition {
     }
 }
 
-/// Whether the program of a version sees passwords in the clear: it imports `reveal`, or it is a command component, to which the API shows
-/// its account, with a rule that lets it read accounts.
+/// Whether the program of a version sees passwords in plain text: it imports `reveal`, or it is a command component, to
+/// which the API shows its account, and has a rule that allows reading accounts.
 pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> bool {
     info.reads_secrets || (info.kind == ComponentKind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
 }
 
 impl ConsentScope {
-    /// Of a version that is offered.
+    /// Computes the scope of an offered version.
     pub(super) fn from_manifest(manifest: &Manifest, info: &ComponentInfo) -> Self {
         Self::new(manifest, reads_secrets(info, &manifest.permissions))
     }
 
-    /// Of the installed version.
+    /// Computes the scope of the installed version.
     ///
     /// # Errors
     ///
@@ -95,8 +98,9 @@ impl ConsentScope {
         }
     }
 
-    /// What a person must accept before this version replaces `old`; empty when they accepted all of it before. A version that does less
-    /// needs no consent, unlike at Cozy, where rules count as soon as they differ: nobody should keep the wider version for want of an answer.
+    /// Returns what a user must accept before this version replaces `old`; empty when they have already accepted all of
+    /// it. A version that does less needs no consent, unlike in Cozy, where any difference in the rules counts: nobody
+    /// should stay on the wider version because they did not respond.
     pub(super) fn additions_over(&self, old: &Self) -> Vec<ConsentAddition> {
         let mut growth = Vec::new();
         let wider: Vec<String> = self.rules.additions(&old.rules).into_iter().map(describe_rule).collect();
@@ -128,13 +132,14 @@ impl ConsentScope {
 }
 
 impl ConsentAddition {
-    /// Whether the operator's setting `permissions_skip_verification` accepts it for everybody. Passwords and terms are a person's own.
+    /// Whether the operator's setting `permissions_skip_verification` can accept it for all users. Passwords and terms
+    /// always need the user.
     pub(super) const fn is_waivable(&self) -> bool {
         matches!(self, Self::Rules(_))
     }
 }
 
-/// A rule as a person reads it.
+/// Describes a rule for users.
 fn describe_rule(rule: &Rule) -> String {
     let verbs: Vec<&str> = match rule.verbs.names() {
         Some(names) => names.collect(),
@@ -149,7 +154,7 @@ fn describe_rule(rule: &Rule) -> String {
     format!("{} on {what}{secrets}", verbs.join(" "))
 }
 
-/// A secret with the part of the vendor's requests that it goes to.
+/// Describes a secret and the part of the vendor's requests to which it is sent.
 fn describe_binding(binding: &SecretBinding) -> String {
     let path = binding.path.as_deref().map(|path| format!(" below {path}")).unwrap_or_default();
     let fields =
@@ -164,7 +169,7 @@ fn join_limited(items: &[String], separator: &str) -> String {
     format!("{}{rest}", shown.join(separator))
 }
 
-/// The rules that a person is asked about.
+/// Returns the rules that need the user's consent.
 fn without_certified_doctypes(permissions: &Permissions) -> Permissions {
     let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED_DOCTYPES.contains(&doctypes.to_string().as_str()));
     Permissions::from(permissions.rules().iter().filter(|rule| !certified(&rule.kind)).cloned().collect::<Vec<_>>())

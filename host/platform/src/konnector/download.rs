@@ -1,5 +1,6 @@
-//! The server's own requests for bundles. They pass the same gate as those of konnectors: private addresses are contacted only where the
-//! operator allows them. Redirects may lead to other hosts, since archives often lie behind some.
+//! The server's own requests for bundles. They pass the same gate as those of konnectors: private addresses are
+//! contacted only if the operator allows them. Redirects may lead to other hosts, since archives are often served
+//! through redirects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +15,19 @@ use url::Url;
 
 use crate::{Error, Platform, Result};
 
-/// Bytes of an archive or a layer.
+/// Maximum size of an archive or a layer, in bytes.
 pub(super) const MAX_ARCHIVE_SIZE: u64 = 64 << 20;
-/// Bytes of a description: a version document, a list, an icon.
+/// Maximum size in bytes of a description: a version document, a list, an icon.
 pub(super) const MAX_TEXT_SIZE: u64 = 8 << 20;
-/// Time for one file.
+/// Timeout for one file.
 pub(super) const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A header of an answer; `name` in lower case.
+/// Returns a header of a response; `name` in lower case.
 pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
 }
 
-/// The bytes of a body.
+/// Returns the bytes of a body.
 pub(super) fn into_bytes(body: DecodedBody) -> Bytes {
     match body {
         DecodedBody::Bytes(bytes) => bytes,
@@ -35,7 +36,7 @@ pub(super) fn into_bytes(body: DecodedBody) -> Bytes {
 }
 
 impl Platform {
-    /// A way out to any host, for at most so many bytes in all.
+    /// Creates a session that may contact any host, for at most `largest` bytes in total.
     pub(super) fn http_session(&self, largest: u64) -> Session {
         self.gate.session(SessionOptions {
             rules: HttpRules::allow_all(),
@@ -51,7 +52,7 @@ impl Platform {
         })
     }
 
-    /// Fetches a file, whatever the status of the answer. Cancel-safe.
+    /// Fetches a file, regardless of the status of the response. Cancel-safe.
     pub(super) async fn fetch_url(
         &self,
         url: &Url,
@@ -62,7 +63,7 @@ impl Platform {
         self.http_session(largest).send(get_request(url, headers, patience)).await
     }
 
-    /// Fetches a file that must be there.
+    /// Fetches a file that must exist.
     pub(super) async fn download(&self, url: &Url) -> Result<Bytes> {
         let unreachable = |error: HttpError| Error::Unreachable(format!("the source {url} cannot be reached: {error}"));
         let response = self.fetch_url(url, &[], MAX_ARCHIVE_SIZE, DOWNLOAD_TIMEOUT).await.map_err(unreachable)?;
@@ -73,7 +74,7 @@ impl Platform {
     }
 }
 
-/// A request that follows redirects.
+/// Builds a request that follows redirects.
 pub(super) fn get_request(url: &Url, headers: &[(&str, &str)], patience: Duration) -> Request {
     Request {
         method: "GET".to_owned(),

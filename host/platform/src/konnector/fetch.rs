@@ -1,4 +1,4 @@
-//! Gets a bundle from where a source says.
+//! Fetches a bundle from its source.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use super::bundle::Bundle;
 use crate::offload::Offload;
 use crate::{Error, Platform, Result};
 
-/// Bundles that are read at the same time: each may take some hundred MiB of memory while it is unpacked and looked at.
+/// Maximum number of bundles read at the same time: each may take some hundred MiB of memory while it is unpacked and
+/// checked.
 const MAX_INSTALL_TASKS: usize = 4;
-/// Requests that wait for one of them to end; people install one konnector at a time.
+/// Maximum number of requests that wait for one of them to end; people install one konnector at a time.
 const MAX_QUEUED_INSTALL_TASKS: usize = 64;
-/// How long reading a bundle may take, from a disk as from a network (cozy-stack, sources: 30 s).
+/// Timeout for reading a bundle, from a disk or a network (cozy-stack, sources: 30 s).
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A bundle and what it is installed as.
+/// A bundle and the version under which it is installed.
 pub(super) struct FetchedBundle {
     pub(super) bundle: Bundle,
-    /// The manifest's version; with that of the commit where the source is a repository.
+    /// The manifest's version; for a repository, with the commit.
     pub(super) version: String,
 }
 
@@ -32,7 +33,7 @@ impl From<Bundle> for FetchedBundle {
 }
 
 impl Platform {
-    /// The bundle of a source.
+    /// Fetches the bundle of a source.
     pub(super) async fn fetch_bundle(&self, source: &Source) -> Result<FetchedBundle> {
         match source {
             Source::File(folder) => {
@@ -51,8 +52,8 @@ impl Platform {
         }
     }
 
-    /// The bundle of a source for an update; `None` where it is what is installed. Repositories and folders are always read anew
-    /// (cozy-stack, update rules).
+    /// Fetches the bundle of a source for an update; `None` if it is already installed. Repositories and folders are
+    /// always read again (cozy-stack, update rules).
     pub(super) async fn fetch_if_changed(
         &self,
         source: &Source,
@@ -97,14 +98,14 @@ impl Platform {
     }
 }
 
-/// Threads for bundles.
+/// Creates the thread pool for bundles.
 pub(crate) fn install_pool() -> Offload {
     Offload::new("installations", MAX_INSTALL_TASKS, MAX_QUEUED_INSTALL_TASKS, READ_TIMEOUT)
 }
 
 impl Platform {
-    /// Work on a bundle that blocks. It is given up after a while: a folder may lie on a disk of another machine that does not answer. Its
-    /// thread then stays where it is, and one less is there for others.
+    /// Runs blocking work on a bundle. It is abandoned after a timeout, because a folder may be on a remote disk that
+    /// does not respond. Its thread then stays blocked and is not available to others.
     pub(super) async fn run_install_task<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,

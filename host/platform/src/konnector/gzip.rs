@@ -1,20 +1,20 @@
-//! Gzip as archives have it: one member or several (RFC 1952 §2.2), padded perhaps to the size of a block.
+//! Gzip in archives: one or several members (RFC 1952 §2.2), possibly padded to the size of a block.
 
 use std::io::{self, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// What all gzip begins with.
+/// Magic bytes of gzip.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The content of all members, one after the other.
+/// Reads the content of all members, one after the other.
 pub(super) struct GzipMembers<'a> {
     /// `None` after the last one.
     member: Option<GzDecoder<&'a [u8]>>,
 }
 
 impl<'a> GzipMembers<'a> {
-    /// `None` for what is no gzip.
+    /// Returns `None` if the bytes are not gzip.
     pub(super) fn detect(bytes: &'a [u8]) -> Option<Self> {
         bytes.starts_with(&MAGIC).then(|| Self { member: Some(GzDecoder::new(bytes)) })
     }

@@ -1,5 +1,5 @@
-//! Installing. What can be checked quickly is checked before the answer; compiling goes on in the background. A failure leaves what was
-//! there before.
+//! Installation. Quick checks run before the response; compilation continues in the background. A failure leaves the
+//! previous state unchanged.
 
 use std::str::FromStr as _;
 
@@ -20,26 +20,26 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// Bytes of what is said of an installation that failed: an error may repeat names of any length.
+/// Maximum size in bytes of the message of a failed installation: an error may repeat names of any length.
 const MAX_ERROR_SIZE: usize = 2_000;
 
-/// What to install.
+/// A request for an installation.
 #[derive(Debug, Clone)]
 pub struct InstallRequest {
     /// Name in URLs.
     pub slug: String,
-    /// Where it comes from.
+    /// Source to install from.
     pub source: String,
-    /// Set as the manifest's `parameters`; of no use with a registry, whose konnectors bring their own.
+    /// Set as the manifest's `parameters`; ignored for a registry, whose konnectors have their own.
     pub parameters: Option<Object>,
-    /// It is not to be shown as ready before it ran for the first time.
+    /// Do not show it as ready before its first run.
     pub deactivated: bool,
 }
 
-/// How an installation goes.
+/// Event during an installation.
 #[derive(Debug, Clone)]
 pub enum InstallEvent {
-    /// A state, with the konnector as it is in it.
+    /// A new state, with the konnector in that state.
     State(Box<Konnector>),
     /// It failed; nothing changed.
     Failed(String),
@@ -50,9 +50,9 @@ pub enum InstallEvent {
 pub struct InstallProgress {
     /// The konnector as it is now.
     pub konnector: Konnector,
-    /// Revision of what was there before; empty for a new one.
+    /// Revision of the previous konnector document; empty for a new one.
     pub rev: String,
-    /// What happens next; ends after `ready`, `installed` or a failure.
+    /// Further events; ends after `ready`, `installed` or a failure.
     pub events: mpsc::Receiver<InstallEvent>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct InstallPlan {
     bundle: Bundle,
     permissions: Permissions,
     previous: Option<Stored<Konnector>>,
-    /// What it is when all went well.
+    /// State after a successful installation.
     target_state: KonnectorState,
 }
 
@@ -84,12 +84,12 @@ pub(super) fn parse_source(source: &str) -> Result<Source> {
 }
 
 impl Platform {
-    /// Checks and begins an installation.
+    /// Checks and starts an installation.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] when it is installed already, [`Error::Unreachable`],
-    /// [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
+    /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] when it is already installed,
+    /// [`Error::Unreachable`], [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
     pub async fn install_konnector(&self, instance: &Instance, request: InstallRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
         let source = parse_source(&request.source)?;
@@ -105,7 +105,7 @@ impl Platform {
         self.start_install(instance, plan, KonnectorState::Installing).await
     }
 
-    /// Checks all that can be checked without compiling.
+    /// Performs all checks that need no compilation.
     pub(super) async fn plan_install(
         &self,
         slug: Slug,
@@ -158,7 +158,7 @@ impl Platform {
             icon_checksum: None,
             manifest_fields: members,
         };
-        // Reading it back proves, before anything is stored, that it can be read later.
+        // Reading it back proves, before it is stored, that it can be read later.
         let manifest = konnector.manifest()?;
         let permissions = bundle.manifest.permissions.clone();
         Ok(InstallPlan {
@@ -171,7 +171,7 @@ impl Platform {
         })
     }
 
-    /// Begins with what was planned, and answers.
+    /// Starts a planned installation, and returns while it continues in the background.
     pub(super) async fn start_install(
         &self,
         instance: &Instance,
@@ -238,7 +238,7 @@ impl Platform {
         };
         match self.commit(changes).await {
             Ok(_) => {}
-            // The disk may hold the konnector all the same, which then needs its component after a restart.
+            // The commit may still have reached the disk; the konnector then needs its component after a restart.
             Err(error @ Error::Store(StoreError::Poisoned)) => return Err(error),
             Err(error) => {
                 self.delete_blobs(konnector.blobs()).await;
@@ -252,7 +252,7 @@ impl Platform {
         Ok(konnector)
     }
 
-    /// The new manifest's rules, and those the user added since the installation.
+    /// Combines the new manifest's rules with those that the user added since the installation.
     fn permissions_after_update(
         &self,
         instance: &Instance,

@@ -1,5 +1,5 @@
-//! Maintenance: while a konnector is known not to work, no schedule starts it. The operator says so for the whole server, or the registry that
-//! it comes from (Cozy API, konnector worker policy, §5.7).
+//! Maintenance: while a konnector is known not to work, no schedule starts it. It is declared by the operator for the
+//! whole server, or by the konnector's registry (Cozy API, konnector worker policy, §5.7).
 
 use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef, InstanceId};
@@ -14,26 +14,26 @@ use crate::{Error, Platform, Result};
 
 /// Cozy's code for a vendor, or a konnector, in maintenance.
 const MAINTENANCE_CODE: &str = "VENDOR_DOWN.MAINTENANCE";
-/// The option that keeps people from starting it by hand.
+/// The option that prevents users from starting it manually.
 const DISALLOW_MANUAL_FLAG: &str = "flag_disallow_manual_exec";
-/// The option that clients read as "the operator's doing"; always true.
+/// The option that clients interpret as maintenance by the operator; always true.
 const INFRA_MAINTENANCE_FLAG: &str = "flag_infra_maintenance";
-/// The switch of features whose `list` names the konnectors that an instance runs all the same.
+/// The feature flag whose `list` names the konnectors that an instance runs despite maintenance.
 const SKIP_MAINTENANCE_FLAG: &str = "harvest.skip-maintenance-for";
 
 /// A konnector in maintenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Maintenance {
-    /// Which. It need not be installed.
+    /// Slug of the konnector. It need not be installed.
     pub slug: String,
-    /// What is told to users, and whether they may start it by hand: `flag_short_maintenance`, `flag_disallow_manual_exec`,
+    /// Message to users, and whether they may start it manually: `flag_short_maintenance`, `flag_disallow_manual_exec`,
     /// `flag_infra_maintenance`, `messages`.
     #[serde(rename = "maintenance_options")]
     pub options: Object,
 }
 
 impl Maintenance {
-    /// That of a registry.
+    /// Creates a maintenance from a registry's options.
     pub(crate) fn from_registry(slug: &Slug, options: &Value) -> Self {
         Self { slug: slug.to_string(), options: options.as_object().cloned().unwrap_or_default() }
     }
@@ -42,7 +42,7 @@ impl Maintenance {
         self.options.get(DISALLOW_MANUAL_FLAG) == Some(&Value::Bool(true))
     }
 
-    /// Refuses a job, unless a person asks for it and may.
+    /// Rejects a job, unless a person requested it and manual starts are allowed.
     pub(crate) fn check_start(&self, manual: bool) -> Result<()> {
         if manual && !self.forbids_manual() {
             return Ok(());
@@ -53,7 +53,7 @@ impl Maintenance {
         )))
     }
 
-    /// How a job ends that is not tried because of it.
+    /// Returns the outcome of a job that is not tried because of the maintenance.
     pub(crate) fn to_outcome(&self) -> JobFailure {
         JobFailure {
             code: JobErrorCode::Custom(MAINTENANCE_CODE.to_owned()),
@@ -67,7 +67,7 @@ impl Maintenance {
     }
 }
 
-/// Whether an instance runs a konnector although it is in maintenance.
+/// Whether an instance runs a konnector despite its maintenance.
 pub(super) fn is_exempt(instance: &Instance, slug: &Slug) -> bool {
     let listed = instance.feature_flags.get(SKIP_MAINTENANCE_FLAG).and_then(|switch| switch.get("list")?.as_array());
     listed.is_some_and(|listed| listed.iter().any(|name| name == slug.as_ref()))
@@ -78,7 +78,7 @@ fn doc_ref(slug: &Slug) -> DocRef {
 }
 
 impl Platform {
-    /// The konnectors that the operator has put into maintenance, by slug.
+    /// Returns the konnectors that the operator has put into maintenance, by slug.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Platform {
         Ok(all.into_iter().map(|found| found.value).collect())
     }
 
-    /// The operator's maintenance of a konnector.
+    /// Returns the operator's maintenance of a konnector.
     ///
     /// # Errors
     ///
@@ -97,18 +97,18 @@ impl Platform {
         Ok(self.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
     }
 
-    /// That of the konnector which a message of a job names, as far as it concerns the instance.
+    /// Returns the maintenance of the konnector named in a job's message, if it applies to the instance.
     pub(crate) fn maintenance_for_job(&self, instance: &Instance, message: &Value) -> Result<Option<Maintenance>> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
         let slug = slug.filter(|slug| !is_exempt(instance, slug));
         slug.map_or(Ok(None), |slug| self.maintenance(&slug))
     }
 
-    /// Puts a konnector into maintenance, on all instances; what was said before of it is replaced.
+    /// Puts a konnector into maintenance, on all instances; replaces its previous options.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when somebody else does the same.
+    /// [`Error::Conflict`] on a concurrent change.
     pub async fn begin_maintenance(&self, slug: &Slug, mut options: Object) -> Result<()> {
         options.insert(INFRA_MAINTENANCE_FLAG.to_owned(), Value::Bool(true));
         let body = to_object(&Maintenance { slug: slug.to_string(), options })?;
@@ -125,7 +125,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] when it is not in maintenance.
     pub async fn end_maintenance(&self, slug: &Slug) -> Result<()> {
         let Some(found) = self.load::<Maintenance>(&doc_ref(slug))? else {
             return Err(Error::NotFound(format!("the konnector '{slug}' is not in maintenance")));

@@ -44,7 +44,7 @@ use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
-/// Where an installed konnector is on its way.
+/// State of an installed konnector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KonnectorState {
@@ -52,7 +52,7 @@ pub enum KonnectorState {
     Installing,
     /// Being updated; never stored.
     Upgrading,
-    /// Can run, and did not yet.
+    /// Can run, but has not run yet.
     Installed,
     /// Can run.
     Ready,
@@ -60,21 +60,21 @@ pub enum KonnectorState {
     Errored,
 }
 
-/// An installed konnector: the manifest as its author wrote it, with what the platform adds.
+/// An installed konnector: the manifest as its author wrote it, plus the platform's fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Konnector {
     /// Its name in URLs.
     pub slug: Slug,
-    /// Where it is on its way.
+    /// State.
     pub state: KonnectorState,
-    /// Where it came from.
+    /// Source from which it was installed.
     pub source: String,
-    /// Version that is installed.
+    /// Installed version.
     pub version: String,
     /// Version that waits for the user's consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_version: Option<String>,
-    /// What that version does beyond the installed one, a sentence each.
+    /// Additions of that version over the installed one, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub available_changes: Vec<String>,
     /// SHA-256 of the component, hexadecimal.
@@ -83,7 +83,7 @@ pub struct Konnector {
     pub created_at: DateTime<Utc>,
     /// When it was last updated.
     pub updated_at: DateTime<Utc>,
-    /// Why it could not be installed; only in events.
+    /// Error message of a failed installation; only in events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Whether it can read the account's passwords: it imports `reveal`.
@@ -98,12 +98,12 @@ pub struct Konnector {
     /// SHA-256 of the icon, hexadecimal.
     #[serde(rename = "_icon_checksum", default, skip_serializing_if = "Option::is_none")]
     pub icon_checksum: Option<String>,
-    /// All other members of the manifest, as written.
+    /// All other fields of the manifest, as written.
     #[serde(flatten)]
     pub manifest_fields: Object,
 }
 
-/// Members of a manifest that the platform sets.
+/// Fields of a manifest that the platform sets.
 const MANAGED_FIELDS: [&str; 12] = [
     "slug",
     "state",
@@ -119,15 +119,15 @@ const MANAGED_FIELDS: [&str; 12] = [
     CLAMPED_LIMITS_FIELD,
 ];
 
-/// What the API adds to a konnector that asks for more than the operator lets it use.
+/// Field that the API adds to a konnector whose manifest requests more than the operator's limits.
 pub const CLAMPED_LIMITS_FIELD: &str = "limits_cut";
 
 impl Konnector {
-    /// The manifest, read again from what is stored.
+    /// Parses the manifest from the stored fields.
     ///
     /// # Errors
     ///
-    /// Cannot happen for what was installed by this version.
+    /// Does not fail for konnectors that this version installed.
     pub fn manifest(&self) -> Result<Manifest> {
         let mut members = self.manifest_fields.clone();
         members.insert("version".to_owned(), json!(self.version));
@@ -137,23 +137,23 @@ impl Konnector {
         Ok(Manifest::parse(&text)?)
     }
 
-    /// Its id among documents.
+    /// Id of its document.
     #[must_use]
     pub fn doc_id(&self) -> String {
         doc_id(&self.slug)
     }
 }
 
-/// Where the program of a konnector is to be had.
+/// Where the program of a konnector can be downloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Download {
-    /// There.
+    /// At this URL.
     Redirect(Url),
     /// In this archive.
     Archive(Vec<u8>),
 }
 
-/// The id of a konnector's document.
+/// Returns the id of a konnector's document.
 #[must_use]
 pub fn doc_id(slug: &Slug) -> String {
     format!("io.cozy.konnectors/{slug}")
@@ -168,29 +168,29 @@ fn not_installed(slug: &Slug) -> Error {
 }
 
 impl Konnector {
-    /// What the document of a konnector refers to.
+    /// Returns the links of a konnector's document.
     pub(crate) fn links(&self) -> Links {
         Links { blobs: self.component_link().into_iter().chain(self.icon_link()).collect(), unique_keys: Vec::new() }
     }
 
-    /// Its contents.
+    /// Its blobs.
     fn blobs(&self) -> impl Iterator<Item = BlobId> + Send + use<> {
         self.component.into_iter().chain(self.icon)
     }
 
-    /// Where its component lies.
+    /// Link to its component.
     pub(crate) fn component_link(&self) -> Option<BlobLink> {
         self.component.map(|blob| BlobLink { blob, size: None, sha256: Some(self.checksum.clone()) })
     }
 
-    /// Where its icon lies.
+    /// Link to its icon.
     fn icon_link(&self) -> Option<BlobLink> {
         self.icon.map(|blob| BlobLink { blob, size: None, sha256: self.icon_checksum.clone() })
     }
 }
 
 impl Platform {
-    /// An installed konnector.
+    /// Returns an installed konnector.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl Platform {
         Ok(self.stored_konnector(instance, slug)?.value)
     }
 
-    /// An installed konnector with its revision.
+    /// Returns an installed konnector with its revision.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl Platform {
         self.load(&doc_ref(instance, slug))?.ok_or_else(|| not_installed(slug))
     }
 
-    /// Where the runs of a konnector get less than its manifest asks for.
+    /// Returns the limits that the operator lowers below the manifest's request.
     ///
     /// # Errors
     ///
@@ -217,7 +217,7 @@ impl Platform {
         Ok(self.config.run_limits.clamped_limits(&konnector.manifest()?.limits))
     }
 
-    /// All installed konnectors, by slug.
+    /// Returns all installed konnectors, by slug.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Platform {
         Ok(self.stored_konnectors(instance)?.into_iter().map(|found| found.value).collect())
     }
 
-    /// The same with their revisions.
+    /// Like [`Platform::konnectors`], with revisions.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ impl Platform {
         self.load_all(&instance.id, &KONNECTORS)
     }
 
-    /// The icon of a konnector and its media type.
+    /// Returns the icon of a konnector and its media type.
     ///
     /// # Errors
     ///
@@ -248,11 +248,12 @@ impl Platform {
         Ok((self.store.read_blob(&icon).await?, crate::media_type(name)))
     }
 
-    /// The program of a konnector as it is installed: where its registry has it, else an archive of what is kept of it.
+    /// Returns the program of a konnector as installed: a redirect if it came from a registry, else an archive of the
+    /// stored parts.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when its registry cannot be asked.
+    /// [`Error::Unreachable`] when its registry does not respond.
     pub async fn konnector_download(&self, konnector: &Konnector) -> Result<Download> {
         if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
             return Ok(Download::Redirect(self.resolve_version(&name, &channel, Some(&konnector.version)).await?.url));
@@ -267,7 +268,7 @@ impl Platform {
         self.run_install_task(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
-    /// All bytes of a blob that is known to be small and whose checksum is kept nowhere.
+    /// Reads a blob that is known to be small and whose checksum is not stored.
     pub(crate) async fn read_blob(&self, blob: &BlobId) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.store.blobs().open(blob).await?;
@@ -275,7 +276,8 @@ impl Platform {
         Ok(bytes)
     }
 
-    /// A konnector that is about to run: with the first run, one that was installed without being activated is ready.
+    /// Returns a konnector that is about to run. The first run turns a konnector that was installed deactivated to
+    /// ready.
     pub(crate) async fn activate_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
         let konnector = self.konnector(instance, slug)?;
         if konnector.state != KonnectorState::Installed {
@@ -290,7 +292,7 @@ impl Platform {
         promoted.ok_or_else(|| not_installed(slug))
     }
 
-    /// Where a konnector was installed from.
+    /// Parses the source from which a konnector was installed.
     fn installed_source(konnector: &Konnector) -> Result<Source> {
         Ok(Source::from_str(&konnector.source)?)
     }

@@ -1,5 +1,6 @@
-//! Bundles in registries of the Open Container Initiative (OCI distribution specification 1.1): an artifact whose one layer is a tar archive, or
-//! whose layers are the files of the bundle, named as `oras push` names them. Registries that hand out tokens to everybody are asked for one.
+//! Bundles in registries of the Open Container Initiative (OCI distribution specification 1.1): an artifact whose
+//! single layer is a tar archive, or whose layers are the files of the bundle, named as `oras push` names them.
+//! Registries that issue anonymous tokens are asked for one.
 
 use std::collections::HashMap;
 
@@ -16,16 +17,18 @@ use super::download::{DOWNLOAD_TIMEOUT, MAX_ARCHIVE_SIZE, header, into_bytes};
 use super::fetch::FetchedBundle;
 use crate::{Error, Platform, Result};
 
-/// The media type of an artifact's manifest, and what older tools call it.
+/// The media type of an artifact's manifest, and the one that older tools use.
 const MANIFEST_MEDIA_TYPES: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 /// The annotation with the name of a file.
 const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
-/// The most layers; a bundle has three files.
+/// Maximum number of layers; a bundle has three files.
 const MAX_LAYERS: usize = 16;
-/// Bytes of an artifact's manifest: a registry need not take larger ones (distribution specification, pushing manifests).
+/// Maximum size of an artifact's manifest in bytes: a registry need not accept larger ones (distribution specification,
+/// pushing manifests).
 const MAX_MANIFEST_SIZE: u64 = 4 << 20;
-/// Bytes of an answer with a token, which is to fit into a header; and of all answers that lead to a layer.
+/// Maximum size in bytes of a token response, because a token must fit into a header; and of all responses before a
+/// layer.
 const MAX_TOKEN_SIZE: u64 = 16 << 10;
 
 #[derive(Debug, Deserialize)]
@@ -34,7 +37,7 @@ struct OciManifest {
 }
 
 impl OciManifest {
-    /// Reads the manifest of an artifact, whose digest it must have.
+    /// Parses the manifest of an artifact, which must match the digest.
     fn parse(manifest: &[u8], digest: Option<&str>) -> Result<Self, String> {
         if let Some(digest) = digest {
             check_digest(manifest, digest)?;
@@ -64,14 +67,14 @@ struct OciToken {
     token: String,
 }
 
-/// A repository, and what lets us in.
+/// A repository, and the token for it.
 struct OciRepository {
     base: Url,
     token: Option<String>,
 }
 
 impl Platform {
-    /// The bundle of an artifact.
+    /// Fetches the bundle of an artifact.
     pub(super) async fn fetch_artifact(
         &self,
         registry: &str,
@@ -129,7 +132,7 @@ impl Platform {
             .map(FetchedBundle::from)
     }
 
-    /// Reads something of a repository, with a token where it wants one.
+    /// Reads a path of a repository, with a token if the registry requires one.
     async fn get_oci(&self, repository: &mut OciRepository, path: &str, largest: u64) -> Result<Bytes, String> {
         let url = repository.base.join(path).map_err(|error| error.to_string())?;
         for last in [false, true] {
@@ -151,7 +154,8 @@ impl Platform {
         Err("the registry does not take the token that it gave".to_owned())
     }
 
-    /// The token for everybody, from where a refusal says (distribution specification, token authentication).
+    /// Requests an anonymous token from the address in a 401 response (distribution specification, token
+    /// authentication).
     async fn request_oci_token(&self, refusal: &Response) -> Result<String, String> {
         let challenge = header(refusal, "www-authenticate").unwrap_or_default();
         let url = token_url(challenge).ok_or("the registry wants a login of a kind that is not known")?;
@@ -163,7 +167,7 @@ impl Platform {
     }
 }
 
-/// Where a repository is. A registry on this machine is asked without TLS, as all tools do.
+/// Returns the URL of a repository. A local registry is contacted without TLS, as all tools do.
 fn repository_url(registry: &str, repository: &str) -> Result<Url, String> {
     let url = Url::parse(&format!("https://{registry}/v2/{repository}/")).map_err(|error| error.to_string())?;
     let local = match url.host() {
@@ -178,7 +182,7 @@ fn repository_url(registry: &str, repository: &str) -> Result<Url, String> {
     }
 }
 
-/// The address in a challenge such as `Bearer realm="https://…",service="…",scope="…"`.
+/// Returns the address in a challenge such as `Bearer realm="https://…",service="…",scope="…"`.
 fn token_url(challenge: &str) -> Option<Url> {
     let parts = challenge.strip_prefix("Bearer ")?;
     let pairs: Vec<(&str, &str)> = parts

@@ -1,6 +1,7 @@
-//! Registries of konnectors, as clients of their HTTP API (cozy-apps-registry). The operator names some; they are asked in that order, and
-//! the first that knows a konnector answers. One that fails is an error rather than passed over: otherwise whoever can keep the operator's
-//! own registry from answering could have another one's konnector installed in its place.
+//! Clients of konnector registries and their HTTP API (cozy-apps-registry). The operator lists registries; they are
+//! asked in that order, and the first one that has a konnector wins. A failing registry is an error and is not skipped:
+//! otherwise an attacker who can block the operator's own registry could have another registry's konnector installed in
+//! its place.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -22,18 +23,18 @@ use super::maintenance::{Maintenance, is_exempt};
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
-/// Time for one question.
+/// Timeout of one request.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer counts where nobody asks for the newest one.
+/// Validity of a cached response where the newest one is not required.
 const REGISTRY_CACHE_TTL: Duration = Duration::from_secs(300);
-/// Answers that are remembered, those that were asked for last.
+/// Maximum number of cached responses; the least recently used ones are evicted.
 const MAX_CACHED_RESPONSES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// Bytes of them: an answer has a few KiB, and may have a thousand times as many.
+/// Maximum size of the cached responses in bytes: a response has a few KiB, but may be a thousand times larger.
 const MAX_CACHED_BYTES: usize = 16 << 20;
 
-/// Bytes of a slug; a longer one names nothing that can be installed.
+/// Maximum length of a slug in bytes; nothing with a longer slug can be installed.
 const MAX_SLUG_LEN: usize = 128;
-/// Pages of a list, of 200 konnectors at most.
+/// Maximum number of pages of a list, with at most 200 konnectors each.
 const MAX_PAGES: usize = 100;
 
 /// A version that a registry offers.
@@ -41,14 +42,14 @@ const MAX_PAGES: usize = 100;
 pub struct RegistryVersion {
     /// By semver.
     pub version: String,
-    /// Where its archive is.
+    /// URL of its archive.
     pub url: Url,
-    /// What the archive hashes to.
+    /// SHA-256 of the archive.
     #[serde(deserialize_with = "deserialize_sha256")]
     pub sha256: [u8; 32],
 }
 
-/// What a registry answered to a question that somebody asks through us.
+/// A registry's response to a proxied request.
 #[derive(Debug, Clone)]
 pub struct RegistryResponse {
     /// Media type.
@@ -57,17 +58,17 @@ pub struct RegistryResponse {
     pub body: Bytes,
 }
 
-/// What registries answered lately.
+/// Cache of recent registry responses.
 #[derive(Debug, Default)]
 pub(crate) struct RegistryCache {
     responses: Mutex<ResponseCache>,
     slugs: Mutex<ListedSlugs>,
 }
 
-/// The slugs of each registry, and when they were listed.
+/// Slugs of each registry, and when they were listed.
 type ListedSlugs = HashMap<Url, (Duration, Arc<HashSet<String>>)>;
 
-/// Answers by path, and when they came.
+/// Responses by path, and when they arrived.
 #[derive(Debug)]
 struct ResponseCache {
     entries: LruCache<String, (Duration, Option<RegistryResponse>)>,
@@ -106,7 +107,7 @@ impl RegistryCache {
         self.slugs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces what is remembered, if anything is, by what a registry answers now.
+    /// Replaces a cached response, if there is one, with a registry's new response.
     fn refresh(&self, path: &str, now: Duration, answer: Option<&RegistryResponse>) {
         let mut answers = self.responses();
         if answers.entries.contains(path) {
@@ -119,7 +120,7 @@ fn app_slug(app: &Value) -> Option<&str> {
     app.get("slug").and_then(Value::as_str)
 }
 
-/// The slugs on a page of a list.
+/// Returns the slugs on a page of a list.
 fn listed_slugs(list: &RegistryList) -> impl Iterator<Item = String> {
     list.data.iter().filter_map(app_slug).filter(|slug| slug.len() <= MAX_SLUG_LEN).map(str::to_owned)
 }
@@ -137,7 +138,7 @@ fn deserialize_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8;
 }
 
 impl Platform {
-    /// The version of a konnector that a registry source means now.
+    /// Resolves the version of a konnector that a registry source currently refers to.
     pub(super) async fn resolve_version(
         &self,
         name: &Slug,
@@ -167,7 +168,7 @@ impl Platform {
         self.parse_response(answer, invalid_version(name.clone())).await
     }
 
-    /// The newest version that a registry source means, as it was lately; `None` for other sources.
+    /// Returns the newest version for a registry source, possibly from the cache; `None` for other sources.
     pub(super) async fn latest_version(&self, source: &Source) -> Result<Option<RegistryVersion>> {
         let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
         let answer = self.query_registries_cached(&format!("{name}/{channel}/latest")).await?;
@@ -177,7 +178,7 @@ impl Platform {
         }
     }
 
-    /// Reads an answer, which may be large.
+    /// Parses a response, which may be large.
     async fn parse_response<T: DeserializeOwned + Send + 'static>(
         &self,
         answer: RegistryResponse,
@@ -186,7 +187,7 @@ impl Platform {
         self.run_install_task(move || serde_json::from_slice(&answer.body).map_err(wrong)).await
     }
 
-    /// Asks the registries, unless they were asked the same lately.
+    /// Queries the registries, unless a recent response is cached.
     async fn query_registries_cached(&self, path: &str) -> Result<Option<RegistryResponse>> {
         let now = self.clock.elapsed();
         let known = self.registry_cache.responses().entries.get(path).cloned();
@@ -200,7 +201,7 @@ impl Platform {
         Ok(answer)
     }
 
-    /// Asks the registries one after the other below `/registry`; `None` when none of them knows.
+    /// Queries the registries in order, below `/registry`; `None` when none of them has a result.
     async fn query_registries(&self, path_and_query: &str) -> Result<Option<(&Url, RegistryResponse)>> {
         for base in &self.config.registries {
             if let Some(answer) = self.query_registry(base, path_and_query).await? {
@@ -228,11 +229,11 @@ impl Platform {
         }
     }
 
-    /// What a registry says to a question that somebody asks through us; the path stands below `/registry/`.
+    /// Proxies a request to the registries; the path is relative to `/registry/`.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when no registry knows, [`Error::Unreachable`] when one cannot be asked.
+    /// [`Error::NotFound`] when no registry has a result, [`Error::Unreachable`] when one does not respond.
     pub async fn proxy_registry(&self, path_and_query: &str) -> Result<RegistryResponse> {
         let found = self.query_registries(path_and_query).await?;
         found.map(|(_, answer)| answer).ok_or_else(|| {
@@ -243,12 +244,13 @@ impl Platform {
         })
     }
 
-    /// What can be installed, a page of one registry after the other; a konnector that several have is in the list of the first. `cursor` is that
-    /// of the page before: the number of a registry, `|`, and that registry's own.
+    /// Lists the installable konnectors, page by page and one registry after the other; a konnector that several
+    /// registries have is listed by the first. `cursor` is the one of the previous page: the number of a registry, `|`,
+    /// and that registry's own cursor.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for a cursor that is none, [`Error::Unreachable`] when a registry cannot be asked.
+    /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] when a registry does not respond.
     pub async fn registry_list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
         let wrong = || {
             let text = "cursor is none that this server gave; use the next_cursor of the page before, or none for the first page";
@@ -261,7 +263,7 @@ impl Platform {
                 (position.parse().map_err(|_| wrong())?, own.to_owned())
             }
         };
-        // A page may consist of what earlier registries have; nobody wants to see an empty one in the middle.
+        // All entries of a page may be in earlier registries, too; clients do not expect an empty page in the middle.
         while let Some(base) = self.config.registries.get(position) {
             let RegistryList { data, meta } = self.registry_page(base, query, &own).await?;
             let apps = self.without_shadowed(position, data).await?;
@@ -277,7 +279,7 @@ impl Platform {
         Ok(RegistryPage::default())
     }
 
-    /// A page of one registry.
+    /// Fetches a page of one registry.
     async fn registry_page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<RegistryList> {
         let cursor = Some(("cursor", cursor)).filter(|(_, cursor)| !cursor.is_empty());
         let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
@@ -291,7 +293,7 @@ impl Platform {
         self.parse_response(answer, wrong).await
     }
 
-    /// Konnectors of a registry without those that an earlier one has, too, from which they would be installed.
+    /// Removes the konnectors that an earlier registry has, too, because they would be installed from there.
     async fn without_shadowed(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
         for base in self.config.registries.iter().take(position) {
             if apps.is_empty() {
@@ -303,8 +305,8 @@ impl Platform {
         Ok(apps)
     }
 
-    /// The slugs that a registry has. Its first page is read each time, so that a registry that fails is noticed; the pages behind it once in a
-    /// while, however many pages of the others are shown.
+    /// Returns the slugs of a registry. Its first page is read each time, so that a failing registry is noticed; the
+    /// following pages are cached, however many pages of the other registries are listed.
     async fn registry_slugs(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
         let now = self.clock.elapsed();
         let mut list = self.registry_page(base, &[], "").await?;
@@ -334,12 +336,12 @@ impl Platform {
         Ok(slugs)
     }
 
-    /// The konnectors that the registries say are in maintenance, as they describe them; of one that several have, the first registry's word
-    /// counts.
+    /// Returns the konnectors that the registries declare to be in maintenance, as the registries describe them; if
+    /// several have a konnector, the first registry decides.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when a registry cannot be asked.
+    /// [`Error::Unreachable`] when a registry does not respond.
     pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
         for (position, base) in self.config.registries.iter().enumerate() {
@@ -354,8 +356,8 @@ impl Platform {
         Ok(apps)
     }
 
-    /// The maintenance of a konnector that the registry it comes from tells of, as far as it concerns the instance; a registry that cannot be
-    /// asked tells of none.
+    /// Returns the maintenance of a konnector that its registry declares, if it applies to the instance; a registry
+    /// that does not respond declares none.
     pub(crate) async fn registry_maintenance(&self, instance: &Instance, konnector: &Konnector) -> Option<Maintenance> {
         if is_exempt(instance, &konnector.slug) {
             return None;
@@ -368,12 +370,12 @@ impl Platform {
     }
 }
 
-/// Konnectors of registries.
+/// A page of the registries' konnectors.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryPage {
-    /// As the registries describe them.
+    /// Konnectors, as the registries describe them.
     pub apps: Vec<Value>,
-    /// For the page after this one.
+    /// Cursor of the next page.
     pub next_cursor: Option<String>,
 }
 
@@ -404,7 +406,7 @@ mod tests {
         }
         assert_eq!(answers.entries.len(), 16);
         assert!(answers.entries.contains("99") && !answers.entries.contains("0"));
-        // Replaced, and replaced by nothing.
+        // Replaced, then removed.
         answers.put("99", Duration::ZERO, Some(answer(10)));
         answers.put("98", Duration::ZERO, None);
         assert_eq!(answers.bytes, (14 << 20) + 10);

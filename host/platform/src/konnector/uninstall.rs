@@ -1,5 +1,5 @@
-//! Uninstalling. Where people still have accounts for the konnector, they are deleted first, and the konnector cleans up after each at its vendor
-//! (Cozy API, konnectors, uninstall; §2.9).
+//! Uninstallation. If users still have accounts for the konnector, the accounts are deleted first, and the konnector
+//! cleans up after each at its vendor (Cozy API, konnectors, uninstall; §2.9).
 
 use std::time::Duration;
 
@@ -16,30 +16,32 @@ use crate::token::Principal;
 use crate::trigger::Trigger;
 use crate::{Error, Platform, Result};
 
-/// How long one account's cleaning is waited for; afterwards the konnector goes all the same.
+/// Timeout for the clean-up of one account; afterwards the konnector is deleted anyway.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(600);
-/// A job's end is heard of; this is for one that ended on another node.
+/// Interval of polling a job; normally an event reports its end, but not if it ended on another node.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What became of a request to delete a konnector.
+/// Result of a request to delete a konnector.
 #[derive(Debug)]
 pub enum UninstallOutcome {
-    /// It is gone.
+    /// It is uninstalled.
     Uninstalled,
-    /// It had accounts: they are deleted first, then it goes. Deleting goes on when this is dropped; when the server stops, nothing comes.
+    /// It had accounts: they are deleted first, then the konnector. Deletion continues when the receiver is dropped;
+    /// the receiver gets no result when the server stops.
     CleaningUp(oneshot::Receiver<Result<()>>),
 }
 
 impl Platform {
-    /// Uninstalls a konnector. Where people have accounts for it, they and their triggers are deleted first, in the background; if the konnector
-    /// fails to clean up after one of them, it stays installed, unless `force` is set; whoever deletes it again has it try again.
+    /// Uninstalls a konnector. Its accounts and their triggers are deleted first, in the background. If the konnector
+    /// fails to clean up after one of them, it stays installed, unless `force` is set; deleting it again retries the
+    /// clean-up.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
     pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<UninstallOutcome> {
         self.konnector(instance, slug)?;
-        // Its own, and not those that a trigger names or that are shared with it.
+        // Its own accounts, not those that a trigger names or that are shared with it.
         let accounts: Vec<String> =
             self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
         if accounts.is_empty() && self.deleted_accounts(instance, Some(slug))?.is_empty() {
@@ -66,7 +68,7 @@ impl Platform {
         accounts: &[String],
         force: bool,
     ) -> Result<()> {
-        // Each once: what failed keeps the konnector, so that its owner can look at why.
+        // One attempt each: a failure leaves the konnector installed, so its owner can find the cause.
         for job in self.clean_up(instance, accounts, Some(slug)).await? {
             match self.wait_for_clean_up(instance, &job).await {
                 Err(error) if !force => return Err(error),
@@ -83,7 +85,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Waits for a job that cleans up after an account; one that takes too long counts as done.
+    /// Waits for a job that cleans up after an account; a job that times out counts as done.
     ///
     /// # Errors
     ///
@@ -102,10 +104,10 @@ impl Platform {
                     }
                     JobStatus::Queued | JobStatus::Running => {
                         let changed = async {
-                            // After missed events nobody knows, so the job is looked at.
+                            // Missed events leave the state unknown, so the job is read again.
                             while events.recv().await.is_ok_and(|event| event.doctype != *JOBS || event.id != job.id) {}
                         };
-                        // Both are good reasons to look again.
+                        // Both are reasons to read the job again.
                         let _ = tokio::time::timeout(RECHECK_INTERVAL, changed).await;
                     }
                 }
@@ -121,7 +123,8 @@ impl Platform {
         }
     }
 
-    /// Ends what a konnector made and what is planned for it: triggers, jobs that wait or run, shares. Each may end by itself meanwhile.
+    /// Ends what a konnector created and what is planned for it: triggers, waiting and running jobs, shares. Each may
+    /// end on its own meanwhile.
     async fn revoke_konnector_access(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let gone = |done: Result<()>| match done {
             Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(()),
@@ -142,14 +145,14 @@ impl Platform {
     async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let found = self.stored_konnector(instance, slug)?;
         self.revoke_konnector_access(instance, slug).await?;
-        // Whatever is installed under this name later is another program.
+        // A program that is installed under this name later is a different one.
         self.revoke_account_sharing(instance, slug).await?;
         let at = doc_ref(instance, slug);
         let mut changes = Changes::new();
         changes.delete(at.clone(), &found.rev);
         self.stage_delete_permissions(instance, slug, &mut changes)?;
         self.commit(changes).await?;
-        // What a run of it made while all this went on.
+        // For anything that one of its runs created in the meantime.
         self.revoke_konnector_access(instance, slug).await?;
         self.delete_blobs(found.value.blobs()).await;
         self.publish(&at, ChangeKind::Deleted, &found.value);

@@ -1,4 +1,4 @@
-//! Updating (cozy-stack, update rules): by request, or by itself where the registry has a newer version.
+//! Updates (cozy-stack, update rules): on request, or automatic if the registry has a newer version.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,28 +17,29 @@ use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// How long whoever looks at a konnector, or runs it, waits for an update that nobody asked for.
+/// How long reading or running a konnector waits for an automatic update.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
-/// What to update.
+/// A request for an update.
 #[derive(Debug, Clone)]
 pub struct UpdateRequest {
-    /// Which konnector.
+    /// Slug of the konnector.
     pub slug: String,
-    /// Another source than the one it came from.
+    /// A new source, replacing the one that it came from.
     pub source: Option<String>,
-    /// Set as the manifest's `parameters`; the old ones stay where absent.
+    /// Set as the manifest's `parameters`; if absent, the old ones stay.
     pub parameters: Option<Object>,
-    /// Whether the user accepts what the new version adds: permissions, reading passwords, terms. Absent means yes (the documented default).
+    /// Whether the user accepts the new version's additions: permissions, reading passwords, terms. Absent means yes
+    /// (the documented default).
     pub permissions_acked: bool,
 }
 
-/// The konnectors that are being updated without anybody having asked.
+/// The konnectors that are being updated automatically.
 #[derive(Debug, Default)]
 pub(crate) struct UpdatesInProgress(Mutex<HashSet<DocRef>>);
 
 impl Platform {
-    /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
-    /// `available_version` and `available_changes`. When there is no other version, nothing changes but the source.
+    /// Checks and starts an update. If the new version adds something and the user did not accept it, only
+    /// `available_version` and `available_changes` change. If there is no other version, only the source changes.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl Platform {
         };
         let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
         let fetched = match parameters {
-            // They change the konnector whatever its version is.
+            // Parameters change the konnector regardless of its version.
             Some(_) => Some(self.fetch_bundle(&source).await?),
             None => self.fetch_if_changed(&source, &before.value).await?,
         };
@@ -70,14 +71,15 @@ impl Platform {
         self.start_install(instance, plan, KonnectorState::Upgrading).await
     }
 
-    /// What the user must accept before `offered` replaces `installed`; the operator may have waived some of it.
+    /// Returns what the user must accept before `offered` replaces `installed`, without what the operator waived.
     fn consent_additions(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<ConsentAddition> {
         let mut growth = offered.additions_over(installed);
         growth.retain(|growth| !(growth.is_waivable() && self.config.permissions_skip_verification));
         growth
     }
 
-    /// Keeps the installed version, with where the next one comes from and which one waits for consent.
+    /// Leaves the installed version in place, and records the source of the next one and the version that waits for
+    /// consent.
     async fn record_available_version(
         &self,
         instance: &Instance,
@@ -108,9 +110,9 @@ impl Platform {
         Ok(InstallProgress { konnector, rev, events: receiver })
     }
 
-    /// Updates a konnector of a registry where that has a newer version, as far as that needs no consent. Returns when that is done, or cannot be
-    /// done, or takes too long: what is installed then can be used. Answers whether it looked for one: otherwise nothing has changed.
-    /// Cancel-safe: what began goes on by itself.
+    /// Updates a konnector if its registry has a newer version and the update needs no consent. Returns when the update
+    /// is done, fails or takes too long; the installed version is then usable. Returns whether it looked for a version:
+    /// otherwise nothing has changed. Cancel-safe: an update that began continues on its own.
     pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) -> bool {
         let at = doc_ref(instance, slug);
         if self.config.registries.is_empty() || !self.refreshing_konnectors.lock().insert(at.clone()) {
@@ -155,7 +157,7 @@ impl UpdatesInProgress {
     }
 }
 
-/// Until it is dropped, nobody else updates the same konnector unasked.
+/// Prevents other automatic updates of the same konnector until it is dropped.
 struct RefreshGuard<'a>(&'a UpdatesInProgress, DocRef);
 
 impl Drop for RefreshGuard<'_> {
@@ -164,7 +166,7 @@ impl Drop for RefreshGuard<'_> {
     }
 }
 
-/// In the stable channel only a higher version is an update, in the others each other one is.
+/// In the stable channel only a higher version is an update, in the others any different one.
 fn is_newer(source: &Source, installed: &str, offered: &str) -> bool {
     let stable = matches!(source, Source::Registry { channel, .. } if channel == Source::DEFAULT_CHANNEL);
     match (Version::parse(installed), Version::parse(offered)) {

@@ -1,5 +1,5 @@
-//! Whether a request may do what it wants to, and what to do where it may not: a konnector lacks a rule of its manifest, everybody else a
-//! part of the token's scope.
+//! Permission checks of requests, and advice when one fails: a konnector lacks a rule in its manifest, other callers
+//! lack a part of the token's scope.
 
 use konnector_manifest::{Doctype, PermissionDenied, Verb};
 
@@ -9,53 +9,53 @@ use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Result};
 
-/// Whether documents of a type say what runs said. Secrets in it are masked on its way to people: a konnector that read it back would learn
-/// which of its guesses are secrets.
+/// Whether documents of a type contain output of runs. Secrets in it are masked for users; a konnector that reads it
+/// back would learn which of its guesses are secrets.
 pub(crate) fn is_hidden_from_konnectors(verb: Verb, doctype: &Doctype) -> bool {
     verb == Verb::Get && *doctype == *JOBS
 }
 
-/// The refusal that goes with it.
+/// Error message for such documents.
 pub(crate) const HIDDEN_FROM_KONNECTORS_MESSAGE: &str =
     "a konnector does not read jobs, which hold what runs say; use a token of a person or of an app";
 
 impl Principal {
-    /// Refuses whoever has no rule for the whole type.
+    /// Rejects callers without a rule for the whole type.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] says what is missing.
+    /// [`Error::Forbidden`] names the missing rule.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
         self.check_not_hidden(verb, doctype)?;
         self.explain_denial(self.permissions.check_type(verb, doctype), verb, doctype)
     }
 
-    /// Refuses whoever has no rule for any document of the type, before it is known which document is asked for.
+    /// Rejects callers without a rule for any document of the type, before the requested document is known.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] says what is missing.
+    /// [`Error::Forbidden`] names the missing rule.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
         self.check_not_hidden(verb, doctype)?;
         self.explain_denial(self.permissions.check_any(verb, doctype), verb, doctype)
     }
 
-    /// Refuses whoever has no rule for the type, the document's id, or one of its members.
+    /// Rejects callers without a rule for the type, the document's id, or one of its fields.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] says what is missing.
+    /// [`Error::Forbidden`] names the missing rule.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Object) -> Result<()> {
         self.check_not_hidden(verb, doctype)?;
         self.explain_denial(self.permissions.check_document(verb, doctype, id, body), verb, doctype)
     }
 
-    /// Refuses whoever has no rule to write what it tells listeners of, and a konnector that tells of what only the platform writes, such as
-    /// jobs: listeners believe it.
+    /// Rejects callers without a rule to write the document about which they notify listeners, and konnectors that
+    /// notify about documents that only the platform writes, such as jobs: listeners trust such events.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] says what is missing.
+    /// [`Error::Forbidden`] names the missing rule.
     pub fn check_notify(&self, doctype: &Doctype, id: &str, body: &Object) -> Result<()> {
         self.check_document(Verb::Post, doctype, id, body)?;
         if self.konnector().is_some() { check_writable(doctype) } else { Ok(()) }

@@ -1,5 +1,5 @@
-//! Permission sets: documents of their own, read at every request, so that a change counts at once. A konnector has one from its
-//! installation to its removal; a share has one as long as somebody holds a code of it.
+//! Permission sets: separate documents, read at every request, so a change takes effect at once. A konnector has one
+//! from its installation to its removal; a share has one as long as a code for it exists.
 
 mod check;
 mod patch;
@@ -22,48 +22,49 @@ use crate::{Error, Platform, Result};
 
 /// Index from a short code to the permission set of its share.
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
-/// Title of the rule that lets a konnector work in its folders; a number is added where the manifest has one of that title.
+/// Title of the rule that lets a konnector work in its folders; a number is appended if the manifest has a rule with
+/// this title.
 const REFERENCED_FOLDERS_TITLE: &str = "referenced folders";
-/// Rules of a set that clients write.
+/// Maximum number of rules in a set that clients write.
 const MAX_RULES: usize = 200;
-/// Values of all its rules.
+/// Maximum number of values in all its rules.
 const MAX_VALUES: usize = 2_000;
 /// The indexes of permission sets.
 pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
 
-/// Whose a permission set is.
+/// Owner of a permission set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PermissionSetKind {
-    /// An installed konnector's.
+    /// An installed konnector.
     Konnector,
-    /// That of whoever holds a code.
+    /// The holder of a share's code.
     Share,
 }
 
-/// A permission set, as its document holds it.
+/// A permission set, as stored in its document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PermissionSet {
-    /// Whose it is.
+    /// Kind of its owner.
     #[serde(rename = "type")]
     pub kind: PermissionSetKind,
-    /// Who it comes from, such as `io.cozy.konnectors/<slug>`: of a share, who made it.
+    /// Source, such as `io.cozy.konnectors/<slug>`; for a share, its creator.
     pub source_id: String,
     /// The rules, by title.
     pub permissions: Object,
-    /// Of a share: the codes, by the name of who has them.
+    /// For a share: the codes, by the names of their holders.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub codes: Object,
-    /// Of a share: the same as short codes.
+    /// For a share: the short codes, by the same names.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub shortcodes: Object,
-    /// Of a share: when it ends.
+    /// For a share: when it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl PermissionSet {
-    /// The rules.
+    /// Parses the rules.
     ///
     /// # Errors
     ///
@@ -72,14 +73,14 @@ impl PermissionSet {
         Ok(Permissions::from_manifest(&self.permissions)?)
     }
 
-    /// What the document of a set refers to.
+    /// Returns the links of a set's document.
     pub(crate) fn links(&self) -> Links {
         let codes = self.shortcodes.values().filter_map(|code| code.as_str());
         Links { blobs: Vec::new(), unique_keys: codes.map(|code| (SHORTCODES, code.to_owned())).collect() }
     }
 }
 
-/// Refuses a set that is too large: all of it is read at every request under it.
+/// Rejects a set that is too large: the whole set is read at each request that uses it.
 fn check_size(rules: &Permissions) -> Result<()> {
     let (count, values) = (rules.rules().len(), rules.rules().iter().map(|rule| rule.values.len()).sum::<usize>());
     if count > MAX_RULES {
@@ -97,13 +98,13 @@ fn doc_ref(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&PERMISSIONS, id)
 }
 
-/// The id of the permission set of a konnector.
+/// Returns the id of a konnector's permission set.
 #[must_use]
 pub fn konnector_set_id(slug: &str) -> String {
     format!("konnector-{slug}")
 }
 
-/// The rule that lets a konnector work in the folders that refer to it.
+/// Returns the rule that lets a konnector work in the folders that refer to it.
 fn referenced_folders_rule(slug: &Slug) -> Value {
     json!({
         "type": FILES.as_str(),
@@ -113,19 +114,20 @@ fn referenced_folders_rule(slug: &Slug) -> Value {
     })
 }
 
-/// Whether it is this rule, and none of the manifest, under whatever title.
+/// Whether `rule` is this rule, under any title, and not one of the manifest.
 fn is_referenced_folders_rule(rule: &Value, slug: &Slug) -> bool {
     let own = referenced_folders_rule(slug);
     ["type", "description", "selector", "values"].iter().all(|name| rule.get(*name) == own.get(*name))
 }
 
 impl Principal {
-    /// The source of what a konnector has and makes.
+    /// Returns the source for the objects that a konnector owns and creates.
     pub(crate) fn konnector_source(slug: &(impl std::fmt::Display + ?Sized)) -> String {
         format!("io.cozy.konnectors/{slug}")
     }
 
-    /// The type and the source of the set that it acts under, as Cozy names them. A share has those of its document.
+    /// Returns the type and source of the principal's permission set, in Cozy's terms. For a share, they are in its
+    /// document.
     #[must_use]
     pub fn source(&self) -> (&'static str, String) {
         let subject = &self.claims.sub;
@@ -140,7 +142,8 @@ impl Principal {
         }
     }
 
-    /// Whether a share was made by this principal, or by one with the same source; the owner counts as every one's maker.
+    /// Whether a share was made by this principal, or by one with the same source; the owner counts as the creator of
+    /// every share.
     fn is_creator_of(&self, set: &PermissionSet) -> bool {
         self.permissions.is_everything()
             || (self.claims.aud != Audience::Share
@@ -154,7 +157,7 @@ impl Platform {
         Ok(self.load::<PermissionSet>(&doc_ref(instance, &konnector_set_id(slug.as_ref())))?.map(|found| found.value))
     }
 
-    /// What a konnector may do now; nothing when it is not installed.
+    /// Returns the current permissions of a konnector; none when it is not installed.
     ///
     /// # Errors
     ///
@@ -163,8 +166,8 @@ impl Platform {
         self.konnector_permission_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
     }
 
-    /// What the capabilities of a run are held to: the rules without the one on referenced folders. That one is for the API, as at Cozy; the
-    /// interface `files` and the directory `/files` are what the manifest says.
+    /// Returns the rules for the capabilities of a run: all except the one on referenced folders. That one is for the
+    /// API, as in Cozy; the interface `files` and the directory `/files` follow the manifest.
     ///
     /// # Errors
     ///
@@ -175,8 +178,8 @@ impl Platform {
         set.rules()
     }
 
-    /// Lets a konnector work in the folders that refer to it, wherever the user moves them (Cozy API, permission top-up, §6.5). Nothing
-    /// happens when it may already, or is not installed.
+    /// Lets a konnector work in the folders that refer to it, even if the user moves them (Cozy API, permission top-up,
+    /// §6.5). Does nothing when the rule exists, or the konnector is not installed.
     ///
     /// # Errors
     ///
@@ -186,7 +189,7 @@ impl Platform {
             if set.permissions.values().any(|rule| is_referenced_folders_rule(rule, slug)) {
                 return Ok(false);
             }
-            // The author of the manifest may have given a rule the same title.
+            // The manifest may have a rule with the same title.
             let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS_TITLE} ({number})"));
             let mut titles = std::iter::once(REFERENCED_FOLDERS_TITLE.to_owned()).chain(numbered);
             if let Some(title) = titles.find(|title| !set.permissions.contains_key(title)) {
@@ -198,7 +201,7 @@ impl Platform {
         .map(drop)
     }
 
-    /// The set that a principal acts under, where it has a document.
+    /// Returns the set that applies to a principal, if it has a document.
     ///
     /// # Errors
     ///
@@ -216,11 +219,11 @@ impl Platform {
         }
     }
 
-    /// A set, for whoever acts under it or made it.
+    /// Returns a set to principals that use it or created it.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for everybody else, [`Error::NotFound`] when there is none.
+    /// [`Error::Forbidden`] for other callers, [`Error::NotFound`] when it does not exist.
     pub fn permission_set(
         &self,
         instance: &Instance,
@@ -240,7 +243,7 @@ impl Platform {
         found.ok_or_else(|| not_found(id))
     }
 
-    /// Adds the permission set of a konnector to changes, in place of the one that may be there.
+    /// Stages the permission set of a konnector, replacing an existing one.
     pub(crate) fn stage_permissions(
         &self,
         instance: &Instance,
@@ -264,7 +267,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Adds the removal of a konnector's permission set to changes.
+    /// Stages the deletion of a konnector's permission set.
     pub(crate) fn stage_delete_permissions(
         &self,
         instance: &Instance,

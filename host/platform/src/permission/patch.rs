@@ -1,4 +1,4 @@
-//! Changing a permission set: rules are added, replaced and removed by title (Cozy API, permissions, §8.4).
+//! Changes of a permission set: rules are added, replaced and removed by title (Cozy API, permissions, §8.4).
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Permissions;
@@ -12,27 +12,28 @@ use crate::stored::{Object, Stored, to_object};
 use crate::token::{Audience, Principal};
 use crate::{Error, Platform, Result};
 
-/// What is to be changed.
+/// Change of a permission set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PermissionPatch {
-    /// Who has codes from now on.
+    /// New list of the code holders.
     Codes(Vec<String>),
-    /// Other things.
+    /// Rules and expiry.
     Set {
         /// Rules by title; an empty object removes the rule with this title.
         rules: Object,
-        /// When the share ends; `Some(None)` is never.
+        /// When the share expires; `Some(None)` means never.
         expires_at: Option<Option<DateTime<Utc>>>,
     },
 }
 
 impl Platform {
-    /// Changes a set. Rules may be added and removed by whoever has them too; the rest only by who made the share.
+    /// Changes a set. Any caller that has the rules itself may add and remove rules; other changes are for the creator
+    /// of the share only.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for rules that the caller does not have, for a share that somebody else made, and for whoever holds a share;
-    /// [`Error::NotFound`] when there is no such set; [`Error::Manifest`] for a rule that is none.
+    /// [`Error::Forbidden`] for rules that the caller does not have, for another caller's share, and for holders of a
+    /// share; [`Error::NotFound`] when the set does not exist; [`Error::Manifest`] for an invalid rule.
     pub async fn patch_permissions(
         &self,
         instance: &Instance,
@@ -46,7 +47,7 @@ impl Platform {
         principal.check_may_outlive_run("change permissions")?;
         let at = doc_ref(instance, id);
         let Some(Stored { rev, value: mut set, .. }) = self.load::<PermissionSet>(&at)? else {
-            // Told to those who could have changed something.
+            // Only callers that could have changed something see this error.
             if let PermissionPatch::Set { rules, .. } = patch {
                 check_subset(principal, &added_rules(rules)?)?;
             }
@@ -73,7 +74,7 @@ impl Platform {
                         set.permissions.insert(title.clone(), rule.clone());
                     }
                 }
-                // As it will be read from now on: a rule that is none does not get in.
+                // Parsed as it will be read from now on: an invalid rule is not stored.
                 let rules = set.rules()?;
                 check_size(&rules)?;
                 set.permissions = rules.to_manifest();
@@ -93,7 +94,7 @@ fn is_empty_rule(rule: &Value) -> bool {
     rule.as_object().is_some_and(Object::is_empty)
 }
 
-/// The rules to add.
+/// Returns the rules to add.
 fn added_rules(rules: &Object) -> Result<Permissions> {
     let added = rules.iter().filter(|(_, rule)| !is_empty_rule(rule));
     let added = Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?;
@@ -101,7 +102,7 @@ fn added_rules(rules: &Object) -> Result<Permissions> {
     Ok(added)
 }
 
-/// Insists on rules being among the caller's own.
+/// Checks that the caller has these rules itself.
 fn check_subset(principal: &Principal, rules: &Permissions) -> Result<()> {
     if rules.is_subset_of(&principal.permissions) {
         Ok(())
@@ -110,7 +111,7 @@ fn check_subset(principal: &Principal, rules: &Permissions) -> Result<()> {
     }
 }
 
-/// Insists on a share being the caller's.
+/// Checks that the caller created the share.
 fn check_share_creator(principal: &Principal, set: &PermissionSet) -> Result<()> {
     if set.kind == PermissionSetKind::Share && principal.is_creator_of(set) {
         Ok(())

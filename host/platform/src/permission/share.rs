@@ -1,4 +1,5 @@
-//! Shares: what is given to people without an account here, by codes that they put into their requests (Cozy API, permissions, §8.4).
+//! Shares: permissions for people without an account here, by codes that they send in requests (Cozy API, permissions,
+//! §8.4).
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_manifest::{Doctype, Permissions, RuleKind, Verb};
@@ -13,23 +14,23 @@ use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::{Audience, Claims, Principal};
 use crate::{Error, Platform, Result};
 
-/// Characters of a short code; as many as nobody guesses, for it opens a share like the long one.
+/// Length of a short code: too long to be guessed, because it opens a share like the long code.
 const SHORTCODE_LENGTH: usize = 12;
-/// Codes of one share.
+/// Maximum number of codes of one share.
 const MAX_CODES: usize = 100;
-/// Bytes of the name of a code.
+/// Maximum size of the name of a code, in bytes.
 const MAX_NAME_SIZE: usize = 200;
 
-/// What was asked for more than the caller has (cozy-stack's words).
+/// Error for rules that exceed the caller's (cozy-stack's words).
 pub(super) const LARGER_SET_MESSAGE: &str = "Attempt to create a larger permission set";
-/// A share is changed by whoever made it (cozy-stack's words).
+/// Error for changing a share of another creator (cozy-stack's words).
 pub(super) const NOT_PARENT_MESSAGE: &str = "Permissions can be updated only by its parent";
 
-/// Reads how long a share lasts: numbers with a unit, `1Y2M3W4D5h6m7s`; a year has 365 days and a month 30.
+/// Parses the lifetime of a share: numbers with a unit, `1Y2M3W4D5h6m7s`; a year has 365 days and a month 30.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidParameter`] when it is something else, or longer than a hundred years.
+/// [`Error::InvalidParameter`] for invalid text, and for more than a hundred years.
 pub fn parse_ttl(text: &str) -> Result<Duration> {
     let wrong = || Error::InvalidParameter {
         name: "ttl",
@@ -63,7 +64,7 @@ pub fn parse_ttl(text: &str) -> Result<Duration> {
 }
 
 impl PermissionSet {
-    /// Whether a share is over.
+    /// Whether a share has expired.
     #[must_use]
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
@@ -71,11 +72,12 @@ impl PermissionSet {
 }
 
 impl Platform {
-    /// Makes a share of some of what the caller may do, with a code for each name.
+    /// Creates a share of some of the caller's permissions, with a code for each name.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for more than the caller may do, and for whoever holds a share; [`Error::BadRequest`] without a rule or a name.
+    /// [`Error::Forbidden`] for more than the caller's permissions, and for holders of a share; [`Error::BadRequest`]
+    /// without a rule or a name.
     pub async fn create_share(
         &self,
         instance: &Instance,
@@ -111,7 +113,7 @@ impl Platform {
         Ok(Stored { id, rev, value: set })
     }
 
-    /// Gives a share codes for exactly these names; a name that has one keeps it.
+    /// Sets the codes of a share to exactly these names; existing codes of these names remain.
     pub(super) fn stage_codes(
         &self,
         instance: &Instance,
@@ -147,7 +149,7 @@ impl Platform {
         Ok(())
     }
 
-    /// What the holder of a share's code may do.
+    /// Returns the permissions of the holder of a share's code.
     pub(crate) fn share_permissions(&self, instance: &Instance, claims: &Claims, code: &str) -> Result<Permissions> {
         let id = claims.share.as_deref().ok_or(Error::InvalidToken)?;
         let found: Stored<PermissionSet> = self.load(&doc_ref(instance, id))?.ok_or(Error::InvalidToken)?;
@@ -160,7 +162,7 @@ impl Platform {
         found.value.rules()
     }
 
-    /// The long code that a short one stands for.
+    /// Returns the long code for a short one.
     pub(crate) fn resolve_shortcode(&self, instance: &Instance, short: &str) -> Result<Option<String>> {
         if short.len() != SHORTCODE_LENGTH {
             return Ok(None);
@@ -171,11 +173,11 @@ impl Platform {
         Ok(name.and_then(|name| found.value.codes.get(name)?.as_str()).map(str::to_owned))
     }
 
-    /// Ends a share.
+    /// Revokes a share.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for whoever did not make it, [`Error::NotFound`] when there is none.
+    /// [`Error::Forbidden`] for callers that did not create it, [`Error::NotFound`] when it does not exist.
     pub async fn revoke_share(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
         let found: Option<Stored<PermissionSet>> = self.load(&doc_ref(instance, id))?;
         let Some(found) =
@@ -191,7 +193,8 @@ impl Platform {
         self.delete_share(instance, &found).await
     }
 
-    /// Ends all shares that somebody made. Konnectors cannot make any; those of servers before this one end here, too.
+    /// Revokes all shares of a creator. Konnectors cannot create shares; this also ends those that older servers
+    /// allowed.
     pub(crate) async fn revoke_shares_by_source(&self, instance: &Instance, source: &str) -> Result<()> {
         for found in self.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
             if found.value.kind == PermissionSetKind::Share && found.value.source_id == source {
@@ -210,7 +213,7 @@ impl Platform {
         self.commit(changes).await.map(drop)
     }
 
-    /// The shares that last and have a rule for a type, in the order of their ids.
+    /// Returns the unexpired shares that have a rule for a type, ordered by id.
     ///
     /// # Errors
     ///
@@ -242,11 +245,12 @@ impl Platform {
         Ok(found)
     }
 
-    /// The verbs that shares allow on documents that they name by id; nothing for a document that none names.
+    /// Returns the verbs that shares allow on the documents that they name by id; none for a document that no share
+    /// names.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] where the caller may read no document of the type.
+    /// [`Error::Forbidden`] if the caller may read no document of the type.
     pub fn shared_verbs(
         &self,
         instance: &Instance,

@@ -1,4 +1,4 @@
-//! Many write at the same time: together they take no more room than there is.
+//! Many concurrent writers: together they use no more space than the quota.
 
 use tokio::task::JoinSet;
 
@@ -37,7 +37,7 @@ async fn what_is_being_written_counts_until_it_is_a_file_or_given_up() {
     drop((first, second));
     assert_eq!(platform.remaining_space(instance).await.unwrap(), QUOTA);
 
-    // What is announced is there for whoever announced it, and counts once.
+    // Reserved space is available to the upload that reserved it, and counts once.
     let mut first = begin(&site).await;
     assert!(first.reserve(60).is_ok());
     let mut second = begin(&site).await;
@@ -49,7 +49,7 @@ async fn what_is_being_written_counts_until_it_is_a_file_or_given_up() {
     drop(written);
     assert_eq!(platform.remaining_space(instance).await.unwrap(), 40);
 
-    // Copies and versions are held to the same.
+    // Copies and versions count towards the same quota.
     let copied = platform.copy_file(instance, &file, None, None).await;
     assert!(matches!(copied, Err(Error::TooLarge(_))), "{copied:?}");
     let annotated = platform.annotate_file(instance, &file.id, None, Object::new(), Object::new()).await;
@@ -58,7 +58,7 @@ async fn what_is_being_written_counts_until_it_is_a_file_or_given_up() {
     assert_eq!(platform.store.blobs().list().await.unwrap().len(), 1, "nothing is left of them");
 }
 
-/// Uploads and copies of 30 bytes each: as many come through as there is room for.
+/// Uploads and copies of 30 bytes each: as many succeed as the quota has room for.
 #[tokio::test]
 async fn together_they_stay_within_the_quota() {
     let site = Arc::new(fixture().await);

@@ -1,6 +1,7 @@
-//! Many change the tree at the same time: whatever comes of each, the tree stays one.
+//! Many concurrent changes of the file tree: whatever their results, the tree stays consistent.
 //!
-//! Tasks of one thread plan their changes all at once, each on what it sees, and commit one after the other: no plan knows of another.
+//! Tasks on one thread plan their changes at the same time, each on the state that it sees, and commit one after the
+//! other: no plan knows another.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +14,7 @@ use crate::stored::Stored;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A change. Numbers choose among the files that there are when it begins.
+/// A change. Numbers select among the files that exist when it begins.
 #[derive(Debug, Clone)]
 enum TreeChange {
     Directory {
@@ -39,7 +40,7 @@ enum TreeChange {
         what: usize,
         name: &'static str,
     },
-    /// As a run moves, which may be over something.
+    /// A move as a run does it, which may replace a file.
     MoveOver {
         what: usize,
         to: usize,
@@ -75,7 +76,7 @@ fn change() -> impl Strategy<Value = TreeChange> {
 }
 
 impl RaceFixture {
-    /// All files and directories but the trash, in the order of their making.
+    /// Returns all files and directories except the trash, in the order of their creation.
     fn files(&self) -> Vec<File> {
         let listed = self.platform.store.list(&self.instance.id, &FILES, None, 1_000).unwrap();
         let read = |document| Stored::<File>::from_document(&FILES, document).unwrap();
@@ -89,7 +90,7 @@ impl RaceFixture {
         writer.finish().await.unwrap()
     }
 
-    /// Makes a change.
+    /// Applies a change.
     async fn apply(&self, files: &[File], change: TreeChange) -> Result<(), Error> {
         let (platform, instance) = (&self.platform, &self.instance);
         let file = |n: usize| &files[n % files.len()];
@@ -134,7 +135,7 @@ impl RaceFixture {
         }
     }
 
-    /// Makes changes at the same time; returns what came of each.
+    /// Applies changes concurrently; returns their results.
     async fn apply_concurrently(self: &Arc<Self>, changes: Vec<TreeChange>) -> Vec<Result<(), Error>> {
         let files = Arc::new(self.files());
         let mut racing = JoinSet::new();
@@ -148,7 +149,8 @@ impl RaceFixture {
         ended.into_values().collect()
     }
 
-    /// Every path is that of the directory above with the name behind, nothing lies in itself, no two of a directory have one name.
+    /// Asserts that every path is the parent directory's path plus the name, no directory contains itself, and names
+    /// are unique in a directory.
     async fn assert_tree(&self) {
         let files = self.files();
         let trash = self.platform.file(&self.instance, TRASH_ID).unwrap();
@@ -174,7 +176,7 @@ impl RaceFixture {
     }
 }
 
-/// A runtime of one thread, for what blocks with one more.
+/// Runs a test on a runtime with one thread, plus one for blocking work.
 fn block_on<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
@@ -206,7 +208,7 @@ proptest! {
     }
 }
 
-/// A site with some directories, of which each is told by its path.
+/// Creates a fixture with some directories, and a function that finds them by path.
 async fn with_directories(paths: &[&str]) -> (Arc<RaceFixture>, impl Fn(&str) -> usize) {
     let site = Arc::new(RaceFixture::new().await);
     for path in paths {
@@ -231,7 +233,7 @@ async fn two_directories_that_are_moved_into_each_other_make_no_cycle() {
     assert!(site.platform.file_by_path(&site.instance, "/b/a").is_ok());
 }
 
-/// Whoever comes second finds the directory where it is then.
+/// The later operation finds the directory where it is at that time.
 #[tokio::test]
 async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
     let (site, at) = with_directories(&["/a/b", "/d"]).await;
@@ -248,7 +250,7 @@ async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
     for path in ["/d/a/e/c", "/d/a/e/d"] {
         site.platform.file_by_path(&site.instance, path).unwrap();
     }
-    // And the other way round.
+    // And in the other order.
     let (site, at) = with_directories(&["/a/b", "/d"]).await;
     let ended = site
         .apply_concurrently(vec![
@@ -274,7 +276,7 @@ async fn what_comes_into_a_directory_beside_its_removal_is_refused() {
         .await;
     assert!(matches!(&ended[..], [Ok(()), Err(Error::NotFound(_)), Err(Error::NotFound(_))]), "{ended:?}");
     site.assert_tree().await;
-    // It goes although something in it comes back meanwhile.
+    // It is deleted even if something in it is restored in the meantime.
     let b = site.files().into_iter().position(|file| file.name == "b").unwrap();
     let ended = site.apply_concurrently(vec![TreeChange::Restore { what: b }, TreeChange::Destroy { what }]).await;
     let [restored, Ok(())] = &ended[..] else { panic!("{ended:?}") };
@@ -283,7 +285,7 @@ async fn what_comes_into_a_directory_beside_its_removal_is_refused() {
     site.assert_tree().await;
 }
 
-/// What is put into the trash comes back to where its directory was moved.
+/// A trashed file is restored to the new location of its directory.
 #[tokio::test]
 async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_right_one() {
     let (site, at) = with_directories(&["/a", "/d"]).await;
@@ -297,7 +299,7 @@ async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_r
     assert_eq!(file.restore_path.as_deref(), Some("/d/a"));
 }
 
-/// The longest name loses no end to the number that it has in the trash.
+/// The longest name is not truncated by the number that it gets in the trash.
 #[tokio::test]
 async fn a_restored_file_has_its_own_name_again() {
     let (site, at) = with_directories(&["/a/x", "/b/x"]).await;
@@ -325,7 +327,7 @@ async fn a_restored_file_has_its_own_name_again() {
         );
         let restored = platform.restore_file(instance, &ids[1], None).await.unwrap();
         assert_eq!((restored.name.as_str(), restored.restore_name), (name, None));
-        // Another one took the name meanwhile.
+        // Another file took the name in the meantime.
         let b = platform.file_by_path(instance, "/b").unwrap();
         platform
             .patch_file(
@@ -342,7 +344,7 @@ async fn a_restored_file_has_its_own_name_again() {
             .unwrap();
         platform.restore_file(instance, &ids[0], None).await.unwrap();
     }
-    // What lay in a directory that had a number in the trash comes back to the directory's own name.
+    // A file of a directory that had a number in the trash is restored under the directory's original name.
     let file = site.platform.ensure_directory(instance, "/b/x/below").await.unwrap();
     for path in ["/a/x", "/b/x"] {
         let directory = platform.file_by_path(instance, path).unwrap();
@@ -353,7 +355,7 @@ async fn a_restored_file_has_its_own_name_again() {
     site.assert_tree().await;
 }
 
-/// Nothing comes into an instance beside its removal.
+/// No file is added to an instance during its deletion.
 #[tokio::test]
 async fn an_upload_that_ends_after_its_instance_is_refused() {
     let site = RaceFixture::new().await;
@@ -374,14 +376,14 @@ async fn an_upload_that_ends_after_its_instance_is_refused() {
     site.assert_fsck_clean().await;
 }
 
-/// The same when it was planned while the instance was there.
+/// Like the previous test, but planned while the instance existed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (site.platform.clone(), site.instance.clone());
     let blob = site.blob("late").await;
     let new = NewContent::with_new_id(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
-    // It is removed after the upload found its directory for the last time.
+    // It is deleted after the upload found its directory for the last time.
     let (remover, runtime) = (platform.clone(), tokio::runtime::Handle::current());
     site.kv.before_commit(move || {
         tokio::task::block_in_place(|| runtime.block_on(remover.delete_instance("ada.example"))).unwrap();
@@ -393,7 +395,7 @@ async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() 
     site.assert_fsck_clean().await;
 }
 
-/// What an earlier version, or a hand, left in a bad state is found, and mended by the move that the check advises.
+/// A bad state left by an earlier version or a manual change is found, and the move that the check advises repairs it.
 #[tokio::test]
 async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
     let (site, at) = with_directories(&["/a/x", "/b", "/c", "/d/e"]).await;
@@ -403,7 +405,7 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         .await
         .into_iter()
         .for_each(Result::unwrap);
-    // Behind the platform's back: a lies in b and b in a, c says another path, d is gone.
+    // Written without the platform: a is in b and b in a, c has a wrong path, d is missing.
     let mut changes = Changes::new();
     for (path, to, said) in
         [("/a", id("/b"), "/b/a"), ("/b", id("/a"), "/a/b"), ("/c", ROOT_ID.to_owned(), "/elsewhere")]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{RunContext, to_capability_error};
 use crate::account::{AccountAccess, rotation_hint};
 
-/// Bytes of a saved state.
+/// Maximum size of a saved state, in bytes.
 const MAX_STATE_SIZE: usize = 64 << 10;
 
 fn no_account() -> CapabilityError {
@@ -21,7 +21,7 @@ fn no_account() -> CapabilityError {
 /// The interface `account`.
 pub struct RunAccount {
     pub scope: Arc<RunContext>,
-    /// The cookies that the run began with: what has not changed is not written.
+    /// The cookies at the start of the run: unchanged cookies are not written.
     pub initial_cookies: Option<Vec<u8>>,
 }
 
@@ -79,7 +79,7 @@ impl Account for RunAccount {
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError> {
         if self.scope.awaits_user.load(Ordering::Relaxed) {
-            // The run is over: nobody asks any more.
+            // The run is over: the question to the user is withdrawn.
             self.set_field("state".to_owned(), Value::Null).await?;
         }
         let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.initial_cookies) else {
@@ -99,7 +99,7 @@ pub struct RunSecrets {
 }
 
 impl RunSecrets {
-    /// With the secrets as they are at the start of the run.
+    /// Creates the interfaces with the secrets at the start of the run.
     pub const fn new(scope: Arc<RunContext>, manifest: Manifest, values: Vec<(String, String)>) -> Self {
         Self { scope, manifest, values: Mutex::new(values) }
     }

@@ -1,4 +1,4 @@
-//! The user's documents, for a run, within the manifest's rules.
+//! The user's documents for a run, within the manifest's rules.
 
 mod find;
 mod write;
@@ -42,7 +42,7 @@ impl RunDocuments {
         Err(CapabilityError::Denied(format!("documents of the type {doctype} cannot be written directly")))
     }
 
-    /// Whether some rule allows a verb on documents of a type at all, before any is looked at.
+    /// Checks that some rule allows a verb on documents of a type, before any document is read.
     fn check_verb(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
         if is_hidden_from_konnectors(verb, doctype) {
             return Err(CapabilityError::Denied(HIDDEN_FROM_KONNECTORS_MESSAGE.to_owned()));
@@ -57,7 +57,7 @@ impl RunDocuments {
         }
     }
 
-    /// A document as it is stored. There is none with a name that no document can have.
+    /// Returns a stored document. A name that is not a valid document name has no document.
     fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, CapabilityError> {
         match self.0.platform.store.get(&self.0.instance.doc(doctype, id)) {
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => Ok(None),
@@ -66,7 +66,7 @@ impl RunDocuments {
     }
 }
 
-/// How an error names what was asked for.
+/// Describes a locator for error messages.
 fn describe_locator(doctype: &Doctype, which: &Locator) -> String {
     match which {
         Locator::Id(id) => format!("{doctype}/{id}"),
@@ -147,7 +147,7 @@ impl Documents for RunDocuments {
     }
 }
 
-/// What a guest sees of a document.
+/// Converts a document to the form that the guest sees.
 fn to_guest_document(found: konnector_store::Document) -> Document {
     Document { id: found.id, rev: found.rev.to_string(), body: without_reserved_fields(found.body) }
 }

@@ -1,4 +1,4 @@
-//! The user's files, for a run: below the account's folder, recognised by their key wherever the user moved them.
+//! The user's files for a run: below the account's folder, identified by their keys even if the user moved them.
 
 mod content;
 mod upload;
@@ -21,37 +21,38 @@ use crate::file::{self, File, FileKind, sanitize_name};
 use content::RunContent;
 use upload::RunUpload;
 
-/// Namespace of keys, so that a key of files is never one of documents.
+/// Namespace of file keys, so that they never coincide with keys of documents.
 const KEY_NAMESPACE: &str = "file by key";
-/// The same for files that are recognised by their path.
+/// Namespace of files that are identified by their path.
 const PATH_NAMESPACE: &str = "file by path";
-/// How often content that is being replaced is looked for again.
+/// Maximum number of attempts to read content that is being replaced.
 const MAX_ATTEMPTS: usize = 3;
-/// Bytes of contents that the look-ups of one run compare with their checksums: half a second of hashing, and more than the bills of years.
+/// Bytes of contents that one run verifies against their checksums in look-ups: half a second of hashing, and more than
+/// the bills of several years.
 const MAX_VERIFIED_BYTES: u64 = 256 << 20;
-/// Bytes of a reference's id.
+/// Maximum length of a reference's id, in bytes.
 const MAX_REFERENCE_ID_LEN: usize = 512;
 
 /// The interface `files`.
 pub struct RunFiles {
     scope: Arc<RunContext>,
     folder: Arc<RunFolder>,
-    /// Bytes of contents that are still compared with their checksums when they are looked up.
+    /// Remaining bytes of contents to verify against their checksums in look-ups.
     verify_budget: AtomicU64,
 }
 
 impl RunFiles {
-    /// Below the folder of the run.
+    /// Creates the interface for files below the folder of the run.
     pub fn new(scope: Arc<RunContext>, folder: RunFolder) -> Self {
         Self { scope, folder: Arc::new(folder), verify_budget: AtomicU64::new(MAX_VERIFIED_BYTES) }
     }
 
-    /// Whether some rule allows a verb on files at all, before anything is looked up.
+    /// Checks that some rule allows a verb on files, before any look-up.
     fn check_verb(&self, verb: Verb) -> Result<(), CapabilityError> {
         self.scope.permissions.check_any(verb, &FILES).map_err(to_denied_error)
     }
 
-    /// A file that is there and not in the trash.
+    /// Returns an existing file outside the trash.
     fn find_by_key(&self, key: &str) -> Result<Option<File>, CapabilityError> {
         match self.scope.platform.file(&self.scope.instance, &self.scope.id_for_key(KEY_NAMESPACE, key)) {
             Ok(file) if !file.trashed => Ok(Some(file)),
@@ -68,14 +69,14 @@ impl RunFiles {
             tracing::error!(file = file.id, blob = %content.blob, "a content is missing; its konnector fetches it again");
             return Ok(false);
         }
-        // The whole is read as long as that is not too much for one run; what is damaged beyond is found by fsck and by backups.
+        // The whole content is verified within the budget of the run; fsck and backups find damage beyond that.
         let left = self.verify_budget.load(Ordering::Relaxed);
         let Some(left) = left.checked_sub(content.size) else { return Ok(true) };
         self.verify_budget.store(left, Ordering::Relaxed);
         platform.is_content_intact(content).await.map_err(to_capability_error)
     }
 
-    /// A file or folder that the rules allow a verb on.
+    /// Returns a file or folder on which the rules allow a verb.
     fn locate(&self, verb: Verb, which: &Locator) -> Result<File, CapabilityError> {
         self.check_verb(verb)?;
         let scope = &self.scope;
@@ -89,14 +90,14 @@ impl RunFiles {
         Ok(file)
     }
 
-    /// The path that a folder below the account's had when the run began.
+    /// Returns the path of a folder below the account's, as of the start of the run.
     fn folder_path(&self, folder: &str) -> String {
         path_segments(folder).fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
     }
 }
 
 impl RunContext {
-    /// What a guest sees of a file.
+    /// Converts a file to the form that the guest sees.
     fn to_guest_file(&self, file: &File) -> Result<GuestFile, CapabilityError> {
         Ok(GuestFile {
             id: file.id.clone(),
@@ -107,7 +108,7 @@ impl RunContext {
         })
     }
 
-    /// What a guest sees of a file or folder.
+    /// Converts a file or folder to the entry that the guest sees.
     fn to_entry(&self, file: &File) -> Result<Entry, CapabilityError> {
         Ok(match file.kind {
             FileKind::File => Entry::File(self.to_guest_file(file)?),
@@ -153,7 +154,7 @@ impl Files for RunFiles {
             let file = self.locate(Verb::Get, which)?;
             match self.scope.platform.open_content(&file).await {
                 Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
-                // It got other content after its document was read, and this one is gone.
+                // The content was replaced after the document was read, and the old content was deleted.
                 Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
                     if last > 0
                         && !self
@@ -285,7 +286,7 @@ impl Files for RunFiles {
     }
 }
 
-/// Checks a reference: what the file's document says of others must at least have the form of a name.
+/// Validates a reference: the ids that a file's document refers to must at least have the form of a name.
 fn parse_reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
     given.doctype.parse::<Doctype>().map_err(|error| {
         CapabilityError::Invalid(format!("references: '{}' is no document type: {error}", given.doctype))

@@ -1,4 +1,4 @@
-//! The folder of an account: where its run writes.
+//! The folder of an account, to which its runs write.
 
 use konnector_manifest::Manifest;
 use serde_json::{Value, json};
@@ -13,29 +13,30 @@ use crate::stored::Object;
 use crate::trigger::TriggerPatch;
 use crate::{Error, Platform, Result};
 
-/// The member of an account that holds the path of its folder.
+/// The field of an account that holds the path of its folder.
 const DEFAULT_FOLDER_FIELD: &str = "defaultFolderPath";
 
-/// The folder of a run. It is made when something is first written to it.
+/// The folder of a run. It is created at the first write to it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: String,
-    /// Held by whoever makes it, so that others wait for it.
+    /// Locked while the folder is created, so that other callers wait for it.
     known: Mutex<FolderState>,
 }
 
-/// What a run knows of its folder.
+/// The run's knowledge of its folder.
 #[derive(Debug, Default)]
 struct FolderState {
-    /// Its id, once it is there: the user may move it while the run goes on.
+    /// Id of the folder, once it exists: the user may move it during the run.
     id: Option<String>,
-    /// The id that the account and its triggers were told.
+    /// The id that was saved in the account and its triggers.
     saved_id: Option<String>,
 }
 
 impl RunFolder {
-    /// The directory that the job names, else the only one that refers to the konnector and the account, else the account's own, else
-    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). Writes nothing.
+    /// Determines the folder: the directory that the job names, else the only one that refers to the konnector and the
+    /// account, else the account's own, else `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time
+    /// contract, §6.4). Writes nothing.
     pub fn resolve(scope: &RunContext, manifest: &Manifest) -> Result<Self> {
         let (path, id) = match resolve_destination(scope, manifest)? {
             FolderDestination::Directory { id, path } => (path, Some(id)),
@@ -44,12 +45,12 @@ impl RunFolder {
         Ok(Self { path, known: Mutex::new(FolderState { id, saved_id: None }) })
     }
 
-    /// Its path when the run began.
+    /// Returns its path at the start of the run.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The folder where it is now. `None` when it is not there: not made yet, or removed by the user.
+    /// Returns the folder at its current location. `None` if it was not created yet, or the user removed it.
     pub async fn find(&self, scope: &RunContext) -> Result<Option<File>> {
         let RunContext { platform, instance, .. } = scope;
         let found = match &self.known.lock().await.id {
@@ -63,8 +64,9 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder where it is missing, and marks it then as the konnector's; the account and its triggers remember it, so that it is
-    /// recognised wherever the user moves it, in the middle of a run as well. One that the user removed is made again. Cancel-safe.
+    /// Creates the folder if it is missing, and marks a new folder as the konnector's. The account and its triggers
+    /// store its id, so it is recognised even if the user moves it, also during a run. A folder that the user removed
+    /// is created again. Cancel-safe.
     pub async fn ensure(&self, scope: &RunContext) -> Result<File> {
         let mut known = self.known.lock().await;
         let there = match &known.id {
@@ -97,19 +99,20 @@ impl RunFolder {
                 let mark = FolderOwner { slug: konnector.slug.as_ref(), account: &account.id };
                 platform.set_folder_owner(instance, &directory, &references(scope), mark).await
             }
-            // A folder that was there is the user's, whatever made the konnector save to it: marked, it would be open to the konnector.
+            // An existing folder belongs to the user, whatever made the konnector save to it: a mark would give the
+            // konnector access to it.
             _ => Ok(directory),
         }
     }
 
-    /// A folder in it, made where it is missing.
+    /// Returns a subfolder, creating it if it is missing.
     pub async fn ensure_subdirectory(&self, scope: &RunContext, folder: &str) -> Result<File> {
         let names: Vec<String> = path_segments(folder).collect();
         let top = self.ensure(scope).await?;
         scope.platform.ensure_subdirectory(&scope.instance, &top, &names).await
     }
 
-    /// A file or folder in it. `None` when it is not there.
+    /// Returns a file or folder in it. `None` if it does not exist.
     pub async fn find_subdirectory(&self, scope: &RunContext, folder: &str) -> Result<Option<File>> {
         let mut found = self.find(scope).await?;
         for name in path_segments(folder) {
@@ -119,7 +122,7 @@ impl RunFolder {
         Ok(found)
     }
 
-    /// Puts the id of the folder into a job's message that wants one.
+    /// Sets the id of the folder in a job's message that names a folder.
     pub async fn set_message_folder(&self, scope: &RunContext, message: &mut Value) -> Result<()> {
         if scope.job.argument(FOLDER_ARGUMENT).is_none_or(str::is_empty) {
             return Ok(());
@@ -132,16 +135,16 @@ impl RunFolder {
     }
 }
 
-/// The names of a way below the folder.
+/// Splits a path below the folder into names.
 pub fn path_segments(folder: &str) -> impl Iterator<Item = String> {
     folder.split('/').filter(|name| !name.is_empty()).map(file::sanitize_name)
 }
 
-/// Where a run writes.
+/// Destination of a run's files.
 enum FolderDestination {
-    /// A directory that is there.
+    /// An existing directory.
     Directory { id: String, path: String },
-    /// One that may be there.
+    /// A path whose directory may not exist yet.
     Path(String),
 }
 
@@ -173,7 +176,8 @@ fn resolve_destination(scope: &RunContext, manifest: &Manifest) -> Result<Folder
     }))
 }
 
-/// Each word with a capital first letter and small ones behind it, as Cozy names the folder of a konnector (`cases.Title`).
+/// Converts each word to a capital first letter followed by small ones, like Cozy's names of konnector folders
+/// (`cases.Title`).
 fn title_case(name: &str) -> String {
     let title = |word: &str| {
         let mut letters = word.chars();
@@ -183,30 +187,31 @@ fn title_case(name: &str) -> String {
     name.split_word_bounds().map(title).collect()
 }
 
-/// The member of a message that names the folder.
+/// The field of a message that names the folder.
 const FOLDER_ARGUMENT: &str = "folder_to_save";
-/// How many directories that refer to a konnector are looked at.
+/// Maximum number of directories referring to a konnector that are checked.
 const MAX_REFERENCING_DIRECTORIES: usize = 100;
 
 fn reference(doctype: &str, id: String) -> Reference {
     Reference { doctype: doctype.to_owned(), id }
 }
 
-/// What the folder of a run refers to: the konnector, and the account at the vendor.
+/// Returns the references of a run's folder: the konnector, and the account at the vendor.
 fn references(scope: &RunContext) -> Vec<Reference> {
     let account =
         source_identifier(scope).map(|identifier| reference(SOURCE_IDENTIFIER_DOCTYPE, identifier.to_owned()));
     [reference(KONNECTORS.as_str(), scope.konnector.doc_id())].into_iter().chain(account).collect()
 }
 
-/// Who has the account at the vendor: what clients wrote into the account's `cozyMetadata`, else what the form says.
+/// Returns the identifier of the account at the vendor: from the account's `cozyMetadata` if a client wrote it, else
+/// from the form.
 fn source_identifier(scope: &RunContext) -> Option<&str> {
     let metadata = scope.account.as_ref().and_then(|account| account.body.get("cozyMetadata"));
     let written = metadata.and_then(|metadata| metadata.get("sourceAccountIdentifier")).and_then(Value::as_str);
     written.filter(|identifier| !identifier.is_empty()).or(scope.identifier.as_deref())
 }
 
-/// The directory that refers to the konnector and to no other account, if there is exactly one.
+/// Returns the directory that refers to the konnector and to no other account, if there is exactly one.
 fn referencing_folder(scope: &RunContext) -> Result<Option<FolderDestination>> {
     let own = references(scope);
     let Some(konnector) = own.first() else { return Ok(None) };
@@ -223,7 +228,7 @@ fn referencing_folder(scope: &RunContext) -> Result<Option<FolderDestination>> {
     Ok(found.pop().filter(|_| found.is_empty()))
 }
 
-/// Tells the account, and every trigger of it, which folder it is.
+/// Saves the folder in the account and in each of its triggers.
 async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str) -> Result<()> {
     let RunContext { platform, instance, konnector, .. } = scope;
     if scope.job.is_clean_up() {
@@ -269,7 +274,8 @@ fn folder_of_job(platform: &Platform, scope: &RunContext) -> Result<Option<Folde
     }
 }
 
-/// The name of an account as that of a folder: what is no letter, digit, space, `-` or `_` becomes `_`.
+/// Converts the name of an account to a folder name: characters other than letters, digits, spaces, `-` and `_` become
+/// `_`.
 fn account_folder_name(name: &str, id: &str) -> String {
     let folder: String =
         name.chars().map(|c| if c.is_alphanumeric() || matches!(c, ' ' | '-' | '_') { c } else { '_' }).collect();

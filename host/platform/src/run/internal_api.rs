@@ -24,7 +24,7 @@ pub struct RunApi {
 }
 
 impl RunApi {
-    /// With a token that shows the secrets of the run's account, and of no other, and is good only here.
+    /// Creates the API with a token that reveals only the secrets of the run's account, and is valid only for this run.
     pub fn new(scope: Arc<RunContext>, lease: &Lease) -> Result<Self> {
         let RunContext { platform, instance, konnector, account, .. } = &*scope;
         let public = platform.public_api().ok_or_else(|| {
@@ -69,7 +69,7 @@ impl InternalApi for RunApi {
     }
 }
 
-/// Whether a path is that of an account, or of all accounts.
+/// Whether a path is the path of an account, or of all accounts.
 fn is_account_path(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     let doctype = parts.next().filter(|root| *root == "data").and_then(|_| parts.next()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where the log lines of a run go: to whoever listens at once, and to a blob at the end.
+//! Destinations of a run's log lines: listeners, immediately, and a blob at the end.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ impl JobLog {
         Self { platform, job, lines: Mutex::new(Vec::new()) }
     }
 
-    /// Keeps the lines; returns the blob, or nothing where there are no lines.
+    /// Stores the lines; returns the blob, or `None` if there are no lines.
     pub async fn store(&self) -> Result<Option<BlobInfo>> {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() {
@@ -66,11 +66,12 @@ impl Log for JobLog {
 }
 
 impl Platform {
-    /// The kept log lines of a job, one JSON object a line. Where they are not what was kept, a first line says so.
+    /// Returns the stored log lines of a job, one JSON object per line. If they do not match their checksum, a first
+    /// line says so.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::NotFound`] when there is no such job.
+    /// [`crate::Error::NotFound`] when the job does not exist.
     pub async fn job_log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
         let job = self.job(instance, id)?;
         let Some(blob) = job.log else { return Ok(Vec::new()) };

@@ -1,4 +1,4 @@
-//! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
+//! Run of a konnector: gives the sandbox exactly the access that the konnector's rules and the job's lease allow.
 
 mod account;
 mod documents;
@@ -34,29 +34,30 @@ use crate::konnector::Konnector;
 use crate::{Error, Platform, Result};
 use folder::RunFolder;
 
-/// `COZY_LANGUAGE` of a manifest that names none (Cozy API, konnector run-time contract, §6.2).
+/// `COZY_LANGUAGE` for a manifest that names none (Cozy API, konnector run-time contract, §6.2).
 const DEFAULT_LANGUAGE: &str = "node";
 
-/// How often a konnector is read again that is updated while a run of it begins.
+/// Maximum number of times that a konnector is read again if it is updated while a run of it starts.
 const MAX_RELOADS: usize = 3;
 
-/// What all capabilities of a run share.
+/// Context shared by all capabilities of a run.
 pub struct RunContext {
     platform: Platform,
     instance: Instance,
     konnector: Konnector,
     permissions: Permissions,
     account: Option<AccountAccess>,
-    /// What identifies the account at the vendor.
+    /// Identifier of the account at the vendor.
     identifier: Option<String>,
     job: Job,
-    /// The user was asked for a code, or told to approve the login elsewhere; the account says so until it is answered or the run ends.
+    /// Whether the user was asked for a code or to approve the login elsewhere; the account's state shows this until
+    /// the user responds or the run ends.
     awaits_user: AtomicBool,
 }
 
 impl RunContext {
-    /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
-    /// deleted and created again, so nothing is saved twice.
+    /// Returns the id for a natural key. It is the same in every run for the same account at the vendor, even after the
+    /// account was deleted and created again, so nothing is saved twice.
     fn id_for_key(&self, space: &str, key: &str) -> String {
         let account =
             self.identifier.as_deref().or(self.account.as_ref().map(|account| account.id.as_str())).unwrap_or_default();
@@ -69,25 +70,25 @@ impl RunContext {
         hex::encode(digest.get(..16).unwrap_or(&digest))
     }
 
-    /// Whether a rule allows one of some verbs on a file, which has no id when it is to be made.
+    /// Checks that a rule allows one of `verbs` on a file. A file that is about to be created has no id.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] with the sentence that names the missing rule.
+    /// [`Error::Forbidden`] naming the missing rule.
     fn check_file(&self, verbs: &[Verb], file: &File) -> Result<()> {
         if self.platform.is_file_allowed(&self.instance, &self.permissions, verbs, file)? {
             return Ok(());
         }
         let verb = verbs.first().copied().unwrap_or(Verb::Get);
         if file.id.is_empty() {
-            // Not there yet: no rule could name it.
+            // The file does not exist yet, so no rule can name its id.
             return Ok(self.permissions.check_type(verb, &FILES)?);
         }
         Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::to_object(file)?)?)
     }
 
-    /// Refuses a move by which the konnector could do more with a file than before. Its own folders count as well: what the capabilities do not
-    /// allow there, its token does.
+    /// Rejects a move that would give the konnector more permissions on a file. Its own folders count, too: its token
+    /// allows operations there that the capabilities do not.
     fn check_permission_gain(&self, before: &File, after: &File) -> Result<()> {
         let rules = self.platform.konnector_permissions(&self.instance, &self.konnector.slug)?;
         for rules in [&rules, &self.permissions] {
@@ -96,7 +97,7 @@ impl RunContext {
         Ok(())
     }
 
-    /// Who made a document or file, as `cozyMetadata` tells it.
+    /// Returns the creator of a document or file, in the format of `cozyMetadata`.
     fn provenance(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut origin = serde_json::Map::new();
         let mut set = |name: &str, value: &str| origin.insert(name.to_owned(), value.into());
@@ -112,7 +113,7 @@ impl RunContext {
     }
 }
 
-/// A run that is ready to go.
+/// A run that is ready to be executed.
 pub struct Run {
     platform: Platform,
     program: Program,
@@ -122,8 +123,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Loads the program and puts the capabilities together. Contacts nobody, and writes nothing but the folder that the job asks for, and the
-    /// rule that lets the konnector work in it.
+    /// Loads the program and assembles the capabilities. Makes no network requests, and writes only the folder that the
+    /// job names and the rule that lets the konnector work in it.
     pub async fn new(
         platform: &Platform,
         instance: &Instance,
@@ -190,12 +191,12 @@ impl Run {
         Ok(Self { platform: platform.clone(), program, job: run_job, capabilities, log })
     }
 
-    /// Runs to the end, whatever that is.
+    /// Executes the run until it ends, with any outcome.
     pub async fn execute(&self, cancel: CancellationToken) -> RunOutput {
         self.platform.sandbox.run(&self.program, self.job.clone(), self.capabilities.clone(), cancel).await
     }
 
-    /// Keeps the log lines; answers where. A log that cannot be kept is no reason to lose the result.
+    /// Stores the log lines and returns their blob. A failure to store the log does not discard the result.
     pub async fn store_log(&self) -> Option<BlobInfo> {
         match self.log.store().await {
             Ok(blob) => blob,
@@ -207,7 +208,8 @@ impl Run {
     }
 }
 
-/// What the konnector kept itself in earlier runs is told from what the user typed and what a provider gave: it knows the former.
+/// Separates secrets that the konnector stored in earlier runs from those of the user or a provider, because the
+/// konnector knows the former.
 fn secret_table(manifest: &Manifest, account: Option<&Account>, secrets: Vec<(String, String)>) -> Result<SecretTable> {
     let kept = |name: &str| {
         let declared = manifest.fields.iter().any(|field| field.name == name);
@@ -227,7 +229,7 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         id: job.id.clone(),
         attempt: job.attempt,
         cause: match job.cause {
-            // Also when it is tried again: nothing is to be saved.
+            // Also on a retry: nothing may be saved.
             _ if job.is_clean_up() => RunCause::AccountDeleted,
             Cause::AccountDeleted => RunCause::AccountDeleted,
             Cause::Manual => RunCause::Manual,
@@ -247,7 +249,8 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
     })
 }
 
-/// Those of the manifest, with the operator's secret for this konnector (Cozy API, account types, §7.4).
+/// Returns the parameters of the manifest, with the operator's secret for this konnector (Cozy API, account types,
+/// §7.4).
 fn parameters(
     platform: &Platform,
     job: &Job,
@@ -261,7 +264,8 @@ fn parameters(
 }
 
 impl Platform {
-    /// The program of a konnector. One that was updated since it was read, so that its component is gone, is read again.
+    /// Loads the program of a konnector. If an update has deleted its component in the meantime, the konnector is read
+    /// again.
     async fn load_installed_program(
         &self,
         instance: &Instance,
@@ -282,7 +286,7 @@ impl Platform {
         Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)))
     }
 
-    /// The compiled component of an installed konnector: from memory, from the cache, or compiled again.
+    /// Returns the compiled component of an installed konnector: from memory, from the cache, or compiled again.
     async fn program(&self, konnector: &Konnector) -> Result<Program> {
         if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.cached_program(digest)) {
             return Ok(program);
@@ -295,7 +299,8 @@ impl Platform {
     }
 }
 
-/// What a guest is told of a platform error. Whatever a guest can cause has a case of its own; `internal` is a fault of the server.
+/// Converts a platform error for the guest. Errors that a guest can cause have their own cases; `internal` is a fault
+/// of the server.
 fn to_capability_error(error: Error) -> CapabilityError {
     match error {
         Error::NotFound(what) => CapabilityError::NotFound(what),
@@ -313,12 +318,12 @@ fn to_capability_error(error: Error) -> CapabilityError {
     }
 }
 
-/// The same for what the store does not take.
+/// Converts a store error for the guest.
 fn store_to_capability_error(error: konnector_store::Error) -> CapabilityError {
     use konnector_store::Error as Store;
     match error {
         error if error.is_disk_full() => CapabilityError::QuotaExceeded(QuotaKind::Storage),
-        // Names that are too long come as this error, too, and there the sentence says more.
+        // Too long names also cause this error; their message is more specific.
         Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT_BYTES => CapabilityError::TooLarge(limit as u64),
         Store::NotFound { .. } => CapabilityError::NotFound(error.to_string()),
         Store::TooLarge { .. } | Store::Invalid { .. } => CapabilityError::Invalid(error.to_string()),
@@ -333,7 +338,7 @@ fn internal_error(error: &Error) -> CapabilityError {
     CapabilityError::Internal("the server could not do it; its log says why".to_owned())
 }
 
-/// The same for a permission that is missing.
+/// Converts a missing permission for the guest.
 fn to_denied_error(denied: konnector_manifest::PermissionDenied) -> CapabilityError {
     CapabilityError::Denied(denied.message)
 }

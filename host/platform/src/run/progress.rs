@@ -1,4 +1,4 @@
-//! Who watches a run: progress, a successful login, and questions to the user.
+//! Communication with a run's watchers: progress, a successful login, and questions to the user.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ impl RunProgress {
         Self(scope, publisher)
     }
 
-    /// What a watcher must not miss; it is rare, because the user is asked.
+    /// Publishes an event that watchers must not miss; such events are rare, because they ask the user.
     fn publish(&self, event: Value) {
         if let Value::Object(doc) = event {
             self.1.publish_now(doc);
@@ -37,7 +37,7 @@ impl RunProgress {
         self.1.publish_message(doc);
     }
 
-    /// The account whose user can answer: only a run that a person started is watched.
+    /// Returns the account whose user can respond: only runs started by a person are watched.
     fn attending_account(&self) -> Result<&AccountAccess, CapabilityError> {
         self.0.account.as_ref().filter(|_| self.0.job.manual_execution).ok_or(CapabilityError::Unattended)
     }
@@ -64,7 +64,7 @@ impl RunProgress {
             loop {
                 match events.recv().await {
                     Ok(event) if event.doctype != *ACCOUNTS || event.id != account.id => {}
-                    // An event of this account, or some were missed: look again.
+                    // The account changed, or events were missed: read it again.
                     _ => break,
                 }
             }
@@ -101,10 +101,10 @@ impl Progress for RunProgress {
             CodeChannel::Sms => Some("SMS"),
             CodeChannel::Email => Some("EMAIL"),
             CodeChannel::App => Some("APP_CODE"),
-            // Cozy has no word for these, and clients ask for a code all the same.
+            // Cozy has no name for these channels; clients ask for a code anyway.
             CodeChannel::PhoneCall | CodeChannel::Unspecified => None,
         };
-        // The end of the run takes back what a run that is cancelled meanwhile cannot.
+        // A cancelled run cannot reset the state itself; the end of the run does it.
         self.0.awaits_user.store(true, Ordering::Relaxed);
         self.set_state(account, Some(two_factor_state(question.is_retry, medium))).await?;
         self.publish(
@@ -125,7 +125,7 @@ impl Progress for RunProgress {
     }
 }
 
-/// The account's state while a second factor is waited for (Cozy API, konnector run-time contract).
+/// Returns the account's state while it waits for a second factor (Cozy API, konnector run-time contract).
 fn two_factor_state(again: bool, medium: Option<&str>) -> String {
     let state = if again { "TWOFA_NEEDED_RETRY" } else { "TWOFA_NEEDED" };
     medium.map_or_else(|| state.to_owned(), |medium| format!("{state}.{medium}"))

@@ -1,4 +1,4 @@
-//! How much a run may say of itself to whoever watches it, and how often.
+//! Limits how much and how often a run may send to its watchers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::doctype::JOB_EVENTS;
 use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::stored::Object;
 
-/// Between two events of a run: more often, nobody can see it.
+/// Minimum interval between two events of a run: users cannot see more.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
-/// Events that may come at once, after a pause.
+/// Maximum number of events at once, after a pause.
 const MAX_BURST: u32 = 20;
 
 /// Publishes the events of one run.
@@ -24,9 +24,9 @@ pub struct ThrottledPublisher {
 }
 
 struct ThrottleState {
-    /// When the next event may be published; in the past as far as a burst goes.
+    /// When the next event may be published; up to a burst in the past.
     next: Instant,
-    /// The newest progress, where it came too early. Somebody publishes it in its time.
+    /// The newest progress that came too early. It is published by a task at the next slot.
     pending: Option<Object>,
 }
 
@@ -43,7 +43,7 @@ impl ThrottledPublisher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Progress: of several that come too fast, the newest is published a little later.
+    /// Publishes progress: of several events that come too fast, the newest is published a little later.
     pub fn publish_progress(self: &Arc<Self>, doc: Object) {
         if !self.has_listeners() {
             return;
@@ -68,7 +68,7 @@ impl ThrottledPublisher {
         }
     }
 
-    /// A message that may be left out when there are too many.
+    /// Publishes a message, which may be dropped if there are too many.
     pub fn publish_message(&self, doc: Object) {
         if self.has_listeners() && self.state().try_acquire() {
             self.flush();
@@ -76,7 +76,7 @@ impl ThrottledPublisher {
         }
     }
 
-    /// What a watcher must not miss.
+    /// Publishes an event that watchers must not miss.
     pub fn publish_now(&self, doc: Object) {
         self.flush();
         self.publish(doc);
@@ -86,7 +86,7 @@ impl ThrottledPublisher {
         self.platform.bus.has_listeners(&self.job.instance)
     }
 
-    /// Publishes what was held back.
+    /// Publishes the pending progress.
     pub fn flush(&self) {
         let held = self.state().pending.take();
         if let Some(doc) = held {
@@ -106,13 +106,13 @@ impl ThrottledPublisher {
     }
 }
 
-/// Since when the events of a burst count.
+/// Returns the earliest slot that a burst may use.
 fn earliest_slot(now: Instant) -> Instant {
     now.checked_sub(PUBLISH_INTERVAL * MAX_BURST).unwrap_or(now)
 }
 
 impl ThrottleState {
-    /// Whether another event may be published now; it counts as published.
+    /// Returns whether another event may be published now, and uses up its slot.
     fn try_acquire(&mut self) -> bool {
         let now = Instant::now();
         if self.next > now {

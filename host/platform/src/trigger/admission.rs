@@ -1,12 +1,13 @@
-//! Jobs that were pushed before the vendor refused the password or locked the account, and are to run after it.
+//! Check of jobs that were pushed before the vendor rejected the password or locked the account, and are about to run.
 
 use crate::instance::Instance;
 use crate::job::{Cause, Job, JobErrorCode, JobFailure, Retry};
 use crate::{Platform, Result};
 
 impl Platform {
-    /// Whether a job must not contact the vendor any more: nobody asked for it by hand and its konnector is in maintenance or its account waits
-    /// for the user, or the vendor has locked the account. It ends with the code of that, and is not tried.
+    /// Returns the reason why a job must not contact the vendor: it was not requested manually and its konnector is in
+    /// maintenance or its account waits for the user; or the vendor has locked the account. The job ends with this
+    /// error code and is not tried.
     pub(crate) fn blocked_reason(&self, instance: &Instance, job: &Job) -> Result<Option<JobFailure>> {
         if job.cause != Cause::Manual
             && !job.is_clean_up()

@@ -1,4 +1,4 @@
-//! A trigger, as its document holds it.
+//! A trigger, as stored in its document.
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 
 /// Index from an account to its triggers: `<account>/<trigger>`.
 pub(super) const BY_ACCOUNT: &str = "triggers.account";
-/// Index from a type of documents to the triggers that wait for their events: `<doctype>/<trigger>`.
+/// Index from a document type to the triggers that wait for its events: `<doctype>/<trigger>`.
 pub(super) const BY_DOCTYPE: &str = "triggers.event";
 
 /// The indexes of triggers.
@@ -36,13 +36,13 @@ pub struct Trigger {
     /// `@cron`, `@every`, `@at`, …; see [`TriggerPlan::parse`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the type needs: a crontab, a duration, a date, event rules.
+    /// Arguments of the type: a crontab, a duration, a date, event rules.
     pub arguments: String,
     /// Name of the worker.
     pub worker: String,
-    /// What the job is given.
+    /// Message of its jobs.
     pub message: Value,
-    /// How long events and calls are collected into one job.
+    /// Period in which events and calls are collected into one job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debounce: Option<GoDuration>,
     /// Limits of its jobs.
@@ -51,22 +51,22 @@ pub struct Trigger {
     /// IANA time zone in which a crontab is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<chrono_tz::Tz>,
-    /// About instants that cannot fire.
+    /// Policy for instants at which it cannot fire.
     #[serde(flatten)]
     pub policy: TriggerPolicy,
-    /// Who made it and when.
+    /// Creator and creation date.
     #[serde(rename = "cozyMetadata")]
     pub metadata: Value,
-    /// The konnector that made it, with which it is removed.
+    /// The konnector that created it; the trigger is deleted with it.
     #[serde(rename = "_made_by", default, skip_serializing_if = "Option::is_none")]
     pub created_by_konnector: Option<Slug>,
-    /// What it remembers.
+    /// Runtime state.
     #[serde(rename = "_life", default)]
     pub runtime: TriggerRuntimeState,
 }
 
 impl Trigger {
-    /// Refuses a time zone besides the one that the crontab names itself: it would mean nothing.
+    /// Rejects a separate time zone if the crontab names one itself: it would have no effect.
     pub(super) fn check_time_zone(&self) -> Result<()> {
         if !crontab::has_time_zone(&self.arguments) {
             return Ok(());
@@ -77,13 +77,13 @@ impl Trigger {
         })
     }
 
-    /// Refuses a message with which its worker can do nothing.
+    /// Rejects a message that its worker cannot use.
     pub(super) fn check_message(&self) -> Result<()> {
         check_message(&self.worker, &self.message)
             .map_err(|message| Error::InvalidAttribute { name: "message", message })
     }
 
-    /// What makes it push jobs.
+    /// Parses its plan: when it pushes jobs.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Trigger {
         )
     }
 
-    /// What its maker asked for.
+    /// Returns its specification.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Trigger {
             && account.is_none_or(|id| self.account() == Some(id))
     }
 
-    /// The account that its jobs work for.
+    /// Returns the account that its jobs work for.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.message.get("account").and_then(Value::as_str)
@@ -133,27 +133,27 @@ impl Trigger {
         }
     }
 
-    /// Puts it into the indexes.
+    /// Stages its index entries.
     pub(super) fn stage_index(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.index_entries(&self.id) {
             changes.put_unique(&instance.id, index, key, &self.id);
         }
     }
 
-    /// Takes it out of the indexes.
+    /// Stages the removal of its index entries.
     pub(super) fn stage_unindex(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.index_entries(&self.id) {
             changes.remove_unique(&instance.id, index, key);
         }
     }
 
-    /// Removes it with its entries and its place in the schedule. Its jobs stay.
+    /// Stages its deletion, with its index entries and its schedule. Its jobs remain.
     pub(super) fn stage_delete(&self, instance: &Instance, rev: &Rev, changes: &mut Changes) {
         self.stage_unindex(instance, changes);
         changes.delete(instance.doc(&TRIGGERS, self.id.as_str()), rev);
     }
 
-    /// What the document of a trigger refers to.
+    /// Returns the links of a trigger's document.
     pub(crate) fn links(&self, id: &str) -> Links {
         Links { blobs: Vec::new(), unique_keys: self.index_entries(id) }
     }

@@ -1,4 +1,4 @@
-//! Durations as Go writes them, which is how Cozy's API writes them.
+//! Durations in Go's format, which Cozy's API uses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest: a hundred years, so that no date overflows.
+/// Maximum duration: a hundred years, so that no date overflows.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
-/// Nanoseconds of a second.
+/// Nanoseconds per second.
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
-/// Digits behind the point that count: a nanosecond is the 13th of an hour.
+/// Number of significant digits after the decimal point: a nanosecond is the 13th digit of an hour.
 const MAX_FRACTION_DIGITS: usize = 18;
 
-/// A duration of numbers with a unit, one after the other, for example `1h30m` or `1.5s`; exact to the nanosecond, as in Go. It keeps its text.
+/// A duration of numbers with a unit, one after the other, for example `1h30m` or `1.5s`; exact to the nanosecond, as
+/// in Go. It preserves its original text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GoDuration {
@@ -22,14 +23,14 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// Its length.
+    /// Returns its length.
     #[must_use]
     pub const fn as_duration(&self) -> Duration {
         self.value
     }
 }
 
-/// Why a text is no duration.
+/// Why a string is not a valid duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most")]
 pub struct DurationError(String);
@@ -72,14 +73,14 @@ fn parse_nanoseconds(text: &str) -> Option<u128> {
     Some(sum)
 }
 
-/// A decimal number times a unit; what is less than a nanosecond is cut off, as in Go.
+/// Multiplies a decimal number by a unit; fractions of a nanosecond are cut off, as in Go.
 fn multiply(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
     let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
-    // More digits than these are less than a nanosecond of an hour.
+    // Further digits are less than a nanosecond of an hour.
     let fraction = fraction.get(..MAX_FRACTION_DIGITS).filter(|_| all_digits(fraction)).unwrap_or(fraction);
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     digits(whole)?.checked_mul(unit)?.checked_add(digits(fraction)?.checked_mul(unit)? / scale)
@@ -139,7 +140,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Nothing that is accepted is rounded: whole numbers of a unit are what they say.
+        /// Accepted durations are not rounded: whole numbers of a unit are exact.
         #[test]
         fn whole_numbers_are_exact(hours in 0..1_000_u64, seconds in 0..100_000_u64, millis in 0..100_000_u64, nanos in 0..u64::from(u32::MAX)) {
             let text = format!("{hours}h{seconds}s{millis}ms{nanos}ns");

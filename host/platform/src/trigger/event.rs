@@ -1,7 +1,8 @@
-//! The arguments of `@event`: which changes of which documents (Cozy API, trigger types and arguments, §4.4).
+//! Arguments of `@event`: which changes of which documents match (Cozy API, trigger types and arguments, §4.4).
 //!
-//! `doctype[:VERBS[:values[:selector]]]`, several of them with spaces between. Verbs are CREATED, UPDATED and DELETED; without any, all.
-//! Values are ids, or with a selector values of that member; `!=` with a selector means that the member changed.
+//! One or several rules `doctype[:VERBS[:values[:selector]]]`, separated by spaces. Verbs are CREATED, UPDATED and
+//! DELETED; without any, all. Values are ids, or with a selector values of that field; `!=` with a selector means that
+//! the field changed.
 
 use std::str::FromStr;
 
@@ -13,10 +14,10 @@ use crate::realtime::ChangeKind;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// The value that stands for a change of the selected member.
+/// The value that means a change of the selected field.
 const CHANGED_MARKER: &str = "!=";
 
-/// What a trigger waits for: any of some rules.
+/// Rules of a trigger, of which any may match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRules(Vec<EventRule>);
 
@@ -24,9 +25,9 @@ pub struct EventRules(Vec<EventRule>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct EventRule {
     doctype: Doctype,
-    /// Any where there is none.
+    /// Any verb if empty.
     verbs: Vec<ChangeKind>,
-    /// Any document where there is none.
+    /// Any document if empty.
     values: Vec<String>,
     selector: Option<String>,
 }
@@ -38,28 +39,28 @@ pub struct DocumentChange<'a> {
     pub doctype: &'a Doctype,
     /// Its id.
     pub id: &'a str,
-    /// What happened.
+    /// Kind of change.
     pub kind: ChangeKind,
-    /// What it is now; for a document that is gone, what it was.
+    /// Its current content; for a deleted document, its last content.
     pub doc: &'a Object,
-    /// What it was before it was updated.
+    /// Its content before an update.
     pub old: Option<&'a Object>,
     /// The directories above it, before and after the change.
     pub directories: &'a [String],
 }
 
-/// Whether triggers may wait for changes of documents of a type: of those that clients write, and of files.
+/// Whether triggers may wait for changes of documents of a type: those that clients write, and files.
 pub(super) fn raises_events(doctype: &Doctype) -> bool {
     is_writable(doctype) || *doctype == *FILES
 }
 
 impl EventRules {
-    /// The types of documents that matter.
+    /// Returns the document types of the rules.
     pub fn doctypes(&self) -> impl Iterator<Item = &Doctype> {
         self.0.iter().map(|rule| &rule.doctype)
     }
 
-    /// Whether a change is one of those.
+    /// Whether a change matches a rule.
     #[must_use]
     pub fn matches(&self, change: DocumentChange<'_>) -> bool {
         self.0.iter().any(|rule| rule.matches(change))
@@ -88,7 +89,7 @@ impl EventRule {
     }
 }
 
-/// A member by its path, such as `cozyMetadata.sourceAccount`.
+/// Returns a field by its path, such as `cozyMetadata.sourceAccount`.
 fn member<'a>(doc: &'a Object, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let found = doc.get(first)?;

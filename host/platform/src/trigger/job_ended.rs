@@ -1,4 +1,4 @@
-//! What the end of a job means for triggers: its own, and the others of its account, which would post the same password.
+//! Effects of a job's end on triggers: its own, and the others of its account, which would send the same password.
 
 use konnector_store::Changes;
 
@@ -32,7 +32,7 @@ impl JobOutcome {
 }
 
 impl Platform {
-    /// Stages what the end of a job means for the triggers that it concerns.
+    /// Stages the effects of a job's end on the triggers concerned.
     pub(crate) fn stage_job_ended(
         &self,
         instance: &Instance,
@@ -61,8 +61,8 @@ impl Platform {
         Ok(())
     }
 
-    /// Stages that the owner of an account changed its login with the revision `generation`: its schedules may go on, and runs that began
-    /// before can no longer hold them up.
+    /// Stages that the owner of an account changed its login with the revision `generation`: its schedules resume, and
+    /// runs that began earlier can no longer pause them.
     pub(crate) fn stage_login_changed(
         &self,
         instance: &Instance,

@@ -1,5 +1,5 @@
-//! What a konnector may plan: runs of itself, a few, and not often. A person plans what they like; a konnector's triggers and jobs go on without
-//! anybody looking, and a loop among them would keep the workers busy for ever.
+//! Limits on what a konnector may plan: runs of itself, a few, and not often. Users have no such limits. A konnector's
+//! triggers and jobs run unattended, and a loop among them would keep the workers busy forever.
 
 use std::time::Duration;
 
@@ -14,22 +14,24 @@ use crate::job::KONNECTOR_WORKER;
 use crate::rate::RateKind as Rate;
 use crate::{Error, Platform, Result};
 
-/// Triggers that a konnector has made, at one time: enough for one per account of a large household, or a few kinds of events.
+/// Maximum number of existing triggers that a konnector has created: enough for one per account of a large household,
+/// or a few kinds of events.
 pub const MAX_TRIGGERS_BY_KONNECTOR: usize = 10;
-/// The shortest time between two runs of a schedule that a konnector makes: manifests know no frequency above hourly either.
+/// Minimum interval of a schedule that a konnector creates: manifests also have no frequency above hourly.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(3_600);
-/// The shortest debounce of an `@event` trigger that a konnector makes. A run that saves documents of the type that it waits for starts
-/// itself again; so it does that twelve times in an hour at most.
+/// Minimum debounce of an `@event` trigger that a konnector creates. A run that saves documents of the awaited type
+/// starts itself again; this limits it to twelve times per hour.
 pub const MIN_DEBOUNCE: Duration = Duration::from_secs(300);
-/// Instants of a crontab that are looked at: two days of an hourly one. Whatever comes more often than hourly shows on the first day.
+/// Number of instants of a crontab that are checked: two days of an hourly one. A shorter interval than an hour shows
+/// on the first day.
 const MAX_INSTANTS: usize = 50;
 
 impl Trigger {
-    /// Checks that a trigger runs the konnector that makes or changes it, here and for nobody else.
+    /// Checks that a trigger runs only the konnector that creates or changes it, on this server.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] says what to do.
+    /// [`Error::Forbidden`] with advice.
     pub(super) fn check_runs_konnector(&self, slug: &Slug) -> Result<()> {
         if self.worker == KONNECTOR_WORKER && self.runs_konnector(slug.as_ref(), None) {
             return Ok(());
@@ -39,11 +41,12 @@ impl Trigger {
         )))
     }
 
-    /// Checks when a trigger that a konnector plans is due.
+    /// Checks how often a konnector's trigger is due.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for what a konnector may not plan at all, [`Error::InvalidAttribute`] for what it plans too often.
+    /// [`Error::Forbidden`] for types that a konnector may not create, [`Error::InvalidAttribute`] for intervals that
+    /// are too short.
     pub(super) fn check_frequency(&self, instance: &Instance, now: DateTime<Utc>) -> Result<()> {
         let refused = |what: &str| Err(Error::Forbidden(format!("a konnector cannot {what}")));
         match self.plan(instance)? {
@@ -75,9 +78,9 @@ impl Trigger {
     }
 }
 
-/// The shortest time between two instants; `None` where there is only one.
+/// Returns the shortest time between two instants; `None` if there is only one.
 fn shortest_interval(schedule: &Schedule, now: DateTime<Utc>) -> Option<Duration> {
-    // In UTC: where clocks are set forward, two instants of any schedule may come closer.
+    // In UTC, because the interval between two instants of any schedule may shrink when clocks are set forward.
     let schedule = match schedule {
         Schedule::Cron(crontab, _) => &Schedule::Cron(crontab.clone(), chrono_tz::Tz::UTC),
         other => other,
@@ -92,20 +95,20 @@ fn shortest_interval(schedule: &Schedule, now: DateTime<Utc>) -> Option<Duration
 }
 
 impl Platform {
-    /// Counts a run that a konnector asks for: a job that it pushes, a trigger that it makes or changes.
+    /// Counts a run that a konnector requests: a job that it pushes, or a trigger that it creates or changes.
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when there were enough in this hour.
+    /// [`Error::RetryLater`] when the limit of this hour is reached.
     pub fn check_konnector_rate_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         self.check_rate_limit_for(instance, Rate::KonnectorRequest, Some(slug))
     }
 
-    /// Whether a konnector may make one more trigger.
+    /// Checks that a konnector may create another trigger.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it has as many as it may have.
+    /// [`Error::Forbidden`] when it has the maximum number.
     pub(super) fn check_konnector_trigger_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         if self.triggers_created_by_konnector(instance, slug)?.len() < MAX_TRIGGERS_BY_KONNECTOR {
             return Ok(());
@@ -115,7 +118,7 @@ impl Platform {
         )))
     }
 
-    /// The triggers that a konnector made, by their ids.
+    /// Returns the ids of the triggers that a konnector created.
     pub(crate) fn triggers_created_by_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
         let triggers = self.triggers(instance)?;
         let made = triggers.into_iter().filter(|trigger| trigger.created_by_konnector.as_ref() == Some(slug));

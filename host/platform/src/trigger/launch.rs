@@ -1,4 +1,4 @@
-//! Jobs that a person or another server asks a trigger for.
+//! Jobs that a person or another server requests from a trigger.
 
 use super::not_found;
 use super::plan::TriggerPlan;
@@ -10,26 +10,26 @@ use crate::rate::RateKind as Rate;
 use crate::{Error, Platform, Result};
 
 impl Platform {
-    /// Pushes a job of this trigger now, because a person asks for it: also when the schedule waits for the user.
+    /// Pushes a job of this trigger now, requested by a person: also when the schedule waits for the user.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id; [`Error::ForeignAccount`] when its konnector may not use its account;
-    /// [`Error::RetryLater`] while the vendor has locked the account.
+    /// [`Error::NotFound`] when the trigger does not exist; [`Error::ForeignAccount`] when its konnector may not use
+    /// its account; [`Error::RetryLater`] while the vendor has locked the account.
     pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
         let taken = self.apply_trigger_event(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
         let job = taken.and_then(|taken| taken.jobs.into_iter().next());
         job.ok_or_else(|| not_found(id))
     }
 
-    /// Somebody called a webhook with this body. A `manual` call is a launch; another one is collected with those around it where the
-    /// trigger has a debounce, and is only counted while the schedule waits for the user.
+    /// Handles a webhook call with this body. A `manual` call is a launch. Other calls are collected if the trigger has
+    /// a debounce, and are only counted while the schedule waits for the user.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::InvalidParameter`] when it is no webhook; [`Error::Forbidden`] when its konnector may
-    /// not use its account; [`Error::RetryLater`] when there were enough calls in
-    /// this hour, and like [`Platform::launch_trigger`].
+    /// [`Error::NotFound`] when the trigger does not exist, [`Error::InvalidParameter`] when it is not a webhook;
+    /// [`Error::Forbidden`] when its konnector may not use its account; [`Error::RetryLater`] when the limit of calls
+    /// in this hour is reached; and the errors of [`Platform::launch_trigger`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
         let trigger = self.trigger(instance, id)?;
         if !matches!(trigger.plan(instance)?, TriggerPlan::Webhook) {
@@ -39,13 +39,13 @@ impl Platform {
             });
         }
         self.check_account(instance, &trigger.message, AccountLocation::Message).map_err(|error| match error {
-            // Whoever calls it is a stranger, and whose the account is is none of their business.
+            // The caller of a webhook is a stranger and must not learn who owns the account.
             Error::ForeignAccount(_) => Error::Forbidden(format!(
                 "the webhook '{id}' is for an account that its konnector may not use; its owner has to change the trigger"
             )),
             error => error,
         })?;
-        // Calls that are collected are no jobs yet.
+        // Collected calls are not jobs yet.
         if trigger.debounce.is_none() || manual {
             self.check_rate_limit(instance, Rate::Webhook)?;
         }

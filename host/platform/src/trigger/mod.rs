@@ -1,7 +1,7 @@
-//! Triggers: when a job is pushed by itself.
+//! Triggers push jobs automatically.
 //!
-//! What happens to a trigger goes through its core ([`step`]), a function without clock and store; the rest of this module reads what the
-//! core needs and commits what follows, each time in one commit.
+//! Every event of a trigger goes through its core ([`step`]), a pure function without clock and store; the rest of this
+//! module reads the core's input and commits its output, each time in one commit.
 
 mod admission;
 mod document;
@@ -48,14 +48,14 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, new_id, to_object};
 use crate::{Error, Platform, Result};
 
-/// What a new trigger is made from.
+/// Input for creating a trigger.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewTrigger {
     /// See [`Trigger::kind`].
     pub kind: String,
     /// See [`Trigger::arguments`].
     pub arguments: String,
-    /// See [`Trigger::worker`]; that of a `@client` is always the client's.
+    /// See [`Trigger::worker`]; a `@client` trigger always has the client's worker.
     pub worker: String,
     /// See [`Trigger::message`].
     pub message: Value,
@@ -63,13 +63,13 @@ pub struct NewTrigger {
     pub debounce: Option<GoDuration>,
     /// See [`Trigger::options`].
     pub options: Option<JobOptions>,
-    /// See [`Trigger::time_zone`]; the instance's where absent.
+    /// See [`Trigger::time_zone`]; if absent, the time zone of the instance.
     pub time_zone: Option<chrono_tz::Tz>,
     /// See [`Trigger::policy`].
     pub policy: TriggerPolicy,
-    /// Subject of the token that asks.
+    /// Subject of the caller's token.
     pub created_by: String,
-    /// The konnector that asks, if one does: it may plan less than a person.
+    /// The konnector that creates it, if any: it may plan less than a person.
     pub created_by_konnector: Option<Slug>,
 }
 
@@ -78,9 +78,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// See [`TriggerPlan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account that its konnector may not use;
-    /// [`Error::Attribute`] for none where its konnector logs into one; [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for
-    /// more than a konnector may plan.
+    /// See [`TriggerPlan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account
+    /// that its konnector may not use; [`Error::Attribute`] if the account is missing and its konnector needs one;
+    /// [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for more than a konnector may plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
         let zone_is_given = new.time_zone.is_some();
@@ -106,7 +106,7 @@ impl Platform {
         }
         let plan = trigger.plan(instance)?;
         match plan {
-            // The worker of the client's jobs, whichever was named.
+            // Always the worker of the client's jobs, whichever was given.
             TriggerPlan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
             _ if trigger.worker == KONNECTOR_WORKER => {}
             _ => {
@@ -118,7 +118,7 @@ impl Platform {
         }
         trigger.check_message()?;
         self.check_account(instance, &trigger.message, AccountLocation::Message)?;
-        // The jobs of a `@client` are run by a client, which has its own way to log in.
+        // The jobs of a `@client` trigger are run by a client, which has its own way to log in.
         if trigger.worker != CLIENT_WORKER {
             self.check_account_given(instance, &trigger.message, AccountLocation::Message)?;
         }
@@ -128,7 +128,7 @@ impl Platform {
             self.check_konnector_trigger_limit(instance, slug)?;
             self.check_konnector_rate_limit(instance, slug)?;
         }
-        // Runs that began before the account had this revision are no business of this trigger.
+        // Runs that began before this revision of the account do not affect this trigger.
         if let Some(account) = trigger.account()
             && let Some(found) = self.store.get(&instance.doc(&ACCOUNTS, account))?
         {
@@ -146,12 +146,12 @@ impl Platform {
         Ok(trigger)
     }
 
-    /// The `@cron` trigger of a konnector for an account, its crontab generated from the manifest.
+    /// Creates the `@cron` trigger of a konnector for an account, its crontab generated from the manifest.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed, [`Error::InvalidParameter`] when it logs into accounts and none is named,
-    /// [`Error::ForeignAccount`] when it may not use the one that is.
+    /// [`Error::NotFound`] when the konnector is not installed, [`Error::InvalidParameter`] when it logs into accounts
+    /// and none is given, [`Error::ForeignAccount`] when it may not use the given one.
     pub async fn create_konnector_trigger(
         &self,
         instance: &Instance,
@@ -184,17 +184,17 @@ impl Platform {
         self.create_trigger(instance, new).await
     }
 
-    /// A trigger.
+    /// Returns a trigger.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] when it does not exist.
     pub fn trigger(&self, instance: &Instance, id: &str) -> Result<Trigger> {
         let found = self.load::<Trigger>(&instance.doc(&TRIGGERS, id))?;
         found.map(with_id).ok_or_else(|| not_found(id))
     }
 
-    /// Up to `limit` triggers in the order of their ids, from behind `after` on.
+    /// Returns up to `limit` triggers, ordered by id, starting after `after`.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl Platform {
         page.into_iter().map(|document| Stored::from_document(&TRIGGERS, document).map(with_id)).collect()
     }
 
-    /// All triggers. There may be many; see [`Platform::triggers_after`].
+    /// Returns all triggers. There may be many; see [`Platform::triggers_after`].
     ///
     /// # Errors
     ///
@@ -213,7 +213,7 @@ impl Platform {
         Ok(self.load_all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(with_id).collect())
     }
 
-    /// The ids of the triggers of an account.
+    /// Returns the ids of an account's triggers.
     ///
     /// # Errors
     ///
@@ -235,11 +235,11 @@ impl Platform {
         Ok(())
     }
 
-    /// Deletes a trigger. Its jobs stay.
+    /// Deletes a trigger. Its jobs remain.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it is being changed again and again.
+    /// [`Error::NotFound`] when it does not exist, [`Error::Conflict`] after repeated concurrent changes.
     pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
             let turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
@@ -257,7 +257,7 @@ impl Platform {
         Ok(())
     }
 
-    /// The instance that a stored document belongs to.
+    /// Returns the instance to which a stored document belongs.
     pub(crate) fn instance_of(&self, at: &DocRef) -> Result<Instance> {
         self.instance_by_id(at.instance.as_ref())
     }

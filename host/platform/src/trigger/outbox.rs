@@ -1,8 +1,9 @@
-//! Changes of documents on their way to `@event` triggers.
+//! Outbox of document changes for `@event` triggers.
 //!
-//! A change that a trigger waits for is noted in the commit that makes the change ([`Platform::commit`] sees to it, whatever is written), so it
-//! is not lost when the server is killed right after. The note is a document of its own, due at once; the scheduler makes it a job, or part of a debounce, in the commit that removes
-//! it. So each change counts once, and writers of documents never wait for a trigger that others write to.
+//! A change that a trigger waits for is recorded in the commit that makes the change ([`Platform::commit`] does this
+//! for every write), so it is not lost if the server is killed right after. The record is a separate document that is
+//! due at once; the scheduler turns it into a job, or adds it to a debounce, in the commit that deletes it. Therefore
+//! each change counts once, and writers of documents never conflict on a trigger that others write to.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef, DocumentWrite};
@@ -22,9 +23,9 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, new_id, to_object, without_reserved_fields};
 use crate::{Platform, Result};
 
-/// How often a note is used again with fresh data when somebody else was quicker.
+/// Maximum number of attempts to process a record with fresh data after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
-/// Directories above a file that are looked at; more than can be nested.
+/// Maximum number of ancestor directories of a file that are read; more than can be nested.
 const MAX_DIRECTORIES: usize = 256;
 
 /// A change that a trigger waits for.
@@ -36,7 +37,7 @@ struct PendingEvent {
 }
 
 impl Platform {
-    /// Adds to some changes the notes for the triggers that wait for them.
+    /// Stages records for the triggers that wait for some of these changes.
     pub(crate) fn stage_events(&self, changes: &mut Changes) -> Result<()> {
         let mut notes = Vec::new();
         for written in changes.document_writes() {
@@ -44,7 +45,7 @@ impl Platform {
         }
         for (note, body) in notes {
             changes.create(note.clone(), body);
-            // Due whatever the clock shows, in the order of their ids, which is that of time.
+            // Due regardless of the clock, ordered by their ids, which are ordered by time.
             changes.schedule(note, Some(DateTime::<Utc>::UNIX_EPOCH));
         }
         Ok(())
@@ -61,12 +62,12 @@ impl Platform {
             return Ok(());
         }
         let before = self.document_before(written)?;
-        // What is deleted is told as it was.
+        // A deleted document is reported with its last content.
         let (happened, doc, old) = match (body, &before, replaces) {
             (Some(body), _, None) => (ChangeKind::Created, body, None),
             (Some(body), Some(before), Some(_)) => (ChangeKind::Updated, body, Some(before)),
             (None, Some(before), _) => (ChangeKind::Deleted, before, None),
-            // The commit conflicts.
+            // The commit will conflict.
             (_, None, _) => return Ok(()),
         };
         let instance = self.instance_of(at)?;
@@ -84,7 +85,7 @@ impl Platform {
             if let (Some(old), Some(members)) = (old, event.as_object_mut()) {
                 members.insert("old".to_owned(), json!(event_document(at, old)));
             }
-            // A debounce collects changes, not what they were.
+            // A debounce counts changes and drops their content.
             let occasion =
                 if trigger.debounce.is_some() { TriggerPayload::default() } else { TriggerPayload::from_event(&event) };
             notes.push((
@@ -95,7 +96,7 @@ impl Platform {
         Ok(())
     }
 
-    /// The directories above a file as it is and as it was.
+    /// Returns the ancestor directories of a file, of both its current and its previous version.
     fn ancestor_directories(&self, instance: &Instance, versions: [Option<&Object>; 2]) -> Result<Vec<String>> {
         let mut directories = Vec::new();
         for version in versions.into_iter().flatten() {
@@ -109,12 +110,12 @@ impl Platform {
         Ok(directories)
     }
 
-    /// The trigger that a note is for.
+    /// Returns the trigger of a record.
     pub(super) fn pending_event_trigger(&self, at: &DocRef) -> Option<String> {
         Some(self.load::<PendingEvent>(at).ok()??.value.trigger)
     }
 
-    /// Makes a note what it is for, and removes it.
+    /// Turns a record into a job or a part of a debounce, and deletes the record.
     pub(super) async fn process_pending_event(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
         for tries in 1.. {
             let Some(note) = self.load::<PendingEvent>(at)? else { return Ok(0) };
@@ -152,7 +153,7 @@ impl Platform {
     }
 }
 
-/// A document as listeners see it.
+/// Returns a document as listeners see it.
 fn event_document(at: &DocRef, doc: &Object) -> Object {
     let mut shown = without_reserved_fields(doc.clone());
     shown.insert("_id".to_owned(), json!(at.id));

@@ -1,4 +1,4 @@
-//! Changing a trigger.
+//! Changes of a trigger.
 
 use konnector_manifest::Slug;
 use konnector_store::Changes;
@@ -17,15 +17,15 @@ use crate::realtime::ChangeKind;
 use crate::stored::to_object;
 use crate::{Error, Platform, Result};
 
-/// How often a change is tried again when somebody else was quicker.
+/// Maximum number of attempts of a change after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
 
-/// What is to be replaced in a trigger.
+/// Fields of a trigger to replace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TriggerPatch {
     /// See [`Trigger::message`].
     pub message: Option<Value>,
-    /// See [`Trigger::arguments`]; of a `@cron` only.
+    /// See [`Trigger::arguments`]; for a `@cron` trigger only.
     pub arguments: Option<String>,
     /// See [`Trigger::debounce`].
     pub debounce: Option<GoDuration>,
@@ -39,12 +39,12 @@ pub struct TriggerPatch {
     pub catch_up_window: Option<GoDuration>,
     /// See [`super::TriggerPolicy`].
     pub overlap_policy: Option<OverlapPolicy>,
-    /// The konnector that asks, if one does.
+    /// The konnector that changes it, if any.
     pub by_konnector: Option<Slug>,
 }
 
 impl TriggerPatch {
-    /// Whether the trigger may be due at other times afterwards.
+    /// Whether the change may alter when the trigger is due.
     const fn changes_schedule(&self) -> bool {
         self.arguments.is_some() || self.debounce.is_some() || self.time_zone.is_some()
     }
@@ -81,17 +81,19 @@ fn set_if_some<T>(member: &mut T, new: Option<T>) {
 }
 
 impl Platform {
-    /// Changes a trigger; one that could not be used is tried again. A new schedule counts from now: instants of the old one that passed and did not fire are counted as missed. Where
-    /// the message decides about the schedule (the periodic types), a new message makes a new schedule.
+    /// Changes a trigger; an unusable one becomes active again. A new schedule starts now: instants of the old one that
+    /// passed without firing are counted as missed. If the schedule depends on the message (the periodic types), a new
+    /// message makes a new schedule.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] when there is nothing to change or the crontab cannot be read, [`Error::InvalidAttribute`] when the arguments of
-    /// another type are to change, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is changed then.
+    /// [`Error::BadRequest`] when there is nothing to change or the crontab is invalid, [`Error::InvalidAttribute`] for
+    /// new arguments of another type, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is
+    /// changed then.
     pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
             let mut turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
-            // One that cannot be read makes nothing due.
+            // A trigger with an invalid plan is never due.
             let before = turn.trigger.plan(instance).unwrap_or(TriggerPlan::Client);
             let unusable = turn.trigger.runtime.is_unusable();
             let mut changes = Changes::new();
@@ -137,7 +139,7 @@ impl Platform {
     }
 }
 
-/// Whether two plans are due at different times.
+/// Whether two plans have different crontab schedules.
 fn have_different_schedules(before: &TriggerPlan, after: &TriggerPlan) -> bool {
     match (before, after) {
         (TriggerPlan::Time(Schedule::Cron(before, zone)), TriggerPlan::Time(Schedule::Cron(after, other))) => {

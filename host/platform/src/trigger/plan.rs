@@ -1,4 +1,4 @@
-//! The types of triggers, and what each makes of its arguments (Cozy API, trigger types and arguments, §4.4).
+//! The types of triggers, and how each parses its arguments (Cozy API, trigger types and arguments, §4.4).
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -9,36 +9,36 @@ use super::schedule::Schedule;
 use crate::crontab::{Crontab, CrontabError, Period, Periodic};
 use crate::{Error, Result};
 
-/// What makes a trigger push jobs.
+/// Plan of a trigger: when it pushes jobs.
 #[derive(Debug, Clone)]
 pub enum TriggerPlan {
-    /// `@cron`, `@every`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@at`, `@in`: time.
+    /// `@cron`, `@every`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@at`, `@in`: at given times.
     Time(Schedule),
-    /// `@event`: changes of documents.
+    /// `@event`: after changes of documents.
     Event(EventRules),
-    /// `@webhook`: whoever knows its address.
+    /// `@webhook`: when its URL is called.
     Webhook,
-    /// `@client`: a client, which also does the work.
+    /// `@client`: when a client starts it; the client also does the work.
     Client,
 }
 
-/// What the meaning of some arguments depends on besides themselves.
+/// Context on which the meaning of some arguments depends.
 #[derive(Debug, Clone, Copy)]
 pub struct ParseContext<'a> {
     /// When the trigger was created; `@in` counts from it.
     pub created: DateTime<Utc>,
-    /// The zone that clocks are in.
+    /// The time zone for clock times.
     pub zone: Tz,
-    /// What free choices of the periodic grammar are drawn from.
+    /// Seed for choices that the periodic grammar leaves open.
     pub seed: &'a str,
 }
 
 impl TriggerPlan {
-    /// Reads a trigger's type and arguments.
+    /// Parses a trigger's type and arguments.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidAttribute`] for an unknown type, [`Error::BadRequest`] for arguments that cannot be read.
+    /// [`Error::InvalidAttribute`] for an unknown type, [`Error::BadRequest`] for invalid arguments.
     pub fn parse(kind: &str, arguments: &str, context: ParseContext<'_>) -> Result<Self> {
         let cron = |text: &str| text.parse().map(|crontab: Crontab| Schedule::Cron(Box::new(crontab), context.zone));
         let periodic =
@@ -122,7 +122,7 @@ mod tests {
         assert!(matches!(parse("@client", "", ""), Ok(TriggerPlan::Client)));
     }
 
-    /// The behaviour reference's cases of crontabs: the next runs of each, or why there are none. 2026-11-20 is a Friday.
+    /// The crontab cases of the behaviour reference: the next runs of each, or the error. 2026-11-20 is a Friday.
     #[test]
     fn crontabs_are_read_as_cozy_reads_them() {
         let created: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().expect("a date");

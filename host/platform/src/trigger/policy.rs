@@ -1,5 +1,5 @@
-//! What a trigger does about instants that it could not fire at, and about a job that has not ended yet. These attributes are our own;
-//! Cozy's triggers have none.
+//! Policies of a trigger for instants at which it could not fire, and for jobs that have not ended yet. These
+//! attributes are our own; Cozy's triggers do not have them.
 
 use std::time::Duration;
 
@@ -9,47 +9,47 @@ use serde::{Deserialize, Serialize};
 use super::duration::GoDuration;
 use super::schedule::Schedule;
 
-/// Jobs for missed instants where the trigger does not say how many, and the most that it may ask for.
+/// Number of jobs for missed instants if the trigger sets none.
 const DEFAULT_MISSED_LIMIT: u32 = 10;
-/// The most jobs for missed instants.
+/// Maximum number of jobs for missed instants that a trigger may set.
 pub const MAX_MISSED_JOBS: u32 = 100;
-/// An instant that passed longer ago than this was missed.
+/// An instant that passed longer ago than this counts as missed.
 pub const ON_TIME_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// What becomes of instants that passed while the server was down or its clock stood still.
+/// Policy for instants that passed while the server was down or its clock stood still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissedPolicy {
-    /// They are left out.
+    /// They are skipped.
     Skip,
-    /// One job stands for them all.
+    /// One job replaces them all.
     #[default]
     Coalesce,
-    /// Each of the newest ones gets its job, one after the other.
+    /// Each of the newest ones gets its own job, one after the other.
     All,
 }
 
-/// What becomes of an instant while a job of the trigger has not ended.
+/// Policy for an instant while a job of the trigger has not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlapPolicy {
-    /// It is left out.
+    /// It is skipped.
     #[default]
     Skip,
     /// One job waits for the end of the other.
     QueueOne,
 }
 
-/// Both, as the trigger's document holds them.
+/// Both policies, as stored in the trigger's document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerPolicy {
     /// See [`MissedPolicy`].
     #[serde(default)]
     pub missed_policy: MissedPolicy,
-    /// How many jobs there are for missed instants under [`MissedPolicy::All`].
+    /// Maximum number of jobs for missed instants under [`MissedPolicy::All`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_limit: Option<u32>,
-    /// How long after it an instant is made up for; from one to the next where absent.
+    /// How long after it an instant is made up for; without a limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_window: Option<GoDuration>,
     /// See [`OverlapPolicy`].
@@ -58,7 +58,7 @@ pub struct TriggerPolicy {
 }
 
 impl TriggerPolicy {
-    /// Of the instants from `due` to `now`, those that get a job; oldest first.
+    /// Returns those instants from `due` to `now` that get a job; oldest first.
     pub(super) fn select_instants(
         &self,
         schedule: &Schedule,
@@ -78,7 +78,7 @@ impl TriggerPolicy {
         newest
     }
 
-    /// How many jobs of the trigger there may be, so that another one is pushed.
+    /// Maximum number of unfinished jobs of the trigger, including a new one.
     pub(super) const fn max_live_jobs(&self) -> usize {
         match self.overlap_policy {
             OverlapPolicy::Skip => 1,

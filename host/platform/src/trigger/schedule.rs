@@ -8,26 +8,26 @@ use chrono_tz::Tz;
 use super::duration::GoDuration;
 use crate::crontab::Crontab;
 
-/// When time decides.
+/// A schedule of instants.
 #[derive(Debug, Clone)]
 pub enum Schedule {
-    /// When clocks in a time zone show one of some times.
+    /// When clocks in a time zone show one of the given times.
     Cron(Box<Crontab>, Tz),
-    /// A fixed distance from one instant to the next; counted from the first one, whatever clocks show.
+    /// At a fixed interval, counted from the first instant regardless of clock changes.
     Every(Duration),
     /// Once.
     Once(DateTime<Utc>),
 }
 
 impl Schedule {
-    /// An interval: in whole seconds, at least one, as the schedules of Cozy's reference have it (robfig/cron v3, `Every`).
+    /// Creates an interval of whole seconds, at least one, like Cozy's reference (robfig/cron v3, `Every`).
     #[must_use]
     pub const fn every(interval: &GoDuration) -> Self {
         let seconds = interval.as_duration().as_secs();
         Self::Every(Duration::from_secs(if seconds == 0 { 1 } else { seconds }))
     }
 
-    /// When a trigger that is created, or gets this schedule, now is due for the first time.
+    /// Returns when a trigger that gets this schedule now is first due.
     #[must_use]
     pub fn first_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
@@ -36,7 +36,7 @@ impl Schedule {
         }
     }
 
-    /// The first instant after `now`, where `due` is one.
+    /// Returns the first instant after `now`, given that `due` is an instant.
     #[must_use]
     pub fn next(&self, due: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
@@ -46,7 +46,7 @@ impl Schedule {
         }
     }
 
-    /// How many instants there are after `due`, which is one, up to and including `until`.
+    /// Counts the instants after `due`, which is an instant, up to and including `until`.
     #[must_use]
     pub fn count(&self, due: DateTime<Utc>, until: DateTime<Utc>) -> u64 {
         match self {
@@ -59,7 +59,8 @@ impl Schedule {
         }
     }
 
-    /// The newest instants from `due` on, which is one, up to and including `until`: at most `most`, oldest first.
+    /// Returns the newest instants from `due`, which is an instant, up to and including `until`: at most `most`, oldest
+    /// first.
     #[must_use]
     pub fn newest(&self, most: u64, due: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         let later = self.count(due, until);
@@ -77,7 +78,7 @@ impl Schedule {
     }
 }
 
-/// So many intervals later.
+/// Advances `due` by `steps` intervals.
 fn add_intervals(due: DateTime<Utc>, every: Duration, steps: u64) -> Option<DateTime<Utc>> {
     let seconds = i64::try_from(every.as_secs().checked_mul(steps)?).ok()?;
     due.checked_add_signed(TimeDelta::try_seconds(seconds)?)

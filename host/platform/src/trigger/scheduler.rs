@@ -1,4 +1,5 @@
-//! Turns due instants and changes of documents into jobs. Timers are hints: what is due is read from the store's index each time.
+//! Turns due instants and changes of documents into jobs. Timers are hints: the due triggers are read from the store's
+//! index each time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,17 +15,17 @@ use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
 
-/// How much of what is due is handled before the index is read again. Different accounts share the store's commits.
+/// Number of due documents handled before the index is read again. Different accounts share the store's commits.
 const DUE_BATCH_SIZE: usize = 256;
-/// The longest sleep, so that a jump of the wall clock is noticed.
+/// Maximum sleep, so that a jump of the wall clock is noticed.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
-/// The shortest sleep: what could not fire now is not tried without end.
+/// Minimum sleep, so that a trigger that cannot fire now is not retried in a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(10);
-/// A fire that comes later than this is worth a line in the log.
+/// A trigger that fires later than this is logged.
 const LATE_THRESHOLD: Duration = Duration::from_secs(10);
 
 impl Platform {
-    /// Fires what is due, for ever. Cancel-safe between two triggers: what fired is stored.
+    /// Fires due triggers forever. Cancel-safe between two triggers: fired ones are stored.
     pub(crate) async fn schedule_loop(&self) {
         loop {
             if let Err(error) = self.fire_due().await {
@@ -45,7 +46,7 @@ impl Platform {
         }
     }
 
-    /// Fires everything that is due now; answers how many jobs that made.
+    /// Fires everything that is due now; returns the number of jobs pushed.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl Platform {
         Ok(jobs)
     }
 
-    /// What is due for one account is handled in its order; the account where there is one, else the trigger.
+    /// Returns the key within which due documents are handled in order: the account if there is one, else the trigger.
     fn ordering_key(&self, at: &DocRef) -> String {
         let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let trigger = trigger.unwrap_or_else(|| at.id.clone());
@@ -100,7 +101,7 @@ impl Platform {
     async fn fire_or_disable(&self, at: &DocRef) -> Result<usize> {
         match self.fire(at).await {
             Ok(jobs) => Ok(jobs),
-            // Somebody changed the trigger meanwhile; it is still in the index and comes again.
+            // The trigger was changed concurrently; it is still in the index and will be retried.
             Err(error) if error.is_conflict() => Ok(0),
             Err(error @ crate::Error::Store(_)) => Err(error),
             Err(error) => {
@@ -111,7 +112,7 @@ impl Platform {
         }
     }
 
-    /// Takes what cannot be used off the schedule. A trigger says so from then on; what happened that it waited for is gone.
+    /// Unschedules a document that cannot be used. The trigger's state then says so; a pending event is lost.
     async fn disable_unusable(&self, at: &DocRef) -> Result<()> {
         let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let mut changes = Changes::new();
@@ -123,14 +124,14 @@ impl Platform {
             && let Some(id) = trigger
         {
             let at = DocRef::new(&at.instance, &TRIGGERS, id.as_str());
-            // Where not even this can be read, there is nothing to be said in it.
+            // If the trigger cannot be read, the reason cannot be stored in it.
             if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.load::<Trigger>(&at) {
                 trigger.runtime.paused = Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.clock.now() });
                 changes.put(at, &rev, to_object(&trigger)?);
             }
         }
         match self.commit(changes).await {
-            // Somebody changed it meanwhile; it is tried again.
+            // It was changed concurrently and will be retried.
             Err(error) if error.is_conflict() => Ok(()),
             done => done.map(drop),
         }

@@ -1,4 +1,4 @@
-//! How a trigger has fared.
+//! Status of a trigger.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,17 +9,17 @@ use crate::instance::Instance;
 use crate::job::{Job, JobStatus};
 use crate::{Platform, Result};
 
-/// How many jobs of a trigger tell how it has fared (cozy-stack's limit).
+/// Number of jobs from which the status of a trigger is computed (cozy-stack's limit).
 const MAX_JOBS: usize = 50;
 
-/// How a trigger has fared, from its newest jobs.
+/// Status of a trigger, computed from its newest jobs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TriggerStatus {
-    /// Of which trigger.
+    /// Id of the trigger.
     pub trigger_id: String,
-    /// State of its newest job, `done` where there is none; `errored` while the trigger itself cannot be used.
+    /// State of its newest job, `done` if it has none; `errored` while the trigger itself cannot be used.
     pub status: Option<JobStatus>,
-    /// Start of the newest job that went well.
+    /// Start of the newest successful job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success: Option<DateTime<Utc>>,
     /// Its id.
@@ -55,13 +55,13 @@ pub struct TriggerStatus {
     /// When it is due next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_execution: Option<DateTime<Utc>>,
-    /// What became of its due instants, events and calls.
+    /// Counters of its due instants, events and calls.
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,
 }
 
 impl TriggerStatus {
-    /// Adds the job before those that were added.
+    /// Adds a job that is older than those added before.
     fn add_older_job(&mut self, job: &Job) {
         if job.superseded_by.is_some() {
             return;
@@ -86,7 +86,7 @@ impl TriggerStatus {
         }
     }
 
-    /// Whether earlier jobs change nothing.
+    /// Whether older jobs can no longer change the status.
     fn is_complete(&self) -> bool {
         [&self.last_executed_job_id, &self.last_successful_job_id, &self.last_failed_job_id, &self.last_manual_job_id]
             .iter()
@@ -95,7 +95,7 @@ impl TriggerStatus {
 }
 
 impl Platform {
-    /// When a trigger is due next.
+    /// Returns when a trigger is next due.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Platform {
         Ok(self.store.due_at(&instance.doc(&TRIGGERS, id))?)
     }
 
-    /// When the newest of a trigger's last 50 jobs that went well began.
+    /// Returns the start of the newest successful job among a trigger's last 50 jobs.
     pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
         let mut started = None;
         self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
@@ -114,11 +114,11 @@ impl Platform {
         Ok(started)
     }
 
-    /// How a trigger has fared.
+    /// Returns the status of a trigger.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id.
+    /// [`Error::NotFound`] when it does not exist.
     pub fn trigger_status(&self, instance: &Instance, id: &str) -> Result<TriggerStatus> {
         let trigger = self.trigger(instance, id)?;
         let mut state = TriggerStatus {
@@ -130,7 +130,7 @@ impl Platform {
             next_execution: self.trigger_due(instance, id)?,
             ..TriggerStatus::default()
         };
-        // One at a time, and no further than needed: a list of triggers asks this for each.
+        // One at a time, and no further than needed, because a list of triggers does this for each.
         self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
             state.add_older_job(job);
             !state.is_complete()

@@ -1,8 +1,9 @@
-//! The core of a trigger: what follows from what happens to it. It knows no clock, no store and no chance but those it is given, so that
-//! tests can lead it through years of downtimes, edits and wrong clocks.
+//! The core of a trigger: computes the next state from an event. Clock, store and randomness are passed in as values,
+//! so tests can simulate years of downtimes, edits and wrong clocks.
 //!
-//! The cursor ([`StepState::due`]) alone says what is due. It moves over an instant only when the instant is counted in one of
-//! [`TriggerCounters`](super::TriggerCounters), in the commit that also holds the job: none fires twice, none is lost without a trace, wherever the clock jumps to.
+//! Only the cursor ([`StepState::due`]) decides what is due. It moves past an instant only when the instant is counted
+//! in one of [`TriggerCounters`](super::TriggerCounters), in the commit that also holds the job: no instant fires twice
+//! or is lost without a trace, however the clock jumps.
 
 use std::time::Duration;
 
@@ -14,22 +15,23 @@ use super::runtime_state::{DebounceBuffer, Pause, TriggerRuntimeState};
 use super::schedule::Schedule;
 use crate::job::{Cause, TriggerPayload};
 
-/// This program is not older than this year, so a clock that shows an earlier one is wrong: machines without a battery begin in 1970 until
-/// they hear of the network's time. Nothing fires before.
+/// This program is not older than this year, so a clock that shows an earlier one is wrong: machines without a battery
+/// start in 1970 until they receive the network time. Nothing fires before.
 const MIN_PLAUSIBLE_YEAR: i32 = 2026;
-/// Jobs for instants that were missed are spread over this time, so that vendors do not meet everybody at once when a server comes back.
+/// Jobs for missed instants are spread over this time, so that vendors do not get all requests at once when a server
+/// restarts.
 const CATCH_UP_SPREAD: Duration = Duration::from_secs(600);
-/// How long nothing runs after a vendor locked an account for too many attempts, not even by hand.
+/// How long nothing runs, not even manually, after a vendor locked an account for too many attempts.
 const ACCOUNT_LOCK_DURATION: TimeDelta = TimeDelta::hours(24);
 
-/// What the maker of a trigger asked for.
+/// Specification of a trigger.
 #[derive(Debug, Clone)]
 pub struct TriggerSpec {
-    /// What it is made for.
+    /// Its plan.
     pub plan: TriggerPlan,
-    /// About instants that cannot fire.
+    /// Policy for instants at which it cannot fire.
     pub policy: TriggerPolicy,
-    /// How long events and calls are collected into one job.
+    /// Period in which events and calls are collected into one job.
     pub debounce: Option<Duration>,
     /// Its konnector is in maintenance: only a person may start a job.
     pub maintenance: bool,
@@ -40,7 +42,7 @@ impl TriggerSpec {
         self.maintenance || life.is_blocked(now)
     }
 
-    /// What its jobs are for when nobody asked for them.
+    /// Returns the cause of its jobs that no person requested.
     const fn cause(&self) -> Cause {
         match self.plan {
             TriggerPlan::Event(_) => Cause::Event,
@@ -50,95 +52,96 @@ impl TriggerSpec {
     }
 }
 
-/// Where a trigger is.
+/// State of a trigger.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepState {
     /// The cursor: the next instant, or the end of the debounce.
     pub due: Option<DateTime<Utc>>,
-    /// What it remembers.
+    /// Runtime state.
     pub runtime: TriggerRuntimeState,
 }
 
-/// Jobs that have not ended.
+/// Numbers of jobs that have not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LiveJobs {
-    /// Of this trigger.
+    /// Jobs of this trigger.
     pub own: usize,
-    /// Of all triggers for its account, this one included.
+    /// Jobs of all triggers for its account, including this one.
     pub account: usize,
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
-    /// Whether it was this trigger's own; otherwise it was for the same account.
+    /// Whether it was this trigger's own job; otherwise it was for the same account.
     pub is_own: bool,
-    /// Revision of the account that the run began with; `None` where it had none.
+    /// Revision of the account at the start of the run; `None` if it had no account.
     pub account_generation: Option<u64>,
-    /// What it means.
+    /// Outcome of the job.
     pub outcome: JobOutcome,
 }
 
-/// What the end of a job means for triggers.
+/// Outcome of a job, as far as it matters for triggers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// It went well.
+    /// It succeeded.
     Succeeded,
-    /// It failed in a way that does not concern them.
+    /// It failed in a way that does not affect triggers.
     Failed,
-    /// Only the user can mend it.
+    /// It failed, and only the user can fix the cause.
     NeedsUser {
         /// The error code.
         code: String,
         /// The vendor locked the account.
         locked: bool,
     },
-    /// What it was to run is gone.
+    /// Its konnector or account no longer exists, or the konnector may not use the account.
     Obsolete,
 }
 
-/// What happens to a trigger.
+/// Event of a trigger.
 #[derive(Debug, Clone)]
 pub enum TriggerEvent {
     /// Time passed; the cursor may have been reached.
     Due(LiveJobs),
     /// A document changed, or a webhook was called.
     Received(TriggerPayload),
-    /// A person asks for a job now.
+    /// A person requests a job now.
     Launched(TriggerPayload),
     /// A job ended.
     JobEnded(JobEnd),
-    /// The owner of the account changed its login; the account has this revision since.
+    /// The owner of the account changed its login; this is the new revision of the account.
     LoginChanged(u64),
-    /// Somebody replaced its schedule, which was this one.
+    /// Its schedule was replaced; this was the previous plan.
     Rescheduled(Box<TriggerPlan>),
 }
 
-/// What is to be done, together with storing the new state.
+/// Command to execute when the new state is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TriggerCommand {
-    /// Push a job, to be run from `run_at` on.
+    /// Push a job that may run from `run_at` on.
     Push {
-        /// When it may run.
+        /// Earliest start.
         run_at: DateTime<Utc>,
-        /// Why it is pushed.
+        /// Cause of the job.
         cause: Cause,
-        /// What it is given.
+        /// Payload of the job.
         occasion: TriggerPayload,
     },
-    /// Refuse: the account is locked until then.
+    /// Reject the request: the account is locked until then.
     Reject(DateTime<Utc>),
-    /// Remove the trigger.
+    /// Delete the trigger.
     Delete,
 }
 
-/// Whether a clock that shows this can be right.
+/// Whether the clock can be right.
 #[must_use]
 pub fn is_plausible(now: DateTime<Utc>) -> bool {
     now.year() >= MIN_PLAUSIBLE_YEAR
 }
 
-/// What follows from an event. `random` gives numbers from 0 up to 1. Total: an event that does not fit the state changes nothing.
+/// Computes the new state and commands for an event. `random` returns numbers from 0 to 1. Total: an event that does
+/// not fit the state changes nothing.
 #[must_use]
 pub fn step(
     rules: &TriggerSpec,
@@ -196,7 +199,7 @@ pub fn step(
     (state, commands)
 }
 
-/// The cursor moves over every instant that passed, and each of them is counted.
+/// Moves the cursor past all passed instants, and counts each of them.
 fn advance_cursor(
     rules: &TriggerSpec,
     schedule: &Schedule,
@@ -212,7 +215,7 @@ fn advance_cursor(
     let (policy, held) = (&rules.policy, rules.is_blocked(&state.runtime, now));
     let occasions = &mut state.runtime.counters;
     if held {
-        // What is to be done once stays, so that its owner sees that it was not done.
+        // A one-time trigger remains, so its owner sees that it did not fire.
         occasions.paused += passed;
         return Vec::new();
     }
@@ -223,7 +226,7 @@ fn advance_cursor(
     if count == 0 {
         occasions.missed += passed;
     } else if late && !once && policy.missed_policy == MissedPolicy::Coalesce && live.account > 0 {
-        // A job for the account is there already and stands for what was missed.
+        // A job for the account already exists and covers the missed instants.
         occasions.coalesced += passed;
     } else {
         match policy.missed_policy {
@@ -236,7 +239,7 @@ fn advance_cursor(
             occasions.fired += count;
             let wait = if late { CATCH_UP_SPREAD.mul_f64(random().clamp(0.0, 1.0)) } else { Duration::ZERO };
             commands.extend((0_u32..).zip(&chosen).map(|(nth, _)| TriggerCommand::Push {
-                // In their order, where there are several.
+                // In order, if there are several.
                 run_at: now + wait + Duration::from_millis(nth.into()),
                 cause: Cause::Schedule,
                 occasion: TriggerPayload::default(),
@@ -249,7 +252,7 @@ fn advance_cursor(
     commands
 }
 
-/// Collects an occasion; where there is no more room, what was collected becomes a job before its time.
+/// Collects an occasion; if there is no more room, the collected ones become a job early.
 fn debounce(
     rules: &TriggerSpec,
     state: &mut StepState,
@@ -270,7 +273,7 @@ fn debounce(
     flushed
 }
 
-/// One job for what was collected.
+/// Returns one job for the collected occasions.
 fn flush(
     rules: &TriggerSpec,
     life: &mut TriggerRuntimeState,
@@ -286,7 +289,8 @@ fn flush(
     Some(TriggerCommand::Push { run_at: now, cause: rules.cause(), occasion: waiting.into_payload() })
 }
 
-/// A success lets the schedule go on, an error that only the user can mend makes it wait, unless they mended it while the job ran.
+/// A success resumes the schedule. An error that only the user can fix pauses it, unless the user fixed it while the
+/// job ran.
 fn apply_job_end(life: &mut TriggerRuntimeState, end: JobEnd, now: DateTime<Utc>) -> Option<TriggerCommand> {
     let JobEnd { is_own: own, account_generation: began_with, outcome: verdict } = end;
     match verdict {

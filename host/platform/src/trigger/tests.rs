@@ -1,4 +1,4 @@
-//! The shell around the core: stores in memory and on disk, and a clock that is set by hand.
+//! The code around the core: stores in memory and on disk, and a manual clock.
 
 mod events;
 
@@ -26,7 +26,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("a date")
 }
 
-/// A platform whose loops do not run: tests call what they would call.
+/// A platform without running loops: tests call their functions directly.
 pub(super) struct TriggerFixture {
     pub(super) platform: Platform,
     clock: Arc<ManualClock>,
@@ -34,7 +34,7 @@ pub(super) struct TriggerFixture {
     folder: TempDir,
 }
 
-/// The same for the tests of a part.
+/// Creates a fixture for the tests of submodules.
 pub(super) async fn fixture() -> TriggerFixture {
     TriggerFixture::new().await
 }
@@ -119,7 +119,7 @@ impl TriggerFixture {
         self.platform.trigger_jobs(&self.alice, trigger, 50).expect("jobs")
     }
 
-    /// Sets the clock and lets the scheduler look; answers how many jobs that made.
+    /// Sets the clock and runs the scheduler; returns the number of jobs pushed.
     async fn fire_at(&self, now: &str) -> usize {
         self.clock.set(at(now));
         self.platform.fire_due().await.expect("looked")
@@ -131,7 +131,7 @@ impl TriggerFixture {
         self.platform.create_document(&self.alice, &self.principal(), &doctype, None, body).await.expect("saved")
     }
 
-    /// Ends the jobs of a trigger that have not ended, as a worker would that began with this revision of the account.
+    /// Ends the unfinished jobs of a trigger, like a worker that began with this revision of the account.
     async fn end_jobs(&self, trigger: &str, began_with: u64, verdict: Option<&JobFailure>) {
         for job in self.jobs(trigger) {
             if !matches!(job.state, JobStatus::Queued | JobStatus::Running) {
@@ -192,7 +192,7 @@ async fn a_thousand_triggers_catch_up_politely() {
         let crontab = format!("{} {} {} * * *", number % 60, number % 59, number % 5);
         ids.push(site.create("@cron", &crontab, &format!("account-{number}")).await);
     }
-    // A second trigger for one of the accounts: what both missed is one run.
+    // A second trigger for one of the accounts: the missed instants of both make one run.
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
     assert_eq!(site.fire_at(&back.to_rfc3339()).await, 1_000);
@@ -201,7 +201,7 @@ async fn a_thousand_triggers_catch_up_politely() {
     let mut waits: Vec<_> = queued.iter().map(|queued| (queued.entry.run_at - back).num_seconds()).collect();
     waits.sort_unstable();
     assert!(waits[0] >= 0 && waits[999] <= 600, "{} to {}", waits[0], waits[999]);
-    // Spread over the ten minutes, not bunched: each minute has its share.
+    // Spread over the ten minutes: each minute has its share.
     for minute in 0..10 {
         let share = waits.iter().filter(|wait| **wait / 60 == minute).count();
         assert!((50..=150).contains(&share), "{share} in minute {minute}");
@@ -229,17 +229,17 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
     assert_eq!(site.counters(&nightly).paused, 8);
     let state = site.platform.trigger_status(&site.alice, &nightly).expect("a state");
     assert_eq!(state.paused.map(|pause| pause.code).as_deref(), Some("LOGIN_FAILED"));
-    // A person may.
+    // A person may start it.
     let launched = site.platform.launch_trigger(&site.alice, &nightly).await.expect("a job");
     assert!(launched.manual_execution);
     let account = site.correct_password(&account, "right").await;
     assert!(site.trigger(&nightly).runtime.paused.is_none() && site.trigger(&other).runtime.paused.is_none());
-    // The run by hand began before the correction, and is refused after it.
+    // The manual run began before the correction, and is rejected after it.
     site.end_jobs(&nightly, 1, Some(&rejected_login())).await;
     assert!(site.trigger(&nightly).runtime.paused.is_none() && site.trigger(&other).runtime.paused.is_none());
     assert_eq!(site.fire_at("2026-11-30T03:00:00Z").await, 2);
     site.end_jobs(&nightly, account.rev.generation(), Some(&rejected_login())).await;
-    // A trigger made after the correction does not suffer from a run that began before it.
+    // A trigger created after the correction is not affected by a run that began before it.
     let fresh = site.create("@cron", "0 0 4 * * *", &account.id).await;
     site.correct_password(&account, "right now").await;
     let late = site.create("@cron", "0 0 5 * * *", &account.id).await;
@@ -270,7 +270,7 @@ async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
     }
 }
 
-/// A job that waited behind the one whose password was refused would post it again.
+/// A job that waited for the one with the rejected password would send the same password again.
 #[tokio::test]
 async fn jobs_that_wait_do_not_try_a_refused_password() {
     let site = TriggerFixture::new().await;
@@ -310,12 +310,12 @@ async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
     let patch = TriggerPatch { time_zone: Some(chrono_tz::Tz::Asia__Tokyo), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
     assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-30T20:00:00Z")));
-    // Another policy is no other schedule.
+    // Another policy is not another schedule.
     site.clock.set(at("2026-12-01T00:00:00Z"));
     let patch = TriggerPatch { missed_policy: Some(MissedPolicy::All), ..TriggerPatch::default() };
     site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
     assert_eq!(site.fire_at("2026-12-01T00:00:01Z").await, 1);
-    // The message decides about a periodic schedule.
+    // A periodic schedule depends on the message.
     let id = site.create("@daily", "", "a").await;
     let before = site.platform.trigger_due(&site.alice, &id).expect("read");
     let patch = TriggerPatch { message: Some(json!({ "konnector": "shop" })), ..TriggerPatch::default() };
@@ -392,7 +392,8 @@ async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
     assert_eq!(site.platform.store.due_at(&at_bad).expect("read"), None);
 }
 
-/// A trigger from before messages were checked, or from a backup: it says that it cannot be used, and goes on once it is mended.
+/// A trigger that predates the validation of messages, or comes from a backup: its status says that it is unusable, and
+/// it resumes once it is corrected.
 #[tokio::test]
 async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
     let site = TriggerFixture::new().await;

@@ -1,4 +1,4 @@
-//! One turn of a trigger: read it, take a step, and put what follows into one commit.
+//! Transition of a trigger: read it, compute a step, and commit the result at once.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef, Rev};
@@ -13,10 +13,10 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// How often a turn is taken again with fresh data when somebody else was quicker.
+/// Maximum number of attempts of a transition with fresh data after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
 
-/// A trigger as it was read.
+/// A trigger and its cursor, as read from the store.
 pub(super) struct Transition {
     pub doc_ref: DocRef,
     pub rev: Rev,
@@ -24,16 +24,16 @@ pub(super) struct Transition {
     pub due: Option<DateTime<Utc>>,
 }
 
-/// What is staged, and what follows once it is committed.
+/// Result of a staged transition, valid once it is committed.
 #[derive(Debug)]
 pub(super) struct AppliedTransition {
-    /// The trigger as it is then.
+    /// The trigger after the transition.
     pub trigger: Trigger,
     /// The jobs that were pushed.
     pub jobs: Vec<Job>,
-    /// Its pause began or ended.
+    /// Whether its pause began or ended.
     pub pause_changed: bool,
-    /// It is removed.
+    /// Whether it is deleted.
     pub removed: bool,
 }
 
@@ -42,19 +42,18 @@ impl Platform {
     pub(super) fn load_transition(&self, instance: &Instance, id: &str) -> Result<Option<Transition>> {
         let at = instance.doc(&TRIGGERS, id);
         let Some(Stored { id, rev, value }) = self.load::<Trigger>(&at)? else { return Ok(None) };
-        // After the document: whoever moves the cursor also changes the document, and then the commit conflicts.
+        // After the document: moving the cursor also changes the document, and then the commit conflicts.
         let due = self.store.due_at(&at)?;
         Ok(Some(Transition { doc_ref: at, rev, trigger: Trigger { id, ..value }, due }))
     }
 
-    /// Takes a step and stages what follows: the trigger, its cursor and its jobs.
+    /// Computes a step and stages the results: the trigger, its cursor and its jobs.
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when a person asks for a job while the vendor has locked the account, [`Error::ForeignAccount`] when the konnector may
-    /// not use the account, [`Error::Unavailable`] while the konnector is in
-    /// a maintenance that lets nobody run it; what the trigger's arguments or its
-    /// jobs' message are refused for.
+    /// [`Error::RetryLater`] when a person requests a job while the vendor has locked the account,
+    /// [`Error::ForeignAccount`] when the konnector may not use the account, [`Error::Unavailable`] during a
+    /// maintenance that allows no runs of the konnector; errors of the trigger's arguments or its jobs' message.
     pub(super) fn stage_transition(
         &self,
         instance: &Instance,
@@ -120,7 +119,7 @@ impl Platform {
         Ok(AppliedTransition { trigger, jobs, pause_changed: told, removed })
     }
 
-    /// Takes a step in a commit of its own; `None` when the trigger is gone.
+    /// Applies an event in its own commit; `None` when the trigger does not exist.
     pub(super) async fn apply_trigger_event(
         &self,
         instance: &Instance,
@@ -133,7 +132,7 @@ impl Platform {
         }
     }
 
-    /// The same for a trigger that was read already, and is read again when it has changed.
+    /// Like [`Platform::apply_trigger_event`], for a trigger that was already read; it is read again after a conflict.
     pub(super) async fn apply_transition(
         &self,
         instance: &Instance,
@@ -167,7 +166,7 @@ impl Platform {
         Ok(None)
     }
 
-    /// Tells listeners and workers about a turn that was committed.
+    /// Notifies listeners and workers about a committed transition.
     pub(super) fn notify_applied(&self, instance: &Instance, taken: &AppliedTransition) -> Result<()> {
         for job in &taken.jobs {
             self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);

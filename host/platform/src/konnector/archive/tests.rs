@@ -20,7 +20,7 @@ fn gzip(mut content: impl Read) -> Vec<u8> {
     gzip.finish().expect("finished")
 }
 
-/// A gzipped archive of one entry whose content is gzipped already.
+/// A gzipped archive of one entry whose content is already gzipped.
 fn bomb(kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -30,14 +30,14 @@ fn bomb(kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
     [&gzip(header.as_bytes().as_slice()), content].concat()
 }
 
-/// Bytes that this process has had in memory at most.
+/// Peak memory of this process, in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// Whatever an entry is, also one that no bundle needs, more than a bundle may unpack to is neither kept nor read to its end.
+/// An entry of any kind, even one that no bundle needs: no more than the size of a bundle is held in memory or read.
 #[test]
 fn an_entry_of_any_kind_costs_no_more_than_a_bundle() {
     const SIZE: u64 = 300 << 20;
@@ -67,7 +67,7 @@ fn an_entry_of_any_kind_costs_no_more_than_a_bundle() {
     }
 }
 
-/// An archive with a file that has more than one name.
+/// An archive with a file that has several names.
 fn archive_with_names(names: &[(EntryType, &[u8])]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     let mut append = |kind: EntryType, content: &[u8]| {
@@ -124,12 +124,12 @@ fn an_archive_of_several_members_is_read_to_its_end() {
     GzipMembers::detect(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
     let members: Vec<u8> = tar.chunks(700).flat_map(gzip).collect();
     assert_eq!(unpack(&members).expect("unpacked"), files.into_iter().collect());
-    // Also where it breaks off behind the last file.
+    // Also when it is truncated after the last file.
     assert!(unpack(members.get(..members.len() - 1).expect("a part")).is_err());
 }
 
 proptest! {
-    /// No bytes make it panic, and no header makes it keep more than there is.
+    /// No bytes cause a panic, and no header makes it hold more bytes than the archive has.
     #[test]
     fn any_bytes_are_unpacked_or_refused(
         kinds in proptest::collection::vec(any::<u8>(), 1..6),

@@ -1,4 +1,4 @@
-//! What lies on a shelf and cannot be offered: why, and what its owner does about it.
+//! Entries of a bundle directory that cannot be offered: the reason, and advice for the owner.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use semver::Version as Semver;
 use super::{ARCHIVE_SUFFIX, is_file, is_folder, read_archive};
 use crate::konnector::bundle::{Bundle, MANIFEST_FILE};
 
-/// Something on a shelf that is not offered.
+/// An entry of a bundle directory that is not offered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SkippedEntry {
     /// The file or folder.
     pub path: PathBuf,
     /// Why it is not offered.
     pub reason: String,
-    /// What to do.
+    /// Advice for the owner.
     pub advice: String,
 }
 
@@ -24,7 +24,7 @@ impl SkippedEntry {
         Self { path: path.to_owned(), reason: reason.into(), advice: advice.into() }
     }
 
-    /// A bundle that cannot be read.
+    /// Entry for a bundle that cannot be read.
     pub(super) fn unreadable(path: &Path, error: &crate::Error) -> Self {
         let advice = if is_folder(path) {
             format!("look at it with: konnector check {}", path.display())
@@ -34,7 +34,7 @@ impl SkippedEntry {
         Self::new(path, error.to_string(), advice)
     }
 
-    /// The version of a bundle, which must lie where its manifest says: in `SLUG/VERSION`, a version by semver.
+    /// Checks that a bundle is at the path that its manifest implies, `SLUG/VERSION`, and returns its semver version.
     pub(super) fn check_location(path: &Path, slug: &Slug, number: &str, manifest: &Manifest) -> Result<Semver, Self> {
         let version = &manifest.version;
         let parsed = Semver::parse(version).map_err(|error| {
@@ -56,7 +56,7 @@ impl SkippedEntry {
         }
     }
 
-    /// What is no konnector's folder, although it looks as if it was meant for one.
+    /// Entry for a path that looks like a konnector's folder but is not one.
     pub(super) fn unexpected_in_root(path: &Path, name: &str) -> Option<Self> {
         if name.starts_with('.') {
             return None;
@@ -74,7 +74,7 @@ impl SkippedEntry {
         Some(Self::new(path, error.to_string(), "name the folder by the konnector's slug, as in bank101"))
     }
 
-    /// What is no version, although it looks as if it was meant for one. `folder` is the konnector's.
+    /// Entry for a path that looks like a version but is not one. `folder` is the konnector's folder.
     pub(super) fn unexpected_in_konnector(path: &Path, name: &str, folder: &Path) -> Option<Self> {
         if name == MANIFEST_FILE {
             let advice = move_advice(folder, folder.parent().unwrap_or(folder), folder.file_name()?.to_str()?);
@@ -89,7 +89,7 @@ impl SkippedEntry {
     }
 }
 
-/// Where a bundle belongs that lies in the wrong place, by its manifest; `known_as` where that has no slug.
+/// Tells where to move a misplaced bundle, according to its manifest; `known_as` is used if the manifest has no slug.
 fn move_advice(bundle: &Path, shelf: &Path, known_as: &str) -> String {
     let read = if is_folder(bundle) {
         Bundle::from_folder(bundle).ok()

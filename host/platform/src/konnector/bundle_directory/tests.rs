@@ -96,7 +96,7 @@ fn misplaced_entries_are_skipped_and_reported_once() {
     DIR/unversioned: a bundle lies one folder below its konnector's, named by its version
       → move what it holds to DIR/unversioned/2.0.0
     "#);
-    // Once; and what comes later, too.
+    // Each entry is reported once, including entries that appear later.
     fs::rename(place("shop/1.6.0.tar.gz"), place("shop/1.7.0.tar.gz")).expect("renamed");
     write_bundle(&place("shop/3.0.0"), &manifest("3.0.1"));
     assert_eq!(found(&shelf), ["1.0.0", "1.7.0"]);

@@ -168,8 +168,8 @@ fn scopes() -> impl Strategy<Value = ConsentScope> {
 }
 
 proptest! {
-    /// A version that was accepted needs no consent for itself, and nothing gets in by small steps: what needs consent as one update needs it
-    /// as two.
+    /// An accepted version needs no consent for itself, and splitting an update into small steps gains nothing: an
+    /// addition that needs consent in one update needs it in two.
     #[test]
     fn consent_cannot_be_split(old in scopes(), between in scopes(), new in scopes()) {
         prop_assert_eq!(old.additions_over(&old), vec![]);
@@ -178,7 +178,7 @@ proptest! {
         }
     }
 
-    /// Whatever else changes: a version that reads passwords never replaces one that does not without consent.
+    /// Regardless of other changes, a version that reads passwords never replaces one that does not without consent.
     #[test]
     fn passwords_are_never_read_without_consent(old in scopes(), new in scopes()) {
         if new.reads_secrets && !old.reads_secrets {

@@ -1,5 +1,5 @@
-//! Git's smart HTTP protocol through the gate. The library writes a request's body after it has asked for the answer; so the request is sent
-//! when the first part of the answer is read.
+//! Git's smart HTTP protocol through the gate. The library writes a request's body after it has asked for the response;
+//! therefore the request is sent when the first part of the response is read.
 
 use std::io::{self, BufRead, Cursor, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,16 @@ use tokio::runtime::Handle;
 use super::super::download::into_bytes;
 use super::FETCH_TIMEOUT;
 
-/// HTTP as the library asks for it. Its methods block, and must not be called on a thread of the runtime.
+/// HTTP transport for the git library. Its methods block, and must not be called on a thread of the runtime.
 #[derive(Clone)]
 pub(super) struct GateHttp {
     session: Session,
     runtime: Handle,
-    /// Where the first request was led to, without what was asked for there.
+    /// Target of the first request's redirect, without the path and query of that request.
     redirected_base_url: Option<String>,
 }
 
-/// An answer: its headers, line by line, and its body.
+/// A response: its headers, line by line, and its body.
 #[derive(Clone)]
 struct ResponseParts {
     headers: Bytes,
@@ -33,7 +33,7 @@ impl GateHttp {
         Self { session, runtime, redirected_base_url: None }
     }
 
-    /// Sends a request; answers where the answer came from, too.
+    /// Sends a request; also returns the URL from which the response came.
     fn send(&self, request: Request) -> io::Result<(String, ResponseParts)> {
         let response =
             self.runtime.block_on(self.session.send(request)).map_err(|error| io::Error::other(error.to_string()))?;
@@ -116,7 +116,7 @@ impl Http for GateHttp {
     }
 }
 
-/// The body of a request, while it is written.
+/// Body of a request while it is written.
 #[derive(Clone, Default)]
 pub(super) struct GitRequestBody(Arc<Mutex<Vec<u8>>>);
 
@@ -131,7 +131,7 @@ impl Write for GitRequestBody {
     }
 }
 
-/// A request that is sent when its answer is wanted.
+/// A request that is sent when its response is read.
 struct Exchange {
     http: GateHttp,
     request: Request,
@@ -151,10 +151,10 @@ impl Exchange {
     }
 }
 
-/// An exchange, and what of its answer is wanted.
+/// An exchange, and the part of its response that is read.
 type PendingPart = (Arc<Exchange>, fn(ResponseParts) -> Bytes);
 
-/// A part of an answer.
+/// A part of a response.
 pub(super) struct LazyResponse {
     pending: Option<PendingPart>,
     received: Cursor<Bytes>,

@@ -1,5 +1,5 @@
-//! Bundles in git repositories: the newest commit of a branch, without its history. Nothing of it is checked out and nothing in it is run; what
-//! is fetched lies in a folder of its own until the bundle was read.
+//! Bundles in git repositories: the newest commit of a branch, without its history. Nothing is checked out and nothing
+//! in the repository is executed; the fetched objects are stored in a temporary folder until the bundle was read.
 
 mod http;
 mod transport;
@@ -23,18 +23,18 @@ use super::fetch::FetchedBundle;
 use crate::{Error, Platform, Result};
 use transport::GitRemote;
 
-/// Time for a whole fetch (cozy-stack, sources).
+/// Timeout for a whole fetch (cozy-stack, sources).
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// The branches of a source that names none, in the order in which they are tried.
+/// Branches of a source that names none, in the order in which they are tried.
 const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
-/// Settings of the repository: an object that is larger than a file of a bundle may be is not even decompressed, and as many are at a
-/// time as one thread takes.
+/// Settings of the repository: objects larger than the maximum size of a bundle file are not decompressed, and only
+/// one thread decompresses objects at the same time.
 const GIT_CONFIG: [&str; 3] =
     ["gitoxide.objects.allocLimit=33554432", "pack.threads=1", "core.deltaBaseCacheLimit=33554432"];
-/// Bytes of a commit or of a directory, which are headers to the files of a bundle.
+/// Maximum size in bytes of a commit or a directory, which are small compared to the files of a bundle.
 const MAX_HEADER_SIZE: u64 = 1 << 20;
 
-/// Ends what still goes on when nobody waits for it any more.
+/// Stops the fetch when its caller no longer waits for it.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -44,7 +44,7 @@ impl Drop for StopOnDrop {
 }
 
 impl Platform {
-    /// The bundle in the newest commit of a branch. The commit becomes a part of its version.
+    /// Fetches the bundle in the newest commit of a branch. The commit becomes a part of its version.
     pub(super) async fn fetch_repository(
         &self,
         transport: GitTransport,
@@ -82,15 +82,15 @@ impl Platform {
     }
 }
 
-/// An address as it may be told: without a password.
+/// Returns a URL without its password, so that it can be shown.
 fn without_password(url: &Url) -> String {
     let mut url = url.clone();
-    // Fails only for addresses that cannot have one.
+    // Fails only for URLs that cannot have a password.
     let _ = url.set_password(None);
     url.to_string()
 }
 
-/// An error with its causes; the library tells what went wrong in the last of them.
+/// Formats an error with its causes; the library puts the actual reason into the last of them.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
@@ -98,7 +98,7 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
-/// A repository on its way.
+/// A repository that is being fetched.
 struct BareClone(Repository);
 
 impl BareClone {
@@ -113,7 +113,7 @@ impl BareClone {
         repository.map(|repository| Self(repository.to_thread_local())).map_err(|error| error_chain(&error))
     }
 
-    /// Fetches the newest commit of a branch; `None` where there is no such branch.
+    /// Fetches the newest commit of a branch; `None` if the branch does not exist.
     fn fetch(&self, way: &GitRemote, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
         let spec = format!("+refs/heads/{branch}:refs/heads/{branch}");
         let remote = self.0.remote_at(way.url()).map_err(|error| error_chain(&error))?;
@@ -122,7 +122,7 @@ impl BareClone {
             .with_refspecs([spec.as_str()], gix::remote::Direction::Fetch)
             .map_err(|error| error_chain(&error))?;
         let connection = remote.to_connection_with_transport(way.connect()?);
-        // Nobody is asked for a password: there is nobody.
+        // No password is asked for, because no user is present.
         let connection = connection.with_credentials(|_| Ok(None));
         let prepared = connection
             .prepare_fetch(Discard, gix::remote::ref_map::Options::default())

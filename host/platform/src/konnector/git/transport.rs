@@ -1,5 +1,5 @@
-//! The ways to a repository. Names are resolved and vetted before anything is contacted, and only vetted addresses are dialled: for HTTPS by the
-//! gate, for the others here. There is no way to a path of this machine.
+//! Transports to a repository. Names are resolved and vetted before any contact, and only vetted addresses are dialled:
+//! for HTTPS by the gate, for the others here. Local paths are not supported.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -20,25 +20,25 @@ use super::FETCH_TIMEOUT;
 use super::http::GateHttp;
 use crate::Platform;
 
-/// Time to connect.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The port of git's own protocol.
 const GIT_PORT: u16 = 9418;
-/// That of SSH.
+/// The port of SSH.
 const SSH_PORT: u16 = 22;
 
-/// The way to one repository.
+/// The address of and the transport to one repository.
 pub(super) enum GitRemote {
     /// Git's own protocol.
     Daemon { url: Url, addresses: Vec<SocketAddr> },
     /// HTTPS, through the gate.
     Https { url: Url, http: GateHttp },
-    /// The system's ssh program, which has the keys and knows the hosts.
+    /// The system's ssh program, which has the keys and known hosts.
     Ssh { url: Url, addresses: Vec<SocketAddr>, program: PathBuf },
 }
 
 impl Platform {
-    /// The way to a repository; its host is resolved and vetted.
+    /// Resolves and vets the host of a repository.
     pub(super) async fn resolve_git_remote(&self, transport: GitTransport, url: &Url) -> Result<GitRemote, String> {
         let vetted = async |port: u16| {
             let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
@@ -65,7 +65,7 @@ impl GitRemote {
         }
     }
 
-    /// A new connection. Blocks.
+    /// Opens a new connection. Blocks.
     pub(super) fn connect(&self) -> Result<Box<dyn Transport + Send>, String> {
         match self {
             Self::Daemon { url, addresses } => connect_daemon(url, addresses).map_err(|error| error.to_string()),
@@ -95,7 +95,7 @@ fn connect_daemon(url: &Url, addresses: &[SocketAddr]) -> io::Result<Box<dyn Tra
     }
     let stream = stream?;
     stream.set_write_timeout(Some(FETCH_TIMEOUT))?;
-    // A server that falls silent must not hold the thread.
+    // A server that stops sending must not block the thread.
     stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
     let host = (url.host_str().unwrap_or_default().to_owned(), url.port());
     let (read, write) = (BoundedReader::new(stream.try_clone()?), stream);
@@ -111,14 +111,14 @@ fn connect_ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Re
     };
     let user = url.username();
     let path = url.path();
-    // What ssh hands to the shell of the other side.
+    // These are passed to the remote shell by ssh.
     if user.starts_with('-') || path.contains(['\'', '\\', '\n', '\0']) {
         return Err(io::Error::other("its address has characters that are no part of a user or a path"));
     }
     let mut child = Command::new(program)
         .args(["-o", "BatchMode=yes", "-o", "SendEnv=GIT_PROTOCOL"])
         .args(["-o", &format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs())])
-        // The vetted address is dialled; the keys of the host are those of its name.
+        // The vetted address is dialled; host keys are looked up by the host's name.
         .args(["-o", &format!("HostName={}", address.ip()), "-o", &format!("HostKeyAlias={known_as}")])
         .args(["-p", &address.port().to_string()])
         .arg(if user.is_empty() { host.to_owned() } else { format!("{user}@{host}") })
@@ -139,7 +139,7 @@ fn connect_ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Re
 /// The output of a program that is ended with it, and after [`REGISTRY_TIMEOUT`].
 struct SshOutput {
     output: ChildStdout,
-    /// Dropped with the program: then its watch ends it.
+    /// Dropped with the program, which makes its watchdog end it.
     _alive: std::sync::mpsc::Sender<()>,
 }
 
@@ -147,9 +147,9 @@ impl SshOutput {
     fn with_watchdog(mut child: Child, output: ChildStdout) -> Self {
         let (alive, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            // Nothing is ever sent: it is dropped, or it is time.
+            // Nothing is ever sent: the sender is dropped, or the timeout has passed.
             let _ = ended.recv_timeout(FETCH_TIMEOUT);
-            // It may have ended by itself.
+            // It may already have exited.
             drop(child.kill());
             drop(child.wait());
         });
@@ -163,7 +163,7 @@ impl Read for SshOutput {
     }
 }
 
-/// A server's answer, up to a number of bytes and a moment.
+/// A server's response, limited in bytes and by a deadline.
 struct BoundedReader<R> {
     inner: R,
     remaining: u64,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{RunDocuments, to_capability_error, to_guest_document};
 use crate::scan::{DocumentScan, ScanOrder};
 
-/// Bytes of the documents of one page, about: a page ends behind the document that goes over it.
+/// Approximate maximum size in bytes of the documents of one page: a page ends after the document that exceeds it.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// A page that is being filled.
@@ -19,7 +19,7 @@ struct PageBuilder {
 }
 
 impl PageBuilder {
-    /// Takes a document; answers whether the page is full.
+    /// Adds a document; returns whether the page is full.
     fn push(&mut self, document: Document) -> bool {
         self.remaining_bytes = self.remaining_bytes.saturating_sub(json_size(&document.body));
         self.documents.push(document);
@@ -28,7 +28,7 @@ impl PageBuilder {
 }
 
 impl RunDocuments {
-    /// A page of documents that the rules let the run read.
+    /// Returns a page of documents that the rules allow the run to read.
     pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, CapabilityError> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let mut page = PageBuilder { documents: Vec::new(), limit, remaining_bytes: MAX_PAGE_BYTES };
@@ -53,7 +53,7 @@ impl RunDocuments {
         if query.index_fields.is_empty() {
             return Ok(ScanOrder::Ids);
         }
-        // What the platform keeps in documents for itself is nobody's to look for.
+        // Fields that are reserved for the platform cannot be queried.
         let reserved = |path: &&String| FieldPath::parse(path).is_ok_and(|path| path.is_reserved());
         if let Some(own) = query.index_fields.iter().find(reserved) {
             return Err(CapabilityError::Invalid(format!("index: `{own}` is no member of a document")));
@@ -81,7 +81,8 @@ fn range_of(query: &Query) -> IndexRange {
     }
 }
 
-/// What an index does not tell apart: texts that the collation takes for the same, and the exact beginning of a text.
+/// Checks what an index does not distinguish: strings that are equal in the collation, and the exact prefix of a
+/// string.
 fn matches(query: &Query, document: &konnector_store::Document) -> bool {
     let value = |path: &String| match path.as_str() {
         "_id" => Some(Value::String(document.id.clone())),
@@ -102,7 +103,7 @@ fn matches(query: &Query, document: &konnector_store::Document) -> bool {
         }
 }
 
-/// Texts are equal letter by letter; of other values the index knows better (1 is 1.0).
+/// Strings must be equal character by character; for other values the index decides (1 equals 1.0).
 fn is_equal(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::String(value), Value::String(wanted)) => value == wanted,
@@ -110,7 +111,7 @@ fn is_equal(value: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// An argument that the store does not take is the guest's mistake.
+/// Arguments that the store rejects are errors of the guest.
 fn to_query_error(error: konnector_store::Error) -> CapabilityError {
     match error {
         konnector_store::Error::Invalid { field, reason } => CapabilityError::Invalid(format!("{field}: {reason}")),
@@ -118,7 +119,7 @@ fn to_query_error(error: konnector_store::Error) -> CapabilityError {
     }
 }
 
-/// About how many bytes a document takes as JSON.
+/// Approximate size of a document as JSON, in bytes.
 fn json_size(body: &Object) -> usize {
     fn of(value: &Value) -> usize {
         match value {

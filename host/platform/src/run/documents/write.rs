@@ -1,4 +1,4 @@
-//! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
+//! Writes of documents: planned from the current state, committed atomically, and planned again after a conflict.
 
 use konnector_manifest::json_budget::heap_bytes;
 use konnector_manifest::{Doctype, Verb};
@@ -11,26 +11,26 @@ use crate::Platform;
 use crate::realtime::ChangeKind;
 use crate::stored::without_reserved_fields;
 
-/// How often a batch is tried again when somebody else changed one of its documents.
+/// Maximum number of attempts of a batch after conflicts on its documents.
 const MAX_ATTEMPTS: usize = 4;
 
-/// What the documents of one call may take in memory as they are stored, besides the first. What the guest passes is bounded by its
-/// [`JsonBudget`](konnector_manifest::json_budget::JsonBudget); a small change may be one of a large document.
+/// Maximum memory in bytes of the stored documents of one call, not counting the first. The guest's input is bounded by
+/// its [`JsonBudget`](konnector_manifest::json_budget::JsonBudget), but a small change may apply to a large document.
 const MAX_STORED_BYTES: usize = 8 << 20;
-/// Bytes of documents that are worked through between two yields.
+/// Bytes of documents that are processed between two yields.
 const YIELD_BYTES: usize = 1 << 20;
 
-/// One document to write, with what is there already.
+/// A planned write of one document.
 pub(super) struct PlannedWrite {
     id: String,
     body: Object,
-    /// The revision that is there.
+    /// The revision in the store.
     current_rev: Option<Rev>,
     written: SaveOutcome,
 }
 
 impl RunDocuments {
-    /// What saving an item means, given what is there.
+    /// Plans the write of an item, based on the stored document.
     pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<PlannedWrite, CapabilityError> {
         let id = self.0.id_for_key(doctype.as_ref(), &item.key);
         let wanted = without_reserved_fields(item.body.clone());
@@ -45,7 +45,7 @@ impl RunDocuments {
         }
     }
 
-    /// What a change means, given what is there.
+    /// Plans the write of a change, based on the stored document.
     pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<PlannedWrite, CapabilityError> {
         let id = self.document_id(doctype, &change.locator);
         let Some(found) = self.stored(doctype, &id)? else {
@@ -74,7 +74,7 @@ impl RunDocuments {
                 written: SaveOutcome::Unchanged,
             });
         }
-        // Both what it was and what it becomes must be within the rules.
+        // The rules must allow both the old and the new content.
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(to_denied_error)?;
         body.extend(wanted);
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(to_denied_error)?;
@@ -95,7 +95,7 @@ impl RunDocuments {
         json!(metadata)
     }
 
-    /// Writes all of them or none.
+    /// Writes all items or none.
     pub(super) async fn write<T: Sync>(
         &self,
         doctype: &Doctype,
@@ -111,7 +111,7 @@ impl RunDocuments {
         Err(CapabilityError::Conflict(format!("documents of the type {doctype} are being changed by somebody else")))
     }
 
-    /// `None` when somebody else was quicker.
+    /// Commits planned writes; returns `None` on a conflict.
     async fn commit(
         &self,
         doctype: &Doctype,
@@ -130,7 +130,7 @@ impl RunDocuments {
                     changes.put(at, before, plan.body.clone());
                 }
             }
-            // Each is written as JSON here.
+            // Each document is serialised to JSON here.
             tokio::task::yield_now().await;
         }
         let revs = match scope.platform.commit(changes).await {
@@ -160,7 +160,7 @@ impl RunDocuments {
     }
 }
 
-/// Plans all of them, within [`MAX_STORED_BYTES`].
+/// Plans all items, within [`MAX_STORED_BYTES`].
 async fn plan_all<T: Sync>(
     items: &[T],
     plan: &(impl Fn(&T) -> Result<PlannedWrite, CapabilityError> + Send + Sync),

@@ -1,4 +1,4 @@
-//! Content that a run has open.
+//! Content that a run has opened.
 
 use std::io::SeekFrom;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::super::to_capability_error;
 
-/// The content that a file had when it was opened. A blob is never written twice, and who reads it keeps it.
+/// The content of a file at the time it was opened. A blob is never overwritten, and remains readable for its readers.
 pub(super) struct RunContent {
     pub(super) reader: VerifiedReader,
     pub(super) size: u64,
@@ -28,7 +28,7 @@ impl OpenFile for RunContent {
             return Ok(Bytes::new());
         }
         let failed = |error| to_capability_error(crate::Error::io("reading the content of a file")(error));
-        // Who reads from the start to the end is told when the whole is not what was written.
+        // Reading from start to end fails if the whole content does not match its checksum.
         self.reader.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
         let mut part = BytesMut::zeroed(usize::try_from(length).unwrap_or_default());
         self.reader.read_exact(&mut part).await.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Content on its way to a file.
+//! Uploads of file content.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::file::{ContentWriteError, ContentWriter};
 use crate::file::{File, NewContent, Reference};
 use crate::stored::{Object, retry_on_conflict};
 
-/// An upload that is not finished.
+/// An unfinished upload.
 pub(super) struct RunUpload {
     scope: Arc<RunContext>,
     folder: Arc<RunFolder>,
@@ -28,7 +28,7 @@ pub(super) struct RunUpload {
 }
 
 impl RunUpload {
-    /// Begins one.
+    /// Starts an upload.
     pub(super) async fn begin(
         (scope, folder): (&Arc<RunContext>, &Arc<RunFolder>),
         name: String,
@@ -51,7 +51,7 @@ impl RunUpload {
         metadata
     }
 
-    /// The file that gets new content; one in the trash counts as gone.
+    /// Returns the file whose content will be replaced; a file in the trash counts as deleted.
     fn current_file(&self) -> Result<Option<File>, CapabilityError> {
         match self.scope.platform.file(&self.scope.instance, &self.id) {
             Ok(file) => Ok(Some(file).filter(|file| !file.trashed)),
@@ -73,12 +73,12 @@ impl Upload for RunUpload {
     async fn commit(self: Box<Self>) -> Result<SavedFile, CapabilityError> {
         let (before, metadata) = (self.current_file()?, self.metadata());
         let Self { scope, folder, name, id, target, references, content } = *self;
-        // What the author says goes before what the content shows.
+        // The author's media type takes precedence over the detected one.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
         let blob = content.finish().await.map_err(to_capability_error)?;
         if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references))
             && let Some(content) = &file.content
-            // The same content heals one that is missing or damaged.
+            // Storing the same content again repairs one that is missing or damaged.
             && scope.platform.is_content_intact(content).await.map_err(to_capability_error)?
         {
             scope.discard(&blob).await;
@@ -97,10 +97,10 @@ impl Upload for RunUpload {
     }
 }
 
-/// What becomes a file.
+/// Attributes of the file to create.
 #[derive(Clone)]
 struct NewUpload {
-    /// The folder it lies in, below that of the run.
+    /// Its folder, relative to the folder of the run.
     folder: String,
     name: String,
     id: String,
@@ -121,7 +121,8 @@ impl RunContext {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(to_capability_error)?;
         }
-        // The user may move, trash or delete the folder and the file at any time: then both are looked for again.
+        // The user may move, trash or delete the folder and the file at any time; after a conflict both are looked up
+        // again.
         let stored = retry_on_conflict(|| async {
             let directory = folder.ensure_subdirectory(self, &new.folder).await?;
             let new = new.clone();
@@ -140,7 +141,7 @@ impl RunContext {
         stored.await.map_err(to_capability_error)
     }
 
-    /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.
+    /// Deletes a blob that no file uses; if that fails, the sweep of orphans finds it.
     async fn discard(&self, blob: &BlobInfo) {
         drop(self.platform.store.blobs().remove(&blob.id).await);
     }

@@ -1,4 +1,4 @@
-//! What a run sees of an account that was deleted.
+//! A run's view of a deleted account.
 
 use crate::account::Account;
 use crate::token::Audience;
@@ -32,7 +32,7 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
     assert_eq!(id, "account");
 }
 
-/// Wherever a token of a run gets to, it is good in that run alone, and only until its lease ends.
+/// A leaked token of a run is valid only inside that run, and only until its lease ends.
 #[tokio::test]
 async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
     let run = TestRun::with_rules(json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } })).await;
@@ -48,7 +48,7 @@ async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
     assert!(refused(&platform.fenced(&later), &token), "the next run of the same job");
     let job = instance.doc(&crate::doctype::JOBS, "another");
     assert!(refused(&platform.fenced(&Lease { job, ..run.lease.clone() }), &token), "another job");
-    // What an operator issues for development is good from outside, and a run cannot act with it.
+    // A token that an operator issues for development is valid from outside, but not inside a run.
     for audience in [Audience::Konnector, Audience::Cli] {
         let issued = outside.issue_token(instance, audience, "bank101", "*").unwrap();
         assert!(outside.authenticate(instance, &issued).is_ok());

@@ -19,7 +19,7 @@ fn query(index: &[&str], equal: &[Value], range: Range) -> Query {
     Query { index_fields: index, equals: equal.to_vec(), range, order: Order::Ascending, limit: 1_000, cursor: None }
 }
 
-/// The bills' numbers.
+/// Returns the numbers of the bills.
 fn numbers(page: &Page) -> Vec<i64> {
     page.documents.iter().map(|document| document.body["number"].as_i64().unwrap()).collect()
 }
@@ -51,7 +51,7 @@ async fn documents_are_found_by_key_and_id_changed_and_deleted() {
     assert_eq!((&body["amount"], &body["paid"]), (&json!(1), &json!(true)));
     assert_eq!(body["cozyMetadata"]["createdByApp"], "bank101");
 
-    // Both name the same one.
+    // Both locators name the same document.
     assert_eq!(documents.delete(BILLS, vec![key("1"), id(found.id.as_str()), key("2")]).await, Ok(1));
 }
 
@@ -221,7 +221,7 @@ async fn a_run_without_its_lease_writes_nothing() {
     assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
 }
 
-/// Whatever writes for a run writes through a platform of its own: so does our own API, when a command component asks it.
+/// All writes for a run use its own platform, including those of the internal API for a command component.
 #[tokio::test]
 async fn the_internal_api_writes_nothing_without_the_lease() {
     let run = TestRun::unrestricted().await;
@@ -236,7 +236,7 @@ async fn the_internal_api_writes_nothing_without_the_lease() {
     assert!(matches!(folder().await, Err(crate::Error::StaleLease)));
 }
 
-/// Nested in as many arrays.
+/// Nests a value in `levels` arrays.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(0), |inner, _| json!([inner]))
 }
@@ -249,13 +249,13 @@ async fn documents_that_the_store_rejects_are_an_error_of_the_guest() {
     assert!(matches!(&deep, Err(CapabilityError::Invalid(text)) if text.contains("nested deeper than")), "{deep:?}");
     let large = documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(9_000_000) }))]).await;
     assert_eq!(large, Err(CapabilityError::TooLarge(8 << 20)));
-    // It grows by a change.
+    // A change makes it grow.
     documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(8_000_000) }))]).await.unwrap();
     let grown = documents.update(BILLS, vec![change(key("1"), None, json!({ "b": "x".repeat(1_000_000) }))]).await;
     assert_eq!(grown, Err(CapabilityError::TooLarge(8 << 20)));
 }
 
-/// `internal` says that the server is at fault, and writes a line into the operator's log.
+/// `internal` means a fault of the server, and is logged for the operator.
 #[tokio::test]
 async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
     let run = TestRun::unrestricted().await;
@@ -283,7 +283,7 @@ async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
             answers.push(documents.find(kind, wanted).await.err());
         }
     }
-    // One index more than there may be of a type.
+    // One index more than a type may have.
     for number in 0..20 {
         answers.push(documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.err());
     }

@@ -159,7 +159,7 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
         "/Administrative/Bank101/account/old/1.txt"
     );
 
-    // The user puts one elsewhere.
+    // The user moves one of them.
     let (scope, file) = (&run.scope, files.lookup(vec!["a.txt".to_owned()]).await.unwrap().remove(0).unwrap());
     let root = scope.platform.file(&scope.instance, crate::file::ROOT_ID).unwrap();
     scope.platform.move_to_free_name(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
@@ -241,7 +241,7 @@ async fn a_run_without_its_lease_changes_no_file() {
     assert!(trash.is_empty());
 }
 
-/// Puts other bytes in place of a content, or nothing.
+/// Replaces the bytes of a content, or deletes it.
 async fn damage(run: &TestRun, key: &str, bytes: Option<&'static str>) {
     let platform = &run.scope.platform;
     let file = platform.file(&run.scope.instance, &run.scope.id_for_key("file by key", key)).unwrap();
@@ -254,7 +254,8 @@ async fn damage(run: &TestRun, key: &str, bytes: Option<&'static str>) {
     }
 }
 
-/// Whatever became of a content, its konnector does not find it, fetches it again, and leaves nothing behind that cannot be read.
+/// If a content is damaged in any way, the look-up does not find it, the konnector fetches it again, and nothing
+/// unreadable remains.
 #[tokio::test]
 async fn a_lost_content_is_fetched_again() {
     for (name, lost) in [("missing", None), ("cut", Some("the con")), ("flipped", Some("the contenT"))] {

@@ -1,4 +1,4 @@
-//! The folder of a run: for components of both kinds, found again wherever the user moves it.
+//! The folder of a run, for components of both kinds, is found even if the user moves it.
 
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Files, Target};
@@ -8,7 +8,7 @@ use crate::doctype::FILES;
 use crate::file::{FilePatch, ROOT_ID, Reference};
 use crate::trigger::NewTrigger;
 
-/// A run whose job asks for a folder, after `before` changed what there is; answers the id that it is told.
+/// Starts a run whose job names a folder, after `before` changed the state; returns the folder id in its message.
 async fn corrected_folder(run: &mut TestRun, folder: &str) -> String {
     let scope = Arc::get_mut(&mut run.scope).unwrap();
     let mut message = json!({ "konnector": "bank101", "account": "account", "folder_to_save": folder });
@@ -47,7 +47,7 @@ async fn a_folder_is_made_marked_and_remembered() {
     insta::assert_snapshot!(metadata, @r#"{"doctypeVersion":"1","metadataVersion":1,"createdAt":"2026-11-03T08:00:00Z","updatedAt":"2026-11-03T08:00:00Z","createdOn":"http://ada.example.org/","createdByApp":"bank101","sourceAccount":"account","updatedByApps":[{"slug":"bank101","date":"2026-11-03T08:00:00Z","instance":"http://ada.example.org/"}]}"#);
 }
 
-/// A typed component gets no message: its first file makes the folder.
+/// A typed component gets no message: its first file creates the folder.
 #[tokio::test]
 async fn a_typed_component_saves_to_a_folder_that_is_marked_and_found_after_a_renaming() {
     let run = TestRun::unrestricted().await;
@@ -74,7 +74,7 @@ async fn save(files: &RunFiles, name: &str) {
     upload.commit().await.unwrap();
 }
 
-/// Clients write who has the account into its `cozyMetadata`.
+/// Clients write the account's identifier into its `cozyMetadata`.
 #[tokio::test]
 async fn the_identifier_of_the_account_s_metadata_counts() {
     let mut run = TestRun::unrestricted().await;
@@ -88,7 +88,7 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
     assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
 }
 
-/// A konnector can name a folder in a job of its own, or in its account: it must not become the konnector's by that.
+/// A konnector can name a folder in its own job or account: that must not make it the konnector's folder.
 #[tokio::test]
 async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
     let mut run = TestRun::unrestricted().await;
@@ -119,14 +119,14 @@ async fn a_run_without_an_account_marks_no_folder() {
     assert_eq!((directory.path.as_deref(), directory.referenced_by.len()), (Some("/Administrative/Bank101"), 0));
 }
 
-/// Cozy API, permission top-up: the rule is there once, and reaches below folders that refer to the konnector alone.
+/// Cozy API, permission top-up: the rule exists once, and applies below folders that refer to this konnector only.
 #[tokio::test]
 async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     let run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let slug = run.scope.konnector.slug.clone();
     let mut changes = Changes::new();
-    // The author gave a rule the title that the server's own has.
+    // The author used the title of the server's rule for another one.
     let rules = json!({ "referenced folders": { "type": "io.cozy.bills" } });
     let rules = Permissions::from_manifest(&object(rules)).unwrap();
     platform.stage_permissions(&instance, &slug, &rules, &mut changes).unwrap();
@@ -146,7 +146,7 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
         assert!(!platform.is_file_allowed(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
     }
     assert!(!rules.allows_type(Verb::Get, &FILES));
-    // What the run itself sees is what the manifest says.
+    // The run itself only has the permissions of the manifest.
     let own = platform.capability_permissions(&instance, &slug).unwrap();
     assert!(!own.allows_any(Verb::Get, &FILES) && own.rules().len() == 1);
     assert!(own.allows_type(Verb::Get, &"io.cozy.bills".parse().unwrap()));
@@ -165,7 +165,7 @@ async fn the_only_folder_that_refers_to_the_account_is_taken() {
     mark("/Of/Bob", &[konnector.clone(), other]).await;
     let own = mark("/Moved/Here", std::slice::from_ref(&konnector)).await;
     assert_eq!(corrected_folder(&mut run, "gone").await, own);
-    // Of two, neither is; and each run reads the account anew.
+    // If there are two, neither is used; and each run reads the account again.
     let account = platform.account(&instance, "account").unwrap().authorize(&run.scope.konnector.slug).unwrap();
     Arc::get_mut(&mut run.scope).unwrap().account = Some(account);
     mark("/And/There", &[konnector]).await;

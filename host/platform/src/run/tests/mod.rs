@@ -1,4 +1,4 @@
-//! The capabilities of a run over a store in memory: what its rules allow, what they do not, and what a lost lease ends.
+//! The capabilities of a run over a store in memory: allowed and denied operations, and the effect of a lost lease.
 
 mod account;
 mod documents;
@@ -61,7 +61,7 @@ fn key(key: &str) -> Locator {
 }
 
 impl TestRun {
-    /// With these permission rules.
+    /// Creates a run with these permission rules.
     async fn with_rules(rules: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now: DateTime<Utc> = "2026-11-03T08:00:00Z".parse().unwrap();
@@ -119,7 +119,7 @@ impl TestRun {
         Self { scope: Arc::new(scope), manifest, lease, _folder: folder }
     }
 
-    /// Everything on bills, contacts and files.
+    /// Creates a run with all permissions on bills, contacts and files.
     async fn unrestricted() -> Self {
         Self::with_rules(json!({
             "bills": { "type": "io.cozy.bills" },
@@ -141,7 +141,7 @@ impl TestRun {
         RunProgress::new(Arc::clone(&self.scope))
     }
 
-    /// The job is given to another worker.
+    /// Gives the job to another worker.
     async fn lose_lease(&self) {
         let mut changes = Changes::new();
         changes.complete(&self.lease);

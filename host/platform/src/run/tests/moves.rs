@@ -1,4 +1,4 @@
-//! What a run may do with a file does not become more by a move.
+//! A move never extends a run's permissions on a file.
 
 use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Tree as _, TreeError};
 
@@ -8,7 +8,7 @@ use crate::run::tree::RunTree;
 
 const ACCOUNT_FOLDER: &str = "/Administrative/Bank101/account";
 
-/// A run that may read, make and move all files; what it may do with a directory besides is up to the caller.
+/// A run that may read, create and move all files; tests choose its other permissions on a directory.
 struct MoveFixture {
     run: TestRun,
     papers: File,
@@ -37,7 +37,7 @@ impl MoveFixture {
         mover
     }
 
-    /// `own` is the konnector's for another account, so that its token gives every verb on it.
+    /// `own` is the konnector's folder for another account, so its token gives every verb on it.
     async fn allowed_by_reference() -> Self {
         let mover = Self::new().await;
         let RunContext { platform, instance, konnector, permissions, .. } = &*mover.run.scope;
@@ -99,19 +99,19 @@ async fn a_run_gains_nothing_by_a_rename() {
         platform.create_directory(instance, own, "empty").await.unwrap();
         for (name, new) in [
             ("mine.txt", "mine.txt"),
-            // In place of another one.
+            // Replacing another file.
             ("mine.txt", "bill.txt"),
             ("inner", "inner"),
         ] {
             let refused = mover.rename((papers, name), (own, new)).await;
-            // The run's own rules do not let it write into the konnector's folder.
+            // The run's own rules do not allow it to write into the konnector's folder.
             let refusals = ["would then allow", "no rule for PUT on io.cozy.files"];
             let is_refusal = |why: &str| refusals.iter().any(|refusal| why.contains(refusal));
             assert!(matches!(&refused, Err(TreeError::Denied(why)) if is_refusal(why)), "{refused:?}");
         }
         assert!(mover.rename((papers, "inner"), (own, "empty")).await.is_err());
         assert_eq!(mover.child(papers, "mine.txt").unwrap().id, mine.id);
-        // Where it gains nothing it may.
+        // Allowed if no permission is gained.
         mover.rename((papers, "mine.txt"), (&inner, "yours.txt")).await.unwrap();
         mover.rename((own, "bill.txt"), (own, "2026.txt")).await.unwrap();
         mover.rename((own, "2026.txt"), (papers, "2026.txt")).await.unwrap();
@@ -138,7 +138,7 @@ async fn contents_take_put_and_names_take_patch() {
     };
     lacks(write(&mover).await, "PUT");
     mover.rename((&papers, "a.txt"), (&papers, "c.txt")).await.unwrap();
-    // The file that has the name gets another content.
+    // The file with that name gets new content.
     lacks(mover.rename((&papers, "c.txt"), (&papers, "b.txt")).await, "PUT");
 
     let rules = json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT"] } });

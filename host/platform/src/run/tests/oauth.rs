@@ -1,4 +1,4 @@
-//! What a run gets of its account's provider.
+//! OAuth tokens of a run's account, from the account's provider.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::account::Account;
 
-/// A provider that gives one answer to everybody; its address, and how often it was asked.
+/// A provider that gives the same response to all requests; returns its address and the counter of requests.
 async fn provider(status: &'static str, body: &'static str) -> (String, Arc<std::sync::atomic::AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/token", listener.local_addr().unwrap());
@@ -25,7 +25,7 @@ async fn provider(status: &'static str, body: &'static str) -> (String, Arc<std:
     (address, asked)
 }
 
-/// The account of the run, connected, its token good until then.
+/// Connects the account of the run, with a token that is valid until `expires_at`.
 async fn connect_account(run: &TestRun, token_endpoint: &str, expires_at: &str) -> Account {
     let (platform, instance) = (&run.scope.platform, &run.scope.instance);
     let kind = json!({
@@ -48,7 +48,7 @@ fn secret(run: &TestRun, account: &Account, name: &str) -> Option<String> {
     secrets.into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
 
-/// Also where the manifest has no parameters.
+/// Also if the manifest has no parameters.
 #[tokio::test]
 async fn x5_the_operators_secret_is_among_the_parameters() {
     let run = TestRun::unrestricted().await;
@@ -99,7 +99,7 @@ async fn a_connection_that_is_gone_is_not_tried() {
     );
 }
 
-/// A change of the master key seals the secrets of account types too.
+/// Rotating the master key reseals the secrets of account types, too.
 #[tokio::test]
 async fn the_secrets_of_account_types_move_to_another_key() {
     let run = TestRun::unrestricted().await;

@@ -8,7 +8,7 @@ fn state(run: &TestRun) -> Value {
     account.body.get("state").cloned().unwrap_or_default()
 }
 
-/// Answers the question once the account says that there is one; answers what the account said.
+/// Answers the question once the account shows it; returns the account's state.
 async fn answer_question(run: &TestRun, code: &str) -> Value {
     loop {
         let asked = state(run);
@@ -55,7 +55,7 @@ async fn an_approval_is_requested_until_the_run_ends() {
     assert_eq!(state(&run), Value::Null);
 }
 
-/// The operator's limit counts, also where it is longer than what Cozy's konnectors wait.
+/// The operator's limit applies, even if it is longer than the timeout of Cozy's konnectors.
 #[tokio::test]
 async fn a_question_is_taken_back_when_its_time_is_over() {
     let run = TestRun::unrestricted().await;
@@ -67,7 +67,7 @@ async fn a_question_is_taken_back_when_its_time_is_over() {
     while state(&run) == Value::Null {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Past the three minutes that it once took, whatever the limit.
+    // Longer than the former fixed timeout of three minutes.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(200)).await;
     tokio::time::resume();
@@ -91,7 +91,7 @@ async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
     assert_eq!(state(&run), Value::Null);
 }
 
-/// However often a run reports, watchers get a few events, and the last state among them.
+/// However often a run reports, watchers get a few events, including the last state.
 #[tokio::test(start_paused = true)]
 async fn progress_is_published_at_a_rate_that_people_can_see() {
     let run = TestRun::unrestricted().await;
@@ -109,7 +109,7 @@ async fn progress_is_published_at_a_rate_that_people_can_see() {
     }
     assert!(told.len() < 50, "{} events", told.len());
     assert_eq!(told.iter().rev().find_map(|doc| doc.get("done")), Some(&json!(299_999)));
-    // What is held back is published when the run ends.
+    // Pending events are published when the run ends.
     for done in 0..100 {
         progress.report(done, None, "more");
     }

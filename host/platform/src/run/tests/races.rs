@@ -1,5 +1,5 @@
-//! A user who moves, renames, trashes and deletes the folder and the files of a run while it goes on: nothing is lost, and nothing of the
-//! user becomes the konnector's.
+//! A user moves, renames, trashes and deletes the folder and the files of a run during the run: nothing is lost, and
+//! nothing of the user becomes the konnector's.
 
 use konnector_sandbox::capability::{Files, SavedFile, Target, Upload};
 use konnector_store::FsckOptions;
@@ -67,7 +67,7 @@ async fn files_go_to_where_the_user_moves_the_folder() {
     assert_eq!(files.list_folder("2026", 9, None).await.unwrap().entries.len(), 2);
     let moved = files.move_file(&key("a.txt"), "2027", "c.txt").await.unwrap();
     assert_eq!(moved.path, "/Bills/My bank/2027/c.txt");
-    // The user renames what lies in it, too.
+    // The user also renames entries in it.
     run.rename(&run.file_at("/Bills/My bank/2026"), "old", &folder.id).await;
     assert_eq!(save(&files, "d.txt").await.unwrap().file.path, "/Bills/My bank/2026/d.txt");
     assert_eq!(save(&files, "b.txt").await.unwrap().file.path, "/Bills/My bank/old/b.txt");
@@ -95,12 +95,12 @@ async fn a_folder_that_the_user_removes_is_made_and_marked_again() {
         assert_ne!(folder.id, former.id);
         assert_eq!(folder.referenced_by.len(), 2);
     }
-    // One in the trash comes back with its content, into the folder that there is.
+    // A file in the trash is restored with its content, into the existing folder.
     assert_eq!(save(&files, "a.txt").await.unwrap().file.path, format!("{FOLDER}/2026/a.txt"));
     run.assert_fsck_clean().await;
 }
 
-/// What the user makes while the run begins is the user's.
+/// Folders that the user creates while the run starts remain the user's.
 #[tokio::test]
 async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
     let run = Arc::new(TestRun::unrestricted().await);
@@ -160,7 +160,7 @@ async fn a_file_is_saved_whatever_the_user_does_with_the_former_one() {
     run.assert_fsck_clean().await;
 }
 
-/// All at the same time: every file that was saved is there, with its content.
+/// Concurrent operations: every saved file exists, with its content.
 #[tokio::test]
 async fn nothing_that_was_saved_is_lost() {
     let run = Arc::new(TestRun::unrestricted().await);
@@ -191,7 +191,7 @@ async fn nothing_that_was_saved_is_lost() {
             assert_eq!(run.scope.platform.read_content(&file).await.unwrap(), b"content");
         }
         run.assert_fsck_clean().await;
-        // The folder is where it was for the next round.
+        // The folder is back at its path for the next round.
         save(&files_again, "first.txt").await.unwrap();
         if run.scope.platform.file_by_path(&run.scope.instance, FOLDER).is_err() {
             let now = files.ensure_folder("").await.unwrap();

@@ -1,4 +1,5 @@
-//! A run and the user write the same file in turn: what one of them wrote is kept when the other replaces it.
+//! A run and the user write the same file in turn: a version of each one's content is stored when the other replaces
+//! it.
 
 use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Target, Tree as _};
 use konnector_store::BlobInfo;
@@ -29,11 +30,11 @@ impl Saved {
         self.run.scope.platform.file(&self.run.scope.instance, &self.id).unwrap()
     }
 
-    /// The contents of the versions, in the order of their making.
+    /// Returns the contents of the versions, in the order of their creation.
     async fn versions(&self) -> Vec<String> {
         let RunContext { platform, instance, .. } = &*self.run.scope;
         let mut versions = platform.versions(instance, &self.id).unwrap();
-        // The clock stands still; the id ends with the revision, of fewer than ten here.
+        // The clock is fixed; the id ends with the revision, of which there are fewer than ten here.
         versions.sort_by_key(|version| version.id.clone());
         let mut contents = Vec::new();
         for version in versions {

@@ -1,4 +1,4 @@
-//! The contents of `/files`: read from the store, and on the way into it.
+//! File contents in `/files`: reads from the store, and drafts.
 
 use std::io::SeekFrom;
 
@@ -14,10 +14,10 @@ use crate::file::{ContentWriteError, ContentWriter};
 use crate::file::{File, FileKind, NewContent};
 use crate::stored::new_id;
 
-/// The content of a file as it was when it was opened.
+/// The content of a file at the time it was opened.
 pub struct TreeContent {
     reader: VerifiedReader,
-    /// Where the reader is; `None` after a read that failed or was given up.
+    /// Position of the reader; `None` after a read that failed or was cancelled.
     position: Option<u64>,
     size: u64,
 }
@@ -54,7 +54,7 @@ impl ContentReader for TreeContent {
     }
 }
 
-/// Content on its way to a file.
+/// Content that is being written for a file.
 pub struct TreeDraft {
     tree: RunTree,
     content: ContentWriter,
@@ -106,7 +106,7 @@ impl Draft for TreeDraft {
     }
 }
 
-/// A blob without owner; should removing it fail, the sweep of orphans finds it.
+/// Deletes a blob without an owner; if that fails, the sweep of orphans finds it.
 async fn discard_blob(tree: &RunTree, blob: &BlobInfo) {
     drop(tree.scope.platform.store.blobs().remove(&blob.id).await);
 }
@@ -131,7 +131,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
     let scope = &tree.scope;
     let before = tree.file(id).await?;
     tree.check(WRITE, &before)?;
-    // The same content heals one that is missing or damaged.
+    // Storing the same content again repairs one that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
         && scope.platform.is_content_intact(old).await.map_err(to_tree_error)?
     {

@@ -1,4 +1,5 @@
-//! The user's files as the directory `/files` of a run: what the manifest's rules reach, and the way there.
+//! The user's files as the directory `/files` of a run: the files that the manifest's rules cover, and the directories
+//! above them.
 
 mod content;
 
@@ -17,7 +18,7 @@ use crate::Error;
 use crate::doctype::FILES;
 use crate::file::{File, FileKind, MAX_NAME_LEN, ROOT_ID, TRASH_ID, sanitize_name_within};
 
-/// Children that are looked up at a time.
+/// Number of children that are read at a time.
 const PAGE_SIZE: usize = 100;
 /// Replaces the content of a file, as `PUT /files/:id` does.
 const WRITE: &[Verb] = &[Verb::Put];
@@ -31,26 +32,26 @@ pub struct RunTree {
     traversable_dirs: Arc<TraversableDirs>,
 }
 
-/// Directories above what rules reach, as of the first look.
+/// Directories above those that rules cover, as of the first access.
 #[derive(Default)]
 struct TraversableDirs {
     listable: OnceLock<HashSet<String>>,
     addressable: OnceLock<HashSet<String>>,
 }
 
-/// How much may be known of a file.
+/// Visibility of a file.
 struct Visibility {
     verbs: &'static [Verb],
     dirs: fn(&TraversableDirs) -> &OnceLock<HashSet<String>>,
 }
 
-/// It is shown to whoever reads its directory.
+/// Listed when its directory is read.
 static LISTABLE: Visibility = Visibility { verbs: &[Verb::Get], dirs: |ways| &ways.listable };
-/// It is found by whoever knows its name; a konnector that may only create files must be able to say where.
+/// Found by its name; a konnector that may only create files must be able to say where.
 static ADDRESSABLE: Visibility = Visibility { verbs: &Verb::ALL, dirs: |ways| &ways.addressable };
 
 impl RunTree {
-    /// `None` when no rule is about files.
+    /// Returns `None` when no rule covers files.
     pub fn new(scope: &Arc<RunContext>) -> Option<Self> {
         let some_rule = Verb::ALL.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
         some_rule.then(|| Self { scope: Arc::clone(scope), traversable_dirs: Arc::default() })
@@ -61,7 +62,7 @@ impl RunTree {
         platform.is_file_allowed(instance, permissions, verbs, file).map_err(to_tree_error)
     }
 
-    /// Whether it is a directory on the way to something that rules allow this on.
+    /// Whether a file is a directory above something that the rules make visible in this way.
     async fn is_traversable(&self, file: &File, what: &'static Visibility) -> Result<bool, TreeError> {
         if file.kind != FileKind::Directory {
             return Ok(false);
@@ -85,7 +86,7 @@ impl RunTree {
             && (self.is_selected(what.verbs, file)? || self.is_traversable(file, what).await?))
     }
 
-    /// A file or directory that some rule shows.
+    /// Returns a file or directory that some rule shows.
     async fn file(&self, id: &str) -> Result<File, TreeError> {
         let file = self.scope.platform.file(&self.scope.instance, id).map_err(to_tree_error)?;
         let is_root = file.id == ROOT_ID;
@@ -105,12 +106,12 @@ impl RunTree {
         }
     }
 
-    /// Refuses with the sentence that names the missing rule.
+    /// Checks the rules; the error names the missing rule.
     fn check(&self, verbs: &[Verb], file: &File) -> Result<(), TreeError> {
         self.scope.check_file(verbs, file).map_err(to_tree_error)
     }
 
-    /// Whether something new may be made in a directory.
+    /// Checks that a new file or directory may be created in a directory.
     fn check_new(&self, directory: &File, name: &str, kind: FileKind, mime: Option<String>) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
         check_name(name)?;
@@ -210,7 +211,7 @@ impl Tree for RunTree {
             None => {
                 let moved = File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() };
                 check_name(to.name)?;
-                // It must not leave what the rules reach, nor come to where they reach nothing.
+                // It must stay within the rules, both at the old and the new location.
                 self.check(MOVE, &moved)?;
             }
             Some(there) if self.is_below(&moved, there)? => return Err(TreeError::NotEmpty),
@@ -227,7 +228,7 @@ impl Tree for RunTree {
         if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
             return Err(TreeError::MoveIntoItself);
         }
-        // A file that replaces another one takes its place with all that is said of it.
+        // A file that replaces another one takes over its place and its attributes.
         let after = match &there {
             Some(there) if there.kind == FileKind::File => there.clone(),
             _ => File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() },
@@ -258,13 +259,13 @@ impl Tree for RunTree {
 }
 
 impl RunTree {
-    /// Whether a file or directory lies in another one, however deep.
+    /// Whether a file or directory is inside another one, at any depth.
     fn is_below(&self, file: &File, directory: &File) -> Result<bool, TreeError> {
         let above = self.scope.platform.ancestors(&self.scope.instance, file).map_err(to_tree_error)?;
         Ok(above.iter().any(|above| above.id == directory.id))
     }
 
-    /// Also what the rules do not show counts: it must not vanish with the directory.
+    /// Files that the rules do not show count, too: they must not be deleted with the directory.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
         let first = platform.children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
@@ -272,7 +273,7 @@ impl RunTree {
     }
 }
 
-/// A name that the rule for names would change is refused: what a konnector names is what it finds.
+/// Rejects names that sanitising would change, so that the konnector finds its files under the names it gave.
 fn check_name(name: &str) -> Result<(), TreeError> {
     let safe = sanitize_name_within(name, MAX_NAME_LEN);
     if name.len() > MAX_NAME_LEN {
@@ -285,7 +286,7 @@ fn system_time(time: DateTime<Utc>) -> SystemTime {
     time.into()
 }
 
-/// What a guest is told of a platform error.
+/// Converts a platform error for the guest.
 fn to_tree_error(error: Error) -> TreeError {
     match error {
         Error::NotFound(_) => TreeError::NotFound,
@@ -307,7 +308,8 @@ fn to_tree_error(error: Error) -> TreeError {
     }
 }
 
-/// The same for a content that is to be read: one that is missing or damaged is absent, so that the konnector fetches it again.
+/// Like [`to_tree_error`], for content to be read: missing or damaged content is reported as not found, so the
+/// konnector fetches it again.
 fn to_content_error(error: Error) -> TreeError {
     match error {
         Error::Store(error) if error.is_blob_lost() => {
@@ -318,7 +320,7 @@ fn to_content_error(error: Error) -> TreeError {
     }
 }
 
-/// The same where a conflict means that the name is taken.
+/// Like [`to_tree_error`], where a conflict means that the name is taken.
 fn to_create_error(error: Error) -> TreeError {
     match error {
         Error::Conflict(_) => TreeError::AlreadyExists,

@@ -40,7 +40,8 @@ fn the_shortest_interval_is_found_wherever_it_is() {
 }
 
 proptest! {
-    /// Whatever the crontab: in a year and a half, where a schedule passes, its runs are as far apart as it was found.
+    /// For any crontab: if a schedule passes the check, its runs are as far apart over a year and a half as the check
+    /// found.
     #[test]
     fn no_crontab_hides_a_burst(
         minutes in prop::collection::btree_set(0..60_u8, 1..4),
@@ -111,7 +112,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
     }
     let refused = create("@every", "1h", own(), None).await.expect_err("too many");
     insta::assert_snapshot!(refused.to_string(), @"bank has made 10 triggers, and a konnector has no more at one time; delete one first");
-    // What has fired makes room; how often a konnector may plan in an hour is counted all the same.
+    // Fired triggers make room; the number of requests per hour is counted anyway.
     let mut made = MAX_TRIGGERS_BY_KONNECTOR;
     let end = loop {
         for id in site.platform.triggers_created_by_konnector(&site.alice, &slug).expect("read") {
@@ -127,7 +128,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
     assert!(matches!(end, Error::RetryLater { .. }));
 }
 
-/// The schedule that a person made is not sped up, nor turned to something else.
+/// A user's schedule cannot be made faster or changed to another type.
 #[tokio::test]
 async fn a_konnector_changes_no_schedule_to_a_faster_one() {
     let site = crate::trigger::tests::fixture().await;

@@ -1,4 +1,4 @@
-//! The core, led through random lives: schedules, policies, downtimes, edits, pauses, and clocks that jump.
+//! Random simulations of the core: schedules, policies, downtimes, edits, pauses, and clocks that jump.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,20 +30,20 @@ fn schedule(plan: &TriggerPlan) -> &Schedule {
     }
 }
 
-/// What may happen next.
+/// A possible next action.
 #[derive(Debug, Clone)]
 enum ModelAction {
-    /// Time passes, and the scheduler looks.
+    /// Time passes, and the scheduler runs.
     Wait(i64),
-    /// The clock is set, forward or back, and the scheduler looks.
+    /// The clock is set, forward or back, and the scheduler runs.
     Jump(i64),
-    /// The oldest job ends, well or so that the user is needed.
+    /// The oldest job ends, successfully or with an error that needs the user.
     End(bool),
     /// The owner of the account changes the password.
     CorrectPassword,
-    /// Another schedule.
+    /// Change to another schedule.
     Edit(usize),
-    /// A person asks.
+    /// A person requests a job.
     Launch,
 }
 
@@ -85,18 +85,18 @@ fn policies() -> impl Strategy<Value = TriggerPolicy> {
     )
 }
 
-/// A world around one trigger, which keeps its own account of what must have happened.
+/// Model of a trigger's surroundings, which counts separately what must have happened.
 struct TriggerModel {
     rules: TriggerSpec,
     state: StepState,
     now: DateTime<Utc>,
-    /// Instants that the cursor passed. No instant may come twice.
+    /// Instants that the cursor passed. No instant may occur twice.
     passed: BTreeSet<DateTime<Utc>>,
-    /// How many there were, over all schedules.
+    /// Expected number of instants, over all schedules.
     expected: u64,
-    /// Jobs that have not ended, each with the revision of the account that it began with.
+    /// Jobs that have not ended, each with the account revision at its start.
     live: Vec<u64>,
-    /// Jobs that the schedule made.
+    /// Number of jobs that the schedule made.
     scheduled: u64,
     /// Revision of the account.
     account: u64,
@@ -125,14 +125,14 @@ impl TriggerModel {
         commands
     }
 
-    /// Passes the instants from the cursor to now, as the schedule names them one by one.
+    /// Passes the instants from the cursor to now, which the schedule lists one by one.
     fn pass_instants(&mut self) -> u64 {
         let schedule = schedule(&self.rules.plan);
         let Some(due) = self.state.due.filter(|due| *due <= self.now) else { return 0 };
         if !is_plausible(self.now) {
             return 0;
         }
-        // One by one as long as there are not too many; the rest is the business of the crontab's own tests.
+        // One by one unless there are too many; the rest is covered by the crontab's own tests.
         let counted = 1 + schedule.count(due, self.now);
         if counted > 500 {
             return counted;
@@ -308,7 +308,8 @@ fn a_month_down_is_one_job_none_or_the_newest_ones() {
         catch_up_window: window.map(|window| window.parse().expect("a duration")),
         ..TriggerPolicy::default()
     };
-    // 30 days of hours, one more because clocks in Paris were set back meanwhile, which changes nothing for a crontab of every hour.
+    // 30 days of hours, plus one because clocks in Paris were set back meanwhile, which makes no difference for an
+    // hourly crontab.
     let (fired, occasions) = after_a_month(missed(MissedPolicy::Coalesce, None, None));
     assert_eq!((fired.as_slice(), occasions.coalesced), ([at("2026-11-20T12:00:30Z")].as_slice(), 720));
     let (fired, occasions) = after_a_month(missed(MissedPolicy::All, Some(3), None));
@@ -333,7 +334,7 @@ fn what_was_missed_needs_no_job_beside_another_one_for_the_account() {
     let other = LiveJobs { own: 0, account: 1 };
     let (state, fired) = fire(&rules, state_due_at("2026-11-20T02:00:00Z"), other, "2026-11-20T12:00:00Z");
     assert_eq!((fired.len(), state.runtime.counters.coalesced), (0, 1));
-    // On time each trigger has its own job.
+    // When they are on time, each trigger has its own job.
     let (state, fired) = fire(&rules, state_due_at("2026-11-20T02:00:00Z"), other, "2026-11-20T02:00:01Z");
     assert_eq!((fired.len(), state.runtime.counters.fired), (1, 1));
 }
@@ -352,10 +353,10 @@ fn a_run_with_the_old_password_does_not_hold_up_the_new_one() {
         state = step(&rules, state.clone(), event, now, &mut || 0.0).0;
         state.runtime.paused.is_some()
     };
-    // The run began with revision 3, the user corrected the password with 4, then the run ended.
+    // The run began with revision 3, the user corrected the password with revision 4, then the run ended.
     assert!(!happen(TriggerEvent::LoginChanged(4)));
     assert!(!happen(needs_user(3, false)));
-    // The corrected one is refused too.
+    // The corrected password is rejected too.
     assert!(happen(needs_user(5, false)));
     assert!(!happen(TriggerEvent::LoginChanged(6)));
 }
@@ -369,7 +370,7 @@ fn a_locked_account_waits_a_day_even_for_a_person() {
         step(&rules, state.clone(), TriggerEvent::Launched(TriggerPayload::default()), at(now), &mut || 0.0).1
     };
     assert_eq!(launch(&state, "2026-11-20T12:00:01Z"), [TriggerCommand::Reject(at("2026-11-21T12:00:00Z"))]);
-    // A new password does not unlock what the vendor locked; the schedule waits as well.
+    // A new password does not remove the vendor's lock; the schedule waits as well.
     let (state, _) = step(&rules, state, TriggerEvent::LoginChanged(2), now, &mut || 0.0);
     assert_eq!(launch(&state, "2026-11-21T11:59:59Z").len(), 1);
     let (state, fired) = fire(&rules, state, LiveJobs::default(), "2026-11-21T02:00:00Z");

@@ -1,4 +1,4 @@
-//! Jobs for what happens: documents that change, and webhooks that are called.
+//! Jobs for events: changes of documents, and webhook calls.
 
 use super::*;
 use crate::file::NewContent;
@@ -48,7 +48,7 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
-/// A change that a trigger waits for is no business of the scheduler's next look, up to a second later: the commit wakes it.
+/// An awaited change need not wait up to a second for the scheduler's next poll: the commit wakes it.
 #[tokio::test]
 async fn whatever_becomes_due_wakes_the_scheduler() {
     let site = TriggerFixture::new().await;
@@ -72,7 +72,7 @@ async fn whatever_becomes_due_wakes_the_scheduler() {
     assert_eq!(site.jobs(&id).len(), 1);
 }
 
-/// The debounce is as long as its text says.
+/// The debounce is exactly as long as its text says.
 #[tokio::test]
 async fn a_debounce_is_not_rounded() {
     let site = TriggerFixture::new().await;
@@ -84,7 +84,7 @@ async fn a_debounce_is_not_rounded() {
     assert_eq!((site.fire_at("2026-11-20T12:00:02.499Z").await, site.fire_at("2026-11-20T12:00:02.5Z").await), (0, 1));
 }
 
-/// Events belong to the commit: whoever commits a change need not think of them.
+/// The commit creates the events: code that commits a change need not do it.
 #[tokio::test]
 async fn whatever_is_committed_makes_events() {
     let site = TriggerFixture::new().await;
@@ -106,14 +106,14 @@ async fn whatever_is_committed_makes_events() {
     changes.put(at.clone(), &revs[0], body(2));
     let (events, revs) = fired(changes).await;
     assert_eq!((events, revs.len()), (1, 1));
-    // One that conflicts says nothing.
+    // A conflicting commit creates no events.
     let mut stale = Changes::new();
     stale.put(at.clone(), &format!("1-{}", "0".repeat(32)).parse().expect("a revision"), body(3));
     assert!(site.platform.commit(stale).await.expect_err("stale").is_conflict());
     let mut changes = Changes::new();
     changes.delete(at, &revs[0]);
     assert_eq!(fired(changes).await.0, 1);
-    // The directories below one that is moved change, too.
+    // The subdirectories of a moved directory change, too.
     site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
     let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
     site.platform.move_to_trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
@@ -123,7 +123,7 @@ async fn whatever_is_committed_makes_events() {
     assert_eq!(fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, 2);
 }
 
-/// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
+/// A konnector that writes the documents that it waits for must not keep the server busy, and no event is lost.
 #[tokio::test]
 async fn too_many_events_wait_for_the_next_hour() {
     let site = TriggerFixture::new().await;
@@ -183,7 +183,7 @@ async fn j24_a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
     assert_eq!(jobs().await, 6, "moved in");
 }
 
-/// Neither an event nor a debounce is lost when the process ends right after the commit.
+/// Neither events nor a debounce are lost when the process ends right after the commit.
 #[tokio::test]
 async fn events_and_debounces_outlive_the_process() {
     let folder = tempfile::tempdir().expect("a folder");
