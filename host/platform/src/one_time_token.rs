@@ -1,5 +1,6 @@
-//! Tickets: secrets that are good for one thing, once, and for a short time: the code of a session, the code that an OAuth client exchanges
-//! for tokens (RFC 6749 §4.1.2), the state of an account's OAuth (§10.12). The store knows only their digests.
+//! One-time tokens: short-lived secrets for a single use: the code of a session, the code that an OAuth client
+//! exchanges for tokens (RFC 6749 §4.1.2), the state of an account's OAuth login (§10.12). The store holds only their
+//! digests.
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_store::{Changes, DocRef, InstanceId};
@@ -14,19 +15,20 @@ use crate::random::random_secret;
 use crate::stored::{Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// Tickets of one instance that are good at one time: what is started and never ended does not fill the disk.
+/// Maximum number of valid tokens of one instance, so that abandoned logins do not fill the disk.
 const MAX_ACTIVE_TOKENS: usize = 1_000;
 
-/// What a ticket is good for.
+/// Purpose of a one-time token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "purpose", rename_all = "snake_case")]
 pub enum OneTimeToken {
-    /// Whoever shows it was sent by the owner of the instance; five minutes.
+    /// Proves that its bearer was sent by the owner of the instance; valid for five minutes.
     Session,
-    /// An OAuth client gets its tokens for it; five minutes.
+    /// Exchanged for tokens by an OAuth client; valid for five minutes.
     #[serde(rename = "code")]
     AuthorizationCode(AuthorizationGrant),
-    /// A provider sends the user back with it; 15 minutes.
+    /// Sent back by a provider with the user; valid for 15 minutes.
+    #[serde(rename = "start")]
     AccountOAuth(OAuthLogin),
 }
 
@@ -51,11 +53,12 @@ fn doc_ref(instance: &Instance, text: &str) -> DocRef {
 }
 
 impl Platform {
-    /// Issues a ticket; its text begins with the id of the instance, so that it also leads back from an address that all instances share.
+    /// Issues a one-time token. It begins with the id of the instance, so that a URL shared by all instances can find
+    /// the instance.
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] while there are a thousand that are still good.
+    /// [`Error::RetryLater`] while a thousand tokens are still valid.
     pub async fn issue_one_time_token(&self, instance: &Instance, ticket: OneTimeToken) -> Result<String> {
         let now = self.clock.now();
         let text = format!("{}{}", instance.id, random_secret()?);
@@ -74,7 +77,7 @@ impl Platform {
                 format!("{MAX_ACTIVE_TOKENS} logins and authorizations have begun and did not end; try again later");
             return Err(Error::RetryLater { until, message });
         }
-        // What has expired goes on its own: somebody else may be removing it too.
+        // Expired tokens are purged in their own commit, because another request may be purging them, too.
         if !changes.is_empty()
             && let Err(error) = self.commit(changes).await
             && !error.is_conflict()
@@ -88,7 +91,7 @@ impl Platform {
         Ok(text)
     }
 
-    /// Takes a ticket: it is gone then. `None` when it is unknown, too old, or was taken before.
+    /// Redeems a one-time token, deleting it. `None` when it is unknown, expired, or already redeemed.
     ///
     /// # Errors
     ///
@@ -105,22 +108,22 @@ impl Platform {
         }
     }
 
-    /// The instance whose ticket this may be.
+    /// Returns the instance that may have issued this token.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] when there is no such instance.
     pub fn instance_of_one_time_token(&self, text: &str) -> Result<Instance> {
         let unknown = || Error::NotFound("no instance issued this".to_owned());
         let id: InstanceId = text.get(..32).and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
         self.instance_by_id(id.as_str())
     }
 
-    /// Takes a session's code: the honest counterpart of a browser session, which this server does not have.
+    /// Redeems a session code: the counterpart of a browser session, which this server does not have.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it is good for nothing.
+    /// [`Error::Forbidden`] when it is not valid.
     pub async fn redeem_session_code(&self, instance: &Instance, code: Option<&str>) -> Result<()> {
         let refused = |what: &str| {
             Error::Forbidden(format!(

@@ -1,4 +1,4 @@
-//! What a trigger remembers besides what its maker asked for.
+//! Runtime state of a trigger, as opposed to its specification.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,29 +6,29 @@ use serde_json::{Value, json};
 
 use crate::job::TriggerPayload;
 
-/// Bytes of the bodies that may wait together for the end of a debounce.
+/// Maximum total size in bytes of the bodies collected during a debounce.
 const MAX_DEBOUNCE_BYTES: usize = 1 << 20;
 
-/// Why a schedule waits: a refused password is tried once, not every night.
+/// Why a schedule is paused: a rejected password is tried once, not every night.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// Error code of the run.
     pub code: String,
-    /// Since when.
+    /// When it was paused.
     pub since: DateTime<Utc>,
 }
 
 impl Pause {
-    /// Code of a trigger whose document makes no sense, so that it can make no job: until somebody changes it.
+    /// Code of a trigger that cannot make a job because its document is invalid, until it is changed.
     pub const UNUSABLE: &str = "UNKNOWN_ERROR.UNUSABLE_TRIGGER";
 }
 
-/// What became of the occasions of a trigger: its due instants, the events and calls that were for it. Each is counted once.
+/// Counters of a trigger's occasions: due instants, events and calls. Each occasion is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerCounters {
     /// It got a job.
     pub fired: u64,
-    /// A job that another one got stood for it too.
+    /// The job of another occasion covered it too.
     pub coalesced: u64,
     /// It passed while the server was down, or its schedule was replaced before it could fire.
     pub missed: u64,
@@ -38,21 +38,21 @@ pub struct TriggerCounters {
     pub paused: u64,
 }
 
-/// Occasions that become one job when the debounce is over.
+/// Occasions that become one job at the end of the debounce.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DebounceBuffer {
-    /// How many.
+    /// Number of occasions.
     pub count: u64,
-    /// The bodies that webhooks were called with, in their order.
+    /// Bodies of the webhook calls, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     payloads: Vec<Value>,
-    /// Their size together, in bytes.
+    /// Their total size in bytes.
     #[serde(default)]
     size: usize,
 }
 
 impl DebounceBuffer {
-    /// Adds an occasion; answers false, and changes nothing, where there is no more room.
+    /// Adds an occasion; returns false, and changes nothing, if there is no more room.
     pub fn push(&mut self, occasion: &TriggerPayload) -> bool {
         if let Some(body) = occasion.webhook_body() {
             if self.count > 0 && self.size + body.len() > MAX_DEBOUNCE_BYTES {
@@ -66,7 +66,8 @@ impl DebounceBuffer {
         true
     }
 
-    /// What their one job is given: the bodies of webhooks, and nothing of events (Cozy API, trigger types, §4.4).
+    /// Returns the payload of their single job: the bodies of webhooks, and nothing for events (Cozy API, trigger
+    /// types, §4.4).
     pub fn into_payload(self) -> TriggerPayload {
         let merged = if self.payloads.is_empty() {
             TriggerPayload::default()
@@ -77,36 +78,36 @@ impl DebounceBuffer {
     }
 }
 
-/// What a trigger remembers.
+/// Runtime state of a trigger.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TriggerRuntimeState {
     /// Set while it waits for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
-    /// The vendor locked the account: until then nothing runs, not even by hand.
+    /// Set when the vendor locked the account: until then nothing runs, not even manually.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<DateTime<Utc>>,
     /// Revision of the account, counted from 1, with which its owner last changed the login, as far as the trigger knows.
     #[serde(default)]
     #[serde(rename = "login")]
     pub login_generation: u64,
-    /// What the debounce holds back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Occasions collected by the debounce.
+    #[serde(rename = "waiting", default, skip_serializing_if = "Option::is_none")]
     pub debounce_buffer: Option<DebounceBuffer>,
-    /// What became of its occasions.
+    /// Counters of its occasions.
     #[serde(default)]
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,
 }
 
 impl TriggerRuntimeState {
-    /// Until when the account is locked, if it is.
+    /// Returns when the account is unlocked, if it is locked.
     #[must_use]
     pub fn active_lock(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.locked_until.filter(|until| *until > now)
     }
 
-    /// Whether it waits because its document makes no sense.
+    /// Whether it is paused because its document is invalid.
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         self.paused.as_ref().is_some_and(|pause| pause.code == Pause::UNUSABLE)

@@ -52,6 +52,7 @@ pub(super) struct CatalogEntry {
     #[serde(rename = "members")]
     pub(super) fields: Vec<String>,
     /// The order of its entries: [`collation::FINGERPRINT`] at its creation.
+    #[serde(rename = "order")]
     collation: u32,
     /// Whether it contains every document.
     pub(super) ready: bool,
