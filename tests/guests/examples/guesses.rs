@@ -111,7 +111,7 @@ fn all_files(guess: &str) {
         files::describe(&key(guess)).map(|details| (details.metadata, details.references.len())),
     );
     log_reversed("files.ensure-folder", files::ensure_folder(guess));
-    log_reversed("files.move", files::move_file(&key(guess), guess, &format!("{guess}.pdf")));
+    log_reversed("files.move-file", files::move_file(&key(guess), guess, &format!("{guess}.pdf")));
     log_reversed("files.list-folder", files::list_folder(guess, 10, None).map(|page| page.entries.len()));
     log_reversed("files.trash", files::trash(&[key(guess)]));
 }

@@ -97,7 +97,7 @@ async fn every_function_of_the_contract_answers() {
     Info: Err(Error::Invalid("references: at most 500 at a time, got 501"))
     Info: Ok(())
     Info: Err(Error::NotFound("file nothing"))
-    Info: Ok(Details { entry: Entry::File(File { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b" }), created-at: -1, updated-at: 1, metadata: "{\"read\":true}", references: [Reference { kind: "io.cozy.bills", id: "2" }] })
+    Info: Ok(Details { entry: Entry::File(File { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b" }), created-at: -1, updated-at: 1, metadata: "{\"read\":true}", references: [Reference { doctype: "io.cozy.bills", id: "2" }] })
     Info: Err(Error::NotFound("file nothing"))
     Info: Ok(Folder { id: "id of 2026/11", path: "/Administration/Bank101/2026/11" })
     Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.files"))
