@@ -18,25 +18,25 @@ pub struct Account {
 impl Account {
     pub(crate) fn load() -> Result<Self> {
         let info = host::account::describe()
-            .ok_or_else(|| Error::missing_credentials("this konnector runs for an account, and none was named"))?;
+            .ok_or_else(|| Error::missing_credentials("this konnector needs an account, but the job names none"))?;
         let fields = serde_json::from_str(&host::account::fields())
-            .map_err(|error| Error::bug(format!("the account's fields are no JSON object: {error}")))?;
+            .map_err(|error| Error::bug(format!("the account's fields are not a JSON object: {error}")))?;
         Ok(Self { info, fields })
     }
 
-    /// Document id.
+    /// Returns the id of the account's document.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.info.id
     }
 
-    /// The name that the user sees.
+    /// Returns the name that the user sees.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.info.name.as_deref()
     }
 
-    /// The identifier of the account at the vendor: the value of the identifier field.
+    /// Returns the identifier of the account at the vendor: the value of the identifier field.
     #[must_use]
     pub fn identifier(&self) -> Option<&str> {
         self.info.identifier.as_deref()
@@ -87,7 +87,7 @@ impl Account {
             return Ok(T::default());
         };
         Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
-            crate::warn!("the saved state is of another form and is not used: {error}");
+            crate::warn!("ignored the saved state, which has another form: {error}");
             T::default()
         }))
     }
@@ -97,7 +97,8 @@ impl Account {
     /// # Errors
     /// [`Error::LimitReached`] if the state is larger.
     pub fn save_state<T: Serialize>(&self, state: &T) -> Result<()> {
-        let text = serde_json::to_string(state).map_err(|error| Error::bug(format!("the state: {error}")))?;
+        let text =
+            serde_json::to_string(state).map_err(|error| Error::bug(format!("cannot serialise the state: {error}")))?;
         Ok(host::account::save_state(&text)?)
     }
 }

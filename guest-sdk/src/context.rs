@@ -38,7 +38,7 @@ impl Context {
     /// [`Error::Bug`] naming the field that is missing or has another type.
     pub fn parameters<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.job.parameters)
-            .map_err(|error| Error::bug(format!("the manifest's parameters: {error}")))
+            .map_err(|error| Error::bug(format!("the manifest's parameters are invalid: {error}")))
     }
 
     /// Returns one string of the manifest's `parameters`.
@@ -49,7 +49,7 @@ impl Context {
         let mut parameters: serde_json::Map<String, serde_json::Value> = self.parameters()?;
         match parameters.remove(name) {
             Some(serde_json::Value::String(value)) => Ok(value),
-            _ => Err(Error::bug(format!("the manifest's parameters have no text `{name}`"))),
+            _ => Err(Error::bug(format!("the manifest's parameters have no string `{name}`"))),
         }
     }
 
@@ -59,48 +59,49 @@ impl Context {
     /// [`Error::VendorChanged`] if the payload does not deserialise.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let parse = |text: &String| {
-            serde_json::from_str(text).map_err(|error| Error::vendor_changed(format!("the webhook's payload: {error}")))
+            serde_json::from_str(text)
+                .map_err(|error| Error::vendor_changed(format!("the webhook's payload is invalid: {error}")))
         };
         self.job.payload.as_ref().map(parse).transpose()
     }
 
-    /// Id of the job.
+    /// Returns the id of the job.
     #[must_use]
     pub fn job_id(&self) -> &str {
         &self.job.id
     }
 
-    /// 1 for the first execution of the job, higher for a repetition.
+    /// Returns 1 for the first execution of the job, higher for a repetition.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.job.attempt
     }
 
-    /// Why the run was started.
+    /// Returns why the run was started.
     #[must_use]
     pub fn cause(&self) -> Cause {
         self.job.cause
     }
 
-    /// Start of the last successful run of this account: older items were saved then.
+    /// Returns the start of the last successful run of this account: older items were saved then.
     #[must_use]
     pub fn last_success(&self) -> Option<DateTime<Utc>> {
         self.job.last_success.and_then(DateTime::from_timestamp_millis)
     }
 
-    /// The user's language, for example `fr`.
+    /// Returns the user's language, for example `fr`.
     #[must_use]
     pub fn locale(&self) -> &str {
         &self.job.locale
     }
 
-    /// The user's language, for choosing between two translations.
+    /// Returns the user's language, for choosing between two translations.
     #[must_use]
     pub fn language(&self) -> Language {
         if self.job.locale.starts_with("fr") { Language::French } else { Language::English }
     }
 
-    /// IANA name of the user's time zone.
+    /// Returns the IANA name of the user's time zone.
     #[must_use]
     pub fn time_zone(&self) -> &str {
         &self.job.time_zone

@@ -15,11 +15,11 @@ const PAGE_SIZE: u32 = 500;
 /// A document of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document<T> {
-    /// Its id.
+    /// Id of the document.
     pub id: String,
-    /// Its revision.
+    /// Current revision, as in CouchDB.
     pub rev: String,
-    /// Its content.
+    /// Body, deserialised into the konnector's type.
     pub body: T,
 }
 
@@ -27,8 +27,8 @@ pub struct Document<T> {
 ///
 /// # Errors
 /// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or does not deserialise.
-pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Document<T>> {
-    deserialize(host::documents::get(doctype, which)?)
+pub fn get<T: DeserializeOwned>(doctype: &str, locator: &Locator) -> Result<Document<T>> {
+    deserialize(host::documents::get(doctype, locator)?)
 }
 
 /// Queries documents of a type, sorted by some of their fields. The host maintains an index of these fields, so the
@@ -65,7 +65,7 @@ fn query_all() -> Query {
 
 /// A query that has not been sent yet. Errors in it are reported when it is sent.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is found until it is asked"]
+#[must_use = "a query does nothing until it is iterated"]
 pub struct DocumentQuery<T> {
     doctype: String,
     query: Result<Query>,
@@ -77,9 +77,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     pub fn equals(self, member: &str, value: impl Serialize) -> Self {
         self.change(|query| {
             if query.index_fields.len() != query.equals.len() {
-                return Err(Error::bug(format!(
-                    "`equal(\"{member}\", …)` stands behind a range or an order; put it in front"
-                )));
+                return Err(Error::bug(format!("`equals(\"{member}\", …)` follows a range or an order; put it first")));
             }
             query.index_fields.push(member.to_owned());
             query.equals.push(to_json(&value)?);
@@ -87,7 +85,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// Also requires that a field lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
+    /// Selects only documents in which a field lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
     pub fn in_range<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
         self.range(member, || {
             let (lower, upper) = (bound(range.start_bound())?, bound(range.end_bound())?);
@@ -95,7 +93,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         })
     }
 
-    /// Also requires that a field is a string that begins with `prefix`.
+    /// Selects only documents in which a field is a string that begins with `prefix`.
     pub fn starts_with(self, member: &str, prefix: impl Into<String>) -> Self {
         self.range(member, || Ok(Range::Prefix(prefix.into())))
     }
@@ -149,7 +147,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
         self.change(|query| {
             if query.index_fields.len() != query.equals.len() {
                 return Err(Error::bug(format!(
-                    "the range of `{member}` stands behind another one; only one is possible"
+                    "the range of `{member}` follows another range; a query can have only one"
                 )));
             }
             query.index_fields.push(member.to_owned());
@@ -218,12 +216,12 @@ fn bound<V: Serialize>(bound: RangeBound<&V>) -> Result<Bound> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::bug(format!("a value to look for: {error}")))
+    serde_json::to_string(value).map_err(|error| Error::bug(format!("cannot serialise a query value: {error}")))
 }
 
 fn deserialize<T: DeserializeOwned>(document: WitDocument) -> Result<Document<T>> {
     let body = serde_json::from_str(&document.body)
-        .map_err(|error| Error::bug(format!("the document {} is of another form: {error}", document.id)))?;
+        .map_err(|error| Error::bug(format!("the document {} has an unexpected form: {error}", document.id)))?;
     Ok(Document { id: document.id, rev: document.rev, body })
 }
 
@@ -273,10 +271,10 @@ mod tests {
     #[test]
     fn a_question_in_the_wrong_order_says_so() {
         let _host = MockHost::new();
-        let behind = find::<Value>(CONTACTS).order_by("a").equals("b", 1).collect().unwrap_err();
-        insta::assert_snapshot!(behind, @r#"`equal("b", …)` stands behind a range or an order; put it in front"#);
+        let misplaced = find::<Value>(CONTACTS).order_by("a").equals("b", 1).collect().unwrap_err();
+        insta::assert_snapshot!(misplaced, @r#"`equals("b", …)` follows a range or an order; put it first"#);
         let twice = find::<Value>(CONTACTS).in_range("a", 1..).in_range("b", 1..).collect().unwrap_err();
-        insta::assert_snapshot!(twice, @"the range of `b` stands behind another one; only one is possible");
+        insta::assert_snapshot!(twice, @"the range of `b` follows another range; a query can have only one");
     }
 
     #[test]
@@ -285,7 +283,7 @@ mod tests {
         let one: Document<Value> = get(CONTACTS, &Locator::Key("0002".to_owned())).unwrap();
         assert_eq!(one.body["number"], 2);
         let error = get::<Vec<u8>>(CONTACTS, &Locator::Id("0002".to_owned())).unwrap_err();
-        insta::assert_snapshot!(error, @"the document 0002 is of another form: invalid type: map, expected a sequence at line 1 column 0");
+        insta::assert_snapshot!(error, @"the document 0002 has an unexpected form: invalid type: map, expected a sequence at line 1 column 0");
         assert!(get::<Value>(CONTACTS, &Locator::Id("none".to_owned())).is_err());
         assert!(find::<Vec<u8>>(CONTACTS).iter().count() == 1, "nothing comes after an error");
     }

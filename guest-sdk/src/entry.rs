@@ -98,7 +98,7 @@ mod tests {
         }
         let host = MockHost::new();
         let Err(Failure::VendorChanged(text)) = run(&[], bills, job()) else { panic!("it went well") };
-        insta::assert_snapshot!(text, @"none of 2 items could be saved; the first: GET https://a.example/1.pdf answered 404 Not Found");
+        insta::assert_snapshot!(text, @"none of 2 items could be saved; the first: GET https://a.example/1.pdf returned 404 Not Found");
         drop(host);
         let _host = MockHost::new().respond("https://a.example/1.pdf", "%PDF-1.7 a bill\n%%EOF\n");
         let problems = run(&[], bills, job()).ok().map(|report| report.problems.len());
@@ -112,6 +112,6 @@ mod tests {
         }
         let failure = run(&[], fails, job()).err();
         let Some(Failure::Bug(text)) = failure else { panic!("{failure:?}") };
-        insta::assert_snapshot!(text, @"the manifest's parameters have no text `missing`");
+        insta::assert_snapshot!(text, @"the manifest's parameters have no string `missing`");
     }
 }

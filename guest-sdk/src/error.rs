@@ -15,37 +15,37 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The vendor rejected the credentials. The schedule waits until the user changes them: return this only if the
     /// vendor said so.
-    #[error("the vendor refused the credentials: {0}")]
+    #[error("the vendor rejected the credentials: {0}")]
     BadCredentials(String),
     /// The account lacks a field that this login needs.
     #[error("the account lacks a field: {0}")]
     MissingCredentials(String),
     /// The vendor locked the account temporarily.
-    #[error("the vendor locked the account for a while: {0}")]
+    #[error("the vendor temporarily locked the account: {0}")]
     TooManyAttempts(String),
     /// The user must act at the vendor.
     #[error("the user must act: {1}")]
     UserAction(Action, String),
     /// A one-time code was requested but not entered in time.
-    #[error("no one-time code was given: {0}")]
+    #[error("no one-time code was entered: {0}")]
     CodeMissing(String),
     /// The vendor rejected the one-time code that the user entered.
-    #[error("the one-time code was refused: {0}")]
+    #[error("the one-time code was rejected: {0}")]
     CodeRejected(String),
     /// The vendor requires a proof that this konnector cannot give.
-    #[error("the vendor asks for what this konnector cannot give: {0}")]
+    #[error("the vendor requires a proof that this konnector cannot give: {0}")]
     ChallengeUnsupported(String),
     /// A captcha could not be solved.
     #[error("the captcha was not solved: {0}")]
     CaptchaFailed(String),
     /// The vendor does not respond, or reports that it is unavailable; the run is retried later.
-    #[error("the vendor does not answer: {0}")]
+    #[error("the vendor does not respond: {0}")]
     VendorDown(String),
     /// The vendor reports maintenance.
-    #[error("the vendor is in maintenance: {0}")]
+    #[error("the vendor is down for maintenance: {0}")]
     VendorMaintenance(String),
     /// The vendor asks for fewer requests; the delay before the next request, if the vendor gives one.
-    #[error("the vendor asks to come back later")]
+    #[error("the vendor asks for fewer requests")]
     RateLimited(Option<Duration>),
     /// The site differs from what the konnector expects: the author must act.
     #[error("the vendor's site changed: {0}")]
@@ -60,13 +60,13 @@ pub enum Error {
     #[error("{0}")]
     LimitReached(String),
     /// The run is being cancelled.
-    #[error("the run is being ended")]
+    #[error("the run is being cancelled")]
     Cancelled,
     /// The host failed.
     #[error("the host failed: {0}")]
     HostFailed(String),
     /// The host rejects the input: a document, a name or a request. To the user this is a fault of the konnector.
-    #[error("the host refuses it: {0}")]
+    #[error("the host rejected the input: {0}")]
     Rejected(String),
     /// The konnector has a bug.
     #[error("{0}")]
@@ -76,57 +76,57 @@ pub enum Error {
 /// One constructor per variant that an author returns; the message is a sentence for the user, or for the author if
 /// only they can act.
 impl Error {
-    /// [`Error::BadCredentials`].
+    /// Returns [`Error::BadCredentials`]: the vendor rejected the credentials.
     pub fn bad_credentials(text: impl Into<String>) -> Self {
         Self::BadCredentials(text.into())
     }
 
-    /// [`Error::TooManyAttempts`].
+    /// Returns [`Error::TooManyAttempts`]: the vendor locked the account temporarily.
     pub fn too_many_attempts(text: impl Into<String>) -> Self {
         Self::TooManyAttempts(text.into())
     }
 
-    /// [`Error::UserAction`].
+    /// Returns [`Error::UserAction`]: the user must do `action` at the vendor.
     pub fn user_action(action: Action, text: impl Into<String>) -> Self {
         Self::UserAction(action, text.into())
     }
 
-    /// [`Error::MissingCredentials`].
+    /// Returns [`Error::MissingCredentials`]: the account lacks a field.
     pub fn missing_credentials(text: impl Into<String>) -> Self {
         Self::MissingCredentials(text.into())
     }
 
-    /// [`Error::CodeRejected`].
+    /// Returns [`Error::CodeRejected`]: the vendor rejected the one-time code.
     pub fn code_rejected(text: impl Into<String>) -> Self {
         Self::CodeRejected(text.into())
     }
 
-    /// [`Error::ChallengeUnsupported`].
+    /// Returns [`Error::ChallengeUnsupported`]: the vendor requires a proof that this konnector cannot give.
     pub fn challenge_unsupported(text: impl Into<String>) -> Self {
         Self::ChallengeUnsupported(text.into())
     }
 
-    /// [`Error::CaptchaFailed`].
+    /// Returns [`Error::CaptchaFailed`]: a captcha could not be solved.
     pub fn captcha_failed(text: impl Into<String>) -> Self {
         Self::CaptchaFailed(text.into())
     }
 
-    /// [`Error::VendorDown`].
+    /// Returns [`Error::VendorDown`]: the vendor does not respond, so the run is retried later.
     pub fn vendor_down(text: impl Into<String>) -> Self {
         Self::VendorDown(text.into())
     }
 
-    /// [`Error::VendorMaintenance`].
+    /// Returns [`Error::VendorMaintenance`]: the vendor reports maintenance.
     pub fn vendor_maintenance(text: impl Into<String>) -> Self {
         Self::VendorMaintenance(text.into())
     }
 
-    /// [`Error::VendorChanged`].
+    /// Returns [`Error::VendorChanged`]: the site differs from what the konnector expects.
     pub fn vendor_changed(text: impl Into<String>) -> Self {
         Self::VendorChanged(text.into())
     }
 
-    /// [`Error::Bug`].
+    /// Returns [`Error::Bug`]: the konnector has a bug.
     pub fn bug(text: impl Into<String>) -> Self {
         Self::Bug(text.into())
     }
@@ -158,12 +158,12 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed a moment later.
+    /// Returns whether the same request may succeed a moment later.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::VendorDown(_))
     }
 
-    /// Whether the error concerns only this item, so that the other items are worth trying.
+    /// Returns whether the error concerns only this item, so that the other items are worth trying.
     pub(crate) fn is_item_error(&self) -> bool {
         matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Rejected(_) | Self::Bug(_))
     }
@@ -204,11 +204,11 @@ impl From<HostError> for Error {
             HostError::NotFound(text) => Self::Bug(format!("not found: {text}")),
             HostError::Conflict(text) => Self::Bug(format!("conflict: {text}")),
             HostError::TooLarge(limit) => Self::LimitReached(format!("larger than the limit of {limit} bytes")),
-            HostError::StorageFull => Self::StorageFull("the user's space is used up".to_owned()),
+            HostError::StorageFull => Self::StorageFull("the user's storage quota is used up".to_owned()),
             HostError::LimitReached(text) => Self::LimitReached(text),
             HostError::Invalid(text) => Self::Rejected(text),
             HostError::Internal(text) => Self::HostFailed(text),
-            HostError::Unattended => Self::CodeMissing("nobody was there to give it".to_owned()),
+            HostError::Unattended => Self::CodeMissing("no client watches the run".to_owned()),
             HostError::Cancelled => Self::Cancelled,
         }
     }
@@ -221,10 +221,10 @@ impl From<HttpError> for Error {
             HttpError::Denied(text) | HttpError::AddressProhibited(text) => Self::Denied(text),
             HttpError::Unreachable(text) => Self::VendorDown(text),
             HttpError::Tls(text) => Self::VendorDown(format!("no secure connection: {text}")),
-            HttpError::Timeout(phase) => Self::VendorDown(format!("no answer in time ({})", phase_name(phase))),
-            HttpError::TooManyRedirects => Self::VendorChanged("the redirects do not end".to_owned()),
+            HttpError::Timeout(phase) => Self::VendorDown(format!("no response in time ({})", phase_name(phase))),
+            HttpError::TooManyRedirects => Self::VendorChanged("too many redirects".to_owned()),
             HttpError::TooLarge(limit) => {
-                Self::Bug(format!("the answer is larger than {limit} bytes; use `download` for it"))
+                Self::Bug(format!("the response is larger than {limit} bytes; use `download` for it"))
             }
             HttpError::LimitReached(text) => Self::LimitReached(text),
             HttpError::Invalid(text) => Self::Rejected(format!("the request is malformed: {text}")),
@@ -250,8 +250,8 @@ impl From<DownloadError> for Error {
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Connect => "while connecting",
-        Phase::Headers => "while waiting for the answer",
-        Phase::Body => "while reading the answer",
+        Phase::Headers => "while waiting for the response",
+        Phase::Body => "while reading the response",
         Phase::Total => "the whole exchange",
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     fn host_and_network_errors_become_the_failure_that_decides_rightly() {
         let cases = [
             (HttpError::Unreachable("refused".into()), Error::vendor_down("refused")),
-            (HttpError::Timeout(Phase::Body), Error::vendor_down("no answer in time (while reading the answer)")),
+            (HttpError::Timeout(Phase::Body), Error::vendor_down("no response in time (while reading the response)")),
             (HttpError::Denied("add a rule".into()), Error::Denied("add a rule".into())),
             (HttpError::Cancelled, Error::Cancelled),
             (HttpError::Internal("closed".into()), Error::HostFailed("closed".into())),
@@ -300,16 +300,19 @@ mod tests {
             assert_eq!(Error::from(given), expected);
         }
         let cases = [
-            (DownloadError::Status(503), Error::vendor_down("the address answered 503 Service Unavailable")),
-            (DownloadError::Status(202), Error::vendor_down("the address answered 202 Accepted")),
-            (DownloadError::Status(206), Error::vendor_changed("the address answered 206 Partial Content")),
-            (DownloadError::Status(404), Error::vendor_changed("the address answered 404 Not Found")),
+            (DownloadError::Status(503), Error::vendor_down("the address returned 503 Service Unavailable")),
+            (DownloadError::Status(202), Error::vendor_down("the address returned 202 Accepted")),
+            (DownloadError::Status(206), Error::vendor_changed("the address returned 206 Partial Content")),
+            (DownloadError::Status(404), Error::vendor_changed("the address returned 404 Not Found")),
             (DownloadError::Status(429), Error::RateLimited(None)),
             (
                 DownloadError::File(HostError::TooLarge(7)),
                 Error::LimitReached("larger than the limit of 7 bytes".into()),
             ),
-            (DownloadError::File(HostError::StorageFull), Error::StorageFull("the user's space is used up".into())),
+            (
+                DownloadError::File(HostError::StorageFull),
+                Error::StorageFull("the user's storage quota is used up".into()),
+            ),
             (DownloadError::Http(HttpError::Cancelled), Error::Cancelled),
         ];
         for (given, expected) in cases {

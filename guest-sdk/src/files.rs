@@ -19,7 +19,7 @@ const CHUNK_BYTES: u32 = 1024 * 1024;
 /// Entries per request.
 const PAGE: u32 = 500;
 
-/// Reads the content that a file had when it was opened, whatever happens to the file in the meantime.
+/// Reads the content that a file had when it was opened, regardless of later changes.
 pub struct FileReader {
     handle: Handle,
     position: u64,
@@ -29,16 +29,16 @@ pub struct FileReader {
 ///
 /// # Errors
 /// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or is a folder.
-pub fn open(which: &Locator) -> Result<FileReader> {
-    Ok(FileReader { handle: host::files::open(which)?, position: 0 })
+pub fn open(locator: &Locator) -> Result<FileReader> {
+    Ok(FileReader { handle: host::files::open(locator)?, position: 0 })
 }
 
 /// Reads the whole content of a file.
 ///
 /// # Errors
 /// As [`open`].
-pub fn read(which: &Locator) -> Result<Vec<u8>> {
-    let content = open(which)?;
+pub fn read(locator: &Locator) -> Result<Vec<u8>> {
+    let content = open(locator)?;
     let mut bytes = Vec::with_capacity(usize::try_from(content.size()).unwrap_or_default());
     loop {
         let part = content.handle.read(bytes.len() as u64, CHUNK_BYTES)?;
@@ -50,7 +50,7 @@ pub fn read(which: &Locator) -> Result<Vec<u8>> {
 }
 
 impl FileReader {
-    /// Size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.handle.size()
@@ -91,16 +91,16 @@ impl Seek for FileReader {
 ///
 /// # Errors
 /// As [`open`].
-pub fn describe(which: &Locator) -> Result<Details> {
-    Ok(host::files::describe(which)?)
+pub fn describe(locator: &Locator) -> Result<Details> {
+    Ok(host::files::describe(locator)?)
 }
 
 /// Merges fields into the metadata of a file; fields that are null are deleted (RFC 7396).
 ///
 /// # Errors
 /// As [`open`], and [`Error::LimitReached`] for more than 64 KiB.
-pub fn merge_metadata(which: &Locator, patch: &Metadata) -> Result<()> {
-    Ok(host::files::merge_metadata(which, &patch.to_json())?)
+pub fn merge_metadata(locator: &Locator, patch: &Metadata) -> Result<()> {
+    Ok(host::files::merge_metadata(locator, &patch.to_json())?)
 }
 
 /// Adds a reference from a file or folder to a document, for example to the album that contains it. Costs nothing if
@@ -108,16 +108,16 @@ pub fn merge_metadata(which: &Locator, patch: &Metadata) -> Result<()> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn add_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> {
-    Ok(host::files::add_references(which, &[reference(doctype, id)])?)
+pub fn add_reference(locator: &Locator, doctype: &str, id: &str) -> Result<()> {
+    Ok(host::files::add_references(locator, &[reference(doctype, id)])?)
 }
 
 /// Removes a reference from a file or folder to a document.
 ///
 /// # Errors
 /// As [`open`].
-pub fn remove_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> {
-    Ok(host::files::remove_references(which, &[reference(doctype, id)])?)
+pub fn remove_reference(locator: &Locator, doctype: &str, id: &str) -> Result<()> {
+    Ok(host::files::remove_references(locator, &[reference(doctype, id)])?)
 }
 
 fn reference(doctype: &str, id: &str) -> Reference {
@@ -128,8 +128,8 @@ fn reference(doctype: &str, id: &str) -> Reference {
 ///
 /// # Errors
 /// As [`open`]; [`Error::Denied`] if the user moved the file elsewhere.
-pub fn move_file(which: &Locator, to: &Folder, name: &str) -> Result<File> {
-    Ok(host::files::move_file(which, &to.path, name)?)
+pub fn move_file(locator: &Locator, to: &Folder, name: &str) -> Result<File> {
+    Ok(host::files::move_file(locator, &to.path, name)?)
 }
 
 /// A folder below the account's folder.
@@ -139,13 +139,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The account's own folder.
+    /// Returns the account's own folder.
     #[must_use]
     pub fn account_root() -> Self {
         Self::default()
     }
 
-    /// A folder in this folder: `Folder::account_root().subfolder("2026")`.
+    /// Returns a folder in this folder: `Folder::account_root().subfolder("2026")`.
     #[must_use]
     pub fn subfolder(&self, name: &str) -> Self {
         Self { path: format!("{}/{name}", self.path).trim_start_matches('/').to_owned() }

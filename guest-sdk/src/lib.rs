@@ -13,7 +13,7 @@
 //!     let page = client.get("/login").html()?;
 //!     let form = page.form("#login")?.set("login", account.field("login")?)?.set("password", account.secret("password")?)?;
 //!     if form.submit(&client)?.html()?.has(".error")? {
-//!         return Err(Error::bad_credentials("the bank refused the password"));
+//!         return Err(Error::bad_credentials("the bank rejected the password"));
 //!     }
 //!
 //!     let mut bills = Vec::new();

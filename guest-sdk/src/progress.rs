@@ -8,7 +8,7 @@ pub fn report_progress(done: usize, total: usize, label: &str) {
     host::progress::report(done as u64, Some(total as u64), label);
 }
 
-/// Time that remains before the host ends the run.
+/// Returns the time that remains before the host ends the run.
 #[must_use]
 pub fn remaining_time() -> Duration {
     Duration::from_millis(host::progress::remaining_ms())
@@ -23,8 +23,8 @@ pub fn login_succeeded() {
 /// look, for example the last digits of a telephone number.
 ///
 /// # Errors
-/// [`crate::Error::CodeMissing`] if nobody responds; [`crate::Error::LimitReached`] after five questions in one run,
-/// or once the run has waited twice the limit `answer_s` in total.
+/// [`crate::Error::CodeMissing`] if the user does not respond; [`crate::Error::LimitReached`] after five questions in
+/// one run, or once the run has waited twice the limit `answer_s` in total.
 pub fn ask_code(channel: CodeChannel, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: false })?)
 }
@@ -41,7 +41,7 @@ pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
 /// reports the approval.
 ///
 /// # Errors
-/// [`crate::Error::CodeMissing`] if nobody watches the run.
+/// [`crate::Error::CodeMissing`] if no client watches the run.
 pub fn request_approval(hint: &str) -> Result<()> {
     Ok(host::progress::request_approval(hint)?)
 }

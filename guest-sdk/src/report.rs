@@ -13,7 +13,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report without problems: everything was saved.
+    /// Creates a report without problems: everything was saved.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -46,7 +46,7 @@ impl Report {
         }
     }
 
-    /// The items that could not be saved, each with the reason.
+    /// Returns the items that could not be saved, each with the reason.
     #[must_use]
     pub fn problems(&self) -> &[(String, String)] {
         &self.problems

@@ -6,7 +6,7 @@ use crate::{Result, host};
 
 /// A password or another secret field of the account, which the konnector can use but never read.
 ///
-/// It prints and serialises as a placeholder: wherever the placeholder occurs in a header, or in a form or JSON body,
+/// It prints and serialises as a placeholder: where the placeholder occurs in a header, or in a form or JSON body,
 /// the host inserts the value, provided that the request goes to a host that the manifest names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {

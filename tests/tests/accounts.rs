@@ -328,7 +328,7 @@ async fn a_konnector_cannot_make_an_account_its_own() {
     for name in ["bulk", "replica"] {
         assert!(line(&log, name).contains("account_type: "), "{log}");
     }
-    assert!(line(&log, "sealed").contains(": 400 ") && line(&log, "sealed").contains("cannot be taken"), "{log}");
+    assert!(line(&log, "sealed").contains(": 400 ") && line(&log, "sealed").contains("cannot be accepted"), "{log}");
     assert!(line(&log, "read").contains(": 200 ") && line(&log, "read").contains("credentials_encrypted"), "{log}");
     assert!(!log.contains(BANK_PASSWORD_PREFIX), "{log}");
     assert_eq!(client.get(&path(&theirs)).await, before);

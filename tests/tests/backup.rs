@@ -121,7 +121,7 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     assert_eq!((restored.code, &restored.json["problems"]), (Some(0), &json!(0)), "{}", restored.stderr);
     let twice = run("backup restore");
     assert_eq!(twice.code, Some(2));
-    assert!(twice.stderr.contains("is not empty: it holds"), "{}", twice.stderr);
+    assert!(twice.stderr.contains("is not empty: it contains"), "{}", twice.stderr);
 
     let server = TestServer::start(&new);
     let client = client.with_url(&server.url);
@@ -191,7 +191,7 @@ fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
     }
     assert_eq!(run_command(&data, &["backup", "create", text(&backup)]).code, Some(0));
     let there = run_command(&data, &["backup", "create", text(&backup)]);
-    assert!(there.code == Some(1) && there.stderr.contains("is there already"), "{there:?}");
+    assert!(there.code == Some(1) && there.stderr.contains("already exists"), "{there:?}");
 }
 
 /// Starts `count` backups of a server that sends a part and then stalls; returns once that many files are being

@@ -134,7 +134,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let log = server.log();
     let said = log.lines().find(|line| line.contains("error: the disk failed a write to")).expect("one clear sentence");
     assert!(
-        said.contains("No space left on device") && said.contains("what was acknowledged before is there"),
+        said.contains("No space left on device") && said.contains("all data acknowledged before is stored"),
         "{said}"
     );
 
@@ -176,7 +176,7 @@ async fn an_error_of_the_disk_at_a_barrier_ends_the_server() {
         assert!(known.len() < 100, "no error came");
     }
     assert_eq!(server.wait_for_exit(Duration::from_secs(20)).code(), Some(1), "{}", server.log());
-    assert!(server.log().contains("what was acknowledged before is there"), "{}", server.log());
+    assert!(server.log().contains("all data acknowledged before is stored"), "{}", server.log());
     let server = TestServer::start(data.path());
     let client = client.with_url(&server.url);
     for id in known {

@@ -88,7 +88,7 @@ async fn a_written_file_is_one_of_the_users() {
     info: append /files/Bills/notes and one more⏎: ""
     info: write much /files/Bills/much.bin: ""
     info: create /files/Bills/notes x: AlreadyExists
-    warn: /files: a file cannot have that name; call it '_CON.pdf'
+    warn: /files: not a valid file name; use '_CON.pdf' instead
     info: write /files/CON.pdf %PDF-1.7⏎not much of one⏎: InvalidInput
     info: walk /files: "/files/Bills/ /files/Bills/2026/ /files/Bills/2026/bill.pdf /files/Bills/much.bin /files/Bills/notes"
     info: read /files/.cozy_trash: NotFound
@@ -237,7 +237,7 @@ async fn what_no_rule_reaches_is_not_there() {
     info: append /files/Shown/deep/this.txt changed: ""
     info: write /files/Shown/deep/new.txt new: ""
     info: write /files/Hidden/new.txt new: NotFound
-    warn: /files: the manifest allows POST on some documents of io.cozy.files only, not on the whole type; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
+    warn: /files: the manifest allows POST only on some documents of io.cozy.files, but not on the whole type; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
     info: mkdir /files/new: PermissionDenied
     warn: /files: the manifest has no rule for PATCH on the document "<id of this.txt>" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PATCH"], "values": ["<id of this.txt>"] }
     info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
@@ -298,10 +298,10 @@ async fn a_full_disk_fails_sync_and_is_otherwise_logged() {
     let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
     insta::assert_snapshot!(log, @r#"
     info: write /files/small.txt fits: ""
-    warn: /files: the limit on storage is used up
+    warn: /files: the limit on storage has been reached
     error: /files/much.bin was not saved when it was closed: No space left on device
     info: write much /files/much.bin: Uncategorized
-    warn: /files: the limit on storage is used up
+    warn: /files: the limit on storage has been reached
     info: sync much /files/much.bin: StorageFull
     info: size /files/much.bin: NotFound
     info: read /files/small.txt: "fits"

@@ -20,7 +20,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn store_in(findings: &Value) -> &Value {
     let findings = findings["findings"].as_array().expect("findings");
-    let about = |finding: &&Value| finding["what"].as_str().is_some_and(|what| what.contains("wrong with the"));
+    let about = |finding: &&Value| finding["what"].as_str().is_some_and(|what| what.contains("the store has "));
     findings.iter().find(about).expect("a finding about the store")
 }
 
@@ -35,11 +35,11 @@ async fn what_is_missing_is_found_and_said() {
     let (status, body) = client.post("/data/io.cozy.bills/", json!({ "text": "x".repeat(20_000) })).await;
     assert_eq!(status, 201, "{body}");
     let busy = run_command(data.path(), &["fsck"]);
-    assert!(busy.code == Some(1) && busy.stderr.contains("of a server that is stopped: stop it first"), "{busy:?}");
+    assert!(busy.code == Some(1) && busy.stderr.contains("stop the server first"), "{busy:?}");
     // Killed, so that the server checks the store at its next start.
     server.kill();
     let server = TestServer::start(data.path());
-    assert!(server.log().contains("looked through the store"), "{}", server.log());
+    assert!(server.log().contains("checked the store"), "{}", server.log());
     server.stop();
 
     let whole = run_command(data.path(), &["fsck", "--deep"]);

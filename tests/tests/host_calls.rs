@@ -197,7 +197,7 @@ async fn json() {
             }
         }
     }
-    insta::assert_snapshot!(bench.check("documents.save", "{\"a\":0},", 5 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): its values would take more than 13 MiB of memory; send fewer at a time, or fewer members in each"))"#);
+    insta::assert_snapshot!(bench.check("documents.save", "{\"a\":0},", 5 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): its values would take more than 13 MiB of memory; send fewer at a time, or fewer fields in each"))"#);
     insta::assert_snapshot!(bench.check("documents.save", "[", 1 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): nested deeper than 120 levels; flatten it"))"#);
     insta::assert_snapshot!(bench.check("documents.save string", "x", 9 << 20).await, @"Err(Error::TooLarge(8388608))");
     insta::assert_snapshot!(bench.check("documents.save string", "x", 8_000_000).await, @"Ok(1)");
@@ -224,7 +224,7 @@ async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
         // Each takes about 7 MiB.
         assert!((2..=memory >> 22).contains(&held.parse().unwrap()), "{said}");
         insta::allow_duplicates!(
-            insta::assert_snapshot!(error, @r#"Error::LimitReached("the limit on memory is used up")"#)
+            insta::assert_snapshot!(error, @r#"Error::LimitReached("the limit on memory has been reached")"#)
         );
     }
 }
@@ -286,7 +286,7 @@ fn sentence(outcome: &Outcome) -> String {
 #[tokio::test]
 async fn handles_count_as_memory_of_the_run() {
     let (outcome, growth) = run(&headers("")).await;
-    insta::assert_snapshot!(sentence(&outcome), @"the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its 64 MiB of memory; drop those it is done with");
+    insta::assert_snapshot!(sentence(&outcome), @"the konnector's open resources (requests, headers, bodies, streams) do not fit into its 64 MiB of memory; drop those that are no longer needed");
     assert!(growth < (64 << 20) + BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
 }
 

@@ -47,7 +47,7 @@ fn another_key_or_none_touches_nothing() {
     let before = hash(&data);
     let missing = run_command(&data, &SERVE);
     assert_eq!(missing.code, Some(78), "{missing:?}");
-    assert!(missing.stderr.contains(&right) && missing.stderr.contains("put the key file back"), "{}", missing.stderr);
+    assert!(missing.stderr.contains(&right) && missing.stderr.contains("restore the key file"), "{}", missing.stderr);
     assert_eq!(hash(&data), before, "something was written");
 
     let other = tempfile::tempdir().expect("a folder");
@@ -97,7 +97,7 @@ async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
             assert_ne!(cut_off.code, Some(0), "{failpoint}: {}", cut_off.stderr);
             let refused = run_command(data.path(), &SERVE);
             assert_eq!(refused.code, Some(78), "{failpoint}: {refused:?}");
-            assert!(refused.stderr.contains("run konnector keys rotate, which finishes it"), "{}", refused.stderr);
+            assert!(refused.stderr.contains("run konnector keys rotate to finish it"), "{}", refused.stderr);
             let done = run_command(data.path(), &["keys", "rotate"]);
             assert_eq!(done.code, Some(0), "{failpoint}: {}", done.stderr);
             assert_eq!((&done.json["from"], done.json["to"] == old), (&old, false), "{failpoint}");

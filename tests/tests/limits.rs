@@ -54,9 +54,9 @@ async fn a_manifest_asks_and_the_operator_has_the_last_word() {
     assert_eq!(shown["limits_cut"], json!({ "memory_mib": { "asked": 128, "granted": 32 } }));
     let job = run(&client, "memory-hog").await;
     let sentence = job["error_message"].as_str().expect("a sentence");
-    let (end, retry) = sentence.split_once(" It is tried again at ").expect("a retry");
-    insta::assert_snapshot!(end, @"The run was ended: the run was ended because it needs more than its 32 MiB of memory.");
-    assert!(retry.contains(", as the job "), "{retry}");
+    let (end, retry) = sentence.split_once(" It will be retried at ").expect("a retry");
+    insta::assert_snapshot!(end, @"The run was stopped: the run needs more memory than its limit of 32 MiB.");
+    assert!(retry.contains(" as the job "), "{retry}");
 
     let flood = json!({ "parameters": { "lines": 100 } });
     install(&client, folder.path(), "log_flood", flood).await;
@@ -91,7 +91,7 @@ async fn compiled_code_outlives_the_server_and_nothing_else_is_loaded() {
     let server = start();
     let receipt = run(&server.client().await, "noop").await["receipt"].clone();
     assert_eq!(receipt["code"], "compiled", "{receipt:#}");
-    assert!(server.log().contains("was not made by this server, or changed"), "{}", server.log());
+    assert!(server.log().contains("was not created by this server, or was modified"), "{}", server.log());
 }
 
 #[cfg(target_os = "linux")]

@@ -20,13 +20,13 @@ pub enum ReleaseStatus {
     Outdated(String),
 }
 
-/// Warns if a newer wasmtime of our line is published. That is not a failure: it also happens to a revision that was
-/// good.
+/// Warns if a newer wasmtime of our line is published. That is not a failure, because it can happen to any revision
+/// after its tests passed.
 pub fn run(workspace: &Workspace) -> Result<()> {
     match check_release(workspace) {
         Ok(ReleaseStatus::UpToDate(sentence)) => term::note(&sentence),
         Ok(ReleaseStatus::Outdated(sentence)) => term::warning(&sentence),
-        Err(error) => term::warning(&format!("not known: {error:#}")),
+        Err(error) => term::warning(&format!("cannot check for a newer wasmtime: {error:#}")),
     }
     Ok(())
 }
@@ -37,16 +37,16 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 ///
 /// If the registry cannot be reached.
 pub fn check_release(workspace: &Workspace) -> Result<ReleaseStatus> {
-    let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("there is no Cargo.lock")?;
-    let ours = locked_version(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
+    let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
+    let ours = locked_version(&lock, "wasmtime").context("Cargo.lock does not contain wasmtime")?;
     // Outside of the workspace: inside, cargo reports the locked version.
     let elsewhere = tempfile::tempdir()?;
     let info = Command::cargo()
         .args(["info", &format!("wasmtime@{LTS_MAJOR}")])
         .directory(elsewhere.path())
         .output()
-        .context("the registry cannot be asked for the newest wasmtime")?;
-    Ok(compare(&ours, published_version(&info).context("cargo info names no version")?))
+        .context("cannot look up the newest wasmtime in the registry")?;
+    Ok(compare(&ours, published_version(&info).context("cargo info printed no version")?))
 }
 
 fn compare(ours: &str, newest: &str) -> ReleaseStatus {
@@ -55,7 +55,7 @@ fn compare(ours: &str, newest: &str) -> ReleaseStatus {
             "wasmtime {newest} is published, the workspace uses {ours}; read its release notes, then run `cargo update -p wasmtime`"
         ))
     } else {
-        ReleaseStatus::UpToDate(format!("wasmtime {ours} is the newest of the line {LTS_MAJOR}"))
+        ReleaseStatus::UpToDate(format!("wasmtime {ours} is the newest version of the line {LTS_MAJOR}"))
     }
 }
 

@@ -6,10 +6,10 @@ use crate::guests;
 use crate::term;
 use crate::workspace::Workspace;
 
-/// Everything is built first, in release, so that nothing compiles while something is measured.
+/// Builds everything in release mode, then measures, so that nothing compiles during a measurement.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Given to the bench program; see `cargo xtask bench -- --help`.
+    /// Arguments of the bench program; see `cargo xtask bench -- --help`.
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }

@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, bail};
 pub struct Command(process::Command);
 
 impl Command {
-    /// A program in `PATH`, or at a path.
+    /// Creates a command for a program in `PATH`, or at a path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self(process::Command::new(program))
     }
 
-    /// The cargo that runs this program, so that the toolchain is the same.
+    /// Creates a command for the cargo that runs this program, so that the toolchain is the same.
     pub fn cargo() -> Self {
         Self::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
     }
@@ -81,9 +81,11 @@ impl Command {
             .with_context(|| self.cannot_start())?;
         if let Some(mut stdin) = child.stdin.take() {
             use std::io::Write as _;
-            stdin.write_all(input.as_bytes()).with_context(|| format!("`{self}` took no input"))?;
+            stdin
+                .write_all(input.as_bytes())
+                .with_context(|| format!("cannot write to the standard input of `{self}`"))?;
         }
-        let output = child.wait_with_output().with_context(|| format!("`{self}` was lost"))?;
+        let output = child.wait_with_output().with_context(|| format!("cannot read the output of `{self}`"))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -95,13 +97,13 @@ impl Command {
         let mut child = self.0.stderr(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
         if let Some(stderr) = child.stderr.take() {
             for text in BufReader::new(stderr).split(b'\n') {
-                let text = text.with_context(|| format!("`{self}` was lost"))?;
+                let text = text.with_context(|| format!("cannot read the output of `{self}`"))?;
                 let text = String::from_utf8_lossy(&text);
                 eprintln!("{text}");
                 line(&text);
             }
         }
-        let status = child.wait().with_context(|| format!("`{self}` was lost"))?;
+        let status = child.wait().with_context(|| format!("cannot wait for the end of `{self}`"))?;
         if status.success() {
             return Ok(());
         }
@@ -114,7 +116,7 @@ impl Command {
         self.0.spawn().with_context(|| self.cannot_start())
     }
 
-    /// Whether it can be started and succeeds; prints nothing.
+    /// Runs it without output; returns whether it started and succeeded.
     pub fn succeeds(mut self) -> bool {
         let quiet = self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the whole system at work, on this machine alone.
+//! `cargo xtask demo`: runs the whole system on this machine.
 
 mod manifest;
 mod processes;
@@ -27,10 +27,10 @@ const SLUG: &str = "bank101";
 /// Builds what it needs, starts a vendor and a server, and lets a konnector fetch bills.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// End after the runs, instead of leaving the server up until Ctrl-C.
+    /// End after the runs, instead of keeping the server running until Ctrl-C.
     #[arg(long)]
     once: bool,
-    /// Where data and logs go; a new folder for temporary files where absent.
+    /// Folder for data and logs [default: a new temporary folder].
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
 }
@@ -66,7 +66,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     term::heading("4  Running it");
     server.run_shown(["konnectors", "run", SLUG, "--account", &account])?;
 
-    term::heading("5  What it saved");
+    term::heading("5  Listing what it saved");
     server.run_shown(["data", "ls", "io.cozy.bills"])?;
     server.run_shown(["files", "ls", "/", "--recursive"])?;
     verify::verify_downloads(&server, &site)?;
@@ -81,23 +81,26 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         return place.clean_up();
     }
     server.print_next_commands(SLUG, &account);
-    eprintln!("\n{}", "Ctrl-C ends the vendor and the server.".if_supports_color(Stream::Stderr, |text| text.bold()));
+    eprintln!(
+        "\n{}",
+        "Press Ctrl-C to stop the vendor and the server.".if_supports_color(Stream::Stderr, |text| text.bold())
+    );
     background.wait()
 }
 
-/// A second run must not save anything new.
+/// Runs the konnector again, and fails if that saves anything new.
 fn second_run(server: &DemoServer, account: &str) -> Result<()> {
     let before = (server.count_documents("io.cozy.bills")?, server.files()?.len());
     let job = server.json(["konnectors", "run", SLUG, "--account", account])?;
     let state = job.get("state").and_then(serde_json::Value::as_str).unwrap_or("unknown");
     if state != "done" {
         let reason = job.get("error_message").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
-        bail!("the second run ended as '{state}': {reason}");
+        bail!("the second run ended in the state '{state}': {reason}");
     }
     let after = (server.count_documents("io.cozy.bills")?, server.files()?.len());
     if before != after {
         bail!(
-            "the second run saved again: {} bills and {} files before, {} and {} after",
+            "the second run saved duplicates: {} bills and {} files before, {} and {} after",
             before.0,
             before.1,
             after.0,
@@ -105,7 +108,7 @@ fn second_run(server: &DemoServer, account: &str) -> Result<()> {
         );
     }
     eprintln!(
-        "{} still {} bills and {} files: a bill is known by its reference at the vendor, so it is never saved twice",
+        "{} still {} bills and {} files: a bill is identified by its reference at the vendor, so it is never saved twice",
         "✓".if_supports_color(Stream::Stderr, |mark| mark.green()),
         after.0,
         after.1
@@ -125,12 +128,12 @@ impl DemoFolder {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             let folder = fs::canonicalize(folder)?;
             if folder.join("data").exists() {
-                bail!("{} holds data of an earlier demo; name another folder, or remove it", folder.display());
+                bail!("{} contains data of an earlier demo; choose another folder, or remove it", folder.display());
             }
             return Ok(Self { folder, temporary: false });
         }
         let folder =
-            tempfile::Builder::new().prefix("konnector-demo-").tempdir().context("no folder for temporary files")?;
+            tempfile::Builder::new().prefix("konnector-demo-").tempdir().context("cannot create a temporary folder")?;
         Ok(Self { folder: folder.keep(), temporary: arguments.once })
     }
 

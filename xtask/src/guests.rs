@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The example konnectors, by the name of their package and folder.
 const EXAMPLES: [&str; 3] = ["bank101", "carddav", "plain101"];
-/// Small and without unwinding, as an author would publish them.
+/// Cargo profile of guests: small and without unwinding, as an author would publish them.
 const PROFILE: &str = "guest";
 
 /// Which guests to build.
@@ -25,17 +25,17 @@ pub enum GuestSelection {
 }
 
 /// Builds guests and puts each example's bundle into `bundles/<name>`; returns that folder.
-pub fn build(workspace: &Workspace, which: GuestSelection) -> Result<PathBuf> {
+pub fn build(workspace: &Workspace, selection: GuestSelection) -> Result<PathBuf> {
     wasm_target::ensure(workspace)?;
-    let examples: &[&str] = match &which {
+    let examples: &[&str] = match &selection {
         GuestSelection::All => &EXAMPLES,
         GuestSelection::Example(name) => std::slice::from_ref(name),
     };
     term::timed("konnectors compiled", || compile(workspace, examples))?;
     for name in examples {
-        assemble(workspace, name).with_context(|| format!("the bundle of {name} is not complete"))?;
+        assemble(workspace, name).with_context(|| format!("cannot assemble the bundle of {name}"))?;
     }
-    if which == GuestSelection::All {
+    if selection == GuestSelection::All {
         term::timed("guests of the tests compiled", || {
             let build = workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]);
             build.args(["-p", "test-guests", "-p", "test-commands", "--examples"]).run()
@@ -53,17 +53,17 @@ fn compile(workspace: &Workspace, examples: &[&str]) -> Result<()> {
 fn assemble(workspace: &Workspace, name: &str) -> Result<()> {
     let source = workspace.root().join("examples").join(name);
     let bundle = workspace.bundles().join(name);
-    let text = fs::read(source.join("manifest.konnector")).context("no manifest.konnector")?;
-    let manifest: Value = serde_json::from_slice(&text).context("manifest.konnector is no JSON")?;
-    let member = |key: &str| manifest.get(key).and_then(Value::as_str);
+    let text = fs::read(source.join("manifest.konnector")).context("cannot read manifest.konnector")?;
+    let manifest: Value = serde_json::from_slice(&text).context("manifest.konnector is not valid JSON")?;
+    let field = |key: &str| manifest.get(key).and_then(Value::as_str);
     if bundle.exists() {
         fs::remove_dir_all(&bundle)?;
     }
     fs::create_dir_all(&bundle)?;
     fs::write(bundle.join("manifest.konnector"), &text)?;
     let component = workspace.target().join(TARGET).join(PROFILE).join(format!("{}.wasm", name.replace('-', "_")));
-    copy_into_bundle(&component, &bundle, member("component").unwrap_or("konnector.wasm"))?;
-    if let Some(icon) = member("icon") {
+    copy_into_bundle(&component, &bundle, field("component").unwrap_or("konnector.wasm"))?;
+    if let Some(icon) = field("icon") {
         copy_into_bundle(&source.join(icon), &bundle, icon)?;
     }
     Ok(())
@@ -71,7 +71,7 @@ fn assemble(workspace: &Workspace, name: &str) -> Result<()> {
 
 fn copy_into_bundle(from: &Path, bundle: &Path, name: &str) -> Result<()> {
     if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
-        bail!("the manifest names '{name}', which is not inside the bundle");
+        bail!("the manifest names '{name}', which is outside the bundle");
     }
     let to = bundle.join(name);
     if let Some(folder) = to.parent() {

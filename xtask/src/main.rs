@@ -1,4 +1,4 @@
-//! `cargo xtask …`: tasks of this workspace besides compiling it.
+//! `cargo xtask …`: development tasks of this workspace.
 
 mod audit;
 mod bench;
@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Shows everything at work: a demo vendor, the server, a konnector, and what it saves.
+    /// Runs a demo: a vendor, the server, and a konnector that saves bills.
     Demo(demo::Arguments),
     /// Runs everything that CI runs: format, lints, licences, tests of all kinds.
     Test(test::Arguments),
@@ -34,9 +34,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Builds the example konnectors and the test guests into bundles.
     Guests,
-    /// Makes `wasm32-wasip2` available to the compiler; does nothing when it is.
+    /// Installs the target `wasm32-wasip2` for the compiler, unless it is installed.
     Target,
-    /// Warns when a newer patch of our wasmtime line is published.
+    /// Warns if a newer patch of our wasmtime line is published.
     Audit,
 }
 

@@ -15,10 +15,10 @@ use crate::workspace::Workspace;
 use self::python::Programs;
 use self::report::{Report, StepOutcome};
 
-/// One step after the other; a failed step does not keep the others from telling what they know.
+/// Runs all steps in order; a failed step does not prevent the others.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Leave out the end-to-end tests and what only they need.
+    /// Skip the end-to-end tests and the steps that only they need.
     #[arg(long)]
     no_e2e: bool,
 }
@@ -50,12 +50,12 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
             build.run().map(|()| StepOutcome::Passed)
         });
-        report.step("Programs of Python", || {
+        report.step("Python programs", || {
             let (outcome, programs) = Programs::install(workspace)?;
             python = programs;
             Ok(outcome)
         });
-        report.step("Packages of Node", || {
+        report.step("Node packages", || {
             let (outcome, folder) = node::install(workspace)?;
             packages = folder;
             Ok(outcome)
@@ -108,12 +108,12 @@ fn licences(workspace: &Workspace) -> Result<StepOutcome> {
     deny(&["check", "bans", "licenses", "sources"]).run()?;
     // The advisory database is a git repository, which machines that can only reach package registries cannot fetch.
     if !deny(&["fetch", "db"]).succeeds() {
-        return Ok(StepOutcome::PassedWith("! advisories were not checked: their database is out of reach".to_owned()));
+        return Ok(StepOutcome::PassedWith("! advisories were not checked: cannot fetch their database".to_owned()));
     }
     deny(&["check", "advisories"]).run().map(|()| StepOutcome::Passed)
 }
 
-/// Neither a newer wasmtime nor an unreachable registry is a failure of this revision.
+/// Checks for a newer wasmtime. Neither one nor an unreachable registry is a failure of this revision.
 fn security_releases(workspace: &Workspace) -> StepOutcome {
     match audit::check_release(workspace) {
         Ok(ReleaseStatus::UpToDate(sentence)) => StepOutcome::PassedWith(sentence),

@@ -1,4 +1,4 @@
-//! The compiler's target for konnectors, and three ways to install it.
+//! The compiler's target for konnectors, and the ways to install it.
 
 mod packages;
 
@@ -28,7 +28,7 @@ impl Toolchain {
             .args(["--print", "sysroot"])
             .directory(workspace.root())
             .output()
-            .context("there is no Rust compiler; install one with rustup")?;
+            .context("no Rust compiler found; install one with rustup")?;
         Ok(Self { sysroot: PathBuf::from(sysroot.trim()) })
     }
 
@@ -36,12 +36,13 @@ impl Toolchain {
         self.sysroot.join("lib/rustlib").join(TARGET)
     }
 
-    /// A program of this toolchain, not the one that `PATH` or a folder's `rust-toolchain.toml` would select.
+    /// Returns the path of a program of this toolchain, not of the one that `PATH` or a folder's
+    /// `rust-toolchain.toml` would select.
     fn program(&self, name: &str) -> PathBuf {
         self.sysroot.join("bin").join(name)
     }
 
-    /// Whether the target's standard library is installed.
+    /// Returns whether the target's standard library is installed.
     fn has_target(&self) -> bool {
         let Ok(entries) = std::fs::read_dir(self.target_folder().join("lib")) else { return false };
         entries.flatten().any(|entry| {
@@ -77,14 +78,14 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     let choice = std::env::var(SOURCE_VARIABLE).ok();
     match TargetSource::choose(toolchain.has_target(), choice.as_deref())? {
         TargetSource::Present => {
-            term::note(&format!("{TARGET} is there"));
+            term::note(&format!("{TARGET} is already installed"));
             Ok(())
         }
         TargetSource::Packages => packages::install(&toolchain),
         TargetSource::Rustup => rustup(workspace).or_else(|error| {
             if !packages::available() {
                 return Err(error.context(format!(
-                    "{TARGET} could not be added to the Rust toolchain; run `rustup target add {TARGET}` where the network allows it"
+                    "cannot add {TARGET} to the Rust toolchain; run `rustup target add {TARGET}` where the network allows it"
                 )));
             }
             term::warning(&format!("{error:#}; building {TARGET} from Debian's packages instead"));

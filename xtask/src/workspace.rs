@@ -15,15 +15,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration are respected.
+    /// Locates the workspace with `cargo metadata`, which respects `CARGO_TARGET_DIR` and cargo's configuration.
     pub fn find() -> Result<Self> {
         let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let answer = Command::cargo()
+        let output = Command::cargo()
             .args(["metadata", "--no-deps", "--format-version=1"])
             .directory(manifest_dir)
             .output()
-            .context("cargo cannot read the workspace")?;
-        let metadata: Value = serde_json::from_str(&answer).context("cargo metadata answered no JSON")?;
+            .context("cargo cannot read the workspace's metadata")?;
+        let metadata: Value = serde_json::from_str(&output).context("cargo metadata printed no JSON")?;
         let path = |name: &str| {
             let path = metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
             path.with_context(|| format!("cargo metadata has no '{name}'"))
@@ -31,27 +31,27 @@ impl Workspace {
         Ok(Self { root: path("workspace_root")?, target: path("target_directory")? })
     }
 
-    /// The folder of the root `Cargo.toml`.
+    /// Returns the folder of the root `Cargo.toml`.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Cargo's target folder.
+    /// Returns cargo's target folder.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// The folder into which [`crate::guests`] puts the bundles.
+    /// Returns the folder into which [`crate::guests`] puts the bundles.
     pub fn bundles(&self) -> PathBuf {
         self.target.join("bundles")
     }
 
-    /// A program that was built in the dev profile.
+    /// Returns the path of a program that was built in the dev profile.
     pub fn program(&self, name: &str) -> PathBuf {
         self.target.join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// Cargo in the root folder.
+    /// Returns a cargo command that runs in the root folder.
     pub fn cargo(&self) -> Command {
         Command::cargo().directory(&self.root)
     }

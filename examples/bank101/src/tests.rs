@@ -25,7 +25,7 @@ fn row(reference: &str, date: &str, amount: &str) -> String {
     )
 }
 
-/// The site with its response to a login; `after` is the page after the password.
+/// Creates the site with its response to a login; `after` is the page after the password.
 fn host(after: &str) -> MockHost {
     MockHost::new()
         .parameters(json!({ "url": SITE }))

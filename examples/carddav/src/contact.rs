@@ -20,7 +20,7 @@ impl From<&VCard> for Contact {
     }
 }
 
-/// Missing properties become null or empty, so that they are also removed from an older document.
+/// Converts a card; missing properties become null or empty, so that they are also removed from an older document.
 fn document(card: &VCard) -> Value {
     let name = card.all("N").first().map(|name| name_of(name)).unwrap_or_default();
     let full_name = card.text("FN").or_else(|| display_name(&name)).unwrap_or_default();
@@ -48,7 +48,7 @@ fn document(card: &VCard) -> Value {
     })
 }
 
-/// RFC 6350 §6.2.2.
+/// Converts a structured name (RFC 6350 §6.2.2).
 fn name_of(name: &Property) -> Map<String, Value> {
     let members = ["familyName", "givenName", "additionalName", "namePrefix", "nameSuffix"].into_iter().enumerate();
     members.filter_map(|(index, member)| Some((member.to_owned(), json!(name.component(index)?)))).collect()
@@ -60,7 +60,7 @@ fn display_name(name: &Map<String, Value>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
-/// RFC 6350 §6.3.1.
+/// Converts a postal address (RFC 6350 §6.3.1).
 fn postal_address(address: &Property) -> Option<Value> {
     let members =
         ["pobox", "extendedAddress", "street", "city", "region", "postcode", "country"].into_iter().enumerate();
@@ -69,19 +69,19 @@ fn postal_address(address: &Property) -> Option<Value> {
     (!members.is_empty()).then(|| Value::Object(members))
 }
 
-/// The day of birth; a birthday without its year is not a date.
+/// Returns the day of birth; a birthday without its year is not a date.
 fn birthday(card: &VCard) -> Option<String> {
     let text = card.text("BDAY")?;
     parse::date(&text).ok().map(|day| day.to_string())
 }
 
-/// The value without its scheme, unless nothing remains.
+/// Returns the value without its scheme, unless nothing remains.
 fn address_of<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
     Some(value.strip_prefix(scheme).unwrap_or(value).trim()).filter(|address| !address.is_empty())
 }
 
-/// The document's entries for a property that may occur several times, each with its type; the first preferred one is
-/// the primary one.
+/// Returns the document's entries for a property that may occur several times, each with its type; the first preferred
+/// one is the primary one.
 fn map_properties(card: &VCard, name: &str, entry: impl Fn(&Property) -> Option<Value>) -> Vec<Value> {
     let mut entries = Vec::new();
     for property in card.all(name) {

@@ -88,11 +88,11 @@ impl Card {
 }
 
 impl CardDavServer {
-    /// The server at `url`; `books` is the URL of the address books, if they are on another server.
+    /// Creates the server at `url`; `books` is the URL of the address books, if they are on another server.
     pub fn new(url: &str, books: Option<&str>, prepare: impl Fn(Client) -> Client) -> Result<Self> {
         let client = |url: &str| {
             Client::new(url.trim()).map(&prepare).map_err(|error| {
-                let text = format!("{error}; give the server's whole address, for example https://dav.example.org");
+                let text = format!("{error}; enter the server's full address, for example https://dav.example.org");
                 Error::user_action(Action::Unspecified, text)
             })
         };
@@ -100,12 +100,12 @@ impl CardDavServer {
         Ok(Self { main: client(url)?, books: books.map(client).transpose()? })
     }
 
-    /// The client that authenticates at the user's server.
+    /// Returns the client that authenticates at the user's server.
     pub fn client(&self) -> &Client {
         &self.main
     }
 
-    /// Finds the user's address books, whatever the URL points to: the server, the user, the home of the books or one
+    /// Finds the user's address books from the URL of any of these: the server, the user, the home of the books or one
     /// book.
     pub fn address_books(&self) -> Result<AddressBooks> {
         let homes = self.homes()?;
@@ -165,16 +165,16 @@ impl CardDavServer {
             }
         }
         let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
-        let text = format!("{} is no CardDAV server{why}; check the address", self.main.base_url());
+        let text = format!("{} is not a CardDAV server{why}; check the address", self.main.base_url());
         Err(Error::user_action(Action::Unspecified, text))
     }
 
-    /// A server may store the address books on another host, which the user has not allowed yet.
+    /// Explains a denial: a server may store the address books on another host, which the user has not allowed yet.
     fn explain(&self, error: Error, address: &Url) -> Error {
         match error {
             Error::Denied(_) if address.origin() != self.main.base_url().origin() => {
                 let text = format!(
-                    "{} keeps the address books at {address}; enter this address as the address of the address books to allow it",
+                    "{} stores the address books at {address}; enter this address as the address of the address books to allow it",
                     self.main.base_url().host_str().unwrap_or_default()
                 );
                 Error::user_action(Action::Unspecified, text)
@@ -228,7 +228,7 @@ impl CardDavServer {
                 }
                 None => fetched.failed.push((
                     CardKey::with_final_url(&resource.url),
-                    "the server sends it without its content".to_owned(),
+                    "the server returned it without its content".to_owned(),
                 )),
             }
         }
@@ -238,7 +238,7 @@ impl CardDavServer {
             .iter()
             .map(|entry| entry.key())
             .filter(|key| !answered.contains(key) && !fetched.missing.contains(key));
-        let missing: Vec<_> = missing.map(|key| (key, "the server does not send it".to_owned())).collect();
+        let missing: Vec<_> = missing.map(|key| (key, "the server did not return it".to_owned())).collect();
         fetched.failed.extend(missing);
         Ok(fetched)
     }
@@ -253,9 +253,9 @@ impl CardDavServer {
         let books = self.books.as_ref().filter(|books| books.base_url().origin() == url.origin());
         let client = books.unwrap_or(&self.main);
         let body = format!(r#"<?xml version="1.0" encoding="utf-8"?>{body}"#);
-        let answer =
+        let response =
             client.request(method, url).header("depth", depth).body("application/xml; charset=utf-8", body).send()?;
-        answer.error_for_status()
+        response.error_for_status()
     }
 }
 

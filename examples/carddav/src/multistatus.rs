@@ -29,15 +29,15 @@ pub struct Resource {
 }
 
 impl Multistatus {
-    /// Parses a response to a request for the collection `asked`.
-    pub fn parse(answer: Response) -> Result<Self> {
-        let base = answer.url().clone();
-        if answer.status() != 207 {
-            return Err(Error::vendor_changed(format!("{base} answered {} and no list", answer.status())));
+    /// Parses a response to a request for a collection; its URL, after redirects, is the base of the URLs in it.
+    pub fn parse(response: Response) -> Result<Self> {
+        let base = response.url().clone();
+        if response.status() != 207 {
+            return Err(Error::vendor_changed(format!("{base} returned {} instead of a list", response.status())));
         }
-        let root = XmlElement::parse(&answer.text()?)?;
+        let root = XmlElement::parse(&response.text()?)?;
         if root.name() != "multistatus" {
-            return Err(Error::vendor_changed(format!("{base} answered `{}` and no list", root.name())));
+            return Err(Error::vendor_changed(format!("{base} returned `{}` instead of a list", root.name())));
         }
         let mut read = Self { is_complete: true, ..Self::default() };
         for response in root.into_all("response") {
@@ -94,7 +94,7 @@ impl Resource {
         self.properties.iter().find_map(|properties| properties.find(path))
     }
 
-    /// Whether the server has the property, even if it is empty.
+    /// Returns whether the server has the property, even if it is empty.
     pub fn has(&self, path: &[&str]) -> bool {
         self.property(path).is_some()
     }
@@ -103,7 +103,7 @@ impl Resource {
         self.property(&[name]).map(|property| property.text().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// The URLs within a property.
+    /// Returns the URLs within a property.
     pub fn links(&self, name: &str) -> Vec<Url> {
         let Some(property) = self.property(&[name]) else { return Vec::new() };
         property.all("href").filter_map(|href| self.url.join(href.text()).ok()).collect()

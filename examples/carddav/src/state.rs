@@ -32,12 +32,12 @@ pub struct CardKey([u8; 8]);
 pub struct CardVersion(String);
 
 impl SyncState {
-    /// The state of an address book; empty for a new one.
+    /// Returns the state of an address book; empty for a new one.
     pub fn book(&mut self, url: &Url) -> &mut BookState {
         self.0.entry(normalize(url)).or_default()
     }
 
-    /// The cards that are in none of these books.
+    /// Returns the cards that are in none of these books.
     pub fn removed_cards(&self, books: &HashSet<String>) -> Vec<CardKey> {
         let (here, gone): (Vec<_>, Vec<_>) = self.0.iter().partition(|(url, _)| books.contains(*url));
         let here: HashSet<CardKey> = here.into_iter().flat_map(|(_, book)| book.keys()).collect();
@@ -51,7 +51,7 @@ impl SyncState {
 }
 
 impl BookState {
-    /// Whether the server reports no change; a server without tags never does.
+    /// Returns whether the server reports no change; a server without tags never does.
     pub fn is_current(&self, tag: Option<&str>) -> bool {
         tag.is_some() && self.tag.as_deref() == tag
     }
@@ -78,7 +78,7 @@ impl BookState {
 }
 
 impl CardKey {
-    /// The key of the card at this URL.
+    /// Returns the key of the card at this URL.
     pub fn with_final_url(address: &Url) -> Self {
         Self(hash(&normalize(address)))
     }
@@ -113,7 +113,7 @@ impl TryFrom<String> for CardKey {
 
     fn try_from(text: String) -> Result<Self, String> {
         let bytes = URL_SAFE_NO_PAD.decode(&text).map_err(|error| error.to_string())?;
-        bytes.try_into().map(Self).map_err(|_length| format!("`{text}` is no key"))
+        bytes.try_into().map(Self).map_err(|_length| format!("`{text}` is not a key"))
     }
 }
 

@@ -34,10 +34,7 @@ pub fn sync_all(
     }
     let names: HashSet<String> = found.books.iter().map(|book| normalize(&book.url)).collect();
     if !found.is_complete {
-        report.add_problem(
-            "address books",
-            "the server sent a part of its list only; books that are missing from it stay",
-        );
+        report.add_problem("address books", "the server sent only a part of its list; books missing from it are kept");
         return Ok(());
     }
     // A card of a deleted book may be in another book by now.
@@ -79,7 +76,7 @@ impl Sync<'_> {
             remove(gone.iter().copied())?;
             state.forget(&gone);
         } else {
-            self.problem(&book.name, "the server sent a part of its list only; cards that are missing from it stay");
+            self.problem(&book.name, "the server sent only a part of its list; cards missing from it are kept");
         }
         let is_known = |entry: &&CardEntry| {
             entry.etag.as_deref().is_some_and(|etag| state.has(entry.key(), &CardVersion::from_etag(etag)))
@@ -100,7 +97,10 @@ impl Sync<'_> {
         while let Some(batch) = work.pop_front() {
             report_progress(done, changed.len(), &self.book.name);
             if remaining_time().as_secs() < 15 {
-                self.problem(&self.book.name.clone(), "the time was up; the next run goes on with the rest");
+                self.problem(
+                    &self.book.name.clone(),
+                    "the time limit was reached; the next run continues with the rest",
+                );
                 break;
             }
             match self.server.fetch(self.book, &batch) {
@@ -179,8 +179,8 @@ impl Sync<'_> {
     }
 }
 
-/// Whether other cards may still succeed after this failure: a broken card, one that is too large, a server error for
-/// one.
+/// Returns whether other cards may still succeed after this failure: a broken card, one that is too large, a server
+/// error for one.
 fn concerns_cards(error: &Error) -> bool {
     matches!(error, Error::VendorChanged(_) | Error::VendorDown(_) | Error::Bug(_) | Error::LimitReached(_))
 }

@@ -32,7 +32,7 @@ fn card(name: &str) -> String {
     format!("<card:address-data>BEGIN:VCARD&#13;\nVERSION:3.0&#13;\nFN:{name}&#13;\nEND:VCARD</card:address-data>")
 }
 
-/// A server that is queried at its front page, with one address book of this tag.
+/// Creates a server that is queried at its front page, with one address book of this tag.
 fn server(tag: &str) -> MockHost {
     let book = format!(
         "<d:resourcetype><d:collection/><card:addressbook/></d:resourcetype><d:displayname>Family</d:displayname><cs:getctag>{tag}</cs:getctag>"
@@ -143,9 +143,9 @@ fn a_card_that_is_broken_is_reported_and_tried_again() {
 #[test]
 fn an_invalid_server_is_reported_to_the_user() {
     let host = MockHost::new().field("url", SITE).field("login", "zoe").secret("password");
-    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: https://dav.example/ is no CardDAV server (PROPFIND https://dav.example/.well-known/carddav answered 404 Not Found); check the address");
+    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: https://dav.example/ is not a CardDAV server (PROPFIND https://dav.example/.well-known/carddav returned 404 Not Found); check the address");
     let host = MockHost::new().field("url", "dav.example").field("login", "zoe").secret("password");
-    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: the address `dav.example`: relative URL without a base; give the server's whole address, for example https://dav.example.org");
+    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: `dav.example` is not a valid URL: relative URL without a base; enter the server's full address, for example https://dav.example.org");
     let refused = MockHost::new()
         .field("url", SITE)
         .field("login", "zoe")
@@ -154,7 +154,7 @@ fn an_invalid_server_is_reported_to_the_user() {
     assert!(matches!(refused.run(run), Err(Error::BadCredentials(_))));
 }
 
-/// A response about a resource that has no properties, but a status.
+/// Returns a response about a resource that has no properties, but a status.
 fn status(href: &str, line: &str, more: &str) -> String {
     format!("<d:response><d:href>{href}</d:href><d:status>{line}</d:status>{more}</d:response>")
 }
@@ -167,7 +167,7 @@ fn content(href: &str, etag: &str, name: &str) -> String {
     resource(href, &format!("<d:getetag>\"{etag}\"</d:getetag>{}", card(name)))
 }
 
-/// The state after a run that saved Ada at A and Bob at B.
+/// Returns the state after a run that saved Ada at A and Bob at B.
 fn both_saved() -> Value {
     let host = server("1")
         .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
@@ -176,8 +176,8 @@ fn both_saved() -> Value {
     host.state().unwrap()
 }
 
-/// The number of cards in the state after a second run whose listing of the book is `list`, once for a query and once
-/// for a PROPFIND.
+/// Returns the number of cards in the state after a second run whose listing of the book is `list`, once for a query
+/// and once for a PROPFIND.
 fn count_remembered(list: &str) -> usize {
     let saved = both_saved();
     let host = server("2").account_state(&saved).respond(&at("/books/family/"), multistatus(list));
@@ -267,17 +267,17 @@ fn a_card_without_an_etag_stays_and_is_fetched_anew() {
 #[test]
 fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
     let lost = [
-        ("", "the server does not send it"),
+        ("", "the server did not return it"),
         (
             "<d:response><d:href>/books/family/a.vcf</d:href><d:status>HTTP/1.1 500 Oops</d:status></d:response>",
             "HTTP/1.1 500 Oops",
         ),
-        ("<d:response><d:href>/books/family/a.vcf</d:href></d:response>", "the server sends it without its content"),
+        ("<d:response><d:href>/books/family/a.vcf</d:href></d:response>", "the server returned it without its content"),
     ];
-    for (answer, why) in lost {
+    for (response, why) in lost {
         let host = server("1")
             .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
-            .respond(&at("/books/family/"), multistatus(&(answer.to_owned() + &content(B, "1", "Bob"))));
+            .respond(&at("/books/family/"), multistatus(&(response.to_owned() + &content(B, "1", "Bob"))));
         let report = host.run(run).unwrap();
         assert_eq!(report.problems(), [(A.to_owned(), why.to_owned())]);
         assert_eq!(names(&host), ["Bob"]);
@@ -290,14 +290,14 @@ fn one_card_that_no_answer_survives_costs_no_other() {
     let broken = MockResponse::status(207, "<d:multistatus xmlns:d=\"DAV:\">\u{1}&nothing;</d:multistatus>");
     let large = MockResponse::failure(HttpError::TooLarge(10 << 20));
     for (failure, why) in [
-        (broken, "the server's answer is no XML: `&nothing;` is not known"),
+        (broken, "the server's response is not XML: `&nothing;` is not known"),
         (
             large,
-            "REPORT https://dav.example/books/family/: the answer is larger than 10485760 bytes; use `download` for it",
+            "REPORT https://dav.example/books/family/: the response is larger than 10485760 bytes; use `download` for it",
         ),
         (
             MockResponse::status(500, ""),
-            "the vendor does not answer: REPORT https://dav.example/books/family/ answered 500 Internal Server Error",
+            "the vendor does not respond: REPORT https://dav.example/books/family/ returned 500 Internal Server Error",
         ),
     ] {
         let (book, c) = (at("/books/family/"), "/books/family/c.vcf");
@@ -345,7 +345,7 @@ fn sixty_cards_with_photos_come_in_small_answers() {
     assert_eq!(host.documents(DOCTYPE).len(), 60);
 }
 
-/// The home of the books as listed by the server.
+/// Returns the home of the books as listed by the server.
 fn home(books: &[(&str, &str)], more: &str) -> MockResponse {
     let book = |(href, tag): &(&str, &str)| {
         resource(href, &format!("<d:resourcetype><card:addressbook/></d:resourcetype><cs:getctag>{tag}</cs:getctag>"))
@@ -361,7 +361,7 @@ fn principal(homes: &str) -> MockResponse {
     multistatus(&resource("/books/", &format!("<card:addressbook-home-set>{homes}</card:addressbook-home-set>")))
 }
 
-/// The books in the state after a second run with this listing of the home.
+/// Returns the books in the state after a second run with this listing of the home.
 fn books_after(list: MockResponse) -> Vec<String> {
     let saved = both_saved();
     let host = signed_in(MockHost::new())
@@ -402,7 +402,7 @@ fn a_server_may_keep_the_books_at_another_host_that_the_user_allows() {
     let named = || principal(&format!("<d:href>{home_url}</d:href>"));
     let denied = MockResponse::failure(HttpError::Denied("no rule allows p42.dav.example".to_owned()));
     let host = signed_in(MockHost::new()).respond(&at("/books/"), named()).respond(home_url, denied);
-    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: dav.example keeps the address books at https://p42.dav.example/zoe/; enter this address as the address of the address books to allow it");
+    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: dav.example stores the address books at https://p42.dav.example/zoe/; enter this address as the address of the address books to allow it");
 
     let host = signed_in(MockHost::new())
         .field("books_url", home_url)

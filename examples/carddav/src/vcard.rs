@@ -49,14 +49,14 @@ impl VCard {
         Self { properties }
     }
 
-    /// The properties of that name, the preferred ones first.
+    /// Returns the properties of that name, the preferred ones first.
     pub fn all(&self, name: &str) -> Vec<&Property> {
         let mut found: Vec<_> = self.properties.iter().filter(|property| property.name == name).collect();
         found.sort_by_key(|property| property.preference());
         found
     }
 
-    /// The text of the preferred property of that name, unless it is empty.
+    /// Returns the text of the preferred property of that name, unless it is empty.
     pub fn text(&self, name: &str) -> Option<String> {
         self.all(name).first().map(|property| property.text()).filter(|text| !text.is_empty())
     }
@@ -80,7 +80,7 @@ impl Property {
         (!property.name.is_empty()).then_some(property)
     }
 
-    /// The values of a parameter, in lower case; it may occur several times.
+    /// Returns the values of a parameter, in lower case; it may occur several times.
     fn parameter(&self, name: &str) -> impl Iterator<Item = String> {
         let given = self.parameters.iter().filter(move |(known, _)| known == name);
         let values = given.flat_map(|(_, value)| split_unquoted(value, ','));
@@ -90,14 +90,14 @@ impl Property {
         })
     }
 
-    /// Its meaningful types, such as `home` and `cell`.
+    /// Returns the meaningful types, such as `home` and `cell`.
     pub fn types(&self) -> Vec<String> {
         self.parameter("TYPE")
             .filter(|kind| !matches!(kind.as_str(), "pref" | "internet" | "voice" | "quoted-printable" | ""))
             .collect()
     }
 
-    /// Whether the person prefers it: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
+    /// Returns whether the person prefers it: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
     pub fn is_preferred(&self) -> bool {
         self.preference() == 1
     }
@@ -109,12 +109,12 @@ impl Property {
         self.parameter("PREF").find_map(|value| value.parse().ok()).unwrap_or(u8::MAX)
     }
 
-    /// Its value as one string.
+    /// Returns the value as one string.
     pub fn text(&self) -> String {
         unescape(&self.value).trim().to_owned()
     }
 
-    /// The component at that index of a structured value, such as the family name of N; several values of one
+    /// Returns the component at that index of a structured value, such as the family name of N; several values of one
     /// component are joined by a space.
     pub fn component(&self, index: usize) -> Option<String> {
         let components = split_unescaped(&self.value, ';');
@@ -142,12 +142,12 @@ fn unfold(text: &str) -> Vec<String> {
     lines
 }
 
-/// Whether the line ends with a soft line break.
+/// Returns whether the line ends with a soft line break.
 fn has_continuation(line: &str) -> bool {
     line.trim_end().ends_with('=') && split_once_unquoted(line, ':').is_some_and(|(head, _)| is_quoted_printable(head))
 }
 
-/// Whether the part of a line before its value declares the encoding, with `ENCODING=` or without.
+/// Returns whether the part of a line before its value declares the encoding, with `ENCODING=` or without.
 fn is_quoted_printable(head: &str) -> bool {
     let parameters = head.split(';').skip(1).map(|parameter| parameter.rsplit('=').next().unwrap_or_default());
     parameters.into_iter().any(|value| value.trim().trim_matches('"').eq_ignore_ascii_case("quoted-printable"))
@@ -176,7 +176,7 @@ fn quoted_printable(value: &str, charset: Option<&str>) -> String {
     text_of(bytes, charset).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Decodes text in its character set. Valid UTF-8 is decoded as UTF-8 whatever the name; anything else as Western
+/// Decodes text in its character set. Valid UTF-8 is decoded as UTF-8 regardless of the name; anything else as Western
 /// European Latin.
 fn text_of(bytes: Vec<u8>, charset: Option<&str>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| match charset {

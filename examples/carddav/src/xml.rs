@@ -45,17 +45,17 @@ impl XmlElement {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Its name, without the prefix.
+    /// Returns the name, without the prefix.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its text, without surrounding white space.
+    /// Returns the text, without surrounding white space.
     pub fn text(&self) -> &str {
         self.text.trim()
     }
 
-    /// The child elements of that name.
+    /// Returns the child elements of that name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
@@ -65,7 +65,7 @@ impl XmlElement {
         self.children.into_iter().filter(move |child| child.name == name)
     }
 
-    /// The first element along a path of names, each a child of the one before.
+    /// Returns the first element along a path of names, each a child of the one before.
     pub fn find(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |element, name| element.children.iter().find(|child| child.name == *name))
     }
@@ -92,7 +92,7 @@ fn resolve(reference: &BytesRef<'_>) -> Result<String> {
 }
 
 fn parse_error(why: &str) -> Error {
-    Error::vendor_changed(format!("the server's answer is no XML: {why}"))
+    Error::vendor_changed(format!("the server's response is not XML: {why}"))
 }
 
 #[cfg(test)]

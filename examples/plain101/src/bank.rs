@@ -30,7 +30,7 @@ pub struct Bill {
 }
 
 impl Bank {
-    /// The bank at a URL.
+    /// Creates a client of the bank at a URL.
     pub fn new(url: &str) -> Result<Self, String> {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), cookie: None })
     }
@@ -45,7 +45,7 @@ impl Bank {
         Ok(self.send("POST", "/login", Some(form))?.status == 303)
     }
 
-    /// All bills of all contracts. The home page links some lists twice.
+    /// Returns all bills of all contracts. The home page links some lists twice.
     pub fn bills(&mut self) -> Result<Vec<Bill>, String> {
         let home = text(self.send("GET", "/account/home", None)?)?;
         let mut bills = BTreeMap::new();
@@ -62,7 +62,7 @@ impl Bank {
         Ok(bills.into_values().collect())
     }
 
-    /// The PDF of a bill.
+    /// Downloads the PDF of a bill.
     pub fn pdf(&mut self, bill: &Bill) -> Result<Vec<u8>, String> {
         let response = self.send("GET", &bill.pdf, None)?;
         if response.status == 200 { Ok(response.body) } else { Err(format!("VENDOR_DOWN: {}", response.status)) }

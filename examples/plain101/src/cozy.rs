@@ -19,11 +19,11 @@ pub struct Cozy {
 }
 
 fn variable(name: &str) -> Result<String, String> {
-    std::env::var(name).map_err(|_| format!("the environment has no {name}"))
+    std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
 }
 
 fn json_variable(name: &str) -> Result<Value, String> {
-    serde_json::from_str(&variable(name)?).map_err(|error| format!("{name} is no JSON: {error}"))
+    serde_json::from_str(&variable(name)?).map_err(|error| format!("{name} is not valid JSON: {error}"))
 }
 
 impl Cozy {
@@ -37,19 +37,19 @@ impl Cozy {
         })
     }
 
-    /// A parameter of the manifest.
+    /// Returns a string among the parameters of the manifest.
     pub fn parameter(&self, name: &str) -> Result<&str, String> {
         self.parameters.get(name).and_then(Value::as_str).ok_or_else(|| format!("the parameter {name} is missing"))
     }
 
-    /// The account that the run works for, with its password.
+    /// Fetches the account that the run works for, with its password.
     pub fn account(&self) -> Result<Value, String> {
         let id = self.fields.get("account").and_then(Value::as_str).ok_or("the job names no account")?;
         let (status, body) = self.send("GET", &format!("data/io.cozy.accounts/{id}"), None)?;
         if status == 200 { Ok(body) } else { Err(format!("the account cannot be read: {status} {body}")) }
     }
 
-    /// Path of the directory in the job's message.
+    /// Fetches the path of the directory in the job's message.
     pub fn folder(&self) -> Result<Option<String>, String> {
         let Some(id) = self.fields.get("folder_to_save").and_then(Value::as_str).filter(|id| !id.is_empty()) else {
             return Ok(None);

@@ -13,11 +13,11 @@ pub use wasi::send;
 
 /// A request.
 pub struct Request {
-    /// Method.
+    /// HTTP method, such as `GET`.
     pub method: &'static str,
-    /// The target URL.
+    /// Target URL.
     pub url: Url,
-    /// Names and values.
+    /// Header names and values.
     pub headers: Vec<(String, String)>,
     /// Empty if there is no body.
     pub body: Vec<u8>,
@@ -25,24 +25,24 @@ pub struct Request {
 
 /// A response.
 pub struct Response {
-    /// Status.
+    /// Status code.
     pub status: u16,
-    /// Names and values.
+    /// Header names and values.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     pub fn new(method: &'static str, url: &str) -> Result<Self, String> {
-        let url = url.parse().map_err(|error| format!("{url} is no address: {error}"))?;
+        let url = url.parse().map_err(|error| format!("{url} is not a valid URL: {error}"))?;
         Ok(Self { method, url, headers: Vec::new(), body: Vec::new() })
     }
 }
 
 impl Response {
-    /// The first header of this name.
+    /// Returns the first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }

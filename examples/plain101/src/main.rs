@@ -53,7 +53,7 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The folder for PDFs: among the user's files if they are mounted, otherwise the working directory.
+/// Returns the folder for PDFs: among the user's files if they are mounted, otherwise the working directory.
 fn folder(cozy: &Cozy) -> Result<PathBuf, String> {
     let files = Path::new("/files");
     let folder = match cozy.folder()? {

@@ -11,12 +11,12 @@ use crate::contract::Contract;
 pub struct Amount(i64);
 
 impl Amount {
-    /// An amount from euro cents; negative for a refund.
+    /// Creates an amount from euro cents; negative for a refund.
     pub fn new(cents: i64) -> Self {
         Self(cents)
     }
 
-    /// The amount in euro cents.
+    /// Returns the amount in euro cents.
     pub fn cents(self) -> i64 {
         self.0
     }
@@ -39,12 +39,12 @@ pub struct Bill {
 }
 
 impl Bill {
-    /// The day on which the money is collected: 15 days after the bill.
+    /// Returns the day on which the money is collected: 15 days after the bill.
     pub fn due_on(&self) -> NaiveDate {
         self.issued_on.checked_add_days(Days::new(15)).unwrap_or(NaiveDate::MAX)
     }
 
-    /// The path of the PDF on the site.
+    /// Returns the path of the PDF on the site.
     pub fn pdf_path(&self) -> String {
         format!("/account/bills/{}.pdf", self.reference)
     }

@@ -19,12 +19,12 @@ impl Contract {
     /// Both contracts, in the order of the site. The first is shown if a page names none.
     pub const ALL: [Self; 2] = [Self::French, Self::English];
 
-    /// The contract with this number, if the customer has it.
+    /// Returns the contract with this number, if the customer has it.
     pub fn from_id(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|contract| contract.id() == id)
     }
 
-    /// The contract's number, as in URLs, pages and JSON.
+    /// Returns the contract's number, as in URLs, pages and JSON.
     pub fn id(self) -> &'static str {
         match self {
             Self::French => "FR-2041",
@@ -32,7 +32,7 @@ impl Contract {
         }
     }
 
-    /// The contract's name on the site.
+    /// Returns the contract's name on the site.
     pub fn label(self) -> &'static str {
         match self {
             Self::French => "Compte courant n° 2041",
@@ -40,7 +40,7 @@ impl Contract {
         }
     }
 
-    /// The language of its bills.
+    /// Returns the language of its bills.
     pub fn language(self) -> Language {
         match self {
             Self::French => Language::French,
@@ -48,7 +48,7 @@ impl Contract {
         }
     }
 
-    /// The prefix of the references of its bills.
+    /// Returns the prefix of the references of its bills.
     pub(crate) fn reference_prefix(self) -> &'static str {
         match self {
             Self::French => "FA",
@@ -56,7 +56,7 @@ impl Contract {
         }
     }
 
-    /// The subjects of its bills, in turn.
+    /// Returns the subjects of its bills, in turn.
     pub(crate) fn subjects(self) -> [&'static str; 3] {
         match self {
             Self::French => ["Frais de tenue de compte", "Cotisation carte Premier", "Assurance « vol & perte »"],

@@ -34,14 +34,14 @@ impl Control {
         Self { site: Arc::new(Mutex::new(BankSite::new(options))) }
     }
 
-    /// The state of the site. The guard is never held across an await.
+    /// Locks the state of the site. The guard is never held across an await.
     pub(crate) fn site(&self) -> MutexGuard<'_, BankSite> {
         // Nothing panics under the lock; if a handler did, the demo should continue instead of answering every page
         // with an error.
         self.site.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The switches and their effects.
+    /// Returns the switches and their effects.
     pub fn state(&self) -> State {
         let site = self.site();
         State { switches: site.switches.clone(), locked: site.is_locked(), code: site.sessions.pending_code() }
@@ -55,17 +55,17 @@ impl Control {
         site.set(switches);
     }
 
-    /// The one-time code that the newest login waits for.
+    /// Returns the one-time code that the newest login waits for.
     pub fn code(&self) -> Option<String> {
         self.site().sessions.pending_code()
     }
 
-    /// The counters of the vendor.
+    /// Returns the counters of the vendor.
     pub fn counters(&self) -> Counters {
         self.site().counters.clone()
     }
 
-    /// All bills, oldest first.
+    /// Returns all bills, oldest first.
     pub fn bills(&self) -> Vec<Bill> {
         self.site().ledger.all().to_vec()
     }
@@ -75,7 +75,7 @@ impl Control {
         self.site().ledger.add(new)
     }
 
-    /// The bytes of a bill's PDF, exactly as the site serves them; `None` if the bill does not exist.
+    /// Returns the bytes of a bill's PDF, exactly as the site serves them; `None` if the bill does not exist.
     pub fn pdf(&self, reference: &str) -> Option<Vec<u8>> {
         let bill = self.site().ledger.find(reference)?.clone();
         Some(pdf::render(&bill))

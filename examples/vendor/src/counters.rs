@@ -17,7 +17,7 @@ pub struct Counters {
     pub codes_wrong: u64,
     /// Forms rejected because of a wrong CSRF token.
     pub forged: u64,
-    /// HTML pages answered with 200, error pages among them.
+    /// HTML pages sent with status 200, including error pages.
     pub pages: u64,
     /// PDFs sent (a 304 sends none).
     pub pdfs: u64,
@@ -35,7 +35,7 @@ impl Counters {
         *self.requests_by_session.entry(session).or_default() += 1;
     }
 
-    /// All requests.
+    /// Returns the total number of requests.
     pub fn requests(&self) -> u64 {
         self.requests_by_path.values().sum()
     }

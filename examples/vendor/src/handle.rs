@@ -48,17 +48,17 @@ impl Vendor {
 }
 
 impl VendorHandle {
-    /// The address it listens on.
+    /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The root of the site, such as `http://127.0.0.1:9091`, without a final slash.
+    /// Returns the root of the site, such as `http://127.0.0.1:9091`, without a final slash.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The handle that sets the switches and reads the counters.
+    /// Returns the handle that sets the switches and reads the counters.
     pub fn control(&self) -> &Control {
         &self.control
     }

@@ -29,15 +29,15 @@ const FRENCH_MONTHS: [&str; 12] = [
 ];
 
 impl Language {
-    /// The language of a page for a browser that sends this `Accept-Language` header: English if the first language
-    /// in the list is English, otherwise French, the bank's own. Weights (`q=`) are ignored: browsers list languages
-    /// in order.
+    /// Returns the language of a page for a browser that sends this `Accept-Language` header: English if the first
+    /// language in the list is English, otherwise French, the bank's own. Weights (`q=`) are ignored: browsers list
+    /// languages in order.
     pub fn from_accept_language(header: Option<&str>) -> Self {
         let first = header.and_then(|value| value.split(',').next()).unwrap_or_default().trim();
         if first.to_ascii_lowercase().starts_with("en") { Self::English } else { Self::French }
     }
 
-    /// The value of `<html lang>` and `Content-Language`.
+    /// Returns the value of `<html lang>` and `Content-Language`.
     pub fn tag(self) -> &'static str {
         match self {
             Self::French => "fr",
@@ -45,7 +45,8 @@ impl Language {
         }
     }
 
-    /// `3 novembre 2026` (and `1er mai 2026`, as French writes the first of a month), or `Nov 3, 2026`.
+    /// Formats a date as `3 novembre 2026` (and `1er mai 2026`, as French writes the first of a month), or `Nov 3,
+    /// 2026`.
     pub fn long_date(self, date: NaiveDate) -> String {
         match self {
             Self::French => {
@@ -57,8 +58,8 @@ impl Language {
         }
     }
 
-    /// `03/11/2026`, or `Nov 3, 2026`: English has no short form here, because `11/03` and `03/11` are easily
-    /// confused.
+    /// Formats a date as `03/11/2026`, or `Nov 3, 2026`: English has no short form here, because `11/03` and `03/11`
+    /// are easily confused.
     pub fn short_date(self, date: NaiveDate) -> String {
         match self {
             Self::French => date.format("%d/%m/%Y").to_string(),
@@ -66,7 +67,7 @@ impl Language {
         }
     }
 
-    /// `1 234,56 €` with no-break spaces (U+00A0), or `€1,234.56`.
+    /// Formats an amount as `1 234,56 €` with no-break spaces (U+00A0), or `€1,234.56`.
     pub fn amount(self, amount: Amount) -> String {
         let cents = amount.cents();
         let sign = if cents < 0 { "-" } else { "" };
@@ -78,7 +79,7 @@ impl Language {
     }
 }
 
-/// The digits of a number in groups of three.
+/// Formats the digits of a number in groups of three.
 fn format_grouped(number: u64, separator: char) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);

@@ -57,17 +57,17 @@ impl BillLedger {
         bill
     }
 
-    /// All bills, oldest first.
+    /// Returns all bills, oldest first.
     pub fn all(&self) -> &[Bill] {
         &self.bills
     }
 
-    /// The bill with this reference.
+    /// Returns the bill with this reference.
     pub fn find(&self, reference: &str) -> Option<&Bill> {
         self.bills.iter().find(|bill| bill.reference == reference)
     }
 
-    /// Page `number` (from 1) of a contract's bills, newest first; `None` if there is no such page. A contract
+    /// Returns page `number` (from 1) of a contract's bills, newest first; `None` if there is no such page. A contract
     /// without bills has one empty page.
     pub fn page(&self, contract: Contract, number: usize) -> Option<Page<'_>> {
         let mut bills: Vec<&Bill> = self.bills.iter().filter(|bill| bill.contract == contract).collect();
@@ -83,8 +83,8 @@ impl BillLedger {
     }
 }
 
-/// The day of the bill with this number: a month after the previous one, with the day varying between the 3rd and the
-/// 7th.
+/// Returns the day of the bill with this number: a month after the previous one, with the day varying between the 3rd
+/// and the 7th.
 fn default_date(number: usize) -> NaiveDate {
     let months = Months::new(u32::try_from(number - 1).unwrap_or(u32::MAX));
     let days = Days::new((number % 5) as u64);
@@ -94,7 +94,8 @@ fn default_date(number: usize) -> NaiveDate {
         .unwrap_or(NaiveDate::MAX)
 }
 
-/// The amount of the bill with this number: from €19.95 to about €2,500, so that some need a thousands separator.
+/// Returns the amount of the bill with this number: from €19.95 to about €2,500, so that some need a thousands
+/// separator.
 fn default_amount(number: usize) -> Amount {
     let spread = (number as u64).wrapping_mul(79_193) % 250_000;
     Amount::new(1_995 + i64::try_from(spread).unwrap_or_default())

@@ -19,7 +19,7 @@
 //!
 //! Nothing in it depends on the date: the same vendor always shows the same bills, with the same bytes.
 
-#![expect(clippy::disallowed_methods, reason = "the site is no API of ours, it needs no description")]
+#![expect(clippy::disallowed_methods, reason = "the site is not part of our API and needs no description")]
 
 mod bill;
 mod contract;

@@ -14,22 +14,22 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "demo-vendor", version)]
 struct Arguments {
-    /// Where to listen; port 0 takes any free port.
+    /// Address to listen on; port 0 takes any free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9091")]
     listen: std::net::SocketAddr,
     /// The customer's login name.
     #[arg(long, default_value = DEFAULT_LOGIN)]
     login: String,
-    /// How many bills there are at the start.
+    /// Number of initial bills.
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_BILLS)]
     bills: usize,
     /// The customer's password.
     #[arg(long, default_value = DEFAULT_PASSWORD)]
     password: String,
-    /// Answer every page with 503.
+    /// Respond to every page with 503.
     #[arg(long)]
     maintenance: bool,
-    /// Let every page wait this many milliseconds.
+    /// Delay every page by this many milliseconds.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     slow_ms: u64,
     /// Ask for a one-time code after the password; GET /_control/state shows it.
@@ -38,13 +38,13 @@ struct Arguments {
     /// Break the HTML of the list of bills.
     #[arg(long)]
     malformed: bool,
-    /// Show the site as it is after a redesign that no konnector knows.
+    /// Show the site after a redesign that no konnector supports.
     #[arg(long)]
     new_layout: bool,
-    /// Answer the PDFs of these bills with 500.
+    /// Respond with 500 to requests for the PDFs of these bills.
     #[arg(long, value_name = "REFERENCE", value_delimiter = ',')]
     pdf_error: Vec<String>,
-    /// Answer the PDFs of these bills with 200 and an HTML page.
+    /// Respond with 200 and an HTML page to requests for the PDFs of these bills.
     #[arg(long, value_name = "REFERENCE", value_delimiter = ',')]
     pdf_html: Vec<String>,
     /// Lock the account after this many wrong passwords in a row.

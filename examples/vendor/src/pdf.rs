@@ -42,7 +42,7 @@ pub fn render(bill: &Bill) -> Vec<u8> {
     pdf.finish()
 }
 
-/// The title of a bill: `Facture FA-2026-0020` or `Bill INV-2026-0018`.
+/// Returns the title of a bill: `Facture FA-2026-0020` or `Bill INV-2026-0018`.
 fn title(bill: &Bill) -> String {
     match bill.contract.language() {
         Language::French => format!("Facture {}", bill.reference),
@@ -56,7 +56,7 @@ fn creation_date(bill: &Bill) -> Date {
     Date::new(u16::try_from(day.year()).unwrap_or_default()).month(small(day.month())).day(small(day.day()))
 }
 
-/// All lines of the bill, from the heading to the last transaction.
+/// Returns all lines of the bill, from the heading to the last transaction.
 fn text(bill: &Bill) -> Vec<String> {
     let language = bill.contract.language();
     let (total, due, operation) = match language {
@@ -86,7 +86,7 @@ fn text(bill: &Bill) -> Vec<String> {
     lines
 }
 
-/// The drawing of one page.
+/// Draws one page.
 fn draw(lines: &[String]) -> Vec<u8> {
     let mut content = Content::new();
     content.begin_text();

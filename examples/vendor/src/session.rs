@@ -12,12 +12,12 @@ pub const SESSION_COOKIE: &str = "bank101_session";
 pub struct SessionToken(String);
 
 impl SessionToken {
-    /// The token in a cookie, which may not belong to any session.
+    /// Creates a token from the value of a cookie, which may not belong to any session.
     pub fn from_cookie(value: &str) -> Self {
         Self(value.to_owned())
     }
 
-    /// The cookie's value.
+    /// Returns the cookie's value.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -88,7 +88,7 @@ impl Sessions {
         self.by_token.clear();
     }
 
-    /// The one-time code of the newest session that waits for one.
+    /// Returns the one-time code of the newest session that waits for one.
     pub fn pending_code(&self) -> Option<String> {
         let waiting = self.by_token.values().filter_map(|session| match &session.stage {
             LoginStage::AwaitingCode { code, .. } => Some((session.number, code)),
@@ -98,7 +98,7 @@ impl Sessions {
     }
 }
 
-/// A new one-time code: six random digits.
+/// Creates a one-time code: six random digits.
 pub fn new_code() -> String {
     format!("{:06}", Uuid::new_v4().as_u128() % 1_000_000)
 }

@@ -73,12 +73,12 @@ impl BankSite {
         self.switches = switches;
     }
 
-    /// Whether there were too many wrong passwords.
+    /// Returns whether there were too many wrong passwords.
     pub fn is_locked(&self) -> bool {
         self.switches.locked_after.is_some_and(|limit| self.consecutive_failures >= limit.get())
     }
 
-    /// The session of a token, with its token.
+    /// Returns the session of a token, with its token.
     pub fn session(&self, token: SessionToken) -> Option<(SessionToken, Session)> {
         let session = self.sessions.get(&token)?.clone();
         Some((token, session))

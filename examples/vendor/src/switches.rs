@@ -24,7 +24,7 @@ pub enum Layout {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switches {
-    /// Every page answers 503 with `Retry-After`.
+    /// Every page responds with 503 and `Retry-After`.
     pub maintenance: bool,
     /// Every page waits this many milliseconds before it responds.
     pub slow_ms: u64,
@@ -34,9 +34,9 @@ pub struct Switches {
     pub malformed: bool,
     /// The structure of the account pages.
     pub layout: Layout,
-    /// References of the bills whose PDF answers 500.
+    /// References of the bills whose PDF responds with 500.
     pub pdf_error: Vec<String>,
-    /// References of the bills whose PDF answers 200 with an HTML error page in place of the PDF.
+    /// References of the bills whose PDF responds with 200 and an HTML error page in place of the PDF.
     pub pdf_html: Vec<String>,
     /// The current password. Changing it also unlocks the account.
     pub password: String,
@@ -45,7 +45,7 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// A healthy vendor with this password.
+    /// Creates the switches of a healthy vendor with this password.
     pub fn new(password: impl Into<String>) -> Self {
         Self {
             maintenance: false,
@@ -60,7 +60,7 @@ impl Switches {
         }
     }
 
-    /// How long a page waits before it responds.
+    /// Returns how long a page waits before it responds.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.slow_ms)
     }

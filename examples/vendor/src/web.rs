@@ -18,7 +18,8 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 
 use crate::control::Control;
 
-/// The whole vendor. The control API is separate from the site: no switch delays or stops it, and nothing counts it.
+/// Creates the router of the whole vendor. The control API is separate from the site: no switch delays or stops it, and
+/// nothing counts it.
 pub fn router(control: Control) -> Router {
     site(control.clone()).nest("/_control", control::router()).with_state(control)
 }

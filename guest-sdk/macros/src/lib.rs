@@ -50,12 +50,12 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     .into()
 }
 
-/// The document types in `saves("…", "…")`.
+/// Parses the document types in `saves("…", "…")`.
 fn doctypes(arguments: proc_macro2::TokenStream) -> syn::Result<Vec<syn::LitStr>> {
     let mut saves = Vec::new();
     let parser = syn::meta::parser(|argument| {
         if !argument.path.is_ident("saves") {
-            return Err(argument.error("#[konnector] knows only saves(\"io.cozy.bills\", …)"));
+            return Err(argument.error("#[konnector] accepts only saves(\"io.cozy.bills\", …)"));
         }
         let list;
         syn::parenthesized!(list in argument.input);
@@ -69,13 +69,19 @@ fn doctypes(arguments: proc_macro2::TokenStream) -> syn::Result<Vec<syn::LitStr>
 fn signature_error(function: &syn::ItemFn) -> Option<syn::Error> {
     let signature = &function.sig;
     if let Some(word) = &signature.asyncness {
-        return Some(syn::Error::new(word.span(), "a konnector is not async: the host's imports wait by themselves"));
+        return Some(syn::Error::new(
+            word.span(),
+            "a konnector cannot be async: the imports of the host block until they are done",
+        ));
     }
     if !signature.generics.params.is_empty() {
-        return Some(syn::Error::new(signature.generics.span(), "a konnector has no generic parameters"));
+        return Some(syn::Error::new(signature.generics.span(), "a konnector cannot have generic parameters"));
     }
     if signature.inputs.len() != 1 {
-        return Some(syn::Error::new(signature.span(), "a konnector is `fn run(context: Context) -> Result<Report>`"));
+        return Some(syn::Error::new(
+            signature.span(),
+            "a konnector must have the signature `fn run(context: Context) -> Result<Report>`",
+        ));
     }
     None
 }
@@ -96,7 +102,7 @@ mod tests {
         assert_eq!(saves(quote! {}).expect("nothing"), Vec::<String>::new());
         assert_eq!(saves(quote! { saves("a.b", "c.d") }).expect("two"), ["a.b", "c.d"]);
         let error = saves(quote! { name = 1 }).expect_err("unknown").to_string();
-        assert_eq!(error, "#[konnector] knows only saves(\"io.cozy.bills\", …)");
+        assert_eq!(error, "#[konnector] accepts only saves(\"io.cozy.bills\", …)");
         assert!(saves(quote! { saves(bills) }).is_err());
     }
 
@@ -107,10 +113,13 @@ mod tests {
         let cases: [(syn::ItemFn, &str); 3] = [
             (
                 parse_quote! { async fn run(context: Context) {} },
-                "a konnector is not async: the host's imports wait by themselves",
+                "a konnector cannot be async: the imports of the host block until they are done",
             ),
-            (parse_quote! { fn run<T>(context: T) {} }, "a konnector has no generic parameters"),
-            (parse_quote! { fn run() {} }, "a konnector is `fn run(context: Context) -> Result<Report>`"),
+            (parse_quote! { fn run<T>(context: T) {} }, "a konnector cannot have generic parameters"),
+            (
+                parse_quote! { fn run() {} },
+                "a konnector must have the signature `fn run(context: Context) -> Result<Report>`",
+            ),
         ];
         for (function, expected) in cases {
             assert_eq!(text(&function).as_deref(), Some(expected));

@@ -26,62 +26,62 @@ impl<'a> Element<'a> {
         self.page
     }
 
-    /// The tag name, such as `td`.
+    /// Returns the tag name, such as `td`.
     #[must_use]
     pub fn tag(self) -> &'a str {
         self.node.value().name()
     }
 
-    /// Its text without markup, with each run of white space (no-break spaces too) collapsed into one space.
+    /// Returns the text without markup, with each run of white space (no-break spaces too) collapsed into one space.
     #[must_use]
     pub fn inner_text(self) -> String {
         self.raw_text().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Its raw text; also used to read the text of a script.
+    /// Returns the raw text; also used to read the text of a script.
     #[must_use]
     pub fn raw_text(self) -> String {
         self.node.text().collect()
     }
 
-    /// Its inner HTML.
+    /// Returns the inner HTML.
     #[must_use]
     pub fn inner_html(self) -> String {
         self.node.inner_html()
     }
 
-    /// The value of an attribute.
+    /// Returns the value of an attribute.
     #[must_use]
     pub fn attribute(self, name: &str) -> Option<&'a str> {
         self.node.attr(name)
     }
 
-    /// The absolute URL of its link: its `href`, otherwise its `src`.
+    /// Returns the absolute URL of its link: its `href`, otherwise its `src`.
     #[must_use]
     pub fn url(self) -> Option<Url> {
         let address = self.attribute("href").or_else(|| self.attribute("src"))?;
         self.page.base_url().join(address.trim()).ok()
     }
 
-    /// The child elements.
+    /// Returns the child elements.
     #[must_use]
     pub fn children(self) -> Vec<Self> {
         self.node.child_elements().map(|node| Self::new(node, self.page)).collect()
     }
 
-    /// The parent element.
+    /// Returns the parent element.
     #[must_use]
     pub fn parent(self) -> Option<Self> {
         self.node.parent().and_then(ElementRef::wrap).map(|node| Self::new(node, self.page))
     }
 
-    /// The next sibling element.
+    /// Returns the next sibling element.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         self.node.next_siblings().find_map(ElementRef::wrap).map(|node| Self::new(node, self.page))
     }
 
-    /// The nearest matching element among itself and its ancestors.
+    /// Returns the nearest matching element among itself and its ancestors.
     ///
     /// # Errors
     /// [`Error::VendorChanged`] if none matches; [`Error::Bug`] for an invalid selector.
@@ -95,7 +95,7 @@ impl<'a> Element<'a> {
             .ok_or_else(|| Error::vendor_changed(format!("{} has no `{css}` around `{place}`", self.page.url())))
     }
 
-    /// Tag, id and classes, in selector syntax; `None` for the whole page.
+    /// Returns tag, id and classes, in selector syntax; `None` for the whole page.
     pub(super) fn description(self) -> Option<String> {
         self.parent()?;
         let element = self.node.value();
@@ -104,13 +104,13 @@ impl<'a> Element<'a> {
         Some(format!("{}{id}{classes}", element.name()))
     }
 
-    /// Whether it is inside a `tag` that has the attribute.
+    /// Returns whether it is inside a `tag` that has the attribute.
     pub(super) fn is_within(self, tag: &str, attribute: &str) -> bool {
         let around = std::iter::successors(self.parent(), |element| element.parent());
         around.into_iter().any(|element| element.tag() == tag && element.attribute(attribute).is_some())
     }
 
-    /// The matching descendants; for selectors of the SDK itself, which are known to be valid.
+    /// Returns the matching descendants; for selectors of the SDK itself, which are known to be valid.
     pub(super) fn select_all(self, css: &str) -> Vec<Self> {
         self.select(css).unwrap_or_default()
     }

@@ -122,13 +122,13 @@ impl Form {
         self
     }
 
-    /// The value that it would submit under this name.
+    /// Returns the value that it would submit under this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The URL that it is submitted to.
+    /// Returns the URL that it is submitted to.
     #[must_use]
     pub fn action(&self) -> &Url {
         &self.action
@@ -163,7 +163,7 @@ impl Form {
         request
     }
 
-    /// RFC 7578, with the escapes of HTML §4.10.21.7.
+    /// Encodes the form as `multipart/form-data` (RFC 7578), with the escapes of HTML §4.10.21.7.
     fn multipart<'c>(&self, request: RequestBuilder<'c>, fields: &[(String, String)]) -> RequestBuilder<'c> {
         let boundary = boundary();
         let escape = |name: &str| name.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22");
@@ -190,7 +190,7 @@ impl Form {
     }
 }
 
-/// The form's controls: those inside it, and those elsewhere that refer to it.
+/// Returns the form's controls: those inside it, and those elsewhere that refer to it.
 fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
     let id = form.attribute("id");
     let all = form.page().root().select_all("input, select, textarea, button");
@@ -211,8 +211,8 @@ fn is_of_type(control: Element<'_>, wanted: &str) -> bool {
     control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
-/// A line that occurs in no value, because it is unguessable. The host inserts secret values later, so they cannot be
-/// checked here.
+/// Creates a line that occurs in no value, because it is unguessable. The host inserts secret values later, so they
+/// cannot be checked here.
 fn boundary() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("----konnector{:016x}{:016x}", random(), random())
@@ -244,7 +244,7 @@ fn selected(control: Element<'_>) -> Vec<String> {
     chosen
 }
 
-/// RFC 9110 §10.1.3: without fragment and user.
+/// Returns the value of `Referer` (RFC 9110 §10.1.3): the URL without fragment and user.
 fn referer(page: &Url) -> String {
     let mut page = page.clone();
     page.set_fragment(None);
@@ -293,14 +293,14 @@ two lines</textarea>
         let host = MockHost::new().secret("password").respond("https://me:pass@a.example/account/session", "welcome");
         let secret = crate::Secret::load("password").unwrap();
         let form = page().form("#login").unwrap().set("login", "é").unwrap().set("password", secret).unwrap();
-        let answer = form.set("go", "Go").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
-        assert_eq!(answer.text().unwrap(), "welcome");
+        let response = form.set("go", "Go").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
+        assert_eq!(response.text().unwrap(), "welcome");
         let sent = &host.requests()[0];
         insta::assert_snapshot!(sent.body, @"csrf_token=a%2Bb&login=%C3%A9&password=secret-password-placeholder&news=on&kind=2&country=fr&note=two+lines&outside=in&go=Go");
         assert!(sent.headers.contains(&("referer".to_owned(), "https://a.example/account/login".to_owned())));
     }
 
-    /// The requested charset and the body for a page in this encoding.
+    /// Returns the requested charset and the body for a page in this encoding.
     fn sent(page: &str, charset: Option<&str>) -> (Option<String>, String) {
         let address = "https://a.example/send";
         let host = MockHost::new().respond(address, "fine");
@@ -327,7 +327,7 @@ two lines</textarea>
         assert_eq!(sent(&form("", field), None), (Some("UTF-8".to_owned()), "a=%C3%A9&_charset_=".to_owned()));
     }
 
-    /// Media type and body of a submission of this kind, with `B` for its boundary.
+    /// Returns the media type and the body of a submission of this kind, with `B` for its boundary.
     fn encoded(enctype: &str) -> (String, String) {
         let host = MockHost::new().respond("https://a.example/send", "fine");
         let page = format!(
@@ -384,9 +384,9 @@ two lines</textarea>
     fn the_encoding_of_an_answer_is_that_of_its_page() {
         let _host = MockHost::new()
             .respond("https://a.example/", crate::testing::MockResponse::from("<form>").charset("windows-1252"));
-        let answer = Client::new("https://a.example").unwrap().get("/").send().unwrap();
-        assert_eq!(answer.charset(), Some("windows-1252"));
-        assert_eq!(answer.html().unwrap().charset(), Some("windows-1252"));
+        let response = Client::new("https://a.example").unwrap().get("/").send().unwrap();
+        assert_eq!(response.charset(), Some("windows-1252"));
+        assert_eq!(response.html().unwrap().charset(), Some("windows-1252"));
     }
 
     #[test]

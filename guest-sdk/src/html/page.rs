@@ -36,19 +36,19 @@ impl Page {
         self.charset.as_deref()
     }
 
-    /// The URL of the page, after redirects.
+    /// Returns the URL of the page, after redirects.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The base URL of its links: its own URL, or its `<base href>`.
+    /// Returns the base URL of its links: its own URL, or its `<base href>`.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
     }
 
-    /// The root element.
+    /// Returns the root element.
     #[must_use]
     pub fn root(&self) -> Element<'_> {
         Element::new(self.html.root_element(), self)
@@ -84,7 +84,7 @@ impl Page {
         let json = after.trim_start_matches(|letter: char| letter.is_whitespace() || "=:(\"'".contains(letter));
         match serde_json::Deserializer::from_str(json).into_iter().next() {
             Some(value) => value.map_err(|error| Error::from(error).context(subject)),
-            None => Err(Error::vendor_changed(format!("{subject}: nothing there"))),
+            None => Err(Error::vendor_changed(format!("{subject}: no JSON"))),
         }
     }
 }

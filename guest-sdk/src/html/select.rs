@@ -9,7 +9,7 @@ use crate::{Error, Result};
 ///
 /// An invalid selector is [`Error::Bug`] in every method.
 pub trait Select<'a>: Copy {
-    /// The element to search in.
+    /// Returns the element to search in.
     fn scope(self) -> Element<'a>;
 
     /// Returns all matching elements, in document order; possibly none.
@@ -40,7 +40,7 @@ pub trait Select<'a>: Copy {
         self.select_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
     }
 
-    /// Whether an element matches.
+    /// Returns whether an element matches.
     ///
     /// # Errors
     /// Only for an invalid selector.
@@ -87,7 +87,7 @@ pub trait Select<'a>: Copy {
     /// # Errors
     /// [`Error::VendorChanged`] if there is no such element, or it has no URL.
     fn link(self, css: &str) -> Result<Url> {
-        self.select_one(css)?.url().ok_or_else(|| missing(self.scope(), &format!("address of `{css}`")))
+        self.select_one(css)?.url().ok_or_else(|| missing(self.scope(), &format!("URL of `{css}`")))
     }
 
     /// Returns the absolute URL of the first matching element, if any.
@@ -112,7 +112,7 @@ impl<'a> Select<'a> for Element<'a> {
 }
 
 pub(super) fn parse(css: &str) -> Result<Selector> {
-    Selector::parse(css).map_err(|_details| Error::bug(format!("`{css}` is no CSS selector")))
+    Selector::parse(css).map_err(|_details| Error::bug(format!("`{css}` is not a valid CSS selector")))
 }
 
 fn missing(scope: Element<'_>, what: &str) -> Error {
@@ -154,8 +154,8 @@ mod tests {
         let rows = page.select("tr").unwrap();
         insta::assert_snapshot!(page.select_one(".total").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.total`");
         insta::assert_snapshot!(rows[0].text(".amount").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.amount` within `tr.bill.first`");
-        insta::assert_snapshot!(rows[1].link("a.pdf").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no address of `a.pdf` within `tr#two.bill`");
+        insta::assert_snapshot!(rows[1].link("a.pdf").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no URL of `a.pdf` within `tr#two.bill`");
         insta::assert_snapshot!(rows[1].attr("td", "title").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no attribute `title` of `td` within `tr#two.bill`");
-        insta::assert_snapshot!(page.select_one("a[").unwrap_err(), @"`a[` is no CSS selector");
+        insta::assert_snapshot!(page.select_one("a[").unwrap_err(), @"`a[` is not a valid CSS selector");
     }
 }

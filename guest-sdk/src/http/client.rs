@@ -28,7 +28,7 @@ impl Client {
         Ok(Self { base, headers: Vec::new() })
     }
 
-    /// Adds a header to every request. `Authorization` is sent to the host of `base` only, wherever links lead.
+    /// Adds a header to every request. `Authorization` is sent only to the host of `base`.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
@@ -48,30 +48,30 @@ impl Client {
         self.header("authorization", format_args!("Bearer {token}"))
     }
 
-    /// The URL that other URLs are relative to.
+    /// Returns the URL that other URLs are relative to.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
     }
 
-    /// A GET request.
+    /// Creates a GET request.
     pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder<'_> {
         self.request("GET", url)
     }
 
-    /// A POST request.
+    /// Creates a POST request.
     pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder<'_> {
         self.request("POST", url)
     }
 
-    /// A request with any method. An invalid URL is reported when the request is sent.
+    /// Creates a request with any method. An invalid URL is reported when the request is sent.
     pub fn request(&self, method: &str, url: impl AsRef<str>) -> RequestBuilder<'_> {
         let request = parse_url(Some(&self.base), url.as_ref()).map(|url| Request::new(method, url));
         RequestBuilder::new(self, request)
     }
 
-    /// The pages of a list, starting with `first`: the element that `next` selects on each page links to the
-    /// following page.
+    /// Iterates over the pages of a list, starting with `first`: the element that `next` selects on each page links to
+    /// the following page.
     ///
     /// ```no_run
     /// # use konnector_sdk::prelude::*;
@@ -111,8 +111,8 @@ impl Client {
     /// If there is no response: [`crate::Error::VendorDown`], or [`crate::Error::Denied`] by the manifest's rules.
     pub fn send(&self, request: &Request) -> Result<Response> {
         let wire = self.wire(request);
-        let answer = host::http::send(&wire).map_err(|error| exchange_error(&wire.method, &wire.url, error))?;
-        Response::new(&wire.method, answer)
+        let response = host::http::send(&wire).map_err(|error| exchange_error(&wire.method, &wire.url, error))?;
+        Response::new(&wire.method, response)
     }
 
     /// Stores the response body as a file, without passing it through the konnector.

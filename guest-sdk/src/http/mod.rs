@@ -23,7 +23,7 @@ pub fn clear_cookies() {
     host::http::clear_cookies();
 }
 
-/// The failure of one exchange, including the URL.
+/// Converts the failure of one exchange, including the URL.
 fn exchange_error(method: &str, url: &str, error: HttpError) -> Error {
     match error {
         // A denial by the host already names the rule.
@@ -32,7 +32,7 @@ fn exchange_error(method: &str, url: &str, error: HttpError) -> Error {
     }
 }
 
-/// The failure of one download, including the URL.
+/// Converts the failure of one download, including the URL.
 fn download_error(method: &str, url: &str, error: DownloadError) -> Error {
     match error {
         DownloadError::Http(error) => exchange_error(method, url, error),
@@ -48,5 +48,5 @@ fn parse_url(base: Option<&url::Url>, text: &str) -> Result<url::Url> {
         Some(base) => base.join(text),
         None => url::Url::parse(text),
     };
-    parsed.map_err(|error| Error::bug(format!("the address `{text}`: {error}")))
+    parsed.map_err(|error| Error::bug(format!("`{text}` is not a valid URL: {error}")))
 }

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// The pages of a list, one after the other; see [`Client::pages`]. The iterator ends after a failure, and if a page
 /// links back to an earlier page.
 #[derive(Debug)]
-#[must_use = "the pages are fetched one by one as they are asked for"]
+#[must_use = "pages are fetched only when they are iterated"]
 pub struct Pages<'a> {
     client: &'a Client,
     next_selector: String,

@@ -53,13 +53,13 @@ impl Request {
         }
     }
 
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The request in the contract's form; `defaults` are the headers that it does not set itself.
+    /// Converts the request to the contract's form; `defaults` are the headers that it does not set itself.
     pub(super) fn to_wire<'a>(&'a self, defaults: impl Iterator<Item = &'a (String, String)>) -> Wire {
         let is_set = |name: &str| self.headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
         let defaults = defaults.filter(|(name, _)| !is_set(name));
@@ -134,7 +134,8 @@ impl<'a> RequestBuilder<'a> {
 
     /// Sets a form body as a browser sends it: `&[("name", "value")]`, `json!({…})` or a structure.
     pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Self {
-        let body = serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("the form: {error}")));
+        let body =
+            serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("cannot encode the form: {error}")));
         self.with_body("application/x-www-form-urlencoded", body.map(String::into_bytes))
     }
 
@@ -146,7 +147,7 @@ impl<'a> RequestBuilder<'a> {
 
     /// Sets a JSON body.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
-        let body = serde_json::to_vec(value).map_err(|error| Error::bug(format!("the body: {error}")));
+        let body = serde_json::to_vec(value).map_err(|error| Error::bug(format!("cannot serialise the body: {error}")));
         self.with_body("application/json", body)
     }
 
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(address("bills"), "https://a.example/api/v1/bills?q=%C3%A9+%26");
         assert_eq!(address("/bills?page=2"), "https://a.example/bills?page=2&q=%C3%A9+%26");
         assert_eq!(address("https://b.example/"), "https://b.example/?q=%C3%A9+%26");
-        insta::assert_snapshot!(Client::new("a.example").unwrap_err(), @"the address `a.example`: relative URL without a base");
+        insta::assert_snapshot!(Client::new("a.example").unwrap_err(), @"`a.example` is not a valid URL: relative URL without a base");
         assert!(matches!(client.get("https://[").form(&[("a", "b")]).send(), Err(Error::Bug(_))));
     }
 

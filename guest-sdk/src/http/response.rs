@@ -24,25 +24,25 @@ impl Response {
         Ok(Self { method: method.to_owned(), status, url, headers, body, charset })
     }
 
-    /// The status, for example 200.
+    /// Returns the status, for example 200.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The URL of the response, after redirects.
+    /// Returns the URL of the response, after redirects.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The first header of this name, ignoring case.
+    /// Returns the first header of this name, ignoring case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
     }
 
-    /// The original encoding of its text, for example `windows-1252`.
+    /// Returns the original encoding of its text, for example `windows-1252`.
     #[must_use]
     pub fn charset(&self) -> Option<&str> {
         self.charset.as_deref()
@@ -62,19 +62,20 @@ impl Response {
         Err(status_error(self.status, after, &format!("{} {}", self.method, self.url)))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Errors
     /// [`Error::VendorChanged`] if it is not text.
     pub fn text(self) -> Result<String> {
         match self.body {
             Body::Text(text) => Ok(text),
-            Body::Bytes(bytes) => String::from_utf8(bytes)
-                .map_err(|_not_text| Error::vendor_changed(format!("{} {} answered no text", self.method, self.url))),
+            Body::Bytes(bytes) => String::from_utf8(bytes).map_err(|_not_text| {
+                Error::vendor_changed(format!("the response to {} {} is not text", self.method, self.url))
+            }),
         }
     }
 
-    /// The body as bytes; text is in UTF-8.
+    /// Returns the body as bytes; text is in UTF-8.
     #[must_use]
     pub fn bytes(self) -> Vec<u8> {
         match self.body {
@@ -119,11 +120,11 @@ mod tests {
             .respond("https://a.example/image", MockResponse::bytes(&[0xff, 0xfe]));
         let client = Client::new("https://a.example").unwrap();
         let error = client.get("/down").text().unwrap_err();
-        insta::assert_snapshot!(error, @"the vendor is in maintenance: GET https://a.example/down answered 503 Service Unavailable");
+        insta::assert_snapshot!(error, @"the vendor is down for maintenance: GET https://a.example/down returned 503 Service Unavailable");
         let error = client.get("/page").json_response::<Vec<u8>>().unwrap_err();
         insta::assert_snapshot!(error, @"the vendor's site changed: GET https://a.example/page: expected value at line 1 column 1");
         let error = client.post("/image").text().unwrap_err();
-        insta::assert_snapshot!(error, @"the vendor's site changed: POST https://a.example/image answered no text");
+        insta::assert_snapshot!(error, @"the vendor's site changed: the response to POST https://a.example/image is not text");
         assert_eq!(client.get("/image").bytes().unwrap(), [0xff, 0xfe]);
     }
 }

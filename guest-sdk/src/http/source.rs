@@ -18,12 +18,12 @@ enum SourceKind {
 }
 
 impl FileSource {
-    /// Content in memory.
+    /// Creates a source from content in memory.
     pub fn from_bytes(content: impl Into<Vec<u8>>) -> Self {
         Self(SourceKind::Bytes(content.into()))
     }
 
-    /// Content that the konnector produces when it is needed.
+    /// Creates a source whose content the konnector produces when it is needed.
     pub fn from_fn(make: impl Fn() -> Result<Vec<u8>> + 'static) -> Self {
         Self(SourceKind::Generated(Box::new(make)))
     }
@@ -36,7 +36,7 @@ impl FileSource {
         }
     }
 
-    /// The last segment of the URL, if there is one.
+    /// Returns the last segment of the URL, if there is one.
     pub(crate) fn name(&self) -> Option<&str> {
         let SourceKind::Request(request) = &self.0 else { return None };
         request.url().path_segments()?.next_back().filter(|name| !name.is_empty())
@@ -49,7 +49,7 @@ fn store(target: &Target, content: &[u8]) -> Result<Stored> {
     const PDF_TRAILER_SIZE: usize = 1 << 10;
     let end = content.get(content.len().saturating_sub(PDF_TRAILER_SIZE)..).unwrap_or(content);
     if content.starts_with(b"%PDF-") && !end.windows(5).any(|window| window == b"%%EOF") {
-        return Err(Error::vendor_down("the PDF is cut off: there is no %%EOF in its last 1 KiB"));
+        return Err(Error::vendor_down("the PDF is truncated: there is no %%EOF in its last 1 KiB"));
     }
     host::store(target, content)
 }
@@ -72,7 +72,7 @@ impl fmt::Debug for FileSource {
         match &self.0 {
             SourceKind::Request(request) => write!(formatter, "FileSource({})", request.url()),
             SourceKind::Bytes(content) => write!(formatter, "FileSource({} bytes)", content.len()),
-            SourceKind::Generated(_) => formatter.write_str("FileSource(made)"),
+            SourceKind::Generated(_) => formatter.write_str("FileSource(generated)"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::Error;
 
 /// Maps a status to a failure. `retry_after` is the value of the header of that name, in seconds.
 pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: &str) -> Error {
-    let text = format!("{subject} answered {}", status_text(status));
+    let text = format!("{subject} returned {}", status_text(status));
     match status {
         401 => Error::BadCredentials(text),
         429 => Error::RateLimited(retry_after),
@@ -63,7 +63,7 @@ mod tests {
         let hour = Some(Duration::from_secs(3600));
         assert!(matches!(status_error(503, hour, "x"), Error::VendorMaintenance(_)));
         assert_eq!(status_error(429, hour, "x"), Error::RateLimited(hour));
-        insta::assert_snapshot!(status_error(410, None, "GET https://a.example/x"), @"the vendor's site changed: GET https://a.example/x answered 410 Gone");
+        insta::assert_snapshot!(status_error(410, None, "GET https://a.example/x"), @"the vendor's site changed: GET https://a.example/x returned 410 Gone");
     }
 
     #[test]

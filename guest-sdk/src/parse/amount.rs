@@ -19,7 +19,7 @@ impl Currency {
     /// Swiss franc.
     pub const CHF: Self = Self(*b"CHF");
 
-    /// The code, for example `EUR`.
+    /// Returns the code, for example `EUR`.
     #[must_use]
     pub fn code(&self) -> &str {
         // The letters were checked when the value was created.
@@ -41,7 +41,7 @@ impl FromStr for Currency {
         }
         match text.trim().as_bytes() {
             &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
-            _ => Err(Error::vendor_changed(format!("`{text}` is no currency"))),
+            _ => Err(Error::vendor_changed(format!("`{text}` is not a currency"))),
         }
     }
 }
@@ -69,7 +69,7 @@ impl Serialize for Currency {
 pub struct Amount {
     /// Hundredths of the currency's unit; negative for a refund.
     pub cents: i64,
-    /// Its currency.
+    /// Currency of the amount.
     pub currency: Currency,
 }
 
@@ -80,14 +80,14 @@ impl Amount {
         Self { cents, currency }
     }
 
-    /// The amount as a number of units, as in JSON documents.
+    /// Returns the amount as a number of units, as in JSON documents.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact up to 90 trillion units")]
     pub fn as_f64(&self) -> f64 {
         self.cents as f64 / 100.0
     }
 
-    /// The units and hundredths with a decimal point, as in `-42.10`.
+    /// Formats the units and hundredths with a decimal point, as in `-42.10`.
     pub(crate) fn decimal(&self) -> String {
         let (sign, cents) = (if self.cents < 0 { "-" } else { "" }, self.cents.unsigned_abs());
         format!("{sign}{}.{:02}", cents / 100, cents % 100)
@@ -119,22 +119,22 @@ pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
 }
 
 fn parse_amount(text: &str, default: Option<Currency>) -> Result<Amount> {
-    let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is no amount: {why}"));
+    let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is not an amount: {why}"));
     let (number, words) = split_words(text.trim());
     let currency = match (words.as_slice(), default) {
-        ([word], _) => word.parse().map_err(|_no_currency| wrong("its currency is not known"))?,
+        ([word], _) => word.parse().map_err(|_no_currency| wrong("its currency is unknown"))?,
         ([], Some(default)) => default,
         ([], None) => return Err(wrong("it has no currency")),
         _ => return Err(wrong("it has more than a number and a currency")),
     };
-    let number = number.ok_or_else(|| wrong("its currency stands between figures"))?;
+    let number = number.ok_or_else(|| wrong("its currency is between digits"))?;
     let (is_negative, number) = sign(number.trim()).ok_or_else(|| wrong("its sign is unclear"))?;
     let cents = cents(number).ok_or_else(|| wrong("its number is unclear"))?;
     Ok(Amount { cents: if is_negative { -cents } else { cents }, currency })
 }
 
-/// The number with its dashes normalised, and the words around it. No number if a word stands between two digits:
-/// `12€34` would become 1234.
+/// Returns the number with its dashes normalised, and the words around it. No number if a word stands between two
+/// digits: `12€34` would become 1234.
 fn split_words(text: &str) -> (Option<String>, Vec<String>) {
     let (mut number, mut words, mut word) = (String::new(), Vec::new(), String::new());
     let (mut last_figure_before_word, mut is_split) = (false, false);
@@ -154,12 +154,13 @@ fn split_words(text: &str) -> (Option<String>, Vec<String>) {
     ((!is_split).then_some(number), words)
 }
 
-/// Hyphens, dashes and minus signs, whichever of them a vendor's font or keyboard has.
+/// Returns whether a character is a hyphen, a dash or a minus sign: fonts and keyboards of vendors differ in which they
+/// have.
 fn is_dash(letter: char) -> bool {
     matches!(letter, '-' | '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
 }
 
-/// The sign and the rest: `-5`, `- 5`, `+5`, `5.00-` and, as accountants write it, `(5)`.
+/// Returns the sign and the rest: `-5`, `- 5`, `+5`, `5.00-` and, as accountants write it, `(5)`.
 fn sign(number: &str) -> Option<(bool, &str)> {
     if let Some(inner) = number.strip_prefix('(') {
         return inner.strip_suffix(')').map(|inner| (true, strip_dash_for_cents(inner.trim())));
@@ -178,7 +179,7 @@ fn sign(number: &str) -> Option<(bool, &str)> {
     }
 }
 
-/// The whole number in `12.-`, `12,--` and `12:-` (Sweden): one or two dashes directly after the mark.
+/// Returns the whole number in `12.-`, `12,--` and `12:-` (Sweden): one or two dashes directly after the mark.
 fn strip_dash_for_cents(number: &str) -> &str {
     let before = number.strip_suffix("--").or_else(|| number.strip_suffix('-'));
     let whole = before.and_then(|before| before.trim_end().strip_suffix(['.', ',', ':']));
@@ -219,7 +220,7 @@ fn split_decimals(number: &str) -> (&str, &str) {
     if is_repeated || is_group { (number, "") } else { (whole, fraction) }
 }
 
-/// Whether no thousands are separated by spaces or apostrophes.
+/// Returns whether no thousands are separated by spaces or apostrophes.
 fn is_ungrouped(whole: &str) -> bool {
     whole.chars().all(|letter| letter.is_ascii_digit())
 }
@@ -341,8 +342,8 @@ mod tests {
         ] {
             assert!(matches!(amount(text), Err(Error::VendorChanged(_))), "{text}: {:?}", amount(text));
         }
-        insta::assert_snapshot!(amount("42,10").unwrap_err(), @"the vendor's site changed: `42,10` is no amount: it has no currency");
-        insta::assert_snapshot!(amount("à venir €").unwrap_err(), @"the vendor's site changed: `à venir €` is no amount: it has more than a number and a currency");
+        insta::assert_snapshot!(amount("42,10").unwrap_err(), @"the vendor's site changed: `42,10` is not an amount: it has no currency");
+        insta::assert_snapshot!(amount("à venir €").unwrap_err(), @"the vendor's site changed: `à venir €` is not an amount: it has more than a number and a currency");
         assert_eq!(amount_in(Currency::EUR, "42,10"), Ok(Amount::new(4210, Currency::EUR)));
         assert_eq!(amount_in(Currency::EUR, "42,10 CHF").unwrap().currency, Currency::CHF);
     }
@@ -371,8 +372,8 @@ mod tests {
             }
         }
 
-        /// A dash for the cents does not affect the sign, whatever stands around it; a sign means the same with and
-        /// without it.
+        /// A dash for the cents does not affect the sign, regardless of the characters around it; a sign means the
+        /// same with and without it.
         #[test]
         fn a_dash_in_place_of_cents_is_no_sign(
             units in 0_u64..10_000_000,

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::VendorChanged`] including the text, if any part of it is not understood.
 pub fn date(text: &str) -> Result<NaiveDate> {
-    read_date(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is no date")))
+    read_date(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is not a date")))
 }
 
 /// Parses a day in the given `format`, for example `%m/%d/%Y` (the letters are those of
@@ -23,7 +23,7 @@ pub fn date(text: &str) -> Result<NaiveDate> {
 /// [`Error::VendorChanged`] including the text.
 pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
     NaiveDate::parse_from_str(text.trim(), format)
-        .map_err(|error| Error::vendor_changed(format!("`{text}` is no date like `{format}`: {error}")))
+        .map_err(|error| Error::vendor_changed(format!("`{text}` is not a date in the format `{format}`: {error}")))
 }
 
 /// Parses a month and returns its first day: `novembre 2026`, `Nov 2026`, `11/2026`, `2026-11`.
@@ -31,7 +31,7 @@ pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
 /// # Errors
 /// [`Error::VendorChanged`] including the text.
 pub fn month(text: &str) -> Result<NaiveDate> {
-    read_month(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is no month")))
+    read_month(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is not a month")))
 }
 
 fn read_date(text: &str) -> Option<NaiveDate> {
@@ -121,7 +121,7 @@ struct DateParts<'a> {
 }
 
 impl<'a> DateParts<'a> {
-    /// `None` if the text contains anything that does not belong to a date.
+    /// Classifies the tokens; returns `None` if the text contains anything that does not belong to a date.
     fn from_tokens(tokens: &'a [Token]) -> Option<Self> {
         let words: Vec<&str> = tokens
             .iter()
@@ -274,8 +274,8 @@ mod tests {
         ] {
             assert!(matches!(date(text), Err(Error::VendorChanged(_))), "{text}: {:?}", date(text));
         }
-        insta::assert_snapshot!(date("à venir").unwrap_err(), @"the vendor's site changed: `à venir` is no date");
-        insta::assert_snapshot!(date_with_format("%m/%d/%Y", "11-03-2026").unwrap_err(), @"the vendor's site changed: `11-03-2026` is no date like `%m/%d/%Y`: input contains invalid characters");
+        insta::assert_snapshot!(date("à venir").unwrap_err(), @"the vendor's site changed: `à venir` is not a date");
+        insta::assert_snapshot!(date_with_format("%m/%d/%Y", "11-03-2026").unwrap_err(), @"the vendor's site changed: `11-03-2026` is not a date in the format `%m/%d/%Y`: input contains invalid characters");
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         for text in ["10:30", "12.50", "12 50", "11/2026 10:30", "novembre 10:30", "2026", "11:2026"] {
             assert!(month(text).is_err(), "{text}: {:?}", month(text));
         }
-        insta::assert_snapshot!(month("3 novembre 2026").unwrap_err(), @"the vendor's site changed: `3 novembre 2026` is no month");
+        insta::assert_snapshot!(month("3 novembre 2026").unwrap_err(), @"the vendor's site changed: `3 novembre 2026` is not a month");
     }
 
     const FRENCH: [&str; 12] = [

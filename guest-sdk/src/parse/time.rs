@@ -40,7 +40,7 @@ fn without_accent(letter: char) -> char {
     }
 }
 
-/// The tokens before and after the time of day; `None` if there is no time, or it is not a valid time.
+/// Returns the tokens before and after the time of day; `None` if there is no time, or it is not a valid time.
 pub(super) fn split_around_time(tokens: &[Token]) -> Option<(&[Token], &[Token])> {
     let (start, end) = (0..tokens.len()).find_map(|start| Some((start, start + time_length(tokens.get(start..)?)?)))?;
     let mut before = tokens.get(..start)?;
@@ -61,7 +61,7 @@ pub(super) fn split_around_time(tokens: &[Token]) -> Option<(&[Token], &[Token])
     Some((before, after))
 }
 
-/// Whether a token may stand between a date and the time after it.
+/// Returns whether a token may stand between a date and the time after it.
 fn is_separator(token: &Token) -> bool {
     match token {
         Token::Space | Token::Mark(',' | '-' | '–' | '—' | '@') => true,
@@ -77,7 +77,7 @@ fn trim_trailing_space(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// The number of tokens of a time at the beginning of `tokens`, including its zone.
+/// Returns the number of tokens of a time at the beginning of `tokens`, including its zone.
 fn time_length(tokens: &[Token]) -> Option<usize> {
     let mut reader = TokenReader { tokens, position: 0 };
     if reader.word(&["t"]) {
@@ -140,7 +140,7 @@ impl<'a> TokenReader<'a> {
         Some((minute, second))
     }
 
-    /// `am`, `p.m.`
+    /// Reads `am` or `p.m.`; returns whether it was there.
     fn meridiem(&mut self) -> bool {
         let whole = self.optional(|reader| reader.spaced_word(&["am", "pm"]));
         let dotted = |reader: &mut Self| {
@@ -150,7 +150,7 @@ impl<'a> TokenReader<'a> {
         whole.or_else(|| self.optional(dotted)).is_some()
     }
 
-    /// `Z`, `UTC`, `+01:00`, `GMT+0100 (Central European Standard Time)`.
+    /// Reads a time zone: `Z`, `UTC`, `+01:00`, `GMT+0100 (Central European Standard Time)`.
     fn zone(&mut self) {
         let named = self.optional(|reader| {
             reader.space();

@@ -1,6 +1,6 @@
 //! The words of dates, French and English, in lower case and without accents.
 
-/// Whether a word is a day of the week, in full or abbreviated. `mar` is also a month; see [`month_number`].
+/// Returns whether a word is a day of the week, in full or abbreviated. `mar` is also a month; see [`month_number`].
 pub(super) fn is_weekday(word: &str) -> bool {
     matches!(
         word,
@@ -38,17 +38,17 @@ pub(super) fn is_weekday(word: &str) -> bool {
     )
 }
 
-/// Whether a word is an article or a preposition of dates.
+/// Returns whether a word is an article or a preposition of dates.
 pub(super) fn is_article(word: &str) -> bool {
     matches!(word, "le" | "du" | "the" | "of")
 }
 
-/// Whether a word makes the number before it an ordinal: `1er`, `3rd`.
+/// Returns whether a word makes the number before it an ordinal: `1er`, `3rd`.
 pub(super) fn is_ordinal(word: &str) -> bool {
     matches!(word, "er" | "st" | "nd" | "rd" | "th")
 }
 
-/// Whether a word is the name of a time zone, after a time of day.
+/// Returns whether a word is the name of a time zone, after a time of day.
 pub(super) fn is_zone(word: &str) -> bool {
     matches!(
         word,
@@ -74,7 +74,7 @@ pub(super) fn is_zone(word: &str) -> bool {
     )
 }
 
-/// The month that a word names, in full or by an unambiguous abbreviation of at least three letters.
+/// Returns the month that a word names, in full or by an unambiguous abbreviation of at least three letters.
 pub(super) fn month_number(word: &str) -> Option<u32> {
     const FRENCH: [&str; 12] = [
         "janvier",

@@ -85,7 +85,8 @@ impl Bill {
 
     /// Returns an error if the bill cannot be saved.
     pub(super) fn check(&self) -> Result<()> {
-        let wrong = |what: &str| Err(Error::bug(format!("the bill of {} over {}: {what}", self.date, self.amount)));
+        let wrong =
+            |what: &str| Err(Error::bug(format!("the bill of {} for {} is invalid: {what}", self.date, self.amount)));
         match &self.reference {
             _ if self.vendor.trim().is_empty() => wrong("its vendor is empty"),
             Some(reference) if reference.trim().is_empty() => wrong("its vendor_ref is empty; leave it out"),
@@ -93,8 +94,8 @@ impl Bill {
         }
     }
 
-    /// Key of the bill, without the number that distinguishes equal bills: the vendor's number, or contract, day and
-    /// amount.
+    /// Returns the key of the bill, without the number that distinguishes equal bills: the vendor's number, or
+    /// contract, day and amount.
     pub(super) fn natural_key(&self) -> String {
         let contract = self.contract.as_ref().map(|(id, _)| format!("{id}/")).unwrap_or_default();
         match &self.reference {
@@ -103,7 +104,7 @@ impl Bill {
         }
     }
 
-    /// Name of the bill in a report.
+    /// Returns the name of the bill in a report.
     pub(super) fn label(&self) -> String {
         let name = self.reference.as_deref().unwrap_or(&self.vendor);
         format!("{name} of {}, {}", self.date, self.amount)
@@ -116,7 +117,7 @@ impl Bill {
         })
     }
 
-    /// Target of its file.
+    /// Returns where its file is stored.
     pub(super) fn target(&self, key: &str) -> Target {
         let metadata = Metadata::new().author(&self.vendor).issued_on(self.date);
         let metadata = match &self.reference {
@@ -135,7 +136,7 @@ impl Bill {
         }
     }
 
-    /// The document, once the file has an id (io.cozy.bills).
+    /// Returns the document, once the file has an id (io.cozy.bills).
     pub(super) fn document(&self, file_id: &str, file_name: &str) -> Value {
         let mut document = json!({
             "vendor": self.vendor,

@@ -225,7 +225,7 @@ mod tests {
     fn nothing_is_fetched_while_a_bill_is_incomplete() {
         let host = MockHost::new();
         let error = save_bills(&client(), [bill("03/11/2026", "5", "1.pdf").vendor_ref(" ")]).unwrap_err();
-        insta::assert_snapshot!(error, @"the bill of 2026-11-03 over 5.00 EUR: its vendor_ref is empty; leave it out");
+        insta::assert_snapshot!(error, @"the bill of 2026-11-03 for 5.00 EUR is invalid: its vendor_ref is empty; leave it out");
         assert!(host.requests().is_empty());
     }
 

@@ -25,9 +25,10 @@ impl Item {
     /// # Errors
     /// [`Error::Bug`] if `body` is not a JSON object.
     pub fn new<T: Serialize>(key: impl Into<String>, body: T) -> Result<Self> {
-        let value = serde_json::to_value(body).map_err(|error| Error::bug(format!("a document: {error}")))?;
+        let value =
+            serde_json::to_value(body).map_err(|error| Error::bug(format!("cannot serialise a document: {error}")))?;
         if !value.is_object() {
-            return Err(Error::bug("a document is a JSON object"));
+            return Err(Error::bug("a document must be a JSON object"));
         }
         Ok(Self { key: key.into(), body: value.to_string() })
     }
@@ -47,7 +48,7 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
     Ok(saved)
 }
 
-/// Sets fields of existing documents, whoever created them; other fields remain.
+/// Sets fields of existing documents, including those of other applications; other fields remain.
 ///
 /// # Errors
 /// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if one of them does not exist, and errors of

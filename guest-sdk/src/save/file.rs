@@ -50,7 +50,7 @@ impl File {
         self
     }
 
-    /// Sets the key that identifies the file in later runs, wherever the user moved it: for example, the vendor's own
+    /// Sets the key that identifies the file in later runs, even if the user moved it: for example, the vendor's own
     /// number. The default is folder and name.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -87,12 +87,12 @@ impl File {
         self
     }
 
-    /// The key, or its default: folder and name.
+    /// Returns the key, or its default: folder and name.
     pub(super) fn lookup_key(&self) -> String {
         self.key.clone().unwrap_or_else(|| self.label())
     }
 
-    /// Name of the file in a report.
+    /// Returns the name of the file in a report.
     pub(super) fn label(&self) -> String {
         if self.folder.is_empty() { self.name.clone() } else { format!("{}/{}", self.folder, self.name) }
     }

@@ -57,7 +57,7 @@ pub fn trash_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result
     keys.chunks(LOOKUP_BATCH_SIZE).map(|batch| Ok(host::files::trash(batch)?)).sum()
 }
 
-/// The files with these keys, in the same order.
+/// Returns the files with these keys, in the same order.
 pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<WitFile>>> {
     let mut found = Vec::with_capacity(keys.len());
     for batch in keys.chunks(LOOKUP_BATCH_SIZE) {
@@ -92,7 +92,7 @@ impl RetryBudget {
     }
 }
 
-/// In tests the vendor needs no time to recover.
+/// Pauses before a retry. In tests the vendor needs no time to recover.
 fn back_off(pause: Duration) {
     if cfg!(target_family = "wasm") {
         std::thread::sleep(pause);
@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(host.requests().len(), 3 + 3 + 1);
         let problems: Vec<_> = saved.problems().iter().map(|(item, message)| format!("{item}: {message}")).collect();
         insta::assert_snapshot!(problems.join("\n"), @r"
-        down.txt: the vendor does not answer: GET https://a.example/down.txt answered 500 Internal Server Error
-        gone.txt: the vendor's site changed: GET https://a.example/gone.txt answered 404 Not Found
+        down.txt: the vendor does not respond: GET https://a.example/down.txt returned 500 Internal Server Error
+        gone.txt: the vendor's site changed: GET https://a.example/gone.txt returned 404 Not Found
         ");
     }
 
@@ -162,7 +162,7 @@ mod tests {
             .map(|content| File::new(format!("{}.pdf", content.len()), FileSource::from_bytes(content)));
         let saved = save_files(&client(), files).unwrap();
         assert_eq!((saved.created, host.files().len()), (1, 1));
-        insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not answer: the PDF is cut off: there is no %%EOF in its last 1 KiB");
+        insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not respond: the PDF is truncated: there is no %%EOF in its last 1 KiB");
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         [
             (
                 "2 files",
-                "the time was up; the next run goes on with them",
+                "the time limit was reached; the next run continues with them",
             ),
         ]
         "#);

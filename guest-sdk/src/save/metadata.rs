@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 pub struct Metadata(Map<String, Value>);
 
 impl Metadata {
-    /// Empty metadata.
+    /// Creates empty metadata.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -59,7 +59,7 @@ pub(super) fn iso_instant(day: NaiveDate) -> String {
     format!("{day}T00:00:00.000Z")
 }
 
-/// The beginning of a day in milliseconds since 1970.
+/// Returns the beginning of a day in milliseconds since 1970.
 pub(super) fn midnight(day: NaiveDate) -> i64 {
     day.and_time(NaiveTime::MIN).and_utc().timestamp_millis()
 }

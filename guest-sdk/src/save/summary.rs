@@ -23,7 +23,7 @@ pub struct SaveSummary {
 }
 
 impl SaveSummary {
-    /// The items that could not be saved, each with the reason.
+    /// Returns the items that could not be saved, each with the reason.
     #[must_use]
     pub fn problems(&self) -> &[(String, String)] {
         &self.problems
@@ -65,9 +65,9 @@ impl SaveSummary {
     /// Records that the remaining items are left for the next run.
     pub(super) fn postpone(&mut self, count: usize, what: &str) {
         if count > 0 {
-            crate::info!("the time is nearly up: {count} {what} left for the next run");
+            crate::info!("the time limit is nearly reached; {count} {what} are left for the next run");
             self.postponed += count;
-            let message = "the time was up; the next run goes on with them".to_owned();
+            let message = "the time limit was reached; the next run continues with them".to_owned();
             self.problems.push((format!("{count} {what}"), message));
         }
     }

@@ -62,7 +62,7 @@ pub(crate) mod http {
     use crate::bindings::konnector::host::http::{Body, Cookie, DownloadError, HttpError, Request, Response};
 
     pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
-        let answer = with_state(|state| {
+        let response = with_state(|state| {
             state.requests.push(SentRequest {
                 method: request.method.clone(),
                 url: request.url.clone(),
@@ -70,10 +70,10 @@ pub(crate) mod http {
                 body: String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned(),
                 form_charset: request.form_charset.clone(),
             });
-            let answers = state.responses.get_mut(&request.url)?;
-            if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+            let responses = state.responses.get_mut(&request.url)?;
+            if responses.len() > 1 { responses.pop_front() } else { responses.front().cloned() }
         });
-        answer.unwrap_or_else(|| super::super::MockResponse::status(404, "")).into_result(&request.url)
+        response.unwrap_or_else(|| super::super::MockResponse::status(404, "")).into_result(&request.url)
     }
 
     pub(crate) fn download(request: &Request, target: &Target) -> Result<Stored, DownloadError> {
@@ -98,7 +98,7 @@ pub(crate) mod http {
 
     pub(crate) fn set_cookie(_url: &str, cookie: &str) -> Result<(), HttpError> {
         let pair = cookie.split(';').next().and_then(|pair| pair.split_once('='));
-        let (name, value) = pair.ok_or_else(|| HttpError::Invalid(format!("`{cookie}` is no cookie")))?;
+        let (name, value) = pair.ok_or_else(|| HttpError::Invalid(format!("`{cookie}` is not a cookie")))?;
         with_state(|state| state.cookies.insert(name.trim().to_owned(), value.trim().to_owned()));
         Ok(())
     }

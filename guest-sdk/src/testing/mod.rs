@@ -76,11 +76,11 @@ impl MockHost {
         self
     }
 
-    /// Sets the vendor's response to a request for this URL, whatever its method. Several responses for one URL are
+    /// Sets the vendor's response to a request for this URL, with any method. Several responses for one URL are
     /// returned in this order, then the last one repeatedly. A URL without responses returns 404.
-    pub fn respond(self, url: &str, answer: impl Into<MockResponse>) -> Self {
+    pub fn respond(self, url: &str, response: impl Into<MockResponse>) -> Self {
         let address = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
-        state::with_state(|state| state.responses.entry(address).or_default().push_back(answer.into()));
+        state::with_state(|state| state.responses.entry(address).or_default().push_back(response.into()));
         self
     }
 
@@ -96,7 +96,7 @@ impl MockHost {
         self
     }
 
-    /// Sets the one-time code that the user enters; without it nobody responds.
+    /// Sets the one-time code that the user enters; without it the request for a code fails.
     pub fn one_time_code(self, code: &str) -> Self {
         state::with_state(|state| state.code = Some(code.to_owned()));
         self
@@ -120,13 +120,13 @@ impl MockHost {
         konnector(Context::new(job)).map(Into::into)
     }
 
-    /// The requests sent so far.
+    /// Returns the requests sent so far.
     #[must_use]
     pub fn requests(&self) -> Vec<SentRequest> {
         state::with_state(|state| state.requests.clone())
     }
 
-    /// The saved documents of a type, sorted by their keys.
+    /// Returns the saved documents of a type, sorted by their keys.
     #[must_use]
     pub fn documents(&self, doctype: &str) -> Vec<Value> {
         let is_wanted = |kind: &str| kind == doctype;
@@ -136,26 +136,26 @@ impl MockHost {
         })
     }
 
-    /// The stored files, in the order of their creation.
+    /// Returns the stored files, in the order of their creation.
     #[must_use]
     pub fn files(&self) -> Vec<StoredFile> {
         state::with_state(|state| state.files.clone())
     }
 
-    /// The state that the konnector saved last.
+    /// Returns the state that the konnector saved last.
     #[must_use]
     pub fn state(&self) -> Option<Value> {
         state::with_state(|state| state.account_state.as_deref().and_then(|text| serde_json::from_str(text).ok()))
     }
 
-    /// The log lines, level first: `info: 3 bills found count=3`.
+    /// Returns the log lines, level first: `info: 3 bills found count=3`.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         state::with_state(|state| state.log.clone())
     }
 }
 
-/// The placeholder of a secret in requests under test.
+/// Returns the placeholder of a secret in requests under test.
 #[must_use]
 pub fn placeholder(secret: &str) -> String {
     format!("secret-{secret}-placeholder")

@@ -8,7 +8,7 @@ use crate::bindings::konnector::host::http::{Body, Header, HttpError, Response};
 pub struct MockResponse(Result<Response, HttpError>);
 
 impl MockResponse {
-    /// A response with this status and text.
+    /// Creates a response with this status and text.
     pub fn status(status: u16, text: &str) -> Self {
         Self(Ok(Response {
             status,
@@ -19,7 +19,7 @@ impl MockResponse {
         }))
     }
 
-    /// A response with a file.
+    /// Creates a response with a file.
     pub fn bytes(content: &[u8]) -> Self {
         Self(Ok(Response {
             status: 200,
@@ -30,7 +30,7 @@ impl MockResponse {
         }))
     }
 
-    /// A failed exchange without a response.
+    /// Creates a failed exchange without a response.
     pub fn failure(error: HttpError) -> Self {
         Self(Err(error))
     }

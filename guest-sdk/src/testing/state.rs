@@ -9,9 +9,9 @@ use super::MockResponse;
 /// A request that the konnector sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentRequest {
-    /// Method.
+    /// HTTP method, such as `GET`.
     pub method: String,
-    /// Address.
+    /// URL of the request.
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
@@ -24,15 +24,15 @@ pub struct SentRequest {
 /// A file that the konnector stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredFile {
-    /// File id.
+    /// Id of the file.
     pub id: String,
-    /// Folder and name.
+    /// Path below the account's folder, with the name.
     pub path: String,
-    /// Key for later runs.
+    /// Key that identifies the file in later runs.
     pub key: Option<String>,
-    /// Content.
+    /// Stored bytes.
     pub content: Vec<u8>,
-    /// Metadata.
+    /// Metadata as JSON.
     pub metadata: Value,
     /// Documents that it refers to: type and id.
     pub references: Vec<(String, String)>,

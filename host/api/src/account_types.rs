@@ -1,4 +1,5 @@
-//! `/account_types` of the admin API: the services that accounts may be with. Ours; Cozy's operators write them into the database.
+//! `/account_types` of the admin API: the services that accounts belong to. An extension of Cozy's API, whose operators
+//! write account types into the database.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -14,11 +15,10 @@ use crate::extract::JsonObject;
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let one = get_with(show, |op| op.summary("An account type, without its secrets"))
+    let one = get_with(show, |op| op.summary("Shows an account type, without its secrets"))
         .put_with(put, |op| {
-            op.summary("Sets an account type up, in place of the one that may be there")
+            op.summary("Creates or replaces an account type")
                 .field(
                     "grant_mode",
                     SchemaKind::String,
@@ -27,32 +27,34 @@ pub fn routes() -> ApiRouter<Platform> {
                 .field(
                     "slug",
                     SchemaKind::String,
-                    "The konnector that its accounts are for; the type's name unless told",
+                    "The konnector that uses its accounts; default: the name of the type",
                 )
-                .field("client_id", SchemaKind::String, "Under which id the provider knows this server")
-                .field("client_secret", SchemaKind::String, "What the server proves itself with")
-                .field("auth_endpoint", SchemaKind::String, "Where users log in")
-                .field("token_endpoint", SchemaKind::String, "Where tokens are")
-                .field("manage_endpoint", SchemaKind::String, "Where users manage a connection")
-                .field("reconnect_endpoint", SchemaKind::String, "Where users connect again")
-                .field("token_mode", SchemaKind::String, "form, basic or get; form unless told")
+                .field("client_id", SchemaKind::String, "Client id of this server at the provider")
+                .field("client_secret", SchemaKind::String, "Client secret of this server at the provider")
+                .field("auth_endpoint", SchemaKind::String, "URL of the login page")
+                .field("token_endpoint", SchemaKind::String, "URL of the token endpoint")
+                .field("manage_endpoint", SchemaKind::String, "URL of the page to manage a connection")
+                .field("reconnect_endpoint", SchemaKind::String, "URL of the page to reconnect an account")
+                .field("token_mode", SchemaKind::String, "form, basic or get; default: form")
                 .field(
                     "redirect_uri",
                     SchemaKind::String,
-                    "The address that the provider knows; the instance's unless told",
+                    "Redirect URI registered at the provider; default: that of the instance",
                 )
-                .field("extras", SchemaKind::Object, "More parameters for auth_endpoint")
-                .field("secret", SchemaKind::Any, "What konnectors get as their parameter secret")
-                .error(422, "The name cannot be one")
-                .error(409, "Somebody else wrote in between")
+                .field("extras", SchemaKind::Object, "Additional parameters for auth_endpoint")
+                .field("secret", SchemaKind::Any, "Value of the parameter `secret` of konnectors")
+                .error(422, "The name is not valid")
+                .error(409, "Concurrent modification")
         })
-        .delete_with(delete, |op| op.summary("Removes an account type").success::<204, ()>("It is gone"));
+        .delete_with(delete, |op| {
+            op.summary("Deletes an account type").success::<204, ()>("The account type is deleted")
+        });
     ApiRouter::new()
-        .api_route("/account_types", get_with(list, |op| op.summary("The account types, without their secrets")))
+        .api_route("/account_types", get_with(list, |op| op.summary("Lists the account types, without their secrets")))
         .api_route("/account_types/{id}", one)
 }
 
-/// The resource of an account type, with only the names of its secrets.
+/// Returns the resource of an account type, with only the names of its secrets.
 fn resource(kind: &Stored<AccountType>) -> Result<Resource, ApiError> {
     let secrets: Vec<&str> = kind.value.secret_names().collect();
     let resource =

@@ -1,4 +1,5 @@
-//! `/accounts`: connects accounts to their provider by OAuth, and refreshes their tokens (Cozy API: account types and OAuth, §7.4).
+//! `/accounts`: connects accounts to their provider by OAuth, and refreshes their tokens (Cozy API: account types and
+//! OAuth, §7.4).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
@@ -17,23 +18,23 @@ use crate::extract::{Caller, HostInstance, Params, request_host};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
-/// The routes of this module on an instance's host.
+/// Returns the routes on the host of an instance.
 pub fn routes() -> ApiRouter<Platform> {
     let start = get_with(start, |op| {
-        provider_redirect(op.summary("Sends the owner to a provider, to connect an account"))
-            .query("scope", SchemaKind::String, "What is asked for at the provider")
-            .query("nonce", SchemaKind::String, "Given to the provider with the code")
-            .query("account", SchemaKind::String, "The account to connect again, in place of a new one")
+        provider_redirect(op.summary("Redirects the owner to a provider, to connect an account"))
+            .query("scope", SchemaKind::String, "Scope to request from the provider")
+            .query("nonce", SchemaKind::String, "Nonce that is sent to the provider along with the code")
+            .query("account", SchemaKind::String, "The account to reconnect; without it, a new account is created")
     });
     let refresh = post_with(refresh, |op| {
-        op.summary("Gets a new access token for an account")
-            .error(401, "There is no token, or the provider wants the account to be connected again")
-            .error(502, "The provider does not give a token")
+        op.summary("Refreshes the access token of an account")
+            .error(401, "Missing token, or the provider requires the account to be reconnected")
+            .error(502, "The provider does not issue a token")
     });
     let done = get_with(show_result, |op| {
-        op.summary("Tells the owner how connecting an account ended")
-            .query("error", SchemaKind::String, "Why it did not work")
-            .success::<200, BinaryContent>("A text")
+        op.summary("Shows the owner whether an account was connected")
+            .query("error", SchemaKind::String, "Error code of the provider")
+            .success::<200, BinaryContent>("The result as plain text")
     });
     ApiRouter::new()
         .api_route("/accounts/{type}/start", start)
@@ -42,48 +43,55 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route(
             "/accounts/{type}/{id}/manage",
             get_with(manage, |op| {
-                provider_redirect(op.summary("Sends the owner to the provider's page about an account"))
+                provider_redirect(op.summary("Redirects the owner to the provider's page to manage an account"))
             }),
         )
         .api_route(
             "/accounts/{type}/{id}/reconnect",
             get_with(reconnect, |op| {
-                provider_redirect(op.summary("Sends the owner to a provider, to connect an account again"))
+                provider_redirect(op.summary("Redirects the owner to a provider, to reconnect an account"))
             }),
         )
 }
 
-/// The route that providers call: its host may be shared by all instances.
+/// Returns the route that providers redirect to; its host may be shared by all instances.
 pub fn callback_routes() -> ApiRouter<Platform> {
     let finish = get_with(handle_callback, |op| {
-        op.summary("Takes what a provider sends back")
-            .query("state", SchemaKind::String, "The state that the owner was sent with")
-            .query("code", SchemaKind::String, "A code, which the server exchanges for tokens")
-            .query("access_token", SchemaKind::String, "A token, from providers that send it at once")
-            .query("error", SchemaKind::String, "Why there is none")
-            .success::<303, ()>("Back to the client, or to a page that tells how it ended")
-            .error(400, "The state is not good")
-            .error(404, "There is no such account type")
-            .error(502, "The provider does not give a token")
+        op.summary("Receives the response of a provider")
+            .query("state", SchemaKind::String, "The state of the authorization request")
+            .query("code", SchemaKind::String, "Authorization code, which the server exchanges for tokens")
+            .query("access_token", SchemaKind::String, "Access token, from providers that send one directly")
+            .query("error", SchemaKind::String, "Error code of the provider, in place of a code or token")
+            .success::<303, ()>("Redirects to the client, or to a result page")
+            .error(400, "The state is unknown or expired")
+            .error(404, "The account type does not exist")
+            .error(502, "The provider does not issue a token")
     });
     ApiRouter::new().api_route("/accounts/{type}/redirect", finish)
 }
 
-/// Common description of the redirects to a provider.
+/// Describes the parameters and responses of all redirects to a provider.
 fn provider_redirect(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("session_code", SchemaKind::String, "Shows that the owner is there")
-        .query("state", SchemaKind::String, "Comes back unchanged")
-        .query("redirect_url", SchemaKind::String, "Where the owner goes in the end; a page of this server unless told")
-        .success::<303, ()>("To the provider")
-        .error(403, "There is no session code, or it is good for nothing")
-        .error(422, "redirect_url is no address")
+    op.query("session_code", SchemaKind::String, "Session code, which proves that the owner sent the request")
+        .query("state", SchemaKind::String, "Opaque value, returned unchanged")
+        .query(
+            "redirect_url",
+            SchemaKind::String,
+            "Where to redirect the owner afterwards; default: a page of this server",
+        )
+        .success::<303, ()>("Redirects to the provider")
+        .error(403, "The session code is missing or not valid")
+        .error(422, "redirect_url is not a valid URL")
 }
 
-/// The URL to which a client finally sends its user: a page, not a URL that would run in the current page.
+/// Parses the URL to which the user finally returns. Only pages are allowed, because a `javascript:` URL would run in
+/// the current page.
 fn redirect_url(params: &Params) -> Result<Option<Url>, ApiError> {
     let read = |text: &str| {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.ok_or_else(|| ApiError::parameter("redirect_url", format!("'{text}' is no http or https address")))
+        url.ok_or_else(|| {
+            ApiError::parameter("redirect_url", format!("redirect_url: '{text}' is not an http or https URL"))
+        })
     };
     params.get_non_empty("redirect_url").map(read).transpose()
 }
@@ -95,7 +103,7 @@ async fn redirect_to_provider(
     page: ProviderPage,
     (account_type, account): (String, Option<String>),
 ) -> Result<Response, ApiError> {
-    let back = redirect_url(params)?;
+    let return_url = redirect_url(params)?;
     platform.redeem_session_code(instance, params.get_non_empty("session_code")).await?;
     platform.check_rate_limit(instance, rate::RateKind::AccountOAuth)?;
     let text = |name: &str| params.get_non_empty(name).map(str::to_owned);
@@ -105,7 +113,7 @@ async fn redirect_to_provider(
         client_state: text("state"),
         nonce: text("nonce"),
         account,
-        return_url: back,
+        return_url,
     };
     Ok(Redirect::to(platform.start_oauth(instance, page, start).await?.as_str()).into_response())
 }
@@ -143,18 +151,18 @@ async fn handle_callback(
     Path(account_type): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let called = request_host(request.uri(), request.headers()).and_then(|host| platform.instance(host).ok());
+    let instance = request_host(request.uri(), request.headers()).and_then(|host| platform.instance(host).ok());
     let callback = OAuthCallback(Params::from_uri(request.uri()).into_pairs());
-    let back = platform.finish_oauth(called, &account_type, &callback).await?;
-    Ok(Redirect::to(&back).into_response())
+    let return_url = platform.finish_oauth(instance, &account_type, &callback).await?;
+    Ok(Redirect::to(&return_url).into_response())
 }
 
-/// Result page for people, if the client gave no URL to return to.
+/// Returns the result page for users whose client gave no URL to return to.
 async fn show_result(params: Params) -> &'static str {
     match params.get_non_empty("error") {
         None => "The account is connected. You can close this page.\n",
         Some(_) => {
-            "The account is not connected: the provider says that access was not granted. You can close this page and try again.\n"
+            "The account is not connected: the provider did not grant access. You can close this page and try again.\n"
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's API, on a listener of its own (Cozy API: admin).
+//! The operator's API, on a separate listener (Cozy API: admin).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -18,7 +18,7 @@ use crate::{Passphrase, account_types, auth, backup, credentials, instances, lim
 /// The version of the contract between host and konnectors.
 const WIT_PACKAGE: &str = "konnector:host@0.1.0";
 
-/// What the server says of itself.
+/// Public facts about the server, shown by `/status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
     /// Version of the program.
@@ -27,11 +27,12 @@ pub struct ServerInfo {
     pub public_url: String,
 }
 
-/// The admin API. Requests need the passphrase as the password of HTTP Basic. Their host must be a name of this
+/// Returns the admin API. Requests need the passphrase as the password of HTTP Basic. Their host must be a name of this
 /// machine, so that no web page reaches the API through its own name that resolves to this machine (DNS rebinding).
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT_PACKAGE });
-    let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
+    let status =
+        get_with(async move || Json(status), |op| op.summary("Shows the version and the public URL of the server"));
     let routes = ApiRouter::new()
         .api_route("/status", status)
         .merge(instances::routes())
@@ -65,12 +66,12 @@ async fn check_host(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     ApiError::forbidden(format!(
-        "the admin API is not reached under the name '{name}'; use the address it listens on, for example 127.0.0.1"
+        "the admin API does not accept the host name '{name}'; use the address it listens on, for example 127.0.0.1"
     ))
     .into_response()
 }
 
-/// The host without its port; an IPv6 address keeps its brackets.
+/// Returns the host without its port; an IPv6 address keeps its brackets.
 fn strip_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

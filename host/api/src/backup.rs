@@ -1,4 +1,4 @@
-//! `/backup` of the admin API: everything that the server keeps, as one encrypted stream.
+//! `/backup` of the admin API: all data of the server, as one encrypted stream.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
@@ -14,20 +14,19 @@ use serde_json::{Value, json};
 use crate::error::ApiError;
 use crate::openapi::Describe as _;
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let backup = post_with(create, |op| {
-        op.summary("Everything that the server keeps, encrypted").success::<200, Bytes>("The backup, as it is made")
+        op.summary("Backs up all data of the server, encrypted").success::<200, Bytes>("The backup as a stream")
     })
     .get_with(last_outcome, |op| {
-        op.summary("Why the last backup failed, after a connection that broke off")
-            .success::<200, Json<Value>>("`error` is null when it did not")
+        op.summary("Shows why the last backup failed, for clients whose connection was aborted")
+            .success::<200, Json<Value>>("The error of the last backup; null if it did not fail")
     });
     ApiRouter::new().api_route("/backup", backup)
 }
 
-/// Responds once the first bytes are available. If the backup fails later, the connection is aborted, so that nobody
-/// mistakes it for a complete backup.
+/// Responds once the first bytes are available. If the backup fails later, the connection is aborted, so that the
+/// client does not mistake it for a complete backup.
 async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> {
     let mut backup = platform.start_backup();
     let first = backup.next_chunk().await?.unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Bodies that are read as a whole, within a budget of the process: what clients have begun to send is held in memory until they end.
+//! Request bodies that are read as a whole. They share a budget of the process, because incomplete bodies are held in
+//! memory.
 //!
-//! Each byte is charged when it arrives, to the instance whose token came with it or to the address that sent it without one. A client that
-//! begins with many bodies gets no further than its own share, and one that stops sending is given up.
+//! Each byte is charged on arrival: to the instance of the token, or to the client's address without a token. A client
+//! that sends many bodies at once exhausts only its own share; one that stops sending times out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -19,25 +20,25 @@ use crate::extract::Caller;
 use crate::limits::MAX_BODY_SIZE;
 use crate::server::ClientAddress;
 
-/// How long a client may send nothing of a body that it began to send.
+/// Maximum time between two parts of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that bodies hold at a time.
+/// Limits of the process-wide budget.
 const DEFAULT_LIMITS: BodyLimits =
     BodyLimits { total: 64 << 20, per_instance: 16 << 20, anonymous: 16 << 20, per_address: 4 << 20 };
 
 static BUDGET: LazyLock<Arc<Budget>> = LazyLock::new(|| Arc::new(Budget::new(DEFAULT_LIMITS)));
 
-/// Bytes that bodies may hold at a time.
+/// Maximum number of bytes that bodies may hold in memory at a time.
 #[derive(Debug, Clone, Copy)]
 struct BodyLimits {
     total: usize,
     per_instance: usize,
-    /// Of all requests that came without a token.
+    /// Limit of all requests without a token.
     anonymous: usize,
     per_address: usize,
 }
 
-/// Who sends a body.
+/// The party to which a body is charged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Sender {
     Instance(InstanceId),
@@ -76,7 +77,7 @@ impl Budget {
     }
 }
 
-/// The bytes of one body, until it is dropped.
+/// The bytes that one body occupies in the budget; released on drop.
 #[derive(Debug)]
 pub struct Charge {
     budget: Arc<Budget>,
@@ -93,15 +94,16 @@ impl Charge {
         let limits = self.budget.limits;
         let mut held = self.budget.lock();
         let own = held.senders.get(&self.sender).copied().unwrap_or_default();
-        let (own_limit, strange) = match self.sender {
+        let (own_limit, anonymous) = match self.sender {
             Sender::Instance(_) => (limits.per_instance, 0),
             Sender::Anonymous(_) => (limits.per_address, bytes),
         };
-        if own + bytes > own_limit || held.total + bytes > limits.total || held.anonymous + strange > limits.anonymous {
+        if own + bytes > own_limit || held.total + bytes > limits.total || held.anonymous + anonymous > limits.anonymous
+        {
             return Err(BodyError::Busy);
         }
         held.total += bytes;
-        held.anonymous += strange;
+        held.anonymous += anonymous;
         *held.senders.entry(self.sender.clone()).or_default() += bytes;
         drop(held);
         self.bytes += bytes;
@@ -125,16 +127,16 @@ impl Drop for Charge {
     }
 }
 
-/// Why a body cannot be read.
+/// Reason why a body cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is larger than a body may be.
+    /// The body exceeds the maximum size.
     TooLarge,
-    /// Its sender, or all together, have too many bytes under way.
+    /// The budget of the sender or of the process is exhausted.
     Busy,
-    /// Nothing came for too long.
+    /// The client stopped sending.
     Stalled,
-    /// The connection broke off.
+    /// The connection was interrupted.
     Broken(String),
 }
 
@@ -144,18 +146,21 @@ impl BodyError {
         match self {
             Self::TooLarge => ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, too_large),
             Self::Busy => {
-                Error::Busy("the server has too many request bodies to read; try again in a moment".to_owned()).into()
+                Error::Busy("the server is receiving too many request bodies; try again in a moment".to_owned()).into()
             }
             Self::Stalled => {
-                let message = format!("nothing of the body came for {} s; send it again", BODY_TIMEOUT.as_secs());
+                let message = format!(
+                    "the client sent no part of the body for {} s; send the request again",
+                    BODY_TIMEOUT.as_secs()
+                );
                 ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
             }
-            Self::Broken(why) => ApiError::bad_request(format!("the body cannot be read: {why}")),
+            Self::Broken(why) => ApiError::bad_request(format!("cannot read the request body: {why}")),
         }
     }
 }
 
-/// Marks a request whose body is charged already.
+/// Marks a request whose body has already been charged.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyCharged;
 
@@ -163,7 +168,7 @@ pub struct BodyCharged;
 ///
 /// # Errors
 ///
-/// If the body is too large, too many bodies are in transit, or the client sends nothing more.
+/// If the body is too large, too many bodies are in transit, or the client stops sending.
 pub async fn read(extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
     read_with_budget(&BUDGET, extensions, body).await
 }
@@ -204,7 +209,7 @@ mod tests {
         extensions
     }
 
-    /// A body that sends `text` and then stalls.
+    /// Returns a body that sends `text` and then stalls.
     fn stalled(text: &'static str) -> Body {
         let parts = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))]);
         Body::from_stream(parts.chain(stream::pending()))
@@ -228,7 +233,7 @@ mod tests {
         let first = read(&anonymous(1), "12345").await.expect("within its share");
         assert_eq!(read(&anonymous(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
         let second = read(&anonymous(2), "12345").await.expect("the share of another one");
-        assert_eq!(read(&anonymous(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
+        assert_eq!(read(&anonymous(3), "1").await.err(), Some(BodyError::Busy), "strangers have one share together");
         // Callers with a token still have capacity.
         let mut known = Charge::new(&budget, Sender::Instance(InstanceId::new()));
         known.grow(8).expect("within its share");

@@ -1,5 +1,5 @@
-//! Who may be connected: how many in all, and how many from one address. A new connection takes the place of the one that has been idle for
-//! the longest time, so that connections that nobody uses keep nobody out.
+//! Limits on the number of connections, in total and per address. At a limit, a new connection evicts the one that has
+//! been idle for the longest time, so that unused connections do not block new ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// How many connections a listener takes.
+/// Maximum numbers of connections of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// In all.
+    /// Maximum in total.
     pub total: usize,
-    /// From one address; of IPv6, from one /64, which is what one household has.
+    /// Maximum from one address; for IPv6, from one /64, the prefix of one household.
     pub per_address: usize,
 }
 
 impl ConnectionLimits {
-    /// Of a public listener; what a machine with the usual limits serves without trouble.
+    /// Maximum of a public listener, which a machine with the usual limits handles easily.
     const MAX_TOTAL: usize = 4_096;
 
     /// Limits to `total` connections, and three quarters of them from one address: a proxy has one address for all
@@ -44,10 +44,10 @@ pub struct Connections {
 
 #[derive(Debug, Default)]
 struct ConnectionTable {
-    /// Grows with whatever happens, and orders it.
+    /// Logical clock, which orders all events.
     sequence: u64,
     open: HashMap<u64, OpenConnection>,
-    /// Connections that are idle, by the moment since which they are.
+    /// Idle connections, by the sequence number at which they became idle.
     idle: BTreeMap<u64, u64>,
     addresses: HashMap<IpAddr, usize>,
 }
@@ -55,9 +55,9 @@ struct ConnectionTable {
 #[derive(Debug)]
 struct OpenConnection {
     address: IpAddr,
-    /// The moment since which it is idle.
+    /// Sequence number at which it became idle; `None` while in use.
     idle: Option<u64>,
-    /// Requests and answers under way.
+    /// Number of requests and responses in progress.
     uses: usize,
     evicted: CancellationToken,
 }
@@ -82,7 +82,7 @@ impl ConnectionTable {
         Some(open)
     }
 
-    /// Closes the connection that has been idle the longest, of one address or of all.
+    /// Closes the connection that has been idle the longest, of one address or in total; returns whether one was idle.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
         let of_address =
             |id: &u64| address.is_none_or(|address| self.open.get(id).is_some_and(|open| open.address == address));
@@ -94,7 +94,7 @@ impl ConnectionTable {
 }
 
 impl Connections {
-    /// No connections yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         Arc::new(Self { limits, state: Mutex::default() })
@@ -136,7 +136,7 @@ impl Connections {
     }
 }
 
-/// An IPv4 address, or the /64 of an IPv6 address.
+/// Returns an IPv4 address unchanged, and the /64 of an IPv6 address.
 pub fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -180,7 +180,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request, an answer or a websocket on a connection.
+/// A request, a response or a websocket on a connection; ends on drop.
 #[derive(Debug)]
 pub struct ConnectionUse(Arc<Connection>);
 
@@ -263,16 +263,16 @@ mod tests {
             let limits = ConnectionLimits { total: 5, per_address: 3 };
             let connections = Connections::new(limits);
             let (mut open, mut uses) = (Vec::new(), Vec::new());
-            for (step, which) in steps {
-                let at = usize::from(which);
+            for (step, number) in steps {
+                let index = usize::from(number);
                 match step {
-                    0 | 1 => open.extend(connections.admit(ip(which)).map(Arc::new)),
-                    2 if at < open.len() => {
-                        let connection: &Arc<Connection> = &open[at];
+                    0 | 1 => open.extend(connections.admit(ip(number)).map(Arc::new)),
+                    2 if index < open.len() => {
+                        let connection: &Arc<Connection> = &open[index];
                         uses.push(connection.begin_use());
                     }
-                    3 if at < uses.len() => drop(uses.swap_remove(at)),
-                    _ if at < open.len() => drop(open.swap_remove(at)),
+                    3 if index < uses.len() => drop(uses.swap_remove(index)),
+                    _ if index < open.len() => drop(open.swap_remove(index)),
                     _ => {}
                 }
                 let state = connections.lock();

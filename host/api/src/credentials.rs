@@ -5,19 +5,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 
-/// The token or password of an authentication scheme; the scheme name is case-insensitive.
+/// Returns the credentials of an authentication scheme; the scheme name is case-insensitive.
 fn scheme<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case(name).then(|| rest.trim())
 }
 
-/// The token of `Authorization: Bearer`.
+/// Returns the token of `Authorization: Bearer`.
 pub fn bearer(headers: &HeaderMap) -> Option<String> {
     scheme(headers, "Bearer").map(str::to_owned)
 }
 
-/// The password of `Authorization: Basic`; the user name is ignored everywhere.
+/// Returns the password of `Authorization: Basic`; the user name is always ignored.
 pub fn basic_password(headers: &HeaderMap) -> Option<String> {
     let decoded = STANDARD.decode(scheme(headers, "Basic")?).ok()?;
     let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;

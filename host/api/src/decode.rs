@@ -1,19 +1,19 @@
-//! JSON that has another shape than a route expects: the error names the field and says in plain words what it must be. serde's own texts name
-//! types of Rust.
+//! Errors for JSON of the wrong shape: they name the field and its expected type in plain words. The messages of serde
+//! name Rust types instead.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Where a value has the wrong shape, and why.
+/// Path of the field that has the wrong shape, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidValue {
-    /// Names and numbers on the way to it, joined by dots; `None` for the value itself.
+    /// Path to the field, joined by dots; `None` for the value itself.
     field: Option<String>,
     reason: String,
 }
 
 impl InvalidValue {
-    /// The whole message, with `subject` as the name of the value.
+    /// Formats the message, with `subject` as the name of the value.
     pub fn message(self, subject: &str) -> String {
         match self.field {
             Some(field) => format!("{subject}: {field} {}", self.reason),
@@ -26,7 +26,7 @@ impl InvalidValue {
 ///
 /// # Errors
 ///
-/// [`InvalidValue`].
+/// [`InvalidValue`] if the value has another shape.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, InvalidValue> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
@@ -35,7 +35,8 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, InvalidValue> 
     })
 }
 
-/// The reason of the error, without the type names of serde and Rust.
+/// Returns the reason of an error, without the type names of serde and Rust. It continues a sentence whose subject is
+/// the value.
 pub fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
@@ -44,18 +45,18 @@ pub fn reason(error: &serde_json::Error) -> String {
         .or_else(|| text.strip_prefix("invalid value: "))
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
-        return format!("is {}; expected is {}", describe_found(found), describe_expected(expected));
+        return format!("is {}; expected {}", describe_found(found), describe_expected(expected));
     }
     if let Some((length, expected)) =
         text.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected "))
     {
-        return format!("is a list of {length}; expected is {}", describe_expected(expected));
+        return format!("is a list of length {length}; expected {}", describe_expected(expected));
     }
     if let Some(field) = text.strip_prefix("missing field ") {
         return format!("lacks the field {field}");
     }
     if text.starts_with("data did not match any variant") {
-        return "has none of the shapes that are expected here".to_owned();
+        return "matches none of the expected shapes".to_owned();
     }
     if let Some(rest) = text.strip_prefix("unknown variant ") {
         return format!("is {rest}");
@@ -69,7 +70,7 @@ pub fn reason(error: &serde_json::Error) -> String {
 fn describe_found(found: &str) -> String {
     let (kind, value) = found.split_once(' ').unwrap_or((found, ""));
     match (kind, value) {
-        ("string", value) => format!("the text {value}"),
+        ("string", value) => format!("the string {value}"),
         ("boolean", value) => value.trim_matches('`').to_owned(),
         ("integer" | "number" | "floating", value) => {
             format!("the number {}", value.trim_start_matches("point ").trim_matches('`'))
@@ -83,18 +84,16 @@ fn describe_found(found: &str) -> String {
 
 fn describe_expected(expected: &str) -> &str {
     match expected {
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "a nonzero u32" | "a nonzero u64" => {
-            "a whole number that is not negative"
-        }
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "a nonzero u32" | "a nonzero u64" => "a non-negative integer",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "an integer",
         "f32" | "f64" => "a number",
-        "a string" | "str" | "string" | "a borrowed string" => "a text",
+        "a string" | "str" | "string" | "a borrowed string" => "a string",
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "an object",
         _ if expected.starts_with("struct ") || expected.starts_with("internally tagged enum ") => "an object",
         _ if expected.starts_with("tuple ") || expected.starts_with("an array ") => "a list",
-        _ if expected.contains("enum ") => "one of the values that are named in the documentation",
+        _ if expected.contains("enum ") => "one of the documented values",
         _ => expected,
     }
 }
@@ -125,22 +124,37 @@ mod tests {
 
     #[test]
     fn errors_name_the_field_and_what_it_must_be() {
-        let refused = |value| from_value::<Sample>(value).unwrap_err().message("the body");
+        let message = |value| from_value::<Sample>(value).unwrap_err().message("the body");
         let with = |name: &str, value: Value| {
             let mut shape = json!({ "count": 1, "names": [] });
             shape[name] = value;
-            refused(shape)
+            message(shape)
         };
-        insta::assert_snapshot!(refused(json!([])), @"the body is a list of 0; expected is an object");
-        insta::assert_snapshot!(refused(json!(null)), @"the body is null; expected is an object");
-        insta::assert_snapshot!(refused(json!({ "count": 1 })), @"the body lacks the field `names`");
-        insta::assert_snapshot!(with("count", json!("x")), @r#"the body: count is the text "x"; expected is a whole number that is not negative"#);
-        insta::assert_snapshot!(with("count", json!(-1)), @"the body: count is the number -1; expected is a whole number that is not negative");
-        insta::assert_snapshot!(with("count", json!(1.5)), @"the body: count is the number 1.5; expected is a whole number that is not negative");
-        insta::assert_snapshot!(with("names", json!([true])), @"the body: names[0] is true; expected is a text");
-        insta::assert_snapshot!(with("names", json!({})), @"the body: names is an object; expected is a list");
+        insta::assert_snapshot!(message(json!([])), @"the body is a list of length 0; expected an object");
+        insta::assert_snapshot!(message(json!(null)), @"the body is null; expected an object");
+        insta::assert_snapshot!(message(json!({ "count": 1 })), @"the body lacks the field `names`");
+        insta::assert_snapshot!(
+            with("count", json!("x")),
+            @r#"the body: count is the string "x"; expected a non-negative integer"#
+        );
+        insta::assert_snapshot!(
+            with("count", json!(-1)),
+            @"the body: count is the number -1; expected a non-negative integer"
+        );
+        insta::assert_snapshot!(
+            with("count", json!(1.5)),
+            @"the body: count is the number 1.5; expected a non-negative integer"
+        );
+        insta::assert_snapshot!(with("names", json!([true])), @"the body: names[0] is true; expected a string");
+        insta::assert_snapshot!(with("names", json!({})), @"the body: names is an object; expected a list");
         insta::assert_snapshot!(with("kind", json!("three")), @"the body: kind is `three`, expected `one` or `two`");
-        insta::assert_snapshot!(with("inner", json!({ "count": 1, "names": 1 })), @"the body: inner.names is the number 1; expected is a list");
-        insta::assert_snapshot!(with("other", json!(1)), @"the body: other has the unknown field `other`, expected one of `count`, `names`, `kind`, `inner`");
+        insta::assert_snapshot!(
+            with("inner", json!({ "count": 1, "names": 1 })),
+            @"the body: inner.names is the number 1; expected a list"
+        );
+        insta::assert_snapshot!(
+            with("other", json!(1)),
+            @"the body: other has the unknown field `other`, expected one of `count`, `names`, `kind`, `inner`"
+        );
     }
 }

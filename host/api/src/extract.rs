@@ -1,4 +1,4 @@
-//! What handlers take out of a request: whose instance it is about, who asks, parameters and bodies.
+//! Extractors of handlers: instance, caller, parameters and bodies.
 
 use std::sync::Arc;
 
@@ -20,10 +20,11 @@ use crate::decode;
 use crate::error::ApiError;
 use crate::offload::client_threads;
 
-/// Bytes of a body that are read in less time than it takes to hand them to another thread.
+/// Maximum size of a body that is parsed in place: parsing it takes less time than a switch to another thread.
 const SMALL_BODY: usize = 16 << 10;
 
-/// The host of a request (RFC 9112 §3.2): that of the request line if present, otherwise that of the `Host` header.
+/// Returns the host of a request (RFC 9112 §3.2): that of the request line if present, otherwise that of the `Host`
+/// header.
 pub fn request_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(http::uri::Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok())
 }
@@ -37,18 +38,18 @@ impl FromRequestParts<Platform> for HostInstance {
 
     async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, ApiError> {
         let nameless =
-            || ApiError::bad_request("the request has no Host header, so it is not known which instance it is for");
+            || ApiError::bad_request("the request has no Host header; it is required to select the instance");
         let host = request_host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
         Ok(Self(platform.instance(host)?))
     }
 }
 
-/// Who asks, and about whose data. A handler that takes one answers 401 without a token.
+/// An authenticated caller and the instance it accesses. Without a token, the extractor returns 401.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Whose data.
+    /// The accessed instance.
     pub instance: Arc<Instance>,
-    /// Who asks, and what they may do.
+    /// Identity and permissions of the caller.
     pub principal: Principal,
 }
 
@@ -74,19 +75,19 @@ impl Caller {
         self.check_document(verb, doctype, id, &seen_by_rules)
     }
 
-    /// The konnector that sent the request, if any.
+    /// Returns the konnector that sent the request, if any.
     pub fn konnector(&self) -> Result<Option<Slug>, ApiError> {
-        let unusable = |_| ApiError::forbidden("the token names no konnector that can be installed");
+        let unusable = |_| ApiError::forbidden("the subject of the token is not a valid konnector slug");
         self.principal.konnector().map(|slug| slug.parse().map_err(unusable)).transpose()
     }
 
-    /// Rejects everybody except the owner, who has every right and is not a konnector.
+    /// Rejects all callers except the owner, who has all permissions and is not a konnector.
     pub fn check_owner(&self) -> Result<(), ApiError> {
         self.principal.check_may_outlive_run("act as the owner")?;
         if self.principal.permissions.is_everything() {
             return Ok(());
         }
-        Err(ApiError::forbidden("only a token with the scope * may do this"))
+        Err(ApiError::forbidden("this operation requires a token with the scope *"))
     }
 }
 
@@ -108,32 +109,32 @@ impl FromRequestParts<Platform> for Caller {
     }
 }
 
-/// The parameters of the query string. Names have a case; of equal names the first counts.
+/// The parameters of the query string. Names are case-sensitive; the first of equal names counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// The parameters of a URI.
+    /// Parses the query string of a URI.
     pub fn from_uri(uri: &Uri) -> Self {
         Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
-    /// The names of the given parameters.
+    /// Returns the names of all parameters.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// All parameters, in order.
+    /// Returns all parameters, in order.
     pub fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
 
-    /// The raw value of a parameter.
+    /// Returns the raw value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
-    /// The raw value of a parameter; an empty one counts as absent.
+    /// Returns the raw value of a parameter; an empty one counts as absent.
     pub fn get_non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
@@ -145,24 +146,24 @@ impl Params {
         self
     }
 
-    /// All parameters except one.
+    /// Returns all parameters except one.
     pub fn without(&self, name: &str) -> Vec<(String, String)> {
         self.0.iter().filter(|(own, _)| own != name).cloned().collect()
     }
 
-    /// A comma-separated list without its empty items.
+    /// Parses a comma-separated list, without its empty items.
     pub fn list(&self, name: &str) -> Vec<String> {
         let items = self.get(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(str::to_owned).collect()
     }
 
-    /// Whether a parameter is true; `absent` if it is missing. Values that are neither true nor false count as false:
-    /// a client that sends `PermissionsAcked=no` has not accepted anything.
+    /// Returns whether a parameter is true; `absent` if it is missing. Values that are neither true nor false count as
+    /// false: a client that sends `PermissionsAcked=no` has not accepted anything.
     pub fn flag(&self, name: &str, absent: bool) -> bool {
         self.get(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
-    /// A number; an empty one counts as absent, because clients send all the parameters they know.
+    /// Parses a number; an empty one counts as absent, because clients send all the parameters they know.
     ///
     /// # Errors
     ///
@@ -171,12 +172,12 @@ impl Params {
         let parse = |value: &str| {
             value
                 .parse()
-                .map_err(|_| ApiError::bad_request(format!("the parameter {name} is a number, '{value}' is none")))
+                .map_err(|_| ApiError::bad_request(format!("the parameter {name} must be a number, not '{value}'")))
         };
         self.get_non_empty(name).map(parse).transpose()
     }
 
-    /// A JSON object.
+    /// Parses a JSON object.
     ///
     /// # Errors
     ///
@@ -198,7 +199,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// A body that is a form, `a=1&b=2`, whatever its media type says.
+/// A form (`a=1&b=2`) as body; the media type is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormBody(pub Params);
 
@@ -209,12 +210,12 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
         let (parts, body) = request.into_parts();
         let (body, _charge) = bodies::read(&parts.extensions, body)
             .await
-            .map_err(|error| error.into_error("a form has at most 1 MiB"))?;
+            .map_err(|error| error.into_error("the form is larger than 1 MiB"))?;
         Ok(Self(Params(url::form_urlencoded::parse(&body).into_owned().collect())))
     }
 }
 
-/// A body that is a JSON object, whatever its media type says.
+/// A JSON object as body; the media type is ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonObject(pub Map);
 
@@ -225,7 +226,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
         let (parts, body) = request.into_parts();
         let (body, charge) = bodies::read(&parts.extensions, body)
             .await
-            .map_err(|error| error.into_error("a JSON body has at most 1 MiB"))?;
+            .map_err(|error| error.into_error("the JSON body is larger than 1 MiB"))?;
         let length = body.len();
         let read = move || {
             let _charge = charge;
@@ -241,7 +242,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     }
 }
 
-/// The attributes in a JSON:API body, `{"data": {"attributes": {…}}}`; none where there is only `data`.
+/// The attributes in a JSON:API body, `{"data": {"attributes": {…}}}`; empty if `data` has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attributes(Map);
 
@@ -260,7 +261,7 @@ impl Attributes {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is a text"))),
+            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} must be a string"))),
         }
     }
 
@@ -270,11 +271,11 @@ impl Attributes {
     ///
     /// 422 if it has another type.
     pub fn take_strings(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
-        let wrong = |_| ApiError::attribute(name, format!("the attribute {name} is a list of texts"));
+        let wrong = |_| ApiError::attribute(name, format!("the attribute {name} must be a list of strings"));
         self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
     }
 
-    /// All attributes, for a document that consists of them.
+    /// Returns all attributes, for a document that consists of them.
     #[must_use]
     pub fn into_map(self) -> Map {
         self.0
@@ -289,7 +290,7 @@ impl Attributes {
         match self.take(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
-            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is true or false"))),
+            Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} must be true or false"))),
         }
     }
 }

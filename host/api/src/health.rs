@@ -1,4 +1,4 @@
-//! Whether the server lives, whether it can work, and which version it is. For everybody, on any host name.
+//! Liveness, readiness and version of the server: public, on any host name.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -13,17 +13,17 @@ use crate::error::ApiError;
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let version = async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }));
-    // Cozy's oldest client requests it first, with a trailing slash, to find out the generation of the API.
+    // Cozy's oldest client requests it first, with a trailing slash, to determine the generation of the API.
     let status = get_with(
         async || Json(json!({ "message": "OK" })),
-        |op| op.summary("Whether the server lives, for Cozy's clients"),
+        |op| op.summary("Reports that the server is alive, for Cozy's clients"),
     );
     ApiRouter::new()
         .api_route("/status", status.clone())
         .api_route("/status/", status)
-        .api_route("/livez", get_with(async || "ok\n", |op| op.summary("Whether the server lives")))
-        .api_route("/readyz", get_with(ready, |op| op.summary("Whether the server can work")))
-        .api_route("/version", get_with(version, |op| op.summary("The version of the program")))
+        .api_route("/livez", get_with(async || "ok\n", |op| op.summary("Reports that the server is alive")))
+        .api_route("/readyz", get_with(ready, |op| op.summary("Reports whether the server can read its store")))
+        .api_route("/version", get_with(version, |op| op.summary("Returns the version of the server")))
 }
 
 /// The server is ready if it can read the store.

@@ -1,4 +1,4 @@
-//! The public API without a connection: konnectors that speak to `COZY_URL` are answered inside of the process.
+//! The public API without a connection: requests of konnectors to `COZY_URL` are handled inside this process.
 
 use async_trait::async_trait;
 use axum::Router;
@@ -14,19 +14,19 @@ use konnector_sandbox::capability::InternalBody;
 use crate::error::ApiError;
 use crate::offload::KonnectorRequest;
 
-/// Hands requests to the routes of the public API.
+/// Public API that passes requests directly to its routes.
 pub struct InProcessApi(Router<Platform>);
 
 impl Default for InProcessApi {
-    /// Has the same routes as [`public`](crate::public).
+    /// Creates an API with the same routes as [`public`](crate::public).
     fn default() -> Self {
         Self(crate::public_routes(None))
     }
 }
 
-/// Whether konnectors may not use a path. Such paths need no token, or another token than a konnector's, and create
-/// something lasting: OAuth clients and their tokens, accounts that are connected by OAuth, jobs by webhook. All
-/// other paths are handled under the token of the run, which decides.
+/// Whether a path is forbidden to konnectors. Such paths need no token, or a token other than a konnector's, and create
+/// something lasting: OAuth clients and their tokens, accounts that are connected by OAuth, jobs by webhook. On all
+/// other paths, the token of the run decides.
 fn is_denied(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     matches!(
@@ -42,7 +42,7 @@ fn is_denied(path: &str) -> bool {
 impl PublicApi for InProcessApi {
     async fn call(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
         let response = if is_denied(request.uri().path()) {
-            ApiError::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
+            ApiError::forbidden("a konnector cannot use this route: its permissions end with its run").into_response()
         } else {
             let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
             let mut request = request.map(Body::new);

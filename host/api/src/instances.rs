@@ -1,4 +1,4 @@
-//! `/instances` of the admin API: whose data the server keeps (Cozy API: admin, instances).
+//! `/instances` of the admin API: the instances of this server (Cozy API: admin, instances).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
@@ -22,60 +22,70 @@ use crate::openapi::{Describe as _, SchemaKind};
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
-        op.summary("The instances")
-            .query("page[limit]", SchemaKind::Number, "Instances on a page; all unless told")
-            .query("page[cursor]", SchemaKind::String, "The id to begin with")
-            .query("page[skip]", SchemaKind::Number, "Instances to leave out")
+        op.summary("Lists the instances")
+            .query("page[limit]", SchemaKind::Number, "Maximum number of instances on a page; default: all")
+            .query("page[cursor]", SchemaKind::String, "Id of the first instance of the page")
+            .query("page[skip]", SchemaKind::Number, "Number of instances to skip")
     })
     .post_with(create, |op| {
-        describe(op.summary("Makes an instance"))
-            .query("Domain", SchemaKind::String, "The host name under which clients reach it")
-            .success::<201, Document>("The instance")
+        describe(op.summary("Creates an instance"))
+            .query("Domain", SchemaKind::String, "Host name at which clients reach the instance")
+            .success::<201, Document>("The created instance")
     });
     let token = post_with(issue_token, |op| {
-        op.summary("Makes a token")
-            .query("Domain", SchemaKind::String, "The instance")
-            .query("Audience", SchemaKind::String, "cli, app, konn, access or refresh; cli unless told")
-            .query("Subject", SchemaKind::String, "The slug of the app or konnector, or the client's id")
-            .query("Scope", SchemaKind::String, "What it allows, for example io.cozy.files:GET; * is everything")
+        op.summary("Issues a token")
+            .query("Domain", SchemaKind::String, "Domain of the instance")
+            .query("Audience", SchemaKind::String, "cli, app, konn, access or refresh; default: cli")
+            .query("Subject", SchemaKind::String, "Slug of the app or konnector, or id of the OAuth client")
+            .query(
+                "Scope",
+                SchemaKind::String,
+                "Permissions of the token, for example io.cozy.files:GET; * permits everything",
+            )
             .success::<200, String>("The token")
-            .error(422, "A parameter is wrong")
+            .error(422, "A parameter is invalid")
     });
-    let one = get_with(show, |op| op.summary("An instance"))
-        .patch_with(update, |op| describe(op.summary("Changes an instance; what is not told stays")))
+    let one = get_with(show, |op| op.summary("Returns an instance"))
+        .patch_with(update, |op| {
+            describe(op.summary("Updates an instance; attributes that are not given are unchanged"))
+        })
         .delete_with(delete, |op| {
             op.summary("Deletes an instance and all its data, once its konnectors have cleaned up at their vendors")
-                .success::<204, ()>("It is gone")
-                .error(409, "A konnector runs, still cleans up, or failed to")
+                .success::<204, ()>("The instance is deleted")
+                .error(409, "A konnector is running, is still cleaning up, or failed to clean up")
         });
-    let flags = get_with(flags, |op| op.summary("The switches of features that clients of an instance read"))
-        .patch_with(update_flags, |op| op.summary("Sets switches of features, and removes those that are null"));
+    let flags = get_with(flags, |op| op.summary("Returns the feature flags of an instance"))
+        .patch_with(update_flags, |op| op.summary("Sets feature flags, and removes those that are null"));
     ApiRouter::new()
         .api_route("/instances", all)
-        .api_route("/instances/count", get_with(count, |op| op.summary("How many instances there are")))
+        .api_route("/instances/count", get_with(count, |op| op.summary("Counts the instances")))
         .api_route("/instances/token", token)
         .api_route("/instances/{domain}", one)
         .api_route("/instances/{domain}/feature/flags", flags)
 }
 
-/// Describes the attributes of an instance that can be set.
+/// Describes the parameters that set attributes of an instance.
 fn describe(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("DomainAliases", SchemaKind::String, "Further host names, with commas between them")
-        .query("Locale", SchemaKind::String, "The language of its owner")
-        .query("Timezone", SchemaKind::String, "The time zone of its owner, an IANA name")
-        .query("Email", SchemaKind::String, "The mail address of its owner")
-        .query("PublicName", SchemaKind::String, "The name of its owner")
-        .query("DiskQuota", SchemaKind::Number, "The bytes that its files may take; as many as there are unless told")
-        .query("OrgDomain", SchemaKind::String, "The domain of the organisation that it belongs to")
-        .query("OrgID", SchemaKind::String, "The id of that organisation")
-        .query("feature_sets", SchemaKind::String, "Names of sets of features, with commas between them")
-        .error(409, "Another instance has this host name")
-        .error(422, "A parameter is wrong")
+    op.query("DomainAliases", SchemaKind::String, "Additional host names, separated by commas")
+        .query("Locale", SchemaKind::String, "Language of the owner")
+        .query("Timezone", SchemaKind::String, "Time zone of the owner, an IANA name")
+        .query("Email", SchemaKind::String, "Email address of the owner")
+        .query("PublicName", SchemaKind::String, "Name of the owner")
+        .query(
+            "DiskQuota",
+            SchemaKind::Number,
+            "Maximum total size of the files in bytes; default: the quota of the server",
+        )
+        .query("OrgDomain", SchemaKind::String, "Domain of the organisation that the instance belongs to")
+        .query("OrgID", SchemaKind::String, "Id of the organisation")
+        .query("feature_sets", SchemaKind::String, "Names of feature sets, separated by commas")
+        .error(409, "Another instance already has this host name")
+        .error(422, "A parameter is invalid")
 }
 
 fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiError> {
-    let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
-    let rev = platform.store.get(&at)?.map(|found| found.rev.to_string()).unwrap_or_default();
+    let doc_ref = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
+    let rev = platform.store.get(&doc_ref)?.map(|found| found.rev.to_string()).unwrap_or_default();
     let resource = Resource::new("instances", instance.id.as_str(), instance)?
         .rev(&rev)
         .attribute("prefix", json!(instance.id))
@@ -87,7 +97,7 @@ fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiErr
     })
 }
 
-/// A page of the instances, or all of them if the client gives no limit. An invalid number counts as absent
+/// Returns a page of the instances, or all of them if the client gives no limit. An invalid number counts as absent
 /// (cozy-stack).
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let number = |name| params.get(name).and_then(|text| text.parse::<usize>().ok());
@@ -103,8 +113,8 @@ async fn list(State(platform): State<Platform>, params: Params) -> Result<Docume
         let cursor = utf8_percent_encode(next.id.as_str(), NON_ALPHANUMERIC);
         format!("/instances?page[limit]={limit}&page[cursor]={cursor}")
     });
-    let shown = page.iter().map(|instance| resource(&platform, instance)).collect::<Result<_, _>>()?;
-    Ok(Document::list(shown).next(next))
+    let resources = page.iter().map(|instance| resource(&platform, instance)).collect::<Result<_, _>>()?;
+    Ok(Document::list(resources).next(next))
 }
 
 async fn count(State(platform): State<Platform>) -> Result<Json<Value>, ApiError> {
@@ -116,7 +126,12 @@ fn parse_patch(params: &Params) -> Result<InstancePatch, ApiError> {
     let text = |name| params.get_non_empty(name).map(str::to_owned);
     let list = |name| params.get_non_empty(name).map(|_| params.list(name));
     let bytes = |bytes: &str| {
-        bytes.parse().map_err(|_| ApiError::parameter("DiskQuota", format!("'{bytes}' is no number of bytes")))
+        bytes.parse().map_err(|_| {
+            ApiError::parameter(
+                "DiskQuota",
+                format!("'{bytes}' is not a valid number of bytes: expected a whole number"),
+            )
+        })
     };
     Ok(InstancePatch {
         locale: text("Locale"),
@@ -141,7 +156,7 @@ async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> R
     Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
 }
 
-/// Shows no secrets, unlike cozy-stack: instances have none of their own.
+/// Updates an instance. Unlike cozy-stack, returns no secrets: an instance has no secrets of its own.
 async fn update(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -170,20 +185,21 @@ async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) ->
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Returns a token as plain text. The scope `*` permits everything; a konnector's token has no scope, its rights are
-/// those of its manifest.
+/// Returns a token as plain text. The scope `*` permits everything. A konnector's token has no scope: its permissions
+/// are those of its manifest.
 async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, ApiError> {
     let domain = params
         .get_non_empty("Domain")
-        .ok_or_else(|| ApiError::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
+        .ok_or_else(|| ApiError::parameter("Domain", "Domain is missing; give the domain of the instance"))?;
     let audience: Audience = params.get_non_empty("Audience").unwrap_or("cli").parse()?;
     let subject = params.get_non_empty("Subject").unwrap_or("CLI");
     let scope = params.get("Scope").unwrap_or_default();
     let instance = platform.instance(domain)?;
     if matches!(audience, Audience::Access | Audience::Refresh) && platform.oauth_client(&instance, subject).is_err() {
-        let told =
-            format!("'{subject}' is no OAuth client of {domain}; register one with `konnector instances oauth-client`");
-        return Err(ApiError::parameter("Subject", told));
+        let message = format!(
+            "'{subject}' is not an OAuth client of {domain}; register one with `konnector instances oauth-client`"
+        );
+        return Err(ApiError::parameter("Subject", message));
     }
     Ok(platform.issue_token(&instance, audience, subject, scope)?)
 }

@@ -1,4 +1,4 @@
-//! Answers as JSON:API documents, the way Cozy writes them (<https://jsonapi.org/format/>).
+//! Responses as JSON:API documents (<https://jsonapi.org/format/>), with Cozy's conventions.
 
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use crate::error::ApiError;
 /// The media type of JSON:API.
 pub const MEDIA_TYPE: &str = "application/vnd.api+json";
 
-/// One thing, as the API shows it.
+/// Resource object of a JSON:API document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resource {
     #[serde(rename = "type")]
@@ -41,19 +41,19 @@ impl Resource {
                 attributes.retain(|name, _| !name.starts_with('_'));
                 Ok(Self { kind, id, attributes, meta: Map::new(), links: Map::new(), relationships: Map::new() })
             }
-            Ok(_) => Err(ApiError::server(format!("{kind}/{id} cannot be shown: it is no JSON object"))),
-            Err(error) => Err(ApiError::server(format!("{kind}/{id} cannot be shown: {error}"))),
+            Ok(_) => Err(ApiError::server(format!("{kind}/{id} cannot be serialised: it is not a JSON object"))),
+            Err(error) => Err(ApiError::server(format!("{kind}/{id} cannot be serialised: {error}"))),
         }
     }
 
-    /// The resource of a stored document, with its revision.
+    /// Creates the resource of a stored document, with its revision.
     ///
     /// # Errors
     ///
     /// As [`Resource::new`], and if the store fails.
-    pub fn from_document(platform: &Platform, at: &DocRef, value: &impl Serialize) -> Result<Self, ApiError> {
-        let resource = Self::new(at.doctype.as_str(), at.id.as_str(), value)?;
-        Ok(match platform.store.get(at)? {
+    pub fn from_document(platform: &Platform, doc_ref: &DocRef, value: &impl Serialize) -> Result<Self, ApiError> {
+        let resource = Self::new(doc_ref.doctype.as_str(), doc_ref.id.as_str(), value)?;
+        Ok(match platform.store.get(doc_ref)? {
             Some(document) => resource.rev(&document.rev.to_string()),
             None => resource,
         })
@@ -103,7 +103,7 @@ impl Resource {
         self
     }
 
-    /// The reference that another resource uses for it.
+    /// Returns the resource identifier object with which other resources refer to this one.
     #[must_use]
     pub fn identifier(&self) -> Value {
         json!({ "type": self.kind, "id": self.id })
@@ -117,7 +117,7 @@ enum Data {
     Many(Vec<Resource>),
 }
 
-/// An answer. It has the status 200; for another one answer `(status, document)`.
+/// Response with the status 200; for another status, return `(status, document)`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
     data: Data,
@@ -130,19 +130,19 @@ pub struct Document {
 }
 
 impl Document {
-    /// A document with one resource.
+    /// Creates a document with one resource.
     #[must_use]
     pub fn one(resource: Resource) -> Self {
         Self { data: Data::One(Box::new(resource)), included: Vec::new(), links: None, meta: Map::new() }
     }
 
-    /// A document with one resource in an array, as for installations.
+    /// Creates a document with one resource in an array, as for installations.
     #[must_use]
     pub fn array_of_one(resource: Resource) -> Self {
         Self { data: Data::Many(vec![resource]), included: Vec::new(), links: None, meta: Map::new() }
     }
 
-    /// A page of a list, with its count.
+    /// Creates a page of a list, with its count.
     #[must_use]
     pub fn list(resources: Vec<Resource>) -> Self {
         let mut meta = Map::new();
@@ -180,7 +180,7 @@ impl Document {
         self
     }
 
-    /// Adds other resources that it refers to.
+    /// Sets the resources that the document refers to.
     #[must_use]
     pub fn with_included(mut self, resources: Vec<Resource>) -> Self {
         self.included = resources;
@@ -188,7 +188,7 @@ impl Document {
     }
 }
 
-/// An answer that is written as JSON:API's and whose items are not whole resources.
+/// Response with the media type of JSON:API whose items are not complete resource objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlainJson(pub Value);
 
@@ -205,7 +205,7 @@ impl Document {
     ///
     /// If it cannot be serialised; cannot happen for the platform's types.
     pub fn serialize(&self) -> Result<SerializedDocument, ApiError> {
-        let failed = |error| ApiError::server(format!("an answer cannot be written: {error}"));
+        let failed = |error| ApiError::server(format!("the response cannot be serialised: {error}"));
         Ok(SerializedDocument(serde_json::to_vec(self).map_err(failed)?.into()))
     }
 }
@@ -216,7 +216,7 @@ impl IntoResponse for Document {
     }
 }
 
-/// A [`Document`] that is written already.
+/// Serialised [`Document`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SerializedDocument(Bytes);
 

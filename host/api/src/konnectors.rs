@@ -1,4 +1,4 @@
-//! `/konnectors`: install, update, list, show, uninstall, schedule (Cozy API: konnectors).
+//! `/konnectors`: installs, updates, lists, returns, uninstalls and schedules konnectors (Cozy API: konnectors).
 
 mod download;
 mod logs;
@@ -36,43 +36,51 @@ use crate::jsonapi::{Document, Resource, SerializedDocument};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind, ServerSentEvents};
 use crate::{sse, triggers};
 
-/// Konnectors on a page where the client names no number.
+/// Konnectors on a page unless the client sets `limit`.
 const DEFAULT_PAGE_SIZE: usize = 100;
-/// Cozy's app from which people install konnectors.
+/// Slug of Cozy's app from which people install konnectors.
 const STORE_APP: &str = "store";
 
 /// The routes that respond immediately.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
-        op.summary("The installed konnectors")
-            .query("limit", SchemaKind::Number, "Konnectors on a page, 100 unless told")
-            .query("start_key", SchemaKind::String, "The id to begin with; the link next of a page has it")
+        op.summary("Lists the installed konnectors")
+            .query("limit", SchemaKind::Number, "Maximum number of konnectors on a page; default: 100")
+            .query(
+                "start_key",
+                SchemaKind::String,
+                "Id of the first konnector of the page, from links.next of the previous page",
+            )
     });
     let one = delete_with(uninstall, |op| {
         op.summary("Uninstalls a konnector")
             .description(
-                "Clients that accept exactly text/event-stream get a stream instead, with the status 200: cleaning while it cleans up its \
-                 accounts, deleted once it is gone, or error where it stays installed.",
+                "Clients that accept exactly text/event-stream get a stream of events instead, with the status 200: \
+                 cleaning while the konnector cleans up its accounts, then deleted, or error if it remains installed.",
             )
-            .query("Force", SchemaKind::Boolean, "Also when it fails to clean up after its accounts")
-            .success::<204, ()>("It is gone")
-            .success::<202, ()>("It goes once it has cleaned up its accounts")
-            .success::<200, ServerSentEvents>("A stream of what happens")
+            .query(
+                "Force",
+                SchemaKind::Boolean,
+                "Whether to uninstall it even if it fails to clean up after its accounts",
+            )
+            .success::<204, ()>("The konnector is uninstalled")
+            .success::<202, ()>("The konnector will be uninstalled once it has cleaned up its accounts")
+            .success::<200, ServerSentEvents>("A stream of events")
     });
     let trigger = post_with(create_trigger, |op| {
-        op.summary("Makes the trigger that runs a konnector as often as its manifest says")
-            .query("AccountID", SchemaKind::String, "The account to run it for")
-            .query("ExecNow", SchemaKind::Boolean, "Whether it also runs at once")
-            .success::<201, Document>("The trigger")
-            .error(409, "There is such a trigger already")
+        op.summary("Creates the trigger that runs a konnector at the frequency in its manifest")
+            .query("AccountID", SchemaKind::String, "Account for which the konnector runs")
+            .query("ExecNow", SchemaKind::Boolean, "Whether the konnector also runs immediately")
+            .success::<201, Document>("The created trigger")
+            .error(409, "Such a trigger already exists")
             .error(422, "The konnector cannot run for this account")
     });
     let log = post_with(logs::write, |op| {
-        op.summary("Writes what a konnector says in a client to the log of the server")
-            .query("job_id", SchemaKind::String, "The job that it runs for")
-            .query("version", SchemaKind::String, "Its version")
-            .success::<204, ()>("It is written")
-            .error(422, "A level is none")
+        op.summary("Adds log lines of a konnector that runs in a client to the server's log")
+            .query("job_id", SchemaKind::String, "Job of the konnector")
+            .query("version", SchemaKind::String, "Version of the konnector")
+            .success::<204, ()>("The lines are logged")
+            .error(422, "A level is invalid")
     });
     let picture = "The icon, in the format that the manifest names";
     ApiRouter::new()
@@ -81,12 +89,12 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/konnectors/{slug}", one)
         .api_route(
             "/konnectors/{slug}/icon",
-            get_with(icon, |op| op.summary("The icon of a konnector").success::<200, BinaryContent>(picture)),
+            get_with(icon, |op| op.summary("Returns the icon of a konnector").success::<200, BinaryContent>(picture)),
         )
         .api_route(
             "/konnectors/{slug}/icon/{version}",
             get_with(icon_of_version, |op| {
-                op.summary("The icon of a konnector, to be kept as long as its version")
+                op.summary("Returns the icon of a version of a konnector, which clients may cache")
                     .success::<200, BinaryContent>(picture)
             }),
         )
@@ -99,30 +107,34 @@ pub fn upstream_routes() -> ApiRouter<Platform> {
     let installed = || {
         post_with(install, |op| {
             install_operation(op.summary("Installs a konnector"))
-                .query("Source", SchemaKind::String, "Where its bundle is; the registry's channel stable unless told")
+                .query(
+                    "Source",
+                    SchemaKind::String,
+                    "Source of the bundle; default: the channel stable of the registry",
+                )
                 .query(
                     "Deactivated",
                     SchemaKind::Boolean,
-                    "Whether it is shown as installed, not as ready, until it ran",
+                    "Whether its state is installed instead of ready until its first run",
                 )
-                .error(409, "It is installed already")
+                .error(409, "The konnector is already installed")
         })
     };
-    let shown = Arc::new(KonnectorResponseCache::default());
+    let cache = Arc::new(KonnectorResponseCache::default());
     let show = move |platform: State<Platform>, caller: Caller, slug: Path<String>| {
-        show(Arc::clone(&shown), platform, caller, slug)
+        show(Arc::clone(&cache), platform, caller, slug)
     };
-    let one =
-        installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
+    let one = installed()
+        .get_with(show, |op| op.summary("Returns a konnector, after updating it if its registry has a newer version"));
     let one = one.put_with(update, |op| {
         install_operation(op.summary("Updates a konnector"))
-            .query("Source", SchemaKind::String, "Where its bundle is, where that is to change")
+            .query("Source", SchemaKind::String, "New source of the bundle; default: the current source")
             .query(
                 "PermissionsAcked",
                 SchemaKind::Boolean,
-                "Whether the user has accepted new permissions; yes unless told",
+                "Whether the user has accepted new permissions; default: true",
             )
-            .error(409, "It is being installed or updated by somebody else")
+            .error(409, "Another installation or update of the konnector is in progress")
     });
     ApiRouter::new()
         .api_route("/konnectors/", installed())
@@ -136,37 +148,36 @@ pub fn upstream_routes() -> ApiRouter<Platform> {
         )
 }
 
-/// Common description of downloads.
+/// Adds the common description of downloads.
 fn download_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.summary("The program of a konnector")
+    op.summary("Downloads the program of a konnector")
         .success::<200, BinaryContent>("A gzipped tar archive")
-        .success::<303, ()>("Its registry has it")
+        .success::<303, ()>("A redirect to the archive in the registry")
 }
 
-/// Common description of installing and updating.
+/// Adds the common description of installations and updates.
 fn install_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.description(
-        "Clients that accept exactly text/event-stream get a stream of the states instead, with the status 200.",
-    )
-    .query("Parameters", SchemaKind::String, "A JSON object that is kept with the konnector")
-    .success::<202, Document>("The konnector, in an array of one; it is ready a moment later")
-    .success::<200, ServerSentEvents>("A stream of the states")
-    .error(422, "The source or the slug is none")
+    op.description("Clients that accept exactly text/event-stream get a stream of states instead, with the status 200.")
+        .query("Parameters", SchemaKind::String, "A JSON object that is stored with the konnector")
+        .success::<202, Document>("The konnector, in an array of one; it becomes ready shortly afterwards")
+        .success::<200, ServerSentEvents>("A stream of states")
+        .error(422, "The source or the slug is invalid")
 }
 
-/// The resource of a konnector. `rev` is empty if it is not stored yet.
+/// Creates the JSON:API resource of a konnector. `rev` is empty if the konnector is not stored yet.
 fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, ApiError> {
     let slug = &konnector.slug;
-    let mut shown = konnector.clone();
-    let cuts = platform.clamped_limits(konnector)?;
-    if !cuts.is_empty() {
-        let cut =
-            |cut: ClampedLimit| (cut.limit.key().to_owned(), json!({ "asked": cut.requested, "granted": cut.granted }));
-        shown
+    let mut attributes = konnector.clone();
+    let clamped = platform.clamped_limits(konnector)?;
+    if !clamped.is_empty() {
+        let entry = |limit: ClampedLimit| {
+            (limit.limit.key().to_owned(), json!({ "asked": limit.requested, "granted": limit.granted }))
+        };
+        attributes
             .manifest_fields
-            .insert(CLAMPED_LIMITS_FIELD.to_owned(), Value::Object(cuts.into_iter().map(cut).collect()));
+            .insert(CLAMPED_LIMITS_FIELD.to_owned(), Value::Object(clamped.into_iter().map(entry).collect()));
     }
-    let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), &shown)?
+    let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), &attributes)?
         .rev(rev)
         .link("self", format!("/konnectors/{slug}"))
         .link("permissions", format!("/permissions/konnectors/{slug}"));
@@ -177,7 +188,7 @@ fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Res
     Ok(resource.link("icon", format!("/konnectors/{slug}/icon/{version}")))
 }
 
-/// What is written as it is in the version in a path.
+/// Characters that are percent-encoded in the version of a path and in a key: all but the unreserved ones of RFC 3986.
 const VERSION_ENCODE_SET: percent_encoding::AsciiSet =
     NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
@@ -185,22 +196,23 @@ fn not_installed(slug: &str) -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
 }
 
-/// Returns the konnector of a path, if the caller may see it. An unknown slug is reported before a missing right, as
-/// clients expect.
+/// Returns the installed konnector of a path, with its revision.
 fn find_installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
     let slug: Slug = slug.parse().map_err(|_| not_installed(slug))?;
     let found = platform.stored_konnector(&caller.instance, &slug)?;
     Ok((found.value, found.rev.to_string()))
 }
 
+/// Like [`find_installed`], if the caller may read the konnector. An unknown slug is reported before a missing
+/// permission, as clients expect.
 fn find_visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
     let (konnector, rev) = find_installed(platform, caller, slug)?;
     caller.check_document(Verb::Get, &KONNECTORS, &konnector.doc_id(), &konnector.manifest_fields)?;
     Ok((konnector, rev))
 }
 
-/// Checks that the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that
-/// only from the registry; neither may OAuth clients, unless they are the owner's own app with every right. An
+/// Checks that the caller may install, update or uninstall. Apps and konnectors may not, except the store app, and that
+/// only from the registry; OAuth clients may not either, unless they are the owner's own app with all permissions. An
 /// operator may allow it for all callers that have the permission.
 fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), ApiError> {
     let principal = &caller.principal;
@@ -215,11 +227,11 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
         Audience::App if principal.claims.sub == STORE_APP && registry => {}
         Audience::App | Audience::Konnector => {
             return Err(ApiError::forbidden(
-                "only the store may install, update and uninstall konnectors, from a registry:// source",
+                "only the store app may install, update or uninstall konnectors, and only from a registry:// source",
             ));
         }
         Audience::Access | Audience::Share | Audience::Refresh | Audience::Registration => {
-            return Err(ApiError::forbidden("an OAuth client may not install, update and uninstall konnectors"));
+            return Err(ApiError::forbidden("an OAuth client may not install, update or uninstall konnectors"));
         }
     }
     caller.check_type(verb, &KONNECTORS)
@@ -247,17 +259,17 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 }
 
 async fn show(
-    shown: Arc<KonnectorResponseCache>,
+    cache: Arc<KonnectorResponseCache>,
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
 ) -> Result<SerializedDocument, ApiError> {
     let slug = slug.parse().map_err(|_| not_installed(&slug))?;
-    let answer = shown.get(&platform, &caller, &slug)?;
+    let response = cache.get(&platform, &caller, &slug)?;
     if platform.refresh_konnector(&caller.instance, &slug).await {
-        return shown.get(&platform, &caller, &slug);
+        return cache.get(&platform, &caller, &slug);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 async fn install(
@@ -301,7 +313,7 @@ async fn update(
     install_response(platform, caller.instance, &headers, start).await
 }
 
-/// 202 once the manifest was read, or immediately an event stream, for clients that accept exactly that.
+/// Responds with 202 once the manifest has been read. Clients that accept exactly an event stream get one immediately.
 async fn install_response(
     platform: Platform,
     instance: Arc<Instance>,
@@ -322,7 +334,7 @@ async fn install_response(
 }
 
 fn to_sse_event(platform: &Platform, instance: &Instance, rev: &str, event: InstallEvent) -> sse::Event {
-    let shown = match event {
+    let converted = match event {
         InstallEvent::Failed(message) => return sse::Event::error(&message),
         InstallEvent::State(konnector) => {
             let rev = match konnector.state {
@@ -334,7 +346,7 @@ fn to_sse_event(platform: &Platform, instance: &Instance, rev: &str, event: Inst
             resource(platform, &konnector, &rev)
         }
     };
-    match shown {
+    match converted {
         Ok(resource) => sse::Event::json("state", &Document::one(resource)),
         Err(failure) => sse::Event::failure(&failure),
     }
@@ -357,15 +369,17 @@ async fn uninstall(
         });
     }
     let about = json!({ "slug": slug });
-    let gone = sse::Event::json("deleted", &about);
+    let deletion = sse::Event::json("deleted", &about);
     Ok(match deleted {
-        UninstallOutcome::Uninstalled => sse::response(stream::once(ready(gone))),
+        UninstallOutcome::Uninstalled => sse::response(stream::once(ready(deletion))),
         UninstallOutcome::CleaningUp(outcome) => {
             let end = async move {
                 match outcome.await {
-                    Ok(Ok(())) => gone,
+                    Ok(Ok(())) => deletion,
                     Ok(Err(error)) => sse::Event::failure(&error.into()),
-                    Err(_) => sse::Event::error("the server stops; uninstall the konnector again once it runs"),
+                    Err(_) => sse::Event::error(
+                        "the server is shutting down; uninstall the konnector again after the restart",
+                    ),
                 }
             };
             sse::response(stream::once(ready(sse::Event::json("cleaning", &about))).chain(stream::once(end)))
@@ -406,7 +420,7 @@ async fn icon_response(
     let headers: [(HeaderName, &str); 3] = [
         (CONTENT_TYPE, &mime),
         (CACHE_CONTROL, cache),
-        // Browsers run scripts in an SVG unless told otherwise.
+        // Without this policy, browsers run scripts in an SVG.
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'"),
     ];
     Ok((headers, bytes).into_response())
@@ -424,12 +438,12 @@ async fn create_trigger(
     let (created_by, made_by) = (&caller.principal.claims.sub, caller.konnector()?);
     let execute_now = params.flag("ExecNow", false);
     if execute_now {
-        caller.principal.check_may_outlive_run("launch a trigger, which is what a person does")?;
+        caller.principal.check_may_outlive_run("launch a trigger")?;
     }
     let trigger =
         platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by, made_by).await?;
     if execute_now && let Err(error) = platform.launch_trigger(&caller.instance, &trigger.id).await {
-        tracing::warn!(trigger = trigger.id, %error, "the first run could not be pushed; the trigger stays");
+        tracing::warn!(trigger = trigger.id, %error, "cannot push the first run; the trigger remains");
     }
     Ok((StatusCode::CREATED, Document::one(triggers::resource(&platform, &caller.instance, &trigger)?)).into_response())
 }

@@ -1,7 +1,7 @@
-//! The HTTP APIs: the public one, which speaks as Cozy's does, and the operator's.
+//! The HTTP APIs: the public one, which is compatible with Cozy's, and the operator's.
 //!
-//! [`public`] and [`admin`] make routers, [`serve`] serves them. Each noun has its routes in the module of its name; whatever goes wrong
-//! becomes a failure, whose body is written in one of three shapes.
+//! [`public`] and [`admin`] create routers, [`serve`] serves them. Each noun has its routes in the module of its name.
+//! Errors become an `ApiError`, whose body has one of three formats.
 
 mod account_types;
 mod accounts;

@@ -1,4 +1,4 @@
-//! What no request may exceed, and what no answer goes without.
+//! Limits of all requests, and headers of all responses.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ use tower::ServiceBuilder;
 
 use crate::error::{self, ApiError};
 
-/// Bytes of a JSON body.
+/// Maximum size of a JSON body in bytes.
 pub const MAX_BODY_SIZE: usize = 1 << 20;
-/// How long a request may take until its answer begins. Bodies of answers, streams among them, are not counted.
+/// Maximum time until the response to a request begins. Bodies of responses, such as event streams, are not included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for requests that wait for another server.
+/// Like [`REQUEST_TIMEOUT`], for requests that wait for another server.
 const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Applies the timeout of thirty seconds.
@@ -38,13 +38,13 @@ async fn time_out(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = format!("the request took longer than {} s and was given up", limit.as_secs());
+            let message = format!("the request took longer than {} s and was abandoned", limit.as_secs());
             ApiError::request(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
         }
     }
 }
 
-/// What keeps browsers from making something else of an answer, where the answer does not say it itself.
+/// Headers that keep browsers from misinterpreting a response, unless the response sets them itself.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -53,8 +53,8 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// A duplicate of a header that decides whose data a request is about or who sends it: a proxy may use another one
-/// than this server (RFC 9112 §3.2 for `Host`).
+/// Returns a duplicate header among those that select the instance or authenticate the caller: a proxy may use another
+/// one than this server (RFC 9112 §3.2 for `Host`).
 fn find_duplicate_header(headers: &HeaderMap) -> Option<HeaderName> {
     [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
 }
@@ -65,28 +65,28 @@ async fn common_middleware(State(platform): State<Option<Platform>>, mut request
         request.extensions_mut().insert(platform);
     }
     let wants_json = error::plain_text::wants_json(request.headers());
-    let noted = tracing::enabled!(tracing::Level::DEBUG);
-    let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
-    let answered = match find_duplicate_header(request.headers()) {
+    let is_logged = tracing::enabled!(tracing::Level::DEBUG);
+    let log_fields = is_logged.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
+    let response = match find_duplicate_header(request.headers()) {
         Some(name) => {
-            let message = format!("the request has several headers {name}; send one");
+            let message = format!("the request has multiple {name} headers; send only one");
             ApiError::bad_request(message).into_response()
         }
         None => next.run(request).await,
     };
-    let mut response = error::plain_text::render(answered, wants_json);
+    let mut response = error::plain_text::render(response, wants_json);
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().entry(name).or_insert(value);
     }
-    if let Some((method, path, begun)) = noted {
-        let (status, milliseconds) = (response.status().as_u16(), begun.elapsed().as_millis());
-        tracing::debug!(%method, path, status, milliseconds, "answered");
+    if let Some((method, path, started)) = log_fields {
+        let (status, milliseconds) = (response.status().as_u16(), started.elapsed().as_millis());
+        tracing::debug!(%method, path, status, milliseconds, "request completed");
     }
     response
 }
 
-/// Wraps all routes: limits the bodies of requests, completes responses, and writes errors as the client asks for
-/// them. It is one layer, because each layer of a router costs every request a copy of all layers below it. The
+/// Wraps all routes: limits the bodies of requests, completes responses, and writes errors in the format that clients
+/// request. It is one layer, because each layer of a router costs every request a copy of all layers below it. The
 /// platform, if known, becomes an extension of each request, for the layers that authenticate it.
 pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
@@ -96,13 +96,13 @@ pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
     routes.layer(ServiceBuilder::new().layer(guard).layer(DefaultBodyLimit::max(MAX_BODY_SIZE)))
 }
 
-/// The response to an unknown path.
+/// Responds to an unknown path.
 pub async fn no_such_route(request: Request) -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, format!("there is no route {}", request.uri().path()))
 }
 
-/// The response to a method that a route does not support.
+/// Responds to a method that a route does not support.
 pub async fn no_such_method(request: Request) -> ApiError {
-    let message = format!("{} is not possible on {}", request.method(), request.uri().path());
+    let message = format!("{} is not supported on {}", request.method(), request.uri().path());
     ApiError::request(StatusCode::METHOD_NOT_ALLOWED, message)
 }

@@ -1,7 +1,8 @@
-//! Requests whose work grows with what clients send, or with what is stored, are handled on threads of their own, see [`Offload`]:
-//! checking a body, looking through documents and writing the answer. The threads that serve connections stay free for everybody else.
+//! Handles requests on separate threads (see [`Offload`]) if their work grows with the request or the stored data:
+//! checking a body, scanning documents and serialising the response. The threads that serve connections remain free
+//! for all others.
 //!
-//! Who asks is known before a byte of the body is read.
+//! Callers are authenticated before any byte of the body is read.
 
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
@@ -22,13 +23,14 @@ use crate::error::ApiError;
 use crate::extract::Caller;
 use crate::limits::MAX_BODY_SIZE;
 
-/// Requests that are handled at the same time for each processor: some wait for the disk. The operating system divides the time among them.
+/// Requests that are handled concurrently per processor; more than one, because some wait for the disk. The operating
+/// system divides the CPU time among them.
 const THREADS_PER_PROCESSOR: usize = 4;
-/// Of the requests of konnectors that run here: they must not take the turns of people.
+/// Concurrent requests of the konnectors that run here; limited, so that they do not delay the requests of people.
 const THREADS_FOR_KONNECTORS: usize = 4;
-/// Requests that wait for a turn. Each holds its body of at most 1 MiB.
+/// Maximum number of waiting requests. Each holds its body of at most 1 MiB in memory.
 const MAX_WAITING: usize = 256;
-/// How long each waits; a request that begins later would not end within its 30 s.
+/// How long a request waits for a thread: one that starts later would not finish within its 30 s.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static CLIENT_THREADS: LazyLock<Offload> = LazyLock::new(|| {
@@ -38,11 +40,11 @@ static CLIENT_THREADS: LazyLock<Offload> = LazyLock::new(|| {
 static KONNECTOR_THREADS: LazyLock<Offload> =
     LazyLock::new(|| Offload::fair("requests of konnectors", THREADS_FOR_KONNECTORS, MAX_WAITING, QUEUE_TIMEOUT));
 
-/// Marks a request that a konnector makes from inside of this process.
+/// Marks a request of a konnector that runs in this process.
 #[derive(Debug, Clone, Copy)]
 pub struct KonnectorRequest;
 
-/// The threads for the work of requests.
+/// Returns the threads for the requests of clients.
 pub fn client_threads() -> &'static Offload {
     &CLIENT_THREADS
 }
@@ -52,7 +54,7 @@ pub fn offload_routes<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) ->
     routes.layer(middleware::from_fn(handle_authenticated))
 }
 
-/// The same for routes without a token: a secret in their path authenticates the caller.
+/// Like [`offload_routes`], for routes without a token: a secret in their path authenticates the caller.
 pub fn offload_routes_without_token<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(handle_unauthenticated))
 }
@@ -75,7 +77,7 @@ async fn handle_unauthenticated(request: Request, next: Next) -> Response {
 }
 
 async fn caller(parts: &mut Parts) -> Result<Caller, ApiError> {
-    let missing = || ApiError::server("a request has no platform to authenticate it");
+    let missing = || ApiError::server("the request has no platform to authenticate its caller");
     let platform = parts.extensions.get::<Platform>().cloned().ok_or_else(missing)?;
     Caller::from_request_parts(parts, &platform).await
 }
@@ -92,26 +94,26 @@ async fn handle(party: &str, request: Request, next: Next) -> Response {
     };
     parts.extensions.insert(BodyCharged);
     // A run is charged for its requests here as for its own computation.
-    let bill = parts.extensions.get::<RequestCpuMeter>().cloned();
+    let cpu_meter = parts.extensions.get::<RequestCpuMeter>().cloned();
     let work = next.run(Request::from_parts(parts, Body::from(body)));
-    let billed = async move {
+    let metered = async move {
         let _charge = charge;
-        match bill {
-            Some(bill) => bill
+        match cpu_meter {
+            Some(cpu_meter) => cpu_meter
                 .meter(work)
                 .await
-                .unwrap_or_else(|_used_up| ApiError::unavailable(CPU_BUDGET_EXCEEDED).into_response()),
+                .unwrap_or_else(|_exhausted| ApiError::unavailable(CPU_BUDGET_EXCEEDED).into_response()),
             None => work.await,
         }
     };
-    match threads.run_future_for(party, billed).await {
+    match threads.run_future_for(party, metered).await {
         Ok(response) => response,
         Err(error) => ApiError::from(error).into_response(),
     }
 }
 
-/// What a konnector is answered whose request costs too much.
-const CPU_BUDGET_EXCEEDED: &str = "the request took more processor time than a run may use; ask for less at a time";
+/// Error of a konnector's request that uses too much CPU time.
+const CPU_BUDGET_EXCEEDED: &str = "the request used more CPU time than a run may use; request less data at a time";
 
-/// Stands for a body that is too long: each handler has its own words for that, and refuses this one.
+/// Stands for a body that is too large: each handler rejects it with its own message.
 static OVERSIZED_BODY: [u8; MAX_BODY_SIZE + 1] = [0; MAX_BODY_SIZE + 1];

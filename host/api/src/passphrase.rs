@@ -3,18 +3,18 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// The passphrase, as its digest: comparing takes the same time whatever is wrong with a guess, and no log can show it.
+/// Passphrase, stored as its digest: comparisons take the same time for all guesses, and no log can reveal it.
 #[derive(Clone)]
 pub struct Passphrase([u8; 32]);
 
 impl Passphrase {
-    /// Creates a passphrase from its text, without surrounding white space, which files often have.
+    /// Creates a passphrase from a string. Surrounding white space, which files often have, is removed.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(Sha256::digest(text.trim()).into())
     }
 
-    /// Whether a guess is right.
+    /// Whether `guess` is the passphrase.
     #[must_use]
     pub fn matches(&self, guess: &str) -> bool {
         Self::new(guess).0.ct_eq(&self.0).into()

@@ -1,4 +1,4 @@
-//! `/permissions`: what the bearer of a token may do, and what it lets others do (Cozy API: permissions, §8.4).
+//! `/permissions`: permissions of the bearer of a token, and shares (Cozy API: permissions, §8.4).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{ApiMethodRouter, get_with, patch_with, post_with};
@@ -19,25 +19,25 @@ use crate::extract::{Attributes, Caller, JsonObject, Params};
 use crate::jsonapi::{Document, PlainJson, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Items of a page where the client names no number.
+/// Items of a page unless the client sets `page[limit]`.
 const DEFAULT_PAGE_SIZE: usize = 30;
-/// Documents that one request may ask about.
+/// Maximum number of documents in one request to `/permissions/exists`.
 const MAX_DOCUMENTS: usize = 1_000;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let share = post_with(share, |op| {
-        op.summary("Shares some of what the bearer may do")
-            .query("codes", SchemaKind::String, "Names of who gets a code, with commas between them")
-            .query("ttl", SchemaKind::String, "How long it lasts, for example 30D or 1h30m; for ever unless told")
+        op.summary("Shares some of the bearer's permissions")
+            .query("codes", SchemaKind::String, "Names of the recipients of codes, separated by commas")
+            .query("ttl", SchemaKind::String, "Lifetime, for example 30D or 1h30m; default: unlimited")
             .field("permissions", SchemaKind::Object, "The rules, by title")
-            .error(422, "ttl is no duration, or an attribute is wrong")
+            .error(422, "ttl is not a valid duration, or an attribute is invalid")
     });
-    let one = get_with(show, |op| op.summary("A permission set"))
+    let one = get_with(show, |op| op.summary("Returns a permission set"))
         .patch_with(update, patch_operation)
-        .delete_with(revoke, |op| op.summary("Ends a share").success::<204, ()>("It is gone"));
+        .delete_with(revoke, |op| op.summary("Revokes a share").success::<204, ()>("The share is revoked"));
     let exists = post_with(exists, |op| {
-        op.summary("Which of some documents are shared").field(
+        op.summary("Returns which of the given documents are shared").field(
             "data",
             SchemaKind::Objects,
             "The documents, each with type and id",
@@ -45,7 +45,7 @@ pub fn routes() -> ApiRouter<Platform> {
     });
     ApiRouter::new()
         .api_route("/permissions", share)
-        .api_route("/permissions/self", get_with(show_own, |op| op.summary("What the bearer of the token may do")))
+        .api_route("/permissions/self", get_with(show_own, |op| op.summary("Returns the permissions of the token")))
         .api_route("/permissions/exists", exists)
         .api_route("/permissions/{id}", one)
         .api_route("/permissions/apps/{slug}", patch_with(update_app, patch_operation))
@@ -55,18 +55,18 @@ pub fn routes() -> ApiRouter<Platform> {
 }
 
 fn patch_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.summary("Changes a permission set: its rules, or who has a code")
-        .field("permissions", SchemaKind::Object, "The rules to add or replace, by title; an empty one is removed")
-        .field("codes", SchemaKind::Object, "Who has a code from now on, by name")
-        .field("expires_at", SchemaKind::String, "When a share ends; empty is never")
-        .error(409, "Somebody else wrote in between")
+    op.summary("Updates a permission set: its rules, or the recipients of codes")
+        .field("permissions", SchemaKind::Object, "Rules to add or replace, by title; an empty rule is removed")
+        .field("codes", SchemaKind::Object, "All recipients of codes, by name")
+        .field("expires_at", SchemaKind::String, "When the share expires; an empty string means never")
+        .error(409, "The permission set was modified concurrently")
 }
 
 fn shared_routes() -> ApiMethodRouter<Platform> {
     get_with(shared_by_link, |op| {
-        op.summary("The shares with a rule for a type")
-            .query("page[limit]", SchemaKind::Number, "Shares on a page; 30 unless told")
-            .query("page[cursor]", SchemaKind::String, "Where the page before ended")
+        op.summary("Lists the shares with a rule for a doctype")
+            .query("page[limit]", SchemaKind::Number, "Maximum number of shares on a page; default: 30")
+            .query("page[cursor]", SchemaKind::String, "Cursor from links.next of the previous page")
     })
 }
 
@@ -75,7 +75,7 @@ fn resource(set: &Stored<PermissionSet>) -> Result<Resource, ApiError> {
     Ok(resource.rev(&set.rev.to_string()).link("self", format!("/permissions/{}", set.id)))
 }
 
-/// The rules of the caller. Those of a scope have no titles and are called `rule0`, `rule1`, …
+/// Returns the rules of the caller. The rules of a scope have no titles; they are named `rule0`, `rule1`, …
 async fn show_own(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     if let Some(set) = platform.own_permission_set(&caller.instance, &caller.principal)? {
         return Ok(Document::one(resource(&set)?));
@@ -90,16 +90,16 @@ fn rules(body: &mut Attributes) -> Result<Map, ApiError> {
     match body.take("permissions") {
         None => Ok(Map::new()),
         Some(Value::Object(rules)) => Ok(rules),
-        Some(_) => Err(ApiError::attribute("permissions", "the attribute permissions is an object of title and rule")),
+        Some(_) => Err(ApiError::attribute("permissions", "permissions: expected an object that maps titles to rules")),
     }
 }
 
-/// Rejects passwords, because this server cannot ask for them: a share that requires one must not be opened without.
+/// Rejects passwords, because this server cannot ask for them: a share that requires one must not open without it.
 fn reject_password(body: &mut Attributes) -> Result<(), ApiError> {
     match body.take_string("password")? {
         None => Ok(()),
         Some(password) if password.is_empty() => Ok(()),
-        Some(_) => Err(ApiError::bad_request("shares with a password are not supported; leave the password out")),
+        Some(_) => Err(ApiError::bad_request("password: shares with a password are not supported; omit it")),
     }
 }
 
@@ -111,9 +111,9 @@ async fn share(
 ) -> Result<Document, ApiError> {
     reject_password(&mut body)?;
     let rules = Permissions::from_manifest(&rules(&mut body)?).map_err(konnector_platform::Error::from)?;
-    let lasts = params.get_non_empty("ttl").map(parse_ttl).transpose()?;
+    let ttl = params.get_non_empty("ttl").map(parse_ttl).transpose()?;
     let Caller { instance, principal } = &caller;
-    let set = platform.create_share(instance, principal, &rules, &params.list("codes"), lasts).await?;
+    let set = platform.create_share(instance, principal, &rules, &params.list("codes"), ttl).await?;
     Ok(Document::one(resource(&set)?))
 }
 
@@ -139,7 +139,7 @@ async fn update_konnector(
     apply(&platform, &caller, &konnector_set_id(&slug), body).await
 }
 
-/// Apps are not installed here, their rights are in their tokens: there is no permission set to change.
+/// Apps are not installed on this server, and their tokens hold their permissions: no permission set can be changed.
 async fn update_app(
     State(platform): State<Platform>,
     caller: Caller,
@@ -161,14 +161,19 @@ fn read_patch(body: &mut Attributes) -> Result<PermissionPatch, ApiError> {
         None => None,
         Some(Value::Object(codes)) => Some(codes.keys().cloned().collect::<Vec<_>>()).filter(|codes| !codes.is_empty()),
         Some(_) => {
-            return Err(ApiError::attribute("codes", "the attribute codes is an object with a member for each name"));
+            return Err(ApiError::attribute("codes", "codes: expected an object with a field for each name"));
         }
     };
-    let end = |text: String| -> Result<Option<DateTime<Utc>>, ApiError> {
-        let wrong = |_| ApiError::attribute("expires_at", format!("'{text}' is no date, such as 2030-01-31T12:00:00Z"));
+    let parse_expiry = |text: String| -> Result<Option<DateTime<Utc>>, ApiError> {
+        let wrong = |_| {
+            ApiError::attribute(
+                "expires_at",
+                format!("'{text}' is not a valid date: expected a date such as 2030-01-31T12:00:00Z"),
+            )
+        };
         if text.is_empty() { Ok(None) } else { Ok(Some(DateTime::parse_from_rfc3339(&text).map_err(wrong)?.to_utc())) }
     };
-    let expires_at = body.take_string("expires_at")?.map(end).transpose()?;
+    let expires_at = body.take_string("expires_at")?.map(parse_expiry).transpose()?;
     match codes {
         Some(codes) if rules.is_empty() && expires_at.is_none() => Ok(PermissionPatch::Codes(codes)),
         None if !rules.is_empty() || expires_at.is_some() => Ok(PermissionPatch::Set { rules, expires_at }),
@@ -191,23 +196,25 @@ async fn exists(
     caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<PlainJson, ApiError> {
-    let malformed =
-        || ApiError::bad_request(format!("data is an array of up to {MAX_DOCUMENTS} objects with type and id"));
-    let asked = body
+    let malformed = || {
+        ApiError::bad_request(format!("data: expected an array of at most {MAX_DOCUMENTS} objects with type and id"))
+    };
+    let entries = body
         .get("data")
         .and_then(Value::as_array)
-        .filter(|asked| asked.len() <= MAX_DOCUMENTS)
+        .filter(|entries| entries.len() <= MAX_DOCUMENTS)
         .ok_or_else(malformed)?;
     let mut documents = Vec::new();
-    for one in asked {
-        let text = |name: &str| one.get(name).and_then(Value::as_str).ok_or_else(malformed);
+    for entry in entries {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).ok_or_else(malformed);
         documents.push(DocRef::new(&caller.instance.id, &doctype(text("type")?)?, text("id")?));
     }
     let shared = platform.shared_verbs(&caller.instance, &caller.principal, &documents)?;
-    let shown = shared.iter().map(|(at, verbs)| {
-        json!({ "type": at.doctype, "id": at.id, "verbs": verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>() })
+    let items = shared.iter().map(|(doc_ref, verbs)| {
+        let verbs = verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>();
+        json!({ "type": doc_ref.doctype, "id": doc_ref.id, "verbs": verbs })
     });
-    Ok(PlainJson(json!({ "data": shown.collect::<Vec<_>>() })))
+    Ok(PlainJson(json!({ "data": items.collect::<Vec<_>>() })))
 }
 
 fn doctype(name: &str) -> Result<Doctype, ApiError> {

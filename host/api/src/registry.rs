@@ -1,4 +1,5 @@
-//! `/registry`: the operator's registries, for the app from which people install (Cozy API, registry proxy, §2.11).
+//! `/registry`: the operator's registries, for the app from which people install konnectors (Cozy API, registry
+//! proxy, §2.11).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -18,25 +19,26 @@ use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
-/// What a token needs a rule for to see versions.
+/// Doctype for which a token needs a rule to read versions.
 const APPS_DOCTYPE: &str = "io.cozy.apps";
 
 /// The routes of this module. They wait for another server.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
-        registry_operation(op.summary("What can be installed"))
-            .query("limit", SchemaKind::Number, "The most konnectors on a page")
-            .query("cursor", SchemaKind::String, "next_cursor of the page before")
+        registry_operation(op.summary("Lists the konnectors that can be installed"))
+            .query("limit", SchemaKind::Number, "Maximum number of konnectors on a page")
+            .query("cursor", SchemaKind::String, "next_cursor of the previous page")
     });
     let picture = || {
         get_with(image, |op| {
-            registry_operation(op.summary("A picture of a konnector")).success::<200, BinaryContent>("The picture")
+            registry_operation(op.summary("Returns a picture of a konnector"))
+                .success::<200, BinaryContent>("The picture")
         })
     };
     let version = || {
         let what = "The version, as its registry describes it";
         get_with(version, |op| {
-            registry_operation(op.summary("A version of a konnector")).success::<200, Json<Value>>(what)
+            registry_operation(op.summary("Returns a version of a konnector")).success::<200, Json<Value>>(what)
         })
     };
     ApiRouter::new()
@@ -44,11 +46,11 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/registry/", all)
         .api_route(
             "/registry/maintenance",
-            get_with(maintenances, |op| registry_operation(op.summary("The konnectors in maintenance"))),
+            get_with(maintenances, |op| registry_operation(op.summary("Lists the konnectors in maintenance"))),
         )
         .api_route(
             "/registry/{app}",
-            get_with(app, |op| registry_operation(op.summary("What can be installed of a konnector"))),
+            get_with(app, |op| registry_operation(op.summary("Returns a konnector and its versions"))),
         )
         .api_route("/registry/{app}/icon", picture())
         .api_route("/registry/{app}/partnership_icon", picture())
@@ -60,30 +62,32 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/registry/{app}/{version}/screenshots/{file}", picture())
 }
 
-/// Common description of all reads from registries.
+/// Adds the common description of all reads from registries.
 fn registry_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.error(502, "A registry answers with something else than expected")
+    op.error(502, "A registry returned an unexpected response")
 }
 
-/// Only apps and clients of people.
+/// Checks that the caller is an app or an OAuth client, or has all permissions.
 fn check_reader(caller: &Caller) -> Result<(), ApiError> {
     let person = matches!(caller.principal.claims.aud, Audience::App | Audience::Access);
     if person || caller.principal.permissions.is_everything() {
         return Ok(());
     }
-    Err(ApiError::forbidden("only apps and OAuth clients read the registry; use a token of one, or one for everything"))
+    Err(ApiError::forbidden(
+        "only apps and OAuth clients may read the registry; use one of their tokens, or a token with all permissions",
+    ))
 }
 
-/// The requested path below `/registry/`.
+/// Returns the requested path below `/registry/`, with its query.
 fn registry_path(uri: &Uri) -> &str {
-    let asked = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    asked.strip_prefix("/registry/").unwrap_or_default()
+    let path = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    path.strip_prefix("/registry/").unwrap_or_default()
 }
 
 fn proxy_response(RegistryResponse { content_type, body }: RegistryResponse) -> Response {
     let headers = [
         (CONTENT_TYPE, content_type),
-        // Browsers run scripts in an SVG from a third party unless told otherwise.
+        // Without this policy, browsers run scripts in an SVG from a third party.
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'".to_owned()),
     ];
     (headers, body).into_response()
@@ -103,9 +107,9 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 fn overlay_maintenance(platform: &Platform, app: &mut Value) -> Result<(), ApiError> {
     let slug = app.get("slug").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
     let maintenance = slug.map(|slug| platform.maintenance(&slug)).transpose()?.flatten();
-    if let (Some(maintenance), Some(members)) = (maintenance, app.as_object_mut()) {
-        members.insert("maintenance_activated".to_owned(), json!(true));
-        members.insert("maintenance_options".to_owned(), Value::Object(maintenance.options));
+    if let (Some(maintenance), Some(fields)) = (maintenance, app.as_object_mut()) {
+        fields.insert("maintenance_activated".to_owned(), json!(true));
+        fields.insert("maintenance_options".to_owned(), Value::Object(maintenance.options));
     }
     Ok(())
 }
@@ -129,7 +133,7 @@ async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Resu
     check_reader(&caller)?;
     let found = platform.proxy_registry(registry_path(&uri)).await?;
     let mut app = serde_json::from_slice(&found.body)
-        .map_err(|error| ApiError::bad_gateway(format!("the registry answers with no JSON: {error}")))?;
+        .map_err(|error| ApiError::bad_gateway(format!("the registry did not return valid JSON: {error}")))?;
     overlay_maintenance(&platform, &mut app)?;
     Ok(Json(app))
 }

@@ -1,4 +1,5 @@
-//! A registry of konnectors: the part of the cozy-apps-registry's HTTP API from which konnectors are installed and shown. Everybody may read it.
+//! Registry of konnectors: the part of cozy-apps-registry's HTTP API that clients need to list and install konnectors.
+//! It is public.
 
 use std::sync::Arc;
 
@@ -16,16 +17,16 @@ use crate::error::ApiError;
 use crate::extract::{Params, request_host};
 use crate::limits;
 
-/// Konnectors on a page where the client names no number, and the most.
+/// Default and maximum number of konnectors on a page.
 const MAX_PAGE_SIZE: usize = 200;
-/// The channels, the most careful one first.
+/// The channels, the most stable one first.
 const CHANNELS: [&str; 3] = ["stable", "beta", "dev"];
 
-/// A registry that offers the bundles of a directory. URLs in its responses begin with `public_url`, or with the host
-/// of the request.
-#[expect(clippy::disallowed_methods, reason = "a registry is no part of the API that describes itself")]
-pub fn registry_server(shelf: BundleDirectory, public_url: Option<String>) -> Router {
-    let registry = RegistryServer { shelf: Arc::new(shelf), public_url: public_url.map(Arc::from) };
+/// Creates a registry that offers the bundles of a directory. URLs in its responses begin with `public_url`, or with
+/// the host of the request.
+#[expect(clippy::disallowed_methods, reason = "a registry is not part of the API that describes itself")]
+pub fn registry_server(directory: BundleDirectory, public_url: Option<String>) -> Router {
+    let registry = RegistryServer { directory: Arc::new(directory), public_url: public_url.map(Arc::from) };
     let routes = Router::new()
         .route("/registry", get(list))
         .route("/registry/", get(list))
@@ -44,27 +45,28 @@ pub fn registry_server(shelf: BundleDirectory, public_url: Option<String>) -> Ro
 
 #[derive(Clone)]
 struct RegistryServer {
-    shelf: Arc<BundleDirectory>,
+    directory: Arc<BundleDirectory>,
     public_url: Option<Arc<str>>,
 }
 
 impl RegistryServer {
-    /// Reads the source, which may block for a while.
+    /// Reads the directory on a blocking thread.
     async fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&BundleDirectory) -> konnector_platform::Result<T> + Send + 'static,
+        read: impl FnOnce(&BundleDirectory) -> konnector_platform::Result<T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let shelf = Arc::clone(&self.shelf);
-        match tokio::task::spawn_blocking(move || look(&shelf)).await {
-            Ok(read) => Ok(read?),
-            Err(error) => Err(ApiError::server(format!("reading the shelf was cut off: {error}"))),
+        let directory = Arc::clone(&self.directory);
+        match tokio::task::spawn_blocking(move || read(&directory)).await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(ApiError::server(format!("reading the bundle directory was aborted: {error}"))),
         }
     }
 
     async fn app(&self, slug: &str) -> Result<App, ApiError> {
-        let unknown = || ApiError::request(http::StatusCode::NOT_FOUND, format!("there is no konnector '{slug}' here"));
+        let unknown =
+            || ApiError::request(http::StatusCode::NOT_FOUND, format!("this registry has no konnector '{slug}'"));
         let parsed = slug.parse().map_err(|_| unknown())?;
-        self.read(move |shelf| shelf.app(&parsed)).await?.ok_or_else(unknown)
+        self.read(move |directory| directory.app(&parsed)).await?.ok_or_else(unknown)
     }
 
     async fn version(&self, slug: &str, number: &str) -> Result<(App, Arc<PublishedVersion>), ApiError> {
@@ -88,10 +90,10 @@ impl RegistryServer {
 }
 
 fn version_not_found(slug: &str, wanted: &str) -> ApiError {
-    ApiError::request(http::StatusCode::NOT_FOUND, format!("there is no version of '{slug}' for '{wanted}' here"))
+    ApiError::request(http::StatusCode::NOT_FOUND, format!("this registry has no version of '{slug}' for '{wanted}'"))
 }
 
-/// A version in the registry's format.
+/// Serialises a version in the registry's format.
 fn version_json(app: &App, version: &PublishedVersion, base: &str) -> Value {
     let (slug, number) = (&app.slug, &version.number);
     json!({
@@ -108,7 +110,7 @@ fn version_json(app: &App, version: &PublishedVersion, base: &str) -> Value {
     })
 }
 
-/// A konnector in the registry's format.
+/// Serialises a konnector in the registry's format.
 fn app_json(app: &App, base: &str) -> Value {
     let numbers = |channel: &str| -> Vec<String> {
         let offered = app.versions.iter().filter(|version| version.channel() == channel);
@@ -215,7 +217,7 @@ fn icon_response(version: &PublishedVersion) -> Result<Response, ApiError> {
     Ok((headers, icon).into_response())
 }
 
-/// The archive. Its name in the path is only informative.
+/// Returns the archive of a version. The file name in the path is only informative.
 async fn tarball(
     State(registry): State<RegistryServer>,
     Path((app, version, _)): Path<(String, String, String)>,

@@ -1,4 +1,4 @@
-//! The HTTP server: hyper, with limits that keep slow or many clients from taking it for themselves.
+//! HTTP server (hyper), with limits that keep slow or numerous clients from monopolising it.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,21 +25,22 @@ use tokio_util::task::TaskTracker;
 
 use crate::connections::{ConnectionLimits, ConnectionUse, Connections, client_prefix};
 
-/// Time for the head of a request, and for which a connection may be idle between two requests.
+/// How long a client may take to send the head of a request, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the head of a request; hyper looks after each read, so that a head may have twice as many before it is refused.
+/// Maximum size of a request's head in bytes. hyper checks it after each read, so that a head may be twice as large
+/// before it is rejected.
 const MAX_HEAD_SIZE: usize = 64 << 10;
-/// How long a client may take nothing of an answer that is there for it.
+/// How long a client may accept no byte of a response that is ready.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long requests may go on once the server is told to stop.
+/// How long requests may continue after the shutdown has begun.
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// Pause after the system refused a connection, for example for want of file descriptors.
+/// Pause after the operating system failed to accept a connection, for example for lack of file descriptors.
 const ACCEPT_ERROR_DELAY: Duration = Duration::from_millis(100);
-/// Between two lines in the log about such refusals.
+/// Minimum time between two log lines about such failures.
 const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Idle connections that are closed then.
+/// Number of idle connections to close after such a failure.
 const EVICTION_BATCH_SIZE: usize = 16;
-/// The answer to a connection that is one too many.
+/// Response to a connection that exceeds the limits.
 const OVERLOADED_RESPONSE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -47,31 +48,33 @@ const OVERLOADED_RESPONSE: &[u8] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalAddress(pub SocketAddr);
 
-/// Where a request comes from, as its extension: an address of IPv4, or the /64 of one of IPv6, which is what one household has.
+/// Origin of a request, as its extension: an IPv4 address, or the /64 prefix of an IPv6 address, which is what one
+/// household has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// The address of a connection.
+    /// Creates the address of a connection.
     #[must_use]
     pub fn from_ip(address: IpAddr) -> Self {
         Self(client_prefix(address))
     }
 
-    /// The address of a request.
+    /// Returns the address of a request.
     #[must_use]
     pub fn for_request(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or_else(Self::unknown)
     }
 
-    /// The address for requests without a connection.
+    /// Returns the address for requests without a connection.
     #[must_use]
     pub const fn unknown() -> Self {
         Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 
-/// A use of a connection, as an extension of its requests: a connection that becomes a websocket keeps its place as long as this is kept.
+/// Use of a connection, as an extension of its requests: a connection that becomes a websocket counts as used until
+/// this is dropped.
 #[derive(Debug, Clone)]
 pub struct SharedConnectionUse(
     #[expect(dead_code, reason = "held until the last clone is dropped")] Arc<ConnectionUse>,
@@ -82,7 +85,7 @@ pub struct SharedConnectionUse(
 ///
 /// # Errors
 ///
-/// If the listener has no address. The failure of a single connection is not an error of the server.
+/// If the listener has no local address. The failure of a single connection is not an error of the server.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
     serve_with_limits(ConnectionLimits::default(), listener, router, shutdown).await
 }
@@ -105,11 +108,11 @@ pub async fn serve_with_limits(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_SIZE);
     let mut shutdown = std::pin::pin!(shutdown);
-    let mut refusals = AcceptErrorLog::default();
+    let mut accept_errors = AcceptErrorLog::default();
     loop {
         let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &connections, &mut refusals) => accepted,
+            accepted = accept(&listener, &connections, &mut accept_errors) => accepted,
         };
         let Some(connection) = connections.admit(address.ip()).map(Arc::new) else {
             // The send buffer is normally empty, so the write succeeds; otherwise only the reason is lost.
@@ -120,11 +123,11 @@ pub async fn serve_with_limits(
             let (router, connection) = (router.clone(), Arc::clone(&connection));
             let client = ClientAddress::from_ip(address.ip());
             service_fn(move |mut request: Request<Incoming>| {
-                let place = SharedConnectionUse(Arc::new(connection.begin_use()));
+                let connection_use = SharedConnectionUse(Arc::new(connection.begin_use()));
                 request.extensions_mut().insert(local);
                 request.extensions_mut().insert(client);
-                request.extensions_mut().insert(place.clone());
-                handle(router.clone(), request, place)
+                request.extensions_mut().insert(connection_use.clone());
+                handle(router.clone(), request, connection_use)
             })
         };
         let served = http.serve_connection(TokioIo::new(with_write_timeout(stream)), service).with_upgrades();
@@ -136,7 +139,7 @@ pub async fn serve_with_limits(
                 tokio::select! {
                     ended = &mut served => {
                         if let Err(error) = ended {
-                            tracing::debug!(%error, "a connection ended early");
+                            tracing::debug!(%error, "a connection ended with an error");
                         }
                         return;
                     }
@@ -145,7 +148,7 @@ pub async fn serve_with_limits(
                         served.as_mut().graceful_shutdown();
                     }
                     () = connection.wait_until_evicted() => {
-                        tracing::debug!("an idle connection gave way to another one");
+                        tracing::debug!("closed an idle connection to make room for another one");
                         return;
                     }
                 }
@@ -156,23 +159,23 @@ pub async fn serve_with_limits(
     stopping.cancel();
     tasks.close();
     if tokio::time::timeout(SHUTDOWN_GRACE_PERIOD, tasks.wait()).await.is_err() {
-        tracing::info!("requests that did not end in time are cut off");
+        tracing::info!("aborting requests that did not finish within the grace period");
     }
     Ok(())
 }
 
-/// The response to a request; the connection is in use until the whole response was sent.
+/// Handles a request; the connection counts as used until the whole response has been sent.
 async fn handle(
     router: Router,
     request: Request<Incoming>,
-    place: SharedConnectionUse,
+    connection_use: SharedConnectionUse,
 ) -> Result<Response<Body>, Infallible> {
     let response =
         hyper::service::Service::call(&hyper_util::service::TowerToHyperService::new(router), request).await?;
-    Ok(response.map(|body| Body::new(TrackedBody { body, _use: place })))
+    Ok(response.map(|body| Body::new(TrackedBody { body, _use: connection_use })))
 }
 
-/// The body of a response; while it is sent, the connection is in use.
+/// Body of a response; while it is being sent, the connection counts as used.
 struct TrackedBody {
     body: Body,
     _use: SharedConnectionUse,
@@ -198,7 +201,7 @@ impl http_body::Body for TrackedBody {
     }
 }
 
-/// Refusals of the system since the last line about them in the log.
+/// Failures to accept connections since the last log line about them.
 #[derive(Debug, Default)]
 struct AcceptErrorLog {
     last_logged: Option<Instant>,
@@ -208,18 +211,18 @@ struct AcceptErrorLog {
 impl AcceptErrorLog {
     fn record(&mut self, error: &io::Error) {
         self.count += 1;
-        if self.last_logged.is_none_or(|told| told.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
-            tracing::warn!(%error, count = self.count, "connections could not be accepted; idle ones are closed");
+        if self.last_logged.is_none_or(|last| last.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
+            tracing::warn!(%error, count = self.count, "cannot accept connections; closing idle ones");
             *self = Self { last_logged: Some(Instant::now()), count: 0 };
         }
     }
 }
 
-/// The next connection. Cancel-safe: an accepted connection is returned at once.
+/// Accepts the next connection. Cancel-safe: an accepted connection is returned at once.
 async fn accept(
     listener: &TcpListener,
     connections: &Connections,
-    refusals: &mut AcceptErrorLog,
+    accept_errors: &mut AcceptErrorLog,
 ) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -227,7 +230,7 @@ async fn accept(
             // The client has disconnected already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                refusals.record(&error);
+                accept_errors.record(&error);
                 connections.evict_idle(EVICTION_BATCH_SIZE);
                 tokio::time::sleep(ACCEPT_ERROR_DELAY).await;
             }
@@ -239,7 +242,7 @@ async fn accept(
 /// have theirs, and a client that follows an event stream may send nothing indefinitely.
 fn with_write_timeout(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));

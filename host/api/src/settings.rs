@@ -1,4 +1,4 @@
-//! `/settings`: what clients ask about an instance, and its OAuth clients (Cozy API: settings).
+//! `/settings`: information about an instance, and its OAuth clients (Cozy API: settings).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, get_with, post_with};
@@ -19,36 +19,42 @@ use crate::openapi::{Describe as _, SchemaKind};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let instance =
-        get_with(instance, |op| op.summary("What the owner may know of the instance")).put_with(update, |op| {
-            op.summary("Changes what the owner may change of the instance")
-                .field("locale", SchemaKind::String, "A language code")
-                .field("tz", SchemaKind::String, "A time zone, an IANA name")
-                .field("email", SchemaKind::String, "A mail address")
-                .field("public_name", SchemaKind::String, "A name")
-        });
-    let clients = get_with(clients, |op| op.summary("The OAuth clients of the instance"));
+    let instance = get_with(instance, |op| op.summary("Returns the settings of the instance")).put_with(update, |op| {
+        op.summary("Updates the settings of the instance")
+            .field("locale", SchemaKind::String, "Language code")
+            .field("tz", SchemaKind::String, "Time zone, an IANA name")
+            .field("email", SchemaKind::String, "Email address")
+            .field("public_name", SchemaKind::String, "Name of the owner")
+    });
+    let clients = get_with(clients, |op| op.summary("Lists the OAuth clients of the instance"));
     let client = delete_with(revoke, |op| {
-        op.summary("Removes an OAuth client, with all its tokens").success::<204, ()>("It is gone")
+        op.summary("Deletes an OAuth client and all its tokens").success::<204, ()>("The OAuth client is deleted")
     });
     let synchronized = post_with(synchronized, |op| {
-        op.summary("An OAuth client says that it is up to date").success::<204, ()>("Good")
+        op.summary("Accepts the report of an OAuth client that it is synchronized")
+            .success::<204, ()>("The report is accepted")
     });
     ApiRouter::new()
         .api_route("/settings/instance", instance)
         .api_route(
             "/settings/context",
-            get_with(context, |op| op.summary("What the operator set for a group of instances")),
+            get_with(context, |op| op.summary("Returns the settings of a group of instances")),
         )
-        .api_route("/settings/flags", get_with(flags, |op| op.summary("The switches of features")))
-        .api_route("/settings/capabilities", get_with(capabilities, |op| op.summary("What the server can do")))
-        .api_route("/settings/disk-usage", get_with(disk_usage, |op| op.summary("The room that files take")))
+        .api_route("/settings/flags", get_with(flags, |op| op.summary("Returns the feature flags")))
+        .api_route(
+            "/settings/capabilities",
+            get_with(capabilities, |op| op.summary("Returns the capabilities of the server")),
+        )
+        .api_route(
+            "/settings/disk-usage",
+            get_with(disk_usage, |op| op.summary("Returns the disk usage of files, and their quota")),
+        )
         .api_route("/settings/clients", clients)
         .api_route("/settings/clients/{id}", client)
         .api_route("/settings/synchronized", synchronized)
 }
 
-/// Named settings, for callers with a rule for this document.
+/// Returns a settings document, for callers with a rule for it.
 fn settings(caller: &Caller, verb: Verb, name: &str, attributes: &Value) -> Result<Document, ApiError> {
     check_settings(caller, verb, &SETTINGS, &settings_id(name))?;
     settings_document(name, attributes)
@@ -99,7 +105,7 @@ async fn update(State(platform): State<Platform>, caller: Caller, mut body: Attr
     settings(&caller, Verb::Put, "instance", &instance_settings(&caller))
 }
 
-/// Every caller with a token may read it, and the feature flags: apps read them first (cozy-stack).
+/// Returns the context. Every caller with a token may read it and the feature flags: apps read them first (cozy-stack).
 async fn context(_: Caller) -> Result<Document, ApiError> {
     settings_document("context", &json!({ "id": "context" }))
 }
@@ -119,7 +125,7 @@ async fn capabilities(caller: Caller) -> Result<Document, ApiError> {
     settings(&caller, Verb::Get, "capabilities", &capabilities)
 }
 
-/// Bytes as strings, because they may exceed the integers of JavaScript.
+/// Returns usage and quota. The bytes are strings, because they may exceed the integers of JavaScript.
 async fn disk_usage(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     check_settings(&caller, Verb::Get, &SETTINGS, "io.cozy.settings.disk-usage")?;
     let quota = caller.instance.disk_quota.unwrap_or(platform.config.disk_quota);
@@ -131,11 +137,11 @@ async fn disk_usage(State(platform): State<Platform>, caller: Caller) -> Result<
 async fn clients(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     caller.check_type(Verb::Get, &OAUTH_CLIENTS)?;
     let clients = platform.oauth_clients(&caller.instance)?;
-    let shown = clients.iter().map(|client| {
+    let resources = clients.iter().map(|client| {
         let resource = Resource::new(OAUTH_CLIENTS.as_str(), client.id.as_str(), &client.value)?;
         Ok(resource.rev(&client.rev.to_string()).link("self", format!("/settings/clients/{}", client.id)))
     });
-    Ok(Document::list(shown.collect::<Result<_, ApiError>>()?))
+    Ok(Document::list(resources.collect::<Result<_, ApiError>>()?))
 }
 
 async fn revoke(
@@ -149,10 +155,11 @@ async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An OAuth client reports that it is synchronized; nobody reads the time, so it is not stored.
+/// Accepts the report of an OAuth client that it is synchronized. Nothing reads the time of the report, so it is not
+/// stored.
 async fn synchronized(caller: Caller) -> Result<StatusCode, ApiError> {
     match caller.principal.claims.aud {
         Audience::Access => Ok(StatusCode::NO_CONTENT),
-        _ => Err(ApiError::forbidden("only an OAuth client says that it is synchronized")),
+        _ => Err(ApiError::forbidden("only an OAuth client may report that it is synchronized; use its access token")),
     }
 }

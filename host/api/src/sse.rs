@@ -12,31 +12,31 @@ use serde::Serialize;
 
 use crate::error::ApiError;
 
-/// Media type that a client must accept to get a stream.
+/// Media type that a client must accept to receive a stream.
 pub const MEDIA_TYPE: &str = "text/event-stream";
-/// How often a silent stream shows that it is alive.
+/// Interval of the comments that keep a silent stream alive.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One event, ready to be sent.
+/// Serialised event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event(Bytes);
 
 impl Event {
-    /// An event whose data is JSON, which serde writes on one line.
+    /// Creates an event whose data is JSON, which serde writes on one line.
     pub fn json(name: &str, data: &impl Serialize) -> Self {
         let data = serde_json::to_string(data).unwrap_or_else(|error| {
-            tracing::error!(%error, event = name, "an event cannot be written");
+            tracing::error!(%error, event = name, "cannot serialise an event");
             "null".to_owned()
         });
         Self(Bytes::from(format!("event: {name}\r\ndata: {data}\r\n\r\n")))
     }
 
-    /// An `error` event.
+    /// Creates an `error` event.
     pub fn error(message: &str) -> Self {
         Self::json("error", &message)
     }
 
-    /// An `error` event with the client's message of an API error.
+    /// Creates an `error` event with the client's message of an API error. Logs server errors.
     pub fn failure(failure: &ApiError) -> Self {
         if failure.status.is_server_error() {
             tracing::error!("{}", failure.message);
@@ -51,9 +51,9 @@ pub fn response(events: impl Stream<Item = Event> + Send + 'static) -> Response 
     stream_with_keep_alive(events, KEEP_ALIVE_INTERVAL)
 }
 
-fn stream_with_keep_alive(events: impl Stream<Item = Event> + Send + 'static, patience: Duration) -> Response {
+fn stream_with_keep_alive(events: impl Stream<Item = Event> + Send + 'static, interval: Duration) -> Response {
     let body = stream::unfold(Box::pin(events), move |mut events| async move {
-        let bytes = match tokio::time::timeout(patience, events.next()).await {
+        let bytes = match tokio::time::timeout(interval, events.next()).await {
             Ok(None) => return None,
             Ok(Some(Event(bytes))) => bytes,
             Err(_) => Bytes::from_static(b": still working\r\n"),
@@ -88,7 +88,7 @@ mod tests {
         let mut body = stream_with_keep_alive(events, Duration::from_millis(5)).into_body();
         let first = body.frame().await.expect("not ended").expect("a frame").into_data().expect("data");
         assert_eq!(first, ": still working\r\n");
-        sender.send(Event::error("late")).await.expect("somebody listens");
+        sender.send(Event::error("late")).await.expect("the stream is open");
         drop(sender);
         let rest = body.collect().await.expect("a body").to_bytes();
         assert!(rest.ends_with(b"event: error\r\ndata: \"late\"\r\n\r\n"), "{rest:?}");

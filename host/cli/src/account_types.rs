@@ -1,4 +1,4 @@
-//! `konnector account-types …`: the services that accounts may be with, as the operator knows them from their providers.
+//! `konnector account-types …`: the services that accounts connect to, as registered with their providers.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,33 @@ use crate::client::{Connection, encode_segment, flatten, flatten_list};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, print_json};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Set an account type up, in place of the one that may be there.
-    #[command(after_help = "The file holds a JSON object, for example:
+    /// Create or replace an account type.
+    #[command(after_help = "The file contains a JSON object, for example:
   { \"grant_mode\": \"authorization_code\", \"client_id\": \"…\", \"client_secret\": \"…\",
     \"auth_endpoint\": \"https://provider.example/login\", \"token_endpoint\": \"https://provider.example/token\" }
-The provider wants to know where it sends users back to: https://DOMAIN/accounts/NAME/redirect
+Register this redirect URI with the provider: https://DOMAIN/accounts/NAME/redirect
 
 Examples:
   konnector account-types set bank101 bank101.json
   pass show bank101 | konnector account-types set bank101 -    keeps the secret out of files")]
     Set {
-        /// Its name: that of the konnector, unless the file names another one as slug.
+        /// Name of the account type: the konnector's slug, unless the file sets another slug.
         name: String,
-        /// A file with a JSON object; - reads standard input.
+        /// File with a JSON object; - reads standard input.
         file: PathBuf,
     },
     /// List account types.
     Ls,
-    /// Show an account type; of its secrets only the names.
+    /// Show an account type, with only the names of its secrets.
     Show {
-        /// Its name.
+        /// Name of the account type.
         name: String,
     },
-    /// Remove an account type; its accounts stay, and are not refreshed any more.
+    /// Remove an account type; its accounts remain, but are no longer refreshed.
     Rm {
-        /// Its name.
+        /// Name of the account type.
         name: String,
     },
 }
@@ -51,7 +50,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Set { name, file } => {
             let body = read(&file)?;
             let set = flatten(&admin.send_json(Method::PUT, &path(&name), &body).await?);
-            output.show(&set, || done(&format!("the account type {name} is set up")));
+            output.show(&set, || done(&format!("saved account type {name}")));
         }
         Command::Ls => {
             let types = flatten_list(&admin.json(Method::GET, "account_types", &[]).await?);
@@ -61,13 +60,13 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 let slug = kind.get("slug").map_or_else(|| name.clone(), |slug| cell(Some(slug)));
                 rows.row([name, slug, cell(kind.get("grant_mode")), cell(kind.get("auth_endpoint"))]);
             }
-            let none = "no account type; set one up: konnector account-types set NAME FILE";
+            let none = "no account types; set one up: konnector account-types set NAME FILE";
             output.table(&json!(types), none, rows);
         }
         Command::Show { name } => print_json(&flatten(&admin.json(Method::GET, &path(&name), &[]).await?)),
         Command::Rm { name } => {
             admin.text(Method::DELETE, &path(&name), &[]).await?;
-            output.show(&json!({ "removed": name }), || done(&format!("the account type {name} is removed")));
+            output.show(&json!({ "removed": name }), || done(&format!("removed account type {name}")));
         }
     }
     Ok(())
@@ -82,6 +81,9 @@ fn read(file: &Path) -> Result<Value> {
         std::fs::read_to_string(file).map_err(crate::error::file("read", file))?
     };
     serde_json::from_str(&text).map_err(|error| {
-        Error::usage(format!("{} is no JSON: {error}", file.display()), "see `konnector account-types set --help`")
+        Error::usage(
+            format!("{} is not valid JSON: {error}", file.display()),
+            "see `konnector account-types set --help`",
+        )
     })
 }

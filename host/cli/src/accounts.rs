@@ -1,4 +1,4 @@
-//! `konnector accounts …`: the logins that konnectors use. Passwords are sealed by the server and never shown.
+//! `konnector accounts …`: the logins that konnectors use. The server encrypts passwords and never shows them.
 
 mod fields;
 
@@ -15,71 +15,70 @@ pub use fields::{complete, parse_fields};
 
 const DOCTYPE: &str = "io.cozy.accounts";
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Add an account. Passwords that the konnector wants are asked for, without showing them.
+    /// Add an account; prompts for missing passwords without echoing them.
     #[command(after_help = "Examples:
   konnector accounts add bank101 --field login=ada                            asks for the password
   pass show bank101 | konnector accounts add bank101 --field login=ada --password-stdin")]
     Add {
-        /// The konnector it is for.
+        /// Slug of the konnector that uses the account.
         slug: String,
-        /// A field of the form; may be repeated. A password given this way stays in the shell's history.
+        /// Field of the account form; may be repeated. A password given here stays in the shell's history.
         #[arg(long, value_name = "NAME=VALUE")]
         field: Vec<String>,
-        /// Read the password from standard input, one line.
+        /// Read the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Print the address at which you connect an account by OAuth, in a browser. It is good once, within five minutes.
+    /// Print a URL that connects an account by OAuth in a browser; it works once, within five minutes.
     Connect {
-        /// The account type; see `konnector account-types ls`.
+        /// Name of the account type; see `konnector account-types ls`.
         name: String,
-        /// What is asked for at the provider.
+        /// OAuth scope to request from the provider.
         #[arg(long)]
         scope: Option<String>,
     },
     /// List accounts.
     Ls {
-        /// Only those of this konnector.
+        /// List only accounts of this konnector.
         slug: Option<String>,
     },
-    /// Show an account; secrets stay sealed.
+    /// Show an account; its secrets remain encrypted.
     Show {
-        /// Its id.
+        /// ID of the account.
         id: String,
     },
-    /// Change fields of an account; a schedule that waited for it goes on.
+    /// Change fields of an account; triggers that were paused because of it resume.
     #[command(after_help = "Example:\n  konnector accounts set ID --password-stdin < new-password")]
     Set {
-        /// Its id.
+        /// ID of the account.
         id: String,
-        /// A field of the form; may be repeated.
+        /// Field of the account form; may be repeated.
         #[arg(long, value_name = "NAME=VALUE")]
         field: Vec<String>,
-        /// Read the password from standard input, one line.
+        /// Read the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Let another konnector use an account and its passwords, besides its own.
+    /// Share an account and its passwords with another konnector.
     #[command(after_help = "Example:\n  konnector accounts share ID bank101-archive")]
     Share {
-        /// Id of the account.
+        /// ID of the account.
         id: String,
-        /// The other konnector, which is installed.
+        /// Slug of the other konnector, which must be installed.
         slug: String,
     },
-    /// Stop sharing an account with a konnector; its runs and triggers for the account are refused from then on.
+    /// Stop sharing an account with a konnector; its runs and triggers for the account are rejected from then on.
     Unshare {
-        /// Id of the account.
+        /// ID of the account.
         id: String,
-        /// The other konnector.
+        /// Slug of the other konnector.
         slug: String,
     },
-    /// Remove an account and its triggers; what was saved stays.
+    /// Remove an account and its triggers; saved documents and files remain.
     Rm {
-        /// Its id.
+        /// ID of the account.
         id: String,
     },
 }
@@ -91,8 +90,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Connect { name, scope } => {
             // Checked before the user opens the URL.
             connection.admin()?.json(Method::GET, &format!("account_types/{}", encode_segment(&name)), &[]).await?;
-            let answer = session.call(Method::POST, "auth/session_code", &[]).await?;
-            let code = cell(answer.get("session_code"));
+            let response = session.call(Method::POST, "auth/session_code", &[]).await?;
+            let code = cell(response.get("session_code"));
             let query = [("session_code", Some(code.as_str())), ("scope", scope.as_deref())];
             let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
             let address = session.address(&format!("accounts/{}/start", encode_segment(&name)), &query)?;
@@ -109,19 +108,21 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let given = parse_fields(&field, password_stdin)?;
             if given.is_empty() {
                 return Err(Error::usage(
-                    "there is nothing to change",
-                    "name a field: --field login=ada, or --password-stdin",
+                    "nothing to change",
+                    "give a field, as in --field login=ada, or --password-stdin",
                 ));
             }
             let mut body = read(&session, &id).await?;
-            let members =
-                body.as_object_mut().ok_or_else(|| Error::message(format!("the account {id} is no object")))?;
-            let auth = members.entry("auth").or_insert_with(|| json!({}));
+            let fields =
+                body.as_object_mut().ok_or_else(|| Error::message(format!("account {id} is not a JSON object")))?;
+            let auth = fields.entry("auth").or_insert_with(|| json!({}));
             if let Some(auth) = auth.as_object_mut() {
                 auth.extend(given);
             }
             session.send_json(Method::PUT, &path(&id), &body).await?;
-            output.show(&json!({ "id": id }), || done("the account is changed; a schedule that waited for it goes on"));
+            output.show(&json!({ "id": id }), || {
+                done("changed the account; triggers that were paused because of it resume")
+            });
             Ok(())
         }
         Command::Share { id, slug } => {
@@ -133,7 +134,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             }
             output.show(&json!({ "id": id, "shared_with": shared }), || {
                 done(&format!("{slug} can use the account and its passwords"));
-                crate::output::note(&format!("take that back: konnector accounts unshare {id} {slug}"));
+                crate::output::note(&format!("undo: konnector accounts unshare {id} {slug}"));
             });
             Ok(())
         }
@@ -142,8 +143,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let mut shared = shared_with(&body);
             if !shared.contains(&slug) {
                 return Err(Error::usage(
-                    format!("the account {id} is not shared with {slug}"),
-                    "`konnector accounts show ID` names the konnectors in shared_with",
+                    format!("account {id} is not shared with {slug}"),
+                    "`konnector accounts show ID` lists its konnectors in shared_with",
                 ));
             }
             shared.retain(|other| *other != slug);
@@ -156,7 +157,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Rm { id } => {
             let rev = cell(read(&session, &id).await?.get("_rev"));
             session.call(Method::DELETE, &path(&id), &[("rev", &rev)]).await?;
-            output.show(&json!({ "removed": id }), || done("the account and its triggers are removed"));
+            output.show(&json!({ "removed": id }), || done("removed the account and its triggers"));
             Ok(())
         }
     }
@@ -166,14 +167,14 @@ fn path(id: &str) -> String {
     format!("data/{DOCTYPE}/{}", encode_segment(id))
 }
 
-/// Loads an account, whose secrets are sealed.
+/// Loads an account, whose secrets remain encrypted.
 pub async fn read(session: &ApiClient, id: &str) -> Result<Value> {
     session.find(&path(id)).await?.ok_or_else(|| {
-        Error::usage(format!("there is no account '{id}'"), "`konnector accounts ls` names the accounts")
+        Error::usage(format!("account '{id}' does not exist"), "list the accounts with `konnector accounts ls`")
     })
 }
 
-/// The konnectors that share an account.
+/// Returns the konnectors that share an account.
 fn shared_with(account: &Value) -> Vec<String> {
     let listed = account.get("shared_with").and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -181,8 +182,8 @@ fn shared_with(account: &Value) -> Vec<String> {
 
 /// Updates the konnectors that share an account.
 async fn share(session: &ApiClient, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
-    let members = account.as_object_mut().ok_or_else(|| Error::message(format!("the account {id} is no object")))?;
-    members.insert("shared_with".to_owned(), json!(with));
+    let fields = account.as_object_mut().ok_or_else(|| Error::message(format!("account {id} is not a JSON object")))?;
+    fields.insert("shared_with".to_owned(), json!(with));
     session.send_json(Method::PUT, &path(id), account).await?;
     Ok(())
 }
@@ -198,10 +199,10 @@ async fn add(session: &ApiClient, output: Output, slug: &str, field: &[String], 
         body.insert("identifier".to_owned(), json!(identifier));
     }
     body.insert("auth".to_owned(), Value::Object(auth));
-    let answer = session.send_json(Method::POST, &format!("data/{DOCTYPE}/"), &Value::Object(body)).await?;
-    let id = cell(answer.get("id"));
-    output.show(&json!({ "id": id, "rev": answer.get("rev"), "account": answer.get("data") }), || {
-        done(&format!("account {id} is added"));
+    let response = session.send_json(Method::POST, &format!("data/{DOCTYPE}/"), &Value::Object(body)).await?;
+    let id = cell(response.get("id"));
+    output.show(&json!({ "id": id, "rev": response.get("rev"), "account": response.get("data") }), || {
+        done(&format!("added account {id}"));
         crate::output::note(&format!("next: konnector triggers add {slug} --account {id}"));
     });
     Ok(())
@@ -221,6 +222,6 @@ async fn list(session: &ApiClient, output: Output, slug: Option<&str>) -> Result
             shared_with(account).join(", "),
         ]);
     }
-    output.table(&json!(accounts), "no account; add one: konnector accounts add SLUG --field login=…", rows);
+    output.table(&json!(accounts), "no accounts; add one: konnector accounts add SLUG --field login=…", rows);
     Ok(())
 }

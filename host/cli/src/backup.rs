@@ -1,4 +1,4 @@
-//! `konnector backup …`: an encrypted copy of everything, and the way back.
+//! `konnector backup …`: creates, verifies and restores encrypted copies of all data.
 
 mod create;
 mod restore;
@@ -17,42 +17,42 @@ use crate::interrupt;
 use crate::offline::{KeyFile, Spinner};
 use crate::output::{Output, bytes, done, note};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a backup; the server may run.
+    /// Create a backup; the server may be running.
     #[command(after_help = "Examples:
-  konnector backup create                            konnector-<time>.backup here
-  konnector backup create /mnt/usb/monday.backup     somewhere else
+  konnector backup create                            write konnector-<time>.backup to this folder
+  konnector backup create /mnt/usb/monday.backup     write to another path
 
-The backup holds all documents, files, triggers, accounts and jobs at one moment, encrypted under a key that is derived from the master
-key. The master key is not in it: keep a copy of it elsewhere, without it the backup opens never again. When it is written, it is read
-again and checked.")]
+The backup contains all documents, files, triggers, accounts and jobs as of one moment, encrypted with a key that is
+derived from the master key. It does not contain the master key: keep a copy elsewhere, because the backup cannot be
+opened without it. The written backup is read again and verified.")]
     Create {
         /// File to write [default: konnector-<time>.backup].
         file: Option<PathBuf>,
-        /// Replace the file if it is there.
+        /// Replace an existing file.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         key: KeyFile,
     },
-    /// Check that a backup is whole and opens with the key, without restoring it.
+    /// Check that a backup is complete and opens with the key, without restoring it.
     #[command(after_help = "Example:\n  konnector backup verify monday.backup --key-file /safe/master-key")]
     Verify {
-        /// The backup.
+        /// Backup file.
         file: PathBuf,
         #[command(flatten)]
         key: KeyFile,
     },
-    /// Make a data folder from a backup and the key.
+    /// Create a data folder from a backup and its key.
     #[command(after_help = "Example:
   konnector --data-dir /srv/new backup restore monday.backup --key-file /safe/master-key
   konnector --data-dir /srv/new serve
 
-The folder must be new or empty. What is restored is checked, then moved to its place in one step; cut off before, run it again.")]
+The folder must be new or empty. The restored data is checked, then moved into place in one step. If the command is
+interrupted before, run it again.")]
     Restore {
-        /// The backup.
+        /// Backup file.
         file: PathBuf,
         #[command(flatten)]
         key: KeyFile,
@@ -70,7 +70,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Verify { file, key } => {
             let summary = verify(output, &file, &key.load(&connection.data())?).await?;
-            show(output, "is whole and opens with the key", &file, &summary);
+            show(output, "is complete and opens with the key", &file, &summary);
             Ok(ExitCode::SUCCESS)
         }
         Command::Restore { file, key } => restore::run(connection, output, &file, &key).await,
@@ -80,9 +80,9 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 /// Reads a whole backup and verifies it.
 async fn verify(output: Output, path: &Path, key: &MasterKey) -> Result<BackupSummary> {
     let mut backup = open(path).await?;
-    let going = Spinner::new(output);
-    let told = &mut |read| going.set_message(format!("checking {}: {}", path.display(), bytes(read)));
-    verify_backup(&mut backup, &Schema, key, told).await.map_err(|error| invalid_backup_error(path, &error))
+    let spinner = Spinner::new(output);
+    let on_progress = &mut |read| spinner.set_message(format!("checking {}: {}", path.display(), bytes(read)));
+    verify_backup(&mut backup, &Schema, key, on_progress).await.map_err(|error| invalid_backup_error(path, &error))
 }
 
 async fn open(path: &Path) -> Result<tokio::fs::File> {
@@ -93,27 +93,27 @@ fn invalid_backup_error(path: &Path, error: &konnector_store::Error) -> Error {
     match error {
         konnector_store::Error::Backup { reason } => Error::failed(
             format!("{} cannot be used: {reason}", path.display()),
-            "take another backup; this one changes nothing",
+            "use another backup; nothing was changed",
         ),
         konnector_store::Error::BlobsDamaged { .. } => {
-            incomplete_error(&format!("{} is not whole: {error}", path.display()))
+            incomplete_error(&format!("{} is incomplete: {error}", path.display()))
         }
         other => Error::message(other),
     }
 }
 
-/// The error for a backup with missing contents.
-fn incomplete_error(what: &str) -> Error {
+/// Returns the error for a backup with missing blobs.
+fn incomplete_error(message: &str) -> Error {
     Error::failed(
-        what,
-        "restore these files from an older backup, or delete them; `konnector fsck --deep` lists them too",
+        message,
+        "restore these files from an older backup, or delete them; `konnector fsck --deep` also lists them",
     )
 }
 
-fn show(output: Output, what: &str, path: &Path, summary: &BackupSummary) {
+fn show(output: Output, outcome: &str, path: &Path, summary: &BackupSummary) {
     output.show(&json!({ "file": path, "backup": summary }), || {
         let BackupSummary { header, entries, blobs, bytes: size } = summary;
-        done(&format!("{} {what}: {entries} entries and {blobs} contents, {}", path.display(), bytes(*size)));
-        note(&format!("of {}, for the key {}", header.created_at.format("%Y-%m-%d %H:%M:%SZ"), header.key));
+        done(&format!("{} {outcome}: {entries} entries and {blobs} blobs, {}", path.display(), bytes(*size)));
+        note(&format!("created at {}, opens with key {}", header.created_at.format("%Y-%m-%d %H:%M:%SZ"), header.key));
     });
 }

@@ -1,4 +1,4 @@
-//! Talking to a server: which one, with which passphrase, for whose store.
+//! Clients of a server's admin API and public API.
 
 mod events;
 mod response;
@@ -16,10 +16,10 @@ pub use events::Event;
 pub use response::{flatten, flatten_list};
 pub use session::{ApiClient, encode_segment};
 
-/// Which server, and whose store. `serve` uses some of it too.
+/// Selects the server and the instance. `serve` uses some of these flags, too.
 #[derive(Debug, clap::Args)]
 pub struct Connection {
-    /// The data folder of the server [default: data].
+    /// Data folder of the server [default: data].
     #[arg(
         long,
         global = true,
@@ -29,7 +29,7 @@ pub struct Connection {
         help_heading = "Server"
     )]
     pub data_dir: Option<PathBuf>,
-    /// Address of the admin API [default: that of the server on the data folder].
+    /// URL of the admin API [default: that of the server on the data folder].
     #[arg(
         long,
         global = true,
@@ -39,7 +39,7 @@ pub struct Connection {
         help_heading = "Server"
     )]
     pub admin_url: Option<String>,
-    /// Domain of the instance, that is, whose store [default: the only one].
+    /// Domain of the instance to use [default: the only one].
     #[arg(
         long,
         global = true,
@@ -49,7 +49,7 @@ pub struct Connection {
         help_heading = "Server"
     )]
     pub domain: Option<String>,
-    /// Print JSON, for programs.
+    /// Print JSON for programs.
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
 }
@@ -62,24 +62,24 @@ pub struct AdminClient {
 }
 
 impl Connection {
-    /// The selected data folder.
+    /// Returns the selected data folder.
     pub fn data(&self) -> DataDir {
         DataDir::new(self.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT_DATA_DIR)))
     }
 
-    /// The address of the admin API.
+    /// Returns the URL of the admin API.
     pub fn admin_address(&self) -> Result<Url> {
         let announced = || self.data().read_server_file().map(|addresses| addresses.admin_url);
         let text = self.admin_url.clone().or_else(announced).unwrap_or_else(|| "http://127.0.0.1:6060".to_owned());
         text.parse().map_err(|error| {
             Error::usage(
-                format!("--admin-url is '{text}', which is no URL: {error}"),
-                "write it as in http://127.0.0.1:6060",
+                format!("--admin-url: '{text}' is not a valid URL: {error}"),
+                "use a URL such as http://127.0.0.1:6060",
             )
         })
     }
 
-    /// A client of the admin API.
+    /// Creates a client of the admin API.
     pub fn admin(&self) -> Result<AdminClient> {
         Ok(AdminClient { http: build_http_client()?, url: self.admin_address()?, passphrase: self.passphrase()? })
     }
@@ -96,13 +96,13 @@ impl Connection {
         let data = self.data();
         data.passphrase()?.ok_or_else(|| {
             Error::usage(
-                format!("there is no passphrase in {}", data.passphrase_file().display()),
-                format!("name the server's data folder with --data-dir, or set {VARIABLE}; `konnector serve` starts a server"),
+                format!("no admin passphrase found in {}", data.passphrase_file().display()),
+                format!("select the server's data folder with --data-dir, or set {VARIABLE}; `konnector serve` starts a server"),
             )
         })
     }
 
-    /// A client of the public API for the selected instance, with its own token.
+    /// Creates a client of the public API for the selected instance, with a new token.
     pub async fn session(&self) -> Result<ApiClient> {
         let admin = self.admin()?;
         let domain = match &self.domain {
@@ -115,7 +115,7 @@ impl Connection {
         let public = status.get("public_url").and_then(Value::as_str).unwrap_or_default();
         let url = public.parse().map_err(|error| {
             Error::failed(
-                format!("the server says that its public address is '{public}', which is no URL: {error}"),
+                format!("the server reports a public address that is not a valid URL, '{public}': {error}"),
                 "",
             )
         })?;
@@ -124,12 +124,12 @@ impl Connection {
 }
 
 impl AdminClient {
-    /// The response of the admin API as text.
+    /// Sends a request without body; returns the response as a string.
     pub async fn text(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<String> {
         let url = response::join_url(&self.url, path, query)?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
-        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
-        response::text(answer).await
+        let response = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
+        response::text(response).await
     }
 
     /// Sends a request with a large response, to be read chunk by chunk.
@@ -140,7 +140,7 @@ impl AdminClient {
             .await
     }
 
-    /// The response of the admin API as JSON; null if it is empty.
+    /// Sends a request without body; returns the response as JSON, null if it is empty.
     pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         response::parse(&self.text(method, path, query).await?)
     }
@@ -149,11 +149,11 @@ impl AdminClient {
     pub async fn send_json(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value> {
         let url = response::join_url(&self.url, path, &[])?;
         let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase)).body(body.to_string());
-        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
-        response::parse(&response::text(answer).await?)
+        let response = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
+        response::parse(&response::text(response).await?)
     }
 
-    /// All instances, flattened.
+    /// Returns all instances, flattened.
     pub async fn instances(&self) -> Result<Vec<Value>> {
         Ok(flatten_list(&self.json(reqwest::Method::GET, "instances", &[("page[limit]", "1000")]).await?))
     }
@@ -163,7 +163,9 @@ impl AdminClient {
         let domains: Vec<_> = instances.iter().filter_map(|instance| instance.get("domain")?.as_str()).collect();
         match domains.as_slice() {
             [only] => Ok((*only).to_owned()),
-            [] => Err(Error::usage("the server has no instance", "add one: konnector instances add alice.example.com")),
+            [] => {
+                Err(Error::usage("the server has no instances", "add one: konnector instances add alice.example.com"))
+            }
             several => Err(Error::usage(
                 format!("the server has {} instances", several.len()),
                 format!("choose one with --domain: {}", several.join(", ")),
@@ -172,7 +174,7 @@ impl AdminClient {
     }
 }
 
-/// A client that limits the wait for a response to begin, and the pauses within it.
+/// Creates an HTTP client with timeouts for connecting and for pauses in a response.
 pub fn build_http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(std::time::Duration::from_secs(5))
@@ -181,5 +183,5 @@ pub fn build_http_client() -> Result<reqwest::Client> {
         .no_proxy()
         .user_agent(concat!("konnector-cli/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| Error::failed(format!("the HTTP client cannot be set up: {error}"), ""))
+        .map_err(|error| Error::failed(format!("cannot set up the HTTP client: {error}"), ""))
 }

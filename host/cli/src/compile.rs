@@ -7,26 +7,25 @@ use konnector_sandbox::compile::{CompileLimits, Compiler, CompilerArguments, com
 
 use crate::error::{Error, Result, io};
 
-/// See the module.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Bytes of address space that compiling may take.
+    /// Address space that the compilation may use, in bytes.
     #[arg(long, default_value_t = CompileLimits::default().memory)]
     memory_bytes: u64,
-    /// Seconds on a processor that compiling may take.
+    /// CPU time that the compilation may use, in seconds.
     #[arg(long, default_value_t = CompileLimits::default().cpu.as_secs())]
     cpu_seconds: u64,
-    /// Bytes of address space that the code may expect behind a memory.
+    /// Address space that the code may assume for each memory, in bytes.
     #[arg(long, default_value_t = 4 << 30)]
     memory_reservation: u64,
-    /// Compile nothing: try what a compiler has no business with, and say how that went.
+    /// Compile nothing: attempt operations that the jail must deny, and report the results.
     #[arg(long)]
     self_check: bool,
 }
 
-/// The compiler, which is this program itself in a child process.
+/// Returns the compiler: this program itself, in a child process.
 pub fn compiler(limits: CompileLimits) -> Result<Compiler> {
-    Compiler::this_program([OsString::from("compile")], limits).map_err(io("looking for this program's own file"))
+    Compiler::this_program([OsString::from("compile")], limits).map_err(io("locating this program's executable"))
 }
 
 /// Runs in the child process, before a second thread exists.
@@ -37,10 +36,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(compile_standard_input(limits));
     }
     let attempts = probe_jail(limits).map_err(Error::message)?;
-    let mut held = true;
+    let mut all_denied = true;
     for attempt in attempts {
-        held &= attempt.denial.is_some();
+        all_denied &= attempt.denial.is_some();
         say!("{}: {}", attempt.operation, attempt.denial.as_deref().unwrap_or("POSSIBLE"));
     }
-    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_denied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

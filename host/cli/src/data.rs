@@ -9,28 +9,27 @@ use crate::client::{ApiClient, Connection, encode_segment};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, print_json};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the documents of a type, or the types.
+    /// List the documents of a doctype, or all doctypes.
     Ls {
-        /// The type, for example io.cozy.bills.
+        /// Doctype, for example io.cozy.bills.
         doctype: Option<String>,
     },
     /// Show one document.
     Get {
-        /// Its type.
+        /// Doctype of the document.
         doctype: String,
-        /// Its id.
+        /// ID of the document.
         id: String,
     },
-    /// List the documents whose members have these values.
+    /// List the documents whose fields have these values.
     #[command(after_help = "Example:\n  konnector data find io.cozy.bills vendor=Bank101 amount=12.5")]
     Find {
-        /// The type.
+        /// Doctype of the documents.
         doctype: String,
-        /// Members, by dots where they lie deeper.
-        #[arg(value_name = "MEMBER=VALUE", required = true)]
+        /// Field with its value; dots separate the names of nested fields.
+        #[arg(value_name = "FIELD=VALUE", required = true)]
         condition: Vec<String>,
     },
 }
@@ -52,8 +51,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let path = format!("data/{}/{}", encode_segment(&doctype), encode_segment(&id));
             let document = session.find(&path).await?.ok_or_else(|| {
                 Error::failed(
-                    format!("there is no document '{id}' of the type {doctype}"),
-                    format!("`konnector data ls {doctype}` names those that there are"),
+                    format!("document '{id}' of doctype {doctype} does not exist"),
+                    format!("list the documents with `konnector data ls {doctype}`"),
                 )
             })?;
             print_json(&document);
@@ -93,7 +92,10 @@ struct Condition<'a> {
 impl<'a> Condition<'a> {
     fn parse(text: &'a str) -> Result<Self> {
         let (path, value) = text.split_once('=').ok_or_else(|| {
-            Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101")
+            Error::usage(
+                format!("'{text}' is not a valid condition: '=' is missing"),
+                "write FIELD=VALUE, for example vendor=Bank101",
+            )
         })?;
         Ok(Self { path: path.split('.').collect(), value })
     }
@@ -104,7 +106,7 @@ impl<'a> Condition<'a> {
     }
 }
 
-/// Members that tell most of a document, in the order they are read best.
+/// The most informative fields of documents, in reading order.
 const PREFERRED_COLUMNS: [&str; 14] = [
     "name",
     "fullname",
@@ -121,14 +123,14 @@ const PREFERRED_COLUMNS: [&str; 14] = [
     "state",
     "type",
 ];
-/// Columns besides the id.
+/// Maximum number of columns in addition to the id.
 const MAX_COLUMNS: usize = 6;
 
 fn show(output: Output, doctype: &str, documents: &[Value]) {
-    output.table(&json!(documents), &format!("no document of the type {doctype}"), rows(documents));
+    output.table(&json!(documents), &format!("no documents of doctype {doctype}"), rows(documents));
 }
 
-/// Documents as a table of their most informative fields.
+/// Makes a table of the documents' most informative fields.
 pub fn rows(documents: &[Value]) -> Rows {
     let columns = columns(documents);
     let names = std::iter::once("id").chain(columns.iter().map(String::as_str));
@@ -144,7 +146,7 @@ pub fn rows(documents: &[Value]) -> Rows {
     rows
 }
 
-/// The fields worth a column: those of the list first, then other scalar fields.
+/// Returns the fields to show as columns: preferred fields first, then other scalar fields.
 fn columns(documents: &[Value]) -> Vec<String> {
     let single = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
     let mut present = BTreeSet::new();
@@ -156,9 +158,9 @@ fn columns(documents: &[Value]) -> Vec<String> {
                 .map(|(name, _)| name.as_str()),
         );
     }
-    let telling = PREFERRED_COLUMNS.into_iter().filter(|name| present.contains(name));
+    let preferred = PREFERRED_COLUMNS.into_iter().filter(|name| present.contains(name));
     let others = present.iter().copied().filter(|name| !PREFERRED_COLUMNS.contains(name));
-    telling.chain(others).take(MAX_COLUMNS).map(str::to_owned).collect()
+    preferred.chain(others).take(MAX_COLUMNS).map(str::to_owned).collect()
 }
 
 fn truncate(text: &str) -> String {

@@ -1,11 +1,11 @@
-//! The data folder: what lies where, and who may read it.
+//! Layout of the data folder, and access to its files.
 //!
 //! ```text
-//! <folder>/master-key         seals the secrets; 0600; back it up apart from the data
-//! <folder>/admin-passphrase   opens the admin API; 0600
-//! <folder>/store/             everything that must not be lost
+//! <folder>/master-key         encrypts the secrets; 0600; back it up separately from the data
+//! <folder>/admin-passphrase   passphrase of the admin API; 0600
+//! <folder>/store/             all persistent data
 //! <folder>/cache/             compiled components; may be emptied at any time
-//! <folder>/server.json        where the running server is reached; gone when it is
+//! <folder>/server.json        addresses of the running server; deleted when it stops
 //! ```
 
 use std::fs;
@@ -17,54 +17,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, file, io as io_error};
 
-/// Where the data is unless somebody says otherwise.
+/// Default path of the data folder.
 pub const DEFAULT_DATA_DIR: &str = "data";
 
-/// A data folder, which need not exist.
+/// Path of a data folder, which need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir(PathBuf);
 
-/// Where a running server is reached.
+/// Addresses of a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAddresses {
-    /// The public API, without a slash at the end.
+    /// URL of the public API, without a trailing slash.
     pub public_url: String,
-    /// The admin API, without a slash at the end.
+    /// URL of the admin API, without a trailing slash.
     pub admin_url: String,
-    /// The server's process.
+    /// Process id of the server.
     pub pid: u32,
 }
 
-/// Removes `server.json` when the server ends, however it ends.
+/// Guard that removes `server.json` when it is dropped.
 pub struct ServerFileGuard(PathBuf);
 
 impl DataDir {
-    /// The data folder at a path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The default key file; the operator may store the key elsewhere.
+    /// Returns the default key file; the operator may store the key elsewhere.
     pub fn key_file(&self) -> PathBuf {
         self.0.join("master-key")
     }
 
-    /// See the module.
     pub fn store(&self) -> PathBuf {
         self.0.join("store")
     }
 
-    /// See the module.
     pub fn cache(&self) -> PathBuf {
         self.0.join("cache")
     }
 
-    /// See the module.
     pub fn passphrase_file(&self) -> PathBuf {
         self.0.join("admin-passphrase")
     }
@@ -83,12 +78,12 @@ impl DataDir {
         Ok(())
     }
 
-    /// Whether there is data that was encrypted with a key.
+    /// Returns whether the store has data, which was encrypted with a key.
     pub fn has_data(&self) -> bool {
         fs::read_dir(self.store()).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// The passphrase of the admin API, if there is one.
+    /// Reads the passphrase of the admin API; `None` if there is none.
     pub fn passphrase(&self) -> Result<Option<String>> {
         let path = self.passphrase_file();
         match fs::read_to_string(&path) {
@@ -98,14 +93,14 @@ impl DataDir {
         }
     }
 
-    /// The passphrase of the admin API; creates one if there is none.
+    /// Reads the passphrase of the admin API, or creates a random one.
     pub fn passphrase_or_new(&self) -> Result<String> {
         if let Some(passphrase) = self.passphrase()? {
             return Ok(passphrase);
         }
         let mut random = [0; 24];
         getrandom::fill(&mut random)
-            .map_err(|error| Error::failed(format!("the system has no random numbers: {error}"), ""))?;
+            .map_err(|error| Error::failed(format!("cannot get random numbers from the system: {error}"), ""))?;
         let passphrase = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random);
         write_private(&self.passphrase_file(), format!("{passphrase}\n").as_bytes())?;
         Ok(passphrase)
@@ -116,13 +111,13 @@ impl DataDir {
         let path = self.server_file();
         let text = serde_json::to_vec_pretty(addresses).map_err(Error::message)?;
         // Atomically: a command never reads a partial file.
-        let beside = path.with_extension("json.new");
-        write_private(&beside, &text)?;
-        fs::rename(&beside, &path).map_err(file("write", &path))?;
+        let temporary = path.with_extension("json.new");
+        write_private(&temporary, &text)?;
+        fs::rename(&temporary, &path).map_err(file("write", &path))?;
         Ok(ServerFileGuard(path))
     }
 
-    /// The addresses of the running server, if it wrote them here.
+    /// Reads the addresses of the running server, if it wrote them here.
     pub fn read_server_file(&self) -> Option<ServerAddresses> {
         serde_json::from_slice(&fs::read(self.server_file()).ok()?).ok()
     }
@@ -131,7 +126,7 @@ impl DataDir {
 impl Drop for ServerFileGuard {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            tracing::debug!(%error, path = %self.0.display(), "the announcement stays");
+            tracing::debug!(%error, path = %self.0.display(), "cannot remove the server's addresses");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `konnector doctor`: what is wrong here, and what to do. The first thing to send along with a question.
+//! `konnector doctor`: finds problems of an installation and suggests fixes. Its output belongs in every bug report.
 
 mod checks;
 
@@ -13,7 +13,7 @@ use crate::output::{Mark, Output, print_marked};
 
 pub use checks::is_locked;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
@@ -23,27 +23,27 @@ enum Level {
     Problem,
 }
 
-/// What one check found.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
     #[serde(rename = "what")]
     message: String,
-    /// What to do; empty when nothing.
+    /// What to do; empty if nothing.
     advice: String,
 }
 
 impl Finding {
-    fn ok(what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, message: what.into(), advice: String::new() }
+    fn ok(message: impl Into<String>) -> Self {
+        Self { level: Level::Ok, message: message.into(), advice: String::new() }
     }
 
-    fn warning(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Warning, message: what.into(), advice: advice.into() }
+    fn warning(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level: Level::Warning, message: message.into(), advice: advice.into() }
     }
 
-    fn problem(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Problem, message: what.into(), advice: advice.into() }
+    fn problem(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level: Level::Problem, message: message.into(), advice: advice.into() }
     }
 
     fn print(&self) {

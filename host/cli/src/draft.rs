@@ -1,7 +1,7 @@
-//! Files that are being written: beside their target under a name of ours, and renamed once they are whole.
+//! Files that are being written: next to their target under a temporary name, and renamed once they are complete.
 //!
-//! Whoever writes a draft holds a lock on it. One without a lock was left by a program that was killed, and the next draft in the same folder
-//! removes it.
+//! The writer of a draft holds a lock on it. A draft without a lock was left by a killed program, and the next draft in
+//! the same folder removes it.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -14,11 +14,11 @@ use crate::error::{Result, file};
 use crate::keys::sync_parent_folder;
 
 const PREFIX: &str = ".konnector-draft-";
-/// As for every new file; the user's mask takes its part away.
+/// Mode of new files, from which the umask is subtracted.
 const SHARED_MODE: u32 = 0o666;
 const PRIVATE_MODE: u32 = 0o600;
 
-/// A file that is removed unless it is kept.
+/// File that is removed unless it is persisted.
 pub struct Draft(NamedTempFile);
 
 impl Draft {
@@ -54,12 +54,12 @@ impl Draft {
         matches!((inode(self.0.as_file().metadata()), inode(fs::symlink_metadata(self.path()))), (Ok(ours), Ok(there)) if ours == there)
     }
 
-    /// Its temporary path.
+    /// Returns the temporary path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// The file, to write to.
+    /// Returns the file for writing.
     pub fn as_file(&mut self) -> &mut File {
         self.0.as_file_mut()
     }

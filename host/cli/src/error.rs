@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked, and what to do about it.
+//! Errors of commands, with advice for the user.
 
 use std::io;
 use std::path::Path;
@@ -8,16 +8,16 @@ use konnector_manifest::untrusted::truncate_middle;
 
 use crate::output::{Mark, eprint_marked, escape_json};
 
-/// Bytes of a sentence: it may repeat names that somebody else made as long as they like.
+/// Maximum size of a message in bytes: messages may quote names of any length that others chose.
 const MAX_MESSAGE_SIZE: usize = 4_000;
 
-/// Result of this program.
+/// Result with this program's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The one error of this program. Each text says what happened; `advice` says what to do, where the text does not.
+/// Failure of a command. The message says what happened; `advice` says what to do unless the message does.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command was not given what it needs.
+    /// The command line is wrong or incomplete.
     #[error("{message}")]
     Usage {
         /// What is wrong.
@@ -25,26 +25,26 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
-    /// It could not be done.
+    /// The command failed.
     #[error("{message}")]
     Failed {
         /// What happened.
         message: String,
-        /// What to do; empty where the message says it.
+        /// What to do; empty if the message says it.
         advice: String,
     },
-    /// The key does not fit the data; the server must not start, and must not be restarted in a loop either.
+    /// The master key does not match the data. The server must not start, and must not be restarted in a loop either.
     #[error("{0}")]
     KeyMismatch(String),
 }
 
-/// The convention of shells, and clap's.
+/// Exit code of usage errors, by the convention of shells and clap.
 pub const EXIT_USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits(3).
 const EXIT_KEY_MISMATCH: u8 = 78;
 
 impl Error {
-    /// A usage error.
+    /// Creates a usage error.
     pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Usage {
             message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
@@ -52,7 +52,7 @@ impl Error {
         }
     }
 
-    /// An error with advice.
+    /// Creates a failure with advice.
     pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Failed {
             message: truncate_middle(message.into(), MAX_MESSAGE_SIZE),
@@ -60,12 +60,12 @@ impl Error {
         }
     }
 
-    /// An error whose message says what to do.
+    /// Creates a failure whose message says what to do.
     pub fn message(message: impl ToString) -> Self {
         Self::failed(message.to_string(), "")
     }
 
-    /// The exit code of the program.
+    /// Returns the exit code of the program.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed { .. } => 1,
@@ -74,7 +74,7 @@ impl Error {
         })
     }
 
-    /// Prints it as JSON, for programs.
+    /// Prints the error as JSON on standard error.
     pub fn print_json(&self) {
         let advice = match self {
             Self::Usage { advice, .. } | Self::Failed { advice, .. } => advice.as_str(),
@@ -89,7 +89,7 @@ impl Error {
         eprintln!("{}", escape_json(&format!("{error:#}")));
     }
 
-    /// Prints it for people.
+    /// Prints the error and its advice for people.
     pub fn print(&self) {
         eprint_marked(Mark::Error, &self.to_string());
         if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
@@ -100,27 +100,27 @@ impl Error {
     }
 }
 
-/// An error of the operating system in an operation without a file.
-pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |error| Error::failed(format!("{doing} failed: {error}"), "")
+/// Converts an operating system error of an operation without a file. `action` is a gerund, as in "reading the code".
+pub fn io(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| Error::failed(format!("{action} failed: {error}"), "")
 }
 
-/// An error of the operating system on a file.
+/// Converts an operating system error on a file. `action` is an infinitive, as in "read".
 pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |error| {
         let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("run as the user who owns {}, or choose another place", nearest_existing(path).display())
+                format!("run the command as the owner of {}, or choose another path", nearest_existing(path).display())
             }
             io::ErrorKind::NotFound => "check the path".to_owned(),
-            io::ErrorKind::StorageFull => "free some space on the disk".to_owned(),
+            io::ErrorKind::StorageFull => "free some disk space".to_owned(),
             _ => String::new(),
         };
         Error::failed(format!("cannot {action} {}: {error}", path.display()), advice)
     }
 }
 
-/// The file, or its nearest existing ancestor folder.
+/// Returns the file, or its nearest existing ancestor folder.
 fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }

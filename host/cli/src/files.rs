@@ -1,4 +1,4 @@
-//! `konnector files …`: what was saved.
+//! `konnector files …`: lists and downloads files.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
@@ -14,35 +14,34 @@ use crate::draft::Draft;
 use crate::error::{Error, Result, file, io};
 use crate::output::{Output, Rows, bytes, cell, date, done, print_json, warning};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List a folder.
     Ls {
-        /// Its path.
+        /// Path of the folder.
         #[arg(default_value = "/")]
         path: String,
-        /// With all folders below it.
+        /// Include all subfolders.
         #[arg(short, long)]
         recursive: bool,
     },
-    /// Fetch a file.
+    /// Download a file.
     #[command(
         after_help = "Examples:\n  konnector files get /Administrative/Bank101/ada/FA-2026-0020.pdf\n  konnector files get /notes.txt -o -"
     )]
     Get {
-        /// Its path.
+        /// Path of the file.
         path: String,
-        /// Where to write it; - is standard output [default: its own name in this folder].
+        /// File to write; - is standard output [default: the file's own name, in the current folder].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Replace a file that is there.
+        /// Replace an existing file.
         #[arg(long)]
         force: bool,
     },
-    /// Show all that is known of a file or folder.
+    /// Show the metadata of a file or folder.
     Info {
-        /// Its path.
+        /// Path of the file or folder.
         path: String,
     },
 }
@@ -104,7 +103,7 @@ fn is_folder(entry: &Value) -> bool {
     entry.get("type").and_then(Value::as_str) == Some("directory")
 }
 
-/// The children of a folder, read page by page.
+/// Lists the children of a folder, page by page.
 async fn children(session: &ApiClient, id: &str) -> Result<Vec<Value>> {
     let mut children = Vec::new();
     let mut next = Some(format!("files/{}/relationships/contents?page[limit]=100", encode_segment(id)));
@@ -119,24 +118,27 @@ async fn children(session: &ApiClient, id: &str) -> Result<Vec<Value>> {
 async fn get(session: &ApiClient, output: Output, path: &str, target: Option<PathBuf>, force: bool) -> Result<()> {
     let own_name = || path.rsplit('/').next().filter(|name| !name.is_empty()).map(PathBuf::from);
     let target = target.or_else(own_name).ok_or_else(|| {
-        Error::usage(format!("'{path}' names no file"), "give the path of a file; `konnector files ls -r` lists them")
+        Error::usage(
+            format!("'{path}' is not the path of a file"),
+            "give the path of a file; `konnector files ls -r` lists them",
+        )
     })?;
     if !force && target.exists() {
         return Err(already_exists_error(&target));
     }
-    let answer = session.download("files/download", &[("Path", path)]).await?;
+    let response = session.download("files/download", &[("Path", path)]).await?;
     let to_output = target == Path::new("-");
     if to_output && stdout().is_terminal() {
         return Err(Error::usage(
-            "a file would be written to the terminal",
-            "pipe it into a program, or name a file with -o",
+            "not writing a file to the terminal",
+            "pipe it into a program, or choose a file with -o",
         ));
     }
     if to_output {
-        receive(answer, |part| stdout().write_all(part).map_err(io("writing to standard output"))).await?;
+        receive(response, |part| stdout().write_all(part).map_err(io("writing to standard output"))).await?;
         return Ok(());
     }
-    let size = save(answer, &target, force).await?;
+    let size = save(response, &target, force).await?;
     output.show(&json!({ "path": path, "file": target, "size": size }), || {
         done(&format!("{} ({})", target.display(), bytes(size)));
     });
@@ -144,9 +146,9 @@ async fn get(session: &ApiClient, output: Output, path: &str, target: Option<Pat
 }
 
 /// Saves a download to a file; returns its size. An interrupted or damaged download leaves no file under the name.
-async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
+async fn save(response: Response, target: &Path, force: bool) -> Result<u64> {
     let mut draft = Draft::new_private(target)?;
-    let size = receive(answer, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;
+    let size = receive(response, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;
     if force {
         draft.persist(target)?;
     } else {
@@ -159,12 +161,14 @@ async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
 }
 
 /// Passes on a download chunk by chunk and compares its checksum with that of the server; returns its size.
-async fn receive(mut answer: Response, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-    let expected = checksum(answer.headers());
+async fn receive(mut response: Response, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let expected = checksum(response.headers());
     let (mut hash, mut size) = (Sha256::new(), 0);
     loop {
-        let part =
-            answer.chunk().await.map_err(|error| Error::failed(format!("the download broke: {error}"), "try again"))?;
+        let part = response
+            .chunk()
+            .await
+            .map_err(|error| Error::failed(format!("the download broke off: {error}"), "try again"))?;
         let Some(part) = part else { break };
         size += part.len() as u64;
         hash.update(&part);
@@ -173,19 +177,19 @@ async fn receive(mut answer: Response, mut write: impl FnMut(&[u8]) -> Result<()
     let found = hex::encode(hash.finalize());
     match expected {
         Some(expected) if expected != found => Err(Error::failed(
-            format!("the download is damaged: the SHA-256 of what arrived is {found}, the server's is {expected}"),
-            "try again; if it fails again, look at the server's files with `konnector fsck --deep`",
+            format!("the download is damaged: its SHA-256 is {found}, the server's is {expected}"),
+            "try again; if it fails again, check the server's files with `konnector fsck --deep`",
         )),
         Some(_) => Ok(size),
         None => {
-            warning("the download was not compared with a checksum: the server sent none");
+            warning("the download was not verified, because the server sent no checksum");
             Ok(size)
         }
     }
 }
 
-/// The SHA-256 of a download, which is its `ETag`. A proxy that compresses turns the tag into a weak one of the same
-/// content.
+/// Returns the SHA-256 of a download, which is its `ETag`. A proxy that compresses makes the tag weak but does not
+/// change it.
 fn checksum(headers: &HeaderMap) -> Option<String> {
     let tag = headers.get(ETAG)?.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
@@ -195,8 +199,8 @@ fn checksum(headers: &HeaderMap) -> Option<String> {
 
 fn already_exists_error(target: &Path) -> Error {
     Error::failed(
-        format!("{} is there already", target.display()),
-        "name another file with -o, or replace it with --force",
+        format!("{} already exists", target.display()),
+        "choose another file with -o, or replace it with --force",
     )
 }
 
@@ -207,8 +211,8 @@ mod tests {
     use super::*;
 
     fn download(etag: &str, content: &'static str) -> Response {
-        let answer = http::Response::builder().header("etag", etag).body(content);
-        Response::from(answer.expect("a response"))
+        let response = http::Response::builder().header("etag", etag).body(content);
+        Response::from(response.expect("a response"))
     }
 
     /// An `ETag` in the server's format.
@@ -222,7 +226,7 @@ mod tests {
         let target = folder.path().join("bill.pdf");
         let damaged = async |force| save(download(&tag("a bill"), "a bull"), &target, force).await;
         let error = damaged(false).await.expect_err("damaged").to_string();
-        assert!(error.starts_with("the download is damaged: the SHA-256 of what arrived is "), "{error}");
+        assert!(error.starts_with("the download is damaged: its SHA-256 is "), "{error}");
         assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 0);
 
         let whole = save(download(&tag("a bill"), "a bill"), &target, false).await;

@@ -1,4 +1,4 @@
-//! Watching a job: its states, progress and log as they come, then its receipt.
+//! Follows a job: shows its states, progress and log live, then its receipt.
 
 use std::io::{IsTerminal as _, stderr, stdin};
 use std::process::ExitCode;
@@ -20,12 +20,12 @@ pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Res
     let live = JobProgress::new(output);
     let ended = live.watch(session, &id).await?;
     live.finish();
-    let went_well = ended.get("state").and_then(Value::as_str) == Some("done");
+    let succeeded = ended.get("state").and_then(Value::as_str) == Some("done");
     output.show(&ended, || {
-        if went_well {
+        if succeeded {
             match crate::jobs::partial(&ended) {
                 None => done(&format!("job {id} is done")),
-                Some(partial) => crate::output::warning(&format!("job {id} is done in part: {partial}")),
+                Some(partial) => crate::output::warning(&format!("job {id} is partially done: {partial}")),
             }
         } else {
             let code = cell(ended.get("error"));
@@ -41,10 +41,10 @@ pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Res
             receipt::print(&receipt);
         }
     });
-    Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The parts of a log line, as plain text; `level` can be coloured separately.
+/// Returns time, level and text of a log line, so that the level can be coloured separately.
 fn log_parts(line: &Value) -> (String, String, String) {
     let seconds = Duration::from_millis(line.get("after_ms").and_then(Value::as_u64).unwrap_or(0)).as_secs_f64();
     let level = cell(line.get("level"));
@@ -55,13 +55,13 @@ fn log_parts(line: &Value) -> (String, String, String) {
     (format!("{seconds:>8.3} s  "), to_printable(&format!("{level:<5}")).into_owned(), text)
 }
 
-/// A line of a log.
+/// Formats a line of a log.
 pub fn log_line(line: &Value) -> String {
     let (time, level, text) = log_parts(line);
     format!("{time}{level} {text}")
 }
 
-/// The same with the colour of its level, for standard error.
+/// Like [`log_line`], with the level in its colour, for standard error.
 fn coloured_log_line(line: &Value) -> String {
     let (time, level, text) = log_parts(line);
     let level = match level.trim_end() {
@@ -73,14 +73,14 @@ fn coloured_log_line(line: &Value) -> String {
     format!("{time}{level} {text}")
 }
 
-/// What is seen while a job runs: on a terminal a line that changes with the log above it, else only the log.
+/// Live view of a job: on a terminal a status line below the log, otherwise only the log.
 pub struct JobProgress {
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl JobProgress {
-    /// Shows nothing for JSON output.
+    /// Creates a view, which shows nothing for JSON output.
     pub fn new(output: Output) -> Self {
         let bar =
             if output.json || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -110,7 +110,7 @@ impl JobProgress {
     /// Shows an event of a job.
     pub fn handle_event(&self, event: &Event) {
         match event.name.as_str() {
-            // Its parts are printable; the colour is ours.
+            // Its parts are printable; only the colour is a control sequence.
             "log" => self.suspend(|| eprintln!("{}", coloured_log_line(&event.data))),
             "progress" => {
                 let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
@@ -125,7 +125,7 @@ impl JobProgress {
         }
     }
 
-    /// Removes the changing line.
+    /// Removes the status line.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -133,8 +133,7 @@ impl JobProgress {
     async fn watch(&self, session: &ApiClient, id: &str) -> Result<Value> {
         self.set_status("waiting for a worker");
         let path = format!("jobs/{}/events", encode_segment(id));
-        let advice =
-            format!("the job goes on, or starts again with the server; see it with `konnector jobs show {id}`");
+        let advice = format!("the job continues, or restarts with the server; see it with `konnector jobs show {id}`");
         let mut events = session.events(Method::GET, &path, &[], advice).await?;
         let mut job = Value::Null;
         while let Some(event) = events.next().await? {
@@ -156,24 +155,25 @@ impl JobProgress {
         Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
     }
 
-    /// The vendor wants a one-time code: asks for it if a person is at the terminal; otherwise returns `None`.
+    /// Asks the user for a one-time code of the vendor; returns `None` without a terminal.
     pub async fn prompt_code(&self, question: &Value) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
         self.print_line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
-            self.print_line("nobody is here to type it; set twoFACode of the account");
+            self.print_line("no terminal to enter the code; set the account's field twoFACode");
             return Ok(None);
         }
         let bar = self.bar.clone();
-        let typed = tokio::task::spawn_blocking(move || {
+        let input = tokio::task::spawn_blocking(move || {
             bar.suspend(|| {
                 eprint!("code: ");
                 let mut code = String::new();
                 stdin().read_line(&mut code).map(|_| code.trim().to_owned())
             })
         });
-        let typed = typed.await.map_err(|error| Error::message(format!("reading the code was cut off: {error}")))?;
-        typed.map(Some).map_err(crate::error::io("reading the code"))
+        let input =
+            input.await.map_err(|error| Error::message(format!("reading the code was interrupted: {error}")))?;
+        input.map(Some).map_err(crate::error::io("reading the code"))
     }
 
     /// Stores the code where the run looks for it: in the account.

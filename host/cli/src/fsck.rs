@@ -1,4 +1,4 @@
-//! `konnector fsck`: looks through the store of a stopped server, and repairs what follows from something else.
+//! `konnector fsck`: checks the store of a stopped server, and repairs derived data.
 
 use std::process::ExitCode;
 
@@ -12,21 +12,22 @@ use crate::offline::{self, Spinner};
 use crate::output::{Output, done, warning};
 
 const EXAMPLES: &str = "Examples:
-  konnector fsck                       look at ./data; changes nothing
-  konnector fsck --deep                read every file and job log too, and compare it with its checksum
-  konnector fsck --repair              write indexes and queues anew where they are wrong, remove what belongs to nothing
+  konnector fsck                       check ./data without changing anything
+  konnector fsck --deep                also compare every file and job log with its checksum
+  konnector fsck --repair              rebuild damaged indexes and queues, delete orphaned data
 
-Documents and files are never changed. A server that was not stopped in order does this by itself at its next start, without --deep.
-Exit codes: 0 nothing is wrong any more, 1 something is left, 2 wrong usage.";
+Documents and files are never changed. After an unclean stop, the server checks and repairs its store when it starts,
+without --deep.
+Exit codes: 0 no problems left, 1 problems left, 2 usage error.";
 
-/// How many findings are listed in JSON.
+/// Maximum number of findings in the JSON output.
 const MAX_LISTED_PROBLEMS: usize = 1000;
 
 /// Flags of `konnector fsck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Read every file and job log, and compare it with its checksum.
+    /// Also compare every file and job log with its checksum.
     #[arg(long)]
     deep: bool,
     /// Repair what can be repaired.
@@ -38,32 +39,32 @@ pub struct Arguments {
 pub async fn run(connection: &Connection, output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let store = offline::open(connection.data().store()).await?;
     let options = FsckOptions { deep: arguments.deep, repair: arguments.repair };
-    let going = Spinner::new(output);
+    let spinner = Spinner::new(output);
     let mut findings = Vec::new();
     let summary = store
         .fsck(&Schema, options, &mut |event| {
             let (problem, repaired) = match event {
-                FsckProgress::Read(entries) => return going.set_message(format!("{entries} entries")),
+                FsckProgress::Read(entries) => return spinner.set_message(format!("{entries} entries")),
                 FsckProgress::Found(problem) => (problem, false),
                 FsckProgress::Repaired(problem) => (problem, true),
             };
             if !output.json {
-                going.suspend(|| print_problem(problem, repaired));
+                spinner.suspend(|| print_problem(problem, repaired));
             } else if findings.len() < MAX_LISTED_PROBLEMS {
                 findings.push(problem_json(problem, repaired));
             }
         })
         .await?;
-    drop(going);
+    drop(spinner);
     store.close().await?;
     let FsckSummary { entries, blobs, problems, repaired } = summary;
     let result =
         json!({ "entries": entries, "blobs": blobs, "problems": problems, "repaired": repaired, "findings": findings });
     output.show(&result, || match (problems, repaired) {
-        (0, 0) => done(&format!("nothing is wrong with {entries} entries and {blobs} contents")),
-        (0, _) => done(&format!("{repaired} repaired; nothing is wrong any more")),
-        (_, 0) => warning(&format!("{problems} found in {entries} entries and {blobs} contents")),
-        _ => warning(&format!("{repaired} repaired, {problems} left")),
+        (0, 0) => done(&format!("no problems in {entries} entries and {blobs} blobs")),
+        (0, _) => done(&format!("repaired {repaired} problems; none left")),
+        (_, 0) => warning(&format!("found {problems} problems in {entries} entries and {blobs} blobs")),
+        _ => warning(&format!("repaired {repaired} problems; {problems} left")),
     });
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -88,7 +89,7 @@ fn problem_json(problem: &FsckProblem, repaired: bool) -> Value {
 /// Checks a store that was not closed cleanly, and repairs it as far as possible. Called when the server starts.
 pub async fn repair_after_crash(store: &Store) -> Result<()> {
     let mut options = FsckOptions { deep: false, repair: false };
-    tracing::info!("the server was not stopped in order the last time: looking through the store");
+    tracing::info!("the server did not stop cleanly the last time: checking the store");
     let mut log = |event: FsckProgress<'_>| match event {
         FsckProgress::Read(_) => {}
         FsckProgress::Found(problem) => tracing::error!("{problem}"),
@@ -100,6 +101,6 @@ pub async fn repair_after_crash(store: &Store) -> Result<()> {
         summary = store.fsck(&Schema, options, &mut log).await?;
     }
     let FsckSummary { entries, blobs, problems, repaired } = summary;
-    tracing::info!(entries, blobs, problems, repaired, "looked through the store");
+    tracing::info!(entries, blobs, problems, repaired, "checked the store");
     Ok(())
 }

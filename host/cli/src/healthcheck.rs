@@ -15,22 +15,22 @@ pub async fn run(connection: &Connection, output: Output) -> Result<()> {
             crate::output::cell(status.get("public_url"))
         }
     };
-    let answer = client::build_http_client()?
+    let response = client::build_http_client()?
         .get(format!("{url}/readyz"))
         .timeout(std::time::Duration::from_secs(5))
         .send()
         .await;
-    match answer {
-        Ok(answer) if answer.status().is_success() => {
+    match response {
+        Ok(response) if response.status().is_success() => {
             output.show(&json!({ "ready": true, "url": url }), || say!("ready: {url}"));
             Ok(())
         }
-        Ok(answer) => {
-            Err(Error::failed(format!("{url} is not ready: {}", answer.status()), "the server's log says why"))
+        Ok(response) => {
+            Err(Error::failed(format!("{url} is not ready: {}", response.status()), "see the server's log"))
         }
         Err(error) => Err(Error::failed(
-            format!("{url} does not answer: {error}"),
-            "start the server with `konnector serve`; if it runs, look into its log",
+            format!("{url} does not respond: {error}"),
+            "start the server with `konnector serve`; if it is running, see its log",
         )),
     }
 }

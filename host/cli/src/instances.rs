@@ -1,4 +1,4 @@
-//! `konnector instances …`: whose stores the server keeps.
+//! `konnector instances …`: the instances of the server, one for each person.
 
 use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
@@ -8,13 +8,12 @@ use crate::client::{AdminClient, Connection, encode_segment, flatten};
 use crate::error::Result;
 use crate::output::{Output, Rows, cell, date, done};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Add an instance.
     #[command(after_help = "Example:\n  konnector instances add alice.example.com --timezone Europe/Paris --locale fr")]
     Add {
-        /// Host name under which it is reached, with the port where it is not the usual one.
+        /// Host name of the instance, with the port unless it is the default one.
         domain: String,
         /// Another host name; may be repeated.
         #[arg(long, value_name = "DOMAIN")]
@@ -22,16 +21,16 @@ pub enum Command {
         /// Language of the owner, such as fr.
         #[arg(long)]
         locale: Option<String>,
-        /// IANA time zone in which schedules are read, such as Europe/Paris.
+        /// IANA time zone of its schedules, such as Europe/Paris.
         #[arg(long)]
         timezone: Option<String>,
-        /// Mail address of the owner.
+        /// Email address of the owner.
         #[arg(long)]
         email: Option<String>,
         /// Name of the owner.
         #[arg(long)]
         public_name: Option<String>,
-        /// Bytes that its files may take.
+        /// Quota for its files, in bytes.
         #[arg(long, value_name = "BYTES")]
         disk_quota: Option<u64>,
     },
@@ -39,15 +38,15 @@ pub enum Command {
     Ls,
     /// Show one instance.
     Show {
-        /// Its domain.
+        /// Domain of the instance.
         instance: String,
     },
-    /// Remove an instance with all that it holds, once konnectors have cleaned up after its accounts.
+    /// Remove an instance with all its data, after konnectors have cleaned up its accounts at the vendors.
     Rm {
-        /// Its domain.
+        /// Domain of the instance.
         instance: String,
     },
-    /// Print a token for the public API, alone.
+    /// Print a token for the public API, and nothing else.
     #[command(after_help = "Examples:
   konnector instances token 127.0.0.1:8080 --scope '*'
   konnector instances token alice.example.com --scope \"io.cozy.files io.cozy.bills:GET\"
@@ -55,22 +54,23 @@ pub enum Command {
     Token {
         /// Domain of the instance.
         instance: String,
-        /// For whom; decides how long the token is valid.
+        /// Audience of the token, which determines its lifetime.
         #[arg(long, value_enum, default_value_t = Audience::Cli)]
         audience: Audience,
         /// Slug of the app or konnector, or a name.
         #[arg(long, default_value = "CLI")]
         subject: String,
-        /// What it may do: doctypes with verbs, or '*' for everything.
+        /// Permissions of the token: doctypes with verbs, or '*' for everything.
         #[arg(long, default_value = "")]
         scope: String,
     },
-    /// Print a session code, alone: it shows once, within five minutes, that the owner agrees to an OAuth client or connects an account.
+    /// Print a session code, and nothing else. It is valid once, within five minutes, to approve an OAuth client or
+    /// connect an account.
     SessionCode {
         /// Domain of the instance.
         instance: String,
     },
-    /// Register a program as an OAuth client; prints its id and its secret.
+    /// Register a program as an OAuth client; prints its ID and secret.
     #[command(after_help = "Example:
   konnector instances oauth-client alice.example.com Notes --redirect-uri https://notes.example.com/callback
   konnector instances token alice.example.com --audience access --subject CLIENT_ID --scope io.cozy.files:GET")]
@@ -79,27 +79,27 @@ pub enum Command {
         instance: String,
         /// Name of the program.
         name: String,
-        /// Where its user is sent back to; may be repeated.
+        /// Redirect URI; may be repeated.
         #[arg(long, value_name = "ADDRESS", required = true)]
         redirect_uri: Vec<String>,
-        /// The same for all registrations of the program [default: its name].
+        /// Software ID, which all registrations of the program share [default: its name].
         #[arg(long)]
         software_id: Option<String>,
     },
 }
 
-/// For whom a token is.
+/// Audience of a token.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Audience {
-    /// A command line; 30 minutes.
+    /// Command line; valid for 30 minutes.
     Cli,
-    /// A web application; 24 hours.
+    /// Web application; valid for 24 hours.
     App,
-    /// A konnector; 30 minutes, with the rights of its manifest.
+    /// Konnector, with the permissions of its manifest; valid for 30 minutes.
     Konn,
-    /// An OAuth client, whose id is the subject; 7 days.
+    /// OAuth client, whose ID is the subject; valid for 7 days.
     Access,
-    /// An OAuth client, to get access tokens with; until the client is removed.
+    /// OAuth client, for getting access tokens; valid until the client is removed.
     Refresh,
 }
 
@@ -126,7 +126,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             ];
             let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
             let instance = flatten(&admin.json(Method::POST, "instances", &query).await?);
-            output.show(&instance, || done(&format!("{} is added", cell(instance.get("domain")))));
+            output.show(&instance, || done(&format!("added {}", cell(instance.get("domain")))));
         }
         Command::Ls => {
             let instances = admin.instances().await?;
@@ -142,7 +142,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                     date(instance.get("created_at")),
                 ]);
             }
-            output.table(&json!(instances), "no instance; add one: konnector instances add alice.example.com", rows);
+            output.table(&json!(instances), "no instances; add one: konnector instances add alice.example.com", rows);
         }
         Command::Show { instance } => {
             let path = format!("instances/{}", encode_segment(&instance));
@@ -150,7 +150,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Rm { instance } => {
             admin.text(Method::DELETE, &format!("instances/{}", encode_segment(&instance)), &[]).await?;
-            output.show(&json!({ "removed": instance }), || done(&format!("{instance} is removed")));
+            output.show(&json!({ "removed": instance }), || done(&format!("removed {instance}")));
         }
         Command::Token { instance, audience, subject, scope } => {
             let audience = match audience {
@@ -180,7 +180,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             ];
             let client = admin.json(Method::POST, "instances/oauth_client", &query).await?;
             output.show(&client, || {
-                done(&format!("{name} is registered"));
+                done(&format!("registered {name}"));
                 say!("client_id      {}", cell(client.get("client_id")));
                 say!("client_secret  {}", cell(client.get("client_secret")));
             });

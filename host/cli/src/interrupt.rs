@@ -1,4 +1,4 @@
-//! Signals that end a command which has something to clean up.
+//! Termination by signals of commands that must clean up.
 
 use std::process::ExitCode;
 
@@ -6,10 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Result, io};
 
-/// Does the work until the first termination signal. Then the work is dropped with everything that it holds,
-/// including drafts of files.
+/// Runs `work` until the first termination signal, then drops it with everything it holds, including drafts of files.
 pub async fn run_until_signal(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
-    let listen = |kind| signal(kind).map_err(io("listening to signals"));
+    let listen = |kind| signal(kind).map_err(io("listening for signals"));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;

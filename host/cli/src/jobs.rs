@@ -1,4 +1,4 @@
-//! `konnector jobs …`: what ran, and what became of it.
+//! `konnector jobs …`: jobs and their results.
 
 use std::process::ExitCode;
 
@@ -12,44 +12,43 @@ use crate::follow;
 use crate::output::{Output, Rows, cell, date, note, print_json_line, to_printable};
 use crate::receipt;
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the newest jobs.
     Ls {
-        /// How many.
+        /// Maximum number of jobs to list.
         #[arg(long, default_value_t = 20, value_name = "NUMBER")]
         limit: u64,
     },
     /// Show a job with its receipt.
     Show {
-        /// Its id.
+        /// ID of the job.
         id: String,
     },
     /// Print the log of a job.
     Logs {
-        /// Its id.
+        /// ID of the job.
         id: String,
-        /// Go on until the job ends.
+        /// Follow the log until the job ends.
         #[arg(short, long)]
         follow: bool,
     },
-    /// End a job that waits or runs.
+    /// Cancel a queued or running job.
     Cancel {
-        /// Its id.
+        /// ID of the job.
         id: String,
-        /// Do not wait for the end.
+        /// Do not wait for the job to end.
         #[arg(long)]
         no_follow: bool,
     },
     /// Run a konnector without a trigger.
     Push {
-        /// The konnector.
+        /// Slug of the konnector.
         slug: String,
-        /// The account it works for.
+        /// ID of the account to use.
         #[arg(long, value_name = "ID")]
         account: Option<String>,
-        /// Do not wait for the end.
+        /// Do not wait for the job to end.
         #[arg(long)]
         no_follow: bool,
     },
@@ -89,7 +88,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             if !no_follow {
                 return follow::follow_job(&session, output, &job).await;
             }
-            output.show(&job, || note(&format!("job {} is accepted", cell(job.get("id")))));
+            output.show(&job, || note(&format!("accepted job {}", cell(job.get("id")))));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -103,7 +102,7 @@ async fn read(session: &ApiClient, id: &str) -> Result<Value> {
     Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
 }
 
-/// Ids of later jobs sort after those of earlier ones, so the newest are the last.
+/// Lists the newest jobs. Ids of later jobs sort after those of earlier ones, so the newest come last.
 async fn list(session: &ApiClient, output: Output, limit: u64) -> Result<()> {
     const PATH: &str = "data/io.cozy.jobs/_normal_docs";
     let limit = limit.clamp(1, 1_000);
@@ -119,7 +118,7 @@ async fn list(session: &ApiClient, output: Output, limit: u64) -> Result<()> {
             cell(job.get("message").and_then(|message| message.get("konnector"))),
             match partial(job) {
                 None => cell(job.get("state")),
-                Some(_) => format!("{} in part", cell(job.get("state"))),
+                Some(_) => format!("{} (partial)", cell(job.get("state"))),
             },
             date(job.get("started_at")),
             date(job.get("finished_at")),
@@ -127,23 +126,23 @@ async fn list(session: &ApiClient, output: Output, limit: u64) -> Result<()> {
             date(job.get("next_attempt_at")),
         ]);
     }
-    output.table(&json!(jobs), "no job yet; run a konnector: konnector konnectors run SLUG", rows);
+    output.table(&json!(jobs), "no jobs yet; run a konnector: konnector konnectors run SLUG", rows);
     Ok(())
 }
 
-/// Summary of a job with omitted items: how many were not saved, and how many documents and files are up to date.
+/// Summarizes a job with omitted items: how many were not saved, and how many documents and files are up to date.
 pub fn partial(job: &Value) -> Option<String> {
     let partial = job.get("partial")?;
     let count = |name: &str| cell(partial.get(name));
     Some(format!(
-        "{} not saved; {} documents and {} files are as they should be",
+        "{} not saved; {} documents and {} files are up to date",
         count("failed"),
         count("documents"),
         count("files")
     ))
 }
 
-/// Shown in words of their own.
+/// Fields that are printed separately, in words.
 const RENDERED_FIELDS: [&str; 2] = ["receipt", "partial"];
 
 fn show(output: Output, job: &Value) {
@@ -162,7 +161,7 @@ fn show(output: Output, job: &Value) {
     });
 }
 
-/// The lines of a stored log; a line that is not a JSON object, as in a damaged log, is returned unchanged.
+/// Parses the lines of a stored log; a line that is not a JSON object, as in a damaged log, is returned unchanged.
 fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines.map(|line| serde_json::from_str(line).ok().filter(Value::is_object).ok_or(line))
@@ -181,7 +180,7 @@ async fn logs(session: &ApiClient, output: Output, id: &str) -> Result<()> {
         let job = read(session, id).await?;
         if job.get("next_attempt_at").is_some() {
             let retry = cell(job.get("retried_as"));
-            note(&format!("next attempt at {}, as the job {retry}", date(job.get("next_attempt_at"))));
+            note(&format!("next attempt at {}, as job {retry}", date(job.get("next_attempt_at"))));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `konnector keys …`: the master key, which seals every secret.
+//! `konnector keys …`: the master key, which encrypts every secret.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -14,23 +14,22 @@ use crate::error::{Error, Result, file};
 use crate::offline::{self, KeyFile, Spinner};
 use crate::output::{Output, done, note};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the fingerprint of the key, which tells nothing about it.
+    /// Print the fingerprints of the key and of the data, which do not reveal the key.
     #[command(after_help = "Example:\n  konnector keys show          both fingerprints should be the same")]
     Show {
         #[command(flatten)]
         key: KeyFile,
     },
-    /// Make a new key, and seal every secret with it; the server must be stopped.
+    /// Create a new key and re-encrypt every secret with it; the server must be stopped.
     #[command(after_help = "Example:
   konnector keys rotate
 
-The new key is written beside the old one (master-key.new), secrets are sealed anew one account after the other, then the new key takes
-the place of the old one. Cut off at any moment, run it again: it goes on where it was; until it is through, the server does not start.
-The old key stays as master-key.old-FINGERPRINT, because backups that were made before open with it alone. Remove it with the last of
-them. Tokens that were issued before are no longer valid.")]
+The new key is written next to the old one (master-key.new), secrets are re-encrypted account by account, then the new
+key replaces the old one. If the command is interrupted, run it again to continue; the server does not start before it
+is complete. The old key remains as master-key.old-FINGERPRINT, because earlier backups open only with it. Remove it
+with the last of them. Tokens that were issued before are no longer valid.")]
     Rotate {
         #[command(flatten)]
         key: KeyFile,
@@ -56,7 +55,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     }
 }
 
-/// Path of the new key while secrets are re-encrypted with it.
+/// Returns the path of the new key while secrets are re-encrypted with it.
 pub fn pending_key_file(key_file: &Path) -> PathBuf {
     with_suffix(key_file, "new")
 }
@@ -77,14 +76,14 @@ async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) 
         None => MasterKey::create(&next)?,
     };
     failpoint("rotate.made")?;
-    let going = Spinner::new(output);
-    let rotated = key::rotate(&store, old, &new, |accounts| going.set_message(format!("{accounts} accounts"))).await;
-    drop(going);
+    let spinner = Spinner::new(output);
+    let rotated = key::rotate(&store, old, &new, |accounts| spinner.set_message(format!("{accounts} accounts"))).await;
+    drop(spinner);
     store.close().await?;
     let secrets = rotated?;
-    let kept = with_suffix(key_file, &format!("old-{}", old.fingerprint()));
-    match fs::hard_link(key_file, &kept) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(file("write", &kept)(error)),
+    let old_key_file = with_suffix(key_file, &format!("old-{}", old.fingerprint()));
+    match fs::hard_link(key_file, &old_key_file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(file("write", &old_key_file)(error)),
         _ => {}
     }
     failpoint("rotate.kept")?;
@@ -93,22 +92,22 @@ async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) 
     failpoint("rotate.moved")?;
     let (from, to) = (old.fingerprint(), new.fingerprint());
     output.show(
-        &json!({ "from": from, "to": to, "secrets": secrets, "key_file": key_file, "old_key_file": kept }),
+        &json!({ "from": from, "to": to, "secrets": secrets, "key_file": key_file, "old_key_file": old_key_file }),
         || {
-            done(&format!("the key is {to} now ({}); {secrets} secrets were sealed anew", key_file.display()));
-            note(&format!("back the new key up; {} opens backups made before, and nothing else", kept.display()));
+            done(&format!("the key is now {to} ({}); re-encrypted {secrets} secrets", key_file.display()));
+            note(&format!("back up the new key; {} is only for earlier backups", old_key_file.display()));
         },
     );
     Ok(())
 }
 
-/// Makes a rename durable.
+/// Makes a rename durable by syncing the parent folder.
 pub fn sync_parent_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("sync", folder))
 }
 
-/// Refuses to start while a rotation is incomplete.
+/// Returns an error while a key rotation is incomplete.
 pub fn check_no_pending_rotation(key_file: &Path, old: &MasterKey) -> Result<()> {
     match MasterKey::load(&pending_key_file(key_file))? {
         Some(new) => Err(Error::from(key::rotation_interrupted(&old.fingerprint(), &new.fingerprint()))),

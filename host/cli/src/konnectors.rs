@@ -1,4 +1,4 @@
-//! `konnector konnectors …`: the programs that fetch.
+//! `konnector konnectors …`: installs, updates and runs konnectors.
 
 mod install;
 pub mod maintenance;
@@ -15,14 +15,13 @@ use crate::error::{Error, Result};
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, note, warning};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install a konnector and watch how it goes.
+    /// Install a konnector and show the progress.
     #[command(after_help = "Sources:
   file:///srv/konnectors/bank101                      a folder on the server
-  https://example.com/bank101.tar.gz#SHA256           an archive; without the checksum, whatever the host serves
-  registry://bank101/stable                           the newest version of a channel in the server's registries; or /1.0.0
+  https://example.com/bank101.tar.gz#SHA256           an archive; without the checksum, it is not verified
+  registry://bank101/stable                           the newest version of a channel in the registries; or /1.0.0
   git+https://example.com/bank101.git#branch          the newest commit; also git:// and git+ssh://
   oci://example.com/me/bank101:1.0.0                  an artifact of an OCI registry
 
@@ -30,33 +29,33 @@ Examples:
   konnector konnectors install bank101                registry://bank101/stable
   konnector konnectors install bank101 file:///srv/konnectors/bank101")]
     Install {
-        /// Name in URLs: lower-case letters, digits and -.
+        /// Slug of the konnector: lower-case letters, digits and -.
         slug: String,
-        /// Where it comes from [default: registry://SLUG/stable].
+        /// Source of the konnector [default: registry://SLUG/stable].
         source: Option<String>,
-        /// A JSON object that replaces the manifest's parameters.
+        /// JSON object that replaces the manifest's parameters.
         #[arg(long, value_name = "JSON")]
         parameters: Option<String>,
     },
     /// Update a konnector from its source, or from another one.
     Update {
-        /// Which.
+        /// Slug of the konnector.
         slug: String,
-        /// Another source.
+        /// New source.
         source: Option<String>,
-        /// Keep the old version when the new one wants more: other permissions, reading passwords, other terms.
+        /// Keep the old version if the new one requires consent: other permissions, reading passwords, other terms.
         #[arg(long)]
         safe: bool,
     },
-    /// Remove a konnector, its triggers and its accounts; what it saved stays.
+    /// Remove a konnector, its triggers and its accounts; saved documents and files remain.
     #[command(
-        after_help = "Where it has accounts and its manifest has on_delete_account, it cleans up at the vendor first, and stays while that fails.
-Uninstall it again to have it try again, or with --force to give that up."
+        after_help = "A konnector with accounts and on_delete_account in its manifest cleans up at the vendor first. If that fails, it remains
+installed: uninstall it again to retry, or with --force to skip the clean-up."
     )]
     Uninstall {
-        /// Which.
+        /// Slug of the konnector.
         slug: String,
-        /// Also when it fails to clean up at the vendor.
+        /// Uninstall even if the clean-up at the vendor fails.
         #[arg(long)]
         force: bool,
     },
@@ -64,32 +63,32 @@ Uninstall it again to have it try again, or with --force to give that up."
     Ls,
     /// Show one konnector with its manifest.
     Show {
-        /// Which.
+        /// Slug of the konnector.
         slug: String,
     },
-    /// Launch the trigger of a konnector, watch the run, and print its receipt.
+    /// Launch the trigger of a konnector, follow the run, and print its receipt.
     #[command(after_help = "Examples:
   konnector konnectors run bank101
   konnector konnectors run bank101 --account ID --json      the job with its receipt, for programs
   konnector konnectors run bank101 --no-follow              do not wait")]
     Run {
-        /// Which.
+        /// Slug of the konnector.
         slug: String,
-        /// For which account; needed where there are several.
+        /// ID of the account; required if there are several.
         #[arg(long, value_name = "ID")]
         account: Option<String>,
-        /// Do not wait for the end.
+        /// Do not wait for the run to end.
         #[arg(long)]
         no_follow: bool,
     },
-    /// Keep konnectors from being started while they are known not to work.
+    /// Put konnectors that are known not to work into maintenance mode.
     #[command(subcommand)]
     Maintenance(maintenance::Command),
 }
 
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
-    // Not for commands about the whole server, which may have several instances.
+    // Commands about the whole server need no session: it may have several instances.
     let session = async || connection.session().await;
     match command {
         Command::Install { slug, source, parameters } => {
@@ -117,7 +116,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let job = flatten(&session.call(Method::POST, &path, &[]).await?);
             if no_follow {
                 output.show(&job, || {
-                    note(&format!("job {} is accepted; watch it: konnector jobs logs -f {0}", cell(job.get("id"))))
+                    note(&format!("accepted job {}; follow it: konnector jobs logs -f {0}", cell(job.get("id"))))
                 });
                 return Ok(ExitCode::SUCCESS);
             }
@@ -130,12 +129,12 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
 
 /// Warns if the operator's limits are lower than those that a konnector requests.
 fn warn_clamped_limits(konnector: &Value) {
-    for (limit, cut) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
+    for (limit, clamped) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
         warning(&format!(
-            "it asks for {limit} {}, its runs get {}: raise the setting, as in `konnector serve --limit {limit}={}`",
-            cell(cut.get("asked")),
-            cell(cut.get("granted")),
-            cell(cut.get("asked")),
+            "the konnector requests {limit} {}, but its runs get {}; raise the setting, as in `konnector serve --limit {limit}={}`",
+            cell(clamped.get("asked")),
+            cell(clamped.get("granted")),
+            cell(clamped.get("asked")),
         ));
     }
 }
@@ -145,7 +144,7 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
     let mut rows = Rows::new(["slug", "version", "state", "name", "updated", "source"]);
     for konnector in &konnectors {
         let version = match konnector.get("available_version").and_then(Value::as_str) {
-            Some(newer) => format!("{} ({newer} waits for consent)", cell(konnector.get("version"))),
+            Some(newer) => format!("{} ({newer} awaits consent)", cell(konnector.get("version"))),
             None => cell(konnector.get("version")),
         };
         rows.row([
@@ -157,20 +156,21 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
             cell(konnector.get("source")),
         ]);
     }
-    output.table(&json!(konnectors), "no konnector; install one: konnector konnectors install SLUG SOURCE", rows);
+    output.table(&json!(konnectors), "no konnectors; install one: konnector konnectors install SLUG SOURCE", rows);
     Ok(())
 }
 
-/// The trigger that runs a konnector (for an account).
+/// Returns the ID of the trigger that runs a konnector (for an account).
 async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> Result<String> {
     let triggers = flatten_list(&session.get("jobs/triggers", &[("Worker", "konnector")]).await?);
-    let named = |trigger: &Value, name: &str| cell(trigger.get("message").and_then(|message| message.get(name)));
+    let message_field =
+        |trigger: &Value, name: &str| cell(trigger.get("message").and_then(|message| message.get(name)));
     let fitting: Vec<_> = triggers
         .iter()
-        .filter(|trigger| named(trigger, "konnector") == slug)
-        .filter(|trigger| account.is_none_or(|account| named(trigger, "account") == account))
+        .filter(|trigger| message_field(trigger, "konnector") == slug)
+        .filter(|trigger| account.is_none_or(|account| message_field(trigger, "account") == account))
         .collect();
-    let mut accounts: Vec<_> = fitting.iter().map(|trigger| named(trigger, "account")).collect();
+    let mut accounts: Vec<_> = fitting.iter().map(|trigger| message_field(trigger, "account")).collect();
     accounts.sort();
     accounts.dedup();
     match (fitting.first(), accounts.len()) {
@@ -183,16 +183,18 @@ async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> R
             Err(Error::failed(
                 format!("{slug} is not installed"),
                 format!(
-                    "`konnector konnectors ls` names the installed ones; `konnector konnectors install {slug}` adds it"
+                    "list the konnectors with `konnector konnectors ls`, or run `konnector konnectors install {slug}`"
                 ),
             ))
         }
         (None, _) => Err(Error::failed(
             match account {
-                Some(account) => format!("{slug} has no trigger for the account {account}"),
+                Some(account) => format!("{slug} has no trigger for account {account}"),
                 None => format!("{slug} has no trigger"),
             },
-            format!("add one: konnector triggers add {slug} --account ID (konnector accounts ls names the accounts)"),
+            format!(
+                "add one: konnector triggers add {slug} --account ID (list the accounts with `konnector accounts ls`)"
+            ),
         )),
     }
 }

@@ -1,6 +1,6 @@
 //! The `konnector` program: the server, the commands of its operator, and the commands of konnector authors.
 
-// First, because its macro `say!` is visible only from here on.
+// First, because its macro `say!` is visible only in the modules after it.
 #[macro_use]
 mod output;
 
@@ -43,12 +43,12 @@ const EXAMPLES: &str = "Examples:
   konnector serve                                           start a server in ./data
   konnector konnectors install bank101 file:///srv/bank101  install a konnector
   konnector accounts add bank101 --field login=ada          asks for the password
-  konnector triggers add bank101 --account ID               run it by itself, as its manifest says
-  konnector konnectors run bank101                          run it now and watch
-  konnector files ls / --recursive                          what it saved
+  konnector triggers add bank101 --account ID               run it on the schedule of its manifest
+  konnector konnectors run bank101                          run it now and follow the run
+  konnector files ls / --recursive                          list the files it saved
 
-Commands talk to the server whose data folder is ./data, or --data-dir, or KONNECTOR_DATA_DIR.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the key does not fit the data.";
+Commands talk to the server whose data folder is --data-dir, KONNECTOR_DATA_DIR or ./data.
+Exit codes: 0 success, 1 failure, 2 usage error, 78 the key does not match the data.";
 
 /// A self-hosted server that fetches your bills, documents and data from your accounts, with sandboxed konnectors.
 #[derive(Debug, Parser)]
@@ -64,7 +64,7 @@ struct Arguments {
 enum Command {
     /// Start the server.
     Serve(Box<serve::Arguments>),
-    /// Add, list and remove people's stores; issue tokens.
+    /// Add, list and remove instances (one person's space each); issue tokens.
     #[command(subcommand)]
     Instances(instances::Command),
     /// Install, update, list and run konnectors.
@@ -73,37 +73,37 @@ enum Command {
     /// Add, list and change the accounts that konnectors log into.
     #[command(subcommand)]
     Accounts(accounts::Command),
-    /// Set up the services that accounts are connected with by OAuth.
+    /// Set up account types: the services that accounts connect to by OAuth.
     #[command(subcommand)]
     AccountTypes(account_types::Command),
-    /// Add, list and launch schedules.
+    /// Add, list and launch triggers, such as schedules.
     #[command(subcommand)]
     Triggers(triggers::Command),
-    /// See what ran, with its log and receipt.
+    /// List, run and cancel jobs; show their logs and receipts.
     #[command(subcommand)]
     Jobs(jobs::Command),
-    /// List and fetch files.
+    /// List and download files.
     #[command(subcommand)]
     Files(files::Command),
     /// List and find documents.
     #[command(subcommand)]
     Data(data::Command),
-    /// Offer konnectors to servers.
+    /// Serve a registry, from which servers install konnectors.
     #[command(subcommand)]
     Registry(registry::Command),
-    /// Write, check and restore backups.
+    /// Create, verify and restore backups.
     #[command(subcommand)]
     Backup(backup::Command),
-    /// Look through the store of a stopped server, and repair it.
+    /// Check the store of a stopped server, and repair it.
     Fsck(fsck::Arguments),
     /// Show and change the master key.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// End with 0 when the server is ready, with 1 when it is not.
+    /// Exit with 0 if the server is ready, otherwise with 1.
     Healthcheck,
-    /// Look for what is wrong with this installation, and say what to do.
+    /// Check this installation for problems and suggest fixes.
     Doctor,
-    /// Write a new konnector to start from.
+    /// Create a new konnector from a template.
     New(author::new::Arguments),
     /// Check the manifest and the component of a konnector.
     Check(author::check::Arguments),
@@ -111,14 +111,14 @@ enum Command {
     Build(author::build::Arguments),
     /// Pack a konnector into an archive that can be published.
     Pack(author::pack::Arguments),
-    /// Run a konnector here, without a server, and show all that it does.
+    /// Run a konnector without a server, and show everything it does.
     Run(author::run::Arguments),
-    /// Compile a component from standard input to standard output, locked in.
+    /// Compile a component from standard input to standard output, in a jail.
     #[command(hide = true)]
     Compile(compile::Arguments),
 }
 
-/// Time for threads that nobody waits for. What must be done is done before.
+/// Time for background threads to end at exit. All required work is finished before.
 const RUNTIME_SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     };
     // The only provider that is compiled in; the HTTP client requires it.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        output::eprint_line("konnector: another TLS provider is installed already");
+        output::eprint_line("konnector: another TLS provider is already installed");
     }
     let json = arguments.connection.json;
     match run(arguments) {
@@ -144,9 +144,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the error in the command line, or the help that it requests.
+/// Prints a usage error, or the requested help.
 fn usage_error(mut error: clap::Error) -> ExitCode {
-    // It lists the hidden commands, too.
+    // The list would include hidden commands.
     error.remove(ContextKind::ValidSubcommand);
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let message = error.render().to_string();
@@ -164,7 +164,7 @@ fn usage_error(mut error: clap::Error) -> ExitCode {
     error.exit()
 }
 
-/// The help of a command, such as `konnector accounts`.
+/// Returns the help of a command, such as `konnector accounts`.
 fn help_for(words: &str) -> StyledStr {
     let mut command = Arguments::command();
     command.build();
@@ -179,7 +179,8 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     if let Command::Compile(arguments) = &command {
         return compile::run(arguments);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting"))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting the runtime"))?;
     let output = output::Output { json: connection.json };
     let done = runtime.block_on(async {
         match command {
@@ -249,25 +250,25 @@ mod tests {
 
         Commands:
           serve          Start the server
-          instances      Add, list and remove people's stores; issue tokens
+          instances      Add, list and remove instances (one person's space each); issue tokens
           konnectors     Install, update, list and run konnectors
           accounts       Add, list and change the accounts that konnectors log into
-          account-types  Set up the services that accounts are connected with by OAuth
-          triggers       Add, list and launch schedules
-          jobs           See what ran, with its log and receipt
-          files          List and fetch files
+          account-types  Set up account types: the services that accounts connect to by OAuth
+          triggers       Add, list and launch triggers, such as schedules
+          jobs           List, run and cancel jobs; show their logs and receipts
+          files          List and download files
           data           List and find documents
-          registry       Offer konnectors to servers
-          backup         Write, check and restore backups
-          fsck           Look through the store of a stopped server, and repair it
+          registry       Serve a registry, from which servers install konnectors
+          backup         Create, verify and restore backups
+          fsck           Check the store of a stopped server, and repair it
           keys           Show and change the master key
-          healthcheck    End with 0 when the server is ready, with 1 when it is not
-          doctor         Look for what is wrong with this installation, and say what to do
-          new            Write a new konnector to start from
+          healthcheck    Exit with 0 if the server is ready, otherwise with 1
+          doctor         Check this installation for problems and suggest fixes
+          new            Create a new konnector from a template
           check          Check the manifest and the component of a konnector
           build          Compile a konnector
           pack           Pack a konnector into an archive that can be published
-          run            Run a konnector here, without a server, and show all that it does
+          run            Run a konnector without a server, and show everything it does
           help           Print this message or the help of the given subcommand(s)
 
         Options:
@@ -275,23 +276,23 @@ mod tests {
           -V, --version  Print version
 
         Server:
-              --data-dir <FOLDER>  The data folder of the server [default: data] [env: KONNECTOR_DATA_DIR]
-              --admin-url <URL>    Address of the admin API [default: that of the server on the data folder] [env: KONNECTOR_ADMIN_URL]
-              --domain <DOMAIN>    Domain of the instance, that is, whose store [default: the only one] [env: KONNECTOR_DOMAIN]
+              --data-dir <FOLDER>  Data folder of the server [default: data] [env: KONNECTOR_DATA_DIR]
+              --admin-url <URL>    URL of the admin API [default: that of the server on the data folder] [env: KONNECTOR_ADMIN_URL]
+              --domain <DOMAIN>    Domain of the instance to use [default: the only one] [env: KONNECTOR_DOMAIN]
 
         Output:
-              --json  Print JSON, for programs
+              --json  Print JSON for programs
 
         Examples:
           konnector serve                                           start a server in ./data
           konnector konnectors install bank101 file:///srv/bank101  install a konnector
           konnector accounts add bank101 --field login=ada          asks for the password
-          konnector triggers add bank101 --account ID               run it by itself, as its manifest says
-          konnector konnectors run bank101                          run it now and watch
-          konnector files ls / --recursive                          what it saved
+          konnector triggers add bank101 --account ID               run it on the schedule of its manifest
+          konnector konnectors run bank101                          run it now and follow the run
+          konnector files ls / --recursive                          list the files it saved
 
-        Commands talk to the server whose data folder is ./data, or --data-dir, or KONNECTOR_DATA_DIR.
-        Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the key does not fit the data.
+        Commands talk to the server whose data folder is --data-dir, KONNECTOR_DATA_DIR or ./data.
+        Exit codes: 0 success, 1 failure, 2 usage error, 78 the key does not match the data.
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! What the commands share that work on a data folder without a server.
+//! Shared parts of the commands that work on a data folder without a server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::data_dir::DataDir;
 use crate::error::{Error, Result};
 use crate::output::Output;
 
-/// Where the master key is.
+/// Location of the master key.
 #[derive(Debug, clap::Args)]
 pub struct KeyFile {
     /// File with the master key [default: master-key in the data folder].
@@ -19,21 +19,21 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Its path.
+    /// Returns the path of the key file.
     pub fn path(&self, data: &DataDir) -> PathBuf {
         self.key_file.clone().unwrap_or_else(|| data.key_file())
     }
 
-    /// The key in it.
+    /// Loads the key from the file.
     pub fn load(&self, data: &DataDir) -> Result<MasterKey> {
         let path = self.path(data);
         MasterKey::load(&path)?.ok_or_else(|| {
-            Error::KeyMismatch(format!("there is no key {}: name the key file with --key-file", path.display()))
+            Error::KeyMismatch(format!("key file {} does not exist; set its path with --key-file", path.display()))
         })
     }
 }
 
-/// Rejects a key that does not fit the data, before anything is changed.
+/// Rejects a key that does not match the data, before anything is changed.
 pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     match key_fingerprint(store)? {
         Some(needed) if needed != key.fingerprint() => {
@@ -43,12 +43,12 @@ pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     }
 }
 
-/// Opens the store in a folder that no server uses.
+/// Opens the store in a folder; fails while a server uses it.
 pub async fn open(folder: PathBuf) -> Result<Store> {
     if !folder.join("sled").is_dir() {
         return Err(Error::usage(
-            format!("there is no store in {}", folder.display()),
-            "name the data folder of the server with --data-dir",
+            format!("{} contains no store", folder.display()),
+            "select the server's data folder with --data-dir",
         ));
     }
     open_or_create(folder).await
@@ -56,23 +56,23 @@ pub async fn open(folder: PathBuf) -> Result<Store> {
 
 /// Like [`open`], for a folder that may be new.
 pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
-    // Reading the log of a large store may take long.
+    // Reading the log of a large store may take a long time.
     let opened = tokio::task::spawn_blocking(move || Store::open(&folder, StoreOptions::default())).await;
-    opened.map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))?.map_err(|error| {
+    opened.map_err(|error| Error::failed(format!("opening the store was interrupted: {error}"), ""))?.map_err(|error| {
         match error {
             konnector_store::Error::Locked { .. } => {
-                Error::failed(error.to_string(), "this works on the folder of a server that is stopped: stop it first")
+                Error::failed(error.to_string(), "stop the server first: this command needs its data folder for itself")
             }
             other => other.into(),
         }
     })
 }
 
-/// A line on the terminal that changes while something goes on.
+/// Progress line on the terminal.
 pub struct Spinner(ProgressBar);
 
 impl Spinner {
-    /// Shows nothing for JSON output, or without a terminal.
+    /// Creates a line, which shows nothing for JSON output or without a terminal.
     pub fn new(output: Output) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let bar = if output.json || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs.
+//! Output of commands: tables for people, JSON for programs.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -15,19 +15,19 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
 }
 
-/// By convention 128 and the number of the signal, SIGPIPE.
+/// By convention 128 plus the number of SIGPIPE.
 const EXIT_SIGPIPE: i32 = 141;
 
-/// A word or sign before a line, in its colour where the terminal has some.
+/// Word or symbol before a line, coloured if the terminal supports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It went well.
+    /// A success message.
     Done,
-    /// Something to look at.
+    /// A warning message.
     Warning,
-    /// It failed.
+    /// A failure message.
     Failed,
-    /// What to do about it.
+    /// Advice for the line above.
     Advice,
     /// The word `error:`.
     Error,
@@ -51,8 +51,8 @@ impl Mark {
     }
 }
 
-/// Prints a line on standard output; see `say!`. Whatever the source of its parts, none of them controls the
-/// terminal: the only colours are those of [`Mark`] and of headings.
+/// Prints a line on standard output; see `say!`. Replaces control characters, because parts of the line may come from
+/// others: the only colours are those of [`Mark`] and of headings.
 pub fn print_line(text: fmt::Arguments<'_>) {
     write_stdout(&to_printable_lines(&text.to_string()));
 }
@@ -65,7 +65,7 @@ pub fn print_marked(mark: Mark, text: &str) {
 fn write_stdout(text: &str) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         if error.kind() != io::ErrorKind::BrokenPipe {
-            eprint_line(&format!("konnector: standard output cannot be written: {error}"));
+            eprint_line(&format!("konnector: cannot write to standard output: {error}"));
         }
         std::process::exit(EXIT_SIGPIPE);
     }
@@ -81,10 +81,10 @@ pub fn eprint_marked(mark: Mark, text: &str) {
     eprintln!("{} {}", mark.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
 
-/// How to print.
+/// Output format.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
-    /// JSON alone on standard output.
+    /// Print only JSON on standard output.
     pub json: bool,
 }
 
@@ -153,7 +153,7 @@ pub fn advice(text: &str) {
     eprintln!("  {} {}", Mark::Advice.to_coloured_string(Stream::Stderr), to_printable_lines(text));
 }
 
-/// Rows under a heading.
+/// Table with a heading.
 pub struct Rows {
     table: Table,
     empty: bool,
@@ -195,7 +195,7 @@ impl Rows {
         self.empty
     }
 
-    /// The table as text, without colours.
+    /// Renders the table without colours.
     pub fn render(&self) -> String {
         let lines: Vec<_> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
         to_printable_lines(&lines.join("\n")).into_owned()
@@ -224,7 +224,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// The value of a field as a cell: strings without quotation marks, nothing for null.
+/// Formats a field's value as a cell: strings without quotation marks, nothing for null.
 pub fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
@@ -233,7 +233,7 @@ pub fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// A date without its fraction of a second.
+/// Formats a date without its fraction of a second.
 pub fn date(value: Option<&Value>) -> String {
     let text = cell(value);
     match chrono::DateTime::parse_from_rfc3339(&text) {

@@ -1,4 +1,4 @@
-//! The receipt of a run: what it contacted, saved and used.
+//! Receipts of runs: what they contacted, saved and used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::output::{Rows, bytes};
 
-/// The receipt of a job, if it has a readable one.
+/// Returns the receipt of a job; `None` if it is missing or unreadable.
 pub fn from_job(job: &Value) -> Option<Receipt> {
     serde_json::from_value(job.get("receipt")?.clone()).ok()
 }
@@ -40,15 +40,15 @@ fn render(receipt: &Receipt) -> String {
     } else {
         String::new()
     };
-    line("time", format!("{} in all{waited}, {} ms of processor", format_millis(receipt.wall_ms), receipt.cpu_ms));
+    line("time", format!("{} in total{waited}, {} ms of CPU time", format_millis(receipt.wall_ms), receipt.cpu_ms));
     let ready = match receipt.code {
         _ if receipt.prepare_us == 0 => String::new(),
         CodeOrigin::Compiled => format!(", compiled in {}", format_micros(receipt.prepare_us)),
-        CodeOrigin::Disk => format!(", its code loaded in {}", format_micros(receipt.prepare_us)),
+        CodeOrigin::Disk => format!(", code loaded in {}", format_micros(receipt.prepare_us)),
         CodeOrigin::Memory => String::new(),
     };
-    line("start", format!("an instance in {}{ready}", format_micros(receipt.instantiate_us)));
-    line("memory", format!("{} at its peak", bytes(receipt.peak_memory)));
+    line("start", format!("instantiated in {}{ready}", format_micros(receipt.instantiate_us)));
+    line("memory", format!("{} at peak", bytes(receipt.peak_memory)));
     let dropped = if receipt.log_lines_dropped > 0 {
         format!(", {} more dropped", receipt.log_lines_dropped)
     } else {
@@ -57,7 +57,7 @@ fn render(receipt: &Receipt) -> String {
     line("log", format!("{}{dropped}", pluralize(receipt.log_lines, "line")));
     line("passwords", format_passwords(receipt));
     if !receipt.hosts.is_empty() {
-        let mut hosts = Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"])
+        let mut hosts = Rows::new(["host", "requests", "responses", "denied", "secrets", "up", "down"])
             .align_right(5)
             .align_right(6);
         for host in &receipt.hosts {
@@ -89,8 +89,8 @@ fn pluralize(count: u64, thing: &str) -> String {
 
 fn format_passwords(receipt: &Receipt) -> String {
     match (receipt.reads_secrets, receipt.secrets_read) {
-        (false, _) => "the konnector can use them, not read them".to_owned(),
-        (true, 0) => "could have been read, were not".to_owned(),
+        (false, _) => "the konnector can use but not read them".to_owned(),
+        (true, 0) => "the konnector could have read them, but did not".to_owned(),
         (true, count) => format!("read {} by the konnector", pluralize(count, "time")),
     }
 }
@@ -144,13 +144,13 @@ mod tests {
         documents    0 created, 0 updated, 0 unchanged, 0 deleted
         files        0 created, 0 updated, 0 unchanged, 0 deleted (683.6 KiB)
         network      12 requests to 1 host, 900 B up, 1.2 MiB down
-        time         1.5 s in all, 41 ms of processor
-        start        an instance in 70 µs, its code loaded in 4321 µs
-        memory       3.0 MiB at its peak
+        time         1.5 s in total, 41 ms of CPU time
+        start        instantiated in 70 µs, code loaded in 4321 µs
+        memory       3.0 MiB at peak
         log          9 lines
-        passwords    the konnector can use them, not read them
+        passwords    the konnector can use but not read them
 
-        HOST                         REQUESTS          ANSWERS          REFUSED     SECRETS         UP     DOWN
+        HOST                         REQUESTS          RESPONSES        DENIED      SECRETS         UP     DOWN
         https://www.bank101.example  GET ×11, POST ×1  200 ×11, 302 ×1  no_rule ×2  password ×1  900 B  1.2 MiB
         ");
     }

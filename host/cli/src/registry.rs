@@ -1,4 +1,4 @@
-//! `konnector registry …`: a registry of one's own.
+//! `konnector registry …`: serves a registry of konnectors.
 
 use std::path::PathBuf;
 
@@ -9,27 +9,26 @@ use tokio::net::TcpListener;
 use crate::error::{Error, Result, io};
 use crate::output::{note, to_printable, warning};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Offer the konnectors in a folder to servers, which install and update from there.
+    /// Serve the konnectors in a folder, so that servers can install and update them.
     #[command(after_help = "The folder:
   FOLDER/bank101/1.0.0.tar.gz            a version, as `konnector pack` writes it
-  FOLDER/bank101/1.1.0-beta.1/           another one, not packed; -beta.N is for the channel beta, any other ending for dev
-  FOLDER/bank101/maintenance.json        while it is there, no schedule starts the konnector: {\"messages\": {\"en\": {…}}}
-It is read anew each time: to publish a version, copy it there under another name and rename it.
+  FOLDER/bank101/1.1.0-beta.1/           an unpacked version; -beta.N is for the channel beta, any other suffix for dev
+  FOLDER/bank101/maintenance.json        while this file exists, no schedule starts the konnector: {\"messages\": {\"en\": {…}}}
+The folder is read again each time: to publish a version, copy it there under another name and rename it.
 
 Example:
   konnector registry serve /srv/konnectors
   konnector serve --registry http://127.0.0.1:8081 --allow-address 127.0.0.1:8081
   konnector konnectors install bank101 registry://bank101/stable")]
     Serve {
-        /// The folder.
+        /// Folder with the konnectors.
         folder: PathBuf,
         /// Address to listen on; port 0 takes any free port.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
         listen: String,
-        /// How servers reach it, where that is not the address they ask, as behind a proxy.
+        /// Public URL of the registry, if it differs from the address that servers request, as behind a proxy.
         #[arg(long, value_name = "URL")]
         public_url: Option<String>,
     },
@@ -44,21 +43,18 @@ fn warn_skipped(SkippedEntry { path, reason, advice }: &SkippedEntry) {
 /// Runs a command.
 pub async fn run(command: Command) -> Result<()> {
     let Command::Serve { folder, listen, public_url } = command;
-    let shelf = BundleDirectory::new(folder.clone(), warn_skipped)
-        .map_err(|error| Error::failed(error.to_string(), "name the folder that holds the konnectors"))?;
-    let count = shelf.apps()?.len();
+    let bundles = BundleDirectory::new(folder.clone(), warn_skipped)
+        .map_err(|error| Error::failed(error.to_string(), "give the folder that contains the konnectors"))?;
+    let count = bundles.apps()?.len();
     if count == 0 {
-        note(&format!(
-            "next: put an archive of `konnector pack` there: {}",
-            folder.join("SLUG/VERSION.tar.gz").display()
-        ));
+        note(&format!("next: save an archive of `konnector pack` as {}", folder.join("SLUG/VERSION.tar.gz").display()));
     }
     let listener = TcpListener::bind(&listen).await.map_err(|error| {
-        Error::failed(format!("{listen} cannot be listened on: {error}"), "choose another address with --listen")
+        Error::failed(format!("cannot listen on {listen}: {error}"), "choose another address with --listen")
     })?;
     let address = listener.local_addr().map_err(io("listening"))?;
-    say!("registry http://{address} offers {count} konnectors of {}", folder.display());
-    let router = konnector_api::registry_server(shelf, public_url);
+    say!("registry http://{address} serves {count} konnectors from {}", folder.display());
+    let router = konnector_api::registry_server(bundles, public_url);
     let stopped = async {
         // Without signals it runs until it is killed.
         if tokio::signal::ctrl_c().await.is_err() {

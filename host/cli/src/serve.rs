@@ -1,4 +1,4 @@
-//! `konnector serve`.
+//! `konnector serve`: runs the server.
 
 pub mod config;
 mod file_limits;
@@ -31,18 +31,19 @@ use self::config::{LogFormat, Settings};
 use self::listeners::Listeners;
 
 const EXAMPLES: &str = "Examples:
-  konnector serve                                            everything in ./data, http://127.0.0.1:8080
+  konnector serve                                            data in ./data, public API at http://127.0.0.1:8080
   konnector --data-dir /var/lib/konnector serve              another data folder
-  konnector serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0   any free ports; server.json in the data folder names them
+  konnector serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0   any free ports; see server.json in the data folder
   konnector serve --allow-address 192.168.1.20:5232          konnectors may reach this private address
   konnector serve --config /etc/konnector.toml               settings from a file, one per line: listen = \"127.0.0.1:8080\"
 
-Every setting has a key in the file (admin_listen), a variable (KONNECTOR_ADMIN_LISTEN, or KONNECTOR_ADMIN_LISTEN_FILE for a file that
-holds the value) and a flag (--admin-listen). A flag wins over a variable, a variable over the file.";
+Each setting has a key in the file (admin_listen), an environment variable (KONNECTOR_ADMIN_LISTEN, or
+KONNECTOR_ADMIN_LISTEN_FILE for a file that contains the value) and a flag (--admin-listen). A flag overrides the
+variable, and the variable overrides the file.";
 
-/// How long running jobs, requests and the store may take to end. Docker kills after ten seconds.
+/// Time for running jobs, requests and the store to end. Docker kills the process after ten seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(9);
-/// Time for answers under way when the disk failed.
+/// Time for pending responses after a disk failure.
 const RESPONSE_GRACE_PERIOD: Duration = Duration::from_millis(200);
 
 /// Flags of `konnector serve`.
@@ -58,55 +59,58 @@ pub struct Arguments {
     /// File with settings, in TOML.
     #[arg(long, value_name = "FILE", env = "KONNECTOR_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// File with the master key, which seals secrets [default: master-key in the data folder].
+    /// File with the master key, which encrypts secrets [default: master-key in the data folder].
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Address or network in private ranges that konnectors may reach, with or without port; may be repeated.
+    /// Private address or network that konnectors may reach, with or without port; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     allow_address: Vec<String>,
-    /// Address of a registry of konnectors; may be repeated, the first that knows a konnector counts.
+    /// URL of a registry of konnectors; may be repeated, the first that has a konnector is used.
     #[arg(long, value_name = "URL")]
     registry: Vec<String>,
-    /// Jobs that run at the same time [default: 4].
+    /// Maximum number of concurrent jobs [default: 4].
     #[arg(long, value_name = "NUMBER")]
     workers: Option<u32>,
-    /// Seconds after which a job of a worker that is gone is given to another [default: 45].
+    /// Seconds after which another worker takes over the job of an unresponsive worker [default: 45].
     #[arg(long, value_name = "SECONDS")]
     lease_seconds: Option<u32>,
-    /// Seconds before a failed run is tried again for the first time; the delay doubles each time [default: 300].
+    /// Seconds before the first retry of a failed run; the delay doubles with each retry [default: 300].
     #[arg(long, value_name = "SECONDS")]
     retry_delay_seconds: Option<u32>,
-    /// Jobs of the whole server that may contact one host of a vendor at the same time; 0 is no limit [default: 1].
+    /// Maximum number of concurrent jobs, in the whole server, that contact one vendor host; 0 means no limit
+    /// [default: 1].
     #[arg(long, value_name = "NUMBER")]
     vendor_concurrency: Option<u32>,
-    /// Jobs of one konnector that the whole server runs at the same time; 0 is no limit [default: 0].
+    /// Maximum number of concurrent jobs of one konnector, in the whole server; 0 means no limit [default: 0].
     #[arg(long, value_name = "NUMBER")]
     konnector_concurrency: Option<u32>,
-    /// Jobs that are kept of each trigger after they ended [default: 50].
+    /// Number of ended jobs to keep for each trigger [default: 50].
     #[arg(long, value_name = "NUMBER")]
     keep_jobs: Option<u32>,
-    /// Days for which they are kept [default: 90].
+    /// Days to keep ended jobs [default: 90].
     #[arg(long, value_name = "DAYS")]
     keep_jobs_days: Option<u32>,
-    /// Space that new data leaves free on the disk, in MiB [default: 256, or 5 % of a small disk].
+    /// Disk space that new data leaves free, in MiB [default: 256, or 5 % of a small disk].
     #[arg(long, value_name = "MIB")]
     disk_reserve_mib: Option<u32>,
-    /// The most of something that a konnector may ask for, as in memory_mib=1024; may be repeated. See docs/operators.md for the list.
+    /// Maximum of a limit that a konnector may request, as in memory_mib=1024; may be repeated. See docs/operators.md
+    /// for the list.
     #[arg(long, value_name = "LIMIT=NUMBER")]
     limit: Vec<String>,
-    /// What a konnector gets that asks for nothing, as in wall_s=600; may be repeated.
+    /// Default of a limit for konnectors that do not request it, as in wall_s=600; may be repeated.
     #[arg(long, value_name = "LIMIT=NUMBER")]
     default_limit: Vec<String>,
-    /// How much of something an instance gets within an hour, as in jobs=100; 0 is no limit; may be repeated. See docs/operators.md.
+    /// Hourly limit of an instance, as in jobs=100; 0 means no limit; may be repeated. See docs/operators.md for the
+    /// list.
     #[arg(long, value_name = "LIMIT=NUMBER")]
     hourly_limit: Vec<String>,
-    /// How log lines are written to standard error [default: text].
+    /// Format of the log on standard error [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 }
 
 impl Arguments {
-    /// The configuration layer of the flags.
+    /// Returns the configuration layer of the flags.
     fn to_table(&self, connection: &Connection) -> Result<Table> {
         let text = |text: &String| Value::String(text.clone());
         let path = |path: &PathBuf| Value::String(path.to_string_lossy().into_owned());
@@ -146,7 +150,7 @@ impl Arguments {
     }
 }
 
-/// Runs until a signal requests shutdown.
+/// Runs the server until a signal requests shutdown.
 pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
     let variable = |name: &str| std::env::var(name).ok();
@@ -182,17 +186,17 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
             konnector_api::serve_with_limits(shares.admin, listeners.admin, admin, stop.clone().cancelled_owned()),
             async {
                 stop.cancelled().await;
-                tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
-                let (hurry, hurried) = (signals.force_token(), platform.clone());
-                let hurrying = tokio::spawn(async move {
-                    hurry.cancelled().await;
-                    hurried.force_shutdown();
+                tracing::info!("stopping: jobs that do not end within a few seconds return to the queue");
+                let (force, forced) = (signals.force_token(), platform.clone());
+                let forcing = tokio::spawn(async move {
+                    force.cancelled().await;
+                    forced.force_shutdown();
                 });
                 // Concurrently with the shutdown of requests, so that both fit into the time a container allows.
                 let stopped = tokio::time::timeout(SHUTDOWN_TIMEOUT, platform.stop()).await;
-                hurrying.abort();
+                forcing.abort();
                 if stopped.is_err() {
-                    tracing::warn!("some jobs did not end in time; they start again with the server");
+                    tracing::warn!("some jobs did not end in time; they restart with the server");
                 }
                 Ok(())
             },
@@ -217,7 +221,7 @@ async fn exit_after_disk_failure(connection: &Connection, settings: &Settings, r
     tokio::time::sleep(RESPONSE_GRACE_PERIOD).await;
     let error = Error::failed(
         format!(
-            "the disk failed a write to {}: {reason}; what was acknowledged before is there",
+            "the disk failed a write to {}: {reason}; all data acknowledged before is stored",
             settings.data_dir.store().display()
         ),
         "check the disk and free some space (df -h), then start the server again",
@@ -236,10 +240,10 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
         let (folder, reserve) = (settings.data_dir.store(), settings.disk_reserve);
         let options =
             konnector_store::StoreOptions { reserve_bytes: reserve, ..konnector_store::StoreOptions::default() };
-        // Reading the log of a large store may take long.
+        // Reading the log of a large store may take a long time.
         tokio::task::spawn_blocking(move || Store::open(&folder, options))
             .await
-            .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
+            .map_err(|error| Error::failed(format!("opening the store was interrupted: {error}"), ""))??
     };
     if store.was_unclean() {
         fsck::repair_after_crash(&store).await?;
@@ -279,5 +283,5 @@ fn print_addresses(settings: &Settings, addresses: &ServerAddresses, domain: &st
     say!("  public API  {}", addresses.public_url);
     say!("  admin API   {}", addresses.admin_url);
     say!("  data        {folder}");
-    say!("  a token     konnector --data-dir {folder} instances token {domain} --scope '*'");
+    say!("  get a token konnector --data-dir {folder} instances token {domain} --scope '*'");
 }

@@ -1,4 +1,4 @@
-//! `konnector triggers …`: when konnectors run by themselves.
+//! `konnector triggers …`: triggers, which run konnectors on a schedule or an event.
 
 mod arguments;
 mod describe;
@@ -18,19 +18,18 @@ use crate::output::{Output, Rows, cell, date, done, note, to_printable};
 use arguments::{ScheduleArguments, TriggerSettings};
 use describe::{describe, describe_schedule};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let a konnector run by itself, as often as its manifest says or as you say.
+    /// Add a trigger for a konnector, with the schedule of its manifest or your own.
     #[command(after_help = "Examples:
   konnector triggers add bank101 --account ID
   konnector triggers add bank101 --account ID --cron \"30 5 * * 1\"      Mondays at 5:30
-  konnector triggers add bank101 --account ID --daily \"before 5am\"    at a time of its own
+  konnector triggers add bank101 --account ID --daily \"before 5am\"    at a time that the server chooses
   konnector triggers add report --event io.cozy.bills:CREATED --debounce 10m")]
     Add {
-        /// The konnector.
+        /// Slug of the konnector.
         slug: String,
-        /// The account it works for; left out for konnectors without account.
+        /// ID of the account to use; omit it for konnectors without account.
         #[arg(long, value_name = "ID")]
         account: Option<String>,
         #[command(flatten)]
@@ -38,11 +37,11 @@ pub enum Command {
         #[command(flatten)]
         settings: Box<TriggerSettings>,
     },
-    /// Change a trigger; a new schedule counts from now.
+    /// Change a trigger; a new schedule takes effect at once.
     Set {
-        /// Its id.
+        /// ID of the trigger.
         id: String,
-        /// Another crontab, for a trigger that has one.
+        /// New crontab, for a trigger that has one.
         #[arg(long, value_name = "CRONTAB")]
         cron: Option<String>,
         #[command(flatten)]
@@ -52,20 +51,20 @@ pub enum Command {
     Ls,
     /// Show one trigger.
     Show {
-        /// Its id.
+        /// ID of the trigger.
         id: String,
     },
-    /// Run a trigger now and watch it.
+    /// Run a trigger now and follow the run.
     Launch {
-        /// Its id.
+        /// ID of the trigger.
         id: String,
-        /// Do not wait for the end.
+        /// Do not wait for the run to end.
         #[arg(long)]
         no_follow: bool,
     },
-    /// Remove a trigger; its jobs stay.
+    /// Remove a trigger; its jobs remain.
     Rm {
-        /// Its id.
+        /// ID of the trigger.
         id: String,
     },
 }
@@ -94,11 +93,11 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             if !no_follow {
                 return follow::follow_job(&session, output, &job).await;
             }
-            output.show(&job, || note(&format!("job {} is accepted", cell(job.get("id")))));
+            output.show(&job, || note(&format!("accepted job {}", cell(job.get("id")))));
         }
         Command::Rm { id } => {
             session.call(Method::DELETE, &path(&id), &[]).await?;
-            output.show(&json!({ "removed": id }), || done("the trigger is removed"));
+            output.show(&json!({ "removed": id }), || done("removed the trigger"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -120,7 +119,7 @@ async fn add(
         accounts::read(session, account).await?;
     }
     let settings = settings.into_attributes();
-    let answer = match when.into_type_and_arguments() {
+    let response = match when.into_type_and_arguments() {
         None => {
             let query: Vec<_> = account.map(|account| ("AccountID", account)).into_iter().collect();
             let added =
@@ -147,18 +146,18 @@ async fn add(
             session.send_attributes(Method::POST, "jobs/triggers", &json!(attributes)).await?
         }
     };
-    let trigger = flatten(&session.get(&path(&cell(flatten(&answer).get("id"))), &[]).await.unwrap_or(answer));
+    let trigger = flatten(&session.get(&path(&cell(flatten(&response).get("id"))), &[]).await.unwrap_or(response));
     output.show(&trigger, || {
         let sentence = describe(&trigger, Utc::now());
-        done(&to_printable(&format!("trigger {} is added: {sentence}", cell(trigger.get("id")))));
+        done(&to_printable(&format!("added trigger {}: {sentence}", cell(trigger.get("id")))));
         if let Some(address) = webhook(&trigger) {
-            note(&format!("whoever knows this address can call it: {address}"));
+            note(&format!("anyone who knows this URL can call the webhook: {address}"));
         }
     });
     Ok(())
 }
 
-/// The URL of a webhook.
+/// Returns the URL of a webhook.
 fn webhook(trigger: &Value) -> Option<String> {
     trigger.get("webhook").map(|address| cell(Some(address)))
 }
@@ -210,7 +209,7 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
             date(of_state("next_execution")),
         ]);
     }
-    output.table(&json!(triggers), "no trigger; add one: konnector triggers add SLUG --account ID", rows);
+    output.table(&json!(triggers), "no triggers; add one: konnector triggers add SLUG --account ID", rows);
     Ok(())
 }
 
@@ -218,7 +217,7 @@ fn status(trigger: &Value) -> String {
     let state = trigger.get("current_state");
     let of_state = |name: &str| state.and_then(|state| state.get(name));
     match (of_state("paused").and_then(|paused| paused.get("code")), of_state("status").and_then(Value::as_str)) {
-        (Some(code), _) => format!("waits for you ({})", cell(Some(code))),
+        (Some(code), _) => format!("paused until you act ({})", cell(Some(code))),
         (None, Some("errored")) => format!("errored ({})", cell(of_state("last_error"))),
         (None, status) => status.unwrap_or_default().to_owned(),
     }

@@ -293,7 +293,7 @@ mod tests {
         ] {
             assert!(text.parse::<AddressRule>().is_err(), "{text}");
         }
-        insta::assert_snapshot!("nas.local".parse::<AddressRule>().unwrap_err(), @"`nas.local` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443");
+        insta::assert_snapshot!("nas.local".parse::<AddressRule>().unwrap_err(), @"`nas.local` is not a valid address rule: expected an IP address or a network, optionally with a port: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443");
     }
 
     proptest! {

@@ -67,6 +67,6 @@ fn decoding_error(error: &io::Error, origin: &str) -> HttpError {
     }
     match cause.and_then(|cause| cause.downcast_ref::<super::content_coding::DecompressionBomb>()) {
         Some(bomb) => HttpError::Protocol(format!("the compressed body from {origin} {bomb}")),
-        None => HttpError::Protocol(format!("the body from {origin} is not compressed as its headers say: {error}")),
+        None => HttpError::Protocol(format!("cannot decompress the body from {origin}: {error}")),
     }
 }

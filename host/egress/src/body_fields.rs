@@ -16,7 +16,7 @@ use super::multipart::{self, MultipartError};
 pub(super) enum BodySyntax {
     Form,
     Json,
-    /// With this `Content-Type`.
+    /// A multipart form with this `Content-Type`.
     Multipart(String),
 }
 

@@ -65,7 +65,7 @@ impl Meter {
     }
 
     pub(super) fn count_substitutions(&self, count: u64) -> Result<(), HttpError> {
-        charge(&self.substitutions, count, MAX_SUBSTITUTIONS, "placeholders to replace")
+        charge(&self.substitutions, count, MAX_SUBSTITUTIONS, "placeholder replacements")
     }
 
     pub(super) fn count_received(&self, bytes: u64) -> Result<(), HttpError> {
@@ -77,7 +77,7 @@ fn charge(used: &AtomicU64, amount: u64, limit: u64, what: &str) -> Result<(), H
     // The counter guards no other data, so no ordering with other memory is needed.
     used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit))
         .map(|_| ())
-        .map_err(|_| HttpError::QuotaExceeded(format!("this run's budget of {limit} {what} is used up")))
+        .map_err(|_| HttpError::QuotaExceeded(format!("the run's budget of {limit} {what} is exhausted")))
 }
 
 #[cfg(test)]
@@ -89,12 +89,12 @@ mod tests {
         let meter = Meter::new(HttpBudget { requests: 2, bytes_up: 10, bytes_down: u64::MAX, body_limit: 0 });
         meter.count_request().unwrap();
         meter.count_request().unwrap();
-        insta::assert_snapshot!(meter.count_request().unwrap_err(), @"this run's budget of 2 requests is used up");
+        insta::assert_snapshot!(meter.count_request().unwrap_err(), @"the run's budget of 2 requests is exhausted");
         meter.count_sent(9).unwrap();
-        insta::assert_snapshot!(meter.count_sent(2).unwrap_err(), @"this run's budget of 10 bytes to send is used up");
+        insta::assert_snapshot!(meter.count_sent(2).unwrap_err(), @"the run's budget of 10 bytes to send is exhausted");
         meter.count_sent(1).unwrap();
         meter.count_substitutions(MAX_SUBSTITUTIONS).unwrap();
-        insta::assert_snapshot!(meter.count_substitutions(1).unwrap_err(), @"this run's budget of 20000 placeholders to replace is used up");
+        insta::assert_snapshot!(meter.count_substitutions(1).unwrap_err(), @"the run's budget of 20000 placeholder replacements is exhausted");
         meter.count_received(u64::MAX).unwrap();
         assert!(meter.count_received(1).is_err(), "the counter does not wrap around");
     }

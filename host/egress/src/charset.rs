@@ -8,7 +8,7 @@ const PRESCAN_BYTES: usize = 1024;
 /// A parsed `Content-Type`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ContentType {
-    /// Media type in lower case, without parameters; empty if there is none.
+    /// Media type in lower case, without parameters; empty for a missing header.
     pub(super) essence: String,
     /// The parameter `charset`, without quotes.
     charset: Option<String>,

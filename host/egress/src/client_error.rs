@@ -12,8 +12,8 @@ use super::resolve::ResolveError;
 /// Returns why an exchange with `origin` failed.
 pub(super) fn to_http_error(error: &(dyn Error + 'static), origin: &str) -> HttpError {
     // The body of a request fails with an `HttpError`.
-    if let Some(own) = find::<HttpError>(error) {
-        return own.clone();
+    if let Some(error) = find::<HttpError>(error) {
+        return error.clone();
     }
     if let Some(cause) = find::<ResolveError>(error) {
         let text = cause.to_string();
@@ -29,17 +29,20 @@ pub(super) fn to_http_error(error: &(dyn Error + 'static), origin: &str) -> Http
         return HttpError::Timeout(Phase::Connect);
     }
     if let Some(cause) = find::<rustls::Error>(error) {
-        return HttpError::Tls(format!("no secure connection with {origin}: {cause}"));
+        return HttpError::Tls(format!("cannot establish a secure connection to {origin}: {cause}"));
     }
     let cause = root_cause(error);
     if connecting {
         return if io(io::ErrorKind::UnexpectedEof) {
-            HttpError::Tls(format!("no secure connection with {origin}: it hung up during the handshake"))
+            HttpError::Tls(format!(
+                "cannot establish a secure connection to {origin}: the server closed the connection during the \
+                 handshake"
+            ))
         } else {
             HttpError::Unreachable(format!("{origin} cannot be reached: {cause}"))
         };
     }
-    HttpError::Protocol(format!("the exchange with {origin} broke off: {cause}"))
+    HttpError::Protocol(format!("the exchange with {origin} failed: {cause}"))
 }
 
 /// Returns the first error of a type in the chain of causes.

@@ -84,7 +84,7 @@ pub(super) struct DecompressionBomb;
 
 impl fmt::Display for DecompressionBomb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unfolds to more than {MAX_EXPANSION_RATIO} times its size")
+        write!(f, "decompresses to more than {MAX_EXPANSION_RATIO} times its size")
     }
 }
 
@@ -161,12 +161,12 @@ impl ContentDecoder {
             if let Some(part) = part {
                 self.empty_members = 0;
                 self.decompressed_bytes += part.len() as u64;
-                let most = self
+                let max_bytes = self
                     .network_bytes
                     .load(Ordering::Relaxed)
                     .saturating_mul(MAX_EXPANSION_RATIO)
                     .max(MIN_RATIO_CHECK_BYTES);
-                return if self.decompressed_bytes > most {
+                return if self.decompressed_bytes > max_bytes {
                     Err(io::Error::other(DecompressionBomb))
                 } else {
                     Ok(Some(part))
@@ -179,8 +179,8 @@ impl ContentDecoder {
         }
     }
 
-    /// Chooses the format by the first byte. Returns false if there is none: a response to HEAD, or one without
-    /// content, has the header but no stream.
+    /// Chooses the format by the first byte. Returns false for an empty stream: a response to HEAD, or one
+    /// without content, has the header but no stream.
     async fn start(&mut self) -> io::Result<bool> {
         let DecoderState::Start(coding, wire) = &mut self.state else { return Ok(true) };
         let Some(&first) = wire.fill_buf().await?.first() else { return Ok(false) };
@@ -225,11 +225,11 @@ impl ContentDecoder {
             padding += length;
             wire.consume(length);
             match next {
-                _ if padding > MAX_PADDING_BYTES => return Err(invalid("too much padding follows its end")),
+                _ if padding > MAX_PADDING_BYTES => return Err(invalid("it is followed by too much padding")),
                 None if at_end => return Ok(StreamEnd::Nothing),
                 None => {}
                 Some(0x1f) if has_members => return Ok(StreamEnd::Member),
-                Some(_) => return Err(invalid("more bytes follow its end")),
+                Some(_) => return Err(invalid("it is followed by extra data")),
             }
         }
     }
@@ -237,7 +237,7 @@ impl ContentDecoder {
     async fn next_member(&mut self) -> io::Result<()> {
         self.empty_members += 1;
         if self.empty_members > MAX_EMPTY_MEMBERS {
-            return Err(invalid("it has too many members without content"));
+            return Err(invalid("it contains too many empty members"));
         }
         if let DecoderState::Gzip(decoder) = &mut self.state {
             let wire = take(decoder.get_mut());

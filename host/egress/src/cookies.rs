@@ -44,7 +44,7 @@ impl CookieJar {
     /// counts as empty: the konnector logs in again.
     pub(super) fn load(saved: &[u8]) -> Self {
         if saved.len() > MAX_COOKIE_JAR_BYTES {
-            tracing::warn!(bytes = saved.len(), "a saved cookie jar is too large and is forgotten");
+            tracing::warn!(bytes = saved.len(), "discarding a saved cookie jar that is too large");
             return Self::default();
         }
         match parse_jar(saved) {
@@ -54,7 +54,7 @@ impl CookieJar {
                 tracing::warn!(
                     line = error.line(),
                     column = error.column(),
-                    "a saved cookie jar cannot be read and is forgotten"
+                    "discarding a saved cookie jar that cannot be parsed"
                 );
                 Self::default()
             }
@@ -98,7 +98,7 @@ impl CookieJar {
             let replaced = self.store.get(&domain, &path, &name).map_or(0, serialized_size);
             let size = serialized_size(&cookie);
             if !cookie.is_expired() && used.saturating_sub(replaced) + size > MAX_COOKIE_JAR_BYTES {
-                tracing::debug!(%domain, name, "a cookie does not fit into the jar");
+                tracing::debug!(%domain, name, "discarding a cookie that does not fit into the jar");
                 continue;
             }
             match self.store.insert(cookie, url) {
@@ -116,7 +116,7 @@ impl CookieJar {
                         self.secrets.insert(key, secrets.to_vec());
                     }
                 }
-                Err(error) => tracing::debug!(%domain, name, %error, "a cookie is not accepted"),
+                Err(error) => tracing::debug!(%domain, name, %error, "rejected a cookie"),
             }
         }
     }

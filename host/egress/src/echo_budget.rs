@@ -72,7 +72,9 @@ impl EchoBudget {
             return Ok(());
         }
         Err(HttpError::QuotaExceeded(format!(
-            "the vendor shows {} in its answers, and this account's requests held more than {MAX_ECHOED_REQUEST_BYTES} bytes beside it within 24 hours; bind the secret to the path and the field of the login in the manifest, or send less beside it",
+            "the vendor repeats {} in its responses, and this account's requests contained more than \
+             {MAX_ECHOED_REQUEST_BYTES} bytes besides it within 24 hours; bind the secret to the path and the field of \
+             the login in the manifest, or send less alongside it",
             secrets.join(", ")
         )))
     }

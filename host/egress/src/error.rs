@@ -18,10 +18,10 @@ pub enum Phase {
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Connect => "connecting took too long",
-            Self::Headers => "the answer's headers took too long",
-            Self::Body => "the answer's body stood still or crawled for too long",
-            Self::Total => "the whole exchange took too long",
+            Self::Connect => "the connection attempt timed out",
+            Self::Headers => "the response headers did not arrive in time",
+            Self::Body => "the response body stalled or arrived too slowly",
+            Self::Total => "the whole exchange timed out",
         })
     }
 }
@@ -91,7 +91,8 @@ impl HttpError {
 pub enum SetupError {
     /// An entry of the operator's list of private addresses is not a valid address.
     #[error(
-        "`{entry}` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443"
+        "`{entry}` is not a valid address rule: expected an IP address or a network, optionally with a port: \
+         192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443"
     )]
     AddressRule {
         /// The entry as written.
@@ -99,21 +100,21 @@ pub enum SetupError {
     },
     /// An additional root certificate cannot be read.
     #[error(
-        "the additional root certificate number {position} cannot be used ({reason}); it must be one X.509 certificate in DER form"
+        "additional root certificate {position} is not valid ({reason}): expected one X.509 certificate in DER form"
     )]
     RootCertificate {
-        /// Counted from 1.
+        /// Position of the certificate in the settings, counted from 1.
         position: usize,
         /// What is wrong with it.
         reason: String,
     },
     /// The TLS library rejects its configuration.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The operating system provides no random numbers.
-    #[error("the operating system gives no random numbers: {0}")]
+    #[error("the operating system provides no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     /// The operator's `User-Agent` is not a valid header value.
-    #[error("the user agent {0:?} cannot be sent; write printable ASCII")]
+    #[error("the user agent {0:?} is not a valid header value: expected printable ASCII")]
     UserAgent(String),
 }

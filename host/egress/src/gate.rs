@@ -57,7 +57,7 @@ pub struct GateOptions {
     pub allowed_private: Vec<AddressRule>,
     /// Certificates to trust in addition to the Mozilla list, each X.509 in DER form.
     pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Timeouts of exchanges.
+    /// Timeouts for the phases of each exchange.
     pub timeouts: Timeouts,
     /// `User-Agent` of requests that set none.
     pub user_agent: String,
@@ -192,6 +192,6 @@ mod tests {
     fn a_root_certificate_that_is_none_is_named() {
         let options =
             GateOptions { extra_roots: vec![CertificateDer::from(b"-----BEGIN".to_vec())], ..GateOptions::default() };
-        insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"the additional root certificate number 1 cannot be used (invalid peer certificate: BadEncoding); it must be one X.509 certificate in DER form");
+        insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"additional root certificate 1 is not valid (invalid peer certificate: BadEncoding): expected one X.509 certificate in DER form");
     }
 }

@@ -88,15 +88,15 @@ impl GuessDetector {
 
     /// Scans a part of a text.
     pub(super) fn scan(&mut self, part: &[u8]) {
-        for SecretGuess { replacer: veil, found, .. } in &mut self.secrets {
-            veil.push(part, &mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
+        for SecretGuess { replacer, found, .. } in &mut self.secrets {
+            replacer.push(part, &mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
         }
     }
 
     /// Ends the current text.
     fn finish(&mut self) {
-        for SecretGuess { replacer: veil, found, .. } in &mut self.secrets {
-            veil.finish(&mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
+        for SecretGuess { replacer, found, .. } in &mut self.secrets {
+            replacer.finish(&mut |piece| *found |= matches!(piece, Segment::Secret { .. }));
         }
     }
 

@@ -15,12 +15,12 @@ tokio::task_local! {
 /// Runs the work of one run, within which [`may_log`] counts.
 pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
     let counted = async {
-        let done = work.await;
+        let output = work.await;
         let more = LINES.with(Cell::get).saturating_sub(MAX_LINES);
         if more > 0 {
-            tracing::warn!(job, more, "lines about this run are left out: it caused more than {MAX_LINES}");
+            tracing::warn!(job, more, "omitted log lines of this run: it caused more than {MAX_LINES}");
         }
-        done
+        output
     };
     LINES.scope(Cell::new(0), counted).await
 }
@@ -44,6 +44,6 @@ mod tests {
         let admitted = async || (0..1_000).filter(|_| may_log()).count();
         let of_runs = futures_util::join!(with_log_limit("a", admitted()), with_log_limit("b", admitted()));
         assert_eq!(of_runs, (MAX_LINES as usize, MAX_LINES as usize));
-        assert_eq!(admitted().await, 1_000, "what no run causes is always told");
+        assert_eq!(admitted().await, 1_000, "lines that no run causes are always logged");
     }
 }

@@ -11,7 +11,7 @@ use super::secret_replacer::{MinLength, SecretFinder, SecretReplacer, Segment, e
 pub const MASKED: &str = "[masked]";
 
 /// Values of fewer characters are not masked: masking them would make a text unreadable, and they could be guessed from
-/// the rest. The same holds for shorter parts of a Base64 text, which occur by chance.
+/// the rest. The same applies to shorter parts of a Base64 text, which occur by chance.
 const MIN_FORM_LENGTH: MinLength = MinLength::Characters(4);
 
 /// Searches for a set of values.
@@ -68,25 +68,25 @@ impl Mask {
 
 /// A text that is being masked.
 struct Masked {
-    veil: SecretReplacer,
+    replacer: SecretReplacer,
     shown: BytesMut,
     found: bool,
 }
 
 impl Masked {
     fn new(finder: &SecretFinder, length: usize) -> Self {
-        Self { veil: SecretReplacer::new(finder), shown: BytesMut::with_capacity(length), found: false }
+        Self { replacer: SecretReplacer::new(finder), shown: BytesMut::with_capacity(length), found: false }
     }
 
     fn push(&mut self, part: &[u8]) {
-        let Self { veil, shown, found } = self;
-        veil.push(part, &mut |piece| show(piece, shown, found));
+        let Self { replacer, shown, found } = self;
+        replacer.push(part, &mut |piece| show(piece, shown, found));
     }
 
     /// Returns the masked text, or `None` if nothing was found.
     fn finish(mut self) -> Option<String> {
-        let Self { veil, shown, found } = &mut self;
-        veil.finish(&mut |piece| show(piece, shown, found));
+        let Self { replacer, shown, found } = &mut self;
+        replacer.finish(&mut |piece| show(piece, shown, found));
         self.found.then(|| String::from_utf8_lossy(&self.shown).into_owned())
     }
 }

@@ -12,34 +12,33 @@ const MAX_BOUNDARY_LENGTH: usize = 70;
 pub(super) enum MultipartError {
     #[error(
         "Content-Type is not valid; send multipart/form-data with one boundary of at most {MAX_BOUNDARY_LENGTH} letters, digits, \"+\", \"-\", \".\" and \
-         \"_\", and no other parameter but charset=utf-8"
+         \"_\", and no other parameter except charset=utf-8"
     )]
     ContentType,
-    #[error("the body is not UTF-8; send files in a request of their own")]
+    #[error("the body is not UTF-8; send files in a separate request")]
     NotUtf8,
     #[error(
-        "the body has text around its parts, or no end; begin it with the first boundary and end it with the last one"
+        "the body has text before or after its parts, or no end; begin it with the first boundary and end it with the \
+         last one"
     )]
     Frame,
     #[error("part {0} contains the boundary; choose another boundary")]
     Boundary(usize),
     #[error(
-        "the head of part {0} is not valid; end it with an empty line and write every line as \"Name: value\", with CR LF behind it and without other \
-         control characters"
+        "the headers of part {0} are not valid; end them with an empty line and write each line as \"Name: value\", followed by \
+         CR LF and without other control characters"
     )]
     Head(usize),
-    #[error(
-        "part {0} has another header than Content-Disposition and Content-Type, or one of them twice; leave it out"
-    )]
+    #[error("part {0} has a header other than Content-Disposition and Content-Type, or one of them twice; remove it")]
     Header(usize),
     #[error(
-        "the Content-Disposition of part {0} is missing or not valid; write form-data; name=\"…\", and for a file filename=\"…\" behind it, each \
+        "the Content-Disposition of part {0} is missing or not valid; write form-data; name=\"…\", and for a file filename=\"…\" after it, each \
          once and without \"\\\""
     )]
     Disposition(usize),
-    #[error("the Content-Type of part {0} is not valid, or has parts of its own; send one part for each value")]
+    #[error("the Content-Type of part {0} is not valid, or is multipart itself; send one part for each value")]
     Nested(usize),
-    #[error("a placeholder is not the whole value of a part; send nothing beside it")]
+    #[error("a placeholder is not the whole value of a part; remove the text around it")]
     Placeholder,
 }
 

@@ -69,7 +69,7 @@ pub struct HostRecord {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests that were sent.
     pub requests: u64,
-    /// Denied attempts.
+    /// Number of denied attempts.
     pub denied: u64,
     /// Reasons for the denials, with counts: `no_rule`, `secret_not_bound`, `address_prohibited`, `https_to_http` (a
     /// redirect of this host).
@@ -85,7 +85,7 @@ pub struct HostRecord {
     pub credentials_dropped: u64,
     /// Responses from non-public addresses that the operator allows.
     pub private: u64,
-    /// Bytes sent.
+    /// Bytes sent: request lines, headers and bodies.
     pub bytes_up: u64,
     /// Bytes received, bodies after decompression, as the guest sees them.
     pub bytes_down: u64,

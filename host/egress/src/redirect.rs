@@ -20,7 +20,7 @@ const BODY_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// The next request.
+/// The request that follows a redirect.
 pub(super) struct RedirectRequest {
     pub(super) template: RequestTemplate,
     /// Number of headers with credentials that are not forwarded.
@@ -33,7 +33,7 @@ pub(super) fn redirect_request(
     status: StatusCode,
     headers: &HeaderMap,
     secrets: &SecretSnapshot,
-    echo: Option<&SecretRedactor>,
+    redactor: Option<&SecretRedactor>,
 ) -> Result<Option<RedirectRequest>, HttpError> {
     let becomes_get = match status.as_u16() {
         301 | 302 => draft.method == Method::POST,
@@ -42,7 +42,7 @@ pub(super) fn redirect_request(
         _ => return Ok(None),
     };
     let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
-    let shown = echo.map(|echo| echo.redact_bytes(location.as_bytes()));
+    let redacted = redactor.map(|redactor| redactor.redact_bytes(location.as_bytes()));
     let location = String::from_utf8_lossy(location.as_bytes());
     let unusable = |reason: String| {
         HttpError::Protocol(format!(
@@ -53,24 +53,25 @@ pub(super) fn redirect_request(
     let url = draft.url.join(&location).map_err(|error| unusable(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unusable(format!(
-            "it leads to {}: and not to a web page; to read where it leads, send the request with follow-redirects off",
+            "its target is a {}: URL, not a web page; to read the target, send the request with follow-redirects off",
             url.scheme()
         )));
     }
     let url = normalize_url(url).map_err(|error| unusable(error.to_string()))?;
-    if let (Some(echo), Some(shown)) = (echo, shown) {
+    if let (Some(redactor), Some(redacted)) = (redactor, redacted) {
         // A value that the vendor writes unencoded, and that changes when it becomes part of a URL, would no longer be
         // recognised there.
-        let same = draft.url.join(&String::from_utf8_lossy(&shown)).is_ok_and(|shown| {
-            normalize_url(shown).is_ok_and(|shown| shown.as_str().eq_ignore_ascii_case(&echo.redact(url.as_str())))
+        let same = draft.url.join(&String::from_utf8_lossy(&redacted)).is_ok_and(|redacted| {
+            normalize_url(redacted)
+                .is_ok_and(|redacted| redacted.as_str().eq_ignore_ascii_case(&redactor.redact(url.as_str())))
         });
         if !same {
-            return Err(unusable("its address shows a secret that is not encoded for an address".to_owned()));
+            return Err(unusable("its target contains a secret that is not URL-encoded".to_owned()));
         }
     }
     if draft.url.scheme() == "https" && url.scheme() == "http" {
         return Err(HttpError::Denied(format!(
-            "{} redirects to {}: from https to http is refused",
+            "{} redirects to {}: redirects from https to http are not allowed",
             draft.url.origin().ascii_serialization(),
             url.origin().ascii_serialization()
         )));
@@ -136,8 +137,12 @@ mod tests {
         ] {
             let draft = follow(Request { method: method.into(), ..post() }, status, "/x").unwrap().unwrap();
             assert_eq!(draft.method, expected, "{method} {status}");
-            let kept = method == expected;
-            assert_eq!(draft.body.is_some() && draft.headers.contains_key("content-type"), kept, "{method} {status}");
+            let is_unchanged = method == expected;
+            assert_eq!(
+                draft.body.is_some() && draft.headers.contains_key("content-type"),
+                is_unchanged,
+                "{method} {status}"
+            );
         }
     }
 
@@ -195,9 +200,9 @@ mod tests {
     #[test]
     fn ways_that_are_not_gone() {
         let refusal = |location| follow(post(), 302, location).unwrap_err().to_string();
-        insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example: from https to http is refused");
-        insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: it leads to file: and not to a web page; to read where it leads, send the request with follow-redirects off");
-        insta::assert_snapshot!(refusal("https://me:pw@b.example/"), @"a redirect from https://a.example cannot be followed: url: holds a user or a password before the host; send a header Authorization instead");
+        insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example: redirects from https to http are not allowed");
+        insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off");
+        insta::assert_snapshot!(refusal("https://me:pw@b.example/"), @"a redirect from https://a.example cannot be followed: url: contains a user name or password; send an Authorization header instead");
         insta::assert_snapshot!(refusal("https://[::1/"), @"a redirect from https://a.example cannot be followed: invalid IPv6 address");
     }
 }

@@ -65,9 +65,9 @@ pub enum BodyFormat {
     /// Text for textual media types, bytes for others.
     #[default]
     Auto,
-    /// Text.
+    /// Always decode the body as text.
     Text,
-    /// Bytes.
+    /// Never decode the body.
     Bytes,
 }
 
@@ -80,7 +80,7 @@ pub struct Request {
     pub url: String,
     /// Names and values. `Accept-Encoding` is ignored because the gate sets it.
     pub headers: Vec<(String, String)>,
-    /// Body.
+    /// Body of the request.
     pub body: Option<Bytes>,
     /// Labels of the encoding of a form, which is the body if there is one, otherwise the query.
     pub form_charset: Option<String>,
@@ -104,7 +104,7 @@ impl Request {
             .header("content-type", content_type)
     }
 
-    /// Adds a header.
+    /// Adds a header, even if the request already has one of this name.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -141,13 +141,13 @@ impl DecodedBody {
 /// A response: the WIT record `http.response`.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// Status.
+    /// Status code.
     pub status: u16,
     /// URL of the response, after redirects.
     pub url: String,
     /// Names in lower case, and values, in the order of the response.
     pub headers: Vec<(String, String)>,
-    /// Body.
+    /// Body of the response.
     pub body: DecodedBody,
     /// Encoding of the original text (Encoding Standard).
     pub charset: Option<&'static str>,
@@ -221,7 +221,7 @@ impl StreamingRequest {
     /// `/`; a `Host` that repeats the authority; one `Content-Length` of digits.
     pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
         let (Some(_), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
-            return Err(invalid("url: names no scheme or no host".to_owned()));
+            return Err(invalid("url: has no scheme or no host".to_owned()));
         };
         if parts.uri.path_and_query().is_some_and(|path| !path.as_str().starts_with(['/', '?'])) {
             return Err(invalid("url: the path must begin with /".to_owned()));
@@ -236,7 +236,7 @@ impl StreamingRequest {
                 header::HOST if value.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {}
                 header::HOST => {
                     return Err(invalid(format!(
-                        "headers: host is not {authority}, where the request goes; leave it out"
+                        "headers: host differs from the URL's authority {authority}; leave it out"
                     )));
                 }
                 header::CONTENT_LENGTH => match (length, parse_digits(value)) {
@@ -271,7 +271,8 @@ fn invalid(text: String) -> HttpError {
 fn parse_method(text: &str) -> Result<Method, HttpError> {
     let short = Some(text).filter(|text| text.len() <= MAX_METHOD_LENGTH);
     let method = short.and_then(|text| Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok());
-    let method = method.ok_or_else(|| invalid("method: not an HTTP method; write GET, POST and so on".to_owned()))?;
+    let method =
+        method.ok_or_else(|| invalid("method: not a valid HTTP method; use GET, POST and so on".to_owned()))?;
     match method.as_str() {
         "CONNECT" | "TRACE" | "TRACK" => Err(invalid(format!("method: {method} is not available to konnectors"))),
         _ => Ok(method),
@@ -284,27 +285,25 @@ pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
     if text.len() > MAX_URL_LENGTH {
         return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", text.len())));
     }
-    let url = Url::parse(text)
-        .map_err(|error| invalid(format!("url: {error}; an absolute http or https URL is expected")))?;
+    let url =
+        Url::parse(text).map_err(|error| invalid(format!("url: {error}; expected an absolute http or https URL")))?;
     normalize_url(url)
 }
 
 /// Like [`parse_url`] for a URL that is already parsed.
 pub(super) fn normalize_url(mut url: Url) -> Result<Url, HttpError> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(format!("url: the scheme is {}, expected is http or https", url.scheme())));
+        return Err(invalid(format!("url: the scheme is {}; expected http or https", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid(
-            "url: holds a user or a password before the host; send a header Authorization instead".to_owned(),
-        ));
+        return Err(invalid("url: contains a user name or password; send an Authorization header instead".to_owned()));
     }
     url.set_fragment(None);
     if let Some(host) = url.domain().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
         url.set_host(Some(&host)).map_err(|error| invalid(format!("url: {error}")))?;
     }
     if url.domain().is_some_and(|host| host.split('.').any(str::is_empty)) {
-        return Err(invalid("url: the host has an empty label, two dots in a row".to_owned()));
+        return Err(invalid("url: the host has an empty label (two dots in a row)".to_owned()));
     }
     if url.as_str().len() > MAX_URL_LENGTH {
         return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", url.as_str().len())));
@@ -318,7 +317,7 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
     let mut map = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid(format!("headers: {name:?} is not a header name (RFC 9110 §5.1)")))?;
+            .map_err(|_| invalid(format!("headers: {name:?} is not a valid header name (RFC 9110 §5.1)")))?;
         if is_reserved(&parsed) {
             if is_redundant(&parsed, value, url, body_length) {
                 continue;
@@ -329,7 +328,7 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
             continue;
         }
         let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
-            invalid(format!("headers: the value of {parsed} holds a line break or another control character"))
+            invalid(format!("headers: the value of {parsed} contains a line break or another control character"))
         })?;
         append(&mut map, parsed, value)?;
     }
@@ -338,16 +337,18 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
 
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), HttpError> {
     if SINGLE_VALUE_HEADERS.contains(&name.as_str()) && headers.contains_key(&name) {
-        return Err(invalid(format!("headers: {name} is there twice; send it once")));
+        return Err(invalid(format!("headers: {name} occurs twice; send it once")));
     }
     headers.append(name, value);
     Ok(())
 }
 
 fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
-    let (most_bytes, most) = MAX_REQUEST_HEADERS;
-    if size > most_bytes || number > most {
-        let text = format!("headers: {number} with {size} bytes, the limits are {most} and {most_bytes} bytes");
+    let (max_bytes, max_headers) = MAX_REQUEST_HEADERS;
+    if size > max_bytes || number > max_headers {
+        let text = format!(
+            "headers: {number} headers with {size} bytes, the limits are {max_headers} headers and {max_bytes} bytes"
+        );
         return Err(invalid(text));
     }
     Ok(())
@@ -414,7 +415,7 @@ mod tests {
     fn a_header_with_one_meaning_is_sent_once() {
         let twice =
             |name: &str| Request::get("https://bank.example/").header(name, "a").header(&name.to_uppercase(), "b");
-        insta::assert_snapshot!(refused(twice("content-type")), @"headers: content-type is there twice; send it once");
+        insta::assert_snapshot!(refused(twice("content-type")), @"headers: content-type occurs twice; send it once");
         SINGLE_VALUE_HEADERS.iter().for_each(|name| drop(refused(twice(name))));
         let draft = RequestTemplate::new(twice("accept-language")).unwrap();
         assert_eq!(draft.headers.get_all("accept-language").iter().count(), 2);
@@ -478,13 +479,13 @@ mod tests {
         let get = || Request::get("https://a.example/");
         let labels = Request { form_charset: Some("x ".repeat(1_000)), ..get() };
         insta::assert_snapshot!(refused(labels), @"form-charset: 2000 bytes, the limit is 1024");
-        insta::assert_snapshot!(refused(Request::get("bank.example")), @"url: relative URL without a base; an absolute http or https URL is expected");
-        insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: holds a user or a password before the host; send a header Authorization instead");
-        insta::assert_snapshot!(refused(get().header("x y", "1")), @r#"headers: "x y" is not a header name (RFC 9110 §5.1)"#);
-        insta::assert_snapshot!(refused(get().header("x", "a\r\nb: c")), @"headers: the value of x holds a line break or another control character");
-        insta::assert_snapshot!(refused(Request { method: "GE T".into(), ..get() }), @"method: not an HTTP method; write GET, POST and so on");
+        insta::assert_snapshot!(refused(Request::get("bank.example")), @"url: relative URL without a base; expected an absolute http or https URL");
+        insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: contains a user name or password; send an Authorization header instead");
+        insta::assert_snapshot!(refused(get().header("x y", "1")), @r#"headers: "x y" is not a valid header name (RFC 9110 §5.1)"#);
+        insta::assert_snapshot!(refused(get().header("x", "a\r\nb: c")), @"headers: the value of x contains a line break or another control character");
+        insta::assert_snapshot!(refused(Request { method: "GE T".into(), ..get() }), @"method: not a valid HTTP method; use GET, POST and so on");
         insta::assert_snapshot!(refused(Request { method: "trace".into(), ..get() }), @"method: TRACE is not available to konnectors");
-        insta::assert_snapshot!(refused(get().header("x", &"y".repeat(70_000))), @"headers: 1 with 70001 bytes, the limits are 100 and 65536 bytes");
+        insta::assert_snapshot!(refused(get().header("x", &"y".repeat(70_000))), @"headers: 1 headers with 70001 bytes, the limits are 100 headers and 65536 bytes");
     }
 
     proptest! {

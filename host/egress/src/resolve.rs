@@ -37,7 +37,8 @@ impl Resolver for SystemResolver {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
     #[error(
-        "{host} leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address"
+        "{host} does not resolve to a public address, and private addresses are blocked; the operator can allow \
+         individual ones with --allow-address"
     )]
     Prohibited { host: String },
     #[error("the name {host} cannot be resolved: {reason}")]
@@ -95,7 +96,7 @@ pub(super) async fn resolve_vetted(
         all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
     if !refused.is_empty() && crate::log_limit::may_log() {
         // Log it for the operator only: a guest must not learn the addresses of the network in which it runs.
-        tracing::warn!(host, port, ?refused, "a name led to addresses that are not public");
+        tracing::warn!(host, port, ?refused, "a name resolved to addresses that are not public");
     }
     if permitted.is_empty() { Err(ResolveError::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }
 }

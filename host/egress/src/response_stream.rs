@@ -79,22 +79,22 @@ pub struct ResponseStream {
 }
 
 impl ResponseStream {
-    /// Returns the status.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
     /// Returns the URL of the response, after redirects.
     pub fn url(&self) -> Cow<'_, str> {
-        self.redactor.as_ref().map_or(Cow::Borrowed(&self.url), |echo| Cow::Owned(echo.redact(&self.url)))
+        self.redactor.as_ref().map_or(Cow::Borrowed(&self.url), |redactor| Cow::Owned(redactor.redact(&self.url)))
     }
 
     /// Returns names in lower case, and values, without the headers of the compression that the gate has undone.
     pub fn headers(&self) -> Vec<(String, String)> {
         let headers = decode_headers(&self.headers);
-        let Some(echo) = &self.redactor else { return headers };
-        let told = headers.into_iter().filter(|(name, _)| name != header::CONTENT_LENGTH.as_str());
-        told.map(|(name, value)| (echo.redact(&name), echo.redact(&value))).collect()
+        let Some(redactor) = &self.redactor else { return headers };
+        let visible = headers.into_iter().filter(|(name, _)| name != header::CONTENT_LENGTH.as_str());
+        visible.map(|(name, value)| (redactor.redact(&name), redactor.redact(&value))).collect()
     }
 
     /// Rejects a body in which a secret could not be detected.
@@ -105,7 +105,8 @@ impl ResponseStream {
                 if self.redactor.is_some() && !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") =>
             {
                 Err(HttpError::Protocol(format!(
-                    "the answer of {} is compressed in a way that is not undone, and the request held a secret, which the answer may repeat",
+                    "the response from {} uses an unsupported compression, and may repeat the secret that the request \
+                     contained",
                     self.origin
                 )))
             }
@@ -115,10 +116,10 @@ impl ResponseStream {
 
     /// Redacts the secrets in a text decoded from the body.
     pub(super) async fn redact(&mut self, text: String) -> String {
-        let Some(mut echo) = self.redactor.as_ref().and_then(SecretRedactor::restart) else { return text };
-        let mut shown = BytesMut::from(echo.push_with_yields(text.as_bytes()).await);
-        shown.extend_from_slice(&echo.finish());
-        String::from_utf8_lossy(&shown).into_owned()
+        let Some(mut redactor) = self.redactor.as_ref().and_then(SecretRedactor::restart) else { return text };
+        let mut redacted = BytesMut::from(redactor.push_with_yields(text.as_bytes()).await);
+        redacted.extend_from_slice(&redactor.finish());
+        String::from_utf8_lossy(&redacted).into_owned()
     }
 
     /// Returns the declared length of the body in bytes, if the body is not compressed and no secret is redacted in it.
@@ -141,7 +142,7 @@ impl ResponseStream {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let chunk = self.next_chunk().await;
         chunk.map_err(|error| match &self.redactor {
-            Some(echo) => error.map_text(|text| Cow::Owned(echo.redact(text))),
+            Some(redactor) => error.map_text(|text| Cow::Owned(redactor.redact(text))),
             None => error,
         })
     }
@@ -160,13 +161,13 @@ impl ResponseStream {
                 tokio::task::yield_now().await;
                 false
             };
-            let Some(echo) = &mut self.redactor else { return Ok(None) };
+            let Some(redactor) = &mut self.redactor else { return Ok(None) };
             let slice = self.unprocessed.split_to(self.unprocessed.len().min(SLICE_BYTES));
-            let shown = if ended { echo.finish() } else { echo.push(&slice) };
+            let redacted = if ended { redactor.finish() } else { redactor.push(&slice) };
             // Count the bytes that the guest sees: the difference would reveal the length of a secret.
-            self.meter(shown.len())?;
-            if ended || !shown.is_empty() {
-                return Ok(Some(shown).filter(|shown| !shown.is_empty()));
+            self.meter(redacted.len())?;
+            if ended || !redacted.is_empty() {
+                return Ok(Some(redacted).filter(|redacted| !redacted.is_empty()));
             }
         }
     }

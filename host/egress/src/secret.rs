@@ -108,7 +108,7 @@ impl SecretSnapshot {
 
     /// Returns the first secret whose placeholder occurs in a text of any length. Yields during the search.
     pub(super) async fn find_in_large(&self, text: &[u8]) -> Option<&Secret> {
-        let (mut start, mut pace) = (0, YieldBudget::default());
+        let (mut start, mut yield_budget) = (0, YieldBudget::default());
         while start < text.len() {
             // Overlap far enough for a placeholder that begins at the end of the portion.
             let end =
@@ -119,7 +119,7 @@ impl SecretSnapshot {
                 return self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()));
             }
             start += YIELD_INTERVAL_BYTES;
-            pace.consume(YIELD_INTERVAL_BYTES + 1).await;
+            yield_budget.consume(YIELD_INTERVAL_BYTES + 1).await;
         }
         None
     }
@@ -140,8 +140,8 @@ impl SecretSnapshot {
             return Ok(RedactionLayers::default());
         }
         let mut last = self.cached_layers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, hidden)) = last.as_ref().filter(|(known, _)| known == names) {
-            return Ok(hidden.clone());
+        if let Some((_, layers)) = last.as_ref().filter(|(known, _)| known == names) {
+            return Ok(layers.clone());
         }
         let (mut unknown, mut known) = (Vec::new(), Vec::new());
         for (name, value, origin) in self.named_values() {
@@ -149,10 +149,10 @@ impl SecretSnapshot {
             let layer = if origin == SecretOrigin::Account { &mut unknown } else { &mut known };
             layer.extend(word.map(|secret| (value, secret.placeholder.as_str())));
         }
-        let hidden = RedactionLayers::new(unknown, known)
-            .map_err(|error| HttpError::Other(format!("secrets cannot be hidden: {error}")))?;
-        *last = Some((names.to_vec(), hidden.clone()));
-        Ok(hidden)
+        let layers = RedactionLayers::new(unknown, known)
+            .map_err(|error| HttpError::Other(format!("cannot redact secrets: {error}")))?;
+        *last = Some((names.to_vec(), layers.clone()));
+        Ok(layers)
     }
 
     fn named_values(&self) -> impl Iterator<Item = (&str, &str, SecretOrigin)> {
@@ -174,7 +174,7 @@ impl SecretSnapshot {
                 .map(|form| (0, form))
                 .collect();
             let finder = SecretFinder::new(&forms)
-                .map_err(|error| HttpError::Other(format!("secrets cannot be found: {error}")))?;
+                .map_err(|error| HttpError::Other(format!("cannot search for secrets: {error}")))?;
             guesses.extend(finder.map(|finder| (name.clone(), finder)));
         }
         Ok(guesses)

@@ -76,8 +76,8 @@ impl RedactionLayers {
 
     /// Redacts a complete text that is not from a response.
     pub(super) fn redact(&self, text: &str) -> String {
-        let shown = self.redactor(&None).map(|echo| echo.redact_whole(text.as_bytes()));
-        shown.map_or_else(|| text.to_owned(), |shown| String::from_utf8_lossy(&shown).into_owned())
+        let output = self.redactor(&None).map(|echo| echo.redact_whole(text.as_bytes()));
+        output.map_or_else(|| text.to_owned(), |output| String::from_utf8_lossy(&output).into_owned())
     }
 }
 
@@ -104,19 +104,19 @@ impl SecretRedactor {
     /// Returns the size of the response headers in bytes as the guest sees them, and charges for the secrets in them.
     /// The length of the body is hidden and not counted.
     pub(super) async fn shown_size(&self, headers: &HeaderMap) -> u64 {
-        let (mut size, mut pace) = (0, YieldBudget::default());
+        let (mut size, mut yield_budget) = (0, YieldBudget::default());
         for (name, value) in headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
             size +=
                 line_size(self.redact_bytes(name.as_str().as_bytes()).len(), self.redact_bytes(value.as_bytes()).len());
-            pace.consume(name.as_str().len() + value.len()).await;
+            yield_budget.consume(name.as_str().len() + value.len()).await;
         }
         size
     }
 
     fn redact_whole(mut self, text: &[u8]) -> Vec<u8> {
-        let mut shown = self.push(text).to_vec();
-        shown.extend_from_slice(&self.finish());
-        shown
+        let mut output = self.push(text).to_vec();
+        output.extend_from_slice(&self.finish());
+        output
     }
 
     /// Creates a redactor for another text of the same response.
@@ -126,80 +126,81 @@ impl SecretRedactor {
 
     /// Takes a part of the body; returns the bytes that can be passed on.
     pub(super) fn push(&mut self, part: &[u8]) -> Bytes {
-        let mut shown = BytesMut::with_capacity(part.len());
-        self.feed(part, &mut shown);
-        shown.freeze()
+        let mut output = BytesMut::with_capacity(part.len());
+        self.feed(part, &mut output);
+        output.freeze()
     }
 
-    fn feed(&mut self, part: &[u8], shown: &mut BytesMut) {
-        let Self { layers: hidden, replacers: veils, charge } = self;
-        feed(veils, &hidden.layers, charge.as_ref(), Segment::Text(part), shown);
+    fn feed(&mut self, part: &[u8], output: &mut BytesMut) {
+        let Self { layers: hidden, replacers, charge } = self;
+        feed(replacers, &hidden.layers, charge.as_ref(), Segment::Text(part), output);
     }
 
     /// Like `push`, but yields to other tasks.
     pub(super) async fn push_with_yields(&mut self, part: &[u8]) -> Bytes {
-        let mut shown = BytesMut::with_capacity(part.len());
+        let mut output = BytesMut::with_capacity(part.len());
         for (number, slice) in part.chunks(SLICE_BYTES).enumerate() {
             if number > 0 {
                 tokio::task::yield_now().await;
             }
-            self.feed(slice, &mut shown);
+            self.feed(slice, &mut output);
         }
-        shown.freeze()
+        output.freeze()
     }
 
     /// Returns the remaining bytes at the end of the body.
     pub(super) fn finish(&mut self) -> Bytes {
-        let mut shown = BytesMut::new();
-        let Self { layers: hidden, replacers: veils, charge } = self;
-        finish(veils, &hidden.layers, charge.as_ref(), &mut shown);
-        shown.freeze()
+        let mut output = BytesMut::new();
+        let Self { layers: hidden, replacers, charge } = self;
+        finish(replacers, &hidden.layers, charge.as_ref(), &mut output);
+        output.freeze()
     }
 }
 
 /// Feeds a text through the layers. A secret ends the text that the next layer sees, so the matches of that layer do
 /// not depend on the secret.
 fn feed(
-    veils: &mut [SecretReplacer],
+    replacers: &mut [SecretReplacer],
     layers: &[Layer],
     charge: Option<&EchoCharge>,
     piece: Segment<'_>,
-    shown: &mut BytesMut,
+    output: &mut BytesMut,
 ) {
-    let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) else {
+    let (Some((replacer, replacers)), Some((layer, layers))) = (replacers.split_first_mut(), layers.split_first())
+    else {
         if let Segment::Text(text) = piece {
-            shown.extend_from_slice(text);
+            output.extend_from_slice(text);
         }
         return;
     };
     if let Segment::Text(text) = piece {
-        veil.push(text, &mut |piece| forward_segment(veils, layers, layer, charge, piece, shown));
+        replacer.push(text, &mut |piece| forward_segment(replacers, layers, layer, charge, piece, output));
     }
 }
 
-fn finish(veils: &mut [SecretReplacer], layers: &[Layer], charge: Option<&EchoCharge>, shown: &mut BytesMut) {
-    if let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) {
-        veil.finish(&mut |piece| forward_segment(veils, layers, layer, charge, piece, shown));
-        finish(veils, layers, charge, shown);
+fn finish(replacers: &mut [SecretReplacer], layers: &[Layer], charge: Option<&EchoCharge>, output: &mut BytesMut) {
+    if let (Some((replacer, replacers)), Some((layer, layers))) = (replacers.split_first_mut(), layers.split_first()) {
+        replacer.finish(&mut |piece| forward_segment(replacers, layers, layer, charge, piece, output));
+        finish(replacers, layers, charge, output);
     }
 }
 
 fn forward_segment(
-    veils: &mut [SecretReplacer],
+    replacers: &mut [SecretReplacer],
     layers: &[Layer],
     layer: &Layer,
     charge: Option<&EchoCharge>,
     piece: Segment<'_>,
-    shown: &mut BytesMut,
+    output: &mut BytesMut,
 ) {
     match piece {
-        Segment::Text(_) => feed(veils, layers, charge, piece, shown),
+        Segment::Text(_) => feed(replacers, layers, charge, piece, output),
         Segment::Secret { owner, null_padding: gap } => {
             if let Some(charge) = charge.filter(|_| layer.unknown_to_guest) {
                 charge.apply();
             }
-            finish(veils, layers, charge, shown);
-            write_placeholder(layer.placeholders.get(owner).map_or("", String::as_str), gap, shown);
+            finish(replacers, layers, charge, output);
+            write_placeholder(layer.placeholders.get(owner).map_or("", String::as_str), gap, output);
         }
     }
 }

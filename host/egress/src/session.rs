@@ -158,11 +158,11 @@ impl Session {
     pub fn cookies_for(&self, url: &str) -> Result<Vec<(String, String)>, HttpError> {
         let (cookies, secrets) =
             (lock(&self.state.jar).matching(&self.parse_allowed_url(url)?), self.state.secrets.snapshot());
-        let shown = |cookie: MatchingCookie| {
-            let hidden = secrets.redaction_layers(&cookie.secrets)?;
-            Ok((hidden.redact(&cookie.name), hidden.redact(&cookie.value)))
+        let redact_cookie = |cookie: MatchingCookie| {
+            let layers = secrets.redaction_layers(&cookie.secrets)?;
+            Ok((layers.redact(&cookie.name), layers.redact(&cookie.value)))
         };
-        cookies.into_iter().map(shown).collect()
+        cookies.into_iter().map(redact_cookie).collect()
     }
 
     /// Stores a cookie as if a response from this URL had the header `Set-Cookie: <line>`.
@@ -335,20 +335,20 @@ impl SessionState {
             // otherwise.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let site = self.origin_pool(&draft.url)?;
-        let places = self.acquire_permits(&site.exchange_permits, deadline).await?;
+        let pool = self.origin_pool(&draft.url)?;
+        let places = self.acquire_permits(&pool.exchange_permits, deadline).await?;
         let body =
             body.map_or_else(empty_body, |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
         let request = self.build_request(draft, headers, body)?;
         let limit = self.gate.timeouts.headers;
-        let answered = |execute| deadline.timeout_within(limit, Phase::Headers, execute);
+        let with_timeout = |execute| deadline.timeout_within(limit, Phase::Headers, execute);
         let response =
-            self.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await?;
-        let echo = self.secrets.snapshot().redaction_layers(&carried.redacted)?.redactor(&carried.charge);
-        let bytes = match &echo {
+            self.dispatch(&pool, request, SendContext { origin, bytes, secrets: &secrets }, with_timeout).await?;
+        let redactor = self.secrets.snapshot().redaction_layers(&carried.redacted)?.redactor(&carried.charge);
+        let bytes = match &redactor {
             // This also charges for secrets in the headers. A guest can learn from a header without reading it: it can
             // query a cookie later, and a redirect leads to the next page.
-            Some(echo) => echo.shown_size(response.headers()).await,
+            Some(redactor) => redactor.shown_size(response.headers()).await,
             None => headers_size(response.headers()),
         };
         self.received_head(origin, response.headers(), bytes)?;
@@ -359,7 +359,7 @@ impl SessionState {
             body: WireBody::new(body, &mut headers),
             headers,
             rate: MinRate::default(),
-            redactor: echo,
+            redactor,
             unprocessed: Bytes::new(),
             url: draft.url.to_string(),
             origin: origin.to_owned(),
@@ -381,8 +381,8 @@ impl SessionState {
         let secrets = self.secrets.snapshot();
         let (mut names, mut cookies) = (sent.to_vec(), Vec::new());
         for cookie in lock(&self.jar).matching(&draft.url) {
-            let hidden = secrets.redaction_layers(&cookie.secrets)?;
-            if hidden.redact(&cookie.value) != cookie.value || hidden.redact(&cookie.name) != cookie.name {
+            let layers = secrets.redaction_layers(&cookie.secrets)?;
+            if layers.redact(&cookie.value) != cookie.value || layers.redact(&cookie.name) != cookie.name {
                 names.extend(cookie.secrets);
             } else {
                 cookies.push(cookie);
@@ -449,13 +449,13 @@ impl SessionState {
         Ok([take(own).await?, take(&self.exchange_permits).await?, take(&self.gate.exchange_permits).await?])
     }
 
-    /// Sends an authorised request, and records it and the status of its response. `answered` bounds the wait.
+    /// Sends an authorised request, and records it and the status of its response. `with_timeout` bounds the wait.
     pub(super) async fn dispatch<W>(
         &self,
-        site: &OriginPool,
+        pool: &OriginPool,
         request: http::Request<OutboundBody>,
         SendContext { origin, bytes, secrets }: SendContext<'_>,
-        answered: impl FnOnce(PendingResponse) -> W,
+        with_timeout: impl FnOnce(PendingResponse) -> W,
     ) -> Result<http::Response<Incoming>, HttpError>
     where
         W: Future<Output = Result<Result<http::Response<Incoming>, legacy::Error>, HttpError>>,
@@ -463,7 +463,7 @@ impl SessionState {
         self.meter.count_sent(bytes)?;
         let method = request.method().clone();
         self.record_usage(|ledger| ledger.host(origin).record_sent(method.as_str(), bytes, secrets));
-        let sent = answered(site.client.request(request)).await?;
+        let sent = with_timeout(pool.client.request(request)).await?;
         let response = sent.map_err(|error| to_http_error(&error, origin)).inspect_err(|error| {
             if matches!(error, HttpError::AddressProhibited(_)) {
                 self.record_usage(|ledger| ledger.host(origin).undo_sent(method.as_str(), bytes, secrets));
@@ -493,10 +493,11 @@ impl SessionState {
     pub(super) fn received_head(&self, origin: &str, headers: &HeaderMap, bytes: u64) -> Result<(), HttpError> {
         self.record_usage(|ledger| ledger.host(origin).bytes_down += bytes);
         self.meter.count_received(bytes)?;
-        let (most_bytes, most) = MAX_RESPONSE_HEADERS;
-        if bytes > u64::from(most_bytes) || headers.len() > most {
+        let (max_bytes, max_headers) = MAX_RESPONSE_HEADERS;
+        if bytes > u64::from(max_bytes) || headers.len() > max_headers {
             return Err(HttpError::Protocol(format!(
-                "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
+                "the response from {origin} has {} headers with {bytes} bytes, the limits are {max_headers} headers \
+                 and {max_bytes} bytes",
                 headers.len()
             )));
         }
@@ -511,21 +512,21 @@ impl SessionState {
     }
 
     pub(super) fn origin_pool(&self, url: &Url) -> Result<Arc<OriginPool>, HttpError> {
-        let mut sites = lock(&self.origin_pools);
-        if let Some(site) = sites.get(&url.origin()) {
-            return Ok(site.clone());
+        let mut pools = lock(&self.origin_pools);
+        if let Some(pool) = pools.get(&url.origin()) {
+            return Ok(pool.clone());
         }
-        if sites.len() >= MAX_ORIGIN_POOLS {
+        if pools.len() >= MAX_ORIGIN_POOLS {
             // Pools in use have a second owner.
-            sites.retain(|_, site| Arc::strong_count(site) > 1);
+            pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         }
         let tls = match url.scheme() {
             "https" => self.tls.get_or_init(|| self.gate.run_tls_config().into()),
             _ => self.gate.tls_config(),
         };
-        let site = Arc::new(OriginPool::new(url, &self.gate, Arc::clone(tls))?);
-        sites.insert(url.origin(), site.clone());
-        Ok(site)
+        let pool = Arc::new(OriginPool::new(url, &self.gate, Arc::clone(tls))?);
+        pools.insert(url.origin(), pool.clone());
+        Ok(pool)
     }
 
     pub(super) fn record_usage(&self, change: impl FnOnce(&mut NetworkUsage)) {
@@ -536,7 +537,7 @@ impl SessionState {
     /// input is never masked in an error, which would reveal its right guesses.
     fn redact_error(&self, error: HttpError, carried: &[String]) -> HttpError {
         match self.secrets.snapshot().redaction_layers(carried) {
-            Ok(hidden) => error.map_text(|text| Cow::Owned(hidden.redact(text))),
+            Ok(layers) => error.map_text(|text| Cow::Owned(layers.redact(text))),
             Err(error) => error,
         }
     }
@@ -588,13 +589,11 @@ pub(super) fn gate_closed_error(_: tokio::sync::AcquireError) -> HttpError {
 fn check_framing(headers: &HeaderMap, origin: &str) -> Result<(), HttpError> {
     let encoding = headers.get(header::TRANSFER_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(HttpError::Protocol(format!(
-            "the answer of {origin} has a Transfer-Encoding that was not asked for"
-        )));
+        return Err(HttpError::Protocol(format!("the response from {origin} has an unsupported Transfer-Encoding")));
     }
     if encoding.is_some() && headers.contains_key(header::CONTENT_LENGTH) {
         return Err(HttpError::Protocol(format!(
-            "the answer of {origin} gives its length in two ways, Content-Length and Transfer-Encoding"
+            "the response from {origin} has both a Content-Length and a Transfer-Encoding"
         )));
     }
     Ok(())

@@ -81,14 +81,14 @@ impl Session {
     pub async fn send_streaming<B>(
         &self,
         request: http::Request<B>,
-        patience: RequestTimeouts,
+        timeouts: RequestTimeouts,
         own: Option<&dyn InternalApi>,
     ) -> Result<http::Response<StreamingBody>, HttpError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        self.state.send_streaming(request, patience, own).await
+        self.state.send_streaming(request, timeouts, own).await
     }
 }
 
@@ -96,7 +96,7 @@ impl SessionState {
     async fn send_streaming<B>(
         self: &Arc<Self>,
         request: http::Request<B>,
-        patience: RequestTimeouts,
+        timeouts: RequestTimeouts,
         own: Option<&dyn InternalApi>,
     ) -> Result<http::Response<StreamingBody>, HttpError>
     where
@@ -111,8 +111,7 @@ impl SessionState {
         let progress = UploadProgress::new();
         let upload = UploadBody::new(body, outgoing.content_length, self.clone(), origin.clone(), progress.clone());
         let deadline = Deadline::after(self.gate.timeouts.stream);
-        let exchange =
-            StreamingExchange { run: self, request: &outgoing, origin: &origin, deadline, timeouts: patience };
+        let exchange = StreamingExchange { run: self, request: &outgoing, origin: &origin, deadline, timeouts };
         if let Some(api) = own.filter(|api| api.url().origin() == outgoing.template.url.origin()) {
             return exchange.call_internal_api(api, upload).await;
         }
@@ -153,14 +152,14 @@ impl StreamingExchange<'_> {
             run.echo_budget.check(&secrets.names)?;
         }
         let guest = GuestText { template: draft, carried: &secrets.names, cookies: &[] };
-        let beside = guest.size(&snapshot);
+        let guest_bytes = guest.size(&snapshot);
         progress.set_guess_detector(GuessDetector::scan_request(guest, &snapshot, &secrets.names).await?);
         if !secrets.names.is_empty() {
             // A repeated secret can be redacted only in an uncompressed response.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let site = run.origin_pool(&draft.url)?;
-        let places = run.acquire_permits(&site.exchange_permits, deadline).await?;
+        let pool = run.origin_pool(&draft.url)?;
+        let places = run.acquire_permits(&pool.exchange_permits, deadline).await?;
         // Count placeholders, not values: the guest must not learn the length of a value.
         let bytes = head_size(draft, &draft.headers);
         let body = if upload.is_end_stream() { empty_body() } else { upload.boxed_unsync() };
@@ -168,8 +167,9 @@ impl StreamingExchange<'_> {
         let times = &run.gate.timeouts;
         let wait = clamp_timeout(self.timeouts.connect, times.connect)
             + clamp_timeout(self.timeouts.first_byte, times.headers);
-        let answered = |execute| progress.wait_with_idle_limit(wait, deadline, execute);
-        let response = run.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await;
+        let with_timeout = |execute| progress.wait_with_idle_limit(wait, deadline, execute);
+        let response =
+            run.dispatch(&pool, request, SendContext { origin, bytes, secrets: &secrets }, with_timeout).await;
         // The cause of the body's failure is known more precisely here than in the HTTP client.
         if let Some(failure) = progress.take_failure() {
             return Err(failure);
@@ -177,18 +177,18 @@ impl StreamingExchange<'_> {
         let of = origin.to_owned();
         let mut response = response?;
         let UploadSummary { unknown, bytes: written } = progress.close(&secrets.names);
-        let echo = run
+        let redactor = run
             .secrets
             .snapshot()
             .redaction_layers(&unknown)?
-            .redactor(&Some(run.echo_budget.charge(beside + written)));
-        if let Some(echo) = &echo {
-            redact_headers(echo, response.headers_mut(), origin).await?;
+            .redactor(&Some(run.echo_budget.charge(guest_bytes + written)));
+        if let Some(redactor) = &redactor {
+            redact_headers(redactor, response.headers_mut(), origin).await?;
         }
         run.received_head(origin, response.headers(), headers_size(response.headers()))?;
         Ok(self.to_response(
             response.map(|body| body.map_err(move |error| to_http_error(&error, &of)).boxed_unsync()),
-            echo,
+            redactor,
             places.into(),
         ))
     }
@@ -226,13 +226,13 @@ impl StreamingExchange<'_> {
     fn to_response(
         &self,
         response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
-        echo: Option<SecretRedactor>,
+        redactor: Option<SecretRedactor>,
         places: Vec<OwnedSemaphorePermit>,
     ) -> http::Response<StreamingBody> {
         let idle = clamp_timeout(self.timeouts.between_bytes, self.run.gate.timeouts.idle);
         response.map(|inner| StreamingBody {
             inner: Some(inner),
-            redactor: echo,
+            redactor,
             origin: self.origin.to_owned(),
             idle_timeout: idle,
             deadline: self.deadline,
@@ -263,19 +263,19 @@ fn internal_request(
 }
 
 /// Redacts the headers. The length is removed because it may not match the redacted body.
-async fn redact_headers(echo: &SecretRedactor, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
+async fn redact_headers(redactor: &SecretRedactor, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return Err(HttpError::Protocol(format!(
-            "the answer of {origin} is compressed, which a request that holds a secret does not accept"
+            "the response from {origin} is compressed, which is not allowed if the request contains a secret"
         )));
     }
     headers.remove(header::CONTENT_LENGTH);
-    let mut pace = YieldBudget::default();
+    let mut yield_budget = YieldBudget::default();
     for value in headers.values_mut() {
-        pace.consume(value.len()).await;
-        let hidden = HeaderValue::from_bytes(&echo.redact_bytes(value.as_bytes()));
-        *value = hidden.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
+        yield_budget.consume(value.len()).await;
+        let redacted = HeaderValue::from_bytes(&redactor.redact_bytes(value.as_bytes()));
+        *value = redacted.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
     }
     Ok(())
 }
@@ -288,14 +288,14 @@ impl StreamingBody {
 
     /// Returns the redacted frame. Trailers are dropped if there are secrets to redact.
     fn redact_frame(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
-        let Some(echo) = &mut self.redactor else {
+        let Some(redactor) = &mut self.redactor else {
             self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
             return Ok(Some(frame));
         };
-        let shown = frame.data_ref().map(|data| echo.push(data)).unwrap_or_default();
+        let redacted = frame.data_ref().map(|data| redactor.push(data)).unwrap_or_default();
         // Count the bytes that the guest sees: the difference would reveal the length of a secret.
-        self.meter(shown.len() as u64)?;
-        Ok(Some(shown).filter(|shown| !shown.is_empty()).map(Frame::data))
+        self.meter(redacted.len() as u64)?;
+        Ok(Some(redacted).filter(|redacted| !redacted.is_empty()).map(Frame::data))
     }
 
     /// Returns the remaining data at the end.

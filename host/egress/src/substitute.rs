@@ -49,7 +49,8 @@ pub(super) fn fill(
 ) -> Result<FilledRequest, HttpError> {
     if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
-            "url: holds the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, JSON or XML body",
+            "url: contains the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, \
+             JSON or XML body",
             secret.name
         )));
     }
@@ -71,7 +72,8 @@ pub(super) async fn check_large_body(body: Option<&Bytes>, secrets: &SecretSnaps
     match secrets.find_in_large(body).await {
         None => Ok(()),
         Some(secret) => Err(HttpError::Invalid(format!(
-            "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_SECRET_BODY}",
+            "body: contains the placeholder of the secret {} and has {} bytes; the limit for a body with a secret is \
+             {MAX_SECRET_BODY}",
             secret.name,
             body.len()
         ))),
@@ -101,7 +103,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         self.substitutions += found.len();
         if self.substitutions > MAX_SUBSTITUTIONS_PER_REQUEST {
             return Err(HttpError::Invalid(format!(
-                "the request holds more than {MAX_SUBSTITUTIONS_PER_REQUEST} placeholders of secrets; send fewer"
+                "the request contains more than {MAX_SUBSTITUTIONS_PER_REQUEST} placeholders of secrets; send fewer"
             )));
         }
         Ok(())
@@ -128,7 +130,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
             };
             let mut filled = HeaderValue::from_maybe_shared(Bytes::from_owner(filled)).map_err(|_| {
                 HttpError::Invalid(format!(
-                    "headers: the secret {} holds a character that {name} cannot carry; send it in a body",
+                    "headers: the secret {} contains a character that {name} cannot carry; send it in a body",
                     secret.name
                 ))
             })?;
@@ -159,7 +161,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         if !found.iter().any(bound) {
             return Ok(());
         }
-        let unknown = |error| HttpError::Other(format!("secrets cannot be told apart: {error}"));
+        let unknown = |error| HttpError::Other(format!("cannot distinguish secrets: {error}"));
         let words = found.iter().map(|_| random_placeholder().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
         let mut next = words.iter();
         let marked = self.secrets.replace_with(body, |_| next.next().cloned().unwrap_or_default());
@@ -172,7 +174,8 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
             && let Some(secret) = found.iter().find(|secret| secret.value.expose().contains(['\r', '\n', '\0']))
         {
             return Err(HttpError::Invalid(format!(
-                "body: the secret {} holds a line break, which could begin another part of a multipart form; send it in a form or JSON body",
+                "body: the secret {} contains a line break, which could begin another part of a multipart form; send \
+                 it in a form or JSON body",
                 secret.name
             )));
         }
@@ -209,12 +212,12 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
             Some((_, place)) => {
                 let place = serde_json::Value::from(place);
                 format!(
-                    r#"the manifest binds the secret {name} to the fields {fields}, and it stands in {place}; add {place} to the "fields" of the secret in the rule"#
+                    r#"the manifest binds the secret {name} to the fields {fields}, but it occurs in {place}; add {place} to the "fields" of the secret in the rule"#
                 )
             }
             None => format!(
-                "the manifest binds the secret {name} to the fields {fields}; its placeholder must be the whole value of one of them in a \
-                 form, a multipart form or a JSON body"
+                "the manifest binds the secret {name} to the fields {fields}; its placeholder must be the whole value \
+                 of one of them in a form, a multipart form or a JSON body"
             ),
         }))
     }
@@ -243,8 +246,8 @@ fn value_encoder(
         other => {
             let other = if other.is_empty() { "not given" } else { other };
             return Err(HttpError::Invalid(format!(
-                "body: holds the placeholder of the secret {}, and its Content-Type is {other}; secrets can be put into \
-                 application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain",
+                "body: contains the placeholder of the secret {}, but its Content-Type is {other}; secrets can be sent \
+                 in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain",
                 secret.name
             )));
         }
@@ -374,10 +377,10 @@ mod tests {
         let fixture = fixture("line\nbreak");
         let word = &fixture.word;
         let get = || Request::get("https://a.example/");
-        insta::assert_snapshot!(fixture.refusal(Request::get(format!("https://a.example/?p={word}")), true), @"url: holds the placeholder of the secret password; URLs end up in logs, so send it in a header or in a form, JSON or XML body");
-        insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), true), @"headers: the secret password holds a character that x-key cannot carry; send it in a body");
+        insta::assert_snapshot!(fixture.refusal(Request::get(format!("https://a.example/?p={word}")), true), @"url: contains the placeholder of the secret password; URLs end up in logs, so send it in a header or in a form, JSON or XML body");
+        insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), true), @"headers: the secret password contains a character that x-key cannot carry; send it in a body");
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), false), @"password is not bound");
-        insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: holds the placeholder of the secret password, and its Content-Type is application/pdf; secrets can be put into application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
+        insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: contains the placeholder of the secret password, but its Content-Type is application/pdf; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
     }
 
     #[tokio::test]
@@ -385,7 +388,7 @@ mod tests {
         let fixture = fixture("s3cret-value");
         let check = async |body: String| check_large_body(Some(&body.into()), &fixture.table.snapshot()).await;
         let refused = check(format!("{}{}", "x".repeat(MAX_SECRET_BODY), fixture.word)).await.unwrap_err();
-        insta::assert_snapshot!(refused, @"body: holds the placeholder of the secret password and has 65567 bytes; with a secret the limit is 65536");
+        insta::assert_snapshot!(refused, @"body: contains the placeholder of the secret password and has 65567 bytes; the limit for a body with a secret is 65536");
         assert_eq!(check("x".repeat(MAX_SECRET_BODY + 1)).await, Ok(()));
         assert_eq!(check(fixture.word.clone()).await, Ok(()), "a short one is filled");
     }
@@ -466,7 +469,7 @@ mod tests {
             assert!(matches!(refused, Some(HttpError::Denied(_))), "{request:?} {refused:?}");
         }
         let refusal = |request| fixture.fill_fields(request, &fields).err().unwrap().to_string();
-        insta::assert_snapshot!(refusal(form(format!("q={word}"))), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd", and it stands in "q"; add "q" to the "fields" of the secret in the rule"#);
+        insta::assert_snapshot!(refusal(form(format!("q={word}"))), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd", but it occurs in "q"; add "q" to the "fields" of the secret in the rule"#);
         insta::assert_snapshot!(refusal(Request::post(url, "text/plain", word.clone())), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd"; its placeholder must be the whole value of one of them in a form, a multipart form or a JSON body"#);
     }
 
@@ -490,14 +493,14 @@ mod tests {
         let login = part("pwd", "", &password);
         assert_eq!(fill(plain, format!("{login}--x--")), Ok(1));
         let refusal = |content_type: &str, body: String| fill(content_type, body).unwrap_err().to_string();
-        insta::assert_snapshot!(refusal("multipart/form-data; x=\"; boundary=y; y=\"; boundary=x", format!("{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: Content-Type is not valid; send multipart/form-data with one boundary of at most 70 letters, digits, "+", "-", "." and "_", and no other parameter but charset=utf-8"#);
-        insta::assert_snapshot!(refusal(plain, format!("{password}\r\n{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: the body has text around its parts, or no end; begin it with the first boundary and end it with the last one"#);
+        insta::assert_snapshot!(refusal("multipart/form-data; x=\"; boundary=y; y=\"; boundary=x", format!("{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: Content-Type is not valid; send multipart/form-data with one boundary of at most 70 letters, digits, "+", "-", "." and "_", and no other parameter except charset=utf-8"#);
+        insta::assert_snapshot!(refusal(plain, format!("{password}\r\n{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: the body has text before or after its parts, or no end; begin it with the first boundary and end it with the last one"#);
         let twice = "\r\nContent-Disposition: form-data; name=\"q\"";
-        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", twice, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: part 1 has another header than Content-Disposition and Content-Type, or one of them twice; leave it out"#);
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", twice, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: part 1 has a header other than Content-Disposition and Content-Type, or one of them twice; remove it"#);
         let typed = format!("\r\nContent-Type: text/{token}");
-        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", &typed, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: a placeholder is not the whole value of a part; send nothing beside it"#);
-        insta::assert_snapshot!(refusal(plain, format!("{}{login}--x--", part("q", "", &token))), @"body: the secret token holds a line break, which could begin another part of a multipart form; send it in a form or JSON body");
-        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("q", "", &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and it stands in "q"; add "q" to the "fields" of the secret in the rule"#);
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", &typed, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: a placeholder is not the whole value of a part; remove the text around it"#);
+        insta::assert_snapshot!(refusal(plain, format!("{}{login}--x--", part("q", "", &token))), @"body: the secret token contains a line break, which could begin another part of a multipart form; send it in a form or JSON body");
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("q", "", &password))), @r#"the manifest binds the secret "password" to the fields "pwd", but it occurs in "q"; add "q" to the "fields" of the secret in the rule"#);
         assert_eq!(
             fill("multipart/form-data; boundary=y", format!("--x\r\n{token}\r\n--x--")),
             Ok(1),
@@ -510,7 +513,7 @@ mod tests {
         let fixture = fixture("s3cret-value");
         let request = |count: usize| Request::post("https://a.example/", "text/plain", fixture.word.repeat(count));
         assert_eq!(fixture.fill(request(MAX_SUBSTITUTIONS_PER_REQUEST), true).unwrap().secrets.substitutions, 16);
-        insta::assert_snapshot!(fixture.refusal(request(MAX_SUBSTITUTIONS_PER_REQUEST + 1), true), @"the request holds more than 16 placeholders of secrets; send fewer");
+        insta::assert_snapshot!(fixture.refusal(request(MAX_SUBSTITUTIONS_PER_REQUEST + 1), true), @"the request contains more than 16 placeholders of secrets; send fewer");
     }
 
     #[test]

@@ -128,7 +128,7 @@ where
     fn check_length(&self, at_end: bool) -> Result<(), HttpError> {
         match self.content_length {
             Some(length) if self.sent > length || (at_end && self.sent < length) => Err(HttpError::Invalid(format!(
-                "body: has {}{} bytes, content-length says {length}",
+                "body: has {}{} bytes, but content-length is {length}",
                 if at_end { "" } else { "at least " },
                 self.sent
             ))),
@@ -189,7 +189,7 @@ where
                     return Poll::Ready(checked.err().map(|error| Err(self.fail(error))));
                 }
                 Some(Ok(frame)) => self.accept_frame(frame),
-                Some(Err(error)) => Err(HttpError::Other(format!("the body broke off: {error}"))),
+                Some(Err(error)) => Err(HttpError::Other(format!("cannot read the request body: {error}"))),
             };
             match taken {
                 Ok(None) => {}

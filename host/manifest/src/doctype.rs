@@ -41,10 +41,10 @@ impl FromStr for Doctype {
             return refuse(r#"use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
         }
         if text.split('.').any(str::is_empty) {
-            return refuse("each dot stands between two names, as in \"io.cozy.bills\"");
+            return refuse("put each dot between two names, as in \"io.cozy.bills\"");
         }
         if text == HTTP {
-            return refuse("it names the rules on hosts");
+            return refuse("it is reserved for rules on hosts");
         }
         Ok(Self(text.to_owned()))
     }
@@ -106,7 +106,7 @@ impl FromStr for DoctypePattern {
             Err(other) => return Err(other),
         };
         if before.split('.').count() < 3 {
-            return refuse("at least three names stand before the star, as in \"io.cozy.bank.*\"");
+            return refuse("put at least three names before the star, as in \"io.cozy.bank.*\"");
         }
         Ok(Self::Subtree(parent))
     }
@@ -203,12 +203,12 @@ mod tests {
                 .collect();
         insta::assert_snapshot!(refusals.join("\n"), @r#"
         "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-        "io..files" is not a doctype that a rule can name: each dot stands between two names, as in "io.cozy.bills"
-        "io.cozy.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
-        "com.bitwarden.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
+        "io..files" is not a doctype that a rule can name: put each dot between two names, as in "io.cozy.bills"
+        "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
+        "com.bitwarden.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
         "io.Cozy.files.*" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
         "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
-        "http" is not a doctype that a rule can name: it names the rules on hosts
+        "http" is not a doctype that a rule can name: it is reserved for rules on hosts
         "#);
     }
 

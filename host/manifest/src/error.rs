@@ -28,9 +28,9 @@ pub enum Error {
     /// The manifest is not JSON.
     #[error("the manifest is not valid JSON: line {line}, column {column}: {reason}")]
     Syntax {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// From 1, in bytes.
+        /// Column in bytes, from 1.
         column: usize,
         /// The parser's message.
         reason: String,
@@ -38,9 +38,9 @@ pub enum Error {
     /// The manifest is larger than [`crate::Manifest::MAX_SIZE`].
     #[error("the manifest has {size} bytes, the limit is {limit}; move large data into files of the bundle")]
     TooLarge {
-        /// In bytes.
+        /// Size of the manifest in bytes.
         size: usize,
-        /// In bytes.
+        /// Maximum size in bytes.
         limit: usize,
     },
     /// The manifest is that of a web app.
@@ -69,23 +69,23 @@ pub enum Error {
         advice: &'static str,
     },
     /// Not a slug.
-    #[error(r#""{slug}" is not a slug; use only a-z, 0-9 and "-""#)]
+    #[error(r#""{slug}" is not a valid slug; use only a-z, 0-9 and "-""#)]
     Slug {
-        /// As written.
+        /// The rejected slug, as written.
         slug: String,
     },
     /// Not a doctype, or not one that a rule may name. For a manifest, the HTTP API returns 403.
     #[error(r#""{doctype}" is not a doctype that a rule can name: {reason}"#)]
     Doctype {
-        /// As written.
+        /// The rejected doctype, as written.
         doctype: String,
         /// The violated rule.
         reason: &'static str,
     },
     /// Not a verb.
-    #[error(r#""{verb}" is not a verb; {advice}"#)]
+    #[error(r#""{verb}" is not a valid verb; {advice}"#)]
     Verb {
-        /// As written.
+        /// The rejected verb, as written.
         verb: String,
         /// The verbs that are valid here.
         advice: &'static str,
@@ -93,13 +93,13 @@ pub enum Error {
     /// Not a host pattern.
     #[error(r#""{host}" is not a host that a rule can name: {reason}"#)]
     Host {
-        /// As written.
+        /// The rejected host, as written.
         host: String,
         /// The violated rule, and what to write instead.
         reason: String,
     },
     /// The account's field to which a rule refers does not hold a web address.
-    #[error(r#"the account's field "{field}" must hold a web address such as "https://cloud.example": {reason}"#)]
+    #[error(r#"the account's field "{field}" must contain a web address such as "https://cloud.example": {reason}"#)]
     AccountAddress {
         /// The field's name.
         field: String,
@@ -107,7 +107,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// Not a scope string.
-    #[error(r#"the scope "{rule}" cannot be read: {reason}"#)]
+    #[error(r#""{rule}" is not a valid scope: {reason}"#)]
     Scope {
         /// The invalid rule of the scope.
         rule: String,
@@ -115,9 +115,9 @@ pub enum Error {
         reason: String,
     },
     /// Not a source.
-    #[error(r#""{source_text}" is not a source: {reason}"#)]
+    #[error(r#""{source_text}" is not a valid source: {reason}"#)]
     Source {
-        /// As written.
+        /// The rejected source, as written.
         source_text: String,
         /// What is wrong, and what to write instead.
         reason: String,

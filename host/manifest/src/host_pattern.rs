@@ -13,8 +13,8 @@ use crate::Error;
 /// - The scheme is `http` or `https`; the port defaults to that of the scheme.
 /// - `*.bank.example` stands for one or more labels before `bank.example`, never for `bank.example` itself. It is not
 ///   allowed on a public suffix (<https://publicsuffix.org>), because strangers own the names below it, and does not
-///   reach below one: `*.amazonaws.com` matches `sts.amazonaws.com`, but not `anyone.s3.amazonaws.com`, which belongs
-///   to somebody else.
+///   reach below one: `*.amazonaws.com` matches `sts.amazonaws.com`, but not `anyone.s3.amazonaws.com`, which
+///   belongs to another customer.
 /// - Hosts compare in the canonical form of the WHATWG URL standard (lower case, punycode); a final dot makes no
 ///   difference. An IP address is only matched by a pattern that spells it out.
 /// - A prefix matches whole segments of the normalised path.
@@ -214,7 +214,7 @@ fn parse(text: &str) -> Result<HostPattern, String> {
         return Err("name the host, as in \"https://www.bank.example\"".to_owned());
     };
     if host.contains('*') {
-        return Err("the star stands only as the first label, as in \"https://*.bank.example\"".to_owned());
+        return Err("use the star only as the first label, as in \"https://*.bank.example\"".to_owned());
     }
     let prefix = url.path().trim_end_matches('/');
     if may_escape_prefix(prefix) {

@@ -11,7 +11,7 @@ pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
     if text.chars().all(is_printable) {
         return Ok(());
     }
-    let advice = "leave control characters out; they cannot be seen in what identifies something";
+    let advice = "remove control characters; they are invisible in an identifier";
     Err(Error::Invalid { found: Value::from(text).to_string(), advice }.at_field(path))
 }
 
@@ -66,7 +66,7 @@ impl<'a> ObjectReader<'a> {
     }
 
     pub(crate) fn integer(&self, name: &str) -> Result<Option<u64>, Error> {
-        self.typed(name, "a whole number from 0 on", Value::as_u64)
+        self.typed(name, "a whole number of at least 0", Value::as_u64)
     }
 
     pub(crate) fn list(&self, name: &str) -> Result<Option<&'a Vec<Value>>, Error> {

@@ -36,7 +36,7 @@ pub enum JsonBudgetExceeded {
     #[error("nested deeper than {MAX_DEPTH} levels; flatten it")]
     Depth,
     /// Its values would take too much memory.
-    #[error("its values would take more than {} MiB of memory; send fewer at a time, or fewer members in each", .limit >> 20)]
+    #[error("its values would take more than {} MiB of memory; send fewer at a time, or fewer fields in each", .limit >> 20)]
     Heap {
         /// The limit in bytes.
         limit: usize,
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(check(r#"{"a":"[[[[\"[[[["}"#), Ok(()));
         assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH as usize)).is_ok());
         insta::assert_snapshot!(JsonBudgetExceeded::Depth, @"nested deeper than 120 levels; flatten it");
-        insta::assert_snapshot!(JsonBudgetExceeded::Heap { limit: 9 << 20 }, @"its values would take more than 9 MiB of memory; send fewer at a time, or fewer members in each");
+        insta::assert_snapshot!(JsonBudgetExceeded::Heap { limit: 9 << 20 }, @"its values would take more than 9 MiB of memory; send fewer at a time, or fewer fields in each");
     }
 
     #[test]

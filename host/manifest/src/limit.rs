@@ -58,24 +58,24 @@ macro_rules! limits {
 
 limits! {
     // name         key                 unit      default     most
-    Memory          "memory_mib"        MiB           256       512   "linear memory, all memories of the component together";
-    TableElements   "table_elements"    Count     100_000   300_000   "table elements, all tables of the component together";
-    Handles         "handles"           Count       2_048    10_000   "resources (streams, timers, uploads) open at one time";
+    Memory          "memory_mib"        MiB           256       512   "linear memory, in total for all memories of the component";
+    TableElements   "table_elements"    Count     100_000   300_000   "table elements, in total for all tables of the component";
+    Handles         "handles"           Count       2_048    10_000   "resources (streams, timers, uploads) open at the same time";
     HostCall        "host_call_mib"     MiB            16        64   "data passed in one call of a host function";
-    Cpu             "cpu_s"             Seconds        60       900   "time on a processor, host functions included";
-    Wall            "wall_s"            Seconds       300     3_600   "time from start to end, waiting for the user left out";
-    Answer          "answer_s"          Seconds       300     1_800   "wait for each answer of the user; twice as long for all answers of a run, of which there are at most five";
-    Requests        "requests"          Count       5_000    50_000   "HTTP requests, redirects included";
+    Cpu             "cpu_s"             Seconds        60       900   "CPU time, including host functions";
+    Wall            "wall_s"            Seconds       300     3_600   "elapsed time, excluding waits for the user";
+    Answer          "answer_s"          Seconds       300     1_800   "wait for each answer of the user; at most five per run, which together may take twice as long";
+    Requests        "requests"          Count       5_000    50_000   "HTTP requests, including redirects";
     Upload          "upload_mib"        MiB            64     1_024   "data sent over the network";
     Download        "download_mib"      MiB         1_024    10_240   "data received over the network, after decompression";
     Body            "body_mib"          MiB             8        64   "one response held in memory";
     Documents       "documents"         Count      20_000   200_000   "documents written or deleted";
     Files           "files"             Count       2_000    20_000   "files written or removed";
     FileContent     "file_mib"          MiB         2_048    20_480   "content of files written";
-    Uploads         "uploads"           Count           8        32   "unfinished uploads at one time";
-    Scratch         "scratch_mib"       MiB            32       256   "files in /tmp, and what is changed in place in /files";
+    Uploads         "uploads"           Count           8        32   "unfinished uploads at the same time";
+    Scratch         "scratch_mib"       MiB            32       256   "files in /tmp, and data changed in place in /files";
     ScratchFiles    "scratch_files"     Count      10_000   100_000   "files and directories in /tmp";
-    OpenFiles       "open_files"        Count          64       256   "files open for writing at one time";
+    OpenFiles       "open_files"        Count          64       256   "files open for writing at the same time";
     LogLines        "log_lines"         Count      10_000   100_000   "log lines";
     LogText         "log_kib"           KiB         1_024    16_384   "log text";
     LogLine         "log_line_kib"      KiB             8        64   "one log line";
@@ -159,13 +159,13 @@ impl LimitValues {
         for (key, value) in object.fields() {
             let path = || object.path(key);
             let Some(limit) = Limit::from_key(key) else {
-                warnings.push(format!("{}: this limit is unknown and has no effect; {}", path(), known_limits()));
+                warnings.push(format!("{}: this limit is unknown and ignored; {}", path(), known_limits()));
                 continue;
             };
             let result = match (value.as_u64(), value) {
                 (Some(number), _) => values.set(limit, number),
                 (None, Value::Number(other)) => Err(invalid_value(other.to_string())),
-                (None, other) => Err(wrong_type("a whole number from 1 on", other)),
+                (None, other) => Err(wrong_type("a whole number of at least 1", other)),
             };
             result.map_err(|error| error.at_field(path()))?;
         }
@@ -186,7 +186,7 @@ impl LimitValues {
 }
 
 const fn invalid_value(found: String) -> Error {
-    Error::Invalid { found, advice: "write a whole number from 1 on, or leave it out for the default" }
+    Error::Invalid { found, advice: "write a whole number of at least 1, or omit it to use the default" }
 }
 
 fn known_limits() -> String {
@@ -237,9 +237,9 @@ mod tests {
 
     #[test]
     fn a_manifest_asks_for_some() {
-        let asked = manifest(json!({ "memory_mib": 512, "wall_s": 600 })).unwrap();
-        assert_eq!(asked.limits.iter().collect::<Vec<_>>(), [(Limit::Memory, 512), (Limit::Wall, 600)]);
-        assert_eq!(asked.limits.get(Limit::Cpu), None);
+        let parsed = manifest(json!({ "memory_mib": 512, "wall_s": 600 })).unwrap();
+        assert_eq!(parsed.limits.iter().collect::<Vec<_>>(), [(Limit::Memory, 512), (Limit::Wall, 600)]);
+        assert_eq!(parsed.limits.get(Limit::Cpu), None);
         assert!(manifest(json!(null)).unwrap().limits.is_empty());
     }
 
@@ -254,13 +254,13 @@ mod tests {
         ];
         let errors = wrong.map(|limits| manifest(limits).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r"
-        line 1, column 54: limits.memory_mib: expected a whole number from 1 on, found a string
-        line 1, column 50: limits.wall_s: 0 is not allowed; write a whole number from 1 on, or leave it out for the default
-        line 1, column 49: limits.files: -1 is not allowed; write a whole number from 1 on, or leave it out for the default
-        line 1, column 49: limits.files: 1.5 is not allowed; write a whole number from 1 on, or leave it out for the default
+        line 1, column 54: limits.memory_mib: expected a whole number of at least 1, found a string
+        line 1, column 50: limits.wall_s: 0 is not allowed; write a whole number of at least 1, or omit it to use the default
+        line 1, column 49: limits.files: -1 is not allowed; write a whole number of at least 1, or omit it to use the default
+        line 1, column 49: limits.files: 1.5 is not allowed; write a whole number of at least 1, or omit it to use the default
         line 1, column 40: limits: expected an object, found a list
         ");
         let warned = manifest(json!({ "memory": 512 })).unwrap();
-        insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib");
+        insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and ignored; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib");
     }
 }

@@ -154,7 +154,7 @@ impl Manifest {
         for field in fields.iter().flatten() {
             if let FieldKind::Other(kind) = &field.kind {
                 warnings.push(format!(
-                    r#"fields.{}.type: "{kind}" is unknown, the value is kept like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder"#,
+                    r#"fields.{}.type: "{kind}" is unknown, so the value is stored like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder"#,
                     field.name
                 ));
             }
@@ -268,7 +268,7 @@ fn read_version(root: &ObjectReader) -> Result<String, Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
     let starts_well = version.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !starts_well || !version.chars().all(allowed) || version.len() > 128 {
-        return Err(invalid(root, "version", r#"write a version by semver, as in "1.0.0" or "2.1.0-beta.3""#));
+        return Err(invalid(root, "version", r#"write a semantic version, as in "1.0.0" or "2.1.0-beta.3""#));
     }
     Ok(version.to_owned())
 }

@@ -38,7 +38,7 @@ mod tests {
         for bad in ["", "MAB", "orange_mobile", "a.b", "a/b", "..", "é", "a b", "a\n"] {
             assert!(bad.parse::<Slug>().is_err(), "{bad:?}");
         }
-        insta::assert_snapshot!("Orange_Mobile".parse::<Slug>().unwrap_err(), @r#""Orange_Mobile" is not a slug; use only a-z, 0-9 and "-""#);
+        insta::assert_snapshot!("Orange_Mobile".parse::<Slug>().unwrap_err(), @r#""Orange_Mobile" is not a valid slug; use only a-z, 0-9 and "-""#);
     }
 
     #[test]

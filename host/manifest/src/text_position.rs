@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 /// A position in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextPosition {
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// From 1, in bytes.
+    /// Column in bytes, from 1.
     pub column: usize,
 }
 

@@ -50,12 +50,12 @@ pub fn truncate_middle(text: String, max: usize) -> String {
         return text;
     }
     // Leave room for the marker between them.
-    let kept = max.saturating_sub(40);
-    let (head, tail) = (kept / 4 * 3, kept / 4);
+    let length = max.saturating_sub(40);
+    let (head, tail) = (length / 4 * 3, length / 4);
     let start = text.floor_char_boundary(head);
     let end = text.ceil_char_boundary(text.len() - tail);
     let (Some(head), Some(tail)) = (text.get(..start), text.get(end..)) else { return String::new() };
-    format!("{head} … ({} bytes left out) … {tail}", end - start)
+    format!("{head} … ({} bytes omitted) … {tail}", end - start)
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_drives_a_terminal_or_reorders_text_is_replaced() {
-        for (text, shown) in [
+        for (text, expected) in [
             ("plain, Ünïcode, 日本語, 👩‍👧, עברית", "plain, Ünïcode, 日本語, 👩‍👧, עברית"),
             ("a\u{1b}[2Jb", "a\u{fffd}[2Jb"),
             ("a\u{9b}2Jb", "a\u{fffd}2Jb"),
@@ -76,7 +76,7 @@ mod tests {
             ("a\u{2028}b\u{e0041}", "a\u{fffd}b\u{fffd}"),
             ("a\tb\r\nc", "a b  c"),
         ] {
-            assert_eq!(to_printable(text), shown, "{text:?}");
+            assert_eq!(to_printable(text), expected, "{text:?}");
         }
         assert_eq!(to_printable_lines("a\n\u{1b}b"), "a\n\u{fffd}b");
     }
@@ -87,7 +87,7 @@ mod tests {
         let text = format!("begin {} end", "é".repeat(1_000));
         let short = truncate_middle(text, 100);
         assert!(
-            short.starts_with("begin é") && short.ends_with("é end") && short.contains(" bytes left out"),
+            short.starts_with("begin é") && short.ends_with("é end") && short.contains(" bytes omitted"),
             "{short}"
         );
     }

@@ -11,15 +11,15 @@ use crate::Error;
 /// An action on documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// Read.
+    /// Reads documents.
     Get,
-    /// Create.
+    /// Creates documents.
     Post,
-    /// Replace.
+    /// Replaces documents.
     Put,
-    /// Change in part.
+    /// Changes documents in part.
     Patch,
-    /// Remove.
+    /// Deletes documents.
     Delete,
 }
 
@@ -83,7 +83,7 @@ impl FromStr for Method {
         if text.is_empty() || text == ALL || !text.bytes().all(token) {
             return Err(Error::Verb {
                 verb: text.to_owned(),
-                advice: "use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone",
+                advice: "use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone",
             });
         }
         Ok(Self::Other(text.to_owned()))
@@ -218,12 +218,12 @@ mod tests {
         let mixed = Verbs::for_documents(["ALL", "GET"]).unwrap_err().to_string();
         let hosts = ["get", "", "A B"].map(|name| Verbs::for_hosts([name]).unwrap_err().to_string());
         insta::assert_snapshot!(documents.into_iter().chain([mixed]).chain(hosts).collect::<Vec<_>>().join("\n"), @r#"
-        "get" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-        "PROPFIND" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-        "ALL" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-        "get" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
-        "" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
-        "A B" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "get" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "PROPFIND" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "ALL" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "get" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "A B" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
         "#);
     }
 }

@@ -13,7 +13,7 @@ use crate::doctype::ACCOUNT_TYPES;
 use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Platform, Result};
 
-/// The two fields that are sealed.
+/// Names of the fields that are sealed.
 const SECRET_FIELDS: [&str; 2] = ["client_secret", "secret"];
 
 /// How an account of a type obtains its credentials.
@@ -71,7 +71,7 @@ pub enum TokenMode {
 /// A service, as stored in its document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountType {
-    /// See [`GrantMode`].
+    /// How accounts of this type obtain their credentials.
     pub grant_mode: GrantMode,
     /// The konnector that its accounts belong to; by default the one whose slug is the type's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,13 +85,13 @@ pub struct AccountType {
     /// Token endpoint; without it, konnectors exchange the code themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<Url>,
-    /// Where users manage a connection.
+    /// Page at which users manage a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manage_endpoint: Option<Url>,
-    /// Where users connect again.
+    /// Page at which users connect again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconnect_endpoint: Option<Url>,
-    /// See [`TokenMode`].
+    /// How the server authenticates when it requests tokens.
     #[serde(default)]
     pub token_mode: TokenMode,
     /// The redirect URI that the provider knows; that of the instance by default.
@@ -106,7 +106,7 @@ pub struct AccountType {
     /// Whether the provider rejects state and nonce at the token endpoint.
     #[serde(default)]
     pub skip_state_on_token: bool,
-    /// The secrets, sealed.
+    /// Sealed secrets, by the names of their fields.
     #[serde(default, rename = "_sealed", skip_serializing_if = "BTreeMap::is_empty")]
     sealed: BTreeMap<String, String>,
 }
@@ -131,7 +131,9 @@ fn check_id(id: &str) -> Result<()> {
     }
     Err(Error::InvalidParameter {
         name: "id",
-        message: format!("'{id}' cannot be the name of an account type; use up to 100 of a-z, 0-9, -, _ and ."),
+        message: format!(
+            "'{id}' is not a valid name of an account type; use up to 100 characters from a-z, 0-9, -, _ and ."
+        ),
     })
 }
 
@@ -146,16 +148,18 @@ impl AccountType {
             }
         }
         let read: Self = serde_json::from_value(Value::Object(given))
-            .map_err(|error| Error::BadRequest(format!("this is no account type: {error}")))?;
+            .map_err(|error| Error::BadRequest(format!("not a valid account type: {error}")))?;
         let endpoints = [&read.auth_endpoint, &read.token_endpoint, &read.manage_endpoint, &read.reconnect_endpoint];
-        if let Some(odd) = endpoints.into_iter().flatten().find(|url| !matches!(url.scheme(), "http" | "https")) {
-            return Err(Error::BadRequest(format!("{odd} is neither http nor https")));
+        if let Some(invalid) = endpoints.into_iter().flatten().find(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(Error::BadRequest(format!("{invalid} is not an http or https URL")));
         }
         if read.grant_mode != GrantMode::Secret && read.auth_endpoint.is_none() {
-            return Err(Error::BadRequest("auth_endpoint is missing: where does the user log in?".to_owned()));
+            return Err(Error::BadRequest(
+                "auth_endpoint: missing; set it to the URL at which the user logs in".to_owned(),
+            ));
         }
         if read.grant_mode.has_konnector_secret() && !secrets.iter().any(|(name, _)| *name == "secret") {
-            return Err(Error::BadRequest("secret is missing, which konnectors are to get".to_owned()));
+            return Err(Error::BadRequest("secret: missing; set the secret that konnectors receive".to_owned()));
         }
         Ok((read, secrets))
     }
@@ -166,7 +170,7 @@ impl AccountType {
         self.slug.as_deref().filter(|slug| !slug.is_empty()).unwrap_or(id)
     }
 
-    /// Returns the names of the secrets that it has.
+    /// Returns the names of the secrets that are set.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         self.sealed.keys().map(String::as_str)
     }

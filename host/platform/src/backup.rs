@@ -31,15 +31,19 @@ impl Platform {
         let platform = self.clone();
         *self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.tasks().spawn(async move {
-            let told = &mut |_| {};
+            let progress = &mut |_| {};
             let made = tokio::select! {
                 biased;
-                () = platform.draining().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
-                made = platform.store.back_up(&Schema, &platform.key, &mut writer, told) => made.map_err(Error::from),
+                () = platform.draining().cancelled() => {
+                    Err(Error::Unavailable("the server is shutting down".to_owned()))
+                }
+                made = platform.store.back_up(&Schema, &platform.key, &mut writer, progress) => {
+                    made.map_err(Error::from)
+                }
             };
             match &made {
-                Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "a backup was made"),
-                Err(error) => tracing::warn!(%error, "a backup could not be made"),
+                Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
+                Err(error) => tracing::warn!(%error, "backup failed"),
             }
             *platform.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
                 made.as_ref().err().map(ToString::to_string);

@@ -26,7 +26,7 @@ pub enum Since {
 /// Query for changes.
 #[derive(Debug, Clone)]
 pub struct ChangesQuery {
-    /// Where to start.
+    /// Position after which the page starts.
     pub since: Since,
     /// Maximum number of changes; at most 10,000 are returned.
     pub limit: usize,
@@ -39,9 +39,9 @@ pub struct ChangesQuery {
 /// A page of the changes feed of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {
-    /// Each document once, at its last change.
+    /// Latest change of each document.
     pub changes: Vec<FeedChange>,
-    /// Where the next page starts.
+    /// Position after which the next page starts.
     pub last_seq: Seq,
     /// How many changes remain after this page, counted up to 1,000.
     pub pending: usize,
@@ -52,13 +52,13 @@ impl Platform {
     /// exist: until the whole type is deleted, or the instance. A purged document (a job that is too old) is not
     /// included.
     ///
-    /// The caller checks who may see them. Cancel-safe.
+    /// The caller checks the permissions. Cancel-safe.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn changes(&self, instance: &Instance, doctype: &Doctype, wanted: ChangesQuery) -> Result<ChangePage> {
-        let ChangesQuery { since, limit, direction, ids } = wanted;
+    pub async fn changes(&self, instance: &Instance, doctype: &Doctype, query: ChangesQuery) -> Result<ChangePage> {
+        let ChangesQuery { since, limit, direction, ids } = query;
         let (store, id, limit) = (&self.store, &instance.id, limit.min(MAX_PAGE_SIZE));
         let since = match since {
             Since::Seq(seq) => seq,
@@ -92,27 +92,27 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
+    /// [`Error::Forbidden`] for a type that `/data` may not read, or without a rule on the whole type.
     pub async fn document_changes(
         &self,
         instance: &Instance,
         principal: &Principal,
         doctype: &Doctype,
-        wanted: ChangesQuery,
+        query: ChangesQuery,
     ) -> Result<ChangePage> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         if !self.doctype_exists(&instance.id, doctype)? {
             return Err(Error::NotFound(crate::document::MissingReason::Doctype.as_str().to_owned()));
         }
-        self.changes(instance, doctype, wanted).await
+        self.changes(instance, doctype, query).await
     }
 
     /// Returns the last changes of some documents, which contain their newest revisions.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
+    /// [`Error::Forbidden`] for a type that `/data` may not read, or without a rule on the whole type.
     pub async fn newest_revisions(
         &self,
         instance: &Instance,

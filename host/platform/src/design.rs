@@ -23,12 +23,12 @@ use konnector_query::{FieldPath, QueryError, Selector};
 /// all of them.
 const MAX_INDEXES: usize = 256;
 
-/// A declared index.
+/// Definition of an index that a client declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexDefinition {
-    /// Its fields, as paths.
+    /// Paths of the indexed fields.
     pub fields: Vec<String>,
-    /// Selector of the documents that it covers; all if `None`.
+    /// Selector of the documents that the index covers; all if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_filter_selector: Option<Object>,
 }
@@ -39,7 +39,7 @@ pub struct Design {
     /// Name without `_design/`.
     #[serde(skip)]
     pub id: String,
-    /// The indexes.
+    /// Definitions of the indexes, by name.
     pub indexes: BTreeMap<String, IndexDefinition>,
 }
 
@@ -50,7 +50,7 @@ pub struct NewIndex {
     pub design: Option<String>,
     /// Name; derived from the definition by default.
     pub name: Option<String>,
-    /// The index.
+    /// Definition of the index.
     pub definition: IndexDefinition,
 }
 
@@ -74,20 +74,21 @@ impl NewIndex {
     pub fn parse(body: &Object) -> Result<Self, QueryError> {
         let wrong = |name, wanted| QueryError::Field { name, expected: wanted };
         let index = body.get("index").and_then(Value::as_object).ok_or(wrong("index", "an object with fields"))?;
-        let fields = index.get("fields").and_then(Value::as_array).ok_or(wrong("index.fields", "a list of members"))?;
+        let fields =
+            index.get("fields").and_then(Value::as_array).ok_or(wrong("index.fields", "a list of field names"))?;
         let field = |field: &Value| match field {
             Value::String(name) => Ok(name.clone()),
             // The direction does not matter: an index is read both ways.
             Value::Object(object) if object.len() == 1 => {
-                object.keys().next().cloned().ok_or(wrong("index.fields", "a list of members"))
+                object.keys().next().cloned().ok_or(wrong("index.fields", "a list of field names"))
             }
-            _ => Err(wrong("index.fields", "a list of members")),
+            _ => Err(wrong("index.fields", "a list of field names")),
         };
         let fields = fields.iter().map(field).collect::<Result<Vec<_>, _>>()?;
         for field in &fields {
             // Clients must not search the platform's reserved fields.
             if FieldPath::parse(field)?.is_reserved() {
-                return Err(wrong("index.fields", "members of the documents, none of which but _id begins with _"));
+                return Err(wrong("index.fields", "fields that do not begin with _, except _id"));
             }
         }
         let partial_filter_selector = match index.get("partial_filter_selector") {
@@ -101,7 +102,7 @@ impl NewIndex {
         let text = |name: &'static str| match body.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) if !text.is_empty() && text.len() <= 128 => Ok(Some(text.clone())),
-            Some(_) => Err(wrong(name, "a text of 1 to 128 characters")),
+            Some(_) => Err(wrong(name, "a string of 1 to 128 characters")),
         };
         let design = text("ddoc")?.map(|design| design.strip_prefix("_design/").unwrap_or(&design).to_owned());
         Ok(Self { design, name: text("name")?, definition: IndexDefinition { fields, partial_filter_selector } })
@@ -119,7 +120,7 @@ impl IndexDefinition {
 }
 
 impl Design {
-    /// Returns it in CouchDB's format.
+    /// Returns the design document in CouchDB's format.
     #[must_use]
     pub fn to_json(&self, rev: &Rev) -> Object {
         let views: Object = self
@@ -134,12 +135,12 @@ impl Design {
                 (name.clone(), json!({ "map": map, "reduce": "_count", "options": options }))
             })
             .collect();
-        let mut shown = Object::new();
-        shown.insert("_id".to_owned(), json!(format!("_design/{}", self.id)));
-        shown.insert("_rev".to_owned(), json!(rev));
-        shown.insert("language".to_owned(), json!("query"));
-        shown.insert("views".to_owned(), Value::Object(views));
-        shown
+        let mut document = Object::new();
+        document.insert("_id".to_owned(), json!(format!("_design/{}", self.id)));
+        document.insert("_rev".to_owned(), json!(rev));
+        document.insert("language".to_owned(), json!("query"));
+        document.insert("views".to_owned(), Value::Object(views));
+        document
     }
 }
 
@@ -176,7 +177,7 @@ impl Platform {
         }
         if !known && declared >= MAX_INDEXES {
             return Err(Error::BadRequest(format!(
-                "{doctype} has {MAX_INDEXES} indexes, which is the limit; delete design documents that are not needed"
+                "{doctype} has {MAX_INDEXES} indexes, the maximum; delete unused design documents"
             )));
         }
         self.store.ensure_index(&instance.id, doctype, &new.definition.fields).await?;

@@ -19,11 +19,11 @@ const MAX_COMMIT_ATTEMPTS: usize = 5;
 /// Why `/data` found nothing; CouchDB's reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingReason {
-    /// It never existed.
+    /// The document never existed.
     Never,
-    /// It was deleted.
+    /// The document was deleted.
     Deleted,
-    /// There is no document of this type at all.
+    /// No document of this type exists.
     Doctype,
 }
 
@@ -119,9 +119,9 @@ impl Platform {
             Err(Error::NotFound(reason))
                 if *doctype == *ACCOUNTS && principal.claims.account.as_deref() == Some(id) =>
             {
-                let gone = self.deleted_account(instance, id).map_err(|_| Error::NotFound(reason))?;
-                principal.check_document(Verb::Get, doctype, id, &gone.body)?;
-                Document { id: gone.id, rev: gone.rev, body: gone.body }
+                let deleted = self.deleted_account(instance, id).map_err(|_| Error::NotFound(reason))?;
+                principal.check_document(Verb::Get, doctype, id, &deleted.body)?;
+                Document { id: deleted.id, rev: deleted.rev, body: deleted.body }
             }
             found => found?,
         };
@@ -277,7 +277,7 @@ impl Platform {
             after = Some(last.id.clone());
             for document in page {
                 match self.delete_document(instance, principal, doctype, &document.id, &document.rev).await {
-                    // It was changed or deleted concurrently: it is no longer the document that was listed.
+                    // It was changed or deleted concurrently: this is not the listed document any more.
                     Ok(_) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }

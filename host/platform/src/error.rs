@@ -10,10 +10,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Error type of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It does not exist. The text is a whole sentence.
+    /// A resource does not exist. The message is a complete sentence.
     #[error("{0}")]
     NotFound(String),
-    /// It already exists, or changed in the meantime.
+    /// A resource already exists, or was changed concurrently.
     #[error("{0}")]
     Conflict(String),
     /// A parameter of the query string is invalid.
@@ -21,7 +21,7 @@ pub enum Error {
     InvalidParameter {
         /// Name in the query string or path.
         name: &'static str,
-        /// What is wrong and what to do.
+        /// The problem, and how to fix it.
         message: String,
     },
     /// A field of the body's attributes is invalid.
@@ -29,18 +29,18 @@ pub enum Error {
     InvalidAttribute {
         /// Name below `/data/attributes/`.
         name: &'static str,
-        /// What is wrong and what to do.
+        /// The problem, and how to fix it.
         message: String,
     },
-    /// A konnector tried to use an account of another one.
+    /// A konnector tried to use an account that is neither its own nor shared with it.
     #[error("{0}")]
     ForeignAccount(#[from] ForeignAccount),
     /// A precondition of the client does not hold.
     #[error("{message}")]
     PreconditionFailed {
-        /// Name of the header or parameter.
+        /// Name of the header or parameter with the precondition.
         name: &'static str,
-        /// Which condition does not hold.
+        /// The condition that does not hold.
         message: String,
     },
     /// The request as a whole is invalid.
@@ -52,13 +52,13 @@ pub enum Error {
     /// The manifest cannot be processed.
     #[error("the manifest cannot be used: {0}")]
     Manifest(#[from] konnector_manifest::Error),
-    /// The component cannot be used.
+    /// The sandbox cannot use the component.
     #[error("the component cannot be used: {0}")]
     Component(konnector_sandbox::Error),
     /// The manifest or the source of a konnector is unavailable.
     #[error("{0}")]
     Unreachable(String),
-    /// A permission is missing.
+    /// The caller lacks a permission.
     #[error("{0}")]
     Forbidden(String),
     /// The token is not valid: malformed, forged, or of another instance.
@@ -67,56 +67,56 @@ pub enum Error {
     /// The token is older than its audience allows.
     #[error("Expired token")]
     ExpiredToken,
-    /// The token of a run was used outside of it or after it.
-    #[error("the token of a run is good only inside of the run, until that ends")]
+    /// The token of a run was used outside the run, or after the run ended.
+    #[error("the token of a run is valid only inside that run and until the run ends")]
     WrongRunToken,
     /// The request of an OAuth client is rejected.
     #[error("{description}")]
     OAuth {
         /// A code of RFC 6749 §5.2, RFC 7591 §3.2.2 or RFC 6750 §3.1.
         error: &'static str,
-        /// What is wrong.
+        /// The problem, for the developer of the client.
         description: String,
     },
     /// The provider of an account no longer accepts its refresh token: the user has to connect again (Cozy API,
     /// accounts, §7.4).
     #[error("OAuth refresh token is invalid or expired; reconnect account.")]
     ReconnectRequired,
-    /// Another server that is needed fails or sends an invalid response.
+    /// The OAuth provider of an account is unreachable or sends an invalid response.
     #[error("{0}")]
     Provider(String),
-    /// Larger than accepted.
+    /// The content exceeds a size limit.
     #[error("{0}")]
     TooLarge(String),
     /// A limit was reached; the request may be repeated later.
     #[error("{message}")]
     RetryLater {
-        /// When it may be repeated.
+        /// Time from which the request may be repeated.
         until: chrono::DateTime<chrono::Utc>,
-        /// The reason, and what to do.
+        /// The reason, and what the caller can do.
         message: String,
     },
-    /// The server is overloaded at the moment.
+    /// The server is temporarily overloaded.
     #[error("{0}")]
     Busy(String),
-    /// It is unavailable for an unknown time.
+    /// The service is unavailable for an unknown time.
     #[error("{0}")]
     Unavailable(String),
     /// The run lost its lease and must no longer write.
-    #[error("this run was given up and started again elsewhere")]
+    #[error("this run lost its lease and was restarted elsewhere")]
     StaleLease,
-    /// The store failed.
+    /// An operation of the store failed, other than by a conflict or a lost lease.
     #[error("the store failed: {0}")]
     Store(konnector_store::Error),
     /// The HTTP gate cannot be initialised.
-    #[error("the way to the network cannot be set up: {0}")]
+    #[error("cannot initialise the HTTP gate: {0}")]
     Gate(konnector_egress::SetupError),
     /// A stored document is not in the format of this version.
     #[error("the stored document {document} cannot be read: {message}")]
     CorruptDocument {
         /// Doctype and id.
         document: String,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         message: String,
     },
     /// An operating system call failed.
@@ -124,7 +124,7 @@ pub enum Error {
     Io {
         /// The operation that failed.
         doing: String,
-        /// The system's error.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The key file and the data do not belong together. The server must not start.

@@ -138,9 +138,10 @@ impl Platform {
         let mut walk =
             DocumentScan::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(
                 |error| match error {
-                    konnector_store::Error::Invalid { .. } => {
-                        Error::from(QueryError::Field { name: "bookmark", expected: "what the page before answered" })
-                    }
+                    konnector_store::Error::Invalid { .. } => Error::from(QueryError::Field {
+                        name: "bookmark",
+                        expected: "the bookmark of the previous page",
+                    }),
                     error => error.into(),
                 },
             )?;

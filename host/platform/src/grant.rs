@@ -14,7 +14,7 @@ use crate::stored::Stored;
 use crate::token::{Audience, Claims};
 use crate::{Error, Platform, Result};
 
-/// Grant of the owner to a client.
+/// Authorization that the owner granted to a client, until the client redeems its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationGrant {
     /// Id of the client.
@@ -87,31 +87,31 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] with the reason.
+    /// [`Error::BadRequest`], which names the invalid parameter.
     pub fn check_authorization_request(
         &self,
         instance: &Instance,
-        wish: &AuthorizationRequest,
+        request: &AuthorizationRequest,
     ) -> Result<Stored<OAuthClient>> {
         let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
-        let client = match self.oauth_client(instance, &wish.client_id) {
+        let client = match self.oauth_client(instance, &request.client_id) {
             Ok(client) => client,
-            Err(Error::NotFound(_)) => return wrong("client_id is not that of a registered client"),
+            Err(Error::NotFound(_)) => return wrong("client_id: no client with this id is registered"),
             Err(error) => return Err(error),
         };
-        if !client.value.redirect_uris.contains(&wish.redirect_uri) {
-            return wrong("redirect_uri is none of those that the client registered");
+        if !client.value.redirect_uris.contains(&request.redirect_uri) {
+            return wrong("redirect_uri: the client did not register this URI");
         }
-        if wish.response_type != "code" {
-            return wrong("response_type is 'code', there is no other");
+        if request.response_type != "code" {
+            return wrong("response_type must be 'code'");
         }
-        if wish.state.is_empty() {
-            return wrong("state is mandatory: without it nobody knows whose answer comes back");
+        if request.state.is_empty() {
+            return wrong("state is mandatory: it ties the response to the request");
         }
-        if !wish.code_challenge.is_empty() && wish.code_challenge_method != "S256" {
-            return wrong("code_challenge_method is 'S256', there is no other");
+        if !request.code_challenge.is_empty() && request.code_challenge_method != "S256" {
+            return wrong("code_challenge_method must be 'S256'");
         }
-        crate::token::parse_scope(&wish.scope)?;
+        crate::token::parse_scope(&request.scope)?;
         Ok(client)
     }
 
@@ -122,17 +122,20 @@ impl Platform {
     ///
     /// As [`Platform::check_authorization_request`], and [`Error::RetryLater`] while too many authorizations are
     /// pending.
-    pub async fn authorize_client(&self, instance: &Instance, wish: &AuthorizationRequest) -> Result<Url> {
-        self.check_authorization_request(instance, wish)?;
-        let challenge = Some(wish.code_challenge.clone()).filter(|challenge| !challenge.is_empty());
-        let grant =
-            AuthorizationGrant { client: wish.client_id.clone(), scope: wish.scope.clone(), code_challenge: challenge };
+    pub async fn authorize_client(&self, instance: &Instance, request: &AuthorizationRequest) -> Result<Url> {
+        self.check_authorization_request(instance, request)?;
+        let challenge = Some(request.code_challenge.clone()).filter(|challenge| !challenge.is_empty());
+        let grant = AuthorizationGrant {
+            client: request.client_id.clone(),
+            scope: request.scope.clone(),
+            code_challenge: challenge,
+        };
         let code = self.issue_one_time_token(instance, OneTimeToken::AuthorizationCode(grant)).await?;
         let mut back: Url =
-            wish.redirect_uri.parse().map_err(|error| Error::BadRequest(format!("redirect_uri: {error}")))?;
+            request.redirect_uri.parse().map_err(|error| Error::BadRequest(format!("redirect_uri: {error}")))?;
         // Older clients of Cozy expect the second name.
         back.query_pairs_mut()
-            .append_pair("state", &wish.state)
+            .append_pair("state", &request.state)
             .append_pair("code", &code)
             .append_pair("access_code", &code);
         Ok(back)
@@ -167,7 +170,7 @@ impl Platform {
             },
             other => Err(oauth_error(
                 "unsupported_grant_type",
-                format!("the grant_type '{other}' is none of authorization_code and refresh_token"),
+                format!("the grant_type '{other}' is not supported; use authorization_code or refresh_token"),
             )),
         }
     }
@@ -175,14 +178,14 @@ impl Platform {
     async fn redeem_authorization_code(&self, instance: &Instance, request: &TokenRequest) -> Result<String> {
         let Some(OneTimeToken::AuthorizationCode(grant)) = self.redeem_one_time_token(instance, &request.code).await?
         else {
-            return Err(oauth_error(
-                "invalid_grant",
-                "the code is unknown, was used before, or is older than five minutes",
-            ));
+            return Err(oauth_error("invalid_grant", "the code is unknown, already used, or older than five minutes"));
         };
         let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(&request.code_verifier));
         if grant.client != request.client_id || grant.code_challenge.is_some_and(|challenge| challenge != verifier) {
-            return Err(oauth_error("invalid_grant", "the code is another client's, or the code_verifier is wrong"));
+            return Err(oauth_error(
+                "invalid_grant",
+                "the code belongs to another client, or the code_verifier is wrong",
+            ));
         }
         Ok(grant.scope)
     }

@@ -110,7 +110,7 @@ pub struct Instance {
     /// Feature flags by name, which clients read.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub feature_flags: Object,
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: DateTime<Utc>,
 }
 
@@ -215,7 +215,7 @@ impl Platform {
         match self.commit(changes).await {
             Ok(_) => Ok(instance),
             Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
-                "an instance with the domain '{}' or one of its aliases exists already",
+                "an instance with the domain '{}' or one of its aliases already exists",
                 instance.domain
             ))),
             Err(error) => Err(error),
@@ -226,7 +226,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if there is none.
+    /// [`Error::NotFound`] if no instance has this host name.
     pub fn instance(&self, host: &str) -> Result<Arc<Instance>> {
         if host.len() > MAX_HOST_SIZE {
             return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
@@ -266,7 +266,7 @@ impl Platform {
 fn with_id(stored: Stored<Instance>) -> Result<Instance> {
     let id = stored.id.parse().map_err(|_| Error::CorruptDocument {
         document: format!("{}/{}", *INSTANCES, stored.id),
-        message: "its id is none of an instance".to_owned(),
+        message: "its id is not a valid instance id".to_owned(),
     })?;
     Ok(Instance { id, ..stored.value })
 }

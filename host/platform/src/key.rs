@@ -60,7 +60,7 @@ async fn bind_secrets(store: &Store, key: &MasterKey) -> Result<()> {
     let keys = ResealKeys { old: key, new: key, accept_unbound: true };
     for_each_account(store, async |at, Document { id, rev, mut body }| {
         let warn = |error| {
-            tracing::warn!(account = id, %error, "a secret cannot be opened and is of no more use");
+            tracing::warn!(account = id, %error, "a secret cannot be opened and is no longer usable");
             Ok(())
         };
         if account::reseal(&at.instance, &id, &mut body, keys, warn)? > 0 {
@@ -79,29 +79,30 @@ async fn bind_secrets(store: &Store, key: &MasterKey) -> Result<()> {
 }
 
 fn failpoint(place: &str) -> Result<()> {
-    konnector_store::failpoint::hit(place).map_err(Error::io("changing how secrets are sealed"))
+    konnector_store::failpoint::hit(place).map_err(Error::io("resealing secrets"))
 }
 
-/// Error for a key that did not seal the data.
+/// Returns the error for a key that did not seal the data.
 #[must_use]
 pub fn key_mismatch(needed: &str, found: &str) -> Error {
     Error::KeyMismatch(format!(
-        "this data was sealed with the key {needed}, but the key file holds {found}; put the right key file back (the backup of the key, \
-         not of the data) and start again. Nothing was changed"
+        "this data was sealed with the key {needed}, but the key file contains {found}; restore the right key file \
+         (from the backup of the key, not of the data) and start again. Nothing was changed"
     ))
 }
 
-/// Error for a rotation that was interrupted.
+/// Returns the error for a rotation that was interrupted.
 #[must_use]
 pub fn rotation_interrupted(from: &str, to: &str) -> Error {
     Error::KeyMismatch(format!(
-        "the change from the key {from} to {to} was interrupted: run konnector keys rotate, which finishes it. Nothing was changed"
+        "the rotation from the key {from} to {to} was interrupted: run konnector keys rotate to finish it. Nothing was changed"
     ))
 }
 
 /// Reseals every secret with another key, account by account, and returns the number of resealed secrets. If
 /// interrupted, it continues when called again with the same two keys; until then both keys are needed, and the server
-/// does not start. Calls `done` with the number of accounts done so far. Nothing else may use the store meanwhile.
+/// does not start. Calls `done` with the number of accounts done so far. Nothing else may use the store during the
+/// rotation.
 ///
 /// # Errors
 ///

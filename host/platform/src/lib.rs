@@ -132,7 +132,7 @@ impl Config {
     }
 }
 
-/// The public API, called inside the process. It is built on the platform, so it is set afterwards; see
+/// The public API, called inside the process. It is built on the platform, so it is set later; see
 /// [`Platform::set_internal_api`].
 #[async_trait]
 pub trait PublicApi: Send + Sync {
@@ -142,15 +142,15 @@ pub trait PublicApi: Send + Sync {
 
 /// Components from which the platform is built.
 pub struct PlatformParts {
-    /// The store.
+    /// Durable storage of all documents, blobs and queues.
     pub store: Store,
-    /// The sandbox.
+    /// Sandbox in which components run.
     pub sandbox: Arc<Sandbox>,
     /// The HTTP gate: the only access to the network.
     pub gate: Gate,
-    /// Seals secrets and signs tokens.
+    /// Key that seals secrets and signs tokens.
     pub key: MasterKey,
-    /// The wall clock.
+    /// Wall clock and monotonic clock.
     pub clock: Arc<dyn Clock>,
     /// Settings of the operator.
     pub config: Config,
@@ -346,7 +346,7 @@ impl Platform {
         self.tasks.wait().await;
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
         if let Err(error) = self.store.clone().close().await {
-            tracing::error!(%error, "the store could not be closed in order; the next start looks through it");
+            tracing::error!(%error, "the store was not closed cleanly; the next start checks it");
         }
     }
 

@@ -39,7 +39,7 @@ pub struct OAuthClient {
     /// Other metadata that the client registered.
     #[serde(flatten)]
     pub metadata: Object,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the client's secret.
     #[serde(rename = "_secret")]
     secret: String,
 }
@@ -47,11 +47,11 @@ pub struct OAuthClient {
 /// Credentials that a client receives only once: its secret and its registration token.
 #[derive(Debug, Clone)]
 pub struct ClientRegistration {
-    /// Its document.
+    /// Document of the client.
     pub client: Stored<OAuthClient>,
-    /// Its secret, if it is new.
+    /// Secret of the client, if it is new.
     pub secret: Option<String>,
-    /// The token for changing its own registration.
+    /// Token with which the client changes its own registration.
     pub registration_token: String,
 }
 
@@ -75,7 +75,7 @@ impl OAuthClient {
             None | Some(Value::Null) => Ok(None),
             Some(_) => Err(oauth_error(
                 "invalid_client_metadata",
-                format!("{name} is a text of at most {MAX_FIELD_BYTES} bytes"),
+                format!("{name} must be a string of at most {MAX_FIELD_BYTES} bytes"),
             )),
         };
         let mandatory = |name: &str| oauth_error("invalid_client_metadata", format!("{name} is mandatory"));
@@ -90,13 +90,13 @@ impl OAuthClient {
         let addresses = given.get("redirect_uris").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let redirect_uris = addresses.iter().map(parse_redirect_uri).collect::<Result<Vec<_>>>()?;
         if redirect_uris.is_empty() || redirect_uris.len() > MAX_REDIRECT_URIS {
-            let description = format!("redirect_uris is mandatory, with 1 to {MAX_REDIRECT_URIS} addresses");
+            let description = format!("redirect_uris must have 1 to {MAX_REDIRECT_URIS} URIs");
             return Err(oauth_error("invalid_redirect_uri", description));
         }
         Ok(Self { redirect_uris, client_name, software_id, metadata: more, secret })
     }
 
-    /// Whether `secret` is the secret of this client.
+    /// Returns whether `secret` is the secret of this client.
     pub(crate) fn verify_secret(&self, secret: &str) -> bool {
         // Digests of random secrets: the duration of the comparison reveals nothing useful.
         self.secret == digest(secret)
@@ -115,7 +115,7 @@ fn parse_redirect_uri(value: &Value) -> Result<String> {
         _ => Err(oauth_error(
             "invalid_redirect_uri",
             format!(
-                "{value} is no address to come back to; write one as in https://notes.example.com/callback, without #"
+                "{value} is not a valid redirect URI; use for example https://notes.example.com/callback, without #"
             ),
         )),
     }
@@ -191,15 +191,15 @@ impl Platform {
     ) -> Result<ClientRegistration> {
         let Stored { id, rev, value: before } = before;
         if given.get("client_id").is_some_and(|own| own.as_str() != Some(&id)) {
-            return Err(oauth_error("invalid_client_id", "client_id is mandatory, and is that of the address"));
+            return Err(oauth_error("invalid_client_id", "client_id is mandatory and must match the URL"));
         }
         let secret = match given.get("client_secret").and_then(Value::as_str) {
             None | Some("") => None,
             Some(secret) if before.verify_secret(secret) => Some(random_secret()?),
             Some(_) => return Err(oauth_error("invalid_client_secret", "client_secret is wrong")),
         };
-        let kept = secret.as_deref().map_or(before.secret, digest);
-        let client = OAuthClient::parse(given, kept)?;
+        let secret_digest = secret.as_deref().map_or(before.secret, digest);
+        let client = OAuthClient::parse(given, secret_digest)?;
         let mut changes = Changes::new();
         changes.put(doc_ref(instance, &id), &rev, to_object(&client)?);
         let rev = self.commit_one(changes).await?;

@@ -60,9 +60,9 @@ impl Offload {
         if IS_OFFLOAD_THREAD.get() {
             return work();
         }
-        let turn = self.acquire("").await?;
+        let permit = self.acquire("").await?;
         let work = with_tracing_context(work);
-        join(tokio::task::spawn_blocking(move || run_with_permit(turn, work))).await
+        join(tokio::task::spawn_blocking(move || run_with_permit(permit, work))).await
     }
 
     /// Runs a future for a party; each of its steps may take long. If the caller stops waiting, the future is dropped
@@ -79,7 +79,7 @@ impl Offload {
         if IS_OFFLOAD_THREAD.get() {
             return Ok(future.await);
         }
-        let turn = self.acquire(party).await?;
+        let permit = self.acquire(party).await?;
         let wanted = CancellationToken::new();
         let (unwanted, runtime) = (wanted.clone(), Handle::current());
         let _unwanted_when_dropped = wanted.drop_guard();
@@ -93,8 +93,8 @@ impl Offload {
             })
         };
         let work = with_tracing_context(work);
-        let done = join(tokio::task::spawn_blocking(move || run_with_permit(turn, work))).await;
-        done.ok_or_else(|| Error::Unavailable("the request was given up".to_owned()))
+        let done = join(tokio::task::spawn_blocking(move || run_with_permit(permit, work))).await;
+        done.ok_or_else(|| Error::Unavailable("the request was abandoned".to_owned()))
     }
 
     /// Starts a future without waiting for its end.
@@ -103,10 +103,10 @@ impl Offload {
     ///
     /// [`Error::Busy`].
     pub async fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let turn = self.acquire("").await?;
+        let permit = self.acquire("").await?;
         let runtime = Handle::current();
         let work = with_tracing_context(move || runtime.block_on(future));
-        drop(tokio::task::spawn_blocking(move || run_with_permit(turn, work)));
+        drop(tokio::task::spawn_blocking(move || run_with_permit(permit, work)));
         Ok(())
     }
 
@@ -117,12 +117,12 @@ impl Offload {
     }
 
     async fn acquire(&self, party: &str) -> Result<OffloadPermit> {
-        let busy = || Error::Busy(format!("the server has too many {} to do; try again in a moment", self.name));
+        let busy = || Error::Busy(format!("the server is busy with too many {}; try again in a moment", self.name));
         match self.semaphore.try_acquire(party) {
-            Acquisition::Acquired(turn) => Ok(turn),
+            Acquisition::Acquired(permit) => Ok(permit),
             Acquisition::Full => Err(busy()),
             Acquisition::Queued(mut place) => match tokio::time::timeout(self.queue_timeout, &mut place.permit).await {
-                Ok(Ok(turn)) => Ok(turn),
+                Ok(Ok(permit)) => Ok(permit),
                 Ok(Err(_)) | Err(_) => Err(busy()),
             },
         }
@@ -208,12 +208,12 @@ impl FairSemaphore {
         if state.waiting.len() >= self.limits.waiting || own >= self.per_party.waiting {
             return Acquisition::Full;
         }
-        let (sender, turn) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let id = state.next_id;
         state.next_id += 1;
         state.waiting.insert(id, Waiter { party, permit: sender });
         drop(state);
-        Acquisition::Queued(PendingPermit { semaphore: Arc::clone(self), id, permit: turn })
+        Acquisition::Queued(PendingPermit { semaphore: Arc::clone(self), id, permit: receiver })
     }
 
     /// Gives free permits to waiters.
@@ -222,9 +222,9 @@ impl FairSemaphore {
             let mut state = self.lock();
             state.next_waiter(self.per_party.running)
         } {
-            let turn = OffloadPermit { semaphore: Arc::clone(self), party: waiter.party };
+            let permit = OffloadPermit { semaphore: Arc::clone(self), party: waiter.party };
             // A waiter that was just dropped returns the permit.
-            drop(waiter.permit.send(turn));
+            drop(waiter.permit.send(permit));
         }
     }
 }
@@ -270,14 +270,14 @@ fn with_tracing_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     move || dispatcher::with_default(&dispatch, || span.in_scope(work))
 }
 
-fn run_with_permit<T>(turn: OffloadPermit, work: impl FnOnce() -> T) -> T {
+fn run_with_permit<T>(permit: OffloadPermit, work: impl FnOnce() -> T) -> T {
     struct WorkingGuard(#[expect(dead_code, reason = "given back when the work is done")] OffloadPermit);
     impl Drop for WorkingGuard {
         fn drop(&mut self) {
             IS_OFFLOAD_THREAD.set(false);
         }
     }
-    let _done = WorkingGuard(turn);
+    let _done = WorkingGuard(permit);
     IS_OFFLOAD_THREAD.set(true);
     work()
 }

@@ -73,8 +73,7 @@ impl Platform {
         }
         if good.len() >= MAX_ACTIVE_TOKENS {
             let until = good.into_iter().min().unwrap_or(now);
-            let message =
-                format!("{MAX_ACTIVE_TOKENS} logins and authorizations have begun and did not end; try again later");
+            let message = format!("too many pending logins and authorizations ({MAX_ACTIVE_TOKENS}); try again later");
             return Err(Error::RetryLater { until, message });
         }
         // Expired tokens are purged in their own commit, because another request may be purging them, too.
@@ -114,7 +113,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is no such instance.
     pub fn instance_of_one_time_token(&self, text: &str) -> Result<Instance> {
-        let unknown = || Error::NotFound("no instance issued this".to_owned());
+        let unknown = || Error::NotFound("no instance issued this token".to_owned());
         let id: InstanceId = text.get(..32).and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
         self.instance_by_id(id.as_str())
     }
@@ -127,14 +126,14 @@ impl Platform {
     pub async fn redeem_session_code(&self, instance: &Instance, code: Option<&str>) -> Result<()> {
         let refused = |what: &str| {
             Error::Forbidden(format!(
-                "{what}; get a session code with `konnector instances session-code {}` or POST /auth/session_code, and give it as session_code",
+                "{what}; get a session code with `konnector instances session-code {}` or POST /auth/session_code, and pass it as session_code",
                 instance.domain
             ))
         };
-        let Some(code) = code else { return Err(refused("this needs a session code")) };
+        let Some(code) = code else { return Err(refused("a session code is required")) };
         match self.redeem_one_time_token(instance, code).await? {
             Some(OneTimeToken::Session) => Ok(()),
-            _ => Err(refused("the session code is unknown, was used before, or is older than five minutes")),
+            _ => Err(refused("the session code is unknown, already used, or older than five minutes")),
         }
     }
 }

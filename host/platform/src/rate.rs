@@ -20,17 +20,17 @@ const HOUR_SECONDS: i64 = 3_600;
 pub enum RateKind {
     /// A webhook was called.
     Webhook,
-    /// A document changed and starts a job.
+    /// A document changed and started a job.
     Event,
     /// A client pushed a job or launched a trigger.
     Job,
-    /// An OAuth client asks for tokens, or a session code is asked for.
+    /// A client requested tokens or a session code.
     Token,
-    /// An OAuth client registers itself.
+    /// An OAuth client registered itself.
     OAuthClient,
-    /// An account is connected by OAuth, or its token refreshed.
+    /// An account was connected by OAuth, or its token was refreshed.
     AccountOAuth,
-    /// A konnector pushes a job, or makes or changes a trigger; counted for each konnector.
+    /// A konnector pushed a job, or created or changed a trigger; counted for each konnector.
     KonnectorRequest,
 }
 
@@ -146,11 +146,11 @@ impl Platform {
         self.rate_counters.try_count(counter, most, self.clock.now()).map_err(|until| {
             let from = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             let advice = if kind == RateKind::Webhook { ", or collect them with a debounce" } else { "" };
-            let whom = if konnector.is_some() { "konnector" } else { "instance" };
+            let owner = if konnector.is_some() { "konnector" } else { "instance" };
             Error::RetryLater {
                 until,
                 message: format!(
-                    "{most} of these in an hour are enough for one {whom}; the next one is taken from {from} on{advice}"
+                    "the limit of {most} per hour for one {owner} is reached; try again after {from}{advice}"
                 ),
             }
         })

@@ -31,13 +31,13 @@ const MAX_TRANSIENT_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ChangeKind {
-    /// It is new.
+    /// The document was created.
     Created,
-    /// It changed.
+    /// The document changed.
     Updated,
-    /// It was deleted.
+    /// The document was deleted.
     Deleted,
-    /// A client sent a notification about it; it is not stored.
+    /// A client sent a notification about a document that is not stored.
     Notified,
 }
 
@@ -57,7 +57,7 @@ pub struct RealtimeEvent {
 }
 
 impl RealtimeEvent {
-    /// Whether the event is output of a run: only the most recent ones matter, and a run may send any amount.
+    /// Returns whether the event is output of a run: only the most recent ones matter, and a run may send any amount.
     fn is_transient(&self) -> bool {
         self.doctype == *JOB_EVENTS || self.doctype == *JOB_LOGS
     }
@@ -66,7 +66,7 @@ impl RealtimeEvent {
         self.doctype == *JOB_EVENTS && self.doc.get("type").and_then(Value::as_str) == Some("progress")
     }
 
-    /// Approximate size in bytes.
+    /// Returns the approximate size in bytes.
     fn weight(&self) -> usize {
         self.id.len() + konnector_store::approximate_size(&self.doc)
     }
@@ -93,7 +93,7 @@ impl Bus {
         }
     }
 
-    /// Whether an instance has listeners: otherwise no event needs to be built.
+    /// Returns whether an instance has listeners: otherwise no event needs to be built.
     #[must_use]
     pub fn has_listeners(&self, instance: &InstanceId) -> bool {
         self.queues().contains_key(instance)

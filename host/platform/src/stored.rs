@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::{Error, Platform, Result};
 
-/// A JSON object.
+/// JSON object, the content of a document.
 pub type Object = Map<String, Value>;
 
 /// Maximum number of attempts of a change with fresh data after conflicts.
@@ -22,7 +22,7 @@ pub struct Stored<T> {
     pub id: String,
     /// Revision that was read.
     pub rev: Rev,
-    /// Content.
+    /// Content of the document.
     pub value: T,
 }
 
@@ -45,7 +45,7 @@ pub fn to_object(value: &impl Serialize) -> Result<Object> {
         |message: String| Error::CorruptDocument { document: std::any::type_name_of_val(value).to_owned(), message };
     match serde_json::to_value(value) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(failed("it is no JSON object".to_owned())),
+        Ok(_) => Err(failed("it is not a JSON object".to_owned())),
         Err(error) => Err(failed(error.to_string())),
     }
 }
@@ -139,21 +139,21 @@ impl Platform {
 
     /// Notifies listeners about a document, without the platform's own fields. The event is built only if there are
     /// listeners.
-    pub(crate) fn publish(&self, at: &DocRef, happened: ChangeKind, body: impl EventBody) {
+    pub(crate) fn publish(&self, at: &DocRef, kind: ChangeKind, body: impl EventBody) {
         if !self.bus.has_listeners(&at.instance) {
             return;
         }
         let mut doc = match body.into_object() {
             Ok(body) => without_reserved_fields(body),
             Err(error) => {
-                tracing::error!(document = %at, %error, "an event cannot be made");
+                tracing::error!(document = %at, %error, "an event cannot be created");
                 return;
             }
         };
         doc.insert("_id".to_owned(), Value::String(at.id.clone()));
         self.bus.publish(RealtimeEvent {
             instance: at.instance.clone(),
-            kind: happened,
+            kind,
             doctype: at.doctype.clone(),
             id: at.id.clone(),
             doc,

@@ -15,7 +15,7 @@ fn log_sweep(swept: Result<usize>, what: &str) {
     match swept {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "{what}"),
-        Err(error) => tracing::warn!(%error, "a sweep failed; it is tried again later"),
+        Err(error) => tracing::warn!(%error, "a sweep failed; it will be retried later"),
     }
 }
 
@@ -24,9 +24,9 @@ impl Platform {
     pub(crate) async fn sweep_loop(&self) {
         for round in 0_u32.. {
             if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
-                log_sweep(self.sweep_blobs().await, "blobs that nothing referred to were removed");
+                log_sweep(self.sweep_blobs().await, "deleted unreferenced blobs");
             }
-            log_sweep(self.delete_old_jobs().await, "jobs that ended long ago were removed");
+            log_sweep(self.delete_old_jobs().await, "deleted old jobs");
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
@@ -35,7 +35,7 @@ impl Platform {
     pub(crate) async fn delete_blobs(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
         for blob in blobs {
             if let Err(error) = self.store.blobs().remove(&blob).await {
-                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+                tracing::warn!(%error, "an unneeded blob cannot be deleted; the next sweep retries");
             }
         }
     }

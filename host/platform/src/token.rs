@@ -123,7 +123,7 @@ pub struct Principal {
     pub claims: Claims,
     /// Current permissions.
     pub permissions: Permissions,
-    /// Whether an app asked for the secrets of accounts, and therefore sees them (Cozy API, accounts, §7.2).
+    /// Whether an app requested the secrets of accounts, and therefore sees them (Cozy API, accounts, §7.2).
     pub wants_credentials: bool,
 }
 
@@ -141,20 +141,20 @@ impl Principal {
     }
 
     /// Denies a konnector operations that would outlast its run or give access to others: its access ends with the run,
-    /// whatever its rules allow.
+    /// regardless of its rules.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] names `what` it may not do.
+    /// [`Error::Forbidden`], which names the denied operation `what`.
     pub fn check_may_outlive_run(&self, what: &str) -> Result<()> {
         match self.konnector() {
             None => Ok(()),
-            Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}: its reach ends with its run"))),
+            Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}: its rights end with its run"))),
         }
     }
 
-    /// Whether the secrets of an account are shown: to a konnector that may use the account, and during a run only for
-    /// the run's account; to an app that asks for them.
+    /// Returns whether the secrets of an account are shown: to a konnector that may use the account, and during a run
+    /// only for the run's account; to an app that requests them.
     pub(crate) fn can_read_secrets(&self, id: &str, account: &Object) -> bool {
         match self.claims.aud {
             Audience::Konnector => {
@@ -185,7 +185,7 @@ impl Claims {
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] with an example.
+/// [`Error::BadRequest`] for an invalid scope; the message contains an example.
 pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
     let example = "use for example \"io.cozy.files io.cozy.bills:GET\", or * for everything";
     Permissions::from_scope(scope).map_err(|error| Error::BadRequest(format!("{error}; {example}")))

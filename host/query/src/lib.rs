@@ -47,7 +47,7 @@ pub enum QueryError {
     #[error("sort: {0}")]
     Sort(String),
     /// Another field of the query is invalid.
-    #[error("{name}: expected is {expected}")]
+    #[error("{name}: expected {expected}")]
     Field {
         /// Name of the field.
         name: &'static str,
@@ -55,7 +55,7 @@ pub enum QueryError {
         expected: &'static str,
     },
     /// It exceeds the budget of one query.
-    #[error("the query takes too much work; narrow its selector, or make an index for the members that it asks for")]
+    #[error("the query is too expensive; narrow its selector, or create an index for the fields that it uses")]
     TooExpensive,
     /// No index serves the query.
     #[error("no matching index found, create an index")]
@@ -73,7 +73,7 @@ const MAX_PATH_NAMES: usize = 128;
 pub fn field_path(text: &str) -> Result<FieldPath, QueryError> {
     let path = FieldPath::parse(text)?;
     if path.names().len() > MAX_PATH_NAMES {
-        return Err(QueryError::Selector(format!("a path of fields has more than {MAX_PATH_NAMES} names")));
+        return Err(QueryError::Selector(format!("a field path has more than {MAX_PATH_NAMES} names")));
     }
     Ok(path)
 }

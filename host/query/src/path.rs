@@ -11,7 +11,7 @@ pub struct FieldPath(Vec<String>);
 
 /// Error for a path with an empty name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a path of fields such as `vendor` or `cozyMetadata.createdAt`")]
+#[error("{0:?} is not a field path such as `vendor` or `cozyMetadata.createdAt`")]
 pub struct InvalidFieldPath(String);
 
 /// Result of looking up a path in a document. The two ways to be absent differ for `$exists: false` (CouchDB,

@@ -110,7 +110,7 @@ fn collect_constraints(test: &Predicate, found: &mut Constraints) {
 ///
 /// # Errors
 ///
-/// [`QueryError::NoIndex`].
+/// [`QueryError::NoIndex`] when no index serves the query.
 pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> Result<Plan, QueryError> {
     let constraints = selector.constraints();
     let direction = sort.map_or(Direction::Forward, |sort| sort.direction);

@@ -43,7 +43,7 @@ impl Query {
     /// [`QueryError`], which names the field.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, QueryError> {
         let Some(Value::Object(selector)) = body.get("selector") else {
-            return Err(QueryError::Selector("it is missing, or no object; {} asks for all documents".to_owned()));
+            return Err(QueryError::Selector("it is missing or not an object; {} selects all documents".to_owned()));
         };
         let limit = parse_number(body, "limit")?.unwrap_or(DEFAULT_LIMIT);
         Ok(Self {
@@ -63,16 +63,18 @@ fn parse_number(body: &Map<String, Value>, name: &'static str) -> Result<Option<
     let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => number(value).map(Some).ok_or(QueryError::Field { name, expected: "a number from 0" }),
+        Some(value) => {
+            number(value).map(Some).ok_or(QueryError::Field { name, expected: "a whole number of at least 0" })
+        }
     }
 }
 
 fn parse_fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
-    let wrong = || QueryError::Field { name: "fields", expected: "a list of members" };
+    let wrong = || QueryError::Field { name: "fields", expected: "a list of fields" };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(fields)) if fields.len() > MAX_FIELDS => {
-            Err(QueryError::Field { name: "fields", expected: "a list of at most 1000 members" })
+            Err(QueryError::Field { name: "fields", expected: "a list of at most 1000 fields" })
         }
         Some(Value::Array(fields)) => {
             fields.iter().map(|field| field_path(field.as_str().ok_or_else(wrong)?)).collect()
@@ -86,10 +88,10 @@ fn parse_sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
     let items = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(items)) if items.len() > MAX_SORT_FIELDS => {
-            return Err(QueryError::Sort(format!("it has more than {MAX_SORT_FIELDS} members")));
+            return Err(QueryError::Sort(format!("it has more than {MAX_SORT_FIELDS} fields")));
         }
         Some(Value::Array(items)) => items,
-        Some(_) => return Err(QueryError::Sort("it is no list".to_owned())),
+        Some(_) => return Err(QueryError::Sort("it is not a list".to_owned())),
     };
     let (mut members, mut directions) = (Vec::new(), Vec::new());
     for item in items {
@@ -102,12 +104,12 @@ fn parse_sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
         Some((first, rest)) if rest.iter().all(|direction| direction == first) => {
             Ok(Some(Sort { fields: members, direction: *first }))
         }
-        Some(_) => Err(QueryError::Sort("all members are sorted in the same direction, asc or desc".to_owned())),
+        Some(_) => Err(QueryError::Sort("all fields must have the same direction, asc or desc".to_owned())),
     }
 }
 
 fn parse_sort_item(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
-    let wrong = || QueryError::Sort(format!("{item} is neither a member nor like {{\"date\": \"desc\"}}"));
+    let wrong = || QueryError::Sort(format!("{item} is neither a field nor an object such as {{\"date\": \"desc\"}}"));
     let (name, direction) = match item {
         Value::String(name) => (name, Direction::Forward),
         Value::Object(object) if object.len() == 1 => {
@@ -126,8 +128,10 @@ fn parse_sort_item(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
 /// Parses `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.
 fn parse_use_index(value: Option<&Value>) -> Result<Option<(String, Option<String>)>, QueryError> {
     let design = |text: &str| text.strip_prefix("_design/").unwrap_or(text).to_owned();
-    let wrong =
-        QueryError::Field { name: "use_index", expected: "a design document, or a list of one and an index's name" };
+    let wrong = QueryError::Field {
+        name: "use_index",
+        expected: "a design document, or a list of a design document and an index name",
+    };
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) => Ok(Some((design(name), None))),

@@ -91,7 +91,7 @@ impl SelectorParser {
         depth: usize,
     ) -> Result<Predicate, QueryError> {
         if depth > MAX_DEPTH {
-            return selector_error(format!("it is nested more than {MAX_DEPTH} deep"));
+            return selector_error(format!("it is nested deeper than {MAX_DEPTH} levels"));
         }
         if members.is_empty() {
             return Ok(at_path(path, Predicate::Compare(Comparison::Equal, Value::Object(Map::new()))));
@@ -100,7 +100,7 @@ impl SelectorParser {
         for (name, value) in members {
             self.parts += 1;
             if self.parts > MAX_PARTS {
-                return selector_error(format!("it has more than {MAX_PARTS} parts"));
+                return selector_error(format!("it has more than {MAX_PARTS} operators and fields"));
             }
             tests.push(if name.starts_with('$') {
                 self.operator(name, value, path, depth + 1)?
@@ -168,23 +168,23 @@ impl SelectorParser {
             },
             "$size" => match value.as_u64() {
                 Some(size) => Ok(Predicate::Size(size)),
-                None => selector_error("$size takes a number from 0".to_owned()),
+                None => selector_error("$size takes a whole number of at least 0".to_owned()),
             },
             "$mod" => match value.as_array().map(Vec::as_slice) {
                 Some([divisor, remainder]) => {
                     match (divisor.as_i64().filter(|number| *number != 0), remainder.as_i64()) {
                         (Some(divisor), Some(remainder)) => Ok(Predicate::Mod(divisor, remainder)),
-                        _ => selector_error("$mod takes two whole numbers, the first of them not 0".to_owned()),
+                        _ => selector_error("$mod takes two whole numbers, the first of which is not 0".to_owned()),
                     }
                 }
                 _ => selector_error("$mod takes [divisor, remainder]".to_owned()),
             },
             "$beginsWith" => match value {
                 Value::String(prefix) => Ok(Predicate::BeginsWith(prefix.clone())),
-                _ => selector_error("$beginsWith takes a text".to_owned()),
+                _ => selector_error("$beginsWith takes a string".to_owned()),
             },
             "$regex" => self.regex(value),
-            unknown => selector_error(format!("{unknown} is no operator that can be used here")),
+            unknown => selector_error(format!("{unknown} is not an operator that is valid here")),
         }
     }
 
@@ -222,13 +222,13 @@ impl SelectorParser {
     }
 
     fn regex(&mut self, value: &Value) -> Result<Predicate, QueryError> {
-        let Value::String(pattern) = value else { return selector_error("$regex takes a text".to_owned()) };
+        let Value::String(pattern) = value else { return selector_error("$regex takes a string".to_owned()) };
         self.regexes += 1;
         if self.regexes > MAX_REGEXES {
             return selector_error(format!("it has more than {MAX_REGEXES} regular expressions"));
         }
         if pattern.len() > MAX_PATTERN_BYTES {
-            return selector_error(format!("$regex takes a text of at most {MAX_PATTERN_BYTES} bytes"));
+            return selector_error(format!("$regex takes a string of at most {MAX_PATTERN_BYTES} bytes"));
         }
         // The smallest size limit under which it compiles bounds its steps per byte.
         let mut size = 8 << 10;
@@ -428,28 +428,28 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
-        insta::assert_snapshot!(refused(json!({ "a": { "$foo": 1 } })), @"selector: $foo is no operator that can be used here");
-        insta::assert_snapshot!(refused(json!({ "$text": "x" })), @"selector: $text is no operator that can be used here");
+        insta::assert_snapshot!(refused(json!({ "a": { "$foo": 1 } })), @"selector: $foo is not an operator that is valid here");
+        insta::assert_snapshot!(refused(json!({ "$text": "x" })), @"selector: $text is not an operator that is valid here");
         insta::assert_snapshot!(refused(json!({ "a": { "$in": 1 } })), @"selector: $in takes a list of values");
         insta::assert_snapshot!(refused(json!({ "$or": [1] })), @"selector: $or takes an object");
-        insta::assert_snapshot!(refused(json!({ "a": { "$mod": [0, 1] } })), @"selector: $mod takes two whole numbers, the first of them not 0");
-        insta::assert_snapshot!(refused(json!({ "a..b": 1 })), @r#"selector: "a..b" is not a path of fields such as `vendor` or `cozyMetadata.createdAt`"#);
+        insta::assert_snapshot!(refused(json!({ "a": { "$mod": [0, 1] } })), @"selector: $mod takes two whole numbers, the first of which is not 0");
+        insta::assert_snapshot!(refused(json!({ "a..b": 1 })), @r#"selector: "a..b" is not a field path such as `vendor` or `cozyMetadata.createdAt`"#);
         let deep = (0..40).fold(json!({ "a": 1 }), |inner, _| json!({ "$not": inner }));
-        insta::assert_snapshot!(refused(deep), @"selector: it is nested more than 32 deep");
+        insta::assert_snapshot!(refused(deep), @"selector: it is nested deeper than 32 levels");
         assert!(refused(json!({ "a": { "$regex": "(a{1000}){1000}" } })).contains("$regex"));
     }
 
     #[test]
     fn what_makes_a_selector_expensive_is_limited() {
         let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
-        insta::assert_snapshot!(refused(json!({ "a": { "$regex": "a?".repeat(400_000) } })), @"selector: $regex takes a text of at most 1000 bytes");
+        insta::assert_snapshot!(refused(json!({ "a": { "$regex": "a?".repeat(400_000) } })), @"selector: $regex takes a string of at most 1000 bytes");
         let many: Vec<Value> = (0..17).map(|_| json!({ "a": { "$regex": "a" } })).collect();
         insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 16 regular expressions");
         let half: Vec<u64> = (0..5_001).collect();
         insta::assert_snapshot!(refused(json!({ "a": { "$in": half }, "b": { "$all": half } })), @"selector: its lists have more than 10000 values");
         let many: Vec<Value> = (0..1_001).map(|_| json!({})).map(|_| json!({ "a": 1 })).collect();
-        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 1000 parts");
-        insta::assert_snapshot!(refused(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a path of fields has more than 128 names");
+        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 1000 operators and fields");
+        insta::assert_snapshot!(refused(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a field path has more than 128 names");
     }
 
     /// Each selector does the maximum work on a document of the maximum size; the work ends when the budget is

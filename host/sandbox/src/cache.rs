@@ -50,39 +50,43 @@ impl CodeCache {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(%error, file = %dir.join(name).display(), "compiled code is not used, it is compiled again");
+                tracing::warn!(%error, file = %dir.join(name).display(), "cannot use the compiled code; recompiling");
                 return None;
             }
         };
         match self.is_authentic(&file, digest) {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!(file = %dir.join(name).display(), "compiled code was not made by this server, or changed; it is compiled again");
+                tracing::warn!(
+                    file = %dir.join(name).display(),
+                    "the compiled code was not created by this server, or was modified; recompiling"
+                );
                 return None;
             }
             Err(error) => {
-                tracing::warn!(%error, file = %dir.join(name).display(), "compiled code cannot be read, it is compiled again");
+                tracing::warn!(%error, file = %dir.join(name).display(), "cannot read the compiled code; recompiling");
                 return None;
             }
         }
         folder.touch(&file);
         load_mapped(engine, &file)
-            .inspect_err(
-                |error| tracing::warn!(%error, file = %dir.join(name).display(), "compiled code does not load"),
-            )
+            .inspect_err(|error| {
+                let file = dir.join(name);
+                tracing::warn!(%error, file = %file.display(), "cannot load the compiled code; recompiling");
+            })
             .ok()
     }
 
     /// Stores the compiler's output, and deletes the code of other engines. Blocks.
     pub(crate) fn store(&self, code: &[u8], digest: ComponentDigest, dir: &Path) -> Result<(), Error> {
         let failed = |action| move |source| Error::Cache { action, path: dir.to_owned(), source };
-        let folder = CacheDir::create(dir).map_err(failed("use the folder"))?;
+        let folder = CacheDir::create(dir).map_err(failed("use the directory"))?;
         let mut mac = self.mac(digest);
         mac.update(code);
         let name = self.file_name(digest);
         folder.write_file(&name, &[code, &mac.tag()]).map_err(failed("write compiled code into"))?;
         if let Err(error) = folder.clean_up(&self.engine.file_suffix(), &name, MAX_CODE_CACHE_BYTES) {
-            tracing::warn!(%error, folder = %dir.display(), "old compiled code could not be removed");
+            tracing::warn!(%error, folder = %dir.display(), "cannot delete old compiled code");
         }
         Ok(())
     }
@@ -101,7 +105,7 @@ impl CodeCache {
         mac
     }
 
-    /// Whether the file ends with the correct MAC of the preceding bytes.
+    /// Returns whether the file ends with the correct MAC of the preceding bytes.
     fn is_authentic(&self, mut file: &File, digest: ComponentDigest) -> io::Result<bool> {
         let Some(mut left) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
         let mut mac = self.mac(digest);

@@ -29,7 +29,7 @@ pub type Object = Map<String, Value>;
 pub struct Capabilities {
     /// The account the run works for.
     pub account: Arc<dyn Account>,
-    /// The account's secrets.
+    /// Secrets of the account.
     pub secrets: Arc<dyn Secrets>,
     /// The user's documents, within the manifest's rules.
     pub documents: Arc<dyn Documents>,
@@ -55,29 +55,29 @@ pub enum CapabilityError {
     /// No rule of the manifest allows it; the message names the rule to add.
     #[error("{0}")]
     Denied(String),
-    /// It does not exist.
+    /// The document, file or secret does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// It was changed concurrently, or the name is taken.
+    /// The target was changed concurrently, or the name is taken.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// It is larger than accepted; holds the limit in bytes.
+    /// The value is larger than accepted; holds the limit in bytes.
     #[error("larger than the limit of {0} bytes")]
     TooLarge(u64),
-    /// A quota of the user or a limit of the run is used up.
-    #[error("the limit on {0} is used up")]
+    /// A quota of the user or a limit of the run is exhausted.
+    #[error("the limit on {0} has been reached")]
     QuotaExceeded(QuotaKind),
-    /// An argument is wrong.
+    /// An argument is not valid; the message names it.
     #[error("{0}")]
     Invalid(String),
-    /// The run is unattended: nobody can answer a question.
-    #[error("nobody is there to answer")]
+    /// The run is unattended, so no user can answer a question.
+    #[error("the run is unattended; it cannot ask the user")]
     Unattended,
-    /// The run is being ended.
-    #[error("the run is being ended")]
+    /// The run is being cancelled.
+    #[error("the run is being cancelled")]
     Cancelled,
     /// The run no longer holds its lease: it must end without another write.
-    #[error("this run was given up and started again elsewhere")]
+    #[error("the run was abandoned because another worker restarted the job")]
     LeaseLost,
     /// The host failed for a reason that has no variant here.
     #[error("{0}")]
@@ -126,7 +126,7 @@ impl std::fmt::Display for QuotaKind {
 /// Account data that the account interface exposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
-    /// Document id.
+    /// Id of the account's document.
     pub id: String,
     /// Slug of the konnector that runs.
     pub konnector: String,
@@ -147,7 +147,7 @@ pub trait Account: Send + Sync {
     async fn load_state(&self) -> Result<Option<Value>, CapabilityError>;
     /// Replaces the saved state as a whole. Durable when it returns.
     async fn save_state(&self, state: Value) -> Result<(), CapabilityError>;
-    /// Saves the sealed cookie jar of the session; called once at the end of a run, whatever its outcome.
+    /// Saves the sealed cookie jar of the session; called once at the end of each run, even if it failed.
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError>;
 }
 
@@ -179,11 +179,11 @@ pub enum Locator {
 /// Effect of a keyed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveOutcome {
-    /// It did not exist before.
+    /// The item did not exist before.
     Created,
-    /// It existed and was changed.
+    /// The item existed and was changed.
     Updated,
-    /// It existed and was identical.
+    /// The item existed and was identical, so nothing was written.
     Unchanged,
 }
 
@@ -223,7 +223,7 @@ pub trait Progress: Send + Sync {
     /// Reports a message of a command component: an arbitrary type and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
     /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. Fails with [`CapabilityError::Unattended`]
-    /// if nobody answers `within` this time.
+    /// if the user does not answer `within` this time.
     async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError>;
     /// Asks the user to approve the login in the vendor's application, and does not wait.
     async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError>;
@@ -233,13 +233,13 @@ pub trait Progress: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For the author.
+    /// Detail for the konnector's author.
     Debug,
-    /// Normal course.
+    /// An expected event.
     Info,
     /// Something was not as expected; the run continues.
     Warn,
-    /// Something failed.
+    /// A failure.
     Error,
 }
 
@@ -248,16 +248,16 @@ pub enum Level {
 pub struct LogLine {
     /// Time since the start of the run.
     pub elapsed: Duration,
-    /// Level.
+    /// Severity of the line.
     pub level: Level,
     /// Text, at most 8 KiB.
     pub message: String,
-    /// Names and values.
+    /// Names and values of the structured fields.
     pub fields: Vec<(String, String)>,
 }
 
 /// Receives log lines. Must neither block nor fail.
 pub trait Log: Send + Sync {
-    /// Takes a line.
+    /// Receives one line, in the order in which the run wrote it.
     fn write_line(&self, line: LogLine);
 }

@@ -1,4 +1,4 @@
-//! The clocks of a run: wall time, which is paused while the run waits for the user, and processor time.
+//! The clocks of a run: wall time, which is paused while the run waits for the user, and CPU time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -94,11 +94,11 @@ impl Drop for PauseGuard<'_> {
     }
 }
 
-/// The budget of processor time is exhausted.
+/// The budget of CPU time is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuExhausted;
 
-/// A future that is billed for the processor time of its polls, and ends once its budget is exhausted. Epoch
+/// A future that is billed for the CPU time of its polls, and ends once its budget is exhausted. Epoch
 /// interruption bounds one poll of a busy guest to about 10 ms, which is the precision of the budget. Counting epoch
 /// callbacks instead would bill every long host call as one.
 pub(crate) struct CpuLimited<F> {
@@ -128,7 +128,7 @@ impl<F: Future + Unpin> Future for CpuLimited<F> {
     }
 }
 
-/// Returns the processor time of this thread. Unlike wall time it does not bill a run for the machine's other work.
+/// Returns the CPU time of this thread. Unlike wall time it does not bill a run for the machine's other work.
 #[cfg(unix)]
 pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -53,8 +53,12 @@ impl EngineSize {
 pub(crate) fn new_engine(size: EngineSize) -> Result<Engine, Error> {
     let mut config = engine_config(size.memory_reservation());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(size)));
-    Engine::new(&config).or_else(|refusal| {
-        tracing::warn!(%refusal, runs = size.max_runs, "no address space for an instance pool, instances are allocated on demand");
+    Engine::new(&config).or_else(|error| {
+        tracing::warn!(
+            %error,
+            runs = size.max_runs,
+            "not enough address space for an instance pool; allocating instances on demand"
+        );
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
     })

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::job::{RunCause, RunInput};
 use konnector_egress::InternalApi;
 
-/// Size of a payload in bytes from which on it is passed as a file.
+/// Size in bytes from which a payload is passed as a file.
 const MAX_INLINE_PAYLOAD: usize = 100_000;
 /// Name of that file in the working directory.
 const PAYLOAD_FILE: &str = "cozy_payload.json";

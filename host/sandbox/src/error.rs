@@ -18,15 +18,17 @@ pub enum Error {
         limit: usize,
     },
     /// The bytes are not WebAssembly.
-    #[error("this is not WebAssembly: it begins with {beginning}; `component` in the manifest must name a .wasm file")]
+    #[error(
+        "the file is not WebAssembly: it begins with {beginning}; `component` in the manifest must name a .wasm file"
+    )]
     NotWasm {
         /// The first bytes, in readable form.
         beginning: String,
     },
     /// WebAssembly, but not a component.
     #[error(
-        "this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with \
-         `wasm-tools component new`)"
+        "the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it \
+         with `wasm-tools component new`)"
     )]
     CoreModule,
     /// Truncated or invalid WebAssembly.
@@ -44,7 +46,8 @@ pub enum Error {
     },
     /// Built for another version of the contract.
     #[error(
-        "the component was built for konnector:host {found}, this server runs {supported}: build it with a matching SDK"
+        "the component was built for konnector:host {found}, but this server supports {supported}: build it with a \
+         matching SDK"
     )]
     UnsupportedVersion {
         /// Version that the component exports.
@@ -53,13 +56,13 @@ pub enum Error {
         supported: &'static str,
     },
     /// A command for an unsupported version of WASI.
-    #[error("the component is a command of WASI {found}, this server runs those of 0.2: build it for `wasm32-wasip2`")]
+    #[error("the component is a WASI {found} command, but this server supports WASI 0.2: build it for `wasm32-wasip2`")]
     UnsupportedWasiVersion {
         /// Version that the component exports.
         found: String,
     },
     /// An import that is not granted.
-    #[error("the component imports `{interface}`, which no konnector is given: {advice}")]
+    #[error("the component imports `{interface}`, which is not available to konnectors: {advice}")]
     ForbiddenImport {
         /// Full name of the interface.
         interface: String,
@@ -71,15 +74,15 @@ pub enum Error {
     Compile(String),
     /// Compiling the component exceeds a limit.
     #[error(
-        "compiling the component takes more than {0}: build it optimised and stripped, and split what is very large; nothing that a \
-         konnector needs comes near"
+        "compiling the component exceeds the limit of {0}: build it optimised and stripped, and split very large \
+         parts; a konnector should never come near this limit"
     )]
     CompileLimit(CompileLimit),
     /// The compiler cannot be started, or crashed.
     #[error("the compiler failed: {0}")]
     CompilerFailed(String),
     /// wasmtime cannot link the component.
-    #[error("the component does not fit its interfaces: {0}")]
+    #[error("cannot link the component: {0}")]
     Link(String),
     /// The directory for compiled components cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -88,7 +91,7 @@ pub enum Error {
         action: &'static str,
         /// File or directory.
         path: PathBuf,
-        /// The cause.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
     /// The engine cannot be created on this machine.

@@ -84,7 +84,7 @@ pub struct ComponentInfo {
     pub imports: Vec<String>,
     /// Whether it imports `reveal`, which lets it read the account's passwords.
     pub reads_secrets: bool,
-    /// Bytes.
+    /// Size of the component in bytes.
     pub size: usize,
 }
 
@@ -168,15 +168,16 @@ fn check_import(name: &str) -> Result<(), Error> {
     }
     let advice = match interface.split_once('/').map_or(interface, |(package, _)| package) {
         "wasi:sockets" => {
-            "sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out \
-             crates that open connections themselves"
+            "konnectors cannot open sockets; use the SDK's HTTP client (`konnector:host/http`) or one based on \
+             `wasi:http`, and remove crates that open connections themselves"
         }
-        "wasi:http" => "requests can be sent (`wasi:http/outgoing-handler`), but none are received",
-        "konnector:host" => "this version of the contract does not have it; build with a matching SDK",
+        "wasi:http" => "a konnector can send requests (`wasi:http/outgoing-handler`), but cannot receive any",
+        "konnector:host" => "this version of the contract does not define it; build with a matching SDK",
         package if package.starts_with("wasi:") => {
-            "only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`"
+            "WASI 0.2 is available only for the command line, clocks, files, outgoing HTTP requests, random numbers \
+             and streams; build for `wasm32-wasip2`"
         }
-        _ => "a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)",
+        _ => "a konnector may import only `konnector:host` and WASI 0.2; compose other components into it (`wac plug`)",
     };
     Err(Error::ForbiddenImport { interface: name.to_owned(), advice })
 }
@@ -193,7 +194,7 @@ fn is_supported(version: &str) -> bool {
 
 fn describe_first_bytes(bytes: &[u8]) -> String {
     match bytes {
-        [] => "nothing, it is empty".to_owned(),
+        [] => "nothing (it is empty)".to_owned(),
         some => format!("\"{}\"", some.get(..16).unwrap_or(some).escape_ascii()),
     }
 }

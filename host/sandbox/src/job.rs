@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCause {
-    /// A user requested it.
+    /// A user started it.
     Manual,
-    /// Its scheduled time came.
+    /// A tick of its schedule was due.
     Schedule,
-    /// A document changed.
+    /// A document that the trigger watches changed.
     Event,
     /// A webhook was called.
     Webhook,
@@ -52,7 +52,7 @@ pub struct RunInput {
 /// One item that could not be saved while the rest was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Which item.
+    /// The item, as the konnector names it.
     pub item: String,
     /// Description of the problem.
     pub message: String,

@@ -10,13 +10,13 @@ use konnector_egress::HttpBudget;
 /// rejected or the run is ended, with a message that names the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Bytes of linear memory, all memories of the component together.
+    /// Bytes of linear memory, in total for all memories of the component.
     pub memory: u64,
     /// Table elements, all tables of the component together.
     pub table_elements: u64,
     /// Time from the first instruction to the end, without the time spent waiting for the user.
     pub wall: Duration,
-    /// Time on a processor, host functions included.
+    /// CPU time, host functions included.
     pub cpu: Duration,
     /// How long to wait for each of the user's answers.
     pub answer_timeout: Duration,
@@ -94,8 +94,8 @@ impl Limits {
 
     /// Returns these limits with the requested values.
     #[must_use]
-    pub fn with_requested(mut self, asked: &LimitValues) -> Self {
-        for (limit, value) in asked.iter() {
+    pub fn with_requested(mut self, requested: &LimitValues) -> Self {
+        for (limit, value) in requested.iter() {
             self.set(limit, value);
         }
         self
@@ -105,9 +105,9 @@ impl Limits {
     #[must_use]
     pub fn clamped_to(mut self, ceiling: &Self) -> Self {
         for limit in Limit::ALL {
-            let most = ceiling.get(*limit);
-            if self.get(*limit) > most {
-                self.set(*limit, most);
+            let max = ceiling.get(*limit);
+            if self.get(*limit) > max {
+                self.set(*limit, max);
             }
         }
         self
@@ -182,20 +182,19 @@ impl Default for LimitPolicy {
 impl LimitPolicy {
     /// Returns the limits for the runs of a manifest.
     #[must_use]
-    pub fn limits_for(&self, asked: &LimitValues) -> Limits {
-        self.default.clone().with_requested(asked).clamped_to(&self.max)
+    pub fn limits_for(&self, requested: &LimitValues) -> Limits {
+        self.default.clone().with_requested(requested).clamped_to(&self.max)
     }
 
     /// Returns the limits that grant less than the manifest requests.
     #[must_use]
-    pub fn clamped_limits(&self, asked: &LimitValues) -> Vec<ClampedLimit> {
-        let cut = |(limit, asked)| ClampedLimit { limit, requested: asked, granted: self.max.get(limit).min(asked) };
-        asked.iter().map(cut).filter(|cut| cut.granted < cut.requested).collect()
+    pub fn clamped_limits(&self, requested: &LimitValues) -> Vec<ClampedLimit> {
+        let cut = |(limit, requested)| ClampedLimit { limit, requested, granted: self.max.get(limit).min(requested) };
+        requested.iter().map(cut).filter(|cut| cut.granted < cut.requested).collect()
     }
 }
 
-/// Bytes, seconds or things in one unit.
-/// A number of bytes, seconds or things, whatever its type.
+/// Conversion between a limit's type and a count of bytes, seconds or items.
 trait LimitField {
     fn value(&self) -> u64;
     fn set_value(&mut self, amount: u64);
@@ -244,21 +243,21 @@ mod tests {
 
     #[test]
     fn a_request_replaces_the_default_and_the_ceiling_cuts_it() {
-        let mut asked = LimitValues::default();
-        asked.set(Limit::Memory, 4_000).unwrap();
-        asked.set(Limit::Wall, 10).unwrap();
-        let limits = Limits::default().with_requested(&asked).clamped_to(&Limits::default_max());
+        let mut requested = LimitValues::default();
+        requested.set(Limit::Memory, 4_000).unwrap();
+        requested.set(Limit::Wall, 10).unwrap();
+        let limits = Limits::default().with_requested(&requested).clamped_to(&Limits::default_max());
         assert_eq!(limits.memory, 512 << 20, "more than the operator allows");
         assert_eq!(limits.wall, Duration::from_secs(10), "less than the default");
-        assert_eq!(limits.cpu, Limits::default().cpu, "not asked for");
+        assert_eq!(limits.cpu, Limits::default().cpu, "not requested");
         let policy = LimitPolicy::default();
-        assert_eq!(policy.limits_for(&asked), limits);
+        assert_eq!(policy.limits_for(&requested), limits);
         assert_eq!(
-            policy.clamped_limits(&asked),
+            policy.clamped_limits(&requested),
             [ClampedLimit { limit: Limit::Memory, requested: 4_000, granted: 512 }]
         );
         // A limit that is not a whole number of units is kept unchanged.
-        let odd = Limits { memory: 64 << 10, ..Limits::default() };
-        assert_eq!(odd.clone().clamped_to(&Limits::default_max()), odd);
+        let fractional = Limits { memory: 64 << 10, ..Limits::default() };
+        assert_eq!(fractional.clone().clamped_to(&Limits::default_max()), fractional);
     }
 }

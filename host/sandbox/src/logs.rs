@@ -87,12 +87,12 @@ impl RunLog {
 
     /// Writes a message, which may have several lines; the fields belong to the first. Yields between lines and fields.
     pub(crate) async fn write_message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        let mut pace = YieldBudget::default();
+        let mut yield_budget = YieldBudget::default();
         let panicked = level == Level::Error && message.starts_with(PANIC_PREFIX);
         let first = message.split_once('\n').map_or(message, |(first, _)| first);
         let room = self.0.max_line_bytes - self.0.counted(first);
         let mut fields =
-            if self.0.is_full() { Fields::default() } else { self.safe_fields(fields, room, &mut pace).await };
+            if self.0.is_full() { Fields::default() } else { self.safe_fields(fields, room, &mut yield_budget).await };
         let mut rest = Some(message);
         while let Some(text) = rest {
             if self.0.is_full() && !panicked {
@@ -111,27 +111,32 @@ impl RunLog {
                 self.0.emit_line(level, readable, self.0.counted(line), fields);
             }
             // However much of a line is written, its beginning has been processed.
-            pace.consume(LINE_OVERHEAD_BYTES + line.len().min(self.0.max_scanned_bytes())).await;
+            yield_budget.consume(LINE_OVERHEAD_BYTES + line.len().min(self.0.max_scanned_bytes())).await;
             rest = after;
         }
     }
 
     /// Returns the fields that fit into `room` bytes.
-    async fn safe_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut YieldBudget) -> Fields {
-        let mut kept = Fields::default();
+    async fn safe_fields(
+        &self,
+        fields: Vec<(String, String)>,
+        mut room: usize,
+        yield_budget: &mut YieldBudget,
+    ) -> Fields {
+        let mut safe_fields = Fields::default();
         for (name, value) in fields.into_iter().take(MAX_FIELDS_PER_LINE) {
             if name.len() > room || (name.len() == room && !value.is_empty()) {
                 break;
             }
             let for_value = room - name.len();
             let readable = self.0.readable_in_slices(&name, room).await;
-            kept.readable.push((readable, self.0.readable_in_slices(&value, for_value).await));
-            pace.consume((name.len() + value.len()).min(2 * self.0.max_scanned_bytes())).await;
+            safe_fields.readable.push((readable, self.0.readable_in_slices(&value, for_value).await));
+            yield_budget.consume((name.len() + value.len()).min(2 * self.0.max_scanned_bytes())).await;
             let counted = name.len() + value.len().min(for_value);
-            kept.counted += counted;
+            safe_fields.counted += counted;
             room -= counted;
         }
-        kept
+        safe_fields
     }
 
     /// Looks for a panic in a line of standard error.
@@ -194,7 +199,7 @@ impl RunLogState {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the budget is exhausted.
+    /// Returns whether the budget is exhausted.
     fn is_full(&self) -> bool {
         self.meter.log_lines.get() >= self.max_lines || self.meter.log_bytes.get() >= self.max_bytes
     }
@@ -291,30 +296,31 @@ pub(crate) mod tests {
 
     /// Logs with one secret, `hunter22`.
     pub(crate) fn recorded_logs(limits: &Limits) -> (RunLog, Arc<RecordedLog>, Arc<Meter>) {
-        let (kept, meter) = (Arc::new(RecordedLog::default()), Arc::new(Meter::default()));
+        let (recorder, meter) = (Arc::new(RecordedLog::default()), Arc::new(Meter::default()));
         let secrets = SecretTable::new([("password".to_owned(), "hunter22".to_owned())]).unwrap();
         let clock = Arc::new(Clock::start(Duration::from_secs(1)));
-        let logs = RunLog::new(Arc::clone(&kept) as Arc<dyn Log>, Arc::new(secrets), clock, Arc::clone(&meter), limits);
-        (logs, kept, meter)
+        let logs =
+            RunLog::new(Arc::clone(&recorder) as Arc<dyn Log>, Arc::new(secrets), clock, Arc::clone(&meter), limits);
+        (logs, recorder, meter)
     }
 
     #[tokio::test]
     async fn a_secret_is_masked_also_when_control_characters_interrupt_it() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         logs.write_message(
             Level::Info,
             "it is hunt\u{1b}[0mer\u{200b}22",
             vec![("hunter22".to_owned(), "a hunter22".to_owned())],
         )
         .await;
-        let lines = kept.0.lock().unwrap();
+        let lines = recorder.0.lock().unwrap();
         assert_eq!(lines[0].message, "it is [masked]");
         assert_eq!(lines[0].fields, [("[masked]".to_owned(), "a [masked]".to_owned())]);
     }
 
     #[tokio::test]
     async fn a_forged_line_stays_one_line_of_its_own() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         for forged in [
             r#"{"level":"error","job":"job-2","message":"all is well"}"#,
             "done\r{\"level\":\"error\"}",
@@ -325,7 +331,7 @@ pub(crate) mod tests {
         ] {
             logs.write_message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]).await;
         }
-        let lines = kept.0.lock().unwrap();
+        let lines = recorder.0.lock().unwrap();
         assert!(
             lines.iter().all(|line| line.level == Level::Info && line.fields == [("k\"".to_owned(), "v{}".to_owned())])
         );
@@ -343,20 +349,20 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_key_of_several_lines_is_masked_line_by_line() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         logs.0.secrets.put("key", "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----").unwrap();
         logs.write_message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new()).await;
-        assert_eq!(kept.messages(), ["[masked]"; 3]);
+        assert_eq!(recorder.messages(), ["[masked]"; 3]);
     }
 
     #[tokio::test]
     async fn a_line_is_cut_after_its_secrets_are_masked() {
         let limits = Limits { log_line_bytes: 20, ..Limits::default() };
-        let (logs, kept, _) = recorded_logs(&limits);
+        let (logs, recorder, _) = recorded_logs(&limits);
         logs.write_message(Level::Info, "0123456789012 hunter22", Vec::new()).await;
         logs.write_message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())])
             .await;
-        let lines = kept.0.lock().unwrap();
+        let lines = recorder.0.lock().unwrap();
         assert!(!lines[0].message.contains("hunter"), "{}", lines[0].message);
         assert!(lines[0].message.len() <= 20);
         let (name, value) = &lines[1].fields[0];
@@ -369,7 +375,7 @@ pub(crate) mod tests {
         let limits = Limits { log_line_bytes: 60, log_bytes: 600, ..Limits::default() };
         let guess = "correct horse battery";
         let observed = async |secret: &str| {
-            let (logs, kept, meter) = recorded_logs(&limits);
+            let (logs, recorder, meter) = recorded_logs(&limits);
             logs.0.secrets.put("key", secret).unwrap();
             let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             let mut taken = Vec::new();
@@ -386,7 +392,7 @@ pub(crate) mod tests {
                 logs.write_message(Level::Info, &format!("{guess}\n{guess}"), vec![field("a", &guess.repeat(3))]).await;
                 note(true);
             }
-            let fields: Vec<usize> = kept.0.lock().unwrap().iter().map(|line| line.fields.len()).collect();
+            let fields: Vec<usize> = recorder.0.lock().unwrap().iter().map(|line| line.fields.len()).collect();
             (taken, fields)
         };
         let wrong = observed("another one").await;
@@ -400,7 +406,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_long_line_is_cut_before_it_is_masked() {
         let limits = Limits { log_line_bytes: 100, log_lines: 3, ..Limits::default() };
-        let (logs, kept, meter) = recorded_logs(&limits);
+        let (logs, recorder, meter) = recorded_logs(&limits);
         let value: String = ('a'..='z').cycle().take(1_000).collect();
         logs.0.secrets.put("key", &value).unwrap();
         for before in [0, 1, 50, 90, 99] {
@@ -419,27 +425,27 @@ pub(crate) mod tests {
         let names = (0..3).map(|number| (format!("{number}{}", "n".repeat(1 << 20)), "v".to_owned())).collect();
         logs.write_message(Level::Info, "short", names).await;
         logs.write_message(Level::Info, &"\n".repeat(15 << 20), Vec::new()).await;
-        assert_eq!((kept.messages().len(), meter.log_lines_dropped.get()), (3, 15 << 20));
-        let lines = kept.0.lock().unwrap();
+        assert_eq!((recorder.messages().len(), meter.log_lines_dropped.get()), (3, 15 << 20));
+        let lines = recorder.0.lock().unwrap();
         assert!(lines[1].fields.iter().all(|(name, _)| name.len() <= 100));
     }
 
     #[tokio::test]
     async fn lines_over_the_budget_are_counted_and_reported_at_the_end() {
         let limits = Limits { log_lines: 3, ..Limits::default() };
-        let (logs, kept, meter) = recorded_logs(&limits);
+        let (logs, recorder, meter) = recorded_logs(&limits);
         logs.write_message(Level::Info, "1\n2\n3\n4\n5", Vec::new()).await;
         logs.finish();
-        assert_eq!(kept.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
+        assert_eq!(recorder.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
         assert_eq!((meter.log_lines.get(), meter.log_lines_dropped.get()), (3, 2));
     }
 
     #[tokio::test]
     async fn empty_lines_use_up_the_budget_too() {
         let limits = Limits { log_bytes: 10, ..Limits::default() };
-        let (logs, kept, _) = recorded_logs(&limits);
+        let (logs, recorder, _) = recorded_logs(&limits);
         logs.write_message(Level::Info, &"\n".repeat(99), Vec::new()).await;
-        assert_eq!(kept.messages().len(), 10);
+        assert_eq!(recorder.messages().len(), 10);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl MemoryPool {
     }
 }
 
-/// The memory of one run: that of its component, and that which the host holds for it.
+/// The memory of one run: that of its component, and that held by the host on its behalf.
 #[derive(Debug)]
 pub(crate) struct RunMemory {
     used: AtomicU64,

@@ -71,7 +71,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Adds processor time and returns the sum.
+    /// Adds CPU time and returns the sum.
     pub(crate) fn add_cpu(&self, time: Duration) -> Duration {
         self.cpu_ns.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.cpu()

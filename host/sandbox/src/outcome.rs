@@ -29,7 +29,7 @@ const MAX_PROBLEMS: usize = 1_000;
 pub struct RunOutput {
     /// How the run ended.
     pub outcome: Outcome,
-    /// Resource usage and effects of the run, whatever its outcome.
+    /// Resource usage and effects of the run, for every outcome.
     pub receipt: Receipt,
 }
 
@@ -48,13 +48,13 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AbortReason {
     /// The run exceeded its time limit.
-    #[error("the run was ended after {} seconds, the longest that it may take", .0.as_secs_f64())]
+    #[error("the run exceeded its time limit of {} seconds", .0.as_secs_f64())]
     Deadline(Duration),
-    /// The run exceeded its limit of processor time.
-    #[error("the run was ended because it used up its {} seconds of processor time", .0.as_secs_f64())]
+    /// The run exceeded its limit of CPU time.
+    #[error("the run exceeded its limit of {} seconds of CPU time", .0.as_secs_f64())]
     CpuLimit(Duration),
     /// The guest requested more memory than its limit allows, and could not continue without it.
-    #[error("the run was ended because it needs more than its {} of memory", text::ByteSize(*.0))]
+    #[error("the run needs more memory than its limit of {}", text::ByteSize(*.0))]
     MemoryLimit(u64),
     /// The guest trapped; the string says how.
     #[error("{0}")]
@@ -63,13 +63,13 @@ pub enum AbortReason {
     #[error("the run was cancelled")]
     Cancelled,
     /// Another worker now holds the job.
-    #[error("the run was given up, because the job was started again elsewhere")]
+    #[error("the run was abandoned because another worker restarted the job")]
     LeaseLost,
     /// The component could not be started.
     #[error("the component could not be started: {0}")]
     StartFailed(String),
     /// The host is at fault. The server's log has the details.
-    #[error("the run was ended by a fault of the server: {0}")]
+    #[error("the run was stopped by a server error: {0}")]
     HostFault(String),
 }
 
@@ -122,11 +122,11 @@ impl OutcomeClassifier<'_> {
     async fn report(&self, report: wit::Report) -> Report {
         let problem_count = report.problems.len() as u64;
         let more = report.problems.len().saturating_sub(MAX_PROBLEMS);
-        let mut pace = YieldBudget::default();
+        let mut yield_budget = YieldBudget::default();
         let mut problems = Vec::with_capacity(report.problems.len().min(MAX_PROBLEMS + 1));
         for wit::Problem { item, message } in report.problems.into_iter().take(MAX_PROBLEMS) {
             problems.push(Problem { item: self.safe_text(&item), message: self.safe_text(&message) });
-            pace.consume(item.len() + message.len()).await;
+            yield_budget.consume(item.len() + message.len()).await;
         }
         if more > 0 {
             problems.push(Problem { item: String::new(), message: format!("{more} more problems") });
@@ -181,8 +181,8 @@ impl OutcomeClassifier<'_> {
         // After that every use of a handle fails, each in its own way.
         if self.meter.is_handles_denied() {
             return AbortReason::Trap(format!(
-                "the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its {} of memory; drop \
-                 those it is done with",
+                "the konnector's open resources (requests, headers, bodies, streams) do not fit into its {} of memory; \
+                 drop those that are no longer needed",
                 text::ByteSize(self.limits.memory)
             ));
         }
@@ -195,15 +195,17 @@ impl OutcomeClassifier<'_> {
                 None => AbortReason::Trap("the konnector aborted; standard error in its log may say why".to_owned()),
             },
             Some(Trap::StackOverflow) => AbortReason::Trap(
-                "the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack"
+                "the konnector overflowed its stack of 512 KiB: a function recurses too deeply, or keeps too much data \
+                 on the stack"
                     .to_owned(),
             ),
             // The guest's own stack, which grows towards address 0, holds values that do not fit into registers.
             Some(Trap::MemoryOutOfBounds) => AbortReason::Trap(
-                "the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply"
+                "the konnector accessed memory out of bounds; the most common cause is a function that recurses too \
+                 deeply"
                     .to_owned(),
             ),
-            Some(trap) => AbortReason::Trap(format!("the konnector did what WebAssembly forbids: {}", trap_reason(*trap))),
+            Some(trap) => AbortReason::Trap(format!("the konnector trapped: {}", trap_reason(*trap))),
             None => self.host_error_reason(error),
         }
     }
@@ -213,19 +215,20 @@ impl OutcomeClassifier<'_> {
         let Limits { handles, host_call_bytes, .. } = self.limits;
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
             return AbortReason::Trap(format!(
-                "the konnector holds more than {handles} resources (files, streams, timers, uploads) at one time; drop those it is done with"
+                "the konnector has more than {handles} resources (files, streams, timers, uploads) open at one time; \
+                 drop those that are no longer needed"
             ));
         }
         if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
             return AbortReason::Trap(
-                "the konnector put more than 64 KiB of headers into one request; send less, or send it in the body"
+                "the konnector put more than 64 KiB of headers into one request; send less, or move it to the body"
                     .to_owned(),
             );
         }
         if is_hostcall_fuel_exhausted(error) {
             return AbortReason::Trap(format!(
-                "the konnector passed more than {} in one call; save documents in smaller batches, write files in parts of at \
-                 most 1 MiB",
+                "the konnector passed more than {} in one call; save documents in smaller batches, write files in \
+                 parts of at most 1 MiB",
                 text::ByteSize(*host_call_bytes as u64)
             ));
         }
@@ -233,19 +236,19 @@ impl OutcomeClassifier<'_> {
     }
 }
 
-/// Whether the guest passed more in one call than [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel)
-/// allows. The error type is private to wasmtime, so it is recognised by its name; the test `one_large_call` of the
-/// sandbox detects a change.
+/// Returns whether the guest passed more in one call than
+/// [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel) allows. The error type is private to wasmtime, so
+/// it is recognised by its name; the test `one_large_call` of the sandbox detects a change.
 fn is_hostcall_fuel_exhausted(error: &wasmtime::Error) -> bool {
     format!("{:?}", error.root_cause()) == "HostcallFuelExhausted"
 }
 
 /// A command's reported status takes precedence over the host's outcome, unless another worker has the job (Cozy API,
 /// konnector run-time contract, §6.3: a critical line hides a later timeout).
-pub(crate) fn with_reported_error(told: &RunStatus, outcome: Outcome) -> Outcome {
-    match (told.error(), outcome) {
+pub(crate) fn with_reported_error(status: &RunStatus, outcome: Outcome) -> Outcome {
+    match (status.error(), outcome) {
         (_, outcome @ Outcome::Aborted(AbortReason::LeaseLost | AbortReason::Cancelled)) => outcome,
-        (Some(error), _) => Outcome::Failed(Failure::Custom { error: error.to_owned(), no_retry: told.no_retry() }),
+        (Some(error), _) => Outcome::Failed(Failure::Custom { error: error.to_owned(), no_retry: status.no_retry() }),
         (None, outcome) => outcome,
     }
 }

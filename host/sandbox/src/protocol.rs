@@ -27,7 +27,7 @@ pub enum Line {
 /// A message to the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Type of the message; any word.
+    /// Type of the message; any string.
     pub kind: String,
     /// Text of the message.
     pub message: String,
@@ -48,7 +48,7 @@ pub enum Severity {
     Error,
     /// Fails the run.
     Critical,
-    /// Is only published.
+    /// Is published as an event, without an effect on the run.
     Unknown,
 }
 
@@ -122,7 +122,7 @@ impl StdoutReader {
         (!line.is_empty()).then(|| Line::parse(&line))
     }
 
-    /// Whether reading stopped because a line was too long.
+    /// Returns whether reading stopped because a line was too long.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stopped
@@ -167,7 +167,7 @@ impl RunStatus {
         self.critical.as_deref().or(self.error.as_deref()).or(self.malformed.as_deref())
     }
 
-    /// Whether the konnector reported that a retry is pointless.
+    /// Returns whether the konnector reported that a retry is pointless.
     #[must_use]
     pub fn no_retry(&self) -> bool {
         self.no_retry
@@ -228,13 +228,13 @@ mod tests {
 
     #[test]
     fn an_error_that_cannot_be_read_counts_last() {
-        let mut told = RunStatus::default();
-        told.record_malformed("");
-        assert_eq!(told.error(), Some("UNKNOWN_ERROR"));
-        told.record_malformed("LOGIN_FAILED");
-        assert_eq!(told.error(), Some("LOGIN_FAILED"));
-        told.record(&message("error", "X", false), "X");
-        assert_eq!(told.error(), Some("X"));
+        let mut status = RunStatus::default();
+        status.record_malformed("");
+        assert_eq!(status.error(), Some("UNKNOWN_ERROR"));
+        status.record_malformed("LOGIN_FAILED");
+        assert_eq!(status.error(), Some("LOGIN_FAILED"));
+        status.record(&message("error", "X", false), "X");
+        assert_eq!(status.error(), Some("X"));
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn the_last_critical_message_counts_before_the_last_error() {
-        let mut told = RunStatus::default();
+        let mut status = RunStatus::default();
         let mut note = |kind, text, no_retry| {
-            told.record(&message(kind, text, no_retry), text);
-            (told.error().map(str::to_owned), told.no_retry())
+            status.record(&message(kind, text, no_retry), text);
+            (status.error().map(str::to_owned), status.no_retry())
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(note("warning", "w", true), (None, false));

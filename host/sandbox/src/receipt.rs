@@ -30,7 +30,7 @@ pub struct Receipt {
     pub files_not_saved: u64,
     /// Bytes written to files.
     pub file_bytes: u64,
-    /// Processor time in milliseconds.
+    /// CPU time in milliseconds.
     pub cpu_ms: u64,
     /// Milliseconds from start to end, including the time spent waiting for the user.
     pub wall_ms: u64,
@@ -59,12 +59,12 @@ pub struct Receipt {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodeOrigin {
-    /// From memory.
+    /// The code was still in memory.
     #[default]
     Memory,
-    /// From disk.
+    /// The code was loaded from the cache on disk.
     Disk,
-    /// From the compiler.
+    /// The component was compiled.
     Compiled,
 }
 

@@ -1,4 +1,4 @@
-//! Processor time of a run's requests to the internal API.
+//! CPU time of a run's requests to the internal API.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{CpuExhausted, thread_cpu_time};
 use crate::meter::{Counter, Meter};
 
-/// Maximum processor time of one request: a hundred times that of a page of 1,000 documents, and short enough that a
+/// Maximum CPU time of one request: a hundred times that of a page of 1,000 documents, and short enough that a
 /// run cannot keep a thread of the server busy with one request.
 const MAX_REQUEST_CPU: Duration = Duration::from_secs(5);
 
@@ -96,7 +96,7 @@ async fn poll_metered<F: Future>(work: F, charge: impl Fn(Duration) -> bool) -> 
 mod tests {
     use super::*;
 
-    /// Computes for this many milliseconds of processor time.
+    /// Computes for this many milliseconds of CPU time.
     fn compute(milliseconds: u64) {
         let before = thread_cpu_time();
         while thread_cpu_time() < before + Duration::from_millis(milliseconds) {

@@ -33,7 +33,7 @@ use crate::stdout_session::{ExitMessage, StdoutSession};
 
 /// Maximum number of random bytes per call.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
-/// Time limit for saving the cookies, which ordinarily takes milliseconds.
+/// Time limit for saving the cookies, which normally takes milliseconds.
 const SAVE_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An active run.
@@ -58,18 +58,18 @@ impl Run {
     ) -> Self {
         let context = Arc::new(Context::new(capabilities, cancel, memory));
         let logs = &context.logs;
-        let (output, errors, last_words) = match program.info().kind {
+        let (output, errors, exit_message) = match program.info().kind {
             ComponentKind::Typed { .. } => {
                 (LineStream::new(LogLineSink::new(logs.clone(), StdioSource::Output)), StdioSource::Error, None)
             }
             ComponentKind::Command => {
-                let (progress, words) = (Arc::clone(&context.capabilities.progress), ExitMessage::default());
-                let conversation = StdoutSession::new(logs.clone(), progress, words.clone());
-                (LineStream::new(conversation), StdioSource::CommandError, Some(words))
+                let (progress, exit_message) = (Arc::clone(&context.capabilities.progress), ExitMessage::default());
+                let session = StdoutSession::new(logs.clone(), progress, exit_message.clone());
+                (LineStream::new(session), StdioSource::CommandError, Some(exit_message))
             }
         };
         let error = LineStream::new(LogLineSink::new(logs.clone(), errors));
-        Self { context, output, error, program: program.clone(), exit_message: last_words }
+        Self { context, output, error, program: program.clone(), exit_message }
     }
 
     /// Ends the run before it has started.
@@ -77,12 +77,12 @@ impl Run {
         self.finish(Outcome::Aborted(ending)).await
     }
 
-    /// Executes the run to its end, whatever the guest does. Dropping the future drops the guest.
+    /// Executes the run to its end, even if the guest never returns. Dropping the future drops the guest.
     pub(crate) async fn execute(self, job: RunInput) -> RunOutput {
         let environment = self.environment(&job);
         let Ok(filesystem) = self.filesystem(&environment) else {
             return self
-                .finish_without_start(AbortReason::StartFailed("its payload has no room in /tmp".to_owned()))
+                .finish_without_start(AbortReason::StartFailed("its payload does not fit into /tmp".to_owned()))
                 .await;
         };
         let host = self.host(&environment, filesystem);
@@ -159,7 +159,7 @@ impl Run {
     }
 
     async fn classify_outcome(&self, polled: PollResult) -> Outcome {
-        let judge = OutcomeClassifier {
+        let classifier = OutcomeClassifier {
             limits: &self.context.capabilities.limits,
             meter: &self.context.meter,
             logs: &self.context.logs,
@@ -170,12 +170,10 @@ impl Run {
             Ok(end) => {
                 // A panic message without a line feed at its end counts too.
                 self.error.finish();
-                judge.classify(end).await
+                classifier.classify(end).await
             }
-            // The panic hook has logged message and place.
-            Err(_) => Outcome::Aborted(AbortReason::HostFault(
-                "a part of the server failed while the konnector used it".to_owned(),
-            )),
+            // The panic hook has logged the message and its location.
+            Err(_) => Outcome::Aborted(AbortReason::HostFault("a host function panicked".to_owned())),
         }
     }
 
@@ -183,15 +181,15 @@ impl Run {
         self.output.finish();
         self.error.finish();
         let outcome = match &self.exit_message {
-            Some(words) => with_reported_error(&words.status(), outcome),
+            Some(message) => with_reported_error(&message.status(), outcome),
             None => outcome,
         };
         self.context.logs.finish();
         let Capabilities { account, http, api, .. } = &self.context.capabilities;
         match tokio::time::timeout(SAVE_SESSION_TIMEOUT, account.save_session(http.cookies())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the cookies of a run could not be kept"),
-            Err(_) => tracing::warn!("keeping the cookies of a run took too long"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot save the cookies of a run"),
+            Err(_) => tracing::warn!("saving the cookies of a run timed out"),
         }
         // A command reads the account through the internal API, passwords included.
         let reads_secrets =

@@ -64,8 +64,8 @@ pub(crate) struct GuestWithTasks<F> {
 }
 
 impl<F: Future> GuestWithTasks<F> {
-    pub(crate) fn new(guest: F, beside: Arc<SideTasks>) -> Self {
-        Self { guest: Box::pin(guest), tasks: beside }
+    pub(crate) fn new(guest: F, side_tasks: Arc<SideTasks>) -> Self {
+        Self { guest: Box::pin(guest), tasks: side_tasks }
     }
 }
 
@@ -93,8 +93,8 @@ mod tests {
 
     #[tokio::test]
     async fn side_tasks_run_while_the_guest_waits_for_them() {
-        let beside = Arc::new(SideTasks::default());
-        let of_guest = Arc::clone(&beside);
+        let side_tasks = Arc::new(SideTasks::default());
+        let of_guest = Arc::clone(&side_tasks);
         let guest = async move {
             let slow = of_guest.run(Box::pin(async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -103,7 +103,7 @@ mod tests {
             let quick = of_guest.run(Box::pin(async { 2 }));
             tokio::join!(slow, quick)
         };
-        assert_eq!(GuestWithTasks::new(guest, beside).await, (Some(1), Some(2)));
+        assert_eq!(GuestWithTasks::new(guest, side_tasks).await, (Some(1), Some(2)));
     }
 
     #[tokio::test]
@@ -114,8 +114,8 @@ mod tests {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let (beside, dropped) = (Arc::new(SideTasks::default()), Arc::new(AtomicBool::new(false)));
-        let (of_guest, sets) = (Arc::clone(&beside), DroppedFlag(Arc::clone(&dropped)));
+        let (side_tasks, dropped) = (Arc::new(SideTasks::default()), Arc::new(AtomicBool::new(false)));
+        let (of_guest, sets) = (Arc::clone(&side_tasks), DroppedFlag(Arc::clone(&dropped)));
         let guest = async move {
             let work = of_guest.run(Box::pin(async move {
                 let _sets = sets;
@@ -124,7 +124,7 @@ mod tests {
             assert!(tokio::time::timeout(Duration::from_millis(10), work).await.is_err());
             tokio::task::yield_now().await;
         };
-        GuestWithTasks::new(guest, beside).await;
+        GuestWithTasks::new(guest, side_tasks).await;
         assert!(dropped.load(Ordering::SeqCst));
     }
 }

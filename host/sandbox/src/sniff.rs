@@ -56,7 +56,8 @@ fn is_more_specific(named: &str, found: &str) -> bool {
     }
 }
 
-/// Whether a byte cannot occur in a text whose encoding extends ASCII (MIME Sniffing Standard, "binary data byte").
+/// Returns whether a byte cannot occur in a text whose encoding extends ASCII (MIME Sniffing Standard, "binary data
+/// byte").
 fn is_binary(byte: u8) -> bool {
     matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
 }

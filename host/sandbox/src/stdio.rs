@@ -150,7 +150,7 @@ impl Pollable for LineStream {
 impl OutputStream for LineStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > MAX_WRITE {
-            return Err(StreamError::trap("more was written than `check-write` allowed"));
+            return Err(StreamError::trap("the guest wrote more than `check-write` allowed"));
         }
         self.push(&bytes);
         Ok(())
@@ -189,13 +189,13 @@ mod tests {
     use crate::logs::tests::recorded_logs;
 
     fn lines_of(writes: &[&[u8]]) -> Vec<String> {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         let stream = LineStream::new(LogLineSink::new(logs, StdioSource::Output));
         for bytes in writes {
             stream.push(bytes);
         }
         stream.finish();
-        kept.messages()
+        recorder.messages()
     }
 
     #[test]
@@ -208,48 +208,48 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_bounded() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         let mut lines = LogLineSink::new(logs, StdioSource::Output);
         for _ in 0..1_000 {
             lines.push(&[b'x'; 4_096]);
         }
         assert!(lines.partial_line.len() <= MAX_PARTIAL_LINE);
         lines.finish();
-        assert_eq!(kept.messages().len(), 1);
-        assert!(kept.messages()[0].len() <= Limits::default().log_line_bytes);
+        assert_eq!(recorder.messages().len(), 1);
+        assert!(recorder.messages()[0].len() <= Limits::default().log_line_bytes);
     }
 
     #[test]
     fn of_the_errors_of_a_command_256_kib_are_kept() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         let mut lines = LogLineSink::new(logs, StdioSource::CommandError);
         for _ in 0..10_000 {
             lines.push(&[[b'x'; 99].as_slice(), b"\n"].concat());
         }
         lines.finish();
-        assert_eq!(kept.messages().len(), MAX_COMMAND_STDERR.div_ceil(100));
+        assert_eq!(recorder.messages().len(), MAX_COMMAND_STDERR.div_ceil(100));
     }
 
     /// The streams of `wasmtime-wasi` reject this too; a host function that takes everything at once cannot yield.
     #[test]
     fn a_write_of_more_than_is_permitted_traps() {
-        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let (logs, recorder, _) = recorded_logs(&Limits::default());
         let mut stream = LineStream::new(LogLineSink::new(logs, StdioSource::Output));
-        let most = stream.check_write().unwrap();
-        assert!(stream.write(vec![b'\n'; most].into()).is_ok());
-        assert!(matches!(stream.write(vec![b'\n'; most + 1].into()), Err(StreamError::Trap(_))));
-        assert_eq!(kept.messages().len(), most);
+        let max = stream.check_write().unwrap();
+        assert!(stream.write(vec![b'\n'; max].into()).is_ok());
+        assert!(matches!(stream.write(vec![b'\n'; max + 1].into()), Err(StreamError::Trap(_))));
+        assert_eq!(recorder.messages().len(), max);
     }
 
     #[test]
     fn a_line_that_was_cut_shows_no_part_of_a_secret() {
-        let (logs, kept, _) = recorded_logs(&Limits { log_line_bytes: MAX_PARTIAL_LINE, ..Limits::default() });
+        let (logs, recorder, _) = recorded_logs(&Limits { log_line_bytes: MAX_PARTIAL_LINE, ..Limits::default() });
         let mut lines = LogLineSink::new(logs, StdioSource::Output);
         for _ in 0..MAX_PARTIAL_LINE / 8 - 1 {
             lines.push(b"--------");
         }
         lines.push(b"----hunter22\n");
-        assert!(kept.messages()[0].len() > MAX_PARTIAL_LINE / 2 && !kept.messages()[0].contains("hunt"));
+        assert!(recorder.messages()[0].len() > MAX_PARTIAL_LINE / 2 && !recorder.messages()[0].contains("hunt"));
     }
 
     proptest! {

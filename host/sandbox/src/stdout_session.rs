@@ -39,19 +39,19 @@ struct MessageHandler {
 }
 
 impl StdoutSession {
-    pub(crate) fn new(logs: RunLog, progress: Arc<dyn Progress>, last_words: ExitMessage) -> Self {
-        Self { reader: StdoutReader::default(), handler: MessageHandler { logs, progress, exit_message: last_words } }
+    pub(crate) fn new(logs: RunLog, progress: Arc<dyn Progress>, exit_message: ExitMessage) -> Self {
+        Self { reader: StdoutReader::default(), handler: MessageHandler { logs, progress, exit_message } }
     }
 }
 
 impl OutputSink for StdoutSession {
     fn push(&mut self, bytes: &[u8]) {
-        let Self { reader, handler: hearer } = self;
+        let Self { reader, handler } = self;
         let stopped = reader.has_stopped();
-        reader.push(bytes, |line| hearer.handle_line(line));
+        reader.push(bytes, |line| handler.handle_line(line));
         if reader.has_stopped() && !stopped {
-            let text = "a line of standard output is longer than 64 KiB; nothing more is read from there in this run";
-            hearer.logs.write_line(Level::Warn, text);
+            let text = "a line of standard output is longer than 64 KiB; the rest of standard output is ignored";
+            handler.logs.write_line(Level::Warn, text);
         }
     }
 
@@ -69,7 +69,7 @@ impl MessageHandler {
                 self.logs.write_line(Level::Debug, &text);
             }
             Line::Message(message) => self.handle_message(&message),
-            Line::Malformed(unreadable, line) => self.handle_malformed(&unreadable, &line),
+            Line::Malformed(status, line) => self.handle_malformed(&status, &line),
         }
     }
 
@@ -80,11 +80,11 @@ impl MessageHandler {
         text
     }
 
-    fn handle_malformed(&self, MalformedStatus { reason: why, error }: &MalformedStatus, line: &str) {
+    fn handle_malformed(&self, MalformedStatus { reason, error }: &MalformedStatus, line: &str) {
         if let Some(error) = error {
             self.exit_message.record_malformed(&self.safe_message(error));
         }
-        let text = format!("a line of standard output looks like a status and cannot be read ({why}): {line}");
+        let text = format!("a line of standard output looks like a status but cannot be parsed ({reason}): {line}");
         self.logs.write_line(Level::Warn, &text);
     }
 
@@ -134,13 +134,13 @@ mod tests {
     }
 
     fn run_session(limits: &Limits, output: &str) -> (RunStatus, Vec<(String, String)>, Arc<RecordedLog>) {
-        let (logs, kept, _) = recorded_logs(limits);
-        let (watcher, words) = (Arc::new(RecordedMessages::default()), ExitMessage::default());
-        let mut conversation = StdoutSession::new(logs, watcher.clone(), words.clone());
-        conversation.push(output.as_bytes());
-        conversation.finish();
+        let (logs, recorder, _) = recorded_logs(limits);
+        let (watcher, exit_message) = (Arc::new(RecordedMessages::default()), ExitMessage::default());
+        let mut session = StdoutSession::new(logs, watcher.clone(), exit_message.clone());
+        session.push(output.as_bytes());
+        session.finish();
         let events = watcher.0.lock().unwrap().clone();
-        (words.status(), events, kept)
+        (exit_message.status(), events, recorder)
     }
 
     #[test]
@@ -150,11 +150,11 @@ mod tests {
             "{\"type\":\"hunter22\",\"message\":\"is hun\\u001b[0mter22\"}\n",
             "{\"type\":\"critical\",\"message\":\"no hunter22\"}",
         );
-        let (told, events, kept) = run_session(&Limits::default(), output);
+        let (status, events, recorder) = run_session(&Limits::default(), output);
         let expected = [("toto", "a"), ("[masked]", "is [masked]"), ("critical", "no [masked]")];
         assert_eq!(events, expected.map(|(kind, text)| (kind.to_owned(), text.to_owned())));
-        assert_eq!(kept.messages(), ["a", "no message, [masked]", "is [masked]", "no [masked]"]);
-        assert_eq!(told.error(), Some("no [masked]"));
+        assert_eq!(recorder.messages(), ["a", "no message, [masked]", "is [masked]", "no [masked]"]);
+        assert_eq!(status.error(), Some("no [masked]"));
     }
 
     #[test]
@@ -163,21 +163,21 @@ mod tests {
             "{\"type\":\"info\",\"message\":\"hunter22\",}\n",
             "{\"type\":\"critical\",\"message\":\"LOGIN_FAILED\",\"no_retry\":\"yes\"}\n",
         );
-        let (told, events, kept) = run_session(&Limits::default(), output);
-        assert_eq!((told.error(), told.no_retry(), events.len()), (Some("LOGIN_FAILED"), false, 0));
-        insta::assert_snapshot!(kept.messages().join("\n"), @r#"
-        a line of standard output looks like a status and cannot be read (trailing comma at line 1 column 37): {"type":"info","message":"[masked]",}
-        a line of standard output looks like a status and cannot be read (its `no_retry` is a text): {"type":"critical","message":"LOGIN_FAILED","no_retry":"yes"}
+        let (status, events, recorder) = run_session(&Limits::default(), output);
+        assert_eq!((status.error(), status.no_retry(), events.len()), (Some("LOGIN_FAILED"), false, 0));
+        insta::assert_snapshot!(recorder.messages().join("\n"), @r#"
+        a line of standard output looks like a status but cannot be parsed (trailing comma at line 1 column 37): {"type":"info","message":"[masked]",}
+        a line of standard output looks like a status but cannot be parsed (its `no_retry` is a string): {"type":"critical","message":"LOGIN_FAILED","no_retry":"yes"}
         "#);
-        let (told, ..) = run_session(&Limits::default(), "{\"type\":\"info\",\"message\":\"a\",}\n");
-        assert_eq!(told.error(), None);
+        let (status, ..) = run_session(&Limits::default(), "{\"type\":\"info\",\"message\":\"a\",}\n");
+        assert_eq!(status.error(), None);
     }
 
     #[test]
     fn a_message_is_cut_at_a_character() {
-        let (told, events, _) =
+        let (status, events, _) =
             run_session(&Limits::default(), &format!("{{\"type\":\"error\",\"message\":\"a{}\"}}", "é".repeat(5_000)));
-        assert_eq!(told.error().map(str::len), Some(3_999));
+        assert_eq!(status.error().map(str::len), Some(3_999));
         assert_eq!(events[0].1.len(), 3_999);
     }
 
@@ -185,19 +185,19 @@ mod tests {
     fn a_flood_is_limited_to_the_budget_and_its_last_message_still_counts() {
         let flood =
             "{\"type\":\"info\",\"message\":\"a\"}\n".repeat(1_000) + "{\"type\":\"critical\",\"message\":\"B\"}\n";
-        let (told, events, kept) = run_session(&Limits { log_lines: 10, ..Limits::default() }, &flood);
-        assert_eq!((events.len(), kept.messages().len(), told.error()), (10, 10, Some("B")));
+        let (status, events, recorder) = run_session(&Limits { log_lines: 10, ..Limits::default() }, &flood);
+        assert_eq!((events.len(), recorder.messages().len(), status.error()), (10, 10, Some("B")));
     }
 
     #[test]
     fn nothing_is_read_after_a_line_that_is_too_long() {
         let output =
             format!("{{\"type\":\"error\",\"message\":\"A\"}}\n{}\n{{\"type\":\"critical\"}}\n", "x".repeat(70_000));
-        let (told, _, kept) = run_session(&Limits::default(), &output);
-        assert_eq!(told.error(), Some("A"));
-        insta::assert_snapshot!(kept.messages().join("\n"), @"
+        let (status, _, recorder) = run_session(&Limits::default(), &output);
+        assert_eq!(status.error(), Some("A"));
+        insta::assert_snapshot!(recorder.messages().join("\n"), @"
         A
-        a line of standard output is longer than 64 KiB; nothing more is read from there in this run
+        a line of standard output is longer than 64 KiB; the rest of standard output is ignored
         ");
     }
 }

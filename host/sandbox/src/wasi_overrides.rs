@@ -28,10 +28,10 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(IO_POLL)?.func_wrap_async("poll", |mut store, (pollables,): (Vec<Resource<DynPollable>>,)| {
         Box::new(async move {
             let host = store.data_mut();
-            let most = host.context.capabilities.limits.handles;
-            if pollables.len() > most {
+            let max = host.context.capabilities.limits.handles;
+            if pollables.len() > max {
                 let number = pollables.len();
-                return Err(wasmtime::format_err!("`poll` takes at most {most} pollables, got {number}"));
+                return Err(wasmtime::format_err!("`poll` takes at most {max} pollables, got {number}"));
             }
             Ok((host.table().poll(pollables).await?,))
         })

@@ -111,9 +111,9 @@ pub(crate) fn classify_read_error(blob: BlobId, source: io::Error) -> Result<Err
 /// Metadata of a written blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobInfo {
-    /// Its name.
+    /// Name under which the blob is stored.
     pub id: BlobId,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
     /// The MD5 of its content (what the Cozy API shows as `md5sum`).
     pub md5: [u8; 16],
@@ -132,7 +132,7 @@ pub trait Blobs: Send + Sync {
     /// Starts a new blob, which exists once its writer has finished.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the disk fails.
     async fn create(&self) -> Result<Box<dyn BlobWriter>> {
         self.create_as(BlobId::new()).await
     }
@@ -140,43 +140,43 @@ pub trait Blobs: Send + Sync {
     /// Like `create`, with a name from a backup.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the disk fails.
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>>;
 
     /// Duplicates a blob; the two are independent, so removing one does not affect the other.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`], [`Error::Io`].
+    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
     async fn duplicate(&self, id: &BlobId) -> Result<BlobId>;
 
     /// Opens a blob at its start.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`], [`Error::Io`].
+    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>>;
 
     /// Reads a whole blob on the calling thread: for documents, which are small.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`], [`Error::Io`].
+    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
     fn read(&self, id: &BlobId) -> Result<Vec<u8>>;
 
     /// Returns the size of a blob in bytes.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`], [`Error::Io`].
+    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
     async fn size(&self, id: &BlobId) -> Result<u64>;
 
     /// Removes a blob; does nothing if it does not exist. A reader that has already opened it can read it to its end.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the disk fails.
     async fn remove(&self, id: &BlobId) -> Result<()>;
 
     /// Returns the names of all blobs, in no particular order.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the disk fails.
     async fn list(&self) -> Result<Vec<BlobId>>;
 }
 
@@ -188,7 +188,7 @@ pub trait BlobWriter: Send {
     /// Cancel safety: not cancel-safe; after a dropped call every later call fails.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the disk fails.
     async fn write(&mut self, chunk: Bytes) -> Result<()>;
 
     /// Makes the blob durable. Only then may anything refer to it.

@@ -19,7 +19,7 @@ pub struct Changes {
 /// Effect of a set of changes on one document.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentWrite<'a> {
-    /// The document.
+    /// The document that is written.
     pub document: &'a DocRef,
     /// Its revision before the change; `None` for a new document.
     pub previous_rev: Option<&'a Rev>,
@@ -60,7 +60,7 @@ impl Changes {
         Self::default()
     }
 
-    /// Whether the set is empty.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fences.is_empty() && self.ops.is_empty()
@@ -184,7 +184,7 @@ impl Changes {
         })
     }
 
-    /// Whether a trigger is scheduled once the changes are committed.
+    /// Returns whether a trigger is scheduled once the changes are committed.
     #[must_use]
     pub fn has_schedule(&self) -> bool {
         self.ops

@@ -23,7 +23,7 @@ impl Store {
     /// otherwise like [`Store::commit`].
     pub async fn delete_instance(&self, schema: &dyn DocumentSchema, instance: &InstanceId) -> Result<()> {
         if instance.is_global() {
-            let reason = "what belongs to no instance cannot be erased".to_owned();
+            let reason = "global data belongs to no instance and cannot be deleted".to_owned();
             return Err(Error::Invalid { field: "instance id", reason });
         }
         for doctype in self.doctypes(instance)? {
@@ -34,14 +34,18 @@ impl Store {
                 }
                 let (mut changes, mut contents) = (Changes::new(), Vec::new());
                 for document in documents {
-                    let at = DocRef::new(instance, &doctype, document.id);
-                    match schema.links(&at, &document.body) {
+                    let document_ref = DocRef::new(instance, &doctype, document.id);
+                    match schema.links(&document_ref, &document.body) {
                         Ok(links) => contents.extend(links.blobs.into_iter().map(|link| link.blob)),
                         Err(reason) => {
-                            tracing::error!(document = %at, reason, "its contents stay until fsck --repair or the next sweep");
+                            tracing::error!(
+                                document = %document_ref,
+                                reason,
+                                "the blobs of a deleted document stay until fsck --repair or the next sweep"
+                            );
                         }
                     }
-                    changes.purge(at, &document.rev);
+                    changes.purge(document_ref, &document.rev);
                 }
                 self.commit(changes).await?;
                 self.remove_blobs(contents).await;

@@ -21,7 +21,8 @@ pub(crate) struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// `reserve` in bytes; by default 256 MiB or a twentieth of the disk, whichever is less.
+    /// Monitors the disk of `dir`. `reserve` is in bytes; by default 256 MiB or a twentieth of the disk, whichever is
+    /// less.
     pub(crate) fn new(dir: &Path, reserve: Option<u64>) -> Result<Self> {
         let (_, size) = free_and_total_bytes(dir)?;
         Ok(Self {
@@ -33,7 +34,7 @@ impl DiskSpace {
     /// Fails when new data would use the reserve.
     ///
     /// # Errors
-    /// [`Error::DiskFull`].
+    /// [`Error::DiskFull`] when less than the reserve is free.
     pub(crate) fn check(&self) -> Result<()> {
         let (free, _) = free_and_total_bytes(&self.dir)?;
         if free < self.reserve_bytes {
@@ -47,9 +48,7 @@ impl DiskSpace {
         let ballast = self.ballast_path();
         if free_and_total_bytes(&self.dir)?.0 < self.reserve_bytes / BALLAST_DIVISOR && ballast.exists() {
             fs::remove_file(&ballast).map_err(Error::io("remove", &ballast))?;
-            tracing::warn!(
-                "the disk is full: the ballast was thrown off, so that there is room to start; free some space"
-            );
+            tracing::warn!("the disk is full: deleted the ballast file to make room for the start; free some space");
         }
         Ok(())
     }
@@ -66,7 +65,7 @@ impl DiskSpace {
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).map_err(io::Error::from)
         });
         if let Err(error) = taken {
-            tracing::debug!(%error, "no ballast is kept");
+            tracing::debug!(%error, "cannot create the ballast file");
             let _ = fs::remove_file(&ballast);
         }
     }
@@ -78,7 +77,7 @@ impl DiskSpace {
 
 /// Returns the space available to this process and the size of the disk, in bytes.
 fn free_and_total_bytes(dir: &Path) -> Result<(u64, u64)> {
-    let room = rustix::fs::statvfs(dir).map_err(|error| Error::io("look at the disk of", dir)(error.into()))?;
+    let room = rustix::fs::statvfs(dir).map_err(|error| Error::io("read the free space of", dir)(error.into()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
     Ok((bytes(room.f_bavail), bytes(room.f_blocks)))
 }

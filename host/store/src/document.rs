@@ -28,11 +28,11 @@ const MAX_DEPTH: usize = 120;
 /// A stored document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// Its id.
+    /// Id, unique within its instance and type.
     pub id: String,
-    /// Its current revision.
+    /// Current revision.
     pub rev: Rev,
-    /// Its body, without `_id` and `_rev`.
+    /// Body, without `_id` and `_rev`.
     pub body: Map,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct DocumentRecord {
 }
 
 impl DocumentRecord {
-    /// The body, if it is stored in a blob.
+    /// Returns the blob of the body, if the body is stored in one.
     pub(crate) fn blob_link(&self) -> Option<BlobLink> {
         self.body.blob().map(|blob| BlobLink { blob, size: None, sha256: self.sha256.clone() })
     }
@@ -129,7 +129,7 @@ impl PendingBody {
             });
         }
         if self.map.values().any(|value| !is_shallow(value, MAX_DEPTH)) {
-            let reason = format!("{document} is nested deeper than {MAX_DEPTH} levels: flatten it");
+            let reason = format!("{document} is nested deeper than {MAX_DEPTH} levels; flatten it");
             return Err(Error::Invalid { field: "document", reason });
         }
         if self.size <= MAX_INLINE_BYTES {
@@ -191,7 +191,7 @@ pub(crate) fn resolve(
                 // A commit may have replaced the document and removed its old blob between the two reads.
                 record = read_record(kv, document)?;
                 if record.as_ref().is_some_and(|now| now.body == found.body) {
-                    let reason = format!("its content, blob {blob}, is missing");
+                    let reason = format!("its body, blob {blob}, is missing");
                     return Err(Error::Corrupt { what: format!("document {document}"), reason });
                 }
             }
@@ -232,10 +232,10 @@ pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
 /// [`Error::Corrupt`] when it differs from the written body.
 pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
     let corrupt = |reason: String| Error::Corrupt { what: format!("blob {blob}"), reason };
-    if let Some(said) = sha256 {
+    if let Some(recorded) = sha256 {
         let found = hex::encode(Sha256::digest(bytes));
-        if found != said {
-            return Err(corrupt(format!("its SHA-256 is {found} instead of {said}")));
+        if found != recorded {
+            return Err(corrupt(format!("its SHA-256 is {found} instead of {recorded}")));
         }
     }
     serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))

@@ -20,7 +20,7 @@ pub enum Error {
     #[error("conflict: {0}")]
     Conflict(#[from] Conflict),
     /// The run no longer holds its job: its lease ended or passed to another worker. Nothing was written.
-    #[error("the lease on job {job} (epoch {epoch}) is no longer held: stop this run, its writes are refused")]
+    #[error("the lease on job {job} (epoch {epoch}) is no longer held; stop this run, because its writes are rejected")]
     StaleLease {
         /// The job of the lost lease.
         job: DocRef,
@@ -28,7 +28,7 @@ pub enum Error {
         epoch: u64,
     },
     /// A document that the change requires does not exist; nothing was written.
-    #[error("document {document} does not exist: create it before, or in the same commit")]
+    #[error("document {document} does not exist; create it first, or in the same commit")]
     NotFound {
         /// The missing document.
         document: DocRef,
@@ -42,13 +42,13 @@ pub enum Error {
     /// The blob exists but cannot be read: it is not a regular file, or the disk or the file permissions prevent it.
     #[error("blob {blob} cannot be read: {source}")]
     BlobUnreadable {
-        /// The blob.
+        /// The unreadable blob.
         blob: BlobId,
         /// The error from the system.
         source: std::io::Error,
     },
     /// Something is larger than the store allows; nothing was written.
-    #[error("{what} has {size} bytes, the limit is {limit}: shorten it")]
+    #[error("{what} has {size} bytes, the limit is {limit}; shorten it")]
     TooLarge {
         /// Description of the item that is too large.
         what: String,
@@ -66,21 +66,21 @@ pub enum Error {
         reason: String,
     },
     /// Stored bytes differ from the bytes that were written.
-    #[error("{what} is damaged ({reason}): run konnector fsck, or restore the last backup")]
+    #[error("{what} is damaged ({reason}); run konnector fsck, or restore the last backup")]
     Corrupt {
-        /// The entry or file.
+        /// Description of the damaged entry or file.
         what: String,
         /// Description of the mismatch.
         reason: String,
     },
     /// The database cannot be opened, even without its snapshots.
     #[error(
-        "the database {} is damaged ({reason}) and reading its whole log did not help: restore the last backup into an empty \
-         data folder; nothing was deleted, what was set aside is in {}",
+        "the database {} is damaged ({reason}), and rebuilding it from its log failed; restore the last backup into an \
+         empty data folder (nothing was deleted; the files that were set aside are in {})",
         .path.display(), .quarantine.display()
     )]
     DatabaseCorrupt {
-        /// The database folder.
+        /// Path of the database folder.
         path: PathBuf,
         /// Folder of the copies that were made before the attempted repair.
         quarantine: PathBuf,
@@ -88,29 +88,31 @@ pub enum Error {
         reason: String,
     },
     /// The disk failed a write. Durability is unknown until a restart has read the actual state from disk.
-    #[error("the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server")]
+    #[error("an earlier write to the disk failed, so no change is accepted; check the disk, then restart the server")]
     Poisoned,
     /// The store was closed.
     #[error("the store is closed: the server is shutting down")]
     Closed,
     /// Another process is using the same data folder.
     #[error(
-        "another konnector{} runs on the data folder {}: stop it, or choose another --data-dir",
+        "another konnector{} is using the data folder {}; stop it, or choose another --data-dir",
         .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .path.display()
     )]
     Locked {
-        /// The data folder.
+        /// Path of the data folder.
         path: PathBuf,
         /// The process that holds it, if it could be read.
         process: Option<u32>,
     },
     /// The data folder was written by a newer program.
     #[error(
-        "the data folder {} has format {found}, and this konnector ({}) knows formats up to {supported}: use konnector {} or a newer one",
-        .path.display(), env!("CARGO_PKG_VERSION"), .program.as_deref().unwrap_or("of the version that wrote it")
+        "the data folder {} has format {found}, but this konnector ({}) supports formats up to {supported}; \
+         use {} or a newer version",
+        .path.display(), env!("CARGO_PKG_VERSION"),
+        .program.as_ref().map_or_else(|| "the version that wrote it".to_owned(), |version| format!("konnector {version}"))
     )]
     UnsupportedFormat {
-        /// The data folder.
+        /// Path of the data folder.
         path: PathBuf,
         /// The format of the folder.
         found: u32,
@@ -121,11 +123,11 @@ pub enum Error {
     },
     /// Too little free space on the disk for new data; nothing was written.
     #[error(
-        "the disk is nearly full: {} are free for {}, and {} are kept free; make room, then try again",
+        "the disk is nearly full: {} are free for {}, but {} must stay free; free some space, then try again",
         mebibytes(*.free), .path.display(), mebibytes(*.reserve)
     )]
     DiskFull {
-        /// The data folder.
+        /// Path of the data folder.
         path: PathBuf,
         /// Free space, in bytes.
         free: u64,
@@ -133,7 +135,7 @@ pub enum Error {
         reserve: u64,
     },
     /// Blobs that documents refer to are missing or damaged, so a backup would be incomplete.
-    #[error("contents are missing or damaged:{}", format_problems(.problems, *.omitted))]
+    #[error("blobs are missing or damaged:{}", format_problems(.problems, *.omitted))]
     BlobsDamaged {
         /// Descriptions of the problems, limited to as many as a person reads.
         problems: Vec<FsckProblem>,
@@ -151,7 +153,7 @@ pub enum Error {
     Io {
         /// The operation, such as "write".
         action: &'static str,
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The error from the system.
         source: std::io::Error,
@@ -162,7 +164,7 @@ pub enum Error {
     /// The file of the master key cannot be used.
     #[error("the key file {} {reason}", .path.display())]
     KeyFile {
-        /// The key file.
+        /// Path of the key file.
         path: PathBuf,
         /// The problem and its solution, continuing "the key file …".
         reason: String,
@@ -170,9 +172,9 @@ pub enum Error {
     /// A sealed secret cannot be opened.
     #[error("the secret {field} of account {account} cannot be opened: {reason}")]
     Secret {
-        /// The account of the secret.
+        /// Id of the account that owns the secret.
         account: String,
-        /// The field of the secret.
+        /// Name of the account's field that holds the secret.
         field: String,
         /// The reason, and how to solve it.
         reason: String,
@@ -184,18 +186,18 @@ pub enum Error {
 #[non_exhaustive]
 pub enum Conflict {
     /// A document with this id already exists.
-    #[error("document {document} exists already")]
+    #[error("document {document} already exists")]
     Exists {
-        /// The document.
+        /// The document that exists.
         document: DocRef,
     },
     /// The document was changed or deleted in the meantime.
     #[error(
-        "document {document} is {}, not {expected}: read it again and redo the change",
+        "document {document} is {}, not at revision {expected}; read it again and redo the change",
         .current.as_ref().map_or_else(|| "deleted or was never created".to_owned(), |rev| format!("at revision {rev}"))
     )]
     Revision {
-        /// The document.
+        /// The document that has another revision.
         document: DocRef,
         /// The revision that the change expects.
         expected: Rev,
@@ -203,11 +205,11 @@ pub enum Conflict {
         current: Option<Rev>,
     },
     /// The unique key belongs to another value.
-    #[error("{key:?} is taken in the index {index} by {holder}")]
+    #[error("the key {key:?} of the index {index} already belongs to {holder}")]
     Taken {
-        /// The unique index.
+        /// Name of the unique index.
         index: String,
-        /// The key.
+        /// The key that is already owned.
         key: String,
         /// The value that owns the key.
         holder: String,
@@ -215,58 +217,58 @@ pub enum Conflict {
     /// The job is not waiting in the queue.
     #[error("job {job} is not waiting: it has started, ended or was never queued")]
     NotWaiting {
-        /// The job.
+        /// The job that is not in the queue.
         job: DocRef,
     },
     /// The job is running.
-    #[error("job {job} is running: end its lease first")]
+    #[error("job {job} is running; end its lease first")]
     Running {
-        /// The job.
+        /// The job whose lease is held.
         job: DocRef,
     },
     /// The trigger is not due at this instant: it has already fired for it, or was changed.
     #[error("trigger {trigger} is not due at {}: it has fired, or its schedule was changed", .instant.to_rfc3339_opts(SecondsFormat::AutoSi, true))]
     NotDue {
-        /// The trigger.
+        /// The trigger to fire.
         trigger: DocRef,
-        /// The instant to fire.
+        /// The due instant to consume.
         instant: DateTime<Utc>,
     },
     /// Another backup is running; only one can run at a time.
-    #[error("another backup is being made: wait for its end")]
+    #[error("another backup is running; wait until it finishes")]
     BackupRunning,
     /// Concurrent commits kept changing the same entries.
-    #[error("too many others are changing the same entries: try again")]
+    #[error("too many concurrent changes to the same entries; try again")]
     Contention,
 }
 
 impl Error {
-    /// Whether the change lost against a concurrent one and can be retried after a new read (HTTP 409).
+    /// Returns whether the change lost against a concurrent one and can be retried after a new read (HTTP 409).
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
     }
 
-    /// Whether the requested item does not exist (HTTP 404).
+    /// Returns whether the requested item does not exist (HTTP 404).
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::BlobNotFound { .. })
     }
 
-    /// Whether a blob is lost: missing, damaged or unreadable, and so until it is written anew. Temporary failures,
-    /// such as too many open files, do not count.
+    /// Returns whether a blob is lost: missing, damaged or unreadable, and so until it is rewritten. Temporary
+    /// failures, such as too many open files, do not count.
     #[must_use]
     pub const fn is_blob_lost(&self) -> bool {
         matches!(self, Self::BlobNotFound { .. } | Self::BlobUnreadable { .. } | Self::Corrupt { .. })
     }
 
-    /// Whether the run that made this call has lost its job and must stop.
+    /// Returns whether the run that made this call has lost its job and must stop.
     #[must_use]
     pub fn is_stale_lease(&self) -> bool {
         matches!(self, Self::StaleLease { .. })
     }
 
-    /// Whether there is no space for new data (HTTP 507).
+    /// Returns whether there is no space for new data (HTTP 507).
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull { .. })

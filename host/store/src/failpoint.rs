@@ -43,7 +43,7 @@ mod ordered {
         })
     });
 
-    /// See the module.
+    /// Triggers the failpoint if a test armed it and it is reached for the chosen time.
     ///
     /// # Errors
     /// The error of the failpoint.

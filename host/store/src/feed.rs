@@ -54,7 +54,9 @@ impl FromStr for Seq {
     fn from_str(text: &str) -> Result<Self> {
         let invalid = || Error::Invalid {
             field: "since",
-            reason: format!("{text:?} is not a last_seq of an earlier answer, nor 0 for all changes"),
+            reason: format!(
+                "{text:?} is not a valid position; use the last_seq of an earlier response, or 0 for all changes"
+            ),
         };
         let (number, epoch) = text.split_once('-').map_or((text, None), |(number, epoch)| (number, Some(epoch)));
         let last = number.parse().map_err(|_| invalid())?;
@@ -239,7 +241,7 @@ impl Store {
         loop {
             let page = self.kv().scan(&range.from, &range.to, PURGE_BATCH_SIZE, false)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            let behind = last.clone();
+            let last_key = last.clone();
             let mut view = View::new(self.kv());
             for (key, _) in page {
                 // Read through the view: a document that is created again in the meantime keeps its revisions.
@@ -249,7 +251,7 @@ impl Store {
                 }
             }
             if self.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied {
-                range.start_after(&behind);
+                range.start_after(&last_key);
             }
         }
     }

@@ -31,7 +31,7 @@ impl InstanceId {
         Self::from_bytes([0; 16])
     }
 
-    /// Whether this is [`InstanceId::global`].
+    /// Returns whether this is [`InstanceId::global`].
     #[must_use]
     pub fn is_global(&self) -> bool {
         self.bytes == [0; 16]
@@ -112,9 +112,9 @@ impl fmt::Debug for InstanceId {
 pub struct DocRef {
     /// The instance that owns the document.
     pub instance: InstanceId,
-    /// Its type.
+    /// Type of the document.
     pub doctype: Doctype,
-    /// Its id, unique within instance and type.
+    /// Id, unique within instance and type.
     pub id: String,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! 00 "format"                                              the format of the data folder
 //! 00 "program"                                             the version of the program that wrote it last
-//! 00 "sequence"                                            the last number that a change was given
+//! 00 "sequence"                                            the last assigned change number
 //! 01 <instance 16> 'd' <doctype ≤36> 00 <id ≤200>          document
 //! 01 <instance 16> 't' <doctype ≤36> 00 <id ≤200>          tombstone of a deleted document
 //! 01 <instance 16> 'n' <doctype ≤36> 00 <id ≤200>          number of a document's last change
@@ -32,11 +32,11 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::id::{DocRef, InstanceId};
 
-/// Maximum length of a document id, in bytes.
+/// Maximum length of a document id, in bytes; the key of a document is then at most 255 bytes long.
 const MAX_ID_BYTES: usize = 200;
 /// Maximum length of a document type, in bytes.
 const MAX_DOCTYPE_BYTES: usize = 200;
-/// Maximum length of an index name, in bytes.
+/// Maximum length of an index name, in bytes; the key of an entry is then at most 244 bytes long.
 const MAX_INDEX_NAME_BYTES: usize = 64;
 /// Length of the prefix before the kind of entry: the version and the instance.
 const INSTANCE_PREFIX_BYTES: usize = 17;
@@ -212,7 +212,7 @@ pub(crate) fn log_number(key: &[u8]) -> Result<u64> {
     let number = split_doctype(key).and_then(|(_, number)| number.try_into().ok()).map(u64::from_be_bytes);
     number.ok_or_else(|| Error::Corrupt {
         what: format!("key {}", key.escape_ascii()),
-        reason: "it is no change's".into(),
+        reason: "it is not the key of a change".into(),
     })
 }
 
@@ -240,7 +240,7 @@ pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
     let id = path.splitn(2, |byte| *byte == 0).nth(1).and_then(|id| str::from_utf8(id).ok());
     id.ok_or_else(|| Error::Corrupt {
         what: format!("key {}", key.escape_ascii()),
-        reason: "it names no document".into(),
+        reason: "it is not the key of a document".into(),
     })
 }
 
@@ -263,7 +263,7 @@ pub(crate) fn keyspace_of(key: &[u8]) -> Option<Keyspace> {
     spaces.into_iter().find(|space| space.letter() == *letter)
 }
 
-/// Whether a key belongs to a document.
+/// Returns whether a key belongs to a document.
 pub(crate) fn is_document(key: &[u8]) -> bool {
     key.first() == Some(&1) && key.get(INSTANCE_PREFIX_BYTES) == Some(&b'd')
 }

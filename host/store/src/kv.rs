@@ -137,7 +137,7 @@ impl Batch {
         Ok(self)
     }
 
-    /// Whether the batch contains no writes.
+    /// Returns whether the batch contains no writes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.appends.is_empty()
@@ -182,7 +182,7 @@ impl Batch {
         Ok(writes)
     }
 
-    /// Whether every check holds; `matches` returns whether a key has the expected value. For backends.
+    /// Returns whether every check holds; `matches` returns whether a key has the expected value. For backends.
     ///
     /// # Errors
     /// Those of `matches`.
@@ -198,7 +198,7 @@ impl Batch {
     /// Rejects a batch that is too large for any backend. Backends call this before anything else.
     ///
     /// # Errors
-    /// [`Error::TooLarge`].
+    /// [`Error::TooLarge`] for a key or value over the limits.
     pub fn validate(&self) -> Result<()> {
         let appended = self.appends.iter().map(|append| (&append.number_key, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {

@@ -102,7 +102,7 @@ impl FolderSession {
         }
     }
 
-    /// The data folder.
+    /// Returns the path of the data folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

@@ -75,8 +75,8 @@ impl Store {
             }
             left -= 1;
             let record = view::decode(&key, &value)?;
-            let at = DocRef::new(instance, doctype, key::document_id(&key)?);
-            if let Some(found) = document::resolve(self.kv(), self.blobs(), &at, Some(record))? {
+            let document_ref = DocRef::new(instance, doctype, key::document_id(&key)?);
+            if let Some(found) = document::resolve(self.kv(), self.blobs(), &document_ref, Some(record))? {
                 bytes += approximate_size(&found.body);
                 documents.push(found);
             }

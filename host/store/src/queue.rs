@@ -34,7 +34,7 @@ pub(crate) use round_robin::RoundRobin;
 /// longer than that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The job.
+    /// The leased job.
     pub job: DocRef,
     /// Number of leases that this job has had, including this one.
     pub epoch: u64,
@@ -72,7 +72,7 @@ pub struct PermitSlot {
 /// A waiting job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedJob {
-    /// The job.
+    /// The waiting job.
     pub job: DocRef,
     /// Its entry in the queue.
     #[serde(flatten)]

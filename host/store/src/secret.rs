@@ -33,7 +33,7 @@ pub struct MasterKey([u8; 32]);
 /// The place of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretContext {
-    /// The instance.
+    /// The instance that owns the account.
     pub instance: InstanceId,
     /// The id of the account.
     pub account: String,
@@ -88,7 +88,9 @@ impl MasterKey {
         };
         if hint != self.hint() {
             let ours = self.hint();
-            let reason = format!("it was sealed with the key {hint}…, this server has {ours}…; start it with that key");
+            let reason = format!(
+                "it was sealed with the key {hint}…, but this server uses {ours}…; start the server with that key"
+            );
             return Err(context.error(reason));
         }
         let changed =
@@ -100,13 +102,13 @@ impl MasterKey {
         Ok(Zeroizing::new(secret))
     }
 
-    /// Whether a string was sealed with this key, in either format.
+    /// Returns whether a string was sealed with this key, in either format.
     #[must_use]
     pub fn is_sealed(&self, text: &str) -> bool {
         self.is_sealed_as(UNBOUND_FORMAT, text) || self.is_sealed_as(BOUND_FORMAT, text)
     }
 
-    /// Whether a string was sealed with this key and has the format of this context.
+    /// Returns whether a string was sealed with this key and has the format of this context.
     #[must_use]
     pub fn is_sealed_for(&self, context: &SecretContext, text: &str) -> bool {
         self.is_sealed_as(context.format(), text)

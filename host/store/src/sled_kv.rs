@@ -54,8 +54,8 @@ impl SledKv {
         let writes = Arc::new(AtomicU64::new(0));
         let (failed, failure) = watch::channel(None);
         let watchdog = Watchdog::start(watchdog::WRITE_TIMEOUT, watchdog::abort_process)?;
-        let told = writer::WriterStatus { closed: Arc::clone(&closed), writes: Arc::clone(&writes), failure: failed };
-        let writer = DbWriter::new(db.clone(), barrier, incoming, told, watchdog);
+        let status = writer::WriterStatus { closed: Arc::clone(&closed), writes: Arc::clone(&writes), failure: failed };
+        let writer = DbWriter::new(db.clone(), barrier, incoming, status, watchdog);
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self { db, requests: Some(requests), closed, writes, failure, writer: Some(writer) })
     }
@@ -95,9 +95,9 @@ impl Kv for SledKv {
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         batch.validate()?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         self.send(WriterRequest::Commit { batch, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(self.writer_error()))
+        result.await.unwrap_or_else(|_| Err(self.writer_error()))
     }
 
     async fn wait_for_failure(&self) -> String {
@@ -110,9 +110,9 @@ impl Kv for SledKv {
     }
 
     async fn close(&self) {
-        let (reply, answer) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         if self.send(WriterRequest::Close { reply }).await.is_ok() {
-            let _ = answer.await;
+            let _ = result.await;
         }
     }
 }

@@ -75,13 +75,13 @@ impl Store {
         Self { inner: Arc::new(Inner { kv, blobs, round_robin: RoundRobin::default(), session }) }
     }
 
-    /// Whether no other process uses this store. If so, leases found at the start have no live holder.
+    /// Returns whether no other process uses this store. If so, leases found at the start have no live holder.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.inner.session.is_some()
     }
 
-    /// When this process opened the store, if no other process uses it.
+    /// Returns when this process opened the store, if no other process uses it.
     pub(crate) fn opened_at(&self) -> Option<DateTime<Utc>> {
         self.inner.session.as_ref().map(|session| session.opened_at)
     }
@@ -102,8 +102,8 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Whether an earlier process did not close the folder, because it was killed or the power failed. In that case,
-    /// check the folder with [`Store::fsck`]; this stays true until a check finds no problems.
+    /// Returns whether an earlier process did not close the folder, because it was killed or the power failed. In that
+    /// case, check the folder with [`Store::fsck`]; this stays true until a check finds no problems.
     #[must_use]
     pub fn was_unclean(&self) -> bool {
         self.inner.session.as_ref().is_some_and(|session| session.unclean)
@@ -119,7 +119,7 @@ impl Store {
     /// Records the fingerprint of the key that seals the secrets in the folder; see [`crate::key_fingerprint`].
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the file cannot be written.
     pub fn save_key_fingerprint(&self, fingerprint: &str) -> Result<()> {
         self.inner.session.as_ref().map_or(Ok(()), |session| open::save_key_fingerprint(session.dir(), fingerprint))
     }
@@ -127,7 +127,7 @@ impl Store {
     /// Fails when there is no space for new data.
     ///
     /// # Errors
-    /// [`Error::DiskFull`].
+    /// [`Error::DiskFull`] when less than the reserve is free.
     pub fn check_space(&self) -> Result<()> {
         self.inner.session.as_ref().map_or(Ok(()), |session| session.space.check())
     }
@@ -185,7 +185,7 @@ impl Store {
         document::stamp(self.kv(), document)
     }
 
-    /// Whether a document existed and was deleted.
+    /// Returns whether a document existed and was deleted.
     ///
     /// # Errors
     /// Like [`Store::get`].
@@ -279,7 +279,7 @@ impl Store {
     pub(crate) async fn remove_blobs(&self, blobs: Vec<BlobId>) {
         for blob in blobs {
             if let Err(error) = self.blobs().remove(&blob).await {
-                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+                tracing::warn!(%error, "an unreferenced blob stays until the next sweep");
             }
         }
     }
@@ -325,8 +325,8 @@ impl Store {
     /// # Errors
     /// [`Error::Invalid`] for an invalid list of fields, and when the type already has
     /// [`MAX_INDEXES`](crate::MAX_INDEXES) indexes; otherwise like [`Store::commit`].
-    pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<Index> {
-        secondary_index::ensure(self, instance, doctype, members).await
+    pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<Index> {
+        secondary_index::ensure(self, instance, doctype, fields).await
     }
 
     /// Returns the fields of the indexes of a type, whether the indexes are ready or not.
@@ -343,8 +343,8 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::commit`].
-    pub async fn drop_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<()> {
-        secondary_index::drop_index(self, instance, doctype, members).await
+    pub async fn drop_index(&self, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<()> {
+        secondary_index::drop_index(self, instance, doctype, fields).await
     }
 
     /// Returns up to `limit` documents of a part of an index, in its order, starting after `after`. Not a snapshot: a

@@ -95,7 +95,7 @@ pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: KeyRang
         for (key, value) in &page {
             match decode(key, value) {
                 Ok(record) => found.push(record),
-                Err(error) => tracing::error!(%error, "an entry is passed over"),
+                Err(error) => tracing::error!(%error, "skipped an entry that cannot be read"),
             }
         }
     }

@@ -71,7 +71,7 @@ async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
     publish("1.0.0", "1.0.0");
     publish("newest", "1.1.0");
     let registry = RegistryProcess::serve(&shelf, folder.path().join("said"));
-    assert!(registry.line.contains(" offers 1 konnectors of "), "{}", registry.line);
+    assert!(registry.line.contains(" serves 1 konnectors from "), "{}", registry.line);
     let server = TestServer::start_with(&data, &["--registry", registry.url()]);
 
     let installed = run_ok(&data, &["konnectors", "install", "bank101"]);
@@ -84,9 +84,9 @@ async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
 
     let said = registry.wait_for_stderr("1.2.0 is not offered");
     insta::assert_snapshot!(said.replace(&shelf.display().to_string(), "SHELF"), @r"
-    ! SHELF/bank101/newest is not offered: its manifest says version 1.1.0
+    ! SHELF/bank101/newest is not offered: its manifest has version 1.1.0
       → rename it to SHELF/bank101/1.1.0
-    ! SHELF/bank101/1.2.0 is not offered: its manifest says version 1.3.0
+    ! SHELF/bank101/1.2.0 is not offered: its manifest has version 1.3.0
       → rename it to SHELF/bank101/1.3.0
     ");
     let refusals = [
@@ -94,8 +94,8 @@ async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
         run_error(&data, &["konnectors", "install", "other", "registry://bank101/beta/9.9.9"]),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r"
-    1 bank102: no registry of this server has a version in the channel 'stable' of 'bank102' → nothing was changed
-    1 other: no registry of this server has a version 9.9.9 of 'bank101' → nothing was changed
+    1 bank102: no registry of this server offers 'bank102' in the channel 'stable' → nothing was changed
+    1 other: no registry of this server offers version 9.9.9 of 'bank101' → nothing was changed
     ");
     drop(server);
 }

@@ -72,7 +72,7 @@ async fn a_large_payload_is_a_file_in_the_working_directory() {
 
     let world = FakeEnvironment::with_limits(|limits| limits.scratch_bytes = 1_000);
     let ended = SANDBOX.run(&program, job, world.capabilities(), CancellationToken::new()).await;
-    insta::assert_snapshot!(super::sentence(&ended), @"the component could not be started: its payload has no room in /tmp");
+    insta::assert_snapshot!(super::sentence(&ended), @"the component could not be started: its payload does not fit into /tmp");
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
     assert_eq!(konnector_error(&ended), ("before", false));
     insta::assert_snapshot!(world.log(), @r"
     Error: before
-    Warn: a line of standard output is longer than 64 KiB; nothing more is read from there in this run
+    Warn: a line of standard output is longer than 64 KiB; the rest of standard output is ignored
     ");
 }
 

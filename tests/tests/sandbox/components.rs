@@ -22,10 +22,10 @@ const RUN: &str = "konnector:host/run@0.1.0";
 
 #[test]
 fn invalid_components_are_rejected() {
-    insta::assert_snapshot!(refusal(b""), @"this is not WebAssembly: it begins with nothing, it is empty; `component` in the manifest must name a .wasm file");
-    insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"this is not WebAssembly: it begins with "<!DOCTYPE html><"; `component` in the manifest must name a .wasm file"#);
+    insta::assert_snapshot!(refusal(b""), @"the file is not WebAssembly: it begins with nothing (it is empty); `component` in the manifest must name a .wasm file");
+    insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"the file is not WebAssembly: it begins with "<!DOCTYPE html><"; `component` in the manifest must name a .wasm file"#);
     insta::assert_snapshot!(refusal(&vec![0; (32 << 20) + 1]), @"the component has 33554433 bytes, the limit is 33554432: build it with the guest profile (optimised, stripped)");
-    insta::assert_snapshot!(refusal(&wat::parse_str("(module)").unwrap()), @"this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with `wasm-tools component new`)");
+    insta::assert_snapshot!(refusal(&wat::parse_str("(module)").unwrap()), @"the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)");
     let cut_off = refusal(&guest("noop")[..5_000]);
     assert!(cut_off.starts_with("the component is damaged: unexpected end-of-file"), "{cut_off}");
 }
@@ -38,9 +38,9 @@ fn what_exports_no_run() {
 
 #[test]
 fn what_was_built_for_another_version() {
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a command of WASI 0.3.0, this server runs those of 0.2: build it for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
-    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a WASI 0.3.0 command, but this server supports WASI 0.2: build it for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, but this server supports 0.1.x: build it with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, but this server supports 0.1.x: build it with a matching SDK");
     assert_eq!(
         Sandbox::inspect(&component_with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind,
         typed("0.1.7")
@@ -49,12 +49,12 @@ fn what_was_built_for_another_version() {
 
 #[test]
 fn what_imports_more_than_there_is() {
-    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out crates that open connections themselves");
-    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/incoming-handler@0.2.3`, which no konnector is given: requests can be sent (`wasi:http/outgoing-handler`), but none are received");
-    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&component_with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
-    insta::assert_snapshot!(refusal(&component_with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which no konnector is given: a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which is not available to konnectors: konnectors cannot open sockets; use the SDK's HTTP client (`konnector:host/http`) or one based on `wasi:http`, and remove crates that open connections themselves");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/incoming-handler@0.2.3`, which is not available to konnectors: a konnector can send requests (`wasi:http/outgoing-handler`), but cannot receive any");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which is not available to konnectors: WASI 0.2 is available only for the command line, clocks, files, outgoing HTTP requests, random numbers and streams; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which is not available to konnectors: WASI 0.2 is available only for the command line, clocks, files, outgoing HTTP requests, random numbers and streams; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&component_with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which is not available to konnectors: this version of the contract does not define it; build with a matching SDK");
+    insta::assert_snapshot!(refusal(&component_with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which is not available to konnectors: a konnector may import only `konnector:host` and WASI 0.2; compose other components into it (`wac plug`)");
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ fn what_a_component_wants_is_known_beforehand() {
 async fn a_component_whose_run_is_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = SANDBOX.prepare(&component_with_names(&[], &[RUN]), folder.path()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the component does not fit its interfaces: instance export `konnector:host/run@0.1.0` does not have export `start`");
+    insta::assert_snapshot!(error, @"cannot link the component: instance export `konnector:host/run@0.1.0` does not have export `start`");
 }
 
 /// The one compiled component in a folder.
@@ -228,5 +228,5 @@ async fn a_cache_that_cannot_be_written_is_named() {
         .prepare(&wat_components::konnector_component("", "", "nop"), Path::new("/proc/nowhere"))
         .await
         .unwrap_err();
-    insta::assert_snapshot!(error, @"cannot use the folder /proc/nowhere: No such file or directory (os error 2)");
+    insta::assert_snapshot!(error, @"cannot use the directory /proc/nowhere: No such file or directory (os error 2)");
 }

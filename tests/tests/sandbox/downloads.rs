@@ -52,9 +52,9 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
-    Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got nothing: it is empty")
+    Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got an empty file")
     Info: missing.pdf: DownloadError::Status(404)
-    Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is cut off: there is no %%EOF in its last 1 KiB"))
+    Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is truncated: no %%EOF in its last 1 KiB"))
     "#);
     let stored = world.files.stored.lock().unwrap();
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);
@@ -83,12 +83,12 @@ async fn a_download_keeps_to_the_limits() {
     download(&mut world, &["bill.pdf", "bill.pdf"]).await;
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
-    Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files is used up"))
+    Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files has been reached"))
     "#);
 
     let mut world = FakeEnvironment::with_limits(|limits| limits.file_bytes = 50_000);
     download(&mut world, &["bill.pdf"]).await;
-    insta::assert_snapshot!(world.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files is used up"))"#);
+    insta::assert_snapshot!(world.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files has been reached"))"#);
     assert!(world.files.stored.lock().unwrap().is_empty());
 }
 

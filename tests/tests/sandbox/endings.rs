@@ -72,7 +72,7 @@ async fn a_spinning_guest_is_ended_at_its_deadline() {
     let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
     let started = Instant::now();
     let ended = run(&guest("spin"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
+    insta::assert_snapshot!(sentence(&ended), @"the run exceeded its time limit of 0.3 seconds");
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 
@@ -80,7 +80,7 @@ async fn a_spinning_guest_is_ended_at_its_deadline() {
 async fn a_spinning_guest_is_ended_when_its_processor_time_is_used_up() {
     let world = FakeEnvironment::with_limits(|limits| limits.cpu = Duration::from_millis(200));
     let ended = run(&guest("spin"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it used up its 0.2 seconds of processor time");
+    insta::assert_snapshot!(sentence(&ended), @"the run exceeded its limit of 0.2 seconds of CPU time");
     assert!((200..400).contains(&ended.receipt.cpu_ms), "{}", ended.receipt.cpu_ms);
 }
 
@@ -88,7 +88,7 @@ async fn a_spinning_guest_is_ended_when_its_processor_time_is_used_up() {
 async fn a_sleeping_guest_is_ended_and_not_billed() {
     let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
     let ended = run(&guest("sleep"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
+    insta::assert_snapshot!(sentence(&ended), @"the run exceeded its time limit of 0.3 seconds");
     assert!(ended.receipt.cpu_ms < 100, "{}", ended.receipt.cpu_ms);
 }
 
@@ -157,7 +157,7 @@ async fn a_run_that_is_cancelled_before_it_begins_never_begins() {
 #[tokio::test]
 async fn a_lost_lease_ends_the_run_at_once() {
     let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.lost" }), &FakeEnvironment::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was given up, because the job was started again elsewhere");
+    insta::assert_snapshot!(sentence(&ended), @"the run was abandoned because another worker restarted the job");
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_panic_of_the_host_is_one_failed_run() {
     let at_the_same_time = run(&asks, json!({}), &other);
     let broken = run(&blocked, json!({ "doctype": "io.cozy.broken" }), &world);
     let (untouched, ended) = tokio::join!(at_the_same_time, broken);
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended by a fault of the server: a part of the server failed while the konnector used it");
+    insta::assert_snapshot!(sentence(&ended), @"the run was stopped by a server error: a host function panicked");
     assert!(matches!(untouched.outcome, Outcome::Completed(_)), "{:?}", untouched.outcome);
     let ended = run(&guest("noop"), json!({}), &world).await;
     assert!(matches!(ended.outcome, Outcome::Completed(_)), "the next run is not touched");

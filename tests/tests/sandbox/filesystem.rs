@@ -143,15 +143,15 @@ async fn what_files_refuses() {
     Info: nowhere: NotFound, No such file or directory (os error 44)
     Info: NUL: InvalidInput, file name contained an unexpected NUL byte
     Info: the root: NotFound, No such file or directory (os error 44)
-    Warn: /files: a file cannot have that name; call it '..-..-x'
+    Warn: /files: not a valid file name; use '..-..-x' instead
     Info: backslashes: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: a file cannot have that name; call it 'ab'
+    Warn: /files: not a valid file name; use 'ab' instead
     Info: a control character: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: a file cannot have that name; call it 'ab'
+    Warn: /files: not a valid file name; use 'ab' instead
     Info: a line break: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: a file cannot have that name; call it '_CON.pdf'
+    Warn: /files: not a valid file name; use '_CON.pdf' instead
     Info: a device of Windows: InvalidInput, Invalid argument (os error 28)
-    Warn: /files: a file cannot have that name; call it 'afdp.exe'
+    Warn: /files: not a valid file name; use 'afdp.exe' instead
     Info: right to left: InvalidInput, Invalid argument (os error 28)
     Info: 63 emoji: InvalidFilename, Filename too long (os error 37)
     Info: 64 emoji: InvalidFilename, Filename too long (os error 37)
@@ -173,17 +173,17 @@ async fn tmp_is_held_to_its_quota() {
     let world = world();
     let ended = run(&guest("fs_flood"), json!({}), &world).await;
     insta::assert_snapshot!(world.log(), @r#"
-    Warn: /tmp is full: all files there together are longer than a run may keep
+    Warn: /tmp is full: the total size of its files would exceed the limit of the run
     Info: 1 GiB: Some(Os { code: 29, kind: Uncategorized, message: "I/O error" }) after 33554432 bytes
     Info: reading goes on: Ok(33554432)
-    Warn: /tmp is full: all files there together are longer than a run may keep
+    Warn: /tmp is full: the total size of its files would exceed the limit of the run
     Info: a hole of 1 TiB: Err(Os { code: 29, kind: Uncategorized, message: "I/O error" })
     Info: a length of 1 TiB: Err(Os { code: 51, kind: StorageFull, message: "No space left on device" })
     Info: a hole of 30 MiB: Ok(())
     Info: 10^6 files: Some(Os { code: 51, kind: StorageFull, message: "No space left on device" }) after 10000
     Info: room for one more: Ok(())
     "#);
-    insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (files, streams, timers, uploads) at one time; drop those it is done with");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector has more than 2048 resources (files, streams, timers, uploads) open at one time; drop those that are no longer needed");
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn a_file_is_there_as_a_whole_or_not_at_all() {
 async fn a_lost_lease_ends_the_run() {
     let world = world();
     let ended = end(&world, "fails").await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was given up, because the job was started again elsewhere");
+    insta::assert_snapshot!(sentence(&ended), @"the run was abandoned because another worker restarted the job");
     insta::assert_snapshot!(world.log(), @r"
     Warn: /files: the disk is full
     Error: /files/refused.txt was not saved when it was closed: I/O error
@@ -288,19 +288,19 @@ async fn open_files_are_held_to_a_number() {
     let world = world();
     completed(&end(&world, "opens too many").await, &world);
     insta::assert_snapshot!(world.log(), @r#"
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
-    Warn: /files: the limit on unfinished uploads is used up
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
+    Warn: /files: the limit on unfinished uploads has been reached
     Info: Some(Os { code: 19, kind: QuotaExceeded, message: "Quota exceeded" })
     "#);
 }
@@ -345,13 +345,13 @@ async fn rules_and_quotas_hold_below_files() {
     Info: remove /files/Closed/closed.txt: PermissionDenied
     Warn: /files: the manifest has no rule for POST on io.cozy.files
     Info: rename /files/Closed/closed.txt /files/open.txt: PermissionDenied
-    Warn: /files: the limit on storage is used up
+    Warn: /files: the limit on storage has been reached
     Error: /files/much.bin was not saved when it was closed: No space left on device
     Info: write much /files/much.bin: Uncategorized
     Info: mkdir /files/1: ""
     Info: write /files/2 x: ""
     Info: write /files/3 x: ""
-    Warn: /files: the limit on files is used up
+    Warn: /files: the limit on files has been reached
     Info: write /files/4 x: QuotaExceeded
     "#);
     insta::assert_snapshot!(listed(&world), @r#"

@@ -13,7 +13,7 @@ use super::{run, sentence};
 async fn memory() {
     let world = FakeEnvironment::with_limits(|limits| limits.memory = 64 << 20);
     let ended = run(&guest("memory_hog"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 MiB of memory");
+    insta::assert_snapshot!(sentence(&ended), @"the run needs more memory than its limit of 64 MiB");
     assert!((32 << 20..=64 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
 }
 
@@ -21,7 +21,7 @@ async fn memory() {
 async fn memory_that_does_not_even_fit_at_the_start() {
     let world = FakeEnvironment::with_limits(|limits| limits.memory = 64 << 10);
     let ended = run(&guest("noop"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 KiB of memory");
+    insta::assert_snapshot!(sentence(&ended), @"the run needs more memory than its limit of 64 KiB");
 }
 
 #[tokio::test]
@@ -55,13 +55,13 @@ async fn time_before_the_start() {
     let component = wat_components::konnector_component("", "(func $spin (loop $more (br $more))) (start $spin)", "");
     let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(200));
     let ended = run(&component, json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.2 seconds, the longest that it may take");
+    insta::assert_snapshot!(sentence(&ended), @"the run exceeded its time limit of 0.2 seconds");
 }
 
 #[tokio::test]
 async fn stack() {
     let ended = run(&guest("recursion"), json!({}), &FakeEnvironment::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector accessed memory out of bounds; the most common cause is a function that recurses too deeply");
     let dig = "(func $dig (param i32) (result i32) (i32.add (call $dig (local.get 0)) (i32.const 1)))";
     let ended = run(
         &wat_components::konnector_component("", dig, "(drop (call $dig (i32.const 0)))"),
@@ -69,7 +69,7 @@ async fn stack() {
         &FakeEnvironment::default(),
     )
     .await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector overflowed its stack of 512 KiB: a function recurses too deeply, or keeps too much data on the stack");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn division_by_zero() {
         &FakeEnvironment::default(),
     )
     .await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: integer divide by zero");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector trapped: integer divide by zero");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn handles() {
           (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
     let ended =
         run(&wat_components::konnector_component(world, items, body), json!({}), &FakeEnvironment::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (files, streams, timers, uploads) at one time; drop those it is done with");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector has more than 2048 resources (files, streams, timers, uploads) open at one time; drop those that are no longer needed");
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn documents() {
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Failed(
         LimitReached(
-            "in round 3: Error::LimitReached(\"the limit on documents is used up\")",
+            "in round 3: Error::LimitReached(\"the limit on documents has been reached\")",
         ),
     )
     "#);

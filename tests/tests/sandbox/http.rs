@@ -178,20 +178,20 @@ async fn addresses_inside_in_every_spelling() {
     assert!(told.seen.is_empty(), "{:?}", told.seen);
     insta::assert_snapshot!(told.log, @r#"
     HttpError::Denied("the manifest has no rule for GET on http://127.0.0.1; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"http://127.0.0.1\"] }")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("::1 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("::1 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::Denied("the manifest has no rule for GET on http://[::ffff:7f00:2]; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"http://[::ffff:7f00:2]\"] }")
-    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::Invalid("url: holds a user or a password before the host; send a header Authorization instead")
-    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::Invalid("url: contains a user name or password; send an Authorization header instead")
+    HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::Unreachable("the name nowhere.example cannot be resolved: no such name")
-    HttpError::Invalid("url: the scheme is file, expected is http or https")
+    HttpError::Invalid("url: the scheme is file; expected http or https")
     HttpError::Invalid("url: 100028 bytes, the limit is 8192")
     "#);
 }
@@ -202,9 +202,9 @@ async fn a_name_that_changes_between_look_ups() {
     assert_eq!(told.seen.len(), 2);
     insta::assert_snapshot!(told.log, @r#"
     200 Body::Text("hello")
-    HttpError::AddressProhibited("turncoat.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("turncoat.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     200 Body::Text("hello")
-    HttpError::AddressProhibited("turncoat.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("turncoat.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     "#);
     let host = &told.receipt.hosts[0];
     assert_eq!((host.requests, host.denied, host.refusals["address_prohibited"], host.private), (2, 2, 2, 2));
@@ -231,14 +231,14 @@ async fn other_hosts_by_header_and_by_target() {
     insta::assert_snapshot!(told.log, @r#"
     HttpError::Invalid("headers: host is set by the host; leave it out")
     200 Body::Text("hello")
-    HttpError::Invalid("headers: \"X-Forwarded-Host\\r\\nHost\" is not a header name (RFC 9110 §5.1)")
-    HttpError::Invalid("headers: the value of x-kept holds a line break or another control character")
+    HttpError::Invalid("headers: \"X-Forwarded-Host\\r\\nHost\" is not a valid header name (RFC 9110 §5.1)")
+    HttpError::Invalid("headers: the value of x-kept contains a line break or another control character")
     HttpError::Invalid("headers: transfer-encoding is set by the host; leave it out")
     HttpError::Invalid("headers: content-length is set by the host; leave it out")
     HttpError::Invalid("headers: connection is set by the host; leave it out")
     HttpError::Invalid("headers: proxy-connection is set by the host; leave it out")
     HttpError::Invalid("method: CONNECT is not available to konnectors")
-    HttpError::Invalid("method: not an HTTP method; write GET, POST and so on")
+    HttpError::Invalid("method: not a valid HTTP method; use GET, POST and so on")
     200 Body::Text("hello")
     200 Body::Text("hello")
     "#);
@@ -256,9 +256,9 @@ async fn redirects_to_where_it_may_not_go() {
     .await;
     assert_eq!(told.seen.len(), 3 + 11);
     insta::assert_snapshot!(told.log, @r#"
-    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
-    HttpError::Protocol("a redirect from http://vendor.example cannot be followed: it leads to file: and not to a web page; to read where it leads, send the request with follow-redirects off")
+    HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
+    HttpError::Protocol("a redirect from http://vendor.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off")
     HttpError::TooManyRedirects
     "#);
 }
@@ -271,11 +271,11 @@ async fn hostile_responses() {
     requests.push(json!({ "url": "http://vendor.example:PORT/", "timeout": 0 }));
     let told = send_requests(&requests).await;
     insta::assert_snapshot!(told.log, @r#"
-    HttpError::Protocol("the exchange with http://vendor.example broke off: invalid content-length parsed")
-    HttpError::Protocol("the answer of http://vendor.example gives its length in two ways, Content-Length and Transfer-Encoding")
-    HttpError::Protocol("the exchange with http://vendor.example broke off: end of file before message length reached")
-    HttpError::Protocol("the compressed body from http://vendor.example unfolds to more than 100 times its size")
-    HttpError::Protocol("the exchange with http://vendor.example broke off: message head is too large")
+    HttpError::Protocol("the exchange with http://vendor.example failed: invalid content-length parsed")
+    HttpError::Protocol("the response from http://vendor.example has both a Content-Length and a Transfer-Encoding")
+    HttpError::Protocol("the exchange with http://vendor.example failed: end of file before message length reached")
+    HttpError::Protocol("the compressed body from http://vendor.example decompresses to more than 100 times its size")
+    HttpError::Protocol("the exchange with http://vendor.example failed: message head is too large")
     HttpError::Timeout(Phase::Headers)
     HttpError::Timeout(Phase::Body)
     HttpError::TooLarge(8388608)
@@ -307,9 +307,9 @@ async fn a_password_is_used_and_never_seen() {
     200 Body::Text("hello")
     200 Body::Text("login=ada&password={password}")
     HttpError::Denied("the manifest has no rule for POST on http://elsewhere.example; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"POST\"], \"values\": [\"http://elsewhere.example\"] }")
-    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     200 Body::Text("hello")
-    HttpError::Invalid("body: holds the placeholder of the secret password, and its Content-Type is not given; secrets can be put into application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
+    HttpError::Invalid("body: contains the placeholder of the secret password, but its Content-Type is not given; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
     "#);
     let vendor = told.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
     assert_eq!(vendor.secrets["password"], 3);
@@ -321,9 +321,9 @@ async fn tokens_are_kept_within_limits() {
     run(&guest("rotates"), json!({}), &world).await;
     insta::assert_snapshot!(world.log(), @r#"
     Info: Ok(())
-    Info: Err(Error::Invalid("value: holds the placeholder of the secret password"))
-    Info: long: Some((3, Error::LimitReached("the limit on secrets is used up")))
-    Info: short: Some((15, Error::LimitReached("the limit on secrets is used up")))
+    Info: Err(Error::Invalid("value: contains the placeholder of the secret password"))
+    Info: long: Some((3, Error::LimitReached("the limit on secrets has been reached")))
+    Info: short: Some((15, Error::LimitReached("the limit on secrets has been reached")))
     "#);
     let kept = world.secrets.0.lock().unwrap();
     assert!(kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));

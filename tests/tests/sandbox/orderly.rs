@@ -73,10 +73,10 @@ async fn every_function_of_the_contract_answers() {
     Info: Ok((["io.cozy.bills-1"], None))
     Info: Ok((["io.cozy.bills-2"], None))
     Info: Err(Error::Invalid("limit: expected 1 to 1000, got 0"))
-    Info: Err(Error::Invalid("index-fields: `a..b` is not a path of fields; write `vendor` or `cozyMetadata.createdAt`, at most 256 bytes"))
+    Info: Err(Error::Invalid("index-fields: `a..b` is not a field path; write `vendor` or `cozyMetadata.createdAt`, at most 256 bytes"))
     Info: Err(Error::Invalid("index-fields: at most 8 fields, got 9"))
     Info: Err(Error::Invalid("equals: the index has 1 fields, got 2 values"))
-    Info: Err(Error::Invalid("range: every field of the index has a value in `equals` already"))
+    Info: Err(Error::Invalid("range: every field of the index already has a value in `equals`"))
     Info: Err(Error::Invalid("equals[0]: not JSON: EOF while parsing an object at line 1 column 1"))
     Info: Err(Error::Invalid("range.upper: not JSON: expected value at line 1 column 1"))
     Info: Err(Error::TooLarge(65536))
@@ -204,7 +204,7 @@ async fn questions_in_a_loop_have_an_end() {
     insta::assert_debug_snapshot!(ended(60_000, (1, "123456")).await, @r#"
     Failed(
         LimitReached(
-            "Error::LimitReached(\"the limit on questions to the user is used up\") after 5 questions",
+            "Error::LimitReached(\"the limit on questions to the user has been reached\") after 5 questions",
         ),
     )
     "#);
@@ -212,7 +212,7 @@ async fn questions_in_a_loop_have_an_end() {
     insta::assert_debug_snapshot!(ended(50, (60_000, "too late")).await, @r#"
     Failed(
         LimitReached(
-            "Error::LimitReached(\"the limit on questions to the user is used up\") after 2 questions",
+            "Error::LimitReached(\"the limit on questions to the user has been reached\") after 2 questions",
         ),
     )
     "#);
@@ -236,7 +236,7 @@ async fn uploads_that_are_not_committed_leave_nothing() {
     Info: Err(Error::Internal("the disk is full"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
-    Info: after 3 uploads: Error::LimitReached("the limit on unfinished uploads is used up")
+    Info: after 3 uploads: Error::LimitReached("the limit on unfinished uploads has been reached")
     "#);
     assert!(world.files.stored.lock().unwrap().is_empty());
     assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host drops what the guest forgot");
@@ -249,7 +249,7 @@ async fn open_files_are_counted_and_closed() {
     let ended = run(&guest("opens"), json!({}), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
     insta::assert_snapshot!(world.log(), @r#"
-    Info: after 3: Error::LimitReached("the limit on open files is used up")
+    Info: after 3: Error::LimitReached("the limit on open files has been reached")
     Info: Ok(5)
     "#);
     assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host closes what the guest forgot");

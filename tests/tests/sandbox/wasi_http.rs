@@ -114,12 +114,12 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
     insta::assert_snapshot!(log, @r#"
     Warn: wasi:http: the manifest has no rule for GET on https://other.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://other.example"] }
     Info: denied host: ErrorCode::HttpRequestDenied
-    Warn: wasi:http: 10.0.0.1 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address
+    Warn: wasi:http: 10.0.0.1 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address
     Info: private address: ErrorCode::DestinationIpProhibited
     Warn: wasi:http: http://127.0.0.1:1 cannot be reached: Connection refused (os error 111)
     Info: nobody listens: ErrorCode::DestinationUnavailable
-    Warn: wasi:http: url: holds a user or a password before the host; send a header Authorization instead
-    Info: user in the authority: ErrorCode::InternalError(Some("url: holds a user or a password before the host; send a header Authorization instead"))
+    Warn: wasi:http: url: contains a user name or password; send an Authorization header instead
+    Info: user in the authority: ErrorCode::InternalError(Some("url: contains a user name or password; send an Authorization header instead"))
     Info: no authority: refused at once: ErrorCode::HttpRequestUriInvalid
     Info: other scheme: refused at once: ErrorCode::HttpProtocolError
     Info: absolute form: path refused
@@ -160,7 +160,7 @@ async fn too_many_headers_end_the_run() {
     let mut world = FakeEnvironment::default();
     let headers: Vec<_> = (0..100).map(|number| json!([format!("x-{number}"), "y".repeat(1_000)])).collect();
     let (_, ended) = send(&mut world, json!([{ "name": "large", "headers": headers }])).await;
-    insta::assert_snapshot!(super::sentence(&ended), @"the konnector put more than 64 KiB of headers into one request; send less, or send it in the body");
+    insta::assert_snapshot!(super::sentence(&ended), @"the konnector put more than 64 KiB of headers into one request; send less, or move it to the body");
 }
 
 #[tokio::test]
@@ -172,10 +172,10 @@ async fn a_body_has_the_length_that_it_promises() {
     };
     let (log, _) = send(&mut world, json!([request("shorter", "500", 1), request("longer", "50", 1)])).await;
     insta::assert_snapshot!(log, @r#"
-    Warn: wasi:http: the body broke off: HTTP protocol error
-    Info: shorter: ErrorCode::InternalError(Some("the body broke off: HTTP protocol error"))
-    Warn: wasi:http: body: has at least 100 bytes, content-length says 50
-    Info: longer: ErrorCode::InternalError(Some("body: has at least 100 bytes, content-length says 50"))
+    Warn: wasi:http: cannot read the request body: HTTP protocol error
+    Info: shorter: ErrorCode::InternalError(Some("cannot read the request body: HTTP protocol error"))
+    Warn: wasi:http: body: has at least 100 bytes, but content-length is 50
+    Info: longer: ErrorCode::InternalError(Some("body: has at least 100 bytes, but content-length is 50"))
     "#);
 }
 
@@ -188,7 +188,7 @@ async fn an_endless_body_ends_with_the_budget() {
     ]);
     let (log, ended) = send(&mut world, requests).await;
     insta::assert_snapshot!(log, @r"
-    Warn: wasi:http: this run's budget of 1000000 bytes to send is used up
+    Warn: wasi:http: the run's budget of 1000000 bytes to send is exhausted
     Info: endless: ErrorCode::ConnectionLimitReached
     Info: after it: 200 [content-length=5] 5 bytes: hello
     ");
@@ -223,7 +223,7 @@ async fn a_timeout_of_nothing_is_a_second() {
     ]);
     let (log, _) = send(&mut world, requests).await;
     insta::assert_snapshot!(log, @r"
-    Warn: wasi:http: the answer's headers took too long
+    Warn: wasi:http: the response headers did not arrive in time
     Info: slow: ErrorCode::HttpResponseTimeout
     Info: quick: 200 [content-length=5] 5 bytes: hello
     Info: for ever: 200 [content-length=5] 5 bytes: hello
@@ -237,7 +237,7 @@ async fn the_budget_of_requests_holds_here_too() {
     let (log, _) = send(&mut world, json!([{ "name": "first" }, { "name": "second" }])).await;
     insta::assert_snapshot!(log, @r"
     Info: first: 200 [content-length=5] 5 bytes: hello
-    Warn: wasi:http: this run's budget of 1 requests is used up
+    Warn: wasi:http: the run's budget of 1 requests is exhausted
     Info: second: ErrorCode::ConnectionLimitReached
     ");
 }

@@ -1,4 +1,4 @@
-//! The manifest of the example contains the vendor's default URL; in the demo the vendor uses a free port.
+//! Sets the vendor's URL in the manifest of the example, because in the demo the vendor uses a free port.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,11 @@ const DEFAULT_VENDOR_URL: &str = "http://127.0.0.1:9091";
 /// Rewrites the manifest of a bundle for the URL `vendor`, without a trailing slash.
 pub fn set_vendor_url(manifest: &Path, vendor: &str) -> Result<()> {
     let text = fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    let mut value: Value = serde_json::from_slice(&text).context("the manifest is no JSON")?;
+    let mut value: Value = serde_json::from_slice(&text).context("the manifest is not valid JSON")?;
     let replaced = retarget(&mut value, vendor);
     if replaced == 0 {
         bail!(
-            "{} names {DEFAULT_VENDOR_URL} nowhere, so the konnector cannot be pointed at {vendor}",
+            "{} does not contain {DEFAULT_VENDOR_URL}, so the konnector cannot be pointed at {vendor}",
             manifest.display()
         );
     }
@@ -104,6 +104,6 @@ mod tests {
         let file = folder.path().join("manifest.konnector");
         fs::write(&file, r#"{"permissions":{}}"#).unwrap();
         let error = set_vendor_url(&file, "http://127.0.0.1:1").unwrap_err().to_string();
-        assert!(error.contains("names http://127.0.0.1:9091 nowhere"), "{error}");
+        assert!(error.contains("does not contain http://127.0.0.1:9091"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Background processes of the demo, which end with it, however it ends.
+//! Background processes of the demo, which end together with it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::Command;
 
-/// How long a process may take to stop before it is killed; the server promises ten seconds.
+/// Time for a process to stop before it is killed; the server promises ten seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// The processes; dropping it ends them.
+/// Running processes; dropping it stops them.
 pub struct Processes(Arc<Shared>);
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ struct Process {
 }
 
 impl Processes {
-    /// Also stops the processes on Ctrl-C.
+    /// Creates an empty list, and stops the processes on Ctrl-C.
     pub fn new() -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let ours = Arc::clone(&shared);
@@ -40,7 +40,7 @@ impl Processes {
             ours.stop();
             std::process::exit(if ours.is_waiting.load(Ordering::SeqCst) { 0 } else { 130 });
         })
-        .context("cannot listen to Ctrl-C")?;
+        .context("cannot listen for Ctrl-C")?;
         Ok(Self(shared))
     }
 
@@ -62,15 +62,15 @@ impl Processes {
     /// # Errors
     ///
     /// If a process ends or there is no value within 30 seconds; includes the end of the log.
-    pub fn wait_until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    pub fn wait_until<T>(&self, activity: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if let Some(answer) = ready() {
-                return Ok(answer);
+            if let Some(value) = ready() {
+                return Ok(value);
             }
             self.check()?;
             if Instant::now() > deadline {
-                bail!("{what} took more than 30 seconds; see the logs: {}", self.logs());
+                bail!("{activity} took more than 30 seconds; see the logs: {}", self.logs());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -92,7 +92,7 @@ impl Processes {
                 let lines: Vec<_> = log.lines().collect();
                 let tail = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n");
                 bail!(
-                    "{} ended by itself ({status}). The end of its log {}:\n{tail}",
+                    "{} exited unexpectedly ({status}). The end of its log {}:\n{tail}",
                     process.name,
                     process.log.display()
                 );
@@ -117,7 +117,7 @@ impl Shared {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Last started, first stopped: the server before the vendor that it talks to.
+    /// Stops the processes in reverse order: the server before the vendor that it contacts.
     fn stop(&self) {
         let mut processes = self.lock();
         while let Some(process) = processes.pop() {
@@ -139,7 +139,7 @@ impl Process {
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 crate::term::warning(&format!(
-                    "{} did not end in {} s and is killed",
+                    "{} did not stop within {} s and is killed",
                     self.name,
                     STOP_TIMEOUT.as_secs()
                 ));

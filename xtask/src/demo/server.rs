@@ -48,7 +48,7 @@ impl DemoServer {
         })
     }
 
-    /// The server writes its addresses when it is ready.
+    /// Returns the server's URL once it is ready, which is when it writes its addresses.
     fn address(&self) -> Option<String> {
         let text = std::fs::read(self.data_dir.join("server.json")).ok()?;
         let addresses: Value = serde_json::from_slice(&text).ok()?;
@@ -69,20 +69,20 @@ impl DemoServer {
 
     /// Runs a command with `--json` and returns its output.
     pub fn json<const N: usize>(&self, arguments: [&str; N]) -> Result<Value> {
-        let answer = self.command(arguments).arg("--json").output()?;
-        serde_json::from_str(&answer).with_context(|| format!("`konnector {}` answered no JSON", arguments.join(" ")))
+        let output = self.command(arguments).arg("--json").output()?;
+        serde_json::from_str(&output).with_context(|| format!("`konnector {}` printed no JSON", arguments.join(" ")))
     }
 
-    /// Adds an account like a script should: with the password on standard input.
+    /// Adds an account as a script should: with the password on standard input.
     pub fn add_account(&self, slug: &str, site: &VendorSite) -> Result<String> {
         let login = format!("login={}", site.login);
         let arguments = ["accounts", "add", slug, "--field", &login, "--password-stdin"];
         let line = format!("$ konnector {}", arguments.join(" "));
         eprintln!("\n{}", line.if_supports_color(Stream::Stderr, |line| line.cyan()));
-        let answer = self.command(arguments).arg("--json").output_with_input(&format!("{}\n", site.password))?;
-        let account: Value = serde_json::from_str(&answer).context("`konnector accounts add` answered no JSON")?;
-        let id = account.get("id").and_then(Value::as_str).context("`konnector accounts add` names no id")?;
-        term::note(&format!("account {id}; the password is sealed before it is stored"));
+        let output = self.command(arguments).arg("--json").output_with_input(&format!("{}\n", site.password))?;
+        let account: Value = serde_json::from_str(&output).context("`konnector accounts add` printed no JSON")?;
+        let id = account.get("id").and_then(Value::as_str).context("`konnector accounts add` printed no id")?;
+        term::note(&format!("account {id}; the password is encrypted before it is stored"));
         Ok(id.to_owned())
     }
 
@@ -91,7 +91,7 @@ impl DemoServer {
         Ok(self.json(["data", "ls", doctype])?.as_array().map_or(0, Vec::len))
     }
 
-    /// All files, sorted by path.
+    /// Returns all files, sorted by path.
     pub fn files(&self) -> Result<Vec<FileEntry>> {
         let answer = self.json(["files", "ls", "/", "--recursive"])?;
         let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -107,9 +107,9 @@ impl DemoServer {
 
     /// Fetches the content of a file.
     pub fn download(&self, path: &str, to: &Path) -> Result<Vec<u8>> {
-        let target = to.to_str().context("the folder for temporary files has an unreadable name")?;
+        let target = to.to_str().context("the path of the temporary folder is not valid UTF-8")?;
         self.command(["files", "get", path, "-o", target]).output()?;
-        std::fs::read(to).with_context(|| format!("`konnector files get` wrote no {}", to.display()))
+        std::fs::read(to).with_context(|| format!("`konnector files get` did not write {}", to.display()))
     }
 
     /// Prints commands to try while the server runs.
@@ -135,7 +135,7 @@ impl DemoServer {
     }
 }
 
-/// The default port if it is free, otherwise any free port.
+/// Returns an address with the default port if it is free, otherwise with any free port.
 fn address(usual: u16) -> String {
     let free = TcpListener::bind(("127.0.0.1", usual)).is_ok();
     format!("127.0.0.1:{}", if free { usual } else { 0 })

@@ -1,4 +1,4 @@
-//! The demo vendor, from a browser's point of view.
+//! Client of the demo vendor, which acts like a customer's browser.
 
 use std::fs;
 use std::path::Path;
@@ -40,15 +40,15 @@ impl VendorSite {
         Some(Self { url: value("Bank101 is at ")?, login: value("login: ")?, password: value("password: ")? })
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub fn authority(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
-    /// The references of all bills, according to the bank.
+    /// Fetches the references of all bills from the bank.
     pub fn references(&self) -> Result<Vec<String>> {
         let text = agent().get(format!("{}/_control/bills", self.url)).call()?.body_mut().read_to_string()?;
-        let bills: Value = serde_json::from_str(&text).context("the vendor's list of bills is no JSON")?;
+        let bills: Value = serde_json::from_str(&text).context("the vendor's list of bills is not valid JSON")?;
         let bills = bills.as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(bills.iter().filter_map(|bill| bill.get("reference")?.as_str()).map(str::to_owned).collect())
     }
@@ -62,27 +62,27 @@ impl VendorSite {
         let token = text.split_once("name=\"csrf_token\" value=\"").and_then(|(_, rest)| rest.split('"').next());
         let token = token.context("the login page has no csrf_token")?;
         let form = [("csrf_token", token), ("login", &self.login), ("password", &self.password)];
-        let answer = agent().post(&url).header("Cookie", &visitor).send_form(form)?;
-        if !answer.status().is_redirection() {
-            bail!("the vendor did not accept its own customer (status {})", answer.status());
+        let response = agent().post(&url).header("Cookie", &visitor).send_form(form)?;
+        if !response.status().is_redirection() {
+            bail!("the vendor rejected the login of the demo customer (status {})", response.status());
         }
-        Ok(cookie(&answer).unwrap_or(visitor))
+        Ok(cookie(&response).unwrap_or(visitor))
     }
 
-    /// The PDF of a bill, from the site itself.
+    /// Downloads the PDF of a bill from the site itself.
     pub fn pdf(&self, session: &str, reference: &str) -> Result<Vec<u8>> {
         let url = format!("{}/account/bills/{reference}.pdf", self.url);
         Ok(agent().get(url).header("Cookie", session).call()?.body_mut().read_to_vec()?)
     }
 }
 
-/// Redirects are returned like other responses: the one of the login carries the cookie.
+/// Creates an HTTP client that does not follow redirects, because the redirect of the login carries the cookie.
 fn agent() -> Agent {
     Agent::config_builder().max_redirects(0).max_redirects_will_error(false).build().into()
 }
 
-fn cookie(answer: &ureq::http::Response<ureq::Body>) -> Option<String> {
-    let text = answer.headers().get("set-cookie")?.to_str().ok()?;
+fn cookie(response: &ureq::http::Response<ureq::Body>) -> Option<String> {
+    let text = response.headers().get("set-cookie")?.to_str().ok()?;
     text.split(';').next().map(str::to_owned)
 }
 

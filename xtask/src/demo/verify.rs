@@ -27,7 +27,7 @@ pub fn verify_downloads(server: &DemoServer, site: &VendorSite) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("{} (sha256 {saved}) is none of the vendor's PDFs", file.path)
+    bail!("{} (sha256 {saved}) does not match any PDF of the vendor", file.path)
 }
 
 fn digest(bytes: &[u8]) -> String {

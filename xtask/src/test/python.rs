@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Programs and their packages.
 const PROGRAMS: [(&str, &str); 2] = [("radicale", "radicale==3.*"), ("schemathesis", "schemathesis==4.32.5")];
 
-/// The location of the programs.
+/// Folder of the installed programs.
 #[derive(Debug)]
 pub struct Programs(PathBuf);
 
@@ -24,8 +24,7 @@ impl Programs {
             return Ok((StepOutcome::Passed, Some(programs)));
         }
         if !Command::new("python3").args(["-c", "import venv, ensurepip"]).succeeds() {
-            let reason =
-                "there is no python3 with venv; some tests are left out (on Debian: apt-get install python3-venv)";
+            let reason = "python3 with venv is not installed, so some tests are skipped (on Debian: apt-get install python3-venv)";
             return Ok((StepOutcome::Skipped(reason.to_owned()), None));
         }
         Command::new("python3").args(["-m", "venv", "--clear"]).arg(workspace.target().join("venv")).run()?;
@@ -33,11 +32,11 @@ impl Programs {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .args(PROGRAMS.map(|(_, package)| package))
             .run()
-            .context("Radicale and Schemathesis cannot be installed from the Python package index")?;
+            .context("cannot install Radicale and Schemathesis from the Python package index")?;
         Ok((StepOutcome::Passed, Some(programs)))
     }
 
-    /// The path of a program.
+    /// Returns the path of a program.
     pub fn path(&self, program: &str) -> PathBuf {
         self.0.join(program)
     }

@@ -19,7 +19,7 @@ const KEYRINGS: [&str; 2] =
 /// apt's configuration of mirrors.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
 
-/// Whether this machine has the required tools.
+/// Returns whether this machine has the required tools.
 pub fn available() -> bool {
     Command::new("apt-get").arg("--version").succeeds() && Command::new("dpkg").arg("--version").succeeds()
 }
@@ -28,12 +28,12 @@ pub fn available() -> bool {
 pub fn install(toolchain: &Toolchain) -> Result<()> {
     if !available() {
         bail!(
-            "{TARGET} cannot be built from Debian's packages: there is no apt-get here; unset KONNECTOR_WASM_TARGET, or run \
-             `rustup target add {TARGET}`"
+            "cannot build {TARGET} from Debian's packages, because apt-get or dpkg is missing; unset \
+             KONNECTOR_WASM_TARGET, or run `rustup target add {TARGET}`"
         );
     }
     term::heading(&format!("Building {TARGET} from Debian's packages (about a minute, once)"));
-    let work = tempfile::tempdir().context("no folder for temporary files")?;
+    let work = tempfile::tempdir().context("cannot create a temporary folder")?;
     let version = compiler_version(toolchain)?;
     let index = PackageIndex::fetch(work.path())?;
     let tree = work.path().join("tree");
@@ -52,7 +52,7 @@ pub fn install(toolchain: &Toolchain) -> Result<()> {
     drop(link);
     install_libraries(toolchain, &libraries, &tree.join("usr/lib").join(TARGET))?;
     if !toolchain.has_target() {
-        bail!("{TARGET} was built but holds no standard library; please report this with the output above");
+        bail!("{TARGET} was built but contains no standard library; please report this with the output above");
     }
     term::note(&format!("{TARGET} is in {}", toolchain.target_folder().display()));
     Ok(())
@@ -60,7 +60,10 @@ pub fn install(toolchain: &Toolchain) -> Result<()> {
 
 fn compiler_version(toolchain: &Toolchain) -> Result<String> {
     let text = Command::new(toolchain.program("rustc")).arg("--version").output()?;
-    text.split_whitespace().nth(1).map(str::to_owned).with_context(|| format!("rustc --version says '{}'", text.trim()))
+    text.split_whitespace()
+        .nth(1)
+        .map(str::to_owned)
+        .with_context(|| format!("unexpected output of rustc --version: '{}'", text.trim()))
 }
 
 /// A package with its version.
@@ -76,7 +79,7 @@ struct PackageIndex {
 
 impl PackageIndex {
     fn fetch(folder: &Path) -> Result<Self> {
-        let mirror = mirror().context("no Debian package source is set up in /etc/apt; add one, or use rustup")?;
+        let mirror = mirror().context("no Debian package source is configured in /etc/apt; add one, or use rustup")?;
         let keyring = KEYRINGS.into_iter().find(|path| Path::new(path).is_file());
         let keyring = keyring.context("Debian's key is missing; install the package debian-archive-keyring")?;
         for name in ["etc", "lists/partial", "cache/archives/partial"] {
@@ -111,7 +114,7 @@ impl PackageIndex {
         }
         let version = newest.with_context(|| {
             format!(
-                "Debian has no fitting package {name} (found: {})",
+                "Debian has no suitable version of the package {name} (found: {})",
                 versions(&listing).collect::<Vec<_>>().join(", ")
             )
         })?;
@@ -132,12 +135,12 @@ impl PackageIndex {
     }
 }
 
-/// The versions in the output of `apt-cache madison`: `name | version | where`.
+/// Parses the versions in the output of `apt-cache madison`: `name | version | where`.
 fn versions(madison: &str) -> impl Iterator<Item = &str> {
     madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim)
 }
 
-/// The first Debian mirror of apt's configuration.
+/// Returns the first Debian mirror in apt's configuration.
 fn mirror() -> Option<String> {
     let mut files = Vec::new();
     for place in SOURCES.map(Path::new) {
@@ -178,7 +181,7 @@ impl SourceLink {
 impl Drop for SourceLink {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            term::warning(&format!("the link {} stays: {error}", self.0.display()));
+            term::warning(&format!("cannot remove the link {}: {error}", self.0.display()));
         }
     }
 }
@@ -210,12 +213,12 @@ fn compile(toolchain: &Toolchain, work: &Path) -> Result<PathBuf> {
 /// Fills a folder next to the target's final folder, then renames it, so that no partial target is ever visible.
 fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Result<()> {
     let place = toolchain.target_folder();
-    let beside = place.with_extension("unfinished");
-    let lib = beside.join("lib");
-    if beside.exists() {
-        fs::remove_dir_all(&beside)?;
+    let staging = place.with_extension("unfinished");
+    let lib = staging.join("lib");
+    if staging.exists() {
+        fs::remove_dir_all(&staging)?;
     }
-    fs::create_dir_all(lib.join("self-contained")).with_context(|| format!("cannot write to {}", beside.display()))?;
+    fs::create_dir_all(lib.join("self-contained")).with_context(|| format!("cannot write to {}", staging.display()))?;
     for name in ["crt1-command.o", "crt1-reactor.o", "libc.a"] {
         fs::copy(libc.join(name), lib.join("self-contained").join(name))
             .with_context(|| format!("the package wasi-libc has no {name}"))?;
@@ -230,7 +233,7 @@ fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Re
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
-    fs::rename(&beside, &place).with_context(|| format!("cannot write {}", place.display()))
+    fs::rename(&staging, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub fn send(request: Request) -> Result<Response, String> {
     let text = |error: std::io::Error| error.to_string();
     let url = &request.url;
     if url.scheme() != "http" {
-        return Err(format!("{url}: only http is spoken here"));
+        return Err(format!("{url}: only http is supported"));
     }
     let address = url.socket_addrs(|| None).map_err(text)?;
     let mut stream = TcpStream::connect(address.as_slice()).map_err(text)?;
@@ -31,22 +31,22 @@ pub fn send(request: Request) -> Result<Response, String> {
     }
     head.push_str(&format!("Content-Length: {}\r\n\r\n", request.body.len()));
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&request.body)).map_err(text)?;
-    let (mut answer, mut part) = (Vec::new(), [0; 4_096]);
+    let (mut bytes, mut part) = (Vec::new(), [0; 4_096]);
     loop {
         let length = stream.read(&mut part).map_err(text)?;
-        answer.extend_from_slice(part.get(..length).unwrap_or_default());
-        match parse(&answer) {
+        bytes.extend_from_slice(part.get(..length).unwrap_or_default());
+        match parse(&bytes) {
             Some(response) => return Ok(response),
-            None if length == 0 => return Err("the answer is not HTTP, or broke off".to_owned()),
+            None if length == 0 => return Err("the response is not HTTP, or is truncated".to_owned()),
             None => {}
         }
     }
 }
 
 /// Parses a response; `None` while it is incomplete.
-fn parse(answer: &[u8]) -> Option<Response> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let (head, body) = answer.split_at_checked(end + 4)?;
+fn parse(bytes: &[u8]) -> Option<Response> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = bytes.split_at_checked(end + 4)?;
     let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn bodies_with_a_length_and_in_chunks() {
-        let response = parse(b"HTTP/1.1 201 Created\r\nA: b \r\nContent-Length: 2\r\n\r\nok").expect("an answer");
+        let response = parse(b"HTTP/1.1 201 Created\r\nA: b \r\nContent-Length: 2\r\n\r\nok").expect("a response");
         assert_eq!((response.status, response.header("a"), &*response.body), (201, Some("b"), &b"ok"[..]));
         let response =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n");
-        assert_eq!(response.expect("an answer").body, b"abc0123456789");
+        assert_eq!(response.expect("a response").body, b"abc0123456789");
         for unfinished in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"] {
             assert!(parse(unfinished.as_bytes()).is_none(), "{unfinished}");
         }

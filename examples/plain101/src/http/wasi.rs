@@ -19,26 +19,26 @@ pub fn send(request: Request) -> Result<Response, String> {
     fields.append("content-length", request.body.len().to_string().as_bytes()).map_err(|error| error.to_string())?;
     let outgoing = OutgoingRequest::new(fields);
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let refused = |()| format!("{url} is no address");
+    let invalid = |()| format!("{url} is not a valid URL");
     let method = Method::Other(request.method.to_owned());
-    outgoing.set_method(&method).map_err(refused)?;
-    outgoing.set_scheme(Some(if url.scheme() == "https" { &Scheme::Https } else { &Scheme::Http })).map_err(refused)?;
-    outgoing.set_authority(Some(url.authority())).map_err(refused)?;
-    outgoing.set_path_with_query(Some(&format!("{}{query}", url.path()))).map_err(refused)?;
+    outgoing.set_method(&method).map_err(invalid)?;
+    outgoing.set_scheme(Some(if url.scheme() == "https" { &Scheme::Https } else { &Scheme::Http })).map_err(invalid)?;
+    outgoing.set_authority(Some(url.authority())).map_err(invalid)?;
+    outgoing.set_path_with_query(Some(&format!("{}{query}", url.path()))).map_err(invalid)?;
     let body = outgoing.body().map_err(|()| "the request has no body".to_owned())?;
-    let answer = handle(outgoing, None).map_err(|error| error.to_string())?;
+    let pending = handle(outgoing, None).map_err(|error| error.to_string())?;
     write(body, &request.body)?;
-    answer.subscribe().block();
-    let incoming = match answer.get() {
+    pending.subscribe().block();
+    let incoming = match pending.get() {
         Some(Ok(Ok(incoming))) => incoming,
         Some(Ok(Err(error))) => return Err(error.to_string()),
-        Some(Err(())) | None => return Err("the answer is gone".to_owned()),
+        Some(Err(())) | None => return Err("the response was already taken".to_owned()),
     };
     let headers = incoming.headers().entries();
     let headers =
         headers.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect();
     let status = incoming.status();
-    let body = incoming.consume().map_err(|()| "the answer has no body".to_owned())?;
+    let body = incoming.consume().map_err(|()| "the response has no body".to_owned())?;
     Ok(Response { status, headers, body: read(&body)? })
 }
 

@@ -82,7 +82,7 @@ impl Row {
     }
 }
 
-/// `GET /account/bills`: one page of the bills of a contract, newest first, in the language of the contract.
+/// Handles `GET /account/bills`: one page of the bills of a contract, newest first, in the language of the contract.
 pub async fn list(State(control): State<Control>, signed_in: SignedIn, Query(query): Query<ListQuery>) -> Response {
     let contract = match query.contract.as_deref() {
         None => Some(Contract::French),
@@ -113,7 +113,7 @@ pub async fn list(State(control): State<Control>, signed_in: SignedIn, Query(que
     }
 }
 
-/// `GET /account/bills/<reference>.pdf`, with a strong `ETag`: 304 if the client has it (RFC 9110 §13.1.2).
+/// Handles `GET /account/bills/<reference>.pdf`, with a strong `ETag`: 304 if the client has it (RFC 9110 §13.1.2).
 pub async fn pdf(
     State(control): State<Control>,
     signed_in: SignedIn,

@@ -11,7 +11,7 @@ use crate::bill::{Bill, NewBill};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 
-/// The routes, to be nested under `/_control`.
+/// Creates the routes, to be nested under `/_control`.
 pub fn router() -> Router<Control> {
     Router::new()
         .route("/state", get(state).patch(change))

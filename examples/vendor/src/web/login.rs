@@ -58,7 +58,7 @@ pub struct LogOutForm {
     csrf_token: String,
 }
 
-/// `GET /login`: the form, in the visitor's session or a new one.
+/// Handles `GET /login`: the form, in the visitor's session or a new one.
 pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response {
     let mut site = control.site();
     if site.is_locked() {
@@ -79,7 +79,7 @@ pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response 
     }
 }
 
-/// `POST /login`.
+/// Handles `POST /login`: checks login and password.
 pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form): Form<LoginForm>) -> Response {
     let outcome = control.site().log_in(visitor.token(), &form.csrf_token, &form.login, &form.password);
     match outcome {
@@ -94,7 +94,7 @@ pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form)
     }
 }
 
-/// `GET /login/code`: the form for the code, for visitors who gave the password.
+/// Handles `GET /login/code`: the form for the code, for visitors who gave the password.
 pub async fn code_form(visitor: Visitor) -> Response {
     match &visitor.session {
         Some((_, Session { stage: LoginStage::AwaitingCode { .. }, csrf, .. })) => {
@@ -104,7 +104,7 @@ pub async fn code_form(visitor: Visitor) -> Response {
     }
 }
 
-/// `POST /login/code`.
+/// Handles `POST /login/code`: checks the one-time code.
 pub async fn submit_code(State(control): State<Control>, visitor: Visitor, Form(form): Form<CodeForm>) -> Response {
     let outcome = control.site().check_code(visitor.token(), &form.csrf_token, &form.code);
     match outcome {
@@ -117,17 +117,17 @@ pub async fn submit_code(State(control): State<Control>, visitor: Visitor, Form(
     }
 }
 
-/// `POST /logout`: ends the session and deletes the cookie.
+/// Handles `POST /logout`: ends the session and deletes the cookie.
 pub async fn log_out(State(control): State<Control>, signed_in: SignedIn, Form(form): Form<LogOutForm>) -> Response {
     if !control.site().log_out(&signed_in.token, &form.csrf_token) {
         return page::forbidden(signed_in.language);
     }
-    let mut gone = Cookie::build(SESSION_COOKIE).path("/").build();
-    gone.make_removal();
-    (CookieJar::new().add(gone), Redirect::to("/")).into_response()
+    let mut expired = Cookie::build(SESSION_COOKIE).path("/").build();
+    expired.make_removal();
+    (CookieJar::new().add(expired), Redirect::to("/")).into_response()
 }
 
-/// A 303 to the next step, with the cookie of the new session.
+/// Returns a 303 to the next step, with the cookie of the new session.
 fn redirect_with_session(token: &SessionToken, next: &str) -> Response {
     (CookieJar::new().add(session_cookie(token)), Redirect::to(next)).into_response()
 }
@@ -142,7 +142,7 @@ fn code_page(language: Language, csrf: &str, error: Option<&str>) -> Response {
     page::page(StatusCode::OK, &CodePage { frame, csrf, error })
 }
 
-/// The page of a locked account: status 200, like the page of a wrong password, as on most sites.
+/// Returns the page of a locked account: status 200, like the page of a wrong password, as on most sites.
 fn locked_page(language: Language) -> Response {
     page::notice(StatusCode::OK, language, "locked", Translations::for_language(language).locked)
 }

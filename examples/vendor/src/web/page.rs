@@ -20,7 +20,7 @@ pub struct PageFrame<'a> {
 }
 
 impl<'a> PageFrame<'a> {
-    /// The frame of a page that anyone may see.
+    /// Creates the frame of a page that anyone may see.
     pub fn public(language: Language, title: &'static str) -> Self {
         Self {
             language: language.tag(),
@@ -31,7 +31,7 @@ impl<'a> PageFrame<'a> {
         }
     }
 
-    /// The frame of a page that requires the login.
+    /// Creates the frame of a page that requires the login.
     pub fn private(language: Language, title: &'static str, csrf: &'a str) -> Self {
         Self { log_out: Some(csrf), ..Self::public(language, title) }
     }
@@ -45,7 +45,7 @@ struct Notice<'a> {
     text: &'a str,
 }
 
-/// A page, in UTF-8.
+/// Renders a page in UTF-8.
 pub fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => (status, html_headers("text/html; charset=utf-8"), html).into_response(),
@@ -53,7 +53,7 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response {
     }
 }
 
-/// A page in ISO-8859-1, with unsupported characters written as references (`&#8364;`).
+/// Renders a page in ISO-8859-1, with unsupported characters written as references (`&#8364;`).
 pub fn latin1_page(template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => {
@@ -65,22 +65,22 @@ pub fn latin1_page(template: &impl Template) -> Response {
     }
 }
 
-/// A page with one sentence, in a paragraph of this class.
+/// Renders a page with one sentence, in a paragraph of this class.
 pub fn notice(status: StatusCode, language: Language, class: &str, text: &str) -> Response {
     page(status, &Notice { frame: PageFrame::public(language, "Bank101"), class, text })
 }
 
-/// The page for a form whose CSRF token does not match the session.
+/// Returns the page for a form whose CSRF token does not match the session.
 pub fn forbidden(language: Language) -> Response {
     notice(StatusCode::FORBIDDEN, language, "forbidden", Translations::for_language(language).forbidden)
 }
 
-/// The page for an unknown URL.
+/// Returns the page for an unknown URL.
 pub async fn not_found(visitor: Visitor) -> Response {
     not_found_page(visitor.language)
 }
 
-/// The page for a bill, contract or page number that does not exist.
+/// Returns the page for a bill, contract or page number that does not exist.
 pub fn not_found_page(language: Language) -> Response {
     notice(StatusCode::NOT_FOUND, language, "not-found", Translations::for_language(language).not_found)
 }

@@ -43,7 +43,7 @@ pub struct Translations {
 }
 
 impl Translations {
-    /// The words in a language.
+    /// Returns the words in a language.
     pub fn for_language(language: Language) -> &'static Self {
         match language {
             Language::French => &FRENCH,

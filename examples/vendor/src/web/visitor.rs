@@ -23,17 +23,17 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The token of the session, if there is one.
+    /// Returns the token of the session, if there is one.
     pub fn token(&self) -> Option<&SessionToken> {
         self.session.as_ref().map(|(token, _)| token)
     }
 
-    /// The number of the session, for logs and counters.
+    /// Returns the number of the session, for logs and counters.
     pub fn session_number(&self) -> Option<u64> {
         self.session.as_ref().map(|(_, session)| session.number)
     }
 
-    /// The page for a visitor who may not see the requested page, or who has just completed a step.
+    /// Returns the path of the page for a visitor who may not see the requested page, or who has just completed a step.
     pub fn next_step(&self) -> &'static str {
         match self.session.as_ref().map(|(_, session)| &session.stage) {
             Some(LoginStage::SignedIn) => "/account",
@@ -81,8 +81,8 @@ impl FromRequestParts<Control> for SignedIn {
     }
 }
 
-/// The cookie of a session: deleted when the browser closes, inaccessible to scripts. Not `Secure`, because the demo
-/// uses plain HTTP on loopback.
+/// Returns the cookie of a session: deleted when the browser closes, inaccessible to scripts. Not `Secure`, because the
+/// demo uses plain HTTP on loopback.
 pub fn session_cookie(token: &SessionToken) -> Cookie<'static> {
     Cookie::build((SESSION_COOKIE, token.as_str().to_owned()))
         .path("/")

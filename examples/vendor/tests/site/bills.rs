@@ -31,9 +31,9 @@ async fn following_the_pages_meets_every_bill_once_and_its_pdf() {
     assert_eq!(seen.keys().cloned().collect::<Vec<_>>(), expected);
 
     for (reference, path) in &seen {
-        let answer = browser.get(path).await.unwrap();
-        assert_eq!(answer.headers()["content-type"], "application/pdf");
-        let bytes = answer.bytes().await.unwrap();
+        let response = browser.get(path).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/pdf");
+        let bytes = response.bytes().await.unwrap();
         assert!(bytes.starts_with(b"%PDF-"));
         assert_eq!(bytes, vendor.control().pdf(reference).unwrap());
     }

@@ -28,7 +28,8 @@ pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(Vend
     Ok((vendor, browser))
 }
 
-/// Another feature of the workspace may make reqwest decompress; the tests check the bytes as sent.
+/// Creates a client builder without decompression: other packages of the workspace may enable it in reqwest, but the
+/// tests check the bytes as sent.
 fn builder() -> ClientBuilder {
     provide_tls();
     Client::builder().no_gzip().no_brotli().no_deflate().no_zstd().cookie_store(true)
@@ -81,18 +82,18 @@ pub fn select(css: &str) -> Selector {
     Selector::parse(css).expect("a CSS selector")
 }
 
-/// The text of every match.
+/// Returns the text of every match.
 pub fn texts(html: &Html, css: &str) -> Vec<String> {
     html.select(&select(css)).map(|element| element.text().collect::<String>().trim().to_owned()).collect()
 }
 
-/// The attribute of the first match.
+/// Returns the attribute of the first match.
 pub fn attribute(html: &Html, css: &str, name: &str) -> Option<String> {
     html.select(&select(css)).next()?.attr(name).map(str::to_owned)
 }
 
-/// Nothing here uses TLS, but if another package of the workspace compiles it in, the library requires a default
-/// cryptography provider.
+/// Installs a TLS provider. Nothing here uses TLS, but if another package of the workspace compiles it in, the library
+/// requires a default cryptography provider.
 pub fn provide_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -37,9 +37,9 @@ async fn a_wrong_patch_is_explained_and_changes_nothing() {
     let (vendor, _) = start(|_| {}).await.unwrap();
     let before = vendor.control().state();
     let patch = json!({"maintenance": true, "slow": 3});
-    let answer = call(vendor.url(), Method::PATCH, "/state", Some(patch)).await;
-    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    let error = answer.json::<Value>().await.unwrap()["error"].to_string();
+    let response = call(vendor.url(), Method::PATCH, "/state", Some(patch)).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let error = response.json::<Value>().await.unwrap()["error"].to_string();
     assert!(error.contains("unknown field `slow`") && error.contains("`slow_ms`"), "{error}");
     assert_eq!(vendor.control().state(), before);
 }
@@ -47,9 +47,9 @@ async fn a_wrong_patch_is_explained_and_changes_nothing() {
 #[tokio::test]
 async fn bills_are_added_with_and_without_a_body() {
     let (vendor, browser) = start_signed_in(|_| {}).await.unwrap();
-    let answer = call(vendor.url(), Method::POST, "/bills", None).await;
-    assert_eq!(answer.status(), StatusCode::CREATED);
-    let plain: Bill = answer.json().await.unwrap();
+    let response = call(vendor.url(), Method::POST, "/bills", None).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let plain: Bill = response.json().await.unwrap();
     assert_eq!(plain.reference, "FA-2026-0021");
     let body =
         json!({"contract": "EN-7730", "issued_on": "2027-01-01", "amount_cents": 123456, "subject": "A <b> & c"});
@@ -86,8 +86,8 @@ async fn requests_are_counted_by_path_and_by_session() {
 #[tokio::test]
 async fn sessions_end_over_http() {
     let (vendor, browser) = start_signed_in(|_| {}).await.unwrap();
-    let answer = call(vendor.url(), Method::DELETE, "/sessions", None).await;
-    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    let response = call(vendor.url(), Method::DELETE, "/sessions", None).await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
     assert_eq!(browser.get("/account/home").await.unwrap().url().path(), "/login");
 }
 

@@ -16,10 +16,10 @@ async fn a_login_goes_by_two_redirects_to_the_account_and_changes_the_cookie() {
     let first = browser.get("/login").await.unwrap();
     let before = first.cookies().find(|cookie| cookie.name() == SESSION_COOKIE).unwrap().value().to_owned();
 
-    let answer = browser.log_in(DEFAULT_PASSWORD).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
-    assert_eq!(answer.headers()["location"], "/account");
-    let cookie = answer.cookies().find(|cookie| cookie.name() == SESSION_COOKIE).unwrap();
+    let response = browser.log_in(DEFAULT_PASSWORD).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    assert_eq!(response.headers()["location"], "/account");
+    let cookie = response.cookies().find(|cookie| cookie.name() == SESSION_COOKIE).unwrap();
     assert!(cookie.http_only() && cookie.path() == Some("/") && cookie.max_age().is_none());
     assert_ne!(cookie.value(), before);
 
@@ -52,9 +52,9 @@ async fn a_login_without_the_right_csrf_token_is_forbidden() {
 #[tokio::test]
 async fn a_wrong_password_is_reported_in_the_language_of_the_browser_and_counted_once() {
     let (vendor, browser) = start(|_| {}).await.unwrap();
-    let answer = browser.log_in("wrong").await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let html = Html::parse_document(&answer.text().await.unwrap());
+    let response = browser.log_in("wrong").await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let html = Html::parse_document(&response.text().await.unwrap());
     assert_eq!(texts(&html, ".error"), ["Identifiant ou mot de passe incorrect."]);
     assert_eq!(attribute(&html, "input[name=login]", "value").unwrap(), DEFAULT_LOGIN);
     assert_eq!(vendor.control().counters().login_attempts_wrong, 1);
@@ -69,8 +69,8 @@ async fn a_wrong_password_is_reported_in_the_language_of_the_browser_and_counted
 async fn pages_behind_the_login_lead_to_it() {
     let (_vendor, browser) = start(|_| {}).await.unwrap();
     for path in ["/account", "/account/home", "/account/profile", "/account/bills", "/account/bills/FA-2026-0020.pdf"] {
-        let answer = browser.get(path).await.unwrap();
-        assert_eq!((answer.status(), answer.url().path()), (StatusCode::OK, "/login"), "{path}");
+        let response = browser.get(path).await.unwrap();
+        assert_eq!((response.status(), response.url().path()), (StatusCode::OK, "/login"), "{path}");
     }
 }
 

@@ -13,9 +13,9 @@ use crate::browser::{select, start, start_signed_in, texts};
 #[tokio::test]
 async fn the_profile_is_in_iso_8859_1() {
     let (_vendor, browser) = start_signed_in(|_| {}).await.unwrap();
-    let answer = browser.get("/account/profile").await.unwrap();
-    assert_eq!(answer.headers()["content-type"], "text/html; charset=iso-8859-1");
-    let bytes = answer.bytes().await.unwrap();
+    let response = browser.get("/account/profile").await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/html; charset=iso-8859-1");
+    let bytes = response.bytes().await.unwrap();
     assert!(std::str::from_utf8(&bytes).is_err(), "the page is in UTF-8");
     // In ISO-8859-1 each byte is the code point of its character.
     let html = Html::parse_document(&bytes.iter().copied().map(char::from).collect::<String>());
@@ -57,9 +57,9 @@ async fn maintenance_says_when_to_come_back() {
     let (vendor, browser) = start_signed_in(|_| {}).await.unwrap();
     vendor.control().set(|switches| switches.maintenance = true);
     for path in ["/", "/login", "/account/home", "/account/bills/FA-2026-0020.pdf"] {
-        let answer = browser.get(path).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
-        assert_eq!(answer.headers()["retry-after"], "120");
+        let response = browser.get(path).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(response.headers()["retry-after"], "120");
     }
     vendor.control().set(|switches| switches.maintenance = false);
     assert_eq!(browser.get("/account/home").await.unwrap().url().path(), "/account/home");

@@ -12,9 +12,9 @@ use crate::bindings::konnector::host::types::Outcome;
 
 type Body = Map<String, Value>;
 
-/// Here a key is an id.
-fn id_of(which: &Locator) -> &str {
-    match which {
+/// Returns the id of a document, which in this host is also its key.
+fn id_of(locator: &Locator) -> &str {
+    match locator {
         Locator::Id(id) | Locator::Key(id) => id,
     }
 }
@@ -35,44 +35,45 @@ fn value(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| Error::Invalid(error.to_string()))
 }
 
-pub(crate) fn get(kind: &str, which: &Locator) -> Result<Document, Error> {
-    let place = (kind.to_owned(), id_of(which).to_owned());
+pub(crate) fn get(kind: &str, locator: &Locator) -> Result<Document, Error> {
+    let place = (kind.to_owned(), id_of(locator).to_owned());
     let found = with_state(|state| state.documents.get(&place).map(|body| document(&place.1, body)));
     found.ok_or_else(|| not_found(kind, &place.1))
 }
 
 /// Pages as defined by the contract; the cursor is the number of documents before the page.
-pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
-    let filter = Filter::new(by)?;
+pub(crate) fn find(kind: &str, query: &Query) -> Result<Page, Error> {
+    let filter = Filter::new(query)?;
     let mut found: Vec<(Vec<Value>, String, Body)> = with_state(|state| {
         let of_kind = state.documents.iter().filter(|((known, _), _)| known == kind);
         let matching = of_kind.filter_map(|((_, id), body)| Some((filter.values(body)?, id.clone(), body.clone())));
         matching.collect()
     });
     found.sort_by(|(one, one_id, _), (other, other_id, _)| order(one, other).then_with(|| one_id.cmp(other_id)));
-    if by.order == Order::Descending {
+    if query.order == Order::Descending {
         found.reverse();
     }
-    let skipped: usize = by.cursor.as_ref().and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
-    let end = skipped + by.limit as usize;
+    let skipped: usize = query.cursor.as_ref().and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
+    let end = skipped + query.limit as usize;
     let next = (end < found.len()).then(|| end.to_string());
-    let page = found.into_iter().skip(skipped).take(by.limit as usize);
+    let page = found.into_iter().skip(skipped).take(query.limit as usize);
     Ok(Page { documents: page.map(|(_, id, body)| document(&id, &body)).collect(), next_cursor: next })
 }
 
 struct Filter<'a> {
-    by: &'a Query,
+    query: &'a Query,
     equals: Vec<Value>,
 }
 
 impl<'a> Filter<'a> {
-    fn new(by: &'a Query) -> Result<Self, Error> {
-        Ok(Self { by, equals: by.equals.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
+    fn new(query: &'a Query) -> Result<Self, Error> {
+        Ok(Self { query, equals: query.equals.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
     }
 
-    /// The values of a matching document.
+    /// Returns the values of a matching document.
     fn values(&self, body: &Body) -> Option<Vec<Value>> {
-        let values: Vec<Value> = self.by.index_fields.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
+        let values: Vec<Value> =
+            self.query.index_fields.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
         let is_equal = self.equals.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());
         let is_within = values.get(self.equals.len()).is_none_or(|value| self.is_within(value));
         (is_equal && is_within).then_some(values)
@@ -84,7 +85,7 @@ impl<'a> Filter<'a> {
             Bound::Included(text) => value(text).is_ok_and(|end| compare(found, &end) != beyond),
             Bound::Excluded(text) => value(text).is_ok_and(|end| compare(found, &end) == beyond.reverse()),
         };
-        match &self.by.range {
+        match &self.query.range {
             Range::Any => true,
             Range::Between(between) => side(&between.lower, Ordering::Less) && side(&between.upper, Ordering::Greater),
             Range::Prefix(prefix) => found.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
@@ -164,9 +165,9 @@ fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
-pub(crate) fn delete(kind: &str, which: &[Locator]) -> Result<u32, Error> {
+pub(crate) fn delete(kind: &str, locators: &[Locator]) -> Result<u32, Error> {
     let removed = with_state(|state| {
-        let places = which.iter().map(|which| (kind.to_owned(), id_of(which).to_owned()));
+        let places = locators.iter().map(|locator| (kind.to_owned(), id_of(locator).to_owned()));
         places.filter(|place| state.documents.remove(place).is_some()).count()
     });
     Ok(u32::try_from(removed).unwrap_or(u32::MAX))

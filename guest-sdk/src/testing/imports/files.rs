@@ -61,23 +61,23 @@ pub(crate) fn lookup(keys: &[String]) -> Result<Vec<Option<File>>, Error> {
 }
 
 /// Applies `work` to a file, which must exist.
-fn with_file<T>(which: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Result<T, Error> {
+fn with_file<T>(locator: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Result<T, Error> {
     with_state(|state| {
-        let is_it = |file: &&mut StoredFile| match which {
+        let is_it = |file: &&mut StoredFile| match locator {
             Locator::Id(id) => file.id == *id,
             Locator::Key(key) => file.key.as_ref() == Some(key),
         };
         let found = state.files.iter_mut().find(is_it).map(work);
-        found.ok_or_else(|| Error::NotFound(format!("file {which:?}")))
+        found.ok_or_else(|| Error::NotFound(format!("file {locator:?}")))
     })
 }
 
-pub(crate) fn open(which: &Locator) -> Result<OpenFile, Error> {
-    with_file(which, |file| OpenFile(file.content.clone()))
+pub(crate) fn open(locator: &Locator) -> Result<OpenFile, Error> {
+    with_file(locator, |file| OpenFile(file.content.clone()))
 }
 
-pub(crate) fn describe(which: &Locator) -> Result<Details, Error> {
-    with_file(which, |file| Details {
+pub(crate) fn describe(locator: &Locator) -> Result<Details, Error> {
+    with_file(locator, |file| Details {
         entry: Entry::File(to_wit_file(file)),
         created_at: 0,
         updated_at: 0,
@@ -91,9 +91,9 @@ pub(crate) fn describe(which: &Locator) -> Result<Details, Error> {
 }
 
 /// Merges one level deep.
-pub(crate) fn merge_metadata(which: &Locator, patch: &str) -> Result<(), Error> {
+pub(crate) fn merge_metadata(locator: &Locator, patch: &str) -> Result<(), Error> {
     let patch: Map<String, Value> = serde_json::from_str(patch).map_err(|error| Error::Invalid(error.to_string()))?;
-    with_file(which, |file| {
+    with_file(locator, |file| {
         let mut metadata = file.metadata.as_object().cloned().unwrap_or_default();
         metadata.extend(patch);
         metadata.retain(|_, value| !value.is_null());
@@ -101,8 +101,8 @@ pub(crate) fn merge_metadata(which: &Locator, patch: &str) -> Result<(), Error> 
     })
 }
 
-pub(crate) fn add_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
-    with_file(which, |file| add_to_file(file, references))
+pub(crate) fn add_references(locator: &Locator, references: &[Reference]) -> Result<(), Error> {
+    with_file(locator, |file| add_to_file(file, references))
 }
 
 fn add_to_file(file: &mut StoredFile, references: &[Reference]) {
@@ -114,24 +114,24 @@ fn add_to_file(file: &mut StoredFile, references: &[Reference]) {
     }
 }
 
-pub(crate) fn remove_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
+pub(crate) fn remove_references(locator: &Locator, references: &[Reference]) -> Result<(), Error> {
     let is_named = |pair: &(String, String)| {
         references.iter().any(|reference| (reference.doctype.as_str(), reference.id.as_str()) == (&pair.0, &pair.1))
     };
-    with_file(which, |file| file.references.retain(|pair| !is_named(pair)))
+    with_file(locator, |file| file.references.retain(|pair| !is_named(pair)))
 }
 
-pub(crate) fn move_file(which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
-    with_file(which, |file| {
+pub(crate) fn move_file(locator: &Locator, folder: &str, name: &str) -> Result<File, Error> {
+    with_file(locator, |file| {
         file.path = path_of(folder, name);
         to_wit_file(file)
     })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
-pub(crate) fn trash(which: &[Locator]) -> Result<u32, Error> {
+pub(crate) fn trash(locators: &[Locator]) -> Result<u32, Error> {
     let is_named = |file: &StoredFile| {
-        which.iter().any(|which| match which {
+        locators.iter().any(|locator| match locator {
             Locator::Id(id) => file.id == *id,
             Locator::Key(key) => file.key.as_ref() == Some(key),
         })

@@ -1,5 +1,5 @@
-//! `/auth`: OAuth clients register themselves and get their tokens (Cozy API: auth). There are no browser sessions here: the owner shows that
-//! it is the owner with a session code, which comes from the operator's command line or from a program that has every right.
+//! `/auth`: OAuth clients register themselves and get their tokens (Cozy API: auth). There are no browser sessions: the
+//! owner authenticates with a session code from the operator's command line, or from a program with full access.
 
 pub mod operator;
 
@@ -33,48 +33,48 @@ use crate::error::ApiError;
 use crate::extract::{Caller, FormBody, HostInstance, JsonObject, Params};
 use crate::openapi::{BinaryContent, Describe, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let register = post_with(register, |op| {
         metadata(op.summary("Registers an OAuth client")).success::<201, Json<Value>>("The client, with its secret")
     });
-    let own = get_with(show, |op| registration_operation(op.summary("What an OAuth client said of itself")))
+    let own = get_with(show, |op| registration_operation(op.summary("Shows the registration of an OAuth client")))
         .put_with(update, |op| {
-            metadata(registration_operation(op.summary("Changes what an OAuth client said of itself")))
+            metadata(registration_operation(op.summary("Changes the registration of an OAuth client")))
         })
         .delete_with(unregister, |op| {
-            registration_operation(op.summary("Removes an OAuth client, with all its tokens"))
-                .success::<204, ()>("It is gone")
+            registration_operation(op.summary("Deletes an OAuth client, with all its tokens"))
+                .success::<204, ()>("The client is deleted")
         });
     let authorize = get_with(start_authorization, |op| {
         authorization_parameters(
-            op.summary("Asks the owner to let an OAuth client have what it wants"),
+            op.summary("Asks the owner to approve the authorization request of an OAuth client"),
             Describe::query,
         )
         .success::<200, BinaryContent>("A page that asks for a session code")
-        .success::<303, ()>("There was a session code: back to the client, with a code")
-        .error(403, "The session code is good for nothing")
+        .success::<303, ()>("With a session code: redirects to the client, with an authorization code")
+        .error(403, "The session code is not valid")
     })
     .post_with(approve, |op| {
-        authorization_parameters(op.summary("Lets an OAuth client have what it wants"), Describe::field)
-            .success::<303, ()>("Back to the client, with a code")
-            .error(403, "The session code is good for nothing")
+        authorization_parameters(op.summary("Approves the authorization request of an OAuth client"), Describe::field)
+            .success::<303, ()>("Redirects to the client, with an authorization code")
+            .error(403, "The session code is not valid")
     });
     let tokens = post_with(tokens, |op| {
-        op.summary("Gives an OAuth client its tokens")
+        op.summary("Issues tokens to an OAuth client")
             .field("grant_type", SchemaKind::String, "authorization_code or refresh_token")
-            .field("client_id", SchemaKind::String, "The client")
-            .field("client_secret", SchemaKind::String, "Its secret")
-            .field("code", SchemaKind::String, "The code that the owner let it have")
-            .field("code_verifier", SchemaKind::String, "What the code's challenge was made of (RFC 7636)")
-            .field("refresh_token", SchemaKind::String, "Its refresh token")
+            .field("client_id", SchemaKind::String, "Id of the client")
+            .field("client_secret", SchemaKind::String, "Secret of the client")
+            .field("code", SchemaKind::String, "Authorization code")
+            .field("code_verifier", SchemaKind::String, "Verifier of the code challenge (RFC 7636)")
+            .field("refresh_token", SchemaKind::String, "Refresh token of the client")
     });
     let session = post_with(session_code, |op| {
-        op.summary("Makes a session code, which shows once within five minutes that the owner is there")
-            .success::<201, Json<Value>>("The code")
+        op.summary("Issues a session code, which authenticates the owner once within five minutes")
+            .success::<201, Json<Value>>("The session code")
     });
     let konnector = post_with(konnector_token, |op| {
-        op.summary("Makes a token for a konnector that runs elsewhere").success::<201, Json<String>>("The token")
+        op.summary("Issues a token for a konnector that runs outside the server")
+            .success::<201, Json<String>>("The token")
     });
     ApiRouter::new()
         .api_route("/auth/register", register)
@@ -85,45 +85,45 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/auth/tokens/konnectors/{slug}", konnector)
 }
 
-/// Common description of a client's requests about its own registration.
+/// Describes the token and the errors of a client's requests about its own registration.
 fn registration_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.header("Authorization", "Bearer and the client's registration_access_token")
-        .error(401, "The token is not that of this registration")
-        .error(409, "Somebody else wrote in between")
+    op.header("Authorization", "Bearer, followed by the registration_access_token of the client")
+        .error(401, "The token does not belong to this registration")
+        .error(409, "Concurrent modification")
 }
 
 /// Describes the metadata that a client sends.
 fn metadata(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.field("redirect_uris", SchemaKind::Strings, "Where its user is sent back to")
-        .field("client_name", SchemaKind::String, "Its name")
-        .field("software_id", SchemaKind::String, "The same for all registrations of a program")
+    op.field("redirect_uris", SchemaKind::Strings, "Redirect URIs of the client")
+        .field("client_name", SchemaKind::String, "Name of the client")
+        .field("software_id", SchemaKind::String, "Id of the program, equal for all its registrations")
         .field("client_kind", SchemaKind::String, "mobile, desktop, browser, …")
-        .field("client_id", SchemaKind::String, "Its id, to change a registration")
-        .field("client_secret", SchemaKind::String, "Its secret, to get another one")
+        .field("client_id", SchemaKind::String, "Id of the client, to change its registration")
+        .field("client_secret", SchemaKind::String, "Current secret of the client, to get a new one")
 }
 
 /// Describes the parameters of an authorization request.
 fn authorization_parameters<'t>(
     op: TransformOperation<'t>,
-    say: fn(TransformOperation<'t>, &str, SchemaKind, &str) -> TransformOperation<'t>,
+    describe: fn(TransformOperation<'t>, &str, SchemaKind, &str) -> TransformOperation<'t>,
 ) -> TransformOperation<'t> {
     let parameters = [
-        ("client_id", "The client"),
-        ("redirect_uri", "One of the client's own"),
+        ("client_id", "Id of the client"),
+        ("redirect_uri", "One of the redirect URIs of the client"),
         ("response_type", "code"),
-        ("state", "Comes back unchanged"),
-        ("scope", "What it wants to do"),
-        ("code_challenge", "See RFC 7636"),
+        ("state", "Opaque value, returned unchanged"),
+        ("scope", "Permissions that the client requests"),
+        ("code_challenge", "Code challenge (RFC 7636)"),
         ("code_challenge_method", "S256"),
-        ("session_code", "Shows that the owner is there"),
+        ("session_code", "Session code, which proves that the owner sent the request"),
     ];
-    parameters.into_iter().fold(op, |op, (name, what)| say(op, name, SchemaKind::String, what))
+    parameters.into_iter().fold(op, |op, (name, what)| describe(op, name, SchemaKind::String, what))
 }
 
-/// A client's metadata with the values that it receives once, as in RFC 7591 §3.2.1.
+/// Returns the metadata of a client and the secrets that it receives only once (RFC 7591 §3.2.1).
 pub fn registration_response(registered: &ClientRegistration) -> Value {
     let client = &registered.client;
-    let mut shown = json!({
+    let mut response = json!({
         "client_id": client.id,
         "client_secret_expires_at": 0,
         "grant_types": ["authorization_code", "refresh_token"],
@@ -132,14 +132,14 @@ pub fn registration_response(registered: &ClientRegistration) -> Value {
         "client_name": client.value.client_name,
         "software_id": client.value.software_id,
     });
-    if let Some(members) = shown.as_object_mut() {
+    if let Some(members) = response.as_object_mut() {
         members.extend(client.value.metadata.clone());
         if let Some(secret) = &registered.secret {
             members.insert("client_secret".to_owned(), json!(secret));
         }
         members.insert("registration_access_token".to_owned(), json!(registered.registration_token));
     }
-    shown
+    response
 }
 
 async fn register(
@@ -225,7 +225,7 @@ fn parse_authorization_request(params: &Params) -> AuthorizationRequest {
     }
 }
 
-/// Where the owner reads what a client wants.
+/// The page on which the owner approves the request of a client.
 #[derive(Template)]
 #[template(path = "authorize.html")]
 struct ConsentPage<'a> {
@@ -235,21 +235,21 @@ struct ConsentPage<'a> {
     request: &'a AuthorizationRequest,
 }
 
-/// With a session code, the client is authorized at once: the holder of the code created this URL. Otherwise the
-/// owner is asked.
+/// Authorizes the client at once if the URL contains a session code, because the holder of the code created the URL.
+/// Otherwise shows the consent page.
 async fn start_authorization(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let wish = parse_authorization_request(&params);
-    let client = platform.check_authorization_request(&instance, &wish)?;
+    let request = parse_authorization_request(&params);
+    let client = platform.check_authorization_request(&instance, &request)?;
     if params.get_non_empty("session_code").is_some() {
-        return redirect_with_code(&platform, &instance, &wish, &params).await;
+        return redirect_with_code(&platform, &instance, &request, &params).await;
     }
-    let rules = wish.scope.split_whitespace().map(str::to_owned).collect();
-    let page = ConsentPage { client: &client.value.client_name, domain: &instance.domain, rules, request: &wish };
-    let page = page.render().map_err(|error| ApiError::server(format!("the page cannot be written: {error}")))?;
+    let rules = request.scope.split_whitespace().map(str::to_owned).collect();
+    let page = ConsentPage { client: &client.value.client_name, domain: &instance.domain, rules, request: &request };
+    let page = page.render().map_err(|error| ApiError::server(format!("cannot render the consent page: {error}")))?;
     Ok(Html(page).into_response())
 }
 
@@ -258,19 +258,19 @@ async fn approve(
     HostInstance(instance): HostInstance,
     FormBody(params): FormBody,
 ) -> Result<Response, ApiError> {
-    let wish = parse_authorization_request(&params);
-    platform.check_authorization_request(&instance, &wish)?;
-    redirect_with_code(&platform, &instance, &wish, &params).await
+    let request = parse_authorization_request(&params);
+    platform.check_authorization_request(&instance, &request)?;
+    redirect_with_code(&platform, &instance, &request, &params).await
 }
 
 async fn redirect_with_code(
     platform: &Platform,
     instance: &Instance,
-    wish: &AuthorizationRequest,
+    request: &AuthorizationRequest,
     params: &Params,
 ) -> Result<Response, ApiError> {
     platform.redeem_session_code(instance, params.get_non_empty("session_code")).await?;
-    Ok(Redirect::to(platform.authorize_client(instance, wish).await?.as_str()).into_response())
+    Ok(Redirect::to(platform.authorize_client(instance, request).await?.as_str()).into_response())
 }
 
 async fn tokens(
@@ -299,7 +299,7 @@ async fn session_code(State(platform): State<Platform>, caller: Caller) -> Resul
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
-/// Issues a token for a konnector that runs in the client.
+/// Issues a token for a konnector that runs in the client, not on the server.
 async fn konnector_token(
     State(platform): State<Platform>,
     caller: Caller,

@@ -1,4 +1,4 @@
-//! What an operator does about OAuth clients and session codes (Cozy API: admin, §11).
+//! Management of OAuth clients and session codes by the operator (Cozy API: admin, §11).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, post_with};
@@ -14,36 +14,31 @@ use crate::error::ApiError;
 use crate::extract::{JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let register = post_with(register_client, |op| {
-        op.summary("Registers an OAuth client for its program")
-            .query("Domain", SchemaKind::String, "The instance")
-            .query(
-                "RedirectURI",
-                SchemaKind::String,
-                "Where its user is sent back to; several with commas between them",
-            )
-            .query("ClientName", SchemaKind::String, "Its name")
-            .query("SoftwareID", SchemaKind::String, "The same for all registrations of a program")
+        op.summary("Registers an OAuth client")
+            .query("Domain", SchemaKind::String, "Domain of the instance")
+            .query("RedirectURI", SchemaKind::String, "Redirect URIs of the client, separated by commas")
+            .query("ClientName", SchemaKind::String, "Name of the client")
+            .query("SoftwareID", SchemaKind::String, "Id of the program, equal for all its registrations")
             .query("ClientKind", SchemaKind::String, "mobile, desktop, browser, …")
             .success::<200, Json<Value>>("The client, with its secret")
-            .error(422, "No instance is named")
+            .error(422, "The parameter Domain is missing")
     });
     let session = post_with(session_code, |op| {
-        op.summary("Makes a session code, which shows once within five minutes that the owner is there")
-            .success::<201, Json<Value>>("The code")
+        op.summary("Issues a session code, which authenticates the owner once within five minutes")
+            .success::<201, Json<Value>>("The session code")
     });
     let check = post_with(check_session_code, |op| {
-        op.summary("Takes a session code, and tells whether it was good")
-            .field("session_code", SchemaKind::String, "The code")
-            .success::<200, Json<Value>>("It was good, and is not any more")
-            .error(403, "It is good for nothing")
+        op.summary("Checks and redeems a session code")
+            .field("session_code", SchemaKind::String, "The session code")
+            .success::<200, Json<Value>>("The session code was valid, and is now redeemed")
+            .error(403, "The session code is not valid")
     });
     let remove = delete_with(delete_clients, |op| {
-        op.summary("Removes the OAuth clients of an instance, with all their tokens")
-            .query("Kind", SchemaKind::String, "Only those of this kind")
-            .success::<200, Json<Value>>("How many there were")
+        op.summary("Deletes the OAuth clients of an instance, with all their tokens")
+            .query("Kind", SchemaKind::String, "Deletes only clients of this kind")
+            .success::<200, Json<Value>>("Number of deleted clients")
     });
     ApiRouter::new()
         .api_route("/instances/oauth_client", register)
@@ -52,7 +47,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/oauth/{domain}/clients", remove)
 }
 
-/// Creates a code that proves that its holder was sent by the owner; valid once, for five minutes.
+/// Issues a code that authenticates its holder as the owner, once within five minutes.
 async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -61,32 +56,32 @@ async fn session_code(
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
-/// Checks and redeems a code.
+/// Checks and redeems a session code.
 async fn check_session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let code = body.get("session_code").and_then(Value::as_str).unwrap_or_default();
-    let taken = platform.redeem_one_time_token(&*platform.instance(&domain)?, code).await?;
-    let valid = taken == Some(OneTimeToken::Session);
+    let redeemed = platform.redeem_one_time_token(&*platform.instance(&domain)?, code).await?;
+    let valid = redeemed == Some(OneTimeToken::Session);
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }
 
 /// Registers an OAuth client and returns its credentials.
 async fn register_client(State(platform): State<Platform>, params: Params) -> Result<Json<Value>, ApiError> {
-    let domain = params
-        .get_non_empty("Domain")
-        .ok_or_else(|| ApiError::parameter("Domain", "give the parameter Domain, the domain of the instance"))?;
+    let domain = params.get_non_empty("Domain").ok_or_else(|| {
+        ApiError::parameter("Domain", "Domain: missing parameter; set it to the domain of the instance")
+    })?;
     let instance = platform.instance(domain)?;
-    let given = json!({
+    let metadata = json!({
         "redirect_uris": params.list("RedirectURI"),
         "client_name": params.get("ClientName"),
         "software_id": params.get("SoftwareID"),
         "client_kind": params.get_non_empty("ClientKind"),
     });
-    let given = given.as_object().cloned().unwrap_or_default();
-    Ok(Json(registration_response(&platform.register_oauth_client(&instance, given).await?)))
+    let metadata = metadata.as_object().cloned().unwrap_or_default();
+    Ok(Json(registration_response(&platform.register_oauth_client(&instance, metadata).await?)))
 }
 
 /// Deletes the OAuth clients of an instance, or those of one kind.

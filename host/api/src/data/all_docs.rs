@@ -1,4 +1,5 @@
-//! `_all_docs`: the documents of a type as `CouchDB` lists them. Without a limit these are all, so the answer is written while they are read.
+//! `_all_docs`: lists the documents of a type like `CouchDB`. Without a limit the list contains all documents, so the
+//! response is streamed while they are read.
 
 use std::cmp::Ordering;
 
@@ -25,61 +26,52 @@ use crate::extract::{Caller, JsonObject, Params};
 use crate::offload::client_threads;
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Documents that are read at once.
+/// Maximum number of documents that are read in one step.
 const SCAN_BATCH_SIZE: usize = 256;
-/// Bytes of a piece of an answer, about: one document goes over it.
+/// Approximate size of a chunk of the response in bytes; its last document may exceed it.
 const CHUNK_SIZE: usize = 256 << 10;
-/// Ids in one request, at most.
+/// Maximum number of ids in one request.
 const MAX_KEYS: usize = 10_000;
 
-/// Parameters of `CouchDB` that would change the answer and that this server does not support. `false` asks for nothing. All others that are
-/// not known are left alone, as at `CouchDB`: clients send what its views know (`stable`, `update`, …).
+/// Unsupported parameters of `CouchDB` that would change the response; the value `false` is accepted. Other unknown
+/// parameters are ignored, like in `CouchDB`, because clients send those of its views (`stable`, `update`, …).
 const UNSUPPORTED: [&str; 5] = ["update_seq", "reduce", "group", "group_level", "queries"];
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(all_docs, |op| {
-        asked(op.summary("The documents of a type as CouchDB lists them"))
+        list_parameters(op.summary("Lists the documents of a type like CouchDB"))
             .query(
                 "keys",
                 SchemaKind::String,
-                "A JSON array of at most 10,000 ids: the documents with these, in their order",
+                "JSON array of at most 10,000 ids; lists only these documents, in the same order",
             )
-            .query(
-                "Fields",
-                SchemaKind::String,
-                "The members of the documents that are wanted, with commas between them",
-            )
-            .success::<200, Json<Value>>("The documents, and how many there are in all")
+            .query("Fields", SchemaKind::String, "Fields of the documents to return, separated by commas")
+            .success::<200, Json<Value>>("The documents and their total number")
     })
     .post_with(docs_by_keys, |op| {
-        asked(op.summary("The documents of a type with some ids, or all"))
-            .query(
-                "Fields",
-                SchemaKind::String,
-                "The members of the documents that are wanted, with commas between them",
-            )
-            .field("keys", SchemaKind::Strings, "The ids, at most 10,000")
-            .success::<200, Json<Value>>("The documents in the order of the ids")
+        list_parameters(op.summary("Lists the documents of a type with these ids, or all"))
+            .query("Fields", SchemaKind::String, "Fields of the documents to return, separated by commas")
+            .field("keys", SchemaKind::Strings, "Ids of the documents, at most 10,000")
+            .success::<200, Json<Value>>("The documents, in the order of the ids")
     });
     ApiRouter::new().api_route("/data/{doctype}/_all_docs", all)
 }
 
-/// The parameters of both methods.
-fn asked(op: TransformOperation<'_>) -> TransformOperation<'_> {
+/// Describes the parameters of both methods.
+fn list_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
     let parameters = [
-        ("limit", SchemaKind::Number, "How many; all of them unless told"),
-        ("skip", SchemaKind::Number, "Documents to leave out"),
-        ("descending", SchemaKind::Boolean, "From the last id to the first"),
-        ("startkey", SchemaKind::String, "The id to begin with, as JSON"),
-        ("endkey", SchemaKind::String, "The id to end with, as JSON"),
+        ("limit", SchemaKind::Number, "Maximum number of documents; default: all"),
+        ("skip", SchemaKind::Number, "Number of documents to skip"),
+        ("descending", SchemaKind::Boolean, "Whether to sort the ids in descending order"),
+        ("startkey", SchemaKind::String, "First id of the list, as JSON"),
+        ("endkey", SchemaKind::String, "Last id of the list, as JSON"),
         (
             "inclusive_end",
             SchemaKind::Boolean,
-            "Whether the document with the id endkey is one of them; yes unless told",
+            "Whether the list includes the document with the id endkey; default: true",
         ),
-        ("key", SchemaKind::String, "The id of the only document that is wanted, as JSON"),
-        ("include_docs", SchemaKind::Boolean, "Whether the documents are there, too"),
+        ("key", SchemaKind::String, "Id of the only document to list, as JSON"),
+        ("include_docs", SchemaKind::Boolean, "Whether the rows contain the documents"),
     ];
     parameters.into_iter().fold(op, |op, (name, kind, what)| op.query(name, kind, what))
 }
@@ -94,17 +86,17 @@ fn flag(params: &Params, name: &'static str, absent: bool) -> Result<bool, ApiEr
         None => Ok(absent),
         Some("true") => Ok(true),
         Some("false") => Ok(false),
-        Some(value) => Err(malformed(format!("the parameter {name} is true or false, not '{value}'"))),
+        Some(value) => Err(malformed(format!("the parameter {name} must be true or false, not '{value}'"))),
     }
 }
 
-/// A key is JSON and therefore a string in quotes; a value without quotes is taken literally.
+/// Parses a key, which is a JSON string; a value without quotes is taken literally.
 fn key(params: &Params, names: &[&str]) -> Option<String> {
     let text = names.iter().find_map(|name| params.get_non_empty(name))?;
     Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
 }
 
-/// The requested documents, and their order.
+/// Parsed parameters of the request.
 struct Query {
     rows: RowFormat,
     range: Range,
@@ -115,10 +107,10 @@ struct Query {
 
 impl Query {
     fn parse(doctype: Doctype, params: &Params) -> Result<Self, ApiError> {
-        let refused =
+        let unsupported =
             UNSUPPORTED.into_iter().find(|name| params.get_non_empty(name).is_some_and(|value| value != "false"));
-        if let Some(name) = refused {
-            return Err(malformed(format!("{name}: this server does not support this parameter; leave it out")));
+        if let Some(name) = unsupported {
+            return Err(malformed(format!("{name}: this parameter is not supported; omit it")));
         }
         let descending = flag(params, "descending", false)?;
         let (from, to) = match key(params, &["key"]) {
@@ -153,12 +145,12 @@ impl Range {
         }
     }
 
-    /// Whether an id comes before the range, in the order of the list.
+    /// Returns whether an id comes before the range, in the order of the list.
     fn begins_after(&self, id: &str) -> bool {
         self.from.as_deref().is_some_and(|from| self.compare(id, from).is_lt())
     }
 
-    /// Whether an id comes after the range.
+    /// Returns whether an id comes after the range, in the order of the list.
     fn ends_before(&self, id: &str) -> bool {
         self.to.as_deref().is_some_and(|to| match self.compare(id, to) {
             Ordering::Less => false,
@@ -168,7 +160,7 @@ impl Range {
     }
 }
 
-/// Format of the rows.
+/// Options that decide the format of the rows.
 struct RowFormat {
     doctype: Doctype,
     documents: bool,
@@ -176,7 +168,7 @@ struct RowFormat {
 }
 
 impl RowFormat {
-    /// `Fields` lists the requested fields, and implies that the documents are requested.
+    /// Parses the options. `Fields` lists the requested fields, and implies `include_docs`.
     fn parse(doctype: Doctype, params: &Params) -> Result<Self, ApiError> {
         let fields = params.list("Fields");
         let fields = fields.iter().map(|field| field_path(field)).collect::<Result<Vec<_>, QueryError>>();
@@ -195,14 +187,14 @@ impl RowFormat {
     }
 }
 
-/// A response in progress.
+/// State of a streamed response that lists a range of ids.
 struct AllDocsStream {
     platform: Platform,
     caller: Caller,
     query: Query,
-    /// The document that was read last.
+    /// Id of the document that was read last.
     last: Option<String>,
-    /// How many documents came before the first row.
+    /// Number of documents before the first row.
     offset: usize,
     written: usize,
     total: usize,
@@ -210,7 +202,7 @@ struct AllDocsStream {
 }
 
 impl AllDocsStream {
-    /// The next chunk of the response. All documents are visited, because the response contains their number.
+    /// Returns the next chunk of the response. Visits all documents, because the response contains their number.
     fn next_chunk(&mut self) -> Result<String, ApiError> {
         let Caller { instance, principal } = &self.caller;
         let Query { rows, range, direction, skip, limit } = &mut self.query;
@@ -224,7 +216,7 @@ impl AllDocsStream {
             }
         };
         let DocumentPage { documents, next } = page;
-        let mut piece = if last.is_none() { "{\"rows\":[".to_owned() } else { String::new() };
+        let mut chunk = if last.is_none() { "{\"rows\":[".to_owned() } else { String::new() };
         self.total += documents.len();
         for document in documents {
             if range.ends_before(&document.id) {
@@ -237,22 +229,22 @@ impl AllDocsStream {
                 self.offset += 1;
             } else if self.written < *limit {
                 if self.written > 0 {
-                    piece.push(',');
+                    chunk.push(',');
                 }
                 self.written += 1;
-                piece.push_str(&rows.row(document).to_string());
+                chunk.push_str(&rows.row(document).to_string());
             }
         }
         if next.is_none() {
             self.ended = true;
-            piece.push_str(&format!("],\"offset\":{},\"total_rows\":{}}}", self.offset, self.total));
+            chunk.push_str(&format!("],\"offset\":{},\"total_rows\":{}}}", self.offset, self.total));
         }
         self.last = next;
-        Ok(piece)
+        Ok(chunk)
     }
 }
 
-/// `GET /data/:type/_all_docs`. It never contains design documents, whatever `DesignDocs` says.
+/// `GET /data/:type/_all_docs`. The response never contains design documents; `DesignDocs` is ignored.
 async fn all_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -263,12 +255,12 @@ async fn all_docs(
     caller.check_type(Verb::Get, &doctype)?;
     let keys = params.get_non_empty("keys").map(serde_json::from_str::<Value>).transpose();
     let keys = keys.map_err(|_| no_keys())?;
-    answer(platform, caller, doctype, &params, keys)
+    respond(platform, caller, doctype, &params, keys)
 }
 
-/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without `keys` it
-/// behaves like GET, which is how Cozy's oldest client requests all of them. The body may contain the other
-/// parameters, too; those of the query string take precedence.
+/// `POST /data/:type/_all_docs` with `keys`: lists the documents with these ids, in the same order. Without `keys` it
+/// behaves like GET, because Cozy's oldest client requests all documents this way. The body may also contain the other
+/// parameters; those of the query string take precedence.
 async fn docs_by_keys(
     State(platform): State<Platform>,
     caller: Caller,
@@ -280,14 +272,14 @@ async fn docs_by_keys(
     caller.check_type(Verb::Get, &doctype)?;
     let keys = body.shift_remove("keys");
     let others = body.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, value.to_string()));
-    answer(platform, caller, doctype, &params.and(others), keys)
+    respond(platform, caller, doctype, &params.and(others), keys)
 }
 
 fn no_keys() -> ApiError {
-    malformed("keys: expected is a list of ids, as in [\"one\", \"two\"]")
+    malformed("keys: expected a list of ids, such as [\"one\", \"two\"]")
 }
 
-fn answer(
+fn respond(
     platform: Platform,
     caller: Caller,
     doctype: Doctype,
@@ -307,13 +299,13 @@ fn answer(
         let next = |listing: &mut AllDocsStream| if listing.ended { Ok(None) } else { listing.next_chunk().map(Some) };
         return Ok((headers, stream_chunks(first, listing, next)).into_response());
     };
-    let mut named = KeyedDocsStream::parse(platform, caller, query, keys)?;
+    let mut stream = KeyedDocsStream::parse(platform, caller, query, keys)?;
     // Errors must be found before the response begins.
-    let first = named.next_chunk()?.unwrap_or_default();
-    Ok((headers, stream_chunks(first, named, KeyedDocsStream::next_chunk)).into_response())
+    let first = stream.next_chunk()?.unwrap_or_default();
+    Ok((headers, stream_chunks(first, stream, KeyedDocsStream::next_chunk)).into_response())
 }
 
-/// A body that is produced chunk by chunk, on threads for such work.
+/// Returns a body whose chunks are produced one by one, on the threads for client work.
 fn stream_chunks<T: Send + 'static>(
     first: String,
     rest: T,
@@ -326,21 +318,21 @@ fn stream_chunks<T: Send + 'static>(
                 return Ok::<_, std::io::Error>(Some((first, (None, rest))));
             }
             let work = move || Ok((next(&mut rest), rest));
-            let (piece, rest) = client_threads().run(work).await.map_err(std::io::Error::other)?;
-            let piece = piece.map_err(|failure| std::io::Error::other(failure.client_message().to_owned()))?;
-            Ok(piece.map(|piece| (piece, (None, rest))))
+            let (chunk, rest) = client_threads().run(work).await.map_err(std::io::Error::other)?;
+            let chunk = chunk.map_err(|failure| std::io::Error::other(failure.client_message().to_owned()))?;
+            Ok(chunk.map(|chunk| (chunk, (None, rest))))
         }
     });
     Body::from_stream(rest)
 }
 
-/// A response in progress about given ids.
+/// State of a streamed response that lists given ids.
 struct KeyedDocsStream {
     platform: Platform,
     caller: Caller,
     rows: RowFormat,
     keys: std::vec::IntoIter<Value>,
-    /// How many keys were asked for.
+    /// Number of requested keys.
     total: usize,
     begun: bool,
 }
@@ -351,10 +343,10 @@ impl KeyedDocsStream {
         let Value::Array(mut keys) = keys else { return Err(no_keys()) };
         let total = keys.len();
         if total > MAX_KEYS {
-            return Err(malformed(format!("keys: {total} ids; one request takes at most {MAX_KEYS}, send several")));
+            return Err(malformed(format!("keys: {total} ids; at most {MAX_KEYS} are allowed per request")));
         }
         if range.from.is_some() || range.to.is_some() {
-            return Err(malformed("keys: give either these, or key, or startkey and endkey"));
+            return Err(malformed("keys: cannot be combined with key, startkey or endkey; use only one of them"));
         }
         if direction == Direction::Backward {
             keys.reverse();
@@ -363,18 +355,18 @@ impl KeyedDocsStream {
         Ok(Self { platform, caller, rows, keys: keys.into_iter(), total, begun: false })
     }
 
-    /// The next chunk of the response; `None` at its end.
+    /// Returns the next chunk of the response; `None` at its end.
     fn next_chunk(&mut self) -> Result<Option<String>, ApiError> {
-        let mut piece = String::new();
+        let mut chunk = String::new();
         if !self.begun {
-            piece = format!("{{\"total_rows\":{},\"offset\":0,\"rows\":[", self.total);
+            chunk = format!("{{\"total_rows\":{},\"offset\":0,\"rows\":[", self.total);
         } else if self.keys.as_slice().is_empty() {
             return Ok(None);
         }
-        while piece.len() < CHUNK_SIZE {
+        while chunk.len() < CHUNK_SIZE {
             let Some(key) = self.keys.next() else { break };
             if std::mem::replace(&mut self.begun, true) {
-                piece.push(',');
+                chunk.push(',');
             }
             let Caller { instance, principal } = &self.caller;
             let found = self.platform.read_document_without_secrets(
@@ -387,12 +379,12 @@ impl KeyedDocsStream {
                 Some(document) => self.rows.row(document),
                 None => json!({ "key": key, "error": "not_found" }),
             };
-            piece.push_str(&row.to_string());
+            chunk.push_str(&row.to_string());
         }
         self.begun = true;
         if self.keys.as_slice().is_empty() {
-            piece.push_str("]}");
+            chunk.push_str("]}");
         }
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 }

@@ -1,4 +1,4 @@
-//! Many documents in one request, each for itself: what goes wrong with one does not touch the others.
+//! Bulk operations, which process each document independently: the failure of one does not affect the others.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
@@ -17,37 +17,44 @@ use crate::error::{ApiError, couch};
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Documents in one request.
+/// Maximum number of documents in one request.
 const MAX_BULK_DOCUMENTS: usize = 1_000;
-/// Bytes that the documents of one `_bulk_get` take in memory, about: all of them are there until the answer is written. Four of the
-/// largest documents fit, and a thousand ordinary ones.
+/// Approximate limit in bytes of the memory that the documents of one `_bulk_get` occupy: all of them are held until
+/// the response is written. Four of the largest documents fit, or a thousand ordinary ones.
 const MAX_READ_BYTES: usize = 32 << 20;
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let write = post_with(bulk_docs, |op| {
-        op.summary("Stores, replaces and deletes many documents, each for itself")
+        op.summary("Creates, updates and deletes several documents, each independently")
             .field(
                 "docs",
                 SchemaKind::Objects,
-                "The documents; with _id and _rev to replace one, with _deleted to delete it",
+                "The documents; with _id and _rev to update one, also with _deleted to delete it",
             )
-            .field("new_edits", SchemaKind::Boolean, "False to store the revisions of another database as they are")
-            .success::<201, Json<Vec<Value>>>("What became of each document")
+            .field(
+                "new_edits",
+                SchemaKind::Boolean,
+                "Whether to assign new revisions; false keeps the revisions of another database",
+            )
+            .success::<201, Json<Vec<Value>>>("The result for each document")
     });
     let read = post_with(bulk_get, |op| {
-        op.summary("The last revisions of many documents, also of their deletions")
-            .query("revs", SchemaKind::Boolean, "With its history, which is that revision")
-            .field("docs", SchemaKind::Objects, "An id, and a rev where it matters, of each")
+        op.summary("Returns the latest revisions of several documents, including those of deleted documents")
+            .query(
+                "revs",
+                SchemaKind::Boolean,
+                "Whether to include the revision history, which contains only the latest revision",
+            )
+            .field("docs", SchemaKind::Objects, "The id and an optional rev of each document")
     });
     ApiRouter::new().api_route("/data/{doctype}/_bulk_docs", write).api_route("/data/{doctype}/_bulk_get", read)
 }
 
 fn documents(body: &mut Map) -> Result<Vec<Map>, ApiError> {
-    let malformed = || ApiError::bad_request("docs: expected is a list of objects");
+    let malformed = || ApiError::bad_request("docs: expected a list of objects");
     let Some(Value::Array(items)) = body.shift_remove("docs") else { return Err(malformed()) };
     if items.len() > MAX_BULK_DOCUMENTS {
-        let message = format!("docs: {} documents, one request takes at most {MAX_BULK_DOCUMENTS}", items.len());
+        let message = format!("docs: {} documents; at most {MAX_BULK_DOCUMENTS} are allowed per request", items.len());
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     items
@@ -74,14 +81,15 @@ async fn bulk_docs(
     let new_edits = match body.get("new_edits") {
         None => true,
         Some(Value::Bool(new_edits)) => *new_edits,
-        Some(_) => return Err(ApiError::bad_request("new_edits is true or false")),
+        Some(_) => return Err(ApiError::bad_request("new_edits must be true or false")),
     };
     let mut results = Vec::new();
     for document in documents(&mut body)? {
         if !new_edits {
             let (id, rev) = (document.get("_id").cloned(), document.get("_rev").cloned());
             if let Err(failure) = replicate(&platform, &caller, &doctype, document).await {
-                results.push(json!({ "id": id, "rev": rev, "error": couch::error_name(&failure), "reason": failure.client_message() }));
+                let (error, reason) = (couch::error_name(&failure), failure.client_message());
+                results.push(json!({ "id": id, "rev": rev, "error": error, "reason": reason }));
             }
             continue;
         }
@@ -115,21 +123,21 @@ async fn write_one(
             let rev = platform.delete_document(instance, principal, doctype, &id, &rev).await?;
             return Ok((id, rev.to_string()));
         }
-        (_, None) if deleted => return Err(ApiError::bad_request("give the _rev of the document to delete")),
+        (_, None) if deleted => return Err(ApiError::bad_request("_rev: required to delete a document")),
         (Some(id), Some(rev)) => platform.update_document(instance, principal, doctype, &id, &rev, document).await?,
-        (None, Some(_)) => return Err(ApiError::bad_request("give the _id of the document, too")),
+        (None, Some(_)) => return Err(ApiError::bad_request("_id: required if the document has a _rev")),
         (id, None) => platform.create_document(instance, principal, doctype, id, document).await?,
     };
     Ok((written.id, written.rev.to_string()))
 }
 
-/// Stores a document with its revision of another database.
+/// Stores a document under its revision of another database.
 async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), ApiError> {
     let Caller { instance, principal } = caller;
     check_special_fields(&document)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     let (Some(id), Some(rev)) = (text("_id"), text("_rev")) else {
-        return Err(ApiError::bad_request("with new_edits: false, each document has an _id and a _rev"));
+        return Err(ApiError::bad_request("_id and _rev: required for each document if new_edits is false"));
     };
     check_id(id)?;
     let (id, history) = (id.to_owned(), history(parse_revision(rev)?, document.get("_revisions"))?);
@@ -138,13 +146,13 @@ async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut 
     Ok(platform.replicate_document(instance, principal, doctype, &id, &history, body).await?)
 }
 
-/// The revision of a document and its ancestors, from `_revisions`: `{"start": 3, "ids": ["<digits of 3>", "<digits
-/// of 2>"]}`.
+/// Parses `_revisions` into the revision of a document and its ancestors: `{"start": 3, "ids": ["<digits of 3>",
+/// "<digits of 2>"]}`.
 fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, ApiError> {
     let Some(revisions) = revisions else { return Ok(vec![newest]) };
     let malformed = || {
         ApiError::bad_request(
-            "_revisions: expected is {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
+            "_revisions: expected {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
         )
     };
     let start = revisions.get("start").and_then(Value::as_u64).ok_or_else(malformed)?;
@@ -170,21 +178,22 @@ async fn bulk_get(
     caller.check_type(Verb::Get, &doctype)?;
     check_readable(&doctype)?;
     let (mut results, mut bytes) = (Vec::new(), 0);
-    for wanted in documents(&mut body)? {
-        let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();
-        let rev = wanted.get("rev").and_then(Value::as_str);
+    for requested in documents(&mut body)? {
+        let id = requested.get("id").and_then(Value::as_str).unwrap_or_default();
+        let rev = requested.get("rev").and_then(Value::as_str);
         let found = match LatestRevision::load(&platform, &caller, &doctype, id).await {
             Ok(last) if rev.is_none_or(|rev| rev == last.rev.to_string()) => json!({ "ok": last.into_json(&params) }),
             Ok(_) => json!({ "error": { "id": id, "rev": rev, "error": "not_found", "reason": "missing" } }),
             Err(failure) => {
-                json!({ "error": { "id": id, "rev": rev, "error": couch::error_name(&failure), "reason": failure.client_message() } })
+                let (error, reason) = (couch::error_name(&failure), failure.client_message());
+                json!({ "error": { "id": id, "rev": rev, "error": error, "reason": reason } })
             }
         };
         bytes += found.get("ok").and_then(Value::as_object).map_or(0, approximate_size);
         if bytes > MAX_READ_BYTES {
             let limit = MAX_READ_BYTES >> 20;
             let message =
-                format!("docs: these documents take more than {limit} MiB of memory; ask for fewer at a time");
+                format!("docs: the documents occupy more than {limit} MiB of memory; request fewer at a time");
             return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         results.push(json!({ "id": id, "docs": [found] }));

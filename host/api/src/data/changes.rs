@@ -1,4 +1,4 @@
-//! What changed: `_changes`, and what a replication asks before it sends anything.
+//! The change feed (`_changes`), and the query that a replication sends before its documents (`_revs_diff`).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
@@ -18,12 +18,13 @@ use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Documents in one request, at most.
+/// Maximum number of documents in one request.
 const MAX_DOCUMENTS: usize = 1_000;
-/// Changes on a page with documents, at most; without them the platform's limit holds.
+/// Maximum number of changes on a page with documents; without documents the platform's limit applies.
 const MAX_CHANGES_WITH_DOCUMENTS: usize = 1_000;
 
-/// What may be asked of the feed. Anything else is refused: a misspelt parameter would be answered with something else than was meant.
+/// Parameters of the feed. Others are rejected, because a response that ignores a misspelt parameter would be
+/// misleading.
 const PARAMETERS: [&str; 11] = [
     "_nonce",
     "bearer_token",
@@ -38,34 +39,38 @@ const PARAMETERS: [&str; 11] = [
     "timeout",
 ];
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let feed = get_with(changes, |op| feed_parameters(op.summary("What changed in the documents of a type")))
+    let feed = get_with(changes, |op| feed_parameters(op.summary("Lists the changes of the documents of a type")))
         .post_with(changes_of_ids, |op| {
-            feed_parameters(op.summary("What changed in some documents of a type"))
-                .query("filter", SchemaKind::String, "_doc_ids")
-                .field("doc_ids", SchemaKind::Strings, "The ids of the documents, with the filter")
+            feed_parameters(op.summary("Lists the changes of the documents of a type, or only of some documents"))
+                .query("filter", SchemaKind::String, "_doc_ids, to list only the documents in doc_ids")
+                .field("doc_ids", SchemaKind::Strings, "Ids of the documents, for the filter _doc_ids")
         });
-    let difference =
-        post_with(revs_diff, |op| op.summary("Which of some revisions are not here, by the documents' ids"));
+    let difference = post_with(revs_diff, |op| {
+        op.summary("Returns which of the given revisions are missing, by the ids of their documents")
+    });
     ApiRouter::new().api_route("/data/{doctype}/_changes", feed).api_route("/data/{doctype}/_revs_diff", difference)
 }
 
-/// Parameters of the feed.
+/// Describes the parameters of the feed.
 fn feed_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("since", SchemaKind::String, "The last_seq of an earlier answer, now, or 0 for all changes")
-        .query("limit", SchemaKind::Number, "Changes on a page")
-        .query("descending", SchemaKind::Boolean, "The newest first")
-        .query("include_docs", SchemaKind::Boolean, "With the documents as they are now")
-        .query("style", SchemaKind::String, "main_only or all_docs, which are the same here")
-        .query("feed", SchemaKind::String, "normal")
-        .query("heartbeat", SchemaKind::Number, "Is taken, and means nothing for this feed")
-        .query("timeout", SchemaKind::Number, "The same")
-        .query("seq_interval", SchemaKind::Number, "The same")
-        .query("_nonce", SchemaKind::String, "The same")
+    op.query("since", SchemaKind::String, "The last_seq of an earlier response, now, or 0 for all changes")
+        .query("limit", SchemaKind::Number, "Maximum number of changes on a page")
+        .query("descending", SchemaKind::Boolean, "Whether to list the newest changes first")
+        .query("include_docs", SchemaKind::Boolean, "Whether to include the current documents")
+        .query(
+            "style",
+            SchemaKind::String,
+            "main_only or all_docs, which are equivalent because there are no conflicts",
+        )
+        .query("feed", SchemaKind::String, "Mode of the feed; only normal is supported")
+        .query("heartbeat", SchemaKind::Number, "Accepted and ignored")
+        .query("timeout", SchemaKind::Number, "Accepted and ignored")
+        .query("seq_interval", SchemaKind::Number, "Accepted and ignored")
+        .query("_nonce", SchemaKind::String, "Accepted and ignored")
 }
 
-/// Query of the feed.
+/// Parsed parameters of the feed.
 struct FeedQuery {
     request: ChangesQuery,
     documents: bool,
@@ -76,13 +81,14 @@ impl FeedQuery {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name) && *name != "filter") {
             let known = PARAMETERS.join(", ");
             return Err(ApiError::bad_request(format!(
-                "there is no parameter '{unknown}'; those of _changes are {known}"
+                "unknown parameter '{unknown}'; the parameters of _changes are {known}"
             )));
         }
         let one_of = |name: &'static str, values: &[&str]| match params.get_non_empty(name) {
-            Some(value) if !values.contains(&value) => {
-                Err(ApiError::bad_request(format!("the parameter {name} is {}, not '{value}'", values.join(" or "))))
-            }
+            Some(value) if !values.contains(&value) => Err(ApiError::bad_request(format!(
+                "the parameter {name} must be {}, not '{value}'",
+                values.join(" or ")
+            ))),
             _ => Ok(()),
         };
         // Other modes keep the connection open, which the realtime API does better.
@@ -106,7 +112,7 @@ impl FeedQuery {
     }
 }
 
-/// The position after which changes are requested.
+/// Parses the position after which changes are requested.
 pub fn since(params: &Params) -> Result<Since, ApiError> {
     match params.get_non_empty("since") {
         None => Ok(Since::Seq(konnector_store::Seq::default())),
@@ -128,7 +134,7 @@ async fn changes(
     let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     if params.get("filter").is_some() {
-        return Err(ApiError::bad_request("the parameter filter is for POST, with doc_ids in the body"));
+        return Err(ApiError::bad_request("the parameter filter requires POST with doc_ids in the body"));
     }
     feed_response(&platform, &caller, &doctype, FeedQuery::parse(&params)?).await
 }
@@ -148,7 +154,9 @@ async fn changes_of_ids(
         None => {}
         Some("_doc_ids") => query.request.ids = Some(doc_ids(&body)?),
         Some(other) => {
-            return Err(ApiError::bad_request(format!("the parameter filter is _doc_ids or absent, not '{other}'")));
+            return Err(ApiError::bad_request(format!(
+                "the parameter filter must be _doc_ids or absent, not '{other}'"
+            )));
         }
     }
     feed_response(&platform, &caller, &doctype, query).await
@@ -157,17 +165,17 @@ async fn changes_of_ids(
 fn doc_ids(body: &Map) -> Result<Vec<String>, ApiError> {
     let ids = body.get("doc_ids").and_then(Value::as_array).filter(|ids| ids.len() <= MAX_DOCUMENTS);
     let ids: Option<Vec<String>> = ids.and_then(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
-    ids.ok_or_else(|| ApiError::bad_request(format!("doc_ids: expected is a list of at most {MAX_DOCUMENTS} ids")))
+    ids.ok_or_else(|| ApiError::bad_request(format!("doc_ids: expected a list of at most {MAX_DOCUMENTS} ids")))
 }
 
 async fn feed_response(
     platform: &Platform,
     caller: &Caller,
     doctype: &Doctype,
-    FeedQuery { request: wanted, documents }: FeedQuery,
+    FeedQuery { request, documents }: FeedQuery,
 ) -> Result<Json<Value>, ApiError> {
     let Caller { instance, principal } = caller;
-    let page = platform.document_changes(instance, principal, doctype, wanted).await?;
+    let page = platform.document_changes(instance, principal, doctype, request).await?;
     let ChangePage { changes, last_seq: last, pending } = page;
     let mut results = Vec::with_capacity(changes.len());
     for change in changes {
@@ -185,7 +193,7 @@ async fn feed_response(
     Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))
 }
 
-/// The current document of a change.
+/// Returns the current document of a change, or its tombstone.
 fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, ApiError> {
     let found = platform.read_document_without_secrets(&caller.instance, &caller.principal, doctype, &change.id)?;
     Ok(Value::Object(found.map_or_else(|| tombstone(change), |document| to_json(doctype, document))))
@@ -204,21 +212,21 @@ async fn revs_diff(
     caller.check_type(Verb::Get, &doctype)?;
     if body.len() > MAX_DOCUMENTS {
         return Err(ApiError::bad_request(format!(
-            "{} documents, one request takes at most {MAX_DOCUMENTS}",
+            "{} documents; at most {MAX_DOCUMENTS} are allowed per request",
             body.len()
         )));
     }
-    let mut asked: Vec<(String, Vec<Rev>)> = Vec::with_capacity(body.len());
+    let mut requested: Vec<(String, Vec<Rev>)> = Vec::with_capacity(body.len());
     for (id, revs) in body {
-        let malformed = || ApiError::bad_request(format!("{id}: expected is a list of revisions"));
+        let malformed = || ApiError::bad_request(format!("{id}: expected a list of revisions"));
         let revs = revs.as_array().ok_or_else(malformed)?.iter();
         let revs = revs.map(|rev| parse_revision(rev.as_str().ok_or_else(malformed)?)).collect::<Result<_, _>>()?;
-        asked.push((id, revs));
+        requested.push((id, revs));
     }
-    let ids = asked.iter().map(|(id, _)| id.clone()).collect();
+    let ids = requested.iter().map(|(id, _)| id.clone()).collect();
     let newest = platform.newest_revisions(&caller.instance, &caller.principal, &doctype, ids).await?;
     let mut differences = Map::new();
-    for (id, revs) in asked {
+    for (id, revs) in requested {
         let current = newest.iter().find(|change| change.id == id).map(|change| &change.rev);
         let missing: Vec<&Rev> = revs.iter().filter(|rev| Some(*rev) != current).collect();
         if missing.is_empty() {

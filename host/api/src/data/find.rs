@@ -1,4 +1,4 @@
-//! Queries: `_find`, and the indexes that they need.
+//! Mango queries (`_find`) and their indexes.
 
 use std::time::Instant;
 
@@ -19,32 +19,31 @@ use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind, query_fields};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let find = post_with(find, |op| query_fields(op.summary("The documents of a type that a selector describes")));
+    let find = post_with(find, |op| query_fields(op.summary("Finds the documents of a type that match a selector")));
     let declare = post_with(create_index, |op| {
-        op.summary("Makes an index, unless it is there")
-            .field("index", SchemaKind::Object, "The fields, and a selector that narrows it")
-            .field("ddoc", SchemaKind::String, "The design document to make it in")
-            .field("name", SchemaKind::String, "Its name")
+        op.summary("Creates an index if it does not exist")
+            .field("index", SchemaKind::Object, "Fields of the index, and an optional selector that restricts it")
+            .field("ddoc", SchemaKind::String, "Id of the design document that contains the index")
+            .field("name", SchemaKind::String, "Name of the index")
     });
-    let one = get_with(get_design, |op| op.summary("A design document")).delete_with(delete_design, |op| {
-        op.summary("Deletes a design document, and its index")
+    let one = get_with(get_design, |op| op.summary("Shows a design document")).delete_with(delete_design, |op| {
+        op.summary("Deletes a design document and its index")
             .query("rev", SchemaKind::String, "The revision to delete")
-            .error(409, "Somebody else wrote in between")
+            .error(409, "Concurrent modification")
     });
     let copy = post_with(copy_design, |op| {
         op.summary("Copies a design document")
-            .header("Destination", "The id of the copy, with _design/ before it")
+            .header("Destination", "Id of the copy, with the prefix _design/")
             .success::<201, Json<Value>>("The id and the revision of the copy")
-            .error(409, "There is a design document of this id")
+            .error(409, "A design document with this id exists already")
     });
     ApiRouter::new()
         .api_route("/data/{doctype}/_find", find)
         .api_route("/data/{doctype}/_index", declare)
         .api_route(
             "/data/{doctype}/_design_docs",
-            get_with(list_designs, |op| op.summary("The design documents of a type")),
+            get_with(list_designs, |op| op.summary("Lists the design documents of a type")),
         )
         .api_route("/data/{doctype}/_design/{id}", one)
         .api_route("/data/{doctype}/_design/{id}/copy", copy)
@@ -63,20 +62,21 @@ async fn find(
     let query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
     let stats = query.execution_stats;
     let page = platform.find_documents(&caller.instance, &caller.principal, &doctype, query).await?;
-    let mut answer = Map::new();
-    answer.insert("limit".to_owned(), json!(page.limit));
-    answer.insert("next".to_owned(), json!(page.is_full()));
-    answer.insert("bookmark".to_owned(), json!(page.bookmark));
+    let mut response = Map::new();
+    response.insert("limit".to_owned(), json!(page.limit));
+    response.insert("next".to_owned(), json!(page.is_full()));
+    response.insert("bookmark".to_owned(), json!(page.bookmark));
     if stats {
-        answer.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
+        response.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
     }
     if page.scan_warning {
         // CouchDB's wording: clients search for it.
-        let warning = "The number of documents examined is high in proportion to the number of results returned. Consider adding a more specific index to improve this.";
-        answer.insert("warning".to_owned(), json!(warning));
+        let warning = "The number of documents examined is high in proportion to the number of results returned. \
+            Consider adding a more specific index to improve this.";
+        response.insert("warning".to_owned(), json!(warning));
     }
-    answer.insert("docs".to_owned(), page.documents.into_iter().map(Value::Object).collect());
-    Ok(Json(answer))
+    response.insert("docs".to_owned(), page.documents.into_iter().map(Value::Object).collect());
+    Ok(Json(response))
 }
 
 /// `POST /data/:type/_index`.
@@ -134,7 +134,7 @@ async fn delete_design(
     caller.check_type(Verb::Delete, &doctype)?;
     let rev = params
         .get_non_empty("rev")
-        .ok_or_else(|| ApiError::bad_request("name the revision to delete as the parameter rev"))?;
+        .ok_or_else(|| ApiError::bad_request("rev: missing parameter; set it to the revision to delete"))?;
     platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &parse_revision(rev)?).await?;
     Ok(Json(json!({ "ok": true, "id": format!("_design/{id}"), "rev": rev, "deleted": true })))
 }
@@ -150,7 +150,7 @@ async fn copy_design(
     caller.check_type(Verb::Post, &doctype)?;
     let to = headers.get("destination").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let to = to.strip_prefix("_design/").filter(|to| !to.is_empty()).ok_or_else(|| {
-        ApiError::bad_request("the header Destination names the copy, for example Destination: _design/by-date")
+        ApiError::bad_request("Destination: the header must contain the id of the copy, for example _design/by-date")
     })?;
     let rev = platform.copy_design(&caller.instance, &caller.principal, &doctype, (&id, to)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ok": true, "id": format!("_design/{to}"), "rev": rev }))))

@@ -1,4 +1,4 @@
-//! `_normal_docs`: the documents of a type in pages, as Cozy lists them.
+//! `_normal_docs`: Cozy's paginated list of the documents of a type.
 
 use std::time::Instant;
 
@@ -15,18 +15,18 @@ use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Documents on a page where the client names no number, and at most.
+/// Number of documents on a page if the client does not set `limit`.
 const DEFAULT_PAGE_SIZE: usize = 100;
+/// Maximum number of documents on a page, which is held in memory.
 const MAX_PAGE_SIZE: usize = 1_000;
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let normal = get_with(normal_docs, |op| {
-        op.summary("The documents of a type as Cozy lists them")
-            .query("limit", SchemaKind::Number, "Documents on a page, 100 unless told and at most 1000")
-            .query("skip", SchemaKind::Number, "Documents to leave out")
-            .query("bookmark", SchemaKind::String, "Where the page before ended")
-            .query("execution_stats", SchemaKind::Boolean, "Whether to tell how the reading went")
+        op.summary("Lists the documents of a type in pages")
+            .query("limit", SchemaKind::Number, "Number of documents on a page; default: 100, maximum: 1000")
+            .query("skip", SchemaKind::Number, "Number of documents to skip")
+            .query("bookmark", SchemaKind::String, "The bookmark of the previous page")
+            .query("execution_stats", SchemaKind::Boolean, "Whether to include statistics of the execution")
     });
     ApiRouter::new().api_route("/data/{doctype}/_normal_docs", normal)
 }
@@ -47,19 +47,19 @@ async fn normal_docs(
     let Caller { instance, principal } = &caller;
     let total = platform.count_documents(instance, principal, &doctype).await?;
     let bookmark = params.get_non_empty("bookmark");
-    let behind = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
+    let start = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
     // The list ends within the skipped documents: fewer documents exist than are to be skipped.
-    let page = if limit == 0 || (behind.is_none() && skip > 0) {
+    let page = if limit == 0 || (start.is_none() && skip > 0) {
         None
     } else {
-        Some(platform.list_documents(instance, principal, &doctype, behind.as_deref(), limit)?)
+        Some(platform.list_documents(instance, principal, &doctype, start.as_deref(), limit)?)
     };
     let (documents, next) = page.map_or_else(Default::default, |page| (page.documents, page.next));
     let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(to_json(&doctype, document))).collect();
     let returned = rows.len();
-    let mut answer = json!({ "rows": rows, "total_rows": total, "bookmark": next.unwrap_or_default() });
-    if let Some(members) = answer.as_object_mut().filter(|_| params.flag("execution_stats", false)) {
+    let mut response = json!({ "rows": rows, "total_rows": total, "bookmark": next.unwrap_or_default() });
+    if let Some(members) = response.as_object_mut().filter(|_| params.flag("execution_stats", false)) {
         members.insert("execution_stats".to_owned(), execution_stats(total as u64, returned, started));
     }
-    Ok(Json(answer))
+    Ok(Json(response))
 }

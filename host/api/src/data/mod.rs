@@ -1,4 +1,4 @@
-//! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
+//! `/data`: the user's JSON documents, through an API that is compatible with `CouchDB` (Cozy API: data system).
 
 mod all_docs;
 mod bulk;
@@ -27,15 +27,13 @@ use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 use revisions::{LatestRevision, OpenRevs};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let whole_type = post_with(create, |op| {
-        op.summary("Stores a new document under an id of the server's")
-            .success::<201, Json<Value>>("The document as stored")
+        op.summary("Creates a document with a generated id").success::<201, Json<Value>>("The document as stored")
     })
     .delete_with(delete_all, |op| op.summary("Deletes every document of a type"));
     ApiRouter::new()
-        .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("The types that have documents")))
+        .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("Lists the doctypes that have documents")))
         .api_route("/data/{doctype}", whole_type.clone())
         .api_route("/data/{doctype}/", whole_type)
         .merge(all_docs::routes())
@@ -47,26 +45,34 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/data/{doctype}/{id}", document_routes())
 }
 
-/// The operations on one document.
+/// Returns the routes of the operations on one document.
 fn document_routes() -> ApiMethodRouter<Platform> {
     get_with(read, |op| {
-        op.summary("A document")
-            .query("rev", SchemaKind::String, "Its revision; only the current one is there")
-            .query("revs", SchemaKind::Boolean, "With its history, which is that revision")
-            .query("revs_info", SchemaKind::Boolean, "With the revisions that are there")
-            .query("open_revs", SchemaKind::String, "All, or a list of revisions: a list of them, also of a deletion")
+        op.summary("Returns a document")
+            .query("rev", SchemaKind::String, "Revision of the document; only the current one is available")
+            .query(
+                "revs",
+                SchemaKind::Boolean,
+                "Whether to include the revision history, which contains only the latest revision",
+            )
+            .query("revs_info", SchemaKind::Boolean, "Whether to include the available revisions")
+            .query(
+                "open_revs",
+                SchemaKind::String,
+                "all, or a JSON list of revisions; returns a list of these revisions, including that of a deletion",
+            )
     })
     .put_with(write, |op| {
-        op.summary("Stores a document under an id, as a new one or as the next revision")
-            .field("_id", SchemaKind::String, "The id, as in the path, to update")
-            .field("_rev", SchemaKind::String, "The revision to replace, to update")
-            .error(409, "Somebody else wrote in between, or the document to create is there")
+        op.summary("Creates or updates the document with an id")
+            .field("_id", SchemaKind::String, "To update: the id, as in the path")
+            .field("_rev", SchemaKind::String, "To update: the current revision")
+            .error(409, "Concurrent modification, or the document to create exists already")
     })
     .delete_with(delete, |op| {
         op.summary("Deletes a document")
             .query("rev", SchemaKind::String, "The revision to delete")
-            .header("If-Match", "The same")
-            .error(409, "Somebody else wrote in between")
+            .header("If-Match", "The revision to delete, instead of the parameter rev")
+            .error(409, "Concurrent modification")
     })
 }
 
@@ -84,7 +90,7 @@ fn parse_revision(text: &str) -> Result<Rev, ApiError> {
 /// Rejects ids that begin with `_`, which are reserved for `CouchDB`.
 fn check_id(id: &str) -> Result<(), ApiError> {
     if id.starts_with('_') {
-        let reason = format!("the id '{id}' begins with _, which only the database's own ids do");
+        let reason = format!("the id '{id}' begins with _, which is reserved for the database");
         return Err(ApiError::document(StatusCode::BAD_REQUEST, "bad_id", reason));
     }
     Ok(())
@@ -93,7 +99,7 @@ fn check_id(id: &str) -> Result<(), ApiError> {
 /// Rejects a document whose special fields have the wrong type: if they were treated as absent, the request would
 /// make a different kind of change.
 fn check_special_fields(body: &Map) -> Result<(), ApiError> {
-    for (name, expected) in [("_id", "a text"), ("_rev", "a text"), ("_deleted", "true or false")] {
+    for (name, expected) in [("_id", "a string"), ("_rev", "a string"), ("_deleted", "true or false")] {
         let is_valid = match (name, body.get(name)) {
             (_, None) => true,
             ("_deleted", Some(value)) => value.is_boolean(),
@@ -114,13 +120,13 @@ fn check_not_deleted(body: &Map) -> Result<(), ApiError> {
         Some(Value::Bool(true)) => Err(ApiError::document(
             StatusCode::BAD_REQUEST,
             "doc_validation",
-            "_deleted is true; send DELETE with the rev of the document to delete it",
+            "_deleted: must not be true here; to delete the document, send DELETE with its rev",
         )),
         _ => Ok(()),
     }
 }
 
-/// A document with the fields that `CouchDB` and Cozy add.
+/// Returns a document with the fields that `CouchDB` and Cozy add.
 fn to_json(doctype: &Doctype, document: Document) -> Map {
     let Document { id, rev, body } = document;
     let mut members = Map::new();
@@ -131,7 +137,7 @@ fn to_json(doctype: &Doctype, document: Document) -> Map {
     members
 }
 
-/// Statistics of a read, in CouchDB's fields.
+/// Returns the statistics of a read, in the fields of CouchDB.
 pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Value {
     json!({
         "total_keys_examined": examined,
@@ -142,7 +148,7 @@ pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Valu
     })
 }
 
-/// The response to a write.
+/// Returns the response to a write.
 fn write_response(doctype: &Doctype, document: Document) -> Json<Value> {
     let (id, rev) = (document.id.clone(), document.rev.clone());
     Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": to_json(doctype, document) }))
@@ -190,7 +196,7 @@ async fn create(
     Ok((StatusCode::CREATED, write_response(&doctype, document)))
 }
 
-/// What a PUT asks for.
+/// Kind of change that a PUT requests.
 #[derive(Debug, PartialEq, Eq)]
 enum Write {
     Create,
@@ -205,16 +211,17 @@ impl Write {
         }
     }
 
-    /// A body with neither `_id` nor `_rev` creates; with both it updates; any other combination is an error.
+    /// Determines the kind of change. A body with neither `_id` nor `_rev` creates; with both it updates; any other
+    /// combination is an error.
     fn from_body(body: &Map, id: &str) -> Result<Self, ApiError> {
         match (body.get("_id"), body.get("_rev")) {
             (None, None) => Ok(Self::Create),
             (Some(Value::String(own)), Some(Value::String(rev))) if own == id => parse_revision(rev).map(Self::Update),
             (Some(Value::String(own)), Some(Value::String(_))) => {
-                Err(ApiError::bad_request(format!("the document's _id '{own}' is not the id '{id}' of the address")))
+                Err(ApiError::bad_request(format!("_id: '{own}' is not the id '{id}' in the path")))
             }
             _ => Err(ApiError::bad_request(
-                "give both _id and _rev, as texts, to update a document, or neither to create one",
+                "_id and _rev: set both to strings to update a document, or neither to create one",
             )),
         }
     }
@@ -239,15 +246,17 @@ async fn write(
     Ok(write_response(&doctype, document))
 }
 
-/// The revision to delete: from `rev`, from `If-Match`, or from both if they agree.
+/// Returns the revision to delete: from `rev`, from `If-Match`, or from both if they agree.
 fn revision_to_delete(params: &Params, headers: &HeaderMap) -> Result<Rev, ApiError> {
     let header = headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(|value| value.trim_matches('"'));
     match (params.get_non_empty("rev"), header) {
         (Some(rev), Some(other)) if rev != other => {
-            Err(ApiError::bad_request("the parameter rev and the header If-Match name different revisions"))
+            Err(ApiError::bad_request("rev and If-Match: different revisions; send only one of them"))
         }
         (Some(rev), _) | (None, Some(rev)) => parse_revision(rev),
-        (None, None) => Err(ApiError::bad_request("name the revision to delete, as the parameter rev or as If-Match")),
+        (None, None) => {
+            Err(ApiError::bad_request("missing revision to delete; send the parameter rev or the header If-Match"))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/data/:type/:id/relationships/references`: the files that refer to a document, such as the photos of an album.
+//! `/data/:type/:id/relationships/references`: files that reference a document, such as the photos of an album.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -21,33 +21,33 @@ use crate::files::{access, resource};
 use crate::jsonapi::PlainJson;
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Files on a page where the client names no number, and at most.
+/// Number of files on a page if the client does not set `page[limit]`.
 const DEFAULT_PAGE_SIZE: usize = 100;
+/// Maximum number of files on a page, or in one request.
 const MAX_PAGE_SIZE: usize = 1_000;
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let references = get_with(list, |op| {
-        op.summary("The files that refer to a document, in the order of their dates")
-            .query("page[limit]", SchemaKind::Number, "Files on a page")
-            .query("page[cursor]", SchemaKind::String, "Where the page before ended")
-            .query("include", SchemaKind::String, "files, to have them in the answer")
+        op.summary("Lists the files that reference a document, sorted by date")
+            .query("page[limit]", SchemaKind::Number, "Maximum number of files on a page")
+            .query("page[cursor]", SchemaKind::String, "Cursor from the previous page")
+            .query("include", SchemaKind::String, "files, to include them in the response")
     })
     .post_with(add, |op| {
-        op.summary("Makes files refer to a document")
-            .field("data", SchemaKind::Objects, "The files, each with type and id")
-            .success::<204, ()>("They do")
+        op.summary("Adds references from files to a document")
+            .field("data", SchemaKind::Objects, "The files, each with its type and id")
+            .success::<204, ()>("The files reference the document")
     })
     .delete_with(remove, |op| {
-        op.summary("Makes files refer to a document no more")
-            .field("data", SchemaKind::Objects, "The files, each with type and id")
-            .success::<204, ()>("They do not")
+        op.summary("Removes references from files to a document")
+            .field("data", SchemaKind::Objects, "The files, each with its type and id")
+            .success::<204, ()>("The files do not reference the document")
     });
     ApiRouter::new().api_route("/data/{doctype}/{id}/relationships/references", references)
 }
 
-/// The reference to the document of a path, if the caller has the permission for the document, or for all files. A
-/// doctype that occurs only in references has no documents that a rule could name.
+/// Returns the reference to the document of a path, if the caller has the permission for the document, or for all
+/// files. A doctype that occurs only in references has no documents that a rule could name.
 fn authorized_reference(
     platform: &Platform,
     caller: &Caller,
@@ -75,7 +75,7 @@ fn authorized_reference(
     Ok(reference)
 }
 
-/// `GET`: a page sorted by the files' dates. `include=files` adds the files that the caller may read.
+/// `GET`: lists a page of files, sorted by date. `include=files` adds the files that the caller may read.
 async fn list(
     State(platform): State<Platform>,
     caller: Caller,
@@ -109,8 +109,8 @@ async fn list(
             }
         }
     }
-    let answer = json!({ "data": data, "included": included, "links": links, "meta": { "count": total } });
-    Ok(PlainJson(answer))
+    let response = json!({ "data": data, "included": included, "links": links, "meta": { "count": total } });
+    Ok(PlainJson(response))
 }
 
 /// `POST`: adds references from these files to the document.
@@ -141,7 +141,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The reference to a document that the caller may change, and the files in the request.
+/// Returns the reference to a document that the caller may change, and the files in the request.
 fn reference_and_files(
     platform: &Platform,
     caller: &Caller,
@@ -159,7 +159,7 @@ fn reference_and_files(
             let verbs = [Verb::Post, Verb::Put, Verb::Patch];
             if !platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
                 return Err(ApiError::forbidden(format!(
-                    "the manifest has no rule to change the file '{id}', which a reference does"
+                    "the manifest has no rule to change the file '{id}'; a reference changes its document"
                 )));
             }
         }
@@ -167,11 +167,11 @@ fn reference_and_files(
     Ok((reference, files))
 }
 
-/// The ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.
+/// Parses the ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.
 fn parse_file_ids(JsonObject(mut body): JsonObject) -> Result<Vec<String>, ApiError> {
     let malformed = || {
         let what = format!(
-            "data: expected is a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
+            "data: expected a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
         );
         ApiError::bad_request(what)
     };

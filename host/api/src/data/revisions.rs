@@ -1,5 +1,6 @@
-//! What a reader asks about the revisions of a document: `rev`, `revs`, `revs_info`, `open_revs` (CouchDB documentation, "Document"). Of each
-//! document the last revision is kept, also that of its deletion, as in a CouchDB whose `_revs_limit` is 1; so this is all of the history.
+//! Parameters that concern the revisions of a document: `rev`, `revs`, `revs_info`, `open_revs` (CouchDB documentation,
+//! "Document"). Only the latest revision of a document is stored, including that of its deletion, like in a CouchDB
+//! with a `_revs_limit` of 1; it is the whole history.
 
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
@@ -13,7 +14,7 @@ use super::{parse_revision, to_json};
 use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
-/// The last revision of a document.
+/// The latest revision of a document, or of its deletion.
 pub struct LatestRevision {
     pub rev: Rev,
     pub fields: Map,
@@ -33,13 +34,15 @@ impl LatestRevision {
                     return Err(failure);
                 }
                 let last = platform.newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
-                let gone = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
-                Ok(Self { fields: tombstone(&gone), rev: gone.rev })
+                let deletion = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
+                Ok(Self { fields: tombstone(&deletion), rev: deletion.rev })
             }
             found => found,
         }
     }
 
+    /// Loads the revision of a document that is not deleted.
+    ///
     /// # Errors
     ///
     /// As [`Platform::read_document`].
@@ -54,7 +57,7 @@ impl LatestRevision {
         Ok(Self { rev: document.rev.clone(), fields: to_json(doctype, document) })
     }
 
-    /// The document, with the requested information about its revisions.
+    /// Returns the document, with the requested information about its revisions.
     pub fn into_json(mut self, params: &Params) -> Map {
         let text = self.rev.to_string();
         if params.flag("revs", false) {
@@ -68,19 +71,21 @@ impl LatestRevision {
     }
 }
 
-/// The body of a deleted document.
+/// Returns the body of a deleted document.
 pub fn tombstone(change: &FeedChange) -> Map {
     let members = [("_id", json!(change.id)), ("_rev", json!(change.rev)), ("_deleted", json!(true))];
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
-/// The revisions that are asked for by `open_revs`.
+/// The revisions that `open_revs` requests.
 pub enum OpenRevs {
     All,
     Some(Vec<Rev>),
 }
 
 impl OpenRevs {
+    /// Parses the parameter; `None` if it is absent.
+    ///
     /// # Errors
     ///
     /// 400 if it is neither `all` nor a list of revisions.
@@ -89,16 +94,16 @@ impl OpenRevs {
         if text == "all" {
             return Ok(Some(Self::All));
         }
-        let malformed = |_| ApiError::bad_request("the parameter open_revs is all, or a JSON list of revisions");
+        let malformed = |_| ApiError::bad_request("the parameter open_revs must be all, or a JSON list of revisions");
         let revs: Vec<String> = serde_json::from_str(text).map_err(malformed)?;
         Ok(Some(Self::Some(revs.iter().map(|rev| parse_revision(rev)).collect::<Result<_, _>>()?)))
     }
 
-    /// One row for each requested revision: the document, or that it is missing.
+    /// Returns one row for each requested revision: the document, or `missing`.
     ///
     /// # Errors
     ///
-    /// Any error of the read, except if revisions of the document may be missing.
+    /// Any error of the read, except a missing document if single revisions are requested.
     pub fn rows(self, last: Result<LatestRevision, ApiError>, params: &Params) -> Result<Vec<Value>, ApiError> {
         let wanted = match (self, &last) {
             (Self::All, Ok(last)) => vec![last.rev.clone()],

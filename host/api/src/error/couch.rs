@@ -1,5 +1,5 @@
-//! Errors below `/data`, as `CouchDB`'s clients expect them: `{"ok": false, "status": "404", "error": "not_found", "reason": "missing"}`;
-//! those of authentication and authorization are `{"error": "code=403, message=…"}`.
+//! Errors of `/data` in the format of `CouchDB`: `{"ok": false, "status": "404", "error": "not_found", "reason":
+//! "missing"}`. Errors of authentication and authorization are `{"error": "code=403, message=…"}`.
 
 use aide::axum::ApiRouter;
 use axum::extract::Request;
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::{ApiError, ErrorSubject};
 use crate::openapi::{self, ErrorFormat};
 
-/// Formats the errors of these routes in this shape.
+/// Formats the errors of these routes like `CouchDB`.
 pub fn with_couch_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     openapi::with_errors(routes, ErrorFormat::Couch).layer(middleware::from_fn(render))
 }
 
-/// Middleware that writes each error of the routes below it.
+/// Formats the errors of the wrapped routes, as a middleware.
 async fn render(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<ApiError>() {
@@ -39,7 +39,7 @@ fn body(failure: &ApiError) -> Value {
     }
 }
 
-/// `CouchDB`'s name of the error.
+/// Returns `CouchDB`'s name of the error.
 pub fn error_name(failure: &ApiError) -> &'static str {
     match (failure.subject, failure.status) {
         (ErrorSubject::Document(name), _) => name,

@@ -1,4 +1,5 @@
-//! Errors as JSON:API documents (<https://jsonapi.org/format/#error-objects>): `{"errors": [{"status", "title", "detail", "source"}]}`.
+//! Errors as JSON:API documents (<https://jsonapi.org/format/#error-objects>): `{"errors": [{"status", "title",
+//! "detail", "source"}]}`.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -7,13 +8,13 @@ use serde_json::{Value, json};
 use super::{ApiError, ErrorSubject};
 use crate::jsonapi::MEDIA_TYPE;
 
-/// The response with a JSON:API body.
+/// Returns the response with a JSON:API body.
 pub fn body(failure: ApiError) -> Response {
     let document = json!({ "errors": [error(&failure)] }).to_string();
     failure.respond(MEDIA_TYPE, document)
 }
 
-/// The error object. Cozy's clients expect `source` in each, even if empty.
+/// Returns the error object. Cozy's clients expect `source` in each, even if empty.
 pub fn error(failure: &ApiError) -> Value {
     let source = match failure.subject {
         ErrorSubject::Parameter(name) => json!({ "parameter": name }),

@@ -1,6 +1,6 @@
-//! What goes wrong, as clients see it. A [`ApiError`] is made in one place from whatever went wrong; how its body looks depends on the
-//! route and on what the client accepts: [`jsonapi`] nearly everywhere, [`couch`] below `/data`, [`framework`] for whatever concerns
-//! authentication and authorization (Cozy API: error shapes), [`oauth`] for OAuth clients.
+//! Errors of the API. Each error of the platform is converted to an [`ApiError`] in one place. The format of the body
+//! depends on the route and on the media types that the client accepts: [`jsonapi`] by default, [`couch`] below
+//! `/data`, [`plain_text`] for authentication and authorization (Cozy API: error shapes), [`oauth`] for OAuth clients.
 
 pub mod couch;
 pub mod jsonapi;
@@ -18,39 +18,40 @@ use konnector_platform::Error;
 use konnector_platform::account::AccountLocation;
 use konnector_query::QueryError;
 
-/// Why a request was not answered as asked.
+/// Error response of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// Status of the answer.
+    /// Status of the response.
     pub status: StatusCode,
-    /// What it concerns.
+    /// Part of the request that is wrong; decides the format of the body.
     pub subject: ErrorSubject,
     /// What is wrong and what to do.
     pub message: String,
-    /// A word for programs, where JSON:API gives one.
+    /// Machine-readable error code, which only JSON:API bodies contain.
     pub code: Option<&'static str>,
-    /// How to authenticate instead.
+    /// Value of `WWW-Authenticate`.
     challenge: Option<&'static str>,
-    /// From when on it may be asked for again.
+    /// Value of `Retry-After`.
     retry_after: Option<RetryAfter>,
 }
 
-/// Bytes of a message. It may repeat what a client or a manifest says, which may be of any length.
+/// Maximum size of a message in bytes. A message may quote a client or a manifest, whose strings may have any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
-/// A message for clients, which may display it in a terminal.
+
+/// Truncates a message and replaces unprintable characters, because clients may display it in a terminal.
 fn sanitize_message(message: String) -> String {
     to_printable_lines(&truncate_middle(message, MAX_MESSAGE_SIZE)).into_owned()
 }
 
-/// Seconds after which a server with too much to do may be asked again: longer than most requests take.
+/// Seconds after which a client may retry if the server is busy: longer than most requests take.
 const BUSY_RETRY_AFTER_SECONDS: u32 = 2;
 
-/// When something may be asked for again (RFC 9110 §10.2.3).
+/// Time at which a client may retry (RFC 9110 §10.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryAfter {
-    /// From a moment on.
+    /// At this time or later.
     At(DateTime<Utc>),
-    /// After so many seconds.
+    /// After this number of seconds.
     After(u32),
 }
 
@@ -63,30 +64,30 @@ impl fmt::Display for RetryAfter {
     }
 }
 
-/// What a failure concerns; decides the shape of its body.
+/// Part of a request that an error concerns; decides the format of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorSubject {
-    /// Who asks and what they may do.
+    /// Authentication and authorization.
     Access,
     /// A parameter of the query string or path.
     Parameter(&'static str),
-    /// A member of the body's attributes.
+    /// A field of the body's attributes.
     Attribute(&'static str),
     /// The request as a whole.
     Request,
-    /// A document, with `CouchDB`'s name of the error.
+    /// A document operation, with `CouchDB`'s name of the error.
     Document(&'static str),
     /// An OAuth client, with OAuth's name of the error.
     OAuth(&'static str),
-    /// Ourselves. The text is for the log, the client learns only that it was not its fault.
+    /// The server itself. The message is only logged; the client receives a generic one.
     Server,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, about: ErrorSubject, message: impl Into<String>) -> Self {
+    fn new(status: StatusCode, subject: ErrorSubject, message: impl Into<String>) -> Self {
         Self {
             status,
-            subject: about,
+            subject,
             message: sanitize_message(message.into()),
             code: None,
             challenge: None,
@@ -94,70 +95,70 @@ impl ApiError {
         }
     }
 
-    /// An error that its status and message describe completely.
+    /// Creates an error that its status and message describe completely.
     pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, ErrorSubject::Request, message)
     }
 
-    /// 400: the request as a whole is malformed.
+    /// Creates a 400: the request as a whole is malformed.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::request(StatusCode::BAD_REQUEST, message)
     }
 
-    /// 422: a parameter is invalid.
+    /// Creates a 422: a parameter is invalid.
     pub fn parameter(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Parameter(name), message)
     }
 
-    /// 412: a precondition in a parameter or header failed.
+    /// Creates a 412: a precondition in a parameter or header failed.
     pub fn precondition(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, ErrorSubject::Parameter(name), message)
     }
 
-    /// 422: a field of the body's attributes is invalid.
+    /// Creates a 422: a field of the body's attributes is invalid.
     pub fn attribute(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorSubject::Attribute(name), message)
     }
 
-    /// 403: not allowed.
+    /// Creates a 403: the caller lacks a permission.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, ErrorSubject::Access, message)
     }
 
-    /// 401: no credentials.
+    /// Creates a 401: credentials are missing or not valid here.
     pub fn unauthenticated(message: impl Into<String>, challenge: &'static str) -> Self {
         Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, ErrorSubject::Access, message) }
     }
 
-    /// An error of a document operation, with `CouchDB`'s name of the error.
+    /// Creates an error of a document operation, with `CouchDB`'s name of the error.
     pub fn document(status: StatusCode, name: &'static str, reason: impl Into<String>) -> Self {
         Self::new(status, ErrorSubject::Document(name), reason)
     }
 
-    /// 500: our fault.
+    /// Creates a 500: an internal error.
     pub fn server(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorSubject::Server, message)
     }
 
-    /// 502: another server gave an invalid response.
+    /// Creates a 502: another server returned an invalid response.
     pub fn bad_gateway(message: impl Into<String>) -> Self {
         Self::request(StatusCode::BAD_GATEWAY, message)
     }
 
-    /// 503: our fault, probably temporary.
+    /// Creates a 503: an internal error that is probably temporary.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorSubject::Server, message)
     }
 
-    /// The part of the message that a client may read.
+    /// Returns the message for the client, without details of internal errors.
     pub fn client_message(&self) -> &str {
         match self.subject {
-            ErrorSubject::Server => "the server failed; its log says why",
+            ErrorSubject::Server => "internal server error; see the log of the server",
             _ => &self.message,
         }
     }
 
-    /// The response with a body; the error is attached as an extension, so that an outer layer can rewrite the body.
+    /// Builds the response; the error is attached as an extension, so that an outer layer can rewrite the body.
     fn respond(self, content_type: &'static str, body: String) -> Response {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
@@ -173,7 +174,7 @@ impl ApiError {
     }
 }
 
-/// The only place that maps errors of the platform to a status.
+/// Maps each error of the platform to its status; no other code does.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         const INVALID: &str = r#"Bearer error="invalid_token""#;
@@ -233,7 +234,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// CouchDB's name of an error in a query.
+/// Returns CouchDB's name of an error in a query.
 const fn query_error_name(error: &QueryError) -> &'static str {
     match error {
         QueryError::Selector(_) => "invalid_selector",
@@ -249,7 +250,7 @@ impl ApiError {
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Store::DiskFull { .. } => Self::request(StatusCode::INSUFFICIENT_STORAGE, message),
-            Store::Invalid { field, reason } => Self::bad_request(format!("the {field} is not valid: {reason}")),
+            Store::Invalid { field, reason } => Self::bad_request(format!("{field} is not valid: {reason}")),
             Store::Poisoned | Store::Closed => Self::unavailable(message),
             _ => Self::server(message),
         }
@@ -262,8 +263,8 @@ impl From<konnector_store::Error> for ApiError {
     }
 }
 
-/// As JSON:API, or as plain text for errors of authentication and authorization. [`couch::render`] rewrites it below
-/// `/data`, [`plain_text::render`] for clients that ask for JSON.
+/// Renders errors of authentication and authorization as plain text, others as JSON:API. [`couch::with_couch_errors`]
+/// rewrites them below `/data`, [`plain_text::render`] for clients that accept JSON.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.subject == ErrorSubject::Server {

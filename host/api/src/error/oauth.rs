@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::ApiError;
 
-/// The response with OAuth's name of the error.
+/// Returns the response with OAuth's name of the error.
 pub fn body(error: &str, failure: ApiError) -> Response {
     let body = json!({ "error": error, "error_description": failure.client_message() }).to_string();
     failure.respond("application/json", body)

@@ -1,4 +1,4 @@
-//! Which files a caller may reach: [`Platform::reaches`] says what a rule is about.
+//! Access of callers to files; [`Platform::is_file_allowed`] evaluates the rules.
 
 use http::StatusCode;
 use konnector_manifest::Verb;
@@ -33,7 +33,7 @@ pub fn find_by_path_parameter(
     caller.check_any(verb, &FILES)?;
     let path = params
         .get_non_empty("Path")
-        .ok_or_else(|| ApiError::parameter("Path", "give the parameter Path, an absolute path"))?;
+        .ok_or_else(|| ApiError::parameter("Path", "Path: missing parameter; set it to an absolute path"))?;
     find_by_path(platform, caller, verb, path)
 }
 
@@ -44,8 +44,8 @@ pub fn find_by_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str
     check_access(platform, caller, verb, file)
 }
 
-/// Hides a file whose content is lost from konnectors, as if it did not exist: they then fetch it again, as through
-/// their other interfaces. People see the file, so that they can do something about it.
+/// Returns 404 to konnectors for a file whose content is lost, so that they fetch it again, like in their other
+/// interfaces. Other callers see the file, so that its user can repair it.
 pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) -> Result<(), ApiError> {
     if caller.principal.claims.aud != Audience::Konnector || platform.has_content(file).await? {
         return Ok(());
@@ -53,7 +53,7 @@ pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) ->
     Err(ApiError::request(StatusCode::NOT_FOUND, format!("the content of '{}' is lost; save it again", file.name)))
 }
 
-/// The file of a name whose content is lost and which this konnector may rewrite.
+/// Returns the file with a name whose content is lost, if the konnector may rewrite it.
 pub async fn child_without_content(
     platform: &Platform,
     caller: &Caller,
@@ -80,7 +80,7 @@ pub fn find_version(
     Ok(platform.version(&caller.instance, &format!("{}/{rev}", file.id))?)
 }
 
-/// A file whose content the caller may read; for the id of a version, the file as of that version.
+/// Returns a file whose content the caller may read; for the id of a version, the file as of that version.
 pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<File, ApiError> {
     match id.split_once('/') {
         None => find_by_id(platform, caller, Verb::Get, id),
@@ -91,7 +91,7 @@ pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<F
     }
 }
 
-/// Rejects callers who may not create anything in a directory, which may be missing.
+/// Rejects callers who may not create this file in a directory; `None` if the directory is missing.
 pub fn check_create(
     platform: &Platform,
     caller: &Caller,
@@ -106,7 +106,8 @@ pub fn check_create(
     }
 }
 
-/// The same for a directory that may be created together with its ancestors: the deepest existing one decides.
+/// Like [`check_create`], for a directory that may be created together with its ancestors: the deepest existing one
+/// decides.
 pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Result<(), ApiError> {
     caller.check_any(Verb::Post, &FILES)?;
     let mut path = path;
@@ -123,7 +124,7 @@ pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Re
     }
 }
 
-/// Rejects callers without a rule for a file.
+/// Returns the file, or rejects callers without a rule for it.
 pub fn check_access(platform: &Platform, caller: &Caller, verb: Verb, file: File) -> Result<File, ApiError> {
     if platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &[verb], &file)? {
         return Ok(file);

@@ -1,4 +1,4 @@
-//! Several files as one zip archive, sent at once or under a link that works for an hour.
+//! Zip archives of several files, sent in the response or through a link that is valid for an hour.
 
 use std::collections::HashSet;
 
@@ -26,27 +26,29 @@ use crate::jsonapi::{Document, Resource};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 
 const ZIP: &str = "application/zip";
-/// Bytes of the name of an archive: with its ending it is the name of a file, of which most systems take 255 bytes.
+/// Maximum size of the name in bytes: with its extension it is a file name, which most systems limit to 255 bytes.
 const MAX_NAME_SIZE: usize = 200;
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let create = post_with(create, |op| {
-        op.summary("Packs files and directories into a zip archive")
-            .description("With Accept: application/zip the answer is the archive, otherwise a link to it that works for an hour.")
-            .field("name", SchemaKind::String, "Its name without .zip; archive unless told")
-            .field("ids", SchemaKind::Strings, "Files and directories")
-            .field("files", SchemaKind::Strings, "More of them, by their paths")
-            .success::<200, BinaryContent>("The archive, or the link")
-            .error(422, "An attribute is wrong")
+        op.summary("Creates a zip archive of files and directories")
+            .description(
+                "With Accept: application/zip, returns the archive; otherwise, a link to it that is valid for an hour.",
+            )
+            .field("name", SchemaKind::String, "Name of the archive without .zip; default: archive")
+            .field("ids", SchemaKind::Strings, "Ids of files and directories")
+            .field("files", SchemaKind::Strings, "Paths of further files and directories")
+            .success::<200, BinaryContent>("The archive, or a link to it")
+            .error(422, "An attribute is not valid")
     });
     ApiRouter::new().api_route("/files/archive", create)
 }
 
-/// The links to archives.
+/// Returns the routes of links to archives, which require no token.
 pub fn link_routes() -> ApiRouter<Platform> {
-    let follow =
-        get_with(download, |op| op.summary("The archive that a link leads to").success::<200, BinaryContent>("It"));
+    let follow = get_with(download, |op| {
+        op.summary("Downloads an archive by its link").success::<200, BinaryContent>("The archive")
+    });
     ApiRouter::new().api_route("/files/archive/{secret}/{name}", follow)
 }
 
@@ -60,22 +62,24 @@ async fn create(
     caller.check_any(Verb::Get, &FILES)?;
     let name = attributes.take_string("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| "archive".to_owned());
     if name.contains('/') {
-        return Err(ApiError::bad_request("the name of an archive contains no slash"));
+        return Err(ApiError::bad_request("name: must not contain a slash"));
     }
     if name.len() > MAX_NAME_SIZE {
-        return Err(ApiError::attribute("name", format!("the name of an archive has at most {MAX_NAME_SIZE} bytes")));
+        return Err(ApiError::attribute("name", format!("name: longer than {MAX_NAME_SIZE} bytes")));
     }
     if attributes.take("pages").is_some_and(|pages| pages != json!([])) {
-        return Err(ApiError::attribute("pages", "pages cannot be taken out of a file; name the whole file in ids"));
+        return Err(ApiError::attribute(
+            "pages",
+            "pages: extracting pages is not supported; list the whole file in ids",
+        ));
     }
     let (ids, paths) =
         (attributes.take_strings("ids")?.unwrap_or_default(), attributes.take_strings("files")?.unwrap_or_default());
     if ids.is_empty() && paths.is_empty() {
-        return Err(ApiError::bad_request("an archive needs files: give ids, or files, which are paths"));
+        return Err(ApiError::bad_request("ids and files: both are empty; list the ids or paths of files"));
     }
     if ids.len() + paths.len() > MAX_ARCHIVE_IDS {
-        let message =
-            format!("an archive names at most {MAX_ARCHIVE_IDS} files and directories; name a directory above them");
+        let message = format!("ids and files: more than {MAX_ARCHIVE_IDS} entries; list a parent directory instead");
         return Err(ApiError::attribute("ids", message));
     }
     let mut known = HashSet::new();
@@ -90,13 +94,13 @@ async fn create(
     if headers.get_all(ACCEPT).iter().any(|accept| accept == ZIP) {
         return send(&platform, &caller.instance, &archive).await;
     }
-    caller.principal.check_may_outlive_run("make links")?;
+    caller.principal.check_may_outlive_run("create links")?;
     let id = platform.save_archive_spec(&caller.instance, &archive).await?;
     let secret = platform.create_link(&caller.instance, &LinkTarget::Archive(id))?;
     let name = utf8_percent_encode(&archive.name, NON_ALPHANUMERIC);
     let link = format!("/files/archive/{secret}/{name}.zip");
-    let shown = json!({ "name": archive.name, "ids": ids, "files": paths, "href": link });
-    let own = Resource::new(ARCHIVES.as_str(), secret, &shown)?;
+    let attributes = json!({ "name": archive.name, "ids": ids, "files": paths, "href": link });
+    let own = Resource::new(ARCHIVES.as_str(), secret, &attributes)?;
     Ok(Document::one(own).link("related", link).into_response())
 }
 
@@ -114,7 +118,7 @@ async fn download(
 
 async fn send(platform: &Platform, instance: &Instance, archive: &ArchiveSpec) -> Result<Response, ApiError> {
     let parts = ReceiverStream::new(platform.stream_archive(instance, archive).await?);
-    let parts = parts.inspect_err(|error| tracing::warn!(%error, "an archive broke off"));
+    let parts = parts.inspect_err(|error| tracing::warn!(%error, "the stream of an archive failed"));
     let name = download::content_disposition(&format!("{}.zip", archive.name), true);
     let headers = [(CONTENT_TYPE, ZIP.to_owned()), (CONTENT_DISPOSITION, name)];
     Ok((headers, Body::from_stream(parts)).into_response())

@@ -1,4 +1,4 @@
-//! What changed in the files since a client last looked (Cozy API, files: changes feed).
+//! The change feed of files and directories (Cozy API, files: changes feed).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
@@ -18,9 +18,9 @@ use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Changes on a page, at most, where files are looked at; without them the platform's limit holds.
+/// Maximum number of changes on a page that requires the files; otherwise the platform's limit applies.
 const MAX_CHANGES_WITH_FILES: usize = 1_000;
-/// What may be asked. Anything else is refused, as for `/data`.
+/// Parameters of the feed. Others are rejected, like those of `/data`.
 const PARAMETERS: [&str; 9] = [
     "bearer_token",
     "fields",
@@ -33,23 +33,22 @@ const PARAMETERS: [&str; 9] = [
     "skip_trashed",
 ];
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let feed = get_with(changes, |op| {
-        op.summary("What changed in the files and directories")
-            .query("since", SchemaKind::String, "The last_seq of an earlier answer, now, or 0 for all changes")
-            .query("limit", SchemaKind::Number, "Changes on a page")
-            .query("include_docs", SchemaKind::Boolean, "With the files as they are now")
-            .query("fields", SchemaKind::String, "The members of them that are wanted, with commas between them")
-            .query("include_file_path", SchemaKind::Boolean, "With the paths of files, too")
-            .query("skip_deleted", SchemaKind::Boolean, "Without what was deleted")
-            .query("skip_trashed", SchemaKind::Boolean, "Without what is in the trash")
-            .query("seq_interval", SchemaKind::Number, "Is taken, and means nothing for this feed")
+        op.summary("Lists the changes of files and directories")
+            .query("since", SchemaKind::String, "The last_seq of an earlier response, now, or 0 for all changes")
+            .query("limit", SchemaKind::Number, "Maximum number of changes on a page")
+            .query("include_docs", SchemaKind::Boolean, "Whether to include the current files")
+            .query("fields", SchemaKind::String, "Fields of the files to include, separated by commas")
+            .query("include_file_path", SchemaKind::Boolean, "Whether to include the paths of the files")
+            .query("skip_deleted", SchemaKind::Boolean, "Whether to omit deleted files")
+            .query("skip_trashed", SchemaKind::Boolean, "Whether to omit files in the trash")
+            .query("seq_interval", SchemaKind::Number, "Accepted and ignored")
     });
     ApiRouter::new().api_route("/files/_changes", feed)
 }
 
-/// Format of the changes.
+/// Parsed parameters of the feed.
 struct FeedOptions {
     documents: bool,
     fields: Vec<String>,
@@ -63,7 +62,7 @@ impl FeedOptions {
         if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name)) {
             let known = PARAMETERS.join(", ");
             return Err(ApiError::bad_request(format!(
-                "there is no parameter '{unknown}'; those of _changes are {known}"
+                "unknown parameter '{unknown}'; the parameters of _changes are {known}"
             )));
         }
         params.number("seq_interval")?;
@@ -77,13 +76,13 @@ impl FeedOptions {
         })
     }
 
-    /// A row of the feed; `None` if the change is left out.
+    /// Returns a row of the feed; `None` if the change is left out.
     fn row(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, ApiError> {
-        let looks = !change.deleted && (self.documents || self.skip_trashed);
-        let file = match looks.then(|| platform.file(&caller.instance, &change.id)) {
+        let needs_file = !change.deleted && (self.documents || self.skip_trashed);
+        let file = match needs_file.then(|| platform.file(&caller.instance, &change.id)) {
             None => None,
             Some(Ok(file)) => Some(file),
-            // It was deleted since, which a later page reports.
+            // It was deleted in the meantime; a later page reports that.
             Some(Err(konnector_platform::Error::NotFound(_))) => return Ok(None),
             Some(Err(error)) => return Err(error.into()),
         };
@@ -92,8 +91,8 @@ impl FeedOptions {
         if skipped {
             return Ok(None);
         }
-        let mut line = json!({ "seq": change.seq.to_string(), "id": change.id, "changes": [{ "rev": change.rev }] });
-        if let Some(members) = line.as_object_mut() {
+        let mut row = json!({ "seq": change.seq.to_string(), "id": change.id, "changes": [{ "rev": change.rev }] });
+        if let Some(members) = row.as_object_mut() {
             if change.deleted {
                 members.insert("deleted".to_owned(), json!(true));
             }
@@ -101,7 +100,7 @@ impl FeedOptions {
                 members.insert("doc".to_owned(), self.document(platform, caller, change, file.as_ref())?);
             }
         }
-        Ok(Some(line))
+        Ok(Some(row))
     }
 
     fn document(
@@ -135,12 +134,12 @@ impl FeedOptions {
 /// is the last.
 async fn changes(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Get, &FILES)?;
-    let shape = FeedOptions::parse(&params)?;
+    let options = FeedOptions::parse(&params)?;
     let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
-    let limit = if shape.documents || shape.skip_trashed { limit.min(MAX_CHANGES_WITH_FILES) } else { limit };
-    let wanted = ChangesQuery { since: since(&params)?, limit, direction: Direction::Forward, ids: None };
-    let ChangePage { changes, last_seq: last, pending } = platform.changes(&caller.instance, &FILES, wanted).await?;
-    let lines = changes.iter().filter_map(|change| shape.row(&platform, &caller, change).transpose());
-    let results = lines.collect::<Result<Vec<Value>, ApiError>>()?;
+    let limit = if options.documents || options.skip_trashed { limit.min(MAX_CHANGES_WITH_FILES) } else { limit };
+    let query = ChangesQuery { since: since(&params)?, limit, direction: Direction::Forward, ids: None };
+    let ChangePage { changes, last_seq: last, pending } = platform.changes(&caller.instance, &FILES, query).await?;
+    let rows = changes.iter().filter_map(|change| options.row(&platform, &caller, change).transpose());
+    let results = rows.collect::<Result<Vec<Value>, ApiError>>()?;
     Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))
 }

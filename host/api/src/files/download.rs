@@ -1,4 +1,5 @@
-//! Contents of files: in parts (RFC 9110 §14), conditionally (§13), and never as a page that a browser would run.
+//! Downloads of files: ranges (RFC 9110 §14), conditional requests (§13), and headers that keep browsers from running
+//! the content.
 
 use std::io::SeekFrom;
 
@@ -22,11 +23,11 @@ use super::access;
 use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
-/// Bytes that are held in memory of a content on its way.
+/// Size of the chunks of a streamed download in bytes.
 const CHUNK_SIZE: usize = 64 << 10;
-/// Contents up to this size are read and compared with their checksum before anything is sent, also for a part of them. Larger ones are
-/// compared while they are sent, and the connection breaks off before the last bytes of a damaged one; of a part of those only the size
-/// of the whole is known to be right.
+/// Maximum size of a content in bytes that is verified by its checksum before the response begins, even for a range.
+/// Larger contents are verified while they are sent: the connection is aborted before the last bytes of a damaged one.
+/// For a range of a larger content, only the size of the whole content is verified.
 const MAX_PREVERIFIED_SIZE: u64 = 1 << 20;
 
 pub async fn by_id(
@@ -63,12 +64,12 @@ pub async fn by_path(
     content_response(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
-/// The response to an invalid link.
+/// Returns the error for a link of the wrong kind.
 pub fn invalid_link() -> ApiError {
-    ApiError::request(StatusCode::NOT_FOUND, "the link is none of this kind")
+    ApiError::request(StatusCode::NOT_FOUND, "the link does not match this route; request a new one")
 }
 
-/// What is sent of a content.
+/// The part of a content that the response contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
@@ -77,8 +78,8 @@ enum RequestedRange {
 }
 
 impl RequestedRange {
-    /// A single range is answered with that part. Several ranges and invalid ranges are answered with the whole
-    /// content, as RFC 9110 §14.2 allows; so is a range of another version than the client's.
+    /// Parses the range. A single range selects that part. Several ranges and invalid ranges select the whole content,
+    /// as RFC 9110 §14.2 allows; so does a range of an outdated version (`If-Range`).
     fn parse(headers: &HeaderMap, etag: &str, size: u64) -> Self {
         let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else { return Self::Whole };
         if headers.get(IF_RANGE).is_some_and(|version| version.as_bytes() != etag.as_bytes()) {
@@ -110,27 +111,27 @@ pub async fn content_response(
         return Ok((StatusCode::NOT_MODIFIED, content_headers(file, &etag, attachment)?).into_response());
     }
     let size = file.len();
-    let mut described = content_headers(file, &etag, attachment)?;
+    let mut response_headers = content_headers(file, &etag, attachment)?;
     let (status, first, length) = match RequestedRange::parse(headers, &etag, size) {
         RequestedRange::Whole => (StatusCode::OK, 0, size),
         RequestedRange::Part { first, last } => {
-            described.insert(CONTENT_RANGE, header_value(format!("bytes {first}-{last}/{size}"))?);
+            response_headers.insert(CONTENT_RANGE, header_value(format!("bytes {first}-{last}/{size}"))?);
             (StatusCode::PARTIAL_CONTENT, first, (last - first).saturating_add(1))
         }
         RequestedRange::Unsatisfiable => {
-            let message = format!("the content has {size} bytes, the range lies outside of them");
-            let mut refused = ApiError::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
-            refused.headers_mut().insert(CONTENT_RANGE, header_value(format!("bytes */{size}"))?);
-            return Ok(refused);
+            let message = format!("Range: outside of the content, which has {size} bytes");
+            let mut response = ApiError::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
+            response.headers_mut().insert(CONTENT_RANGE, header_value(format!("bytes */{size}"))?);
+            return Ok(response);
         }
     };
-    described.insert(CONTENT_LENGTH, length.into());
+    response_headers.insert(CONTENT_LENGTH, length.into());
     if size <= MAX_PREVERIFIED_SIZE {
         let content = Bytes::from(platform.read_content(file).await?);
         let end = first.saturating_add(length);
         let range = usize::try_from(first).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
         let part = if range.end <= content.len() { content.slice(range) } else { content };
-        return Ok((status, described, part).into_response());
+        return Ok((status, response_headers, part).into_response());
     }
     let mut reader = platform.open_content(file).await?;
     if first > 0 {
@@ -138,18 +139,18 @@ pub async fn content_response(
     }
     let id = file.id.clone();
     let stream = ReaderStream::with_capacity(reader.take(length), CHUNK_SIZE)
-        .inspect_err(move |error| tracing::error!(%error, file = id, "a download broke off"));
-    Ok((status, described, Body::from_stream(stream)).into_response())
+        .inspect_err(move |error| tracing::error!(%error, file = id, "a download failed"));
+    Ok((status, response_headers, Body::from_stream(stream)).into_response())
 }
 
-/// Whether one of the tags in an `If-None-Match` matches the content; a weak tag counts (RFC 9110 §13.1.2).
+/// Returns whether one of the tags in an `If-None-Match` matches the content; a weak tag counts (RFC 9110 §13.1.2).
 fn etag_matches(known: &HeaderValue, etag: &str) -> bool {
     let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
     tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn header_value(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, ApiError> {
-    text.try_into().map_err(|_| ApiError::server("a header of a download cannot be written"))
+    text.try_into().map_err(|_| ApiError::server("cannot encode a header of a download"))
 }
 
 fn content_headers(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, ApiError> {
@@ -157,7 +158,7 @@ fn content_headers(file: &File, etag: &str, attachment: bool) -> Result<HeaderMa
     let headers: [(HeaderName, HeaderValue); 6] = [
         (CONTENT_TYPE, mime.unwrap_or(HeaderValue::from_static("application/octet-stream"))),
         (CONTENT_DISPOSITION, header_value(content_disposition(&file.name, attachment))?),
-        // A file comes from a stranger; in a sandbox it has no origin, no scripts and no forms.
+        // Files are untrusted; in a sandbox they have no origin, scripts or forms.
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'")),
         (ETAG, header_value(etag)?),
         (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
@@ -166,7 +167,7 @@ fn content_headers(file: &File, etag: &str, attachment: bool) -> Result<HeaderMa
     Ok(headers.into_iter().collect())
 }
 
-/// `Content-Disposition` (RFC 6266): a name that is not plain ASCII is given twice, for old and for new clients.
+/// Returns `Content-Disposition` (RFC 6266). A name that is not plain ASCII is given twice, for old and new clients.
 pub fn content_disposition(name: &str, attachment: bool) -> String {
     /// `attr-char` of RFC 8187 §3.2.1.
     const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -222,13 +223,13 @@ mod tests {
 
     #[test]
     fn a_range_of_another_version_is_answered_with_the_whole() {
-        let asked = |version: &'static str| {
+        let parse = |version: &'static str| {
             let range = (RANGE, HeaderValue::from_static("bytes=0-1"));
             let headers = HeaderMap::from_iter([range, (IF_RANGE, HeaderValue::from_static(version))]);
             RequestedRange::parse(&headers, "\"tag\"", 10)
         };
-        assert_eq!(asked("\"tag\""), RequestedRange::Part { first: 0, last: 1 });
-        assert_eq!(asked("\"other\""), RequestedRange::Whole);
+        assert_eq!(parse("\"tag\""), RequestedRange::Part { first: 0, last: 1 });
+        assert_eq!(parse("\"other\""), RequestedRange::Whole);
     }
 
     #[test]

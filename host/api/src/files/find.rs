@@ -1,4 +1,4 @@
-//! Files by a selector, and by their ids.
+//! Lookup of files by a selector or by their ids.
 
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::jsonapi::Document;
 
-/// Members that each file is shown with, whatever the client asks for (Cozy API, files).
+/// Fields that the response always contains, even if the client does not request them (Cozy API, files).
 const REQUIRED_FIELDS: [&str; 3] = ["type", "size", "trashed"];
 
-/// Ids in one request, at most: the answer with all these files is held in memory.
+/// Maximum number of ids in one request: the response with all these files is held in memory.
 const MAX_KEYS: usize = 1_000;
 
 /// `POST /files/_find`.
@@ -53,18 +53,18 @@ pub async fn find(
         let Some(id) = document.get("_id").and_then(Value::as_str) else { continue };
         match platform.file(&caller.instance, id) {
             Ok(file) => {
-                let mut shown = resource(&platform, &caller, &file)?;
+                let mut resource = resource(&platform, &caller, &file)?;
                 if !file.referenced_by.is_empty() {
                     // Here, clients expect it among the attributes (cozy-stack, `_find` on files).
-                    shown = shown.attribute("referenced_by", json!(file.referenced_by));
+                    resource = resource.attribute("referenced_by", json!(file.referenced_by));
                 }
                 resources.push(if fields.len() > REQUIRED_FIELDS.len() {
-                    shown.retain_attributes(&fields)
+                    resource.retain_attributes(&fields)
                 } else {
-                    shown
+                    resource
                 });
             }
-            // Deleted since it was found.
+            // It was deleted after it was found.
             Err(konnector_platform::Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -79,7 +79,7 @@ pub async fn find(
     Ok(found)
 }
 
-/// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; missing files are left out.
+/// `POST /files/_all_docs` with `keys`: returns files in the order of their ids; missing files are omitted.
 pub async fn by_ids(
     State(platform): State<Platform>,
     caller: Caller,
@@ -88,8 +88,7 @@ pub async fn by_ids(
     caller.check_any(Verb::Get, &FILES)?;
     let keys = body.get("keys").and_then(Value::as_array);
     let keys = keys.filter(|keys| keys.len() <= MAX_KEYS);
-    let keys =
-        keys.ok_or_else(|| ApiError::bad_request(format!("keys: expected is a list of at most {MAX_KEYS} ids")))?;
+    let keys = keys.ok_or_else(|| ApiError::bad_request(format!("keys: expected a list of at most {MAX_KEYS} ids")))?;
     let mut resources = Vec::new();
     for id in keys.iter().filter_map(Value::as_str) {
         match access::find_by_id(&platform, &caller, Verb::Get, id) {
@@ -121,7 +120,7 @@ pub async fn exists(
     }
 }
 
-/// `GET /files/:id/size`: bytes of a file, or of everything in a directory.
+/// `GET /files/:id/size`: returns the size of a file, or of all files in a directory, in bytes.
 pub async fn size(
     State(platform): State<Platform>,
     caller: Caller,

@@ -1,4 +1,4 @@
-//! Links that work for an hour and without a token: what a browser opens in a new window.
+//! Download links that are valid for an hour without a token, so that a browser can open them in a new window.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
@@ -17,23 +17,22 @@ use crate::extract::{Caller, HostInstance, Params};
 use crate::jsonapi::Document;
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let create = post_with(create, |op| {
-        op.summary("Makes a link to the content of a file, which works for an hour and without a token")
-            .query("Id", SchemaKind::String, "The file")
-            .query("Path", SchemaKind::String, "Its path, instead")
-            .query("VersionId", SchemaKind::String, "A version of a file, instead")
-            .query("Filename", SchemaKind::String, "Another name than the file's")
-            .error(422, "No file is named")
+        op.summary("Creates a link to the content of a file, which is valid for an hour without a token")
+            .query("Id", SchemaKind::String, "Id of the file")
+            .query("Path", SchemaKind::String, "Path of the file, instead of its id")
+            .query("VersionId", SchemaKind::String, "Id of a version of a file, instead of the file")
+            .query("Filename", SchemaKind::String, "Name of the download; default: the name of the file")
+            .error(422, "Id, Path and VersionId are missing")
     });
     ApiRouter::new().api_route("/files/downloads", create)
 }
 
-/// The links themselves.
+/// Returns the routes of the links, which require no token.
 pub fn link_routes() -> ApiRouter<Platform> {
     let follow = get_with(download, |op| {
-        content_operation(op.summary("The content that a link leads to")).query(
+        content_operation(op.summary("Downloads the content of a file by its link")).query(
             "Dl",
             SchemaKind::Boolean,
             DL_DESCRIPTION,
@@ -42,9 +41,9 @@ pub fn link_routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/files/downloads/{secret}/{name}", follow)
 }
 
-/// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` for another name than the file's.
+/// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` to override the name of the file.
 async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, ApiError> {
-    caller.principal.check_may_outlive_run("make links")?;
+    caller.principal.check_may_outlive_run("create links")?;
     let (file, target) = match (params.get_non_empty("VersionId"), params.get_non_empty("Id")) {
         (Some(version), _) => {
             let (id, rev) = version.split_once('/').unwrap_or((version, ""));
@@ -57,7 +56,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
             (file, target)
         }
         (None, None) if params.get_non_empty("Path").is_none() => {
-            return Err(ApiError::parameter("Id", "give the parameter Id, Path or VersionId"));
+            return Err(ApiError::parameter("Id", "Id: missing parameter; send Id, Path or VersionId"));
         }
         (None, None) => {
             let file = access::find_by_path_parameter(&platform, &caller, Verb::Get, &params)?;

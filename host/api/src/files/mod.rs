@@ -31,12 +31,12 @@ use crate::offload::client_threads;
 
 pub use routes::{link_routes, routes, upload_routes};
 
-/// Children that a directory embeds, and that a page has where the client names no number.
+/// Number of children that a directory embeds, and of a page if the client does not set `page[limit]`.
 const DEFAULT_CHILDREN_PAGE_SIZE: usize = 30;
-/// Children on a page, at most: about a megabyte of JSON.
+/// Maximum number of children on a page: about a megabyte of JSON.
 const MAX_CHILDREN_PAGE_SIZE: usize = 1_000;
 
-/// The JSON:API resource of a file or directory.
+/// Returns the JSON:API resource of a file or directory.
 pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, ApiError> {
     let path = platform.path_of(&caller.instance, file)?;
     let references: Vec<Value> =
@@ -57,13 +57,13 @@ pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Res
     Ok(resource.relationship("parent", parent))
 }
 
-/// Which part of a list of children a request is about.
+/// The requested page of a list of children.
 #[derive(Debug, Clone, Copy)]
 struct PageRequest<'a> {
     limit: usize,
-    /// The name behind which it begins.
+    /// The name after which it begins.
     cursor: Option<&'a str>,
-    /// How many children it leaves out from there.
+    /// Number of children to skip from there.
     skip: usize,
 }
 
@@ -80,14 +80,14 @@ impl<'a> PageRequest<'a> {
 /// A page of the children of a directory.
 struct ChildrenPage {
     resources: Vec<Resource>,
-    /// How many there are in all.
+    /// Number of children of the directory.
     total: usize,
     next: Option<String>,
 }
 
 impl ChildrenPage {
-    /// The cursor of the next page is the name of this one's last child. As in Cozy, the root does not list the
-    /// trash. The duration depends on the directory, so it is read off the threads that serve connections.
+    /// Reads a page. The cursor of the next page is the name of the last child. As in Cozy, the root does not list the
+    /// trash. The duration depends on the size of the directory, so the threads that serve connections do not read it.
     async fn read(
         platform: &Platform,
         caller: &Caller,
@@ -113,7 +113,7 @@ impl ChildrenPage {
 struct FilePage {
     children: Vec<File>,
     total: usize,
-    /// Whether others follow.
+    /// Whether further children follow.
     has_more: bool,
 }
 
@@ -146,7 +146,7 @@ impl FilePage {
         Ok(Self { children, total, has_more: more })
     }
 
-    /// The name after which a page begins that skips `skip` children.
+    /// Returns the name after which a page begins that skips `skip` children; `None` after the last child.
     fn skip(
         platform: &Platform,
         instance: &Instance,
@@ -156,9 +156,9 @@ impl FilePage {
     ) -> konnector_platform::Result<Option<String>> {
         // In the root, one more child is skipped if the trash is among them.
         let trash = TRASH_PATH.trim_start_matches('/');
-        let among = |start: &str| directory == ROOT_ID && cursor < Some(trash) && start >= trash;
+        let skips_trash = |start: &str| directory == ROOT_ID && cursor < Some(trash) && start >= trash;
         match platform.nth_child(instance, directory, cursor, skip)? {
-            Some(start) if among(&start) => platform.nth_child(instance, directory, cursor, skip + 1),
+            Some(start) if skips_trash(&start) => platform.nth_child(instance, directory, cursor, skip + 1),
             start => Ok(start),
         }
     }
@@ -169,7 +169,7 @@ async fn to_document(platform: &Platform, caller: &Caller, file: &File) -> Resul
         .await
 }
 
-/// A file with its versions, or a directory with a page of its children.
+/// Returns a file with its versions, or a directory with a page of its children.
 async fn to_paged_document(
     platform: &Platform,
     caller: &Caller,
@@ -223,7 +223,7 @@ async fn list_children(
 ) -> Result<Document, ApiError> {
     let directory = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
     if directory.kind == FileKind::File {
-        return Err(ApiError::bad_request(format!("'{}' is a file and contains nothing", directory.name)));
+        return Err(ApiError::bad_request(format!("'{}' is a file, not a directory", directory.name)));
     }
     let ChildrenPage { resources, total, next } =
         ChildrenPage::read(&platform, &caller, &id, PageRequest::parse(&params)?).await?;

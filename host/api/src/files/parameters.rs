@@ -1,4 +1,4 @@
-//! What requests say about a file.
+//! Parameters and headers of requests that describe a file.
 
 use chrono::{DateTime, Utc};
 use http::header::{DATE, IF_MATCH};
@@ -11,19 +11,19 @@ use serde_json::json;
 use crate::error::ApiError;
 use crate::extract::{Caller, Params};
 
-/// The revision that a client saw and wants to change, from `If-Match` or the parameter `rev`; an empty one counts as
-/// absent, which is how Cozy's clients state that they saw none.
+/// Parses the revision that the client expects, from `If-Match` or the parameter `rev`. An empty one counts as absent,
+/// because Cozy's clients send it if they know no revision.
 pub fn if_match(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, ApiError> {
     let header = headers.get(IF_MATCH).map(|rev| rev.to_str().unwrap_or("?").trim().trim_matches('"'));
     let Some(rev) = header.filter(|rev| !rev.is_empty()).or(params.get_non_empty("rev")).filter(|rev| *rev != "*")
     else {
         return Ok(None);
     };
-    let unknown = || ApiError::precondition("If-Match", format!("'{rev}' is no revision that the file has or had"));
+    let unknown = || ApiError::precondition("If-Match", format!("If-Match: '{rev}' is not a valid revision"));
     rev.parse().map(Some).map_err(|_| unknown())
 }
 
-/// A media type (RFC 9110 §8.3.1); `None` if none is given.
+/// Parses a media type (RFC 9110 §8.3.1); `None` if the header is absent.
 pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     let text = given.to_str().unwrap_or_default().trim();
@@ -33,11 +33,14 @@ pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiErro
     };
     match essence.split_once('/') {
         Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(Some(text.to_ascii_lowercase())),
-        _ => Err(ApiError::parameter("mime", "the header Content-Type is no media type such as application/pdf")),
+        _ => Err(ApiError::parameter(
+            "mime",
+            "Content-Type: not a valid media type; expected one such as application/pdf",
+        )),
     }
 }
 
-/// Metadata of an upload from its parameters and headers. The media type is detected later.
+/// Parses the metadata of an upload from its parameters and headers. The media type is detected later.
 pub fn new_content(
     platform: &Platform,
     caller: &Caller,
@@ -59,7 +62,7 @@ pub fn new_content(
     })
 }
 
-/// Metadata of a new directory from parameters and headers.
+/// Parses the metadata of a new directory from parameters and headers.
 pub fn new_directory(
     caller: &Caller,
     params: &Params,
@@ -76,35 +79,41 @@ pub fn new_directory(
     Ok(NewDirectory { name: name.to_owned(), tags, created_at, updated_at, provenance: origin })
 }
 
-/// The metadata of an earlier request, or of this request (an older way).
+/// Returns the metadata of an earlier request (`MetadataID`), or of this request (`Metadata`, an older
+/// alternative).
 fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map, ApiError> {
     let Some(id) = params.get_non_empty("MetadataID") else {
         return Ok(params.object("Metadata")?.unwrap_or_default());
     };
-    let unknown = || ApiError::parameter("MetadataID", format!("there is no metadata '{id}'; it is kept for a day"));
+    let unknown = || {
+        ApiError::parameter("MetadataID", format!("MetadataID: '{id}' does not exist; metadata expires after a day"))
+    };
     platform.upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
 }
 
-/// When the content was last changed: the parameter takes precedence over the header.
+/// Parses a date: the parameter takes precedence over the header `Date`.
 fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, ApiError> {
     if let Some(text) = params.get_non_empty(name) {
         let parsed = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));
         return parsed.map(Some).map_err(|_| {
-            ApiError::parameter(name, format!("'{text}' is no date; write it like 2026-11-21T08:00:00Z"))
+            ApiError::parameter(
+                name,
+                format!("{name}: '{text}' is not a valid date; expected a format such as 2026-11-21T08:00:00Z"),
+            )
         });
     }
     let header = headers.and_then(|headers| headers.get(DATE)).and_then(|date| date.to_str().ok());
     Ok(header.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.with_timezone(&Utc)))
 }
 
-/// The sender, and the account that it works for.
+/// Returns the provenance of an upload: the sender and its account.
 fn origin(caller: &Caller, params: &Params) -> Map {
     let mut origin = upload_provenance(&caller.principal.claims.sub);
-    for (parameter, member) in
+    for (parameter, field) in
         [("SourceAccount", "sourceAccount"), ("SourceAccountIdentifier", "sourceAccountIdentifier")]
     {
         if let Some(value) = params.get_non_empty(parameter) {
-            origin.insert(member.to_owned(), json!(value));
+            origin.insert(field.to_owned(), json!(value));
         }
     }
     origin

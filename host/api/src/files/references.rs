@@ -1,4 +1,4 @@
-//! Which documents refer to a file.
+//! References from files to documents.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
@@ -15,14 +15,14 @@ use crate::error::ApiError;
 use crate::extract::{Caller, JsonObject};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    const DATA: &str = "A reference, with its type and id, or a list of them";
-    let both =
-        post_with(add, |op| op.summary("Notes that documents refer to a file").field("data", SchemaKind::Any, DATA))
-            .delete_with(remove, |op| {
-                op.summary("Notes that documents no longer refer to a file").field("data", SchemaKind::Any, DATA)
-            });
+    const DATA: &str = "A reference with its type and id, or a list of references";
+    let both = post_with(add, |op| {
+        op.summary("Adds references from a file to documents").field("data", SchemaKind::Any, DATA)
+    })
+    .delete_with(remove, |op| {
+        op.summary("Removes references from a file to documents").field("data", SchemaKind::Any, DATA)
+    });
     ApiRouter::new().api_route("/files/{id}/relationships/referenced_by", both)
 }
 
@@ -62,16 +62,17 @@ async fn remove(
     Ok(references_response(&file))
 }
 
-/// Rejects references by which a konnector would claim a folder: it would grant itself access to the folder.
+/// Rejects references by which a konnector would claim a folder, because they grant access to the folder.
 pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(), ApiError> {
     if references.iter().any(Reference::marks_folder_owner) {
-        caller.principal.check_may_outlive_run("say whose folder it is")?;
+        caller.principal.check_may_outlive_run("set the owner of a folder")?;
     }
     Ok(())
 }
 
 fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, ApiError> {
-    let malformed = || ApiError::bad_request("data is one reference, {\"type\": …, \"id\": …}, or a list of them");
+    let malformed =
+        || ApiError::bad_request("data: expected a reference, {\"type\": …, \"id\": …}, or a list of references");
     let data = body.shift_remove("data").ok_or_else(malformed)?;
     let references = match serde_json::from_value(data).map_err(|_| malformed())? {
         Data::One(reference) => vec![reference],

@@ -1,4 +1,4 @@
-//! Changes of what is known of a file, of its place, and its way into the trash and back.
+//! Changes of the metadata and location of a file, including the trash.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -14,7 +14,7 @@ use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::Document;
 
-/// Files on a page of the trash.
+/// Maximum number of files on a page of the trash.
 const TRASH_PAGE_SIZE: usize = 100;
 
 /// `PATCH /files/:id`.
@@ -83,18 +83,18 @@ fn parse_patch(attributes: &mut Attributes) -> Result<FilePatch, ApiError> {
     let flag = |value: Option<Value>, name: &'static str| match value {
         None => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(flag)),
-        Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is true or false"))),
+        Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} must be true or false"))),
     };
     let object = |value: Option<Value>, name: &'static str| match value {
         None => Ok(None),
         Some(Value::Object(members)) => Ok(Some(members)),
-        Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} is an object"))),
+        Some(_) => Err(ApiError::attribute(name, format!("the attribute {name} must be an object"))),
     };
     let date = |text: Option<String>, name: &'static str| match text.as_deref().map(str::parse) {
         None => Ok(None),
         Some(Ok(date)) => Ok(Some(date)),
         Some(Err(_)) => {
-            Err(ApiError::attribute(name, format!("the attribute {name} is a date like 2026-11-21T08:00:00Z")))
+            Err(ApiError::attribute(name, format!("the attribute {name} must be a date such as 2026-11-21T08:00:00Z")))
         }
     };
     let favorite = object(attributes.take("cozyMetadata"), "cozyMetadata")?
@@ -111,7 +111,7 @@ fn parse_patch(attributes: &mut Attributes) -> Result<FilePatch, ApiError> {
     })
 }
 
-/// `trashedBy`.
+/// Returns the value of `trashedBy` for a caller.
 fn trashed_by(caller: &Caller) -> Map {
     let claims = &caller.principal.claims;
     Map::from_iter([
@@ -121,7 +121,7 @@ fn trashed_by(caller: &Caller) -> Map {
     ])
 }
 
-/// `DELETE /files/:id`: moves it into the trash.
+/// `DELETE /files/:id`: moves it to the trash.
 pub async fn move_to_trash(
     State(platform): State<Platform>,
     caller: Caller,

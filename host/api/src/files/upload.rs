@@ -1,4 +1,4 @@
-//! What a client sends: files and directories, and new contents.
+//! Creation of files and directories, and uploads of contents.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
-/// How long a client may send nothing of a content that it began to send.
+/// Maximum time between two parts of a content.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `POST /files/[:dir]?Type=file|directory&Name=…`.
@@ -35,7 +35,7 @@ pub async fn create(
     let file = match params.get("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
         "file" => create_file(&platform, &caller, &dir_id, &params, &headers, body).await?,
         "directory" => create_directory(&platform, &caller, &dir_id, &params, &headers).await?,
-        _ => return Err(ApiError::attribute("type", "give the parameter Type, file or directory")),
+        _ => return Err(ApiError::attribute("type", "Type: missing or unknown; set it to file or directory")),
     };
     Ok((StatusCode::CREATED, to_document(&platform, &caller, &file).await?))
 }
@@ -52,7 +52,7 @@ async fn create_directory(
         let (parent, name) = path
             .trim_end_matches('/')
             .rsplit_once('/')
-            .ok_or_else(|| ApiError::parameter("Path", format!("the path '{path}' does not begin with /")))?;
+            .ok_or_else(|| ApiError::parameter("Path", format!("Path: '{path}' does not begin with /")))?;
         access::check_create_path(platform, caller, parent)?;
         let parent = if parent.is_empty() { "/" } else { parent };
         let parent = match params.flag("Recursive", false) {
@@ -118,7 +118,7 @@ pub async fn overwrite(
     to_document(&platform, &caller, &file).await
 }
 
-/// `POST /files/upload/metadata`: for an upload that passes the id in the response as its `MetadataID`.
+/// `POST /files/upload/metadata`: stores metadata for an upload that passes the returned id as `MetadataID`.
 pub async fn metadata(
     State(platform): State<Platform>,
     caller: Caller,
@@ -130,8 +130,7 @@ pub async fn metadata(
     Ok((StatusCode::CREATED, Document::one(Resource::new(UPLOAD_METADATA.as_str(), id, &metadata)?)))
 }
 
-/// Receives a content to its end, and checks it against the announced size and checksum. Returns it with its media
-/// type.
+/// Receives a content, and verifies the announced size and checksum. Returns the content and its media type.
 async fn receive(
     platform: &Platform,
     caller: &Caller,
@@ -141,7 +140,7 @@ async fn receive(
     body: Body,
 ) -> Result<(WrittenContent, String), ApiError> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Only if the request does not state it itself (Cozy API, files).
+    // The parameter counts only if there is no Content-Length (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
     let digest = content_md5(headers)?;
     let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
@@ -150,40 +149,41 @@ async fn receive(
         && content.reserve(size).is_err()
     {
         let left = platform.remaining_space(&caller.instance).await?;
-        let message = format!("the file has {size} bytes, the space that is left is {left}");
+        let message = format!("the file has {size} bytes, but only {left} bytes of the quota are left");
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let mut parts = body.into_data_stream();
     loop {
         let part = tokio::time::timeout(IDLE_TIMEOUT, parts.next()).await.map_err(|_| {
-            let message = format!("nothing came for {} s; the file was not stored", IDLE_TIMEOUT.as_secs());
+            let message = format!("the client sent no data for {} s; the file was not stored", IDLE_TIMEOUT.as_secs());
             ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
         })?;
         match part {
             None => break,
             Some(Ok(part)) => content.write(part).await.map_err(konnector_platform::Error::from)?,
             Some(Err(error)) => {
-                return Err(ApiError::precondition("Content-Length", format!("the content broke off: {error}")));
+                return Err(ApiError::precondition("Content-Length", format!("the upload was interrupted: {error}")));
             }
         }
     }
     let mime = given.unwrap_or_else(|| content.mime(name));
     let blob = content.finish().await?;
-    let refused = match (announced, digest) {
-        (Some(size), _) if size != blob.size => {
-            Some(ApiError::precondition("Content-Length", format!("{size} bytes were announced, {} came", blob.size)))
-        }
+    let rejection = match (announced, digest) {
+        (Some(size), _) if size != blob.size => Some(ApiError::precondition(
+            "Content-Length",
+            format!("Content-Length: {size} bytes were announced, but {} were received", blob.size),
+        )),
         (_, Some(digest)) if digest != blob.md5 => Some(ApiError::precondition(
             "Content-MD5",
-            format!("the content's MD5 is {}, another one was announced", STANDARD.encode(blob.md5)),
+            format!("Content-MD5: does not match the content, whose MD5 is {}", STANDARD.encode(blob.md5)),
         )),
         _ => None,
     };
-    match refused {
+    match rejection {
         None => Ok((blob, mime)),
-        Some(refused) => {
+        Some(rejection) => {
             platform.store.blobs().remove(&blob.id).await?;
-            Err(refused)
+            Err(rejection)
         }
     }
 }
@@ -191,6 +191,6 @@ async fn receive(
 fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, ApiError> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
-    let wrong = || ApiError::parameter("Content-MD5", "the header Content-MD5 is no MD5 in base64");
+    let wrong = || ApiError::parameter("Content-MD5", "Content-MD5: not a valid MD5 in base64");
     digest.map(Some).ok_or_else(wrong)
 }

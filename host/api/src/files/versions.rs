@@ -1,4 +1,4 @@
-//! Former contents of a file (Cozy API, files: versions).
+//! Versions of a file (Cozy API, files: versions).
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, patch_with, post_with};
@@ -17,32 +17,31 @@ use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    const CONFLICT_DESCRIPTION: &str = "Somebody else wrote in between";
+    const CONFLICT_DESCRIPTION: &str = "Concurrent modification";
     let create = post_with(create, |op| {
-        op.summary("Gives a file other metadata, and keeps what it was as a version")
+        op.summary("Replaces the metadata of a file, and keeps the old state as a version")
             .description("The attributes are the metadata.")
             .header("If-Match", REV_DESCRIPTION)
             .error(409, CONFLICT_DESCRIPTION)
             .error(412, CONFLICT_DESCRIPTION)
-            .error(413, "There is no space left")
+            .error(413, "The quota is exceeded")
     });
     let revert = post_with(revert, |op| {
-        op.summary("Gives a file the content that a version has; the present one becomes a version")
+        op.summary("Reverts a file to a version; the current content becomes a version")
             .header("If-Match", REV_DESCRIPTION)
             .error(409, CONFLICT_DESCRIPTION)
             .error(412, CONFLICT_DESCRIPTION)
     });
     let one = patch_with(patch, |op| {
-        op.summary("Changes the tags of a version").field("tags", SchemaKind::Strings, "Its tags")
+        op.summary("Changes the tags of a version").field("tags", SchemaKind::Strings, "New tags of the version")
     })
     .delete_with(delete, |op| {
-        op.summary("Deletes a version").success::<204, ()>("It is gone").error(409, CONFLICT_DESCRIPTION)
+        op.summary("Deletes a version").success::<204, ()>("The version is deleted").error(409, CONFLICT_DESCRIPTION)
     });
     let all = delete_with(delete_all, |op| {
-        op.summary("Deletes the versions of every file")
-            .success::<204, ()>("They are gone")
+        op.summary("Deletes all versions of all files")
+            .success::<204, ()>("The versions are deleted")
             .error(409, CONFLICT_DESCRIPTION)
     });
     ApiRouter::new()
@@ -52,7 +51,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/files/{id}/{version}", one)
 }
 
-/// The resource of a version.
+/// Returns the JSON:API resource of a version.
 pub fn resource(version: &Version) -> Result<Resource, ApiError> {
     let rev = version.rev.as_ref().map(ToString::to_string).unwrap_or_default();
     let file = json!({ "data": { "type": FILES.as_str(), "id": version.file_id } });
@@ -60,7 +59,7 @@ pub fn resource(version: &Version) -> Result<Resource, ApiError> {
     Ok(own.without_attribute("relationships").relationship("file", file))
 }
 
-/// `POST /files/:id/versions`: the same content with other metadata.
+/// `POST /files/:id/versions`: replaces the metadata; the content stays the same.
 async fn create(
     State(platform): State<Platform>,
     caller: Caller,
@@ -113,7 +112,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /files/versions`: deletes those of every file.
+/// `DELETE /files/versions`: deletes the versions of every file.
 async fn delete_all(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     caller.check_type(Verb::Delete, &FILES)?;
     platform.delete_versions(&caller.instance).await?;

@@ -1,5 +1,6 @@
-//! `/jobs/:id/events`: a job as it goes, as a stream of events. `state` comes first and with each change, with the document that
-//! `/jobs/:id` answers; between them `progress`, `log`, `login_success` and `code_needed`. The stream ends when the job has ended.
+//! `/jobs/:id/events`: the course of a job as a stream of events. `state` comes first and at each change, with the
+//! document that `/jobs/:id` returns; `progress`, `log`, `login_success` and `code_needed` come in between. The stream
+//! ends when the job has ended.
 
 use std::sync::Arc;
 
@@ -32,10 +33,13 @@ pub async fn stream_events(
     Ok(sse::response(stream::unfold(watch, JobEventStream::advance)))
 }
 
-/// The next event of the stream.
+/// What the stream sends next.
 enum NextEvent {
+    /// The current state of the job.
     State,
+    /// The next event of the bus.
     Event,
+    /// The stream has ended.
     Nothing,
 }
 
@@ -70,13 +74,13 @@ impl JobEventStream {
         }
     }
 
-    /// The current state of the job; the last event if it has ended or was deleted.
+    /// Returns the current state of the job. It is the last event if the job has ended or was deleted.
     fn state(&mut self) -> sse::Event {
-        let shown = self.platform.job(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
+        let current = self.platform.job(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
             let resource = super::resource(&self.platform, &self.instance, &job)?;
             Ok((job.state, Document::one(resource)))
         });
-        match shown {
+        match current {
             Ok((state, document)) => {
                 self.next = match state {
                     JobState::Queued | JobState::Running => NextEvent::Event,

@@ -1,5 +1,5 @@
-//! `/jobs/campaign-emails` and `/jobs/support`: apps ask for mail to be sent (Cozy API: jobs). This server has no way to send any, and says
-//! so to whoever may ask, rather than accept a mail that nobody gets.
+//! `/jobs/campaign-emails` and `/jobs/support`: apps request that mail is sent (Cozy API: jobs). This server cannot
+//! send mail. It reports this to callers with the permission, instead of accepting mail that never arrives.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
@@ -13,37 +13,36 @@ use crate::error::ApiError;
 use crate::extract::{Attributes, Caller};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The worker that rules for mail name.
+/// Worker that permission rules for mail name.
 const WORKER: &str = "sendmail";
-/// Why no mail is accepted.
-const MAIL_DISABLED: &str = "This server sends no mail.";
+const MAIL_DISABLED: &str = "This server cannot send mail.";
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let campaign = post_with(campaign, |op| {
-        op.summary("Asks for a mail to the owner, which this server cannot send")
-            .field("arguments", SchemaKind::Object, "subject (a text), and parts (a list)")
+        op.summary("Requests an email to the owner, which this server cannot send")
+            .field("arguments", SchemaKind::Object, "subject (a string) and parts (a list)")
             .error(501, MAIL_DISABLED)
     });
     let support = post_with(support, |op| {
-        op.summary("Asks for a mail to the support, which this server cannot send")
-            .field("arguments", SchemaKind::Object, "subject and body (texts)")
+        op.summary("Requests an email to the support team, which this server cannot send")
+            .field("arguments", SchemaKind::Object, "subject and body (strings)")
             .error(501, MAIL_DISABLED)
     });
     ApiRouter::new().api_route("/jobs/campaign-emails", campaign).api_route("/jobs/support", support)
 }
 
 async fn campaign(caller: Caller, body: Attributes) -> ApiError {
-    let checked = caller.check_worker(Verb::Post, &JOBS, "", WORKER).and_then(|()| check_mail(body, "parts"));
-    checked.err().unwrap_or_else(not_sent)
+    let result = caller.check_worker(Verb::Post, &JOBS, "", WORKER).and_then(|()| check_mail(body, "parts"));
+    result.err().unwrap_or_else(not_sent)
 }
 
 async fn support(caller: Caller, body: Attributes) -> ApiError {
-    let checked = match caller.principal.konnector() {
-        Some(_) => Err(ApiError::forbidden("a konnector may not write to the support")),
+    let result = match caller.principal.konnector() {
+        Some(_) => Err(ApiError::forbidden("a konnector may not send mail to the support team")),
         None => caller.check_type(Verb::Post, &SUPPORT).and_then(|()| check_mail(body, "body")),
     };
-    checked.err().unwrap_or_else(not_sent)
+    result.err().unwrap_or_else(not_sent)
 }
 
 /// Rejects a mail without subject or content.

@@ -1,4 +1,4 @@
-//! `/jobs`: push jobs and see what becomes of them (Cozy API: jobs).
+//! `/jobs`: pushing, reading and ending jobs (Cozy API: jobs).
 
 mod events;
 mod mail;
@@ -29,47 +29,49 @@ use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind, ServerSentEvents};
 
-/// The error of a client's job that ended badly without one.
+/// Error of a client's job that ended as `errored` without giving an error.
 const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let queue = get_with(list, |op| op.summary("The jobs of a worker that wait or run")).post_with(push, |op| {
-        op.summary("Pushes a job")
-            .field("arguments", SchemaKind::Any, "What the worker is told")
-            .field(
-                "options",
-                SchemaKind::Object,
-                "max_exec_count, and timeout in seconds here, though the job shows it in nanoseconds",
-            )
-            .field("manual", SchemaKind::Boolean, "Whether a person asks for it")
-            .field("forward_logs", SchemaKind::Boolean, "For the command line")
-            .success::<202, Document>("The job")
-            .error(409, "The job cannot be pushed at the moment")
-    });
-    let clean = post_with(clean, |op| op.summary("Ends what has run for more than an hour"));
+    let queue =
+        get_with(list, |op| op.summary("Lists the queued and running jobs of a worker")).post_with(push, |op| {
+            op.summary("Pushes a job")
+                .field("arguments", SchemaKind::Any, "Arguments for the worker")
+                .field(
+                    "options",
+                    SchemaKind::Object,
+                    "max_exec_count, and timeout in seconds; the returned job has it in nanoseconds",
+                )
+                .field("manual", SchemaKind::Boolean, "Whether a person requested the job")
+                .field("forward_logs", SchemaKind::Boolean, "Reserved for the command line")
+                .success::<202, Document>("The pushed job")
+                .error(409, "The job cannot be pushed at the moment")
+        });
+    let clean = post_with(clean, |op| op.summary("Ends jobs that have run for more than an hour"));
     let purge = delete_with(purge, |op| {
-        op.summary("Removes jobs that ended long ago")
-            .query("duration", SchemaKind::String, "How long ago, as 10D, 3W or 2M; two weeks unless told")
-            .query("workers", SchemaKind::String, "The workers, with commas between them; all unless told")
-            .error(422, "The duration is none")
+        op.summary("Deletes jobs that ended long ago")
+            .query("duration", SchemaKind::String, "Minimum age, for example 10D, 3W or 2M; default: 2W")
+            .query("workers", SchemaKind::String, "Names of workers, separated by commas; default: all")
+            .error(422, "The duration is invalid")
     });
-    let one = get_with(show, |op| op.summary("A job")).patch_with(patch, |op| {
+    let one = get_with(show, |op| op.summary("Returns a job")).patch_with(patch, |op| {
         op.summary("Ends a job of the worker client")
             .field("state", SchemaKind::String, "done or errored")
-            .field("error", SchemaKind::String, "What went wrong")
-            .error(409, "It has ended already")
+            .field("error", SchemaKind::String, "Error of the job, if its state is errored")
+            .error(409, "The job has already ended")
     });
     let cancel = post_with(cancel, |op| {
-        op.summary("Ends a job that waits or runs")
-            .success::<202, Document>("The job; one that runs ends a moment later")
-            .error(409, "It has ended already")
+        op.summary("Cancels a queued or running job")
+            .success::<202, Document>("The job; a running job ends shortly afterwards")
+            .error(409, "The job has already ended")
     });
-    let log =
-        get_with(log, |op| op.summary("The lines of a job's log, as JSON").success::<200, BinaryContent>("The lines"));
+    let log = get_with(log, |op| {
+        op.summary("Returns the log of a job, one JSON object per line").success::<200, BinaryContent>("The log lines")
+    });
     let events = get_with(events::stream_events, |op| {
-        op.summary("A job as it goes")
-            .success::<200, ServerSentEvents>("Its states, progress and log, until it has ended")
+        op.summary("Streams the states, progress and log of a job")
+            .success::<200, ServerSentEvents>("Events of the job, until it has ended")
     });
     ApiRouter::new()
         .api_route("/jobs/queue/{worker}", queue)
@@ -82,10 +84,10 @@ pub fn routes() -> ApiRouter<Platform> {
         .merge(mail::routes())
 }
 
-/// The resource of a job.
+/// Creates the JSON:API resource of a job.
 pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, ApiError> {
-    let at = instance.doc(&JOBS, job.id.as_str());
-    Ok(Resource::from_document(platform, &at, job)?.link("self", format!("/jobs/{}", job.id)))
+    let doc_ref = instance.doc(&JOBS, job.id.as_str());
+    Ok(Resource::from_document(platform, &doc_ref, job)?.link("self", format!("/jobs/{}", job.id)))
 }
 
 /// Returns the job of a path, if the caller has a rule for it.
@@ -97,12 +99,12 @@ fn authorized_job(platform: &Platform, caller: &Caller, verb: Verb, id: &str) ->
     Ok(found?)
 }
 
-/// Rejects konnectors. The output of a run is masked for people; a konnector that read it back would learn which of
-/// its guesses are secrets.
+/// Rejects konnectors. Secrets in the output of a run are masked; a konnector that read the output back would learn
+/// which of its guesses are secrets.
 pub fn reject_konnectors(caller: &Caller) -> Result<(), ApiError> {
     if caller.principal.claims.aud == Audience::Konnector {
         return Err(ApiError::forbidden(
-            "a konnector does not read what runs say; use a token of a person or of an app",
+            "a konnector cannot read the output of runs; use the token of a person or an app",
         ));
     }
     Ok(())
@@ -115,8 +117,8 @@ async fn list(
 ) -> Result<Document, ApiError> {
     caller.check_worker(Verb::Get, &JOBS, "", &worker)?;
     let jobs = platform.live_jobs(&caller.instance, &worker)?;
-    let shown = jobs.iter().map(|job| resource(&platform, &caller.instance, job));
-    Ok(Document::list(shown.collect::<Result<_, _>>()?))
+    let resources = jobs.iter().map(|job| resource(&platform, &caller.instance, job));
+    Ok(Document::list(resources.collect::<Result<_, _>>()?))
 }
 
 /// Limits of a pushed job; the timeout is in seconds here, unlike that of a trigger's jobs (cozy-stack).
@@ -146,13 +148,13 @@ async fn push(
 ) -> Result<Response, ApiError> {
     caller.check_worker(Verb::Post, &JOBS, "", &worker)?;
     if body.take_bool("forward_logs")? && caller.principal.claims.aud != Audience::Cli {
-        return Err(ApiError::forbidden("only a token of the command line may ask for forward_logs"));
+        return Err(ApiError::forbidden("forward_logs: only a token of the command line may set it; omit it"));
     }
     let (message, manual) = (body.take("arguments").unwrap_or_default(), body.take_bool("manual")?);
     if let Some(slug) = caller.konnector()? {
         check_own_konnector(&slug, &worker, &message)?;
         if manual {
-            caller.principal.check_may_outlive_run("say that a person asks for a job")?;
+            caller.principal.check_may_outlive_run("push a job as manual")?;
         }
         platform.check_konnector_rate_limit(&caller.instance, &slug)?;
     }
@@ -161,7 +163,7 @@ async fn push(
         worker,
         message,
         options: body.take("options").map(PushOptions::parse).transpose()?,
-        // A client that does not say "manual" pushes jobs by its own schedule.
+        // A client that does not set `manual` pushes jobs on its own schedule.
         cause: if manual { Cause::Manual } else { Cause::Schedule },
         trigger: None,
         payload: TriggerPayload::default(),
@@ -172,12 +174,13 @@ async fn push(
 
 /// A konnector may push only jobs that run itself.
 fn check_own_konnector(slug: &Slug, worker: &str, message: &Value) -> Result<(), ApiError> {
-    let named = message.get("konnector").and_then(Value::as_str);
-    if worker == KONNECTOR_WORKER && named == Some(slug.as_ref()) {
+    let requested = message.get("konnector").and_then(Value::as_str);
+    if worker == KONNECTOR_WORKER && requested == Some(slug.as_ref()) {
         return Ok(());
     }
     Err(ApiError::forbidden(format!(
-        "a konnector cannot push jobs of anything but itself; put \"konnector\": \"{slug}\" into the arguments of a job of the worker {KONNECTOR_WORKER}"
+        "a konnector can only push jobs that run itself; use the worker {KONNECTOR_WORKER} with \
+         \"konnector\": \"{slug}\" in the arguments"
     )))
 }
 
@@ -202,13 +205,19 @@ async fn patch(
     let error = match state.as_str() {
         "done" => None,
         "errored" => Some(error.unwrap_or_else(|| UNKNOWN_ERROR.to_owned())),
-        _ => return Err(ApiError::attribute("State", format!("a job ends as done or errored, not as '{state}'"))),
+        _ => {
+            return Err(ApiError::attribute(
+                "State",
+                format!("'{state}' is not a valid final state: expected done or errored"),
+            ));
+        }
     };
     let job = platform.end_client_job(&caller.instance, &id, error).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
-/// konnector's own: cancels a waiting or running job. Answers 202 with the job: a running job ends a moment later.
+/// Cancels a queued or running job; not part of Cozy's API. Returns 202 with the job: a running job ends shortly
+/// afterwards.
 async fn cancel(
     State(platform): State<Platform>,
     caller: Caller,
@@ -218,13 +227,13 @@ async fn cancel(
     if let Some(slug) = caller.principal.konnector()
         && job.argument("konnector") != Some(slug)
     {
-        caller.principal.check_may_outlive_run("cancel jobs of others")?;
+        caller.principal.check_may_outlive_run("cancel jobs other than its own")?;
     }
     let job = platform.cancel_job(&caller.instance, &id).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
-/// The response with the number of affected jobs.
+/// Returns the number of affected jobs.
 fn deleted(count: usize) -> Json<Value> {
     Json(json!({ "deleted": count }))
 }
@@ -232,14 +241,14 @@ fn deleted(count: usize) -> Json<Value> {
 /// Ends jobs that have run for more than an hour (cozy-stack).
 async fn clean(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Post, &JOBS)?;
-    caller.principal.check_may_outlive_run("end the jobs of others")?;
+    caller.principal.check_may_outlive_run("end jobs other than its own")?;
     Ok(deleted(platform.clean_jobs(&caller.instance).await?))
 }
 
 /// Deletes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
 async fn purge(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Delete, &JOBS)?;
-    caller.principal.check_may_outlive_run("remove the jobs of others")?;
+    caller.principal.check_may_outlive_run("delete jobs other than its own")?;
     let age = age(params.get_non_empty("duration").unwrap_or("2W"))?;
     let workers = params.list("workers");
     Ok(deleted(platform.purge_jobs(&caller.instance, age, &workers).await?))
@@ -258,12 +267,12 @@ fn age(text: &str) -> Result<Duration, ApiError> {
         Ok(number) if days > 0 => Ok(Duration::from_secs(u64::from(number) * days * 24 * 3_600)),
         _ => Err(ApiError::parameter(
             "duration",
-            format!("'{text}' is no age; write days, weeks or months as in 10D, 3W or 2M"),
+            format!("'{text}' is not a valid age: expected days, weeks or months, for example 10D, 3W or 2M"),
         )),
     }
 }
 
-/// The stored log lines, one JSON object per line (<https://github.com/ndjson/ndjson-spec>).
+/// Returns the stored log lines, one JSON object per line (<https://github.com/ndjson/ndjson-spec>).
 async fn log(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
     authorized_job(&platform, &caller, Verb::Get, &id)?;
     reject_konnectors(&caller)?;

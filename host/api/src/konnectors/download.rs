@@ -1,4 +1,4 @@
-//! `GET /konnectors/:slug/download`: the program as it is installed.
+//! `GET /konnectors/:slug/download`: the program of the installed version.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -10,7 +10,7 @@ use super::find_visible;
 use crate::error::ApiError;
 use crate::extract::Caller;
 
-/// The installed version.
+/// Returns the program of the installed version.
 pub async fn download_installed(
     State(platform): State<Platform>,
     caller: Caller,
@@ -19,7 +19,7 @@ pub async fn download_installed(
     download(&platform, &caller, &slug, None).await
 }
 
-/// The installed version, if it matches.
+/// Returns the program of the installed version, if this is the requested one.
 pub async fn download_version(
     State(platform): State<Platform>,
     caller: Caller,
@@ -36,7 +36,7 @@ async fn download(
 ) -> Result<Response, ApiError> {
     let (konnector, _) = find_visible(platform, caller, slug)?;
     if let Some(version) = version.filter(|version| *version != konnector.version) {
-        let message = format!("the version {version} is not installed, but {}", konnector.version);
+        let message = format!("version {version} is not installed; the installed version is {}", konnector.version);
         return Err(ApiError::precondition("version", message));
     }
     Ok(match platform.konnector_download(&konnector).await? {

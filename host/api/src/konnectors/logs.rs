@@ -1,4 +1,5 @@
-//! `POST /konnectors/:slug/logs`: what a konnector that runs in a client has to say goes to the server's log (Cozy API, konnectors, §2.10).
+//! `POST /konnectors/:slug/logs`: adds log lines of a konnector that runs in a client to the server's log (Cozy API,
+//! konnectors, §2.10).
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -68,8 +69,8 @@ pub async fn write(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The author of the lines: the owner's app may write for every konnector, a konnector only for itself, whatever the
-/// path says.
+/// Returns the slug of the author of the lines: the owner's app may write for every konnector, a konnector only for
+/// itself, regardless of the path.
 fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
     match caller.principal.konnector() {
         Some(own) => {
@@ -78,7 +79,7 @@ fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
         }
         None if caller.principal.permissions.is_everything() => Ok(slug),
         None => Err(ApiError::forbidden(
-            "only a konnector itself, or a token for everything, may write the log of a konnector",
+            "only the konnector itself, or a token with all permissions, may write the log of a konnector",
         )),
     }
 }
@@ -89,6 +90,9 @@ fn level(name: &str) -> Result<Level, ApiError> {
         "info" => Ok(Level::Info),
         "warning" => Ok(Level::Warning),
         "error" => Ok(Level::Error),
-        other => Err(ApiError::attribute("level", format!("'{other}' is no level; use debug, info, warning or error"))),
+        other => Err(ApiError::attribute(
+            "level",
+            format!("'{other}' is not a valid level: expected debug, info, warning or error"),
+        )),
     }
 }

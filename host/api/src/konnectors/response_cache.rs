@@ -1,4 +1,4 @@
-//! Konnectors as they are shown: their answers are kept until they change, because clients ask for them all the time.
+//! Cache of the responses for single konnectors, until the konnectors change, because clients request them often.
 
 use std::num::NonZeroUsize;
 
@@ -14,14 +14,14 @@ use crate::error::ApiError;
 use crate::extract::Caller;
 use crate::jsonapi::{Document, SerializedDocument};
 
-/// How many answers are kept.
+/// Maximum number of cached responses.
 const CACHE_CAPACITY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// The answers of the konnectors that were asked for last.
+/// Responses for the konnectors that were requested last.
 pub(super) struct KonnectorResponseCache(RevalidatingCache<DocRef, DocumentStamp, CachedResponse>);
 
 struct CachedResponse {
-    /// What rules may look at.
+    /// Fields that permission rules may select by.
     fields: Map,
     response: SerializedDocument,
 }
@@ -34,24 +34,24 @@ impl Default for KonnectorResponseCache {
 
 impl KonnectorResponseCache {
     /// Returns the response for a konnector that the caller may see. A konnector that is not installed is reported
-    /// before a missing right, as clients expect.
+    /// before a missing permission, as clients expect.
     pub(super) fn get(
         &self,
         platform: &Platform,
         caller: &Caller,
         slug: &Slug,
     ) -> Result<SerializedDocument, ApiError> {
-        let at = caller.instance.doc(&KONNECTORS, doc_id(slug));
-        let write = |_: &DocumentStamp| -> Result<CachedResponse, ApiError> {
+        let doc_ref = caller.instance.doc(&KONNECTORS, doc_id(slug));
+        let render = |_: &DocumentStamp| -> Result<CachedResponse, ApiError> {
             let found = platform.stored_konnector(&caller.instance, slug)?;
-            let shown = resource(platform, &found.value, &found.rev.to_string())?;
-            Ok(CachedResponse { fields: found.value.manifest_fields, response: Document::one(shown).serialize()? })
+            let body = resource(platform, &found.value, &found.rev.to_string())?;
+            Ok(CachedResponse { fields: found.value.manifest_fields, response: Document::one(body).serialize()? })
         };
-        let kept = self
+        let cached = self
             .0
-            .get(&platform.store, &at, || Ok(platform.store.stamp(&at)?), write)?
+            .get(&platform.store, &doc_ref, || Ok(platform.store.stamp(&doc_ref)?), render)?
             .ok_or_else(|| not_installed(slug.as_ref()))?;
-        caller.check_document(Verb::Get, &KONNECTORS, &at.id, &kept.fields)?;
-        Ok(kept.response.clone())
+        caller.check_document(Verb::Get, &KONNECTORS, &doc_ref.id, &cached.fields)?;
+        Ok(cached.response.clone())
     }
 }

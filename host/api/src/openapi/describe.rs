@@ -1,4 +1,4 @@
-//! What is said of an operation next to its route, because no type says it.
+//! Descriptions of operations that cannot be derived from types; routes add them.
 
 use aide::OperationOutput;
 use aide::generate::{GenContext, in_context};
@@ -10,22 +10,19 @@ use serde_json::Value;
 
 use crate::sse;
 
-/// What a parameter or a member of a body may be.
+/// Schema of a parameter or of a field of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaKind {
-    /// A text.
     String,
-    /// A whole number from 0 on.
+    /// A whole number that is not negative.
     Number,
-    /// True or false.
     Boolean,
-    /// A list of texts.
+    /// A list of strings.
     Strings,
     /// A list of objects.
     Objects,
-    /// An object.
     Object,
-    /// Any JSON.
+    /// Any JSON value.
     Any,
 }
 
@@ -49,7 +46,7 @@ impl SchemaKind {
     }
 }
 
-/// Adds to the description of an operation.
+/// Extends the description of an operation.
 pub trait Describe: Sized {
     /// Adds a parameter of the query string.
     fn query(self, name: &str, kind: SchemaKind, what: &str) -> Self;
@@ -78,8 +75,8 @@ impl Describe for TransformOperation<'_> {
     }
 
     fn field(mut self, name: &str, kind: SchemaKind, what: &str) -> Self {
-        if let Some(Value::Object(members)) = body_fields(self.inner_mut()) {
-            members.insert(name.to_owned(), kind.schema_with_description(what));
+        if let Some(Value::Object(fields)) = body_fields(self.inner_mut()) {
+            fields.insert(name.to_owned(), kind.schema_with_description(what));
         }
         self
     }
@@ -101,16 +98,16 @@ impl Describe for TransformOperation<'_> {
     }
 }
 
-/// The fields of a query (<https://docs.couchdb.org/en/stable/api/database/find.html>).
+/// Adds the fields of a query (<https://docs.couchdb.org/en/stable/api/database/find.html>).
 pub fn query_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.field("selector", SchemaKind::Object, "Which documents")
-        .field("limit", SchemaKind::Number, "Documents on a page")
-        .field("skip", SchemaKind::Number, "Documents to leave out")
-        .field("sort", SchemaKind::Any, "The fields to sort by, which need an index")
-        .field("fields", SchemaKind::Strings, "The members of the documents that are wanted")
-        .field("use_index", SchemaKind::Any, "The index to use")
-        .field("bookmark", SchemaKind::String, "Where the page before ended")
-        .field("execution_stats", SchemaKind::Boolean, "Whether to tell how the query went")
+    op.field("selector", SchemaKind::Object, "Selector of the documents")
+        .field("limit", SchemaKind::Number, "Maximum number of documents on a page")
+        .field("skip", SchemaKind::Number, "Number of documents to skip")
+        .field("sort", SchemaKind::Any, "Fields to sort by, which need an index")
+        .field("fields", SchemaKind::Strings, "Fields of the documents to return")
+        .field("use_index", SchemaKind::Any, "Index to use")
+        .field("bookmark", SchemaKind::String, "Bookmark of the previous page")
+        .field("execution_stats", SchemaKind::Boolean, "Whether to return statistics of the execution")
 }
 
 fn parameter(operation: &mut Operation, place: ParamLocation, name: &str, schema: Value) {
@@ -121,7 +118,7 @@ fn parameter(operation: &mut Operation, place: ParamLocation, name: &str, schema
     });
 }
 
-/// The fields of the operation's body.
+/// Returns the schemas of the fields of the operation's body; if it is a JSON:API document, of its attributes.
 fn body_fields(operation: &mut Operation) -> Option<&mut Value> {
     let body = operation.request_body.as_mut()?.as_item_mut()?;
     let media = body.content.values_mut().next()?;
@@ -133,7 +130,7 @@ fn body_fields(operation: &mut Operation) -> Option<&mut Value> {
     }
 }
 
-/// An answer that is a content of some media type.
+/// Response with binary content of any media type.
 #[derive(Debug, Clone, Copy)]
 pub struct BinaryContent;
 
@@ -145,7 +142,7 @@ impl OperationOutput for BinaryContent {
     }
 }
 
-/// An answer that is a stream of events.
+/// Response with a stream of server-sent events.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerSentEvents;
 
@@ -157,7 +154,7 @@ impl OperationOutput for ServerSentEvents {
     }
 }
 
-/// A response with a body.
+/// Creates a response with a body.
 pub fn response(media_type: &str, schema: Option<Schema>) -> Response {
     let schema = schema.map(|json_schema| SchemaObject { json_schema, external_docs: None, example: None });
     let media = MediaType { schema, ..MediaType::default() };

@@ -1,4 +1,4 @@
-//! How operations fail: the statuses that every operation of a kind may have, and the bodies of them all.
+//! Errors of operations: the statuses that are common to all operations of a kind, and the bodies.
 
 use aide::axum::ApiRouter;
 use aide::generate::in_context;
@@ -9,37 +9,37 @@ use super::operations;
 use super::types::named;
 use crate::jsonapi;
 
-/// The shape of the failures of a group of routes; [`error`](crate::error) writes them.
+/// Format of the errors of a group of routes; [`error`](crate::error) writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorFormat {
-    /// JSON:API; failures of access are texts.
+    /// JSON:API; access errors are plain text or JSON.
     JsonApi,
-    /// CouchDB's.
+    /// CouchDB's format.
     Couch,
 }
 
-/// Failures of an operation that takes a token.
+/// Errors of operations that require a token.
 const ACCESS: [(u16, &str); 4] = [
-    (400, "The request cannot be understood, or its token is none of ours or has expired"),
-    (401, "There is no token"),
-    (403, "The token's rules do not allow it"),
-    (404, "There is no such thing, or no instance of this host name"),
+    (400, "The request is malformed, or its token is invalid or has expired"),
+    (401, "The token is missing"),
+    (403, "The token's permissions do not allow the request"),
+    (404, "The resource does not exist, or no instance has this host name"),
 ];
-/// Failures of an operation that takes a body.
-const BODY: [(u16, &str); 2] = [(400, "The body cannot be understood"), (413, "The body is too large")];
-/// Failures of an operation that writes.
+/// Errors of operations that take a body.
+const BODY: [(u16, &str); 2] = [(400, "The body is malformed"), (413, "The body is too large")];
+/// Errors of operations that write.
 const WRITES: [(u16, &str); 1] = [(507, "The disk is nearly full")];
-/// Failures of every operation.
+/// Errors of all operations.
 const ALWAYS: [(u16, &str); 2] = [
-    (429, "There were too many requests; the header Retry-After says when to come again"),
-    (503, "The server took too long, or cannot work at the moment"),
+    (429, "Too many requests; the header Retry-After says when to try again"),
+    (503, "The request took too long, or the server is temporarily unavailable"),
 ];
 
 /// Adds an error to an operation, unless it is described already.
 pub fn add_error(operation: &mut Operation, status: u16, what: &str) {
-    let failure = || ReferenceOr::Item(Response { description: what.to_owned(), ..Response::default() });
+    let response = || ReferenceOr::Item(Response { description: what.to_owned(), ..Response::default() });
     let responses = &mut operation.responses.get_or_insert_default().responses;
-    responses.entry(StatusCode::Code(status)).or_insert_with(failure);
+    responses.entry(StatusCode::Code(status)).or_insert_with(response);
 }
 
 /// Describes the errors of a group of routes; errors that have a body already are unchanged.
@@ -75,16 +75,16 @@ fn add_common_errors(operation: &mut Operation, shape: ErrorFormat) {
     }
 }
 
-/// The media types and schemas of an error.
+/// Returns the media types and schemas of an error.
 fn bodies(status: u16, shape: ErrorFormat) -> Vec<(&'static str, Schema)> {
     let (text, json) =
         (("text/plain", json_schema!({ "type": "string" })), ("application/json", schema::<AccessError>()));
-    let usual = (jsonapi::MEDIA_TYPE, schema::<JsonApiErrors>());
+    let json_api = (jsonapi::MEDIA_TYPE, schema::<JsonApiErrors>());
     match (shape, status) {
         (ErrorFormat::Couch, _) => vec![("application/json", schema::<CouchError>())],
         (ErrorFormat::JsonApi, 401 | 403) => vec![text, json],
-        (ErrorFormat::JsonApi, 400) => vec![usual, text, json],
-        (ErrorFormat::JsonApi, _) => vec![usual],
+        (ErrorFormat::JsonApi, 400) => vec![json_api, text, json],
+        (ErrorFormat::JsonApi, _) => vec![json_api],
     }
 }
 
@@ -99,7 +99,10 @@ named!(JsonApiErrors, {
         "type": "object", "required": ["status", "title", "detail", "source"],
         "properties": {
             "status": { "type": "string" }, "title": { "type": "string" }, "detail": { "type": "string" },
-            "source": { "type": "object", "properties": { "parameter": { "type": "string" }, "pointer": { "type": "string" } } },
+            "source": {
+                "type": "object",
+                "properties": { "parameter": { "type": "string" }, "pointer": { "type": "string" } },
+            },
         },
     } } },
 });
@@ -113,6 +116,9 @@ struct CouchError;
 named!(CouchError, {
     "type": "object", "required": ["error"],
     "properties": {
-        "ok": { "const": false }, "status": { "type": "string" }, "error": { "type": "string" }, "reason": { "type": "string" },
+        "ok": { "const": false },
+        "status": { "type": "string" },
+        "error": { "type": "string" },
+        "reason": { "type": "string" },
     },
 });

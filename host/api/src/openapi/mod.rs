@@ -1,8 +1,8 @@
-//! The description of the routes (OpenAPI 3.1), made from the routes themselves and served beside them.
+//! Description of the routes (OpenAPI 3.1), generated from the routes and served along with them.
 //!
-//! A handler is routed with [`ApiRouter::api_route`], which takes it together with its operation. Most of the operation follows from the
-//! types that the handler takes and answers ([`types`]); what types do not tell is said next to the route, with [`Describe`]; and how
-//! failures look is added in one place, for a whole group of routes ([`failures`]).
+//! A handler is routed with [`ApiRouter::api_route`], together with its operation. Most of the operation is derived
+//! from the types that the handler takes and returns ([`types`]). The route adds the rest with [`Describe`]. Errors are
+//! added in one place, for a whole group of routes ([`errors`]).
 
 mod describe;
 mod errors;
@@ -26,13 +26,14 @@ use crate::error::ApiError;
 pub use describe::{BinaryContent, Describe, SchemaKind, ServerSentEvents, query_fields};
 pub use errors::{ErrorFormat, with_errors};
 
-/// The name of the one way to authenticate.
+/// Name of the only security scheme.
 const TOKEN_SCHEME: &str = "token";
 
 /// Serves the public API with its description. Operations whose handlers take a
 /// [`Caller`](crate::extract::Caller) need a token.
 pub fn public(routes: ApiRouter<Platform>) -> Router<Platform> {
-    let token = http_scheme("bearer", "A token; also as the password of HTTP Basic, or as the parameter bearer_token");
+    let token =
+        http_scheme("bearer", "A token; also accepted as the password of HTTP Basic, or as the parameter bearer_token");
     serve_description("konnector", token, routes, |item| item)
 }
 
@@ -57,33 +58,36 @@ fn require_token(operation: &mut Operation) {
     operation.security = vec![[(TOKEN_SCHEME.to_owned(), Vec::new())].into_iter().collect()];
 }
 
-/// Creates the routes' description, and serves it under `/openapi.json`.
+/// Creates the description of the routes, and serves it at `/openapi.json`.
 fn serve_description(
     title: &str,
     scheme: SecurityScheme,
     routes: ApiRouter<Platform>,
     secured: impl Fn(TransformPathItem<'_>) -> TransformPathItem<'_>,
 ) -> Router<Platform> {
-    let made: Arc<OnceLock<OpenApi>> = Arc::default();
-    let answer = {
-        let made = Arc::clone(&made);
-        async move || serde_json::to_value(made.get()).map(Json).map_err(|error| ApiError::server(error.to_string()))
+    let description: Arc<OnceLock<OpenApi>> = Arc::default();
+    let handler = {
+        let description = Arc::clone(&description);
+        async move || {
+            serde_json::to_value(description.get()).map(Json).map_err(|error| ApiError::server(error.to_string()))
+        }
     };
-    let own = get_with(answer, |op| {
-        op.summary("This description").success::<200, Json<Value>>("The routes as OpenAPI 3.1 describes them")
+    let own = get_with(handler, |op| {
+        op.summary("Returns the description of the API")
+            .success::<200, Json<Value>>("The description, as an OpenAPI 3.1 document")
     });
     let info = Info { title: title.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), ..Info::default() };
     let mut api = OpenApi { info, ..OpenApi::default() };
     let routes = routes.api_route("/openapi.json", own).with_path_items(secured);
     let routes = with_errors(routes, ErrorFormat::JsonApi)
         .finish_api_with(&mut api, |api| complete_description(api.security_scheme(TOKEN_SCHEME, scheme)));
-    // The only place that sets it.
-    made.get_or_init(|| api);
+    // Nothing else sets it.
+    description.get_or_init(|| api);
     routes
 }
 
 /// Adds what is derived from the paths alone: id and tag of each operation, and its path parameters. A response
-/// without a description gets the summary as its description.
+/// without a description gets a default description.
 fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     let paths = api.inner_mut().paths.iter_mut().flat_map(|paths| &mut paths.paths);
     for (path, item) in paths {
@@ -94,7 +98,7 @@ fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
                 if let ReferenceOr::Item(Response { description, .. }) = response
                     && description.is_empty()
                 {
-                    "As asked".clone_into(description);
+                    "Success".clone_into(description);
                 }
             }
             operation.tags.extend(path.split('/').nth(1).map(str::to_owned));
@@ -110,18 +114,22 @@ fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     api
 }
 
-/// The schema of a path parameter, by its name.
+/// Returns the schema of a path parameter by its name.
 fn path_parameter_schema(name: &str) -> Value {
     match name {
         "doctype" => {
-            json!({ "type": "string", "pattern": "^[a-z0-9_]+(\\.[a-z0-9_]+)*$", "description": "Such as io.cozy.bills" })
+            json!({
+                "type": "string",
+                "pattern": "^[a-z0-9_]+(\\.[a-z0-9_]+)*$",
+                "description": "A doctype, for example io.cozy.bills",
+            })
         }
-        "slug" => json!({ "type": "string", "pattern": "^[a-z0-9-]+$", "description": "The name of a konnector" }),
+        "slug" => json!({ "type": "string", "pattern": "^[a-z0-9-]+$", "description": "Slug of a konnector" }),
         _ => json!({ "type": "string", "minLength": 1 }),
     }
 }
 
-/// The operations of a path.
+/// Returns the operations of a path, with their methods.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, head, post, put, patch, delete, .. } = item;
     [("get", get), ("head", head), ("post", post), ("put", put), ("patch", patch), ("delete", delete)]

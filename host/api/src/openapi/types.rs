@@ -1,4 +1,4 @@
-//! What follows from the types that handlers take and answer.
+//! Descriptions that are derived from the types that handlers take and return.
 
 use aide::generate::GenContext;
 use aide::openapi::{MediaType, Operation, RequestBody, Response, SchemaObject};
@@ -34,15 +34,15 @@ impl OperationInput for Caller {
     }
 }
 
-/// A handler that takes only this needs no token, but an instance.
+/// A handler that takes only this requires no token, but an instance.
 impl OperationInput for HostInstance {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        errors::add_error(operation, 400, "The request cannot be understood");
-        errors::add_error(operation, 404, "There is no such thing, or no instance of this host name");
+        errors::add_error(operation, 400, "The request is malformed");
+        errors::add_error(operation, 404, "The resource does not exist, or no instance has this host name");
     }
 }
 
-/// Its parameters are described by [`Describe::query`](super::Describe::query).
+/// The parameters are described by [`Describe::query`](super::Describe::query).
 impl OperationInput for Params {}
 
 impl OperationInput for JsonObject {
@@ -61,7 +61,7 @@ impl OperationInput for Attributes {
             } },
         });
         body(ctx, operation, jsonapi::MEDIA_TYPE, schema);
-        errors::add_error(operation, 422, "An attribute is wrong");
+        errors::add_error(operation, 422, "An attribute is invalid");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/realtime`: what happens to documents, told over a websocket (Cozy API: realtime).
+//! `/realtime`: events of documents over a websocket (Cozy API: realtime).
 
 mod permits;
 mod protocol;
@@ -19,19 +19,19 @@ use crate::extract::{Caller, HostInstance, JsonObject};
 use crate::openapi::Describe as _;
 use crate::server::{ClientAddress, SharedConnectionUse};
 
-/// The sub-protocol that Cozy's clients ask for.
+/// Subprotocol that Cozy's clients request.
 const PROTOCOL: &str = "io.cozy.websocket";
-/// Bytes of what a client sends (Cozy API: realtime).
+/// Maximum size of a client's frame in bytes (Cozy API: realtime).
 const MAX_FRAME_SIZE: usize = 1_024;
-/// Bytes of a frame that is read to its end before the client is told that it is too large: what is left unread makes the system reset the
-/// connection, and the client may then miss why.
+/// Maximum size in bytes of a frame that is read completely before it is rejected as too large: unread data makes the
+/// operating system reset the connection, and the client may then miss the reason.
 const MAX_READ_SIZE: usize = 64 << 10;
 
-/// The routes of this module without a token in their headers: a socket's first frame carries it.
+/// The routes of this module without a token in the request: the first frame of a websocket contains it.
 pub fn sockets() -> ApiRouter<Platform> {
     let open = get_with(open, |op| {
-        op.summary("Opens a websocket that tells what happens to documents; its first frame holds the token")
-            .error(426, "The client does not ask for a websocket, or not by HTTP/1.1")
+        op.summary("Opens a websocket for events of documents; its first frame must contain the token")
+            .error(426, "The client does not request a websocket, or not over HTTP/1.1")
     });
     ApiRouter::new().api_route("/realtime", open.clone()).api_route("/realtime/", open)
 }
@@ -39,7 +39,8 @@ pub fn sockets() -> ApiRouter<Platform> {
 /// The other routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let notify = post_with(notify, |op| {
-        op.summary("Tells listeners of a document that is stored nowhere").success::<204, ()>("They are told")
+        op.summary("Notifies listeners of a document that is not stored")
+            .success::<204, ()>("The listeners are notified")
     });
     ApiRouter::new().api_route("/realtime/{doctype}/{id}", notify)
 }
@@ -48,22 +49,23 @@ pub fn routes() -> ApiRouter<Platform> {
 async fn open(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,
-    place: Option<Extension<SharedConnectionUse>>,
+    connection_use: Option<Extension<SharedConnectionUse>>,
     client: Option<Extension<ClientAddress>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
-    let busy = || Error::Busy("too many websockets of this address have not sent their token; try again".to_owned());
+    let busy =
+        || Error::Busy("too many websockets from this address have not sent their token yet; try again".to_owned());
     let pending = permits::acquire_pending(client.map_or_else(ClientAddress::unknown, |Extension(client)| client))
         .ok_or_else(busy)?;
     let response = upgrade
         .protocols([PROTOCOL])
         .max_message_size(MAX_READ_SIZE)
         .max_frame_size(MAX_READ_SIZE)
-        // The library's default sizes are meant for few, busy sockets.
+        // The default sizes of the library suit a few busy websockets.
         .read_buffer_size(MAX_FRAME_SIZE)
         .write_buffer_size(0)
         .on_upgrade(move |stream| async move {
-            let _place = place;
+            let _connection_use = connection_use;
             socket::serve(platform, instance, stream, pending).await;
         });
     Ok(response)

@@ -1,4 +1,4 @@
-//! How many websockets there may be: those whose clients are not known yet by address, all others by instance.
+//! Limits on the number of websockets: by address until the client has authenticated, then by instance.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,17 +8,18 @@ use konnector_store::InstanceId;
 
 use crate::server::ClientAddress;
 
-/// Websockets that have not sent a token: of one address, and in all. They are few moments old where clients mean well.
+/// Maximum number of websockets of one address that have not sent a token; well-behaved clients send it at once.
 const MAX_PENDING_PER_ADDRESS: usize = 256;
+/// Like [`MAX_PENDING_PER_ADDRESS`], for all addresses together.
 const MAX_PENDING: usize = 1_024;
-/// Websockets of one instance. Each may have events waiting, see the bus.
+/// Maximum number of websockets of one instance; limited, because each may have queued events on the bus.
 const MAX_PER_INSTANCE: usize = 256;
 
 static PENDING: LazyLock<SocketPermits<ClientAddress>> =
     LazyLock::new(|| SocketPermits::new(MAX_PENDING_PER_ADDRESS, MAX_PENDING));
 static OPEN: LazyLock<SocketPermits<InstanceId>> = LazyLock::new(|| SocketPermits::new(MAX_PER_INSTANCE, usize::MAX));
 
-/// Acquires a permit for a websocket whose client is not known yet.
+/// Acquires a permit for a websocket whose client has not authenticated yet.
 pub fn acquire_pending(address: ClientAddress) -> Option<SocketPermit<ClientAddress>> {
     PENDING.acquire(address)
 }
@@ -55,7 +56,7 @@ impl<K: Eq + Hash + Clone> SocketPermits<K> {
     }
 }
 
-/// Permit for a websocket, until it is dropped.
+/// Permit for a websocket; released on drop.
 pub struct SocketPermit<K: Eq + Hash + Clone + 'static> {
     permits: &'static SocketPermits<K>,
     key: K,

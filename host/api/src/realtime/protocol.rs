@@ -1,22 +1,22 @@
-//! The frames of both sides, as JSON texts.
+//! Frames of client and server, as JSON.
 
 use konnector_platform::realtime::{ChangeKind, RealtimeEvent};
 use konnector_store::Map;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What a client sends.
+/// Frame of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The first frame: a token.
+    /// The first frame, with the token.
     Auth(String),
     Subscribe(Topic),
     Unsubscribe(Topic),
-    /// Anything else, by its method.
+    /// Any other frame, with its method.
     Unknown(String),
 }
 
-/// What a client wants to hear of: a type, or one document of it.
+/// Topic of a subscription: a doctype, or one document of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Topic {
     pub doctype: String,
@@ -39,12 +39,12 @@ struct Frame {
 }
 
 impl Request {
-    /// Parses a frame. A frame that is not JSON has an unknown method.
+    /// Parses a frame. A frame that is not JSON becomes [`Request::Unknown`] with an empty method.
     pub fn parse(text: &str) -> Self {
         let Ok(Frame { method, payload }) = serde_json::from_str(text) else { return Self::Unknown(String::new()) };
-        let member = |name: &str| payload.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let field = |name: &str| payload.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let topic =
-            || Topic { doctype: member("type").unwrap_or_default().to_owned(), id: member("id").map(str::to_owned) };
+            || Topic { doctype: field("type").unwrap_or_default().to_owned(), id: field("id").map(str::to_owned) };
         match method.to_ascii_uppercase().as_str() {
             "AUTH" => Self::Auth(payload.as_str().unwrap_or_default().to_owned()),
             "SUBSCRIBE" => Self::Subscribe(topic()),
@@ -53,7 +53,7 @@ impl Request {
         }
     }
 
-    /// The method's name in errors.
+    /// Returns the name of the method for errors.
     pub fn method(&self) -> &str {
         match self {
             Self::Auth(_) => "AUTH",
@@ -64,31 +64,30 @@ impl Request {
     }
 }
 
-/// Why a frame is not followed.
+/// Reason for rejecting a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RealtimeError {
-    /// The method has no meaning here.
+    /// The method does not exist, or is not allowed at this point.
     UnknownMethod(String),
-    /// The token is not valid.
     InvalidToken,
-    /// The token does not reach that far.
+    /// The token does not permit reading documents of this doctype.
     Forbidden(String),
-    /// No type is named, or none that there can be.
+    /// The doctype is missing or not valid.
     InvalidDoctype,
-    /// More topics than one socket may have.
+    /// The websocket has too many topics; with the maximum.
     TooManyTopics(usize),
 }
 
 impl RealtimeError {
-    /// The reason with which the socket is closed, if it is.
+    /// Returns the reason in the close frame, if the error closes the websocket.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidToken => "the token is not valid",
-            _ => "the first frame is {\"method\":\"AUTH\",\"payload\":\"<token>\"}",
+            _ => "the first frame must be {\"method\":\"AUTH\",\"payload\":\"<token>\"}",
         }
     }
 
-    /// The frame that reports the error.
+    /// Creates the frame that reports the error.
     pub fn error_frame(&self, source: &Value) -> String {
         let (status, code, title) = match self {
             Self::UnknownMethod(method) => {
@@ -101,10 +100,10 @@ impl RealtimeError {
             Self::InvalidDoctype => {
                 ("404 Page Not Found", "page not found", "The type parameter is mandatory for SUBSCRIBE".to_owned())
             }
-            Self::TooManyTopics(most) => (
+            Self::TooManyTopics(max) => (
                 "429 Too Many Requests",
                 "too many requests",
-                format!("A websocket has at most {most} subscriptions, and 64 KiB of them"),
+                format!("A websocket may have at most {max} subscriptions, of at most 64 KiB in total"),
             ),
         };
         json!({ "event": "error", "payload": { "status": status, "code": code, "title": title, "source": source } })
@@ -112,7 +111,7 @@ impl RealtimeError {
     }
 }
 
-/// The frame that reports an event.
+/// Creates the frame that reports an event.
 pub fn event_frame(event: &RealtimeEvent) -> String {
     #[derive(Serialize)]
     struct Payload<'a> {

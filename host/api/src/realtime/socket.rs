@@ -1,4 +1,4 @@
-//! One socket, from its first frame to its end.
+//! One websocket, from its first frame to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,36 +16,37 @@ use super::protocol::{self, RealtimeError, Request};
 use super::subscriptions::Subscriptions;
 use crate::server::ClientAddress;
 
-/// How long a client may take to say who it is.
+/// How long a client may take to send its token.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a client is asked whether it is there, and how long it may be silent.
+/// How often the server pings a client.
 const PING_INTERVAL: Duration = Duration::from_secs(54);
+/// How long a client may be silent; checked at each ping.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take to take a frame.
+/// How long a client may take to accept a frame.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection is closed or unusable.
 struct Disconnected;
 
-/// Serves a socket until its client disconnects, times out or lags, or the server stops.
+/// Serves a websocket until its client disconnects, times out or lags, or the server shuts down.
 pub async fn serve(
     platform: Platform,
     instance: Arc<Instance>,
     stream: WebSocket,
     pending: SocketPermit<ClientAddress>,
 ) {
-    let stopped = platform.shutdown_requested();
+    let shutdown = platform.shutdown_requested();
     let mut socket = Socket { stream, last_received: Instant::now() };
     tokio::select! {
         biased;
-        () = stopped => socket.close(close_code::AWAY, "the server stops").await,
+        () = shutdown => socket.close(close_code::AWAY, "the server is shutting down").await,
         _ = socket.run(&platform, instance, pending) => {}
     }
 }
 
 struct Socket {
     stream: WebSocket,
-    /// When the client was last heard of.
+    /// When the last frame of the client arrived.
     last_received: Instant,
 }
 
@@ -74,7 +75,7 @@ impl Socket {
                     Err(Lagged::Transient) => {}
                     Err(Lagged::Documents) => {
                         // The missed events are unknown: the client must reconnect and reload.
-                        self.close(close_code::AGAIN, "events were missed; connect again").await;
+                        self.close(close_code::AGAIN, "events were missed; reconnect").await;
                         return Err(Disconnected);
                     }
                 },
@@ -91,7 +92,7 @@ impl Socket {
     ) -> Result<Subscriptions, Disconnected> {
         let text = timeout(AUTH_TIMEOUT, self.receive()).await.map_err(|_| Disconnected)??;
         let request = Request::parse(&text);
-        let refusal = match &request {
+        let error = match &request {
             Request::Auth(token) => match platform.authenticate(&instance, token) {
                 Ok(principal) => return Ok(Subscriptions::new(platform.clone(), instance, principal)),
                 Err(_) => RealtimeError::InvalidToken,
@@ -99,14 +100,14 @@ impl Socket {
             other => RealtimeError::UnknownMethod(other.method().to_owned()),
         };
         // Do not echo a token.
-        let source = if refusal == RealtimeError::InvalidToken { Value::Null } else { parse_or_string(&text) };
-        self.send(refusal.error_frame(&source)).await?;
-        self.close(close_code::POLICY, refusal.reason()).await;
+        let source = if error == RealtimeError::InvalidToken { Value::Null } else { parse_or_string(&text) };
+        self.send(error.error_frame(&source)).await?;
+        self.close(close_code::POLICY, error.reason()).await;
         Err(Disconnected)
     }
 
     async fn handle_request(&mut self, subscriptions: &mut Subscriptions, text: &str) -> Result<(), Disconnected> {
-        let done = match Request::parse(text) {
+        let result = match Request::parse(text) {
             Request::Subscribe(topic) => subscriptions.add(topic),
             Request::Unsubscribe(topic) => {
                 subscriptions.remove(&topic);
@@ -116,13 +117,13 @@ impl Socket {
             Request::Auth(_) => Ok(()),
             Request::Unknown(method) => Err(RealtimeError::UnknownMethod(method)),
         };
-        match done {
+        match result {
             Ok(()) => Ok(()),
-            Err(refusal) => self.send(refusal.error_frame(&parse_or_string(text))).await,
+            Err(error) => self.send(error.error_frame(&parse_or_string(text))).await,
         }
     }
 
-    /// The next text frame of the client. Cancel-safe.
+    /// Receives the next text frame of the client. Cancel-safe.
     async fn receive(&mut self) -> Result<Utf8Bytes, Disconnected> {
         loop {
             let message = match self.stream.recv().await.ok_or(Disconnected)? {
@@ -142,7 +143,7 @@ impl Socket {
     }
 
     async fn reject_oversized<T>(&mut self) -> Result<T, Disconnected> {
-        self.close(close_code::SIZE, "a frame of a client has at most 1024 bytes").await;
+        self.close(close_code::SIZE, "a frame of a client may have at most 1024 bytes").await;
         Err(Disconnected)
     }
 
@@ -173,7 +174,7 @@ fn is_too_large(error: &axum::Error) -> bool {
     matches!(inner, Some(tokio_tungstenite::tungstenite::Error::Capacity(_)))
 }
 
-/// The source of an error: the frame as received.
+/// Returns the source of an error: the frame as received.
 fn parse_or_string(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
 }

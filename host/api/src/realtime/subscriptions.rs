@@ -1,4 +1,4 @@
-//! What one socket wants to hear of, and may.
+//! Subscriptions of one websocket.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use konnector_store::Map;
 
 use super::protocol::{RealtimeError, Topic};
 
-/// Topics of one socket.
+/// Maximum number of topics of one websocket.
 const MAX_TOPICS: usize = 1_000;
-/// Their bytes.
+/// Maximum total size of the topics of one websocket in bytes.
 const MAX_TOPICS_SIZE: usize = 64 << 10;
 
-/// The topics of a socket whose owner is known.
+/// Topics of a websocket whose client has authenticated.
 pub struct Subscriptions {
     platform: Platform,
     instance: Arc<Instance>,
     principal: Principal,
     topics: HashSet<Topic>,
-    /// Bytes of the topics.
+    /// Total size of the topics in bytes.
     size: usize,
 }
 

@@ -13,20 +13,20 @@ use crate::extract::Attributes;
 
 /// Parses the attributes of a new trigger.
 pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger, ApiError> {
-    let own = parse_patch(body)?;
+    let common = parse_patch(body)?;
     Ok(NewTrigger {
         kind: body.take_string("type")?.unwrap_or_default(),
         arguments: body.take_string("arguments")?.unwrap_or_default(),
         worker: body.take_string("worker")?.unwrap_or_default(),
         message: body.take("message").or_else(|| body.take("worker_arguments")).unwrap_or_default(),
         options: body.take("options").map(options).transpose()?,
-        debounce: own.debounce,
-        time_zone: own.time_zone,
+        debounce: common.debounce,
+        time_zone: common.time_zone,
         policy: TriggerPolicy {
-            missed_policy: own.missed_policy.unwrap_or_default(),
-            missed_limit: own.missed_limit,
-            catch_up_window: own.catch_up_window,
-            overlap_policy: own.overlap_policy.unwrap_or_default(),
+            missed_policy: common.missed_policy.unwrap_or_default(),
+            missed_limit: common.missed_limit,
+            catch_up_window: common.catch_up_window,
+            overlap_policy: common.overlap_policy.unwrap_or_default(),
         },
         created_by: created_by.to_owned(),
         created_by_konnector: None,
@@ -38,14 +38,14 @@ pub fn patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     Ok(TriggerPatch { message: body.take("message"), arguments: body.take_string("arguments")?, ..parse_patch(body)? })
 }
 
-/// The attributes that can be set and changed, including konnector's own.
+/// Parses the attributes that can be both set and changed, including those that are not part of Cozy's API.
 fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
     let limit =
         body.take("missed_limit").map(|value| match value.as_u64().and_then(|limit| u32::try_from(limit).ok()) {
             Some(limit) if (1..=MAX_MISSED_JOBS).contains(&limit) => Ok(limit),
             _ => Err(ApiError::attribute(
                 "missed_limit",
-                format!("missed_limit is a number from 1 to {MAX_MISSED_JOBS}"),
+                format!("missed_limit: expected a number from 1 to {MAX_MISSED_JOBS}"),
             )),
         });
     Ok(TriggerPatch {
@@ -55,15 +55,15 @@ fn parse_patch(body: &mut Attributes) -> Result<TriggerPatch, ApiError> {
         time_zone: take_parsed(body, "time_zone", |name| {
             format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris")
         })?,
-        missed_policy: take_enum(body, "missed_policy", "missed_policy is skip, coalesce or all")?,
+        missed_policy: take_enum(body, "missed_policy", "missed_policy: expected skip, coalesce or all")?,
         missed_limit: limit.transpose()?,
         catch_up_window: duration(body, "catch_up_window")?,
-        overlap_policy: take_enum(body, "overlap_policy", "overlap_policy is skip or queue-one")?,
+        overlap_policy: take_enum(body, "overlap_policy", "overlap_policy: expected skip or queue-one")?,
         by_konnector: None,
     })
 }
 
-/// A duration; an empty string counts as absent.
+/// Parses a duration; an empty string counts as absent.
 fn duration(body: &mut Attributes, name: &'static str) -> Result<Option<GoDuration>, ApiError> {
     let text = body.take_string(name)?.filter(|text| !text.is_empty());
     text.map(|text| text.parse().map_err(|error| ApiError::attribute(name, format!("{name}: {error}")))).transpose()
@@ -86,7 +86,7 @@ fn take_enum<T: DeserializeOwned>(
     body.take(name).map(|value| serde_json::from_value(value).map_err(|_| ApiError::attribute(name, hint))).transpose()
 }
 
-/// Limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
+/// Parses the limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
 fn options(options: Value) -> Result<JobOptions, ApiError> {
     decode::from_value(options).map_err(|error| {
         let hint = "max_exec_count and timeout (in nanoseconds) are whole numbers";

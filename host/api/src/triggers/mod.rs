@@ -1,4 +1,4 @@
-//! `/jobs/triggers`: when jobs are pushed by themselves (Cozy API: jobs, triggers).
+//! `/jobs/triggers`: triggers, which push jobs automatically (Cozy API: jobs, triggers).
 
 mod attributes;
 mod webhook;
@@ -24,24 +24,24 @@ use crate::jobs;
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Jobs of a trigger that are shown, at most.
+/// Maximum number of a trigger's jobs in a response.
 const MAX_JOBS: usize = 50;
-/// Triggers that are read at once for a list, and shown on a page at most.
+/// Number of triggers that are read at once for a list, and maximum number on a page.
 const PAGE_SIZE: usize = 200;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let state = get_with(state, |op| op.summary("How a trigger has fared"));
+    let state = get_with(state, |op| op.summary("Returns the state of a trigger"));
     let jobs = get_with(list_jobs, |op| {
-        op.summary("The last jobs of a trigger").query(
+        op.summary("Lists the last jobs of a trigger").query(
             "Limit",
             SchemaKind::Number,
-            "How many, 50 unless told and at most",
+            "Maximum number of jobs; default and maximum: 50",
         )
     });
     let launch = post_with(launch, |op| {
-        op.summary("Pushes the job of a trigger at once")
-            .success::<201, Document>("The job")
+        op.summary("Pushes a job of a trigger immediately")
+            .success::<201, Document>("The pushed job")
             .error(409, "The job cannot be pushed at the moment")
     });
     ApiRouter::new()
@@ -53,65 +53,69 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/jobs/triggers/{id}/launch", launch)
 }
 
-/// The routes that take no token, because the id of a trigger is a secret.
+/// The routes that require no token, because the id of the trigger is secret.
 pub fn webhooks() -> ApiRouter<Platform> {
     let webhook = post_with(webhook::call, |op| {
-        op.summary("Calls a webhook; whoever knows its address may")
-            .query("Manual", SchemaKind::Boolean, "Whether a person does")
-            .success::<204, ()>("A job is pushed, or soon will be")
+        op.summary("Calls a webhook; no token is required, because its URL is secret")
+            .query("Manual", SchemaKind::Boolean, "Whether a person calls the webhook")
+            .success::<204, ()>("A job has been pushed or will be pushed soon")
     });
     ApiRouter::new().api_route("/jobs/webhooks/{id}", webhook)
 }
 
-/// The operations on all triggers.
+/// The operations on the collection of triggers.
 fn collection_routes() -> ApiMethodRouter<Platform> {
     get_with(list, |op| {
-        op.summary("The triggers")
-            .query("Worker", SchemaKind::String, "The workers, with commas between them; all unless told")
-            .query("Type", SchemaKind::String, "The types, with commas between them; all unless told")
-            .query("page[limit]", SchemaKind::Number, "Triggers on a page; all unless told, else at most 200")
-            .query("page[cursor]", SchemaKind::String, "Where the page before ended")
+        op.summary("Lists the triggers")
+            .query("Worker", SchemaKind::String, "Names of workers, separated by commas; default: all")
+            .query("Type", SchemaKind::String, "Types of triggers, separated by commas; default: all")
+            .query(
+                "page[limit]",
+                SchemaKind::Number,
+                "Maximum number of triggers on a page, up to 200; default: all triggers",
+            )
+            .query("page[cursor]", SchemaKind::String, "Cursor from links.next of the previous page")
     })
     .post_with(create, |op| {
-        schedule_fields(op.summary("Makes a trigger"))
+        schedule_fields(op.summary("Creates a trigger"))
             .field("type", SchemaKind::String, "@cron, @every, @event, …")
-            .field("worker", SchemaKind::String, "The worker of its jobs")
-            .field("worker_arguments", SchemaKind::Any, "Another name of message")
+            .field("worker", SchemaKind::String, "Worker of its jobs")
+            .field("worker_arguments", SchemaKind::Any, "Alias of message")
             .field(
                 "options",
                 SchemaKind::Object,
-                "max_exec_count, and timeout in nanoseconds here, unlike that of a pushed job",
+                "max_exec_count, and timeout in nanoseconds, unlike that of a pushed job",
             )
-            .success::<201, Document>("The trigger")
+            .success::<201, Document>("The created trigger")
     })
 }
 
 /// The operations on one trigger.
 fn trigger_routes() -> ApiMethodRouter<Platform> {
-    get_with(show, |op| op.summary("A trigger, with how it has fared"))
-        .patch_with(patch, |op| schedule_fields(op.summary("Changes a trigger")))
-        .delete_with(delete, |op| op.summary("Deletes a trigger").success::<204, ()>("It is gone"))
+    get_with(show, |op| op.summary("Returns a trigger with its current state"))
+        .patch_with(patch, |op| schedule_fields(op.summary("Updates a trigger")))
+        .delete_with(delete, |op| op.summary("Deletes a trigger").success::<204, ()>("The trigger is deleted"))
 }
 
-/// The attributes that can be set and changed.
+/// Adds the attributes that can be both set and changed.
 fn schedule_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.field("arguments", SchemaKind::String, "When, in the words of its type")
-        .field("message", SchemaKind::Any, "What the worker is told")
+    op.field("arguments", SchemaKind::String, "When the trigger fires, in the format of its type")
+        .field("message", SchemaKind::Any, "Message for the worker")
         .field("debounce", SchemaKind::String, "How long to wait for further events, for example 5m")
-        .field("time_zone", SchemaKind::String, "An IANA name, for example Europe/Paris")
+        .field("time_zone", SchemaKind::String, "Time zone, an IANA name, for example Europe/Paris")
         .field("missed_policy", SchemaKind::String, "skip, coalesce or all")
-        .field("missed_limit", SchemaKind::Number, "How many missed runs to make up for")
-        .field("catch_up_window", SchemaKind::String, "How old a missed run may be, for example 24h")
+        .field("missed_limit", SchemaKind::Number, "Maximum number of missed runs to catch up on")
+        .field("catch_up_window", SchemaKind::String, "Maximum age of missed runs, for example 24h")
         .field("overlap_policy", SchemaKind::String, "skip or queue-one")
-        .error(409, "Somebody else wrote in between")
+        .error(409, "The trigger was modified concurrently")
 }
 
-/// The resource of a trigger.
+/// Creates the JSON:API resource of a trigger.
 pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, ApiError> {
-    let at = instance.doc(&TRIGGERS, trigger.id.as_str());
+    let doc_ref = instance.doc(&TRIGGERS, trigger.id.as_str());
     // Unlike other resources, triggers also have their id among their attributes: Cozy's client launches a konnector
     // by it.
-    let resource = Resource::from_document(platform, &at, trigger)?
+    let resource = Resource::from_document(platform, &doc_ref, trigger)?
         .attribute("_id", json!(trigger.id))
         .link("self", format!("/jobs/triggers/{}", trigger.id));
     if trigger.kind == "@webhook" {
@@ -127,8 +131,8 @@ fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) 
     Ok(resource(platform, &caller.instance, trigger)?.attribute("current_state", state))
 }
 
-/// The state of a trigger. Konnectors get it without the messages of the last failed run, just as they get no jobs:
-/// secrets are masked in them.
+/// Returns the state of a trigger. Konnectors do not see the message of the last failed run, nor jobs: secrets in them
+/// are masked, and a konnector would learn which of its guesses are secrets.
 fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerStatus, ApiError> {
     let mut state = platform.trigger_status(&caller.instance, id)?;
     if caller.principal.konnector().is_some() {
@@ -170,17 +174,17 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     // Cozy has no pages here; without a limit all triggers are returned.
     let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE_SIZE));
     let mut after = params.get_non_empty("page[cursor]").map(str::to_owned);
-    let (mut shown, mut next) = (Vec::new(), None);
+    let (mut resources, mut next) = (Vec::new(), None);
     'pages: loop {
         let page = platform.triggers_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE_SIZE) + 1)?;
         let Some(last) = page.last() else { break };
         let reached = last.id.clone();
         for trigger in page.iter().filter(|trigger| wanted(trigger)) {
-            if limit.is_some_and(|limit| shown.len() == limit) {
+            if limit.is_some_and(|limit| resources.len() == limit) {
                 next = after;
                 break 'pages;
             }
-            shown.push(resource_with_state(&platform, &caller, trigger)?);
+            resources.push(resource_with_state(&platform, &caller, trigger)?);
             after = Some(trigger.id.clone());
         }
         after = Some(reached);
@@ -195,7 +199,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         query.append_pair("page[limit]", &limit.unwrap_or(PAGE_SIZE).to_string()).append_pair("page[cursor]", &cursor);
         format!("/jobs/triggers?{}", query.finish())
     });
-    Ok(Document::list(shown).next(next))
+    Ok(Document::list(resources).next(next))
 }
 
 async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attributes) -> Result<Response, ApiError> {
@@ -237,8 +241,8 @@ async fn list_jobs(
     jobs::reject_konnectors(&caller)?;
     let limit = params.number("Limit")?.filter(|limit| (1..=MAX_JOBS).contains(limit)).unwrap_or(MAX_JOBS);
     let jobs = platform.trigger_jobs(&caller.instance, &id, limit)?;
-    let shown = jobs.iter().map(|job| jobs::resource(&platform, &caller.instance, job));
-    Ok(Document::list(shown.collect::<Result<_, _>>()?))
+    let resources = jobs.iter().map(|job| jobs::resource(&platform, &caller.instance, job));
+    Ok(Document::list(resources.collect::<Result<_, _>>()?))
 }
 
 async fn patch(
@@ -259,7 +263,7 @@ async fn launch(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     authorized_trigger(&platform, &caller, Verb::Post, &id)?;
-    caller.principal.check_may_outlive_run("launch a trigger, which is what a person does")?;
+    caller.principal.check_may_outlive_run("launch a trigger")?;
     platform.check_rate_limit(&caller.instance, rate::RateKind::Job)?;
     let job = platform.launch_trigger(&caller.instance, &id).await?;
     Ok((StatusCode::CREATED, Document::one(jobs::resource(&platform, &caller.instance, &job)?)).into_response())
@@ -274,7 +278,7 @@ async fn delete(
     if let Some(slug) = caller.principal.konnector()
         && !trigger.runs_konnector(slug, None)
     {
-        caller.principal.check_may_outlive_run("delete triggers of others")?;
+        caller.principal.check_may_outlive_run("delete triggers other than its own")?;
     }
     platform.delete_trigger(&caller.instance, &id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,4 +1,4 @@
-//! `/jobs/webhooks`: triggers that whoever knows their address may call (Cozy API, webhooks, §5.6).
+//! `/jobs/webhooks`: triggers that are called by their secret URL, without a token (Cozy API, webhooks, §5.6).
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -11,12 +11,12 @@ use konnector_platform::trigger::Trigger;
 use crate::error::ApiError;
 use crate::extract::{HostInstance, Params};
 
-/// The address of a webhook.
+/// Returns the URL of a webhook.
 pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> String {
     format!("{}://{}/jobs/webhooks/{}", platform.config.scheme, instance.domain, trigger.id)
 }
 
-/// Stores the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
+/// Stores the body, in any format, as the payload of a job. Requires no token: the id of the trigger is the secret.
 pub async fn call(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,
@@ -24,7 +24,8 @@ pub async fn call(
     params: Params,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let too_large = |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook has at most 1 MiB");
+    let too_large =
+        |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook may have at most 1 MiB");
     let body = body.map_err(too_large)?;
     platform.call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -180,7 +180,7 @@ async fn a1_only_the_owner_starts() {
     insta::assert_snapshot!(service.api.transcript([TestRequest::get("/accounts/service/start")]).await, @r#"
     GET /accounts/service/start
     403 text/plain; charset=utf-8
-    this needs a session code; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and give it as session_code
+    a session code is required; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and pass it as session_code
     "#);
     let session = service.session().await;
     let started = service.api.send(TestRequest::get(&format!("/accounts/service/start?session_code={session}"))).await;
@@ -461,7 +461,7 @@ async fn d13_who_sees_the_secrets_of_an_account() {
     // What was sealed for another account, or not by us, is refused.
     let stolen = TestRequest::post("/data/io.cozy.accounts/").token(&client);
     let stolen = api.send(stolen.json(&json!({ "account_type": "service", "auth": sealed["auth"] }))).await;
-    assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be taken"), "{stolen}");
+    assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be accepted"), "{stolen}");
     // A konnector's own change is answered in clear.
     let mut clear = service.read_clear(&id).await;
     clear["auth"]["token"] = json!("s3cret too");
@@ -541,11 +541,11 @@ async fn a_konnector_does_not_replace_what_the_user_typed() {
         let bulk =
             TestRequest::post("/data/io.cozy.accounts/_bulk_docs").token(&konnector).json(&json!({ "docs": [body] }));
         let bulk = api.send(bulk).await;
-        assert!(bulk.text().contains("the user types this secret"), "{bulk}");
+        assert!(bulk.text().contains("only the user may set or remove this secret"), "{bulk}");
     }
     assert_eq!(read(&konnector).await, before);
     let answer = put(&konnector, &refused[1]).await;
-    assert!(answer.text().contains("auth.pin: the user types this secret"), "{answer}");
+    assert!(answer.text().contains("auth.pin: only the user may set or remove this secret"), "{answer}");
 
     // The form of its own konnector counts for one that it is shared with, whose own says nothing.
     let guest = api.token_of(Audience::Konnector, "budget", "");

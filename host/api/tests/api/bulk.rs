@@ -264,15 +264,15 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
         ));
     }
     insta::assert_snapshot!(reasons.join("\n"), @r#"
-    query_parse_error: the parameter descending is true or false, not 'yes'
-    query_parse_error: the parameter include_docs is true or false, not '1'
-    bad_request: the parameter limit is a number, 'many' is none
-    query_parse_error: update_seq: this server does not support this parameter; leave it out
-    query_parse_error: group_level: this server does not support this parameter; leave it out
-    query_parse_error: keys: expected is a list of ids, as in ["one", "two"]
-    query_parse_error: keys: give either these, or key, or startkey and endkey
-    query_parse_error: queries: this server does not support this parameter; leave it out
-    query_parse_error: keys: 10001 ids; one request takes at most 10000, send several
+    query_parse_error: the parameter descending must be true or false, not 'yes'
+    query_parse_error: the parameter include_docs must be true or false, not '1'
+    bad_request: the parameter limit must be a number, not 'many'
+    query_parse_error: update_seq: this parameter is not supported; omit it
+    query_parse_error: group_level: this parameter is not supported; omit it
+    query_parse_error: keys: expected a list of ids, such as ["one", "two"]
+    query_parse_error: keys: cannot be combined with key, startkey or endkey; use only one of them
+    query_parse_error: queries: this parameter is not supported; omit it
+    query_parse_error: keys: 10001 ids; at most 10000 are allowed per request
     "#);
 }
 
@@ -306,7 +306,7 @@ async fn what_one_request_reads_is_bounded() {
     assert_eq!((some.status, some.json()["results"].as_array().map(Vec::len)), (200, Some(30)));
     let many = read(1_000).await;
     assert_eq!(many.status, 413, "{}", many.summary());
-    insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: these documents take more than 32 MiB of memory; ask for fewer at a time");
+    insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: the documents occupy more than 32 MiB of memory; request fewer at a time");
 }
 
 /// Read as if they were absent, they would empty the document or make another one.

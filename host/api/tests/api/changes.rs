@@ -184,14 +184,14 @@ async fn d8_only_known_parameters_are_taken() {
         refusals.push(answer.json()["reason"].as_str().expect("a reason").to_owned());
     }
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-    the parameter feed is normal, not 'continuous'
-    the parameter style is main_only or all_docs, not 'not_a_valid_style'
-    the parameter limit is a number, 'not_a_number' is none
-    there is no parameter 'inlcude_docs'; those of _changes are _nonce, bearer_token, descending, feed, heartbeat, include_docs, limit, seq_interval, since, style, timeout
-    the parameter include_docs is true or false, not 'yes'
-    the parameter filter is for POST, with doc_ids in the body
-    invalid since: "soon" is not a last_seq of an earlier answer, nor 0 for all changes
-    the parameter heartbeat is a number, 'x' is none
+    the parameter feed must be normal, not 'continuous'
+    the parameter style must be main_only or all_docs, not 'not_a_valid_style'
+    the parameter limit must be a number, not 'not_a_number'
+    unknown parameter 'inlcude_docs'; the parameters of _changes are _nonce, bearer_token, descending, feed, heartbeat, include_docs, limit, seq_interval, since, style, timeout
+    the parameter include_docs must be true or false, not 'yes'
+    the parameter filter requires POST with doc_ids in the body
+    invalid since: "soon" is not a valid position; use the last_seq of an earlier response, or 0 for all changes
+    the parameter heartbeat must be a number, not 'x'
     "#);
 }
 

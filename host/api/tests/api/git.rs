@@ -134,7 +134,7 @@ async fn without_main_there_is_master_and_a_missing_branch_is_named() {
     repository.git(&["rm", "--quiet", "manifest.konnector"]);
     repository.git(&["commit", "--quiet", "--message", "x"]);
     let told = refused(url.clone()).await;
-    assert!(told.ends_with("has no manifest.konnector at its top"), "{told}");
+    assert!(told.ends_with("has no manifest.konnector at its top level"), "{told}");
     let told = refused(url.replace("/shop", "/other")).await;
     assert!(told.contains("cannot be fetched"), "{told}");
 }
@@ -150,10 +150,7 @@ async fn private_addresses_are_not_contacted() {
             api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&api.token("*"))).await;
         assert_eq!(answer.status, 404, "{answer}");
         let text = answer.text();
-        assert!(
-            text.contains("private addresses are not contacted") || text.contains("not public"),
-            "{source}: {text}"
-        );
+        assert!(text.contains("private addresses are blocked") || text.contains("not public"), "{source}: {text}");
     }
     for path in ["git://", "git:///srv/shop", "git%2Bfile:///srv/shop", "ext::sh"] {
         let answer =

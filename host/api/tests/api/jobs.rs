@@ -112,9 +112,9 @@ async fn j18_an_invalid_job_never_reaches_its_worker() {
         queue().json(&json!({})),
     ];
     insta::assert_snapshot!(api.summary(calls).await, @r#"
-    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
-    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
-    POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): options: timeout is the text "long"; expected is a whole number that is not negative; max_exec_count and timeout (in seconds) are whole numbers
+    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job must be an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
+    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job must be an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
+    POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): options: timeout is the string "long"; expected a non-negative integer; max_exec_count and timeout (in seconds) are whole numbers
     POST /jobs/queue/konnector → 400 Bad Request: the body is not valid JSON: EOF while parsing an object at line 1 column 1
     POST /jobs/queue/konnector → 400 Bad Request: JSON input is malformed or is missing mandatory fields
     "#);
@@ -144,11 +144,11 @@ async fn j17_mail_is_checked_and_not_sent() {
     POST /jobs/campaign-emails → 403 the token does not allow POST on io.cozy.jobs in this case; use one whose scope has io.cozy.jobs:POST
     POST /jobs/campaign-emails → 400 Bad Request: the mail has no subject; give arguments.subject
     POST /jobs/campaign-emails → 400 Bad Request: the mail has no parts; give arguments.parts
-    POST /jobs/campaign-emails → 501 Not Implemented: This server sends no mail.
+    POST /jobs/campaign-emails → 501 Not Implemented: This server cannot send mail.
     POST /jobs/support → 403 the token does not allow POST on io.cozy.support; use one whose scope has io.cozy.support:POST
-    POST /jobs/support → 403 a konnector may not write to the support
+    POST /jobs/support → 403 a konnector may not send mail to the support team
     POST /jobs/support → 400 Bad Request: the mail has no subject; give arguments.subject
-    POST /jobs/support → 501 Not Implemented: This server sends no mail.
+    POST /jobs/support → 501 Not Implemented: This server cannot send mail.
     ");
 }
 
@@ -184,9 +184,9 @@ async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     let wrong = ["duration=soon", "duration=D", "duration=-1D"]
         .map(|query| TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*")));
     insta::assert_snapshot!(api.summary(wrong).await, @r"
-            DELETE /jobs/purge?duration=soon → 422 Invalid Parameter (duration): 'soon' is no age; write days, weeks or months as in 10D, 3W or 2M
-            DELETE /jobs/purge?duration=D → 422 Invalid Parameter (duration): 'D' is no age; write days, weeks or months as in 10D, 3W or 2M
-            DELETE /jobs/purge?duration=-1D → 422 Invalid Parameter (duration): '-1D' is no age; write days, weeks or months as in 10D, 3W or 2M
+            DELETE /jobs/purge?duration=soon → 422 Invalid Parameter (duration): 'soon' is not a valid age: expected days, weeks or months, for example 10D, 3W or 2M
+            DELETE /jobs/purge?duration=D → 422 Invalid Parameter (duration): 'D' is not a valid age: expected days, weeks or months, for example 10D, 3W or 2M
+            DELETE /jobs/purge?duration=-1D → 422 Invalid Parameter (duration): '-1D' is not a valid age: expected days, weeks or months, for example 10D, 3W or 2M
             ");
     let narrow = api.token("io.cozy.jobs:DELETE:client:worker");
     assert_eq!(api.send(TestRequest::delete("/jobs/purge").token(&narrow)).await.status, 403);

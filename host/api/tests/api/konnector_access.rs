@@ -345,7 +345,7 @@ async fn a_konnector_gains_nothing_by_a_move() {
         assert_eq!(refused.status, 403, "{attributes}: {refused}");
     }
     let by_path = TestRequest::patch("/files/metadata?Path=/Papers/will.html").attributes(json!({ "dir_id": own }));
-    insta::assert_snapshot!(call(by_path).await.summary(), @"403 'will.html' cannot be moved or changed so: the permissions would then allow PUT on it, which they do not now; copy it instead, or ask for a rule that allows PUT on it where it is");
+    insta::assert_snapshot!(call(by_path).await.summary(), @"403 'will.html' cannot be changed in this way: the permissions would then allow PUT on it, but do not allow it now; copy it instead, or request a rule that allows PUT on it at its present place");
     for refused in [TestRequest::put("/files/will").text("forged"), TestRequest::delete("/files/will")] {
         assert_eq!(call(refused).await.status, 403);
     }

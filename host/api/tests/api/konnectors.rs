@@ -89,9 +89,9 @@ async fn k10_slugs_and_sources_are_checked() {
     POST /konnectors/?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name ''; a slug consists of lower-case letters, digits and -
     POST /konnectors/coucou%2F?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name 'coucou/'; a slug consists of lower-case letters, digits and -
     POST /konnectors/Upper?Source=file:///nowhere → 422 Invalid Parameter (slug): Invalid slug name 'Upper'; a slug consists of lower-case letters, digits and -
-    POST /konnectors/new?Source=foo://bar.baz → 422 Invalid Parameter (Source): "foo://bar.baz" is not a source: the scheme "foo" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
-    POST /konnectors/new?Source=git://bar%20%20.baz → 422 Invalid Parameter (Source): "git://bar  .baz" is not a source: invalid domain character
-    POST /konnectors/new?Source= → 400 Bad Request: the source is empty; give the parameter Source, for example file:///path/to/bundle
+    POST /konnectors/new?Source=foo://bar.baz → 422 Invalid Parameter (Source): "foo://bar.baz" is not a valid source: the scheme "foo" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
+    POST /konnectors/new?Source=git://bar%20%20.baz → 422 Invalid Parameter (Source): "git://bar  .baz" is not a valid source: invalid domain character
+    POST /konnectors/new?Source= → 400 Bad Request: the source is empty; set the parameter Source, for example file:///path/to/bundle
     "#);
 }
 
@@ -165,10 +165,10 @@ async fn what_cannot_be_installed_is_refused_with_the_reason() {
     let folder = api.folder.path().display().to_string();
     insta::assert_snapshot!(api.summary(calls).await.replace(&folder, "<folder>"), @r"
     POST /konnectors/new?Source=file:///nowhere → 404 Not Found: there is no manifest.konnector in '/nowhere'; check the path of the source
-    POST /konnectors/new?Source=file:///nowhere&Parameters=[1] → 400 Bad Request: the parameter Parameters is a list; expected is an object
+    POST /konnectors/new?Source=file:///nowhere&Parameters=[1] → 400 Bad Request: the parameter Parameters is a list; expected an object
     POST /konnectors/bank?Source=file:///nowhere → 409 Conflict: Application with same slug already exists
     POST /konnectors/new?Source=file://<folder>/broken → 400 Bad Request: the manifest cannot be used: the manifest is not valid JSON: line 1, column 1: EOF while parsing an object
-    POST /konnectors/new?Source=file://<folder>/core → 422 Invalid Parameter (Source): the component cannot be used: this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with `wasm-tools component new`)
+    POST /konnectors/new?Source=file://<folder>/core → 422 Invalid Parameter (Source): the component cannot be used: the file is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or convert it with `wasm-tools component new`)
     ");
 }
 
@@ -536,7 +536,7 @@ async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
     let mut changes = Changes::new();
     changes.put(at, &konnector.rev, body);
     api.platform.store.commit(changes).await.expect("stored");
-    for (query, last) in [("", "that cleans up failed"), ("?Force=true", "deleted")] {
+    for (query, last) in [("", "the clean-up failed"), ("?Force=true", "deleted")] {
         if query.is_empty() {
             add_account(&api).await;
         }

@@ -65,7 +65,7 @@ const SAMPLES: [(&str, &str, &str); 13] = [
     (
         "an unknown verb",
         r#"{ "name": "A", "version": "1.0.0", "permissions": { "b": { "type": "io.cozy.bills", "verbs": ["GET", "LOOK"] } } }"#,
-        r#"permissions.b.verbs: "LOOK" is not a verb"#,
+        r#"permissions.b.verbs: "LOOK" is not a valid verb"#,
     ),
     (
         "an illegal type",

@@ -101,9 +101,9 @@ async fn an_artifact_is_an_archive_or_the_files() {
     // The same again is no update.
     assert_eq!(api.follow(TestRequest::put("/konnectors/a")).await, ["ready 1.0.0"]);
     for (reference, reason) in [
-        (":bare", "it has no layer manifest.konnector and no archive"),
-        (":gone", "the registry has no such artifact"),
-        (&format!("@{broken}"), "what the registry sends has the SHA-256"),
+        (":bare", "it has neither a layer manifest.konnector nor an archive"),
+        (":gone", "the registry does not have this artifact"),
+        (&format!("@{broken}"), "the received content has the SHA-256"),
     ] {
         let call = TestRequest::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}"))
             .token(&api.token("*"));

@@ -161,7 +161,7 @@ async fn a_query_ends_when_it_has_cost_enough() {
     let call = || TestRequest::post("/data/io.cozy.bills/_find").token(&token).json(&json!({ "selector": selector }));
     let (answer, longest) = send_timed(&api, call()).await;
     assert_eq!(answer.status, 400, "{answer}");
-    insta::assert_snapshot!(answer.json()["reason"].as_str().expect("a reason"), @"the query takes too much work; narrow its selector, or make an index for the members that it asks for");
+    insta::assert_snapshot!(answer.json()["reason"].as_str().expect("a reason"), @"the query is too expensive; narrow its selector, or create an index for the fields that it uses");
     assert!(longest <= MAX_POLL_TIME, "{longest:?}");
 }
 

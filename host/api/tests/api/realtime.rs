@@ -198,7 +198,7 @@ async fn large_frames_end_the_connection() {
             socket.sync().await;
             continue;
         }
-        let told = (1009, "a frame of a client has at most 1024 bytes".to_owned());
+        let told = (1009, "a frame of a client may have at most 1024 bytes".to_owned());
         assert_eq!(socket.wait_closed().await, Some(told), "{length} bytes");
     }
 }
@@ -206,7 +206,7 @@ async fn large_frames_end_the_connection() {
 #[tokio::test]
 async fn the_reason_of_a_close_is_the_reason() {
     let (api, address) = start_with_token().await;
-    let first = r#"the first frame is {"method":"AUTH","payload":"<token>"}"#;
+    let first = r#"the first frame must be {"method":"AUTH","payload":"<token>"}"#;
     for (frame, reason) in [
         (json!({ "method": "AUTH", "payload": "garbage" }), "the token is not valid"),
         (json!({ "method": "AUTH", "payload": api.token("*") + "x" }), "the token is not valid"),

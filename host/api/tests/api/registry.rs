@@ -97,9 +97,9 @@ async fn missing_and_malformed_versions_are_reported() {
         told.push(format!("{} {}", answer.status, answer.json()["errors"][0]["detail"].as_str().expect("a text")));
     }
     insta::assert_snapshot!(told.join("\n"), @r"
-    404 no registry of this server has a version in the channel 'stable' of 'other'
-    404 no registry of this server has a version in the channel 'nightly' of 'shop'
-    404 no registry of this server has a version 3.0.0 of 'shop'
+    404 no registry of this server offers 'other' in the channel 'stable'
+    404 no registry of this server offers 'shop' in the channel 'nightly'
+    404 no registry of this server offers version 3.0.0 of 'shop'
     ");
     let nowhere = Api::new().await;
     let call = TestRequest::post("/konnectors/new?Source=registry://shop").token(&nowhere.token("*"));
@@ -173,7 +173,7 @@ async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
     registry.publish_revealing("1.1.0", BILLS);
     let shop = api.konnector("shop").await;
     assert_eq!(versions(&shop), ("1.0.0", Some("1.1.0")));
-    assert_eq!(shop["available_changes"], json!(["it reads the passwords of its accounts, not only uses them"]));
+    assert_eq!(shop["available_changes"], json!(["it reads the passwords of its accounts instead of only using them"]));
     assert_eq!(shop["reads_secrets"], false);
     // Once it is accepted, the next version that reads them needs no further consent.
     assert_eq!(api.follow(TestRequest::put("/konnectors/shop")).await, ["upgrading 1.1.0", "ready 1.1.0"]);

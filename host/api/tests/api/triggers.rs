@@ -120,10 +120,10 @@ async fn j8_an_invalid_instant_is_rejected() {
         json!({ "worker": "none" }),
     ];
     insta::assert_snapshot!(api.summary(calls.map(|attributes| post(&token, attributes))).await, @r"
-    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no RFC 3339 date such as 2026-11-20T08:00:00Z: premature end of input
-    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most
-    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
-    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/type): the attribute type is a text
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is not an RFC 3339 date such as 2026-11-20T08:00:00Z: premature end of input
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is not a valid duration; write numbers with units, for example 1h30m or 90s, at most 100 years
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: the crontab cannot be read: '7' is not a valid day of week: use 0 to 6 or a name
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/type): the attribute type must be a string
     POST /jobs/triggers → 404 Not Found: there is no worker 'none'; use konnector
     ");
 }
@@ -217,11 +217,11 @@ async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
     ];
     insta::assert_snapshot!(api.summary(calls).await, @r"
     PATCH /jobs/<id> → 403 jobs of the worker 'konnector' are ended by the server, not by clients
-    PATCH /jobs/<id> → 422 Invalid Attribute (/data/attributes/State): a job ends as done or errored, not as 'running'
+    PATCH /jobs/<id> → 422 Invalid Attribute (/data/attributes/State): 'running' is not a valid final state: expected done or errored
     GET /jobs/<id> → 404 Not Found: there is no job '<id>'
     GET /jobs/triggers/<id> → 404 Not Found: there is no trigger '<id>'
     POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/Type): Unknown trigger type '@foo'; use @cron, @every, @hourly, @daily, @weekly, @monthly, @at, @in, @event, @webhook or @client
-    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/debounce): debounce: 'soon' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/debounce): debounce: 'soon' is not a valid duration; write numbers with units, for example 1h30m or 90s, at most 100 years
     ");
 }
 
@@ -243,8 +243,8 @@ async fn j16_a_patch_that_is_refused_changes_nothing() {
     ];
     insta::assert_snapshot!(api.summary(calls).await, @r"
     PATCH /jobs/triggers/<id> → 400 Bad Request: Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy
-    PATCH /jobs/triggers/<id> → 422 Invalid Attribute (/data/attributes/Type): only the arguments of a @cron trigger can be changed, this one is @at
-    PATCH /jobs/triggers/<id> → 400 Bad Request: Trigger unparsable: the crontab cannot be read: 'bad cron' has 2 fields; write 5, or 6 with the seconds first
+    PATCH /jobs/triggers/<id> → 422 Invalid Attribute (/data/attributes/Type): only the arguments of a @cron trigger can be changed; this one is @at
+    PATCH /jobs/triggers/<id> → 400 Bad Request: Trigger unparsable: the crontab cannot be read: 'bad cron' has 2 fields; expected 5, or 6 with the seconds first
     ");
     assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.json(), before);
 }
@@ -394,7 +394,7 @@ async fn j14_a_client_launches_and_ends_its_own_jobs() {
     let ended = api.send(end(json!({ "state": "errored", "error": "LOGIN_FAILED" }))).await.json();
     let shown = ["state", "error", "finished_at"].map(|name| ended["data"]["attributes"][name].clone());
     assert_eq!(shown, ["errored", "LOGIN_FAILED", NOW]);
-    insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.summary(), @"409 Conflict: the job '<id>' has ended already");
+    insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.summary(), @"409 Conflict: the job '<id>' has already ended");
 }
 
 /// What an event tells must be readable for whoever asks to be told.

@@ -233,7 +233,7 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
         {
           "status": "422",
           "title": "Invalid Parameter",
-          "detail": "there is no metadata '<id>'; it is kept for a day",
+          "detail": "MetadataID: '<id>' does not exist; metadata expires after a day",
           "source": {
             "parameter": "MetadataID"
           }

@@ -1,4 +1,4 @@
-//! The fields of an account's form: given, read from standard input, or asked for.
+//! Values for the fields of an account form, from the command line, standard input or a prompt.
 
 use std::io::{BufRead as _, IsTerminal as _, stdin};
 
@@ -15,7 +15,10 @@ pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValu
     let mut given = Map::new();
     for field in fields {
         let (name, value) = field.split_once('=').ok_or_else(|| {
-            Error::usage(format!("'{field}' has no ="), "write a field as NAME=VALUE, for example --field login=ada")
+            Error::usage(
+                format!("'{field}' is not a valid field: '=' is missing"),
+                "write NAME=VALUE, for example --field login=ada",
+            )
         })?;
         given.insert(name.trim().to_owned(), Value::String(value.to_owned()));
     }
@@ -25,8 +28,8 @@ pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValu
         let password = line.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             return Err(Error::usage(
-                "standard input holds no password",
-                "give it as one line, or leave out --password-stdin",
+                "standard input contains no password",
+                "give it as one line, or omit --password-stdin",
             ));
         }
         given.insert("password".to_owned(), Value::String(password.to_owned()));
@@ -40,7 +43,7 @@ pub fn complete(manifest: &Manifest, mut given: FieldValues) -> Result<FieldValu
     for field in &manifest.fields {
         if field.secret && is_missing(field, &given) && stdin().is_terminal() {
             let question = format!("{}: ", field.label.as_deref().unwrap_or(&field.name));
-            let answer = rpassword::prompt_password(question).map_err(io("asking for a password"))?;
+            let answer = rpassword::prompt_password(question).map_err(io("prompting for a password"))?;
             given.insert(field.name.clone(), Value::String(answer));
         }
     }
@@ -55,14 +58,14 @@ pub fn complete(manifest: &Manifest, mut given: FieldValues) -> Result<FieldValu
             if field.name == "password" { "--password-stdin".to_owned() } else { format!("--field {}=…", field.name) }
         })
         .collect();
-    Err(Error::usage(format!("{} wants {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
+    Err(Error::usage(format!("{} requires {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
 }
 
 fn is_missing(field: &Field, given: &FieldValues) -> bool {
     field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
 }
 
-/// A misspelt name would be stored without being used.
+/// Rejects unknown names: a misspelt field would be stored, but never used.
 fn check_names(manifest: &Manifest, given: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
     let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));
@@ -109,7 +112,7 @@ mod tests {
             complete(&manifest(), fields(&["user=ada"])).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(error_text).join("\n"), @"
-        'login' has no = | write a field as NAME=VALUE, for example --field login=ada
+        'login' is not a valid field: '=' is missing | write NAME=VALUE, for example --field login=ada
         Bank101 has no field 'user' | its fields are login, password, branch
         ");
     }

@@ -1,4 +1,4 @@
-//! `konnector build`: compiles a konnector and puts the component where its manifest says.
+//! `konnector build`: compiles a konnector and copies the component to the path in its manifest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::draft;
 use crate::error::{Error, Result, file, io};
 use crate::output::{Output, bytes, done};
 
-/// What konnectors are compiled for.
+/// Compilation target of konnectors.
 const TARGET: &str = "wasm32-wasip2";
 
 /// Arguments of `konnector build`.
@@ -27,8 +27,8 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     let bundle = Bundle::read(folder)?;
     if !folder.join("Cargo.toml").is_file() {
         return Err(Error::failed(
-            format!("there is no Cargo.toml in {}", folder.display()),
-            format!("build the component with your language's tools and put it at {}", bundle.manifest.component),
+            format!("{} contains no Cargo.toml", folder.display()),
+            format!("build the component with the tools of its language, and save it as {}", bundle.manifest.component),
         ));
     }
     let artifact = compile(folder)?;
@@ -45,7 +45,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo; returns the path of the component.
+/// Compiles the crate with cargo; returns the path of the component.
 fn compile(folder: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let child = Command::new(cargo)
@@ -53,21 +53,21 @@ fn compile(folder: &Path) -> Result<PathBuf> {
         .current_dir(folder)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| Error::failed(format!("cargo cannot be started: {error}"), "install Rust with rustup"))?;
-    let made = child.wait_with_output().map_err(io("compiling"))?;
-    if !made.status.success() {
+        .map_err(|error| Error::failed(format!("cannot start cargo: {error}"), "install Rust with rustup"))?;
+    let built = child.wait_with_output().map_err(io("compiling"))?;
+    if !built.status.success() {
         return Err(Error::failed(
-            "the konnector does not compile",
+            "the konnector failed to compile",
             format!(
-                "see cargo's messages above; if the target is missing: rustup target add {TARGET}; if konnector-sdk is not found, name the folder guest-sdk of konnector's sources in Cargo.toml: konnector-sdk = {{ path = \"…/guest-sdk\" }}"
+                "see cargo's messages above; if the target is missing: rustup target add {TARGET}; if konnector-sdk is not found, set its path in Cargo.toml to the folder guest-sdk of konnector's sources: konnector-sdk = {{ path = \"…/guest-sdk\" }}"
             ),
         ));
     }
-    artifact(&String::from_utf8_lossy(&made.stdout))
-        .ok_or_else(|| Error::failed("cargo made no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]"))
+    artifact(&String::from_utf8_lossy(&built.stdout))
+        .ok_or_else(|| Error::failed("cargo built no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]"))
 }
 
-/// The last WebAssembly file among cargo's messages: dependencies come before their dependents.
+/// Returns the last WebAssembly file in cargo's messages, because dependencies come before their dependents.
 fn artifact(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();

@@ -1,4 +1,4 @@
-//! `konnector check`: all problems of a konnector at once, each with its line or with what to do.
+//! `konnector check`: reports all problems of a konnector at once, each with its line or a fix.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,16 +22,16 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// Bytes of what is said of one problem: names in a component may be of any length.
+/// Maximum size of a problem's message in bytes: names in a component may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
 
-/// One thing to mend or to look at.
+/// An error or warning about a konnector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct CheckProblem {
-    /// Must be mended before it can be installed.
+    /// Whether it prevents installation.
     #[serde(rename = "error")]
     is_error: bool,
-    /// File, with line where there is one.
+    /// File name, with the line if it is known.
     #[serde(rename = "place")]
     location: String,
     message: String,
@@ -60,13 +60,13 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
         }
         match (errors, &manifest) {
             (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
-            _ => eprint_line(&format!("{errors} to mend")),
+            _ => eprint_line(&format!("errors to fix: {errors}")),
         }
     });
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The destinations of each secret of the account, a sentence for each rule that names them.
+/// Returns the destinations of the account's secrets, one sentence for each secret and rule.
 fn secret_destinations(manifest: &Manifest) -> Vec<String> {
     let rules = manifest.permissions.rules().iter().filter(|rule| rule.kind == RuleKind::Http);
     let bound = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
@@ -81,12 +81,13 @@ fn secret_destinations(manifest: &Manifest) -> Vec<String> {
                 [] => String::new(),
                 fields => format!(", as {}", fields.join(", ")),
             };
-            format!("secret {} goes to {to}{path}{part}", secret.name)
+            format!("secret {} may be sent to {to}{path}{part}", secret.name)
         })
         .collect();
     if sentences.is_empty() {
         let every = manifest.secret_fields();
-        sentences.extend(every.map(|name| format!("secret {name} goes to every host that a rule spells out")));
+        sentences
+            .extend(every.map(|name| format!("secret {name} may be sent to every host that a rule names in full")));
     }
     sentences
 }
@@ -95,7 +96,7 @@ fn location(line: Option<usize>) -> String {
     line.map_or_else(|| Manifest::FILE_NAME.to_owned(), |line| format!("{}:{line}", Manifest::FILE_NAME))
 }
 
-/// The file, with the line of a field.
+/// Returns the manifest's file name, with the line of a field.
 fn field_location(text: &[u8], path: &str) -> String {
     location(TextPosition::find(text, path).map(|place| place.line))
 }
@@ -132,38 +133,38 @@ fn check_hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<CheckProblem
         problems.push(CheckProblem { is_error: false, location: field_location(text, path), message });
     };
     for name in manifest.raw().keys().filter(|name| !Manifest::KNOWN_FIELDS.contains(&name.as_str())) {
-        let meant = closest_match(name, Manifest::KNOWN_FIELDS.iter().copied());
-        let advice = meant
-            .map_or_else(|| "it is kept, and means nothing".to_owned(), |known| format!("did you mean \"{known}\"?"));
-        hint(name, format!("{name}: this member is unknown; {advice}"));
+        let similar = closest_match(name, Manifest::KNOWN_FIELDS.iter().copied());
+        let advice = similar
+            .map_or_else(|| "it is kept but has no effect".to_owned(), |known| format!("did you mean \"{known}\"?"));
+        hint(name, format!("{name}: this field is unknown; {advice}"));
     }
-    for ClampedLimit { limit, requested: asked, granted } in LimitPolicy::default().clamped_limits(&manifest.limits) {
+    for ClampedLimit { limit, requested, granted } in LimitPolicy::default().clamped_limits(&manifest.limits) {
         hint(
             &format!("limits.{limit}"),
             format!(
-                "limits.{limit}: {asked} is more than a server grants by itself, which is {granted}; its operator must allow it: konnector serve --limit {limit}={asked}"
+                "limits.{limit}: {requested} exceeds the default maximum of {granted}; the operator must allow it: konnector serve --limit {limit}={requested}"
             ),
         );
     }
 }
 
 fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProblem>) {
-    let mut found = |error: bool, place: &str, message: String| {
-        problems.push(CheckProblem { is_error: error, location: place.to_owned(), message });
+    let mut report = |is_error: bool, location: &str, message: String| {
+        problems.push(CheckProblem { is_error, location: location.to_owned(), message });
     };
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
         match bundle::read_file(folder, name) {
             Ok(Some(_)) => {}
-            Ok(None) => found(true, name, "the manifest names this file, but it is not there".to_owned()),
-            Err(error) => found(true, name, error.to_string()),
+            Ok(None) => report(true, name, "the manifest names this file, but it does not exist".to_owned()),
+            Err(error) => report(true, name, error.to_string()),
         }
     }
     if let Some(other) = manifest.on_delete_account.as_ref().filter(|name| **name != manifest.component) {
-        found(
+        report(
             false,
             other,
             format!(
-                r#"it is not run: when an account is deleted, {0} runs with the cause account-deleted; write "on_delete_account": "{0}""#,
+                r#"it is not run: when an account is deleted, {0} runs with the cause account-deleted; set "on_delete_account": "{0}""#,
                 manifest.component
             ),
         );
@@ -171,18 +172,22 @@ fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProbl
     let component = match bundle::read_file(folder, &manifest.component) {
         Ok(Some(component)) => component,
         Ok(None) => {
-            found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
+            report(
+                true,
+                &manifest.component,
+                "the component does not exist yet; compile it: konnector build".to_owned(),
+            );
             return;
         }
         Err(error) => {
-            found(true, &manifest.component, error.to_string());
+            report(true, &manifest.component, error.to_string());
             return;
         }
     };
     let info = match Sandbox::inspect(&component) {
         Ok(info) => info,
         Err(error) => {
-            found(true, &manifest.component, error.to_string());
+            report(true, &manifest.component, error.to_string());
             return;
         }
     };
@@ -190,42 +195,42 @@ fn check_files(folder: &Path, manifest: &Manifest, problems: &mut Vec<CheckProbl
     let is_command = info.kind == ComponentKind::Command;
     let http = manifest.permissions.rules().iter().any(|rule| matches!(rule.kind, RuleKind::Http));
     if (uses("konnector:host/http") || uses("wasi:http/outgoing-handler")) && !http {
-        found(
+        report(
             false,
             Manifest::FILE_NAME,
             format!(
                 r#"the component uses the network, but no rule names a host{}; add to "permissions": "vendor": {{ "type": "http", "values": ["https://www.vendor.example"] }}"#,
-                if is_command { ", so it reaches COZY_URL and nothing else" } else { "" }
+                if is_command { ", so it can reach only COZY_URL" } else { "" }
             ),
         );
     }
     if info.reads_secrets {
-        found(
+        report(
             false,
             &manifest.component,
-            "it reads passwords (konnector:host/reveal), which users are warned of; fill forms with secrets instead, if you can".to_owned(),
+            "it can read passwords (konnector:host/reveal), so users are warned; if possible, fill forms with secrets instead".to_owned(),
         );
     }
     let accounts =
         "io.cozy.accounts".parse().is_ok_and(|accounts| manifest.permissions.allows_any(Verb::Get, &accounts));
     match (is_command, accounts) {
-        (true, true) => found(
+        (true, true) => report(
             false,
             Manifest::FILE_NAME,
-            "with its rule on io.cozy.accounts a command component reads the account's passwords, which users are warned of; the SDK fills forms with passwords that it never sees".to_owned(),
+            "its rule on io.cozy.accounts lets this command component read the account's passwords, so users are warned; with the SDK, a konnector fills forms with passwords that it never sees".to_owned(),
         ),
-        (true, false) if !manifest.fields.is_empty() => found(
+        (true, false) if !manifest.fields.is_empty() => report(
             false,
             Manifest::FILE_NAME,
-            r#"the component is a command, which reads its account from COZY_URL, and no rule allows that; add to "permissions": "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] }"#.to_owned(),
+            r#"the component is a command, which reads its account from COZY_URL, but no rule allows that; add to "permissions": "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] }"#.to_owned(),
         ),
         _ => {}
     }
     if info.size > 8 << 20 {
-        found(
+        report(
             false,
             &manifest.component,
-            format!("it has {}; build it in the release profile, with strip = true", bytes(info.size as u64)),
+            format!("its size is {}; build it in the release profile, with strip = true", bytes(info.size as u64)),
         );
     }
 }
@@ -245,7 +250,7 @@ mod tests {
         let verbs = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permissions\": {\n    \"bills\": {\n      \"type\": \"io.cozy.bills\",\n      \"verbs\": [\"FETCH\"]\n    }\n  }\n}";
         let comma = "{\n  \"name\": \"A\",\n}";
         insta::assert_snapshot!([checked(verbs), checked(comma)].concat(), @r#"
-        manifest.konnector:7: permissions.bills.verbs: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        manifest.konnector:7: permissions.bills.verbs: "FETCH" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
         manifest.konnector:3: the manifest is not valid JSON: line 3, column 1: trailing comma
         "#);
     }
@@ -259,18 +264,18 @@ mod tests {
             );
             secret_destinations(&Manifest::parse(text.as_bytes()).unwrap()).join("\n")
         };
-        insta::assert_snapshot!(manifest(""), @"secret password goes to every host that a rule spells out");
-        insta::assert_snapshot!(manifest(r#", "secrets": { "password": { "path": "/login", "fields": ["pass"] } }"#), @"secret password goes to https://a.example below /login, as pass");
+        insta::assert_snapshot!(manifest(""), @"secret password may be sent to every host that a rule names in full");
+        insta::assert_snapshot!(manifest(r#", "secrets": { "password": { "path": "/login", "fields": ["pass"] } }"#), @"secret password may be sent to https://a.example below /login, as pass");
     }
 
     #[test]
     fn what_a_server_would_ignore_or_cut_is_a_hint() {
         let text = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permisions\": {},\n  \"colour\": 1,\n  \"limits\": { \"memory_mib\": 2048,\n    \"walls\": 1 }\n}";
         insta::assert_snapshot!(checked(text), @r#"
-        manifest.konnector:7: limits.walls: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib
-        manifest.konnector:4: permisions: this member is unknown; did you mean "permissions"?
-        manifest.konnector:5: colour: this member is unknown; it is kept, and means nothing
-        manifest.konnector:6: limits.memory_mib: 2048 is more than a server grants by itself, which is 512; its operator must allow it: konnector serve --limit memory_mib=2048
+        manifest.konnector:7: limits.walls: this limit is unknown and ignored; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib
+        manifest.konnector:4: permisions: this field is unknown; did you mean "permissions"?
+        manifest.konnector:5: colour: this field is unknown; it is kept but has no effect
+        manifest.konnector:6: limits.memory_mib: 2048 exceeds the default maximum of 512; the operator must allow it: konnector serve --limit memory_mib=2048
         "#);
     }
 
@@ -282,13 +287,13 @@ mod tests {
                 .unwrap();
         let mut problems = Vec::new();
         check_files(folder.path(), &manifest, &mut problems);
-        let told: Vec<_> =
+        let lines: Vec<_> =
             problems.iter().map(|problem| format!("{}: {}", problem.location, problem.message)).collect();
-        insta::assert_snapshot!(told.join("\n"), @r#"
-        icon.svg: the manifest names this file, but it is not there
-        clean.js: the manifest names this file, but it is not there
-        clean.js: it is not run: when an account is deleted, konnector.wasm runs with the cause account-deleted; write "on_delete_account": "konnector.wasm"
-        konnector.wasm: there is no component yet; compile it: konnector build
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        icon.svg: the manifest names this file, but it does not exist
+        clean.js: the manifest names this file, but it does not exist
+        clean.js: it is not run: when an account is deleted, konnector.wasm runs with the cause account-deleted; set "on_delete_account": "konnector.wasm"
+        konnector.wasm: the component does not exist yet; compile it: konnector build
         "#);
     }
 }

@@ -1,4 +1,4 @@
-//! `konnector new`: a konnector to start from, which compiles and runs as it is.
+//! `konnector new`: creates a konnector that compiles and runs without changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,21 +20,21 @@ const TEMPLATES: [(&str, &str); 5] = [
 /// Arguments of `konnector new`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Name and folder: lower-case letters, digits and -.
+    /// Name of the konnector and its folder: lower-case letters, digits and -.
     name: Slug,
-    /// Where the folder is made.
+    /// Parent folder of the new folder.
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     directory: PathBuf,
-    /// Use the SDK from this folder, not the published one.
+    /// Use the SDK in this folder instead of the published one.
     #[arg(long, value_name = "FOLDER")]
     sdk_path: Option<PathBuf>,
 }
 
-/// Writes the files.
+/// Creates the folder with its files.
 pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let folder = arguments.directory.join(arguments.name.as_ref());
     if folder.exists() {
-        return Err(Error::failed(format!("{} exists already", folder.display()), "choose another name, or remove it"));
+        return Err(Error::failed(format!("{} already exists", folder.display()), "choose another name, or remove it"));
     }
     let sdk = dependency(arguments.sdk_path.as_deref())?;
     write(&folder, &arguments.name, &sdk).inspect_err(|_| {
@@ -42,9 +42,9 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
         drop(fs::remove_dir_all(&folder));
     })?;
     output.show(&json!({ "folder": folder }), || {
-        done(&format!("{} is written", folder.display()));
+        done(&format!("created {}", folder.display()));
         if arguments.sdk_path.is_none() {
-            note("no registry has konnector-sdk yet: make it with --sdk-path, which names the folder guest-sdk of konnector's sources, or set that path in Cargo.toml");
+            note("konnector-sdk is not published yet: give the folder guest-sdk of konnector's sources with --sdk-path, or set that path in Cargo.toml");
         }
         note(&format!("next: cd {} && konnector build && konnector check && konnector run", folder.display()));
     });
@@ -62,12 +62,12 @@ fn write(folder: &Path, name: &Slug, sdk: &str) -> Result<()> {
     Ok(())
 }
 
-/// The value of the dependency in `Cargo.toml`.
+/// Returns the value of the SDK dependency in `Cargo.toml`.
 fn dependency(path: Option<&Path>) -> Result<String> {
     let Some(path) = path else { return Ok(format!("\"{}\"", env!("CARGO_PKG_VERSION"))) };
     let path = path.canonicalize().map_err(file("open", path))?;
     if !path.join("Cargo.toml").is_file() {
-        return Err(Error::usage(format!("{} holds no crate", path.display()), "name the folder of konnector-sdk"));
+        return Err(Error::usage(format!("{} contains no crate", path.display()), "give the folder of konnector-sdk"));
     }
     Ok(format!("{{ path = {} }}", toml::Value::String(path.to_string_lossy().into_owned())))
 }
@@ -113,6 +113,6 @@ mod tests {
         fs::create_dir(place.path().join("shop")).unwrap();
         let arguments = Arguments { name: "shop".parse().unwrap(), directory: place.path().to_owned(), sdk_path: None };
         let error = run(Output { json: false }, &arguments).unwrap_err().to_string();
-        assert!(error.ends_with("shop exists already"), "{error}");
+        assert!(error.ends_with("shop already exists"), "{error}");
     }
 }

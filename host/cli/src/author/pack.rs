@@ -1,4 +1,4 @@
-//! `konnector pack`: an archive to publish. The same files give the same bytes, so that its checksum can be compared.
+//! `konnector pack`: packs an archive to publish. The same files give the same bytes, so that checksums are comparable.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::draft;
 use crate::error::{Error, Result, io};
 use crate::output::{Output, bytes, done, note};
 
-/// Packed where they are there, for people who look into the archive.
+/// Files that are packed if they exist, for readers of the archive.
 const OPTIONAL_FILES: [&str; 3] = ["README.md", "LICENSE", "CHANGELOG.md"];
 
 /// Arguments of `konnector pack`.
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Folder of the konnector.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Where to write the archive [default: SLUG-VERSION_ENCODE_SET.tar.gz].
+    /// Where to write the archive [default: SLUG-VERSION.tar.gz].
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -46,7 +46,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The files of the archive, by name.
+/// Reads the files of the archive, by name.
 fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest = &bundle.manifest;
     let mut files = BTreeMap::from([
@@ -56,8 +56,8 @@ fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
         let content = bundle.file(name)?.ok_or_else(|| {
             Error::failed(
-                format!("there is no {}", bundle.folder.join(name).display()),
-                "the manifest names it; put it there, or take it out of the manifest",
+                format!("{} does not exist", bundle.folder.join(name).display()),
+                "the manifest names it; add the file, or remove it from the manifest",
             )
         })?;
         files.insert(name.clone(), content);

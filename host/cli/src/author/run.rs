@@ -1,4 +1,4 @@
-//! `konnector run`: a konnector at work without a server. Platform and sandbox are the server's, what they keep lies in memory.
+//! `konnector run`: runs a konnector without a server, in the server's platform and sandbox with all data in memory.
 
 mod environment;
 mod results;
@@ -30,19 +30,19 @@ pub struct Arguments {
     /// Folder of the konnector.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// A field of the account's form; may be repeated.
+    /// Field of the account form; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     field: Vec<String>,
-    /// Read the password from standard input, one line.
+    /// Read the password from the first line of standard input.
     #[arg(long)]
     password_stdin: bool,
-    /// Write the files that it saves into this folder.
+    /// Write the saved files to this folder.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// A JSON object in place of the manifest's parameters.
+    /// JSON object that replaces the manifest's parameters.
     #[arg(long, value_name = "JSON")]
     parameters: Option<String>,
-    /// Address or network in private ranges that the konnector may reach; may be repeated.
+    /// Private address or network that the konnector may reach; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     allow_address: Vec<AddressRule>,
 }
@@ -64,21 +64,21 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     if let Some(folder) = &arguments.out {
         saved.write_files(&bench, folder).await?;
     }
-    let went_well = job.get("state").and_then(Value::as_str) == Some("done");
+    let succeeded = job.get("state").and_then(Value::as_str) == Some("done");
     output.show(&json!({ "job": job, "documents": saved.documents, "files": saved.files }), || {
         saved.print();
         if let Some(folder) = &arguments.out {
-            done(&format!("{} files are in {}", saved.files.len(), folder.display()));
+            done(&format!("wrote {} files to {}", saved.files.len(), folder.display()));
         }
         if let Some(receipt) = receipt::from_job(&job) {
             receipt::print(&receipt);
         }
-        if went_well {
-            done("the run went well");
+        if succeeded {
+            done("the run succeeded");
         }
     });
     bench.shut_down().await;
-    if went_well {
+    if succeeded {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Error::failed(format!("{}: {}", cell(job.get("error")), to_printable(&cell(job.get("error_message")))), ""))
@@ -87,7 +87,7 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
 fn parse_parameters(text: &str) -> Result<serde_json::Map<String, Value>> {
     serde_json::from_str(text).map_err(|error| {
         Error::usage(
-            format!("--parameters is no JSON object: {error}"),
+            format!("--parameters is not a valid JSON object: {error}"),
             r#"write it as in '{"url": "http://127.0.0.1:9091"}'"#,
         )
     })

@@ -1,4 +1,4 @@
-//! Writing a backup: through the server where one runs, else from the folder.
+//! Creates a backup: through the server if one is running, otherwise from the folder.
 
 use std::path::PathBuf;
 
@@ -22,12 +22,12 @@ pub(super) async fn run(
     force: bool,
     key: &KeyFile,
 ) -> Result<()> {
-    let named = || PathBuf::from(format!("konnector-{}.backup", chrono::Utc::now().format("%Y%m%dT%H%M%SZ")));
-    let target = target.unwrap_or_else(named);
+    let default_name = || PathBuf::from(format!("konnector-{}.backup", chrono::Utc::now().format("%Y%m%dT%H%M%SZ")));
+    let target = target.unwrap_or_else(default_name);
     if target.exists() && !force {
         return Err(Error::failed(
-            format!("{} is there already", target.display()),
-            "name another file, or replace it with --force",
+            format!("{} already exists", target.display()),
+            "choose another file, or replace it with --force",
         ));
     }
     // An aborted backup leaves no file under the name.
@@ -39,60 +39,62 @@ pub(super) async fn run(
     let Some(key) = key else {
         draft.persist(&target)?;
         warning(
-            "the backup was not checked, because the key is not here: check it where the key is, with backup verify",
+            "the backup was not verified, because the key is not on this machine; run `konnector backup verify` where it is",
         );
         return Ok(());
     };
     // Proves that the backup opens with the key, and only with it.
     let summary = verify(output, draft.path(), &key).await?;
     if verify(output, draft.path(), &MasterKey::generate()?).await.is_ok() {
-        return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
+        return Err(Error::failed("the backup opens with any key, so it was discarded", "report this bug"));
     }
     draft.persist(&target)?;
-    show(output, "is written and checked", &target, &summary);
+    show(output, "was written and verified", &target, &summary);
     Ok(())
 }
 
 /// Writes the backup to the file; returns the key if it is on this machine.
 async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut File) -> Result<Option<MasterKey>> {
     let data = connection.data();
-    let going = Spinner::new(output);
+    let spinner = Spinner::new(output);
     let running = connection.admin_url.is_some() || crate::doctor::is_locked(&data);
     if !running {
         let key = key.load(&data)?;
         offline::check_key(&data.store(), &key)?;
         let store = offline::open(data.store()).await?;
-        let made = store
-            .back_up(&Schema, &key, to, &mut |written| going.set_message(format!("writing: {}", bytes(written))))
+        let result = store
+            .back_up(&Schema, &key, to, &mut |written| spinner.set_message(format!("writing: {}", bytes(written))))
             .await;
         store.close().await?;
-        made.map_err(|error| match error {
-            konnector_store::Error::BlobsDamaged { .. } => incomplete_error(&format!("no backup was made: {error}")),
+        result.map_err(|error| match error {
+            konnector_store::Error::BlobsDamaged { .. } => incomplete_error(&format!("no backup was created: {error}")),
             other => other.into(),
         })?;
         return Ok(Some(key));
     }
-    let mut answer = connection.admin()?.download(Method::POST, "backup").await?;
+    let mut response = connection.admin()?.download(Method::POST, "backup").await?;
     let mut size = 0;
     loop {
-        let part = match answer.chunk().await {
+        let part = match response.chunk().await {
             Ok(Some(part)) => part,
             Ok(None) => break,
             Err(error) => return Err(interrupted_error(connection, &error).await),
         };
         size += part.len() as u64;
-        going.set_message(format!("writing: {}", bytes(size)));
+        spinner.set_message(format!("writing: {}", bytes(size)));
         to.write_all(&part).await.map_err(io("writing the backup"))?;
     }
     // The server may run elsewhere, and the key may be there.
     Ok(MasterKey::load(&key.path(&data))?)
 }
 
-/// Why the server aborted a backup, if it still responds.
+/// Returns the error for an aborted backup, with the server's reason if it still responds.
 async fn interrupted_error(connection: &Connection, error: &reqwest::Error) -> Error {
     let outcome = async { connection.admin()?.json(Method::GET, "backup", &[]).await };
     match outcome.await.ok().as_ref().and_then(|outcome| outcome.get("error")?.as_str()) {
-        Some(reason) => incomplete_error(&format!("no backup was made: {reason}")),
-        None => Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again"),
+        Some(reason) => incomplete_error(&format!("no backup was created: {reason}")),
+        None => {
+            Error::failed(format!("the server aborted the backup: {error}"), "see the server's log, then try again")
+        }
     }
 }

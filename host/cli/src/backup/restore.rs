@@ -1,4 +1,4 @@
-//! Making a data folder from a backup.
+//! Restores a backup into a data folder.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,10 @@ use crate::keys::sync_parent_folder;
 use crate::offline::{self, KeyFile, Spinner};
 use crate::output::{Output, bytes, done, note, warning};
 
-/// What an empty data folder may hold: secrets that were put there first, what the file system has, what an attempt left.
+/// Entries that an empty data folder may have: secrets placed in advance, the file system's own, and leftovers of an
+/// attempt.
 const ALLOWED_ENTRIES: [&str; 5] = ["master-key", "admin-passphrase", "lost+found", "cache", RESTORE_FOLDER];
-/// Where the store is while it is made.
+/// Name of the store's folder during a restore.
 const RESTORE_FOLDER: &str = "store.restoring";
 
 pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, key: &KeyFile) -> Result<ExitCode> {
@@ -33,10 +34,11 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
         fs::remove_dir_all(&folder).map_err(file("remove", &folder))?;
     }
 
-    let going = Spinner::new(output);
+    let spinner = Spinner::new(output);
     let store = offline::open_or_create(folder.clone()).await?;
-    let told = &mut |read| going.set_message(format!("reading {}: {}", backup.display(), bytes(read)));
-    let restored = store.restore(&mut from, &key, told).await.map_err(|error| invalid_backup_error(backup, &error));
+    let on_progress = &mut |read| spinner.set_message(format!("reading {}: {}", backup.display(), bytes(read)));
+    let restored =
+        store.restore(&mut from, &key, on_progress).await.map_err(|error| invalid_backup_error(backup, &error));
     if restored.is_err() {
         drop(store);
         // A partial restore is useless; if the deletion fails, the next attempt repeats it.
@@ -52,15 +54,15 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let options = FsckOptions { deep: true, repair: true };
     let FsckSummary { problems, repaired, .. } = store
         .fsck(&Schema, options, &mut |event| match event {
-            FsckProgress::Read(entries) => going.set_message(format!("checking {entries} entries")),
-            FsckProgress::Found(problem) => going.suspend(|| warning(&format!("{problem}: {}", problem.advice()))),
+            FsckProgress::Read(entries) => spinner.set_message(format!("checking {entries} entries")),
+            FsckProgress::Found(problem) => spinner.suspend(|| warning(&format!("{problem}: {}", problem.advice()))),
             FsckProgress::Repaired(problem) => {
-                going.suspend(|| note(&format!("{problem}: {}", problem.repair_hint().unwrap_or_default())))
+                spinner.suspend(|| note(&format!("{problem}: {}", problem.repair_hint().unwrap_or_default())))
             }
         })
         .await?;
     store.close().await?;
-    drop(going);
+    drop(spinner);
     failpoint("restore.checked")?;
 
     if !data.key_file().exists() {
@@ -73,13 +75,13 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let result = json!({ "file": backup, "data_dir": data.path(), "backup": summary, "problems": problems, "repaired": repaired });
     output.show(&result, || {
         let folder = data.path().display();
-        done(&format!("{folder} holds what was stored at {}", summary.header.created_at.format("%Y-%m-%d %H:%M:%SZ")));
+        done(&format!("{folder} contains the data as of {}", summary.header.created_at.format("%Y-%m-%d %H:%M:%SZ")));
         if key_file != data.key_file() {
-            note(&format!("the key was copied to {}", data.key_file().display()));
+            note(&format!("copied the key to {}", data.key_file().display()));
         }
-        note(&format!("start it with: konnector --data-dir {folder} serve"));
+        note(&format!("start the server: konnector --data-dir {folder} serve"));
         if problems > 0 {
-            warning(&format!("{problems} problems were in the backup already; look at them with konnector fsck"));
+            warning(&format!("the backup contained {problems} problems; list them with `konnector fsck`"));
         }
     });
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -91,8 +93,8 @@ fn check_empty(data: &DataDir) -> Result<()> {
         let name = entry.map_err(file("list", data.path()))?.file_name();
         if !ALLOWED_ENTRIES.iter().any(|allowed| name == *allowed) {
             return Err(Error::usage(
-                format!("{} is not empty: it holds {}", data.path().display(), name.to_string_lossy()),
-                "restore into a new folder: name it with --data-dir; nothing was changed",
+                format!("{} is not empty: it contains {}", data.path().display(), name.to_string_lossy()),
+                "choose a new folder with --data-dir; nothing was changed",
             ));
         }
     }

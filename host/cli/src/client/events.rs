@@ -5,29 +5,29 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// One event.
+/// An event of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its name, `message` where it has none.
+    /// Name of the event; `message` if it has none.
     pub name: String,
-    /// Its data, as JSON where it is that.
+    /// Data of the event; a string if it is not valid JSON.
     pub data: Value,
 }
 
-/// The events of an answer, as they come.
+/// Stream of the events of a response.
 pub struct EventStream {
     response: Response,
     parser: Parser,
-    /// What to do when the stream breaks.
+    /// Advice for the user if the stream breaks off.
     advice: String,
 }
 
 impl EventStream {
-    pub(super) fn new(answer: Response, advice: String) -> Self {
-        Self { response: answer, parser: Parser::default(), advice }
+    pub(super) fn new(response: Response, advice: String) -> Self {
+        Self { response, parser: Parser::default(), advice }
     }
 
-    /// The next event; `None` at the end. Cancel-safe: no data is lost.
+    /// Returns the next event, or `None` at the end. Cancel-safe: no data is lost.
     ///
     /// # Errors
     ///
@@ -41,7 +41,10 @@ impl EventStream {
                 Ok(Some(bytes)) => self.parser.push(&bytes),
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    return Err(Error::failed(format!("the server broke off: {error}"), self.advice.as_str()));
+                    return Err(Error::failed(
+                        format!("the connection to the server broke off: {error}"),
+                        self.advice.as_str(),
+                    ));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Answers of the server, and what its refusals mean.
+//! Responses of the server, and advice for its errors.
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -6,23 +6,23 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// A URL below a base, with its query.
+/// Joins a base URL, a path and a query.
 pub fn join_url(base: &Url, path: &str, query: &[(&str, &str)]) -> Result<Url> {
     let mut url = base
         .join(path.trim_start_matches('/'))
-        .map_err(|error| Error::usage(format!("'{path}' makes no address: {error}"), ""))?;
+        .map_err(|error| Error::usage(format!("'{path}' does not make a valid URL: {error}"), ""))?;
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
     }
     Ok(url)
 }
 
-/// The error for a server that cannot be reached.
+/// Returns the error for a server that cannot be reached.
 pub fn connection_error(url: &Url, error: &reqwest::Error) -> Error {
-    let reason = if error.is_timeout() { "it does not answer in time".to_owned() } else { root_cause(error) };
+    let reason = if error.is_timeout() { "it did not respond in time".to_owned() } else { root_cause(error) };
     Error::failed(
-        format!("no server at {}: {reason}", url.as_str().trim_end_matches('/')),
-        "start one with `konnector serve`, or name the right one with --data-dir or --admin-url",
+        format!("cannot reach a server at {}: {reason}", url.as_str().trim_end_matches('/')),
+        "start one with `konnector serve`, or select another with --data-dir or --admin-url",
     )
 }
 
@@ -34,20 +34,20 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The body of a successful response, or the error in it.
-pub async fn text(answer: Response) -> Result<String> {
-    let status = answer.status();
-    let url = answer.url().clone();
-    let body = answer.text().await.map_err(|error| connection_error(&url, &error))?;
+/// Returns the body of a successful response, otherwise the error in it.
+pub async fn text(response: Response) -> Result<String> {
+    let status = response.status();
+    let url = response.url().clone();
+    let body = response.text().await.map_err(|error| connection_error(&url, &error))?;
     if status.is_success() { Ok(body) } else { Err(to_error(status, &body)) }
 }
 
-/// A successful response, or the error in it.
-pub async fn check_status(answer: Response) -> Result<Response> {
-    if answer.status().is_success() {
-        Ok(answer)
+/// Returns a successful response unchanged, otherwise the error in it.
+pub async fn check_status(response: Response) -> Result<Response> {
+    if response.status().is_success() {
+        Ok(response)
     } else {
-        text(answer).await.and(Err(Error::message("the server refused")))
+        text(response).await.and(Err(Error::message("the server rejected the request")))
     }
 }
 
@@ -56,27 +56,28 @@ pub fn parse(body: &str) -> Result<Value> {
     if body.trim().is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(body).map_err(|error| Error::failed(format!("the server's answer is no JSON: {error}"), ""))
+    serde_json::from_str(body)
+        .map_err(|error| Error::failed(format!("the server's response is not valid JSON: {error}"), ""))
 }
 
 fn to_error(status: StatusCode, body: &str) -> Error {
     let advice = match status {
-        StatusCode::UNAUTHORIZED => "the token may be too old; try again",
+        StatusCode::UNAUTHORIZED => "the token may have expired; try again",
         StatusCode::FORBIDDEN if body.contains("passphrase") => {
-            "the passphrase is another server's; name its data folder with --data-dir"
+            "the passphrase belongs to another server; select this server's data folder with --data-dir"
         }
         StatusCode::NOT_FOUND if body.contains("no instance has the domain") => {
-            "see which there are: konnector instances ls"
+            "list the instances: konnector instances ls"
         }
         StatusCode::TOO_MANY_REQUESTS => "wait a minute, then try again",
-        StatusCode::INTERNAL_SERVER_ERROR => "the server's log says more",
+        StatusCode::INTERNAL_SERVER_ERROR => "see the server's log",
         _ => "",
     };
-    Error::failed(detail(body).unwrap_or_else(|| format!("the server answered {status}")), advice)
+    Error::failed(detail(body).unwrap_or_else(|| format!("the server responded with {status}")), advice)
 }
 
-/// The message in one of the four formats of errors: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2), plain text (Cozy
-/// API: errors).
+/// Returns the message of an error in one of four formats: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2) or plain text
+/// (Cozy API: errors).
 fn detail(body: &str) -> Option<String> {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         let text = body.trim();
@@ -98,7 +99,7 @@ fn detail(body: &str) -> Option<String> {
     members.iter().find_map(|name| text(&value, name)).or_else(|| value.as_str().map(str::to_owned))
 }
 
-/// A JSON:API resource as one flat object: `id`, then its attributes.
+/// Flattens a JSON:API resource into one object: `id`, then its attributes.
 pub fn flatten(document: &Value) -> Value {
     let data = document.get("data").unwrap_or(document);
     // The documented response of an installation is a list of one.
@@ -121,7 +122,7 @@ pub fn flatten(document: &Value) -> Value {
     Value::Object(members)
 }
 
-/// A JSON:API list, each resource flattened.
+/// Flattens each resource of a JSON:API list.
 pub fn flatten_list(document: &Value) -> Vec<Value> {
     let resources = document.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     resources.iter().map(flatten).collect()

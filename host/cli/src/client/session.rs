@@ -1,4 +1,4 @@
-//! The public API under a token of one instance.
+//! Client of the public API, with a token of one instance.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -10,7 +10,7 @@ use super::events::EventStream;
 use super::response;
 use crate::error::Result;
 
-/// What may stand in a segment of a path as it is (RFC 3986 §2.3).
+/// Characters that remain unencoded in a path segment (RFC 3986 §2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Encodes a string as one segment of a path.
@@ -44,37 +44,37 @@ impl ApiClient {
 
     /// Sends a request without body; returns the response as JSON.
     pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
-        let answer = self.send(self.request(method, path, query)?).await?;
-        response::parse(&response::text(answer).await?)
+        let response = self.send(self.request(method, path, query)?).await?;
+        response::parse(&response::text(response).await?)
     }
 
-    /// A URL of the instance, for a browser.
+    /// Returns a URL of the instance, for a browser.
     pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
         // The instance may have a name other than the server's address.
         let named = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
         response::join_url(named.as_ref().unwrap_or(&self.url), path, query)
     }
 
-    /// `GET`.
+    /// Sends a `GET` request; returns the response as JSON.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         self.call(Method::GET, path, query).await
     }
 
-    /// `GET` of a resource that may be missing: `None` for 404.
+    /// Sends a `GET` request for a resource that may be missing; returns `None` for 404.
     pub async fn find(&self, path: &str) -> Result<Option<Value>> {
         let request = self.request(Method::GET, path, &[])?;
-        let answer = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = request.send().await.map_err(|error| response::connection_error(&self.url, &error))?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        response::parse(&response::text(answer).await?).map(Some)
+        response::parse(&response::text(response).await?).map(Some)
     }
 
     /// Sends a request with a JSON body; returns the response as JSON.
     pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.request(method, path, &[])?.header(CONTENT_TYPE, "application/json").body(body.to_string());
-        let answer = self.send(request).await?;
-        response::parse(&response::text(answer).await?)
+        let response = self.send(request).await?;
+        response::parse(&response::text(response).await?)
     }
 
     /// Sends a request with the attributes of a JSON:API resource.
@@ -82,18 +82,18 @@ impl ApiClient {
         self.send_json(method, path, &json!({ "data": { "attributes": attributes } })).await
     }
 
-    /// `GET` of a text.
+    /// Sends a `GET` request; returns the response as a string.
     pub async fn text(&self, path: &str) -> Result<String> {
-        let answer = self.send(self.request(Method::GET, path, &[])?).await?;
-        response::text(answer).await
+        let response = self.send(self.request(Method::GET, path, &[])?).await?;
+        response::text(response).await
     }
 
-    /// `GET` of a large response, to be read chunk by chunk.
+    /// Sends a `GET` request with a large response, to be read chunk by chunk.
     pub async fn download(&self, path: &str, query: &[(&str, &str)]) -> Result<Response> {
         self.send(self.request(Method::GET, path, query)?).await
     }
 
-    /// Sends a request that returns an event stream; `advice` tells the user what to do if the stream breaks off.
+    /// Sends a request that returns an event stream; `advice` is for the user if the stream breaks off.
     pub async fn events(
         &self,
         method: Method,

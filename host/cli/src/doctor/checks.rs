@@ -1,4 +1,4 @@
-//! The checks.
+//! Checks of `konnector doctor`.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,18 +15,17 @@ use crate::client::{self, Connection};
 use crate::data_dir::DataDir;
 use crate::output::bytes;
 
-/// Below this a store may soon not be able to write.
+/// Free bytes below which the store may soon be unable to write.
 const LOW_DISK_SPACE: u64 = 1 << 30;
-/// A clock may differ this much from that of a file's writer.
+/// Tolerated difference between this clock and that of a file's writer.
 const MAX_CLOCK_SKEW: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
 /// Checks that the data folder and the secret files exist, and that only their owner has access.
 pub fn files(data: &DataDir) -> Vec<Finding> {
     if !data.path().is_dir() {
-        let what = format!("there is no data folder {}", data.path().display());
         return vec![Finding::problem(
-            what,
-            "name it with --data-dir, or start a server, which makes it: konnector serve",
+            format!("data folder {} does not exist", data.path().display()),
+            "select it with --data-dir, or start a server, which creates it: konnector serve",
         )];
     }
     let mut findings = vec![check_mode(data.path(), 0o700)];
@@ -35,8 +34,8 @@ pub fn files(data: &DataDir) -> Vec<Finding> {
             findings.push(check_mode(&path, 0o600));
         } else if data.has_data() {
             findings.push(Finding::warning(
-                format!("{meaning} is not at {}", path.display()),
-                "fine if the server gets it from elsewhere (--key-file, KONNECTOR_ADMIN_PASSPHRASE); else restore it from a backup",
+                format!("{meaning} does not exist at {}", path.display()),
+                "this is fine if the server gets it from elsewhere (--key-file, KONNECTOR_ADMIN_PASSPHRASE); otherwise restore it from a backup",
             ));
         }
     }
@@ -49,12 +48,12 @@ fn check_mode(path: &Path, mode: u32) -> Finding {
             Finding::ok(format!("{} is private", path.display()))
         }
         Ok(metadata) => Finding::problem(
-            format!("others may read {} (mode {:03o})", path.display(), metadata.permissions().mode() & 0o777),
+            format!("other users may read {} (mode {:03o})", path.display(), metadata.permissions().mode() & 0o777),
             format!("chmod {mode:03o} {}", path.display()),
         ),
         Err(error) => Finding::problem(
-            format!("{} cannot be read: {error}", path.display()),
-            "run this as the user that the server runs as",
+            format!("cannot read {}: {error}", path.display()),
+            "run this command as the server's user",
         ),
     }
 }
@@ -70,16 +69,16 @@ pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> boo
         Err(error) => {
             findings.push(Finding::problem(
                 error.to_string(),
-                "start the server with `konnector serve`; if it runs, name its data folder with --data-dir",
+                "start the server with `konnector serve`; if it is running, select its data folder with --data-dir",
             ));
             return false;
         }
     };
     let (url, version) = (crate::output::cell(status.get("public_url")), crate::output::cell(status.get("version")));
-    findings.push(Finding::ok(format!("the admin API answers, version {version}")));
+    findings.push(Finding::ok(format!("the admin API responds, version {version}")));
     if version != env!("CARGO_PKG_VERSION") {
         findings.push(Finding::warning(
-            format!("the server is version {version}, this program is {}", env!("CARGO_PKG_VERSION")),
+            format!("the server has version {version}, this program has version {}", env!("CARGO_PKG_VERSION")),
             "restart the server after an upgrade",
         ));
     }
@@ -91,79 +90,82 @@ pub async fn server(connection: &Connection, findings: &mut Vec<Finding>) -> boo
         }
     };
     findings.push(match ready {
-        Ok(answer) if answer.status().is_success() => Finding::ok(format!("the public API is ready at {url}")),
-        Ok(answer) => Finding::problem(format!("{url} answers {}", answer.status()), "the server's log says why"),
-        Err(error) => Finding::problem(format!("{url} does not answer: {error}"), "the server's log says why"),
+        Ok(response) if response.status().is_success() => Finding::ok(format!("the public API is ready at {url}")),
+        Ok(response) => Finding::problem(format!("{url} responds with {}", response.status()), "see the server's log"),
+        Err(error) => Finding::problem(format!("{url} does not respond: {error}"), "see the server's log"),
     });
     true
 }
 
-/// Checks that the responding server holds the store, and that nobody does if none responds.
+/// Checks that the store is locked if and only if the server responds.
 pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
     let path = data.store().join("LOCK");
     let file = File::options().read(true).write(true).open(&path).ok()?;
     Some(match (file.try_lock(), reachable) {
-        (Err(TryLockError::WouldBlock), true) => Finding::ok("the store is held by the server"),
+        (Err(TryLockError::WouldBlock), true) => Finding::ok("the server has locked the store"),
         (Err(TryLockError::WouldBlock), false) => Finding::problem(
-            format!("a process holds the store ({}) but no server answers", path.display()),
-            "a server may be starting or stopping; wait a minute. If it stays, its log says why",
+            format!("a process has locked the store ({}), but no server responds", path.display()),
+            "a server may be starting or stopping; wait a minute, then see its log",
         ),
         (Ok(()), true) => Finding::warning(
-            format!("the server that answers does not use {}", data.path().display()),
-            "name its data folder with --data-dir",
+            format!("the responding server does not use {}", data.path().display()),
+            "select its data folder with --data-dir",
         ),
-        (Ok(()), false) => Finding::ok("the store is free"),
+        (Ok(()), false) => Finding::ok("the store is not locked"),
         (Err(TryLockError::Error(error)), _) => Finding::problem(
-            format!("{} cannot be locked: {error}", path.display()),
-            "the file system must support locks; a network file system may not",
+            format!("cannot lock {}: {error}", path.display()),
+            "use a file system that supports locks; network file systems may not",
         ),
     })
 }
 
-/// Whether a process uses the store.
+/// Returns whether a process uses the store.
 pub fn is_locked(data: &DataDir) -> bool {
     let lock = File::options().read(true).write(true).open(data.store().join("LOCK"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Checks the store for inconsistencies; only if no process uses it.
+/// Checks the store for inconsistencies; returns `None` if there is no data or a process uses it.
 pub async fn store(data: &DataDir) -> Option<Finding> {
     if !data.has_data() || is_locked(data) {
         return None;
     }
-    let look = async {
+    let check = async {
         let store = crate::offline::open(data.store()).await?;
         let options = FsckOptions { deep: false, repair: false };
         let mut first = None;
-        let told = &mut |event: FsckProgress<'_>| {
+        let on_progress = &mut |event: FsckProgress<'_>| {
             if let (FsckProgress::Found(problem), None) = (event, &first) {
                 first = Some(problem.to_string());
             }
         };
-        let summary = store.fsck(&Schema, options, told).await?;
+        let summary = store.fsck(&Schema, options, on_progress).await?;
         store.close().await?;
         Ok::<_, crate::error::Error>((summary, first.unwrap_or_default()))
     };
-    Some(match look.await {
+    Some(match check.await {
         Ok((summary, _)) if summary.problems == 0 => {
-            Finding::ok(format!("nothing is wrong with the {} entries of the store", summary.entries))
+            Finding::ok(format!("the store has {} entries and no problems", summary.entries))
         }
         Ok((summary, first)) => Finding::problem(
-            format!("{} things are wrong with the store, the first: {first}", summary.problems),
-            "see all with: konnector fsck",
+            format!("the store has {} problems; the first: {first}", summary.problems),
+            "list them all with `konnector fsck`",
         ),
-        Err(error) => Finding::problem(error.to_string(), "the server would not start either"),
+        Err(error) => Finding::problem(error.to_string(), "the server cannot start either"),
     })
 }
 
 /// Checks the free disk space.
 pub fn disk(data: &DataDir) -> Option<Finding> {
-    let room = rustix::fs::statvfs(data.path()).ok()?;
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let stats = rustix::fs::statvfs(data.path()).ok()?;
+    let free = stats.f_bavail.saturating_mul(stats.f_frsize);
     Some(if free < LOW_DISK_SPACE {
-        Finding::warning(format!("only {} are free for {}", bytes(free), data.path().display()), "free some space")
+        Finding::warning(
+            format!("only {} of disk space is free for {}", bytes(free), data.path().display()),
+            "free some disk space",
+        )
     } else {
-        Finding::ok(format!("{} are free for data", bytes(free)))
+        Finding::ok(format!("{} of disk space is free for data", bytes(free)))
     })
 }
 
@@ -175,10 +177,10 @@ pub fn clock(data: &DataDir, now: DateTime<Utc>) -> Finding {
     let newest = [program.as_deref().and_then(written), written(&data.store().join("sled")), written(&data.store())];
     match newest.into_iter().flatten().max() {
         Some(newest) if now + MAX_CLOCK_SKEW < newest => Finding::problem(
-            format!("the clock says {}, but files here are from {}", format_date(now), format_date(newest)),
-            "set the clock (timedatectl set-ntp true): schedules and tokens follow it",
+            format!("the clock shows {}, but files here are from {}", format_date(now), format_date(newest)),
+            "set the clock (timedatectl set-ntp true); schedules and tokens depend on it",
         ),
-        _ => Finding::ok(format!("the clock says {}", format_date(now))),
+        _ => Finding::ok(format!("the clock shows {}", format_date(now))),
     }
 }
 
@@ -190,14 +192,14 @@ fn format_date(date: DateTime<Utc>) -> String {
 pub fn wasm_target() -> Finding {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).stderr(Stdio::null()).output();
     let Some(sysroot) = sysroot.ok().filter(|output| output.status.success()) else {
-        return Finding::ok("no Rust compiler; only authors of konnectors need one");
+        return Finding::ok("no Rust compiler found; only konnector authors need one");
     };
     let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
     if Path::new(&sysroot).join("lib/rustlib/wasm32-wasip2/lib").is_dir() {
-        return Finding::ok("konnectors can be compiled here (wasm32-wasip2)");
+        return Finding::ok("konnectors can be compiled on this machine (wasm32-wasip2)");
     }
     Finding::warning(
-        "konnectors cannot be compiled here yet; only authors need that",
+        "konnectors cannot be compiled on this machine yet; only konnector authors need that",
         "rustup target add wasm32-wasip2",
     )
 }

@@ -1,4 +1,4 @@
-//! Installing and updating, state by state.
+//! Installs and updates konnectors, showing each state.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub async fn follow(
     query: &[(&str, &str)],
 ) -> Result<()> {
     let advice = format!(
-        "{slug} is installed as a whole or stays as it was; see which with `konnector konnectors show {slug}`, and run the command again"
+        "{slug} is either installed completely or unchanged; check with `konnector konnectors show {slug}`, then run the command again"
     );
     let mut events = session.events(method, &format!("konnectors/{}", encode_segment(slug)), query, advice).await?;
     let mut last = Value::Null;
@@ -37,14 +37,14 @@ pub async fn follow(
     }
     if last.get("state").and_then(Value::as_str) != Some("ready") {
         return Err(Error::failed(
-            format!("the server ended before {slug} was ready"),
-            format!("see what became of it: konnector konnectors show {slug}"),
+            format!("the server stopped before {slug} was ready"),
+            format!("check its state: konnector konnectors show {slug}"),
         ));
     }
     output.show(&last, || {
         done(&format!("{} {} is ready", cell(last.get("name")), cell(last.get("version"))));
         if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
-            warning(&format!("version {newer} waits for your consent: konnector konnectors update {slug}"));
+            warning(&format!("version {newer} requires your consent: konnector konnectors update {slug}"));
             for change in last.get("available_changes").and_then(Value::as_array).into_iter().flatten() {
                 note(&format!("  {}", cell(Some(change))));
             }

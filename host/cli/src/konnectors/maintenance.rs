@@ -1,4 +1,4 @@
-//! `konnector konnectors maintenance …`: konnectors that nothing starts for now, on all instances of the server.
+//! `konnector konnectors maintenance …`: maintenance mode of konnectors, on all instances of the server.
 
 use clap::Subcommand;
 use reqwest::Method;
@@ -8,41 +8,40 @@ use crate::client::{Connection, encode_segment, flatten_list};
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, note};
 
-/// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Keep schedules, events and webhooks from starting a konnector; what was said before of it is replaced.
+    /// Prevent schedules, events and webhooks from starting a konnector; replaces its earlier maintenance settings.
     #[command(after_help = "Examples:
   konnector konnectors maintenance on bank101 --message en=\"Their site has changed. Back on Monday.\"
   konnector konnectors maintenance on bank101 --short --no-manual-exec")]
     On {
-        /// Which; it need not be installed.
+        /// Slug of the konnector, which need not be installed.
         slug: String,
-        /// It is soon over.
+        /// Announce a short maintenance.
         #[arg(long)]
         short: bool,
-        /// Nobody may start it by hand either.
+        /// Prevent manual runs, too.
         #[arg(long)]
         no_manual_exec: bool,
-        /// What users are told, in a language; may be repeated.
+        /// Message for users in one language; may be repeated.
         #[arg(long, value_name = "LANGUAGE=TEXT", value_parser = message)]
         message: Vec<(String, String)>,
     },
-    /// End the maintenance of a konnector; its schedules go on.
+    /// End the maintenance of a konnector; its schedules resume.
     Off {
-        /// Which.
+        /// Slug of the konnector.
         slug: String,
     },
     /// List the konnectors in maintenance.
     Ls {
-        /// Also those that the server's registries tell of.
+        /// Include those that the server's registries report.
         #[arg(long)]
         registries: bool,
     },
 }
 
-fn message(given: &str) -> Result<(String, String), &'static str> {
-    let (language, text) = given.split_once('=').ok_or("write it as in en=\"Back on Monday.\"")?;
+fn message(argument: &str) -> Result<(String, String), &'static str> {
+    let (language, text) = argument.split_once('=').ok_or("write it as in en=\"Back on Monday.\"")?;
     let is_language = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
     if !is_language || text.trim().is_empty() {
         return Err("write a language and a text, as in en=\"Back on Monday.\"");
@@ -57,9 +56,9 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     match command {
         Command::On { slug, short, no_manual_exec, message } => {
             // Clients show the short message in lists and the long one next to the konnector.
-            let said = |text: String| json!({ "short_message": text, "long_message": text });
+            let localized = |text: String| json!({ "short_message": text, "long_message": text });
             let messages: Map<String, Value> =
-                message.into_iter().map(|(language, text)| (language, said(text))).collect();
+                message.into_iter().map(|(language, text)| (language, localized(text))).collect();
             let attributes = json!({
                 "flag_short_maintenance": short,
                 "flag_disallow_manual_exec": no_manual_exec,
@@ -68,19 +67,19 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             admin.send_json(Method::PUT, &path(&slug), &json!({ "data": { "attributes": attributes } })).await?;
             output.show(&json!({ "slug": slug, "maintenance_options": attributes }), || {
                 done(&format!("{slug} is in maintenance on all instances"));
-                note(&format!("when it is over: konnector konnectors maintenance off {slug}"));
+                note(&format!("end it with: konnector konnectors maintenance off {slug}"));
             });
         }
         Command::Off { slug } => {
             admin.text(Method::DELETE, &path(&slug), &[]).await.map_err(|error| {
-                Error::failed(error.to_string(), "see which are: konnector konnectors maintenance ls")
+                Error::failed(error.to_string(), "list the maintenances: konnector konnectors maintenance ls")
             })?;
-            output.show(&json!({ "ended": slug }), || done(&format!("the maintenance of {slug} is over")));
+            output.show(&json!({ "ended": slug }), || done(&format!("ended the maintenance of {slug}")));
         }
         Command::Ls { registries } => {
             let query: &[_] = if registries { &[("Context", "default")] } else { &[] };
             let all = flatten_list(&admin.json(Method::GET, "konnectors/maintenance", query).await?);
-            let mut rows = Rows::new(["slug", "said by", "by hand", "message"]);
+            let mut rows = Rows::new(["slug", "set by", "manual runs", "message"]);
             for maintenance in &all {
                 rows.row(row(maintenance));
             }
@@ -90,22 +89,22 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     Ok(())
 }
 
-/// The level `stack` is Cozy's word for the operator's maintenance.
+/// Makes a row of the table. The level `stack` is Cozy's word for the operator's maintenance.
 fn row(maintenance: &Value) -> [String; 4] {
     let options = maintenance.get("maintenance_options");
     let option = |name: &str| options.and_then(|options| options.get(name));
     let level = cell(maintenance.get("level"));
     let forbidden = option("flag_disallow_manual_exec") == Some(&Value::Bool(true));
     let messages = option("messages").and_then(Value::as_object);
-    let said = messages
+    let texts = messages
         .into_iter()
         .flatten()
-        .map(|(language, said)| format!("{language}: {}", cell(said.get("short_message"))));
+        .map(|(language, message)| format!("{language}: {}", cell(message.get("short_message"))));
     [
         cell(maintenance.get("slug")),
         if level == "stack" { "the operator".to_owned() } else { level },
         if forbidden { "no" } else { "yes" }.to_owned(),
-        said.collect::<Vec<_>>().join("; "),
+        texts.collect::<Vec<_>>().join("; "),
     ]
 }
 

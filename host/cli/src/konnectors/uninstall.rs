@@ -1,4 +1,4 @@
-//! Uninstalling, and waiting for the konnector to clean up at its vendor.
+//! Uninstalls a konnector and waits until it has cleaned up at its vendor.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,30 +11,29 @@ use crate::output::{Output, cell, done, note};
 /// both.
 pub async fn run(session: &ApiClient, output: Output, slug: &str, force: bool) -> Result<()> {
     let query: &[_] = if force { &[("Force", "true")] } else { &[] };
-    let see = "see whether it is still installed: konnector konnectors ls";
-    let mut events =
-        session.events(Method::DELETE, &format!("konnectors/{}", encode_segment(slug)), query, see.to_owned()).await?;
+    let advice = "check whether it is still installed: konnector konnectors ls";
+    let mut events = session
+        .events(Method::DELETE, &format!("konnectors/{}", encode_segment(slug)), query, advice.to_owned())
+        .await?;
     while let Some(event) = events.next().await? {
         match event.name.as_str() {
-            "cleaning" if !output.json => note(&format!("{slug} cleans up at its vendor …")),
+            "cleaning" if !output.json => note(&format!("{slug} is cleaning up at its vendor …")),
             "deleted" => {
                 output.show(&json!({ "uninstalled": slug }), || {
-                    done(&format!("{slug} is uninstalled, with its accounts and triggers"));
+                    done(&format!("uninstalled {slug}, with its accounts and triggers"));
                 });
                 return Ok(());
             }
-            "error" => return Err(stays(slug, &event.data)),
+            "error" => return Err(clean_up_error(slug, &event.data)),
             _ => {}
         }
     }
-    Err(Error::failed(format!("the server ended before {slug} was uninstalled"), see))
+    Err(Error::failed(format!("the server stopped before {slug} was uninstalled"), advice))
 }
 
-fn stays(slug: &str, reason: &Value) -> Error {
+fn clean_up_error(slug: &str, reason: &Value) -> Error {
     Error::failed(
-        format!("{slug} stays installed: {}; `konnector jobs ls` shows why", cell(Some(reason))),
-        format!(
-            "uninstall it again to have it try again, or do without the clean-up: konnector konnectors uninstall {slug} --force"
-        ),
+        format!("{slug} remains installed: {}; `konnector jobs ls` shows why", cell(Some(reason))),
+        format!("uninstall it again to retry, or skip the clean-up: konnector konnectors uninstall {slug} --force"),
     )
 }

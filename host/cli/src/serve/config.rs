@@ -1,4 +1,4 @@
-//! The server's settings: file < environment < flag.
+//! Settings of the server. Flags override the environment, which overrides the file.
 //!
 //! Each layer is a table with the same keys, so that one reader checks them all.
 
@@ -17,18 +17,18 @@ use url::Url;
 use crate::data_dir::{self, DataDir};
 use crate::error::{Error, Result};
 
-/// What kind of value a key takes.
+/// Type of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SettingKind {
     String,
     Number,
     List,
     Boolean,
-    /// Of limits, by key.
+    /// Limits by key.
     Limits,
 }
 
-/// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
+/// All keys of the configuration file. The variable of a key is `KONNECTOR_` and the key in capitals.
 const SETTINGS: [(&str, SettingKind); 22] = [
     ("data_dir", SettingKind::String),
     ("listen", SettingKind::String),
@@ -54,18 +54,18 @@ const SETTINGS: [(&str, SettingKind); 22] = [
     ("admin_passphrase", SettingKind::String),
 ];
 
-/// How log lines are written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Readable lines.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What the server is started with.
+/// Complete settings of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// See [`DataDir`].
@@ -74,43 +74,42 @@ pub struct Settings {
     pub listen: String,
     /// Address of the admin API.
     pub admin_listen: String,
-    /// The master key.
+    /// File with the master key.
     pub key_file: PathBuf,
-    /// Domain of the first instance; the public address where absent.
+    /// Domain of the first instance; `None` for the public address.
     pub domain: Option<String>,
     /// Private addresses that konnectors may reach.
     pub allow_address: Vec<AddressRule>,
-    /// Where konnectors are looked up, in this order.
+    /// Registries of konnectors, in order of precedence.
     pub registries: Vec<Url>,
     /// See [`konnector_platform::Config`].
     pub permissions_skip_verification: bool,
     /// See [`konnector_platform::Config`].
     pub allow_install_via_a_permission: bool,
-    /// Jobs that run at the same time.
+    /// Maximum number of concurrent jobs.
     pub workers: u32,
-    /// How long a worker's lease lasts without a heartbeat.
+    /// Duration of a worker's lease without a heartbeat.
     pub lease_duration: Duration,
-    /// First delay before a run is tried again.
+    /// Delay before the first retry of a failed run.
     pub retry_delay: Duration,
-    /// Jobs of the whole server that may contact one host of a vendor at the same time; 0 is no limit.
+    /// Maximum number of concurrent jobs, in the whole server, that contact one vendor host; 0 means no limit.
     pub vendor_concurrency: u32,
-    /// Jobs of one konnector that the whole server runs at the same time; 0 is no limit.
+    /// Maximum number of concurrent jobs of one konnector, in the whole server; 0 means no limit.
     pub konnector_concurrency: u32,
-    /// What is kept of jobs that have ended.
+    /// Retention of ended jobs.
     pub history: JobRetention,
-    /// Bytes that new data leaves free on the disk; the store's default where absent.
+    /// Bytes of disk space that new data leaves free; `None` for the store's default.
     pub disk_reserve: Option<u64>,
-    /// What runs may use up.
+    /// Limits of runs.
     pub limits: LimitPolicy,
-    /// How much of something an instance gets within an hour.
+    /// Hourly limits of an instance.
     pub hourly_limits: HourlyLimits,
-    /// See [`LogFormat`].
     pub log_format: LogFormat,
-    /// The operator's own passphrase, in place of the one in the data folder.
+    /// Passphrase of the admin API, instead of the one in the data folder.
     pub admin_passphrase: Option<String>,
 }
 
-/// The settings as the layers give them.
+/// Merged layers, before defaults are filled in.
 #[derive(Debug, Default, Deserialize)]
 struct RawConfig {
     data_dir: Option<PathBuf>,
@@ -152,7 +151,7 @@ impl Settings {
         }
         let given: RawConfig = merged.try_into().map_err(|error: toml::de::Error| {
             let message = error.to_string();
-            Error::usage(format!("a setting has a wrong value: {}", message.trim()), "see `konnector serve --help`")
+            Error::usage(format!("a setting is not valid: {}", message.trim()), "see `konnector serve --help`")
         })?;
         given.complete()
     }
@@ -165,7 +164,7 @@ impl RawConfig {
             if value > 0 {
                 Ok(value)
             } else {
-                Err(Error::usage(format!("{name} is 0"), format!("set {name} to 1 or more")))
+                Err(Error::usage(format!("{name}: 0 is not allowed"), format!("set {name} to 1 or more")))
             }
         };
         let workers = self.workers.unwrap_or(4);
@@ -216,7 +215,7 @@ fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
         let wrong = || {
             Error::usage(
-                format!("{setting}.{key} is {value}, which is no whole number from 1 on"),
+                format!("{setting}.{key}: {value} is not a positive whole number"),
                 format!("for example {key} = {}", limit.default_max()),
             )
         };
@@ -225,14 +224,14 @@ fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
     Ok(values)
 }
 
-/// The hourly limits; 0 means unlimited.
+/// Parses the hourly limits; 0 means no limit.
 fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
     let mut limits = HourlyLimits::default();
     for (key, value) in given.into_iter().flatten() {
         let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
         let wrong = || {
             Error::usage(
-                format!("hourly_limits.{key} is {value}, which is no whole number from 0 on"),
+                format!("hourly_limits.{key}: {value} is not a whole number of at least 0"),
                 format!("for example {key} = 100"),
             )
         };
@@ -259,7 +258,9 @@ pub fn read_limits<'a>(name: &str, parts: impl IntoIterator<Item = &'a str>) -> 
     let read = |part: &'a str| {
         let pair =
             part.split_once('=').and_then(|(key, number)| Some((key.to_owned(), Value::Integer(number.parse().ok()?))));
-        pair.ok_or_else(|| Error::usage(format!("{name} has '{part}'"), "write limits as in memory_mib=1024"))
+        pair.ok_or_else(|| {
+            Error::usage(format!("{name}: '{part}' is not a valid limit"), "write limits as in memory_mib=1024")
+        })
     };
     parts.into_iter().map(read).collect::<Result<Table>>().map(Value::Table)
 }
@@ -280,7 +281,7 @@ pub fn read_file(path: &Path) -> Result<Table> {
 fn parse(text: &str, path: &Path) -> Result<Table> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         Error::usage(
-            format!("{} is no TOML: {error}", path.display()),
+            format!("{} is not valid TOML: {error}", path.display()),
             "correct the line, for example: listen = \"127.0.0.1:8080\"",
         )
     })?;
@@ -298,24 +299,24 @@ fn unknown_key(unknown: &str, path: &Path) -> Error {
     Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that was probably meant.
 pub fn closest_match<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = unknown.replace('-', "_").to_lowercase();
     known
         .map(|known| (similarity(&written, known), known))
-        .filter(|(likeness, _)| *likeness > 0.75)
+        .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
 }
 
-/// From 0 to 1: the similarity of the written name to a key, or, slightly lower, to one of the key's words.
+/// Returns the similarity, from 0 to 1, of the written name to a key or, weighted slightly lower, to a word of the key.
 fn similarity(written: &str, known: &str) -> f64 {
     let words = known.split('_').map(|word| strsim::jaro_winkler(written, word) * 0.9);
     words.fold(strsim::jaro_winkler(written, known), f64::max)
 }
 
-/// The layer of the environment. `KONNECTOR_X_FILE` names a file that contains the value, for secrets of containers
-/// and systemd.
+/// Reads the layer of the environment. `KONNECTOR_X_FILE` names a file that contains the value, for secrets of
+/// containers and systemd.
 fn read_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
     let mut table = Table::new();
     for (key, kind) in SETTINGS {
@@ -342,12 +343,12 @@ fn parse_value(name: &str, kind: SettingKind, value: &str) -> Result<Value> {
         SettingKind::String => Ok(Value::String(value.to_owned())),
         SettingKind::Number => value.parse().map(Value::Integer).map_err(|_| {
             Error::usage(
-                format!("{name} is '{value}', which is no whole number"),
+                format!("{name}: '{value}' is not a whole number"),
                 format!("set it to a number, as in {name}=4"),
             )
         }),
         SettingKind::Boolean => value.parse().map(Value::Boolean).map_err(|_| {
-            Error::usage(format!("{name} is '{value}', which is neither true nor false"), format!("set {name}=true"))
+            Error::usage(format!("{name}: '{value}' is neither true nor false"), format!("set it, as in {name}=true"))
         }),
         SettingKind::List => Ok(Value::Array(split_list(value).map(|part| Value::String(part.to_owned())).collect())),
         SettingKind::Limits => read_limits(name, split_list(value)),
@@ -378,7 +379,7 @@ mod tests {
             assert!(documented.contains(&key), "docs/operators.md does not have {key}");
         }
         for key in documented {
-            assert!(keys.contains(&key), "docs/operators.md has {key}, which is no key");
+            assert!(keys.contains(&key), "docs/operators.md has {key}, which is not a key");
         }
     }
 
@@ -387,9 +388,9 @@ mod tests {
         let file = file("[limits]\nmemory_mib = 1024\nwall_s = 7200\n[default_limits]\ncpu_s = 30");
         let variable = |name: &str| (name == "KONNECTOR_LIMITS").then(|| "wall_s=900,files=5".to_owned());
         let flags: Table = "limits = { files = 7 }".parse().unwrap();
-        let LimitPolicy { max: most, default } = Settings::merge(file, &variable, flags).unwrap().limits;
-        assert_eq!([Limit::Memory, Limit::Wall, Limit::Files].map(|limit| most.get(limit)), [1024, 900, 7]);
-        assert_eq!(most.get(Limit::Requests), Limit::Requests.default_max());
+        let LimitPolicy { max, default } = Settings::merge(file, &variable, flags).unwrap().limits;
+        assert_eq!([Limit::Memory, Limit::Wall, Limit::Files].map(|limit| max.get(limit)), [1024, 900, 7]);
+        assert_eq!(max.get(Limit::Requests), Limit::Requests.default_max());
         assert_eq!((default.get(Limit::Cpu), default.get(Limit::Wall)), (30, Limit::Wall.default_value()));
     }
 
@@ -450,7 +451,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let told = |error: Error| match error {
+        let error_text = |error: Error| match error {
             Error::Usage { message, advice } => format!("{message} | {advice}"),
             other => other.to_string(),
         };
@@ -470,18 +471,18 @@ mod tests {
             Settings::merge(file("[hourly_limits]\njobs = -1"), &nothing, Table::new()).map(drop).unwrap_err(),
             read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
         ];
-        insta::assert_snapshot!(errors.map(told).join("\n"), @"
+        insta::assert_snapshot!(errors.map(error_text).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
         unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, registries, permissions_skip_verification, allow_install_via_a_permission, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
-        KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
-        workers is 0 | set workers to 1 or more
+        KONNECTOR_WORKERS: 'many' is not a whole number | set it to a number, as in KONNECTOR_WORKERS=4
+        workers: 0 is not allowed | set workers to 1 or more
         limits has no limit 'memory' | did you mean 'memory_mib'?
-        default_limits.files is 0, which is no whole number from 1 on | for example files = 20000
+        default_limits.files: 0 is not a positive whole number | for example files = 20000
         hourly_limits has no limit 'job' | the limits are webhooks, events, jobs, tokens, oauth_clients, account_oauth
-        hourly_limits.jobs is -1, which is no whole number from 0 on | for example jobs = 100
-        --limit has 'memory_mib' | write limits as in memory_mib=1024
+        hourly_limits.jobs: -1 is not a whole number of at least 0 | for example jobs = 100
+        --limit: 'memory_mib' is not a valid limit | write limits as in memory_mib=1024
         ");
     }
 }

@@ -1,28 +1,29 @@
-//! How many files and connections this process may have open.
+//! Limits of the files and connections that this process may have open.
 //!
-//! The usual soft limit of 1,024 is meant for programs that use select(2); this one may have as many as the hard limit allows. What there is is
-//! divided: the store, running konnectors and the admin API need some while the public API is full.
+//! The usual soft limit of 1,024 is meant for programs that use select(2); this program may use the hard limit. The
+//! limit is divided, because the store, running konnectors and the admin API need files even when the public API is
+//! full.
 
 use konnector_api::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For the store, the programs of konnectors, their connections to vendors, and the log.
+/// Files for the store, the programs of konnectors, their connections to vendors, and the log.
 const RESERVED_FILES: u64 = 192;
 /// Connections of the admin API: one operator with a few scripts and a monitor.
 const ADMIN_CONNECTIONS: u64 = 64;
-/// Each connection of the public API may have a file of its own open.
+/// Files of a connection of the public API: its socket, and a file that it reads or writes.
 const FILES_PER_CONNECTION: u64 = 2;
-/// As few connections as make a server useful at all.
+/// Minimum number of connections with which a server is useful.
 const MIN_CONNECTIONS: u64 = 16;
-/// Below this soft limit the operator is warned.
+/// Soft limit below which the operator is warned.
 const MIN_RECOMMENDED_FILES: u64 = 4_096;
 
-/// How many connections each listener takes.
+/// Connection limits of the listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// The public API.
+    /// Limits of the public API.
     pub public: ConnectionLimits,
-    /// The admin API.
+    /// Limits of the admin API.
     pub admin: ConnectionLimits,
 }
 
@@ -34,13 +35,13 @@ pub fn raise_file_limit() -> ListenerLimits {
     if limit < wanted {
         match setrlimit(Resource::Nofile, Rlimit { current: found.maximum, maximum: found.maximum }) {
             Ok(()) => limit = wanted,
-            Err(error) => tracing::warn!(%error, limit, "the limit of open files could not be raised"),
+            Err(error) => tracing::warn!(%error, limit, "cannot raise the limit of open files"),
         }
     }
     if limit < MIN_RECOMMENDED_FILES {
         tracing::warn!(
             limit,
-            "few files may be open at the same time, so few clients can be connected; raise the hard limit, for example with LimitNOFILE=65536 in the unit of systemd"
+            "the limit of open files is low, so only few clients can connect; raise the hard limit, for example with LimitNOFILE=65536 in the systemd unit"
         );
     }
     divide(limit)

@@ -1,4 +1,4 @@
-//! A new server has one instance, so that it can be used at once.
+//! Creates the first instance of a new server, so that it can be used at once.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAdd
             tracing::warn!(
                 address = reached,
                 instance = first.domain,
-                "no instance has this address as its domain; requests must carry the domain of one as their Host header"
+                "no instance has this address as its domain; requests must name the domain of an instance in their Host header"
             );
             return Ok(first.domain.clone());
         }
@@ -26,11 +26,11 @@ pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAdd
     let local = settings.domain.is_none() && address.ip().is_loopback();
     let aliases = local.then(|| vec![format!("localhost:{}", address.port())]);
     let instance = platform.create_instance(&reached, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
-    tracing::info!(domain = instance.domain, "the first instance was made");
+    tracing::info!(domain = instance.domain, "created the first instance");
     Ok(instance.domain)
 }
 
-/// An address that a client on this machine can connect to.
+/// Returns an address that a client on this machine can connect to.
 pub fn connectable(address: SocketAddr) -> SocketAddr {
     if !address.ip().is_unspecified() {
         return address;

@@ -1,4 +1,4 @@
-//! The master key: made once, with the first data, and never again.
+//! Loads the master key, which is created only once, for a new data folder.
 
 use konnector_store::{MasterKey, key_fingerprint};
 
@@ -17,8 +17,8 @@ pub fn load(settings: &Settings) -> Result<MasterKey> {
     if settings.data_dir.has_data() {
         let needed = key_fingerprint(&store)?.map(|needed| format!(" {needed}")).unwrap_or_default();
         return Err(Error::KeyMismatch(format!(
-            "there is data in {}, but its key{needed} is not at {}: put the key file back from its backup, or name it with --key-file. \
-             Nothing was changed",
+            "{} contains data, but its key{needed} does not exist at {}; restore the key file from its backup, or set its path with \
+             --key-file. Nothing was changed",
             store.display(),
             settings.key_file.display()
         )));
@@ -26,7 +26,7 @@ pub fn load(settings: &Settings) -> Result<MasterKey> {
     let key = MasterKey::create(&settings.key_file)?;
     tracing::info!(
         path = %settings.key_file.display(),
-        "a master key was made; keep a copy apart from the data, without it no password can be read"
+        "created a master key; keep a copy separate from the data, because without it no password can be decrypted"
     );
     Ok(key)
 }
@@ -52,7 +52,7 @@ mod tests {
         std::fs::create_dir_all(settings.data_dir.store().join("sled")).unwrap();
         std::fs::remove_file(&settings.key_file).unwrap();
         let error = load(&settings).map(drop).unwrap_err();
-        assert!(matches!(&error, Error::KeyMismatch(text) if text.contains("put the key file back")), "{error}");
+        assert!(matches!(&error, Error::KeyMismatch(text) if text.contains("restore the key file")), "{error}");
         assert!(!settings.key_file.exists(), "nothing was made");
     }
 }

@@ -1,4 +1,4 @@
-//! The two addresses of the server.
+//! Listeners of the public API and the admin API.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use super::first_instance::connectable;
 use crate::data_dir::ServerAddresses;
 use crate::error::{Error, Result, io as io_error};
 
-/// Bound, not yet served.
+/// Bound listeners that are not yet served.
 pub struct Listeners {
-    /// For everybody.
+    /// Listener of the public API.
     pub public: TcpListener,
-    /// For the operator.
+    /// Listener of the admin API.
     pub admin: TcpListener,
     public_address: SocketAddr,
     admin_address: SocketAddr,
@@ -28,24 +28,24 @@ impl Listeners {
         if !public_address.ip().is_loopback() {
             tracing::warn!(
                 address = %public_address,
-                "others can reach this address, and plain HTTP shows them every token; put a proxy with HTTPS before it"
+                "other machines can reach this address, and plain HTTP exposes every token; put an HTTPS proxy in front of it"
             );
         }
         if !admin_address.ip().is_loopback() {
             tracing::warn!(
                 address = %admin_address,
-                "others can reach the admin API, and plain HTTP shows them the passphrase; listen on 127.0.0.1"
+                "other machines can reach the admin API, and plain HTTP exposes the passphrase; listen on 127.0.0.1"
             );
         }
         Ok(Self { public, admin, public_address, admin_address })
     }
 
-    /// With the actual port, even if any free port was requested.
+    /// Returns the public address, with the actual port even if any free port was requested.
     pub const fn public_address(&self) -> SocketAddr {
         self.public_address
     }
 
-    /// The addresses for clients on this machine.
+    /// Returns the addresses for clients on this machine.
     pub fn addresses(&self) -> ServerAddresses {
         ServerAddresses {
             public_url: format!("http://{}", connectable(self.public_address)),
@@ -57,8 +57,8 @@ impl Listeners {
 
 async fn bind(flag: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await.map_err(|error| bind_error(flag, address, &error))?;
-    let real = listener.local_addr().map_err(io_error("listening"))?;
-    Ok((listener, real))
+    let bound = listener.local_addr().map_err(io_error("listening"))?;
+    Ok((listener, bound))
 }
 
 fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
@@ -69,7 +69,9 @@ fn bind_error(flag: &str, address: &str, error: &io::Error) -> Error {
             )
         }
         io::ErrorKind::PermissionDenied => format!("ports below 1024 are reserved; use --{flag} with a higher one"),
-        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; use --{flag} with one it has"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have this address; use --{flag} with one that it has")
+        }
         _ => format!("write host and port, as in --{flag} 127.0.0.1:8080"),
     };
     Error::failed(format!("cannot listen on {address}: {error}"), advice)

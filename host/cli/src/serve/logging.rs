@@ -1,4 +1,4 @@
-//! Log lines, on standard error.
+//! Logging to standard error.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write, stderr};
@@ -12,9 +12,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::config::LogFormat;
 use crate::output::{eprint_line, escape_json};
 
-/// Bytes of a line. What guests and clients say in it may be of any length, and whoever keeps logs has a limit, too (journald: 48 KiB).
+/// Maximum size of a line in bytes: texts of guests and clients may be of any length, and log collectors have limits,
+/// too (journald: 48 KiB).
 const MAX_LINE_SIZE: usize = 16 << 10;
-/// Bytes of one text in a line of JSON that would be longer.
+/// Maximum size in bytes of each string in a JSON line that would exceed [`MAX_LINE_SIZE`].
 const MAX_TEXT_SIZE: usize = 2 << 10;
 
 /// Starts logging. `RUST_LOG` chooses what is logged; `info` unless set.
@@ -27,15 +28,15 @@ pub fn init(format: LogFormat) {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     if let Err(error) = started {
-        eprint_line(&format!("konnector: the log was started already: {error}"));
+        eprint_line(&format!("konnector: logging is already initialised: {error}"));
     }
 }
 
-/// Writes lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
+/// Writer that replaces control characters in log lines and limits their length.
 #[derive(Debug, Clone, Copy)]
 struct SanitizingWriter {
     format: LogFormat,
-    /// The library's own; it escapes those in texts.
+    /// Whether the logging library colours lines; it escapes control sequences in texts.
     colours: bool,
 }
 
@@ -49,8 +50,8 @@ impl SanitizingWriter {
         let line = line.trim_end_matches('\n');
         let cleaned = match self.format {
             LogFormat::Text => {
-                let shown = |character| if allowed(character) { character } else { char::REPLACEMENT_CHARACTER };
-                truncate_middle(line.chars().map(shown).collect(), MAX_LINE_SIZE)
+                let replace = |character| if allowed(character) { character } else { char::REPLACEMENT_CHARACTER };
+                truncate_middle(line.chars().map(replace).collect(), MAX_LINE_SIZE)
             }
             LogFormat::Json if line.len() > MAX_LINE_SIZE => escape_json(&shorten_line(line)),
             LogFormat::Json => escape_json(line),
@@ -67,9 +68,9 @@ fn shorten_line(line: &str) -> String {
     if line.len() <= MAX_LINE_SIZE {
         return line;
     }
-    let kept =
+    let essential =
         ["timestamp", "level", "message"].map(|name| (name.to_owned(), event.get(name).cloned().unwrap_or_default()));
-    Value::Object(kept.into_iter().collect()).to_string()
+    Value::Object(essential.into_iter().collect()).to_string()
 }
 
 fn shorten(value: &mut Value) {
@@ -107,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// The log output for an event with this text.
+    /// Returns the log output for an event with this text.
     fn logged(format: LogFormat, text: &str) -> String {
         #[derive(Clone)]
         struct CapturedLog(SanitizingWriter, Arc<Mutex<String>>);
@@ -120,15 +121,15 @@ mod tests {
                 Ok(())
             }
         }
-        let kept = Arc::new(Mutex::new(String::new()));
-        let writer = CapturedLog(SanitizingWriter { format, colours: false }, Arc::clone(&kept));
+        let captured = Arc::new(Mutex::new(String::new()));
+        let writer = CapturedLog(SanitizingWriter { format, colours: false }, Arc::clone(&captured));
         let lines = fmt().with_writer(move || writer.clone()).with_ansi(false);
         let event = || tracing::info!(field = text, "{text}");
         match format {
             LogFormat::Text => tracing::subscriber::with_default(lines.finish(), event),
             LogFormat::Json => tracing::subscriber::with_default(lines.json().flatten_event(true).finish(), event),
         }
-        let written = kept.lock().unwrap();
+        let written = captured.lock().unwrap();
         written.clone()
     }
 

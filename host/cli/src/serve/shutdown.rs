@@ -1,11 +1,11 @@
-//! Signals: the first asks the server to stop, the second to give running jobs no more time, the third ends it.
+//! Signals: the first stops the server, the second skips the grace period of running jobs, the third exits at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Result, io};
 
-/// By convention 128 and the number of the signal, SIGINT.
+/// By convention 128 plus the number of SIGINT.
 const EXIT_SIGINT: i32 = 130;
 
 /// The signals that end a server.
@@ -17,29 +17,29 @@ pub struct ShutdownSignals {
 impl ShutdownSignals {
     /// Starts listening for signals.
     pub fn listen() -> Result<Self> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(io("listening to signals"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listening to signals"))?;
-        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        let signals = Self { stop: stop.clone(), force: hurry.clone() };
+        let mut terminate = signal(SignalKind::terminate()).map_err(io("listening for signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listening for signals"))?;
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let signals = Self { stop: stop.clone(), force: force.clone() };
         tokio::spawn(async move {
             first_signal(&mut terminate, &mut interrupt).await;
             stop.cancel();
             first_signal(&mut terminate, &mut interrupt).await;
-            eprintln!("konnector: a second signal, running jobs go back to the queue at once");
-            hurry.cancel();
+            eprintln!("konnector: second signal: running jobs return to the queue at once");
+            force.cancel();
             first_signal(&mut terminate, &mut interrupt).await;
-            eprintln!("konnector: a third signal, ending at once; nothing that was accepted is lost");
+            eprintln!("konnector: third signal: exiting at once; no accepted job is lost");
             std::process::exit(EXIT_SIGINT);
         });
         Ok(signals)
     }
 
-    /// Cancelled by the first signal.
+    /// Returns the token that the first signal cancels.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Cancelled by the second signal.
+    /// Returns the token that the second signal cancels.
     pub fn force_token(&self) -> CancellationToken {
         self.force.clone()
     }

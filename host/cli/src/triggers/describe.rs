@@ -21,7 +21,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// When a trigger runs, without the zone.
+/// Describes when a trigger runs, without the time zone.
 pub fn describe_schedule(trigger: &Value) -> String {
     let (kind, arguments) = (cell(trigger.get("type")), cell(trigger.get("arguments")));
     let arguments = arguments.trim();
@@ -38,7 +38,7 @@ pub fn describe_schedule(trigger: &Value) -> String {
         "@monthly" => format!("once a month{within}"),
         "@at" => format!("once, at {arguments}"),
         "@in" => format!("once, {arguments} after it was added"),
-        "@event" => format!("when {arguments} happens"),
+        "@event" => format!("on the event {arguments}"),
         "@webhook" => "when its webhook is called".to_owned(),
         "@client" => "when a client runs it".to_owned(),
         other => format!("{other}{within}"),
@@ -61,14 +61,14 @@ pub fn describe(trigger: &Value, now: DateTime<Utc>) -> String {
     if let Some(locked) = of_state("locked_until") {
         sentence = format!("{sentence}; the vendor locked the account, nothing runs before {}", cell(Some(locked)));
     } else if let Some(code) = of_state("paused").and_then(|paused| paused.get("code")) {
-        sentence = format!("{sentence}; waits for you ({})", cell(Some(code)));
+        sentence = format!("{sentence}; paused until you act ({})", cell(Some(code)));
     } else if let Some(next) = next {
         sentence = format!("{sentence}; next {}", time_until(next, now));
     }
     sentence
 }
 
-/// The remaining time, in its largest unit.
+/// Formats the remaining time in its largest unit.
 fn time_until(next: DateTime<Utc>, now: DateTime<Utc>) -> String {
     match (next - now).num_seconds() {
         ..=0 => "now".to_owned(),
@@ -79,7 +79,7 @@ fn time_until(next: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// A crontab in words; `None` if they would be longer than the crontab.
+/// Describes a crontab in words; returns `None` if the words would be longer than the crontab.
 fn describe_crontab(text: &str) -> Option<String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let (second, minute, hour, day, month, weekday) = match *fields.as_slice() {
@@ -116,7 +116,7 @@ fn describe_crontab(text: &str) -> Option<String> {
     Some(format!("{} at {}", days.unwrap_or_else(|| "every day".to_owned()), join_list(&times)))
 }
 
-/// The names in a list of numbers or names.
+/// Returns the full names for a list of numbers or short names.
 fn field_names(field: &str, names: &[&str], first: usize) -> Option<String> {
     let name = |part: &str| {
         let by_name =
@@ -195,7 +195,7 @@ mod tests {
         once a week on monday before 9am
         once a day
         once, at 2027-01-01T00:00:00Z
-        when io.cozy.bills:CREATED happens
+        on the event io.cozy.bills:CREATED
         when its webhook is called
         ");
     }
@@ -219,7 +219,7 @@ mod tests {
         insta::assert_snapshot!(sentences.join("\n"), @r"
         every day at 05:27, Europe/Paris; next in 3 h
         every day at 05:27, Europe/Paris; next in 9 days
-        every day at 05:27, Europe/Paris; waits for you (LOGIN_FAILED)
+        every day at 05:27, Europe/Paris; paused until you act (LOGIN_FAILED)
         every day at 05:27, Europe/Paris; the vendor locked the account, nothing runs before 2026-11-21T08:00:00Z
         every day at 05:27, Europe/Paris
         ");

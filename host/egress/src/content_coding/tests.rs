@@ -97,7 +97,7 @@ fn members_without_content_end() {
     let empty = pack("gzip", b"");
     assert_eq!(unpacked(&["gzip"], &empty.repeat(MAX_EMPTY_MEMBERS), 9).unwrap(), b"");
     let error = unpacked(&["gzip"], &empty.repeat(10_000), 9).unwrap_err();
-    insta::assert_snapshot!(error, @"it has too many members without content");
+    insta::assert_snapshot!(error, @"it contains too many empty members");
 }
 
 #[test]

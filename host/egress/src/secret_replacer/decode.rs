@@ -4,8 +4,8 @@
 
 use web_atoms::NAMED_ENTITIES;
 
-/// Maximum length of an escape in bytes: numeric references may begin with any number of zeros, but nobody writes that
-/// many.
+/// Maximum length of an escape in bytes: numeric references may begin with any number of zeros, but in practice they
+/// are short.
 const MAX_ESCAPE_LENGTH: usize = 48;
 
 /// Maximum number of consecutive null bytes that are skipped. UTF-32 has up to five between two characters; an endless
@@ -52,7 +52,7 @@ impl TextCoding {
         }
     }
 
-    /// Returns whether its escapes stand for nothing.
+    /// Returns whether its escapes decode to nothing.
     pub(super) const fn is_skipped(self) -> bool {
         matches!(self, Self::Wide | Self::Lines)
     }
@@ -111,7 +111,7 @@ impl DecodedBytes {
     }
 }
 
-/// Parses a run of bytes that stand for nothing. It ends before the first other byte; if it is too long, the last byte
+/// Parses a run of bytes that decode to nothing. It ends before the first other byte; if it is too long, the last byte
 /// stays.
 fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> EscapeParse {
     match escape.last() {

@@ -152,7 +152,7 @@ struct MatchState {
 #[derive(Debug, Clone, Copy)]
 struct Start {
     place: u64,
-    /// The same, or earlier if the bytes before it stand for nothing.
+    /// Start of the symbol, or an earlier position if the bytes before it decode to nothing.
     after_last: u64,
 }
 

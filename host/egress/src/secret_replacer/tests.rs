@@ -74,13 +74,13 @@ fn finder(secrets: &[&str]) -> SecretFinder {
 }
 
 fn hidden(finder: &SecretFinder, parts: &[&[u8]]) -> Vec<u8> {
-    let (mut veil, mut shown) = (SecretReplacer::new(finder), BytesMut::new());
+    let (mut replacer, mut shown) = (SecretReplacer::new(finder), BytesMut::new());
     let mut take = |piece: Segment<'_>| match piece {
         Segment::Text(text) => shown.extend_from_slice(text),
         Segment::Secret { null_padding: gap, .. } => write_placeholder(WORD, gap, &mut shown),
     };
-    parts.iter().for_each(|part| veil.push(part, &mut take));
-    veil.finish(&mut take);
+    parts.iter().for_each(|part| replacer.push(part, &mut take));
+    replacer.finish(&mut take);
     shown.to_vec()
 }
 
@@ -287,22 +287,22 @@ fn little_is_held_back() {
         "%25",
     ] {
         let text = unit.repeat((1 << 16) / unit.len());
-        let (mut veil, mut shown) = (SecretReplacer::new(&finder), 0);
+        let (mut replacer, mut shown) = (SecretReplacer::new(&finder), 0);
         for part in text.as_bytes().chunks(4096) {
-            veil.push(part, &mut |_| shown += 1);
-            assert!(veil.buffer.len() < 300 << 10 && veil.matches.len() < 20_000, "{unit}");
+            replacer.push(part, &mut |_| shown += 1);
+            assert!(replacer.buffer.len() < 300 << 10 && replacer.matches.len() < 20_000, "{unit}");
         }
-        assert!(veil.buffer.len() < 16 << 10, "{unit}: {} bytes are held", veil.buffer.len());
-        veil.finish(&mut |_| shown += 1);
+        assert!(replacer.buffer.len() < 16 << 10, "{unit}: {} bytes are held", replacer.buffer.len());
+        replacer.finish(&mut |_| shown += 1);
         assert!(shown > 0, "{unit}");
     }
     // After the beginning of a secret.
     for unit in ["\n", "\r\n", "\n ", "\0", "\\n", "&#10;", "%0a", "\n\0"] {
-        let mut veil = SecretReplacer::new(&finder);
+        let mut replacer = SecretReplacer::new(&finder);
         let text = format!("a%&{}", unit.repeat((1 << 16) / unit.len()));
         for part in text.as_bytes().chunks(4096) {
-            veil.push(part, &mut |_| {});
-            assert!(veil.buffer.len() < 16 << 10, "{unit:?}: {} bytes are held", veil.buffer.len());
+            replacer.push(part, &mut |_| {});
+            assert!(replacer.buffer.len() < 16 << 10, "{unit:?}: {} bytes are held", replacer.buffer.len());
         }
     }
 }

@@ -207,19 +207,19 @@ async fn no_spelling_of_an_address_leads_inside() {
     [::ffff:7f00:1]: the manifest has no rule for GET on http://[::ffff:7f00:1]
     [0:0:0:0:0:ffff:127.0.0.1]: the manifest has no rule for GET on http://[::ffff:7f00:1]
     [64:ff9b::7f00:1]: the manifest has no rule for GET on http://[64:ff9b::7f00:1]
-    [fe80::1%25eth0]: url: invalid IPv6 address; an absolute http or https URL is expected
+    [fe80::1%25eth0]: url: invalid IPv6 address; expected an absolute http or https URL
     169.254.169.254: the manifest has no rule for GET on http://169.254.169.254
     2852039166: the manifest has no rule for GET on http://169.254.169.254
     localhost: the manifest has no rule for GET on http://localhost
     LOCALHOST.: the manifest has no rule for GET on http://localhost
     metadata.google.internal: the manifest has no rule for GET on http://metadata.google.internal
-    bank.example@127.0.0.1: url: holds a user or a password before the host; send a header Authorization instead
-    bank.example%40127.0.0.1: url: invalid international domain name; an absolute http or https URL is expected
+    bank.example@127.0.0.1: url: contains a user name or password; send an Authorization header instead
+    bank.example%40127.0.0.1: url: invalid international domain name; expected an absolute http or https URL
     127.0.0.1\@bank.example: the manifest has no rule for GET on http://127.0.0.1
     127.0.0.1#@bank.example: the manifest has no rule for GET on http://127.0.0.1
-    127.0.0.1%00.bank.example: url: invalid international domain name; an absolute http or https URL is expected
-    127.0.0.1%2f.bank.example: url: invalid international domain name; an absolute http or https URL is expected
-    bank.example.127.0.0.1.: url: invalid IPv4 address; an absolute http or https URL is expected
+    127.0.0.1%00.bank.example: url: invalid international domain name; expected an absolute http or https URL
+    127.0.0.1%2f.bank.example: url: invalid international domain name; expected an absolute http or https URL
+    bank.example.127.0.0.1.: url: invalid IPv4 address; expected an absolute http or https URL
     ");
 }
 

@@ -88,7 +88,7 @@ async fn a_bomb_of_each_kind_goes_off_in_a_box() {
         let error = fetch(move || response(200, &[("Content-Encoding", encoding)], &bomb)).await.unwrap_err();
         assert!(matches!(error, HttpError::Protocol(_)), "{encoding}: {error:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(error, @"the compressed body from http://a.example unfolds to more than 100 times its size");
+            insta::assert_snapshot!(error, @"the compressed body from http://a.example decompresses to more than 100 times its size");
         }
     }
 }
@@ -136,9 +136,9 @@ async fn what_compresses_well_without_malice_passes() {
 async fn windows_larger_than_those_of_the_standards_are_refused() {
     let large = zstd(1, 27);
     let error = fetch(move || response(200, &[("Content-Encoding", "zstd")], &large)).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: Frame requires too much memory for decoding");
+    insta::assert_snapshot!(error, @"cannot decompress the body from http://a.example: Frame requires too much memory for decoding");
     let error = fetch(|| response(200, &[("Content-Encoding", "br")], [0x11, 30, 0, 0])).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: its window is too large");
+    insta::assert_snapshot!(error, @"cannot decompress the body from http://a.example: its window is too large");
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_download_without_end_meets_the_budget_and_not_the_memory() {
     let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
     let (received, error) = with_bounded_memory(drain(&mut stream)).await;
     assert!(received > 255 << 20, "{received}");
-    insta::assert_snapshot!(error.unwrap(), @"this run's budget of 268435456 bytes to receive is used up");
+    insta::assert_snapshot!(error.unwrap(), @"the run's budget of 268435456 bytes to receive is exhausted");
 }
 
 #[tokio::test]

@@ -271,7 +271,7 @@ async fn the_size_of_headers_does_not_depend_on_the_value() {
             let session = fixture.session();
             let first = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
             let second = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
-            assert!(used > (64 << 10) || matches!(&second, Err(error) if error.contains("used up")), "{second:?}");
+            assert!(used > (64 << 10) || matches!(&second, Err(error) if error.contains("exhausted")), "{second:?}");
             seen.push((answer, used, first, second));
         }
         assert_eq!(seen[0], seen[1], "{padding}");
@@ -397,7 +397,7 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
         assert!(matches!(error, HttpError::Denied(_)), "{host}{path} {names:?}: {error:?}");
     }
     let error = post(&api, "b.example", "/", word("password")).await.unwrap_err();
-    insta::assert_snapshot!(error.to_string().replace(&api.url("b.example", ""), "http://b.example"), @r#"the manifest sends the secret "password" with no POST to http://b.example; add to the rule that allows it: "secrets": ["password"]"#);
+    insta::assert_snapshot!(error.to_string().replace(&api.url("b.example", ""), "http://b.example"), @r#"the manifest does not allow the secret "password" in POST requests to http://b.example; add to the rule for this host: "secrets": ["password"]"#);
     assert_eq!((login.requests().len(), api.requests().len()), (1, 1));
     let record = record(&session, &login.url("a.example", "/"));
     assert_eq!(

@@ -135,9 +135,9 @@ async fn a_body_has_the_length_that_it_promises() {
     let refusal = async |length: &str, body: FrameBody| {
         post(&session, &url, &[("content-length", length)], body).await.unwrap_err().to_string()
     };
-    insta::assert_snapshot!(refusal("5", FrameBody::of([6])).await, @"body: has at least 6 bytes, content-length says 5");
-    insta::assert_snapshot!(refusal("5", FrameBody::of([4])).await, @"body: has 4 bytes, content-length says 5");
-    insta::assert_snapshot!(refusal("5", FrameBody::of([])).await, @"body: has 0 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([6])).await, @"body: has at least 6 bytes, but content-length is 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([4])).await, @"body: has 4 bytes, but content-length is 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([])).await, @"body: has 0 bytes, but content-length is 5");
     insta::assert_snapshot!(refusal("+5", FrameBody::of([5])).await, @"headers: content-length must be one number");
     insta::assert_snapshot!(refusal("", FrameBody::of([])).await, @"headers: content-length must be one number");
     let trailers = FrameBody { trailers: true, ..FrameBody::of([5]) };
@@ -146,7 +146,7 @@ async fn a_body_has_the_length_that_it_promises() {
     let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], FrameBody::of([5])).await;
     insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be one number");
     let endless = FrameBody { endless: Some(1_000), ..FrameBody::of([]) };
-    insta::assert_snapshot!(refusal("10", endless).await, @"body: has at least 1000 bytes, content-length says 10");
+    insta::assert_snapshot!(refusal("10", endless).await, @"body: has at least 1000 bytes, but content-length is 10");
     assert!(server.requests().is_empty(), "no request was ever whole");
 }
 
@@ -157,7 +157,7 @@ async fn an_endless_body_ends_with_the_budget() {
     let session = fixture.session();
     let endless = FrameBody { endless: Some(10_000), ..FrameBody::of([]) };
     let error = post(&session, &server.url("a.example", "/"), &[], endless).await.unwrap_err();
-    insta::assert_snapshot!(error, @"this run's budget of 1000000 bytes to send is used up");
+    insta::assert_snapshot!(error, @"the run's budget of 1000000 bytes to send is exhausted");
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn an_endless_answer_ends_with_the_budget() {
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_down = 1_000_000);
     let answer = get(&fixture.session(), &server.url("a.example", "/"), &[]).await.unwrap();
-    insta::assert_snapshot!(read(answer).await.unwrap_err(), @"this run's budget of 1000000 bytes to receive is used up");
+    insta::assert_snapshot!(read(answer).await.unwrap_err(), @"the run's budget of 1000000 bytes to receive is exhausted");
 }
 
 #[tokio::test]
@@ -186,17 +186,17 @@ async fn the_same_checks_as_at_the_first_door() {
         get(&session, url, headers).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT")
     };
     insta::assert_snapshot!(refusal("https://b.example/", &[]).await, @r#"the manifest has no rule for GET on https://b.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://b.example"] }"#);
-    insta::assert_snapshot!(refusal("https://private.example/", &[]).await, @"private.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address");
-    insta::assert_snapshot!(refusal("http://10.0.0.1/", &[]).await, @"10.0.0.1 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address");
-    insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"headers: host is not a.example:PORT, where the request goes; leave it out");
-    insta::assert_snapshot!(refusal("http://me:pw@a.example/", &[]).await, @"url: holds a user or a password before the host; send a header Authorization instead");
+    insta::assert_snapshot!(refusal("https://private.example/", &[]).await, @"private.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address");
+    insta::assert_snapshot!(refusal("http://10.0.0.1/", &[]).await, @"10.0.0.1 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address");
+    insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"headers: host differs from the URL's authority a.example:PORT; leave it out");
+    insta::assert_snapshot!(refusal("http://me:pw@a.example/", &[]).await, @"url: contains a user name or password; send an Authorization header instead");
     insta::assert_snapshot!(refusal(&url, &[("proxy-authorization", "x")]).await, @"headers: proxy-authorization is set by the host; leave it out");
     insta::assert_snapshot!(refusal(&url, &[("transfer-encoding", "chunked")]).await, @"headers: transfer-encoding is set by the host; leave it out");
     insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"url: 9023 bytes, the limit is 8192");
     insta::assert_snapshot!(post(&session, &url, &[], FrameBody::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @r#"the manifest has no rule for POST on http://a.example:PORT; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["http://a.example:PORT"] }"#);
     let path_only = http::Request::builder().uri("/").header("host", "a.example").body(Empty::<Bytes>::new()).unwrap();
     let refused = session.send_streaming(path_only, RequestTimeouts::default(), None).await.unwrap_err();
-    insta::assert_snapshot!(refused, @"url: names no scheme or no host");
+    insta::assert_snapshot!(refused, @"url: has no scheme or no host");
     let trace = request(Method::TRACE, &url, &[], Empty::new());
     insta::assert_snapshot!(session.send_streaming(trace, RequestTimeouts::default(), None).await.unwrap_err(), @"method: TRACE is not available to konnectors");
     assert_eq!(server.connections(), 0);
@@ -236,7 +236,7 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
     let seen = server.last_request();
     assert_eq!((seen.header("x-key"), seen.header("accept-encoding")), (Some("s3cret-value"), Some("identity")));
     let compressed = get(&session, &server.url("a.example", "/gzip"), &headers).await.unwrap_err().to_string();
-    insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the answer of http://a.example:PORT is compressed, which a request that holds a secret does not accept");
+    insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the response from http://a.example:PORT is compressed, which is not allowed if the request contains a secret");
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
     insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @r#"
         GET /data/a?b=c%20d "alice.example:8080" Ok(0)
         PUT / "alice.example:8080" Ok(7)
-        POST /x "alice.example:8080" Err("body: has 6 bytes, content-length says 7")
+        POST /x "alice.example:8080" Err("body: has 6 bytes, but content-length is 7")
         "#);
     let record = record(&session, "https://alice.example:8080");
     assert_eq!((record.internal, record.requests, record.bytes_down), (true, 3, 100));
@@ -421,7 +421,7 @@ async fn our_own_api_counts_towards_the_budget() {
         read(session.send_streaming(request, RequestTimeouts::default(), Some(&api)).await?).await
     };
     ask().await.unwrap();
-    insta::assert_snapshot!(ask().await.unwrap_err(), @"this run's budget of 150 bytes to receive is used up");
+    insta::assert_snapshot!(ask().await.unwrap_err(), @"the run's budget of 150 bytes to receive is exhausted");
     ask().await.unwrap_err();
-    insta::assert_snapshot!(ask().await.unwrap_err(), @"this run's budget of 3 requests is used up");
+    insta::assert_snapshot!(ask().await.unwrap_err(), @"the run's budget of 3 requests is exhausted");
 }

@@ -80,10 +80,10 @@ async fn any_other_certificate_is_not() {
         texts.push(text.split(": verification").next().unwrap().to_owned());
     }
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    no secure connection with https://a.example: invalid peer certificate: UnknownIssuer
-    no secure connection with https://a.example: invalid peer certificate: BadSignature
-    no secure connection with https://a.example: invalid peer certificate: certificate not valid for name "a.example"; certificate is only valid for DnsName("b.example")
-    no secure connection with https://a.example: invalid peer certificate: certificate expired
+    cannot establish a secure connection to https://a.example: invalid peer certificate: UnknownIssuer
+    cannot establish a secure connection to https://a.example: invalid peer certificate: BadSignature
+    cannot establish a secure connection to https://a.example: invalid peer certificate: certificate not valid for name "a.example"; certificate is only valid for DnsName("b.example")
+    cannot establish a secure connection to https://a.example: invalid peer certificate: certificate expired
     "#);
 }
 

@@ -39,5 +39,5 @@ pub fn find_violation(rule: &str, url: &str) -> Option<String> {
         (!url.username().is_empty() || url.password().is_some(), "credentials"),
     ];
     let (_, part) = faults.into_iter().find(|(wrong, _)| *wrong)?;
-    Some(format!("the rule {rule} lets {url} through, and its {part} is another"))
+    Some(format!("the rule {rule} allows {url}, but its {part} differs"))
 }

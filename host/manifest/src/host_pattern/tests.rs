@@ -196,7 +196,7 @@ fn error_texts() {
     "https://*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
     "https://*." is not a host that a rule can name: name the host, as in "https://www.bank.example"
     "https://*.com" is not a host that a rule can name: anyone can own names below com, a public suffix; name each host
-    "https://a.*.example" is not a host that a rule can name: the star stands only as the first label, as in "https://*.bank.example"
+    "https://a.*.example" is not a host that a rule can name: use the star only as the first label, as in "https://*.bank.example"
     "https://*x.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
     "https://*.*.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
     "ftp://bank.example" is not a host that a rule can name: the scheme is http or https, not ftp

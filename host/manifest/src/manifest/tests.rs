@@ -78,8 +78,8 @@ fn an_old_manifest_is_read_with_warnings() {
     assert_eq!(manifest.fields[0].kind, FieldKind::Other("account".to_owned()));
     assert!(manifest.fields[0].secret, "a type that is unknown may be a misspelt password");
     insta::assert_snapshot!(manifest.warnings().join("\n"), @r#"
-    fields.account.type: "account" is unknown, the value is kept like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder
-    slug: "Old_One" is not a slug; use only a-z, 0-9 and "-"
+    fields.account.type: "account" is unknown, so the value is stored like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder
+    slug: "Old_One" is not a valid slug; use only a-z, 0-9 and "-"
     frequency: "fortnightly" is unknown and means weekly; use hourly, daily, weekly or monthly
     "#);
 }
@@ -99,11 +99,11 @@ fn what_identifies_something_can_be_seen() {
     ]
     .map(refused);
     insta::assert_snapshot!(all.join("\n").replace('\u{202e}', "<202e>"), @r#"
-    line 1, column 44: slug: "bank\u0000" is not allowed; leave control characters out; they cannot be seen in what identifies something
-    line 1, column 44: icon: "icon\u001b.svg" is not allowed; leave control characters out; they cannot be seen in what identifies something
-    line 1, column 46: fields: "log<202e>in" is not allowed; leave control characters out; they cannot be seen in what identifies something
-    line 1, column 51: permissions: "bil\nls" is not allowed; leave control characters out; they cannot be seen in what identifies something
-    line 1, column 53: terms.id: "a\u0007" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    line 1, column 44: slug: "bank\u0000" is not allowed; remove control characters; they are invisible in an identifier
+    line 1, column 44: icon: "icon\u001b.svg" is not allowed; remove control characters; they are invisible in an identifier
+    line 1, column 46: fields: "log<202e>in" is not allowed; remove control characters; they are invisible in an identifier
+    line 1, column 51: permissions: "bil\nls" is not allowed; remove control characters; they are invisible in an identifier
+    line 1, column 53: terms.id: "a\u0007" is not allowed; remove control characters; they are invisible in an identifier
     "#);
 }
 
@@ -181,8 +181,8 @@ fn error_texts() {
     line 2, column 11: name: " " is not allowed; write the name that users know
     line 2, column 11: name: expected a string, found a number
     line 3, column 14: version: this field is required; add "version": "1.0.0"
-    line 3, column 14: version: "../../etc" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
-    line 3, column 14: version: "" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
+    line 3, column 14: version: "../../etc" is not allowed; write a semantic version, as in "1.0.0" or "2.1.0-beta.3"
+    line 3, column 14: version: "" is not allowed; write a semantic version, as in "1.0.0" or "2.1.0-beta.3"
     line 4, column 11: type: "webapp" is not valid for a konnector; write "type": "konnector"
     line 4, column 11: type: expected a string, found a list
     line 4, column 11: slug: expected a string, found a number
@@ -192,7 +192,7 @@ fn error_texts() {
     line 4, column 18: permissions: expected an object, found a list
     line 6, column 15: permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
     line 5, column 14: permissions.files.type: this field is required; add "type": "io.cozy.bills"
-    line 7, column 16: permissions.files.verbs: "READ" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+    line 7, column 16: permissions.files.verbs: "READ" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
     line 8, column 9: permissions.vendor.values[0]: "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
     line 4, column 13: fields: expected an object, found a list
     line 5, column 14: fields.login: expected an object, found a string
@@ -200,7 +200,7 @@ fn error_texts() {
     line 7, column 23: fields.advancedFields.folderPath.isRequired: expected true or false, found a string
     line 8, column 9: fields.branch.options[0].value: this field is required; add "value": "…"
     line 8, column 9: fields.branch.options[0]: expected an object with name and value, found a number
-    line 7, column 14: fields.login.min: expected a whole number from 0 on, found a number
+    line 7, column 14: fields.login.min: expected a whole number of at least 0, found a number
     line 4, column 17: parameters: expected an object, found a string
     line 4, column 16: frequency: expected a string, found a number
     line 4, column 20: time_interval: [22,5] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]

@@ -151,7 +151,7 @@ fn parse_one(name: &str, binding: &ObjectReader) -> Result<SecretBinding, Error>
     if let Some(other) = binding.fields().keys().find(|member| !known.contains(&member.as_str())) {
         // A misspelt binding would be wider than its author intends.
         let found = Value::from(other.as_str()).to_string();
-        return Err(Error::Invalid { found, advice: "a secret is bound by path, methods and fields" }
+        return Err(Error::Invalid { found, advice: "bind a secret only by path, methods and fields" }
             .at_field(binding.path(other)));
     }
     let path = binding.string("path")?.map(|path| {

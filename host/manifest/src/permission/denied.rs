@@ -16,7 +16,7 @@ pub struct PermissionDenied {
 
 pub(super) fn on_type(permissions: &Permissions, verb: Verb, doctype: &Doctype) -> PermissionDenied {
     let missing = if permissions.allows_any(verb, doctype) {
-        format!("the manifest allows {verb} on some documents of {doctype} only, not on the whole type")
+        format!("the manifest allows {verb} only on some documents of {doctype}, but not on the whole type")
     } else {
         format!("the manifest has no rule for {verb} on {doctype}")
     };
@@ -70,7 +70,7 @@ pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) 
         )
     } else {
         format!(
-            r#"the manifest sends the secret {secret} with no {method} to {origin}; add to the rule that allows it: "secrets": [{secret}]"#
+            r#"the manifest does not allow the secret {secret} in {method} requests to {origin}; add to the rule for this host: "secrets": [{secret}]"#
         )
     };
     PermissionDenied { message }
@@ -79,9 +79,9 @@ pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) 
 fn not_a_web_address(url: &Url) -> PermissionDenied {
     let message = match (url.scheme(), url.host_str()) {
         ("http" | "https", Some(host)) => {
-            format!("the address of {host} carries a user name or a password; send them in the Authorization header")
+            format!("the address of {host} contains a user name or a password; send them in the Authorization header")
         }
-        (scheme, _) => format!("konnectors reach http and https addresses only, not {scheme}"),
+        (scheme, _) => format!("konnectors can reach only http and https addresses, not {scheme}"),
     };
     PermissionDenied { message }
 }

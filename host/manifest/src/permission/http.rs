@@ -56,7 +56,9 @@ impl HttpRules {
             && !self.rules.iter().any(|rule| rule.hosts.matches(url));
         let mut denied = denied::on_host(&self.titles, narrowed, method, url);
         for field in &self.empty_fields {
-            denied.message.push_str(&format!(r#" (a rule follows the account's field "{field}", which is empty)"#));
+            denied
+                .message
+                .push_str(&format!(r#" (a rule takes its host from the account's field "{field}", which is empty)"#));
         }
         Err(denied)
     }
@@ -136,19 +138,19 @@ fn account_host(field: &str, account_fields: &Map<String, Value>) -> Result<Opti
     let address = match account_fields.get(field) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(address)) => address.trim(),
-        Some(_) => return refuse("it is not a text"),
+        Some(_) => return refuse("it is not a string"),
     };
     if address.is_empty() {
         return Ok(None);
     }
     let url = if address.contains("://") { Url::parse(address) } else { Url::parse(&format!("https://{address}")) };
-    let Ok(url) = url else { return refuse("it cannot be read as an address") };
+    let Ok(url) = url else { return refuse("it is not a valid address") };
     if url.host_str().is_some_and(|host| host.contains('*')) {
         return refuse("it must name one host, without a star");
     }
     match HostPattern::from_origin(&url) {
         Some(hosts) => Ok(Some(hosts)),
-        None if matches!(url.scheme(), "http" | "https") => refuse("it must not hold a user name or a password"),
+        None if matches!(url.scheme(), "http" | "https") => refuse("it must not contain a user name or a password"),
         None => refuse("it must begin with https:// or http://"),
     }
 }

@@ -113,7 +113,7 @@ impl Rule {
     fn check_secrets(&self, rule: &ObjectReader) -> Result<(), Error> {
         let Some(written) = rule.get("secrets") else { return Ok(()) };
         let advice = if self.kind != RuleKind::Http {
-            "only a rule of type http says where secrets go"
+            "only rules of type http can name secrets"
         } else if self.secrets.is_empty() || self.secrets.iter().any(|secret| secret.name.is_empty()) {
             r#"name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out"#
         } else {
@@ -128,7 +128,7 @@ impl Rule {
         let nowhere = |secret: &&SecretBinding| patterns().all(|pattern| secret.narrow(&pattern).is_none());
         let Some(secret) = self.secrets.iter().filter(|_| self.selector.is_none()).find(nowhere) else { return Ok(()) };
         let found = Value::from(secret.path.clone()).to_string();
-        let advice = r#"write a path that one of "values" reaches"#;
+        let advice = r#"write a path that one of "values" covers"#;
         Err(Error::Invalid { found, advice }.at_field(rule.path(&format!("secrets.{}.path", secret.name))))
     }
 
@@ -145,12 +145,12 @@ impl Rule {
             return Err(Error::Missing { example }.at_field(rule.path("values")));
         }
         if self.values.iter().any(String::is_empty) {
-            return invalid("values", "", "leave empty values out");
+            return invalid("values", "", "remove the empty value");
         }
         match (&self.kind, self.selector.as_deref()) {
             (RuleKind::Doctype(_), _) | (RuleKind::Http, Some(ACCOUNT_SELECTOR)) => Ok(()),
             (RuleKind::Http, Some(other)) => {
-                invalid("selector", other, r#"a rule on hosts has no selector but "account""#)
+                invalid("selector", other, r#"the only selector of a rule on hosts is "account""#)
             }
             (RuleKind::Http, None) => {
                 for (place, value) in self.values.iter().enumerate() {

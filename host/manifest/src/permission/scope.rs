@@ -53,8 +53,8 @@ fn parse_rule(number: usize, text: &str) -> Result<Rule, String> {
         );
     }
     match kind {
-        HTTP => return Err("rules on hosts stand only in manifests".to_owned()),
-        "*" => return Err("the star stands alone, for everything".to_owned()),
+        HTTP => return Err("rules on hosts are valid only in manifests".to_owned()),
+        "*" => return Err("use the star alone, to allow everything".to_owned()),
         _ => {}
     }
     let verbs = verbs.filter(|verbs| !verbs.is_empty()).map(|verbs| verbs.split(',')).into_iter().flatten();

@@ -72,7 +72,7 @@ impl Permissions {
         self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.matches_document(id, body))
     }
 
-    /// Like [`Self::allows_type`].
+    /// Like [`Self::allows_type`], but returns an error if access is denied.
     ///
     /// # Errors
     /// The message names the rule to add.
@@ -80,7 +80,7 @@ impl Permissions {
         if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
-    /// Like [`Self::allows_any`], for checks before any document is loaded.
+    /// Like [`Self::allows_any`], but returns an error if access is denied; for checks before any document is loaded.
     ///
     /// # Errors
     /// The message names the rule to add.
@@ -88,7 +88,7 @@ impl Permissions {
         if self.allows_any(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
-    /// Like [`Self::allows_document`].
+    /// Like [`Self::allows_document`], but returns an error if access is denied.
     ///
     /// # Errors
     /// The message names the rule to add.

@@ -116,7 +116,7 @@ fn file(text: &str) -> Result<Source, String> {
     if url.host_str().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err("write file:// and the absolute path, as in \"file:///srv/my-konnector\"".to_owned());
     }
-    url.to_file_path().map(Source::File).map_err(|()| "it is not a path of this system".to_owned())
+    url.to_file_path().map(Source::File).map_err(|()| "it is not a path on this system".to_owned())
 }
 
 fn archive(text: &str) -> Result<Source, String> {
@@ -126,7 +126,7 @@ fn archive(text: &str) -> Result<Source, String> {
         written => {
             let mut hash = [0; 32];
             hex::decode_to_slice(written, &mut hash)
-                .map_err(|_| "after # stands the SHA-256 of the archive, 64 hexadecimal digits".to_owned())?;
+                .map_err(|_| "write the SHA-256 of the archive after #, as 64 hexadecimal digits".to_owned())?;
             Some(hash)
         }
     };
@@ -166,7 +166,7 @@ fn registry(rest: &str) -> Result<Source, String> {
             &mut channel
         };
         if place.replace(part).is_some() {
-            return Err("write registry://name[/channel][/version], each once".to_owned());
+            return Err("write registry://name[/channel][/version], each part at most once".to_owned());
         }
     }
     Ok(Source::Registry {

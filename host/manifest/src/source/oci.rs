@@ -52,7 +52,7 @@ fn read_digest(written: &str) -> Result<[u8; 32], String> {
     if matches!(decoded, Some(Ok(()))) {
         return Ok(hash);
     }
-    Err("after @ stands sha256: and 64 hexadecimal digits".to_owned())
+    Err("write sha256: and 64 hexadecimal digits after @".to_owned())
 }
 
 fn read_tag(written: &str) -> Result<String, String> {

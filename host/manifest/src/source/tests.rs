@@ -69,11 +69,11 @@ fn registries() {
 
 #[test]
 fn oci_artifacts() {
-    for (text, shown) in [
+    for (text, expected) in [
         ("oci://Registry.Example:5000/me/bank:1.2.0", "oci://registry.example:5000/me/bank:1.2.0"),
         ("oci://registry.example/bank", "oci://registry.example/bank:latest"),
     ] {
-        assert_eq!(source(text).to_string(), shown);
+        assert_eq!(source(text).to_string(), expected);
     }
     let text = format!("oci://registry.example/a/b/bank@sha256:{HASH}");
     assert!(matches!(source(&text), Source::Oci { reference: OciReference::Digest(_), .. }));
@@ -115,26 +115,26 @@ fn error_texts() {
     .map(|text| text.parse::<Source>().expect_err(text).to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    "" is not a source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
-    "bank101" is not a source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
-    "/srv/bank" is not a source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
-    "ftp://x.example/a" is not a source: the scheme "ftp" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
-    "file://srv/bank" is not a source: write file:// and the absolute path, as in "file:///srv/my-konnector"
-    "file:///srv/bank#x" is not a source: write file:// and the absolute path, as in "file:///srv/my-konnector"
-    "https://" is not a source: empty host
-    "https://dl.example/a#123" is not a source: after # stands the SHA-256 of the archive, 64 hexadecimal digits
-    "git://" is not a source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
-    "git+https://git.example" is not a source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
-    "git+https://git.example/a#--upload-pack=x" is not a source: a branch cannot start with "-"
-    "registry://Bank" is not a source: "Bank" is not a slug; use only a-z, 0-9 and "-"
-    "registry://bank/beta/dev" is not a source: write registry://name[/channel][/version], each once
-    "registry://bank/1.0.0/2.0.0" is not a source: write registry://name[/channel][/version], each once
-    "registry://bank//1.0.0" is not a source: "" is neither a channel nor a version
-    "oci://registry.example" is not a source: name the repository, as in "oci://registry.example/me/my-konnector:1.0.0"
-    "oci://registry.example/Bank" is not a source: "Bank" is not a repository; its names use a-z, 0-9 and, between them, ".", "_" and "-"
-    "oci://x.example/a:b:c" is not a source: "b:c" is not a tag; use letters, digits, "_", "." and "-"
-    "oci://x.example/a@md5:1" is not a source: after @ stands sha256: and 64 hexadecimal digits
-    "oci://me@x.example/a" is not a source: "me@x.example" is not a host with an optional port
+    "" is not a valid source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
+    "bank101" is not a valid source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
+    "/srv/bank" is not a valid source: it has no scheme; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci, as in "file:///srv/my-konnector"
+    "ftp://x.example/a" is not a valid source: the scheme "ftp" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
+    "file://srv/bank" is not a valid source: write file:// and the absolute path, as in "file:///srv/my-konnector"
+    "file:///srv/bank#x" is not a valid source: write file:// and the absolute path, as in "file:///srv/my-konnector"
+    "https://" is not a valid source: empty host
+    "https://dl.example/a#123" is not a valid source: write the SHA-256 of the archive after #, as 64 hexadecimal digits
+    "git://" is not a valid source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
+    "git+https://git.example" is not a valid source: name the host and the repository, as in "git+https://git.example/me/my-konnector.git"
+    "git+https://git.example/a#--upload-pack=x" is not a valid source: a branch cannot start with "-"
+    "registry://Bank" is not a valid source: "Bank" is not a valid slug; use only a-z, 0-9 and "-"
+    "registry://bank/beta/dev" is not a valid source: write registry://name[/channel][/version], each part at most once
+    "registry://bank/1.0.0/2.0.0" is not a valid source: write registry://name[/channel][/version], each part at most once
+    "registry://bank//1.0.0" is not a valid source: "" is neither a channel nor a version
+    "oci://registry.example" is not a valid source: name the repository, as in "oci://registry.example/me/my-konnector:1.0.0"
+    "oci://registry.example/Bank" is not a valid source: "Bank" is not a repository; its names use a-z, 0-9 and, between them, ".", "_" and "-"
+    "oci://x.example/a:b:c" is not a valid source: "b:c" is not a tag; use letters, digits, "_", "." and "-"
+    "oci://x.example/a@md5:1" is not a valid source: write sha256: and 64 hexadecimal digits after @
+    "oci://me@x.example/a" is not a valid source: "me@x.example" is not a host with an optional port
     "#);
 }
 

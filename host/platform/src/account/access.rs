@@ -29,12 +29,12 @@ fn shared_with(body: &Object) -> impl Iterator<Item = &str> {
     body.get(SHARED_WITH).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Whether a konnector may use an account.
+/// Returns whether a konnector may use an account.
 pub(crate) fn is_usable_by(body: &Object, slug: &str) -> bool {
     !slug.is_empty() && (owning_konnector(body) == slug || shared_with(body).any(|other| other == slug))
 }
 
-/// Where an account was named.
+/// Part of a request that named an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountLocation {
     /// In the arguments of a job.
@@ -48,7 +48,7 @@ pub enum AccountLocation {
 /// A konnector tried to use an account that is neither its own nor shared with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignAccount {
-    /// Where it was named.
+    /// Part of the request that named the account.
     pub location: AccountLocation,
     /// Id of the account.
     pub account: String,
@@ -102,7 +102,7 @@ impl Deref for AccountAccess {
 }
 
 impl Account {
-    /// Whether a konnector may use it.
+    /// Returns whether a konnector may use the account.
     #[must_use]
     pub fn is_usable_by(&self, slug: &Slug) -> bool {
         is_usable_by(&self.body, slug.as_ref())
@@ -150,7 +150,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignAccount`].
+    /// [`Error::ForeignAccount`] for an account that the konnector may not use.
     pub(crate) fn check_account(&self, instance: &Instance, message: &Value, place: AccountLocation) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
         let (Some(slug), Some((_, found))) = (slug, self.account_from_message(instance, message)) else {
@@ -184,18 +184,18 @@ impl Platform {
                 let advice = format!(
                     "list its accounts with `konnector accounts ls`, or add one with `konnector accounts add {slug}`"
                 );
-                let sentence =
-                    |what: &str| format!("the konnector '{slug}' logs into an account, and {what}; {advice}");
+                let sentence = |what: &str| format!("the konnector '{slug}' needs an account, but {what}; {advice}");
                 Err(match place {
                     AccountLocation::Arguments => Error::InvalidAttribute {
                         name: "arguments/account",
-                        message: sentence("the arguments name none"),
+                        message: sentence("the arguments do not name one"),
                     },
-                    AccountLocation::Message => {
-                        Error::InvalidAttribute { name: "message/account", message: sentence("the message names none") }
-                    }
+                    AccountLocation::Message => Error::InvalidAttribute {
+                        name: "message/account",
+                        message: sentence("the message does not name one"),
+                    },
                     AccountLocation::Parameter => {
-                        Error::InvalidParameter { name: "AccountID", message: sentence("none is named") }
+                        Error::InvalidParameter { name: "AccountID", message: sentence("none was given") }
                     }
                 })
             }
@@ -208,7 +208,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] if the konnector lost the account meanwhile, [`Error::NotFound`] if it was deleted.
+    /// [`Error::Forbidden`] if the konnector may no longer use the account, [`Error::NotFound`] if it was deleted.
     pub(crate) async fn update_authorized_account(
         &self,
         instance: &Instance,
@@ -233,5 +233,5 @@ impl Platform {
 
 fn access_revoked(grant: &AccountAccess) -> Error {
     let AccountAccess { account, konnector } = grant;
-    Error::Forbidden(format!("the account '{}' is no longer the konnector '{konnector}'s to use", account.id))
+    Error::Forbidden(format!("the konnector '{konnector}' may no longer use the account '{}'", account.id))
 }

@@ -167,10 +167,11 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if none has this id.
+    /// [`Error::NotFound`] if no deleted account has this id.
     pub(crate) fn deleted_account(&self, instance: &Instance, id: &str) -> Result<Account> {
-        let gone = || Error::NotFound(format!("there is no deleted account '{id}'"));
-        let Document { id, mut body, .. } = self.store.get(&deleted_account_ref(instance, id))?.ok_or_else(gone)?;
+        let not_found = || Error::NotFound(format!("there is no deleted account '{id}'"));
+        let Document { id, mut body, .. } =
+            self.store.get(&deleted_account_ref(instance, id))?.ok_or_else(not_found)?;
         let unreadable = || Error::CorruptDocument {
             document: format!("{}/{id}", *DELETED_ACCOUNTS),
             message: "it has no revision".to_owned(),

@@ -56,7 +56,7 @@ pub struct Account {
     pub id: String,
     /// Revision that was read.
     pub rev: Rev,
-    /// The document.
+    /// Content of the document, with its secrets sealed.
     pub body: Object,
 }
 
@@ -137,7 +137,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if none has this id.
+    /// [`Error::NotFound`] if no account has this id.
     pub fn account(&self, instance: &Instance, id: &str) -> Result<Account> {
         match self.store.get(&instance.doc(&ACCOUNTS, id))? {
             Some(found) => Ok(Account { id: found.id, rev: found.rev, body: found.body }),
@@ -195,7 +195,7 @@ impl Platform {
     }
 
     /// Returns whether two versions of an account differ in the data that a login needs, in which case a paused
-    /// schedule may go on. A sealed field never equals one that was sealed anew, which is right: the user wrote the
+    /// schedule may go on. A sealed field never equals one that was sealed again, which is correct: the user wrote the
     /// password again.
     pub(crate) fn login_changed(before: &Object, after: &Object) -> bool {
         !secret_sections(before).eq(secret_sections(after))

@@ -149,7 +149,7 @@ impl Platform {
             for (name, value) in &*members {
                 if let (Some(field), Some(text)) = (unsealed_name(name), value.as_str()) {
                     let opened = self.key.open(&context(field), text);
-                    opened.map_err(|error| Error::BadRequest(format!("{name} cannot be taken: {error}")))?;
+                    opened.map_err(|error| Error::BadRequest(format!("{name} cannot be accepted: {error}")))?;
                 }
             }
         }
@@ -203,7 +203,7 @@ impl Platform {
             let may = |manifest: &Manifest| self.may_replace_secret(instance, manifest, before, name);
             if former.get(key) != given.get(key) && !manifest.as_ref().is_some_and(may) {
                 return Err(Error::Forbidden(format!(
-                    "{place}.{name}: the user types this secret, so a konnector can neither set nor remove it; send it back as it was, or, {}",
+                    "{place}.{name}: only the user may set or remove this secret; send it back unchanged, or, {}",
                     rotation_hint(name)
                 )));
             }
@@ -325,11 +325,11 @@ impl Platform {
     }
 }
 
-/// Hint for the author of a konnector about a secret that the vendor rotates.
+/// Returns the hint for a konnector's author on how to declare a secret that the vendor rotates.
 pub(crate) fn rotation_hint(name: &str) -> String {
     let name = Value::from(name);
     format!(
-        r#"where the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
+        r#"if the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
     )
 }
 

@@ -45,7 +45,7 @@ fn require_unchanged(name: &str, before: &Object, body: &mut Object) -> Result<(
             Ok(())
         }
         _ => Err(Error::Forbidden(format!(
-            "{name}: only the owner of the account can change it, neither a konnector nor a share; send it back as it was"
+            "{name}: only the owner of the account may change it, not a konnector or the holder of a share; send it back unchanged"
         ))),
     }
 }
@@ -67,7 +67,7 @@ impl Platform {
             let given = body.entry(ACCOUNT_TYPE_FIELD).or_insert_with(|| Value::from(slug));
             if given.as_str() != Some(slug) {
                 return Err(Error::Forbidden(format!(
-                    "account_type: a konnector creates accounts of its own only; leave it out, or write '{slug}'"
+                    "account_type: a konnector may create only its own accounts; omit the field, or set it to '{slug}'"
                 )));
             }
         }
@@ -137,7 +137,7 @@ impl Platform {
             Some(given) => given,
         };
         let malformed = |reason: String| Error::BadRequest(format!("{SHARED_WITH}: {reason}"));
-        let example = || malformed(r#"expected is a list of slugs of konnectors, such as ["bank101"]"#.to_owned());
+        let example = || malformed(r#"expected a list of konnector slugs, such as ["bank101"]"#.to_owned());
         let listed = given.as_array().ok_or_else(example)?;
         if listed.len() > MAX_SHARED_WITH {
             return Err(malformed(format!("an account can be shared with at most {MAX_SHARED_WITH} konnectors")));
@@ -181,7 +181,7 @@ impl Platform {
 }
 
 /// Removes the former konnector's data from an account that changes to another konnector: sealed fields, tokens, and
-/// the consent to share it. Values that the same write sets anew stay.
+/// the consent to share it. Values that the same write sets again stay.
 fn remove_secrets(before: &Object, body: &mut Object) {
     for name in [OAUTH_FIELD, CALLBACK_RESULTS_FIELD, SHARED_WITH] {
         if body.get(name) == before.get(name) {

@@ -27,10 +27,10 @@ const DAY_OF_WEEK: FieldSpec = FieldSpec { name: "day of week", first: 0, last: 
 #[derive(Debug, Clone)]
 struct Field {
     values: Vec<u32>,
-    /// It is `*` or `*/1`, which the rule for the two day fields needs (robfig/cron v3, `getRange`: only a step above 1
-    /// ends the star).
+    /// Whether the field is `*` or `*/1`, which the rule for the two day fields needs (robfig/cron v3, `getRange`: only
+    /// a step above 1 ends the star).
     is_star: bool,
-    /// It is `*` or a step through all values, such as `*/5`.
+    /// Whether the field is `*` or a step through all values, such as `*/5`.
     is_wildcard: bool,
 }
 
@@ -55,7 +55,7 @@ impl Field {
     }
 }
 
-/// All six fields.
+/// The six fields of a crontab, from second to day of week.
 #[derive(Debug, Clone)]
 pub struct Fields {
     second: Field,
@@ -76,7 +76,7 @@ impl Fields {
             }
             _ => {
                 return Err(CrontabError(format!(
-                    "'{text}' has {} fields; write 5, or 6 with the seconds first",
+                    "'{text}' has {} fields; expected 5, or 6 with the seconds first",
                     words.len()
                 )));
             }
@@ -91,13 +91,13 @@ impl Fields {
         };
         if !fields.is_ever_due() {
             return Err(CrontabError(format!(
-                "'{text}' is never due: no month that it names has a day that it names; check day of month and month"
+                "'{text}' is never due: none of its months has any of its days; check day of month and month"
             )));
         }
         Ok(fields)
     }
 
-    /// Returns whether any day satisfies it, 29 February included.
+    /// Returns whether any day satisfies the crontab, including 29 February.
     fn is_ever_due(&self) -> bool {
         // A day of the week occurs in every month, whether it suffices or is a further condition.
         let either = !self.day_of_month.is_star && !self.day_of_week.is_star;
@@ -105,7 +105,7 @@ impl Fields {
         either || self.month.values.iter().any(|month| first <= max_days(*month))
     }
 
-    /// Returns it as expressions of the `cron` crate: two if either day field suffices.
+    /// Returns the crontab as expressions of the `cron` crate: two if either day field suffices.
     pub fn expressions(&self) -> Vec<String> {
         let time = format!("{} {} {}", self.second.to_list(0), self.minute.to_list(0), self.hour.to_list(0));
         let month = self.month.to_list(0);
@@ -117,7 +117,7 @@ impl Fields {
         }
     }
 
-    /// Returns whether it follows the hours as they pass, rather than naming some.
+    /// Returns whether the crontab follows elapsed hours, rather than naming some.
     pub fn follows_hours(&self) -> bool {
         self.hour.is_wildcard && self.hour.values.len() > 1
     }
@@ -166,7 +166,7 @@ impl FieldSpec {
                 None => (part, None),
                 Some((range, step)) => match step.parse::<u32>() {
                     Ok(step) if step > 0 => (range, Some(step)),
-                    _ => return Err(self.error(part, "the step after / is a number from 1")),
+                    _ => return Err(self.error(part, "the step after / must be at least 1")),
                 },
             };
             let (first, last) = if range == "*" || range == "?" {
@@ -180,7 +180,7 @@ impl FieldSpec {
                 (value, if step.is_some() { self.last } else { value })
             };
             if first > last {
-                return Err(self.error(part, "a range goes from the smaller to the larger value"));
+                return Err(self.error(part, "a range must go from the smaller to the larger value"));
             }
             values.extend((first..=last).step_by(step.unwrap_or(1) as usize));
         }
@@ -205,6 +205,6 @@ impl FieldSpec {
     }
 
     fn error(&self, part: &str, hint: &str) -> CrontabError {
-        CrontabError(format!("'{part}' is no {}: {hint}", self.name))
+        CrontabError(format!("'{part}' is not a valid {}: {hint}", self.name))
     }
 }

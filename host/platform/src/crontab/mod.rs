@@ -44,7 +44,7 @@ pub struct Crontab {
     /// One schedule, or two if either day field suffices. They are evaluated on local time as if it were UTC.
     schedules: Vec<cron::Schedule>,
     zone: Option<Tz>,
-    /// It follows the hours.
+    /// Whether the crontab follows elapsed hours.
     is_wildcard: bool,
 }
 
@@ -59,7 +59,7 @@ pub fn has_time_zone(text: &str) -> bool {
     strip_time_zone_mark(text.trim()).is_some()
 }
 
-/// Why a string is not a valid crontab. The text names the field.
+/// Error for a string that is not a valid crontab; the message names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the crontab cannot be read: {0}")]
 pub struct CrontabError(pub(crate) String);
@@ -72,9 +72,9 @@ impl std::str::FromStr for Crontab {
         let (zone, rest) = match strip_time_zone_mark(text) {
             None => (None, text),
             Some(zoned) => {
-                let (name, rest) = zoned
-                    .split_once(char::is_whitespace)
-                    .ok_or_else(|| CrontabError("after TZ= come the time zone, a space and the fields".to_owned()))?;
+                let (name, rest) = zoned.split_once(char::is_whitespace).ok_or_else(|| {
+                    CrontabError("TZ= must be followed by the time zone, a space and the fields".to_owned())
+                })?;
                 let zone: Tz = name.parse().map_err(|_| {
                     CrontabError(format!(
                         "the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"
@@ -98,7 +98,7 @@ impl std::str::FromStr for Crontab {
             .map(|expression| {
                 expression
                     .parse()
-                    .map_err(|error| CrontabError(format!("'{rest}' has no meaning as {expression}: {error}")))
+                    .map_err(|error| CrontabError(format!("'{rest}' cannot be evaluated as {expression}: {error}")))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { is_wildcard: fields.follows_hours(), fields, schedules, zone })
@@ -124,20 +124,21 @@ impl Crontab {
         next.filter(|next| *next <= horizon)
     }
 
-    /// Local times map to instants in their own order, so the first one whose first occurrence lies ahead is the
-    /// result.
+    /// Returns the next instant of a crontab that names hours. Local times map to instants in order, so the first one
+    /// whose first occurrence lies ahead is the result.
     fn next_fixed(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let mut shown = local_time::to_local(zone, after);
+        let mut local = local_time::to_local(zone, after);
         loop {
-            shown = self.next_local(shown)?;
-            let instant = local_time::first_occurrence(zone, shown);
+            local = self.next_local(local)?;
+            let instant = local_time::first_occurrence(zone, local);
             if instant > after {
                 return Some(instant);
             }
         }
     }
 
-    /// While the offset stays the same, local time runs like UTC.
+    /// Returns the next instant of a crontab that follows elapsed hours. While the offset stays the same, local time
+    /// runs like UTC.
     fn next_wildcard(&self, after: DateTime<Utc>, zone: Tz, horizon: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let second = TimeDelta::seconds(1);
         let mut from = after + second;
@@ -157,7 +158,7 @@ impl Crontab {
         self.schedules.iter().filter_map(next).min().map(|next| next.naive_utc())
     }
 
-    /// Returns its own time zone.
+    /// Returns the time zone that the crontab names.
     #[must_use]
     pub const fn zone(&self) -> Option<Tz> {
         self.zone
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn what_never_comes_to_pass_is_refused() {
         let never = |text: &str| text.parse::<Crontab>().expect_err(text).to_string();
-        insta::assert_snapshot!(never("0 0 31 2 *"), @"the crontab cannot be read: '0 0 31 2 *' is never due: no month that it names has a day that it names; check day of month and month");
+        insta::assert_snapshot!(never("0 0 31 2 *"), @"the crontab cannot be read: '0 0 31 2 *' is never due: none of its months has any of its days; check day of month and month");
         for text in ["0 0 30 feb *", "0 0 0 30,31 2 ?", "TZ=Europe/Paris 0 0 31 4,6,9,11 *"] {
             never(text);
         }
@@ -234,8 +235,8 @@ mod tests {
             .map(|text| text.parse::<Crontab>().expect_err(text).to_string())
             .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
-        the crontab cannot be read: '*/0' is no minute: the step after / is a number from 1
-        the crontab cannot be read: 'funday' is no day of week: use 0 to 6 or a name
+        the crontab cannot be read: '*/0' is not a valid minute: the step after / must be at least 1
+        the crontab cannot be read: 'funday' is not a valid day of week: use 0 to 6 or a name
         the crontab cannot be read: the time zone 'Mars/Base' is unknown; use an IANA name, for example Europe/Paris
         ");
     }

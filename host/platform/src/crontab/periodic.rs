@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::CrontabError;
 use super::generate::DigestRng;
 
-/// Frequency.
+/// Frequency of a periodic schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
     /// Every hour, in the hours that are allowed.
     Hourly,
-    /// Once a day.
+    /// Once a day, in one of the allowed hours.
     Daily,
     /// On one of the days of the week that are allowed.
     Weekly,
@@ -19,7 +19,7 @@ pub enum Period {
     Monthly,
 }
 
-/// When in each period. A draw decides which of the allowed times it is.
+/// Allowed times in each period; a pseudo-random choice picks one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Periodic {
     period: Period,
@@ -62,18 +62,22 @@ impl Periodic {
         let mut periodic = Self { period, days, hours: 0..24 };
         let mut words = text.split_whitespace();
         while let Some(clause) = words.next() {
-            let mut word = || words.next().ok_or_else(|| CrontabError(format!("after '{clause}' a word is missing")));
+            let mut word = || words.next().ok_or_else(|| CrontabError(format!("a word is missing after '{clause}'")));
             match (clause, period) {
                 ("before" | "and", _) => periodic.hours.end = parse_hour(word()?, 24)?,
                 ("after" | "between", _) => periodic.hours.start = parse_hour(word()?, 0)?,
                 ("on", Period::Weekly) => periodic.days = parse_days_of_week(word()?)?,
                 ("on", Period::Monthly) => match word()? {
                     "the" => periodic.days = parse_days_of_month(word()?)?,
-                    other => return Err(CrontabError(format!("after 'on' comes 'the', not '{other}': on the 1,15"))),
+                    other => {
+                        return Err(CrontabError(format!(
+                            "expected 'the' after 'on', not '{other}'; write for example on the 1,15"
+                        )));
+                    }
                 },
                 _ => {
                     return Err(CrontabError(format!(
-                        "'{clause}' has no meaning here; use before, after, between … and …, and for weeks on monday, for months on the 1"
+                        "'{clause}' is not supported here; use before, after, or between … and …; @weekly also accepts on monday, @monthly on the 1"
                     )));
                 }
             }
@@ -81,7 +85,7 @@ impl Periodic {
         if periodic.hours.is_empty() {
             let Range { start, end } = periodic.hours;
             return Err(CrontabError(format!(
-                "the hours end at {end} before they begin at {start}; a night is two schedules"
+                "the hours end at {end}, before they begin at {start}; use two schedules for a span across midnight"
             )));
         }
         Ok(periodic)
@@ -107,9 +111,9 @@ impl Periodic {
     }
 }
 
-/// `12am` is the start of a day, or its end if it is the upper bound.
+/// Parses an hour such as `9am`; `12am` is the start of a day, or its end if it is the upper bound.
 fn parse_hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
-    let wrong = || CrontabError(format!("'{text}' is no hour; write 1am to 12am or 1pm to 12pm"));
+    let wrong = || CrontabError(format!("'{text}' is not an hour; write 1am to 12am or 1pm to 12pm"));
     let (number, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {
         (Some(number), _) => (number, 0),
         (_, Some(number)) => (number, 12),
@@ -127,12 +131,14 @@ fn parse_days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
     let named = |name: &str| {
         let found = DAYS.iter().find(|(known, _)| *known == name).map(|(_, days)| *days);
         found.ok_or_else(|| {
-            CrontabError(format!("'{name}' is no day; write for example mon, friday, weekday or fri-mon"))
+            CrontabError(format!(
+                "'{name}' is not a day of the week; write for example mon, friday, weekday or fri-mon"
+            ))
         })
     };
     let one = |name: &str| match named(name)? {
         [day] => Ok(*day),
-        _ => Err(CrontabError(format!("'{name}' is more than a day and cannot begin or end a range"))),
+        _ => Err(CrontabError(format!("'{name}' stands for several days and cannot begin or end a range"))),
     };
     let mut days = Vec::new();
     for part in text.split(',') {
@@ -142,7 +148,7 @@ fn parse_days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
         };
         let (first, last) = (one(first)?, one(last)?);
         if first == last {
-            return Err(CrontabError(format!("'{part}' begins and ends on the same day; write the day alone")));
+            return Err(CrontabError(format!("'{part}' begins and ends on the same day; write only that day")));
         }
         // A range may cross the end of the week.
         let length = (last + 7 - first) % 7;
@@ -156,7 +162,9 @@ fn parse_days_of_week(text: &str) -> Result<Vec<u32>, CrontabError> {
 fn parse_days_of_month(text: &str) -> Result<Vec<u32>, CrontabError> {
     let day = |text: &str| match text.parse::<u32>() {
         Ok(day @ 1..=31) => Ok(day),
-        _ => Err(CrontabError(format!("'{text}' is no day of a month; write 1 to 31, for example on the 1,10-15"))),
+        _ => {
+            Err(CrontabError(format!("'{text}' is not a day of the month; write 1 to 31, for example on the 1,10-15")))
+        }
     };
     let mut days = BTreeSet::new();
     for part in text.split(',') {
@@ -167,7 +175,7 @@ fn parse_days_of_month(text: &str) -> Result<Vec<u32>, CrontabError> {
             Some((first, last)) => {
                 let (first, last) = (day(first)?, day(last)?);
                 if first >= last {
-                    return Err(CrontabError(format!("'{part}' is no range from an earlier day to a later one")));
+                    return Err(CrontabError(format!("'{part}' is not a range from an earlier to a later day")));
                 }
                 days.extend(first..=last);
             }

@@ -20,9 +20,9 @@ use crate::offload::Offload;
 use crate::stored::to_object;
 use crate::{Error, Platform, Result};
 
-/// Bytes of content that are packed at a time.
+/// Size in bytes of the parts in which content is packed.
 const CHUNK_SIZE: usize = 64 << 10;
-/// Chunks that wait for the client.
+/// Maximum number of chunks that wait for the client.
 const CHANNEL_CAPACITY: usize = 2;
 /// Maximum number of files and directories in an archive: each is held in memory until the archive ends.
 const MAX_ENTRIES: usize = 100_000;
@@ -30,7 +30,7 @@ const MAX_ENTRIES: usize = 100_000;
 /// enlarge incompressible data.
 const ZIP64_THRESHOLD: u64 = (4 << 30) - (64 << 20);
 
-/// Maximum number of archives that are packed at the same time: each keeps a processor busy while its client reads.
+/// Maximum number of archives that are packed at the same time: each uses a CPU core while its client reads.
 const MAX_CONCURRENT_ARCHIVES: usize = 8;
 /// Maximum number of requests that wait for a free slot, and how long they wait.
 const MAX_QUEUED_ARCHIVES: usize = 32;
@@ -46,7 +46,7 @@ pub(crate) fn archive_pool() -> Offload {
 /// Content of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveSpec {
-    /// Its name without `.zip`, which is also that of its single top-level directory.
+    /// Name without `.zip`; also the name of its single top-level directory.
     pub name: String,
     /// Ids of the files and directories; the contents of directories are included.
     pub ids: Vec<String>,
@@ -58,10 +58,6 @@ pub type ArchiveStream = mpsc::Receiver<Result<Bytes>>;
 
 impl Platform {
     /// Stores the content list of an archive for the lifetime of a link; returns its id.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn save_archive_spec(&self, instance: &Instance, archive: &ArchiveSpec) -> Result<String> {
         self.put_with_ttl(instance, &ARCHIVES, to_object(archive)?, link::LINK_TTL).await
     }
@@ -72,9 +68,10 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it does not exist or has expired.
     pub fn archive_spec(&self, instance: &Instance, id: &str) -> Result<ArchiveSpec> {
-        let left = self.get_ephemeral(instance, &ARCHIVES, id)?;
-        let left = left.ok_or_else(|| Error::NotFound("the archive is not kept any more; ask again".to_owned()))?;
-        serde_json::from_value(left.into()).map_err(|error| Error::CorruptDocument {
+        let found = self.get_ephemeral(instance, &ARCHIVES, id)?;
+        let found = found
+            .ok_or_else(|| Error::NotFound("the archive does not exist or has expired; request it again".to_owned()))?;
+        serde_json::from_value(found.into()).map_err(|error| Error::CorruptDocument {
             document: format!("{}/{id}", *ARCHIVES),
             message: error.to_string(),
         })
@@ -96,7 +93,7 @@ impl Platform {
             let packer = Packer::new(sender.clone());
             let packed = tokio::select! {
                 biased;
-                () = platform.shutdown_requested() => Err(Error::Unavailable("the server stops".to_owned())),
+                () = platform.shutdown_requested() => Err(Error::Unavailable("the server is shutting down".to_owned())),
                 packed = packer.pack(&platform, &instance, &root, tops) => packed,
             };
             if let Err(error) = packed {
@@ -131,7 +128,7 @@ impl Write for ZipBuffer {
     }
 }
 
-/// The names in use in one directory of the archive. Some systems ignore case.
+/// The names in use in one directory of the archive, compared without case, because some systems ignore it.
 #[derive(Default)]
 struct UniqueNames(HashSet<String>);
 
@@ -162,8 +159,8 @@ impl ChunkSender {
         if part.is_empty() {
             return Ok(());
         }
-        let gone = |_| Error::BadRequest("the client did not wait for the end of the archive".to_owned());
-        self.sender.send(Ok(part)).await.map_err(gone)
+        let disconnected = |_| Error::BadRequest("the client disconnected before the end of the archive".to_owned());
+        self.sender.send(Ok(part)).await.map_err(disconnected)
     }
 }
 
@@ -252,18 +249,18 @@ fn zip_error(error: zip::result::ZipError) -> Error {
     Error::io("packing files")(error.into())
 }
 
-/// A zip archive supports the years 1980 to 2107.
+/// Returns the time of the last change for the archive, which supports only the years 1980 to 2107.
 fn zip_modified_time(file: &File) -> DateTime {
-    let at = file.updated_at;
+    let modified = file.updated_at;
     let number = |value: u32| u8::try_from(value).unwrap_or_default();
-    let year = u16::try_from(at.year()).unwrap_or_default();
+    let year = u16::try_from(modified.year()).unwrap_or_default();
     DateTime::from_date_and_time(
         year,
-        number(at.month()),
-        number(at.day()),
-        number(at.hour()),
-        number(at.minute()),
-        number(at.second()),
+        number(modified.month()),
+        number(modified.day()),
+        number(modified.hour()),
+        number(modified.minute()),
+        number(modified.second()),
     )
     .unwrap_or_default()
 }

@@ -23,7 +23,7 @@ impl FileEffects {
 }
 
 impl Platform {
-    /// Adds to some changes the effects of their files on the index of references; returns the other effects.
+    /// Adds the effects of the written files on the index of references to `changes`; returns the remaining effects.
     pub(crate) fn stage_file_effects(&self, changes: &mut Changes) -> Result<FileEffects> {
         let (mut references, mut effects) = (Vec::new(), FileEffects::default());
         for written in changes.document_writes() {
@@ -46,7 +46,7 @@ impl Platform {
     }
 
     /// Commits changes, checks the places of files with them and counts their growth. Runs to the end even if the
-    /// caller no longer waits: the stored bytes are counted, and nobody else moves directories before that.
+    /// caller no longer waits: the stored bytes are counted, and no other request moves directories before that.
     pub(crate) async fn commit_files(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
         let platform = self.clone();
         let committed = self.tasks().spawn(async move {

@@ -14,7 +14,7 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, new_id, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// How many names are tried before it fails: `bill (100).pdf`.
+/// Maximum number of names that are tried, up to `bill (100).pdf`: each attempt is a look-up in the index.
 const MAX_NAME_SUFFIX: u32 = 100;
 
 /// Fields of `cozyMetadata` that belong to the content.
@@ -23,11 +23,11 @@ const UPLOAD_FIELDS: [&str; 3] = ["uploadedAt", "uploadedBy", "uploadedOn"];
 /// A file that is to be created, or to get new content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewContent {
-    /// Its id.
+    /// Document id.
     pub id: String,
     /// The revision that may be replaced; any if `None`.
     pub if_match: Option<Rev>,
-    /// Id of its directory.
+    /// Id of the directory that contains it.
     pub dir_id: String,
     /// Name; a number is added if another file has it.
     pub name: String,
@@ -43,7 +43,7 @@ pub struct NewContent {
     pub executable: Option<bool>,
     /// Whether its creator encrypted it.
     pub encrypted: bool,
-    /// The file's `metadata`.
+    /// `metadata` of the file.
     pub metadata: Object,
     /// Documents that it belongs to, in addition to the present ones.
     pub references: Vec<Reference>,
@@ -87,8 +87,8 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when a hundred names are taken.
     pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
-        let at = instance.doc(&FILES, new.id.as_str());
-        if let Some(found) = self.load::<File>(&at)? {
+        let document = instance.doc(&FILES, new.id.as_str());
+        if let Some(found) = self.load::<File>(&document)? {
             return self.replace_content(instance, new, blob, found.require_rev(new.if_match.as_ref())?).await;
         }
         // Another request may take the name between the check and the commit.
@@ -112,12 +112,12 @@ impl Platform {
         blob: &BlobInfo,
     ) -> Result<File> {
         let mut file = self.new_file(instance, new, name, blob)?;
-        let at = instance.doc(&FILES, file.id.as_str());
+        let document = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
-        changes.create(at.clone(), to_object(&file)?);
+        changes.create(document.clone(), to_object(&file)?);
         changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name), &file.id);
         file.rev = Some(self.commit_one(changes).await?);
-        self.publish(&at, ChangeKind::Created, &file);
+        self.publish(&document, ChangeKind::Created, &file);
         Ok(file)
     }
 
@@ -155,7 +155,7 @@ impl Platform {
         .await
     }
 
-    /// Returns the name, with a number if it is taken.
+    /// Returns the name, with a number appended if it is taken.
     pub(super) fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
         for number in 1..=MAX_NAME_SUFFIX {
             let candidate = if number == 1 { name.to_owned() } else { with_number_suffix(name, number) };
@@ -163,7 +163,9 @@ impl Platform {
                 return Ok(candidate);
             }
         }
-        Err(Error::Conflict(format!("{MAX_NAME_SUFFIX} files are called '{name}' already")))
+        Err(Error::Conflict(format!(
+            "'{name}' and its numbered variants up to ({MAX_NAME_SUFFIX}) are taken; choose another name"
+        )))
     }
 
     fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> Result<File> {
@@ -229,7 +231,7 @@ impl Platform {
         match self.store.verify_blob(&content.to_content_link()).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_blob_lost() => {
-                tracing::error!(%error, "a content is not what was written");
+                tracing::error!(%error, "the content of a file is missing or damaged");
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -275,20 +277,20 @@ fn require_content(file: &File) -> Result<&ContentRef> {
 
 /// Returns `uploadedBy` of a content; the app that creates a file also uploads its content.
 fn uploader(origin: &Object) -> Option<Value> {
-    if let Some(by) = origin.get("uploadedBy") {
-        return Some(by.clone());
+    if let Some(app) = origin.get("uploadedBy") {
+        return Some(app.clone());
     }
-    let mut by = Object::from_iter([("slug".to_owned(), origin.get("createdByApp")?.clone())]);
+    let mut app = Object::from_iter([("slug".to_owned(), origin.get("createdByApp")?.clone())]);
     if let Some(version) = origin.get("createdByAppVersion") {
-        by.insert("version".to_owned(), version.clone());
+        app.insert("version".to_owned(), version.clone());
     }
-    Some(Value::Object(by))
+    Some(Value::Object(app))
 }
 
 impl File {
     /// Returns the slug of the app or konnector that wrote the present content, if known.
     pub(super) fn writer(&self) -> Option<&str> {
-        let uploaded = self.cozy_metadata.get("uploadedBy").and_then(|by| by.get("slug"));
+        let uploaded = self.cozy_metadata.get("uploadedBy").and_then(|app| app.get("slug"));
         uploaded.or_else(|| self.cozy_metadata.get("createdByApp"))?.as_str()
     }
 
@@ -323,7 +325,7 @@ impl File {
             }
         }
         match uploader(origin) {
-            Some(by) => self.cozy_metadata.insert("uploadedBy".to_owned(), by),
+            Some(app) => self.cozy_metadata.insert("uploadedBy".to_owned(), app),
             // The writer of the former content did not write this one.
             None => self.cozy_metadata.shift_remove("uploadedBy"),
         };

@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::stored::{Object, Stored, new_id, to_object};
 use crate::{Platform, Result};
 
-/// How long metadata is stored for its upload.
+/// Lifetime of metadata that is stored for an upload.
 const UPLOAD_METADATA_TTL: Duration = Duration::days(1);
 /// Maximum number of expired entries that are removed when another one is stored.
 const SWEEP_BATCH_SIZE: usize = 10;
@@ -28,17 +28,13 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`](crate::Error::TooLarge).
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the metadata has more than 64 KiB.
     pub async fn save_upload_metadata(&self, instance: &Instance, metadata: Object) -> Result<String> {
         check_metadata(&metadata, "a file")?;
         self.put_with_ttl(instance, &UPLOAD_METADATA, metadata, UPLOAD_METADATA_TTL).await
     }
 
     /// Returns stored metadata; `None` if it does not exist or has expired.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn upload_metadata(&self, instance: &Instance, id: &str) -> Result<Option<Object>> {
         self.get_ephemeral(instance, &UPLOAD_METADATA, id)
     }

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
-/// How long a link works (Cozy API, files).
+/// Lifetime of a link (Cozy API, files).
 pub(super) const LINK_TTL: Duration = Duration::hours(1);
 
 /// Target of a link, by its id.
@@ -63,17 +63,17 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it was not created here, or has expired.
     pub fn resolve_link(&self, instance: &Instance, secret: &str) -> Result<LinkTarget> {
-        let over = || Error::NotFound("the link does not work any more; ask for another one".to_owned());
-        let (payload, signature) = secret.split_once('.').ok_or_else(over)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| over())?;
-        self.link_signature(instance, payload)?.verify_slice(&signature).map_err(|_| over())?;
+        let invalid = || Error::NotFound("the link is invalid or has expired; request a new one".to_owned());
+        let (payload, signature) = secret.split_once('.').ok_or_else(invalid)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| invalid())?;
+        self.link_signature(instance, payload)?.verify_slice(&signature).map_err(|_| invalid())?;
         let payload = URL_SAFE_NO_PAD.decode(payload).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let payload = payload.ok_or_else(over)?;
-        let (end, target) = payload.split_once('/').ok_or_else(over)?;
-        if end.parse::<i64>().map_err(|_| over())? < self.clock.now().timestamp() {
-            return Err(over());
+        let payload = payload.ok_or_else(invalid)?;
+        let (end, target) = payload.split_once('/').ok_or_else(invalid)?;
+        if end.parse::<i64>().map_err(|_| invalid())? < self.clock.now().timestamp() {
+            return Err(invalid());
         }
-        target.split_once('/').and_then(|(kind, id)| LinkTarget::parse(kind, id)).ok_or_else(over)
+        target.split_once('/').and_then(|(kind, id)| LinkTarget::parse(kind, id)).ok_or_else(invalid)
     }
 
     fn link_signature(&self, instance: &Instance, payload: &str) -> Result<Hmac<Sha256>> {

@@ -18,7 +18,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::TooLarge`] if the result has more than 64 KiB.
+    /// [`Error::NotFound`] for the file; [`Error::TooLarge`] if the result has more than 64 KiB.
     pub(crate) async fn merge_metadata(&self, instance: &Instance, id: &str, patch: &Object) -> Result<File> {
         self.modify_file(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
@@ -39,7 +39,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] if a file may not have so many.
+    /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if the file would have too many.
     pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.modify_file(instance, id, |file| file.add_references(references)).await
     }
@@ -48,7 +48,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] for the directory.
     pub(crate) async fn set_folder_owner(
         &self,
         instance: &Instance,
@@ -79,7 +79,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] for the file.
     pub async fn remove_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.modify_file(instance, id, |file| {
             let before = file.referenced_by.len();
@@ -93,7 +93,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory.
+    /// [`Error::NotFound`] for the file; [`Error::Conflict`] when a hundred names are taken, or others keep changing
+    /// the directory.
     pub(crate) async fn move_to_free_name(
         &self,
         instance: &Instance,
@@ -140,7 +141,7 @@ impl Platform {
 /// Konnector and account that own a folder.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FolderOwner<'a> {
-    /// The konnector.
+    /// Slug of the konnector.
     pub(crate) slug: &'a str,
     /// Id of the account.
     pub(crate) account: &'a str,
@@ -162,7 +163,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] if a file may not have so many.
+    /// [`Error::BadRequest`] if the file would have too many.
     pub(crate) fn add_references(&mut self, references: &[Reference]) -> Result<bool> {
         let before = self.referenced_by.len();
         for reference in references {
@@ -186,14 +187,14 @@ impl File {
 ///
 /// # Errors
 ///
-/// [`Error::TooLarge`].
+/// [`Error::TooLarge`] if it has more than [`MAX_METADATA_SIZE`] bytes.
 pub(super) fn check_metadata(metadata: &Object, name: &str) -> Result<()> {
     let size = serde_json::to_vec(metadata).map_or(0, |text| text.len());
     if size <= MAX_METADATA_SIZE {
         return Ok(());
     }
     Err(Error::TooLarge(format!(
-        "the metadata of '{name}' would have {size} bytes, at most {MAX_METADATA_SIZE} are kept"
+        "the metadata of '{name}' would have {size} bytes; the maximum is {MAX_METADATA_SIZE}"
     )))
 }
 

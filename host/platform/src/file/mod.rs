@@ -140,10 +140,10 @@ pub enum FileKind {
 /// A document that refers to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
-    /// Its type.
+    /// Doctype of the document.
     #[serde(rename = "type")]
     pub doctype: String,
-    /// Its id.
+    /// Id of the document.
     pub id: String,
 }
 
@@ -156,7 +156,7 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`].
+    /// [`Error::BadRequest`] for an invalid doctype or an empty id.
     pub fn check(&self) -> Result<()> {
         if self.doctype.to_ascii_lowercase().parse::<Doctype>().is_err() {
             return Err(Error::BadRequest(format!(
@@ -165,7 +165,7 @@ impl Reference {
             )));
         }
         if self.id.is_empty() {
-            return Err(Error::BadRequest("id: the id of a reference is not empty".to_owned()));
+            return Err(Error::BadRequest("id: the id of a reference must not be empty".to_owned()));
         }
         Ok(())
     }
@@ -181,11 +181,11 @@ impl Reference {
 /// Blob of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentRef {
-    /// The blob.
+    /// Blob that stores the content.
     pub blob: BlobId,
     /// SHA-256, hexadecimal.
     pub sha256: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn new_cozy_metadata(now: DateTime<Utc>, domain: &str) -> Object {
     }
 }
 
-/// Returns the URL of an instance, as `cozyMetadata` shows it.
+/// Returns the URL of an instance in the form that `cozyMetadata` uses.
 fn instance_url(domain: &str) -> String {
     format!("http://{domain}/")
 }
@@ -296,7 +296,7 @@ fn file_class(mime: &str) -> &'static str {
     }
 }
 
-/// The root directory and the trash of a new instance.
+/// Stages the creation of the root directory and the trash of a new instance.
 pub(crate) fn stage_root_directories(instance: &Instance, changes: &mut Changes, now: DateTime<Utc>) -> Result<()> {
     let root = File::directory(ROOT_ID, "", "", "/", now, &instance.domain);
     let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
@@ -316,7 +316,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if none has this id.
+    /// [`Error::NotFound`] if no file has this id.
     pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
         let found = self.load::<File>(&instance.doc(&FILES, id))?;
         let mut file =

@@ -16,16 +16,16 @@ const MAX_SAFE_NAME_LEN: usize = 200;
 ///
 /// [`Error::InvalidParameter`] with the reason.
 pub fn validate_name(name: &str) -> Result<String> {
-    let wrong = |message: &str| Err(Error::InvalidParameter { name: "name", message: message.to_owned() });
+    let invalid = |message: &str| Err(Error::InvalidParameter { name: "name", message: message.to_owned() });
     if name.is_empty() || name == "." || name == ".." {
-        return wrong("a file name is not empty and neither . nor ..");
+        return invalid("a file name must not be empty, '.' or '..'");
     }
     if name.contains(['/', '\0', '\n', '\r']) {
-        return wrong("a file name contains no slash, no line break and no NUL");
+        return invalid("a file name must not contain a slash, a line break or NUL");
     }
     let name: String = name.nfc().collect();
     if name.len() > MAX_NAME_LEN {
-        return wrong("a file name has at most 255 bytes");
+        return invalid("a file name must not exceed 255 bytes");
     }
     Ok(name)
 }
@@ -39,7 +39,7 @@ pub fn sanitize_name(wanted: &str) -> String {
 
 /// Like [`sanitize_name`], with another length.
 #[must_use]
-pub fn sanitize_name_within(wanted: &str, most: usize) -> String {
+pub fn sanitize_name_within(wanted: &str, max_len: usize) -> String {
     let mut name = String::with_capacity(wanted.len());
     for character in wanted.chars() {
         match character {
@@ -56,7 +56,7 @@ pub fn sanitize_name_within(wanted: &str, most: usize) -> String {
     }
     let name: String = name.nfc().collect();
     let name = name.trim_matches(' ').trim_end_matches(['.', ' ']);
-    let name = truncate(name, most);
+    let name = truncate(name, max_len);
     let name = name.trim_end_matches(['.', ' ']);
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
@@ -93,16 +93,16 @@ fn split_extension(name: &str) -> (&str, &str) {
     }
 }
 
-fn truncate(name: &str, most: usize) -> String {
-    if name.len() <= most {
+fn truncate(name: &str, max_len: usize) -> String {
+    if name.len() <= max_len {
         return name.to_owned();
     }
     let (stem, extension) = split_extension(name);
-    format!("{}{extension}", truncate_stem(stem, most.saturating_sub(extension.len())))
+    format!("{}{extension}", truncate_stem(stem, max_len.saturating_sub(extension.len())))
 }
 
-fn truncate_stem(stem: &str, most: usize) -> &str {
-    stem.get(..stem.floor_char_boundary(most)).unwrap_or(stem)
+fn truncate_stem(stem: &str, max_len: usize) -> &str {
+    stem.get(..stem.floor_char_boundary(max_len)).unwrap_or(stem)
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
         }
         // The limit applies to the composed form, which is stored.
         assert!(validate_name(&"e\u{301}".repeat(127)).is_ok());
-        insta::assert_snapshot!(validate_name(&"x".repeat(256)).unwrap_err(), @"a file name has at most 255 bytes");
+        insta::assert_snapshot!(validate_name(&"x".repeat(256)).unwrap_err(), @"a file name must not exceed 255 bytes");
         assert_eq!(sanitize_name(&"x".repeat(300)).len(), MAX_SAFE_NAME_LEN);
     }
 

@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::stored::{Object, retry_on_conflict, to_object};
 use crate::{Error, Platform, Result};
 
-/// A change. Fields that are `None` stay as they are.
+/// Change of a file's attributes. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FilePatch {
     /// Another name.
@@ -47,17 +47,17 @@ impl Platform {
         seen: Option<&Rev>,
         patch: &FilePatch,
     ) -> Result<File> {
-        let at = &instance.doc(&FILES, id);
+        let document = &instance.doc(&FILES, id);
         retry_on_conflict(|| async {
             let missing = || Error::NotFound(format!("there is no file '{id}'"));
-            let found = self.load::<File>(at)?.ok_or_else(missing)?.require_rev(seen)?;
+            let found = self.load::<File>(document)?.ok_or_else(missing)?.require_rev(seen)?;
             let rev = found.rev.clone();
             let mut file = found.into_file();
             let (mut changes, mut others) = (Changes::new(), Changes::new());
             let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
             patch.apply(&mut file, self.clock.now())?;
-            changes.put(at.clone(), &rev, to_object(&file)?).append(others);
-            file.rev = Some(self.commit_if_match(at, seen, changes).await?);
+            changes.put(document.clone(), &rev, to_object(&file)?).append(others);
+            file.rev = Some(self.commit_if_match(document, seen, changes).await?);
             changed.push(file.clone());
             self.publish_updated(instance, &changed)?;
             Ok(file)
@@ -79,7 +79,7 @@ impl Platform {
             return Ok(Vec::new());
         }
         if matches!(file.id.as_str(), ROOT_ID | TRASH_ID) {
-            return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
+            return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
         }
         if self.file(instance, &file.id)?.trashed {
             return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
@@ -173,7 +173,7 @@ impl File {
 /// [`Error::InvalidAttribute`] when there are too many.
 pub fn unique_tags(tags: &[String]) -> Result<Vec<String>> {
     if tags.len() > MAX_TAGS {
-        let message = format!("there are {} tags; a file has at most {MAX_TAGS}", tags.len());
+        let message = format!("too many tags ({}); a file has at most {MAX_TAGS}", tags.len());
         return Err(Error::InvalidAttribute { name: "tags", message });
     }
     let mut unique: Vec<String> = Vec::new();

@@ -18,7 +18,7 @@ use crate::{Error, Platform, Result};
 const MAX_ANCESTORS: usize = 64;
 
 impl Platform {
-    /// Returns whether rules allow one of some verbs on a file, which need not be stored yet.
+    /// Returns whether rules allow at least one of `verbs` on a file, which need not be stored yet.
     ///
     /// # Errors
     ///
@@ -95,8 +95,9 @@ impl Platform {
                     && is_gained(&|file| self.is_subtree_allowed(instance, rules, verb, file))?);
             if gains {
                 return Err(Error::Forbidden(format!(
-                    "'{}' cannot be moved or changed so: the permissions would then allow {verb} on it, which they do not now; \
-                     copy it instead, or ask for a rule that allows {verb} on it where it is",
+                    "'{}' cannot be changed in this way: the permissions would then allow {verb} on it, \
+                     but do not allow it now; copy it instead, \
+                     or request a rule that allows {verb} on it at its present place",
                     before.name
                 )));
             }
@@ -157,8 +158,8 @@ impl Platform {
         Ok(directories)
     }
 
-    /// Returns the directories above all files on which rules allow one of some verbs: the paths to these files. It
-    /// examines every file, so it runs on its own thread.
+    /// Returns the directories above all files on which rules allow at least one of `verbs`: the paths to these files.
+    /// It examines every file, so it runs on its own thread.
     pub(crate) async fn traversable_dirs(
         &self,
         instance: &Instance,
@@ -176,7 +177,7 @@ impl Platform {
         rules: &Permissions,
         verbs: &[Verb],
     ) -> Result<HashSet<String>> {
-        let mut ways = HashSet::new();
+        let mut dirs = HashSet::new();
         let mut after: Option<String> = None;
         loop {
             // Shutdown does not wait for the last file.
@@ -184,26 +185,26 @@ impl Platform {
                 return Err(konnector_store::Error::Closed.into());
             }
             let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
-            let Some(last) = page.last() else { return Ok(ways) };
+            let Some(last) = page.last() else { return Ok(dirs) };
             after = Some(last.id.clone());
             for document in page {
                 let file = crate::stored::Stored::<File>::from_document(&FILES, document)?.into_file();
                 if !file.trashed
-                    && !ways.contains(&file.dir_id)
+                    && !dirs.contains(&file.dir_id)
                     && self.is_file_allowed(instance, rules, verbs, &file)?
                 {
-                    ways.extend(self.ancestors(instance, &file)?.into_iter().map(|directory| directory.id));
+                    dirs.extend(self.ancestors(instance, &file)?.into_iter().map(|directory| directory.id));
                 }
             }
         }
     }
 }
 
-/// Returns whether rules allow one of some verbs on a file (`itself`), or on the descendants of a directory, based on
-/// that entry alone.
+/// Returns whether rules allow at least one of `verbs` on a file (`itself`), or on the descendants of a directory,
+/// based on that entry alone.
 fn is_selected(rules: &Permissions, verbs: &[Verb], file: &File, itself: bool) -> Result<bool> {
-    let faces = selector_views(file, itself)?;
-    let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
+    let views = selector_views(file, itself)?;
+    let allowed = |verb: &Verb| views.iter().any(|view| rules.allows_document(*verb, &FILES, &file.id, view));
     Ok(verbs.iter().any(allowed))
 }
 

@@ -5,9 +5,9 @@
 //! - a deleted directory is empty.
 //!
 //! A change is planned on a view of the tree that others may change until the commit. So the commit itself checks the
-//! rule, under a lock that it holds until it is durable: a commit that moves or deletes a directory excludes all others.
-//! A change that no longer fits is a conflict, and is planned again. The lock belongs to this process, as does the
-//! store; after a crash neither a lock nor a partial commit remains.
+//! rule, under a lock that it holds until it is durable: a commit that moves or deletes a directory excludes all
+//! others. A change that no longer fits is a conflict, and is planned again. The lock belongs to this process, as does
+//! the store; after a crash neither a lock nor a partial commit remains.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::doctype::FILES;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// Index entries that are read at a time.
+/// Number of index entries that are read at a time.
 const PAGE_SIZE: usize = 500;
 
 /// The locks on the trees of instances. Commits that move or delete directories take the write lock; other commits that
@@ -186,11 +186,11 @@ impl Platform {
         is_moved: bool,
         all: &BTreeMap<String, PlacementChange>,
     ) -> Result<()> {
-        let (prefix, mut behind) = (child_key(id, ""), None::<String>);
+        let (prefix, mut after) = (child_key(id, ""), None::<String>);
         loop {
-            let page = self.store.lookup_prefix(instance, CHILDREN_INDEX, &prefix, behind.as_deref(), PAGE_SIZE)?;
+            let page = self.store.lookup_prefix(instance, CHILDREN_INDEX, &prefix, after.as_deref(), PAGE_SIZE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            behind = Some(last.clone());
+            after = Some(last.clone());
             for (_, child) in page {
                 let fits = match all.get(&child).map(|moved| &moved.after) {
                     // Checked against this directory, or against another one.
@@ -199,7 +199,9 @@ impl Platform {
                     None => is_moved && self.placement(instance, &child, all)?.is_none_or(|child| !child.is_directory),
                 };
                 if !fits {
-                    return Err(Error::Conflict(format!("something came into the directory '{id}'; try again")));
+                    return Err(Error::Conflict(format!(
+                        "the directory '{id}' got a new entry in the meantime; try again"
+                    )));
                 }
             }
         }
@@ -220,12 +222,12 @@ impl Platform {
 }
 
 fn concurrent_move_error(path: &str) -> Error {
-    Error::Conflict(format!("the directory of '{path}' is being moved by somebody else; try again"))
+    Error::Conflict(format!("another request is moving the directory of '{path}'; try again"))
 }
 
-/// Error for a directory into which nothing can be put, for any reason.
+/// Returns the error for a directory that cannot take new entries: missing, a file, or in the trash.
 pub(super) fn directory_not_found(id: &str) -> Error {
-    Error::NotFound(format!("there is no directory '{id}' that something can be put into"))
+    Error::NotFound(format!("'{id}' does not exist, is not a directory, or is in the trash; choose another directory"))
 }
 
 /// Returns why a file does not fit its directory, for fsck; `None` if it does. In a cycle of directories, at least one
@@ -241,10 +243,10 @@ pub(crate) fn placement_problem(
     let look = |id: &str| look(&DocRef::new(&document.instance, &document.doctype, id));
     let place = Placement::of(body);
     let Some(directory) = look(&place.dir_id)?.map(|found| Placement::of(&found)) else {
-        return Ok(Some(format!("the directory '{}' that it lies in is not there", place.dir_id)));
+        return Ok(Some(format!("its directory '{}' does not exist", place.dir_id)));
     };
     if !directory.is_directory {
-        return Ok(Some(format!("'{}', in which it lies, is a file", place.dir_id)));
+        return Ok(Some(format!("its directory '{}' is a file", place.dir_id)));
     }
     let path = join_path(directory.path.as_deref().unwrap_or("/"), &place.name);
     if !place.is_directory || place.path.as_ref() == Some(&path) {
@@ -253,12 +255,12 @@ pub(crate) fn placement_problem(
     let mut above = directory;
     for _ in 0..=super::tree::MAX_DEPTH {
         if above.dir_id == document.id {
-            return Ok(Some("it lies in itself".to_owned()));
+            return Ok(Some("it contains itself".to_owned()));
         }
         let next = if above.dir_id.is_empty() { None } else { look(&above.dir_id)? };
         let Some(next) = next else { break };
         above = Placement::of(&next);
     }
-    let said = place.path.unwrap_or_default();
-    Ok(Some(format!("its path is '{said}', but it lies at '{path}'")))
+    let stored = place.path.unwrap_or_default();
+    Ok(Some(format!("its stored path is '{stored}', but it is at '{path}'")))
 }

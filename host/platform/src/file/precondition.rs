@@ -12,7 +12,7 @@ impl Stored<File> {
     ///
     /// # Errors
     ///
-    /// [`Error::PreconditionFailed`].
+    /// [`Error::PreconditionFailed`] if the file has another revision.
     pub(super) fn require_rev(self, seen: Option<&Rev>) -> Result<Self> {
         check_rev(&self.rev, seen).map(|()| self)
     }
@@ -25,9 +25,9 @@ impl Platform {
     ///
     /// [`Error::PreconditionFailed`] if the file was changed since it was seen, [`Error::Conflict`] if no revision was
     /// given or another document changed.
-    pub(super) async fn commit_if_match(&self, at: &DocRef, seen: Option<&Rev>, changes: Changes) -> Result<Rev> {
+    pub(super) async fn commit_if_match(&self, document: &DocRef, seen: Option<&Rev>, changes: Changes) -> Result<Rev> {
         let done = self.commit_one(changes).await;
-        if let (Err(Error::Conflict(_)), Some(found)) = (&done, self.store.get(at)?) {
+        if let (Err(Error::Conflict(_)), Some(found)) = (&done, self.store.get(document)?) {
             check_rev(&found.rev, seen)?;
         }
         done
@@ -38,7 +38,7 @@ impl Platform {
 ///
 /// # Errors
 ///
-/// [`Error::PreconditionFailed`].
+/// [`Error::PreconditionFailed`] if the file has another revision.
 pub fn check_precondition(file: &File, seen: Option<&Rev>) -> Result<()> {
     file.rev.as_ref().map_or(Ok(()), |rev| check_rev(rev, seen))
 }
@@ -47,7 +47,7 @@ fn check_rev(rev: &Rev, seen: Option<&Rev>) -> Result<()> {
     match seen {
         Some(seen) if seen != rev => Err(Error::PreconditionFailed {
             name: "If-Match",
-            message: format!("'{seen}' is not the newest revision of the file, '{rev}' is"),
+            message: format!("the file is at revision '{rev}', not '{seen}'; read it again"),
         }),
         _ => Ok(()),
     }

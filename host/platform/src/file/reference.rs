@@ -19,7 +19,7 @@ use crate::{Error, Platform, Result};
 /// The index: `<type>/<id>\0<when>\0<file>`.
 pub(super) const REFERENCES_INDEX: &str = "files.references";
 
-/// How many entries are counted at once.
+/// Number of entries that are counted at a time.
 const PAGE_SIZE: usize = 1_000;
 
 /// A page of the files that refer to a document, in the order of their dates.
@@ -104,7 +104,7 @@ impl Platform {
         let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES_INDEX);
         match self.build_reference_index(done).await {
             Err(error) if !error.is_conflict() => {
-                tracing::error!(%error, "which files refer to which documents is not known in full");
+                tracing::error!(%error, "cannot build the index of file references; trying again at the next start");
             }
             Ok(()) | Err(_) => {}
         }
@@ -136,10 +136,6 @@ impl Platform {
     }
 
     /// Returns a page of the files that refer to a document. `limit` is 1 to 1,000.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn referring_files(
         &self,
         instance: &Instance,

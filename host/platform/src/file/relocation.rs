@@ -78,7 +78,10 @@ impl Platform {
         if to.id == file.id || self.ancestors(instance, to)?.iter().any(|above| above.id == file.id) {
             return Err(Error::PreconditionFailed {
                 name: "dir-id",
-                message: format!("the directory '{}' cannot lie in itself", file.name),
+                message: format!(
+                    "the directory '{}' cannot be moved into itself or one of its subdirectories",
+                    file.name
+                ),
             });
         }
         changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name));
@@ -100,7 +103,7 @@ impl Platform {
         let (from_rev, now) = (from.rev.clone(), self.clock.now());
         let from = from.into_file();
         let upload = from.upload();
-        let gone = instance.doc(&FILES, from.id.as_str());
+        let deleted = instance.doc(&FILES, from.id.as_str());
         let key = child_key(&from.dir_id, &from.name);
         let (mut staged, mut versions) = (Changes::new(), VersionEffects::default());
         // In the same commit: if it conflicts, the file stays with all its versions.
@@ -111,12 +114,12 @@ impl Platform {
             file.set_upload(&upload);
             file.updated_at = now;
             changes.remove_unique(&instance.id, CHILDREN_INDEX, key);
-            changes.delete(gone.clone(), &from_rev).append(staged);
+            changes.delete(deleted.clone(), &from_rev).append(staged);
             Ok(())
         });
         merged.await?;
         self.finish_version_changes(versions).await;
-        self.publish(&gone, ChangeKind::Deleted, Object::new());
+        self.publish(&deleted, ChangeKind::Deleted, Object::new());
         Ok(())
     }
 
@@ -136,12 +139,13 @@ impl Platform {
             let deepest = MAX_DEPTH + usize::from(path.starts_with(TRASH_PATH));
             if path.matches('/').count() > deepest {
                 return Err(Error::TooLarge(format!(
-                    "the directory '{path}' would be nested more than {deepest} deep"
+                    "the directory '{path}' would be nested deeper than {deepest} levels"
                 )));
             }
             if todo.len() + changed.len() > MAX_MOVED_DIRECTORIES {
                 return Err(Error::TooLarge(format!(
-                    "the directory has more than {MAX_MOVED_DIRECTORIES} directories below it; move or delete some of them first"
+                    "the directory has more than {MAX_MOVED_DIRECTORIES} subdirectories; \
+                     move or delete some of them first"
                 )));
             }
             let mut after: Option<String> = None;

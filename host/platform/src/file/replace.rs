@@ -67,10 +67,10 @@ impl Platform {
         let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
         change(&mut file, &mut others)?;
         let replaced = self.stage_former_version(instance, (&before, &file), &rev, keep, &mut others).await?;
-        let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, to_object(&file)?).append(others);
-        file.rev = Some(self.commit_if_match(&at, seen, changes).await?);
-        self.publish(&at, ChangeKind::Updated, &file);
+        let document = instance.doc(&FILES, file.id.as_str());
+        changes.put(document.clone(), &rev, to_object(&file)?).append(others);
+        file.rev = Some(self.commit_if_match(&document, seen, changes).await?);
+        self.publish(&document, ChangeKind::Updated, &file);
         self.finish_version_changes(replaced).await;
         Ok(file)
     }
@@ -102,9 +102,9 @@ impl Platform {
         };
         self.stage_delete_versions(instance, excess_versions(versions, keep), changes, &mut replaced)?;
         if keep && self.is_content_intact(&version.content).await? {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
-            changes.create(at.clone(), body.clone());
-            replaced.events.push((at, ChangeKind::Created, body));
+            let (document, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
+            changes.create(document.clone(), body.clone());
+            replaced.events.push((document, ChangeKind::Created, body));
         } else {
             replaced.freed_contents.push(version.content);
         }
@@ -120,10 +120,10 @@ impl Platform {
         replaced: &mut VersionEffects,
     ) -> Result<()> {
         for version in versions {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
+            let (document, body) = (instance.doc(&VERSIONS, version.id.as_str()), to_object(&version)?);
             let Some(rev) = &version.rev else { continue };
-            changes.delete(at.clone(), rev);
-            replaced.events.push((at, ChangeKind::Deleted, body));
+            changes.delete(document.clone(), rev);
+            replaced.events.push((document, ChangeKind::Deleted, body));
             replaced.freed_contents.push(version.content);
         }
         Ok(())
@@ -131,8 +131,8 @@ impl Platform {
 
     /// Removes dropped contents, once the commit is durable. A failure here does not undo the commit.
     pub(super) async fn finish_version_changes(&self, replaced: VersionEffects) {
-        for (at, happened, body) in replaced.events {
-            self.publish(&at, happened, body);
+        for (document, happened, body) in replaced.events {
+            self.publish(&document, happened, body);
         }
         self.delete_blobs(replaced.freed_contents.into_iter().map(|content| content.blob)).await;
     }

@@ -44,21 +44,27 @@ impl Platform {
         }
     }
 
-    /// Moves a file, or a directory with its contents, to the trash; `seen` is the revision that may be moved, `by` is
-    /// who did it, for `trashedBy`.
+    /// Moves a file, or a directory with its contents, to the trash; `seen` is the revision that may be moved;
+    /// `actor` is recorded as `trashedBy`.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
-    /// it is already in the trash, and for the root and the trash themselves.
-    pub async fn move_to_trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
+    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
+    /// [`Error::BadRequest`] if it is already in the trash, and for the root and the trash themselves.
+    pub async fn move_to_trash(
+        &self,
+        instance: &Instance,
+        id: &str,
+        seen: Option<&Rev>,
+        actor: &Object,
+    ) -> Result<File> {
         retry_on_conflict(|| async {
             let found = self.movable_file(instance, id)?.require_rev(seen)?;
             if self.file(instance, id)?.trashed {
-                return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
+                return Err(Error::BadRequest(format!("'{id}' is already in the trash")));
             }
             let mut changes = Changes::new();
-            let changed = self.stage_trash(instance, found, by, &mut changes)?;
+            let changed = self.stage_trash(instance, found, actor, &mut changes)?;
             self.commit_move(instance, seen, changes, changed).await
         })
         .await
@@ -72,9 +78,9 @@ impl Platform {
         changes: Changes,
         mut changed: Vec<File>,
     ) -> Result<File> {
-        let nothing = || Error::BadRequest("nothing was moved".to_owned());
-        let at = instance.doc(&FILES, changed.last().ok_or_else(nothing)?.id.as_str());
-        let rev = self.commit_if_match(&at, seen, changes).await?;
+        let nothing = || Error::BadRequest("no file was moved".to_owned());
+        let document = instance.doc(&FILES, changed.last().ok_or_else(nothing)?.id.as_str());
+        let rev = self.commit_if_match(&document, seen, changes).await?;
         self.publish_updated(instance, &changed)?;
         Ok(File { rev: Some(rev), ..changed.pop().ok_or_else(nothing)? })
     }
@@ -82,7 +88,7 @@ impl Platform {
     /// Returns a file or directory that may be moved.
     fn movable_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
         if matches!(id, ROOT_ID | TRASH_ID) {
-            return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
+            return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
         }
         let found = self.load::<File>(&instance.doc(&FILES, id))?;
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
@@ -94,7 +100,7 @@ impl Platform {
         &self,
         instance: &Instance,
         found: Stored<File>,
-        by: &Object,
+        actor: &Object,
         changes: &mut Changes,
     ) -> Result<Vec<File>> {
         let parent = self.file(instance, &found.value.dir_id)?;
@@ -106,8 +112,8 @@ impl Platform {
             file.restore_path = parent.path.clone();
             file.trashed = true;
             file.cozy_metadata.insert("trashedAt".to_owned(), json!(now));
-            if !by.is_empty() {
-                file.cozy_metadata.insert("trashedBy".to_owned(), json!(by));
+            if !actor.is_empty() {
+                file.cozy_metadata.insert("trashedBy".to_owned(), json!(actor));
             }
         })
     }
@@ -140,8 +146,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
-    /// it is not in the trash.
+    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
+    /// [`Error::BadRequest`] if it is not in the trash.
     pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
@@ -179,15 +185,15 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::PreconditionFailed`] if it was changed since it was seen; [`Error::BadRequest`] if
-    /// it is not in the trash; [`Error::Conflict`] if part of it is being changed.
+    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
+    /// [`Error::BadRequest`] if it is not in the trash; [`Error::Conflict`] if part of it is being changed.
     pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
             check_precondition(&file, seen)?;
             if !file.trashed {
                 return Err(Error::BadRequest(format!(
-                    "'{}' is not in the trash; only what is there can be deleted",
+                    "'{}' is not in the trash; move it there before deleting it for good",
                     file.name
                 )));
             }
@@ -197,10 +203,6 @@ impl Platform {
     }
 
     /// Deletes everything in the trash for good.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn empty_trash(&self, instance: &Instance) -> Result<()> {
         loop {
             let is_empty = retry_on_conflict(|| async {
@@ -215,7 +217,7 @@ impl Platform {
         }
     }
 
-    /// Deletes these and their contents, children before their directories.
+    /// Deletes files and directories with their contents, children before their directories.
     async fn destroy_all(&self, instance: &Instance, tops: Vec<File>) -> Result<()> {
         let mut all = tops;
         let mut next = 0;
@@ -246,15 +248,15 @@ impl Platform {
 
     /// Deletes a file with its versions, or a directory; returns the number of documents.
     fn stage_destroy(&self, instance: &Instance, file: File, step: &mut DestroyBatch) -> Result<usize> {
-        let at = instance.doc(&FILES, file.id.as_str());
-        let (Some(found), Some(rev)) = (self.load::<File>(&at)?, &file.rev) else { return Ok(0) };
+        let document = instance.doc(&FILES, file.id.as_str());
+        let (Some(found), Some(rev)) = (self.load::<File>(&document)?, &file.rev) else { return Ok(0) };
         // In the same commit: if it conflicts, the file stays with all its versions.
         let versions = if file.kind == FileKind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
         self.stage_delete_versions(instance, versions, &mut step.changes, &mut step.versions)?;
         step.changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&found.value.dir_id, &found.value.name));
         // Deletes only the revision that was read, not a later one.
-        step.changes.delete(at, rev);
+        step.changes.delete(document, rev);
         step.files.push(file);
         Ok(count)
     }

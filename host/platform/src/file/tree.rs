@@ -12,7 +12,7 @@ use crate::{Error, Platform, Result};
 /// Maximum nesting depth of directories.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// Index entries that are read at a time for counting: some 100 KiB.
+/// Number of index entries that are read at a time for counting: some 100 KiB.
 const COUNT_PAGE_SIZE: usize = 1_000;
 
 /// Appends a name to a path.
@@ -27,7 +27,7 @@ fn parse_path(path: &str) -> Result<Vec<String>> {
     if !path.starts_with('/') || names.len() > MAX_DEPTH {
         return Err(Error::InvalidParameter {
             name: "Path",
-            message: format!("the path '{path}' does not begin with / or is nested more than {MAX_DEPTH} deep"),
+            message: format!("'{path}' is not a valid path: it must begin with / and have at most {MAX_DEPTH} levels"),
         });
     }
     Ok(names)
@@ -35,10 +35,6 @@ fn parse_path(path: &str) -> Result<Vec<String>> {
 
 impl Platform {
     /// Returns the child of a directory with this name.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn child(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<Option<File>> {
         match self.store.lookup(&instance.id, CHILDREN_INDEX, &child_key(dir_id, name))? {
             Some(id) => self.file(instance, &id).map(Some),
@@ -47,10 +43,6 @@ impl Platform {
     }
 
     /// Lists the children of a directory in the order of their names, after `after`, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn children(&self, instance: &Instance, dir_id: &str, after: Option<&str>, limit: usize) -> Result<Vec<File>> {
         let after = after.map(|name| child_key(dir_id, name));
         let entries =
@@ -59,10 +51,6 @@ impl Platform {
     }
 
     /// Counts the children of a directory.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn count_children(&self, instance: &Instance, dir_id: &str) -> Result<usize> {
         let (prefix, mut after, mut count) = (child_key(dir_id, ""), None::<String>, 0);
         loop {
@@ -75,10 +63,6 @@ impl Platform {
     }
 
     /// Returns the name of the `n`th child after `after`, to continue from there; `None` if there are fewer.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn nth_child(
         &self,
         instance: &Instance,
@@ -102,13 +86,13 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if none exists, [`Error::InvalidParameter`] if it is not an absolute path.
+    /// [`Error::NotFound`] if the path does not exist, [`Error::InvalidParameter`] if it is not an absolute path.
     pub fn file_by_path(&self, instance: &Instance, path: &str) -> Result<File> {
         let mut found = self.file(instance, ROOT_ID)?;
         for name in parse_path(path)? {
             found = self
                 .child(instance, &found.id, &name)?
-                .ok_or_else(|| Error::NotFound(format!("there is nothing under the path '{path}'")))?;
+                .ok_or_else(|| Error::NotFound(format!("the path '{path}' does not exist")))?;
         }
         Ok(found)
     }
@@ -173,7 +157,9 @@ impl Platform {
     pub(super) fn build_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         let path = join_path(parent.path.as_deref().unwrap_or("/"), name);
         if path.matches('/').count() > MAX_DEPTH {
-            return Err(Error::TooLarge(format!("the directory '{path}' is nested more than {MAX_DEPTH} deep")));
+            return Err(Error::TooLarge(format!(
+                "the directory '{path}' would be nested deeper than {MAX_DEPTH} levels"
+            )));
         }
         Ok(File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain))
     }
@@ -184,13 +170,13 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when the name is taken.
     pub(super) async fn store_directory(&self, instance: &Instance, mut directory: File) -> Result<File> {
-        let at = instance.doc(&FILES, directory.id.as_str());
+        let document = instance.doc(&FILES, directory.id.as_str());
         let mut changes = Changes::new();
-        changes.create(at.clone(), to_object(&directory)?);
+        changes.create(document.clone(), to_object(&directory)?);
         let key = child_key(&directory.dir_id, &directory.name);
         changes.put_unique(&instance.id, CHILDREN_INDEX, key, &directory.id);
         directory.rev = Some(self.commit_one(changes).await?);
-        self.publish(&at, ChangeKind::Created, &directory);
+        self.publish(&document, ChangeKind::Created, &directory);
         Ok(directory)
     }
 
@@ -203,7 +189,7 @@ impl Platform {
         }
         let made = self.create_directory(instance, parent, name).await.map_err(|error| match error {
             // It existed a moment ago; the next attempt follows the current path.
-            Error::NotFound(_) => Error::Conflict(format!("the directory of '{name}' is being moved by somebody else")),
+            Error::NotFound(_) => Error::Conflict(format!("another request is moving the directory of '{name}'")),
             other => other,
         });
         Ok((made?, true))

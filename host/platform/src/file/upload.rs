@@ -15,11 +15,11 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`].
+    /// [`Error::Conflict`] when the name is taken.
     pub fn check_name_free(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<()> {
         match self.child(instance, dir_id, name)? {
             None => Ok(()),
-            Some(_) => Err(Error::Conflict(format!("there is a '{name}' in the directory already"))),
+            Some(_) => Err(Error::Conflict(format!("the directory already has an entry '{name}'"))),
         }
     }
 
@@ -48,7 +48,10 @@ impl Platform {
         let written = async {
             let file = self.file(instance, &new.id)?;
             if file.kind == FileKind::Directory || file.trashed {
-                return Err(Error::NotFound(format!("there is no file '{}' whose content could be replaced", new.id)));
+                return Err(Error::NotFound(format!(
+                    "'{}' does not exist, is a directory, or is in the trash",
+                    new.id
+                )));
             }
             self.commit_content(instance, new, blob).await
         };
@@ -59,7 +62,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::TooLarge`] when the quota leaves no room.
+    /// [`Error::NotFound`] for the file or the directory; [`Error::TooLarge`] when the quota leaves no room.
     pub async fn copy_file(
         &self,
         instance: &Instance,
@@ -135,9 +138,7 @@ impl Platform {
 impl From<ContentWriteError> for Error {
     fn from(error: ContentWriteError) -> Self {
         match error {
-            ContentWriteError::QuotaExceeded => {
-                Self::TooLarge("the file is larger than the space that is left".to_owned())
-            }
+            ContentWriteError::QuotaExceeded => Self::TooLarge("the file exceeds the remaining disk quota".to_owned()),
             ContentWriteError::Failed(error) => error,
         }
     }
@@ -146,7 +147,7 @@ impl From<ContentWriteError> for Error {
 /// A directory to create.
 #[derive(Debug, Clone, Default)]
 pub struct NewDirectory {
-    /// Its name.
+    /// Name in its parent directory.
     pub name: String,
     /// The user's tags.
     pub tags: Vec<String>,

@@ -13,7 +13,7 @@ use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Platform, Result};
 
-/// Bytes by instance, each counted on first use and updated from then on.
+/// Used bytes by instance, each counted on first use and updated from then on.
 #[derive(Debug, Default)]
 pub(crate) struct UsageTracker(Mutex<HashMap<InstanceId, Arc<InstanceUsage>>>);
 
@@ -54,14 +54,15 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves at least so many bytes; returns `false`, without any change, if they do not fit.
+    /// Increases the reservation to at least `bytes`; returns `false`, without any change, if the quota does not allow
+    /// it.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let mut room = self.usage.totals();
-        let reserved = room.reserved.saturating_add(more);
-        let fits = more == 0 || room.used.unwrap_or_default().saturating_add(reserved) <= self.quota;
+        let mut totals = self.usage.totals();
+        let reserved = totals.reserved.saturating_add(more);
+        let fits = more == 0 || totals.used.unwrap_or_default().saturating_add(reserved) <= self.quota;
         if fits {
-            room.reserved = reserved;
+            totals.reserved = reserved;
             self.bytes += more;
         }
         fits
@@ -70,8 +71,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut room = self.usage.totals();
-        room.reserved = room.reserved.saturating_sub(self.bytes);
+        let mut totals = self.usage.totals();
+        totals.reserved = totals.reserved.saturating_sub(self.bytes);
     }
 }
 
@@ -81,9 +82,9 @@ pub(super) struct UsageUpdate(Vec<(Arc<InstanceUsage>, i64, OwnedRwLockReadGuard
 impl UsageUpdate {
     /// Counts the growth.
     pub(super) fn apply(self) {
-        for (gauge, by, _held) in self.0 {
-            if let Some(used) = gauge.totals().used.as_mut() {
-                *used = used.saturating_add_signed(by);
+        for (usage, delta, _held) in self.0 {
+            if let Some(used) = usage.totals().used.as_mut() {
+                *used = used.saturating_add_signed(delta);
             }
         }
     }
@@ -91,17 +92,17 @@ impl UsageUpdate {
 
 impl UsageTracker {
     fn instance_usage(&self, instance: &InstanceId) -> Arc<InstanceUsage> {
-        let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gauges.entry(instance.clone()).or_default())
+        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(usages.entry(instance.clone()).or_default())
     }
 
     /// Waits for the end of a full count, and blocks the next one until the growth of a commit is counted.
     pub(super) async fn begin_update(&self, growth: UsageDeltas) -> UsageUpdate {
         let mut counting = Vec::with_capacity(growth.len());
-        for (instance, by) in growth {
-            let gauge = self.instance_usage(&instance);
-            let held = Arc::clone(&gauge.lock).read_owned().await;
-            counting.push((gauge, by, held));
+        for (instance, delta) in growth {
+            let usage = self.instance_usage(&instance);
+            let held = Arc::clone(&usage.lock).read_owned().await;
+            counting.push((usage, delta, held));
         }
         UsageUpdate(counting)
     }
@@ -119,10 +120,10 @@ pub(super) fn add_delta(
     before: Option<&Object>,
     after: Option<&Object>,
 ) {
-    let by = body_size(after).saturating_sub(body_size(before));
-    if by != 0 {
+    let delta = body_size(after).saturating_sub(body_size(before));
+    if delta != 0 {
         let sum = growth.entry(instance.clone()).or_default();
-        *sum = sum.saturating_add(by);
+        *sum = sum.saturating_add(delta);
     }
 }
 
@@ -134,10 +135,6 @@ fn body_size(body: Option<&Object>) -> i64 {
 
 impl Platform {
     /// Returns the bytes that the instance's quota leaves, after its files and the contents that are being written.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn remaining_space(&self, instance: &Instance) -> Result<u64> {
         let used = self.disk_usage(instance).await?;
         let reserved = self.usage.instance_usage(&instance.id).totals().reserved;
@@ -162,33 +159,25 @@ impl Platform {
 
     /// Returns the bytes that the files of an instance take, with their versions. The first call after a start reads
     /// all of them.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn disk_usage(&self, instance: &Instance) -> Result<u64> {
-        let gauge = self.usage.instance_usage(&instance.id);
-        let known = gauge.totals().used;
+        let usage = self.usage.instance_usage(&instance.id);
+        let known = usage.totals().used;
         if let Some(used) = known {
             return Ok(used);
         }
-        let _held = gauge.lock.write().await;
-        let known = gauge.totals().used;
+        let _held = usage.lock.write().await;
+        let known = usage.totals().used;
         if let Some(used) = known {
             return Ok(used);
         }
         let (platform, id) = (self.clone(), instance.id.clone());
         let counted = self.tasks().spawn_blocking(move || platform.count_usage(&id));
         let counted = counted.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
-        gauge.totals().used = Some(counted);
+        usage.totals().used = Some(counted);
         Ok(counted)
     }
 
     /// Returns the bytes of a file, or of everything in a directory.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn total_size(&self, instance: &Instance, file: &File) -> Result<u64> {
         let mut size = file.len();
         let mut directories: Vec<String> =

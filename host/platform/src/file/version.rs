@@ -122,10 +122,6 @@ impl Stored<Version> {
 
 impl Platform {
     /// Lists the versions of a file, the newest first.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn versions(&self, instance: &Instance, file_id: &str) -> Result<Vec<Version>> {
         let prefix = format!("{file_id}/");
         let mut versions = Vec::new();
@@ -151,7 +147,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] if no version has this id.
     pub fn version(&self, instance: &Instance, id: &str) -> Result<Version> {
         let found = self.load::<Version>(&instance.doc(&VERSIONS, id))?;
         found.map(Stored::<Version>::into_version).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
@@ -161,8 +157,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] if the file is in the trash; [`Error::PreconditionFailed`] if the
-    /// file was changed since it was seen.
+    /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if it is in the trash; [`Error::PreconditionFailed`] if
+    /// the file was changed since it was seen.
     pub async fn revert_file(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
         if self.file(instance, &id)?.trashed {
@@ -214,10 +210,10 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] if no version has this id; [`Error::InvalidAttribute`] for too many tags.
     pub async fn tag_version(&self, instance: &Instance, id: &str, tags: &[String]) -> Result<Version> {
-        let at = instance.doc(&VERSIONS, id);
-        let tagged = self.modify::<Version, _>(&at, |version, _| {
+        let document = instance.doc(&VERSIONS, id);
+        let tagged = self.modify::<Version, _>(&document, |version, _| {
             version.tags = unique_tags(tags)?;
             Ok(true)
         });

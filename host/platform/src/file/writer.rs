@@ -13,7 +13,7 @@ use crate::{Platform, Result};
 /// Bytes from the beginning that are buffered to detect the media type.
 const SNIFF_SIZE: usize = 8 << 10;
 
-/// Why a part of the content was rejected.
+/// Reason why a part of the content was rejected.
 pub enum ContentWriteError {
     /// The user's quota is exceeded.
     QuotaExceeded,
@@ -33,7 +33,7 @@ pub struct ContentWriter {
 #[derive(Debug)]
 pub struct WrittenContent {
     pub(super) info: BlobInfo,
-    #[expect(dead_code, reason = "given back when it is dropped")]
+    #[expect(dead_code, reason = "released when it is dropped")]
     pub(super) reservation: Reservation,
 }
 
@@ -48,10 +48,6 @@ impl Deref for WrittenContent {
 impl Platform {
     /// Starts to write content, up to the bytes that the instance's quota leaves. Written bytes are reserved until a
     /// file has them, which prevents concurrent uploads from exceeding the quota together.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn create_content_writer(&self, instance: &Instance) -> Result<ContentWriter> {
         let reservation = self.begin_reservation(instance).await?;
         let writer = self.store.blobs().create().await?;
@@ -64,7 +60,7 @@ impl ContentWriter {
     ///
     /// # Errors
     ///
-    /// [`ContentWriteError::QuotaExceeded`].
+    /// [`ContentWriteError::QuotaExceeded`] if the quota does not leave that many bytes.
     pub fn reserve(&mut self, size: u64) -> Result<(), ContentWriteError> {
         if self.reservation.reserve(size) { Ok(()) } else { Err(ContentWriteError::QuotaExceeded) }
     }
@@ -88,10 +84,6 @@ impl ContentWriter {
     }
 
     /// Makes the content durable; a file may then refer to it.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub async fn finish(self) -> Result<WrittenContent> {
         Ok(WrittenContent { info: self.writer.finish().await?, reservation: self.reservation })
     }

@@ -13,7 +13,7 @@ use crate::{Error, Platform, Result};
 /// How long one request waits for the konnectors. Longer clean-ups go on, and the next request waits for the rest.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Reference to the record that an instance's data is being removed.
+/// Returns the reference to the record that an instance's data is being removed.
 fn erasure_ref(instance: &InstanceId) -> DocRef {
     DocRef::new(&InstanceId::global(), &ERASURES, instance.as_str())
 }
@@ -31,7 +31,7 @@ impl Platform {
         self.clean_up_accounts(&instance).await?;
         if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
             return Err(Error::Conflict(format!(
-                "a konnector is running on '{domain}'; wait for its end and delete it again"
+                "a konnector is running on '{domain}'; wait until it ends, then delete the instance again"
             )));
         }
         let at = doc_ref(instance.id.as_str());
@@ -67,9 +67,9 @@ impl Platform {
                 Err(error) => Err(error.into()),
             };
             match erased {
-                Ok(()) => tracing::warn!(instance = note.id, "the rest of a removed instance was removed"),
+                Ok(()) => tracing::warn!(instance = note.id, "deleted the remaining data of a deleted instance"),
                 Err(error) => {
-                    tracing::error!(instance = note.id, %error, "the rest of a removed instance could not be removed");
+                    tracing::error!(instance = note.id, %error, "cannot delete the remaining data of a deleted instance");
                 }
             }
         }
@@ -89,14 +89,14 @@ impl Platform {
         };
         if tokio::time::timeout(CLEAN_UP_TIMEOUT, ended).await.is_err() {
             return Err(Error::Conflict(format!(
-                "konnectors still clean up after accounts of '{domain}'; delete it again in a while"
+                "konnectors are still cleaning up after accounts of '{domain}'; delete the instance again later"
             )));
         }
         if failed.is_empty() {
             return Ok(());
         }
         Err(Error::Conflict(format!(
-            "'{domain}' is kept, because konnectors failed to clean up after its accounts {}. Delete it again to have them try again, or uninstall them with Force=true first",
+            "'{domain}' was not deleted, because konnectors failed to clean up after its accounts {}. Delete it again to retry, or first uninstall these konnectors with Force=true",
             failed.join(", ")
         )))
     }

@@ -102,6 +102,6 @@ impl Platform {
 }
 
 fn require_found(instance: &Instance, changed: Option<Instance>) -> Result<Instance> {
-    let changed = changed.ok_or_else(|| Error::NotFound("the instance is gone".to_owned()))?;
+    let changed = changed.ok_or_else(|| Error::NotFound("the instance was deleted".to_owned()))?;
     Ok(Instance { id: instance.id.clone(), ..changed })
 }

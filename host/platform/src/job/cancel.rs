@@ -37,17 +37,17 @@ impl RunningJobs {
 
 impl Platform {
     /// Cancels a job: a queued one at once, a running one within the grace period of the sandbox. It ends with the
-    /// error `UNKNOWN_ERROR.CANCELLED` and is not retried, unless its run ends by itself first. Returns the job as it
+    /// error `UNKNOWN_ERROR.CANCELLED` and is not retried, unless the run ends before that. Returns the job as it
     /// is now.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if none has this id, [`Error::Conflict`] if it has ended.
+    /// [`Error::NotFound`] if no job has this id, [`Error::Conflict`] if the job has ended.
     pub async fn cancel_job(&self, instance: &Instance, id: &str) -> Result<Job> {
         let at = instance.doc(&JOBS, id);
         let job = self.job(instance, id)?;
         if matches!(job.state, JobStatus::Done | JobStatus::Errored) {
-            return Err(Error::Conflict(format!("the job '{id}' has ended already")));
+            return Err(Error::Conflict(format!("the job '{id}' has already ended")));
         }
         self.apply_job_event(&at, LeaseAuthority::None, JobEvent::CancelRequested, None).await?;
         self.running_jobs().cancel(&at);

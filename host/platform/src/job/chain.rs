@@ -16,7 +16,7 @@ use crate::{Platform, Result};
 /// Index from a chain to its waiting or running retry.
 pub(super) const RETRY_BY_CHAIN: &str = "jobs.retry";
 
-/// An existing retry.
+/// Retry of a chain that waits or runs, as read from the store.
 pub(super) struct PendingRetry {
     job: Job,
     rev: Rev,
@@ -70,7 +70,7 @@ impl Platform {
         event: &JobEvent,
         changes: &mut Changes,
     ) -> Option<DateTime<Utc>> {
-        let asked = match event {
+        let requested_delay = match event {
             JobEvent::Ended(Some(verdict)) => match verdict.retry {
                 Retry::BackOff { at_least } => chrono::TimeDelta::from_std(at_least).ok(),
                 _ => None,
@@ -78,8 +78,8 @@ impl Platform {
             _ => None,
         };
         let mut run_at = pending.run_at;
-        if let (Some(planned), Some(asked)) = (pending.run_at, asked) {
-            let earliest = self.clock.now() + asked;
+        if let (Some(planned), Some(requested_delay)) = (pending.run_at, requested_delay) {
+            let earliest = self.clock.now() + requested_delay;
             if planned < earliest {
                 changes
                     .enqueue(doc_ref(instance, &pending.job), self.job_queue_entry(instance, &pending.job, earliest));
@@ -100,7 +100,7 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<Option<Job>> {
         let pending = self.pending_retry(instance, by)?;
-        // A running retry ends by itself.
+        // A running retry is left alone: it ends the chain itself.
         let Some(PendingRetry { mut job, rev, .. }) = pending.filter(|pending| pending.run_at.is_some()) else {
             return Ok(None);
         };

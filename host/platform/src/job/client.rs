@@ -35,7 +35,7 @@ impl Platform {
 
     /// Ends the job of a client that is presumed lost.
     pub(crate) async fn time_out_client_job(&self, instance: &Instance, id: &str) -> Result<()> {
-        tracing::warn!(job = id, "the client has not ended its job for a day");
+        tracing::warn!(job = id, "the client has not ended its job within a day");
         self.end_client_job(instance, id, Some(TIMEOUT_CODE.to_owned())).await.map(drop)
     }
 
@@ -57,7 +57,7 @@ impl Platform {
                 )));
             }
             if matches!(job.state, JobStatus::Done | JobStatus::Errored) {
-                return Err(Error::Conflict(format!("the job '{id}' has ended already")));
+                return Err(Error::Conflict(format!("the job '{id}' has already ended")));
             }
             job.state = if error.is_some() { JobStatus::Errored } else { JobStatus::Done };
             job.error.clone_from(&error);

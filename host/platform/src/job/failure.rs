@@ -93,7 +93,7 @@ impl fmt::Display for JobErrorCode {
 pub struct JobFailure {
     /// Error code, for programs.
     pub code: JobErrorCode,
-    /// Explanation for people: the cause, and who must act.
+    /// Explanation for users: the cause, and who must act.
     pub message: String,
     /// Whether and when the run is retried.
     pub retry: Retry,
@@ -106,39 +106,32 @@ impl JobFailure {
         Self { code, message: message.into(), retry, pauses_schedule: pause }
     }
 
-    /// The konnector is not (or no longer) installed: the trigger is useless.
+    /// Returns the failure for a konnector that is not installed; its trigger is deleted.
     pub(crate) fn not_installed(slug: &str) -> Self {
         Self::new(
             JobErrorCode::NotInstalled,
             Retry::Never,
             false,
-            format!(
-                "The konnector '{slug}' is not installed; install it and start again. A trigger that asked for it is removed."
-            ),
+            format!("The konnector '{slug}' is not installed; install it and try again. A trigger for it is deleted."),
         )
     }
 
-    /// The account does not exist: the trigger is useless.
+    /// Returns the failure for an account that does not exist; its trigger is deleted.
     pub(crate) fn account_not_found(id: &str) -> Self {
-        Self::new(
-            JobErrorCode::AccountNotFound,
-            Retry::Never,
-            false,
-            format!("The account '{id}' does not exist any more."),
-        )
+        Self::new(JobErrorCode::AccountNotFound, Retry::Never, false, format!("The account '{id}' no longer exists."))
     }
 
-    /// The konnector may not use the account: the trigger is useless.
+    /// Returns the failure for an account that the konnector may not use; its trigger is deleted.
     pub(crate) fn foreign_account(foreign: &ForeignAccount) -> Self {
         Self::new(
             JobErrorCode::ForeignAccount,
             Retry::Never,
             false,
-            format!("Not tried: {foreign}. A trigger that asked for it is removed."),
+            format!("Not run: {foreign}. A trigger for it is deleted."),
         )
     }
 
-    /// The run could not be set up.
+    /// Returns the failure for a run that could not be set up.
     pub(crate) fn setup_failed(error: &crate::Error) -> Self {
         if let crate::Error::Manifest(error @ konnector_manifest::Error::AccountAddress { .. }) = error {
             return Self::from_failure(&Failure::MissingCredentials(error.to_string()));
@@ -146,24 +139,24 @@ impl JobFailure {
         Self::new(JobErrorCode::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
     }
 
-    /// The provider of the account no longer accepts its token: the run would fail the same way.
+    /// Returns the failure for an account whose provider no longer accepts its token: every run would fail.
     pub(crate) fn reconnect() -> Self {
         Self::from_action(UserAction::Reconnect, "")
     }
 
-    /// The job was cancelled before it began, or while its server shut down.
+    /// Returns the failure for a job that was cancelled before it began, or while its server shut down.
     pub(crate) fn cancelled() -> Self {
         Self::from_failure(&Failure::Cancelled)
     }
 
-    /// The server stopped repeatedly while the job ran.
+    /// Returns the failure for a job during which the server stopped repeatedly.
     pub(crate) fn interrupted(times: u32) -> Self {
         Self::new(
             JobErrorCode::UnknownErrorInterrupted,
             Retry::Never,
             false,
             format!(
-                "The server stopped {times} times while this job ran, so it is not started again by itself. Look for the reason in the server's log, then launch it by hand."
+                "The server stopped {times} times while this job ran, so it is not restarted automatically. Look for the reason in the server's log, then launch it manually."
             ),
         )
     }
@@ -185,7 +178,7 @@ impl JobFailure {
         let nothing_saved = receipt.documents.up_to_date() + receipt.files.up_to_date() == 0;
         (lost > 0 && nothing_saved).then(|| {
             let message =
-                format!("None of the {lost} files that the konnector wrote could be saved; the job's log says why.");
+                format!("None of the {lost} files that the konnector wrote could be saved; see the job's log.");
             Self::new(JobErrorCode::UnknownError, Retry::Once, false, message)
         })
     }
@@ -200,7 +193,7 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The vendor refused the login or the password. Correct them in the account; until then the schedule waits.",
+                    "The vendor rejected the login or the password. Correct them in the account; the schedule is paused until then.",
                 ),
             ),
             Failure::MissingCredentials(detail) => Self::new(
@@ -209,7 +202,7 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The login needs a field that the account lacks. Add it; until then the schedule waits.",
+                    "The login needs a field that the account lacks. Add it; the schedule is paused until then.",
                 ),
             ),
             Failure::TooManyAttempts(detail) => Self::new(
@@ -218,7 +211,7 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site.",
+                    "The vendor temporarily locked the account after too many attempts. Wait, then sign in at the vendor's site.",
                 ),
             ),
             Failure::UserAction(action, detail) => Self::from_action(*action, detail),
@@ -228,7 +221,7 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.",
+                    "The vendor asked for a one-time code, but none was entered in time. Launch the konnector manually and have the code ready.",
                 ),
             ),
             Failure::CodeRejected(detail) => Self::new(
@@ -237,7 +230,7 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The vendor refused the one-time code. Launch the konnector by hand to get another one.",
+                    "The vendor rejected the one-time code. Launch the konnector manually to get another one.",
                 ),
             ),
             Failure::ChallengeUnsupported(detail) => Self::new(
@@ -246,32 +239,32 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.",
+                    "The vendor requires a verification that the konnector does not support. Sign in at the vendor's site, then launch the konnector; if this happens again, tell the konnector's author.",
                 ),
             ),
             Failure::CaptchaFailed(detail) => Self::new(
                 JobErrorCode::CaptchaResolutionFailed,
                 Retry::Once,
                 false,
-                prepend_detail(detail, "The vendor wanted to know whether you are a human, and got no answer."),
+                prepend_detail(detail, "The vendor's site asked for a captcha, which was not solved."),
             ),
             Failure::VendorDown(detail) => Self::new(
                 JobErrorCode::VendorDown,
                 back_off(None),
                 false,
-                prepend_detail(detail, "The vendor's site does not answer. This mostly passes by itself."),
+                prepend_detail(detail, "The vendor's site does not respond. This is usually temporary."),
             ),
             Failure::VendorMaintenance(detail) => Self::new(
                 JobErrorCode::Maintenance,
                 back_off(None),
                 false,
-                prepend_detail(detail, "The vendor's site is in maintenance. This mostly passes by itself."),
+                prepend_detail(detail, "The vendor's site is under maintenance. This is usually temporary."),
             ),
             Failure::RateLimited(seconds) => Self::new(
                 JobErrorCode::VendorDownRateLimited,
                 back_off(*seconds),
                 false,
-                "The vendor asks for fewer requests. This mostly passes by itself.",
+                "The vendor's site limits the number of requests. This is usually temporary.",
             ),
             Failure::VendorChanged(detail) => Self::new(
                 JobErrorCode::UnknownErrorVendorChanged,
@@ -279,7 +272,7 @@ impl JobFailure {
                 false,
                 prepend_detail(
                     detail,
-                    "The vendor's site is not as the konnector expects it. The konnector's author must adapt it.",
+                    "The vendor's site differs from what the konnector expects. The konnector's author must adapt the konnector.",
                 ),
             ),
             Failure::Denied(detail) => Self::new(
@@ -288,14 +281,14 @@ impl JobFailure {
                 true,
                 prepend_detail(
                     detail,
-                    "The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.",
+                    "The konnector requested something that is not permitted. Unless the operator can allow it, its author must add the rule to the manifest.",
                 ),
             ),
             Failure::StorageFull(detail) => Self::new(
                 JobErrorCode::DiskQuotaExceeded,
                 Retry::WhenSpaceAvailable,
                 false,
-                prepend_detail(detail, "Your space is used up. Free some, or ask the operator for more."),
+                prepend_detail(detail, "Your storage space is used up. Free some space, or ask the operator for more."),
             ),
             Failure::LimitReached(detail) => Self::new(
                 JobErrorCode::UnknownErrorPartialSync,
@@ -303,7 +296,7 @@ impl JobFailure {
                 false,
                 prepend_detail(
                     detail,
-                    "What was fetched so far is saved. Nothing to do: the next run goes on with the rest.",
+                    "The data fetched so far is saved. You need not do anything: the next run continues with the rest.",
                 ),
             ),
             Failure::Cancelled => {
@@ -315,14 +308,14 @@ impl JobFailure {
                 false,
                 prepend_detail(
                     detail,
-                    "The server failed while the konnector ran. If it comes back, tell the operator.",
+                    "The server failed while the konnector ran. If this happens again, tell the operator.",
                 ),
             ),
             Failure::Bug(detail) => Self::new(
                 JobErrorCode::UnknownError,
                 Retry::Fault,
                 false,
-                prepend_detail(detail, "The konnector has a fault. If it comes back, tell its author."),
+                prepend_detail(detail, "The konnector has a bug. If this happens again, tell its author."),
             ),
             Failure::Custom { error, no_retry } => Self::from_reported_error(error, *no_retry),
         }
@@ -364,29 +357,29 @@ impl JobFailure {
         let (code, sentence, pause) = match action {
             // Cozy does not pause the schedule for this one: accepting the terms is often optional.
             UserAction::AcceptTerms => {
-                (JobErrorCode::UserActionNeededTerms, "The vendor wants its new terms accepted.", false)
+                (JobErrorCode::UserActionNeededTerms, "The vendor requires you to accept its new terms.", false)
             }
             UserAction::ChangePassword => {
-                (JobErrorCode::UserActionNeededChangePassword, "The vendor wants the password changed.", true)
+                (JobErrorCode::UserActionNeededChangePassword, "The vendor requires a new password.", true)
             }
             UserAction::StrongAuthentication => {
-                (JobErrorCode::UserActionNeededStrongAuthentication, "The vendor wants a strong authentication.", true)
+                (JobErrorCode::UserActionNeededStrongAuthentication, "The vendor requires strong authentication.", true)
             }
             UserAction::WebAuthentication => {
-                (JobErrorCode::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true)
+                (JobErrorCode::UserActionNeededWebAuthentication, "The vendor requires a login on its own page.", true)
             }
             UserAction::Reconnect => {
                 (JobErrorCode::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true)
             }
-            UserAction::AccountRemoved => (
-                JobErrorCode::UserActionNeededAccountRemoved,
-                "The account does not exist at the vendor any more.",
-                true,
-            ),
-            UserAction::PermissionsChanged => {
-                (JobErrorCode::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true)
+            UserAction::AccountRemoved => {
+                (JobErrorCode::UserActionNeededAccountRemoved, "The account no longer exists at the vendor.", true)
             }
-            UserAction::Unspecified => (JobErrorCode::UserActionNeeded, "The vendor wants something from you.", true),
+            UserAction::PermissionsChanged => {
+                (JobErrorCode::UserActionNeededPermissionsChanged, "The permissions at the vendor have changed.", true)
+            }
+            UserAction::Unspecified => {
+                (JobErrorCode::UserActionNeeded, "The vendor requires an action from you.", true)
+            }
         };
         Self::new(
             code,
@@ -397,7 +390,7 @@ impl JobFailure {
     }
 
     fn from_ending(ending: &AbortReason) -> Self {
-        let message = format!("The run was ended: {ending}.");
+        let message = format!("The run was stopped: {ending}.");
         match ending {
             AbortReason::Deadline(_) | AbortReason::CpuLimit(_) => {
                 Self::new(JobErrorCode::UnknownErrorTimeout, Retry::Fault, false, message)

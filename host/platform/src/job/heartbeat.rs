@@ -21,9 +21,9 @@ use super::Job;
 use crate::Platform;
 use crate::stored::Stored;
 
-/// A lease that this process holds, or held.
+/// Lease that this process holds or held, and until when it is certainly valid.
 pub(super) struct LeaseGuard {
-    /// The lease.
+    /// Lease, as claimed from the queue.
     pub(super) lease: Lease,
     /// Time until which it is certainly held, in milliseconds of [`crate::clock::Clock::elapsed`].
     valid_until: AtomicU64,
@@ -58,12 +58,12 @@ impl LeaseGuard {
     }
 
     /// Marks that a commit which ends the job and its lease is being stored. From now on, a renewal that finds no lease
-    /// means nothing; the commit itself detects whether the lease was still held.
+    /// is ignored; the commit itself detects whether the lease was still held.
     pub(super) fn mark_ending(&self) {
         self.ending.store(true, Ordering::SeqCst);
     }
 
-    /// Cancelled once the lease is lost: all work of the run must stop.
+    /// Returns a token that is cancelled once the lease is lost: all work of the run must stop.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
     }

@@ -104,7 +104,7 @@ pub enum Cause {
     Manual,
     /// A trigger was due.
     Schedule,
-    /// A document changed.
+    /// A document changed for which an `@event` trigger waits.
     Event,
     /// A webhook was called.
     Webhook,
@@ -124,7 +124,7 @@ pub struct Job {
     pub domain: String,
     /// Name of the worker.
     pub worker: String,
-    /// The trigger it belongs to.
+    /// The trigger that pushed the job, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger_id: Option<String>,
     /// Arguments for the worker.
@@ -135,17 +135,17 @@ pub struct Job {
     /// Whether a person requested it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_execution: bool,
-    /// Its own limits.
+    /// Limits of this job, in addition to those of its worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<JobOptions>,
-    /// Its status.
+    /// Status of the job.
     pub state: JobStatus,
-    /// When it was pushed.
+    /// Time at which the job was pushed.
     pub queued_at: DateTime<Utc>,
-    /// When a worker started it.
+    /// Time at which a worker started the job.
     #[serde(default, with = "never")]
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Time at which the job ended.
     #[serde(default, with = "never")]
     pub finished_at: Option<DateTime<Utc>>,
     /// Error code from Cozy's vocabulary.
@@ -154,32 +154,33 @@ pub struct Job {
     /// The error as a sentence: what happened and who must act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// Why it was pushed.
+    /// Reason for the job.
     pub cause: Cause,
     /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
     /// Whether its cancellation was requested.
     #[serde(rename = "_cancelled", default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
-    /// Whether it ended with a fault of the konnector.
+    /// Whether the job ended with a fault of the konnector.
     #[serde(rename = "_fault", default, skip_serializing_if = "std::ops::Not::not")]
     pub fault: bool,
-    /// Whether it makes no sense to run it while the user's quota is exhausted.
+    /// Whether running the job is pointless while the user's quota is exhausted.
     #[serde(rename = "_needs_room", default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_space: bool,
-    /// How often it was interrupted because the server was killed or lost its lease; that does not count as an attempt.
+    /// How often the job was interrupted because the server was killed or lost its lease; that does not count as an
+    /// attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// The job that failed before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<String>,
-    /// When it is retried.
+    /// Time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// The job that retries this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_as: Option<String>,
-    /// For a retry that never ran: the job that did its work first.
+    /// For a retry that never ran: the job that did the same work first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
     /// Revision number of the account, counted from 1, with which the run began.
@@ -191,7 +192,7 @@ pub struct Job {
     /// Items that could not be saved, although others were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-    /// Receipt: what the run contacted and used.
+    /// Receipt: the hosts that the run contacted, and the resources that it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
     /// Blob of its log lines.
@@ -256,11 +257,11 @@ pub struct JobRequest {
     pub worker: String,
     /// Arguments for the worker.
     pub message: Value,
-    /// Its own limits.
+    /// Limits of this job, in addition to those of its worker.
     pub options: Option<JobOptions>,
-    /// Why it is pushed.
+    /// Reason for the job.
     pub cause: Cause,
-    /// The trigger it belongs to.
+    /// The trigger that pushes the job, if any.
     pub trigger: Option<String>,
     /// The event or webhook call that caused it.
     pub payload: TriggerPayload,
@@ -339,7 +340,7 @@ impl Job {
 ///
 /// # Errors
 ///
-/// With the reason.
+/// A message that says what is missing or invalid.
 pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String> {
     if worker != KONNECTOR_WORKER {
         return Ok(());
@@ -347,13 +348,13 @@ pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String>
     let slug = message.get("konnector").and_then(Value::as_str);
     if slug.is_none_or(|slug| slug.parse::<Slug>().is_err()) {
         return Err(
-            "the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"
+            "the arguments of a konnector's job must be an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"
                 .to_owned(),
         );
     }
     match message.get("account") {
         None | Some(Value::Null | Value::String(_)) => Ok(()),
-        Some(_) => Err("'account' in the arguments of a konnector's job is the id of an account, a text".to_owned()),
+        Some(_) => Err("'account' in the arguments of a konnector's job must be an account id (a string)".to_owned()),
     }
 }
 
@@ -398,13 +399,13 @@ fn remove_from_live_index(instance: &Instance, job: &Job, changes: &mut Changes)
 }
 
 impl Platform {
-    /// Pushes a job. It is stored when this returns.
+    /// Pushes a job, which is durable when this function returns.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] if the message names no konnector,
-    /// [`Error::ForeignAccount`] if that may not use the account, [`Error::InvalidAttribute`] if it logs into accounts
-    /// and the message names none, [`Error::Unavailable`] while it is in maintenance.
+    /// [`Error::ForeignAccount`] if the konnector may not use the account, [`Error::InvalidAttribute`] if it logs into
+    /// accounts and the message names none, [`Error::Unavailable`] while it is in maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         self.check_account(instance, &request.message, AccountLocation::Arguments)?;
         if request.worker != CLIENT_WORKER {

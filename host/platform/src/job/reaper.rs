@@ -45,10 +45,12 @@ impl Platform {
         }
         for lease in self.store.leases()? {
             match self.requeue_leased_job(&lease).await {
-                Ok(()) => tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again"),
+                Ok(()) => {
+                    tracing::warn!(job = lease.job.id, "the server ended while this job ran; the job is requeued")
+                }
                 // A job that cannot be requeued must not prevent the others from running; it is retried with the
                 // expired leases.
-                Err(error) => tracing::error!(job = lease.job.id, %error, "the job could not be given back"),
+                Err(error) => tracing::error!(job = lease.job.id, %error, "the job could not be requeued"),
             }
         }
         Ok(())
@@ -59,7 +61,7 @@ impl Platform {
         let mut seen = LeaseMonitor::default();
         loop {
             if let Err(error) = self.reclaim_expired(&mut seen).await {
-                tracing::error!(%error, "jobs whose workers are gone could not be given back");
+                tracing::error!(%error, "the jobs of dead workers could not be requeued");
             }
             tokio::time::sleep(self.config.lease_ttl / 9).await;
         }
@@ -73,12 +75,12 @@ impl Platform {
                     worker = lease.worker,
                     epoch = lease.epoch,
                     event = "lease_lost",
-                    "the worker of this job is gone; the job is given to another"
+                    "the worker of this job lost its lease; the job is requeued"
                 ),
                 // Its holder renewed it, or another process requeued the job first.
                 Err(Error::StaleLease | Error::Conflict(_)) => {}
                 Err(error) => {
-                    tracing::error!(job = lease.job.id, %error, "the job could not be given to another worker")
+                    tracing::error!(job = lease.job.id, %error, "the job could not be requeued for another worker")
                 }
             }
         }
@@ -91,7 +93,7 @@ impl Platform {
     async fn requeue_leased_job(&self, lease: &Lease) -> Result<()> {
         match self.apply_job_event(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
             Err(Error::NotFound(_)) if self.is_orphan(lease)? => {
-                tracing::warn!(job = lease.job.id, "a lease is left of a job that is gone");
+                tracing::warn!(job = lease.job.id, "ended the lease of a job that no longer exists");
                 let mut changes = Changes::new();
                 changes.expire(lease);
                 self.store.commit(changes).await?;

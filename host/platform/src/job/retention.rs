@@ -17,7 +17,7 @@ use crate::{Error, Platform, Result};
 pub struct JobRetention {
     /// Maximum number of jobs of each trigger; those without a trigger count as one group.
     pub max_per_trigger: usize,
-    /// Maximum age.
+    /// Maximum age of a finished job.
     pub max_age: Duration,
 }
 
@@ -95,7 +95,7 @@ impl Platform {
     /// When the store fails.
     pub async fn purge_jobs(&self, instance: &Instance, age: Duration, workers: &[String]) -> Result<usize> {
         let oldest = cutoff(self.clock.now(), age);
-        let mut kept: HashMap<(String, JobStatus), usize> = HashMap::new();
+        let mut seen: HashMap<(String, JobStatus), usize> = HashMap::new();
         let (mut removed, mut last) = (0, None::<String>);
         loop {
             let page = self.store.page_backward(&instance.id, &JOBS, last.as_deref(), PAGE_SIZE)?.documents;
@@ -107,7 +107,7 @@ impl Platform {
                 if !has_ended(&job.value) || !(workers.is_empty() || workers.contains(&job.value.worker)) {
                     continue;
                 }
-                let count = kept.entry((job.value.worker.clone(), job.value.state)).or_default();
+                let count = seen.entry((job.value.worker.clone(), job.value.state)).or_default();
                 *count += 1;
                 if *count > PURGE_KEEP_COUNT && job.value.queued_at < oldest {
                     old.push(job);
@@ -143,7 +143,7 @@ impl Platform {
         Ok(cleaned)
     }
 
-    /// Removes all of these in one commit. If one of them was changed concurrently, removes each by itself and leaves
+    /// Removes all of these in one commit. If one of them was changed concurrently, removes each separately and leaves
     /// that one for the next time.
     async fn delete_jobs(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
         match self.delete_jobs_atomically(instance, &jobs).await {
@@ -189,12 +189,12 @@ struct LatestByStatus {
 impl LatestByStatus {
     /// Returns whether this is the first one of its state.
     const fn is_latest(&mut self, state: JobStatus) -> bool {
-        let met = match state {
+        let has_seen = match state {
             JobStatus::Done => &mut self.done,
             JobStatus::Errored => &mut self.errored,
             JobStatus::Queued | JobStatus::Running => return false,
         };
-        !std::mem::replace(met, true)
+        !std::mem::replace(has_seen, true)
     }
 }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 pub enum Retry {
     /// Never automatically.
     Never,
-    /// Once, after an hour, because it may have been bad luck.
+    /// Once, after an hour, because the cause may be temporary.
     Once,
     /// The konnector or the server has a fault: once, after an hour. After three such failures in a row the schedule
     /// waits for the konnector's author.
     Fault,
     /// With exponential backoff and full jitter, but not before `at_least`.
     BackOff {
-        /// Delay that the vendor asked for.
+        /// Minimum delay that the vendor requested.
         at_least: Duration,
     },
     /// As soon as the user's quota has free space again.
@@ -38,7 +38,7 @@ const SECOND_ATTEMPT_FACTOR: u32 = 12;
 const SPACE_CHECK_FACTOR: u32 = 3;
 
 impl RetryPolicy {
-    /// Returns the delay after attempt number `attempt`, from 1; `None` if there is no further one. `share` is a random
+    /// Returns the delay after attempt number `attempt`, from 1; `None` if no attempts remain. `share` is a random
     /// number from 0 to 1.
     #[must_use]
     pub fn delay(&self, retry: Retry, attempt: u32, share: f64) -> Option<Duration> {

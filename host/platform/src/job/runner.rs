@@ -18,9 +18,9 @@ use crate::{Error, Platform, Result};
 
 /// A job assigned to a runner.
 pub struct Assignment {
-    /// Its instance.
+    /// Instance of the job.
     pub instance: Instance,
-    /// The job.
+    /// Job to carry out.
     pub job: Job,
     /// The lease fence that must accompany every write ([`konnector_store::Changes::fence`]).
     pub lease: Lease,
@@ -116,7 +116,7 @@ async fn prepare_run(
     let account = match account {
         None => None,
         Some(grant) => Some(match platform.ensure_fresh_token(instance, (*grant).clone()).await {
-            // It was reloaded, and may belong to another konnector by now.
+            // The reloaded account may belong to another konnector.
             Ok(account) => check_grant(account, &parsed)?,
             Err(Error::ReconnectRequired) => return Err(JobFailure::reconnect()),
             // The konnector may still succeed; otherwise it reports the reason.
@@ -131,7 +131,7 @@ async fn prepare_run(
     Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| JobFailure::setup_failed(&error))
 }
 
-/// The last line of defence: regardless of the origin of a job, its konnector gets only accounts that it may use.
+/// Checks that the konnector may use the account, regardless of the origin of the job.
 fn check_grant(account: Account, konnector: &Slug) -> Result<AccountAccess, JobFailure> {
     account.authorize(konnector).map_err(|foreign| JobFailure::foreign_account(&foreign))
 }

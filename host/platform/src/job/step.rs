@@ -14,18 +14,18 @@ const MAX_CONSECUTIVE_FAULTS: u32 = 3;
 /// Phase of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// In the queue.
+    /// Waits in the queue.
     Queued,
     /// Leased to a worker.
     Running,
-    /// It has ended.
+    /// Has ended.
     Ended,
 }
 
 /// State of a job that decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobState {
-    /// Its phase.
+    /// Phase of the job.
     pub phase: Phase,
     /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
@@ -38,13 +38,14 @@ pub struct JobState {
 /// Context of a decision, in addition to the state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
-    /// The wall clock.
+    /// Wall-clock time of the decision.
     pub now: DateTime<Utc>,
-    /// A random number from 0 to 1.
+    /// Random number from 0 to 1, for the delay of a retry.
     pub jitter: f64,
     /// The rule for retries, with the job's own limit.
     pub retry_policy: RetryPolicy,
-    /// When its trigger is due next; a retry that would not be earlier is omitted, because the due run replaces it.
+    /// Time at which the job's trigger is due next; a retry that would not be earlier is omitted, because the due run
+    /// replaces it.
     pub next_due: Option<DateTime<Utc>>,
     /// How many jobs of the trigger before this one ended with a fault, in a row.
     pub consecutive_faults: u32,
@@ -53,17 +54,17 @@ pub struct StepContext {
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEvent {
-    /// A worker claimed it.
+    /// A worker claimed the job.
     Claimed,
-    /// Its run ended; `None` means success.
+    /// The run ended; `None` means success.
     Ended(Option<JobFailure>),
     /// The server was asked to stop.
     ServerStopped,
-    /// Its worker died, or could not renew its lease.
+    /// The worker died, or could not renew its lease.
     LeaseLost,
-    /// It needs space, but the user's quota is exhausted.
+    /// The job needs space, but the user's quota is exhausted.
     NoSpace,
-    /// Its cancellation was requested.
+    /// The cancellation of the job was requested.
     CancelRequested,
 }
 
@@ -113,9 +114,9 @@ impl JobEvent {
         match self {
             Self::Claimed => "a claim",
             Self::Ended(_) => "the end of its run",
-            Self::ServerStopped => "the stop of its server",
+            Self::ServerStopped => "the shutdown of its server",
             Self::LeaseLost => "the loss of its lease",
-            Self::NoSpace => "a lack of room",
+            Self::NoSpace => "a lack of space",
             Self::CancelRequested => "a cancellation",
         }
     }
@@ -168,7 +169,7 @@ fn finish_commands(verdict: JobFailure) -> Vec<JobCommand> {
 
 fn failure_commands(job: JobState, verdict: &JobFailure, around: &StepContext) -> Vec<JobCommand> {
     let needs_author = verdict.retry == Retry::Fault && around.consecutive_faults + 1 >= MAX_CONSECUTIVE_FAULTS;
-    let told = if needs_author {
+    let reported = if needs_author {
         JobFailure { code: JobErrorCode::NeedsAuthor, pauses_schedule: true, ..verdict.clone() }
     } else {
         verdict.clone()
@@ -183,7 +184,7 @@ fn failure_commands(job: JobState, verdict: &JobFailure, around: &StepContext) -
     [JobCommand::Finish(Some(verdict.clone()))]
         .into_iter()
         .chain(retry)
-        .chain([JobCommand::NotifyTrigger(Some(told))])
+        .chain([JobCommand::NotifyTrigger(Some(reported))])
         .collect()
 }
 

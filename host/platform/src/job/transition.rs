@@ -22,7 +22,7 @@ const FAULT_LOOKBACK: usize = 2;
 /// Artifacts of a finished run.
 #[derive(Debug, Default)]
 pub struct RunArtifacts {
-    /// Receipt: what the run contacted and used.
+    /// Receipt: the hosts that the run contacted, and the resources that it used.
     pub receipt: Option<Receipt>,
     /// Items that could not be saved, although others were.
     pub problems: Vec<Problem>,
@@ -216,7 +216,7 @@ fn record_end(job: &mut Job, verdict: Option<JobFailure>, remains: &RunArtifacts
 fn append_retry_time(job: &mut Job, run_at: Option<DateTime<Utc>>) {
     let (Some(message), Some(retry)) = (&mut job.error_message, &job.retried_as) else { return };
     let when = run_at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();
-    message.push_str(&format!(" It is tried again{when}, as the job {retry}."));
+    message.push_str(&format!(" It will be retried{when} as the job {retry}."));
 }
 
 fn log_transition(job: &Job, phase: Phase) {
@@ -227,7 +227,7 @@ fn log_transition(job: &Job, phase: Phase) {
             let message = job.error_message.as_deref().unwrap_or_default();
             tracing::warn!(job = id, konnector, attempt, code, "errored: {message}");
         }
-        (Phase::Queued, _) => tracing::info!(job = id, konnector, attempt, "back in the queue"),
+        (Phase::Queued, _) => tracing::info!(job = id, konnector, attempt, "requeued"),
         (Phase::Running, _) => {}
     }
 }

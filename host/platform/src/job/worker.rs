@@ -31,7 +31,7 @@ impl Platform {
         let slots = Arc::new(Semaphore::new(self.config.workers.max(1) as usize));
         while !self.draining().is_cancelled() {
             if let Err(error) = self.start_jobs(&slots).await {
-                tracing::error!(%error, "no job could be claimed; trying again");
+                tracing::error!(%error, "cannot claim a job; trying again");
             }
             let sleep = match self.store.next_run_at() {
                 Ok(Some(ready)) => (ready - self.clock.now()).to_std().unwrap_or_default().min(MAX_SLEEP),
@@ -41,7 +41,7 @@ impl Platform {
                 biased;
                 () = self.draining().cancelled() => {}
                 () = self.worker_wakeup() => {}
-                // Not immediately: a clock that was set back may just have made a job wait anew.
+                // Not immediately: a clock that was set back may just have made a job wait again.
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
             }
         }
@@ -106,7 +106,7 @@ impl Platform {
                 drop(self.apply_job_event(&lease.job, LeaseAuthority::Holder(lease), JobEvent::LeaseLost, None).await);
             }
             Err(error) => {
-                tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; it is given to another worker later");
+                tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; another worker will take the job over");
             }
         }
         drop(slot);

@@ -17,6 +17,9 @@ pub(super) const MAX_FILE_SIZE: u64 = 32 << 20;
 pub(super) const MAX_BUNDLE_SIZE: u64 = 64 << 20;
 /// Maximum number of entries in an archive: a bundle has three files, a repository packed as a whole a few thousand.
 const MAX_ENTRIES: usize = 10_000;
+/// Error message for a sparse file.
+const SPARSE_FILE_MESSAGE: &str =
+    "the archive contains a sparse file; pack it without sparse files, for example with `konnector pack`";
 /// Maximum size in bytes of a header extension, which holds a name or pax records. The longest path on Linux has 4,096.
 const MAX_EXTENSION_SIZE: u64 = 64 << 10;
 
@@ -41,7 +44,7 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
     builder.into_inner()?.finish()
 }
 
-/// Returns the files of an archive, by name.
+/// Reads the files of an archive; returns their contents by name.
 pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
     let Some(members) = GzipMembers::detect(bytes) else {
         return read_entries(UnpackLimit { inner: bytes, remaining: MAX_BUNDLE_SIZE });
@@ -76,9 +79,7 @@ fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
             // Link targets, and records for all following entries: neither changes a regular file.
             EntryType::GNULongLink | EntryType::XGlobalHeader => drop(read_extension(&mut entry)?),
             EntryType::GNUSparse => {
-                return Err(Error::Unreachable(
-                    "the archive has a sparse file; pack it without, for example with `konnector pack`".to_owned(),
-                ));
+                return Err(Error::Unreachable(SPARSE_FILE_MESSAGE.to_owned()));
             }
             kind => {
                 let name = name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
@@ -97,7 +98,7 @@ fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
 fn archive_error(error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<UnpackLimitExceeded>()) {
         Some(too_much) => Error::TooLarge(too_much.to_string()),
-        None => Error::Unreachable(format!("the source is no readable tar archive: {error}")),
+        None => Error::Unreachable(format!("the source is not a readable tar archive: {error}")),
     }
 }
 
@@ -107,7 +108,7 @@ fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(archive_error)?;
     if bytes.len() as u64 > MAX_EXTENSION_SIZE {
         return Err(Error::TooLarge(format!(
-            "the archive has a header with more than {MAX_EXTENSION_SIZE} bytes; names of files are shorter"
+            "the archive has a header with more than {MAX_EXTENSION_SIZE} bytes; use shorter file names"
         )));
     }
     Ok(bytes)
@@ -124,9 +125,7 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
             b"path" => path = Some(record.value_bytes().to_vec()),
             b"size" => return Err(Error::TooLarge("the archive has a file of more than 8 GiB".to_owned())),
             key if key.starts_with(b"GNU.sparse.") => {
-                return Err(Error::Unreachable(
-                    "the archive has a sparse file; pack it without, for example with `konnector pack`".to_owned(),
-                ));
+                return Err(Error::Unreachable(SPARSE_FILE_MESSAGE.to_owned()));
             }
             _ => {}
         }

@@ -19,11 +19,11 @@ pub(super) const MAX_MANIFEST_SIZE: u64 = Manifest::MAX_SIZE as u64;
 /// The parts of a bundle that the server uses.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The manifest.
+    /// Parsed manifest.
     pub manifest: Manifest,
-    /// The component's bytes.
+    /// Bytes of the component.
     pub component: Vec<u8>,
-    /// The icon's bytes.
+    /// Bytes of the icon.
     pub icon: Option<Vec<u8>>,
 }
 
@@ -80,7 +80,7 @@ impl Bundle {
             .filter(|prefix| prefix.matches('/').count() <= 1)
             .ok_or_else(|| {
                 Error::Unreachable(format!(
-                    "the archive has no {MANIFEST_FILE}, neither at its top nor below one folder"
+                    "the archive has no {MANIFEST_FILE} at its top level or in a top-level folder"
                 ))
             })?;
         let manifest = files.remove(&format!("{prefix}{MANIFEST_FILE}")).unwrap_or_default();
@@ -157,9 +157,9 @@ mod tests {
         ]
         .map(|result| result.expect_err("refused").to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        the archive has no manifest.konnector, neither at its top nor below one folder
+        the archive has no manifest.konnector at its top level or in a top-level folder
         the source has no file 'konnector.wasm', which the manifest names as its component; build the konnector, or set "component"
-        the source is no readable tar archive: failed to read entire block
+        the source is not a readable tar archive: failed to read entire block
         "#);
     }
 

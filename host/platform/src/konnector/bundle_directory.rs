@@ -42,7 +42,7 @@ pub struct BundleDirectory {
 
 impl fmt::Debug for BundleDirectory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shelf").field("folder", &self.folder).finish_non_exhaustive()
+        formatter.debug_struct("BundleDirectory").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
@@ -52,7 +52,7 @@ type FileStamp = (SystemTime, u64);
 /// A konnector in the bundle directory.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Its name.
+    /// Slug, which is the name of its folder.
     pub slug: Slug,
     /// Lowest version first; never empty.
     pub versions: Vec<Arc<PublishedVersion>>,
@@ -65,13 +65,13 @@ pub struct App {
 pub struct PublishedVersion {
     /// Version number, by semver.
     pub number: Semver,
-    /// Its manifest.
+    /// Manifest of the bundle.
     pub manifest: Manifest,
-    /// The icon's bytes.
+    /// Bytes of the icon.
     pub icon: Option<Vec<u8>>,
     /// When the file was last changed.
     pub created_at: DateTime<Utc>,
-    /// Bytes of the archive.
+    /// Size of the archive in bytes.
     pub size: usize,
     /// SHA-256 of the archive, hexadecimal.
     pub sha256: String,
@@ -90,7 +90,7 @@ impl PublishedVersion {
         }
     }
 
-    /// Whether a channel offers this version: each channel also offers the versions of the more stable ones.
+    /// Returns whether a channel offers this version: each channel also offers the versions of the more stable ones.
     #[must_use]
     pub fn is_in_channel(&self, channel: &str) -> bool {
         match channel {
@@ -140,25 +140,25 @@ fn read_archive(path: &Path) -> Result<Vec<u8>> {
     folder.read(name, MAX_ARCHIVE_SIZE)?.ok_or_else(missing)
 }
 
-/// Whether the path itself is a folder, not a link to one.
+/// Returns whether the path itself is a folder, not a link to one.
 fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Whether the path itself is a regular file, not a link to one.
+/// Returns whether the path itself is a regular file, not a link to one.
 fn is_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 impl BundleDirectory {
-    /// Opens a bundle directory. Calls `tell` when it first sees an entry that cannot be offered.
+    /// Opens a bundle directory. Calls `on_skipped` for each entry that cannot be offered, once.
     ///
     /// # Errors
     ///
     /// When the folder does not exist.
-    pub fn new(folder: PathBuf, tell: impl Fn(&SkippedEntry) + Send + Sync + 'static) -> Result<Self> {
+    pub fn new(folder: PathBuf, on_skipped: impl Fn(&SkippedEntry) + Send + Sync + 'static) -> Result<Self> {
         fs::read_dir(&folder).map_err(read_error(&folder))?;
-        Ok(Self { folder, on_skipped: Box::new(tell), versions: Mutex::default(), reported: Mutex::default() })
+        Ok(Self { folder, on_skipped: Box::new(on_skipped), versions: Mutex::default(), reported: Mutex::default() })
     }
 
     /// Returns all konnectors, by slug.
@@ -204,7 +204,7 @@ impl BundleDirectory {
             }
             match self.version(&path, slug, name.trim_end_matches(ARCHIVE_SUFFIX)) {
                 Ok(version) => versions.push(version),
-                Err(left_out) => self.report_skipped(Some(left_out)),
+                Err(skipped_entry) => self.report_skipped(Some(skipped_entry)),
             }
         }
         versions.sort_by(|one, other| one.number.cmp(&other.number));
@@ -212,12 +212,12 @@ impl BundleDirectory {
         Ok(Some(App { slug: slug.clone(), versions, maintenance }).filter(|app| !app.versions.is_empty()))
     }
 
-    fn report_skipped(&self, left_out: Option<SkippedEntry>) {
-        let Some(left_out) = left_out else { return };
-        let mut told = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(&left_out) {
-            (self.on_skipped)(&left_out);
-            told.insert(left_out);
+    fn report_skipped(&self, skipped_entry: Option<SkippedEntry>) {
+        let Some(skipped_entry) = skipped_entry else { return };
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reported.contains(&skipped_entry) {
+            (self.on_skipped)(&skipped_entry);
+            reported.insert(skipped_entry);
         }
     }
 
@@ -253,10 +253,10 @@ impl BundleDirectory {
         }
         let options: Option<Object> = serde_json::from_slice(&read_archive(path)?).ok();
         if options.is_none() {
-            let advice = r#"write a JSON object, as in {"messages": {"en": {"short_message": "…"}}}, or {} alone"#;
+            let advice = r#"write a JSON object such as {"messages": {"en": {"short_message": "…"}}}, or just {}"#;
             self.report_skipped(Some(SkippedEntry::new(
                 path,
-                "what it says is not shown: it holds no JSON object",
+                "its maintenance options are ignored: the file is not a JSON object",
                 advice,
             )));
         }

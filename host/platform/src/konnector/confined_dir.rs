@@ -28,7 +28,7 @@ impl ConfinedDir {
         Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())?, path: path.to_owned() })
     }
 
-    /// Path of the folder.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -71,7 +71,7 @@ impl ConfinedDir {
         read_bounded(file, name, max_size).map(Some)
     }
 
-    /// Whether a regular file with this relative path exists.
+    /// Returns whether a regular file with this relative path exists.
     #[must_use]
     pub fn has_file(&self, name: &str) -> bool {
         let found = self.parent(name).and_then(|found| match found {

@@ -14,8 +14,8 @@ use crate::doctype::ACCOUNTS;
 /// rules, §2.7).
 const CERTIFIED_DOCTYPES: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
 
-/// Number of list items that are named individually: a manifest has up to 2 MiB, and the document of the konnector
-/// stores the sentence.
+/// Maximum number of list items that are named individually: a manifest has up to 2 MiB, and the document of the
+/// konnector stores the sentence.
 const MAX_LISTED: usize = 10;
 
 /// Everything about one version of a konnector that a user is asked to accept, computed from its manifest and its
@@ -54,17 +54,17 @@ pub(super) enum ConsentAddition {
 impl fmt::Display for ConsentAddition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rules(rules) => write!(f, "its permissions grow: {}", join_limited(rules, "; ")),
-            Self::ReadsSecrets => f.write_str("it reads the passwords of its accounts, not only uses them"),
+            Self::Rules(rules) => write!(f, "it requests additional permissions: {}", join_limited(rules, "; ")),
+            Self::ReadsSecrets => f.write_str("it reads the passwords of its accounts instead of only using them"),
             Self::ReadableField(name) => write!(f, "it reads the field '{name}', which was secret before"),
-            Self::ReplacesSecret(name) => write!(f, "it may replace the secret '{name}' that you typed"),
-            Self::Terms(terms) => write!(f, "it has other terms: {} {}", terms.id, terms.version),
+            Self::ReplacesSecret(name) => write!(f, "it may replace the secret '{name}' that you entered"),
+            Self::Terms(terms) => write!(f, "its terms change: {} {}", terms.id, terms.version),
         }
     }
 }
 
-/// Whether the program of a version sees passwords in plain text: it imports `reveal`, or it is a command component, to
-/// which the API shows its account, and has a rule that allows reading accounts.
+/// Returns whether the program of a version sees passwords in plain text: it imports `reveal`, or it is a command
+/// component, to which the API shows its account, and has a rule that allows reading accounts.
 pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> bool {
     info.reads_secrets || (info.kind == ComponentKind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
 }
@@ -124,16 +124,16 @@ impl ConsentScope {
 }
 
 impl ConsentScope {
-    /// As [`Manifest::may_replace_secret`].
+    /// Returns the same as [`Manifest::may_replace_secret`] for this version.
     fn may_replace(&self, name: &str) -> bool {
-        let asked = self.secret_fields.contains(name) || self.readable_fields.contains(name);
-        if asked { self.rotating_fields.contains(name) } else { name != "password" }
+        let declared = self.secret_fields.contains(name) || self.readable_fields.contains(name);
+        if declared { self.rotating_fields.contains(name) } else { name != "password" }
     }
 }
 
 impl ConsentAddition {
-    /// Whether the operator's setting `permissions_skip_verification` can accept it for all users. Passwords and terms
-    /// always need the user.
+    /// Returns whether the operator's setting `permissions_skip_verification` can accept it for all users. Passwords
+    /// and terms always need the user.
     pub(super) const fn is_waivable(&self) -> bool {
         matches!(self, Self::Rules(_))
     }
@@ -163,10 +163,10 @@ fn describe_binding(binding: &SecretBinding) -> String {
 }
 
 fn join_limited(items: &[String], separator: &str) -> String {
-    let shown: Vec<&str> = items.iter().take(MAX_LISTED).map(String::as_str).collect();
-    let more = items.len() - shown.len();
+    let listed: Vec<&str> = items.iter().take(MAX_LISTED).map(String::as_str).collect();
+    let more = items.len() - listed.len();
     let rest = if more > 0 { format!("{separator}and {more} more") } else { String::new() };
-    format!("{}{rest}", shown.join(separator))
+    format!("{}{rest}", listed.join(separator))
 }
 
 /// Returns the rules that need the user's consent.

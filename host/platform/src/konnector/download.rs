@@ -36,16 +36,16 @@ pub(super) fn into_bytes(body: DecodedBody) -> Bytes {
 }
 
 impl Platform {
-    /// Creates a session that may contact any host, for at most `largest` bytes in total.
-    pub(super) fn http_session(&self, largest: u64) -> Session {
+    /// Creates a session that may contact any host, for at most `max_size` bytes in total.
+    pub(super) fn http_session(&self, max_size: u64) -> Session {
         self.gate.session(SessionOptions {
             rules: HttpRules::allow_all(),
             cookies: None,
             budget: HttpBudget {
                 requests: 4 + MAX_REDIRECTS as u64,
                 bytes_up: 1 << 20,
-                bytes_down: largest,
-                body_limit: largest,
+                bytes_down: max_size,
+                body_limit: max_size,
             },
             secrets: Arc::new(SecretTable::default()),
             account: None,
@@ -57,10 +57,10 @@ impl Platform {
         &self,
         url: &Url,
         headers: &[(&str, &str)],
-        largest: u64,
-        patience: Duration,
+        max_size: u64,
+        timeout: Duration,
     ) -> Result<Response, HttpError> {
-        self.http_session(largest).send(get_request(url, headers, patience)).await
+        self.http_session(max_size).send(get_request(url, headers, timeout)).await
     }
 
     /// Fetches a file that must exist.
@@ -68,14 +68,14 @@ impl Platform {
         let unreachable = |error: HttpError| Error::Unreachable(format!("the source {url} cannot be reached: {error}"));
         let response = self.fetch_url(url, &[], MAX_ARCHIVE_SIZE, DOWNLOAD_TIMEOUT).await.map_err(unreachable)?;
         if response.status != 200 {
-            return Err(Error::Unreachable(format!("the source {url} answers with the status {}", response.status)));
+            return Err(Error::Unreachable(format!("the source {url} responded with status {}", response.status)));
         }
         Ok(into_bytes(response.body))
     }
 }
 
 /// Builds a request that follows redirects.
-pub(super) fn get_request(url: &Url, headers: &[(&str, &str)], patience: Duration) -> Request {
+pub(super) fn get_request(url: &Url, headers: &[(&str, &str)], timeout: Duration) -> Request {
     Request {
         method: "GET".to_owned(),
         url: url.to_string(),
@@ -84,6 +84,6 @@ pub(super) fn get_request(url: &Url, headers: &[(&str, &str)], patience: Duratio
         form_charset: None,
         body_format: BodyFormat::Bytes,
         follow_redirects: true,
-        timeout: Some(patience),
+        timeout: Some(timeout),
     }
 }

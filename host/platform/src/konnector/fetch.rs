@@ -88,7 +88,8 @@ impl Platform {
             match sha256.filter(|expected| *expected != found) {
                 None => Bundle::from_archive(&bytes),
                 Some(expected) => Err(Error::Unreachable(format!(
-                    "the archive behind {url} has the SHA-256 {}, but the source names {}; it was changed or tampered with",
+                    "the archive at {url} has the SHA-256 {}, but the source specifies {}; \
+                     it was changed or tampered with",
                     hex::encode(found),
                     hex::encode(expected)
                 ))),

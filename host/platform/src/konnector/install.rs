@@ -30,9 +30,9 @@ pub struct InstallRequest {
     pub slug: String,
     /// Source to install from.
     pub source: String,
-    /// Set as the manifest's `parameters`; ignored for a registry, whose konnectors have their own.
+    /// Value for the manifest's `parameters`; ignored for a registry, whose konnectors have their own.
     pub parameters: Option<Object>,
-    /// Do not show it as ready before its first run.
+    /// Whether it is shown as ready only after its first run.
     pub deactivated: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct InstallRequest {
 pub enum InstallEvent {
     /// A new state, with the konnector in that state.
     State(Box<Konnector>),
-    /// It failed; nothing changed.
+    /// The installation failed; nothing changed.
     Failed(String),
 }
 
@@ -56,7 +56,7 @@ pub struct InstallProgress {
     pub events: mpsc::Receiver<InstallEvent>,
 }
 
-/// Everything that is known before the background work.
+/// A checked installation, before the background work.
 pub(super) struct InstallPlan {
     konnector: Konnector,
     manifest: Manifest,
@@ -77,7 +77,7 @@ pub(super) fn parse_slug(slug: &str) -> Result<Slug> {
 pub(super) fn parse_source(source: &str) -> Result<Source> {
     if source.is_empty() {
         return Err(Error::BadRequest(
-            "the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned(),
+            "the source is empty; set the parameter Source, for example file:///path/to/bundle".to_owned(),
         ));
     }
     Source::from_str(source).map_err(|error| Error::InvalidParameter { name: "Source", message: error.to_string() })
@@ -128,12 +128,14 @@ impl Platform {
     ) -> Result<InstallPlan> {
         let info = Sandbox::inspect(&bundle.component).map_err(Error::Component)?;
         for warning in bundle.manifest.warnings() {
-            tracing::warn!(%slug, "the manifest is odd: {warning}");
+            tracing::warn!(%slug, "manifest warning: {warning}");
         }
-        for ClampedLimit { limit, requested: asked, granted } in
-            self.config.run_limits.clamped_limits(&bundle.manifest.limits)
+        for ClampedLimit { limit, requested, granted } in self.config.run_limits.clamped_limits(&bundle.manifest.limits)
         {
-            tracing::warn!(%slug, %limit, asked, granted, "the konnector asks for more than the setting `limits` lets it use");
+            tracing::warn!(
+                %slug, %limit, requested, granted,
+                "the konnector requests more than the setting `limits` allows"
+            );
         }
         let mut members = bundle.manifest.raw().clone();
         members.retain(|name, _| !MANAGED_FIELDS.contains(&name.as_str()) && !name.starts_with('_'));
@@ -220,19 +222,19 @@ impl Platform {
             konnector.icon = Some(self.write_blob(icon).await?);
         }
         konnector.state = goal;
-        let at = doc_ref(instance, &konnector.slug);
+        let document = doc_ref(instance, &konnector.slug);
         let mut changes = Changes::new();
         let happened = match &before {
             None => {
-                changes.create(at.clone(), to_object(&konnector)?);
+                changes.create(document.clone(), to_object(&konnector)?);
                 self.stage_permissions(instance, &konnector.slug, &permissions, &mut changes)?;
                 ChangeKind::Created
             }
             Some(before) => {
-                changes.put(at.clone(), &before.rev, to_object(&konnector)?);
-                let kept =
+                changes.put(document.clone(), &before.rev, to_object(&konnector)?);
+                let merged =
                     self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
-                self.stage_permissions(instance, &konnector.slug, &kept, &mut changes)?;
+                self.stage_permissions(instance, &konnector.slug, &merged, &mut changes)?;
                 ChangeKind::Updated
             }
         };
@@ -248,7 +250,7 @@ impl Platform {
         if let Some(before) = before {
             self.delete_blobs(before.value.blobs()).await;
         }
-        self.publish(&at, happened, &konnector);
+        self.publish(&document, happened, &konnector);
         Ok(konnector)
     }
 

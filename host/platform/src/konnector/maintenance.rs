@@ -14,11 +14,11 @@ use crate::{Error, Platform, Result};
 
 /// Cozy's code for a vendor, or a konnector, in maintenance.
 const MAINTENANCE_CODE: &str = "VENDOR_DOWN.MAINTENANCE";
-/// The option that prevents users from starting it manually.
+/// Option that prevents users from starting it manually.
 const DISALLOW_MANUAL_FLAG: &str = "flag_disallow_manual_exec";
-/// The option that clients interpret as maintenance by the operator; always true.
+/// Option that clients interpret as maintenance by the operator; always true.
 const INFRA_MAINTENANCE_FLAG: &str = "flag_infra_maintenance";
-/// The feature flag whose `list` names the konnectors that an instance runs despite maintenance.
+/// Feature flag whose `list` names the konnectors that an instance runs despite maintenance.
 const SKIP_MAINTENANCE_FLAG: &str = "harvest.skip-maintenance-for";
 
 /// A konnector in maintenance.
@@ -48,7 +48,7 @@ impl Maintenance {
             return Ok(());
         }
         Err(Error::Unavailable(format!(
-            "The konnector '{}' is in maintenance. Try again when that is over.",
+            "The konnector '{}' is in maintenance. Try again when the maintenance is over.",
             self.slug
         )))
     }
@@ -58,7 +58,8 @@ impl Maintenance {
         JobFailure {
             code: JobErrorCode::Custom(MAINTENANCE_CODE.to_owned()),
             message: format!(
-                "Not tried: the konnector '{}' is in maintenance. Nothing to do: its schedule goes on when that is over.",
+                "Not run: the konnector '{}' is in maintenance. \
+                 No action is needed: its schedule continues afterwards.",
                 self.slug
             ),
             retry: Retry::Never,
@@ -67,7 +68,7 @@ impl Maintenance {
     }
 }
 
-/// Whether an instance runs a konnector despite its maintenance.
+/// Returns whether an instance runs a konnector despite its maintenance.
 pub(super) fn is_exempt(instance: &Instance, slug: &Slug) -> bool {
     let listed = instance.feature_flags.get(SKIP_MAINTENANCE_FLAG).and_then(|switch| switch.get("list")?.as_array());
     listed.is_some_and(|listed| listed.iter().any(|name| name == slug.as_ref()))
@@ -79,20 +80,12 @@ fn doc_ref(slug: &Slug) -> DocRef {
 
 impl Platform {
     /// Returns the konnectors that the operator has put into maintenance, by slug.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn maintenances(&self) -> Result<Vec<Maintenance>> {
         let all = self.load_all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
         Ok(all.into_iter().map(|found| found.value).collect())
     }
 
     /// Returns the operator's maintenance of a konnector.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn maintenance(&self, slug: &Slug) -> Result<Option<Maintenance>> {
         Ok(self.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
     }

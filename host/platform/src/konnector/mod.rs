@@ -63,9 +63,9 @@ pub enum KonnectorState {
 /// An installed konnector: the manifest as its author wrote it, plus the platform's fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Konnector {
-    /// Its name in URLs.
+    /// Slug, which is its name in URLs.
     pub slug: Slug,
-    /// State.
+    /// State of the installation.
     pub state: KonnectorState,
     /// Source from which it was installed.
     pub source: String,
@@ -89,10 +89,10 @@ pub struct Konnector {
     /// Whether it can read the account's passwords: it imports `reveal`.
     #[serde(default)]
     pub reads_secrets: bool,
-    /// The component's bytes.
+    /// Blob of the component.
     #[serde(rename = "_component")]
     pub component: Option<BlobId>,
-    /// The icon's bytes.
+    /// Blob of the icon.
     #[serde(rename = "_icon", default, skip_serializing_if = "Option::is_none")]
     pub icon: Option<BlobId>,
     /// SHA-256 of the icon, hexadecimal.
@@ -137,19 +137,19 @@ impl Konnector {
         Ok(Manifest::parse(&text)?)
     }
 
-    /// Id of its document.
+    /// Returns the id of its document.
     #[must_use]
     pub fn doc_id(&self) -> String {
         doc_id(&self.slug)
     }
 }
 
-/// Where the program of a konnector can be downloaded.
+/// Download of a konnector's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Download {
-    /// At this URL.
+    /// URL of the archive.
     Redirect(Url),
-    /// In this archive.
+    /// Bytes of the archive.
     Archive(Vec<u8>),
 }
 
@@ -173,17 +173,17 @@ impl Konnector {
         Links { blobs: self.component_link().into_iter().chain(self.icon_link()).collect(), unique_keys: Vec::new() }
     }
 
-    /// Its blobs.
+    /// Returns the blobs of the component and the icon.
     fn blobs(&self) -> impl Iterator<Item = BlobId> + Send + use<> {
         self.component.into_iter().chain(self.icon)
     }
 
-    /// Link to its component.
+    /// Returns the link to the component.
     pub(crate) fn component_link(&self) -> Option<BlobLink> {
         self.component.map(|blob| BlobLink { blob, size: None, sha256: Some(self.checksum.clone()) })
     }
 
-    /// Link to its icon.
+    /// Returns the link to the icon.
     fn icon_link(&self) -> Option<BlobLink> {
         self.icon.map(|blob| BlobLink { blob, size: None, sha256: self.icon_checksum.clone() })
     }
@@ -218,19 +218,11 @@ impl Platform {
     }
 
     /// Returns all installed konnectors, by slug.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn konnectors(&self, instance: &Instance) -> Result<Vec<Konnector>> {
         Ok(self.stored_konnectors(instance)?.into_iter().map(|found| found.value).collect())
     }
 
     /// Like [`Platform::konnectors`], with revisions.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
     pub fn stored_konnectors(&self, instance: &Instance) -> Result<Vec<Stored<Konnector>>> {
         self.load_all(&instance.id, &KONNECTORS)
     }
@@ -239,7 +231,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is not installed or has none.
+    /// [`Error::NotFound`] when the konnector is not installed or has no icon.
     pub async fn konnector_icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
         let konnector = self.konnector(instance, slug)?;
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));

@@ -1,6 +1,6 @@
 //! Bundles in registries of the Open Container Initiative (OCI distribution specification 1.1): an artifact whose
 //! single layer is a tar archive, or whose layers are the files of the bundle, named as `oras push` names them.
-//! Registries that issue anonymous tokens are asked for one.
+//! If a registry requires a token, an anonymous one is requested.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use super::download::{DOWNLOAD_TIMEOUT, MAX_ARCHIVE_SIZE, header, into_bytes};
 use super::fetch::FetchedBundle;
 use crate::{Error, Platform, Result};
 
-/// The media type of an artifact's manifest, and the one that older tools use.
+/// Media types of an artifact's manifest: the standard one, and the one that older tools use.
 const MANIFEST_MEDIA_TYPES: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-/// The annotation with the name of a file.
+/// Annotation with the name of a file.
 const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 /// Maximum number of layers; a bundle has three files.
 const MAX_LAYERS: usize = 16;
@@ -43,10 +43,10 @@ impl OciManifest {
             check_digest(manifest, digest)?;
         }
         let artifact: Self =
-            serde_json::from_slice(manifest).map_err(|error| format!("it is no artifact of layers: {error}"))?;
+            serde_json::from_slice(manifest).map_err(|error| format!("its manifest is invalid: {error}"))?;
         match artifact.layers.len() {
             0..=MAX_LAYERS => Ok(artifact),
-            many => Err(format!("it has {many} layers; a bundle is one archive or a few files")),
+            many => Err(format!("it has {many} layers; a bundle consists of one archive or a few files")),
         }
     }
 }
@@ -101,7 +101,7 @@ impl Platform {
         let mut left = MAX_BUNDLE_SIZE;
         for layer in described.map_err(unreachable)?.layers {
             let digest = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
-                unreachable(format!("its layer has the digest {}; only those of SHA-256 are known", layer.digest))
+                unreachable(format!("a layer has the digest {}; only SHA-256 digests are supported", layer.digest))
             })?;
             let title = layer
                 .annotations
@@ -109,7 +109,7 @@ impl Platform {
                 .filter(|title| !is_archive(&layer.media_type) && !is_archive(title));
             let limit = if title.is_some() { MAX_FILE_SIZE.min(left) } else { MAX_ARCHIVE_SIZE };
             if layer.size > limit {
-                return Err(Error::TooLarge(format!("a layer has {} bytes, the limit is {limit}", layer.size)));
+                return Err(Error::TooLarge(format!("a layer has {} bytes; the limit is {limit}", layer.size)));
             }
             let path = format!("blobs/{}", layer.digest);
             let content =
@@ -126,14 +126,14 @@ impl Platform {
         }
         let manifest = files
             .remove(MANIFEST_FILE)
-            .ok_or_else(|| unreachable(format!("it has no layer {MANIFEST_FILE} and no archive")))?;
+            .ok_or_else(|| unreachable(format!("it has neither a layer {MANIFEST_FILE} nor an archive")))?;
         self.run_install_task(move || Bundle::from_files(&manifest, |name| Ok(files.remove(name))))
             .await
             .map(FetchedBundle::from)
     }
 
     /// Reads a path of a repository, with a token if the registry requires one.
-    async fn get_oci(&self, repository: &mut OciRepository, path: &str, largest: u64) -> Result<Bytes, String> {
+    async fn get_oci(&self, repository: &mut OciRepository, path: &str, max_size: u64) -> Result<Bytes, String> {
         let url = repository.base.join(path).map_err(|error| error.to_string())?;
         for last in [false, true] {
             let bearer = repository.token.as_ref().map(|token| format!("Bearer {token}"));
@@ -142,27 +142,27 @@ impl Platform {
                 .chain(bearer.as_deref().map(|bearer| ("authorization", bearer)))
                 .collect();
             let response =
-                self.fetch_url(&url, &headers, largest, DOWNLOAD_TIMEOUT).await.map_err(|error| error.to_string())?;
+                self.fetch_url(&url, &headers, max_size, DOWNLOAD_TIMEOUT).await.map_err(|error| error.to_string())?;
             match response.status {
                 200 => return Ok(into_bytes(response.body)),
                 401 if !last => repository.token = Some(self.request_oci_token(&response).await?),
-                401 | 403 => return Err("the registry wants a login, or has no such artifact".to_owned()),
-                404 => return Err("the registry has no such artifact".to_owned()),
-                status => return Err(format!("the registry answers with the status {status}")),
+                401 | 403 => return Err("the registry requires a login, or does not have this artifact".to_owned()),
+                404 => return Err("the registry does not have this artifact".to_owned()),
+                status => return Err(format!("the registry responded with status {status}")),
             }
         }
-        Err("the registry does not take the token that it gave".to_owned())
+        Err("the registry rejected the token that it issued".to_owned())
     }
 
     /// Requests an anonymous token from the address in a 401 response (distribution specification, token
     /// authentication).
-    async fn request_oci_token(&self, refusal: &Response) -> Result<String, String> {
-        let challenge = header(refusal, "www-authenticate").unwrap_or_default();
-        let url = token_url(challenge).ok_or("the registry wants a login of a kind that is not known")?;
+    async fn request_oci_token(&self, unauthorized: &Response) -> Result<String, String> {
+        let challenge = header(unauthorized, "www-authenticate").unwrap_or_default();
+        let url = token_url(challenge).ok_or("the registry requires an unsupported kind of login")?;
         let response =
             self.fetch_url(&url, &[], MAX_TOKEN_SIZE, DOWNLOAD_TIMEOUT).await.map_err(|error| error.to_string())?;
         let token: OciToken = serde_json::from_slice(&into_bytes(response.body))
-            .map_err(|_| "the registry gives no token to those who have no login".to_owned())?;
+            .map_err(|_| "the registry does not issue anonymous tokens".to_owned())?;
         Ok(token.token)
     }
 }
@@ -201,7 +201,7 @@ fn is_archive(name: &str) -> bool {
 
 fn check_digest(content: &[u8], digest: &str) -> Result<(), String> {
     let found = hex::encode(Sha256::digest(content));
-    if found == digest { Ok(()) } else { Err(format!("what the registry sends has the SHA-256 {found}, not {digest}")) }
+    if found == digest { Ok(()) } else { Err(format!("the received content has the SHA-256 {found}, not {digest}")) }
 }
 
 #[cfg(test)]

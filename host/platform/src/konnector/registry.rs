@@ -1,7 +1,7 @@
-//! Clients of konnector registries and their HTTP API (cozy-apps-registry). The operator lists registries; they are
-//! asked in that order, and the first one that has a konnector wins. A failing registry is an error and is not skipped:
-//! otherwise an attacker who can block the operator's own registry could have another registry's konnector installed in
-//! its place.
+//! Client of konnector registries and their HTTP API (cozy-apps-registry). The operator lists registries; they are
+//! queried in that order, and the first one that has a konnector wins. A failing registry is an error and is not
+//! skipped: otherwise an attacker who can block the operator's own registry could have another registry's konnector
+//! installed in its place.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -25,7 +25,7 @@ use crate::{Error, Platform, Result};
 
 /// Timeout of one request.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Validity of a cached response where the newest one is not required.
+/// Lifetime of a cached response, for queries that do not need the newest one.
 const REGISTRY_CACHE_TTL: Duration = Duration::from_secs(300);
 /// Maximum number of cached responses; the least recently used ones are evicted.
 const MAX_CACHED_RESPONSES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -40,7 +40,7 @@ const MAX_PAGES: usize = 100;
 /// A version that a registry offers.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RegistryVersion {
-    /// By semver.
+    /// Version number, by semver.
     pub version: String,
     /// URL of its archive.
     pub url: Url,
@@ -82,9 +82,9 @@ impl Default for ResponseCache {
 }
 
 impl ResponseCache {
-    fn put(&mut self, path: &str, at: Duration, answer: Option<RegistryResponse>) {
-        self.bytes += response_size(answer.as_ref());
-        if let Some((_, (_, before))) = self.entries.push(path.to_owned(), (at, answer)) {
+    fn put(&mut self, path: &str, received_at: Duration, response: Option<RegistryResponse>) {
+        self.bytes += response_size(response.as_ref());
+        if let Some((_, (_, before))) = self.entries.push(path.to_owned(), (received_at, response)) {
             self.bytes -= response_size(before.as_ref());
         }
         while self.bytes > MAX_CACHED_BYTES {
@@ -94,8 +94,8 @@ impl ResponseCache {
     }
 }
 
-fn response_size(answer: Option<&RegistryResponse>) -> usize {
-    answer.map_or(0, |answer| answer.body.len() + answer.content_type.len())
+fn response_size(response: Option<&RegistryResponse>) -> usize {
+    response.map_or(0, |response| response.body.len() + response.content_type.len())
 }
 
 impl RegistryCache {
@@ -108,10 +108,10 @@ impl RegistryCache {
     }
 
     /// Replaces a cached response, if there is one, with a registry's new response.
-    fn refresh(&self, path: &str, now: Duration, answer: Option<&RegistryResponse>) {
-        let mut answers = self.responses();
-        if answers.entries.contains(path) {
-            answers.put(path, now, answer.cloned());
+    fn refresh(&self, path: &str, now: Duration, response: Option<&RegistryResponse>) {
+        let mut cached = self.responses();
+        if cached.entries.contains(path) {
+            cached.put(path, now, response.cloned());
         }
     }
 }
@@ -126,14 +126,14 @@ fn listed_slugs(list: &RegistryList) -> impl Iterator<Item = String> {
 }
 
 fn invalid_version(name: Slug) -> impl FnOnce(serde_json::Error) -> Error + Send {
-    move |error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}"))
+    move |error| Error::Unreachable(format!("the registry's description of '{name}' is invalid: {error}"))
 }
 
 fn deserialize_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
     let text = String::deserialize(deserializer)?;
     let mut hash = [0; 32];
     hex::decode_to_slice(&text, &mut hash)
-        .map_err(|_| serde::de::Error::custom(format!("'{text}' is no SHA-256, 64 hexadecimal digits")))?;
+        .map_err(|_| serde::de::Error::custom(format!("'{text}' is not a SHA-256: expected 64 hexadecimal digits")))?;
     Ok(hash)
 }
 
@@ -149,7 +149,8 @@ impl Platform {
             return Err(Error::InvalidParameter {
                 name: "Source",
                 message: format!(
-                    "the server knows no registry to look up '{name}' in; the operator names one with --registry URL, or give another Source such as https://….tar.gz#<sha256>"
+                    "no registry is configured to look up '{name}'; the operator can add one with --registry URL, \
+                     or use another Source such as https://….tar.gz#<sha256>"
                 ),
             });
         }
@@ -158,22 +159,23 @@ impl Platform {
             None => format!("{name}/{channel}/latest"),
         };
         let now = self.clock.elapsed();
-        let answer = self.query_registries(&path).await?.map(|(_, answer)| answer);
-        self.registry_cache.refresh(&path, now, answer.as_ref());
-        let Some(answer) = answer else {
-            let what = version
-                .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
-            return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
+        let response = self.query_registries(&path).await?.map(|(_, response)| response);
+        self.registry_cache.refresh(&path, now, response.as_ref());
+        let Some(response) = response else {
+            return Err(Error::Unreachable(match version {
+                Some(version) => format!("no registry of this server offers version {version} of '{name}'"),
+                None => format!("no registry of this server offers '{name}' in the channel '{channel}'"),
+            }));
         };
-        self.parse_response(answer, invalid_version(name.clone())).await
+        self.parse_response(response, invalid_version(name.clone())).await
     }
 
     /// Returns the newest version for a registry source, possibly from the cache; `None` for other sources.
     pub(super) async fn latest_version(&self, source: &Source) -> Result<Option<RegistryVersion>> {
         let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
-        let answer = self.query_registries_cached(&format!("{name}/{channel}/latest")).await?;
-        match answer {
-            Some(answer) => self.parse_response(answer, invalid_version(name.clone())).await.map(Some),
+        let response = self.query_registries_cached(&format!("{name}/{channel}/latest")).await?;
+        match response {
+            Some(response) => self.parse_response(response, invalid_version(name.clone())).await.map(Some),
             None => Ok(None),
         }
     }
@@ -181,31 +183,31 @@ impl Platform {
     /// Parses a response, which may be large.
     async fn parse_response<T: DeserializeOwned + Send + 'static>(
         &self,
-        answer: RegistryResponse,
+        response: RegistryResponse,
         wrong: impl FnOnce(serde_json::Error) -> Error + Send + 'static,
     ) -> Result<T> {
-        self.run_install_task(move || serde_json::from_slice(&answer.body).map_err(wrong)).await
+        self.run_install_task(move || serde_json::from_slice(&response.body).map_err(wrong)).await
     }
 
     /// Queries the registries, unless a recent response is cached.
     async fn query_registries_cached(&self, path: &str) -> Result<Option<RegistryResponse>> {
         let now = self.clock.elapsed();
         let known = self.registry_cache.responses().entries.get(path).cloned();
-        if let Some((at, answer)) = known
-            && now.saturating_sub(at) < REGISTRY_CACHE_TTL
+        if let Some((received_at, response)) = known
+            && now.saturating_sub(received_at) < REGISTRY_CACHE_TTL
         {
-            return Ok(answer);
+            return Ok(response);
         }
-        let answer = self.query_registries(path).await?.map(|(_, answer)| answer);
-        self.registry_cache.responses().put(path, now, answer.clone());
-        Ok(answer)
+        let response = self.query_registries(path).await?.map(|(_, response)| response);
+        self.registry_cache.responses().put(path, now, response.clone());
+        Ok(response)
     }
 
-    /// Queries the registries in order, below `/registry`; `None` when none of them has a result.
+    /// Queries the registries in order, below `/registry`; `None` if no registry has a result.
     async fn query_registries(&self, path_and_query: &str) -> Result<Option<(&Url, RegistryResponse)>> {
         for base in &self.config.registries {
-            if let Some(answer) = self.query_registry(base, path_and_query).await? {
-                return Ok(Some((base, answer)));
+            if let Some(response) = self.query_registry(base, path_and_query).await? {
+                return Ok(Some((base, response)));
             }
         }
         Ok(None)
@@ -213,7 +215,7 @@ impl Platform {
 
     async fn query_registry(&self, base: &Url, path_and_query: &str) -> Result<Option<RegistryResponse>> {
         let written = format!("{}/registry/{path_and_query}", base.as_str().trim_end_matches('/'));
-        let failed = |reason: String| Error::Unreachable(format!("the registry {base} cannot be asked: {reason}"));
+        let failed = |reason: String| Error::Unreachable(format!("the registry {base} cannot be queried: {reason}"));
         let url = Url::parse(&written).map_err(|error| failed(error.to_string()))?;
         let response = self
             .fetch_url(&url, &[("accept", "application/json, */*;q=0.5")], MAX_TEXT_SIZE, REGISTRY_TIMEOUT)
@@ -225,7 +227,7 @@ impl Platform {
                 Ok(Some(RegistryResponse { content_type, body: into_bytes(response.body) }))
             }
             404 => Ok(None),
-            status => Err(failed(format!("it answers with the status {status}"))),
+            status => Err(failed(format!("it responded with status {status}"))),
         }
     }
 
@@ -236,10 +238,10 @@ impl Platform {
     /// [`Error::NotFound`] when no registry has a result, [`Error::Unreachable`] when one does not respond.
     pub async fn proxy_registry(&self, path_and_query: &str) -> Result<RegistryResponse> {
         let found = self.query_registries(path_and_query).await?;
-        found.map(|(_, answer)| answer).ok_or_else(|| {
+        found.map(|(_, response)| response).ok_or_else(|| {
             Error::NotFound(match self.config.registries.is_empty() {
-                true => "the server knows no registry; the operator names one with --registry URL".to_owned(),
-                false => "no registry of this server has this".to_owned(),
+                true => "no registry is configured; the operator can add one with --registry URL".to_owned(),
+                false => "no registry of this server has the requested entry".to_owned(),
             })
         })
     }
@@ -253,7 +255,8 @@ impl Platform {
     /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] when a registry does not respond.
     pub async fn registry_list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
         let wrong = || {
-            let text = "cursor is none that this server gave; use the next_cursor of the page before, or none for the first page";
+            let text = "cursor: not a cursor of this server; pass next_cursor of the previous page, \
+                        or omit it for the first page";
             Error::BadRequest(text.to_owned())
         };
         let (mut position, mut own) = match cursor.filter(|cursor| !cursor.is_empty()) {
@@ -285,12 +288,12 @@ impl Platform {
         let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
         let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let listed = self.query_registry(base, &format!("?{words}")).await?;
-        let Some(answer) = listed else { return Ok(RegistryList::default()) };
+        let Some(response) = listed else { return Ok(RegistryList::default()) };
         let base = base.clone();
         let wrong = move |error| {
-            Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
+            Error::Unreachable(format!("the registry {base} returned an invalid list of konnectors: {error}"))
         };
-        self.parse_response(answer, wrong).await
+        self.parse_response(response, wrong).await
     }
 
     /// Removes the konnectors that an earlier registry has, too, because they would be installed from there.
@@ -315,7 +318,7 @@ impl Platform {
             .registry_cache
             .slugs()
             .get(base)
-            .filter(|(at, _)| now.saturating_sub(*at) < REGISTRY_CACHE_TTL)
+            .filter(|(received_at, _)| now.saturating_sub(*received_at) < REGISTRY_CACHE_TTL)
             .cloned();
         if let Some((_, known)) = known.filter(|_| !list.meta.next_cursor.is_empty()) {
             slugs.extend(known.iter().cloned());
@@ -329,7 +332,7 @@ impl Platform {
             slugs.extend(listed_slugs(&list));
         }
         if !list.meta.next_cursor.is_empty() {
-            return Err(Error::Unreachable(format!("the list of the registry {base} has no end")));
+            return Err(Error::Unreachable(format!("the list of the registry {base} has more than {MAX_PAGES} pages")));
         }
         let slugs = Arc::new(slugs);
         self.registry_cache.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
@@ -345,26 +348,26 @@ impl Platform {
     pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
         for (position, base) in self.config.registries.iter().enumerate() {
-            let Some(answer) = self.query_registry(base, "maintenance").await? else { continue };
-            let asked = base.clone();
+            let Some(response) = self.query_registry(base, "maintenance").await? else { continue };
+            let registry = base.clone();
             let wrong = move |error| {
-                Error::Unreachable(format!("the registry {asked} does not list maintenances as expected: {error}"))
+                Error::Unreachable(format!("the registry {registry} returned an invalid list of maintenances: {error}"))
             };
-            let theirs = self.parse_response(answer, wrong).await?;
+            let theirs = self.parse_response(response, wrong).await?;
             apps.extend(self.without_shadowed(position, theirs).await?);
         }
         Ok(apps)
     }
 
     /// Returns the maintenance of a konnector that its registry declares, if it applies to the instance; a registry
-    /// that does not respond declares none.
+    /// that does not respond counts as declaring none.
     pub(crate) async fn registry_maintenance(&self, instance: &Instance, konnector: &Konnector) -> Option<Maintenance> {
         if is_exempt(instance, &konnector.slug) {
             return None;
         }
         let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
-        let answer = self.query_registries_cached(name.as_ref()).await.ok()??;
-        let app: Value = serde_json::from_slice(&answer.body).ok()?;
+        let response = self.query_registries_cached(name.as_ref()).await.ok()??;
+        let app: Value = serde_json::from_slice(&response.body).ok()?;
         let active = app.get("maintenance_activated").and_then(Value::as_bool).unwrap_or_default();
         active.then(|| Maintenance::from_registry(&name, app.get("maintenance_options").unwrap_or(&Value::Null)))
     }

@@ -53,7 +53,7 @@ impl Platform {
         self.tasks().spawn(async move {
             let done = platform.clean_up_and_uninstall(&instance, &slug, &accounts, force).await;
             if let Err(error) = &done {
-                tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
+                tracing::error!(%slug, %error, "the konnector stays installed: cleaning up its accounts failed");
             }
             // Most clients do not wait for it.
             drop(sender.send(done));
@@ -100,7 +100,7 @@ impl Platform {
                     JobStatus::Errored => {
                         let reason = job.error_message.unwrap_or_default();
                         let reason = reason.trim_end_matches('.');
-                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
+                        return Err(Error::Unavailable(format!("the clean-up failed (job {}): {reason}", job.id)));
                     }
                     JobStatus::Queued | JobStatus::Running => {
                         let changed = async {
@@ -115,29 +115,29 @@ impl Platform {
         };
         tokio::select! {
             biased;
-            () = self.draining().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
+            () = self.draining().cancelled() => Err(Error::Unavailable("the server is shutting down".to_owned())),
             ended = tokio::time::timeout(CLEAN_UP_TIMEOUT, ended) => ended.unwrap_or_else(|_| {
-                tracing::warn!(job = job.id, "the konnector did not clean up in time; it is not waited for any longer");
+                tracing::warn!(job = job.id, "the konnector did not clean up in time; continuing without it");
                 Ok(())
             }),
         }
     }
 
-    /// Ends what a konnector created and what is planned for it: triggers, waiting and running jobs, shares. Each may
-    /// end on its own meanwhile.
+    /// Removes everything that acts for a konnector: triggers, waiting and running jobs, shares. Each may end on
+    /// its own meanwhile.
     async fn revoke_konnector_access(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        let gone = |done: Result<()>| match done {
+        let ignore_missing = |done: Result<()>| match done {
             Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(()),
             done => done,
         };
-        let concerned = |trigger: &Trigger| {
+        let is_affected = |trigger: &Trigger| {
             trigger.runs_konnector(slug.as_ref(), None) || trigger.created_by_konnector.as_ref() == Some(slug)
         };
-        for trigger in self.triggers(instance)?.into_iter().filter(concerned) {
-            gone(self.delete_trigger(instance, &trigger.id).await)?;
+        for trigger in self.triggers(instance)?.into_iter().filter(is_affected) {
+            ignore_missing(self.delete_trigger(instance, &trigger.id).await)?;
         }
         for job in self.live_jobs_of_konnector(instance, slug)? {
-            gone(self.cancel_job(instance, &job).await.map(drop))?;
+            ignore_missing(self.cancel_job(instance, &job).await.map(drop))?;
         }
         self.revoke_shares_by_source(instance, &Principal::konnector_source(slug)).await
     }
@@ -147,15 +147,15 @@ impl Platform {
         self.revoke_konnector_access(instance, slug).await?;
         // A program that is installed under this name later is a different one.
         self.revoke_account_sharing(instance, slug).await?;
-        let at = doc_ref(instance, slug);
+        let document = doc_ref(instance, slug);
         let mut changes = Changes::new();
-        changes.delete(at.clone(), &found.rev);
+        changes.delete(document.clone(), &found.rev);
         self.stage_delete_permissions(instance, slug, &mut changes)?;
         self.commit(changes).await?;
         // For anything that one of its runs created in the meantime.
         self.revoke_konnector_access(instance, slug).await?;
         self.delete_blobs(found.value.blobs()).await;
-        self.publish(&at, ChangeKind::Deleted, &found.value);
+        self.publish(&document, ChangeKind::Deleted, &found.value);
         Ok(())
     }
 }

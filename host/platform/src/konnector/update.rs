@@ -19,6 +19,7 @@ use crate::{Error, Platform, Result};
 
 /// How long reading or running a konnector waits for an automatic update.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A request for an update.
 #[derive(Debug, Clone)]
 pub struct UpdateRequest {
@@ -26,7 +27,7 @@ pub struct UpdateRequest {
     pub slug: String,
     /// A new source, replacing the one that it came from.
     pub source: Option<String>,
-    /// Set as the manifest's `parameters`; if absent, the old ones stay.
+    /// Value for the manifest's `parameters`; if absent, the old ones stay.
     pub parameters: Option<Object>,
     /// Whether the user accepts the new version's additions: permissions, reading passwords, terms. Absent means yes
     /// (the documented default).
@@ -89,16 +90,16 @@ impl Platform {
     ) -> Result<InstallProgress> {
         let now = self.clock.now();
         let (available, growth) = waiting.unzip();
-        let wants: Vec<String> = growth.iter().flatten().map(ConsentAddition::to_string).collect();
+        let additions: Vec<String> = growth.iter().flatten().map(ConsentAddition::to_string).collect();
         let changed = self
             .modify::<Konnector, _>(&doc_ref(instance, slug), |konnector, _| {
-                let (source, available, wants) = (source.to_string(), available.clone(), wants.clone());
+                let (source, available, additions) = (source.to_string(), available.clone(), additions.clone());
                 let same = konnector.source == source
                     && konnector.available_version == available
-                    && konnector.available_changes == wants;
+                    && konnector.available_changes == additions;
                 if !same {
                     (konnector.source, konnector.available_version, konnector.updated_at) = (source, available, now);
-                    konnector.available_changes = wants;
+                    konnector.available_changes = additions;
                 }
                 Ok(!same)
             })
@@ -114,15 +115,17 @@ impl Platform {
     /// is done, fails or takes too long; the installed version is then usable. Returns whether it looked for a version:
     /// otherwise nothing has changed. Cancel-safe: an update that began continues on its own.
     pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) -> bool {
-        let at = doc_ref(instance, slug);
-        if self.config.registries.is_empty() || !self.refreshing_konnectors.lock().insert(at.clone()) {
+        let document = doc_ref(instance, slug);
+        if self.config.registries.is_empty() || !self.refreshing_konnectors.lock().insert(document.clone()) {
             return false;
         }
-        let _turn = RefreshGuard(&self.refreshing_konnectors, at);
+        let _turn = RefreshGuard(&self.refreshing_konnectors, document);
         match tokio::time::timeout(REFRESH_TIMEOUT, self.try_refresh(instance, slug)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::info!(%slug, %error, "not updated from the registry; what is installed is used"),
-            Err(_) => tracing::info!(%slug, "the update from the registry takes long; what is installed is used"),
+            Ok(Err(error)) => {
+                tracing::info!(%slug, %error, "the update from the registry failed; using the installed version")
+            }
+            Err(_) => tracing::info!(%slug, "the update from the registry takes too long; using the installed version"),
         }
         true
     }
@@ -166,7 +169,7 @@ impl Drop for RefreshGuard<'_> {
     }
 }
 
-/// In the stable channel only a higher version is an update, in the others any different one.
+/// Returns whether a version is an update: in the stable channel a higher one, in the others any different one.
 fn is_newer(source: &Source, installed: &str, offered: &str) -> bool {
     let stable = matches!(source, Source::Registry { channel, .. } if channel == Source::DEFAULT_CHANNEL);
     match (Version::parse(installed), Version::parse(offered)) {

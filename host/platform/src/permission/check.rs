@@ -9,15 +9,15 @@ use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Result};
 
-/// Whether documents of a type contain output of runs. Secrets in it are masked for users; a konnector that reads it
-/// back would learn which of its guesses are secrets.
+/// Returns whether documents of a type contain output of runs. Secrets in it are masked for users; a konnector that
+/// reads it back would learn which of its guesses are secrets.
 pub(crate) fn is_hidden_from_konnectors(verb: Verb, doctype: &Doctype) -> bool {
     verb == Verb::Get && *doctype == *JOBS
 }
 
 /// Error message for such documents.
 pub(crate) const HIDDEN_FROM_KONNECTORS_MESSAGE: &str =
-    "a konnector does not read jobs, which hold what runs say; use a token of a person or of an app";
+    "a konnector may not read jobs, because they contain the output of runs; use the token of a person or an app";
 
 impl Principal {
     /// Rejects callers without a rule for the whole type.

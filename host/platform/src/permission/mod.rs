@@ -36,7 +36,7 @@ pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PermissionSetKind {
-    /// An installed konnector.
+    /// An installed konnector, from its installation to its removal.
     Konnector,
     /// The holder of a share's code.
     Share,
@@ -50,7 +50,7 @@ pub struct PermissionSet {
     pub kind: PermissionSetKind,
     /// Source, such as `io.cozy.konnectors/<slug>`; for a share, its creator.
     pub source_id: String,
-    /// The rules, by title.
+    /// Rules of the set, by title.
     pub permissions: Object,
     /// For a share: the codes, by the names of their holders.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
@@ -114,7 +114,7 @@ fn referenced_folders_rule(slug: &Slug) -> Value {
     })
 }
 
-/// Whether `rule` is this rule, under any title, and not one of the manifest.
+/// Returns whether `rule` is this rule, under any title, and not one of the manifest.
 fn is_referenced_folders_rule(rule: &Value, slug: &Slug) -> bool {
     let own = referenced_folders_rule(slug);
     ["type", "description", "selector", "values"].iter().all(|name| rule.get(*name) == own.get(*name))
@@ -142,8 +142,8 @@ impl Principal {
         }
     }
 
-    /// Whether a share was made by this principal, or by one with the same source; the owner counts as the creator of
-    /// every share.
+    /// Returns whether a share was made by this principal, or by one with the same source; the owner counts as the
+    /// creator of every share.
     fn is_creator_of(&self, set: &PermissionSet) -> bool {
         self.permissions.is_everything()
             || (self.claims.aud != Audience::Share
@@ -238,7 +238,7 @@ impl Platform {
                 None => principal.permissions.is_everything(),
             };
         if !may {
-            return Err(Error::Forbidden("a permission set is shown to whoever acts under it or made it".to_owned()));
+            return Err(Error::Forbidden("only the holder and the creator of a permission set may read it".to_owned()));
         }
         found.ok_or_else(|| not_found(id))
     }

@@ -35,7 +35,7 @@ pub fn parse_ttl(text: &str) -> Result<Duration> {
     let wrong = || Error::InvalidParameter {
         name: "ttl",
         message: format!(
-            "'{text}' is no duration; write numbers with units (Y, M, W, D, h, m, s), for example 30D or 1h30m"
+            "'{text}' is not a valid duration; write numbers with units (Y, M, W, D, h, m, s), for example 30D or 1h30m"
         ),
     };
     let (mut seconds, mut number) = (0_i64, String::new());
@@ -64,7 +64,7 @@ pub fn parse_ttl(text: &str) -> Result<Duration> {
 }
 
 impl PermissionSet {
-    /// Whether a share has expired.
+    /// Returns whether a share has expired.
     #[must_use]
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
@@ -87,11 +87,11 @@ impl Platform {
         lasts: Option<Duration>,
     ) -> Result<Stored<PermissionSet>> {
         if principal.claims.aud == Audience::Share {
-            return Err(Error::Forbidden("whoever holds a share cannot share it on".to_owned()));
+            return Err(Error::Forbidden("the holder of a share cannot share it further".to_owned()));
         }
         principal.check_may_outlive_run("share anything")?;
         if rules.rules().is_empty() {
-            return Err(Error::BadRequest("name at least one rule in the attribute permissions".to_owned()));
+            return Err(Error::BadRequest("permissions: at least one rule is required".to_owned()));
         }
         check_size(rules)?;
         if !rules.is_subset_of(&principal.permissions) {
@@ -126,7 +126,7 @@ impl Platform {
             return Err(Error::BadRequest(format!("codes: {} names; a share has 1 to {MAX_CODES}", names.len())));
         }
         if let Some(name) = names.iter().find(|name| name.len() > MAX_NAME_SIZE) {
-            let message = format!("codes: a name has {} bytes; it has at most {MAX_NAME_SIZE}", name.len());
+            let message = format!("codes: a name has {} bytes; at most {MAX_NAME_SIZE} are allowed", name.len());
             return Err(Error::BadRequest(message));
         }
         for (name, code) in &set.shortcodes {
@@ -183,12 +183,12 @@ impl Platform {
         let Some(found) =
             found.filter(|found| found.value.kind == PermissionSetKind::Share && principal.is_creator_of(&found.value))
         else {
-            let told = if principal.permissions.is_everything() {
+            let denial = if principal.permissions.is_everything() {
                 not_found(id)
             } else {
                 Error::Forbidden(NOT_PARENT_MESSAGE.to_owned())
             };
-            return Err(told);
+            return Err(denial);
         };
         self.delete_share(instance, &found).await
     }
@@ -225,8 +225,8 @@ impl Platform {
         doctype: &Doctype,
     ) -> Result<Vec<Stored<PermissionSet>>> {
         if !principal.permissions.allows_type(Verb::Get, doctype) {
-            let told = "You need GET permission on whole type to list its permissions";
-            return Err(Error::Forbidden(told.to_owned()));
+            let denial = "You need GET permission on whole type to list its permissions";
+            return Err(Error::Forbidden(denial.to_owned()));
         }
         self.active_shares(instance, doctype)
     }

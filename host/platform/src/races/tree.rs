@@ -434,12 +434,12 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
     let mut reasons: Vec<_> =
         found.iter().map(|(problem, _)| problem.rsplit_once(": ").unwrap().1.to_owned()).collect();
     reasons.sort();
-    let missing = format!("the directory '{}' that it lies in is not there", id("/d"));
-    let below = "its path is '/a/x', but it lies at '/b/a/x'";
-    let elsewhere = "its path is '/elsewhere', but it lies at '/c'";
-    let expected = ["it lies in itself", "it lies in itself", below, elsewhere, &missing, &missing];
+    let missing = format!("its directory '{}' does not exist", id("/d"));
+    let below = "its stored path is '/a/x', but it is at '/b/a/x'";
+    let elsewhere = "its stored path is '/elsewhere', but it is at '/c'";
+    let expected = ["it contains itself", "it contains itself", &missing, &missing, below, elsewhere];
     assert_eq!(reasons, expected);
-    let advice = "move it into a directory that is there, which writes its path anew (PATCH /files/ID)";
+    let advice = "move it into an existing directory, which rewrites its path (PATCH /files/ID)";
     assert!(found.iter().all(|(_, told)| *told == advice), "{found:?}");
 
     let mend = platform.ensure_directory(instance, "/mended").await.unwrap();

@@ -18,7 +18,7 @@ fn no_account() -> CapabilityError {
     CapabilityError::NotFound("this run has no account".to_owned())
 }
 
-/// The interface `account`.
+/// Implementation of the interface `account`.
 pub struct RunAccount {
     pub scope: Arc<RunContext>,
     /// The cookies at the start of the run: unchanged cookies are not written.
@@ -91,7 +91,7 @@ impl Account for RunAccount {
     }
 }
 
-/// The interfaces `secrets` and `reveal`.
+/// Implementation of the interfaces `secrets` and `reveal`.
 pub struct RunSecrets {
     scope: Arc<RunContext>,
     manifest: Manifest,
@@ -121,7 +121,7 @@ impl Secrets for RunSecrets {
             return Ok(());
         }
         Err(CapabilityError::Denied(format!(
-            "the user types the secret {}, so it is not replaced; {}",
+            "the user enters the secret {}, so a konnector cannot replace it; {}",
             Value::from(name),
             rotation_hint(name)
         )))

@@ -18,19 +18,19 @@ use crate::permission::{HIDDEN_FROM_KONNECTORS_MESSAGE, is_hidden_from_konnector
 use crate::realtime::ChangeKind;
 use crate::stored::without_reserved_fields;
 
-/// The interface `documents`.
+/// Implementation of the interface `documents`.
 pub struct RunDocuments(pub Arc<RunContext>);
 
 impl RunDocuments {
     fn parse_readable(doctype: &str) -> Result<Doctype, CapabilityError> {
         let parsed: Doctype = doctype
             .parse()
-            .map_err(|error| CapabilityError::Invalid(format!("'{doctype}' is no document type: {error}")))?;
+            .map_err(|error| CapabilityError::Invalid(format!("'{doctype}' is not a valid doctype: {error}")))?;
         if doctype::is_readable(&parsed) && parsed != *ACCOUNTS {
             return Ok(parsed);
         }
         Err(CapabilityError::Denied(format!(
-            "documents of the type {doctype} are not for konnectors; use the interfaces account and files"
+            "konnectors cannot access documents of type {doctype}; use the interfaces account and files"
         )))
     }
 
@@ -39,10 +39,10 @@ impl RunDocuments {
         if doctype::is_writable(&parsed) {
             return Ok(parsed);
         }
-        Err(CapabilityError::Denied(format!("documents of the type {doctype} cannot be written directly")))
+        Err(CapabilityError::Denied(format!("documents of type {doctype} cannot be written directly")))
     }
 
-    /// Checks that some rule allows a verb on documents of a type, before any document is read.
+    /// Checks that a rule allows a verb on documents of a type, before any document is read.
     fn check_verb(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
         if is_hidden_from_konnectors(verb, doctype) {
             return Err(CapabilityError::Denied(HIDDEN_FROM_KONNECTORS_MESSAGE.to_owned()));
@@ -50,14 +50,14 @@ impl RunDocuments {
         self.0.permissions.check_any(verb, doctype).map_err(to_denied_error)
     }
 
-    fn document_id(&self, doctype: &Doctype, which: &Locator) -> String {
-        match which {
+    fn document_id(&self, doctype: &Doctype, locator: &Locator) -> String {
+        match locator {
             Locator::Id(id) => id.clone(),
             Locator::Key(key) => self.0.id_for_key(doctype.as_ref(), key),
         }
     }
 
-    /// Returns a stored document. A name that is not a valid document name has no document.
+    /// Returns a stored document; `None` also for an id that is not valid.
     fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, CapabilityError> {
         match self.0.platform.store.get(&self.0.instance.doc(doctype, id)) {
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => Ok(None),
@@ -67,8 +67,8 @@ impl RunDocuments {
 }
 
 /// Describes a locator for error messages.
-fn describe_locator(doctype: &Doctype, which: &Locator) -> String {
-    match which {
+fn describe_locator(doctype: &Doctype, locator: &Locator) -> String {
+    match locator {
         Locator::Id(id) => format!("{doctype}/{id}"),
         Locator::Key(key) => format!("{doctype} with the key '{key}'"),
     }
@@ -76,12 +76,12 @@ fn describe_locator(doctype: &Doctype, which: &Locator) -> String {
 
 #[async_trait]
 impl Documents for RunDocuments {
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
+    async fn get(&self, doctype: &str, locator: &Locator) -> Result<Document, CapabilityError> {
         let doctype = Self::parse_readable(doctype)?;
-        let id = self.document_id(&doctype, which);
+        let id = self.document_id(&doctype, locator);
         let Some(found) = self.stored(&doctype, &id)? else {
             self.0.permissions.check_document(Verb::Get, &doctype, &id, &Object::new()).map_err(to_denied_error)?;
-            return Err(CapabilityError::NotFound(describe_locator(&doctype, which)));
+            return Err(CapabilityError::NotFound(describe_locator(&doctype, locator)));
         };
         self.0.permissions.check_document(Verb::Get, &doctype, &id, &found.body).map_err(to_denied_error)?;
         Ok(to_guest_document(found))
@@ -103,7 +103,7 @@ impl Documents for RunDocuments {
         let mut keys = std::collections::HashSet::new();
         if let Some(twice) = items.iter().find(|item| !keys.insert(item.key.as_str())) {
             return Err(CapabilityError::Invalid(format!(
-                "the key '{}' occurs twice; a key stands for one document",
+                "the key '{}' occurs twice; each key identifies one document",
                 twice.key
             )));
         }
@@ -116,32 +116,33 @@ impl Documents for RunDocuments {
         let mut ids = std::collections::HashSet::new();
         if let Some(twice) = changes.iter().find(|change| !ids.insert(self.document_id(&doctype, &change.locator))) {
             return Err(CapabilityError::Invalid(format!(
-                "two changes are for {}; make it one",
+                "two changes apply to {}; combine them into one",
                 describe_locator(&doctype, &twice.locator)
             )));
         }
         self.write(&doctype, &changes, |change| self.plan_change(&doctype, change)).await
     }
 
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
+    async fn delete(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         let scope = &self.0;
         let doctype = Self::parse_writable(doctype)?;
         self.check_verb(Verb::Delete, &doctype)?;
         let mut changes = Changes::new();
         let mut deleted = Vec::new();
         let mut ids = std::collections::HashSet::new();
-        for id in which.iter().map(|which| self.document_id(&doctype, which)).filter(|id| ids.insert(id.clone())) {
+        for id in locators.iter().map(|locator| self.document_id(&doctype, locator)).filter(|id| ids.insert(id.clone()))
+        {
             if let Some(found) = self.stored(&doctype, &id)? {
                 scope.permissions.check_document(Verb::Delete, &doctype, &id, &found.body).map_err(to_denied_error)?;
-                let at = scope.instance.doc(&doctype, id);
-                changes.delete(at.clone(), &found.rev);
-                deleted.push((at, found.body));
+                let document = scope.instance.doc(&doctype, id);
+                changes.delete(document.clone(), &found.rev);
+                deleted.push((document, found.body));
             }
         }
         scope.platform.commit(changes).await.map_err(to_capability_error)?;
         let count = deleted.len();
-        for (at, body) in deleted {
-            scope.platform.publish(&at, ChangeKind::Deleted, body);
+        for (document, body) in deleted {
+            scope.platform.publish(&document, ChangeKind::Deleted, body);
         }
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }

@@ -27,13 +27,13 @@ const KEY_NAMESPACE: &str = "file by key";
 const PATH_NAMESPACE: &str = "file by path";
 /// Maximum number of attempts to read content that is being replaced.
 const MAX_ATTEMPTS: usize = 3;
-/// Bytes of contents that one run verifies against their checksums in look-ups: half a second of hashing, and more than
-/// the bills of several years.
+/// Maximum number of bytes of contents that one run verifies against their checksums in look-ups: half a second of
+/// hashing, and more than the bills of several years.
 const MAX_VERIFIED_BYTES: u64 = 256 << 20;
 /// Maximum length of a reference's id, in bytes.
 const MAX_REFERENCE_ID_LEN: usize = 512;
 
-/// The interface `files`.
+/// Implementation of the interface `files`.
 pub struct RunFiles {
     scope: Arc<RunContext>,
     folder: Arc<RunFolder>,
@@ -47,7 +47,7 @@ impl RunFiles {
         Self { scope, folder: Arc::new(folder), verify_budget: AtomicU64::new(MAX_VERIFIED_BYTES) }
     }
 
-    /// Checks that some rule allows a verb on files, before any look-up.
+    /// Checks that a rule allows a verb on files, before any look-up.
     fn check_verb(&self, verb: Verb) -> Result<(), CapabilityError> {
         self.scope.permissions.check_any(verb, &FILES).map_err(to_denied_error)
     }
@@ -61,12 +61,15 @@ impl RunFiles {
         }
     }
 
-    /// Whether the content of a file can be read: otherwise the konnector fetches it again.
+    /// Returns whether the content of a file can be read: otherwise the konnector fetches it again.
     async fn has_content(&self, file: &File) -> Result<bool, CapabilityError> {
         let Some(content) = &file.content else { return Ok(true) };
         let platform = &self.scope.platform;
         if !platform.is_content_present(content).await.map_err(to_capability_error)? {
-            tracing::error!(file = file.id, blob = %content.blob, "a content is missing; its konnector fetches it again");
+            tracing::error!(
+                file = file.id, blob = %content.blob,
+                "the content of a file is missing; its konnector will fetch it again"
+            );
             return Ok(false);
         }
         // The whole content is verified within the budget of the run; fsck and backups find damage beyond that.
@@ -77,10 +80,10 @@ impl RunFiles {
     }
 
     /// Returns a file or folder on which the rules allow a verb.
-    fn locate(&self, verb: Verb, which: &Locator) -> Result<File, CapabilityError> {
+    fn locate(&self, verb: Verb, locator: &Locator) -> Result<File, CapabilityError> {
         self.check_verb(verb)?;
         let scope = &self.scope;
-        let file = match which {
+        let file = match locator {
             Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(to_capability_error)?,
             Locator::Key(key) => self
                 .find_by_key(key)?
@@ -149,9 +152,9 @@ impl Files for RunFiles {
         Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), name, id, target).await?))
     }
 
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
+    async fn open(&self, locator: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
         for last in (0..MAX_ATTEMPTS).rev() {
-            let file = self.locate(Verb::Get, which)?;
+            let file = self.locate(Verb::Get, locator)?;
             match self.scope.platform.open_content(&file).await {
                 Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
                 // The content was replaced after the document was read, and the old content was deleted.
@@ -163,7 +166,7 @@ impl Files for RunFiles {
                             .has_same_content(&self.scope.instance, &file)
                             .map_err(to_capability_error)? => {}
                 Err(crate::Error::Store(error)) if error.is_blob_lost() => {
-                    tracing::error!(%error, "a content is not what was written");
+                    tracing::error!(%error, "the content of a file is missing or damaged");
                     return Err(CapabilityError::NotFound(format!(
                         "the content of '{}' is lost; save it again",
                         file.name
@@ -172,11 +175,11 @@ impl Files for RunFiles {
                 Err(error) => return Err(to_capability_error(error)),
             }
         }
-        Err(CapabilityError::Conflict("the file is being changed by somebody else".to_owned()))
+        Err(CapabilityError::Conflict("the file is being changed concurrently; try again".to_owned()))
     }
 
-    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
-        let file = self.locate(Verb::Get, which)?;
+    async fn describe(&self, locator: &Locator) -> Result<Details, CapabilityError> {
+        let file = self.locate(Verb::Get, locator)?;
         Ok(Details {
             entry: self.scope.to_entry(&file)?,
             created_at: file.created_at.timestamp_millis(),
@@ -190,30 +193,30 @@ impl Files for RunFiles {
         })
     }
 
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
-        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+    async fn merge_metadata(&self, locator: &Locator, patch: Object) -> Result<(), CapabilityError> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(to_capability_error)?;
         Ok(())
     }
 
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+    async fn add_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
         scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
         Ok(())
     }
 
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+    async fn remove_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
         scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
         Ok(())
     }
 
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<GuestFile, CapabilityError> {
-        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+    async fn move_file(&self, locator: &Locator, folder: &str, name: &str) -> Result<GuestFile, CapabilityError> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         if file.kind == FileKind::Directory {
-            return Err(CapabilityError::Invalid("which: a folder cannot be moved, only a file".to_owned()));
+            return Err(CapabilityError::Invalid("which: only files can be moved, not folders".to_owned()));
         }
         let top = self.folder.find(scope).await.map_err(to_capability_error)?.map(|top| top.id);
         let above = scope.platform.ancestors(&scope.instance, &file).map_err(to_capability_error)?;
@@ -221,7 +224,7 @@ impl Files for RunFiles {
             let (path, folder) =
                 (scope.platform.path_of(&scope.instance, &file).map_err(to_capability_error)?, self.folder.path());
             return Err(CapabilityError::Denied(format!(
-                "the file {path} is outside of {folder}: its user put it there"
+                "the file {path} is outside the folder {folder}; only files in this folder can be moved"
             )));
         }
         let directory = self.folder.ensure_subdirectory(scope, folder).await.map_err(to_capability_error)?;
@@ -232,16 +235,16 @@ impl Files for RunFiles {
         scope.to_guest_file(&moved.map_err(to_capability_error)?)
     }
 
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError> {
+    async fn trash(&self, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         self.check_verb(Verb::Delete)?;
         let scope = &self.scope;
         let mut trashed = 0;
-        for which in which {
-            let file = match self.locate(Verb::Delete, &which) {
+        for locator in locators {
+            let file = match self.locate(Verb::Delete, &locator) {
                 Ok(file) if file.kind == FileKind::File => file,
                 Ok(_) => {
                     return Err(CapabilityError::Invalid(
-                        "which: a folder cannot be moved to the trash, only a file".to_owned(),
+                        "which: only files can be moved to the trash, not folders".to_owned(),
                     ));
                 }
                 Err(CapabilityError::NotFound(_)) => continue,
@@ -289,15 +292,18 @@ impl Files for RunFiles {
 /// Validates a reference: the ids that a file's document refers to must at least have the form of a name.
 fn parse_reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
     given.doctype.parse::<Doctype>().map_err(|error| {
-        CapabilityError::Invalid(format!("references: '{}' is no document type: {error}", given.doctype))
+        CapabilityError::Invalid(format!("references: '{}' is not a valid doctype: {error}", given.doctype))
     })?;
     if given.id.is_empty() || given.id.len() > MAX_REFERENCE_ID_LEN || given.id.chars().any(char::is_control) {
-        return Err(CapabilityError::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
+        return Err(CapabilityError::Invalid(format!(
+            "references: '{}' is not a valid document id",
+            given.id.escape_default()
+        )));
     }
     let reference = file::Reference { doctype: given.doctype.clone(), id: given.id.clone() };
     if reference.marks_folder_owner() {
         return Err(CapabilityError::Denied(format!(
-            "references: a konnector cannot say whose folder it is ({})",
+            "references: a konnector must not set references of type {}, which mark the owner of a folder",
             given.doctype
         )));
     }

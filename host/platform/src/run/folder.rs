@@ -13,14 +13,14 @@ use crate::stored::Object;
 use crate::trigger::TriggerPatch;
 use crate::{Error, Platform, Result};
 
-/// The field of an account that holds the path of its folder.
+/// Field of an account with the path of its folder.
 const DEFAULT_FOLDER_FIELD: &str = "defaultFolderPath";
 
 /// The folder of a run. It is created at the first write to it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: String,
-    /// Locked while the folder is created, so that other callers wait for it.
+    /// Locked while the folder is created: concurrent callers wait for the folder.
     known: Mutex<FolderState>,
 }
 
@@ -45,7 +45,7 @@ impl RunFolder {
         Ok(Self { path, known: Mutex::new(FolderState { id, saved_id: None }) })
     }
 
-    /// Returns its path at the start of the run.
+    /// Returns the path of the folder at the start of the run.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -99,8 +99,8 @@ impl RunFolder {
                 let mark = FolderOwner { slug: konnector.slug.as_ref(), account: &account.id };
                 platform.set_folder_owner(instance, &directory, &references(scope), mark).await
             }
-            // An existing folder belongs to the user, whatever made the konnector save to it: a mark would give the
-            // konnector access to it.
+            // An existing folder belongs to the user, regardless of why the konnector saves to it: a mark would give
+            // the konnector access to it.
             _ => Ok(directory),
         }
     }
@@ -187,7 +187,7 @@ fn title_case(name: &str) -> String {
     name.split_word_bounds().map(title).collect()
 }
 
-/// The field of a message that names the folder.
+/// Field of a message with the id of the folder.
 const FOLDER_ARGUMENT: &str = "folder_to_save";
 /// Maximum number of directories referring to a konnector that are checked.
 const MAX_REFERENCING_DIRECTORIES: usize = 100;

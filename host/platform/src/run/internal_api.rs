@@ -1,4 +1,4 @@
-//! Our own API, for the run of a command component: `COZY_URL` and `COZY_CREDENTIALS` of the environment contract.
+//! The API for the run of a command component: `COZY_URL` and `COZY_CREDENTIALS` of the environment contract.
 
 use std::sync::Arc;
 
@@ -28,10 +28,11 @@ impl RunApi {
     pub fn new(scope: Arc<RunContext>, lease: &Lease) -> Result<Self> {
         let RunContext { platform, instance, konnector, account, .. } = &*scope;
         let public = platform.public_api().ok_or_else(|| {
-            Error::BadRequest("this process serves no API, which a command component needs".to_owned())
+            Error::BadRequest("this process does not serve the API that command components need".to_owned())
         })?;
         let domain = &instance.domain;
-        let unusable = |reason: String| Error::BadRequest(format!("the domain '{domain}' is no address: {reason}"));
+        let unusable =
+            |reason: String| Error::BadRequest(format!("the domain '{domain}' is not a valid address: {reason}"));
         let url = Url::parse(&format!("{}://{domain}/", platform.config.scheme))
             .map_err(|error| unusable(error.to_string()))?;
         let host = HeaderValue::from_str(domain).map_err(|error| unusable(error.to_string()))?;
@@ -69,7 +70,7 @@ impl InternalApi for RunApi {
     }
 }
 
-/// Whether a path is the path of an account, or of all accounts.
+/// Returns whether a path is the path of an account, or of all accounts.
 fn is_account_path(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     let doctype = parts.next().filter(|root| *root == "data").and_then(|_| parts.next()).unwrap_or_default();

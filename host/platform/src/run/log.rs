@@ -13,7 +13,7 @@ use crate::doctype::JOB_LOGS;
 use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::{Platform, Result};
 
-/// The lines of one job.
+/// Log lines of one job, collected until its run ends.
 pub struct JobLog {
     platform: Platform,
     job: DocRef,
@@ -66,8 +66,8 @@ impl Log for JobLog {
 }
 
 impl Platform {
-    /// Returns the stored log lines of a job, one JSON object per line. If they do not match their checksum, a first
-    /// line says so.
+    /// Returns the stored log lines of a job, one JSON object per line. If they do not match their checksum, an
+    /// additional first line reports it.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl Platform {
         let Some(blob) = job.log else { return Ok(Vec::new()) };
         let mut lines = self.read_blob(&blob).await?;
         // Older logs have no checksum.
-        if job.log_checksum.is_some_and(|kept| kept != hex::encode(Sha256::digest(&lines))) {
-            let message = "this log is damaged on the disk: lines of it may be changed or missing";
+        if job.log_checksum.is_some_and(|expected| expected != hex::encode(Sha256::digest(&lines))) {
+            let message = "this log is damaged: some lines may be changed or missing";
             let warning = json!({ "after_ms": 0, "level": "error", "message": message, "fields": {} });
             lines.splice(..0, format!("{warning}\n").into_bytes());
         }

@@ -34,7 +34,7 @@ use crate::konnector::Konnector;
 use crate::{Error, Platform, Result};
 use folder::RunFolder;
 
-/// `COZY_LANGUAGE` for a manifest that names none (Cozy API, konnector run-time contract, §6.2).
+/// `COZY_LANGUAGE` for a manifest without a language (Cozy API, konnector run-time contract, §6.2).
 const DEFAULT_LANGUAGE: &str = "node";
 
 /// Maximum number of times that a konnector is read again if it is updated while a run of it starts.
@@ -201,7 +201,7 @@ impl Run {
         match self.log.store().await {
             Ok(blob) => blob,
             Err(error) => {
-                tracing::warn!(%error, "the log of the run could not be kept");
+                tracing::warn!(%error, "cannot store the log of the run");
                 None
             }
         }
@@ -211,13 +211,13 @@ impl Run {
 /// Separates secrets that the konnector stored in earlier runs from those of the user or a provider, because the
 /// konnector knows the former.
 fn secret_table(manifest: &Manifest, account: Option<&Account>, secrets: Vec<(String, String)>) -> Result<SecretTable> {
-    let kept = |name: &str| {
+    let is_own = |name: &str| {
         let declared = manifest.fields.iter().any(|field| field.name == name);
-        let given = account.is_some_and(|account| account.is_from_provider(name));
-        !declared && !given && manifest.may_replace_secret(name)
+        let provided = account.is_some_and(|account| account.is_from_provider(name));
+        !declared && !provided && manifest.may_replace_secret(name)
     };
-    let (kept, given): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(name, _)| kept(name));
-    SecretTable::new(given).and_then(|table| table.with_konnector_secrets(kept)).map_err(Error::Gate)
+    let (own, others): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(name, _)| is_own(name));
+    SecretTable::new(others).and_then(|table| table.with_konnector_secrets(own)).map_err(Error::Gate)
 }
 
 fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manifest) -> Result<RunJob> {
@@ -283,7 +283,7 @@ impl Platform {
                 loaded => return loaded.map(|program| (konnector, program)),
             }
         }
-        Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)))
+        Err(Error::NotFound(format!("the component of '{}' is missing; reinstall the konnector", konnector.slug)))
     }
 
     /// Returns the compiled component of an installed konnector: from memory, from the cache, or compiled again.
@@ -292,7 +292,10 @@ impl Platform {
             return Ok(program);
         }
         let Some(content) = konnector.component_link() else {
-            return Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)));
+            return Err(Error::NotFound(format!(
+                "the component of '{}' is missing; reinstall the konnector",
+                konnector.slug
+            )));
         };
         let bytes = self.store.read_blob(&content).await?;
         self.sandbox.prepare(&bytes, &self.config.cache_dir).await.map_err(Error::Component)
@@ -303,10 +306,10 @@ impl Platform {
 /// of the server.
 fn to_capability_error(error: Error) -> CapabilityError {
     match error {
-        Error::NotFound(what) => CapabilityError::NotFound(what),
-        Error::Conflict(what) => CapabilityError::Conflict(what),
-        Error::TooLarge(sentence) => CapabilityError::Invalid(sentence),
-        Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
+        Error::NotFound(message) => CapabilityError::NotFound(message),
+        Error::Conflict(message) => CapabilityError::Conflict(message),
+        Error::TooLarge(message) => CapabilityError::Invalid(message),
+        Error::Forbidden(message) => CapabilityError::Denied(message),
         Error::StaleLease => CapabilityError::LeaseLost,
         Error::Store(error) => store_to_capability_error(error),
         Error::InvalidParameter { message, .. }
@@ -333,9 +336,9 @@ fn store_to_capability_error(error: konnector_store::Error) -> CapabilityError {
 
 fn internal_error(error: &Error) -> CapabilityError {
     if log_limit::may_log() {
-        tracing::error!(%error, "a capability failed");
+        tracing::error!(%error, "a capability call failed");
     }
-    CapabilityError::Internal("the server could not do it; its log says why".to_owned())
+    CapabilityError::Internal("internal error of the server; its log has the details".to_owned())
 }
 
 /// Converts a missing permission for the guest.

@@ -13,7 +13,7 @@ use super::{RunContext, to_capability_error};
 use crate::account::AccountAccess;
 use crate::doctype::{ACCOUNTS, JOBS};
 
-/// The interface `progress`.
+/// Implementation of the interface `progress`.
 pub struct RunProgress(pub Arc<RunContext>, Arc<ThrottledPublisher>);
 
 impl RunProgress {

@@ -13,7 +13,7 @@ use crate::stored::Object;
 
 /// Minimum interval between two events of a run: users cannot see more.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
-/// Maximum number of events at once, after a pause.
+/// Maximum number of events in a burst after a pause.
 const MAX_BURST: u32 = 20;
 
 /// Publishes the events of one run.

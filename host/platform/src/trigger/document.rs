@@ -1,4 +1,4 @@
-//! A trigger, as stored in its document.
+//! The stored document of a trigger, and its indexes.
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
@@ -25,7 +25,7 @@ pub(super) const BY_DOCTYPE: &str = "triggers.event";
 /// The indexes of triggers.
 pub(crate) const INDEXES: [&str; 2] = [BY_ACCOUNT, BY_DOCTYPE];
 
-/// A trigger.
+/// Trigger, as stored in its document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trigger {
     /// Document id.
@@ -40,18 +40,18 @@ pub struct Trigger {
     pub arguments: String,
     /// Name of the worker.
     pub worker: String,
-    /// Message of its jobs.
+    /// Message of the trigger's jobs.
     pub message: Value,
     /// Period in which events and calls are collected into one job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debounce: Option<GoDuration>,
-    /// Limits of its jobs.
+    /// Limits of the trigger's jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<JobOptions>,
     /// IANA time zone in which a crontab is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<chrono_tz::Tz>,
-    /// Policy for instants at which it cannot fire.
+    /// Policy for instants at which the trigger cannot fire.
     #[serde(flatten)]
     pub policy: TriggerPolicy,
     /// Creator and creation date.
@@ -73,7 +73,7 @@ impl Trigger {
         }
         Err(Error::InvalidAttribute {
             name: "time_zone",
-            message: format!("the crontab «{}» names its time zone itself; leave one of the two out", self.arguments),
+            message: format!("the crontab «{}» already names a time zone; omit one of the two", self.arguments),
         })
     }
 
@@ -83,7 +83,7 @@ impl Trigger {
             .map_err(|message| Error::InvalidAttribute { name: "message", message })
     }
 
-    /// Parses its plan: when it pushes jobs.
+    /// Parses the plan, which determines when the trigger pushes jobs.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Trigger {
         )
     }
 
-    /// Returns its specification.
+    /// Returns the specification, the input of the trigger's core.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Trigger {
         Ok(TriggerSpec { plan: self.plan(instance)?, policy: self.policy.clone(), debounce, maintenance: false })
     }
 
-    /// Whether its jobs run a konnector, here or in a client, for an account (or, without `account`, at all).
+    /// Returns whether its jobs run a konnector, here or in a client, for an account (or, without `account`, at all).
     #[must_use]
     pub fn runs_konnector(&self, slug: &str, account: Option<&str>) -> bool {
         matches!(self.worker.as_str(), KONNECTOR_WORKER | CLIENT_WORKER)
@@ -121,7 +121,7 @@ impl Trigger {
             && account.is_none_or(|id| self.account() == Some(id))
     }
 
-    /// Returns the account that its jobs work for.
+    /// Returns the account for which the trigger's jobs run.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.message.get("account").and_then(Value::as_str)
@@ -133,21 +133,21 @@ impl Trigger {
         }
     }
 
-    /// Stages its index entries.
+    /// Stages the trigger's index entries.
     pub(super) fn stage_index(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.index_entries(&self.id) {
             changes.put_unique(&instance.id, index, key, &self.id);
         }
     }
 
-    /// Stages the removal of its index entries.
+    /// Stages the removal of the trigger's index entries.
     pub(super) fn stage_unindex(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.index_entries(&self.id) {
             changes.remove_unique(&instance.id, index, key);
         }
     }
 
-    /// Stages its deletion, with its index entries and its schedule. Its jobs remain.
+    /// Stages the deletion of the trigger with its index entries and schedule. Its jobs remain.
     pub(super) fn stage_delete(&self, instance: &Instance, rev: &Rev, changes: &mut Changes) {
         self.stage_unindex(instance, changes);
         changes.delete(instance.doc(&TRIGGERS, self.id.as_str()), rev);

@@ -32,7 +32,7 @@ impl GoDuration {
 
 /// Why a string is not a valid duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most")]
+#[error("'{0}' is not a valid duration; write numbers with units, for example 1h30m or 90s, at most 100 years")]
 pub struct DurationError(String);
 
 impl FromStr for GoDuration {

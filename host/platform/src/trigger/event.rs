@@ -37,19 +37,19 @@ struct EventRule {
 pub struct DocumentChange<'a> {
     /// Type of the document.
     pub doctype: &'a Doctype,
-    /// Its id.
+    /// Id of the document.
     pub id: &'a str,
     /// Kind of change.
     pub kind: ChangeKind,
-    /// Its current content; for a deleted document, its last content.
+    /// Current content of the document; for a deleted document, the last content.
     pub doc: &'a Object,
-    /// Its content before an update.
+    /// Content before an update; `None` for other changes.
     pub old: Option<&'a Object>,
-    /// The directories above it, before and after the change.
+    /// Ids of the directories above a file, before and after the change.
     pub directories: &'a [String],
 }
 
-/// Whether triggers may wait for changes of documents of a type: those that clients write, and files.
+/// Returns whether triggers may wait for changes of documents of a type: those that clients write, and files.
 pub(super) fn raises_events(doctype: &Doctype) -> bool {
     is_writable(doctype) || *doctype == *FILES
 }
@@ -60,7 +60,7 @@ impl EventRules {
         self.0.iter().map(|rule| &rule.doctype)
     }
 
-    /// Whether a change matches a rule.
+    /// Returns whether a change matches a rule.
     #[must_use]
     pub fn matches(&self, change: DocumentChange<'_>) -> bool {
         self.0.iter().any(|rule| rule.matches(change))
@@ -118,7 +118,7 @@ fn parse_rule(text: &str) -> Result<EventRule> {
         _ => return Err(unparsable(format!("'{text}' has more than four parts: doctype:VERBS:values:selector"))),
     };
     let doctype: Doctype =
-        doctype.parse().map_err(|error| unparsable(format!("'{doctype}' is no document type: {error}")))?;
+        doctype.parse().map_err(|error| unparsable(format!("'{doctype}' is not a valid doctype: {error}")))?;
     if !raises_events(&doctype) {
         return Err(unparsable(format!("documents of the type {doctype} raise no events")));
     }
@@ -128,7 +128,7 @@ fn parse_rule(text: &str) -> Result<EventRule> {
     let selector = selector.filter(|selector| !selector.is_empty());
     if selector.is_none() && values.iter().any(|value| value == CHANGED_MARKER) {
         return Err(unparsable(format!(
-            "'{text}' does not say which member changed; write it after !=: UPDATED:!=:member"
+            "'{text}' does not name the field that changes; write it after !=: UPDATED:!=:field"
         )));
     }
     Ok(EventRule { doctype, verbs, values, selector })
@@ -139,7 +139,7 @@ fn parse_verb(verb: &str) -> Result<ChangeKind> {
         "CREATED" => Ok(ChangeKind::Created),
         "UPDATED" => Ok(ChangeKind::Updated),
         "DELETED" => Ok(ChangeKind::Deleted),
-        _ => Err(unparsable(format!("'{verb}' is no event; use CREATED, UPDATED or DELETED"))),
+        _ => Err(unparsable(format!("'{verb}' is not an event; use CREATED, UPDATED or DELETED"))),
     }
 }
 

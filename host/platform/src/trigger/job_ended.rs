@@ -46,16 +46,19 @@ impl Platform {
         };
         ids.extend(job.trigger_id.clone().filter(|own| !ids.contains(own)));
         for id in ids {
-            let Some(turn) = self.load_transition(instance, &id)? else { continue };
+            let Some(transition) = self.load_transition(instance, &id)? else { continue };
             let own = job.trigger_id.as_deref() == Some(id.as_str());
             let end = JobEnd {
                 is_own: own,
                 account_generation: job.account_generation,
                 outcome: JobOutcome::from_failure(verdict),
             };
-            let taken = self.stage_transition(instance, turn, TriggerEvent::JobEnded(end), changes)?;
-            if taken.removed {
-                tracing::warn!(trigger = id, "the trigger is removed: what it would run is gone");
+            let applied = self.stage_transition(instance, transition, TriggerEvent::JobEnded(end), changes)?;
+            if applied.removed {
+                tracing::warn!(
+                    trigger = id,
+                    "deleted the trigger: its konnector or account is missing, or not its to use"
+                );
             }
         }
         Ok(())
@@ -71,8 +74,8 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<()> {
         for id in self.triggers_of_account(instance, account)? {
-            if let Some(turn) = self.load_transition(instance, &id)? {
-                self.stage_transition(instance, turn, TriggerEvent::LoginChanged(generation), changes)?;
+            if let Some(transition) = self.load_transition(instance, &id)? {
+                self.stage_transition(instance, transition, TriggerEvent::LoginChanged(generation), changes)?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
-//! Limits on what a konnector may plan: runs of itself, a few, and not often. Users have no such limits. A konnector's
-//! triggers and jobs run unattended, and a loop among them would keep the workers busy forever.
+//! Limits on the triggers of a konnector: it may schedule only its own runs, few of them, and not often. Users have no
+//! such limits. A konnector's triggers and jobs run unattended, and a loop among them would keep the workers busy
+//! forever.
 
 use std::time::Duration;
 
@@ -31,13 +32,13 @@ impl Trigger {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] with advice.
+    /// [`Error::Forbidden`] for another konnector or worker; the message names the valid one.
     pub(super) fn check_runs_konnector(&self, slug: &Slug) -> Result<()> {
         if self.worker == KONNECTOR_WORKER && self.runs_konnector(slug.as_ref(), None) {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
-            "a konnector cannot plan runs of anything but itself; put \"konnector\": \"{slug}\" into the message"
+            "a konnector can schedule only its own runs; put \"konnector\": \"{slug}\" into the message"
         )))
     }
 
@@ -50,14 +51,14 @@ impl Trigger {
     pub(super) fn check_frequency(&self, instance: &Instance, now: DateTime<Utc>) -> Result<()> {
         let refused = |what: &str| Err(Error::Forbidden(format!("a konnector cannot {what}")));
         match self.plan(instance)? {
-            TriggerPlan::Webhook => refused("make a @webhook, whose address lets others in"),
-            TriggerPlan::Client => refused("make a @client trigger, which a person's app starts"),
+            TriggerPlan::Webhook => refused("create a @webhook, because its URL gives others access"),
+            TriggerPlan::Client => refused("create a @client trigger, because only a person's app may start it"),
             TriggerPlan::Event(_) => match self.debounce.as_ref().map(super::GoDuration::as_duration) {
                 Some(debounce) if debounce >= MIN_DEBOUNCE => Ok(()),
                 _ => Err(Error::InvalidAttribute {
                     name: "debounce",
                     message: format!(
-                        "the events of a konnector's trigger are collected for at least {} minutes; set debounce to \"5m\" or more",
+                        "the events of a konnector's trigger must be collected for at least {} minutes; set debounce to \"5m\" or more",
                         MIN_DEBOUNCE.as_secs() / 60
                     ),
                 }),
@@ -68,7 +69,7 @@ impl Trigger {
                 Err(Error::InvalidAttribute {
                     name: "arguments",
                     message: format!(
-                        "a konnector plans its runs at least {} minutes apart, as its manifest does",
+                        "a konnector must schedule its runs at least {} minutes apart, as in its manifest",
                         MIN_INTERVAL.as_secs() / 60
                     ),
                 })
@@ -114,7 +115,7 @@ impl Platform {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
-            "{slug} has made {MAX_TRIGGERS_BY_KONNECTOR} triggers, and a konnector has no more at one time; delete one first"
+            "{slug} has created {MAX_TRIGGERS_BY_KONNECTOR} triggers, the maximum for a konnector; delete one first"
         )))
     }
 

@@ -17,8 +17,9 @@ impl Platform {
     /// [`Error::NotFound`] when the trigger does not exist; [`Error::ForeignAccount`] when its konnector may not use
     /// its account; [`Error::RetryLater`] while the vendor has locked the account.
     pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
-        let taken = self.apply_trigger_event(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
-        let job = taken.and_then(|taken| taken.jobs.into_iter().next());
+        let applied =
+            self.apply_trigger_event(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
+        let job = applied.and_then(|applied| applied.jobs.into_iter().next());
         job.ok_or_else(|| not_found(id))
     }
 
@@ -35,13 +36,13 @@ impl Platform {
         if !matches!(trigger.plan(instance)?, TriggerPlan::Webhook) {
             return Err(Error::InvalidParameter {
                 name: "id",
-                message: format!("the trigger '{id}' is no @webhook, it is {}", trigger.kind),
+                message: format!("the trigger '{id}' is not a @webhook but a {}", trigger.kind),
             });
         }
         self.check_account(instance, &trigger.message, AccountLocation::Message).map_err(|error| match error {
             // The caller of a webhook is a stranger and must not learn who owns the account.
             Error::ForeignAccount(_) => Error::Forbidden(format!(
-                "the webhook '{id}' is for an account that its konnector may not use; its owner has to change the trigger"
+                "the webhook '{id}' names an account that its konnector may not use; the owner must change the trigger"
             )),
             error => error,
         })?;

@@ -1,4 +1,4 @@
-//! Triggers push jobs automatically.
+//! Triggers: push jobs at given times, after changes of documents, and at webhook calls.
 //!
 //! Every event of a trigger goes through its core ([`step`]), a pure function without clock and store; the rest of this
 //! module reads the core's input and commits its output, each time in one commit.
@@ -69,18 +69,19 @@ pub struct NewTrigger {
     pub policy: TriggerPolicy,
     /// Subject of the caller's token.
     pub created_by: String,
-    /// The konnector that creates it, if any: it may plan less than a person.
+    /// The konnector that creates the trigger, if any; stricter limits apply to it than to a person.
     pub created_by_konnector: Option<Slug>,
 }
 
 impl Platform {
-    /// Creates a trigger; it is due for the first time after now.
+    /// Creates a trigger, which is first due after the current time.
     ///
     /// # Errors
     ///
     /// See [`TriggerPlan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account
-    /// that its konnector may not use; [`Error::Attribute`] if the account is missing and its konnector needs one;
-    /// [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for more than a konnector may plan.
+    /// that its konnector may not use; [`Error::InvalidAttribute`] if the account is missing and its konnector needs
+    /// one; [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for more than a konnector may
+    /// plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
         let zone_is_given = new.time_zone.is_some();
@@ -106,7 +107,7 @@ impl Platform {
         }
         let plan = trigger.plan(instance)?;
         match plan {
-            // Always the worker of the client's jobs, whichever was given.
+            // Always the worker of the client's jobs, regardless of the requested one.
             TriggerPlan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
             _ if trigger.worker == KONNECTOR_WORKER => {}
             _ => {
@@ -242,14 +243,14 @@ impl Platform {
     /// [`Error::NotFound`] when it does not exist, [`Error::Conflict`] after repeated concurrent changes.
     pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
-            let turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
+            let transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
             let mut changes = Changes::new();
-            turn.trigger.stage_delete(instance, &turn.rev, &mut changes);
+            transition.trigger.stage_delete(instance, &transition.rev, &mut changes);
             match self.commit(changes).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => {
                     done?;
-                    self.publish(&turn.doc_ref, ChangeKind::Deleted, &turn.trigger);
+                    self.publish(&transition.doc_ref, ChangeKind::Deleted, &transition.trigger);
                     return Ok(());
                 }
             }

@@ -63,7 +63,7 @@ impl Platform {
         }
         let before = self.document_before(written)?;
         // A deleted document is reported with its last content.
-        let (happened, doc, old) = match (body, &before, replaces) {
+        let (kind, doc, old) = match (body, &before, replaces) {
             (Some(body), _, None) => (ChangeKind::Created, body, None),
             (Some(body), Some(before), Some(_)) => (ChangeKind::Updated, body, Some(before)),
             (None, Some(before), _) => (ChangeKind::Deleted, before, None),
@@ -73,15 +73,14 @@ impl Platform {
         let instance = self.instance_of(at)?;
         let directories =
             if at.doctype == *FILES { self.ancestor_directories(&instance, [Some(doc), old])? } else { Vec::new() };
-        let change =
-            DocumentChange { doctype: &at.doctype, id: &at.id, kind: happened, doc, old, directories: &directories };
+        let change = DocumentChange { doctype: &at.doctype, id: &at.id, kind, doc, old, directories: &directories };
         for (_, id) in waiting {
             let Ok(trigger) = self.trigger(&instance, &id) else { continue };
             let Ok(TriggerPlan::Event(rules)) = trigger.plan(&instance) else { continue };
             if !rules.matches(change) {
                 continue;
             }
-            let mut event = json!({ "domain": instance.domain, "verb": happened, "doc": event_document(at, doc) });
+            let mut event = json!({ "domain": instance.domain, "verb": kind, "doc": event_document(at, doc) });
             if let (Some(old), Some(members)) = (old, event.as_object_mut()) {
                 members.insert("old".to_owned(), json!(event_document(at, old)));
             }
@@ -119,31 +118,31 @@ impl Platform {
     pub(super) async fn process_pending_event(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
         for tries in 1.. {
             let Some(note) = self.load::<PendingEvent>(at)? else { return Ok(0) };
-            let turn = self.load_transition(instance, &note.value.trigger)?;
+            let transition = self.load_transition(instance, &note.value.trigger)?;
             let mut changes = Changes::new();
-            let collected = turn.as_ref().is_none_or(|turn| turn.trigger.debounce.is_some());
+            let collected = transition.as_ref().is_none_or(|transition| transition.trigger.debounce.is_some());
             if tries == 1
                 && !collected
                 && let Err(crate::Error::RetryLater { until, .. }) = self.check_rate_limit(instance, Rate::Event)
             {
-                tracing::warn!(trigger = note.value.trigger, %until, "too many events in an hour; this one waits");
+                tracing::warn!(trigger = note.value.trigger, %until, "the hourly limit of events is reached; this one waits");
                 changes.schedule(at.clone(), Some(until));
                 self.commit(changes).await?;
                 return Ok(0);
             }
             changes.purge(at.clone(), &note.rev);
-            let taken = match turn {
-                Some(turn) => {
+            let applied = match transition {
+                Some(transition) => {
                     let event = TriggerEvent::Received(note.value.payload);
-                    Some(self.stage_transition(instance, turn, event, &mut changes)?)
+                    Some(self.stage_transition(instance, transition, event, &mut changes)?)
                 }
                 None => None,
             };
             match self.commit(changes).await {
                 Ok(_) => {
-                    let Some(taken) = taken else { return Ok(0) };
-                    self.notify_applied(instance, &taken)?;
-                    return Ok(taken.jobs.len());
+                    let Some(applied) = applied else { return Ok(0) };
+                    self.notify_applied(instance, &applied)?;
+                    return Ok(applied.jobs.len());
                 }
                 Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -155,8 +154,8 @@ impl Platform {
 
 /// Returns a document as listeners see it.
 fn event_document(at: &DocRef, doc: &Object) -> Object {
-    let mut shown = without_reserved_fields(doc.clone());
-    shown.insert("_id".to_owned(), json!(at.id));
-    shown.insert("_type".to_owned(), json!(at.doctype));
-    shown
+    let mut document = without_reserved_fields(doc.clone());
+    document.insert("_id".to_owned(), json!(at.id));
+    document.insert("_type".to_owned(), json!(at.doctype));
+    document
 }

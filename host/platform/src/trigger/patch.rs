@@ -1,4 +1,4 @@
-//! Changes of a trigger.
+//! Changes a trigger: its message, arguments, time zone and policies.
 
 use konnector_manifest::Slug;
 use konnector_store::Changes;
@@ -39,12 +39,12 @@ pub struct TriggerPatch {
     pub catch_up_window: Option<GoDuration>,
     /// See [`super::TriggerPolicy`].
     pub overlap_policy: Option<OverlapPolicy>,
-    /// The konnector that changes it, if any.
+    /// The konnector that changes the trigger, if any.
     pub by_konnector: Option<Slug>,
 }
 
 impl TriggerPatch {
-    /// Whether the change may alter when the trigger is due.
+    /// Returns whether the change may alter when the trigger is due.
     const fn changes_schedule(&self) -> bool {
         self.arguments.is_some() || self.debounce.is_some() || self.time_zone.is_some()
     }
@@ -59,7 +59,7 @@ impl TriggerPatch {
         if self.arguments.is_some() && trigger.kind != "@cron" {
             return Err(Error::InvalidAttribute {
                 name: "Type",
-                message: format!("only the arguments of a @cron trigger can be changed, this one is {}", trigger.kind),
+                message: format!("only the arguments of a @cron trigger can be changed; this one is {}", trigger.kind),
             });
         }
         set_if_some(&mut trigger.message, self.message);
@@ -92,37 +92,37 @@ impl Platform {
     /// changed then.
     pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
-            let mut turn = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
+            let mut transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
             // A trigger with an invalid plan is never due.
-            let before = turn.trigger.plan(instance).unwrap_or(TriggerPlan::Client);
-            let unusable = turn.trigger.runtime.is_unusable();
+            let before = transition.trigger.plan(instance).unwrap_or(TriggerPlan::Client);
+            let unusable = transition.trigger.runtime.is_unusable();
             let mut changes = Changes::new();
             if let Some(slug) = &patch.by_konnector {
-                turn.trigger.check_runs_konnector(slug)?;
+                transition.trigger.check_runs_konnector(slug)?;
             }
-            turn.trigger.stage_unindex(instance, &mut changes);
-            patch.clone().apply(&mut turn.trigger)?;
-            turn.trigger.check_message()?;
-            self.check_account(instance, &turn.trigger.message, AccountLocation::Message)?;
-            if patch.message.is_some() && turn.trigger.worker != CLIENT_WORKER {
-                self.check_account_given(instance, &turn.trigger.message, AccountLocation::Message)?;
+            transition.trigger.stage_unindex(instance, &mut changes);
+            patch.clone().apply(&mut transition.trigger)?;
+            transition.trigger.check_message()?;
+            self.check_account(instance, &transition.trigger.message, AccountLocation::Message)?;
+            if patch.message.is_some() && transition.trigger.worker != CLIENT_WORKER {
+                self.check_account_given(instance, &transition.trigger.message, AccountLocation::Message)?;
             }
             if let Some(slug) = &patch.by_konnector {
-                turn.trigger.check_runs_konnector(slug)?;
+                transition.trigger.check_runs_konnector(slug)?;
                 if patch.changes_schedule() {
-                    turn.trigger.check_frequency(instance, self.clock.now())?;
+                    transition.trigger.check_frequency(instance, self.clock.now())?;
                 }
                 if tries == 1 {
                     self.check_konnector_rate_limit(instance, slug)?;
                 }
             }
-            turn.trigger.stage_index(instance, &mut changes);
-            turn.trigger.touch(self.clock.now());
-            let after = turn.trigger.plan(instance)?;
-            let (at, rev, patched) = (turn.doc_ref.clone(), turn.rev.clone(), turn.trigger.clone());
+            transition.trigger.stage_index(instance, &mut changes);
+            transition.trigger.touch(self.clock.now());
+            let after = transition.trigger.plan(instance)?;
+            let (at, rev, patched) = (transition.doc_ref.clone(), transition.rev.clone(), transition.trigger.clone());
             let rescheduled = unusable || patch.arguments.is_some() || have_different_schedules(&before, &after);
             let trigger = if rescheduled {
-                self.stage_transition(instance, turn, TriggerEvent::Rescheduled(Box::new(before)), &mut changes)?
+                self.stage_transition(instance, transition, TriggerEvent::Rescheduled(Box::new(before)), &mut changes)?
                     .trigger
             } else {
                 changes.put(at.clone(), &rev, to_object(&patched)?);
@@ -139,7 +139,7 @@ impl Platform {
     }
 }
 
-/// Whether two plans have different crontab schedules.
+/// Returns whether two plans have different crontab schedules.
 fn have_different_schedules(before: &TriggerPlan, after: &TriggerPlan) -> bool {
     match (before, after) {
         (TriggerPlan::Time(Schedule::Cron(before, zone)), TriggerPlan::Time(Schedule::Cron(after, other))) => {

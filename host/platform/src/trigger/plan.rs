@@ -79,7 +79,7 @@ fn parse_interval(interval: &str) -> Result<Schedule> {
 
 fn parse_date(text: &str) -> Result<DateTime<Utc>> {
     let read = DateTime::parse_from_rfc3339(text).map(|instant| instant.with_timezone(&Utc));
-    read.map_err(|error| unparsable(format!("'{text}' is no RFC 3339 date such as 2026-11-20T08:00:00Z: {error}")))
+    read.map_err(|error| unparsable(format!("'{text}' is not an RFC 3339 date such as 2026-11-20T08:00:00Z: {error}")))
 }
 
 fn unparsable(error: impl std::fmt::Display) -> Error {
@@ -152,16 +152,16 @@ mod tests {
         ]
         .map(|crontab| format!("{crontab} → {}", runs(crontab)));
         insta::assert_snapshot!(table.join("\n"), @r"
-        0 0 0 * * 7 → Trigger unparsable: the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
+        0 0 0 * * 7 → Trigger unparsable: the crontab cannot be read: '7' is not a valid day of week: use 0 to 6 or a name
         0 0 0 * * SUN → Sun 2026-11-22 00:00:00, Sun 2026-11-29 00:00:00, Sun 2026-12-06 00:00:00, Sun 2026-12-13 00:00:00
-        60 * * * * * → Trigger unparsable: the crontab cannot be read: '60' is no second: use 0 to 59
-        * * * * → Trigger unparsable: the crontab cannot be read: '* * * *' has 4 fields; write 5, or 6 with the seconds first
-        0 0 31 2 * → Trigger unparsable: the crontab cannot be read: '0 0 31 2 *' is never due: no month that it names has a day that it names; check day of month and month
+        60 * * * * * → Trigger unparsable: the crontab cannot be read: '60' is not a valid second: use 0 to 59
+        * * * * → Trigger unparsable: the crontab cannot be read: '* * * *' has 4 fields; expected 5, or 6 with the seconds first
+        0 0 31 2 * → Trigger unparsable: the crontab cannot be read: '0 0 31 2 *' is never due: none of its months has any of its days; check day of month and month
         0 0 1 * 1 → Mon 2026-11-23 00:00:00, Mon 2026-11-30 00:00:00, Tue 2026-12-01 00:00:00, Mon 2026-12-07 00:00:00
         @every 500ms → Fri 2026-11-20 12:00:01, Fri 2026-11-20 12:00:02, Fri 2026-11-20 12:00:03, Fri 2026-11-20 12:00:04
         @reboot → Trigger unparsable: the crontab cannot be read: '@reboot' is unknown; use fields, @every, or @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly
         5/15 * * * * → Fri 2026-11-20 12:05:00, Fri 2026-11-20 12:20:00, Fri 2026-11-20 12:35:00, Fri 2026-11-20 12:50:00
-        10-5 * * * * → Trigger unparsable: the crontab cannot be read: '10-5' is no minute: a range goes from the smaller to the larger value
+        10-5 * * * * → Trigger unparsable: the crontab cannot be read: '10-5' is not a valid minute: a range must go from the smaller to the larger value
         ");
     }
 

@@ -20,12 +20,12 @@ pub const ON_TIME_TOLERANCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissedPolicy {
-    /// They are skipped.
+    /// The missed instants are skipped.
     Skip,
-    /// One job replaces them all.
+    /// One job replaces all missed instants.
     #[default]
     Coalesce,
-    /// Each of the newest ones gets its own job, one after the other.
+    /// Each of the newest missed instants gets its own job, one after the other.
     All,
 }
 
@@ -33,14 +33,14 @@ pub enum MissedPolicy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlapPolicy {
-    /// It is skipped.
+    /// The instant is skipped.
     #[default]
     Skip,
-    /// One job waits for the end of the other.
+    /// One job waits until the other has ended.
     QueueOne,
 }
 
-/// Both policies, as stored in the trigger's document.
+/// Policies for missed instants and overlaps, as stored in the trigger's document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerPolicy {
     /// See [`MissedPolicy`].
@@ -49,7 +49,7 @@ pub struct TriggerPolicy {
     /// Maximum number of jobs for missed instants under [`MissedPolicy::All`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_limit: Option<u32>,
-    /// How long after it an instant is made up for; without a limit if absent.
+    /// How long after an instant its job may still be pushed; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_window: Option<GoDuration>,
     /// See [`OverlapPolicy`].
@@ -58,7 +58,7 @@ pub struct TriggerPolicy {
 }
 
 impl TriggerPolicy {
-    /// Returns those instants from `due` to `now` that get a job; oldest first.
+    /// Returns the instants from `due` to `now` that get a job, oldest first.
     pub(super) fn select_instants(
         &self,
         schedule: &Schedule,
@@ -78,7 +78,7 @@ impl TriggerPolicy {
         newest
     }
 
-    /// Maximum number of unfinished jobs of the trigger, including a new one.
+    /// Returns the maximum number of unfinished jobs of the trigger, including a new one.
     pub(super) const fn max_live_jobs(&self) -> usize {
         match self.overlap_policy {
             OverlapPolicy::Skip => 1,

@@ -12,9 +12,9 @@ const MAX_DEBOUNCE_BYTES: usize = 1 << 20;
 /// Why a schedule is paused: a rejected password is tried once, not every night.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
-    /// Error code of the run.
+    /// Error code of the run that paused the schedule.
     pub code: String,
-    /// When it was paused.
+    /// Start of the pause.
     pub since: DateTime<Utc>,
 }
 
@@ -26,15 +26,15 @@ impl Pause {
 /// Counters of a trigger's occasions: due instants, events and calls. Each occasion is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerCounters {
-    /// It got a job.
+    /// Occasions that got their own job.
     pub fired: u64,
-    /// The job of another occasion covered it too.
+    /// Occasions covered by the job of another occasion.
     pub coalesced: u64,
-    /// It passed while the server was down, or its schedule was replaced before it could fire.
+    /// Occasions that passed while the server was down, or whose schedule was replaced before they could fire.
     pub missed: u64,
-    /// Earlier jobs of the trigger had not ended.
+    /// Occasions skipped because earlier jobs of the trigger had not ended.
     pub overlapped: u64,
-    /// The schedule waited for the user.
+    /// Occasions skipped because the schedule waited for the user.
     pub paused: u64,
 }
 
@@ -46,13 +46,13 @@ pub struct DebounceBuffer {
     /// Bodies of the webhook calls, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     payloads: Vec<Value>,
-    /// Their total size in bytes.
+    /// Total size of the bodies, in bytes.
     #[serde(default)]
     size: usize,
 }
 
 impl DebounceBuffer {
-    /// Adds an occasion; returns false, and changes nothing, if there is no more room.
+    /// Adds an occasion; returns false, and changes nothing, if the size limit is reached.
     pub fn push(&mut self, occasion: &TriggerPayload) -> bool {
         if let Some(body) = occasion.webhook_body() {
             if self.count > 0 && self.size + body.len() > MAX_DEBOUNCE_BYTES {
@@ -66,8 +66,8 @@ impl DebounceBuffer {
         true
     }
 
-    /// Returns the payload of their single job: the bodies of webhooks, and nothing for events (Cozy API, trigger
-    /// types, §4.4).
+    /// Returns the payload of the single job for the collected occasions: the bodies of webhooks, and nothing for
+    /// events (Cozy API, trigger types, §4.4).
     pub fn into_payload(self) -> TriggerPayload {
         let merged = if self.payloads.is_empty() {
             TriggerPayload::default()
@@ -81,13 +81,14 @@ impl DebounceBuffer {
 /// Runtime state of a trigger.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TriggerRuntimeState {
-    /// Set while it waits for the user.
+    /// Set while the trigger waits for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     /// Set when the vendor locked the account: until then nothing runs, not even manually.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<DateTime<Utc>>,
-    /// Revision of the account, counted from 1, with which its owner last changed the login, as far as the trigger knows.
+    /// Revision of the account, counted from 1, with which its owner last changed the login, as far as the trigger
+    /// knows.
     #[serde(default)]
     #[serde(rename = "login")]
     pub login_generation: u64,
@@ -107,13 +108,13 @@ impl TriggerRuntimeState {
         self.locked_until.filter(|until| *until > now)
     }
 
-    /// Whether it is paused because its document is invalid.
+    /// Returns whether the trigger is paused because its document is invalid.
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         self.paused.as_ref().is_some_and(|pause| pause.code == Pause::UNUSABLE)
     }
 
-    /// Whether only a person may start a job.
+    /// Returns whether only a person may start a job.
     #[must_use]
     pub fn is_blocked(&self, now: DateTime<Utc>) -> bool {
         self.paused.is_some() || self.active_lock(now).is_some()

@@ -15,7 +15,7 @@ pub enum Schedule {
     Cron(Box<Crontab>, Tz),
     /// At a fixed interval, counted from the first instant regardless of clock changes.
     Every(Duration),
-    /// Once.
+    /// At a single instant.
     Once(DateTime<Utc>),
 }
 

@@ -29,7 +29,7 @@ impl Platform {
     pub(crate) async fn schedule_loop(&self) {
         loop {
             if let Err(error) = self.fire_due().await {
-                tracing::error!(%error, "the scheduler could not fire what is due; it tries again in a second");
+                tracing::error!(%error, "the scheduler cannot fire the due triggers; it retries in a second");
                 tokio::time::sleep(MAX_SLEEP).await;
             }
             let sleep = match self.store.next_due_at() {
@@ -61,7 +61,7 @@ impl Platform {
                 if at.doctype != *PENDING_EVENTS
                     && (self.clock.now() - instant).to_std().unwrap_or_default() > LATE_THRESHOLD
                 {
-                    tracing::debug!(trigger = at.id, %instant, "fires late");
+                    tracing::debug!(trigger = at.id, %instant, "trigger fires late");
                 }
                 accounts.entry(self.ordering_key(&at)).or_default().push(at);
             }
@@ -76,10 +76,10 @@ impl Platform {
                     Ok::<_, crate::Error>(jobs)
                 });
             }
-            while let Some(turn) = turns.join_next().await {
-                match turn {
+            while let Some(result) = turns.join_next().await {
+                match result {
                     Ok(fired) => jobs += fired?,
-                    Err(error) => tracing::error!(%error, "a turn of a trigger ended early; it is taken again"),
+                    Err(error) => tracing::error!(%error, "a step of a trigger was interrupted; it will be retried"),
                 }
             }
             if last {
@@ -105,7 +105,7 @@ impl Platform {
             Err(error) if error.is_conflict() => Ok(0),
             Err(error @ crate::Error::Store(_)) => Err(error),
             Err(error) => {
-                tracing::error!(trigger = at.id, %error, "the trigger cannot fire; it waits until somebody changes it");
+                tracing::error!(trigger = at.id, %error, "the trigger cannot fire; it is paused until it is changed");
                 self.disable_unusable(at).await?;
                 Ok(0)
             }
@@ -145,10 +145,10 @@ impl Platform {
         if at.doctype == *JOBS {
             return self.time_out_client_job(&instance, &at.id).await.map(|()| 0);
         }
-        let Some(turn) = self.load_transition(&instance, &at.id)? else { return Ok(0) };
-        let live = self.count_live_jobs(&instance, &turn.trigger)?;
-        let taken = self.apply_transition(&instance, turn, &TriggerEvent::Due(live)).await?;
-        Ok(taken.map_or(0, |taken| taken.jobs.len()))
+        let Some(transition) = self.load_transition(&instance, &at.id)? else { return Ok(0) };
+        let live = self.count_live_jobs(&instance, &transition.trigger)?;
+        let applied = self.apply_transition(&instance, transition, &TriggerEvent::Due(live)).await?;
+        Ok(applied.map_or(0, |applied| applied.jobs.len()))
     }
 
     fn count_live_jobs(&self, instance: &Instance, trigger: &Trigger) -> Result<LiveJobs> {

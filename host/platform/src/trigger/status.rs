@@ -1,4 +1,4 @@
-//! Status of a trigger.
+//! Computes the status of a trigger from its newest jobs.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -22,40 +22,40 @@ pub struct TriggerStatus {
     /// Start of the newest successful job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success: Option<DateTime<Utc>>,
-    /// Its id.
+    /// Id of the newest successful job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_successful_job_id: Option<String>,
     /// Start of the newest job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_execution: Option<DateTime<Utc>>,
-    /// Its id.
+    /// Id of the newest job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_executed_job_id: Option<String>,
     /// Start of the newest job that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<DateTime<Utc>>,
-    /// Its id.
+    /// Id of the newest job that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failed_job_id: Option<String>,
-    /// Its error code.
+    /// Error code of the newest job that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Start of the newest job a person asked for.
+    /// Start of the newest job that a person requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_manual_execution: Option<DateTime<Utc>>,
-    /// Its id.
+    /// Id of the newest job that a person requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_manual_job_id: Option<String>,
     /// Set while the schedule waits for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
-    /// Set while the vendor has locked the account; until then nothing runs, not even by hand.
+    /// Set while the vendor has locked the account; until then nothing runs, not even a manual launch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<DateTime<Utc>>,
-    /// When it is due next.
+    /// Time at which the trigger is due next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_execution: Option<DateTime<Utc>>,
-    /// Counters of its due instants, events and calls.
+    /// Counters of the trigger's due instants, events and webhook calls.
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,
 }
@@ -86,7 +86,7 @@ impl TriggerStatus {
         }
     }
 
-    /// Whether older jobs can no longer change the status.
+    /// Returns whether older jobs can no longer change the status.
     fn is_complete(&self) -> bool {
         [&self.last_executed_job_id, &self.last_successful_job_id, &self.last_failed_job_id, &self.last_manual_job_id]
             .iter()
@@ -130,7 +130,7 @@ impl Platform {
             next_execution: self.trigger_due(instance, id)?,
             ..TriggerStatus::default()
         };
-        // One at a time, and no further than needed, because a list of triggers does this for each.
+        // Stops as soon as the status is complete, because a list of triggers does this for each trigger.
         self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
             state.add_older_job(job);
             !state.is_complete()

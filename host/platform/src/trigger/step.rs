@@ -27,22 +27,22 @@ const ACCOUNT_LOCK_DURATION: TimeDelta = TimeDelta::hours(24);
 /// Specification of a trigger.
 #[derive(Debug, Clone)]
 pub struct TriggerSpec {
-    /// Its plan.
+    /// When the trigger pushes jobs.
     pub plan: TriggerPlan,
-    /// Policy for instants at which it cannot fire.
+    /// Policy for instants at which the trigger cannot fire.
     pub policy: TriggerPolicy,
     /// Period in which events and calls are collected into one job.
     pub debounce: Option<Duration>,
-    /// Its konnector is in maintenance: only a person may start a job.
+    /// Whether the konnector is in maintenance, so that only a person may start a job.
     pub maintenance: bool,
 }
 
 impl TriggerSpec {
-    fn is_blocked(&self, life: &TriggerRuntimeState, now: DateTime<Utc>) -> bool {
-        self.maintenance || life.is_blocked(now)
+    fn is_blocked(&self, runtime: &TriggerRuntimeState, now: DateTime<Utc>) -> bool {
+        self.maintenance || runtime.is_blocked(now)
     }
 
-    /// Returns the cause of its jobs that no person requested.
+    /// Returns the cause of the trigger's automatic jobs.
     const fn cause(&self) -> Cause {
         match self.plan {
             TriggerPlan::Event(_) => Cause::Event,
@@ -84,18 +84,18 @@ pub struct JobEnd {
 /// Outcome of a job, as far as it matters for triggers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// It succeeded.
+    /// The job succeeded.
     Succeeded,
-    /// It failed in a way that does not affect triggers.
+    /// The job failed in a way that does not affect triggers.
     Failed,
-    /// It failed, and only the user can fix the cause.
+    /// The job failed, and only the user can fix the cause.
     NeedsUser {
-        /// The error code.
+        /// Error code of the job.
         code: String,
-        /// The vendor locked the account.
+        /// Whether the vendor locked the account.
         locked: bool,
     },
-    /// Its konnector or account no longer exists, or the konnector may not use the account.
+    /// The job's konnector or account no longer exists, or the konnector may not use the account.
     Obsolete,
 }
 
@@ -108,7 +108,7 @@ pub enum TriggerEvent {
     Received(TriggerPayload),
     /// A person requests a job now.
     Launched(TriggerPayload),
-    /// A job ended.
+    /// A job of this trigger or of its account ended.
     JobEnded(JobEnd),
     /// The owner of the account changed its login; this is the new revision of the account.
     LoginChanged(u64),
@@ -134,7 +134,7 @@ pub enum TriggerCommand {
     Delete,
 }
 
-/// Whether the clock can be right.
+/// Returns whether the clock can be right.
 #[must_use]
 pub fn is_plausible(now: DateTime<Utc>) -> bool {
     now.year() >= MIN_PLAUSIBLE_YEAR
@@ -252,7 +252,7 @@ fn advance_cursor(
     commands
 }
 
-/// Collects an occasion; if there is no more room, the collected ones become a job early.
+/// Collects an occasion; if the size limit is reached, the collected ones become a job early.
 fn debounce(
     rules: &TriggerSpec,
     state: &mut StepState,
@@ -276,32 +276,32 @@ fn debounce(
 /// Returns one job for the collected occasions.
 fn flush(
     rules: &TriggerSpec,
-    life: &mut TriggerRuntimeState,
+    runtime: &mut TriggerRuntimeState,
     waiting: DebounceBuffer,
     now: DateTime<Utc>,
 ) -> Option<TriggerCommand> {
-    if rules.is_blocked(life, now) {
-        life.counters.paused += waiting.count;
+    if rules.is_blocked(runtime, now) {
+        runtime.counters.paused += waiting.count;
         return None;
     }
-    life.counters.fired += 1;
-    life.counters.coalesced += waiting.count.saturating_sub(1);
+    runtime.counters.fired += 1;
+    runtime.counters.coalesced += waiting.count.saturating_sub(1);
     Some(TriggerCommand::Push { run_at: now, cause: rules.cause(), occasion: waiting.into_payload() })
 }
 
-/// A success resumes the schedule. An error that only the user can fix pauses it, unless the user fixed it while the
-/// job ran.
-fn apply_job_end(life: &mut TriggerRuntimeState, end: JobEnd, now: DateTime<Utc>) -> Option<TriggerCommand> {
+/// Applies the end of a job. A success resumes the schedule. An error that only the user can fix pauses it, unless the
+/// user fixed it while the job ran.
+fn apply_job_end(runtime: &mut TriggerRuntimeState, end: JobEnd, now: DateTime<Utc>) -> Option<TriggerCommand> {
     let JobEnd { is_own: own, account_generation: began_with, outcome: verdict } = end;
     match verdict {
-        JobOutcome::Succeeded => (life.paused, life.locked_until) = (None, None),
+        JobOutcome::Succeeded => (runtime.paused, runtime.locked_until) = (None, None),
         JobOutcome::Failed => {}
         JobOutcome::NeedsUser { code, locked } => {
             if locked {
-                life.locked_until = Some(now + ACCOUNT_LOCK_DURATION);
+                runtime.locked_until = Some(now + ACCOUNT_LOCK_DURATION);
             }
-            if began_with.is_none_or(|generation| generation >= life.login_generation) {
-                life.paused = Some(Pause { code, since: now });
+            if began_with.is_none_or(|generation| generation >= runtime.login_generation) {
+                runtime.paused = Some(Pause { code, since: now });
             }
         }
         JobOutcome::Obsolete if own => return Some(TriggerCommand::Delete),

@@ -57,11 +57,11 @@ impl Platform {
     pub(super) fn stage_transition(
         &self,
         instance: &Instance,
-        turn: Transition,
+        transition: Transition,
         event: TriggerEvent,
         changes: &mut Changes,
     ) -> Result<AppliedTransition> {
-        let Transition { doc_ref: at, rev, mut trigger, due } = turn;
+        let Transition { doc_ref: at, rev, mut trigger, due } = transition;
         let fires = matches!(event, TriggerEvent::Due(_));
         let before = StepState { due, runtime: trigger.runtime.clone() };
         let maintenance = self.maintenance_for_job(instance, &trigger.message)?;
@@ -73,7 +73,7 @@ impl Platform {
         }
         let rules = TriggerSpec { maintenance: maintenance.is_some(), ..trigger.spec(instance)? };
         let (after, commands) = step(&rules, before.clone(), event, self.clock.now(), &mut || self.random().jitter());
-        let told = before.runtime.paused != after.runtime.paused;
+        let pause_changed = before.runtime.paused != after.runtime.paused;
         let (mut jobs, mut removed) = (Vec::new(), false);
         for command in commands {
             match command {
@@ -116,7 +116,7 @@ impl Platform {
         } else if changed {
             changes.put(at, &rev, to_object(&trigger)?);
         }
-        Ok(AppliedTransition { trigger, jobs, pause_changed: told, removed })
+        Ok(AppliedTransition { trigger, jobs, pause_changed, removed })
     }
 
     /// Applies an event in its own commit; `None` when the trigger does not exist.
@@ -127,7 +127,7 @@ impl Platform {
         event: &TriggerEvent,
     ) -> Result<Option<AppliedTransition>> {
         match self.load_transition(instance, id)? {
-            Some(turn) => self.apply_transition(instance, turn, event).await,
+            Some(transition) => self.apply_transition(instance, transition, event).await,
             None => Ok(None),
         }
     }
@@ -136,28 +136,28 @@ impl Platform {
     pub(super) async fn apply_transition(
         &self,
         instance: &Instance,
-        turn: Transition,
+        transition: Transition,
         event: &TriggerEvent,
     ) -> Result<Option<AppliedTransition>> {
-        let id = turn.trigger.id.clone();
-        let mut read = Some(turn);
+        let id = transition.trigger.id.clone();
+        let mut read = Some(transition);
         for tries in 1.. {
-            let turn = match read.take() {
-                Some(turn) => turn,
+            let transition = match read.take() {
+                Some(transition) => transition,
                 None => match self.load_transition(instance, &id)? {
-                    Some(turn) => turn,
+                    Some(transition) => transition,
                     None => return Ok(None),
                 },
             };
             let mut changes = Changes::new();
-            let taken = self.stage_transition(instance, turn, event.clone(), &mut changes)?;
+            let applied = self.stage_transition(instance, transition, event.clone(), &mut changes)?;
             if changes.is_empty() {
-                return Ok(Some(taken));
+                return Ok(Some(applied));
             }
             match self.commit(changes).await {
                 Ok(_) => {
-                    self.notify_applied(instance, &taken)?;
-                    return Ok(Some(taken));
+                    self.notify_applied(instance, &applied)?;
+                    return Ok(Some(applied));
                 }
                 Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -167,16 +167,16 @@ impl Platform {
     }
 
     /// Notifies listeners and workers about a committed transition.
-    pub(super) fn notify_applied(&self, instance: &Instance, taken: &AppliedTransition) -> Result<()> {
-        for job in &taken.jobs {
+    pub(super) fn notify_applied(&self, instance: &Instance, applied: &AppliedTransition) -> Result<()> {
+        for job in &applied.jobs {
             self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
             self.wake_workers();
         }
-        let at = instance.doc(&TRIGGERS, taken.trigger.id.as_str());
-        if taken.removed {
-            self.publish(&at, ChangeKind::Deleted, &taken.trigger);
-        } else if taken.pause_changed {
-            self.publish(&at, ChangeKind::Updated, &taken.trigger);
+        let at = instance.doc(&TRIGGERS, applied.trigger.id.as_str());
+        if applied.removed {
+            self.publish(&at, ChangeKind::Deleted, &applied.trigger);
+        } else if applied.pause_changed {
+            self.publish(&at, ChangeKind::Updated, &applied.trigger);
         }
         Ok(())
     }

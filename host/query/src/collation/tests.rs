@@ -11,7 +11,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     bytes
 }
 
-/// The order as documented by CouchDB, value by value, without any encoding.
+/// Compares two values as documented by CouchDB, value by value, without any encoding.
 fn compare(one: &Value, other: &Value) -> Ordering {
     let rank = |value: &Value| match value {
         Value::Null => 0,

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, fchmod, openat, renameat, statat, u
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 /// Files that this module writes, now or in an earlier version.
 const MANAGED_EXTENSIONS: [&str; 3] = [".cwasm", ".sha256", ".tmp"];
-/// Age from which on an unfinished file is considered left over from an ended process.
+/// Minimum age of an unfinished file to be considered left over from a process that has ended.
 const STALE_TEMP_FILE_AGE: Duration = Duration::from_secs(3_600);
 
 /// An open directory that no other user can write to.
@@ -27,7 +27,7 @@ impl CacheDir {
         let folder =
             Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
         if folder.metadata()?.mode() & GROUP_OR_OTHERS_WRITE != 0 {
-            return Err(io::Error::other("others can write into the folder of compiled code"));
+            return Err(io::Error::other("other users can write to the directory of compiled code"));
         }
         Ok(folder)
     }
@@ -38,7 +38,10 @@ impl CacheDir {
         let folder =
             Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
         if folder.metadata()?.mode() & GROUP_OR_OTHERS_WRITE != 0 {
-            tracing::warn!(folder = %dir.display(), "others could write into the folder of compiled code: what was there is thrown away");
+            tracing::warn!(
+                folder = %dir.display(),
+                "other users could write to the directory of compiled code; deleting the compiled code in it"
+            );
             fchmod(&folder.0, Mode::RWXU)?;
             for (name, _) in folder.managed_files()? {
                 unlinkat(&folder.0, &name, AtFlags::empty())?;
@@ -50,7 +53,9 @@ impl CacheDir {
     fn metadata(&self) -> io::Result<std::fs::Metadata> {
         let metadata = File::from(self.0.try_clone()?).metadata()?;
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it belongs to another user; remove it, or give it to the server's user"));
+            return Err(io::Error::other(
+                "it belongs to another user; delete it, or change its owner to the server's user",
+            ));
         }
         Ok(metadata)
     }
@@ -66,7 +71,7 @@ impl CacheDir {
             && found.mode() & GROUP_OR_OTHERS_WRITE == 0
             // A second link would allow access that bypasses this directory.
             && found.nlink() == 1;
-        if ours { Ok(file) } else { Err(io::Error::other("others can write to it")) }
+        if ours { Ok(file) } else { Err(io::Error::other("other users can write to it")) }
     }
 
     /// Writes under a temporary name, syncs to disk, then renames: a reader sees the whole file or none.
@@ -91,27 +96,27 @@ impl CacheDir {
     /// Records the use of a file, for [`CacheDir::clean_up`].
     pub(super) fn touch(&self, file: &File) {
         if let Err(error) = file.set_modified(SystemTime::now()) {
-            tracing::debug!(%error, "the use of compiled code cannot be noted");
+            tracing::debug!(%error, "cannot record the use of compiled code");
         }
     }
 
-    /// Removes files with a suffix other than `suffix`, then the least recently used ones, until at most `most` bytes
-    /// are left. Never removes `fresh`.
-    pub(super) fn clean_up(&self, suffix: &str, fresh: &str, most: u64) -> io::Result<()> {
-        let mut kept = Vec::new();
+    /// Removes files with a suffix other than `suffix`, then the least recently used ones, until at most `max_bytes`
+    /// bytes are left. Never removes `fresh`.
+    pub(super) fn clean_up(&self, suffix: &str, fresh: &str, max_bytes: u64) -> io::Result<()> {
+        let mut remaining = Vec::new();
         for (name, stat) in self.managed_files()? {
             let used = UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
             let in_work = name.ends_with(".tmp") && used.elapsed().is_ok_and(|age| age < STALE_TEMP_FILE_AGE);
             if name.ends_with(suffix) {
-                kept.push((used, u64::try_from(stat.st_size).unwrap_or_default(), name));
+                remaining.push((used, u64::try_from(stat.st_size).unwrap_or_default(), name));
             } else if !in_work {
                 unlinkat(&self.0, &name, AtFlags::empty())?;
             }
         }
-        kept.sort();
-        let mut total: u64 = kept.iter().map(|(_, size, _)| size).sum();
-        for (_, size, name) in kept.iter().filter(|(.., name)| name != fresh) {
-            if total <= most {
+        remaining.sort();
+        let mut total: u64 = remaining.iter().map(|(_, size, _)| size).sum();
+        for (_, size, name) in remaining.iter().filter(|(.., name)| name != fresh) {
+            if total <= max_bytes {
                 break;
             }
             unlinkat(&self.0, name, AtFlags::empty())?;

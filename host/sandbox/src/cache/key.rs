@@ -26,7 +26,8 @@ impl CodeKey {
     /// Generates a key that exists only in this process: no code of another process is loaded.
     pub(crate) fn random() -> Result<Self, Error> {
         let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice()).map_err(|error| Error::Engine(format!("no random numbers: {error}")))?;
+        getrandom::fill(key.as_mut_slice())
+            .map_err(|error| Error::Engine(format!("the operating system provides no random numbers: {error}")))?;
         Ok(Self(key))
     }
 

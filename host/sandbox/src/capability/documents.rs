@@ -10,9 +10,9 @@ use super::{CapabilityError, Locator, Object, SaveOutcome};
 /// A document as the guest sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// Document id.
+    /// Id of the document.
     pub id: String,
-    /// Revision.
+    /// Current revision (`_rev`).
     pub rev: String,
     /// Fields, without `_id` and `_rev`.
     pub body: Object,
@@ -41,7 +41,7 @@ pub struct Change {
 /// Result of saving one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedDocument {
-    /// Document id.
+    /// Id of the document.
     pub id: String,
     /// Revision after the write.
     pub rev: String,
@@ -52,7 +52,7 @@ pub struct SavedDocument {
 /// Range of values for the field after those that must be equal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Range {
-    /// Any value.
+    /// No restriction.
     #[default]
     Any,
     /// Between two values.
@@ -80,7 +80,7 @@ pub struct Query {
     pub equals: Vec<Value>,
     /// Range of the next field.
     pub range: Range,
-    /// Direction.
+    /// Direction in which the index is read.
     pub order: Order,
     /// Maximum number of documents of the page, 1 to 1,000.
     pub limit: u32,
@@ -91,7 +91,7 @@ pub struct Query {
 /// One page of a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The documents.
+    /// Documents in the order of the index.
     pub documents: Vec<Document>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
@@ -102,9 +102,9 @@ pub struct Page {
 #[async_trait]
 pub trait Documents: Send + Sync {
     /// Returns one document.
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError>;
-    /// Returns a page of an index. The total size of the bodies of one page is bounded, whatever the limit of the
-    /// query.
+    async fn get(&self, doctype: &str, locator: &Locator) -> Result<Document, CapabilityError>;
+    /// Returns a page of an index. The total size of the bodies of one page is bounded, even if the limit of
+    /// the query is larger.
     async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError>;
     /// Fails if `save` would fail for any input.
     async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError>;
@@ -113,5 +113,5 @@ pub trait Documents: Send + Sync {
     /// Sets fields of existing documents.
     async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError>;
     /// Deletes documents and returns how many existed.
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError>;
+    async fn delete(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError>;
 }

@@ -5,25 +5,25 @@ use bytes::Bytes;
 
 use super::{CapabilityError, Locator, Object, SaveOutcome};
 
-/// A file.
+/// Metadata of a stored file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// File id.
+    /// Id of the file's document.
     pub id: String,
     /// Path in the user's files.
     pub path: String,
-    /// Bytes.
+    /// Size of the content in bytes.
     pub size: u64,
     /// Media type.
     pub mime: String,
-    /// SHA-256, hexadecimal.
+    /// SHA-256 of the content, in hexadecimal.
     pub sha256: String,
 }
 
-/// A folder.
+/// A folder in the user's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// Id.
+    /// Id of the folder's document.
     pub id: String,
     /// Path in the user's files.
     pub path: String,
@@ -50,9 +50,9 @@ pub struct Listing {
 /// A document that a file belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Its type.
+    /// Doctype of the document.
     pub doctype: String,
-    /// Its id.
+    /// Id of the document.
     pub id: String,
 }
 
@@ -65,7 +65,7 @@ pub struct Details {
     pub created_at: i64,
     /// Date of the last change in milliseconds since 1970.
     pub updated_at: i64,
-    /// The `metadata`.
+    /// The field `metadata` of the document.
     pub metadata: Object,
     /// The documents it belongs to.
     pub references: Vec<Reference>,
@@ -74,17 +74,17 @@ pub struct Details {
 /// Destination and attributes of a new file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
-    /// Folder.
+    /// Path of the folder below the account's folder.
     pub folder: String,
-    /// Name, not yet sanitised.
+    /// File name, not yet sanitised.
     pub name: String,
-    /// Natural key.
+    /// Natural key, by which later runs find the file.
     pub key: Option<String>,
     /// Media type.
     pub mime: Option<String>,
     /// Creation date in milliseconds since 1970.
     pub created_at: Option<i64>,
-    /// The file's `metadata`.
+    /// The field `metadata` of the new file.
     pub metadata: Object,
     /// References to add.
     pub references: Vec<Reference>,
@@ -93,7 +93,7 @@ pub struct Target {
 /// A file that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedFile {
-    /// The file.
+    /// The stored file.
     pub file: File,
     /// Effect of the write.
     pub outcome: SaveOutcome,
@@ -109,19 +109,19 @@ pub trait Files: Send + Sync {
     /// Begins an upload. Immediately rejects a target that the rules or the name forbid.
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError>;
     /// Opens the current content of a file.
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError>;
+    async fn open(&self, locator: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError>;
     /// Returns the attributes of a file or folder.
-    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError>;
+    async fn describe(&self, locator: &Locator) -> Result<Details, CapabilityError>;
     /// Sets fields of a file's `metadata`, and removes those that are null (RFC 7396).
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError>;
+    async fn merge_metadata(&self, locator: &Locator, patch: Object) -> Result<(), CapabilityError>;
     /// Adds references that the file or folder does not have.
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
+    async fn add_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Removes references that the file or folder has.
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
+    async fn remove_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Moves and renames a file below the account's folder.
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError>;
+    async fn move_file(&self, locator: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError>;
     /// Moves files to the trash and returns how many existed.
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError>;
+    async fn trash(&self, locators: Vec<Locator>) -> Result<u32, CapabilityError>;
     /// Returns the folder, creating it if it does not exist.
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError>;
     /// Returns a page of a folder's entries; `limit` is 1 to 1,000.
@@ -140,7 +140,7 @@ pub trait Upload: Send {
 /// One snapshot of a file's content.
 #[async_trait]
 pub trait OpenFile: Send {
-    /// Bytes.
+    /// Size of the content in bytes.
     fn size(&self) -> u64;
     /// Reads at most `max` bytes from `offset`; returns none at or after the end.
     ///

@@ -29,18 +29,18 @@ pub struct Node {
 pub struct ChildRef<'a> {
     /// Id of the directory.
     pub directory: &'a str,
-    /// Name.
+    /// Name of the child.
     pub name: &'a str,
 }
 
 /// Destination of written content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// A new file.
+    /// A file to be created.
     New {
         /// Id of the directory.
         directory: String,
-        /// Name.
+        /// Name of the new file.
         name: String,
     },
     /// The file with this id, even if it has been moved meanwhile.
@@ -50,17 +50,17 @@ pub enum Destination {
 /// Why an operation failed. Each variant maps to one WASI error code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// It does not exist, or no rule covers it.
-    #[error("it is not there")]
+    /// The path does not exist, or no rule covers it.
+    #[error("file or directory not found")]
     NotFound,
     /// The name is taken.
-    #[error("something else has that name")]
+    #[error("the name is already taken")]
     AlreadyExists,
-    /// It is a file where a directory is required.
-    #[error("it is a file, not a directory")]
+    /// A directory is required, but the path is a file.
+    #[error("not a directory but a file")]
     NotDirectory,
-    /// It is a directory where a file is required.
-    #[error("it is a directory, not a file")]
+    /// A file is required, but the path is a directory.
+    #[error("not a file but a directory")]
     IsDirectory,
     /// The directory still has children.
     #[error("the directory is not empty")]
@@ -72,24 +72,24 @@ pub enum TreeError {
     #[error("a directory cannot be moved into itself")]
     MoveIntoItself,
     /// Not a valid file name; holds a valid alternative.
-    #[error("a file cannot have that name; call it '{0}'")]
+    #[error("not a valid file name; use '{0}' instead")]
     InvalidName(String),
     /// The name is too long, or the directory too deep.
-    #[error("the name is too long, or the directories are nested too deeply")]
+    #[error("the name is too long, or the directory is nested too deeply")]
     TooLong,
     /// A concurrent modification is in progress.
-    #[error("somebody else is changing it at the same time")]
+    #[error("a concurrent modification is in progress")]
     Conflict,
-    /// A quota of the user or a limit of the run is used up.
-    #[error("the limit on {0} is used up")]
+    /// A quota of the user or a limit of the run is exhausted.
+    #[error("the limit on {0} has been reached")]
     QuotaExceeded(QuotaKind),
-    /// The run is being ended.
-    #[error("the run is being ended")]
+    /// The run is being cancelled.
+    #[error("the run is being cancelled")]
     Cancelled,
     /// The run no longer holds its lease: it must end without another write.
-    #[error("this run was given up and started again elsewhere")]
+    #[error("the run was abandoned because another worker restarted the job")]
     LeaseLost,
-    /// Any other failure.
+    /// Any other failure; the message describes it.
     #[error("{0}")]
     Other(String),
 }
@@ -106,7 +106,7 @@ pub trait Tree: Send + Sync {
     /// Returns a file or directory by its id.
     async fn node(&self, id: &str) -> Result<Node, TreeError>;
     /// Returns a child of a directory.
-    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError>;
+    async fn child(&self, child: ChildRef<'_>) -> Result<Node, TreeError>;
     /// Returns the next children of a directory after the name `after`, sorted by name; empty at the end.
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError>;
     /// Opens a snapshot of the current content of a file.
@@ -115,19 +115,19 @@ pub trait Tree: Send + Sync {
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError>;
     /// Begins a draft, which does not belong to a file yet.
     async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError>;
-    /// Creates a directory.
-    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError>;
+    /// Creates an empty directory and returns it.
+    async fn create_directory(&self, child: ChildRef<'_>) -> Result<Node, TreeError>;
     /// Moves a file or directory. An existing file at the destination receives the content and keeps its own id; an
     /// empty directory there is removed.
     async fn rename(&self, from: ChildRef<'_>, to: ChildRef<'_>) -> Result<(), TreeError>;
     /// Moves a file, or with `directory` an empty directory, to the trash.
-    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError>;
+    async fn remove(&self, child: ChildRef<'_>, directory: bool) -> Result<(), TreeError>;
 }
 
-/// Content that can be read.
+/// Snapshot of a file's content.
 #[async_trait]
 pub trait ContentReader: Send {
-    /// Bytes.
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
     /// Reads at most `max` bytes from `offset`; returns none at the end.
     async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, TreeError>;

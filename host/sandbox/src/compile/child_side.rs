@@ -18,7 +18,7 @@ const EXIT_UNAVAILABLE: u8 = 3;
 pub struct CompilerArguments {
     /// Bytes of address space.
     pub memory_bytes: u64,
-    /// Processor time in seconds.
+    /// CPU time in seconds.
     pub cpu_seconds: u64,
     /// Bytes of address space that the code may assume to be reserved for a memory.
     pub memory_reservation: u64,
@@ -60,8 +60,8 @@ fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
     let engine = engine::new_compiler_engine(arguments.memory_reservation).map_err(|error| unable(&error))?;
     jail::apply_syscall_filter().map_err(|error| unable(&error))?;
     let mut component = Vec::new();
-    let most = MAX_COMPONENT_SIZE as u64 + 1;
-    std::io::stdin().lock().take(most).read_to_end(&mut component).map_err(|error| unable(&error))?;
+    let max_bytes = MAX_COMPONENT_SIZE as u64 + 1;
+    std::io::stdin().lock().take(max_bytes).read_to_end(&mut component).map_err(|error| unable(&error))?;
     let code = engine.precompile_component(&component).map_err(|error| (EXIT_REJECTED, format!("{error:#}")))?;
     let mut output = std::io::stdout().lock();
     output.write_all(&code).and_then(|()| output.flush()).map_err(|error| unable(&error))
@@ -70,7 +70,7 @@ fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
 /// An operation that a sandboxed compiler attempted, and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JailProbe {
-    /// Attempted operation.
+    /// Description of the attempted operation.
     pub operation: &'static str,
     /// The error; `None` means that the operation succeeded, so the jail does not hold.
     pub denial: Option<String>,

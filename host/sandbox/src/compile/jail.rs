@@ -4,19 +4,19 @@ use super::child_side::CompilerArguments;
 
 /// Why the process could not be sandboxed.
 #[derive(Debug, thiserror::Error)]
-#[error("the compiler cannot be locked in, so it does not start: {operation}: {reason}")]
+#[error("cannot sandbox the compiler, so it was not started: {operation}: {reason}")]
 pub(super) struct JailError {
     operation: &'static str,
     reason: String,
 }
 
 impl JailError {
-    fn context<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |reason| Self { operation: what, reason: reason.to_string() }
+    fn context<E: std::fmt::Display>(operation: &'static str) -> impl FnOnce(E) -> Self {
+        move |reason| Self { operation, reason: reason.to_string() }
     }
 }
 
-/// Sets the kernel's limits. Exceeding the processor time raises SIGXCPU; exceeding the memory fails an allocation.
+/// Sets the kernel's limits. Exceeding the CPU time raises SIGXCPU; exceeding the memory fails an allocation.
 #[cfg(target_os = "linux")]
 pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
@@ -33,7 +33,7 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
         (Resource::Nproc, exactly(0)),
         (Resource::Core, exactly(0)),
     ] {
-        setrlimit(resource, limit).map_err(JailError::context("a limit cannot be set"))?;
+        setrlimit(resource, limit).map_err(JailError::context("cannot set a limit"))?;
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(JailError::context("PR_SET_DUMPABLE"))?;
     rustix::thread::set_no_new_privs(true).map_err(JailError::context("PR_SET_NO_NEW_PRIVS"))
@@ -45,7 +45,7 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
     use rustix::process::{Resource, Rlimit, setrlimit};
 
     let cpu = Rlimit { current: Some(arguments.cpu_seconds), maximum: None };
-    setrlimit(Resource::Cpu, cpu).map_err(JailError::because("a limit cannot be set"))
+    setrlimit(Resource::Cpu, cpu).map_err(JailError::context("cannot set a limit"))
 }
 
 /// Denies every system call that is not in [`ALLOWED_SYSCALLS`]: no sockets, no files, no programs, no other processes.
@@ -56,10 +56,10 @@ pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     let rules = ALLOWED_SYSCALLS.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(JailError::context("seccomp"))?;
     // An error instead of a kill: libraries try calls that they can do without.
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture);
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, architecture);
     let program: BpfProgram =
-        filter.and_then(TryInto::try_into).map_err(JailError::context("the seccomp filter is wrong"))?;
+        filter.and_then(TryInto::try_into).map_err(JailError::context("the seccomp filter is not valid"))?;
     seccompiler::apply_filter(&program).map_err(JailError::context("seccomp"))
 }
 

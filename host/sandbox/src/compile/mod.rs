@@ -27,7 +27,7 @@ pub enum Compiler {
     /// In a child process without network, files or children, within [`CompileLimits`]. It receives the component on
     /// its standard input, and must call [`compile_standard_input`].
     Child {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
         /// Its first arguments, before [`CompilerArguments`].
         args: Vec<OsString>,
@@ -41,7 +41,7 @@ pub enum Compiler {
 pub struct CompileLimits {
     /// Bytes of address space.
     pub memory: u64,
-    /// Processor time in whole seconds.
+    /// CPU time in whole seconds.
     pub cpu: Duration,
     /// Time from the start to the end.
     pub wall: Duration,
@@ -58,13 +58,13 @@ impl Default for CompileLimits {
 /// A limit that the compilation of a component exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompileLimit {
-    /// [`CompileLimits::memory`].
+    /// The address space, [`CompileLimits::memory`].
     Memory(u64),
-    /// [`CompileLimits::cpu`].
+    /// The CPU time, [`CompileLimits::cpu`].
     Cpu(Duration),
-    /// [`CompileLimits::wall`].
+    /// The elapsed time, [`CompileLimits::wall`].
     Wall(Duration),
-    /// [`CompileLimits::code`].
+    /// The size of the machine code, [`CompileLimits::code`].
     Code(u64),
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for CompileLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(bytes) => write!(f, "{} of memory", text::ByteSize(*bytes)),
-            Self::Cpu(time) => write!(f, "{} seconds of processor time", time.as_secs()),
+            Self::Cpu(time) => write!(f, "{} seconds of CPU time", time.as_secs()),
             Self::Wall(time) => write!(f, "{} seconds", time.as_secs_f64()),
             Self::Code(bytes) => write!(f, "{} of machine code", text::ByteSize(*bytes)),
         }

@@ -28,7 +28,7 @@ pub(super) async fn compile(
     memory_reservation: u64,
     component: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    let failed = |error: std::io::Error| Error::CompilerFailed(format!("{} cannot be run: {error}", program.display()));
+    let failed = |error: std::io::Error| Error::CompilerFailed(format!("cannot run {}: {error}", program.display()));
     let mut child = Command::new(program)
         .args(args)
         .args(CompilerArguments::new(limits, memory_reservation).to_args())
@@ -42,7 +42,7 @@ pub(super) async fn compile(
         .spawn()
         .map_err(failed)?;
     match tokio::time::timeout(limits.wall, run_child(&mut child, component, limits.code)).await {
-        Ok(answer) => interpret_output(answer.map_err(failed)?, limits),
+        Ok(output) => interpret_output(output.map_err(failed)?, limits),
         Err(_) => {
             child.kill().await.map_err(failed)?;
             Err(Error::CompileLimit(CompileLimit::Wall(limits.wall)))
@@ -58,30 +58,30 @@ struct ChildOutput {
     stderr: String,
 }
 
-async fn run_child(child: &mut Child, component: &[u8], most: u64) -> std::io::Result<ChildOutput> {
+async fn run_child(child: &mut Child, component: &[u8], limit: u64) -> std::io::Result<ChildOutput> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // A child that ended before it read everything reports the reason in another way.
+            // A child that ended before it read everything reports the reason by its status.
             let _ = stdin.write_all(component).await;
         }
     };
-    let (status, (), code, said) =
-        tokio::join!(child.wait(), feed, read(stdout, most.saturating_add(1)), read(stderr, MAX_STDERR));
-    Ok(ChildOutput { status: status?, code: code?, stderr: String::from_utf8_lossy(&said?).into_owned() })
+    let (status, (), code, stderr) =
+        tokio::join!(child.wait(), feed, read(stdout, limit.saturating_add(1)), read(stderr, MAX_STDERR));
+    Ok(ChildOutput { status: status?, code: code?, stderr: String::from_utf8_lossy(&stderr?).into_owned() })
 }
 
-/// Reads at most `most` bytes, then closes the pipe, which ends a child that writes more.
-async fn read(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
+/// Reads at most `limit` bytes, then closes the pipe, which ends a child that writes more.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        pipe.take(most).read_to_end(&mut bytes).await?;
+        pipe.take(limit).read_to_end(&mut bytes).await?;
     }
     Ok(bytes)
 }
 
 fn interpret_output(
-    ChildOutput { status, code, stderr: said }: ChildOutput,
+    ChildOutput { status, code, stderr }: ChildOutput,
     limits: CompileLimits,
 ) -> Result<Vec<u8>, Error> {
     if code.len() as u64 > limits.code {
@@ -91,16 +91,16 @@ fn interpret_output(
         return Ok(code);
     }
     // It may contain names from the component.
-    let said = text::truncate(text::sanitize(said.trim()), MAX_ERROR_LENGTH);
+    let stderr = text::truncate(text::sanitize(stderr.trim()), MAX_ERROR_LENGTH);
     let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
     Err(match (status.code(), signal) {
         (_, Some(rustix::process::Signal::XCPU)) => Error::CompileLimit(CompileLimit::Cpu(limits.cpu)),
-        (_, Some(rustix::process::Signal::ABORT)) if said.contains(OUT_OF_MEMORY_MESSAGE) => {
+        (_, Some(rustix::process::Signal::ABORT)) if stderr.contains(OUT_OF_MEMORY_MESSAGE) => {
             Error::CompileLimit(CompileLimit::Memory(limits.memory))
         }
-        (Some(code), _) if code == i32::from(EXIT_REJECTED) => Error::Compile(said),
-        _ if said.is_empty() => Error::CompilerFailed(format!("it ended with {status}")),
-        _ => Error::CompilerFailed(format!("it ended with {status}: {said}")),
+        (Some(code), _) if code == i32::from(EXIT_REJECTED) => Error::Compile(stderr),
+        _ if stderr.is_empty() => Error::CompilerFailed(status.to_string()),
+        _ => Error::CompilerFailed(format!("{status}: {stderr}")),
     })
 }
 
@@ -133,14 +133,14 @@ mod tests {
 
     #[tokio::test]
     async fn each_exit_has_its_error_message() {
-        let refused = shell("echo 'bad type' >&2; exit 1", small_limits(), b"").await.unwrap_err();
-        insta::assert_snapshot!(refused, @"the component cannot be compiled: bad type");
-        let odd = shell("exit 7", small_limits(), b"").await.unwrap_err();
-        insta::assert_snapshot!(odd, @"the compiler failed: it ended with exit status: 7");
+        let rejected = shell("echo 'bad type' >&2; exit 1", small_limits(), b"").await.unwrap_err();
+        insta::assert_snapshot!(rejected, @"the component cannot be compiled: bad type");
+        let crashed = shell("exit 7", small_limits(), b"").await.unwrap_err();
+        insta::assert_snapshot!(crashed, @"the compiler failed: exit status: 7");
         let many = shell("/usr/bin/head -c 1001 /dev/zero", small_limits(), b"").await.unwrap_err();
-        insta::assert_snapshot!(many, @"compiling the component takes more than 1000 bytes of machine code: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
+        insta::assert_snapshot!(many, @"compiling the component exceeds the limit of 1000 bytes of machine code: build it optimised and stripped, and split very large parts; a konnector should never come near this limit");
         let missing = compile(Path::new("/nowhere"), &[], small_limits(), 0, b"").await.unwrap_err();
-        insta::assert_snapshot!(missing, @"the compiler failed: /nowhere cannot be run: No such file or directory (os error 2)");
+        insta::assert_snapshot!(missing, @"the compiler failed: cannot run /nowhere: No such file or directory (os error 2)");
     }
 
     #[tokio::test]

@@ -23,14 +23,14 @@ pub(super) enum OpenNode {
     File(AnyFile),
 }
 
-/// A directory.
+/// An open directory of either file system.
 #[derive(Clone)]
 pub(super) enum AnyDirectory {
     Memory(Arc<memory::MemoryDirectory>),
     User(user::UserDirectory),
 }
 
-/// A file.
+/// An open file of either file system.
 #[derive(Clone)]
 pub(super) enum AnyFile {
     Memory(Arc<memory::MemoryFile>),

@@ -12,8 +12,8 @@ pub enum FilesystemError {
     /// The guest receives this code.
     #[error("{0}")]
     Code(ErrorCode),
-    /// The run ends.
-    #[error("the run ends: {0}")]
+    /// The run must end, for example because its lease was lost.
+    #[error("the run was stopped: {0}")]
     Trap(wasmtime::Error),
 }
 

@@ -56,7 +56,7 @@ impl preopens::Host for Host {
             match mount.root().await {
                 Ok(root) => directories.push((AnyDirectory::User(root), "/files")),
                 Err(FilesystemError::Code(code)) if konnector_egress::log_limit::may_log() => {
-                    tracing::warn!(?code, "the user's files cannot be reached");
+                    tracing::warn!(?code, "cannot access the user's files");
                 }
                 Err(FilesystemError::Code(_)) => {}
                 Err(FilesystemError::Trap(error)) => return Err(error),

@@ -53,16 +53,17 @@ pub enum PathError {
     /// The path begins with a slash.
     #[error("the path is absolute")]
     Absolute,
-    /// The path leads out of the directory where it begins.
-    #[error("the path leads out of its directory")]
+    /// The path leads outside the directory where it begins.
+    #[error("the path leads outside its directory")]
     Escapes,
     /// The path or a name in it is too long, or the path has too many names.
     #[error(
-        "the path is longer than {MAX_PATH_LENGTH} bytes, has a name of more than {MAX_NAME_LENGTH} bytes or more than {MAX_DEPTH} names"
+        "the path is longer than {MAX_PATH_LENGTH} bytes, has a name of more than {MAX_NAME_LENGTH} bytes or more than \
+         {MAX_DEPTH} names"
     )]
     TooLong,
     /// The path contains NUL.
-    #[error("the path holds NUL")]
+    #[error("the path contains NUL")]
     Nul,
 }
 

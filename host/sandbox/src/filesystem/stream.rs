@@ -134,7 +134,8 @@ impl FileOutputStream {
     fn fail(&mut self, failure: FilesystemError) {
         if let (FilesystemError::Code(ErrorCode::InsufficientSpace), Some(AnyFile::Memory(_))) = (&failure, &self.file)
         {
-            self.logs.write_line(Level::Warn, "/tmp is full: all files there together are longer than a run may keep");
+            self.logs
+                .write_line(Level::Warn, "/tmp is full: the total size of its files would exceed the limit of the run");
         }
         self.state = StreamState::Failed(failure);
     }
@@ -168,7 +169,7 @@ impl OutputStream for FileOutputStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.state.check()?;
         if bytes.len() > MAX_WRITE {
-            return Err(StreamError::trap("more was written than `check-write` allowed"));
+            return Err(StreamError::trap("the guest wrote more than `check-write` allowed"));
         }
         if !bytes.is_empty()
             && let Err(failure) = self.begin_write(bytes)

@@ -17,29 +17,29 @@ pub(super) const MAX_MIME: usize = 1 << 10;
 const MAX_ERROR: usize = 4 << 10;
 
 /// Rejects a string that is too long.
-pub(super) fn check_length(argument: &str, text: &str, most: usize) -> Result<(), CapabilityError> {
-    if text.len() > most {
-        return Err(CapabilityError::Invalid(format!("{argument}: at most {most} bytes, got {}", text.len())));
+pub(super) fn check_length(argument: &str, text: &str, max: usize) -> Result<(), CapabilityError> {
+    if text.len() > max {
+        return Err(CapabilityError::Invalid(format!("{argument}: at most {max} bytes, got {}", text.len())));
     }
     Ok(())
 }
 
 /// Like [`check_length`], for an optional string.
-pub(super) fn check_optional_length(argument: &str, text: Option<&String>, most: usize) -> Result<(), CapabilityError> {
-    text.map_or(Ok(()), |text| check_length(argument, text, most))
+pub(super) fn check_optional_length(argument: &str, text: Option<&String>, max: usize) -> Result<(), CapabilityError> {
+    text.map_or(Ok(()), |text| check_length(argument, text, max))
 }
 
 /// Like [`check_length`], for the locator of a document or file.
-pub(super) fn check_locator(which: &Locator) -> Result<(), CapabilityError> {
-    match which {
+pub(super) fn check_locator(locator: &Locator) -> Result<(), CapabilityError> {
+    match locator {
         Locator::Id(id) => check_length("which.id", id, MAX_NAME),
         Locator::Key(key) => check_length("which.key", key, MAX_NAME),
     }
 }
 
 /// Like [`check_locator`], for several locators.
-pub(super) fn check_locators<'a>(which: impl IntoIterator<Item = &'a Locator>) -> Result<(), CapabilityError> {
-    which.into_iter().try_for_each(check_locator)
+pub(super) fn check_locators<'a>(locators: impl IntoIterator<Item = &'a Locator>) -> Result<(), CapabilityError> {
+    locators.into_iter().try_for_each(check_locator)
 }
 
 /// Truncates an error message, because it may repeat a guest's argument.

@@ -47,16 +47,16 @@ impl ContentTypeCheck {
     /// # Errors
     /// A message with the expected and the actual type.
     pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
-        let Some((promised, mime)) = &self.0 else { return Ok(()) };
+        let Some((expected, mime)) = &self.0 else { return Ok(()) };
         let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
         let found = sniff::detect(beginning);
         let found_kind = found.map(content_kind);
-        let kept = match promised {
+        let is_expected = match expected {
             // Readers accept up to 1 KiB before the header (ISO 32000-1, annex H, note 13).
             ContentKind::Pdf => {
                 beginning.get(..1 << 10).unwrap_or(beginning).windows(5).any(|window| window == b"%PDF-")
             }
-            ContentKind::Zip | ContentKind::Gzip | ContentKind::Image => found_kind == Some(*promised),
+            ContentKind::Zip | ContentKind::Gzip | ContentKind::Image => found_kind == Some(*expected),
             ContentKind::Markup => {
                 found_kind.is_none_or(|found| matches!(found, ContentKind::Markup | ContentKind::Text))
             }
@@ -67,19 +67,19 @@ impl ContentTypeCheck {
             },
             ContentKind::Other => found_kind != Some(ContentKind::Markup),
         };
-        if kept {
+        if is_expected {
             return Ok(());
         }
-        let came = match found {
-            _ if beginning.is_empty() => "nothing: it is empty".to_owned(),
+        let actual = match found {
+            _ if beginning.is_empty() => "an empty file".to_owned(),
             Some(found) => found.to_owned(),
-            None => "something else".to_owned(),
+            None => "an unknown type".to_owned(),
         };
-        Err(format!("expected {mime}, got {came}"))
+        Err(format!("expected {mime}, got {actual}"))
     }
 
-    /// Whether the content ends with the end marker of its kind. A server that closes the connection without having
-    /// declared a length may have sent only a part.
+    /// Returns whether the content ends with the end marker of its kind. A server that closes the connection without
+    /// having declared a length may have sent only a part.
     pub(super) fn is_complete(&self, end: &ContentTail) -> bool {
         let Some((ContentKind::Pdf, _)) = &self.0 else { return true };
         end.0.windows(5).any(|window| window == b"%%EOF")
@@ -93,13 +93,14 @@ pub(super) struct ContentTail(Vec<u8>);
 impl ContentTail {
     pub(super) fn push(&mut self, part: &[u8]) {
         let part = part.get(part.len().saturating_sub(TAIL_BYTES)..).unwrap_or(part);
-        let kept = TAIL_BYTES - part.len();
-        self.0.drain(..self.0.len().saturating_sub(kept));
+        let room = TAIL_BYTES - part.len();
+        self.0.drain(..self.0.len().saturating_sub(room));
         self.0.extend_from_slice(part);
     }
 }
 
-/// Whether a text that begins like HTML is a page, and not a note or a table whose first word is in angle brackets.
+/// Returns whether a text that begins like HTML is a page, and not a note or a table whose first word is in angle
+/// brackets.
 fn is_html_page(beginning: &[u8]) -> bool {
     let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();
     ["<!doctype html", "<html", "<head", "<body", "<script", "<form", "<meta", "<title"]
@@ -150,8 +151,8 @@ mod tests {
     fn a_login_page_is_not_a_bill() {
         insta::assert_snapshot!(check("bill.pdf", None, HTML).unwrap_err(), @"expected application/pdf, got text/html");
         insta::assert_snapshot!(check("2026-01", Some("application/pdf"), HTML).unwrap_err(), @"expected application/pdf, got text/html");
-        insta::assert_snapshot!(check("bill.PDF", None, b"").unwrap_err(), @"expected application/pdf, got nothing: it is empty");
-        insta::assert_snapshot!(check("photo.jpg", None, b"{}").unwrap_err(), @"expected image/jpeg, got something else");
+        insta::assert_snapshot!(check("bill.PDF", None, b"").unwrap_err(), @"expected application/pdf, got an empty file");
+        insta::assert_snapshot!(check("photo.jpg", None, b"{}").unwrap_err(), @"expected image/jpeg, got an unknown type");
         insta::assert_snapshot!(check("lines.csv", None, HTML).unwrap_err(), @"expected text/csv, got text/html");
         insta::assert_snapshot!(check("lines.csv", None, b"PK\x03\x04\x14\0\x06\0").unwrap_err(), @"expected text/csv, got application/zip");
         insta::assert_snapshot!(check("song.mp3", None, HTML).unwrap_err(), @"expected audio/mpeg, got text/html");
@@ -176,8 +177,8 @@ mod tests {
 
     #[test]
     fn two_letters_are_not_an_image() {
-        insta::assert_snapshot!(check("photo.bmp", None, b"BMO;1;2\n").unwrap_err(), @"expected image/bmp, got something else");
-        insta::assert_snapshot!(check("photo.gif", None, b"GIF;1\n").unwrap_err(), @"expected image/gif, got something else");
+        insta::assert_snapshot!(check("photo.bmp", None, b"BMO;1;2\n").unwrap_err(), @"expected image/bmp, got an unknown type");
+        insta::assert_snapshot!(check("photo.gif", None, b"GIF;1\n").unwrap_err(), @"expected image/gif, got an unknown type");
         insta::assert_snapshot!(check("lines.csv", None, PNG).unwrap_err(), @"expected text/csv, got image/png");
         insta::assert_snapshot!(check("lines.csv", None, b"%PDF-1.7\n").unwrap_err(), @"expected text/csv, got application/pdf");
         insta::assert_snapshot!(check("lines.csv", None, b"<script>location = '/login'</script>").unwrap_err(), @"expected text/csv, got text/html");

@@ -65,23 +65,23 @@ impl Context {
         self.capabilities.documents.update(doctype, read).await
     }
 
-    async fn delete_documents(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
+    async fn delete_documents(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         check_length("doctype", doctype, MAX_DOCTYPE)?;
-        check_batch("which", which.len())?;
-        check_locators(&which)?;
-        self.check_document_quota(which.len())?;
-        self.capabilities.documents.delete(doctype, which.into_iter().map(Into::into).collect()).await
+        check_batch("which", locators.len())?;
+        check_locators(&locators)?;
+        self.check_document_quota(locators.len())?;
+        self.capabilities.documents.delete(doctype, locators.into_iter().map(Into::into).collect()).await
     }
 
-    async fn find_documents(&self, doctype: &str, by: wit::Query) -> Result<Page, CapabilityError> {
+    async fn find_documents(&self, doctype: &str, query: wit::Query) -> Result<Page, CapabilityError> {
         check_length("doctype", doctype, MAX_DOCTYPE)?;
-        self.capabilities.documents.find(doctype, parse_query(by)?).await
+        self.capabilities.documents.find(doctype, parse_query(query)?).await
     }
 
-    async fn get_document(&self, doctype: &str, which: Locator) -> Result<Document, CapabilityError> {
+    async fn get_document(&self, doctype: &str, locator: Locator) -> Result<Document, CapabilityError> {
         check_length("doctype", doctype, MAX_DOCTYPE)?;
-        check_locator(&which)?;
-        self.capabilities.documents.get(doctype, &which.into()).await
+        check_locator(&locator)?;
+        self.capabilities.documents.get(doctype, &locator.into()).await
     }
 
     async fn check_save_documents(&self, doctype: &str) -> Result<(), CapabilityError> {
@@ -99,13 +99,13 @@ impl Context {
 }
 
 impl wit::Host for Host {
-    async fn get(&mut self, doctype: String, which: Locator) -> HostResult<wit::Document> {
-        let document = self.context.unless_cancelled(self.context.get_document(&doctype, which)).await;
+    async fn get(&mut self, doctype: String, locator: Locator) -> HostResult<wit::Document> {
+        let document = self.context.unless_cancelled(self.context.get_document(&doctype, locator)).await;
         to_host_result(document.map(wit::Document::from))
     }
 
-    async fn find(&mut self, doctype: String, by: wit::Query) -> HostResult<wit::Page> {
-        let page = self.context.unless_cancelled(self.context.find_documents(&doctype, by)).await;
+    async fn find(&mut self, doctype: String, query: wit::Query) -> HostResult<wit::Page> {
+        let page = self.context.unless_cancelled(self.context.find_documents(&doctype, query)).await;
         to_host_result(page.map(|page| wit::Page {
             documents: page.documents.into_iter().map(Into::into).collect(),
             next_cursor: page.next_cursor,
@@ -126,8 +126,8 @@ impl wit::Host for Host {
         to_host_result(saved.map(|saved| self.context.record_saved(saved)))
     }
 
-    async fn delete(&mut self, doctype: String, which: Vec<Locator>) -> HostResult<u32> {
-        let deleted = self.context.unless_cancelled(self.context.delete_documents(&doctype, which)).await;
+    async fn delete(&mut self, doctype: String, locators: Vec<Locator>) -> HostResult<u32> {
+        let deleted = self.context.unless_cancelled(self.context.delete_documents(&doctype, locators)).await;
         to_host_result(deleted.inspect(|count| self.context.meter.documents.deleted.add(u64::from(*count))))
     }
 }
@@ -140,52 +140,53 @@ fn parse_each<T, U>(
     items.into_iter().enumerate().map(|(position, item)| read(position, item)).collect()
 }
 
-/// Parses a query.
-fn parse_query(by: wit::Query) -> Result<Query, CapabilityError> {
+/// Checks a query and converts it to the host's types.
+fn parse_query(query: wit::Query) -> Result<Query, CapabilityError> {
     let invalid = |text: String| Err(CapabilityError::Invalid(text));
-    if by.index_fields.len() > MAX_INDEX_FIELDS {
-        return invalid(format!("index-fields: at most {MAX_INDEX_FIELDS} fields, got {}", by.index_fields.len()));
+    if query.index_fields.len() > MAX_INDEX_FIELDS {
+        return invalid(format!("index-fields: at most {MAX_INDEX_FIELDS} fields, got {}", query.index_fields.len()));
     }
     if let Some(path) =
-        by.index_fields.iter().find(|path| path.len() > MAX_FIELD_PATH || path.split('.').any(str::is_empty))
+        query.index_fields.iter().find(|path| path.len() > MAX_FIELD_PATH || path.split('.').any(str::is_empty))
     {
         return invalid(format!(
-            "index-fields: `{path}` is not a path of fields; write `vendor` or `cozyMetadata.createdAt`, at most {MAX_FIELD_PATH} bytes"
+            "index-fields: `{path}` is not a field path; write `vendor` or `cozyMetadata.createdAt`, at most \
+             {MAX_FIELD_PATH} bytes"
         ));
     }
-    if by.equals.len() > by.index_fields.len() {
+    if query.equals.len() > query.index_fields.len() {
         return invalid(format!(
             "equals: the index has {} fields, got {} values",
-            by.index_fields.len(),
-            by.equals.len()
+            query.index_fields.len(),
+            query.equals.len()
         ));
     }
-    if by.equals.len() == by.index_fields.len() && !matches!(by.range, wit::Range::Any) {
-        return invalid("range: every field of the index has a value in `equals` already".to_owned());
+    if query.equals.len() == query.index_fields.len() && !matches!(query.range, wit::Range::Any) {
+        return invalid("range: every field of the index already has a value in `equals`".to_owned());
     }
-    check_limit(by.limit)?;
-    let size = by.equals.iter().map(String::len).sum::<usize>()
-        + range_size(&by.range)
-        + by.cursor.as_ref().map_or(0, String::len);
+    check_limit(query.limit)?;
+    let size = query.equals.iter().map(String::len).sum::<usize>()
+        + range_size(&query.range)
+        + query.cursor.as_ref().map_or(0, String::len);
     if size > MAX_QUERY_VALUES {
         return Err(CapabilityError::TooLarge(MAX_QUERY_VALUES as u64));
     }
     Ok(Query {
-        equals: parse_each(by.equals, |position, value| parse_json(&format!("equals[{position}]"), &value))?,
-        range: match by.range {
+        equals: parse_each(query.equals, |position, value| parse_json(&format!("equals[{position}]"), &value))?,
+        range: match query.range {
             wit::Range::Any => Range::Any,
             wit::Range::Between(wit::Between { lower, upper }) => {
                 Range::Between(parse_bound("range.lower", lower)?, parse_bound("range.upper", upper)?)
             }
             wit::Range::Prefix(prefix) => Range::Prefix(prefix),
         },
-        order: match by.order {
+        order: match query.order {
             wit::Order::Ascending => Order::Ascending,
             wit::Order::Descending => Order::Descending,
         },
-        index_fields: by.index_fields,
-        limit: by.limit,
-        cursor: by.cursor,
+        index_fields: query.index_fields,
+        limit: query.limit,
+        cursor: query.cursor,
     })
 }
 

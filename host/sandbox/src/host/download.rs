@@ -37,7 +37,7 @@ pub(super) async fn download(
     to: wit::Target,
 ) -> Result<SavedFile, DownloadFailure> {
     let target = parse_target(to)?;
-    let promise = ContentTypeCheck::for_target(&target);
+    let type_check = ContentTypeCheck::for_target(&target);
     let mut upload = context.begin_upload(target).await?;
     let mut stream = context.capabilities.http.open(request).await?;
     if !is_complete_response(stream.status(), &stream.headers()) {
@@ -52,7 +52,7 @@ pub(super) async fn download(
         }
         chunk = stream.chunk().await?;
     }
-    promise.check(&beginning).map_err(DownloadFailure::UnexpectedContent)?;
+    type_check.check(&beginning).map_err(DownloadFailure::UnexpectedContent)?;
     let limit = context.capabilities.limits.file_bytes;
     let mut next = Some(beginning.freeze()).filter(|beginning: &Bytes| !beginning.is_empty());
     let mut end = ContentTail::default();
@@ -61,16 +61,16 @@ pub(super) async fn download(
         append(upload.as_mut(), part, &context.meter, limit).await?;
         next = stream.chunk().await?;
     }
-    if !promise.is_complete(&end) {
+    if !type_check.is_complete(&end) {
         // As after a broken connection: a retry may get the rest.
-        let text = "the PDF is cut off: there is no %%EOF in its last 1 KiB".to_owned();
+        let text = "the PDF is truncated: no %%EOF in its last 1 KiB".to_owned();
         return Err(DownloadFailure::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)
 }
 
-/// Whether the body of a response is the whole file. An accepted request (202) has no file yet, and a partial response
-/// (206) does not contain all of it, even if the konnector requested a part.
+/// Returns whether the body of a response is the whole file. An accepted request (202) has no file yet, and a partial
+/// response (206) does not contain all of it, even if the konnector requested a part.
 fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     let mut ranges = headers.iter().filter(|(name, _)| name == "content-range");
     match status {
@@ -80,7 +80,7 @@ fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     }
 }
 
-/// Whether a `Content-Range` (RFC 9110 §14.4) covers all bytes.
+/// Returns whether a `Content-Range` (RFC 9110 §14.4) covers all bytes.
 fn is_full_range(range: &str) -> bool {
     let numbers = || {
         let (unit, range) = range.trim().split_once(' ')?;

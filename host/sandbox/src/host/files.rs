@@ -54,14 +54,14 @@ impl Context {
         if !memory.resize(weight) {
             return Err(CapabilityError::QuotaExceeded(QuotaKind::Memory));
         }
-        let promise = ContentTypeCheck::for_target(&target);
-        Ok(OpenUpload::new(self.begin_upload(target).await?, promise, slot, memory))
+        let type_check = ContentTypeCheck::for_target(&target);
+        Ok(OpenUpload::new(self.begin_upload(target).await?, type_check, slot, memory))
     }
 
-    async fn open_file(&self, which: Locator) -> Result<OpenFileHandle, CapabilityError> {
-        check_locator(&which)?;
+    async fn open_file(&self, locator: Locator) -> Result<OpenFileHandle, CapabilityError> {
+        check_locator(&locator)?;
         let slot = self.contents.acquire(self.capabilities.limits.open_files, QuotaKind::OpenFiles)?;
-        Ok(OpenFileHandle::new(self.capabilities.files.open(&which.into()).await?, slot))
+        Ok(OpenFileHandle::new(self.capabilities.files.open(&locator.into()).await?, slot))
     }
 
     async fn list(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
@@ -111,72 +111,72 @@ impl wit::Host for Host {
         })
     }
 
-    async fn open(&mut self, which: Locator) -> HostResult<Resource<OpenFileHandle>> {
-        let opened = self.context.unless_cancelled(self.context.open_file(which)).await;
+    async fn open(&mut self, locator: Locator) -> HostResult<Resource<OpenFileHandle>> {
+        let opened = self.context.unless_cancelled(self.context.open_file(locator)).await;
         Ok(match to_host_result(opened)? {
             Ok(content) => Ok(self.push_handle(content)?),
             Err(error) => Err(error),
         })
     }
 
-    async fn describe(&mut self, which: Locator) -> HostResult<wit::Details> {
+    async fn describe(&mut self, locator: Locator) -> HostResult<wit::Details> {
         let described = async {
-            check_locator(&which)?;
-            self.context.capabilities.files.describe(&which.into()).await
+            check_locator(&locator)?;
+            self.context.capabilities.files.describe(&locator.into()).await
         };
         let details = self.context.unless_cancelled(described).await;
         to_host_result(details.map(wit::Details::from))
     }
 
-    async fn merge_metadata(&mut self, which: Locator, patch: String) -> HostResult<()> {
+    async fn merge_metadata(&mut self, locator: Locator, patch: String) -> HostResult<()> {
         let merged = async {
             if patch.len() as u64 > MAX_METADATA {
                 return Err(CapabilityError::TooLarge(MAX_METADATA));
             }
-            check_locator(&which)?;
+            check_locator(&locator)?;
             self.context.check_file_quota(1)?;
-            self.context.capabilities.files.merge_metadata(&which.into(), parse_object("patch", &patch)?).await
+            self.context.capabilities.files.merge_metadata(&locator.into(), parse_object("patch", &patch)?).await
         };
         let merged = self.context.unless_cancelled(merged).await;
         to_host_result(merged.inspect(|()| self.context.meter.files.updated.add(1)))
     }
 
-    async fn add_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> HostResult<()> {
+    async fn add_references(&mut self, locator: Locator, references: Vec<wit::Reference>) -> HostResult<()> {
         let added = async {
-            check_locator(&which)?;
+            check_locator(&locator)?;
             let references = convert::parse_references(references)?;
-            self.context.capabilities.files.add_references(&which.into(), references).await
+            self.context.capabilities.files.add_references(&locator.into(), references).await
         };
         to_host_result(self.context.unless_cancelled(added).await)
     }
 
-    async fn remove_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> HostResult<()> {
+    async fn remove_references(&mut self, locator: Locator, references: Vec<wit::Reference>) -> HostResult<()> {
         let removed = async {
-            check_locator(&which)?;
+            check_locator(&locator)?;
             let references = convert::parse_references(references)?;
-            self.context.capabilities.files.remove_references(&which.into(), references).await
+            self.context.capabilities.files.remove_references(&locator.into(), references).await
         };
         to_host_result(self.context.unless_cancelled(removed).await)
     }
 
-    async fn move_file(&mut self, which: Locator, folder: String, name: String) -> HostResult<wit::File> {
+    async fn move_file(&mut self, locator: Locator, folder: String, name: String) -> HostResult<wit::File> {
         let moved = async {
-            check_locator(&which)?;
+            check_locator(&locator)?;
             check_length("folder", &folder, MAX_NAME)?;
             check_length("name", &name, MAX_NAME)?;
             self.context.check_file_quota(1)?;
-            self.context.capabilities.files.move_file(&which.into(), &folder, &name).await
+            self.context.capabilities.files.move_file(&locator.into(), &folder, &name).await
         };
         let moved = self.context.unless_cancelled(moved).await;
         to_host_result(moved.inspect(|_| self.context.meter.files.updated.add(1)).map(wit::File::from))
     }
 
-    async fn trash(&mut self, which: Vec<Locator>) -> HostResult<u32> {
+    async fn trash(&mut self, locators: Vec<Locator>) -> HostResult<u32> {
         let trashed = async {
-            check_batch("which", which.len())?;
-            check_locators(&which)?;
-            self.context.check_file_quota(which.len())?;
-            self.context.capabilities.files.trash(which.into_iter().map(Into::into).collect()).await
+            check_batch("which", locators.len())?;
+            check_locators(&locators)?;
+            self.context.check_file_quota(locators.len())?;
+            self.context.capabilities.files.trash(locators.into_iter().map(Into::into).collect()).await
         };
         let trashed = self.context.unless_cancelled(trashed).await;
         to_host_result(trashed.inspect(|count| self.context.meter.files.deleted.add(u64::from(*count))))

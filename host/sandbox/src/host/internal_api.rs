@@ -51,7 +51,7 @@ impl InternalApi for MeteredApi<'_> {
 }
 
 fn cpu_exhausted_response() -> Response<InternalBody> {
-    let text = r#"{"errors":[{"status":"503","title":"Service Unavailable","detail":"the request takes too much processor time; ask for less at a time"}]}"#;
+    let text = r#"{"errors":[{"status":"503","title":"Service Unavailable","detail":"the request uses too much CPU time; request less data at a time"}]}"#;
     let mut response =
         Response::new(Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -31,13 +31,13 @@ pub(super) fn weight(text: &str) -> usize {
 /// Parses the documents of one call.
 pub(super) struct DocumentParser {
     budget: JsonBudget,
-    pace: YieldBudget,
+    yield_budget: YieldBudget,
 }
 
 impl DocumentParser {
     /// Creates a parser for documents of these sizes.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
-        Self { budget: JsonBudget::for_call(sizes.sum()), pace: YieldBudget::default() }
+        Self { budget: JsonBudget::for_call(sizes.sum()), yield_budget: YieldBudget::default() }
     }
 
     /// Parses the next document. Yields while doing so.
@@ -52,10 +52,10 @@ impl DocumentParser {
         let mut scan = self.budget.scanner();
         for part in text.as_bytes().chunks(YIELD_INTERVAL_BYTES) {
             scan.feed(part).map_err(|error| json_budget_error(argument, error))?;
-            self.pace.consume(part.len()).await;
+            self.yield_budget.consume(part.len()).await;
         }
         let read = into_object(argument, parse(argument, text)?)?;
-        self.pace.consume(text.len()).await;
+        self.yield_budget.consume(text.len()).await;
         Ok(read)
     }
 }
@@ -107,7 +107,7 @@ mod tests {
         let many = format!("{{\"a\":[{}0]}}", "0,".repeat(40_000));
         let mut documents = DocumentParser::new([many.len(), many.len()].into_iter());
         assert!(documents.parse_document("items[0].body", &many).await.is_ok());
-        let refused = documents.parse_document("items[1].body", &many).await.unwrap_err();
-        insta::assert_snapshot!(refused, @"items[1].body: its values would take more than 8 MiB of memory; send fewer at a time, or fewer members in each");
+        let rejected = documents.parse_document("items[1].body", &many).await.unwrap_err();
+        insta::assert_snapshot!(rejected, @"items[1].body: its values would take more than 8 MiB of memory; send fewer at a time, or fewer fields in each");
     }
 }

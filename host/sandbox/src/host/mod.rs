@@ -117,7 +117,7 @@ impl Context {
 /// Why the host ends a run from inside a host function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LeaseLost {
-    #[error("the lease is lost")]
+    #[error("the lease was lost")]
     LeaseLost,
 }
 

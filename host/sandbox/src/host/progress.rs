@@ -16,7 +16,7 @@ const MAX_QUESTIONS: u32 = 5;
 /// Total wait of a run for its user, as a multiple of the limit `answer_s`. A waiting run occupies its worker while its
 /// own clock is paused, and a user who missed two questions is absent.
 const MAX_ANSWER_TIMEOUTS: u32 = 2;
-/// Additional time for a capability to report that nobody answered, because it has to withdraw the question first.
+/// Additional time for a capability to report a missing answer, because it has to withdraw the question first.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Questions that a run has asked its user so far.
@@ -32,12 +32,12 @@ struct QuestionTotals {
 impl Questions {
     /// Counts one more question; returns how long its answer may take, at most `each`.
     fn begin(&self, each: Duration) -> Result<Duration, CapabilityError> {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(asked.waited);
-        if asked.count >= MAX_QUESTIONS || left.is_zero() {
+        let mut questions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(questions.waited);
+        if questions.count >= MAX_QUESTIONS || left.is_zero() {
             return Err(CapabilityError::QuotaExceeded(QuotaKind::Questions));
         }
-        asked.count += 1;
+        questions.count += 1;
         Ok(left.min(each))
     }
 
@@ -81,11 +81,11 @@ impl wit::Host for Host {
         };
         let _pause = context.clock.pause();
         let began = Instant::now();
-        let asked = async {
+        let question = async {
             let question = context.capabilities.progress.ask_code(question, within);
             tokio::time::timeout(within + WITHDRAW_TIMEOUT, question).await.unwrap_or(Err(CapabilityError::Unattended))
         };
-        let result = context.unless_cancelled(asked).await;
+        let result = context.unless_cancelled(question).await;
         context.questions.add_wait(began.elapsed());
         to_host_result(result)
     }

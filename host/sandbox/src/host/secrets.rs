@@ -38,7 +38,7 @@ impl wit::Host for Host {
                 // Under another name it could be sent to other hosts.
                 Some(other) => {
                     return Err(CapabilityError::Invalid(format!(
-                        "value: holds the placeholder of the secret {other}"
+                        "value: contains the placeholder of the secret {other}"
                     )));
                 }
                 None => {}
@@ -47,7 +47,7 @@ impl wit::Host for Host {
             if self.context.secrets().scan_cost() + value.len() > MAX_SECRETS_WEIGHT {
                 return Err(CapabilityError::QuotaExceeded(QuotaKind::Secrets));
             }
-            // Masked before it is stored: from here on the value may occur in the vendor's responses.
+            // Masked before it is stored: from now on the value may occur in the vendor's responses.
             self.context.secrets().put(&name, &value).map_err(|error| CapabilityError::Internal(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await
         };

@@ -74,30 +74,32 @@ impl WasiHttpHooks for GateHooks {
         _consumed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<WasiHttpResponse>> + Send> {
         let context = Arc::clone(&self.context);
-        let place = Arc::clone(&self.in_flight).try_acquire_owned();
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
         let exchange = async move {
-            let _place = place.map_err(|_| {
-                let text = format!("{MAX_IN_FLIGHT_REQUESTS} requests are on their way already; wait for one of them");
+            let _permit = permit.map_err(|_| {
+                let text = format!(
+                    "{MAX_IN_FLIGHT_REQUESTS} requests are already in progress; wait for one of them to finish"
+                );
                 context.log_http_error(HttpError::QuotaExceeded(text))
             })?;
-            let answer = context
+            let response = context
                 .send_streaming(request, request_timeouts(options))
                 .await
                 .map_err(|error| context.log_http_error(error))?;
-            if answer.extensions().get::<MayContainSecrets>().is_some() {
+            if response.extensions().get::<MayContainSecrets>().is_some() {
                 context.meter.secrets_revealed.add(1);
             }
             let logged = Arc::clone(&context);
-            let answer = answer.map(|body| body.map_err(move |error| logged.log_http_error(error)).boxed_unsync());
+            let response = response.map(|body| body.map_err(move |error| logged.log_http_error(error)).boxed_unsync());
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
-            Ok((answer, nothing_more))
+            Ok((response, nothing_more))
         };
         // Not in the task that `wasmtime-wasi-http` starts for this: work for the guest, above all requests to the
         // internal API, happens in the guest's turn and is billed to the run.
-        let answer = self.context.side_tasks.spawn(Box::pin(exchange));
+        let response = self.context.side_tasks.spawn(Box::pin(exchange));
         Box::new(async move {
-            let ended = || Error::InternalError(Some("the run is being ended".to_owned()));
-            answer.await.unwrap_or_else(|_| Err(ended()))
+            let ending = || Error::InternalError(Some("the run is ending".to_owned()));
+            response.await.unwrap_or_else(|_| Err(ending()))
         })
     }
 }
@@ -106,14 +108,14 @@ impl Context {
     async fn send_streaming(
         &self,
         request: http::Request<WasiBody>,
-        patience: RequestTimeouts,
+        timeouts: RequestTimeouts,
     ) -> std::result::Result<http::Response<konnector_egress::StreamingBody>, HttpError> {
         let own = self.internal_api();
         let own = own.as_ref().map(|api| api as &dyn InternalApi);
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(HttpError::Other("the run is being ended".to_owned())),
-            answer = self.capabilities.http.send_streaming(request, patience, own) => answer,
+            () = self.cancel.cancelled() => Err(HttpError::Other("the run is being cancelled".to_owned())),
+            response = self.capabilities.http.send_streaming(request, timeouts, own) => response,
         }
     }
 

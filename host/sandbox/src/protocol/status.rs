@@ -96,8 +96,8 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
             // The escaped character can have any length in bytes.
             (None, _) => (escape.char_indices().nth(2).map_or(escape.len(), |(at, _)| at), false),
         };
-        let (kept, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
-        text.push_str(if is_lone { "\\ufffd" } else { kept });
+        let (sequence, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
+        text.push_str(if is_lone { "\\ufffd" } else { sequence });
         rest = after;
     }
     text.push_str(rest);
@@ -242,7 +242,7 @@ impl<'de> Visitor<'de> for StatusFieldSeed<'_> {
                 value.clone_into(text);
                 Ok(())
             }
-            StatusField::Flag(_) => Err("a text"),
+            StatusField::Flag(_) => Err("a string"),
         })
     }
 

@@ -1,8 +1,8 @@
-//! Fair order of tasks by the processor time that each has used. Uses no threads and no clocks, so tests are exact.
+//! Fair order of tasks by the CPU time that each has used. Uses no threads and no clocks, so tests are exact.
 
 use std::collections::BTreeMap;
 
-/// Nanoseconds of processor time, as the queue counts them for one task (a *virtual runtime*, as in Linux's fair
+/// Nanoseconds of CPU time, as the queue counts them for one task (a *virtual runtime*, as in Linux's fair
 /// scheduler): the time that the task used, plus the amount by which it was moved forward after it had waited for
 /// something other than its turn.
 pub(super) type VirtualRuntime = u64;
@@ -85,7 +85,7 @@ mod tests {
     #[derive(Debug, Clone, Copy, Default)]
     struct SimulatedTask {
         runtime: VirtualRuntime,
-        /// Processor time used.
+        /// CPU time used.
         used: VirtualRuntime,
         /// Quantum in which it wakes.
         wakes: u64,

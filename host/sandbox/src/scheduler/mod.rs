@@ -2,7 +2,7 @@
 //!
 //! tokio's scheduler runs tasks in the order in which they wake, and prefers the task that woke last on a thread. A
 //! guest that computes endlessly wakes itself whenever it yields, so it always goes first on its thread, and the timers
-//! and sockets that the thread drives wait. Here each task has a *runtime*, the processor time that it used, and the
+//! and sockets that the thread drives wait. Here each task has a *runtime*, the CPU time that it used, and the
 //! task with the least goes first ([`fair`]). A guest that wakes from a short sleep has less than those that compute,
 //! so it continues at the next tick of the epoch; guests that compute have equal shares.
 //!

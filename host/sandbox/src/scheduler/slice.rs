@@ -9,7 +9,7 @@ use super::waiting_runtime::WaitingRuntime;
 use crate::clock::thread_cpu_time;
 
 /// Time after which a busy guest yields even if no task waits, because the task that polls the guest also polls the
-/// clocks of its run (deadline, processor time, cancellation). A little less than the ordinary tick of the epoch, so
+/// clocks of its run (deadline, CPU time, cancellation). A little less than the ordinary tick of the epoch, so
 /// each such tick ends a turn.
 const MAX_SLICE: Duration = Duration::from_millis(8);
 
@@ -60,7 +60,8 @@ pub(super) fn end() -> Option<VirtualRuntime> {
     CURRENT.with_borrow_mut(Option::take).map(|slice| slice.charged_runtime)
 }
 
-/// Whether the task on this thread should yield to others. Always true if no [`Scheduler`](super::Scheduler) runs it.
+/// Returns whether the task on this thread should yield to others. Always true if no [`Scheduler`](super::Scheduler)
+/// runs it.
 pub(crate) fn should_yield() -> bool {
     CURRENT.with_borrow(|current| {
         let Some(slice) = current else { return true };

@@ -59,7 +59,7 @@ impl<F> Drop for ChargedTask<F> {
 
 /// A task on the threads for guests. Dropping this ends the task before its next turn.
 #[derive(Debug)]
-#[must_use = "dropping this ends the task; `detach` lets it go on"]
+#[must_use = "dropping this ends the task; call `detach` to let it continue"]
 pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<TaskRuntime>>);
 
 impl<T> GuestTask<T> {

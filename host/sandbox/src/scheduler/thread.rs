@@ -39,7 +39,7 @@ fn run(number: usize, shared: &RunQueue, io: &IoRuntime) {
 #[cfg(target_os = "linux")]
 fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICE_INCREMENT) {
-        tracing::warn!(%error, "threads for guests keep the priority of the process");
+        tracing::warn!(%error, "cannot lower the priority of a thread for guests");
     }
 }
 

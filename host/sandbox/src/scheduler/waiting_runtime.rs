@@ -26,7 +26,7 @@ impl WaitingRuntime {
         Some(self.0.load(Ordering::Relaxed)).filter(|least| *least != NO_TASK)
     }
 
-    /// Whether a task waits for a thread.
+    /// Returns whether a task waits for a thread.
     pub(crate) fn is_some(&self) -> bool {
         self.0.load(Ordering::SeqCst) != NO_TASK
     }

@@ -58,7 +58,7 @@ impl<'a> BlobTracker<'a> {
         let name = || format!("the document under key {}", key.escape_ascii());
         let read = || -> Result<(DocRef, DocumentRecord)> {
             let record: DocumentRecord = view::decode(key, value)?;
-            let unnamed = || Error::Corrupt { what: name(), reason: "it names no instance".to_owned() };
+            let unnamed = || Error::Corrupt { what: name(), reason: "it belongs to no instance".to_owned() };
             let instance = key::instance(key).ok_or_else(unnamed)?;
             Ok((DocRef::new(&instance, &record.doctype, key::document_id(key)?), record))
         };
@@ -100,7 +100,7 @@ impl<'a> BlobTracker<'a> {
     fn expect_blob(&mut self, expected: ExpectedBlob) {
         let blob = expected.link.blob;
         match self.unclaimed.remove(&blob) {
-            Some(met) => self.verify(&expected, &met, None),
+            Some(digest) => self.verify(&expected, &digest, None),
             None if self.verified.contains(&blob) => {}
             None => drop(self.expected.insert(blob, expected)),
         }
@@ -113,33 +113,33 @@ impl<'a> BlobTracker<'a> {
         Some(expected)
     }
 
-    /// Whether a blob is the body of a document: if so, its bytes are needed.
+    /// Returns whether a blob is the body of a document: if so, its bytes are needed.
     pub(super) fn is_body(&self, blob: &BlobId) -> bool {
         self.expected.get(blob).is_some_and(|expected| expected.is_body)
     }
 
     /// Adds a blob of the backup, with its bytes if it is a body.
-    pub(super) fn add_blob(&mut self, blob: BlobId, met: BlobDigest, bytes: Option<&[u8]>) {
+    pub(super) fn add_blob(&mut self, blob: BlobId, digest: BlobDigest, bytes: Option<&[u8]>) {
         match self.expected.remove(&blob) {
             Some(expected) => {
                 self.verified.insert(blob);
-                self.verify(&expected, &met, bytes);
+                self.verify(&expected, &digest, bytes);
             }
-            None => drop(self.unclaimed.insert(blob, met)),
+            None => drop(self.unclaimed.insert(blob, digest)),
         }
     }
 
     fn verify(
         &mut self,
         ExpectedBlob { document, link, is_body }: &ExpectedBlob,
-        met: &BlobDigest,
+        digest: &BlobDigest,
         bytes: Option<&[u8]>,
     ) {
-        let found = hex::encode(met.sha256);
-        let size = link.size.filter(|said| *said != met.size);
-        let reason = match (size, link.sha256.as_ref().filter(|said| **said != found)) {
-            (Some(said), _) => format!("it has {} bytes instead of {said}", met.size),
-            (None, Some(said)) => format!("its SHA-256 is {found} instead of {said}"),
+        let found = hex::encode(digest.sha256);
+        let size = link.size.filter(|recorded| *recorded != digest.size);
+        let reason = match (size, link.sha256.as_ref().filter(|recorded| **recorded != found)) {
+            (Some(recorded), _) => format!("it has {} bytes instead of {recorded}", digest.size),
+            (None, Some(recorded)) => format!("its SHA-256 is {found} instead of {recorded}"),
             (None, None) => {
                 if let Some(bytes) = bytes.filter(|_| *is_body) {
                     self.add_body(document, link, bytes);
@@ -178,7 +178,7 @@ impl<'a> BlobTracker<'a> {
     /// Requires every blob to be present.
     ///
     /// # Errors
-    /// [`Error::BlobsDamaged`].
+    /// [`Error::BlobsDamaged`] when a blob is missing or damaged.
     pub(super) fn finish(mut self) -> Result<()> {
         for (blob, expected) in std::mem::take(&mut self.expected) {
             self.report(FsckProblem::BlobMissing { document: expected.document.to_string(), blob });

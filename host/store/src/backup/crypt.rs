@@ -21,7 +21,8 @@ const MAX_HEADER_BYTES: usize = 4096;
 
 type Stream = StreamBE32<XChaCha20Poly1305>;
 
-/// The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece is used only once.
+/// Creates the cipher. The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece
+/// is used only once.
 fn cipher_stream(key: &MasterKey, salt: &str) -> Stream {
     let key = key.derive(&format!("backup/{salt}"));
     Stream::from_aead(XChaCha20Poly1305::new((&*key).into()), &Nonce::<XChaCha20Poly1305, Stream>::default())
@@ -113,21 +114,22 @@ impl<'a> DecryptingReader<'a> {
         let mut head = vec![0; MAGIC.len()];
         let begins = from.read_exact(&mut head).await.is_ok();
         if !begins || !head.starts_with(MAGIC_PREFIX) {
-            return Err(Error::backup("it is no backup of konnector"));
+            return Err(Error::backup("it is not a konnector backup"));
         }
         if head != MAGIC {
-            return Err(Error::backup("a newer konnector made it: use that one"));
+            return Err(Error::backup("it was made by a newer konnector; use that version"));
         }
         while head.len() < MAX_HEADER_BYTES && head.iter().filter(|byte| **byte == b'\n').count() < 2 {
-            head.push(from.read_u8().await.map_err(|_| Error::backup("it is cut off at its beginning"))?);
+            head.push(from.read_u8().await.map_err(|_| Error::backup("its header is truncated"))?);
         }
         let json = head.get(MAGIC.len()..).unwrap_or_default();
-        let header: BackupHeader = serde_json::from_slice(json)
-            .map_err(|error| Error::backup(format!("its beginning is damaged: {error}")))?;
+        let header: BackupHeader =
+            serde_json::from_slice(json).map_err(|error| Error::backup(format!("its header is damaged: {error}")))?;
         if header.key != key.fingerprint() {
             let (needed, found) = (&header.key, key.fingerprint());
             let reason = format!(
-                "it was made with the key {needed}, and the key file holds {found}: name the right one with --key-file"
+                "it was made with the key {needed}, but the key file contains {found}; \
+                 pass the right key with --key-file"
             );
             return Err(Error::backup(reason));
         }
@@ -167,7 +169,7 @@ impl<'a> DecryptingReader<'a> {
     pub(super) async fn read_some(&mut self, most: usize) -> Result<&[u8]> {
         while self.offset == self.chunk.len() {
             if self.last {
-                return Err(Error::backup("it ends within an entry"));
+                return Err(Error::backup("it ends in the middle of an entry"));
             }
             self.read_chunk().await?;
         }
@@ -182,7 +184,7 @@ impl<'a> DecryptingReader<'a> {
         if self.last && self.offset == self.chunk.len() {
             return Ok(());
         }
-        Err(Error::backup("something stands behind its end"))
+        Err(Error::backup("it has data after its end"))
     }
 
     async fn read_chunk(&mut self) -> Result<()> {
@@ -203,11 +205,11 @@ impl<'a> DecryptingReader<'a> {
             let cut_off =
                 self.last && self.stream.decrypt_in_place(self.number, false, &self.header, &mut whole).is_ok();
             return Err(Error::backup(if cut_off || piece.is_empty() {
-                format!("it is cut off after {} bytes", self.bytes_read)
+                format!("it is truncated after {} bytes", self.bytes_read)
             } else if self.last {
-                format!("it is cut off or damaged behind byte {place}")
+                format!("it is truncated or damaged after byte {place}")
             } else {
-                format!("it is damaged between the bytes {place} and {}", self.bytes_read)
+                format!("it is damaged between bytes {place} and {}", self.bytes_read)
             }));
         }
         (self.chunk, self.offset) = (piece, 0);

@@ -22,7 +22,7 @@ const RESTORE_BATCH_SIZE: usize = 512;
 
 /// Reads a whole backup and verifies that every piece is present and unchanged, that every entry is readable, and that
 /// the backup contains the counts stated at its end and every blob that a document refers to. Reports the number of
-/// bytes read to `told`.
+/// bytes read to `progress`.
 ///
 /// # Errors
 /// [`Error::Backup`] with the problem of the backup; [`Error::Corrupt`] when an entry was damaged when the backup was
@@ -31,10 +31,10 @@ pub async fn verify_backup(
     from: &mut dyn BackupReader,
     schema: &dyn DocumentSchema,
     key: &MasterKey,
-    told: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BackupSummary> {
     let mut contents = BlobTracker::new(schema);
-    let summary = read_backup(from, key, &mut BackupSink::Verify(&mut contents), told).await?;
+    let summary = read_backup(from, key, &mut BackupSink::Verify(&mut contents), progress).await?;
     contents.finish()?;
     Ok(summary)
 }
@@ -51,14 +51,14 @@ impl Store {
         &self,
         from: &mut dyn BackupReader,
         key: &MasterKey,
-        told: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<BackupSummary> {
         let used = key::all_instances();
         if !self.kv().scan(&used.from, &used.to, 1, false)?.is_empty() || !self.blobs().list().await?.is_empty() {
-            let reason = "it holds data already: restore into a new folder".to_owned();
+            let reason = "it already contains data; restore into a new folder".to_owned();
             return Err(Error::Invalid { field: "data folder", reason });
         }
-        let summary = read_backup(from, key, &mut BackupSink::Store(self), told).await?;
+        let summary = read_backup(from, key, &mut BackupSink::Store(self), progress).await?;
         feed::renew_incarnation(self).await?;
         self.save_key_fingerprint(&summary.header.key)?;
         Ok(summary)
@@ -75,13 +75,13 @@ async fn read_backup(
     from: &mut dyn BackupReader,
     key: &MasterKey,
     into: &mut BackupSink<'_, '_>,
-    told: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BackupSummary> {
     let (opener, header) = DecryptingReader::begin(from, key).await?;
     let mut reader = RecordReader::new(opener);
     if header.format > CURRENT_FORMAT {
         let BackupHeader { program, format, .. } = &header;
-        let reason = format!("it holds data of format {format}: use konnector {program} or a newer one");
+        let reason = format!("it contains data of format {format}; use konnector {program} or a newer version");
         return Err(Error::backup(reason));
     }
     let mut batch = Batch::default();
@@ -100,16 +100,16 @@ async fn read_backup(
                 }
                 batch.remove(key);
             }
-            BackupRecord::Blob { id, size } => read_blob(&mut reader, into, id, size, told).await?,
+            BackupRecord::Blob { id, size } => read_blob(&mut reader, into, id, size, progress).await?,
             BackupRecord::End => break,
         }
         if batch.len() >= RESTORE_BATCH_SIZE {
             write_batch(into, std::mem::take(&mut batch)).await?;
-            told(reader.bytes_read());
+            progress(reader.bytes_read());
         }
     }
     write_batch(into, batch).await?;
-    told(reader.bytes_read());
+    progress(reader.bytes_read());
     Ok(BackupSummary { header, entries: reader.counts.entries, blobs: reader.counts.blobs, bytes: reader.bytes_read() })
 }
 
@@ -127,7 +127,7 @@ async fn read_blob(
     into: &mut BackupSink<'_, '_>,
     id: BlobId,
     size: u64,
-    told: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<()> {
     let mut writer = match into {
         BackupSink::Store(store) => Some(store.blobs().create_as(id).await?),
@@ -136,7 +136,7 @@ async fn read_blob(
     let mut bytes = matches!(into, BackupSink::Verify(contents) if contents.is_body(&id)).then(Vec::new);
     if bytes.is_some() && size > MAX_DOCUMENT_BYTES as u64 {
         return Err(Error::backup(format!(
-            "the document in blob {id} has {size} bytes, and none is larger than {MAX_DOCUMENT_BYTES}"
+            "the document in blob {id} has {size} bytes, the limit is {MAX_DOCUMENT_BYTES}"
         )));
     }
     let (mut left, mut hash) = (size, Sha256::new());
@@ -150,7 +150,7 @@ async fn read_blob(
         if let Some(bytes) = &mut bytes {
             bytes.extend_from_slice(content);
         }
-        told(reader.bytes_read());
+        progress(reader.bytes_read());
     }
     if let BackupSink::Verify(contents) = into {
         contents.add_blob(id, BlobDigest { size, sha256: hash.finalize().into() }, bytes.as_deref());

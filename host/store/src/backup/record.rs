@@ -148,7 +148,7 @@ impl<'a> RecordReader<'a> {
                 self.counts.bytes += size;
                 BackupRecord::Blob { id, size }
             }
-            _ => return Err(Error::backup(format!("it holds a record of the unknown kind {kind}"))),
+            _ => return Err(Error::backup(format!("it contains a record of the unknown kind {kind}"))),
         })
     }
 
@@ -161,15 +161,15 @@ impl<'a> RecordReader<'a> {
     }
 
     async fn verify_end(&mut self) -> Result<()> {
-        let mut said = [0; 3];
-        for number in &mut said {
+        let mut recorded = [0; 3];
+        for number in &mut recorded {
             *number = u64::from_be_bytes(self.read_unhashed().await?);
         }
         let hash: [u8; 32] = self.read_unhashed().await?;
         self.opener.finish()?;
         let RecordCounts { entries, blobs, bytes } = self.counts;
-        if said != [entries, blobs, bytes] || hash != <[u8; 32]>::from(std::mem::take(&mut self.hash).finalize()) {
-            return Err(Error::backup("it does not hold what its end says"));
+        if recorded != [entries, blobs, bytes] || hash != <[u8; 32]>::from(std::mem::take(&mut self.hash).finalize()) {
+            return Err(Error::backup("its contents do not match the counts at its end"));
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ const MAX_FINAL_KEYS: usize = 512;
 
 impl Store {
     /// Writes everything that is stored at one moment during this call, including every change that was acknowledged
-    /// before it. Includes only the blobs that a document refers to. Reports the number of bytes written to `told`.
+    /// before it. Includes only the blobs that a document refers to. Reports the number of bytes written to `progress`.
     ///
     /// Cancel safety: reading a backup without its end fails.
     ///
@@ -38,7 +38,7 @@ impl Store {
         schema: &dyn DocumentSchema,
         key: &MasterKey,
         to: &mut dyn BackupWriter,
-        told: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<BackupSummary> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)
@@ -51,10 +51,10 @@ impl Store {
             salt: hex::encode(salt),
         };
         let changed = self.change_tracker().start().await?.ok_or(Conflict::BackupRunning)?;
-        let kept = self.deferred_deletes().pin();
-        let made = self.write_backup(schema, key, to, told, header, changed).await;
-        kept.release().await;
-        made
+        let pin = self.deferred_deletes().pin();
+        let result = self.write_backup(schema, key, to, progress, header, changed).await;
+        pin.release().await;
+        result
     }
 
     async fn write_backup(
@@ -62,7 +62,7 @@ impl Store {
         schema: &dyn DocumentSchema,
         key: &MasterKey,
         to: &mut dyn BackupWriter,
-        told: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64) + Send),
         header: BackupHeader,
         changed: Tracking<'_>,
     ) -> Result<BackupSummary> {
@@ -83,7 +83,7 @@ impl Store {
                 drop(held);
                 self.write_changed(again, &mut records, &mut contents).await?;
             }
-            told(records.bytes_written());
+            progress(records.bytes_written());
             tokio::task::yield_now().await;
         }
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
@@ -104,12 +104,12 @@ impl Store {
 
         // All blobs that the entries refer to exist until the end, because removals are deferred.
         while let Some(expected) = contents.next_expected() {
-            self.write_blob(&expected, &mut records, &mut contents, told).await?;
+            self.write_blob(&expected, &mut records, &mut contents, progress).await?;
         }
         contents.finish()?;
         failpoint::hit("backup.blobs").map_err(Error::io("write", "the backup"))?;
         let (RecordCounts { entries, blobs, .. }, bytes) = records.finish().await?;
-        told(bytes);
+        progress(bytes);
         Ok(BackupSummary { header, entries, blobs, bytes })
     }
 
@@ -133,7 +133,7 @@ impl Store {
         ExpectedBlob { document, link, is_body }: &ExpectedBlob,
         records: &mut RecordWriter<'_>,
         contents: &mut BlobTracker<'_>,
-        told: &mut (dyn FnMut(u64) + Send),
+        progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<()> {
         if *is_body {
             match self.read_blob(link).await {
@@ -173,7 +173,7 @@ impl Store {
                     }
                 }
             }
-            told(records.bytes_written());
+            progress(records.bytes_written());
         }
         Ok(())
     }

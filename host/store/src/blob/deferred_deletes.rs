@@ -46,7 +46,7 @@ impl DeferredDeletes {
         };
         for blob in put_off {
             if let Err(error) = self.blobs.remove(&blob).await {
-                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+                tracing::warn!(%error, "an unreferenced blob stays until the next sweep");
             }
         }
     }

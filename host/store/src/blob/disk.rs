@@ -261,7 +261,7 @@ impl DiskBlobWriter {
     fn take_draft(&mut self) -> Result<BlobDraft> {
         self.draft.take().ok_or(Error::Invalid {
             field: "blob writer",
-            reason: "an earlier write failed or was given up: start a new one".to_owned(),
+            reason: "an earlier write failed or was abandoned; start a new writer".to_owned(),
         })
     }
 }
@@ -354,12 +354,12 @@ mod tests {
                 assert_eq!(error.to_string(), format!("blob {id} cannot be read: it is not a regular file"));
             }
         }
-        let told = |error: io::Error| classify_read_error(ids[0], error).map(|error| error.is_blob_lost());
+        let is_lost = |error: io::Error| classify_read_error(ids[0], error).map(|error| error.is_blob_lost());
         for lost in [rustix::io::Errno::IO, rustix::io::Errno::ACCESS, rustix::io::Errno::ISDIR] {
-            assert!(told(lost.into()).unwrap(), "{lost}");
+            assert!(is_lost(lost.into()).unwrap(), "{lost}");
         }
         for passing in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::INTR] {
-            assert!(told(passing.into()).is_err(), "{passing}");
+            assert!(is_lost(passing.into()).is_err(), "{passing}");
         }
     }
 

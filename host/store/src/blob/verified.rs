@@ -56,12 +56,12 @@ impl VerifiedReader {
 
     /// Verifies the checksum if the whole blob was read.
     fn verify_checksum(&mut self) -> io::Result<()> {
-        let Some((hash, said)) = self.hash.take().zip(self.sha256.as_ref()) else { return Ok(()) };
+        let Some((hash, recorded)) = self.hash.take().zip(self.sha256.as_ref()) else { return Ok(()) };
         let found = hex::encode(hash.finalize());
-        if found == *said {
+        if found == *recorded {
             return Ok(());
         }
-        let reason = format!("its SHA-256 is {found} instead of {said}");
+        let reason = format!("its SHA-256 is {found} instead of {recorded}");
         Err(self.fail(reason))
     }
 
@@ -126,7 +126,8 @@ impl AsyncSeek for VerifiedReader {
             SeekFrom::End(by) => this.size.checked_add_signed(by),
         };
         let target = target.filter(|target| *target <= this.size);
-        let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "outside of the content"))?;
+        let target =
+            target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the position is outside the blob"))?;
         if target == this.position() {
             return Ok(());
         }
@@ -151,8 +152,8 @@ impl Store {
     pub async fn open_blob(&self, content: &BlobLink) -> Result<VerifiedReader> {
         let blob = content.blob;
         let size = self.blobs().size(&blob).await?;
-        if let Some(said) = content.size.filter(|said| *said != size) {
-            let reason = format!("it has {size} bytes instead of {said}");
+        if let Some(recorded) = content.size.filter(|recorded| *recorded != size) {
+            let reason = format!("it has {size} bytes instead of {recorded}");
             return Err(Error::Corrupt { what: format!("blob {blob}"), reason });
         }
         let inner = self.blobs().open(&blob).await?;

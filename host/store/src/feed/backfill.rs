@@ -26,7 +26,7 @@ pub(crate) fn backfill_feeds(db: &sled::Db) -> Result<()> {
             view::decode::<document::DocumentRecord>(&key, &value).map(|record| record.rev)
         };
         let (Ok(rev), Some(log)) = (rev, key::change_log_of(&key)) else {
-            tracing::error!(entry = %key.escape_ascii(), "an entry cannot be read and gets no place in the feed: run konnector fsck");
+            tracing::error!(entry = %key.escape_ascii(), "left an unreadable entry out of the feed; run konnector fsck");
             continue;
         };
         last += 1;

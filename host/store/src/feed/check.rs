@@ -56,9 +56,9 @@ pub(crate) fn check_change(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) ->
     let placed =
         matches!(check.read_source::<u64>(&at(Keyspace::Change))?, SourceEntry::Found(place) if place == number);
     let reason = if number > given {
-        format!("the number {number} was not given yet")
+        format!("the number {number} was not assigned yet")
     } else if current.as_ref() != Some(&record.rev) || !placed {
-        format!("the document {:?} changed since", record.id)
+        format!("the document {:?} has changed since", record.id)
     } else {
         return Ok(());
     };
@@ -73,7 +73,7 @@ pub(crate) fn check_position(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) 
         None => false,
     };
     if !leads {
-        check.report_stray(key, bytes, NUMBER, "it leads nowhere");
+        check.report_stray(key, bytes, NUMBER, "it points to no entry of the feed");
     }
     Ok(())
 }

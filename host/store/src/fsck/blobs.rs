@@ -48,11 +48,11 @@ impl Store {
         let record: DocumentRecord = view::decode(key, bytes)?;
         let corrupt =
             |reason: String| Error::Corrupt { what: format!("the document under key {}", key.escape_ascii()), reason };
-        let instance = key::instance(key).ok_or_else(|| corrupt("it names no instance".to_owned()))?;
-        let at = DocRef::new(&instance, &record.doctype, key::document_id(key)?);
+        let instance = key::instance(key).ok_or_else(|| corrupt("it belongs to no instance".to_owned()))?;
+        let document_ref = DocRef::new(&instance, &record.doctype, key::document_id(key)?);
         let mut used: Vec<BlobId> = record.body.blob().into_iter().collect();
-        if let Some(document) = document::resolve(self.kv(), self.blobs(), &at, Some(record))? {
-            let links = schema.links(&at, &document.body).map_err(corrupt)?;
+        if let Some(document) = document::resolve(self.kv(), self.blobs(), &document_ref, Some(record))? {
+            let links = schema.links(&document_ref, &document.body).map_err(corrupt)?;
             used.extend(links.blobs.into_iter().map(|link| link.blob));
         }
         Ok(used)
@@ -73,13 +73,13 @@ impl Store {
                 Err(error) => return problem_from_error(document, blob, error).map(Some),
                 Ok(_) if !first => return Ok(Some(FsckProblem::BlobShared { document, blob })),
                 Ok(size) => {
-                    if let Some(said) = link.size.filter(|said| *said != size) {
-                        return damaged(document, format!("it has {size} bytes instead of {said}"));
+                    if let Some(recorded) = link.size.filter(|recorded| *recorded != size) {
+                        return damaged(document, format!("it has {size} bytes instead of {recorded}"));
                     }
                 }
             }
         }
-        let Some(said) = link.sha256.as_ref().filter(|_| deep) else { return Ok(None) };
+        let Some(recorded) = link.sha256.as_ref().filter(|_| deep) else { return Ok(None) };
         let mut reader = match self.blobs().open(&blob).await {
             Ok(reader) => reader,
             Err(error) => return problem_from_error(document, blob, error).map(Some),
@@ -93,7 +93,11 @@ impl Store {
             }
         }
         let found = hex::encode(hash.finalize());
-        if found == *said { Ok(None) } else { damaged(document, format!("its SHA-256 is {found} instead of {said}")) }
+        if found == *recorded {
+            Ok(None)
+        } else {
+            damaged(document, format!("its SHA-256 is {found} instead of {recorded}"))
+        }
     }
 }
 

@@ -130,7 +130,7 @@ impl<'a> Checker<'a> {
         record: &feed::FeedEntry,
         place: Vec<u8>,
     ) -> Result<()> {
-        let problem = FsckProblem::Missing { what: "the last change".to_owned(), owner: describe_key(key) };
+        let problem = FsckProblem::Missing { what: "the feed entry".to_owned(), owner: describe_key(key) };
         let mut batch = Batch::default();
         batch.check(key.to_vec(), Some(bytes.to_vec())).append(log, record, place)?;
         self.report_repairable(problem, batch);
@@ -151,18 +151,18 @@ impl<'a> Checker<'a> {
             self.has_unreadable_documents = true;
             return Ok(());
         };
-        let at = match key::instance(key).zip(key::document_id(key).ok()) {
+        let document = match key::instance(key).zip(key::document_id(key).ok()) {
             Some((instance, id)) => DocRef::new(&instance, &record.doctype, id),
             None => DocRef::new(&InstanceId::global(), &record.doctype, ""),
         };
-        if key::of_document(Keyspace::Document, &at).ok().as_deref() != Some(key) {
-            let reason = format!("it says that it is {at}");
+        if key::of_document(Keyspace::Document, &document).ok().as_deref() != Some(key) {
+            let reason = format!("its content names {document}");
             self.report(FsckProblem::Damaged { what: format!("a document ({})", describe_key(key)), reason });
             self.has_unreadable_documents = true;
             return Ok(());
         }
         feed::check_in_feed(self, key, bytes, &record.rev, false)?;
-        self.blob_links.extend(record.blob_link().map(|link| (at.clone(), link)));
+        self.blob_links.extend(record.blob_link().map(|link| (document.clone(), link)));
         let body = match document::body(self.blobs, &record) {
             Ok(body) => body,
             // The check of the blobs reports this.
@@ -172,30 +172,33 @@ impl<'a> Checker<'a> {
             }
             Err(error @ (Error::Corrupt { .. } | Error::BlobUnreadable { .. })) => {
                 self.has_unreadable_documents = true;
-                self.report(FsckProblem::InvalidDocument { document: at.to_string(), reason: error_reason(&error) });
+                self.report(FsckProblem::InvalidDocument {
+                    document: document.to_string(),
+                    reason: error_reason(&error),
+                });
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        crate::secondary_index::check_document(self, &at, &body)?;
+        crate::secondary_index::check_document(self, &document, &body)?;
         let look = |other: &DocRef| Ok(document::read(self.kv, self.blobs, other)?.map(|found| found.body));
-        match self.schema.placement_error(&at, &body, &look) {
+        match self.schema.placement_error(&document, &body, &look) {
             Ok(None) => {}
-            Ok(Some(reason)) => self.report(FsckProblem::Misplaced { document: at.to_string(), reason }),
+            Ok(Some(reason)) => self.report(FsckProblem::Misplaced { document: document.to_string(), reason }),
             // Another document cannot be read, which is a finding of its own.
             Err(error) if error.is_blob_lost() => {}
             Err(error) => return Err(error),
         }
-        match self.schema.links(&at, &body) {
+        match self.schema.links(&document, &body) {
             Ok(links) => {
-                self.blob_links.extend(links.blobs.into_iter().map(|link| (at.clone(), link)));
+                self.blob_links.extend(links.blobs.into_iter().map(|link| (document.clone(), link)));
                 for (index, key) in &links.unique_keys {
-                    crate::unique_index::check_unique_key(self, &at, index, key)?;
+                    crate::unique_index::check_unique_key(self, &document, index, key)?;
                 }
             }
             Err(reason) => {
                 self.has_unreadable_documents = true;
-                self.report(FsckProblem::InvalidDocument { document: at.to_string(), reason });
+                self.report(FsckProblem::InvalidDocument { document: document.to_string(), reason });
             }
         }
         Ok(())
@@ -203,10 +206,10 @@ impl<'a> Checker<'a> {
 
     /// Checks the tombstone of a deleted document.
     pub(super) fn check_tombstone(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
-        let what = "the trace of a deletion";
+        let what = "the tombstone of a deleted document";
         let Some(trace) = self.read_or_report::<document::Tombstone>(key, bytes, what) else { return Ok(()) };
         if self.kv.get(&key::with_keyspace(key, Keyspace::Document))?.is_some() {
-            self.report_stray(key, bytes, what, "the document is there");
+            self.report_stray(key, bytes, what, "the document exists");
             return Ok(());
         }
         feed::check_in_feed(self, key, bytes, &trace.rev, true)

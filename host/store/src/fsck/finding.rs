@@ -13,68 +13,68 @@ pub enum FsckProblem {
     /// A source entry, which cannot be derived from others, cannot be read.
     #[error("{what} cannot be read: {reason}")]
     Damaged {
-        /// The entry.
+        /// Description of the entry, with its key.
         what: String,
         /// Description of the mismatch.
         reason: String,
     },
     /// An entry of a kind that this program does not write.
-    #[error("{what} is none that this program writes")]
+    #[error("{what} is of an unknown kind")]
     Unknown {
-        /// The entry.
+        /// Description of the entry, with its key.
         what: String,
     },
     /// A document does not match its type, so its references are unknown.
     #[serde(rename = "unclear")]
-    #[error("document {document} is not what its type says: {reason}")]
+    #[error("document {document} does not match its type: {reason}")]
     InvalidDocument {
-        /// The document.
+        /// The document, as `type/id`.
         document: String,
         /// Description of the mismatch.
         reason: String,
     },
     /// A document does not match the one that it belongs to.
-    #[error("document {document} is not where it says: {reason}")]
+    #[error("document {document} is misplaced: {reason}")]
     Misplaced {
-        /// The document.
+        /// The document, as `type/id`.
         document: String,
         /// Description of the mismatch.
         reason: String,
     },
     /// A blob that a document refers to does not exist.
     #[serde(rename = "content_missing")]
-    #[error("a content of document {document}, blob {blob}, is missing")]
+    #[error("blob {blob} of document {document} is missing")]
     BlobMissing {
-        /// The document.
+        /// The document, as `type/id`.
         document: String,
-        /// The blob.
+        /// The blob that the document refers to.
         blob: BlobId,
     },
     /// A blob does not match the document's description.
     #[serde(rename = "content_damaged")]
-    #[error("a content of document {document}, blob {blob}, is damaged: {reason}")]
+    #[error("blob {blob} of document {document} is damaged: {reason}")]
     BlobDamaged {
-        /// The document.
+        /// The document, as `type/id`.
         document: String,
-        /// The blob.
+        /// The blob that the document refers to.
         blob: BlobId,
         /// Description of the mismatch.
         reason: String,
     },
     /// Two documents refer to one blob, which is deleted with the first of them.
     #[serde(rename = "content_shared")]
-    #[error("a content of document {document}, blob {blob}, belongs to another document too")]
+    #[error("blob {blob} of document {document} also belongs to another document")]
     BlobShared {
-        /// The document.
+        /// The document, as `type/id`.
         document: String,
-        /// The blob.
+        /// The blob that the document refers to.
         blob: BlobId,
     },
     /// No document refers to a blob.
     #[serde(rename = "content_unused")]
     #[error("no document refers to blob {blob}")]
     BlobOrphaned {
-        /// The blob.
+        /// The blob without a document.
         blob: BlobId,
     },
     /// A derived entry does not exist.
@@ -82,29 +82,29 @@ pub enum FsckProblem {
     Missing {
         /// The missing entry.
         what: String,
-        /// Its source.
+        /// The source entry from which it is derived.
         #[serde(rename = "of")]
         owner: String,
     },
     /// A derived entry has a different value than expected, or cannot be read.
     #[serde(rename = "differs")]
-    #[error("{what} of {of} says something else")]
+    #[error("{what} of {of} has a wrong value")]
     Mismatch {
-        /// The entry.
+        /// Description of the entry, with its key.
         what: String,
-        /// Its source.
+        /// The source entry from which it is derived.
         of: String,
     },
     /// An entry without a source, or one that cannot be read.
-    #[error("{what} belongs to nothing: {reason}")]
+    #[error("{what} is invalid: {reason}")]
     Stray {
-        /// The entry.
+        /// Description of the entry, with its key.
         what: String,
         /// Why it should not exist.
         reason: String,
     },
     /// Two documents claim an entry that only one can own.
-    #[error("{what} of {of} is held by {holder}, which has a right to it too")]
+    #[error("{what} of {of} is held by {holder}, which also claims it")]
     Contested {
         /// The claimed entry.
         what: String,
@@ -120,7 +120,7 @@ impl FsckProblem {
     #[must_use]
     pub const fn repair_hint(&self) -> Option<&'static str> {
         match self {
-            Self::Missing { .. } | Self::Mismatch { .. } => Some("it is written anew"),
+            Self::Missing { .. } | Self::Mismatch { .. } => Some("it is rewritten"),
             Self::Stray { .. } | Self::BlobOrphaned { .. } => Some("it is removed"),
             Self::Damaged { .. }
             | Self::Unknown { .. }
@@ -137,14 +137,12 @@ impl FsckProblem {
     #[must_use]
     pub const fn advice(&self) -> &'static str {
         match self {
-            Self::Unknown { .. } => "a newer version may have written it: use that one",
+            Self::Unknown { .. } => "a newer version may have written it; use that version",
             Self::BlobShared { .. } => "download the file and upload it again under another name",
-            Self::Misplaced { .. } => {
-                "move it into a directory that is there, which writes its path anew (PATCH /files/ID)"
-            }
+            Self::Misplaced { .. } => "move it into an existing directory, which rewrites its path (PATCH /files/ID)",
             Self::Contested { .. } => "rename or delete one of the two",
             _ if self.repair_hint().is_some() => "run konnector fsck --repair",
-            _ => "restore the last backup into an empty data folder, or delete what is damaged",
+            _ => "restore the last backup into an empty data folder, or delete the damaged item",
         }
     }
 }

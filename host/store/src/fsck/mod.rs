@@ -64,7 +64,7 @@ pub trait DocumentSchema: Send + Sync {
 /// References of a document, besides its own body.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Links {
-    /// Its blobs.
+    /// Blobs that the document refers to.
     pub blobs: Vec<BlobLink>,
     /// Its keys in unique indexes, as index and key; the value of each is the document's id.
     pub unique_keys: Vec<(&'static str, String)>,
@@ -73,11 +73,11 @@ pub struct Links {
 /// Reference to a blob, with its known properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobLink {
-    /// The blob.
+    /// Id of the blob.
     pub blob: BlobId,
-    /// Its size in bytes.
+    /// Size in bytes, if known.
     pub size: Option<u64>,
-    /// Its SHA-256, hexadecimal.
+    /// SHA-256 in hexadecimal, if known.
     pub sha256: Option<String>,
 }
 
@@ -138,17 +138,17 @@ impl Store {
         &self,
         schema: &dyn DocumentSchema,
         options: FsckOptions,
-        told: &mut (dyn FnMut(FsckProgress<'_>) + Send),
+        progress: &mut (dyn FnMut(FsckProgress<'_>) + Send),
     ) -> Result<FsckSummary> {
         let mut repaired = 0;
         for _ in 0..if options.repair { MAX_REPAIR_ROUNDS } else { 0 } {
             let mut solved = 0;
             self.run_pass(schema, options, &mut |event| match event {
-                PassEvent::Read(entries) => told(FsckProgress::Read(entries)),
+                PassEvent::Read(entries) => progress(FsckProgress::Read(entries)),
                 PassEvent::Finding(..) => {}
                 PassEvent::Repaired(problem) => {
                     solved += 1;
-                    told(FsckProgress::Repaired(problem));
+                    progress(FsckProgress::Repaired(problem));
                 }
             })
             .await?;
@@ -161,10 +161,10 @@ impl Store {
         let options = FsckOptions { repair: false, ..options };
         let (entries, blobs) = self
             .run_pass(schema, options, &mut |event| match event {
-                PassEvent::Read(entries) => told(FsckProgress::Read(entries)),
+                PassEvent::Read(entries) => progress(FsckProgress::Read(entries)),
                 PassEvent::Finding(problem) => {
                     problems += 1;
-                    told(FsckProgress::Found(problem));
+                    progress(FsckProgress::Found(problem));
                 }
                 PassEvent::Repaired(_) => {}
             })
@@ -235,7 +235,7 @@ impl Store {
                 Ok(()) => true,
                 // It remains a finding: an orphaned blob must not block the other repairs or the server.
                 Err(error) => {
-                    tracing::warn!(%blob, %error, "a content that nothing needs cannot be removed; remove it by hand");
+                    tracing::warn!(%blob, %error, "cannot remove an unreferenced blob; delete it by hand");
                     false
                 }
             },
@@ -280,7 +280,7 @@ impl Checker<'_> {
         } else if key == key::program() {
             self.read_or_report::<String>(key, bytes, "the version of the program");
         } else if key == key::sequence() {
-            self.read_or_report::<Sequence>(key, bytes, "the last number that a change was given");
+            self.read_or_report::<Sequence>(key, bytes, "the last assigned change number");
         } else {
             self.report(FsckProblem::Unknown { what: checker::describe_key(key) });
         }

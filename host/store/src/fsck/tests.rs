@@ -51,7 +51,7 @@ async fn blob(store: &Store, content: &'static str) -> crate::BlobInfo {
     writer.finish().await.unwrap()
 }
 
-/// A store with an entry of every kind: a waiting job, a leased one with a lock, a trigger, an index, a unique key,
+/// Writes an entry of every kind: a waiting job, a leased one with a lock, a trigger, an index, a unique key,
 /// blobs, a deleted document.
 async fn fill(store: &Store) {
     for id in ["leased", "waiting", "trigger"] {
@@ -97,16 +97,16 @@ fn fsck_options(deep: bool, repair: bool) -> FsckOptions {
 }
 
 async fn run_fsck(store: &Store, options: FsckOptions) -> (FsckSummary, Vec<String>) {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     let summary = store
         .fsck(&TestSchema, options, &mut |event| match event {
             FsckProgress::Read(_) => {}
-            FsckProgress::Found(problem) => told.push(problem.to_string()),
-            FsckProgress::Repaired(problem) => told.push(format!("{problem}: {}", problem.repair_hint().unwrap())),
+            FsckProgress::Found(problem) => messages.push(problem.to_string()),
+            FsckProgress::Repaired(problem) => messages.push(format!("{problem}: {}", problem.repair_hint().unwrap())),
         })
         .await
         .unwrap();
-    (summary, told)
+    (summary, messages)
 }
 
 async fn filled_store() -> Store {
@@ -116,7 +116,7 @@ async fn filled_store() -> Store {
     store
 }
 
-/// The entries of the secondary index.
+/// Returns the entries of the secondary index.
 fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
     let range = key::KeyRange::with_prefix(key::entries_prefix(&doc_ref("").instance, &doc_ref("").doctype, 0));
     store.kv().scan(&range.from, &range.to, 100, false).unwrap()
@@ -144,7 +144,7 @@ async fn missing_derived_entries_are_rewritten() {
             ("entry of an index", entry(store, "large")),
         ]
     };
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for number in 0..5 {
         for damage in ["removed", "flipped"] {
             let store = filled_store().await;
@@ -154,23 +154,24 @@ async fn missing_derived_entries_are_rewritten() {
                 "removed" => write(&store, key, None).await,
                 _ => flip_bit(&store, key).await,
             }
-            told.push(format!("{name} {damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+            messages
+                .push(format!("{name} {damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
             let (summary, _) = run_fsck(&store, fsck_options(false, true)).await;
             assert!(summary.problems == 0 && summary.repaired > 0, "{name} {damage}: {summary:?}");
             assert!(dump(&store) == before, "{name} {damage}: not what was there before");
         }
     }
-    insta::assert_snapshot!(told.join("\n"), @r#"
-    place in the queue removed: the place in the queue of io.cozy.things/waiting is missing
-    place in the queue flipped: the place in the queue of io.cozy.things/waiting says something else; a place in the queue (entry \x02q\xe3\xb0\xc4B\x98\xfc\x1c\x14\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x9a\xf2\x112\x9b/\xc8.\x80\x03\x8d~\xa4\xd5\xc2@io.cozy.things/waiting) belongs to nothing: it cannot be read
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    place in the queue removed: the queue entry of io.cozy.things/waiting is missing
+    place in the queue flipped: the queue entry of io.cozy.things/waiting has a wrong value; a queue entry (entry \x02q\xe3\xb0\xc4B\x98\xfc\x1c\x14\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x9a\xf2\x112\x9b/\xc8.\x80\x03\x8d~\xa4\xd5\xc2@io.cozy.things/waiting) is invalid: it cannot be read
     lock removed: the lock of io.cozy.things/leased is missing
-    lock flipped: the lock of io.cozy.things/leased says something else; a lock (account of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
-    place in the schedule removed: the place in the schedule of io.cozy.things/trigger is missing
-    place in the schedule flipped: the place in the schedule of io.cozy.things/trigger says something else; a place in the schedule (entry \x02w\x80\x03\x8d~\xa5\x12\xcb@\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) belongs to nothing: it cannot be read
+    lock flipped: the lock of io.cozy.things/leased has a wrong value; a lock (account of instance 11111111111111111111111111111111) is invalid: it cannot be read
+    place in the schedule removed: the schedule entry of io.cozy.things/trigger is missing
+    place in the schedule flipped: the schedule entry of io.cozy.things/trigger has a wrong value; a schedule entry (entry \x02w\x80\x03\x8d~\xa5\x12\xcb@\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) is invalid: it cannot be read
     unique key removed: the key "receipt" in the index names of io.cozy.things/file is missing
-    unique key flipped: the key "receipt" in the index names of io.cozy.things/file says something else; a key in the index names (names/receipt of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
+    unique key flipped: the key "receipt" in the index names of io.cozy.things/file has a wrong value; a key in the index names (names/receipt of instance 11111111111111111111111111111111) is invalid: it cannot be read
     entry of an index removed: the entry in the index over size of io.cozy.things/large is missing
-    entry of an index flipped: the entry in the index over size of io.cozy.things/large says something else; an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/large of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
+    entry of an index flipped: the entry in the index over size of io.cozy.things/large has a wrong value; an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/large of instance 11111111111111111111111111111111) is invalid: it cannot be read
     "#);
 }
 
@@ -227,34 +228,34 @@ async fn stray_entries_are_removed() {
             ),
         ]
     };
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for number in 0..11 {
         let store = filled_store().await;
         let before = dump(&store);
         let (name, key, value) = stray(&store)[number].clone();
         write(&store, key, Some(value)).await;
-        told.push(format!("{name}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+        messages.push(format!("{name}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
         assert_eq!(run_fsck(&store, fsck_options(false, true)).await.0.problems, 0, "{name}");
         assert!(dump(&store) == before, "{name}: not what was there before");
     }
-    insta::assert_snapshot!(told.join("\n"), @r#"
-    place in the queue: a place in the queue (entry \x02r\x80\x03\x8d~\xa4\xe5\x04\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: io.cozy.things/waiting does not wait there
-    lease: a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: io.cozy.things/leased is not leased so
-    lock: a lock (other of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/leased does not run with it
-    place in the schedule: a place in the schedule (entry \x02w\x80\x03\x8d~\xa5\"\r\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) belongs to nothing: io.cozy.things/trigger is not due then
-    unique key: a key in the index names (names/bill of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/file does not have the key "receipt"
-    entry of an index: an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/larger of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/large is not there
-    entry of no index: an entry of an index (io.cozy.things////\t1large of instance 11111111111111111111111111111111) belongs to nothing: there is no such index
-    progress: how far an index is made (io.cozy.things///// of instance 11111111111111111111111111111111) belongs to nothing: that index is not being made
-    tombstone: the trace of a deletion (io.cozy.things/file of instance 11111111111111111111111111111111) belongs to nothing: the document is there
-    state of a job: the state of a job in the queue (io.cozy.things/gone of instance 11111111111111111111111111111111) belongs to nothing: its document is gone
-    due time: when a trigger is due (io.cozy.things/gone of instance 11111111111111111111111111111111) belongs to nothing: its document is gone
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    place in the queue: a queue entry (entry \x02r\x80\x03\x8d~\xa4\xe5\x04\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) is invalid: io.cozy.things/waiting is not waiting at this place
+    lease: a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) is invalid: io.cozy.things/leased does not have this lease
+    lock: a lock (other of instance 11111111111111111111111111111111) is invalid: io.cozy.things/leased does not hold it
+    place in the schedule: a schedule entry (entry \x02w\x80\x03\x8d~\xa5\"\r\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) is invalid: io.cozy.things/trigger is not due at that time
+    unique key: a key in the index names (names/bill of instance 11111111111111111111111111111111) is invalid: io.cozy.things/file does not have the key "receipt"
+    entry of an index: an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/larger of instance 11111111111111111111111111111111) is invalid: io.cozy.things/large does not exist
+    entry of no index: an entry of an index (io.cozy.things////\t1large of instance 11111111111111111111111111111111) is invalid: there is no such index
+    progress: the build progress of an index (io.cozy.things///// of instance 11111111111111111111111111111111) is invalid: that index is not being built
+    tombstone: the tombstone of a deleted document (io.cozy.things/file of instance 11111111111111111111111111111111) is invalid: the document exists
+    state of a job: the state of a job in the queue (io.cozy.things/gone of instance 11111111111111111111111111111111) is invalid: its document is missing
+    due time: the due time of a trigger (io.cozy.things/gone of instance 11111111111111111111111111111111) is invalid: its document is missing
     "#);
 }
 
 #[tokio::test]
 async fn a_missing_lease_is_restored() {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for damage in ["removed", "flipped"] {
         let store = filled_store().await;
         let key = key::of_lease(&doc_ref("leased"));
@@ -262,14 +263,14 @@ async fn a_missing_lease_is_restored() {
             "removed" => write(&store, key, None).await,
             _ => flip_bit(&store, key).await,
         }
-        told.push(run_fsck(&store, fsck_options(false, false)).await.1.join("; "));
+        messages.push(run_fsck(&store, fsck_options(false, false)).await.1.join("; "));
         assert_eq!(run_fsck(&store, fsck_options(false, true)).await.0.problems, 0, "{damage}");
         let lease = store.leases().unwrap().pop().unwrap();
         assert_eq!((lease.job, lease.epoch, lease.lock.as_deref()), (doc_ref("leased"), 1, Some("account")));
     }
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(messages.join("\n"), @r"
     the lease of io.cozy.things/leased is missing
-    the lease of io.cozy.things/leased says something else; a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/leased) belongs to nothing: it cannot be read
+    the lease of io.cozy.things/leased has a wrong value; a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/leased) is invalid: it cannot be read
     ");
 }
 
@@ -277,8 +278,8 @@ async fn a_missing_lease_is_restored() {
 async fn a_damaged_list_of_indexes_is_removed_with_what_is_in_them() {
     let store = filled_store().await;
     flip_bit(&store, key::of_catalog(&doc_ref("").instance, &doc_ref("").doctype)).await;
-    let (summary, told) = run_fsck(&store, fsck_options(false, true)).await;
-    assert_eq!((summary.problems, told.len()), (0, 6), "{told:?}");
+    let (summary, messages) = run_fsck(&store, fsck_options(false, true)).await;
+    assert_eq!((summary.problems, messages.len()), (0, 6), "{messages:?}");
     assert_eq!(entries(&store), []);
     store.ensure_index(&doc_ref("").instance, &doc_ref("").doctype, &["size".to_owned()]).await.unwrap();
     assert_eq!(entries(&store).len(), 5, "made again when asked for");
@@ -286,7 +287,7 @@ async fn a_damaged_list_of_indexes_is_removed_with_what_is_in_them() {
 
 #[tokio::test]
 async fn damaged_source_entries_are_reported_and_never_changed() {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for (name, key) in [
         ("document", key::of_document(Keyspace::Document, &doc_ref("file")).unwrap()),
         ("tombstone", key::of_document(Keyspace::Tombstone, &doc_ref("deleted")).unwrap()),
@@ -304,15 +305,15 @@ async fn damaged_source_entries_are_reported_and_never_changed() {
         let (summary, found) = run_fsck(&store, fsck_options(false, true)).await;
         assert_eq!((summary.problems, summary.repaired), (1, 0), "{name}: {found:?}");
         assert!(dump(&store) == before, "{name}");
-        told.push(format!("{name}: {}", found[0].split(": checksum").next().unwrap()));
+        messages.push(format!("{name}: {}", found[0].split(": checksum").next().unwrap()));
     }
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(messages.join("\n"), @r"
     document: a document (io.cozy.things/file of instance 11111111111111111111111111111111) cannot be read
-    tombstone: the trace of a deletion (io.cozy.things/deleted of instance 11111111111111111111111111111111) cannot be read
+    tombstone: the tombstone of a deleted document (io.cozy.things/deleted of instance 11111111111111111111111111111111) cannot be read
     leased job: the state of a job in the queue (io.cozy.things/leased of instance 11111111111111111111111111111111) cannot be read
     waiting job: the state of a job in the queue (io.cozy.things/waiting of instance 11111111111111111111111111111111) cannot be read
-    due time: when a trigger is due (io.cozy.things/trigger of instance 11111111111111111111111111111111) cannot be read
-    nobody's: entry \x07what is none that this program writes
+    due time: the due time of a trigger (io.cozy.things/trigger of instance 11111111111111111111111111111111) cannot be read
+    nobody's: entry \x07what is of an unknown kind
     ");
 }
 
@@ -326,12 +327,12 @@ async fn contested_entries_are_left_to_the_operator() {
     let mut changes = Changes::new();
     changes.create(doc_ref("shares"), map(json!({ "content": file.body["content"] })));
     store.commit(changes).await.unwrap();
-    let (summary, told) = run_fsck(&store, fsck_options(false, true)).await;
+    let (summary, messages) = run_fsck(&store, fsck_options(false, true)).await;
     assert_eq!(summary.repaired, 0);
     let blob = file.body["content"].as_str().unwrap();
-    insta::assert_snapshot!(told.join("\n").replace(blob, "<blob>"), @r#"
-    the key "receipt" in the index names of io.cozy.things/copy is held by io.cozy.things/file, which has a right to it too
-    a content of document io.cozy.things/shares, blob <blob>, belongs to another document too
+    insta::assert_snapshot!(messages.join("\n").replace(blob, "<blob>"), @r#"
+    the key "receipt" in the index names of io.cozy.things/copy is held by io.cozy.things/file, which also claims it
+    blob <blob> of document io.cozy.things/shares also belongs to another document
     "#);
 }
 
@@ -347,9 +348,10 @@ async fn blobs_are_checked_and_with_deep_read() {
     let record: crate::document::DocumentRecord = frame::decode(String::new, &record).unwrap();
     let large = record.body.blob().unwrap();
     let path = |blob: BlobId| folder.path().join("blobs").join(&blob.to_string()[30..]).join(blob.to_string());
-    let named = |told: Vec<String>| {
-        let told = told.join("\n").replace(&content.to_string(), "<file>").replace(&large.to_string(), "<large>");
-        told.replace(&unused.to_string(), "<unused>")
+    let named = |messages: Vec<String>| {
+        let messages =
+            messages.join("\n").replace(&content.to_string(), "<file>").replace(&large.to_string(), "<large>");
+        messages.replace(&unused.to_string(), "<unused>")
     };
 
     insta::assert_snapshot!(named(run_fsck(&store, fsck_options(true, false)).await.1), @"no document refers to blob <unused>");
@@ -364,25 +366,25 @@ async fn blobs_are_checked_and_with_deep_read() {
 
     std::fs::write(path(content), "a receipz").unwrap();
     assert_eq!(run_fsck(&store, fsck_options(false, false)).await.1, [""; 0], "the size is right");
-    let mut told = run_fsck(&store, fsck_options(true, false)).await.1;
+    let mut messages = run_fsck(&store, fsck_options(true, false)).await.1;
     std::fs::write(path(content), "a receip").unwrap();
-    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
+    messages.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::remove_file(path(content)).unwrap();
-    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
+    messages.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::write(path(large), "{").unwrap();
-    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
+    messages.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::remove_file(path(large)).unwrap();
     let (summary, left) = run_fsck(&store, fsck_options(true, true)).await;
     assert_eq!(summary.repaired, 0, "what cannot be read may refer to anything, so nothing is removed");
-    told.extend(left);
-    insta::assert_snapshot!(named(told), @"
-    a content of document io.cozy.things/file, blob <file>, is damaged: its SHA-256 is a785d41438386d832f4b794a64dc42234475ed5826ba8146260c845dfd05aec1 instead of 83eb65c95f440cb09910acf3c9cbefd64381a6097980698b568cc4a749668244
-    a content of document io.cozy.things/file, blob <file>, is damaged: it has 8 bytes instead of 9
-    a content of document io.cozy.things/file, blob <file>, is missing
-    document io.cozy.things/large is not what its type says: its SHA-256 is 021fb596db81e6d02bf3d2586ee3981fe519f275c0ac9ca76bbcf2ebb4097d96 instead of 4355638e318dc0f0ed46d61525bd0a5f8eda9580f5ce3c3674f5776d392914cd
-    a content of document io.cozy.things/file, blob <file>, is missing
-    a content of document io.cozy.things/file, blob <file>, is missing
-    a content of document io.cozy.things/large, blob <large>, is missing
+    messages.extend(left);
+    insta::assert_snapshot!(named(messages), @"
+    blob <file> of document io.cozy.things/file is damaged: its SHA-256 is a785d41438386d832f4b794a64dc42234475ed5826ba8146260c845dfd05aec1 instead of 83eb65c95f440cb09910acf3c9cbefd64381a6097980698b568cc4a749668244
+    blob <file> of document io.cozy.things/file is damaged: it has 8 bytes instead of 9
+    blob <file> of document io.cozy.things/file is missing
+    document io.cozy.things/large does not match its type: its SHA-256 is 021fb596db81e6d02bf3d2586ee3981fe519f275c0ac9ca76bbcf2ebb4097d96 instead of 4355638e318dc0f0ed46d61525bd0a5f8eda9580f5ce3c3674f5776d392914cd
+    blob <file> of document io.cozy.things/file is missing
+    blob <file> of document io.cozy.things/file is missing
+    blob <large> of document io.cozy.things/large is missing
     ");
 }
 
@@ -419,7 +421,7 @@ async fn a_feed_is_put_in_order() {
     let (instance, doctype, start) = (doc_ref("").instance, doc_ref("").doctype, crate::Seq::default());
     let log = key::changes(&instance, &doctype).from;
     let place = |id: &str| key::of_document(Keyspace::Change, &doc_ref(id)).unwrap();
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for damage in ["change removed", "change damaged", "number removed", "number damaged", "change moved", "trace"] {
         let store = filled_store().await;
         let feed = || store.changes(&instance, &doctype, &start, 100, konnector_query::Direction::Forward);
@@ -437,7 +439,7 @@ async fn a_feed_is_put_in_order() {
             }
             _ => write(&store, key::of_document(Keyspace::Tombstone, &doc_ref("deleted")).unwrap(), None).await,
         }
-        told.push(format!("{damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+        messages.push(format!("{damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
         let (summary, _) = run_fsck(&store, fsck_options(false, true)).await;
         assert!(summary.problems == 0 && summary.repaired > 0, "{damage}: {summary:?}");
         let after = feed().await.unwrap();
@@ -447,14 +449,14 @@ async fn a_feed_is_put_in_order() {
         };
         assert_eq!(ids(&after), ids(&before), "{damage}");
     }
-    let told = told.join("\n").replace(" of instance 11111111111111111111111111111111", "");
-    insta::assert_snapshot!(told, @r#"
-    change removed: the last change of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) belongs to nothing: it leads nowhere
-    change damaged: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: it cannot be read; the last change of io.cozy.things/file is missing
-    number removed: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: the document "file" changed since; the last change of io.cozy.things/file is missing
-    number damaged: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: the document "file" changed since; the last change of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) belongs to nothing: it leads nowhere
-    change moved: an entry of a feed (io.cozy.things///////\x03\xe8) belongs to nothing: the number 1000 was not given yet
-    trace: an entry of a feed (io.cozy.things////////\x08) belongs to nothing: the document "deleted" changed since
+    let messages = messages.join("\n").replace(" of instance 11111111111111111111111111111111", "");
+    insta::assert_snapshot!(messages, @r#"
+    change removed: the feed entry of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) is invalid: it points to no entry of the feed
+    change damaged: an entry of a feed (io.cozy.things////////\x06) is invalid: it cannot be read; the feed entry of io.cozy.things/file is missing
+    number removed: an entry of a feed (io.cozy.things////////\x06) is invalid: the document "file" has changed since; the feed entry of io.cozy.things/file is missing
+    number damaged: an entry of a feed (io.cozy.things////////\x06) is invalid: the document "file" has changed since; the feed entry of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) is invalid: it points to no entry of the feed
+    change moved: an entry of a feed (io.cozy.things///////\x03\xe8) is invalid: the number 1000 was not assigned yet
+    trace: an entry of a feed (io.cozy.things////////\x08) is invalid: the document "deleted" has changed since
     "#);
 }
 

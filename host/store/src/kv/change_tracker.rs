@@ -91,7 +91,7 @@ impl Tracking<'_> {
         }
     }
 
-    /// Whether the keys should be drained soon.
+    /// Returns whether the keys should be drained soon.
     ///
     /// # Errors
     /// Like [`Tracking::drain`].
@@ -106,7 +106,8 @@ impl Tracking<'_> {
 
 fn too_many() -> Error {
     Error::backup(format!(
-        "more than {MAX_KEYS} entries were written before the backup came to copy them again: write it to a faster place, or when less happens"
+        "more than {MAX_KEYS} entries changed before the backup could copy them again; \
+         write it to a faster disk, or at a quieter time"
     ))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sl
         return Err(Error::DatabaseCorrupt { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason });
     }
     let copy = quarantine.join(format!("{}-sled", timestamp()));
-    tracing::error!(%reason, copy = %copy.display(), "the database does not open: copying it, then reading its whole log");
+    tracing::error!(%reason, copy = %copy.display(), "cannot open the database; copying it, then rebuilding it from its log");
     copy_dir(dir, &copy)?;
     for state in states_left {
         move_to_quarantine(&state, quarantine)?;

@@ -14,7 +14,7 @@ const FILE_NAME: &str = "key";
 /// needs no lock.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] when the file exists but cannot be read.
 pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
     let path = dir.join(FILE_NAME);
     match fs::read_to_string(&path) {
@@ -29,12 +29,12 @@ pub(crate) fn save_key_fingerprint(dir: &Path, fingerprint: &str) -> Result<()> 
     if key_fingerprint(dir)?.as_deref() == Some(fingerprint) {
         return Ok(());
     }
-    let (path, beside) = (dir.join(FILE_NAME), dir.join("key.new"));
+    let (path, temporary) = (dir.join(FILE_NAME), dir.join("key.new"));
     let write = || {
-        let mut file = File::create(&beside)?;
+        let mut file = File::create(&temporary)?;
         writeln!(file, "{fingerprint}")?;
         file.sync_all()?;
-        fs::rename(&beside, &path)
+        fs::rename(&temporary, &path)
     };
     write().map_err(Error::io("write", &path))?;
     sync_dir(dir)

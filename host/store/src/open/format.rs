@@ -21,10 +21,8 @@ pub(super) struct Migration {
 }
 
 /// The steps since the first release, in order. A folder of format `n` still needs the steps from the `n`th on.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    description: "every document gets its place in the feed of changes",
-    run: crate::feed::backfill_feeds,
-}];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { description: "adding every document to the change feed", run: crate::feed::backfill_feeds }];
 
 /// The format that this program writes, and the newest that it reads.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
@@ -60,18 +58,18 @@ pub(super) fn plan_migration<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migratio
 pub(super) fn back_up(dir: &Path, database: &Path, format: u32) -> Result<()> {
     let backups = dir.join("backups");
     super::create_dir(&backups)?;
-    let (copy, beside) = (backups.join(format!("format-{format}")), backups.join(format!("format-{format}.partial")));
+    let (copy, partial) = (backups.join(format!("format-{format}")), backups.join(format!("format-{format}.partial")));
     if copy.exists() {
         return Ok(());
     }
-    if beside.exists() {
-        fs::remove_dir_all(&beside).map_err(Error::io("remove", &beside))?;
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
     }
-    copy_dir(database, &beside)?;
+    copy_dir(database, &partial)?;
     failpoint::hit("migration.copied").map_err(Error::io("copy", database))?;
-    fs::rename(&beside, &copy).map_err(Error::io("rename", &beside))?;
+    fs::rename(&partial, &copy).map_err(Error::io("rename", &partial))?;
     sync_dir(&backups)?;
-    tracing::info!(copy = %copy.display(), "the database was copied before its format changes; remove the copy when all is well");
+    tracing::info!(copy = %copy.display(), "copied the database before changing its format; delete the copy once everything works");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ fn open_store(dir: &Path) -> Result<Store> {
     Store::open(dir, StoreOptions::default())
 }
 
-/// A data folder with 200 documents and a state file of sled, closed.
+/// Creates a data folder with 200 documents and a state file of sled, closed.
 async fn filled_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let store = open_store(dir.path()).unwrap();
@@ -87,7 +87,7 @@ async fn two_processes_cannot_have_one_folder() {
     let error = open_store(dir.path()).err().unwrap().to_string();
     let path = dir.path().canonicalize().unwrap();
     let error = error.replace(&path.display().to_string(), "<dir>").replace(&std::process::id().to_string(), "<pid>");
-    insta::assert_snapshot!(error, @"another konnector (process <pid>) runs on the data folder <dir>: stop it, or choose another --data-dir");
+    insta::assert_snapshot!(error, @"another konnector (process <pid>) is using the data folder <dir>; stop it, or choose another --data-dir");
     drop(store);
     assert_eq!(document_numbers(&open_store(dir.path()).unwrap()), all_numbers());
 }
@@ -131,7 +131,7 @@ fn format_of(dir: &Path) -> u32 {
 #[tokio::test]
 async fn a_folder_of_a_newer_program_is_refused() {
     let dir = filled_folder().await;
-    let told = |dir: &Path| {
+    let message_for = |dir: &Path| {
         let path = dir.canonicalize().unwrap().display().to_string();
         open_store(dir).err().unwrap().to_string().replace(&path, "<dir>")
     };
@@ -139,9 +139,9 @@ async fn a_folder_of_a_newer_program_is_refused() {
         db.insert(key::format(), frame::encode(String::new, &3).unwrap()).unwrap();
         db.insert(key::program(), frame::encode(String::new, &"0.9.1").unwrap()).unwrap();
     });
-    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 3, and this konnector (0.1.0) knows formats up to 2: use konnector 0.9.1 or a newer one");
+    insta::assert_snapshot!(message_for(dir.path()), @"the data folder <dir> has format 3, but this konnector (0.1.0) supports formats up to 2; use konnector 0.9.1 or a newer version");
     with_database(dir.path(), |db| drop(db.remove(key::program()).unwrap()));
-    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 3, and this konnector (0.1.0) knows formats up to 2: use konnector of the version that wrote it or a newer one");
+    insta::assert_snapshot!(message_for(dir.path()), @"the data folder <dir> has format 3, but this konnector (0.1.0) supports formats up to 2; use the version that wrote it or a newer version");
 }
 
 /// Steps as a later release could have them: its first doubles the number of each document, but only once.
@@ -248,7 +248,7 @@ async fn new_data_leaves_the_reserve_alone() {
     store.commit(changes).await.unwrap();
 }
 
-/// A folder of the first format has no feed.
+/// Removes the feed, which a folder of the first format does not have.
 fn without_feed(dir: &Path) {
     with_database(dir, |db| {
         let keys: Vec<_> = db.iter().keys().collect::<Result<_, _>>().unwrap();

@@ -8,7 +8,7 @@ use crate::key::{self, Keyspace};
 use crate::view;
 
 const QUEUE_RECORD: &str = "the state of a job in the queue";
-const QUEUE_ENTRY: &str = "the place in the queue";
+const QUEUE_ENTRY: &str = "the queue entry";
 const LEASE: &str = "the lease";
 const LOCK: &str = "the lock";
 const SLOT: &str = "the permit";
@@ -20,7 +20,7 @@ pub(crate) fn check_record(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) ->
         SourceEntry::Found(job) => job,
         SourceEntry::Unreadable => return Ok(()),
         SourceEntry::Absent => {
-            check.report_stray(key, bytes, QUEUE_RECORD, "its document is gone");
+            check.report_stray(key, bytes, QUEUE_RECORD, "its document is missing");
             return Ok(());
         }
     };
@@ -41,7 +41,7 @@ pub(crate) fn check_record(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) ->
                 expect_lock(check, &job, key::of_lock(&job.instance, lock), (LOCK, format!("the lock {lock:?}")))?;
             }
             for PermitSlot { permit, number } in &lease.slots {
-                let what = format!("place {number} of the permit {permit:?}");
+                let what = format!("slot {number} of the permit {permit:?}");
                 expect_lock(check, &job, key::of_slot(permit, *number), (SLOT, what))?;
             }
             Ok(())
@@ -65,7 +65,7 @@ fn expect_lock(
     check.expect_entry(place, &LockHolder { job: job.clone() }, kind, job)
 }
 
-/// Whether a job is leased with the lock or permit slot at a key. A job with an unreadable state may be.
+/// Returns whether a job is leased with the lock or permit slot at a key. A job with an unreadable state may be.
 fn is_lock_holder(check: &Checker<'_>, job: &DocRef, place: &[u8]) -> Result<bool> {
     Ok(match read_record(check, job)? {
         SourceEntry::Unreadable => true,
@@ -83,7 +83,7 @@ fn read_record(check: &Checker<'_>, job: &DocRef) -> Result<SourceEntry<QueueRec
 
 /// Checks an entry of a waiting job.
 pub(crate) fn check_queue_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
-    let what = "a place in the queue";
+    let what = "a queue entry";
     let Ok(queued) = view::decode::<QueuedJob>(key, bytes) else {
         check.report_stray(key, bytes, what, "it cannot be read");
         return Ok(());
@@ -94,7 +94,7 @@ pub(crate) fn check_queue_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8
         SourceEntry::Found(_) | SourceEntry::Absent => false,
     };
     if !waits || queued.entry.key(&queued.job) != key {
-        check.report_stray(key, bytes, what, format!("{} does not wait there", queued.job));
+        check.report_stray(key, bytes, what, format!("{} is not waiting at this place", queued.job));
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ pub(crate) fn check_lease(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
         SourceEntry::Found(_) | SourceEntry::Absent => false,
     };
     if !held || key::of_lease(&lease.job) != key {
-        check.report_stray(key, bytes, what, format!("{} is not leased so", lease.job));
+        check.report_stray(key, bytes, what, format!("{} does not have this lease", lease.job));
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ pub(crate) fn check_lock(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> R
     match view::decode::<LockHolder>(key, bytes) {
         Err(_) => check.report_stray(key, bytes, what, "it cannot be read"),
         Ok(LockHolder { job }) if !is_lock_holder(check, &job, key)? => {
-            check.report_stray(key, bytes, what, format!("{job} does not run with it"));
+            check.report_stray(key, bytes, what, format!("{job} does not hold it"));
         }
         Ok(_) => {}
     }

@@ -89,7 +89,7 @@ async fn promote_one_by_one(store: &Store, due: Vec<QueuedJob>) -> Result<()> {
         changes.push(ChangeOp::Promote { queued });
         match store.commit(changes).await {
             Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. } | Error::NotFound { .. })) => {
-                tracing::error!(%error, "a waiting job cannot be read and is passed over");
+                tracing::error!(%error, "skipped a waiting job that cannot be read");
             }
             outcome => drop(outcome?),
         }
@@ -136,7 +136,7 @@ impl<'a> CandidateSearch<'a> {
                 Ok(ClaimCandidate::Missing) => self.scan.skip(&place)?,
                 // One damaged job must not block the others.
                 Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. })) => {
-                    tracing::error!(%error, "a waiting job cannot be read and is passed over");
+                    tracing::error!(%error, "skipped a waiting job that cannot be read");
                     self.scan.skip(&place)?;
                 }
                 Err(error) => return Err(error),

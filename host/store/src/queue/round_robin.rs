@@ -150,7 +150,7 @@ impl<'a> ReadyScan<'a> {
                     (Some(place), Ok(queued)) => Some((place, queued)),
                     // One damaged job must not block the others.
                     (_, Err(error)) => {
-                        tracing::error!(%error, "a waiting job cannot be read and is passed over");
+                        tracing::error!(%error, "skipped a waiting job that cannot be read");
                         None
                     }
                     (None, Ok(_)) => None,
@@ -177,7 +177,7 @@ impl<'a> ReadyScan<'a> {
         let held = match view::read::<LockHolder>(self.kv, &key::of_lock(&wanted.0, &wanted.1)) {
             Ok(holder) => holder.is_some(),
             Err(error @ Error::Corrupt { .. }) => {
-                tracing::error!(%error, "a lock cannot be read and counts as held");
+                tracing::error!(%error, "a lock that cannot be read counts as held");
                 true
             }
             Err(error) => return Err(error),

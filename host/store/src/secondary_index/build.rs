@@ -42,13 +42,13 @@ pub(crate) async fn ensure(
     store: &Store,
     instance: &InstanceId,
     doctype: &Doctype,
-    members: &[String],
+    fields: &[String],
 ) -> Result<Index> {
-    validate_fields(members)?;
+    validate_fields(fields)?;
     // Rejected commits are few: each means that another one succeeded.
     let mut refused = 0;
     loop {
-        let done = match next_step(store, instance, doctype, members).await? {
+        let done = match next_step(store, instance, doctype, fields).await? {
             BuildStep::Ready(index) => return Ok(index),
             BuildStep::Retry => false,
             BuildStep::Sweep(number) => delete_entries(store, instance, doctype, number).await?,
@@ -67,12 +67,12 @@ pub(crate) async fn drop_index(
     store: &Store,
     instance: &InstanceId,
     doctype: &Doctype,
-    members: &[String],
+    fields: &[String],
 ) -> Result<()> {
     for _ in 0..MAX_ATTEMPTS {
         let mut view = View::new(store.kv());
         let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(()) };
-        if let Some(number) = catalog.find(members).map(|index| index.number) {
+        if let Some(number) = catalog.find(fields).map(|index| index.number) {
             catalog.remove(number);
             catalog.write(&mut view, instance, doctype)?;
             view.remove(key::of_build_progress(instance, doctype, number));
@@ -86,16 +86,16 @@ pub(crate) async fn drop_index(
 }
 
 /// Declares the index if necessary, and returns the next step.
-async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<BuildStep> {
+async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<BuildStep> {
     let mut view = View::new(store.kv());
     let mut catalog = Catalog::read(&mut view, instance, doctype)?.unwrap_or_default();
     if let Some(number) = catalog.dropped.first() {
         return Ok(BuildStep::Sweep(*number));
     }
-    match catalog.find(members) {
+    match catalog.find(fields) {
         Some(index) if index.is_current() => {
-            let (instance, doctype, members) = (instance.clone(), doctype.clone(), members.to_vec());
-            let found = Index { instance, doctype, number: index.number, fields: members };
+            let (instance, doctype, fields) = (instance.clone(), doctype.clone(), fields.to_vec());
+            let found = Index { instance, doctype, number: index.number, fields };
             Ok(if index.ready { BuildStep::Ready(found) } else { BuildStep::Build(found) })
         }
         found => {
@@ -103,7 +103,7 @@ async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, memb
                 catalog.remove(number);
                 view.remove(key::of_build_progress(instance, doctype, number));
             }
-            catalog.declare(doctype, members)?;
+            catalog.declare(doctype, fields)?;
             catalog.write(&mut view, instance, doctype)?;
             let _: CommitOutcome = store.kv().commit(view.into_batch()?).await?;
             Ok(BuildStep::Retry)
@@ -113,7 +113,7 @@ async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, memb
 
 /// Adds the next documents to an index; returns whether the commit succeeded.
 async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
-    let Index { instance, doctype, number, fields: members } = index;
+    let Index { instance, doctype, number, fields } = index;
     let mut view = View::new(store.kv());
     let at = key::of_build_progress(instance, doctype, *number);
     let after = view.get::<BuildProgress>(&at)?.unwrap_or_default().after;
@@ -131,7 +131,7 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
             Err(Error::BlobNotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        if let Some(place) = body.and_then(|body| IndexEntry::from_document(members, &id, &body)) {
+        if let Some(place) = body.and_then(|body| IndexEntry::from_document(fields, &id, &body)) {
             let key = place.key(instance, doctype, *number);
             place.put(&mut view, key)?;
         }

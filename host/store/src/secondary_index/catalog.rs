@@ -59,7 +59,7 @@ pub(super) struct CatalogEntry {
 }
 
 impl CatalogEntry {
-    /// Whether the entries are in the current order and therefore usable.
+    /// Returns whether the entries are in the current order and therefore usable.
     pub(super) fn is_current(&self) -> bool {
         self.collation == *collation::FINGERPRINT
     }
@@ -74,26 +74,27 @@ impl Catalog {
         view.put(key::of_catalog(instance, doctype), self)
     }
 
-    pub(super) fn find(&self, members: &[String]) -> Option<&CatalogEntry> {
-        self.indexes.iter().find(|index| index.fields == members)
+    pub(super) fn find(&self, fields: &[String]) -> Option<&CatalogEntry> {
+        self.indexes.iter().find(|index| index.fields == fields)
     }
 
     /// Adds an index.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the type already has the maximum number of indexes.
-    pub(super) fn declare(&mut self, doctype: &Doctype, members: &[String]) -> Result<()> {
+    pub(super) fn declare(&mut self, doctype: &Doctype, fields: &[String]) -> Result<()> {
         if self.indexes.len() >= MAX_INDEXES {
             let names = self.indexes.iter().map(|index| format!("[{}]", index.fields.join(", ")));
             let reason = format!(
-                "documents of the type {doctype} have {MAX_INDEXES} indexes, which is the most: use one of {}, or drop one",
+                "the type {doctype} already has {MAX_INDEXES} indexes, which is the maximum; \
+                 use one of {}, or delete one",
                 names.collect::<Vec<_>>().join(" ")
             );
             return Err(Error::Invalid { field: "index", reason });
         }
         let (number, order) = (self.next, *collation::FINGERPRINT);
         self.next += 1;
-        self.indexes.push(CatalogEntry { number, fields: members.to_vec(), collation: order, ready: false });
+        self.indexes.push(CatalogEntry { number, fields: fields.to_vec(), collation: order, ready: false });
         Ok(())
     }
 
@@ -113,28 +114,28 @@ pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Res
 /// Validates a list of fields.
 ///
 /// # Errors
-/// [`Error::Invalid`].
-pub(super) fn validate_fields(members: &[String]) -> Result<()> {
+/// [`Error::Invalid`] when there are none, too many, invalid or repeated fields, or their names are too long.
+pub(super) fn validate_fields(fields: &[String]) -> Result<()> {
     let invalid = |reason: String| Err(Error::Invalid { field: "index", reason });
-    if members.is_empty() || members.len() > MAX_INDEX_FIELDS {
-        return invalid(format!("an index has 1 to {MAX_INDEX_FIELDS} members, this one has {}", members.len()));
+    if fields.is_empty() || fields.len() > MAX_INDEX_FIELDS {
+        return invalid(format!("an index has 1 to {MAX_INDEX_FIELDS} fields, this one has {}", fields.len()));
     }
-    let mut paths = Vec::with_capacity(members.len());
-    for member in members {
-        let path = match FieldPath::parse(member) {
+    let mut paths = Vec::with_capacity(fields.len());
+    for field in fields {
+        let path = match FieldPath::parse(field) {
             Ok(path) => path,
             Err(error) => return invalid(error.to_string()),
         };
         if paths.contains(&path) {
-            return invalid(format!("the member `{member}` occurs twice"));
+            return invalid(format!("the field `{field}` occurs twice"));
         }
         paths.push(path);
     }
     // The size within the entry: quotation marks and control characters are escaped.
-    let size: usize = members.iter().map(|member| member.escape_default().count()).sum();
+    let size: usize = fields.iter().map(|field| field.escape_default().count()).sum();
     if size > MAX_INDEX_FIELDS_BYTES {
         return invalid(format!(
-            "the names of its members have {size} bytes together, the limit is {MAX_INDEX_FIELDS_BYTES}"
+            "the names of its fields have {size} bytes in total, the limit is {MAX_INDEX_FIELDS_BYTES}"
         ));
     }
     Ok(())

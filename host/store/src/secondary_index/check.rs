@@ -84,9 +84,9 @@ pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -
         return Ok(());
     };
     let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
-    let what = "how far an index is made";
+    let what = "the build progress of an index";
     if definitions.find(number).is_none_or(|definition| definition.ready) {
-        check.report_stray(key, bytes, what, "that index is not being made");
+        check.report_stray(key, bytes, what, "that index is not being built");
     } else if view::decode::<BuildProgress>(key, bytes).is_err() {
         // After the repair, the index is built from the beginning.
         check.report_stray(key, bytes, what, "it cannot be read");
@@ -125,7 +125,7 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
             let right = place.filter(|place| {
                 place.key(&document.instance, &document.doctype, number) == key && place.record() == record
             });
-            right.is_none().then(|| format!("{document} is not there"))
+            right.is_none().then(|| format!("{document} does not exist"))
         }
         (SourceEntry::Absent, _) | (_, SourceEntry::Absent) => Some(format!("there is no document {:?}", record.id)),
         _ => None,

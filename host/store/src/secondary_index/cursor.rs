@@ -10,7 +10,7 @@ use konnector_query::IndexRange;
 use super::entry::{IndexEntry, truncate_bound};
 use crate::error::{Error, Result};
 
-/// Whether values lie in a range. Values longer than an entry can store are compared only by their beginning.
+/// Returns whether values lie in a range. Values longer than an entry can store are compared only by their beginning.
 pub(super) fn contains(range: &IndexRange, values: &[u8]) -> bool {
     values >= truncate_bound(range.start())
         && range.end().is_none_or(|to| {
@@ -43,7 +43,7 @@ impl FromStr for IndexCursor {
             let id = str::from_utf8(id).ok()?.to_owned();
             Some(Self(IndexEntry { values: values.to_vec(), id }))
         };
-        let reason = || "it is not where an earlier page of this query ended".to_owned();
+        let reason = || "it is not a cursor of an earlier page of this query".to_owned();
         parse().ok_or_else(|| Error::Invalid { field: "cursor", reason: reason() })
     }
 }

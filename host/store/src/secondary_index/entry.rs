@@ -54,12 +54,12 @@ impl PartialOrd for IndexEntry {
 
 impl IndexEntry {
     /// Returns the position of a document; `None` if the document lacks a field.
-    pub(super) fn from_document(members: &[String], id: &str, body: &Map) -> Option<Self> {
-        let values = index_key(members, id, body)?;
+    pub(super) fn from_document(fields: &[String], id: &str, body: &Map) -> Option<Self> {
+        let values = index_key(fields, id, body)?;
         Some(Self { values: truncate_values(values), id: id.to_owned() })
     }
 
-    /// Whether the key cannot contain the full values.
+    /// Returns whether the key cannot contain the full values.
     pub(super) fn is_truncated(&self) -> bool {
         self.values.len() > MAX_KEY_VALUE_BYTES
     }
@@ -80,8 +80,10 @@ impl IndexEntry {
 
     /// Decodes it from an entry.
     pub(super) fn decode(prefix: &[u8], key: &[u8], record: IndexRecord) -> Result<Self> {
-        let corrupt =
-            || Error::Corrupt { what: format!("key {}", key.escape_ascii()), reason: "it is no place".into() };
+        let corrupt = || Error::Corrupt {
+            what: format!("key {}", key.escape_ascii()),
+            reason: "it is not the key of an index entry".into(),
+        };
         let values = match record.values {
             Some(values) => STANDARD_NO_PAD.decode(values).map_err(|_| corrupt())?,
             None => {

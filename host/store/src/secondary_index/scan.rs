@@ -18,7 +18,7 @@ const PAGE_SIZE: usize = 256;
 /// A document found in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexHit {
-    /// Its id.
+    /// Id of the document.
     pub id: String,
     /// Cursor of the next page, if this document is the last one of the page.
     pub cursor: IndexCursor,

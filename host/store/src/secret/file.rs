@@ -32,7 +32,9 @@ impl MasterKey {
             (length == key.len()).then_some(Self(*key))
         });
         let reason = || {
-            format!("does not hold a key ({PREFIX}<43 letters>): put the right file there, or restore it from a backup")
+            format!(
+                "does not contain a key ({PREFIX}<43 letters>); put the right file there, or restore it from a backup"
+            )
         };
         key.map(Some).ok_or_else(|| Error::KeyFile { path: path.to_owned(), reason: reason() })
     }
@@ -70,7 +72,8 @@ impl MasterKey {
         let mut file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let reason =
-                    "exists already: a key is never overwritten, because what it sealed would be lost".to_owned();
+                    "already exists; a key is never overwritten, because the secrets sealed with it would be lost"
+                        .to_owned();
                 return Err(Error::KeyFile { path: path.to_owned(), reason });
             }
             other => other.map_err(Error::io("create", path))?,
@@ -98,7 +101,7 @@ fn check_permissions(file: &File, path: &Path) -> Result<()> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    let reason = format!("may be read or changed by others (mode {mode:03o}): run chmod 600 {}", path.display());
+    let reason = format!("can be read or changed by other users (mode {mode:03o}); run chmod 600 {}", path.display());
     Err(Error::KeyFile { path: path.to_owned(), reason })
 }
 

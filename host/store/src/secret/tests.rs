@@ -19,7 +19,7 @@ fn context(account: &str, field: &str) -> SecretContext {
     }
 }
 
-/// The same place, for another konnector or for none.
+/// Returns the same place, for another konnector or for none.
 fn with_konnector(konnector: Option<&str>, context: &SecretContext) -> SecretContext {
     SecretContext { konnector: konnector.map(str::to_owned), ..context.clone() }
 }
@@ -33,7 +33,7 @@ fn a_secret_opens_only_where_it_was_sealed() {
     let message =
         |key: &MasterKey, context: &SecretContext, sealed: &str| key.open(context, sealed).unwrap_err().to_string();
     insta::assert_snapshot!(message(&key(1), &context("acct-2", "password"), &sealed), @"the secret password of account acct-2 cannot be opened: it was changed, or belongs to another account, konnector or field; enter it again");
-    insta::assert_snapshot!(message(&key(2), &here, &sealed), @"the secret password of account acct-1 cannot be opened: it was sealed with the key ead75eb8…, this server has 937f5557…; start it with that key");
+    insta::assert_snapshot!(message(&key(2), &here, &sealed), @"the secret password of account acct-1 cannot be opened: it was sealed with the key ead75eb8…, but this server uses 937f5557…; start the server with that key");
     insta::assert_snapshot!(message(&key(1), &here, "hunter2"), @"the secret password of account acct-1 cannot be opened: it is not of the form sealed-v2.<key>.<text>; enter it again");
     assert!(key(1).open(&context("acct-1", "token"), &sealed).is_err());
     let elsewhere = SecretContext { instance: InstanceId::new(), ..here };
@@ -95,8 +95,8 @@ fn the_format_and_the_derived_keys_do_not_change() {
 
 #[test]
 fn a_key_does_not_show_itself() {
-    let shown = format!("{:?}", key(7));
-    assert_eq!(shown, format!("MasterKey({:?})", key(7).fingerprint()));
+    let debug = format!("{:?}", key(7));
+    assert_eq!(debug, format!("MasterKey({:?})", key(7).fingerprint()));
     assert_ne!(key(7).fingerprint(), key(8).fingerprint());
     assert_ne!(*key(7).derive("a"), *key(7).derive("b"));
 }
@@ -114,9 +114,9 @@ fn a_key_file_is_private_and_read_back() {
     assert!(text.starts_with("konnector-key-1:") && text.ends_with('\n') && text.len() == 60, "{text:?}");
 
     let message = |error: Error| error.to_string().replace(&path.display().to_string(), "master.key");
-    insta::assert_snapshot!(message(MasterKey::create(&path).unwrap_err()), @"the key file master.key exists already: a key is never overwritten, because what it sealed would be lost");
+    insta::assert_snapshot!(message(MasterKey::create(&path).unwrap_err()), @"the key file master.key already exists; a key is never overwritten, because the secrets sealed with it would be lost");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    insta::assert_snapshot!(message(MasterKey::load(&path).unwrap_err()), @"the key file master.key may be read or changed by others (mode 640): run chmod 600 master.key");
+    insta::assert_snapshot!(message(MasterKey::load(&path).unwrap_err()), @"the key file master.key can be read or changed by other users (mode 640); run chmod 600 master.key");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
     MasterKey::load(&path).unwrap();
 }
@@ -130,7 +130,7 @@ fn a_file_that_holds_no_key_is_refused() {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let message = MasterKey::load(&path).unwrap_err().to_string();
-        assert!(message.contains("does not hold a key"), "{text:?}: {message}");
+        assert!(message.contains("does not contain a key"), "{text:?}: {message}");
     }
     fs::write(&path, whole).unwrap();
     assert_eq!(MasterKey::load(&path).unwrap().unwrap().0, [1; 32]);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Waits until all earlier writes are durable.
 pub(super) trait Barrier: Send {
-    /// After a failure, the state of every write since the last success is unknown.
+    /// Waits for durability. After a failure, the state of every write since the last success is unknown.
     fn wait(&mut self) -> io::Result<()>;
 }
 

@@ -125,7 +125,7 @@ async fn after_a_failed_barrier_nothing_is_accepted() {
     }
     assert_eq!(fixture.kv.get(b"before").unwrap().as_deref(), Some(b"value".as_slice()));
     assert_eq!(fixture.kv.get(b"later").unwrap(), None);
-    insta::assert_snapshot!(Error::Poisoned, @"the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server");
+    insta::assert_snapshot!(Error::Poisoned, @"an earlier write to the disk failed, so no change is accepted; check the disk, then restart the server");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn oversized_batches_are_rejected_before_they_reach_the_disk() {
     let fixture = fixture();
     let mut large = Batch::default();
     large.put(b"key".to_vec(), vec![0; 9 * 1024]);
-    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of an entry has 9216 bytes, the limit is 8192: shorten it");
+    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of an entry has 9216 bytes, the limit is 8192; shorten it");
     let mut long = Batch::default();
     long.put(vec![b'k'; 257], vec![]);
     assert!(matches!(fixture.kv.commit(long).await, Err(Error::TooLarge { .. })));

@@ -53,7 +53,8 @@ pub(super) fn abort_process() {
     let limit = WRITE_TIMEOUT.as_secs();
     tracing::error!(limit, "a write to the database hangs");
     eprintln!(
-        "konnector: a write to the disk takes longer than {limit} s: ending, so that a restart can read what is really there"
+        "konnector: a write to the disk takes longer than {limit} s; exiting, \
+         so that a restart can read the actual state"
     );
     std::process::abort();
 }

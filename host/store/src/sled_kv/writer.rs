@@ -51,10 +51,10 @@ impl DbWriter {
         db: sled::Db,
         barrier: Box<dyn Barrier>,
         incoming: mpsc::Receiver<WriterRequest>,
-        told: WriterStatus,
+        status: WriterStatus,
         watchdog: Watchdog,
     ) -> Self {
-        Self { db, barrier, incoming, status: told, poisoned: false, watchdog }
+        Self { db, barrier, incoming, status, poisoned: false, watchdog }
     }
 
     /// Runs until it receives a close request, or until all senders are dropped.
@@ -83,8 +83,8 @@ impl DbWriter {
                     return ControlFlow::Break(reply);
                 }
             };
-            let answer = if self.poisoned { Err(Error::Poisoned) } else { group.admit(&self.db, &batch) };
-            group.replies.push((reply, answer));
+            let result = if self.poisoned { Err(Error::Poisoned) } else { group.admit(&self.db, &batch) };
+            group.replies.push((reply, result));
             let full = group.writes.len() >= MAX_GROUP_WRITES || started.elapsed() >= MAX_GROUP_DURATION;
             next = if full { None } else { self.incoming.try_recv().ok() };
         }
@@ -93,16 +93,16 @@ impl DbWriter {
     }
 
     fn finish_group(&mut self, group: CommitGroup) {
-        let CommitGroup { writes, replies: answers } = group;
+        let CommitGroup { writes, replies: results } = group;
         if let Err(error) = self.make_durable(writes) {
-            tracing::error!(%error, "the disk failed a write: nothing more is accepted until a restart");
+            tracing::error!(%error, "a write to the disk failed; no change is accepted until a restart");
             self.poisoned = true;
             self.status.failure.send_replace(Some(error.to_string()));
         }
-        for (reply, answer) in answers {
-            let answer = if self.poisoned { Err(Error::Poisoned) } else { answer };
+        for (reply, result) in results {
+            let result = if self.poisoned { Err(Error::Poisoned) } else { result };
             // A dropped receiver has abandoned the reply, not the commit.
-            let _ = reply.send(answer);
+            let _ = reply.send(result);
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
     Ok(())
 }
 
-/// Whether a document has a right to a key. An unreadable document may have one.
+/// Returns whether a document has a right to a key. An unreadable document may have one.
 fn owns_key(check: &Checker<'_>, document: &DocRef, index: &str, text: &str) -> Result<bool> {
     Ok(match check.body_at(&key::of_document(Keyspace::Document, document)?)? {
         SourceEntry::Absent => false,

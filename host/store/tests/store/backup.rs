@@ -115,7 +115,7 @@ async fn a_restored_store_equals_the_original() {
 
     let mut from = backup.as_slice();
     let error = restored.restore(&mut from, &key, &mut |_| {}).await.unwrap_err();
-    insta::assert_snapshot!(error, @"invalid data folder: it holds data already: restore into a new folder");
+    insta::assert_snapshot!(error, @"invalid data folder: it already contains data; restore into a new folder");
     for canary in ["canary-secret", "canary-clear", "io.cozy.bills"] {
         assert!(!backup.windows(canary.len()).any(|window| window == canary.as_bytes()), "{canary} can be read");
     }
@@ -231,19 +231,19 @@ async fn errors_name_the_damage_of_a_backup() {
     one.swap_with_slice(&mut other[..piece]);
     told.push(format!("pieces swapped: {}", verify(&swapped, &right).await.unwrap_err()));
     insta::assert_snapshot!(named(told.join("\n")), @"
-    another key: the backup cannot be used: it was made with the key <right>, and the key file holds <wrong>: name the right one with --key-file
-    cut off, empty: the backup cannot be used: it is no backup of konnector
-    cut off, the beginning: the backup cannot be used: it is cut off at its beginning
-    cut off, no data: the backup cannot be used: it is cut off after <head> bytes
-    cut off, two pieces: the backup cannot be used: it is cut off after <head + 2 pieces> bytes
-    cut off, half a piece: the backup cannot be used: it is cut off or damaged behind byte <head>
-    cut off, all but a byte: the backup cannot be used: it is cut off or damaged behind byte <head + 13 pieces>
-    a flipped bit in the first word: the backup cannot be used: it is no backup of konnector
-    a flipped bit in the version: the backup cannot be used: a newer konnector made it: use that one
-    a flipped bit in the first piece: the backup cannot be used: it is damaged between the bytes <head> and <head + 1 pieces>
-    a flipped bit in the last: the backup cannot be used: it is cut off or damaged behind byte <head + 13 pieces>
-    a byte more: the backup cannot be used: it is cut off or damaged behind byte <head + 13 pieces>
-    pieces swapped: the backup cannot be used: it is damaged between the bytes <head> and <head + 1 pieces>
+    another key: the backup cannot be used: it was made with the key <right>, but the key file contains <wrong>; pass the right key with --key-file
+    cut off, empty: the backup cannot be used: it is not a konnector backup
+    cut off, the beginning: the backup cannot be used: its header is truncated
+    cut off, no data: the backup cannot be used: it is truncated after <head> bytes
+    cut off, two pieces: the backup cannot be used: it is truncated after <head + 2 pieces> bytes
+    cut off, half a piece: the backup cannot be used: it is truncated or damaged after byte <head>
+    cut off, all but a byte: the backup cannot be used: it is truncated or damaged after byte <head + 13 pieces>
+    a flipped bit in the first word: the backup cannot be used: it is not a konnector backup
+    a flipped bit in the version: the backup cannot be used: it was made by a newer konnector; use that version
+    a flipped bit in the first piece: the backup cannot be used: it is damaged between bytes <head> and <head + 1 pieces>
+    a flipped bit in the last: the backup cannot be used: it is truncated or damaged after byte <head + 13 pieces>
+    a byte more: the backup cannot be used: it is truncated or damaged after byte <head + 13 pieces>
+    pieces swapped: the backup cannot be used: it is damaged between bytes <head> and <head + 1 pieces>
     ");
 }
 
@@ -263,7 +263,7 @@ async fn one_backup_is_made_at_a_time() {
     });
     tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
     let error = store.back_up(&BlobSchema, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
-    insta::assert_snapshot!(error, @"conflict: another backup is being made: wait for its end");
+    insta::assert_snapshot!(error, @"conflict: another backup is running; wait until it finishes");
     create(&store, &bill("meanwhile"), json!({})).await;
     waiting.abort();
     drop((waiting.await, taken));
@@ -351,9 +351,9 @@ async fn a_backup_of_a_newer_program_is_refused() {
     let text = String::from_utf8_lossy(&backup).replace("\"format\":2", "\"format\":7");
     let head = text.split('\n').take(2).collect::<Vec<_>>().join("\n");
     let newer = [head.as_bytes(), b"\n", &[0; 100]].concat();
-    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: it holds data of format 7: use konnector 0.1.0 or a newer one");
+    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: it contains data of format 7; use konnector 0.1.0 or a newer version");
     let newer = [b"konnector-backup-2\n".as_slice(), &[0; 100]].concat();
-    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: a newer konnector made it: use that one");
+    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: it was made by a newer konnector; use that version");
 }
 
 /// The error for a backup that lacks blobs to which documents refer.
@@ -406,10 +406,10 @@ async fn a_backup_with_missing_blobs_fails() {
     };
     assert_eq!(problems.len(), 6, "{text}");
     for name in ["missing", "body missing"] {
-        assert!(text.contains(&format!("blob {name}, is missing")), "{text}");
+        assert!(text.contains(&format!("blob {name} of document io.cozy.bills/{name} is missing")), "{text}");
     }
     for name in ["flipped", "cut", "grown", "body flipped"] {
-        assert!(text.contains(&format!("blob {name}, is damaged: ")), "{text}");
+        assert!(text.contains(&format!("blob {name} of document io.cozy.bills/{name} is damaged: ")), "{text}");
     }
     assert_eq!(store.blobs().list().await.unwrap().len(), 10 - 2, "nothing else was removed");
 }
@@ -428,7 +428,7 @@ async fn a_backup_without_its_blobs_fails_verification() {
     store.back_up(&NoSchema, &key, &mut backup, &mut |_| {}).await.unwrap();
     let error = verify_backup(&mut backup.as_slice(), &BlobSchema, &key, &mut |_| {}).await.unwrap_err();
     assert!(matches!(&error, Error::BlobsDamaged { problems, omitted: 50 } if problems.len() == 100), "{error}");
-    assert!(error.to_string().starts_with("contents are missing or damaged:\n  a content of document "), "{error}");
+    assert!(error.to_string().starts_with("blobs are missing or damaged:\n  blob "), "{error}");
 }
 
 /// Unreferenced blobs are not backed up, and blobs removed during a failing backup are deleted nonetheless.
@@ -483,7 +483,7 @@ async fn commits_go_on_while_nobody_reads_a_backup() {
     tokio::time::timeout(std::time::Duration::from_secs(60), commits).await.expect("a commit hangs");
     let read = tokio::spawn(async move { tokio::io::copy(&mut taken, &mut tokio::io::sink()).await });
     let error = backup.await.unwrap().unwrap_err();
-    insta::assert_snapshot!(error, @"the backup cannot be used: more than 100000 entries were written before the backup came to copy them again: write it to a faster place, or when less happens");
+    insta::assert_snapshot!(error, @"the backup cannot be used: more than 100000 entries changed before the backup could copy them again; write it to a faster disk, or at a quieter time");
     read.await.unwrap().unwrap();
 }
 

@@ -82,14 +82,14 @@ async fn a_stale_revision_conflicts(store: Store) {
 
     let mut again = Changes::new();
     again.create(one.clone(), body(json!({})));
-    assert_eq!(conflict(again).await, "conflict: document io.cozy.bills/one exists already");
+    assert_eq!(conflict(again).await, "conflict: document io.cozy.bills/one already exists");
 
     let mut put = Changes::new();
     put.put(one.clone(), &first, body(json!({ "n": 2 })));
     store.commit(put.clone()).await.unwrap();
     assert_eq!(
         conflict(put).await,
-        "conflict: document io.cozy.bills/one is at revision 2-ceca9ab283326fa1a6a825c4f041d389, not 1-60c3a252bb7d0890eba437a2c91258ec: read it again and redo the change"
+        "conflict: document io.cozy.bills/one is at revision 2-ceca9ab283326fa1a6a825c4f041d389, not at revision 1-60c3a252bb7d0890eba437a2c91258ec; read it again and redo the change"
     );
 
     let mut delete = Changes::new();
@@ -99,7 +99,7 @@ async fn a_stale_revision_conflicts(store: Store) {
     missing.put(bill("missing"), &first, body(json!({})));
     assert_eq!(
         conflict(missing).await,
-        "conflict: document io.cozy.bills/missing is deleted or was never created, not 1-60c3a252bb7d0890eba437a2c91258ec: read it again and redo the change"
+        "conflict: document io.cozy.bills/missing is deleted or was never created, not at revision 1-60c3a252bb7d0890eba437a2c91258ec; read it again and redo the change"
     );
     assert_eq!(store.get(&one).unwrap().unwrap().body["n"], json!(2));
 }
@@ -225,13 +225,13 @@ async fn unreadable_documents_are_rejected(store: Store) {
     let error = store.commit(changes).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "invalid document: io.cozy.bills/deeper is nested deeper than 120 levels: flatten it"
+        "invalid document: io.cozy.bills/deeper is nested deeper than 120 levels; flatten it"
     );
 
     let mut changes = Changes::new();
     changes.create(bill("huge"), body(json!({ "a": "x".repeat(9 << 20) })));
     let error = store.commit(changes).await.unwrap_err();
-    assert_eq!(error.to_string(), "document io.cozy.bills/huge has 9437192 bytes, the limit is 8388608: shorten it");
+    assert_eq!(error.to_string(), "document io.cozy.bills/huge has 9437192 bytes, the limit is 8388608; shorten it");
 }
 
 async fn one_of_many_writers_wins_each_revision(store: Store) {

@@ -64,5 +64,5 @@ places! {
 #[test]
 fn a_failed_write_is_reported_and_nothing_is_acknowledged_afterwards() {
     let (_, failed) = run_failpoint("commit.durable", "error", 20);
-    insta::assert_snapshot!(failed.unwrap(), @"the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server");
+    insta::assert_snapshot!(failed.unwrap(), @"an earlier write to the disk failed, so no change is accepted; check the disk, then restart the server");
 }

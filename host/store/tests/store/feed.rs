@@ -104,7 +104,7 @@ async fn a_cursor_of_another_store_starts_from_the_beginning(store: Store) {
     // So does a number alone, which comes from another kind of database.
     assert_eq!(ids(&changes(&store, &"12".parse().unwrap(), 9, Direction::Forward).await), ["a"]);
     let error = "soon".parse::<Seq>().unwrap_err();
-    insta::assert_snapshot!(error, @r#"invalid since: "soon" is not a last_seq of an earlier answer, nor 0 for all changes"#);
+    insta::assert_snapshot!(error, @r#"invalid since: "soon" is not a valid position; use the last_seq of an earlier response, or 0 for all changes"#);
 }
 
 on_every_backend!(

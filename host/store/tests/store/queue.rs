@@ -196,7 +196,7 @@ async fn a_zombie_cannot_write(store: Store) {
     let error = write(&old, "while-waiting").await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the lease on job io.cozy.jobs/one (epoch 1) is no longer held: stop this run, its writes are refused"
+        "the lease on job io.cozy.jobs/one (epoch 1) is no longer held; stop this run, because its writes are rejected"
     );
 
     let new = claim(&store, "w", 20, 1).await.remove(0);
@@ -268,7 +268,7 @@ async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
     let error = store.commit(missing).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "document io.cozy.jobs/missing does not exist: create it before, or in the same commit"
+        "document io.cozy.jobs/missing does not exist; create it first, or in the same commit"
     );
 }
 

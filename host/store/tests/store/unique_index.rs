@@ -19,7 +19,7 @@ async fn a_key_has_one_holder(store: Store) {
     put(&store, "/a", "1").await.unwrap();
     put(&store, "/a", "1").await.unwrap();
     let error = put(&store, "/a", "2").await.unwrap_err();
-    assert_eq!(error.to_string(), r#"conflict: "/a" is taken in the index path by 1"#);
+    assert_eq!(error.to_string(), r#"conflict: the key "/a" of the index path already belongs to 1"#);
     assert_eq!(store.lookup(&instance(1), "path", "/a").unwrap().as_deref(), Some("1"));
     assert_eq!(store.lookup(&instance(2), "path", "/a").unwrap(), None);
     assert_eq!(store.lookup(&instance(1), "other", "/a").unwrap(), None);

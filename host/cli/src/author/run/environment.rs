@@ -24,22 +24,21 @@ use crate::error::{Error, Result, file, io};
 use crate::follow::JobProgress;
 use crate::output::{Output, cell};
 
-/// Everything a run needs; gone with it.
+/// Platform for one run, whose data is deleted with it.
 pub struct RunEnvironment {
-    /// The platform.
     pub platform: Platform,
     /// The only instance.
     pub instance: Instance,
-    /// May do everything.
+    /// Principal with full access.
     pub principal: Principal,
-    /// The key and the compiled component.
+    /// Folder of the key and the compiled component.
     folder: TempDir,
 }
 
 impl RunEnvironment {
     /// Creates an empty platform.
     pub async fn set_up(allowed_private: Vec<AddressRule>) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(io("making a folder for temporary files"))?;
+        let folder = tempfile::tempdir().map_err(io("creating a temporary folder"))?;
         let parts = PlatformParts {
             store: Store::in_memory(),
             sandbox: Arc::new(Sandbox::new(konnector_sandbox::SandboxOptions {
@@ -65,7 +64,7 @@ impl RunEnvironment {
     pub async fn install(&self, bundle: &Bundle, parameters: Option<Map<String, Value>>) -> Result<Slug> {
         let folder = bundle.folder.canonicalize().map_err(file("open", &bundle.folder))?;
         let source = url::Url::from_file_path(&folder)
-            .map_err(|()| Error::message(format!("{} cannot be written as a file:// address", folder.display())))?;
+            .map_err(|()| Error::message(format!("{} cannot be expressed as a file:// URL", folder.display())))?;
         let request =
             InstallRequest { slug: slug(&bundle.name()), source: source.to_string(), parameters, deactivated: false };
         let mut installing = self.platform.install_konnector(&self.instance, request).await?;
@@ -119,12 +118,12 @@ impl RunEnvironment {
             let now = self.platform.job(&self.instance, &job.id)?;
             if now.finished_at.is_some() {
                 live.finish();
-                let mut shown = serde_json::to_value(&now).map_err(Error::message)?;
-                if let Some(members) = shown.as_object_mut() {
+                let mut result = serde_json::to_value(&now).map_err(Error::message)?;
+                if let Some(members) = result.as_object_mut() {
                     members.insert("id".to_owned(), json!(now.id));
                     members.retain(|name, _| !name.starts_with('_'));
                 }
-                return Ok(shown);
+                return Ok(result);
             }
             loop {
                 match events.recv().await {
@@ -148,7 +147,7 @@ impl RunEnvironment {
         }
     }
 
-    /// Stores the one-time code, typed at the terminal, where the run looks for it.
+    /// Asks for the one-time code at the terminal and stores it in the account, where the run looks for it.
     async fn answer_question(&self, live: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
         let (Some(account), Some(code)) = (account, live.prompt_code(question).await?) else { return Ok(()) };
         let platform = &self.platform;
@@ -163,12 +162,12 @@ impl RunEnvironment {
     pub async fn shut_down(self) {
         self.platform.stop().await;
         if let Err(error) = self.folder.close() {
-            crate::output::warning(&format!("a folder for temporary files stays: {error}"));
+            crate::output::warning(&format!("cannot delete the temporary folder: {error}"));
         }
     }
 }
 
-/// A slug from the name of a folder, which may contain any character.
+/// Makes a slug from the name of a folder, which may contain any character.
 fn slug(name: &str) -> String {
     let slug: String = name
         .to_lowercase()

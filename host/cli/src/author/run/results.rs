@@ -1,4 +1,4 @@
-//! What a run saved.
+//! Documents and files that a run saved.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::draft::Draft;
 use crate::error::{Error, Result, file};
 use crate::output::{Rows, bytes, cell};
 
-/// Types that the platform keeps for itself.
+/// Internal doctypes of the platform, and files, which are listed separately.
 const INTERNAL_DOCTYPES: [&str; 12] = [
     "io.cozy.accounts",
     "io.cozy.instances",
@@ -29,17 +29,17 @@ const INTERNAL_DOCTYPES: [&str; 12] = [
     "io.cozy.doctypes",
 ];
 
-/// Documents by type, and files by path.
+/// Documents and files that a run saved.
 pub struct RunResults {
-    /// By type.
+    /// Documents by doctype.
     pub documents: Map<String, Value>,
-    /// With their path.
+    /// Descriptions of the files, sorted by path.
     pub files: Vec<Value>,
     contents: Vec<(String, File)>,
 }
 
 impl RunResults {
-    /// Collects everything that is in the store.
+    /// Collects all documents and files of the instance.
     pub async fn collect(bench: &RunEnvironment) -> Result<Self> {
         let mut documents = Map::new();
         for doctype in bench.platform.doctypes(&bench.instance)? {
@@ -67,7 +67,7 @@ impl RunResults {
         Ok(Self { documents, files: files.collect(), contents })
     }
 
-    /// Prints documents and files.
+    /// Prints the documents and files as tables.
     pub fn print(&self) {
         for (doctype, documents) in &self.documents {
             let documents = documents.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -107,13 +107,13 @@ impl RunResults {
     }
 }
 
-/// The names come from a vendor: none may point outside the folder.
+/// Rejects a path that leaves the folder, because the names come from a vendor.
 fn safe_relative_path(path: &str) -> Result<PathBuf> {
     let path = Path::new(path.trim_start_matches('/'));
     if path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(path.to_owned());
     }
-    Err(Error::failed(format!("the file {} would be written outside of the folder", path.display()), ""))
+    Err(Error::failed(format!("file {} would be written outside the folder", path.display()), ""))
 }
 
 fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>> {
@@ -134,7 +134,7 @@ fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>
     }
 }
 
-/// The children of a directory, sorted by name.
+/// Lists the children of a directory, sorted by name.
 fn children(bench: &RunEnvironment, id: &str) -> Result<Vec<File>> {
     const PAGE: usize = 500;
     let mut children: Vec<File> = Vec::new();

@@ -118,7 +118,7 @@ fn denials_name_the_rule_to_add() {
     let taken = permissions.check_document(Verb::Post, &doctype("io.cozy.bills"), "x", &Map::new()).unwrap_err();
     insta::assert_snapshot!(taken, @r#"the manifest has no rule for POST on io.cozy.bills; add to "permissions": "bills2": { "type": "io.cozy.bills", "verbs": ["POST"] }"#);
     let narrow = permissions.check_type(Verb::Get, &doctype("io.cozy.contacts")).unwrap_err();
-    insta::assert_snapshot!(narrow, @r#"the manifest allows GET on some documents of io.cozy.contacts only, not on the whole type; add to "permissions": "contacts2": { "type": "io.cozy.contacts", "verbs": ["GET"] }"#);
+    insta::assert_snapshot!(narrow, @r#"the manifest allows GET only on some documents of io.cozy.contacts, but not on the whole type; add to "permissions": "contacts2": { "type": "io.cozy.contacts", "verbs": ["GET"] }"#);
     let other =
         permissions.check_document(Verb::Get, &doctype("io.cozy.contacts"), "a \"b\"", &Map::new()).unwrap_err();
     insta::assert_snapshot!(other, @r#"the manifest has no rule for GET on the document "a \"b\"" of io.cozy.contacts; add to "permissions": "contacts2": { "type": "io.cozy.contacts", "verbs": ["GET"], "values": ["a \"b\""] }"#);

@@ -91,11 +91,11 @@ fn a_bad_field_of_the_account_is_named_without_its_value() {
     .map(|error| error.to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    the account's field "url" must hold a web address such as "https://cloud.example": it is not a text
-    the account's field "url" must hold a web address such as "https://cloud.example": it cannot be read as an address
-    the account's field "url" must hold a web address such as "https://cloud.example": it must begin with https:// or http://
-    the account's field "url" must hold a web address such as "https://cloud.example": it must not hold a user name or a password
-    the account's field "url" must hold a web address such as "https://cloud.example": it must name one host, without a star
+    the account's field "url" must contain a web address such as "https://cloud.example": it is not a string
+    the account's field "url" must contain a web address such as "https://cloud.example": it is not a valid address
+    the account's field "url" must contain a web address such as "https://cloud.example": it must begin with https:// or http://
+    the account's field "url" must contain a web address such as "https://cloud.example": it must not contain a user name or a password
+    the account's field "url" must contain a web address such as "https://cloud.example": it must name one host, without a star
     "#);
 }
 
@@ -106,13 +106,13 @@ fn denials_name_the_rule_to_add() {
     insta::assert_snapshot!(denied("GET", "http://login.example:8080/a/b"), @r#"the manifest has no rule for GET on http://login.example:8080; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["http://login.example:8080"] }"#);
     insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/private/x"), @r#"the manifest has no rule for GET on https://a.cdn.bank101.example/private/x; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://a.cdn.bank101.example/private/x"] }"#);
     insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/static/..%2fprivate"), @r#"the manifest has no rule for GET on https://a.cdn.bank101.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://a.cdn.bank101.example"] }"#);
-    insta::assert_snapshot!(denied("GET", "https://me:secret@www.bank101.example/"), @"the address of www.bank101.example carries a user name or a password; send them in the Authorization header");
-    insta::assert_snapshot!(denied("GET", "ftp://www.bank101.example/"), @"konnectors reach http and https addresses only, not ftp");
+    insta::assert_snapshot!(denied("GET", "https://me:secret@www.bank101.example/"), @"the address of www.bank101.example contains a user name or a password; send them in the Authorization header");
+    insta::assert_snapshot!(denied("GET", "ftp://www.bank101.example/"), @"konnectors can reach only http and https addresses, not ftp");
     let first = HttpRules::default().check("POST", &url("https://www.bank101.example/")).unwrap_err();
     insta::assert_snapshot!(first, @r#"the manifest has no rule for POST on https://www.bank101.example; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["https://www.bank101.example"] }"#);
     let waiting =
         server().http_rules(&Map::new()).unwrap().check("PROPFIND", &url("https://cloud.example/")).unwrap_err();
-    insta::assert_snapshot!(waiting, @r#"the manifest has no rule for PROPFIND on https://cloud.example; add to "permissions": "vendor": { "type": "http", "verbs": ["PROPFIND"], "values": ["https://cloud.example"] } (a rule follows the account's field "url", which is empty)"#);
+    insta::assert_snapshot!(waiting, @r#"the manifest has no rule for PROPFIND on https://cloud.example; add to "permissions": "vendor": { "type": "http", "verbs": ["PROPFIND"], "values": ["https://cloud.example"] } (a rule takes its host from the account's field "url", which is empty)"#);
 }
 
 proptest! {

@@ -38,19 +38,19 @@ fn p1_p6_texts() {
     permissions.bills.type: this field is required; add "type": "io.cozy.bills"
     permissions.bills.type: expected a string, found a number
     permissions.bills.type: "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-    permissions.bills.type: "io.cozy.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
+    permissions.bills.type: "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
     permissions.bills.type: "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
     permissions.bills.verbs: expected a list, found a string
     permissions.bills.verbs[1]: expected a string, found a number
-    permissions.bills.verbs: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+    permissions.bills.verbs: "FETCH" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
     permissions.bills.values[0]: expected a string, found a list
-    permissions.bills.values: "" is not allowed; leave empty values out
+    permissions.bills.values: "" is not allowed; remove the empty value
     permissions.bills.values: this field is required; add the values that the selector compares with
     permissions.bills.selector: expected a string, found a list
     permissions.bills.values: this field is required; add the hosts: "values": ["https://www.bank.example"]
-    permissions.bills.verbs: "get" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+    permissions.bills.verbs: "get" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
     permissions.bills.values[1]: "https://*.com" is not a host that a rule can name: anyone can own names below com, a public suffix; name each host
-    permissions.bills.selector: "instance" is not allowed; a rule on hosts has no selector but "account"
+    permissions.bills.selector: "instance" is not allowed; the only selector of a rule on hosts is "account"
     "#);
 }
 

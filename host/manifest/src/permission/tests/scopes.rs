@@ -75,18 +75,18 @@ fn p5_refusals() {
     .map(|text| Permissions::from_scope(text).expect_err(text).to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    the scope "" cannot be read: it names no type; write one, as in "io.cozy.files"
-    the scope " " cannot be read: it names no type; write one, as in "io.cozy.files"
-    the scope "a:b:c:d:e" cannot be read: a rule has at most four parts, type:verbs:values:selector; write a colon inside a value as %3A
-    the scope "io.cozy.files:FETCH" cannot be read: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-    the scope "io.cozy.files:GET:" cannot be read: a value is empty; leave out the colon or the comma before it
-    the scope "io.cozy.files:GET:a,,b" cannot be read: a value is empty; leave out the colon or the comma before it
-    the scope "io.cozy.*" cannot be read: "io.cozy.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
-    the scope "*" cannot be read: the star stands alone, for everything
-    the scope "*:GET" cannot be read: the star stands alone, for everything
-    the scope "http:GET:x" cannot be read: rules on hosts stand only in manifests
-    the scope "io.cozy.files:GET:%FF" cannot be read: %FF is not UTF-8
-    the scope ":GET" cannot be read: "" is not a doctype that a rule can name: each dot stands between two names, as in "io.cozy.bills"
+    "" is not a valid scope: it names no type; write one, as in "io.cozy.files"
+    " " is not a valid scope: it names no type; write one, as in "io.cozy.files"
+    "a:b:c:d:e" is not a valid scope: a rule has at most four parts, type:verbs:values:selector; write a colon inside a value as %3A
+    "io.cozy.files:FETCH" is not a valid scope: "FETCH" is not a valid verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+    "io.cozy.files:GET:" is not a valid scope: a value is empty; leave out the colon or the comma before it
+    "io.cozy.files:GET:a,,b" is not a valid scope: a value is empty; leave out the colon or the comma before it
+    "io.cozy.*" is not a valid scope: "io.cozy.*" is not a doctype that a rule can name: put at least three names before the star, as in "io.cozy.bank.*"
+    "*" is not a valid scope: use the star alone, to allow everything
+    "*:GET" is not a valid scope: use the star alone, to allow everything
+    "http:GET:x" is not a valid scope: rules on hosts are valid only in manifests
+    "io.cozy.files:GET:%FF" is not a valid scope: %FF is not UTF-8
+    ":GET" is not a valid scope: "" is not a doctype that a rule can name: put each dot between two names, as in "io.cozy.bills"
     "#);
 }
 

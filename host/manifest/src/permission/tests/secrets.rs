@@ -71,7 +71,7 @@ fn a_refusal_says_what_to_add() {
         .unwrap();
     let refusal =
         |url: &str| rules.check_secret("password", "post", &Url::parse(url).unwrap()).unwrap_err().to_string();
-    insta::assert_snapshot!(refusal("https://a.bank.example:8443/x?y"), @r#"the manifest sends the secret "password" with no POST to https://a.bank.example:8443; add to the rule that allows it: "secrets": ["password"]"#);
+    insta::assert_snapshot!(refusal("https://a.bank.example:8443/x?y"), @r#"the manifest does not allow the secret "password" in POST requests to https://a.bank.example:8443; add to the rule for this host: "secrets": ["password"]"#);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_field_is_checked_and_written_back() {
     permissions.vendor.secrets: [] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     permissions.vendor.secrets: [""] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     permissions.vendor.secrets: expected a list or an object, found a string
-    permissions.vendor.secrets: ["password"] is not allowed; only a rule of type http says where secrets go
+    permissions.vendor.secrets: ["password"] is not allowed; only rules of type http can name secrets
     "#);
 }
 
@@ -212,12 +212,12 @@ fn bindings_are_checked_and_written_back() {
     .map(|rule| Permissions::from_manifest(&object(json!({ "vendor": rule }))).unwrap_err().to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    permissions.vendor.secrets.password.hosts: "hosts" is not allowed; a secret is bound by path, methods and fields
+    permissions.vendor.secrets.password.hosts: "hosts" is not allowed; bind a secret only by path, methods and fields
     permissions.vendor.secrets.password.path: "login" is not allowed; begin the path with one slash, as in "/login"
     permissions.vendor.secrets.password.path: "/a/..%2fb" is not allowed; the path must not lead upwards
-    permissions.vendor.secrets.password.path: "/other" is not allowed; write a path that one of "values" reaches
+    permissions.vendor.secrets.password.path: "/other" is not allowed; write a path that one of "values" covers
     permissions.vendor.secrets.password.fields: ["header:"] is not allowed; name the fields that may carry the secret, as in ["pwd"], ["/user/pwd"] or ["header:X-Api-Key"]
-    permissions.vendor.secrets.password.methods: "post" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+    permissions.vendor.secrets.password.methods: "post" is not a valid verb; use HTTP methods in upper case, such as GET, POST or PROPFIND, or ALL alone
     permissions.vendor.secrets.password: expected an object, found a list
     permissions.vendor.secrets: {} is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     "#);

@@ -86,7 +86,7 @@ impl OAuthCallback {
 
 fn bad_state() -> Error {
     Error::BadRequest(
-        "bad state: this login is unknown, was ended before, or began more than 15 minutes ago; begin again".to_owned(),
+        "bad state: this login is unknown, already finished, or older than 15 minutes; start again".to_owned(),
     )
 }
 
@@ -118,7 +118,7 @@ impl Platform {
             ProviderPage::Reconnect => &settings.reconnect_endpoint,
         };
         let mut url = endpoint.clone().filter(|_| settings.grant_mode != GrantMode::Secret).ok_or_else(|| {
-            Error::BadRequest(format!("accounts of the type '{}' have no such page at their provider", kind.id))
+            Error::BadRequest(format!("the provider of the account type '{}' has no such page", kind.id))
         })?;
         let scope = start.scope.clone();
         let state = self.issue_one_time_token(instance, OneTimeToken::AccountOAuth(start)).await?;

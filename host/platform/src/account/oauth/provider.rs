@@ -59,7 +59,7 @@ impl TokenErrorResponse {
 
     pub(super) fn to_error(&self) -> Error {
         let error = self.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
-        Error::Provider(format!("the provider refuses to give a token: status {}{error}", self.status))
+        Error::Provider(format!("the provider rejected the token request: status {}{error}", self.status))
     }
 }
 
@@ -130,7 +130,9 @@ impl Platform {
             return Ok(Err(TokenErrorResponse { status: response.status, error }));
         }
         let answer = serde_json::from_value(Value::Object(members));
-        answer.map(Ok).map_err(|error| Error::Provider(format!("the provider {origin} answers with nonsense: {error}")))
+        answer
+            .map(Ok)
+            .map_err(|error| Error::Provider(format!("unexpected response from the provider {origin}: {error}")))
     }
 
     /// Writes tokens into the `oauth` field of an account, in clear; returns the remaining fields.
@@ -138,7 +140,7 @@ impl Platform {
         // Some providers use this name.
         let access = answer.access_token.clone().or_else(|| answer.id_token.clone());
         let access =
-            access.ok_or_else(|| Error::Provider("the provider answers without an access token".to_owned()))?;
+            access.ok_or_else(|| Error::Provider("the provider's response contains no access token".to_owned()))?;
         let seconds =
             answer.expires_in.as_ref().and_then(|given| given.as_i64().or_else(|| given.as_str()?.parse().ok()));
         let end = seconds

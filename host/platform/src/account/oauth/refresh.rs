@@ -60,7 +60,7 @@ impl Platform {
             }
             Some(RefreshOutcome::ReconnectRequired) => Err(Error::ReconnectRequired),
             Some(RefreshOutcome::Failed(told)) => Err(Error::Provider(told)),
-            None => Err(Error::Provider("the refresh was cut off; try again".to_owned())),
+            None => Err(Error::Provider("the refresh was interrupted; try again".to_owned())),
         }
     }
 
@@ -115,7 +115,9 @@ impl Platform {
         }
         let change = |body: &mut Object| {
             if owning_konnector(body) != owning_konnector(&account.body) {
-                return Err(Error::Conflict(format!("the account '{id}' became another konnector's meanwhile")));
+                return Err(Error::Conflict(format!(
+                    "the account '{id}' was assigned to another konnector in the meantime"
+                )));
             }
             if let Some(oauth) = body.get_mut(OAUTH_FIELD).and_then(Value::as_object_mut) {
                 oauth.extend(fresh.clone());

@@ -185,7 +185,7 @@ impl ChainFixture {
                 ended.next_attempt_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6))
             );
             let sentence = ended.error_message.as_deref().unwrap_or_default();
-            assert!(sentence.contains("It is tried again at") && sentence.contains(&retry.id), "{sentence}");
+            assert!(sentence.contains("It will be retried at") && sentence.contains(&retry.id), "{sentence}");
         }
     }
 }

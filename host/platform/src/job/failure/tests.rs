@@ -44,31 +44,31 @@ fn every_failure_has_its_code() {
         format!("{code} | {retry}{} | {message}", if pause { ", schedule waits" } else { "" })
     };
     insta::assert_snapshot!(failures.iter().map(line).collect::<Vec<_>>().join("\n"), @r"
-    LOGIN_FAILED | never, schedule waits | The vendor refused the login or the password. Correct them in the account; until then the schedule waits.
-    LOGIN_FAILED.NEEDS_SECRET | never, schedule waits | The login needs a field that the account lacks. Add it; until then the schedule waits.
-    LOGIN_FAILED.TOO_MANY_ATTEMPTS | never, schedule waits | The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site.
-    USER_ACTION_NEEDED.CGU_FORM | never | The vendor wants its new terms accepted. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.CHANGE_PASSWORD | never, schedule waits | The vendor wants the password changed. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.SCA_REQUIRED | never, schedule waits | The vendor wants a strong authentication. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.WEBAUTH_REQUIRED | never, schedule waits | The vendor wants a login on its own page. Sign in at the vendor's site, then launch the konnector.
+    LOGIN_FAILED | never, schedule waits | The vendor rejected the login or the password. Correct them in the account; the schedule is paused until then.
+    LOGIN_FAILED.NEEDS_SECRET | never, schedule waits | The login needs a field that the account lacks. Add it; the schedule is paused until then.
+    LOGIN_FAILED.TOO_MANY_ATTEMPTS | never, schedule waits | The vendor temporarily locked the account after too many attempts. Wait, then sign in at the vendor's site.
+    USER_ACTION_NEEDED.CGU_FORM | never | The vendor requires you to accept its new terms. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.CHANGE_PASSWORD | never, schedule waits | The vendor requires a new password. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.SCA_REQUIRED | never, schedule waits | The vendor requires strong authentication. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.WEBAUTH_REQUIRED | never, schedule waits | The vendor requires a login on its own page. Sign in at the vendor's site, then launch the konnector.
     USER_ACTION_NEEDED.OAUTH_OUTDATED | never, schedule waits | The vendor no longer accepts the connection. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.ACCOUNT_REMOVED | never, schedule waits | The account does not exist at the vendor any more. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.PERMISSIONS_CHANGED | never, schedule waits | The rights at the vendor have changed. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED | never, schedule waits | The vendor wants something from you. Sign in at the vendor's site, then launch the konnector.
-    USER_ACTION_NEEDED.TWOFA_EXPIRED | never, schedule waits | The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.
-    USER_ACTION_NEEDED.WRONG_TWOFA_CODE | never, schedule waits | The vendor refused the one-time code. Launch the konnector by hand to get another one.
-    CHALLENGE_ASKED | never, schedule waits | The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.
-    CAPTCHA_RESOLUTION_FAILED | once | The vendor wanted to know whether you are a human, and got no answer.
-    VENDOR_DOWN | after 0s | The vendor's site does not answer. This mostly passes by itself.
-    VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is in maintenance. This mostly passes by itself.
-    VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor asks for fewer requests. This mostly passes by itself.
-    UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
-    UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.
-    DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more.
-    UNKNOWN_ERROR.PARTIAL_SYNC | never | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
+    USER_ACTION_NEEDED.ACCOUNT_REMOVED | never, schedule waits | The account no longer exists at the vendor. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.PERMISSIONS_CHANGED | never, schedule waits | The permissions at the vendor have changed. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED | never, schedule waits | The vendor requires an action from you. Sign in at the vendor's site, then launch the konnector.
+    USER_ACTION_NEEDED.TWOFA_EXPIRED | never, schedule waits | The vendor asked for a one-time code, but none was entered in time. Launch the konnector manually and have the code ready.
+    USER_ACTION_NEEDED.WRONG_TWOFA_CODE | never, schedule waits | The vendor rejected the one-time code. Launch the konnector manually to get another one.
+    CHALLENGE_ASKED | never, schedule waits | The vendor requires a verification that the konnector does not support. Sign in at the vendor's site, then launch the konnector; if this happens again, tell the konnector's author.
+    CAPTCHA_RESOLUTION_FAILED | once | The vendor's site asked for a captcha, which was not solved.
+    VENDOR_DOWN | after 0s | The vendor's site does not respond. This is usually temporary.
+    VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is under maintenance. This is usually temporary.
+    VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor's site limits the number of requests. This is usually temporary.
+    UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site differs from what the konnector expects. The konnector's author must adapt the konnector.
+    UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector requested something that is not permitted. Unless the operator can allow it, its author must add the rule to the manifest.
+    DISK_QUOTA_EXCEEDED | when there is room | Your storage space is used up. Free some space, or ask the operator for more.
+    UNKNOWN_ERROR.PARTIAL_SYNC | never | The data fetched so far is saved. You need not do anything: the next run continues with the rest.
     UNKNOWN_ERROR.CANCELLED | never | The run was cancelled.
-    UNKNOWN_ERROR | once | The server failed while the konnector ran. If it comes back, tell the operator.
-    UNKNOWN_ERROR | once, a fault | The konnector has a fault. If it comes back, tell its author.
+    UNKNOWN_ERROR | once | The server failed while the konnector ran. If this happens again, tell the operator.
+    UNKNOWN_ERROR | once, a fault | The konnector has a bug. If this happens again, tell its author.
     ");
 }
 
@@ -113,5 +113,5 @@ fn what_is_not_to_be_tried_again_is_not() {
     assert_eq!(reported("VENDOR_DOWN", true).retry, Retry::Never);
     assert!(matches!(reported("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
     assert_eq!((reported("X", false).retry, reported("X", true).retry), (Retry::Fault, Retry::Never));
-    insta::assert_snapshot!(reported("no page for bills", false).message, @"no page for bills. The konnector has a fault. If it comes back, tell its author.");
+    insta::assert_snapshot!(reported("no page for bills", false).message, @"no page for bills. The konnector has a bug. If this happens again, tell its author.");
 }

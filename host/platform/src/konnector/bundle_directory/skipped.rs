@@ -13,7 +13,7 @@ use crate::konnector::bundle::{Bundle, MANIFEST_FILE};
 pub struct SkippedEntry {
     /// The file or folder.
     pub path: PathBuf,
-    /// Why it is not offered.
+    /// Reason why it is not offered.
     pub reason: String,
     /// Advice for the owner.
     pub advice: String,
@@ -27,9 +27,9 @@ impl SkippedEntry {
     /// Entry for a bundle that cannot be read.
     pub(super) fn unreadable(path: &Path, error: &crate::Error) -> Self {
         let advice = if is_folder(path) {
-            format!("look at it with: konnector check {}", path.display())
+            format!("check it with: konnector check {}", path.display())
         } else {
-            "write it anew with `konnector pack`, which looks at it, too".to_owned()
+            "create it again with `konnector pack`, which also checks it".to_owned()
         };
         Self::new(path, error.to_string(), advice)
     }
@@ -38,20 +38,20 @@ impl SkippedEntry {
     pub(super) fn check_location(path: &Path, slug: &Slug, number: &str, manifest: &Manifest) -> Result<Semver, Self> {
         let version = &manifest.version;
         let parsed = Semver::parse(version).map_err(|error| {
-            let reason = format!("its manifest says version '{version}', which is none by semver: {error}");
-            Self::new(path, reason, "write a version such as 1.0.0 there, and name it so here")
+            let reason = format!("version '{version}' in its manifest is not valid semver: {error}");
+            Self::new(path, reason, "set a version such as 1.0.0 in the manifest, and rename the entry to it")
         })?;
         let ending = if is_folder(path) { "" } else { ARCHIVE_SUFFIX };
         if number != version {
             let right = path.with_file_name(format!("{version}{ending}"));
-            let reason = format!("its manifest says version {version}");
+            let reason = format!("its manifest has version {version}");
             return Err(Self::new(path, reason, format!("rename it to {}", right.display())));
         }
         match manifest.slug.as_ref().filter(|other| *other != slug) {
             None => Ok(parsed),
             Some(other) => {
-                let advice = format!("write \"slug\": \"{slug}\" there, or name the folder above it {other}");
-                Err(Self::new(path, format!("its manifest says slug {other}"), advice))
+                let advice = format!("set \"slug\": \"{slug}\" in the manifest, or rename the folder above to {other}");
+                Err(Self::new(path, format!("its manifest has slug {other}"), advice))
             }
         }
     }
@@ -61,17 +61,17 @@ impl SkippedEntry {
         if name.starts_with('.') {
             return None;
         }
-        let shelf = path.parent().unwrap_or(path);
+        let root = path.parent().unwrap_or(path);
         if name == MANIFEST_FILE {
-            let reason = "the shelf itself is a bundle; on a shelf each bundle has a folder, SLUG/VERSION";
-            return Some(Self::new(path, reason, move_advice(shelf, shelf, shelf.file_name()?.to_str()?)));
+            let reason = "the bundle directory itself is a bundle; each bundle must be in a subfolder SLUG/VERSION";
+            return Some(Self::new(path, reason, move_advice(root, root, root.file_name()?.to_str()?)));
         }
         if name.ends_with(ARCHIVE_SUFFIX) && is_file(path) {
-            let reason = "an archive lies in the folder of its konnector, named by its version alone";
-            return Some(Self::new(path, reason, move_advice(path, shelf, name.trim_end_matches(ARCHIVE_SUFFIX))));
+            let reason = "an archive must be in its konnector's folder, with its version as the name";
+            return Some(Self::new(path, reason, move_advice(path, root, name.trim_end_matches(ARCHIVE_SUFFIX))));
         }
         let error = name.parse::<Slug>().err().filter(|_| is_folder(path))?;
-        Some(Self::new(path, error.to_string(), "name the folder by the konnector's slug, as in bank101"))
+        Some(Self::new(path, error.to_string(), "name the folder after the konnector's slug, for example bank101"))
     }
 
     /// Entry for a path that looks like a version but is not one. `folder` is the konnector's folder.
@@ -80,17 +80,23 @@ impl SkippedEntry {
             let advice = move_advice(folder, folder.parent().unwrap_or(folder), folder.file_name()?.to_str()?);
             return Some(Self::new(
                 folder,
-                "a bundle lies one folder below its konnector's, named by its version",
+                "a bundle must be in a subfolder of its konnector's folder, named after its version",
                 advice,
             ));
         }
         let other = [".tgz", ".tar", ".zip"].iter().any(|ending| name.ends_with(ending));
-        other.then(|| Self::new(path, format!("an archive ends in {ARCHIVE_SUFFIX}"), "write it with `konnector pack`"))
+        other.then(|| {
+            Self::new(
+                path,
+                format!("the name of an archive must end in {ARCHIVE_SUFFIX}"),
+                "create it with `konnector pack`",
+            )
+        })
     }
 }
 
-/// Tells where to move a misplaced bundle, according to its manifest; `known_as` is used if the manifest has no slug.
-fn move_advice(bundle: &Path, shelf: &Path, known_as: &str) -> String {
+/// Returns advice where to move a misplaced bundle, according to its manifest; `known_as` replaces a missing slug.
+fn move_advice(bundle: &Path, root: &Path, known_as: &str) -> String {
     let read = if is_folder(bundle) {
         Bundle::from_folder(bundle).ok()
     } else {
@@ -102,6 +108,6 @@ fn move_advice(bundle: &Path, shelf: &Path, known_as: &str) -> String {
     };
     let known_as = known_as.trim_end_matches(&format!("-{version}"));
     let slug = slug.or_else(|| known_as.parse::<Slug>().ok().map(String::from)).unwrap_or_else(|| "SLUG".to_owned());
-    let (what, ending) = if is_folder(bundle) { ("what it holds", "") } else { ("it", ARCHIVE_SUFFIX) };
-    format!("move {what} to {}", shelf.join(slug).join(format!("{version}{ending}")).display())
+    let (what, ending) = if is_folder(bundle) { ("its contents", "") } else { ("it", ARCHIVE_SUFFIX) };
+    format!("move {what} to {}", root.join(slug).join(format!("{version}{ending}")).display())
 }

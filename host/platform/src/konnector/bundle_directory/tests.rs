@@ -71,37 +71,37 @@ fn misplaced_entries_are_skipped_and_reported_once() {
     };
     assert_eq!(found(&shelf), ["1.0.0"]);
     insta::assert_snapshot!(taken(), @r#"
-    DIR/Not-A-Slug: "Not-A-Slug" is not a slug; use only a-z, 0-9 and "-"
-      → name the folder by the konnector's slug, as in bank101
-    DIR/shop-1.9.0.tar.gz: an archive lies in the folder of its konnector, named by its version alone
+    DIR/Not-A-Slug: "Not-A-Slug" is not a valid slug; use only a-z, 0-9 and "-"
+      → name the folder after the konnector's slug, for example bank101
+    DIR/shop-1.9.0.tar.gz: an archive must be in its konnector's folder, with its version as the name
       → move it to DIR/shop/1.9.0.tar.gz
-    DIR/shop/1.1.0: its manifest says version 9.9.9
+    DIR/shop/1.1.0: its manifest has version 9.9.9
       → rename it to DIR/shop/9.9.9
-    DIR/shop/1.2.0.tar.gz: the source is no readable tar archive: failed to read entire block
-      → write it anew with `konnector pack`, which looks at it, too
-    DIR/shop/1.3.0: its manifest says slug bakery
-      → write "slug": "shop" there, or name the folder above it bakery
+    DIR/shop/1.2.0.tar.gz: the source is not a readable tar archive: failed to read entire block
+      → create it again with `konnector pack`, which also checks it
+    DIR/shop/1.3.0: its manifest has slug bakery
+      → set "slug": "shop" in the manifest, or rename the folder above to bakery
     DIR/shop/1.4.0: the manifest cannot be used: line 1, column 96: fields.login.type: expected a string, found a number
-      → look at it with: konnector check DIR/shop/1.4.0
+      → check it with: konnector check DIR/shop/1.4.0
     DIR/shop/1.5.0: there is no manifest.konnector in 'DIR/shop/1.5.0'; check the path of the source
-      → look at it with: konnector check DIR/shop/1.5.0
-    DIR/shop/1.6.0.tar.gz: its manifest says version 1.7.0
+      → check it with: konnector check DIR/shop/1.5.0
+    DIR/shop/1.6.0.tar.gz: its manifest has version 1.7.0
       → rename it to DIR/shop/1.7.0.tar.gz
-    DIR/shop/1.8.0.tgz: an archive ends in .tar.gz
-      → write it with `konnector pack`
-    DIR/shop/latest: its manifest says version 'latest', which is none by semver: unexpected character 'l' while parsing major version number
-      → write a version such as 1.0.0 there, and name it so here
-    DIR/shop/maintenance.json: what it says is not shown: it holds no JSON object
-      → write a JSON object, as in {"messages": {"en": {"short_message": "…"}}}, or {} alone
-    DIR/unversioned: a bundle lies one folder below its konnector's, named by its version
-      → move what it holds to DIR/unversioned/2.0.0
+    DIR/shop/1.8.0.tgz: the name of an archive must end in .tar.gz
+      → create it with `konnector pack`
+    DIR/shop/latest: version 'latest' in its manifest is not valid semver: unexpected character 'l' while parsing major version number
+      → set a version such as 1.0.0 in the manifest, and rename the entry to it
+    DIR/shop/maintenance.json: its maintenance options are ignored: the file is not a JSON object
+      → write a JSON object such as {"messages": {"en": {"short_message": "…"}}}, or just {}
+    DIR/unversioned: a bundle must be in a subfolder of its konnector's folder, named after its version
+      → move its contents to DIR/unversioned/2.0.0
     "#);
     // Each entry is reported once, including entries that appear later.
     fs::rename(place("shop/1.6.0.tar.gz"), place("shop/1.7.0.tar.gz")).expect("renamed");
     write_bundle(&place("shop/3.0.0"), &manifest("3.0.1"));
     assert_eq!(found(&shelf), ["1.0.0", "1.7.0"]);
     insta::assert_snapshot!(taken(), @r"
-    DIR/shop/3.0.0: its manifest says version 3.0.1
+    DIR/shop/3.0.0: its manifest has version 3.0.1
       → rename it to DIR/shop/3.0.1
     ");
     assert!(BundleDirectory::new(Path::new("/no/such/folder").to_owned(), |_| {}).is_err());

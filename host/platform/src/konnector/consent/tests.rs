@@ -67,15 +67,15 @@ fn each_part_of_what_was_accepted_waits_when_it_grows() {
         })
         .collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
-    a password is read: it reads the passwords of its accounts, not only uses them
-    a command reads its account: it reads the passwords of its accounts, not only uses them
-    a new host: its permissions grow: ALL on https://a.example https://b.example with password
-    another secret for a host: its permissions grow: ALL on https://a.example with password pin
-    a wider verb: its permissions grow: GET PUT on io.cozy.accounts
+    a password is read: it reads the passwords of its accounts instead of only using them
+    a command reads its account: it reads the passwords of its accounts instead of only using them
+    a new host: it requests additional permissions: ALL on https://a.example https://b.example with password
+    another secret for a host: it requests additional permissions: ALL on https://a.example with password pin
+    a wider verb: it requests additional permissions: GET PUT on io.cozy.accounts
     a field in the clear: it reads the field 'pin', which was secret before
-    a secret that may be replaced: it may replace the secret 'pin' that you typed
-    a field that is left out: it may replace the secret 'pin' that you typed
-    terms: it has other terms: shop 2
+    a secret that may be replaced: it may replace the secret 'pin' that you entered
+    a field that is left out: it may replace the secret 'pin' that you entered
+    terms: its terms change: shop 2
     ");
 }
 

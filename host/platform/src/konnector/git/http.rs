@@ -1,4 +1,4 @@
-//! Git's smart HTTP protocol through the gate. The library writes a request's body after it has asked for the response;
+//! Git's smart HTTP protocol through the gate. The library writes a request's body after it has requested the response;
 //! therefore the request is sent when the first part of the response is read.
 
 use std::io::{self, BufRead, Cursor, Read, Write};
@@ -42,10 +42,10 @@ impl GateHttp {
             401 | 403 => {
                 return Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    "the server wants a login, or has no such repository",
+                    "the server requires a login, or does not have this repository",
                 ));
             }
-            status => return Err(io::Error::other(format!("the server answers with the status {status}"))),
+            status => return Err(io::Error::other(format!("the server responded with status {status}"))),
         }
         let headers: String = response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         Ok((response.url, ResponseParts { headers: headers.into(), body: into_bytes(response.body) }))
@@ -80,10 +80,10 @@ impl Http for GateHttp {
         base_url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> gix::Result<GetResponse<LazyResponse, LazyResponse>> {
-        let (from, answer) = self.send(request("GET", url, headers)).map_err(gix::Error::from_error)?;
+        let (from, response) = self.send(request("GET", url, headers)).map_err(gix::Error::from_error)?;
         let tail = url.strip_prefix(base_url).unwrap_or_default();
         self.redirected_base_url = from.strip_suffix(tail).map(str::to_owned).filter(|base| base != base_url);
-        Ok(GetResponse { headers: LazyResponse::ready(answer.headers), body: LazyResponse::ready(answer.body) })
+        Ok(GetResponse { headers: LazyResponse::ready(response.headers), body: LazyResponse::ready(response.body) })
     }
 
     fn post(
@@ -101,8 +101,8 @@ impl Http for GateHttp {
             response: Mutex::default(),
         });
         Ok(PostResponse {
-            headers: LazyResponse::pending(&exchange, |answer| answer.headers),
-            body: LazyResponse::pending(&exchange, |answer| answer.body),
+            headers: LazyResponse::pending(&exchange, |response| response.headers),
+            body: LazyResponse::pending(&exchange, |response| response.body),
             post_body: body,
         })
     }
@@ -141,13 +141,13 @@ struct Exchange {
 
 impl Exchange {
     fn response(&self) -> io::Result<ResponseParts> {
-        let mut answer = self.response.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = &*answer {
-            return Ok(answer.clone());
+        let mut response = self.response.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(response) = &*response {
+            return Ok(response.clone());
         }
         let body = std::mem::take(&mut *self.body.0.lock().unwrap_or_else(PoisonError::into_inner));
         let (_, received) = self.http.send(Request { body: Some(body.into()), ..self.request.clone() })?;
-        Ok(answer.insert(received).clone())
+        Ok(response.insert(received).clone())
     }
 }
 

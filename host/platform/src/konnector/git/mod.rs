@@ -25,7 +25,7 @@ use transport::GitRemote;
 
 /// Timeout for a whole fetch (cozy-stack, sources).
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Branches of a source that names none, in the order in which they are tried.
+/// Branches that are tried in this order if the source does not name one.
 const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
 /// Settings of the repository: objects larger than the maximum size of a bundle file are not decompressed, and only
 /// one thread decompresses objects at the same time.
@@ -54,7 +54,7 @@ impl Platform {
         let unreachable = |reason: &dyn std::fmt::Display| {
             Error::Unreachable(format!("the repository {} cannot be fetched: {reason}", without_password(url)))
         };
-        let way = self.resolve_git_remote(transport, url).await.map_err(|error| unreachable(&error))?;
+        let source = self.resolve_git_remote(transport, url).await.map_err(|error| unreachable(&error))?;
         let branches: Vec<String> = match branch {
             Some(branch) => vec![branch.to_owned()],
             None => DEFAULT_BRANCHES.map(str::to_owned).to_vec(),
@@ -63,17 +63,17 @@ impl Platform {
         let stop = StopOnDrop(Arc::default());
         let (stopped, shown_url) = (Arc::clone(&stop.0), without_password(url));
         let fetching = self.source_offload.run(move || {
-            std::fs::create_dir_all(&cache).map_err(Error::io("making room for a repository"))?;
-            let folder = tempfile::tempdir_in(&cache).map_err(Error::io("making room for a repository"))?;
+            std::fs::create_dir_all(&cache).map_err(Error::io("creating a directory for the repository"))?;
+            let folder = tempfile::tempdir_in(&cache).map_err(Error::io("creating a directory for the repository"))?;
             let failed =
                 |reason: String| Error::Unreachable(format!("the repository {shown_url} cannot be fetched: {reason}"));
             let repository = BareClone::new(folder.path()).map_err(failed)?;
             for branch in &branches {
-                if let Some(commit) = repository.fetch(&way, branch, &stopped).map_err(failed)? {
+                if let Some(commit) = repository.fetch(&source, branch, &stopped).map_err(failed)? {
                     return repository.read_bundle(commit);
                 }
             }
-            Err(failed(format!("it has no branch {}", branches.join(" and no branch "))))
+            Err(failed(format!("it has no branch {}", branches.join(" or "))))
         });
         match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
             Ok(fetched) => fetched,
@@ -114,15 +114,15 @@ impl BareClone {
     }
 
     /// Fetches the newest commit of a branch; `None` if the branch does not exist.
-    fn fetch(&self, way: &GitRemote, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
+    fn fetch(&self, source: &GitRemote, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
         let spec = format!("+refs/heads/{branch}:refs/heads/{branch}");
-        let remote = self.0.remote_at(way.url()).map_err(|error| error_chain(&error))?;
+        let remote = self.0.remote_at(source.url()).map_err(|error| error_chain(&error))?;
         let remote = remote
             .with_fetch_tags(Tags::None)
             .with_refspecs([spec.as_str()], gix::remote::Direction::Fetch)
             .map_err(|error| error_chain(&error))?;
-        let connection = remote.to_connection_with_transport(way.connect()?);
-        // No password is asked for, because no user is present.
+        let connection = remote.to_connection_with_transport(source.connect()?);
+        // No credentials: no user is present to enter them.
         let connection = connection.with_credentials(|_| Ok(None));
         let prepared = connection
             .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
@@ -164,8 +164,9 @@ impl BareClone {
             let object = entry.object().map_err(|error| broken(&error))?;
             Ok(Some(object.detach().data))
         };
-        let manifest = file(MANIFEST_FILE)?
-            .ok_or_else(|| Error::Unreachable(format!("the commit {commit} has no {MANIFEST_FILE} at its top")))?;
+        let manifest = file(MANIFEST_FILE)?.ok_or_else(|| {
+            Error::Unreachable(format!("the commit {commit} has no {MANIFEST_FILE} at its top level"))
+        })?;
         let bundle = Bundle::from_files(&manifest, file)?;
         Ok(FetchedBundle { version: format!("{}-{commit}", bundle.manifest.version), bundle })
     }

@@ -113,7 +113,7 @@ fn connect_ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Re
     let path = url.path();
     // These are passed to the remote shell by ssh.
     if user.starts_with('-') || path.contains(['\'', '\\', '\n', '\0']) {
-        return Err(io::Error::other("its address has characters that are no part of a user or a path"));
+        return Err(io::Error::other("its URL has characters that are not allowed in a user name or path"));
     }
     let mut child = Command::new(program)
         .args(["-o", "BatchMode=yes", "-o", "SendEnv=GIT_PROTOCOL"])
@@ -130,13 +130,13 @@ fn connect_ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Re
         .spawn()
         .map_err(|error| io::Error::other(format!("{} cannot be started: {error}", program.display())))?;
     let (Some(write), Some(read)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::Error::other("ssh has no pipes"));
+        return Err(io::Error::other("the input and output of ssh are not available"));
     };
     let read = BoundedReader::new(SshOutput::with_watchdog(child, read));
     Ok(Box::new(Connection::new(read, write, Protocol::V2, path, None::<(String, _)>, ConnectMode::Process, false)))
 }
 
-/// The output of a program that is ended with it, and after [`REGISTRY_TIMEOUT`].
+/// Output of a program that is killed when this is dropped, and after [`FETCH_TIMEOUT`].
 struct SshOutput {
     output: ChildStdout,
     /// Dropped with the program, which makes its watchdog end it.

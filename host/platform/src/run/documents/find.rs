@@ -37,13 +37,13 @@ impl RunDocuments {
             Order::Descending => Direction::Backward,
         };
         let (platform, instance) = (&self.0.platform, &self.0.instance.id);
-        let way = self.scan_order(doctype, query).await?;
-        let mut walk = DocumentScan::new(platform, (instance, doctype), way, direction, query.cursor.as_deref())
+        let order = self.scan_order(doctype, query).await?;
+        let mut scan = DocumentScan::new(platform, (instance, doctype), order, direction, query.cursor.as_deref())
             .map_err(to_query_error)?;
-        while let Some((document, place)) = walk.next().await.map_err(to_query_error)? {
+        while let Some((document, position)) = scan.next().await.map_err(to_query_error)? {
             let wanted = matches(query, &document) && self.may_read(doctype, &document);
             if wanted && page.push(to_guest_document(document)) {
-                return Ok(Page { documents: page.documents, next_cursor: Some(place.to_string()) });
+                return Ok(Page { documents: page.documents, next_cursor: Some(position.to_string()) });
             }
         }
         Ok(Page { documents: page.documents, next_cursor: None })
@@ -55,8 +55,8 @@ impl RunDocuments {
         }
         // Fields that are reserved for the platform cannot be queried.
         let reserved = |path: &&String| FieldPath::parse(path).is_ok_and(|path| path.is_reserved());
-        if let Some(own) = query.index_fields.iter().find(reserved) {
-            return Err(CapabilityError::Invalid(format!("index: `{own}` is no member of a document")));
+        if let Some(path) = query.index_fields.iter().find(reserved) {
+            return Err(CapabilityError::Invalid(format!("index: `{path}` is a reserved field and cannot be queried")));
         }
         let index = self
             .0

@@ -108,7 +108,7 @@ impl RunDocuments {
                 return Ok(saved);
             }
         }
-        Err(CapabilityError::Conflict(format!("documents of the type {doctype} are being changed by somebody else")))
+        Err(CapabilityError::Conflict(format!("documents of type {doctype} are being changed concurrently; try again")))
     }
 
     /// Commits planned writes; returns `None` on a conflict.
@@ -120,14 +120,14 @@ impl RunDocuments {
         let scope = &self.0;
         let mut changes = Changes::new();
         for plan in &planned {
-            let at = scope.instance.doc(doctype, plan.id.as_str());
+            let document = scope.instance.doc(doctype, plan.id.as_str());
             match (&plan.current_rev, plan.written) {
                 (_, SaveOutcome::Unchanged) => {}
                 (None, _) => {
-                    changes.create(at, plan.body.clone());
+                    changes.create(document, plan.body.clone());
                 }
                 (Some(before), _) => {
-                    changes.put(at, before, plan.body.clone());
+                    changes.put(document, before, plan.body.clone());
                 }
             }
             // Each document is serialised to JSON here.
@@ -173,7 +173,7 @@ async fn plan_all<T: Sync>(
         if plan.current_rev.is_some() {
             if stored > 0 && stored + heap > MAX_STORED_BYTES {
                 return Err(CapabilityError::Invalid(format!(
-                    "the documents as they are stored take more than {} MiB together; change fewer at a time",
+                    "the stored documents take more than {} MiB in total; change fewer at a time",
                     MAX_STORED_BYTES >> 20
                 )));
             }

@@ -147,7 +147,7 @@ impl RunContext {
     }
 }
 
-/// Whether storing would change nothing.
+/// Returns whether storing would change nothing.
 fn is_same(file: &File, blob: &BlobInfo, metadata: &Object, references: &[Reference]) -> bool {
     file.content.as_ref().is_some_and(|content| content.sha256 == hex::encode(blob.sha256))
         && file.metadata == *metadata

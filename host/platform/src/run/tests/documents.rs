@@ -77,8 +77,8 @@ async fn a_batch_of_changes_is_made_as_a_whole_or_not_at_all() {
     insta::assert_snapshot!(refusals.join("\n").replace(&rev, "REV"), @r#"
     Conflict("io.cozy.bills with the key '2' is at revision REV; read it again")
     NotFound("io.cozy.bills with the key '9'")
-    Invalid("two changes are for io.cozy.bills with the key '1'; make it one")
-    Invalid("the key '1' occurs twice; a key stands for one document")
+    Invalid("two changes apply to io.cozy.bills with the key '1'; combine them into one")
+    Invalid("the key '1' occurs twice; each key identifies one document")
     "#);
     assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
     assert_eq!(documents.update(BILLS, second(None)).await.unwrap().len(), 2);
@@ -180,8 +180,8 @@ async fn rules_filter_each_document() {
     Denied("the manifest has no rule for DELETE on io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"DELETE\"] }")
     Denied("the manifest has no rule for POST on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"POST\"] }")
     Denied("the manifest has no rule for GET on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"GET\"] }")
-    Denied("documents of the type io.cozy.accounts are not for konnectors; use the interfaces account and files")
-    Denied("documents of the type io.cozy.files cannot be written directly")
+    Denied("konnectors cannot access documents of type io.cozy.accounts; use the interfaces account and files")
+    Denied("documents of type io.cozy.files cannot be written directly")
     "#);
 }
 
@@ -201,9 +201,9 @@ async fn invalid_queries_are_rejected() {
         error_text(documents.find("bills", query(&["m1"], &[], Range::Any)).await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-    Invalid("index: documents of the type io.cozy.bills have 16 indexes, which is the most: use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or drop one")
-    Invalid("index: `_content` is no member of a document")
-    Invalid("cursor: it is not where an earlier page of this query ended")
+    Invalid("index: the type io.cozy.bills already has 16 indexes, which is the maximum; use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or delete one")
+    Invalid("index: `_content` is a reserved field and cannot be queried")
+    Invalid("cursor: it is not a cursor of an earlier page of this query")
     Denied("the manifest has no rule for GET on bills; add to \"permissions\": \"bills2\": { \"type\": \"bills\", \"verbs\": [\"GET\"] }")
     "#);
 }
@@ -305,7 +305,7 @@ async fn small_changes_of_many_large_documents_are_several_calls() {
     };
     assert_eq!(
         error_text(documents.update(BILLS, changes(12)).await),
-        "Invalid(\"the documents as they are stored take more than 8 MiB together; change fewer at a time\")"
+        "Invalid(\"the stored documents take more than 8 MiB in total; change fewer at a time\")"
     );
     assert_eq!(documents.update(BILLS, changes(3)).await.unwrap().len(), 3);
 }

@@ -94,9 +94,9 @@ async fn metadata_and_references_are_changed() {
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     Invalid("'a.txt' would have more than 1000 references")
-    Invalid("references: 'no type' is no document type: \"no type\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\"")
-    Invalid("references: '' is no document id")
-    Invalid("the metadata of 'a.txt' would have 70057 bytes, at most 65536 are kept")
+    Invalid("references: 'no type' is not a valid doctype: \"no type\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\"")
+    Invalid("references: '' is not a valid document id")
+    Invalid("the metadata of 'a.txt' would have 70057 bytes; the maximum is 65536")
     NotFound("there is no file 'none'")
     NotFound("there is no file with the key 'none'")
     NotFound("there is no file 'none'")
@@ -135,8 +135,8 @@ async fn folders_are_made_and_listed_page_by_page() {
     Invalid("folder: 'a.txt' is a file")
     Conflict("'a.txt' is a file, not a directory")
     NotFound("'november' is a directory and has no content")
-    Invalid("which: a folder cannot be moved to the trash, only a file")
-    Invalid("which: a folder cannot be moved, only a file")
+    Invalid("which: only files can be moved to the trash, not folders")
+    Invalid("which: only files can be moved, not folders")
     "#);
 }
 
@@ -168,7 +168,7 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
         error_text(files.move_file(&key("none"), "", "a.txt").await),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r#"
-    Denied("the file /mine.txt is outside of /Administrative/Bank101/account: its user put it there")
+    Denied("the file /mine.txt is outside the folder /Administrative/Bank101/account; only files in this folder can be moved")
     NotFound("there is no file with the key 'none'")
     "#);
     assert_eq!(store(&files, target("a.txt"), "new").await.unwrap().file.path, "/mine.txt");

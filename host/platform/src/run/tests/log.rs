@@ -39,5 +39,5 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
     platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
     let names_it = |problem: &String| problem.contains(&at.id) && problem.contains("instead of 0000");
     assert!(problems.iter().any(names_it), "{problems:?}");
-    assert_eq!(damaged, ["this log is damaged on the disk: lines of it may be changed or missing", "saved"]);
+    assert_eq!(damaged, ["this log is damaged: some lines may be changed or missing", "saved"]);
 }

@@ -27,12 +27,12 @@ impl TreeContent {
         Self { reader, position: Some(0), size }
     }
 
-    async fn read_at(&mut self, offset: u64, most: usize) -> std::io::Result<Bytes> {
+    async fn read_at(&mut self, offset: u64, max_len: usize) -> std::io::Result<Bytes> {
         if self.position.take() != Some(offset) {
             self.reader.seek(SeekFrom::Start(offset)).await?;
         }
-        let mut part = BytesMut::with_capacity(most);
-        while part.len() < most && self.reader.read_buf(&mut part).await? > 0 {}
+        let mut part = BytesMut::with_capacity(max_len);
+        while part.len() < max_len && self.reader.read_buf(&mut part).await? > 0 {}
         self.position = Some(offset + part.len() as u64);
         Ok(part.freeze())
     }

@@ -20,9 +20,9 @@ use crate::file::{File, FileKind, MAX_NAME_LEN, ROOT_ID, TRASH_ID, sanitize_name
 
 /// Number of children that are read at a time.
 const PAGE_SIZE: usize = 100;
-/// Replaces the content of a file, as `PUT /files/:id` does.
+/// Verb for replacing the content of a file, as for `PUT /files/:id`.
 const WRITE: &[Verb] = &[Verb::Put];
-/// Gives a file or directory another name or place, as `PATCH /files/:id` does.
+/// Verb for moving or renaming a file or directory, as for `PATCH /files/:id`.
 const MOVE: &[Verb] = &[Verb::Patch];
 
 /// The directory `/files`.
@@ -45,13 +45,14 @@ struct Visibility {
     dirs: fn(&TraversableDirs) -> &OnceLock<HashSet<String>>,
 }
 
-/// Listed when its directory is read.
-static LISTABLE: Visibility = Visibility { verbs: &[Verb::Get], dirs: |ways| &ways.listable };
-/// Found by its name; a konnector that may only create files must be able to say where.
-static ADDRESSABLE: Visibility = Visibility { verbs: &Verb::ALL, dirs: |ways| &ways.addressable };
+/// Visibility of a file that is listed when its directory is read.
+static LISTABLE: Visibility = Visibility { verbs: &[Verb::Get], dirs: |dirs| &dirs.listable };
+/// Visibility of a file that is found by its name: a konnector that may only create files must be able to name the
+/// directory.
+static ADDRESSABLE: Visibility = Visibility { verbs: &Verb::ALL, dirs: |dirs| &dirs.addressable };
 
 impl RunTree {
-    /// Returns `None` when no rule covers files.
+    /// Creates the directory; `None` if no rule covers files.
     pub fn new(scope: &Arc<RunContext>) -> Option<Self> {
         let some_rule = Verb::ALL.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
         some_rule.then(|| Self { scope: Arc::clone(scope), traversable_dirs: Arc::default() })
@@ -62,31 +63,31 @@ impl RunTree {
         platform.is_file_allowed(instance, permissions, verbs, file).map_err(to_tree_error)
     }
 
-    /// Whether a file is a directory above something that the rules make visible in this way.
-    async fn is_traversable(&self, file: &File, what: &'static Visibility) -> Result<bool, TreeError> {
+    /// Returns whether a file is a directory above something that the rules make visible in this way.
+    async fn is_traversable(&self, file: &File, visibility: &'static Visibility) -> Result<bool, TreeError> {
         if file.kind != FileKind::Directory {
             return Ok(false);
         }
         let RunContext { platform, instance, permissions, .. } = &*self.scope;
-        let place = (what.dirs)(&self.traversable_dirs);
-        let ways = match place.get() {
-            Some(ways) => ways,
+        let cell = (visibility.dirs)(&self.traversable_dirs);
+        let dirs = match cell.get() {
+            Some(dirs) => dirs,
             None => {
                 let found =
-                    platform.traversable_dirs(instance, permissions, what.verbs).await.map_err(to_tree_error)?;
-                place.get_or_init(|| found)
+                    platform.traversable_dirs(instance, permissions, visibility.verbs).await.map_err(to_tree_error)?;
+                cell.get_or_init(|| found)
             }
         };
-        Ok(ways.contains(&file.id))
+        Ok(dirs.contains(&file.id))
     }
 
-    async fn is_visible(&self, file: &File, what: &'static Visibility) -> Result<bool, TreeError> {
+    async fn is_visible(&self, file: &File, visibility: &'static Visibility) -> Result<bool, TreeError> {
         Ok(!file.trashed
             && file.id != TRASH_ID
-            && (self.is_selected(what.verbs, file)? || self.is_traversable(file, what).await?))
+            && (self.is_selected(visibility.verbs, file)? || self.is_traversable(file, visibility).await?))
     }
 
-    /// Returns a file or directory that some rule shows.
+    /// Returns a file or directory that a rule makes visible.
     async fn file(&self, id: &str) -> Result<File, TreeError> {
         let file = self.scope.platform.file(&self.scope.instance, id).map_err(to_tree_error)?;
         let is_root = file.id == ROOT_ID;
@@ -98,8 +99,9 @@ impl RunTree {
         if directory.kind == FileKind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
     }
 
-    async fn child_file(&self, at: ChildRef<'_>) -> Result<Option<File>, TreeError> {
-        let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(to_tree_error)?;
+    async fn child_file(&self, child: ChildRef<'_>) -> Result<Option<File>, TreeError> {
+        let found =
+            self.scope.platform.child(&self.scope.instance, child.directory, child.name).map_err(to_tree_error)?;
         match found {
             Some(file) => Ok(self.is_visible(&file, &ADDRESSABLE).await?.then_some(file)),
             None => Ok(None),
@@ -142,8 +144,8 @@ impl Tree for RunTree {
         self.node(&self.file(id).await?)
     }
 
-    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
-        self.node(&self.child_file(at).await?.ok_or(TreeError::NotFound)?)
+    async fn child(&self, child: ChildRef<'_>) -> Result<Node, TreeError> {
+        self.node(&self.child_file(child).await?.ok_or(TreeError::NotFound)?)
     }
 
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
@@ -191,11 +193,11 @@ impl Tree for RunTree {
         Ok(Box::new(content::TreeDraft::new(self.clone(), content)))
     }
 
-    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
+    async fn create_directory(&self, child: ChildRef<'_>) -> Result<Node, TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
-        let parent = self.directory(at.directory).await?;
-        self.check_new(&parent, at.name, FileKind::Directory, None)?;
-        let made = platform.create_directory(instance, &parent, at.name).await;
+        let parent = self.directory(child.directory).await?;
+        self.check_new(&parent, child.name, FileKind::Directory, None)?;
+        let made = platform.create_directory(instance, &parent, child.name).await;
         self.node(&made.map_err(to_create_error)?)
     }
 
@@ -238,9 +240,9 @@ impl Tree for RunTree {
         done.map_err(if there.is_some() { to_tree_error } else { to_create_error })
     }
 
-    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
+    async fn remove(&self, child: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
-        let file = self.child_file(at).await?.ok_or(TreeError::NotFound)?;
+        let file = self.child_file(child).await?.ok_or(TreeError::NotFound)?;
         match (file.kind, directory) {
             (FileKind::Directory, false) => return Err(TreeError::IsDirectory),
             (FileKind::File, true) => return Err(TreeError::NotDirectory),
@@ -259,13 +261,13 @@ impl Tree for RunTree {
 }
 
 impl RunTree {
-    /// Whether a file or directory is inside another one, at any depth.
+    /// Returns whether a file or directory is inside another one, at any depth.
     fn is_below(&self, file: &File, directory: &File) -> Result<bool, TreeError> {
         let above = self.scope.platform.ancestors(&self.scope.instance, file).map_err(to_tree_error)?;
         Ok(above.iter().any(|above| above.id == directory.id))
     }
 
-    /// Files that the rules do not show count, too: they must not be deleted with the directory.
+    /// Checks that a directory is empty. Files that the rules do not show count, too: they must not be deleted with it.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
         let first = platform.children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
@@ -291,7 +293,7 @@ fn to_tree_error(error: Error) -> TreeError {
     match error {
         Error::NotFound(_) => TreeError::NotFound,
         Error::Conflict(_) => TreeError::Conflict,
-        Error::Forbidden(sentence) => TreeError::Denied(sentence),
+        Error::Forbidden(message) => TreeError::Denied(message),
         Error::StaleLease => TreeError::LeaseLost,
         Error::TooLarge(_) => TreeError::TooLong,
         Error::Store(error) if error.is_disk_full() => TreeError::QuotaExceeded(QuotaKind::Storage),
@@ -301,9 +303,9 @@ fn to_tree_error(error: Error) -> TreeError {
         | Error::BadRequest(_) => TreeError::MoveIntoItself,
         other => {
             if log_limit::may_log() {
-                tracing::error!(error = %other, "the user's files failed");
+                tracing::error!(error = %other, "an operation on the user's files failed");
             }
-            TreeError::Other("the server could not do it; its log says why".to_owned())
+            TreeError::Other("internal error of the server; its log has the details".to_owned())
         }
     }
 }
@@ -313,7 +315,7 @@ fn to_tree_error(error: Error) -> TreeError {
 fn to_content_error(error: Error) -> TreeError {
     match error {
         Error::Store(error) if error.is_blob_lost() => {
-            tracing::error!(%error, "a content is not what was written");
+            tracing::error!(%error, "the content of a file is missing or damaged");
             TreeError::NotFound
         }
         other => to_tree_error(other),

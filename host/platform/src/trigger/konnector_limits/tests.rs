@@ -94,13 +94,13 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
         told.push(create(kind, arguments, message, debounce).await.expect_err(arguments).to_string());
     }
     insta::assert_snapshot!(told.join("\n"), @r#"
-    a konnector cannot plan runs of anything but itself; put "konnector": "bank" into the message
-    a konnector cannot make a @webhook, whose address lets others in
-    a konnector cannot plan runs of anything but itself; put "konnector": "bank" into the message
-    the events of a konnector's trigger are collected for at least 5 minutes; set debounce to "5m" or more
-    the events of a konnector's trigger are collected for at least 5 minutes; set debounce to "5m" or more
-    a konnector plans its runs at least 60 minutes apart, as its manifest does
-    a konnector plans its runs at least 60 minutes apart, as its manifest does
+    a konnector can schedule only its own runs; put "konnector": "bank" into the message
+    a konnector cannot create a @webhook, because its URL gives others access
+    a konnector can schedule only its own runs; put "konnector": "bank" into the message
+    the events of a konnector's trigger must be collected for at least 5 minutes; set debounce to "5m" or more
+    the events of a konnector's trigger must be collected for at least 5 minutes; set debounce to "5m" or more
+    a konnector must schedule its runs at least 60 minutes apart, as in its manifest
+    a konnector must schedule its runs at least 60 minutes apart, as in its manifest
     "#);
     for number in 0..MAX_TRIGGERS_BY_KONNECTOR {
         let (kind, arguments, debounce) = match number {
@@ -111,7 +111,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
         create(kind, arguments, own(), debounce).await.expect(arguments);
     }
     let refused = create("@every", "1h", own(), None).await.expect_err("too many");
-    insta::assert_snapshot!(refused.to_string(), @"bank has made 10 triggers, and a konnector has no more at one time; delete one first");
+    insta::assert_snapshot!(refused.to_string(), @"bank has created 10 triggers, the maximum for a konnector; delete one first");
     // Fired triggers make room; the number of requests per hour is counted anyway.
     let mut made = MAX_TRIGGERS_BY_KONNECTOR;
     let end = loop {
@@ -124,7 +124,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
         }
     };
     assert_eq!(made, 20);
-    insta::assert_snapshot!(end.to_string(), @"20 of these in an hour are enough for one konnector; the next one is taken from 2026-11-20T13:00:00Z on");
+    insta::assert_snapshot!(end.to_string(), @"the limit of 20 per hour for one konnector is reached; try again after 2026-11-20T13:00:00Z");
     assert!(matches!(end, Error::RetryLater { .. }));
 }
 

@@ -145,7 +145,7 @@ async fn thirty_calls_an_hour_are_enough_for_webhooks() {
         site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
     }
     let refused = site.platform.call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
-    insta::assert_snapshot!(refused, @"30 of these in an hour are enough for one instance; the next one is taken from 2026-11-20T13:00:00Z on, or collect them with a debounce");
+    insta::assert_snapshot!(refused, @"the limit of 30 per hour for one instance is reached; try again after 2026-11-20T13:00:00Z, or collect them with a debounce");
     site.clock.set(at("2026-11-20T13:00:00Z"));
     site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
 }

@@ -44,7 +44,7 @@ pub(crate) enum MemoryNode {
     Directory(Arc<MemoryDirectory>),
 }
 
-/// A file.
+/// A file in memory.
 #[derive(Debug)]
 pub(crate) struct MemoryFile {
     pub(crate) inode: u64,
@@ -53,7 +53,7 @@ pub(crate) struct MemoryFile {
     _reservation: NodeReservation,
 }
 
-/// A directory.
+/// A directory in memory.
 #[derive(Debug)]
 pub(crate) struct MemoryDirectory {
     pub(crate) inode: u64,
@@ -330,11 +330,11 @@ impl MemoryDirectory {
             PathTarget::Current => return Err(ErrorCode::Invalid),
             PathTarget::Parent => return Err(ErrorCode::NotEmpty),
         };
-        let gone = directory.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
-        if !gone.is_empty() {
+        let removed = directory.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
+        if !removed.is_empty() {
             return Err(ErrorCode::NotEmpty);
         }
-        gone.mark_removed();
+        removed.mark_removed();
         directory.remove(name);
         Ok(())
     }

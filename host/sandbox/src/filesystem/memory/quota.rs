@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ErrorCode;
 
-/// The quota of one run.
+/// Space and number of nodes that one run has used of its limits.
 #[derive(Debug)]
 pub(crate) struct ScratchQuota {
     bytes: AtomicU64,

@@ -23,7 +23,7 @@ pub(crate) struct UserFile(pub(super) Arc<SharedFile>);
 pub(crate) struct SharedFile {
     core: Arc<FileCore>,
     /// A write that continues although nothing polls its stream: a guest may wait for several events at once, and then
-    /// all futures but the first to complete are dropped and started anew.
+    /// all futures but the first to complete are dropped and started again.
     pending_write: tokio::sync::Mutex<Option<BoxFuture<'static, Result<()>>>>,
 }
 
@@ -41,7 +41,7 @@ struct FileCore {
 struct FileDescription {
     /// `None` for a file that was removed before it was committed.
     destination: Option<Destination>,
-    /// Path for messages.
+    /// Path shown in messages.
     path: String,
     modified: SystemTime,
     /// Whether the guest already received the failure to save the file.
@@ -215,7 +215,7 @@ impl UserFile {
         core.content.lock().await.read(&core.mount, offset, max).await
     }
 
-    /// Whether a write would be accepted immediately.
+    /// Returns whether a write would be accepted immediately.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.pending_write.try_lock().is_ok_and(|work| work.is_none())
     }
@@ -292,7 +292,7 @@ impl UserFile {
         if closed.is_ok() {
             closed = core.commit().await;
         }
-        let (path, told) = {
+        let (path, is_reported) = {
             let about = core.description();
             (about.path.clone(), about.failure_reported)
         };
@@ -303,7 +303,7 @@ impl UserFile {
                 Err(failure)
             }
             Err(failure) => {
-                if !told {
+                if !is_reported {
                     core.mount.report_unsaved(&path, &failure);
                 }
                 Ok(())

@@ -61,12 +61,12 @@ impl Mount {
         if self.lease_lost.load(Ordering::Relaxed) {
             return Err(LeaseLost::LeaseLost.into());
         }
-        let answer = tokio::select! {
+        let result = tokio::select! {
             biased;
             () = self.context.cancel.cancelled() => Err(TreeError::Cancelled),
-            answer = work => answer,
+            result = work => result,
         };
-        answer.map_err(|error| self.log_error(error))
+        result.map_err(|error| self.log_error(error))
     }
 
     /// Logs the details of an error, because its code alone does not help an author.

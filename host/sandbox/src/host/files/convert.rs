@@ -4,7 +4,7 @@ use super::super::argument::{MAX_DOCTYPE, MAX_MIME, MAX_NAME, check_length, chec
 use super::{MAX_METADATA, check_batch, json_weight, parse_object, wit};
 use crate::capability::{CapabilityError, Details, Entry, File, Folder, Listing, Object, Reference, SavedFile, Target};
 
-/// Reads the target of a file.
+/// Checks and converts the target of an upload.
 pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, CapabilityError> {
     if to.metadata.len() as u64 > MAX_METADATA {
         return Err(CapabilityError::TooLarge(MAX_METADATA));
@@ -35,7 +35,7 @@ pub(super) fn weight(to: &wit::Target) -> u64 {
     (texts + json_weight(&to.metadata) + references) as u64
 }
 
-/// Reads references.
+/// Checks and converts the references of a batch.
 pub(super) fn parse_references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, CapabilityError> {
     check_batch("references", references.len())?;
     for reference in &references {

@@ -41,11 +41,11 @@ pub struct OpenUpload {
 impl OpenUpload {
     pub(super) fn new(
         upload: Box<dyn Upload>,
-        promise: ContentTypeCheck,
+        type_check: ContentTypeCheck,
         slot: HandlePermit,
         memory: MemoryCharge,
     ) -> Self {
-        Self { upload: Some(upload), type_check: Some(promise), head: Vec::new(), _permit: slot, _memory: memory }
+        Self { upload: Some(upload), type_check: Some(type_check), head: Vec::new(), _permit: slot, _memory: memory }
     }
 
     /// Checks a chunk that is about to be written, as for a download.
@@ -59,8 +59,8 @@ impl OpenUpload {
 
     /// Compares the written bytes with the expected content type, unless that was already done.
     pub(super) fn check_content_type(&mut self) -> Result<(), CapabilityError> {
-        let Some(promise) = self.type_check.take() else { return Ok(()) };
-        promise
+        let Some(type_check) = self.type_check.take() else { return Ok(()) };
+        type_check
             .check(&std::mem::take(&mut self.head))
             .map_err(|wrong| CapabilityError::Invalid(format!("content: {wrong}")))
     }

@@ -55,7 +55,7 @@ fn an_invalid_status_line_is_malformed() {
         (r#"{"type":"critical","message":5}"#, r#"unreadable, Some(""): its `message` is a number"#),
         (
             r#"{"type":"critical","message":"A","no_retry":"true"}"#,
-            r#"unreadable, Some("A"): its `no_retry` is a text"#,
+            r#"unreadable, Some("A"): its `no_retry` is a string"#,
         ),
         (r#"{"type":"error","message":{"a":1}}"#, r#"unreadable, Some(""): its `message` is an object"#),
         (r#"{"type":1,"message":"A"}"#, r#"unreadable, Some("A"): its `type` is a number"#),
