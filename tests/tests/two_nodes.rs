@@ -176,7 +176,7 @@ async fn assert_taken_over(slept: u64) {
     };
     let (first, cut, clock) = site.node("first").await;
     let (second, ..) = site.node("second").await;
-    let instance = first.create_instance("ada.example", &InstancePatch::default()).await.unwrap();
+    let instance = first.instances().create("ada.example", &InstancePatch::default()).await.unwrap();
 
     let url = format!("http://127.0.0.1:{port}/");
     let bundle = site.folder.path().join("asks");
@@ -191,7 +191,7 @@ async fn assert_taken_over(slept: u64) {
         parameters: None,
         deactivated: false,
     };
-    let mut installing = first.install_konnector(&instance, request).await.unwrap();
+    let mut installing = first.konnectors().install(&instance, request).await.unwrap();
     while let Some(event) = installing.events.recv().await {
         if let InstallEvent::Failed(error) = event {
             panic!("{error}");
@@ -206,7 +206,7 @@ async fn assert_taken_over(slept: u64) {
         trigger: None,
         payload: TriggerPayload::default(),
     };
-    let job = first.push_job(&instance, request).await.unwrap();
+    let job = first.jobs().push(&instance, request).await.unwrap();
     first.start().await.unwrap();
     wait_until("the first node's requests", || seen.lock().unwrap().len() > 3).await;
     second.start().await.unwrap();
@@ -233,8 +233,8 @@ async fn assert_taken_over(slept: u64) {
         );
     }
 
-    second.cancel_job(&instance, &job.id).await.unwrap();
-    let job = || second.job(&instance, &job.id).unwrap();
+    second.jobs().cancel(&instance, &job.id).await.unwrap();
+    let job = || second.jobs().get(&instance, &job.id).unwrap();
     wait_until("the end of the job", || job().finished_at.is_some()).await;
     assert_eq!(job().error.as_deref(), Some("UNKNOWN_ERROR.CANCELLED"));
     assert_eq!(job().interruptions, 1);

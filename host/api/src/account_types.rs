@@ -63,11 +63,11 @@ fn resource(kind: &Stored<AccountType>) -> Result<Resource, ApiError> {
 }
 
 async fn list(State(platform): State<Platform>) -> Result<Document, ApiError> {
-    Ok(Document::list(platform.account_types()?.iter().map(resource).collect::<Result<_, _>>()?))
+    Ok(Document::list(platform.account_types().list()?.iter().map(resource).collect::<Result<_, _>>()?))
 }
 
 async fn show(State(platform): State<Platform>, Path(id): Path<String>) -> Result<Document, ApiError> {
-    Ok(Document::one(resource(&platform.account_type(&id)?)?))
+    Ok(Document::one(resource(&platform.account_types().get(&id)?)?))
 }
 
 async fn put(
@@ -75,10 +75,10 @@ async fn put(
     Path(id): Path<String>,
     JsonObject(body): JsonObject,
 ) -> Result<Document, ApiError> {
-    Ok(Document::one(resource(&platform.set_account_type(&id, body).await?)?))
+    Ok(Document::one(resource(&platform.account_types().set(&id, body).await?)?))
 }
 
 async fn delete(State(platform): State<Platform>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    platform.delete_account_type(&id).await?;
+    platform.account_types().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

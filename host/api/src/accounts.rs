@@ -104,8 +104,8 @@ async fn redirect_to_provider(
     (account_type, account): (String, Option<String>),
 ) -> Result<Response, ApiError> {
     let return_url = redirect_url(params)?;
-    platform.redeem_session_code(instance, params.get_non_empty("session_code")).await?;
-    platform.check_rate_limit(instance, rate::RateKind::AccountOAuth)?;
+    platform.auth().redeem_session_code(instance, params.get_non_empty("session_code")).await?;
+    platform.rate_limits().check(instance, rate::RateKind::AccountOAuth)?;
     let text = |name: &str| params.get_non_empty(name).map(str::to_owned);
     let start = OAuthLogin {
         account_type,
@@ -115,7 +115,7 @@ async fn redirect_to_provider(
         account,
         return_url,
     };
-    Ok(Redirect::to(platform.start_oauth(instance, page, start).await?.as_str()).into_response())
+    Ok(Redirect::to(platform.accounts().start_oauth(instance, page, start).await?.as_str()).into_response())
 }
 
 async fn start(
@@ -151,9 +151,9 @@ async fn handle_callback(
     Path(account_type): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let instance = request_host(request.uri(), request.headers()).and_then(|host| platform.instance(host).ok());
+    let instance = request_host(request.uri(), request.headers()).and_then(|host| platform.instances().get(host).ok());
     let callback = OAuthCallback(Params::from_uri(request.uri()).into_pairs());
-    let return_url = platform.finish_oauth(instance, &account_type, &callback).await?;
+    let return_url = platform.accounts().finish_oauth(instance, &account_type, &callback).await?;
     Ok(Redirect::to(&return_url).into_response())
 }
 
@@ -174,11 +174,11 @@ async fn refresh(
 ) -> Result<Document, ApiError> {
     let Caller { instance, principal } = &caller;
     // Do not reveal existence or content to callers without read access.
-    platform.read_document(instance, principal, &ACCOUNTS, &id)?;
-    platform.check_account_refresh(instance, principal, &id)?;
-    platform.check_rate_limit(instance, rate::RateKind::AccountOAuth)?;
-    platform.refresh_account(instance, &account_type, &id).await?;
-    let document = platform.read_document(instance, principal, &ACCOUNTS, &id)?;
+    platform.documents().read(instance, principal, &ACCOUNTS, &id)?;
+    platform.accounts().check_refresh(instance, principal, &id)?;
+    platform.rate_limits().check(instance, rate::RateKind::AccountOAuth)?;
+    platform.accounts().refresh(instance, &account_type, &id).await?;
+    let document = platform.documents().read(instance, principal, &ACCOUNTS, &id)?;
     let resource = Resource::new(ACCOUNTS.as_str(), id.as_str(), &document.body)?;
     let link = format!("/data/{}/{id}", *ACCOUNTS);
     Ok(Document::one(resource.rev(&document.rev.to_string()).link("self", link)))

@@ -40,7 +40,7 @@ impl FromRequestParts<Platform> for HostInstance {
         let nameless =
             || ApiError::bad_request("the request has no Host header; it is required to select the instance");
         let host = request_host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
-        Ok(Self(platform.instance(host)?))
+        Ok(Self(platform.instances().get(host)?))
     }
 }
 
@@ -104,7 +104,7 @@ impl FromRequestParts<Platform> for Caller {
             .or_else(|| credentials::basic_password(&parts.headers))
             .or_else(|| Params::from_uri(&parts.uri).get("bearer_token").map(str::to_owned))
             .ok_or_else(|| ApiError::unauthenticated("No token in request", "Bearer"))?;
-        let principal = platform.authenticate(&instance, &token)?;
+        let principal = platform.auth().authenticate(&instance, &token)?;
         Ok(Self { instance, principal })
     }
 }

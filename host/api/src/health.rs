@@ -5,7 +5,6 @@ use aide::axum::routing::get_with;
 use axum::Json;
 use axum::extract::State;
 use konnector_platform::Platform;
-use konnector_store::InstanceId;
 use serde_json::json;
 
 use crate::error::ApiError;
@@ -28,7 +27,7 @@ pub fn routes() -> ApiRouter<Platform> {
 
 /// The server is ready if it can read the store.
 async fn ready(State(platform): State<Platform>) -> Result<&'static str, ApiError> {
-    match platform.store.doctypes(&InstanceId::global()) {
+    match platform.check_store() {
         Ok(_) => Ok("ok\n"),
         Err(error) => Err(ApiError::unavailable(error.to_string())),
     }

@@ -85,7 +85,7 @@ fn describe(op: TransformOperation<'_>) -> TransformOperation<'_> {
 
 fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiError> {
     let doc_ref = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
-    let rev = platform.store.get(&doc_ref)?.map(|found| found.rev.to_string()).unwrap_or_default();
+    let rev = platform.documents().get_unchecked(&doc_ref)?.map(|found| found.rev.to_string()).unwrap_or_default();
     let resource = Resource::new("instances", instance.id.as_str(), instance)?
         .rev(&rev)
         .attribute("prefix", json!(instance.id))
@@ -101,7 +101,7 @@ fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, ApiErr
 /// (cozy-stack).
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let number = |name| params.get(name).and_then(|text| text.parse::<usize>().ok());
-    let mut instances = platform.instances()?;
+    let mut instances = platform.instances().list()?;
     instances.sort_by(|a, b| a.id.cmp(&b.id));
     if let Some(from) = params.get_non_empty("page[cursor]") {
         instances.retain(|instance| instance.id.as_str() >= from);
@@ -118,7 +118,7 @@ async fn list(State(platform): State<Platform>, params: Params) -> Result<Docume
 }
 
 async fn count(State(platform): State<Platform>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({ "count": platform.instances()?.len() })))
+    Ok(Json(json!({ "count": platform.instances().list()?.len() })))
 }
 
 /// Parses the changes to an instance. An empty parameter counts as absent.
@@ -148,12 +148,12 @@ fn parse_patch(params: &Params) -> Result<InstancePatch, ApiError> {
 
 async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), ApiError> {
     let domain = params.get("Domain").unwrap_or_default();
-    let instance = platform.create_instance(domain, &parse_patch(&params)?).await?;
+    let instance = platform.instances().create(domain, &parse_patch(&params)?).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &instance)?)))
 }
 
 async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Document, ApiError> {
-    Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
+    Ok(Document::one(resource(&platform, &*platform.instances().get(&domain)?)?))
 }
 
 /// Updates an instance. Unlike cozy-stack, returns no secrets: an instance has no secrets of its own.
@@ -162,13 +162,13 @@ async fn update(
     Path(domain): Path<String>,
     params: Params,
 ) -> Result<Document, ApiError> {
-    let instance = platform.instance(&domain)?;
-    let changed = platform.update_instance(&instance, &parse_patch(&params)?).await?;
+    let instance = platform.instances().get(&domain)?;
+    let changed = platform.instances().update(&instance, &parse_patch(&params)?).await?;
     Ok(Document::one(resource(&platform, &changed)?))
 }
 
 async fn flags(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Json<Map>, ApiError> {
-    Ok(Json(platform.instance(&domain)?.feature_flags.clone()))
+    Ok(Json(platform.instances().get(&domain)?.feature_flags.clone()))
 }
 
 async fn update_flags(
@@ -176,12 +176,12 @@ async fn update_flags(
     Path(domain): Path<String>,
     JsonObject(patch): JsonObject,
 ) -> Result<Json<Map>, ApiError> {
-    let instance = platform.instance(&domain)?;
-    Ok(Json(platform.update_feature_flags(&instance, &patch).await?))
+    let instance = platform.instances().get(&domain)?;
+    Ok(Json(platform.instances().update_feature_flags(&instance, &patch).await?))
 }
 
 async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, ApiError> {
-    platform.delete_instance(&domain).await?;
+    platform.instances().delete(&domain).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,12 +194,14 @@ async fn issue_token(State(platform): State<Platform>, params: Params) -> Result
     let audience: Audience = params.get_non_empty("Audience").unwrap_or("cli").parse()?;
     let subject = params.get_non_empty("Subject").unwrap_or("CLI");
     let scope = params.get("Scope").unwrap_or_default();
-    let instance = platform.instance(domain)?;
-    if matches!(audience, Audience::Access | Audience::Refresh) && platform.oauth_client(&instance, subject).is_err() {
+    let instance = platform.instances().get(domain)?;
+    if matches!(audience, Audience::Access | Audience::Refresh)
+        && platform.oauth_clients().get(&instance, subject).is_err()
+    {
         let message = format!(
             "'{subject}' is not an OAuth client of {domain}; register one with `konnector instances oauth-client`"
         );
         return Err(ApiError::parameter("Subject", message));
     }
-    Ok(platform.issue_token(&instance, audience, subject, scope)?)
+    Ok(platform.auth().issue_token(&instance, audience, subject, scope)?)
 }

@@ -53,7 +53,7 @@ impl Resource {
     /// As [`Resource::new`], and if the store fails.
     pub fn from_document(platform: &Platform, doc_ref: &DocRef, value: &impl Serialize) -> Result<Self, ApiError> {
         let resource = Self::new(doc_ref.doctype.as_str(), doc_ref.id.as_str(), value)?;
-        Ok(match platform.store.get(doc_ref)? {
+        Ok(match platform.documents().get_unchecked(doc_ref)? {
             Some(document) => resource.rev(&document.rev.to_string()),
             None => resource,
         })

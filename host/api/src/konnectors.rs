@@ -168,7 +168,7 @@ fn install_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
 fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, ApiError> {
     let slug = &konnector.slug;
     let mut attributes = konnector.clone();
-    let clamped = platform.clamped_limits(konnector)?;
+    let clamped = platform.konnectors().clamped_limits(konnector)?;
     if !clamped.is_empty() {
         let entry = |limit: ClampedLimit| {
             (limit.limit.key().to_owned(), json!({ "asked": limit.requested, "granted": limit.granted }))
@@ -199,7 +199,7 @@ fn not_installed(slug: &str) -> ApiError {
 /// Returns the installed konnector of a path, with its revision.
 fn find_installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), ApiError> {
     let slug: Slug = slug.parse().map_err(|_| not_installed(slug))?;
-    let found = platform.stored_konnector(&caller.instance, &slug)?;
+    let found = platform.konnectors().get_stored(&caller.instance, &slug)?;
     Ok((found.value, found.rev.to_string()))
 }
 
@@ -222,7 +222,7 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
     let registry = verb == Verb::Delete || source.is_some_and(|source| source.starts_with("registry://"));
     match principal.claims.aud {
         Audience::Cli => {}
-        _ if platform.config.allow_install_via_a_permission && registry => {}
+        _ if platform.config().allow_install_via_a_permission && registry => {}
         // A konnector of that name is not the store: its installations would outlive its run.
         Audience::App if principal.claims.sub == STORE_APP && registry => {}
         Audience::App | Audience::Konnector => {
@@ -246,11 +246,11 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         .filter(|limit| *limit > 0)
         .unwrap_or(DEFAULT_PAGE_SIZE);
     let start = params.get("start_key").unwrap_or_default();
-    let mut konnectors = platform.stored_konnectors(&caller.instance)?;
+    let mut konnectors = platform.konnectors().list_stored(&caller.instance)?;
     konnectors.retain(|konnector| konnector.id.as_str() >= start);
     let next = konnectors.get(limit).map(|next| {
         let key = utf8_percent_encode(&next.id, &VERSION_ENCODE_SET).to_string();
-        let (scheme, domain) = (platform.config.scheme, &caller.instance.domain);
+        let (scheme, domain) = (platform.config().scheme, &caller.instance.domain);
         format!("{scheme}://{domain}/konnectors/?limit={limit}&start_key={key}")
     });
     let page = konnectors.iter().take(limit);
@@ -266,7 +266,7 @@ async fn show(
 ) -> Result<SerializedDocument, ApiError> {
     let slug = slug.parse().map_err(|_| not_installed(&slug))?;
     let response = cache.get(&platform, &caller, &slug)?;
-    if platform.refresh_konnector(&caller.instance, &slug).await {
+    if platform.konnectors().refresh(&caller.instance, &slug).await {
         return cache.get(&platform, &caller, &slug);
     }
     Ok(response)
@@ -286,7 +286,7 @@ async fn install(
     let request = InstallRequest { slug, source, parameters, deactivated };
     let start = {
         let (platform, instance) = (platform.clone(), caller.instance.clone());
-        async move { platform.install_konnector(&instance, request).await }
+        async move { platform.konnectors().install(&instance, request).await }
     };
     install_response(platform, caller.instance, &headers, start).await
 }
@@ -308,7 +308,7 @@ async fn update(
     };
     let start = {
         let (platform, instance) = (platform.clone(), caller.instance.clone());
-        async move { platform.update_konnector(&instance, request).await }
+        async move { platform.konnectors().update(&instance, request).await }
     };
     install_response(platform, caller.instance, &headers, start).await
 }
@@ -339,7 +339,8 @@ fn to_sse_event(platform: &Platform, instance: &Instance, rev: &str, event: Inst
         InstallEvent::State(konnector) => {
             let rev = match konnector.state {
                 KonnectorState::Ready | KonnectorState::Installed => platform
-                    .stored_konnector(instance, &konnector.slug)
+                    .konnectors()
+                    .get_stored(instance, &konnector.slug)
                     .map_or_else(|_| rev.to_owned(), |found| found.rev.to_string()),
                 KonnectorState::Installing | KonnectorState::Upgrading | KonnectorState::Errored => rev.to_owned(),
             };
@@ -361,7 +362,7 @@ async fn uninstall(
 ) -> Result<Response, ApiError> {
     check_manage(&platform, &caller, Verb::Delete, None)?;
     let (Konnector { slug, .. }, _) = find_installed(&platform, &caller, &slug)?;
-    let deleted = platform.delete_konnector(&caller.instance, &slug, params.flag("Force", false)).await?;
+    let deleted = platform.konnectors().delete(&caller.instance, &slug, params.flag("Force", false)).await?;
     if !wants_events(&headers) {
         return Ok(match deleted {
             UninstallOutcome::Uninstalled => StatusCode::NO_CONTENT.into_response(),
@@ -416,7 +417,7 @@ async fn icon_response(
     cache: &'static str,
 ) -> Result<Response, ApiError> {
     let (konnector, _) = find_visible(platform, caller, slug)?;
-    let (bytes, mime) = platform.konnector_icon(&caller.instance, &konnector.slug).await?;
+    let (bytes, mime) = platform.konnectors().icon(&caller.instance, &konnector.slug).await?;
     let headers: [(HeaderName, &str); 3] = [
         (CONTENT_TYPE, &mime),
         (CACHE_CONTROL, cache),
@@ -440,9 +441,11 @@ async fn create_trigger(
     if execute_now {
         caller.principal.check_may_outlive_run("launch a trigger")?;
     }
-    let trigger =
-        platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by, made_by).await?;
-    if execute_now && let Err(error) = platform.launch_trigger(&caller.instance, &trigger.id).await {
+    let trigger = platform
+        .triggers()
+        .create_for_konnector(&caller.instance, &konnector.slug, account, created_by, made_by)
+        .await?;
+    if execute_now && let Err(error) = platform.triggers().launch(&caller.instance, &trigger.id).await {
         tracing::warn!(trigger = trigger.id, %error, "cannot push the first run; the trigger remains");
     }
     Ok((StatusCode::CREATED, Document::one(triggers::resource(&platform, &caller.instance, &trigger)?)).into_response())

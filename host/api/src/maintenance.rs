@@ -56,11 +56,11 @@ fn resource(slug: &str, options: &Value, level: &str) -> Result<Resource, ApiErr
 /// Lists the operator's own maintenance, and with `Context` also that of the registries.
 async fn list(State(platform): State<Platform>, params: Params) -> Result<Document, ApiError> {
     let mut resources = Vec::new();
-    for maintenance in platform.maintenances()? {
+    for maintenance in platform.konnectors().maintenances()? {
         resources.push(resource(&maintenance.slug, &Value::Object(maintenance.options), "stack")?);
     }
     if params.get_non_empty("Context").is_some() {
-        for app in platform.registry_maintenances().await? {
+        for app in platform.registries().maintenances().await? {
             let slug = app.get("slug").and_then(Value::as_str).unwrap_or_default();
             resources.push(resource(slug, app.get("maintenance_options").unwrap_or(&Value::Null), "registry")?);
         }
@@ -81,11 +81,11 @@ async fn begin(
 ) -> Result<StatusCode, ApiError> {
     let take = |name: &str| attributes.take(name).map(|value| (name.to_owned(), value));
     let options = OPTIONS.into_iter().filter_map(take).collect();
-    platform.begin_maintenance(&parse_slug(&slug)?, options).await?;
+    platform.konnectors().begin_maintenance(&parse_slug(&slug)?, options).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn end(State(platform): State<Platform>, Path(slug): Path<String>) -> Result<StatusCode, ApiError> {
-    platform.end_maintenance(&parse_slug(&slug)?).await?;
+    platform.konnectors().end_maintenance(&parse_slug(&slug)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

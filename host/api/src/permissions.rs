@@ -77,7 +77,7 @@ fn resource(set: &Stored<PermissionSet>) -> Result<Resource, ApiError> {
 
 /// Returns the rules of the caller. The rules of a scope have no titles; they are named `rule0`, `rule1`, …
 async fn show_own(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
-    if let Some(set) = platform.own_permission_set(&caller.instance, &caller.principal)? {
+    if let Some(set) = platform.permissions().get_own(&caller.instance, &caller.principal)? {
         return Ok(Document::one(resource(&set)?));
     }
     let (kind, source) = caller.principal.source();
@@ -113,12 +113,12 @@ async fn share(
     let rules = Permissions::from_manifest(&rules(&mut body)?).map_err(konnector_platform::Error::from)?;
     let ttl = params.get_non_empty("ttl").map(parse_ttl).transpose()?;
     let Caller { instance, principal } = &caller;
-    let set = platform.create_share(instance, principal, &rules, &params.list("codes"), ttl).await?;
+    let set = platform.permissions().create_share(instance, principal, &rules, &params.list("codes"), ttl).await?;
     Ok(Document::one(resource(&set)?))
 }
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, ApiError> {
-    Ok(Document::one(resource(&platform.permission_set(&caller.instance, &caller.principal, &id)?)?))
+    Ok(Document::one(resource(&platform.permissions().get(&caller.instance, &caller.principal, &id)?)?))
 }
 
 async fn update(
@@ -152,7 +152,7 @@ async fn update_app(
 async fn apply(platform: &Platform, caller: &Caller, id: &str, mut body: Attributes) -> Result<Document, ApiError> {
     reject_password(&mut body)?;
     let patch = read_patch(&mut body)?;
-    Ok(Document::one(resource(&platform.patch_permissions(&caller.instance, &caller.principal, id, &patch).await?)?))
+    Ok(Document::one(resource(&platform.permissions().patch(&caller.instance, &caller.principal, id, &patch).await?)?))
 }
 
 fn read_patch(body: &mut Attributes) -> Result<PermissionPatch, ApiError> {
@@ -186,7 +186,7 @@ async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    platform.revoke_share(&caller.instance, &caller.principal, &id).await?;
+    platform.permissions().revoke_share(&caller.instance, &caller.principal, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -209,7 +209,7 @@ async fn exists(
         let text = |name: &str| entry.get(name).and_then(Value::as_str).ok_or_else(malformed);
         documents.push(DocRef::new(&caller.instance.id, &doctype(text("type")?)?, text("id")?));
     }
-    let shared = platform.shared_verbs(&caller.instance, &caller.principal, &documents)?;
+    let shared = platform.permissions().shared_verbs(&caller.instance, &caller.principal, &documents)?;
     let items = shared.iter().map(|(doc_ref, verbs)| {
         let verbs = verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>();
         json!({ "type": doc_ref.doctype, "id": doc_ref.id, "verbs": verbs })
@@ -229,7 +229,7 @@ async fn shared_by_link(
 ) -> Result<Document, ApiError> {
     let doctype = doctype(&name)?;
     let limit = params.number("page[limit]")?.filter(|limit| *limit > 0).unwrap_or(DEFAULT_PAGE_SIZE);
-    let mut sets = platform.list_shares(&caller.instance, &caller.principal, &doctype)?;
+    let mut sets = platform.permissions().list_shares(&caller.instance, &caller.principal, &doctype)?;
     if let Some(after) = params.get_non_empty("page[cursor]") {
         sets.retain(|set| set.id.as_str() > after);
     }

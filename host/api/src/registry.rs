@@ -95,7 +95,7 @@ fn proxy_response(RegistryResponse { content_type, body }: RegistryResponse) -> 
 
 async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     check_reader(&caller)?;
-    let mut page = platform.registry_list(&params.without("cursor"), params.get("cursor")).await?;
+    let mut page = platform.registries().list(&params.without("cursor"), params.get("cursor")).await?;
     for app in &mut page.apps {
         overlay_maintenance(&platform, app)?;
     }
@@ -106,7 +106,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 /// Adds the operator's own maintenance as if the registry reported it.
 fn overlay_maintenance(platform: &Platform, app: &mut Value) -> Result<(), ApiError> {
     let slug = app.get("slug").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
-    let maintenance = slug.map(|slug| platform.maintenance(&slug)).transpose()?.flatten();
+    let maintenance = slug.map(|slug| platform.konnectors().maintenance(&slug)).transpose()?.flatten();
     if let (Some(maintenance), Some(fields)) = (maintenance, app.as_object_mut()) {
         fields.insert("maintenance_activated".to_owned(), json!(true));
         fields.insert("maintenance_options".to_owned(), Value::Object(maintenance.options));
@@ -116,8 +116,8 @@ fn overlay_maintenance(platform: &Platform, app: &mut Value) -> Result<(), ApiEr
 
 async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Result<Json<Vec<Value>>, ApiError> {
     check_reader(&caller)?;
-    let mut apps = platform.registry_maintenances().await?;
-    for maintenance in platform.maintenances()? {
+    let mut apps = platform.registries().maintenances().await?;
+    for maintenance in platform.konnectors().maintenances()? {
         apps.retain(|app| app.get("slug").and_then(Value::as_str) != Some(&maintenance.slug));
         apps.push(json!({
             "slug": maintenance.slug,
@@ -131,7 +131,7 @@ async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Resul
 
 async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Json<Value>, ApiError> {
     check_reader(&caller)?;
-    let found = platform.proxy_registry(registry_path(&uri)).await?;
+    let found = platform.registries().proxy(registry_path(&uri)).await?;
     let mut app = serde_json::from_slice(&found.body)
         .map_err(|error| ApiError::bad_gateway(format!("the registry did not return valid JSON: {error}")))?;
     overlay_maintenance(&platform, &mut app)?;
@@ -140,12 +140,12 @@ async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Resu
 
 async fn image(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     check_reader(&caller)?;
-    Ok(proxy_response(platform.proxy_registry(registry_path(&uri)).await?))
+    Ok(proxy_response(platform.registries().proxy(registry_path(&uri)).await?))
 }
 
 async fn version(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     check_reader(&caller)?;
     let apps: Doctype = APPS_DOCTYPE.parse().map_err(|error| ApiError::server(format!("{error}")))?;
     caller.check_type(Verb::Get, &apps)?;
-    Ok(proxy_response(platform.proxy_registry(registry_path(&uri)).await?))
+    Ok(proxy_response(platform.registries().proxy(registry_path(&uri)).await?))
 }

@@ -100,7 +100,7 @@ async fn update(State(platform): State<Platform>, caller: Caller, mut body: Attr
         public_name: body.take_string("public_name")?,
         ..InstancePatch::default()
     };
-    let instance = platform.update_instance(&caller.instance, &patch).await?;
+    let instance = platform.instances().update(&caller.instance, &patch).await?;
     let caller = Caller { instance: instance.into(), ..caller };
     settings(&caller, Verb::Put, "instance", &instance_settings(&caller))
 }
@@ -128,15 +128,15 @@ async fn capabilities(caller: Caller) -> Result<Document, ApiError> {
 /// Returns usage and quota. The bytes are strings, because they may exceed the integers of JavaScript.
 async fn disk_usage(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     check_settings(&caller, Verb::Get, &SETTINGS, "io.cozy.settings.disk-usage")?;
-    let quota = caller.instance.disk_quota.unwrap_or(platform.config.disk_quota);
-    let used = platform.disk_usage(&caller.instance).await?;
+    let quota = caller.instance.disk_quota.unwrap_or(platform.config().disk_quota);
+    let used = platform.files().disk_usage(&caller.instance).await?;
     let attributes = json!({ "is_limited": true, "quota": quota.to_string(), "used": used.to_string() });
     settings(&caller, Verb::Get, "disk-usage", &attributes)
 }
 
 async fn clients(State(platform): State<Platform>, caller: Caller) -> Result<Document, ApiError> {
     caller.check_type(Verb::Get, &OAUTH_CLIENTS)?;
-    let clients = platform.oauth_clients(&caller.instance)?;
+    let clients = platform.oauth_clients().list(&caller.instance)?;
     let resources = clients.iter().map(|client| {
         let resource = Resource::new(OAUTH_CLIENTS.as_str(), client.id.as_str(), &client.value)?;
         Ok(resource.rev(&client.rev.to_string()).link("self", format!("/settings/clients/{}", client.id)))
@@ -150,8 +150,8 @@ async fn revoke(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     check_settings(&caller, Verb::Delete, &OAUTH_CLIENTS, &id)?;
-    let client = platform.oauth_client(&caller.instance, &id)?;
-    platform.delete_oauth_client(&caller.instance, &id, &client.rev).await?;
+    let client = platform.oauth_clients().get(&caller.instance, &id)?;
+    platform.oauth_clients().delete(&caller.instance, &id, &client.rev).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -179,7 +179,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     print_addresses(&settings, &addresses, &domain);
 
     let stop = signals.stop_token();
-    let store = platform.store.clone();
+    let store_failure = platform.store_failure();
     let serving = async {
         tokio::try_join!(
             konnector_api::serve_with_limits(shares.public, listeners.public, public, stop.clone().cancelled_owned()),
@@ -207,7 +207,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
             drop(announced);
             served.map(drop).map_err(io("serving"))
         }
-        reason = store.wait_for_failure() => {
+        reason = store_failure => {
             drop(announced);
             exit_after_disk_failure(connection, &settings, &reason).await
         }

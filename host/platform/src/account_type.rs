@@ -10,8 +10,9 @@ use serde_json::Value;
 use url::Url;
 
 use crate::doctype::ACCOUNT_TYPES;
+use crate::handles::AccountTypes;
 use crate::stored::{Object, Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Names of the fields that are sealed.
 const SECRET_FIELDS: [&str; 2] = ["client_secret", "secret"];
@@ -188,13 +189,13 @@ pub(crate) fn reseal(id: &str, body: &mut Object, old: &MasterKey, new: &MasterK
     Ok(sealed)
 }
 
-impl Platform {
+impl AccountTypes {
     /// Returns an account type.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] if the operator has created none with this id.
-    pub fn account_type(&self, id: &str) -> Result<Stored<AccountType>> {
+    pub fn get(&self, id: &str) -> Result<Stored<AccountType>> {
         let unknown = || {
             Error::NotFound(format!(
                 "there is no account type '{id}'; the operator sets one up with `konnector account-types set`"
@@ -203,7 +204,7 @@ impl Platform {
         if check_id(id).is_err() {
             return Err(unknown());
         }
-        self.load(&doc_ref(id))?.ok_or_else(unknown)
+        self.platform.load(&doc_ref(id))?.ok_or_else(unknown)
     }
 
     /// Lists all account types.
@@ -211,8 +212,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn account_types(&self) -> Result<Vec<Stored<AccountType>>> {
-        self.load_all(&InstanceId::global(), &ACCOUNT_TYPES)
+    pub fn list(&self) -> Result<Vec<Stored<AccountType>>> {
+        self.platform.load_all(&InstanceId::global(), &ACCOUNT_TYPES)
     }
 
     /// Creates or replaces an account type.
@@ -220,20 +221,20 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::InvalidParameter`] for an invalid name, [`Error::BadRequest`] with the reason for an invalid type.
-    pub async fn set_account_type(&self, id: &str, given: Object) -> Result<Stored<AccountType>> {
+    pub async fn set(&self, id: &str, given: Object) -> Result<Stored<AccountType>> {
         check_id(id)?;
         let (mut set, secrets) = AccountType::parse(given)?;
         for (name, value) in secrets {
             let clear = value.to_string();
-            set.sealed.insert(name.to_owned(), self.key.seal(&secret_context(id, name), clear.as_bytes())?);
+            set.sealed.insert(name.to_owned(), self.platform.key().seal(&secret_context(id, name), clear.as_bytes())?);
         }
         let body = to_object(&set)?;
         let mut changes = Changes::new();
-        match self.store.get(&doc_ref(id))? {
+        match self.platform.store().get(&doc_ref(id))? {
             Some(found) => changes.put(doc_ref(id), &found.rev, body),
             None => changes.create(doc_ref(id), body),
         };
-        let rev = self.commit_one(changes).await?;
+        let rev = self.platform.documents().commit_one(changes).await?;
         Ok(Stored { id: id.to_owned(), rev, value: set })
     }
 
@@ -242,18 +243,18 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if it does not exist.
-    pub async fn delete_account_type(&self, id: &str) -> Result<()> {
-        let found = self.account_type(id)?;
+    pub async fn delete(&self, id: &str) -> Result<()> {
+        let found = self.get(id)?;
         let mut changes = Changes::new();
         changes.delete(doc_ref(id), &found.rev);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(())
     }
 
     /// Returns the secret of an account type, as JSON.
-    fn account_type_secret(&self, kind: &Stored<AccountType>, name: &str) -> Result<Option<Value>> {
+    fn secret(&self, kind: &Stored<AccountType>, name: &str) -> Result<Option<Value>> {
         let Some(sealed) = kind.value.sealed.get(name) else { return Ok(None) };
-        let clear = self.key.open(&secret_context(&kind.id, name), sealed)?;
+        let clear = self.platform.key().open(&secret_context(&kind.id, name), sealed)?;
         let read = serde_json::from_slice(&clear);
         read.map(Some).map_err(|error| Error::CorruptDocument {
             document: format!("{}/{}", *ACCOUNT_TYPES, kind.id),
@@ -263,16 +264,16 @@ impl Platform {
 
     /// Returns the secret with which the server authenticates at the provider.
     pub(crate) fn client_secret(&self, kind: &Stored<AccountType>) -> Result<Option<String>> {
-        let secret = self.account_type_secret(kind, "client_secret")?;
+        let secret = self.secret(kind, "client_secret")?;
         Ok(secret.map(|secret| secret.as_str().map_or_else(|| secret.to_string(), str::to_owned)))
     }
 
     /// Returns the parameter `secret` of a konnector: that of the first type which belongs to it.
     pub(crate) fn konnector_secret(&self, slug: &str) -> Result<Option<Value>> {
-        let types = self.account_types()?;
+        let types = self.list()?;
         let own = types
             .iter()
             .find(|kind| kind.value.grant_mode.has_konnector_secret() && kind.value.konnector(&kind.id) == slug);
-        own.map_or(Ok(None), |kind| self.account_type_secret(kind, "secret"))
+        own.map_or(Ok(None), |kind| self.secret(kind, "secret"))
     }
 }

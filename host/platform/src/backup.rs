@@ -6,8 +6,9 @@ use konnector_store::Error as StoreError;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::oneshot;
 
+use crate::handles::Backups;
 use crate::schema::Schema;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Size of the buffer between the store and the client.
 const BUFFER_SIZE: usize = 128 * 1024;
@@ -22,22 +23,22 @@ pub struct Backup {
     outcome: Option<oneshot::Receiver<Result<()>>>,
 }
 
-impl Platform {
+impl Backups {
     /// Starts a backup.
     #[must_use]
-    pub fn start_backup(&self) -> Backup {
+    pub fn start(&self) -> Backup {
         let (mut writer, reader) = tokio::io::duplex(BUFFER_SIZE);
         let (done, outcome) = oneshot::channel();
         let platform = self.clone();
-        *self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.tasks().spawn(async move {
+        *self.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.platform.tasks().spawn(async move {
             let progress = &mut |_| {};
             let made = tokio::select! {
                 biased;
-                () = platform.draining().cancelled() => {
+                () = platform.platform.draining().cancelled() => {
                     Err(Error::Unavailable("the server is shutting down".to_owned()))
                 }
-                made = platform.store.back_up(&Schema, &platform.key, &mut writer, progress) => {
+                made = platform.platform.store().back_up(&Schema, &platform.platform.key(), &mut writer, progress) => {
                     made.map_err(Error::from)
                 }
             };
@@ -45,7 +46,7 @@ impl Platform {
                 Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
                 Err(error) => tracing::warn!(%error, "backup failed"),
             }
-            *platform.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            *platform.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
                 made.as_ref().err().map(ToString::to_string);
             drop(writer);
             // A receiver that no longer listens has abandoned the backup.
@@ -56,8 +57,8 @@ impl Platform {
 
     /// Returns why the last backup failed, if it did.
     #[must_use]
-    pub fn last_backup_failure(&self) -> Option<String> {
-        self.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn last_failure(&self) -> Option<String> {
+        self.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -5,9 +5,10 @@ use konnector_query::Direction;
 use konnector_store::{FeedChange, Seq};
 
 use crate::document::check_readable;
+use crate::handles::Documents;
 use crate::instance::Instance;
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of changes on a page.
 const MAX_PAGE_SIZE: usize = 10_000;
@@ -47,7 +48,7 @@ pub struct ChangePage {
     pub pending: usize,
 }
 
-impl Platform {
+impl Documents {
     /// Returns a page of the durable changes of documents of a type. Deletions are included as long as their tombstones
     /// exist: until the whole type is deleted, or the instance. A purged document (a job that is too old) is not
     /// included.
@@ -59,7 +60,7 @@ impl Platform {
     /// When the store fails.
     pub async fn changes(&self, instance: &Instance, doctype: &Doctype, query: ChangesQuery) -> Result<ChangePage> {
         let ChangesQuery { since, limit, direction, ids } = query;
-        let (store, id, limit) = (&self.store, &instance.id, limit.min(MAX_PAGE_SIZE));
+        let (store, id, limit) = (&self.platform.store(), &instance.id, limit.min(MAX_PAGE_SIZE));
         let since = match since {
             Since::Seq(seq) => seq,
             Since::Now => {
@@ -88,7 +89,7 @@ impl Platform {
         Ok(ChangePage { changes, last_seq: last, pending })
     }
 
-    /// Like [`Platform::changes`], for `/data`.
+    /// Like [`Documents::changes`], for `/data`.
     ///
     /// # Errors
     ///
@@ -122,6 +123,6 @@ impl Platform {
     ) -> Result<Vec<FeedChange>> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(self.store.changes_for(&instance.id, doctype, &Seq::default(), ids).await?)
+        Ok(self.platform.store().changes_for(&instance.id, doctype, &Seq::default(), ids).await?)
     }
 }

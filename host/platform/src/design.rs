@@ -13,10 +13,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::doctype::DESIGNS;
 use crate::document::{check_readable, check_writable};
+use crate::handles::Documents;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, to_object};
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 use konnector_query::{FieldPath, QueryError, Selector};
 
 /// Maximum number of indexes of a type: each query examines all of them, and each change of a document is written to
@@ -151,7 +152,7 @@ fn doc_ref(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
     instance.doc(&DESIGNS, format!("{doctype}/{design}"))
 }
 
-impl Platform {
+impl Documents {
     /// Declares an index; it is built when it is first used.
     ///
     /// # Errors
@@ -180,12 +181,12 @@ impl Platform {
                 "{doctype} has {MAX_INDEXES} indexes, the maximum; delete unused design documents"
             )));
         }
-        self.store.ensure_index(&instance.id, doctype, &new.definition.fields).await?;
+        self.platform.store().ensure_index(&instance.id, doctype, &new.definition.fields).await?;
         let at = doc_ref(instance, doctype, &design);
         let mut tries = 0;
         loop {
             tries += 1;
-            let found = self.load::<Design>(&at)?;
+            let found = self.platform.load::<Design>(&at)?;
             let mut changes = Changes::new();
             let mut indexes = found.as_ref().map(|found| found.value.indexes.clone()).unwrap_or_default();
             if indexes.get(&name) == Some(&new.definition) {
@@ -197,7 +198,7 @@ impl Platform {
                 Some(found) => changes.put(at.clone(), &found.rev, body),
                 None => changes.create(at.clone(), body),
             };
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
                 Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -221,7 +222,7 @@ impl Platform {
         let mut designs = Vec::new();
         let mut after = prefix.clone();
         loop {
-            let page = self.store.list(&instance.id, &DESIGNS, Some(&after), 100)?;
+            let page = self.platform.store().list(&instance.id, &DESIGNS, Some(&after), 100)?;
             let Some(last) = page.last() else { return Ok(designs) };
             after.clone_from(&last.id);
             for document in page {
@@ -246,7 +247,7 @@ impl Platform {
     ) -> Result<(Design, Rev)> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        let found = self.load::<Design>(&doc_ref(instance, doctype, id))?;
+        let found = self.platform.load::<Design>(&doc_ref(instance, doctype, id))?;
         let Stored { rev, value, .. } = found.ok_or_else(|| Error::NotFound("missing".to_owned()))?;
         Ok((Design { id: id.to_owned(), ..value }, rev))
     }
@@ -267,7 +268,7 @@ impl Platform {
     ) -> Result<()> {
         check_readable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
-        let Some(found) = self.load::<Design>(&doc_ref(instance, doctype, id))? else {
+        let Some(found) = self.platform.load::<Design>(&doc_ref(instance, doctype, id))? else {
             // In a type that only the server writes, an index that no client declared belongs to the server.
             check_writable(doctype)?;
             return Err(Error::NotFound("missing".to_owned()));
@@ -292,13 +293,13 @@ impl Platform {
     ) -> Result<()> {
         let mut changes = Changes::new();
         changes.delete(doc_ref(instance, doctype, &design.id), rev);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         let left = self.load_designs(instance, doctype)?;
         for index in design.indexes.values() {
             let needed =
                 left.iter().flat_map(|(design, _)| design.indexes.values()).any(|other| other.fields == index.fields);
             if !needed {
-                self.store.drop_index(&instance.id, doctype, &index.fields).await?;
+                self.platform.store().drop_index(&instance.id, doctype, &index.fields).await?;
             }
         }
         Ok(())
@@ -308,7 +309,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::design`]; [`Error::Forbidden`] without the right to create documents of the type.
+    /// As [`Documents::design`]; [`Error::Forbidden`] without the right to create documents of the type.
     pub async fn copy_design(
         &self,
         instance: &Instance,
@@ -320,7 +321,7 @@ impl Platform {
         let (design, _) = self.design(instance, principal, doctype, from)?;
         let to = doc_ref(instance, doctype, to);
         let mut changes = Changes::new();
-        match self.store.get(&to)? {
+        match self.platform.store().get(&to)? {
             Some(before) => changes.put(to, &before.rev, to_object(&design)?),
             None => changes.create(to, to_object(&design)?),
         };

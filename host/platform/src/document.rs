@@ -2,16 +2,18 @@
 //! rules, and the special rules for accounts.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_store::{Changes, DocRef, Document, InstanceId, Rev, Seq};
+use konnector_store::{Changes, DocRef, Document, DocumentStamp, InstanceId, Rev, Seq};
 use serde_json::Value;
 
+use crate::Accounts;
 use crate::account;
 use crate::doctype::{self, ACCOUNTS};
+use crate::handles::Documents;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, new_id, without_reserved_fields};
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How often a change is retried after a concurrent change of another document in the same commit.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
@@ -99,19 +101,13 @@ pub(crate) fn check_document_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-impl Platform {
+impl Documents {
     /// Returns a document, as this principal may see it.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`] by the doctype or the rules; [`Error::NotFound`] with CouchDB's reason as text.
-    pub fn read_document(
-        &self,
-        instance: &Instance,
-        principal: &Principal,
-        doctype: &Doctype,
-        id: &str,
-    ) -> Result<Document> {
+    pub fn read(&self, instance: &Instance, principal: &Principal, doctype: &Doctype, id: &str) -> Result<Document> {
         check_readable(doctype)?;
         check_document_id(id)?;
         let document = match self.read_allowed(principal, Verb::Get, &instance.doc(doctype, id)) {
@@ -119,19 +115,20 @@ impl Platform {
             Err(Error::NotFound(reason))
                 if *doctype == *ACCOUNTS && principal.claims.account.as_deref() == Some(id) =>
             {
-                let deleted = self.deleted_account(instance, id).map_err(|_| Error::NotFound(reason))?;
+                let deleted =
+                    self.platform.accounts().get_deleted(instance, id).map_err(|_| Error::NotFound(reason))?;
                 principal.check_document(Verb::Get, doctype, id, &deleted.body)?;
                 Document { id: deleted.id, rev: deleted.rev, body: deleted.body }
             }
             found => found?,
         };
-        self.document_view(instance, principal, doctype, document)
+        self.view(instance, principal, doctype, document)
     }
 
     /// Returns a document if the rules allow this verb on it. Does not reveal its existence to callers without read
     /// access.
     fn read_allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
-        let found = self.store.get(at)?;
+        let found = self.platform.store().get(at)?;
         let nothing = Object::new();
         let body = found.as_ref().map_or(&nothing, |document| &document.body);
         principal.check_document(verb, &at.doctype, &at.id, body)?;
@@ -142,7 +139,7 @@ impl Platform {
     }
 
     fn missing_reason(&self, at: &DocRef) -> Result<MissingReason> {
-        if self.store.was_deleted(at)? {
+        if self.platform.store().was_deleted(at)? {
             return Ok(MissingReason::Deleted);
         }
         Ok(if self.doctype_exists(&at.instance, &at.doctype)? { MissingReason::Never } else { MissingReason::Doctype })
@@ -150,12 +147,12 @@ impl Platform {
 
     /// Returns whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
     pub(crate) fn doctype_exists(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
-        let changed = self.store.count_changes(instance, doctype, &Seq::default(), 1)? > 0;
-        Ok(changed || !self.store.list_indexes(instance, doctype)?.is_empty())
+        let changed = self.platform.store().count_changes(instance, doctype, &Seq::default(), 1)? > 0;
+        Ok(changed || !self.platform.store().list_indexes(instance, doctype)?.is_empty())
     }
 
     /// Removes the platform's reserved fields. Only a konnector sees the secrets of its accounts.
-    fn document_view(
+    fn view(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -164,7 +161,7 @@ impl Platform {
     ) -> Result<Document> {
         let Document { id, rev, mut body } = document;
         if *doctype == *ACCOUNTS && principal.can_read_secrets(&id, &body) {
-            self.unseal_account(instance, &id, &mut body)?;
+            self.platform.accounts().unseal(instance, &id, &mut body)?;
         }
         Ok(Document { id, rev, body: without_reserved_fields(body) })
     }
@@ -175,7 +172,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn doctypes(&self, instance: &Instance) -> Result<Vec<Doctype>> {
-        Ok(self.store.doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
+        Ok(self.platform.store().doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
     }
 
     /// Returns a page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
@@ -183,7 +180,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] without a rule on the whole type.
-    pub fn list_documents(
+    pub fn list(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -193,15 +190,20 @@ impl Platform {
     ) -> Result<DocumentPage> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(DocumentPage::listed(self.store.page(&instance.id, doctype, after, limit.clamp(1, MAX_PAGE_SIZE))?))
+        Ok(DocumentPage::listed(self.platform.store().page(
+            &instance.id,
+            doctype,
+            after,
+            limit.clamp(1, MAX_PAGE_SIZE),
+        )?))
     }
 
-    /// Like [`Platform::list_documents`], backwards from the last id, or from before `before`.
+    /// Like [`Documents::list`], backwards from the last id, or from before `before`.
     ///
     /// # Errors
     ///
-    /// As [`Platform::list_documents`].
-    pub fn list_documents_back(
+    /// As [`Documents::list`].
+    pub fn list_back(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -211,7 +213,7 @@ impl Platform {
     ) -> Result<DocumentPage> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(DocumentPage::listed(self.store.page_backward(
+        Ok(DocumentPage::listed(self.platform.store().page_backward(
             &instance.id,
             doctype,
             before,
@@ -219,20 +221,56 @@ impl Platform {
         )?))
     }
 
+    /// Returns a document with the platform's reserved fields and without checking permissions: the caller decides who
+    /// may learn what.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn get_unchecked(&self, doc_ref: &DocRef) -> Result<Option<Document>> {
+        Ok(self.platform.store().get(doc_ref)?)
+    }
+
+    /// Returns the id after which a page begins that skips this many documents, or `None` if the list ends before.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn skip(
+        &self,
+        instance: &Instance,
+        doctype: &Doctype,
+        after: Option<&str>,
+        count: usize,
+    ) -> Result<Option<String>> {
+        Ok(self.platform.store().skip_documents(&instance.id, doctype, after, count).await?)
+    }
+
+    /// Returns a stamp that changes with each write of a document, for a
+    /// [`RevalidatingCache`](crate::revalidating_cache::RevalidatingCache); `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn stamp(&self, doc_ref: &DocRef) -> Result<Option<DocumentStamp>> {
+        Ok(self.platform.store().stamp(doc_ref)?)
+    }
+
+    /// Returns the number of writes so far of the whole store, or `None` if the store cannot know it.
+    #[must_use]
+    pub fn write_count(&self) -> Option<u64> {
+        self.platform.store().write_count()
+    }
+
     /// Counts the documents of a type.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`] without a rule on the whole type.
-    pub async fn count_documents(
-        &self,
-        instance: &Instance,
-        principal: &Principal,
-        doctype: &Doctype,
-    ) -> Result<usize> {
+    pub async fn count(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<usize> {
         check_readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(self.store.count(&instance.id, doctype).await?)
+        Ok(self.platform.store().count(&instance.id, doctype).await?)
     }
 
     /// Returns a document as lists show it, without secrets for any caller; `None` if it does not exist.
@@ -240,7 +278,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] without a rule on the whole type.
-    pub fn read_document_without_secrets(
+    pub fn read_without_secrets(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -252,7 +290,7 @@ impl Platform {
         if check_document_id(id).is_err() {
             return Ok(None);
         }
-        let found = self.store.get(&instance.doc(doctype, id))?;
+        let found = self.platform.store().get(&instance.doc(doctype, id))?;
         Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: without_reserved_fields(body) }))
     }
 
@@ -263,20 +301,20 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
-    pub async fn delete_documents(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<()> {
+    pub async fn delete_all(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<()> {
         check_writable(doctype)?;
         principal.check_type(Verb::Delete, doctype)?;
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.page(&instance.id, doctype, after.as_deref(), 100)?.documents;
+            let page = self.platform.store().page(&instance.id, doctype, after.as_deref(), 100)?.documents;
             let Some(last) = page.last() else {
                 // A deleted database has neither indexes nor tombstones.
                 self.delete_designs(instance, doctype).await?;
-                return Ok(self.store.purge_tombstones(&instance.id, doctype).await?);
+                return Ok(self.platform.store().purge_tombstones(&instance.id, doctype).await?);
             };
             after = Some(last.id.clone());
             for document in page {
-                match self.delete_document(instance, principal, doctype, &document.id, &document.rev).await {
+                match self.delete(instance, principal, doctype, &document.id, &document.rev).await {
                     // It was changed or deleted concurrently: this is not the listed document any more.
                     Ok(_) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
@@ -290,7 +328,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] by the doctype or the rules, [`Error::Conflict`] when the id is taken.
-    pub async fn create_document(
+    pub async fn create(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -298,11 +336,11 @@ impl Platform {
         id: Option<String>,
         body: Object,
     ) -> Result<Document> {
-        self.create_document_with_rev(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
+        self.create_with_rev(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
     }
 
-    /// Like [`Platform::create_document`], with a revision of another database.
-    pub(crate) async fn create_document_with_rev(
+    /// Like [`Documents::create`], with a revision of another database.
+    pub(crate) async fn create_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -316,9 +354,9 @@ impl Platform {
         let mut body = without_reserved_fields(body);
         principal.check_document(Verb::Post, doctype, &id, &body)?;
         if *doctype == *ACCOUNTS {
-            self.check_account_creation(instance, principal, &mut body)?;
-            Self::set_default_account_name(&mut body);
-            self.seal_account(instance, &id, &mut body)?;
+            self.platform.accounts().check_creation(instance, principal, &mut body)?;
+            Accounts::set_default_name(&mut body);
+            self.platform.accounts().seal(instance, &id, &mut body)?;
         }
         let at = instance.doc(doctype, id.as_str());
         let mut changes = Changes::new();
@@ -327,8 +365,8 @@ impl Platform {
             changes.with_rev(given);
         }
         let rev = self.commit_one(changes).await?;
-        self.publish(&at, ChangeKind::Created, body.clone());
-        self.document_view(instance, principal, doctype, Document { id, rev, body })
+        self.platform.publish(&at, ChangeKind::Created, body.clone());
+        self.view(instance, principal, doctype, Document { id, rev, body })
     }
 
     /// Replaces a document. The platform's reserved fields stay.
@@ -336,7 +374,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
-    pub async fn update_document(
+    pub async fn update(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -345,11 +383,11 @@ impl Platform {
         rev: &Rev,
         body: Object,
     ) -> Result<Document> {
-        self.update_document_with_rev(instance, principal, doctype, (id, rev), body, None).await
+        self.update_with_rev(instance, principal, doctype, (id, rev), body, None).await
     }
 
-    /// Like [`Platform::update_document`], with a revision of another database.
-    pub(crate) async fn update_document_with_rev(
+    /// Like [`Documents::update`], with a revision of another database.
+    pub(crate) async fn update_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -362,7 +400,7 @@ impl Platform {
         check_document_id(id)?;
         let at = instance.doc(doctype, id);
         let mut body = without_reserved_fields(body);
-        let Some(before) = self.store.get(&at)? else {
+        let Some(before) = self.platform.store().get(&at)? else {
             principal.check_document(Verb::Put, doctype, id, &body)?;
             return Err(Error::NotFound(self.missing_reason(&at)?.as_str().to_owned()));
         };
@@ -371,11 +409,12 @@ impl Platform {
         principal.check_document(Verb::Put, doctype, id, &body)?;
         let (mut resumes, mut changes_hands) = (false, false);
         if *doctype == *ACCOUNTS {
-            changes_hands = self.check_account_update(instance, principal, (id, &before.body), &mut body)?;
-            self.seal_account(instance, id, &mut body)?;
-            self.check_replaced_secrets(instance, principal, (id, &before.body), &body)?;
+            changes_hands =
+                self.platform.accounts().check_update(instance, principal, (id, &before.body), &mut body)?;
+            self.platform.accounts().seal(instance, id, &mut body)?;
+            self.platform.accounts().check_replaced_secrets(instance, principal, (id, &before.body), &body)?;
             // A konnector that stores a new token is not an action of the user.
-            resumes = principal.konnector().is_none() && Self::login_changed(&before.body, &body);
+            resumes = principal.konnector().is_none() && Accounts::login_changed(&before.body, &body);
         }
         for (name, value) in before.body.iter().filter(|(name, _)| name.starts_with('_')) {
             // New credentials are tried at once: the cookies of the old ones would hide whether they are right.
@@ -395,7 +434,7 @@ impl Platform {
             }
             if resumes {
                 let generation = given.map_or(rev.generation() + 1, Rev::generation);
-                self.stage_login_changed(instance, id, generation, &mut changes)?;
+                self.platform.triggers().stage_login_changed(instance, id, generation, &mut changes)?;
             }
             tries += 1;
             match self.commit_one(changes).await {
@@ -403,12 +442,12 @@ impl Platform {
                 Err(error)
                     if error.is_conflict()
                         && tries < MAX_COMMIT_ATTEMPTS
-                        && self.store.get(&at)?.is_some_and(|found| found.rev == *rev) => {}
+                        && self.platform.store().get(&at)?.is_some_and(|found| found.rev == *rev) => {}
                 done => break done?,
             }
         };
-        self.publish(&at, ChangeKind::Updated, body.clone());
-        self.document_view(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
+        self.platform.publish(&at, ChangeKind::Updated, body.clone());
+        self.view(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
     }
 
     /// Deletes a document; returns the revision of its tombstone. The triggers of an account are deleted with it, and
@@ -417,7 +456,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
-    pub async fn delete_document(
+    pub async fn delete(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -425,11 +464,11 @@ impl Platform {
         id: &str,
         rev: &Rev,
     ) -> Result<Rev> {
-        self.delete_document_with_rev(instance, principal, doctype, (id, rev), None).await
+        self.delete_with_rev(instance, principal, doctype, (id, rev), None).await
     }
 
-    /// Like [`Platform::delete_document`], with a revision of another database.
-    pub(crate) async fn delete_document_with_rev(
+    /// Like [`Documents::delete`], with a revision of another database.
+    pub(crate) async fn delete_with_rev(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -442,7 +481,7 @@ impl Platform {
         let at = instance.doc(doctype, id);
         let before = self.read_allowed(principal, Verb::Delete, &at)?;
         if *doctype == *ACCOUNTS {
-            Self::check_account_deletion(principal, id, &before.body)?;
+            Accounts::check_deletion(principal, id, &before.body)?;
         }
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
@@ -450,20 +489,20 @@ impl Platform {
             changes.with_rev(given);
         }
         let clean_up = match *doctype == *ACCOUNTS {
-            true => self.stage_clean_up(instance, &before, None, &mut changes)?,
+            true => self.platform.accounts().stage_clean_up(instance, &before, None, &mut changes)?,
             false => None,
         };
         let rev = self.commit_one(changes).await?;
-        self.publish(&at, ChangeKind::Deleted, before.body);
+        self.platform.publish(&at, ChangeKind::Deleted, before.body);
         if *doctype == *ACCOUNTS {
-            self.delete_triggers_of_account(instance, id).await?;
-            self.notify_clean_up_job(instance, clean_up.as_ref())?;
+            self.platform.triggers().delete_of_account(instance, id).await?;
+            self.platform.accounts().notify_clean_up_job(instance, clean_up.as_ref())?;
         }
         Ok(rev)
     }
 
     pub(crate) async fn commit_one(&self, changes: Changes) -> Result<Rev> {
-        let revs = self.commit(changes).await?;
+        let revs = self.platform.commit(changes).await?;
         revs.into_iter().next().ok_or_else(|| Error::BadRequest("nothing was written".to_owned()))
     }
 

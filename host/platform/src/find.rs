@@ -6,11 +6,12 @@ use konnector_store::{Document, MAX_PAGE_BYTES, approximate_size};
 use serde_json::{Value, json};
 
 use crate::document::check_readable;
+use crate::handles::Documents;
 use crate::instance::Instance;
 use crate::scan::{DocumentScan, ScanCursor, ScanOrder};
 use crate::stored::{Object, without_reserved_fields};
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Ratio of examined to found documents that is worth a warning (CouchDB, `index_scan_warning_threshold`).
 const SCAN_WARNING_RATIO: u64 = 10;
@@ -46,14 +47,14 @@ struct CandidateIndex {
     partial: Option<Object>,
 }
 
-impl Platform {
+impl Documents {
     /// Returns the documents that match a query. The results never contain secrets.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] when no index covers the query, or the
     /// bookmark belongs to another query.
-    pub async fn find_documents(
+    pub async fn find(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -74,7 +75,7 @@ impl Platform {
                 if let Some(partial) = &candidate.partial {
                     selector = selector.and(Selector::parse(partial)?);
                 }
-                let index = self.store.ensure_index(&instance.id, doctype, &candidate.fields).await?;
+                let index = self.platform.store().ensure_index(&instance.id, doctype, &candidate.fields).await?;
                 (ScanOrder::Index(index, range), direction)
             }
         };
@@ -102,7 +103,7 @@ impl Platform {
     }
 
     fn find_by_id(&self, instance: &Instance, doctype: &Doctype, query: &Query, id: &str) -> Result<FindPage> {
-        let found = match self.store.get(&instance.doc(doctype, id)) {
+        let found = match self.platform.store().get(&instance.doc(doctype, id)) {
             // No document can have an invalid id.
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => None,
             found => found?,
@@ -136,15 +137,15 @@ impl Platform {
     ) -> Result<FindPage> {
         let bookmark = query.bookmark.as_deref();
         let mut walk =
-            DocumentScan::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(
-                |error| match error {
+            DocumentScan::new(&self.platform, (&instance.id, doctype), way, direction, bookmark).map_err(|error| {
+                match error {
                     konnector_store::Error::Invalid { .. } => Error::from(QueryError::Field {
                         name: "bookmark",
                         expected: "the bookmark of the previous page",
                     }),
                     error => error.into(),
-                },
-            )?;
+                }
+            })?;
         let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<ScanCursor>, 0);
         let (projection, mut cost) = (Projection::new(&query.fields), QueryBudget::default());
         // If documents are large, a page has fewer than requested; its bookmark continues after them.

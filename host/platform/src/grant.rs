@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::handles::Auth;
 use crate::instance::Instance;
 use crate::oauth_client::OAuthClient;
 use crate::one_time_token::OneTimeToken;
 use crate::stored::Stored;
 use crate::token::{Audience, Claims};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Authorization that the owner granted to a client, until the client redeems its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
     Error::OAuth { error, description: description.into() }
 }
 
-impl Platform {
+impl Auth {
     /// Checks the authorization request of a client, before the owner sees it. The redirect URI must belong to the
     /// client, and nothing is sent to any other.
     ///
@@ -94,7 +95,7 @@ impl Platform {
         request: &AuthorizationRequest,
     ) -> Result<Stored<OAuthClient>> {
         let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
-        let client = match self.oauth_client(instance, &request.client_id) {
+        let client = match self.platform.oauth_clients().get(instance, &request.client_id) {
             Ok(client) => client,
             Err(Error::NotFound(_)) => return wrong("client_id: no client with this id is registered"),
             Err(error) => return Err(error),
@@ -120,7 +121,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::check_authorization_request`], and [`Error::RetryLater`] while too many authorizations are
+    /// As [`Auth::check_authorization_request`], and [`Error::RetryLater`] while too many authorizations are
     /// pending.
     pub async fn authorize_client(&self, instance: &Instance, request: &AuthorizationRequest) -> Result<Url> {
         self.check_authorization_request(instance, request)?;
@@ -148,7 +149,7 @@ impl Platform {
     /// [`Error::OAuth`] with a code of RFC 6749 §5.2.
     pub async fn grant_tokens(&self, instance: &Instance, request: &TokenRequest) -> Result<TokenResponse> {
         let unknown = || oauth_error("invalid_client", "the client is not registered, or its secret is wrong");
-        let client = match self.oauth_client(instance, &request.client_id) {
+        let client = match self.platform.oauth_clients().get(instance, &request.client_id) {
             Ok(client) => client,
             Err(Error::NotFound(_)) => return Err(unknown()),
             Err(error) => return Err(error),

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctype::{FILES, INSTANCES};
 use crate::file;
+use crate::handles::Instances;
 use crate::revalidating_cache::RevalidatingCache;
 use crate::stored::{Object, Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 pub use update::InstancePatch;
 
@@ -180,13 +181,13 @@ fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
     Ok(checked)
 }
 
-impl Platform {
+impl Instances {
     /// Creates an instance with its root directory and trash. Its host name has a port if clients use one.
     ///
     /// # Errors
     ///
     /// [`Error::Conflict`] if the domain or an alias is taken, [`Error::InvalidParameter`] if one is not a host name.
-    pub async fn create_instance(&self, domain: &str, given: &InstancePatch) -> Result<Instance> {
+    pub async fn create(&self, domain: &str, given: &InstancePatch) -> Result<Instance> {
         let domain = check_domain(domain)?;
         let mut instance = Instance {
             id: InstanceId::new(),
@@ -203,7 +204,7 @@ impl Platform {
             org_id: None,
             feature_sets: Vec::new(),
             feature_flags: Object::new(),
-            created_at: self.clock.now(),
+            created_at: self.platform.clock().now(),
         };
         given.apply(&mut instance);
         let mut changes = Changes::new();
@@ -211,8 +212,8 @@ impl Platform {
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.put_unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
-        file::stage_root_directories(&instance, &mut changes, self.clock.now())?;
-        match self.commit(changes).await {
+        file::stage_root_directories(&instance, &mut changes, self.platform.clock().now())?;
+        match self.platform.commit(changes).await {
             Ok(_) => Ok(instance),
             Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
                 "an instance with the domain '{}' or one of its aliases already exists",
@@ -227,20 +228,25 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if no instance has this host name.
-    pub fn instance(&self, host: &str) -> Result<Arc<Instance>> {
+    pub fn get(&self, host: &str) -> Result<Arc<Instance>> {
         if host.len() > MAX_HOST_SIZE {
             return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
         }
         let look = || -> Result<Option<(String, DocumentStamp)>> {
             let Some(id) = self.resolve_host(&host.to_ascii_lowercase())? else { return Ok(None) };
-            Ok(self.store.stamp(&doc_ref(&id))?.map(|stamp| (id, stamp)))
+            Ok(self.platform.store().stamp(&doc_ref(&id))?.map(|stamp| (id, stamp)))
         };
-        let found = self.instance_cache.0.get(&self.store, host, look, |(id, _)| self.instance_by_id(id))?;
+        let found =
+            self.platform
+                .inner
+                .instance_cache
+                .0
+                .get(self.platform.store().write_count(), host, look, |(id, _)| self.get_by_id(id))?;
         found.ok_or_else(|| Error::NotFound(format!("no instance has the domain '{}'", host.to_ascii_lowercase())))
     }
 
     fn resolve_host(&self, host: &str) -> Result<Option<String>> {
-        let lookup = |name| self.store.lookup(&InstanceId::global(), DOMAINS, name);
+        let lookup = |name| self.platform.store().lookup(&InstanceId::global(), DOMAINS, name);
         Ok(match (lookup(host)?, host.rsplit_once(':')) {
             (None, Some((name, _))) => lookup(name)?,
             (found, _) => found,
@@ -248,8 +254,8 @@ impl Platform {
     }
 
     /// Returns the instance with an id.
-    pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
-        let found = self.load::<Instance>(&doc_ref(id))?.map(with_id).transpose()?;
+    pub(crate) fn get_by_id(&self, id: &str) -> Result<Instance> {
+        let found = self.platform.load::<Instance>(&doc_ref(id))?.map(with_id).transpose()?;
         found.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
     }
 
@@ -258,8 +264,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn instances(&self) -> Result<Vec<Instance>> {
-        self.load_all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(with_id).collect()
+    pub fn list(&self) -> Result<Vec<Instance>> {
+        self.platform.load_all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(with_id).collect()
     }
 }
 

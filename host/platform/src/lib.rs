@@ -1,7 +1,8 @@
 //! The domain: instances, konnectors, permissions, accounts, files, triggers, jobs and their runs.
 //!
-//! [`Platform`] is the only handle; the module of each concept adds its methods to it. This crate has no HTTP API. It
-//! stores data in a [`konnector_store::Store`] and runs components in a [`konnector_sandbox::Sandbox`].
+//! [`Platform`] assembles the parts; its operations are reached by noun through [`handles`]: `platform.files()`,
+//! `platform.jobs()`, `platform.accounts()`. The module of each noun implements its handle. This crate has no HTTP API.
+//! It stores data in a [`konnector_store::Store`] and runs components in a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
 pub mod account_type;
@@ -16,6 +17,7 @@ mod error;
 pub mod file;
 pub mod find;
 pub mod grant;
+pub mod handles;
 pub mod instance;
 pub mod job;
 pub mod key;
@@ -47,13 +49,14 @@ use async_trait::async_trait;
 use konnector_egress::Gate;
 use konnector_sandbox::capability::InternalBody;
 use konnector_sandbox::{LimitPolicy, Sandbox};
-use konnector_store::{Changes, DocumentWrite, Lease, MasterKey, Rev, Store};
+use konnector_store::{Changes, DocumentWrite, InstanceId, Lease, MasterKey, Rev, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use error::{Error, Result};
+pub use handles::*;
 pub use schema::Schema;
 pub use stored::Stored;
 
@@ -165,11 +168,9 @@ pub struct Platform {
 }
 
 /// The parts and the state that they share.
-#[doc(hidden)]
-pub struct Inner {
+struct Inner {
     parts: PlatformParts,
-    /// Bus on which events are published.
-    pub bus: Bus,
+    bus: Bus,
     runner: Arc<dyn Runner>,
     random: Arc<dyn RandomSource>,
     /// Name of this process among the workers: unique across processes and restarts.
@@ -195,22 +196,6 @@ pub struct Inner {
     source_offload: Offload,
     /// Pool that packs archives of files.
     archive_offload: Offload,
-}
-
-impl std::ops::Deref for Inner {
-    type Target = PlatformParts;
-
-    fn deref(&self) -> &PlatformParts {
-        &self.parts
-    }
-}
-
-impl std::ops::Deref for Platform {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.inner
-    }
 }
 
 impl Platform {
@@ -260,8 +245,8 @@ impl Platform {
             archive_offload: file::archive_pool(),
         });
         let platform = Self { inner, fence: None };
-        key::check(&platform.store, &platform.key).await?;
-        platform.ensure_reference_index().await;
+        key::check(&platform.store(), &platform.key()).await?;
+        platform.files().ensure_reference_index().await;
         Ok(platform)
     }
 
@@ -280,14 +265,14 @@ impl Platform {
             changes.fence(lease);
         }
         let documents = changes.document_writes().count();
-        let effects = self.stage_file_effects(&mut changes)?;
-        self.stage_events(&mut changes)?;
+        let effects = self.files().stage_effects(&mut changes)?;
+        self.triggers().stage_events(&mut changes)?;
         instance::stage_instance_requirement(&mut changes);
         let schedules = changes.has_schedule();
         let committed = if effects.is_empty() {
-            self.store.commit(changes).await.map_err(Error::from)
+            self.store().commit(changes).await.map_err(Error::from)
         } else {
-            self.commit_files(changes, effects).await
+            self.files().commit_with_effects(changes, effects).await
         };
         let mut revs = committed.map_err(instance::map_missing_instance)?;
         if schedules {
@@ -301,17 +286,17 @@ impl Platform {
     /// from the one that the writer expects, which makes the commit conflict.
     fn document_before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
         let Some(rev) = written.previous_rev else { return Ok(None) };
-        Ok(self.store.get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
+        Ok(self.store().get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
     }
 
     /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without
     /// it they cannot run. The API and the platform hold each other until [`Platform::stop`].
     pub fn set_internal_api(&self, api: Arc<dyn PublicApi>) {
-        *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
+        *self.inner.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
     }
 
     fn public_api(&self) -> Option<Arc<dyn PublicApi>> {
-        self.public_api.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.public_api.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requeues the jobs of processes that have ended, then starts to fire triggers and to run jobs.
@@ -320,19 +305,19 @@ impl Platform {
     ///
     /// When the store fails.
     pub async fn start(&self) -> Result<()> {
-        self.resume_erasures().await?;
-        self.recover_jobs().await?;
+        self.instances().resume_erasures().await?;
+        self.jobs().recover().await?;
         let workers = self.clone();
-        self.tasks.spawn(async move { workers.worker_loop().await });
+        self.inner.tasks.spawn(async move { workers.jobs().run_workers().await });
         let platform = self.clone();
-        self.tasks.spawn(async move {
+        self.inner.tasks.spawn(async move {
             // Fired triggers, requeued jobs and sweeps are stored; the rest is done after the next start.
             tokio::select! {
                 biased;
-                () = platform.draining.cancelled() => {}
-                () = platform.schedule_loop() => {}
-                () = platform.watch_leases() => {}
-                () = platform.sweep_loop() => {}
+                () = platform.inner.draining.cancelled() => {}
+                () = platform.triggers().run_scheduler() => {}
+                () = platform.jobs().watch_leases() => {}
+                () = platform.blob_sweeper().run() => {}
             }
         });
         Ok(())
@@ -341,70 +326,123 @@ impl Platform {
     /// Stops firing triggers and claiming jobs, gives running jobs a few seconds to end, requeues the remaining ones,
     /// then closes the store.
     pub async fn stop(&self) {
-        self.draining.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-        *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Err(error) = self.store.clone().close().await {
+        self.inner.draining.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        *self.inner.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Err(error) = self.store().clone().close().await {
             tracing::error!(%error, "the store was not closed cleanly; the next start checks it");
         }
     }
 
     /// Resolves when the platform is asked to stop.
     pub fn shutdown_requested(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.draining.clone().cancelled_owned()
+        self.inner.draining.clone().cancelled_owned()
     }
 
     /// Ends the grace period of running jobs; see [`Platform::stop`].
     pub fn force_shutdown(&self) {
-        self.forced_shutdown.cancel();
+        self.inner.forced_shutdown.cancel();
+    }
+
+    /// Checks that the store can be read.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub fn check_store(&self) -> Result<()> {
+        self.store().doctypes(&InstanceId::global())?;
+        Ok(())
+    }
+
+    /// Resolves with the reason when a write to the disk fails: only a restart shows what is stored.
+    pub fn store_failure(&self) -> impl Future<Output = String> + Send + use<> {
+        let store = self.store().clone();
+        async move { store.wait_for_failure().await }
+    }
+
+    /// Returns the settings of the operator.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.parts.config
+    }
+
+    /// Returns the store, for tests that plant damage. Nothing else may bypass the rules of the domain.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn raw_store(&self) -> &Store {
+        self.store()
     }
 
     fn wake_workers(&self) {
-        self.worker_wakeup.notify_one();
+        self.inner.worker_wakeup.notify_one();
     }
 
     async fn worker_wakeup(&self) {
-        self.worker_wakeup.notified().await;
+        self.inner.worker_wakeup.notified().await;
     }
 
     fn wake_scheduler(&self) {
-        self.scheduler_wakeup.notify_one();
+        self.inner.scheduler_wakeup.notify_one();
     }
 
     async fn scheduler_wakeup(&self) {
-        self.scheduler_wakeup.notified().await;
+        self.inner.scheduler_wakeup.notified().await;
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.parts.store
+    }
+
+    fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.inner.parts.sandbox
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.inner.parts.gate
+    }
+
+    fn key(&self) -> &MasterKey {
+        &self.inner.parts.key
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.inner.parts.clock.as_ref()
+    }
+
+    fn bus(&self) -> &Bus {
+        &self.inner.bus
     }
 
     fn draining(&self) -> &CancellationToken {
-        &self.draining
+        &self.inner.draining
     }
 
     fn forced_shutdown(&self) -> &CancellationToken {
-        &self.forced_shutdown
+        &self.inner.forced_shutdown
     }
 
     fn runner(&self) -> &dyn Runner {
-        self.runner.as_ref()
+        self.inner.runner.as_ref()
     }
 
     fn random(&self) -> &dyn RandomSource {
-        self.random.as_ref()
+        self.inner.random.as_ref()
     }
 
     fn worker_id(&self) -> &str {
-        &self.worker_id
+        &self.inner.worker_id
     }
 
     fn vendor_host_cache(&self) -> &VendorHostCache {
-        &self.vendor_host_cache
+        &self.inner.vendor_host_cache
     }
 
     fn running_jobs(&self) -> &RunningJobs {
-        &self.running_jobs
+        &self.inner.running_jobs
     }
 
     fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+        &self.inner.tasks
     }
 }

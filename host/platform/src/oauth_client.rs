@@ -6,11 +6,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::doctype::OAUTH_CLIENTS;
+use crate::handles::OauthClients;
 use crate::instance::Instance;
 use crate::random::random_secret;
 use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::Audience;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Optional fields of a client's metadata.
 const OPTIONAL_FIELDS: [&str; 7] = [
@@ -121,29 +122,29 @@ fn parse_redirect_uri(value: &Value) -> Result<String> {
     }
 }
 
-impl Platform {
+impl OauthClients {
     /// Registers a client.
     ///
     /// # Errors
     ///
     /// [`Error::OAuth`] for invalid metadata.
-    pub async fn register_oauth_client(&self, instance: &Instance, given: Object) -> Result<ClientRegistration> {
+    pub async fn register(&self, instance: &Instance, given: Object) -> Result<ClientRegistration> {
         let secret = random_secret()?;
         let client = OAuthClient::parse(given, digest(&secret))?;
         let id = new_id();
         let mut changes = Changes::new();
         changes.create(doc_ref(instance, &id), to_object(&client)?);
-        let rev = self.commit_one(changes).await?;
-        self.client_registration(instance, Stored { id, rev, value: client }, Some(secret))
+        let rev = self.platform.documents().commit_one(changes).await?;
+        self.registration(instance, Stored { id, rev, value: client }, Some(secret))
     }
 
-    fn client_registration(
+    fn registration(
         &self,
         instance: &Instance,
         client: Stored<OAuthClient>,
         secret: Option<String>,
     ) -> Result<ClientRegistration> {
-        let registration = self.issue_token(instance, Audience::Registration, &client.id, "")?;
+        let registration = self.platform.auth().issue_token(instance, Audience::Registration, &client.id, "")?;
         Ok(ClientRegistration { client, secret, registration_token: registration })
     }
 
@@ -152,8 +153,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`], with the message that Cozy's clients look for, when it is unknown or was deleted.
-    pub fn oauth_client(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
-        self.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
+    pub fn get(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
+        self.platform.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
     }
 
     /// Returns the client to which a registration token belongs.
@@ -161,9 +162,9 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown client, [`Error::OAuth`] with `invalid_token` for a token of another client.
-    pub fn oauth_client_by_token(&self, instance: &Instance, id: &str, token: &str) -> Result<Stored<OAuthClient>> {
-        let client = self.oauth_client(instance, id)?;
-        match self.verify_token(instance, token) {
+    pub fn get_by_token(&self, instance: &Instance, id: &str, token: &str) -> Result<Stored<OAuthClient>> {
+        let client = self.get(instance, id)?;
+        match self.platform.auth().verify_token(instance, token) {
             Ok(claims) if claims.aud == Audience::Registration && claims.sub == id => Ok(client),
             _ => Err(oauth_error("invalid_token", "this is not the registration_access_token of the client")),
         }
@@ -174,8 +175,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn oauth_clients(&self, instance: &Instance) -> Result<Vec<Stored<OAuthClient>>> {
-        self.load_all(&instance.id, &OAUTH_CLIENTS)
+    pub fn list(&self, instance: &Instance) -> Result<Vec<Stored<OAuthClient>>> {
+        self.platform.load_all(&instance.id, &OAUTH_CLIENTS)
     }
 
     /// Replaces a client's metadata. A client that sends its secret gets a new one.
@@ -183,7 +184,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::OAuth`] for invalid metadata, including a wrong secret; [`Error::Conflict`] on a concurrent change.
-    pub async fn update_oauth_client(
+    pub async fn update(
         &self,
         instance: &Instance,
         before: Stored<OAuthClient>,
@@ -202,8 +203,8 @@ impl Platform {
         let client = OAuthClient::parse(given, secret_digest)?;
         let mut changes = Changes::new();
         changes.put(doc_ref(instance, &id), &rev, to_object(&client)?);
-        let rev = self.commit_one(changes).await?;
-        self.client_registration(instance, Stored { id, rev, value: client }, secret)
+        let rev = self.platform.documents().commit_one(changes).await?;
+        self.registration(instance, Stored { id, rev, value: client }, secret)
     }
 
     /// Deletes a client: its tokens become invalid.
@@ -211,10 +212,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] on a concurrent change.
-    pub async fn delete_oauth_client(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
+    pub async fn delete(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
         let mut changes = Changes::new();
         changes.delete(doc_ref(instance, id), rev);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(())
     }
 }

@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 use crate::account::oauth::OAuthLogin;
 use crate::doctype::ONE_TIME_TOKENS;
 use crate::grant::AuthorizationGrant;
+use crate::handles::Auth;
 use crate::instance::Instance;
 use crate::random::random_secret;
 use crate::stored::{Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of valid tokens of one instance, so that abandoned logins do not fill the disk.
 const MAX_ACTIVE_TOKENS: usize = 1_000;
@@ -52,7 +53,7 @@ fn doc_ref(instance: &Instance, text: &str) -> DocRef {
     instance.doc(&ONE_TIME_TOKENS, hex::encode(Sha256::digest(text)))
 }
 
-impl Platform {
+impl Auth {
     /// Issues a one-time token. It begins with the id of the instance, so that a URL shared by all instances can find
     /// the instance.
     ///
@@ -60,11 +61,11 @@ impl Platform {
     ///
     /// [`Error::RetryLater`] while a thousand tokens are still valid.
     pub async fn issue_one_time_token(&self, instance: &Instance, ticket: OneTimeToken) -> Result<String> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let text = format!("{}{}", instance.id, random_secret()?);
         let mut changes = Changes::new();
         let mut good = Vec::new();
-        for Stored { id, rev, value } in self.load_all::<IssuedToken>(&instance.id, &ONE_TIME_TOKENS)? {
+        for Stored { id, rev, value } in self.platform.load_all::<IssuedToken>(&instance.id, &ONE_TIME_TOKENS)? {
             if value.expires_at <= now {
                 changes.purge(instance.doc(&ONE_TIME_TOKENS, id), &rev);
             } else {
@@ -78,7 +79,7 @@ impl Platform {
         }
         // Expired tokens are purged in their own commit, because another request may be purging them, too.
         if !changes.is_empty()
-            && let Err(error) = self.commit(changes).await
+            && let Err(error) = self.platform.commit(changes).await
             && !error.is_conflict()
         {
             return Err(error);
@@ -86,7 +87,7 @@ impl Platform {
         let issued = IssuedToken { expires_at: now + ticket.lifetime(), token: ticket };
         let mut changes = Changes::new();
         changes.create(doc_ref(instance, &text), to_object(&issued)?);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(text)
     }
 
@@ -97,11 +98,11 @@ impl Platform {
     /// When the store fails.
     pub async fn redeem_one_time_token(&self, instance: &Instance, text: &str) -> Result<Option<OneTimeToken>> {
         let at = doc_ref(instance, text);
-        let Some(found) = self.load::<IssuedToken>(&at)? else { return Ok(None) };
+        let Some(found) = self.platform.load::<IssuedToken>(&at)? else { return Ok(None) };
         let mut changes = Changes::new();
         changes.purge(at, &found.rev);
-        match self.commit(changes).await {
-            Ok(_) => Ok((found.value.expires_at > self.clock.now()).then_some(found.value.token)),
+        match self.platform.commit(changes).await {
+            Ok(_) => Ok((found.value.expires_at > self.platform.clock().now()).then_some(found.value.token)),
             Err(error) if error.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
@@ -115,7 +116,7 @@ impl Platform {
     pub fn instance_of_one_time_token(&self, text: &str) -> Result<Instance> {
         let unknown = || Error::NotFound("no instance issued this token".to_owned());
         let id: InstanceId = text.get(..32).and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
-        self.instance_by_id(id.as_str())
+        self.platform.instances().get_by_id(id.as_str())
     }
 
     /// Redeems a session code: the counterpart of a browser session, which this server does not have.

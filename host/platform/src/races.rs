@@ -137,7 +137,7 @@ impl RaceFixture {
             config: Config::new(folder.path().to_owned()),
         };
         let platform = Platform::new(parts).await.unwrap();
-        let instance = platform.create_instance("ada.example", &InstancePatch::default()).await.unwrap();
+        let instance = platform.instances().create("ada.example", &InstancePatch::default()).await.unwrap();
         Self { platform, instance, clock, kv, blobs, _folder: folder }
     }
 
@@ -159,10 +159,10 @@ impl RaceFixture {
         let new = NewContent { tags: Some(vec!["kept".to_owned()]), ..new };
         let mut file = None;
         for content in contents {
-            let mut writer = platform.create_content_writer(instance).await.unwrap();
+            let mut writer = platform.files().create_content_writer(instance).await.unwrap();
             assert!(writer.write((*content).into()).await.is_ok());
             let blob = writer.finish().await.unwrap();
-            file = Some(platform.commit_content(instance, &new, &blob).await.unwrap());
+            file = Some(platform.files().commit_content(instance, &new, &blob).await.unwrap());
         }
         file.unwrap()
     }
@@ -174,7 +174,7 @@ impl RaceFixture {
                 problems.push(problem.to_string());
             }
         };
-        self.platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
+        self.platform.store().fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
         assert_eq!(problems, [""; 0]);
     }
 }
@@ -203,15 +203,15 @@ fn client_job() -> JobRequest {
 #[tokio::test]
 async fn a_client_job_ends_once() {
     let site = RaceFixture::new().await;
-    let job = site.platform.push_job(&site.instance, client_job()).await.unwrap();
+    let job = site.platform.jobs().push(&site.instance, client_job()).await.unwrap();
     let (platform, instance, id) = (site.platform.clone(), site.instance.clone(), job.id.clone());
     // Another client ends it after this one has read it.
     site.kv.after_read(&format!("io.cozy.jobs\0{}", job.id), move || {
-        poll_ready(platform.end_client_job(&instance, &id, Some("LOGIN_FAILED".to_owned()))).unwrap();
+        poll_ready(platform.jobs().end_client_job(&instance, &id, Some("LOGIN_FAILED".to_owned()))).unwrap();
     });
-    let second = site.platform.end_client_job(&site.instance, &job.id, None).await;
+    let second = site.platform.jobs().end_client_job(&site.instance, &job.id, None).await;
     assert!(matches!(second, Err(Error::Conflict(_))), "{second:?}");
-    let job = site.platform.job(&site.instance, &job.id).unwrap();
+    let job = site.platform.jobs().get(&site.instance, &job.id).unwrap();
     assert_eq!((job.state, job.error.as_deref()), (JobStatus::Errored, Some("LOGIN_FAILED")));
 }
 
@@ -222,21 +222,24 @@ async fn a_move_that_conflicts_loses_no_version() {
     let (platform, instance) = (&site.platform, &site.instance);
     let from = site.file("from.txt", &["one", "two", "three"]).await;
     let into = site.file("into.txt", &["old"]).await;
-    let root = platform.file(instance, crate::file::ROOT_ID).unwrap();
+    let root = platform.files().get(instance, crate::file::ROOT_ID).unwrap();
     for _ in 0..5 {
         site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
         // The commit of the interfering writer.
         site.kv.before_commit(|| ());
     }
-    let moved = platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await;
+    let moved = platform.files().relocate(instance, &from, &root, "into.txt", Some(&into)).await;
     assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
-    assert_eq!(platform.versions(instance, &from.id).unwrap().len(), 2);
+    assert_eq!(platform.files().versions(instance, &from.id).unwrap().len(), 2);
     site.assert_fsck_clean().await;
     // One conflict is no reason to abandon the move.
     site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
-    platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
-    assert_eq!(platform.versions(instance, &from.id).unwrap(), []);
-    assert_eq!(platform.read_content(&platform.file(instance, &into.id).unwrap()).await.unwrap(), b"three");
+    platform.files().relocate(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
+    assert_eq!(platform.files().versions(instance, &from.id).unwrap(), []);
+    assert_eq!(
+        platform.files().read_content(&platform.files().get(instance, &into.id).unwrap()).await.unwrap(),
+        b"three"
+    );
     site.assert_fsck_clean().await;
 }
 
@@ -245,14 +248,14 @@ async fn a_deletion_that_conflicts_loses_no_version() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let file = site.file("a.txt", &["one", "two", "three"]).await;
-    assert!(platform.try_trash_file(instance, &file.id).await.unwrap());
+    assert!(platform.files().try_trash(instance, &file.id).await.unwrap());
     site.kv.before_commit(site.touch(instance.doc(&FILES, file.id.as_str())));
-    let seen = platform.file(instance, &file.id).unwrap().rev;
-    let destroyed = platform.destroy_file(instance, &file.id, seen.as_ref()).await;
+    let seen = platform.files().get(instance, &file.id).unwrap().rev;
+    let destroyed = platform.files().destroy(instance, &file.id, seen.as_ref()).await;
     assert!(matches!(destroyed, Err(Error::PreconditionFailed { .. })), "{destroyed:?}");
-    assert_eq!(platform.versions(instance, &file.id).unwrap().len(), 2);
-    platform.destroy_file(instance, &file.id, None).await.unwrap();
-    assert!(platform.store.list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
+    assert_eq!(platform.files().versions(instance, &file.id).unwrap().len(), 2);
+    platform.files().destroy(instance, &file.id, None).await.unwrap();
+    assert!(platform.store().list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -266,14 +269,14 @@ async fn the_room_that_files_take_is_counted_once() {
     site.kv.inner().before_scan = Some(Arc::new(|| std::thread::sleep(std::time::Duration::from_millis(20))));
     let counting = {
         let (platform, instance) = (platform.clone(), instance.clone());
-        tokio::spawn(async move { platform.disk_usage(&instance).await })
+        tokio::spawn(async move { platform.files().disk_usage(&instance).await })
     };
     for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        let mut writer = platform.store.blobs().create().await.unwrap();
+        let mut writer = platform.store().blobs().create().await.unwrap();
         writer.write("12345".into()).await.unwrap();
         let blob = writer.finish().await.unwrap();
         let new = NewContent::with_new_id(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
-        let mut create = Box::pin(platform.commit_content(instance, &new, &blob));
+        let mut create = Box::pin(platform.files().commit_content(instance, &new, &blob));
         if number % 2 == 0 {
             create.await.unwrap();
             continue;
@@ -286,11 +289,11 @@ async fn the_room_that_files_take_is_counted_once() {
     site.kv.inner().before_scan = None;
     platform.tasks().close();
     platform.tasks().wait().await;
-    let listed = platform.store.list(&instance.id, &FILES, None, 100).unwrap();
+    let listed = platform.store().list(&instance.id, &FILES, None, 100).unwrap();
     let sizes = listed.iter().filter_map(|file| file.body.get("size")?.as_str()?.parse::<u64>().ok());
     let stored: u64 = sizes.sum();
     assert!(stored >= 15, "{stored}");
-    assert_eq!(platform.disk_usage(instance).await.unwrap(), stored);
+    assert_eq!(platform.files().disk_usage(instance).await.unwrap(), stored);
 }
 
 /// A run that ends while the clean-up reads it does not stop the clean-up of the other jobs.
@@ -299,15 +302,18 @@ async fn old_jobs_go_although_one_of_them_is_changed() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     for _ in 0..60 {
-        let job = platform.push_job(instance, client_job()).await.unwrap();
-        platform.end_client_job(instance, &job.id, None).await.unwrap();
+        let job = platform.jobs().push(instance, client_job()).await.unwrap();
+        platform.jobs().end_client_job(instance, &job.id, None).await.unwrap();
     }
     site.clock.set(site.clock.now() + chrono::TimeDelta::hours(1));
-    let jobs = platform.store.list(&instance.id, &JOBS, None, 100).unwrap();
+    let jobs = platform.store().list(&instance.id, &JOBS, None, 100).unwrap();
     site.kv.before_commit(site.touch(instance.doc(&JOBS, jobs[3].id.as_str())));
-    let purged = platform.purge_jobs(instance, std::time::Duration::ZERO, &[]).await.unwrap();
+    let purged = platform.jobs().purge(instance, std::time::Duration::ZERO, &[]).await.unwrap();
     assert!((8..=9).contains(&purged), "{purged} of 10");
-    assert!(platform.store.get(&instance.doc(&JOBS, jobs[3].id.as_str())).unwrap().is_some(), "the changed one stays");
+    assert!(
+        platform.store().get(&instance.doc(&JOBS, jobs[3].id.as_str())).unwrap().is_some(),
+        "the changed one stays"
+    );
 }
 
 #[tokio::test]
@@ -315,22 +321,22 @@ async fn declaring_an_index_gives_up_in_the_end() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let doctype = "io.cozy.bills".parse().unwrap();
-    let token = platform.issue_token(instance, Audience::Cli, "CLI", "*").unwrap();
-    let principal = platform.authenticate(instance, &token).unwrap();
+    let token = platform.auth().issue_token(instance, Audience::Cli, "CLI", "*").unwrap();
+    let principal = platform.auth().authenticate(instance, &token).unwrap();
     let new = |field: &str| NewIndex {
         design: Some("mine".to_owned()),
         name: Some(field.to_owned()),
         definition: IndexDefinition { fields: vec![field.to_owned()], partial_filter_selector: None },
     };
-    platform.declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
+    platform.documents().declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
     let design = instance.doc(&crate::doctype::DESIGNS, format!("{doctype}/mine"));
-    platform.store.ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
+    platform.store().ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
     for _ in 0..50 {
         site.kv.before_commit(site.touch(design.clone()));
         // The commit of the interfering writer.
         site.kv.before_commit(|| ());
     }
-    let declared = platform.declare_index(instance, &principal, &doctype, new("vendor")).await;
+    let declared = platform.documents().declare_index(instance, &principal, &doctype, new("vendor")).await;
     assert!(matches!(declared, Err(Error::Conflict(_))), "{declared:?}");
 }
 
@@ -363,13 +369,13 @@ async fn an_orphan_lease_stops_no_start() {
     store.close().await.unwrap();
 
     let platform = Platform::new(parts(open())).await.unwrap();
-    platform.recover_jobs().await.unwrap();
-    assert_eq!(platform.store.leases().unwrap(), []);
+    platform.jobs().recover().await.unwrap();
+    assert_eq!(platform.store().leases().unwrap(), []);
     let mut problems = 0;
     let told = &mut |event: konnector_store::FsckProgress<'_>| {
         problems += u32::from(matches!(event, konnector_store::FsckProgress::Found(_)));
     };
-    platform.store.fsck(&NoSchema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
+    platform.store().fsck(&NoSchema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     assert_eq!(problems, 0);
 }
 
@@ -379,24 +385,24 @@ async fn a_removal_that_was_cut_off_is_finished() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     site.file("a.txt", &["one", "two"]).await;
-    let other = platform.create_instance("bob.example", &InstancePatch::default()).await.unwrap();
+    let other = platform.instances().create("bob.example", &InstancePatch::default()).await.unwrap();
     // The process exits after the first commit of the deletion.
     let removal = {
         let (platform, kv) = (platform.clone(), site.kv.clone());
         tokio::spawn(async move {
             kv.before_commit(|| ());
             kv.before_commit(|| panic!("the process ends"));
-            platform.delete_instance("ada.example").await
+            platform.instances().delete("ada.example").await
         })
     };
     removal.await.unwrap_err();
-    assert!(platform.instance("ada.example").is_err());
-    assert_eq!(site.platform.store.blobs().list().await.unwrap().len(), 2);
+    assert!(platform.instances().get("ada.example").is_err());
+    assert_eq!(site.platform.store().blobs().list().await.unwrap().len(), 2);
 
-    platform.resume_erasures().await.unwrap();
-    assert!(platform.store.blobs().list().await.unwrap().is_empty());
-    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
-    assert!(platform.file(&other, crate::file::ROOT_ID).is_ok());
+    platform.instances().resume_erasures().await.unwrap();
+    assert!(platform.store().blobs().list().await.unwrap().is_empty());
+    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.files().get(&other, crate::file::ROOT_ID).is_ok());
     site.assert_fsck_clean().await;
 }
 
@@ -405,14 +411,14 @@ async fn the_files_of_a_removed_instance_are_gone_at_once() {
     let site = RaceFixture::new().await;
     let (platform, instance) = (&site.platform, &site.instance);
     let file = site.file("a.txt", &["one", "two"]).await;
-    let mut reading = platform.open_content(&file).await.unwrap();
-    let blobs = platform.store.blobs();
+    let mut reading = platform.files().open_content(&file).await.unwrap();
+    let blobs = platform.store().blobs();
     assert_eq!(blobs.list().await.unwrap().len(), 2);
-    platform.delete_instance("ada.example").await.unwrap();
+    platform.instances().delete("ada.example").await.unwrap();
     assert!(blobs.list().await.unwrap().is_empty());
     let mut text = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut reading, &mut text).await.unwrap();
     assert_eq!(text, "two", "who reads it reads to the end");
-    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
     site.assert_fsck_clean().await;
 }

@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
 use konnector_store::InstanceId;
 
+use crate::handles::RateLimits;
 use crate::instance::Instance;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 const HOUR_SECONDS: i64 = 3_600;
 
@@ -122,28 +123,23 @@ impl RateCounters {
     }
 }
 
-impl Platform {
+impl RateLimits {
     /// Counts one operation of a kind.
     ///
     /// # Errors
     ///
     /// [`Error::RetryLater`] when the limit of this hour is reached.
-    pub fn check_rate_limit(&self, instance: &Instance, kind: RateKind) -> Result<()> {
-        self.check_rate_limit_for(instance, kind, None)
+    pub fn check(&self, instance: &Instance, kind: RateKind) -> Result<()> {
+        self.check_for(instance, kind, None)
     }
 
-    pub(crate) fn check_rate_limit_for(
-        &self,
-        instance: &Instance,
-        kind: RateKind,
-        konnector: Option<&Slug>,
-    ) -> Result<()> {
-        let most = self.config.hourly_limits.limit(kind);
+    pub(crate) fn check_for(&self, instance: &Instance, kind: RateKind, konnector: Option<&Slug>) -> Result<()> {
+        let most = self.platform.config().hourly_limits.limit(kind);
         if most == 0 {
             return Ok(());
         }
         let counter = (instance.id.clone(), kind, konnector.cloned());
-        self.rate_counters.try_count(counter, most, self.clock.now()).map_err(|until| {
+        self.platform.inner.rate_counters.try_count(counter, most, self.platform.clock().now()).map_err(|until| {
             let from = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             let advice = if kind == RateKind::Webhook { ", or collect them with a debounce" } else { "" };
             let owner = if konnector.is_some() { "konnector" } else { "instance" };

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
-use crate::Platform;
 use crate::doctype::{JOB_EVENTS, JOB_LOGS};
+use crate::handles::Realtime;
 use crate::instance::Instance;
 
 /// Maximum number of document events queued for a listener: a burst of one large commit.
@@ -272,10 +272,21 @@ impl QueueState {
     }
 }
 
-impl Platform {
+impl Realtime {
+    /// Subscribes to all events of an instance from now on; see [`Bus::subscribe`].
+    #[must_use]
+    pub fn subscribe(&self, instance: &InstanceId) -> Listener {
+        self.platform.bus().subscribe(instance)
+    }
+
+    /// Publishes an event to the listeners of its instance.
+    pub fn publish(&self, event: RealtimeEvent) {
+        self.platform.bus().publish(event);
+    }
+
     /// Notifies listeners about a document that is not stored.
     pub fn notify(&self, instance: &Instance, doctype: &Doctype, id: &str, body: Map<String, Value>) {
-        self.publish(&instance.doc(doctype, id), ChangeKind::Notified, body);
+        self.platform.publish(&instance.doc(doctype, id), ChangeKind::Notified, body);
     }
 }
 

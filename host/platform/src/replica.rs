@@ -4,12 +4,13 @@ use konnector_manifest::Doctype;
 use konnector_store::Rev;
 
 use crate::document::{check_document_id, check_writable};
+use crate::handles::Documents;
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
-impl Platform {
+impl Documents {
     /// Stores a document's revision from another database, with `body`, or as a deletion without one. `history` is that
     /// revision and its ancestors, newest first: it must contain the local revision, because conflicts are not stored.
     /// Does nothing if the revision is already here, or if the document to delete does not exist.
@@ -17,7 +18,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when the local revision is not an ancestor of the new one; otherwise like the other writes.
-    pub async fn replicate_document(
+    pub async fn replicate(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -31,7 +32,7 @@ impl Platform {
         let Some(newest) = history.first() else {
             return Err(Error::BadRequest("_rev: required for a document of another database".to_owned()));
         };
-        let here = self.store.get(&instance.doc(doctype, id))?.map(|found| found.rev);
+        let here = self.platform.store().get(&instance.doc(doctype, id))?.map(|found| found.rev);
         match (here, body) {
             (Some(here), _) if here == *newest => {}
             (Some(here), _) if !history.contains(&here) => {
@@ -40,13 +41,13 @@ impl Platform {
                 )));
             }
             (Some(here), Some(body)) => {
-                self.update_document_with_rev(instance, principal, doctype, (id, &here), body, Some(newest)).await?;
+                self.update_with_rev(instance, principal, doctype, (id, &here), body, Some(newest)).await?;
             }
             (Some(here), None) => {
-                self.delete_document_with_rev(instance, principal, doctype, (id, &here), Some(newest)).await?;
+                self.delete_with_rev(instance, principal, doctype, (id, &here), Some(newest)).await?;
             }
             (None, Some(body)) => {
-                self.create_document_with_rev(instance, principal, doctype, id.to_owned(), body, Some(newest)).await?;
+                self.create_with_rev(instance, principal, doctype, id.to_owned(), body, Some(newest)).await?;
             }
             (None, None) => {}
         }

@@ -5,10 +5,7 @@ use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use konnector_store::Store;
 use lru::LruCache;
-
-use crate::Result;
 
 /// LRU cache of values derived from stored data, by key. Each use compares the stamp of the data with the store, so any
 /// change takes effect at once; the comparison is skipped if the store has had no writes since.
@@ -32,15 +29,15 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
         Self { entries: Mutex::new(LruCache::new(most)) }
     }
 
-    /// Returns the value that `make` creates, or `None` if its data does not exist. `look` returns the stamp of that
-    /// data, for example [`Store::stamp`]; `make` reads the data again.
+    /// Returns the value that `make` creates, or `None` if its data does not exist. `writes` is the store's write count,
+    /// read before this call; `look` returns the stamp of the data; `make` reads the data again.
     ///
     /// # Errors
     ///
     /// Errors of `look` and `make`.
     pub fn get<Q, E>(
         &self,
-        store: &Store,
+        writes: Option<u64>,
         key: &Q,
         look: impl FnOnce() -> Result<Option<S>, E>,
         make: impl FnOnce(&S) -> Result<T, E>,
@@ -51,7 +48,6 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
     {
         // The write count, the stamp and the value are read in this order: after a change in between, the later ones
         // are newer, and the next use notices it.
-        let writes = store.write_count();
         if writes.is_some()
             && let Some(kept) = self.entries().get(key).filter(|kept| kept.writes == writes)
         {
@@ -74,7 +70,7 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
 
 #[cfg(test)]
 mod tests {
-    use konnector_store::{Changes, DocRef, DocumentStamp, Error, InstanceId, Map};
+    use konnector_store::{Changes, DocRef, DocumentStamp, Error, InstanceId, Map, Store};
     use serde_json::json;
 
     use super::*;
@@ -91,7 +87,7 @@ mod tests {
         let mut made = 0;
         let mut name = |at: &DocRef| {
             memo.get(
-                &store,
+                store.write_count(),
                 at,
                 || store.stamp(at),
                 |_| {
@@ -138,7 +134,7 @@ mod tests {
                 looked += 1;
                 store.stamp(&at("one"))
             };
-            memo.get(&store, &at("one"), look, |_| Ok::<_, Error>(())).map(|_| looked)
+            memo.get(store.write_count(), &at("one"), look, |_| Ok::<_, Error>(())).map(|_| looked)
         };
         assert_eq!((get()?, get()?), (1, 1));
         create("two").await?;
@@ -157,7 +153,7 @@ mod tests {
                 changes.create(at.clone(), body(id));
                 store.commit(changes).await?;
             }
-            memo.get(&store, &at, || store.stamp(&at), |_| Ok::<_, Error>(()))?;
+            memo.get(store.write_count(), &at, || store.stamp(&at), |_| Ok::<_, Error>(()))?;
             assert_eq!(memo.entries().len(), 1);
         }
         Ok(())

@@ -121,7 +121,7 @@ impl<'a> DocumentScan<'a> {
     }
 
     fn read_batch(&self) -> Result<VecDeque<ScanRow>, konnector_store::Error> {
-        let store = &self.platform.store;
+        let store = &self.platform.store();
         Ok(match (&self.order, &self.after) {
             (ScanOrder::Ids, behind) => {
                 let behind = match behind {
@@ -151,7 +151,7 @@ impl<'a> DocumentScan<'a> {
     /// Returns the document of an index entry, unless it was changed or deleted since the index was read.
     fn document_of_entry(&self, id: &str) -> Result<Option<Document>, konnector_store::Error> {
         let at = konnector_store::DocRef::new(self.instance, self.doctype, id);
-        let found = self.platform.store.get(&at)?;
+        let found = self.platform.store().get(&at)?;
         Ok(found.filter(|document| match &self.order {
             ScanOrder::Ids => true,
             ScanOrder::Index(index, range) => range.contains(index.fields(), &document.id, &document.body),

@@ -89,7 +89,7 @@ pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut atte
 impl Platform {
     /// Loads a typed document; `None` when it does not exist.
     pub(crate) fn load<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
-        self.store.get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
+        self.store().get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
     }
 
     /// Loads all typed documents of a type.
@@ -101,7 +101,7 @@ impl Platform {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(instance, doctype, after.as_deref(), 500)?;
+            let page = self.store().list(instance, doctype, after.as_deref(), 500)?;
             let Some(last) = page.last() else { return Ok(all) };
             after = Some(last.id.clone());
             for document in page {
@@ -140,7 +140,7 @@ impl Platform {
     /// Notifies listeners about a document, without the platform's own fields. The event is built only if there are
     /// listeners.
     pub(crate) fn publish(&self, at: &DocRef, kind: ChangeKind, body: impl EventBody) {
-        if !self.bus.has_listeners(&at.instance) {
+        if !self.bus().has_listeners(&at.instance) {
             return;
         }
         let mut doc = match body.into_object() {
@@ -151,7 +151,7 @@ impl Platform {
             }
         };
         doc.insert("_id".to_owned(), Value::String(at.id.clone()));
-        self.bus.publish(RealtimeEvent {
+        self.bus().publish(RealtimeEvent {
             instance: at.instance.clone(),
             kind,
             doctype: at.doctype.clone(),

@@ -3,8 +3,9 @@
 
 use konnector_store::{BlobId, MIN_ORPHAN_AGE};
 
+use crate::Result;
+use crate::handles::BlobSweeper;
 use crate::schema::Schema;
-use crate::{Platform, Result};
 
 /// Interval between two sweeps.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -19,14 +20,14 @@ fn log_sweep(swept: Result<usize>, what: &str) {
     }
 }
 
-impl Platform {
+impl BlobSweeper {
     /// Sweeps at each interval, and logs the results. Cancel-safe: the next sweep does the rest.
-    pub(crate) async fn sweep_loop(&self) {
+    pub(crate) async fn run(&self) {
         for round in 0_u32.. {
             if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
                 log_sweep(self.sweep_blobs().await, "deleted unreferenced blobs");
             }
-            log_sweep(self.delete_old_jobs().await, "deleted old jobs");
+            log_sweep(self.platform.jobs().delete_old().await, "deleted old jobs");
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
@@ -34,7 +35,7 @@ impl Platform {
     /// Deletes blobs that are no longer needed. A failure here does not undo a commit.
     pub(crate) async fn delete_blobs(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
         for blob in blobs {
-            if let Err(error) = self.store.blobs().remove(&blob).await {
+            if let Err(error) = self.platform.store().blobs().remove(&blob).await {
                 tracing::warn!(%error, "an unneeded blob cannot be deleted; the next sweep retries");
             }
         }
@@ -47,7 +48,8 @@ impl Platform {
     /// When the store fails, or a document cannot be read: then nothing is deleted, because that document may refer to
     /// a blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
-        let orphans = self.store.orphaned_blobs(&Schema, self.clock.now() - MIN_ORPHAN_AGE).await?;
+        let orphans =
+            self.platform.store().orphaned_blobs(&Schema, self.platform.clock().now() - MIN_ORPHAN_AGE).await?;
         let count = orphans.len();
         self.delete_blobs(orphans).await;
         Ok(count)

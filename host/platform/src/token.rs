@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha512;
 
 use crate::account::is_usable_by;
+use crate::handles::Auth;
 use crate::instance::Instance;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Audience of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,9 +222,9 @@ impl TokenCache {
 
 const JWT_HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
 
-impl Platform {
+impl Auth {
     fn token_mac(&self, instance: &Instance, signed: &str) -> Result<Hmac<Sha512>> {
-        let key = self.key.derive(&format!("token/{}", instance.id));
+        let key = self.platform.key().derive(&format!("token/{}", instance.id));
         let mut mac = Hmac::<Sha512>::new_from_slice(&*key).map_err(|_| Error::InvalidToken)?;
         mac.update(signed.as_bytes());
         Ok(mac)
@@ -262,7 +263,7 @@ impl Platform {
     }
 
     fn sign(&self, instance: &Instance, claims: Claims) -> Result<String> {
-        let claims = Claims { iss: instance.domain.clone(), iat: self.clock.now().timestamp(), ..claims };
+        let claims = Claims { iss: instance.domain.clone(), iat: self.platform.clock().now().timestamp(), ..claims };
         let payload = serde_json::to_vec(&claims).map_err(|error| Error::BadRequest(error.to_string()))?;
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(JWT_HEADER), URL_SAFE_NO_PAD.encode(payload));
         let signature = self.token_mac(instance, &signed)?.finalize().into_bytes();
@@ -277,17 +278,18 @@ impl Platform {
     /// [`Error::ExpiredToken`] when it has expired; [`Error::WrongRunToken`] when it belongs to another run than this
     /// one.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
-        let long = if token.contains('.') { None } else { self.resolve_shortcode(instance, token)? };
+        let long =
+            if token.contains('.') { None } else { self.platform.permissions().resolve_shortcode(instance, token)? };
         let token = long.as_deref().unwrap_or(token);
         let claims = self.verify_token(instance, token)?;
         self.check_run_claim(&claims)?;
         let permissions = match claims.aud {
             Audience::Konnector => {
                 let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
-                self.konnector_permissions(instance, &slug)?
+                self.platform.permissions().of_konnector(instance, &slug)?
             }
-            Audience::Share => self.share_permissions(instance, &claims, token)?,
-            Audience::Access => match self.oauth_client(instance, &claims.sub) {
+            Audience::Share => self.platform.permissions().of_share(instance, &claims, token)?,
+            Audience::Access => match self.platform.oauth_clients().get(instance, &claims.sub) {
                 Ok(_) => parse_scope(&claims.scope)?,
                 // The client was deleted, and with it all its tokens.
                 Err(Error::NotFound(_)) => return Err(Error::InvalidToken),
@@ -302,10 +304,10 @@ impl Platform {
     /// Checks that a run uses only its own token, and that no other caller uses it.
     fn check_run_claim(&self, claims: &Claims) -> Result<()> {
         let bound = claims.run.as_ref();
-        match &self.fence {
+        match &self.platform.fence {
             None if bound.is_none() => Ok(()),
             Some(lease) if bound == Some(&RunClaim::from_lease(lease)) => {
-                let held = self.store.lease(&lease.job)?;
+                let held = self.platform.store().lease(&lease.job)?;
                 let held = held.is_some_and(|held| (held.epoch, &held.worker) == (lease.epoch, &lease.worker));
                 if held { Ok(()) } else { Err(Error::WrongRunToken) }
             }
@@ -317,17 +319,17 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::authenticate`].
+    /// As [`Auth::authenticate`].
     pub(crate) fn verify_token(&self, instance: &Instance, token: &str) -> Result<Claims> {
-        let claims = match self.token_cache.get(instance, token) {
+        let claims = match self.platform.inner.token_cache.get(instance, token) {
             Some(claims) => claims,
             None => {
                 let claims = self.check_signature(instance, token)?;
-                self.token_cache.put(instance, token, &claims);
+                self.platform.inner.token_cache.put(instance, token, &claims);
                 claims
             }
         };
-        let age = self.clock.now().timestamp() - claims.iat;
+        let age = self.platform.clock().now().timestamp() - claims.iat;
         // A run may take longer than half an hour; its token expires with its lease.
         if claims.run.is_none() && claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
             return Err(Error::ExpiredToken);

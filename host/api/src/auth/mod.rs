@@ -147,8 +147,8 @@ async fn register(
     HostInstance(instance): HostInstance,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    platform.check_rate_limit(&instance, rate::RateKind::OAuthClient)?;
-    let registered = platform.register_oauth_client(&instance, body).await?;
+    platform.rate_limits().check(&instance, rate::RateKind::OAuthClient)?;
+    let registered = platform.oauth_clients().register(&instance, body).await?;
     Ok((StatusCode::CREATED, Json(registration_response(&registered))))
 }
 
@@ -160,9 +160,9 @@ fn authenticated_client(
     id: &str,
     headers: &HeaderMap,
 ) -> Result<(Stored<OAuthClient>, String), ApiError> {
-    platform.oauth_client(instance, id)?;
+    platform.oauth_clients().get(instance, id)?;
     let token = bearer(headers).ok_or_else(|| ApiError::unauthenticated("No token in request", "Bearer"))?;
-    Ok((platform.oauth_client_by_token(instance, id, &token)?, token))
+    Ok((platform.oauth_clients().get_by_token(instance, id, &token)?, token))
 }
 
 /// A client's request about its own registration. Its token is checked before the body is read.
@@ -200,14 +200,14 @@ async fn update(
     Registration { instance, client, .. }: Registration,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(registration_response(&platform.update_oauth_client(&instance, client, body).await?)))
+    Ok(Json(registration_response(&platform.oauth_clients().update(&instance, client, body).await?)))
 }
 
 async fn unregister(
     State(platform): State<Platform>,
     Registration { instance, client, .. }: Registration,
 ) -> Result<StatusCode, ApiError> {
-    platform.delete_oauth_client(&instance, &client.id, &client.rev).await?;
+    platform.oauth_clients().delete(&instance, &client.id, &client.rev).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -243,7 +243,7 @@ async fn start_authorization(
     params: Params,
 ) -> Result<Response, ApiError> {
     let request = parse_authorization_request(&params);
-    let client = platform.check_authorization_request(&instance, &request)?;
+    let client = platform.auth().check_authorization_request(&instance, &request)?;
     if params.get_non_empty("session_code").is_some() {
         return redirect_with_code(&platform, &instance, &request, &params).await;
     }
@@ -259,7 +259,7 @@ async fn approve(
     FormBody(params): FormBody,
 ) -> Result<Response, ApiError> {
     let request = parse_authorization_request(&params);
-    platform.check_authorization_request(&instance, &request)?;
+    platform.auth().check_authorization_request(&instance, &request)?;
     redirect_with_code(&platform, &instance, &request, &params).await
 }
 
@@ -269,8 +269,8 @@ async fn redirect_with_code(
     request: &AuthorizationRequest,
     params: &Params,
 ) -> Result<Response, ApiError> {
-    platform.redeem_session_code(instance, params.get_non_empty("session_code")).await?;
-    Ok(Redirect::to(platform.authorize_client(instance, request).await?.as_str()).into_response())
+    platform.auth().redeem_session_code(instance, params.get_non_empty("session_code")).await?;
+    Ok(Redirect::to(platform.auth().authorize_client(instance, request).await?.as_str()).into_response())
 }
 
 async fn tokens(
@@ -278,7 +278,7 @@ async fn tokens(
     HostInstance(instance): HostInstance,
     FormBody(params): FormBody,
 ) -> Result<Json<Value>, ApiError> {
-    platform.check_rate_limit(&instance, rate::RateKind::Token)?;
+    platform.rate_limits().check(&instance, rate::RateKind::Token)?;
     let text = |name: &str| params.get(name).unwrap_or_default().to_owned();
     let request = TokenRequest {
         grant_type: text("grant_type"),
@@ -288,14 +288,14 @@ async fn tokens(
         code_verifier: text("code_verifier"),
         refresh_token: text("refresh_token"),
     };
-    let tokens = serde_json::to_value(platform.grant_tokens(&instance, &request).await?);
+    let tokens = serde_json::to_value(platform.auth().grant_tokens(&instance, &request).await?);
     tokens.map(Json).map_err(|error| ApiError::server(error.to_string()))
 }
 
 async fn session_code(State(platform): State<Platform>, caller: Caller) -> Result<(StatusCode, Json<Value>), ApiError> {
     caller.check_owner()?;
-    platform.check_rate_limit(&caller.instance, rate::RateKind::Token)?;
-    let code = platform.issue_one_time_token(&caller.instance, OneTimeToken::Session).await?;
+    platform.rate_limits().check(&caller.instance, rate::RateKind::Token)?;
+    let code = platform.auth().issue_one_time_token(&caller.instance, OneTimeToken::Session).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -306,10 +306,10 @@ async fn konnector_token(
     Path(slug): Path<String>,
 ) -> Result<(StatusCode, Json<String>), ApiError> {
     caller.check_owner()?;
-    platform.check_rate_limit(&caller.instance, rate::RateKind::Token)?;
+    platform.rate_limits().check(&caller.instance, rate::RateKind::Token)?;
     let missing = |_| ApiError::request(StatusCode::NOT_FOUND, format!("the konnector '{slug}' is not installed"));
     let slug: Slug = slug.parse().map_err(missing)?;
-    platform.konnector(&caller.instance, &slug)?;
-    let token = platform.issue_token(&caller.instance, Audience::Konnector, slug.as_ref(), "")?;
+    platform.konnectors().get(&caller.instance, &slug)?;
+    let token = platform.auth().issue_token(&caller.instance, Audience::Konnector, slug.as_ref(), "")?;
     Ok((StatusCode::CREATED, Json(token)))
 }

@@ -52,7 +52,8 @@ async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let code = platform.issue_one_time_token(&*platform.instance(&domain)?, OneTimeToken::Session).await?;
+    let code =
+        platform.auth().issue_one_time_token(&*platform.instances().get(&domain)?, OneTimeToken::Session).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -63,7 +64,7 @@ async fn check_session_code(
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let code = body.get("session_code").and_then(Value::as_str).unwrap_or_default();
-    let redeemed = platform.redeem_one_time_token(&*platform.instance(&domain)?, code).await?;
+    let redeemed = platform.auth().redeem_one_time_token(&*platform.instances().get(&domain)?, code).await?;
     let valid = redeemed == Some(OneTimeToken::Session);
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }
@@ -73,7 +74,7 @@ async fn register_client(State(platform): State<Platform>, params: Params) -> Re
     let domain = params.get_non_empty("Domain").ok_or_else(|| {
         ApiError::parameter("Domain", "Domain: missing parameter; set it to the domain of the instance")
     })?;
-    let instance = platform.instance(domain)?;
+    let instance = platform.instances().get(domain)?;
     let metadata = json!({
         "redirect_uris": params.list("RedirectURI"),
         "client_name": params.get("ClientName"),
@@ -81,7 +82,7 @@ async fn register_client(State(platform): State<Platform>, params: Params) -> Re
         "client_kind": params.get_non_empty("ClientKind"),
     });
     let metadata = metadata.as_object().cloned().unwrap_or_default();
-    Ok(Json(registration_response(&platform.register_oauth_client(&instance, metadata).await?)))
+    Ok(Json(registration_response(&platform.oauth_clients().register(&instance, metadata).await?)))
 }
 
 /// Deletes the OAuth clients of an instance, or those of one kind.
@@ -90,12 +91,12 @@ async fn delete_clients(
     Path(domain): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
-    let instance = platform.instance(&domain)?;
+    let instance = platform.instances().get(&domain)?;
     let kind = params.get_non_empty("Kind");
     let mut count = 0;
-    for client in platform.oauth_clients(&instance)? {
+    for client in platform.oauth_clients().list(&instance)? {
         if kind.is_none_or(|kind| client.value.metadata.get("client_kind").and_then(Value::as_str) == Some(kind)) {
-            platform.delete_oauth_client(&instance, &client.id, &client.rev).await?;
+            platform.oauth_clients().delete(&instance, &client.id, &client.rev).await?;
             count += 1;
         }
     }

@@ -209,10 +209,10 @@ impl AllDocsStream {
         let last = self.last.as_deref();
         let page = match direction {
             Direction::Forward => {
-                self.platform.list_documents(instance, principal, &rows.doctype, last, SCAN_BATCH_SIZE)?
+                self.platform.documents().list(instance, principal, &rows.doctype, last, SCAN_BATCH_SIZE)?
             }
             Direction::Backward => {
-                self.platform.list_documents_back(instance, principal, &rows.doctype, last, SCAN_BATCH_SIZE)?
+                self.platform.documents().list_back(instance, principal, &rows.doctype, last, SCAN_BATCH_SIZE)?
             }
         };
         let DocumentPage { documents, next } = page;
@@ -369,7 +369,7 @@ impl KeyedDocsStream {
                 chunk.push(',');
             }
             let Caller { instance, principal } = &self.caller;
-            let found = self.platform.read_document_without_secrets(
+            let found = self.platform.documents().read_without_secrets(
                 instance,
                 principal,
                 &self.rows.doctype,

@@ -120,13 +120,13 @@ async fn write_one(
     let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
     let written = match (id, rev) {
         (Some(id), Some(rev)) if deleted => {
-            let rev = platform.delete_document(instance, principal, doctype, &id, &rev).await?;
+            let rev = platform.documents().delete(instance, principal, doctype, &id, &rev).await?;
             return Ok((id, rev.to_string()));
         }
         (_, None) if deleted => return Err(ApiError::bad_request("_rev: required to delete a document")),
-        (Some(id), Some(rev)) => platform.update_document(instance, principal, doctype, &id, &rev, document).await?,
+        (Some(id), Some(rev)) => platform.documents().update(instance, principal, doctype, &id, &rev, document).await?,
         (None, Some(_)) => return Err(ApiError::bad_request("_id: required if the document has a _rev")),
-        (id, None) => platform.create_document(instance, principal, doctype, id, document).await?,
+        (id, None) => platform.documents().create(instance, principal, doctype, id, document).await?,
     };
     Ok((written.id, written.rev.to_string()))
 }
@@ -143,7 +143,7 @@ async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut 
     let (id, history) = (id.to_owned(), history(parse_revision(rev)?, document.get("_revisions"))?);
     let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
     let body = Some(document).filter(|_| !deleted);
-    Ok(platform.replicate_document(instance, principal, doctype, &id, &history, body).await?)
+    Ok(platform.documents().replicate(instance, principal, doctype, &id, &history, body).await?)
 }
 
 /// Parses `_revisions` into the revision of a document and its ancestors: `{"start": 3, "ids": ["<digits of 3>",

@@ -175,7 +175,7 @@ async fn feed_response(
     FeedQuery { request, documents }: FeedQuery,
 ) -> Result<Json<Value>, ApiError> {
     let Caller { instance, principal } = caller;
-    let page = platform.document_changes(instance, principal, doctype, request).await?;
+    let page = platform.documents().document_changes(instance, principal, doctype, request).await?;
     let ChangePage { changes, last_seq: last, pending } = page;
     let mut results = Vec::with_capacity(changes.len());
     for change in changes {
@@ -195,7 +195,7 @@ async fn feed_response(
 
 /// Returns the current document of a change, or its tombstone.
 fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, ApiError> {
-    let found = platform.read_document_without_secrets(&caller.instance, &caller.principal, doctype, &change.id)?;
+    let found = platform.documents().read_without_secrets(&caller.instance, &caller.principal, doctype, &change.id)?;
     Ok(Value::Object(found.map_or_else(|| tombstone(change), |document| to_json(doctype, document))))
 }
 
@@ -224,7 +224,7 @@ async fn revs_diff(
         requested.push((id, revs));
     }
     let ids = requested.iter().map(|(id, _)| id.clone()).collect();
-    let newest = platform.newest_revisions(&caller.instance, &caller.principal, &doctype, ids).await?;
+    let newest = platform.documents().newest_revisions(&caller.instance, &caller.principal, &doctype, ids).await?;
     let mut differences = Map::new();
     for (id, revs) in requested {
         let current = newest.iter().find(|change| change.id == id).map(|change| &change.rev);

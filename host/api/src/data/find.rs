@@ -61,7 +61,7 @@ async fn find(
     let started = Instant::now();
     let query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
     let stats = query.execution_stats;
-    let page = platform.find_documents(&caller.instance, &caller.principal, &doctype, query).await?;
+    let page = platform.documents().find(&caller.instance, &caller.principal, &doctype, query).await?;
     let mut response = Map::new();
     response.insert("limit".to_owned(), json!(page.limit));
     response.insert("next".to_owned(), json!(page.is_full()));
@@ -89,7 +89,7 @@ async fn create_index(
     let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let new = NewIndex::parse(&body).map_err(konnector_platform::Error::from)?;
-    let declared = platform.declare_index(&caller.instance, &caller.principal, &doctype, new).await?;
+    let declared = platform.documents().declare_index(&caller.instance, &caller.principal, &doctype, new).await?;
     let result = if declared.created { "created" } else { "exists" };
     Ok(Json(json!({ "result": result, "id": format!("_design/{}", declared.design), "name": declared.name })))
 }
@@ -102,7 +102,7 @@ async fn list_designs(
 ) -> Result<Json<Value>, ApiError> {
     let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    let designs = platform.designs(&caller.instance, &caller.principal, &doctype)?;
+    let designs = platform.documents().designs(&caller.instance, &caller.principal, &doctype)?;
     let rows = designs.iter().map(|(design, rev)| {
         let id = format!("_design/{}", design.id);
         json!({ "id": id, "key": id, "value": { "rev": rev }, "doc": design.to_json(rev) })
@@ -119,7 +119,7 @@ async fn get_design(
 ) -> Result<Json<Map>, ApiError> {
     let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    let (design, rev) = platform.design(&caller.instance, &caller.principal, &doctype, &id)?;
+    let (design, rev) = platform.documents().design(&caller.instance, &caller.principal, &doctype, &id)?;
     Ok(Json(design.to_json(&rev)))
 }
 
@@ -135,7 +135,10 @@ async fn delete_design(
     let rev = params
         .get_non_empty("rev")
         .ok_or_else(|| ApiError::bad_request("rev: missing parameter; set it to the revision to delete"))?;
-    platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &parse_revision(rev)?).await?;
+    platform
+        .documents()
+        .delete_design(&caller.instance, &caller.principal, &doctype, &id, &parse_revision(rev)?)
+        .await?;
     Ok(Json(json!({ "ok": true, "id": format!("_design/{id}"), "rev": rev, "deleted": true })))
 }
 
@@ -152,6 +155,6 @@ async fn copy_design(
     let to = to.strip_prefix("_design/").filter(|to| !to.is_empty()).ok_or_else(|| {
         ApiError::bad_request("Destination: the header must contain the id of the copy, for example _design/by-date")
     })?;
-    let rev = platform.copy_design(&caller.instance, &caller.principal, &doctype, (&id, to)).await?;
+    let rev = platform.documents().copy_design(&caller.instance, &caller.principal, &doctype, (&id, to)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ok": true, "id": format!("_design/{to}"), "rev": rev }))))
 }

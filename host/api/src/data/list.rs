@@ -45,14 +45,14 @@ async fn normal_docs(
     let limit = params.number("limit")?.unwrap_or(DEFAULT_PAGE_SIZE).min(MAX_PAGE_SIZE);
     let skip = params.number("skip")?.unwrap_or_default();
     let Caller { instance, principal } = &caller;
-    let total = platform.count_documents(instance, principal, &doctype).await?;
+    let total = platform.documents().count(instance, principal, &doctype).await?;
     let bookmark = params.get_non_empty("bookmark");
-    let start = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
+    let start = platform.documents().skip(instance, &doctype, bookmark, skip).await?;
     // The list ends within the skipped documents: fewer documents exist than are to be skipped.
     let page = if limit == 0 || (start.is_none() && skip > 0) {
         None
     } else {
-        Some(platform.list_documents(instance, principal, &doctype, start.as_deref(), limit)?)
+        Some(platform.documents().list(instance, principal, &doctype, start.as_deref(), limit)?)
     };
     let (documents, next) = page.map_or_else(Default::default, |page| (page.documents, page.next));
     let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(to_json(&doctype, document))).collect();

@@ -156,7 +156,7 @@ fn write_response(doctype: &Doctype, document: Document) -> Json<Value> {
 
 async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Get, &parse_doctype("io.cozy.doctypes")?)?;
-    Ok(Json(json!(platform.doctypes(&caller.instance)?)))
+    Ok(Json(json!(platform.documents().doctypes(&caller.instance)?)))
 }
 
 async fn read(
@@ -192,7 +192,7 @@ async fn create(
     if body.get("_id").is_some_and(|id| id.as_str() != Some("")) {
         return Err(ApiError::bad_request("document _id should be empty"));
     }
-    let document = platform.create_document(&caller.instance, &caller.principal, &doctype, None, body).await?;
+    let document = platform.documents().create(&caller.instance, &caller.principal, &doctype, None, body).await?;
     Ok((StatusCode::CREATED, write_response(&doctype, document)))
 }
 
@@ -240,8 +240,8 @@ async fn write(
     caller.check_any(write.verb(), &doctype)?;
     let Caller { instance, principal } = &caller;
     let document = match write {
-        Write::Create => platform.create_document(instance, principal, &doctype, Some(id), body).await?,
-        Write::Update(rev) => platform.update_document(instance, principal, &doctype, &id, &rev, body).await?,
+        Write::Create => platform.documents().create(instance, principal, &doctype, Some(id), body).await?,
+        Write::Update(rev) => platform.documents().update(instance, principal, &doctype, &id, &rev, body).await?,
     };
     Ok(write_response(&doctype, document))
 }
@@ -271,7 +271,7 @@ async fn delete(
     caller.check_any(Verb::Delete, &doctype)?;
     check_id(&id)?;
     let rev = revision_to_delete(&params, &headers)?;
-    let rev = platform.delete_document(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;
+    let rev = platform.documents().delete(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;
     Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
 }
 
@@ -283,6 +283,6 @@ async fn delete_all(
 ) -> Result<Json<Value>, ApiError> {
     let doctype = parse_doctype(&name)?;
     caller.check_type(Verb::Delete, &doctype)?;
-    platform.delete_documents(&caller.instance, &caller.principal, &doctype).await?;
+    platform.documents().delete_all(&caller.instance, &caller.principal, &doctype).await?;
     Ok(Json(json!({ "deleted": true })))
 }

@@ -66,7 +66,7 @@ fn authorized_reference(
     let id = &reference.id;
     check_readable(&doctype)?;
     if caller.check_type(of_files, &FILES).is_err() {
-        let found = platform.store.get(&caller.instance.doc(&doctype, id))?;
+        let found = platform.documents().get_unchecked(&caller.instance.doc(&doctype, id))?;
         let nothing = Map::new();
         let body = found.as_ref().map_or(&nothing, |found| &found.body);
         caller.check_document(of_document, &doctype, id, body)?;
@@ -84,7 +84,8 @@ async fn list(
 ) -> Result<PlainJson, ApiError> {
     let reference = authorized_reference(&platform, &caller, [Verb::Get, Verb::Get], name, id)?;
     let limit = params.number("page[limit]")?.unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE);
-    let page = platform.referring_files(&caller.instance, &reference, params.get_non_empty("page[cursor]"), limit)?;
+    let page =
+        platform.files().referring_files(&caller.instance, &reference, params.get_non_empty("page[cursor]"), limit)?;
     let ReferencePage { files, next, total } = page;
     let data: Vec<Value> = files.iter().map(|file| json!({ "type": *FILES, "id": file })).collect();
     let mut links = Map::new();
@@ -122,7 +123,7 @@ async fn add(
 ) -> Result<StatusCode, ApiError> {
     let (reference, files) = reference_and_files(&platform, &caller, name, id, body)?;
     for file in files {
-        platform.add_references(&caller.instance, &file, &reference).await?;
+        platform.files().add_references(&caller.instance, &file, &reference).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -136,7 +137,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let (reference, files) = reference_and_files(&platform, &caller, name, id, body)?;
     for file in files {
-        platform.remove_references(&caller.instance, &file, &reference).await?;
+        platform.files().remove_references(&caller.instance, &file, &reference).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -155,9 +156,9 @@ fn reference_and_files(
     if caller.principal.konnector().is_some() {
         // The document of the file changes as well.
         for id in &files {
-            let file = platform.file(&caller.instance, id)?;
+            let file = platform.files().get(&caller.instance, id)?;
             let verbs = [Verb::Post, Verb::Put, Verb::Patch];
-            if !platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
+            if !platform.files().is_allowed(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
                 return Err(ApiError::forbidden(format!(
                     "the manifest has no rule to change the file '{id}'; a reference changes its document"
                 )));

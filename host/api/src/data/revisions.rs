@@ -25,7 +25,7 @@ impl LatestRevision {
     ///
     /// # Errors
     ///
-    /// As [`Platform::read_document`].
+    /// As [`Documents::read`].
     pub async fn load(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, ApiError> {
         let Caller { instance, principal } = caller;
         match Self::load_existing(platform, instance, principal, doctype, id) {
@@ -33,7 +33,8 @@ impl LatestRevision {
                 if caller.check_type(Verb::Get, doctype).is_err() {
                     return Err(failure);
                 }
-                let last = platform.newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
+                let last =
+                    platform.documents().newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
                 let deletion = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
                 Ok(Self { fields: tombstone(&deletion), rev: deletion.rev })
             }
@@ -45,7 +46,7 @@ impl LatestRevision {
     ///
     /// # Errors
     ///
-    /// As [`Platform::read_document`].
+    /// As [`Documents::read`].
     pub fn load_existing(
         platform: &Platform,
         instance: &Instance,
@@ -53,7 +54,7 @@ impl LatestRevision {
         doctype: &Doctype,
         id: &str,
     ) -> Result<Self, ApiError> {
-        let document = platform.read_document(instance, principal, doctype, id)?;
+        let document = platform.documents().read(instance, principal, doctype, id)?;
         Ok(Self { rev: document.rev.clone(), fields: to_json(doctype, document) })
     }
 

@@ -1,4 +1,4 @@
-//! Access of callers to files; [`Platform::is_file_allowed`] evaluates the rules.
+//! Access of callers to files; [`Files::is_allowed`] evaluates the rules.
 
 use http::StatusCode;
 use konnector_manifest::Verb;
@@ -13,7 +13,7 @@ use crate::extract::{Caller, Params};
 
 /// Returns a file by its id, if the caller has a rule for it.
 pub fn find_by_id(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<File, ApiError> {
-    match platform.file(&caller.instance, id) {
+    match platform.files().get(&caller.instance, id) {
         Ok(file) => check_access(platform, caller, verb, file),
         Err(missing) => {
             // Do not reveal existence to callers without read access.
@@ -40,14 +40,14 @@ pub fn find_by_path_parameter(
 /// Returns a file by its path, if the caller has a rule for it.
 pub fn find_by_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str) -> Result<File, ApiError> {
     caller.check_any(verb, &FILES)?;
-    let file = platform.file_by_path(&caller.instance, path)?;
+    let file = platform.files().get_by_path(&caller.instance, path)?;
     check_access(platform, caller, verb, file)
 }
 
 /// Returns 404 to konnectors for a file whose content is lost, so that they fetch it again, like in their other
 /// interfaces. Other callers see the file, so that its user can repair it.
 pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) -> Result<(), ApiError> {
-    if caller.principal.claims.aud != Audience::Konnector || platform.has_content(file).await? {
+    if caller.principal.claims.aud != Audience::Konnector || platform.files().has_content(file).await? {
         return Ok(());
     }
     Err(ApiError::request(StatusCode::NOT_FOUND, format!("the content of '{}' is lost; save it again", file.name)))
@@ -60,7 +60,7 @@ pub async fn child_without_content(
     directory: &File,
     name: &str,
 ) -> Result<Option<File>, ApiError> {
-    let Some(found) = platform.child(&caller.instance, &directory.id, name)? else { return Ok(None) };
+    let Some(found) = platform.files().child(&caller.instance, &directory.id, name)? else { return Ok(None) };
     if check_content(platform, caller, &found).await.is_ok() {
         return Ok(None);
     }
@@ -77,7 +77,7 @@ pub fn find_version(
     rev: &str,
 ) -> Result<Version, ApiError> {
     let file = find_by_id(platform, caller, verb, id)?;
-    Ok(platform.version(&caller.instance, &format!("{}/{rev}", file.id))?)
+    Ok(platform.files().version(&caller.instance, &format!("{}/{rev}", file.id))?)
 }
 
 /// Returns a file whose content the caller may read; for the id of a version, the file as of that version.
@@ -86,7 +86,7 @@ pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<F
         None => find_by_id(platform, caller, Verb::Get, id),
         Some((id, rev)) => {
             let former = find_version(platform, caller, Verb::Get, id, rev)?;
-            Ok(former.apply_to(platform.file(&caller.instance, id)?))
+            Ok(former.apply_to(platform.files().get(&caller.instance, id)?))
         }
     }
 }
@@ -101,7 +101,9 @@ pub fn check_create(
 ) -> Result<(), ApiError> {
     let rules = &caller.principal.permissions;
     match directory {
-        Some(directory) if platform.is_new_file_allowed(&caller.instance, rules, directory, kind, name)? => Ok(()),
+        Some(directory) if platform.files().is_new_file_allowed(&caller.instance, rules, directory, kind, name)? => {
+            Ok(())
+        }
         _ => caller.check_document(Verb::Post, &FILES, dir_id, &Map::new()),
     }
 }
@@ -112,7 +114,7 @@ pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Re
     caller.check_any(Verb::Post, &FILES)?;
     let mut path = path;
     loop {
-        match platform.file_by_path(&caller.instance, if path.is_empty() { "/" } else { path }) {
+        match platform.files().get_by_path(&caller.instance, if path.is_empty() { "/" } else { path }) {
             Ok(directory) => {
                 return check_create(platform, caller, &directory.id, Some(&directory), (FileKind::Directory, ""));
             }
@@ -126,7 +128,7 @@ pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Re
 
 /// Returns the file, or rejects callers without a rule for it.
 pub fn check_access(platform: &Platform, caller: &Caller, verb: Verb, file: File) -> Result<File, ApiError> {
-    if platform.is_file_allowed(&caller.instance, &caller.principal.permissions, &[verb], &file)? {
+    if platform.files().is_allowed(&caller.instance, &caller.principal.permissions, &[verb], &file)? {
         return Ok(file);
     }
     caller.check_document(verb, &FILES, &file.id, &Map::new())?;

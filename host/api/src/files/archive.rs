@@ -95,8 +95,8 @@ async fn create(
         return send(&platform, &caller.instance, &archive).await;
     }
     caller.principal.check_may_outlive_run("create links")?;
-    let id = platform.save_archive_spec(&caller.instance, &archive).await?;
-    let secret = platform.create_link(&caller.instance, &LinkTarget::Archive(id))?;
+    let id = platform.files().save_archive_spec(&caller.instance, &archive).await?;
+    let secret = platform.files().create_link(&caller.instance, &LinkTarget::Archive(id))?;
     let name = utf8_percent_encode(&archive.name, NON_ALPHANUMERIC);
     let link = format!("/files/archive/{secret}/{name}.zip");
     let attributes = json!({ "name": archive.name, "ids": ids, "files": paths, "href": link });
@@ -110,14 +110,14 @@ async fn download(
     HostInstance(instance): HostInstance,
     Path((secret, _)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    match platform.resolve_link(&instance, &secret)? {
-        LinkTarget::Archive(id) => send(&platform, &instance, &platform.archive_spec(&instance, &id)?).await,
+    match platform.files().resolve_link(&instance, &secret)? {
+        LinkTarget::Archive(id) => send(&platform, &instance, &platform.files().archive_spec(&instance, &id)?).await,
         LinkTarget::File(_) | LinkTarget::Version(_) => Err(download::invalid_link()),
     }
 }
 
 async fn send(platform: &Platform, instance: &Instance, archive: &ArchiveSpec) -> Result<Response, ApiError> {
-    let parts = ReceiverStream::new(platform.stream_archive(instance, archive).await?);
+    let parts = ReceiverStream::new(platform.files().stream_archive(instance, archive).await?);
     let parts = parts.inspect_err(|error| tracing::warn!(%error, "the stream of an archive failed"));
     let name = download::content_disposition(&format!("{}.zip", archive.name), true);
     let headers = [(CONTENT_TYPE, ZIP.to_owned()), (CONTENT_DISPOSITION, name)];

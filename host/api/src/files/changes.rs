@@ -79,7 +79,7 @@ impl FeedOptions {
     /// Returns a row of the feed; `None` if the change is left out.
     fn row(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, ApiError> {
         let needs_file = !change.deleted && (self.documents || self.skip_trashed);
-        let file = match needs_file.then(|| platform.file(&caller.instance, &change.id)) {
+        let file = match needs_file.then(|| platform.files().get(&caller.instance, &change.id)) {
             None => None,
             Some(Ok(file)) => Some(file),
             // It was deleted in the meantime; a later page reports that.
@@ -118,7 +118,7 @@ impl FeedOptions {
             _ => Map::new(),
         };
         if self.paths {
-            members.insert("path".to_owned(), json!(platform.path_of(&caller.instance, file)?));
+            members.insert("path".to_owned(), json!(platform.files().path_of(&caller.instance, file)?));
         }
         members.retain(|name, _| {
             let wanted = self.fields.is_empty() || self.fields.contains(name) || (self.paths && name == "path");
@@ -138,7 +138,8 @@ async fn changes(State(platform): State<Platform>, caller: Caller, params: Param
     let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
     let limit = if options.documents || options.skip_trashed { limit.min(MAX_CHANGES_WITH_FILES) } else { limit };
     let query = ChangesQuery { since: since(&params)?, limit, direction: Direction::Forward, ids: None };
-    let ChangePage { changes, last_seq: last, pending } = platform.changes(&caller.instance, &FILES, query).await?;
+    let ChangePage { changes, last_seq: last, pending } =
+        platform.documents().changes(&caller.instance, &FILES, query).await?;
     let rows = changes.iter().filter_map(|change| options.row(&platform, &caller, change).transpose());
     let results = rows.collect::<Result<Vec<Value>, ApiError>>()?;
     Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))

@@ -127,13 +127,13 @@ pub async fn content_response(
     };
     response_headers.insert(CONTENT_LENGTH, length.into());
     if size <= MAX_PREVERIFIED_SIZE {
-        let content = Bytes::from(platform.read_content(file).await?);
+        let content = Bytes::from(platform.files().read_content(file).await?);
         let end = first.saturating_add(length);
         let range = usize::try_from(first).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
         let part = if range.end <= content.len() { content.slice(range) } else { content };
         return Ok((status, response_headers, part).into_response());
     }
-    let mut reader = platform.open_content(file).await?;
+    let mut reader = platform.files().open_content(file).await?;
     if first > 0 {
         reader.seek(SeekFrom::Start(first)).await.map_err(Error::io("reading the content of a file"))?;
     }

@@ -43,7 +43,7 @@ pub async fn find(
         .chain(REQUIRED_FIELDS.map(str::to_owned))
         .collect();
     let (skipped, stats) = (query.skip, query.execution_stats);
-    let page = platform.find_documents(&caller.instance, &caller.principal, &FILES, query).await?;
+    let page = platform.documents().find(&caller.instance, &caller.principal, &FILES, query).await?;
     let next = page.is_full().then(|| {
         let cursor = utf8_percent_encode(&page.bookmark, NON_ALPHANUMERIC);
         format!("/files/_find?page[cursor]={cursor}")
@@ -51,7 +51,7 @@ pub async fn find(
     let mut resources = Vec::with_capacity(page.documents.len());
     for document in &page.documents {
         let Some(id) = document.get("_id").and_then(Value::as_str) else { continue };
-        match platform.file(&caller.instance, id) {
+        match platform.files().get(&caller.instance, id) {
             Ok(file) => {
                 let mut resource = resource(&platform, &caller, &file)?;
                 if !file.referenced_by.is_empty() {
@@ -127,7 +127,7 @@ pub async fn size(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
-    let size = platform.total_size(&caller.instance, &file).await?;
+    let size = platform.files().total_size(&caller.instance, &file).await?;
     let attributes = json!({ "size": size.to_string() });
     Ok(axum::Json(json!({ "data": { "type": "io.cozy.files.sizes", "id": id, "attributes": attributes } })))
 }

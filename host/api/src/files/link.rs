@@ -67,7 +67,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
     if file.content.is_none() {
         return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     }
-    let secret = platform.create_link(&caller.instance, &target)?;
+    let secret = platform.files().create_link(&caller.instance, &target)?;
     // Cozy's client encodes it twice.
     let name = params.get_non_empty("Filename").map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
     let name = name.unwrap_or_else(|| file.name.clone());
@@ -84,11 +84,11 @@ async fn download(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let file = match platform.resolve_link(&instance, &secret)? {
-        LinkTarget::File(id) => platform.file(&instance, &id)?,
+    let file = match platform.files().resolve_link(&instance, &secret)? {
+        LinkTarget::File(id) => platform.files().get(&instance, &id)?,
         LinkTarget::Version(id) => {
-            let version = platform.version(&instance, &id)?;
-            let file = platform.file(&instance, &version.file_id)?;
+            let version = platform.files().version(&instance, &id)?;
+            let file = platform.files().get(&instance, &version.file_id)?;
             version.apply_to(file)
         }
         LinkTarget::Archive(_) => return Err(download::invalid_link()),

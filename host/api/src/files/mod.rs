@@ -38,7 +38,7 @@ const MAX_CHILDREN_PAGE_SIZE: usize = 1_000;
 
 /// Returns the JSON:API resource of a file or directory.
 pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, ApiError> {
-    let path = platform.path_of(&caller.instance, file)?;
+    let path = platform.files().path_of(&caller.instance, file)?;
     let references: Vec<Value> =
         file.referenced_by.iter().map(|reference| json!({ "type": reference.doctype, "id": reference.id })).collect();
     let resource = Resource::new(FILES.as_str(), file.id.as_str(), file)?
@@ -128,7 +128,9 @@ impl FilePage {
     ) -> konnector_platform::Result<Self> {
         let count = || {
             let hidden = usize::from(directory == ROOT_ID);
-            Ok::<_, konnector_platform::Error>(platform.count_children(instance, directory)?.saturating_sub(hidden))
+            Ok::<_, konnector_platform::Error>(
+                platform.files().count_children(instance, directory)?.saturating_sub(hidden),
+            )
         };
         let start = match skip {
             0 => cursor.map(str::to_owned),
@@ -137,7 +139,7 @@ impl FilePage {
                 None => return Ok(Self { children: Vec::new(), total: count()?, has_more: false }),
             },
         };
-        let mut children = platform.children(instance, directory, start.as_deref(), limit + 2)?;
+        let mut children = platform.files().children(instance, directory, start.as_deref(), limit + 2)?;
         children.retain(|child| child.id != TRASH_ID);
         let more = children.len() > limit;
         children.truncate(limit);
@@ -157,8 +159,8 @@ impl FilePage {
         // In the root, one more child is skipped if the trash is among them.
         let trash = TRASH_PATH.trim_start_matches('/');
         let skips_trash = |start: &str| directory == ROOT_ID && cursor < Some(trash) && start >= trash;
-        match platform.nth_child(instance, directory, cursor, skip)? {
-            Some(start) if skips_trash(&start) => platform.nth_child(instance, directory, cursor, skip + 1),
+        match platform.files().nth_child(instance, directory, cursor, skip)? {
+            Some(start) if skips_trash(&start) => platform.files().nth_child(instance, directory, cursor, skip + 1),
             start => Ok(start),
         }
     }
@@ -178,7 +180,7 @@ async fn to_paged_document(
 ) -> Result<Document, ApiError> {
     let own = resource(platform, caller, file)?;
     if file.kind == FileKind::File {
-        let versions = platform.versions(&caller.instance, &file.id)?;
+        let versions = platform.files().versions(&caller.instance, &file.id)?;
         let former = versions.iter().map(versions::resource).collect::<Result<Vec<_>, _>>()?;
         if former.is_empty() {
             return Ok(Document::one(own));

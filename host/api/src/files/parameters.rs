@@ -88,7 +88,7 @@ fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map
     let unknown = || {
         ApiError::parameter("MetadataID", format!("MetadataID: '{id}' does not exist; metadata expires after a day"))
     };
-    platform.upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
+    platform.files().upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
 }
 
 /// Parses a date: the parameter takes precedence over the header `Date`.

@@ -44,7 +44,7 @@ async fn add(
     let file = access::find_by_id(&platform, &caller, Verb::Patch, &id)?;
     let references = references(body)?;
     check_references(&caller, &references)?;
-    let file = platform.add_references(&caller.instance, &file.id, &references).await?;
+    let file = platform.files().add_references(&caller.instance, &file.id, &references).await?;
     Ok(references_response(&file))
 }
 
@@ -58,7 +58,7 @@ async fn remove(
     let file = access::find_by_id(&platform, &caller, Verb::Patch, &id)?;
     let references = references(body)?;
     check_references(&caller, &references)?;
-    let file = platform.remove_references(&caller.instance, &file.id, &references).await?;
+    let file = platform.files().remove_references(&caller.instance, &file.id, &references).await?;
     Ok(references_response(&file))
 }
 

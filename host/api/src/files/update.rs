@@ -53,29 +53,29 @@ async fn update(
     if attributes.take_bool("permanent_delete")? {
         access::check_access(platform, caller, Verb::Delete, file.clone())?;
         if file.trashed {
-            platform.destroy_file(&caller.instance, &file.id, seen).await?;
+            platform.files().destroy(&caller.instance, &file.id, seen).await?;
         } else {
-            let trashed = platform.move_to_trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
-            platform.destroy_file(&caller.instance, &file.id, trashed.rev.as_ref()).await?;
+            let trashed = platform.files().trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
+            platform.files().destroy(&caller.instance, &file.id, trashed.rev.as_ref()).await?;
         }
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if attributes.take_bool("move_to_trash")? {
         access::check_access(platform, caller, Verb::Delete, file.clone())?;
-        let file = platform.move_to_trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
+        let file = platform.files().trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
         return Ok(to_document(platform, caller, &file).await?.into_response());
     }
     let patch = parse_patch(&mut attributes)?;
     if let Some(dir_id) = &patch.dir_id {
         // A moved file is new in its directory.
-        let directory = platform.writable_directory(&caller.instance, dir_id);
+        let directory = platform.files().writable_directory(&caller.instance, dir_id);
         let name = patch.name.as_deref().unwrap_or(&file.name);
         access::check_create(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
         directory?;
     }
     let changed = patch.preview(&file);
-    platform.check_permission_gain(&caller.instance, &caller.principal.permissions, &file, &changed)?;
-    let file = platform.patch_file(&caller.instance, &file.id, seen, &patch).await?;
+    platform.files().check_permission_gain(&caller.instance, &caller.principal.permissions, &file, &changed)?;
+    let file = platform.files().patch(&caller.instance, &file.id, seen, &patch).await?;
     Ok(to_document(platform, caller, &file).await?.into_response())
 }
 
@@ -131,7 +131,7 @@ pub async fn move_to_trash(
 ) -> Result<Document, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, &id)?;
     let seen = parameters::if_match(&headers, &params)?;
-    let file = platform.move_to_trash(&caller.instance, &id, seen.as_ref(), &trashed_by(&caller)).await?;
+    let file = platform.files().trash(&caller.instance, &id, seen.as_ref(), &trashed_by(&caller)).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -161,9 +161,9 @@ pub async fn restore(
     let file = access::find_by_id(&platform, &caller, Verb::Post, &id)?;
     let seen = parameters::if_match(&headers, &params)?;
     if file.trashed {
-        platform.check_restore_permission_gain(&caller.instance, &caller.principal.permissions, &file)?;
+        platform.files().check_restore_permission_gain(&caller.instance, &caller.principal.permissions, &file)?;
     }
-    let file = platform.restore_file(&caller.instance, &id, seen.as_ref()).await?;
+    let file = platform.files().restore(&caller.instance, &id, seen.as_ref()).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -177,14 +177,14 @@ pub async fn delete_permanently(
 ) -> Result<StatusCode, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, &id)?;
     let seen = parameters::if_match(&headers, &params)?;
-    platform.destroy_file(&caller.instance, &id, seen.as_ref()).await?;
+    platform.files().destroy(&caller.instance, &id, seen.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /files/trash`: deletes the whole trash permanently.
 pub async fn empty_trash(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, TRASH_ID)?;
-    platform.empty_trash(&caller.instance).await?;
+    platform.files().empty_trash(&caller.instance).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -197,9 +197,9 @@ pub async fn copy(
 ) -> Result<(StatusCode, Document), ApiError> {
     let file = access::find_by_id(&platform, &caller, Verb::Get, &id)?;
     let dir_id = params.get_non_empty("DirID").unwrap_or(&file.dir_id);
-    let directory = platform.writable_directory(&caller.instance, dir_id);
+    let directory = platform.files().writable_directory(&caller.instance, dir_id);
     let name = params.get_non_empty("Name").unwrap_or(&file.name);
     access::check_create(&platform, &caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
-    let copy = platform.copy_file(&caller.instance, &file, params.get_non_empty("Name"), Some(dir_id)).await?;
+    let copy = platform.files().copy(&caller.instance, &file, params.get_non_empty("Name"), Some(dir_id)).await?;
     Ok((StatusCode::CREATED, to_document(&platform, &caller, &copy).await?))
 }

@@ -56,17 +56,19 @@ async fn create_directory(
         access::check_create_path(platform, caller, parent)?;
         let parent = if parent.is_empty() { "/" } else { parent };
         let parent = match params.flag("Recursive", false) {
-            true => platform.ensure_directory(instance, parent).await?,
-            false => platform.file_by_path(instance, parent)?,
+            true => platform.files().ensure_directory(instance, parent).await?,
+            false => platform.files().get_by_path(instance, parent)?,
         };
         return Ok(platform
+            .files()
             .create_directory_with(instance, &parent.id, parameters::new_directory(caller, params, headers, name)?)
             .await?);
     }
-    let parent = platform.writable_directory(instance, dir_id);
+    let parent = platform.files().writable_directory(instance, dir_id);
     let name = params.get("Name").unwrap_or_default();
     access::check_create(platform, caller, dir_id, parent.as_ref().ok(), (FileKind::Directory, name))?;
     Ok(platform
+        .files()
         .create_directory_with(instance, &parent?.id, parameters::new_directory(caller, params, headers, name)?)
         .await?)
 }
@@ -79,7 +81,7 @@ async fn create_file(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<File, ApiError> {
-    let directory = platform.writable_directory(&caller.instance, dir_id);
+    let directory = platform.files().writable_directory(&caller.instance, dir_id);
     let name = params.get("Name").unwrap_or_default();
     access::check_create(platform, caller, dir_id, directory.as_ref().ok(), (FileKind::File, name))?;
     let name = &konnector_platform::file::validate_name(name)?;
@@ -88,11 +90,11 @@ async fn create_file(
     if let Some(lost) = access::child_without_content(platform, caller, &directory, name).await? {
         let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
         let new = NewContent { id: lost.id, if_match: lost.rev, mime, ..new };
-        return Ok(platform.overwrite_file(&caller.instance, &new, &blob).await?);
+        return Ok(platform.files().overwrite(&caller.instance, &new, &blob).await?);
     }
-    platform.check_name_free(&caller.instance, &directory.id, name)?;
+    platform.files().check_name_free(&caller.instance, &directory.id, name)?;
     let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
-    Ok(platform.create_file(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
+    Ok(platform.files().create(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
 }
 
 /// `PUT /files/:id`: replaces the content.
@@ -114,7 +116,7 @@ pub async fn overwrite(
     let (blob, mime) = receive(&platform, &caller, &file.name, &params, &headers, body).await?;
     let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
     let new = NewContent { id: id.clone(), if_match: seen, mime, metadata, ..new };
-    let file = platform.overwrite_file(&caller.instance, &new, &blob).await?;
+    let file = platform.files().overwrite(&caller.instance, &new, &blob).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -126,7 +128,7 @@ pub async fn metadata(
 ) -> Result<(StatusCode, Document), ApiError> {
     caller.check_any(Verb::Post, &FILES).or_else(|_| caller.check_any(Verb::Put, &FILES))?;
     let metadata = attributes.into_map();
-    let id = platform.save_upload_metadata(&caller.instance, metadata.clone()).await?;
+    let id = platform.files().save_upload_metadata(&caller.instance, metadata.clone()).await?;
     Ok((StatusCode::CREATED, Document::one(Resource::new(UPLOAD_METADATA.as_str(), id, &metadata)?)))
 }
 
@@ -144,11 +146,11 @@ async fn receive(
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
     let digest = content_md5(headers)?;
     let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
-    let mut content = platform.create_content_writer(&caller.instance).await?;
+    let mut content = platform.files().create_content_writer(&caller.instance).await?;
     if let Some(size) = announced
         && content.reserve(size).is_err()
     {
-        let left = platform.remaining_space(&caller.instance).await?;
+        let left = platform.files().remaining_space(&caller.instance).await?;
         let message = format!("the file has {size} bytes, but only {left} bytes of the quota are left");
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
@@ -182,7 +184,7 @@ async fn receive(
     match rejection {
         None => Ok((blob, mime)),
         Some(rejection) => {
-            platform.store.blobs().remove(&blob.id).await?;
+            platform.files().discard_content(&blob.id).await?;
             Err(rejection)
         }
     }

@@ -70,7 +70,7 @@ async fn create(
 ) -> Result<Document, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Put, &id)?;
     let (seen, origin) = (parameters::if_match(&headers, &params)?, upload_provenance(&caller.principal.claims.sub));
-    let file = platform.annotate_file(&caller.instance, &id, seen, attributes.into_map(), origin).await?;
+    let file = platform.files().annotate(&caller.instance, &id, seen, attributes.into_map(), origin).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -84,7 +84,7 @@ async fn revert(
 ) -> Result<Document, ApiError> {
     let version = access::find_version(&platform, &caller, Verb::Put, &id, &rev)?;
     let seen = parameters::if_match(&headers, &params)?;
-    let file = platform.revert_file(&caller.instance, version, seen.as_ref()).await?;
+    let file = platform.files().revert(&caller.instance, version, seen.as_ref()).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -97,7 +97,7 @@ async fn patch(
 ) -> Result<Document, ApiError> {
     let version = access::find_version(&platform, &caller, Verb::Patch, &id, &rev)?;
     let tags = attributes.take_strings("tags")?.unwrap_or_default();
-    let version = platform.tag_version(&caller.instance, &version.id, &tags).await?;
+    let version = platform.files().tag_version(&caller.instance, &version.id, &tags).await?;
     Ok(Document::one(resource(&version)?))
 }
 
@@ -108,13 +108,13 @@ async fn delete(
     Path((id, rev)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let version = access::find_version(&platform, &caller, Verb::Delete, &id, &rev)?;
-    platform.delete_version(&caller.instance, version).await?;
+    platform.files().delete_version(&caller.instance, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /files/versions`: deletes the versions of every file.
 async fn delete_all(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, ApiError> {
     caller.check_type(Verb::Delete, &FILES)?;
-    platform.delete_versions(&caller.instance).await?;
+    platform.files().delete_versions(&caller.instance).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -26,7 +26,7 @@ pub async fn stream_events(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     // Subscribe before reading the job, so that no change is missed in between.
-    let events = platform.bus.subscribe(&caller.instance.id);
+    let events = platform.realtime().subscribe(&caller.instance.id);
     super::authorized_job(&platform, &caller, Verb::Get, &id)?;
     super::reject_konnectors(&caller)?;
     let watch = JobEventStream { platform, instance: caller.instance, id, events, next: NextEvent::State };
@@ -76,7 +76,7 @@ impl JobEventStream {
 
     /// Returns the current state of the job. It is the last event if the job has ended or was deleted.
     fn state(&mut self) -> sse::Event {
-        let current = self.platform.job(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
+        let current = self.platform.jobs().get(&self.instance, &self.id).map_err(ApiError::from).and_then(|job| {
             let resource = super::resource(&self.platform, &self.instance, &job)?;
             Ok((job.state, Document::one(resource)))
         });

@@ -92,7 +92,7 @@ pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<R
 
 /// Returns the job of a path, if the caller has a rule for it.
 fn authorized_job(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Job, ApiError> {
-    let found = platform.job(&caller.instance, id);
+    let found = platform.jobs().get(&caller.instance, id);
     // Do not reveal existence to callers without read access.
     let worker = found.as_ref().map_or(KONNECTOR_WORKER, |job| &job.worker);
     caller.check_worker(verb, &JOBS, id, worker)?;
@@ -116,7 +116,7 @@ async fn list(
     Path(worker): Path<String>,
 ) -> Result<Document, ApiError> {
     caller.check_worker(Verb::Get, &JOBS, "", &worker)?;
-    let jobs = platform.live_jobs(&caller.instance, &worker)?;
+    let jobs = platform.jobs().list_live(&caller.instance, &worker)?;
     let resources = jobs.iter().map(|job| resource(&platform, &caller.instance, job));
     Ok(Document::list(resources.collect::<Result<_, _>>()?))
 }
@@ -156,9 +156,9 @@ async fn push(
         if manual {
             caller.principal.check_may_outlive_run("push a job as manual")?;
         }
-        platform.check_konnector_rate_limit(&caller.instance, &slug)?;
+        platform.triggers().check_konnector_rate_limit(&caller.instance, &slug)?;
     }
-    platform.check_rate_limit(&caller.instance, rate::RateKind::Job)?;
+    platform.rate_limits().check(&caller.instance, rate::RateKind::Job)?;
     let request = JobRequest {
         worker,
         message,
@@ -168,7 +168,7 @@ async fn push(
         trigger: None,
         payload: TriggerPayload::default(),
     };
-    let job = platform.push_job(&caller.instance, request).await?;
+    let job = platform.jobs().push(&caller.instance, request).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
@@ -212,7 +212,7 @@ async fn patch(
             ));
         }
     };
-    let job = platform.end_client_job(&caller.instance, &id, error).await?;
+    let job = platform.jobs().end_client_job(&caller.instance, &id, error).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
@@ -229,7 +229,7 @@ async fn cancel(
     {
         caller.principal.check_may_outlive_run("cancel jobs other than its own")?;
     }
-    let job = platform.cancel_job(&caller.instance, &id).await?;
+    let job = platform.jobs().cancel(&caller.instance, &id).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
@@ -242,7 +242,7 @@ fn deleted(count: usize) -> Json<Value> {
 async fn clean(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Post, &JOBS)?;
     caller.principal.check_may_outlive_run("end jobs other than its own")?;
-    Ok(deleted(platform.clean_jobs(&caller.instance).await?))
+    Ok(deleted(platform.jobs().clean(&caller.instance).await?))
 }
 
 /// Deletes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
@@ -251,7 +251,7 @@ async fn purge(State(platform): State<Platform>, caller: Caller, params: Params)
     caller.principal.check_may_outlive_run("delete jobs other than its own")?;
     let age = age(params.get_non_empty("duration").unwrap_or("2W"))?;
     let workers = params.list("workers");
-    Ok(deleted(platform.purge_jobs(&caller.instance, age, &workers).await?))
+    Ok(deleted(platform.jobs().purge(&caller.instance, age, &workers).await?))
 }
 
 /// Parses an age in days, weeks or months of thirty days.
@@ -276,6 +276,6 @@ fn age(text: &str) -> Result<Duration, ApiError> {
 async fn log(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
     authorized_job(&platform, &caller, Verb::Get, &id)?;
     reject_konnectors(&caller)?;
-    let lines = platform.job_log(&caller.instance, &id).await?;
+    let lines = platform.jobs().log(&caller.instance, &id).await?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }

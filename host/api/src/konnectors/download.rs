@@ -39,7 +39,7 @@ async fn download(
         let message = format!("version {version} is not installed; the installed version is {}", konnector.version);
         return Err(ApiError::precondition("version", message));
     }
-    Ok(match platform.konnector_download(&konnector).await? {
+    Ok(match platform.konnectors().bundle(&konnector).await? {
         Download::Redirect(url) => Redirect::to(url.as_str()).into_response(),
         Download::Archive(bytes) => {
             let name = format!("attachment; filename=\"{}-{}.tar.gz\"", konnector.slug, konnector.version);

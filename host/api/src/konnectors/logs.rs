@@ -48,7 +48,7 @@ pub async fn write(
     })?;
     let levels = lines.iter().map(|line| level(&line.level)).collect::<Result<Vec<_>, _>>()?;
     let domain = caller.instance.domain.as_str();
-    let in_client = slug.parse().ok().and_then(|slug| platform.konnector(&caller.instance, &slug).ok());
+    let in_client = slug.parse().ok().and_then(|slug| platform.konnectors().get(&caller.instance, &slug).ok());
     let in_client =
         in_client.is_some_and(|konnector| konnector.manifest_fields.get("clientSide") == Some(&true.into()));
     let worker = in_client.then_some("client");

@@ -43,13 +43,14 @@ impl KonnectorResponseCache {
     ) -> Result<SerializedDocument, ApiError> {
         let doc_ref = caller.instance.doc(&KONNECTORS, doc_id(slug));
         let render = |_: &DocumentStamp| -> Result<CachedResponse, ApiError> {
-            let found = platform.stored_konnector(&caller.instance, slug)?;
+            let found = platform.konnectors().get_stored(&caller.instance, slug)?;
             let body = resource(platform, &found.value, &found.rev.to_string())?;
             Ok(CachedResponse { fields: found.value.manifest_fields, response: Document::one(body).serialize()? })
         };
+        let documents = platform.documents();
         let cached = self
             .0
-            .get(&platform.store, &doc_ref, || Ok(platform.store.stamp(&doc_ref)?), render)?
+            .get(documents.write_count(), &doc_ref, || Ok(documents.stamp(&doc_ref)?), render)?
             .ok_or_else(|| not_installed(slug.as_ref()))?;
         caller.check_document(Verb::Get, &KONNECTORS, &doc_ref.id, &cached.fields)?;
         Ok(cached.response.clone())

@@ -81,6 +81,6 @@ async fn notify(
     let doctype =
         doctype.parse().map_err(|error: konnector_manifest::Error| ApiError::bad_request(error.to_string()))?;
     caller.principal.check_notify(&doctype, &id, &body)?;
-    platform.notify(&caller.instance, &doctype, &id, body);
+    platform.realtime().notify(&caller.instance, &doctype, &id, body);
     Ok(StatusCode::NO_CONTENT)
 }

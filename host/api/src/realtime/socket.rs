@@ -64,7 +64,7 @@ impl Socket {
             return Err(Disconnected);
         };
         // Subscribe to the bus before the first topic, so that no event after it is missed.
-        let mut events = platform.bus.subscribe(&instance.id);
+        let mut events = platform.realtime().subscribe(&instance.id);
         let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
             tokio::select! {
@@ -93,7 +93,7 @@ impl Socket {
         let text = timeout(AUTH_TIMEOUT, self.receive()).await.map_err(|_| Disconnected)??;
         let request = Request::parse(&text);
         let error = match &request {
-            Request::Auth(token) => match platform.authenticate(&instance, token) {
+            Request::Auth(token) => match platform.auth().authenticate(&instance, token) {
                 Ok(principal) => return Ok(Subscriptions::new(platform.clone(), instance, principal)),
                 Err(_) => RealtimeError::InvalidToken,
             },

@@ -71,12 +71,12 @@ impl Subscriptions {
         }
         let Some(id) = id else { return false };
         if *doctype == *FILES {
-            let file = self.platform.file(&self.instance, id);
+            let file = self.platform.files().get(&self.instance, id);
             return file.is_ok_and(|file| {
-                self.platform.is_file_allowed(&self.instance, rules, &[Verb::Get], &file).unwrap_or_default()
+                self.platform.files().is_allowed(&self.instance, rules, &[Verb::Get], &file).unwrap_or_default()
             });
         }
-        let found = self.platform.store.get(&self.instance.doc(doctype, id)).ok().flatten();
+        let found = self.platform.documents().get_unchecked(&self.instance.doc(doctype, id)).ok().flatten();
         let body = found.map_or_else(Map::new, |document| document.body);
         rules.allows_document(Verb::Get, doctype, id, &body)
     }

@@ -134,7 +134,7 @@ fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) 
 /// Returns the state of a trigger. Konnectors do not see the message of the last failed run, nor jobs: secrets in them
 /// are masked, and a konnector would learn which of its guesses are secrets.
 fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerStatus, ApiError> {
-    let mut state = platform.trigger_status(&caller.instance, id)?;
+    let mut state = platform.triggers().status(&caller.instance, id)?;
     if caller.principal.konnector().is_some() {
         state.last_error = None;
     }
@@ -143,7 +143,7 @@ fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerSt
 
 /// Returns the trigger of a path, if the caller has a rule for it.
 fn authorized_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
-    let found = platform.trigger(&caller.instance, id);
+    let found = platform.triggers().get(&caller.instance, id);
     // Do not reveal existence to callers without read access.
     let worker = found.as_ref().map_or(KONNECTOR_WORKER, |trigger| &trigger.worker);
     caller.check_worker(verb, &TRIGGERS, id, worker)?;
@@ -153,7 +153,7 @@ fn authorized_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str
 /// Like [`authorized_trigger`], but a konnector needs no rule for its own triggers.
 fn authorized_or_own_trigger(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, ApiError> {
     if let Some(slug) = caller.principal.konnector()
-        && let Ok(trigger) = platform.trigger(&caller.instance, id)
+        && let Ok(trigger) = platform.triggers().get(&caller.instance, id)
         && trigger.runs_konnector(slug, None)
     {
         return Ok(trigger);
@@ -176,7 +176,8 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     let mut after = params.get_non_empty("page[cursor]").map(str::to_owned);
     let (mut resources, mut next) = (Vec::new(), None);
     'pages: loop {
-        let page = platform.triggers_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE_SIZE) + 1)?;
+        let page =
+            platform.triggers().list_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE_SIZE) + 1)?;
         let Some(last) = page.last() else { break };
         let reached = last.id.clone();
         for trigger in page.iter().filter(|trigger| wanted(trigger)) {
@@ -215,7 +216,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attr
         }
     }
     new.created_by_konnector = caller.konnector()?;
-    let trigger = platform.create_trigger(&caller.instance, new).await?;
+    let trigger = platform.triggers().create(&caller.instance, new).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &caller.instance, &trigger)?)).into_response())
 }
 
@@ -240,7 +241,7 @@ async fn list_jobs(
     authorized_trigger(&platform, &caller, Verb::Get, &id)?;
     jobs::reject_konnectors(&caller)?;
     let limit = params.number("Limit")?.filter(|limit| (1..=MAX_JOBS).contains(limit)).unwrap_or(MAX_JOBS);
-    let jobs = platform.trigger_jobs(&caller.instance, &id, limit)?;
+    let jobs = platform.jobs().list_of_trigger(&caller.instance, &id, limit)?;
     let resources = jobs.iter().map(|job| jobs::resource(&platform, &caller.instance, job));
     Ok(Document::list(resources.collect::<Result<_, _>>()?))
 }
@@ -253,7 +254,7 @@ async fn patch(
 ) -> Result<Document, ApiError> {
     authorized_or_own_trigger(&platform, &caller, Verb::Patch, &id)?;
     let patch = TriggerPatch { by_konnector: caller.konnector()?, ..attributes::patch(&mut body)? };
-    let trigger = platform.patch_trigger(&caller.instance, &id, patch).await?;
+    let trigger = platform.triggers().patch(&caller.instance, &id, patch).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &trigger)?))
 }
 
@@ -264,8 +265,8 @@ async fn launch(
 ) -> Result<Response, ApiError> {
     authorized_trigger(&platform, &caller, Verb::Post, &id)?;
     caller.principal.check_may_outlive_run("launch a trigger")?;
-    platform.check_rate_limit(&caller.instance, rate::RateKind::Job)?;
-    let job = platform.launch_trigger(&caller.instance, &id).await?;
+    platform.rate_limits().check(&caller.instance, rate::RateKind::Job)?;
+    let job = platform.triggers().launch(&caller.instance, &id).await?;
     Ok((StatusCode::CREATED, Document::one(jobs::resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
@@ -280,6 +281,6 @@ async fn delete(
     {
         caller.principal.check_may_outlive_run("delete triggers other than its own")?;
     }
-    platform.delete_trigger(&caller.instance, &id).await?;
+    platform.triggers().delete(&caller.instance, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,7 @@ use crate::extract::{HostInstance, Params};
 
 /// Returns the URL of a webhook.
 pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> String {
-    format!("{}://{}/jobs/webhooks/{}", platform.config.scheme, instance.domain, trigger.id)
+    format!("{}://{}/jobs/webhooks/{}", platform.config().scheme, instance.domain, trigger.id)
 }
 
 /// Stores the body, in any format, as the payload of a job. Requires no token: the id of the trigger is the secret.
@@ -27,6 +27,6 @@ pub async fn call(
     let too_large =
         |_| ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook may have at most 1 MiB");
     let body = body.map_err(too_large)?;
-    platform.call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
+    platform.triggers().call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -118,7 +118,7 @@ fn of_description(operation: &str) -> TestRequest {
 #[tokio::test]
 async fn each_operation_wants_a_token_of_its_instance_with_the_right() {
     let api = Api::new().await;
-    let foreign = api.platform.issue_token(&api.bob, Audience::Cli, "CLI", "*").expect("a token");
+    let foreign = api.platform.auth().issue_token(&api.bob, Audience::Cli, "CLI", "*").expect("a token");
     let narrow = api.token("io.cozy.contacts");
     let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let mut wrong = Vec::new();

@@ -34,7 +34,7 @@ impl OAuthFixture {
         for (name, value) in object(more) {
             kind[name] = value;
         }
-        self.api.platform.set_account_type(id, object(kind)).await.expect("an account type");
+        self.api.platform.account_types().set(id, object(kind)).await.expect("an account type");
     }
 
     async fn session(&self) -> String {
@@ -194,7 +194,7 @@ async fn a1_only_the_owner_starts() {
     assert_eq!(start(&format!("session_code={late}")).await, 403);
     assert_eq!(start("redirect_url=javascript:alert(1)").await, 422);
     let foreign = TestRequest::post("/auth/session_code").host("bob.example");
-    let bobs = service.api.platform.issue_token(&service.api.bob, Audience::Cli, "CLI", "*").expect("a token");
+    let bobs = service.api.platform.auth().issue_token(&service.api.bob, Audience::Cli, "CLI", "*").expect("a token");
     let foreign = service.api.send(foreign.token(&bobs)).await.json();
     assert_eq!(start(&format!("session_code={}", foreign["session_code"].as_str().expect("a code"))).await, 403);
     let session = service.session().await;
@@ -246,7 +246,7 @@ async fn what_the_provider_refuses_makes_no_account() {
         let state = param(&service.start("").await, "state").expect("a state");
         assert_eq!(service.callback(&format!("code={code}&state={state}")).await.status, 502, "{mood:?}");
     }
-    assert!(service.api.platform.accounts(&service.api.alice, None).expect("accounts").is_empty());
+    assert!(service.api.platform.accounts().list(&service.api.alice, None).expect("accounts").is_empty());
 }
 
 /// A token in the address, and the same connection is the same account.
@@ -495,14 +495,14 @@ async fn a_konnector_does_not_replace_what_the_user_typed() {
         api.install(slug, json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
     }
     let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank101");
-    let mut found = api.platform.store.get(&at).expect("read").expect("a konnector");
+    let mut found = api.platform.raw_store().get(&at).expect("read").expect("a konnector");
     let fields = json!({
         "login": { "type": "text" }, "pin": { "type": "password" }, "key": { "type": "password", "rotates": true },
     });
     found.body.insert("fields".to_owned(), fields);
     let mut changes = Changes::new();
     changes.put(at, &found.rev, found.body);
-    api.platform.store.commit(changes).await.expect("stored");
+    api.platform.raw_store().commit(changes).await.expect("stored");
     let typed = json!({ "login": "ada", "password": "p4ssword", "pin": "1234", "key": "k3y" });
     let account = json!({ "account_type": "bank101", "shared_with": ["budget"], "auth": typed });
     let made = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;

@@ -274,7 +274,7 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
     });
     let set = admin.send(TestRequest::put("/account_types/bank").json(&kind)).await;
     insta::assert_snapshot!(set);
-    let stored = api.platform.account_type("bank").expect("an account type");
+    let stored = api.platform.account_types().get("bank").expect("an account type");
     let stored = format!("{stored:?}");
     for text in [set.text(), admin.send(TestRequest::get("/account_types")).await.text(), &stored] {
         assert!(!text.contains("s3cret") && !text.contains("s4cret"), "{text}");

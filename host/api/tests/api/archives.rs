@@ -1,5 +1,6 @@
 //! `/files`, archives.
 
+use konnector_platform::clock::Clock as _;
 use std::io::{Cursor, Read as _};
 
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -16,7 +17,7 @@ async fn with_files() -> Api {
     api.file(BILL, "/Administrative/Bank", "bill n°1.html", b"first").await;
     api.file(OTHER, "/Administrative", "bill n°1.html", b"second").await;
     api.file("0123456789abcdef0123456789abcde2", "/Administrative", "BILL n°1.html", b"loud").await;
-    api.platform.ensure_directory(&api.alice, "/Administrative/Empty").await.expect("a directory");
+    api.platform.files().ensure_directory(&api.alice, "/Administrative/Empty").await.expect("a directory");
     api
 }
 
@@ -80,7 +81,7 @@ async fn an_archive_lies_under_a_link_for_an_hour() {
     }
     assert_eq!(api.send(TestRequest::get(&link).host("bob.example")).await.status, 404);
     assert_eq!(api.send(TestRequest::get(&link.replace("/archive/", "/downloads/"))).await.status, 404);
-    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
+    api.clock.set(api.clock.now() + chrono::Duration::seconds(3_601));
     assert_eq!(api.send(TestRequest::get(&link)).await.status, 404);
 }
 

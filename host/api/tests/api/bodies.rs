@@ -64,7 +64,7 @@ async fn no_byte_about_a_registration_is_read_before_its_token() {
     let client =
         serde_json::json!({ "redirect_uris": ["https://app.example/"], "client_name": "App", "software_id": "app" });
     let client =
-        api.platform.register_oauth_client(&api.alice, crate::support::object(client)).await.expect("a client");
+        api.platform.oauth_clients().register(&api.alice, crate::support::object(client)).await.expect("a client");
     let path = format!("/auth/register/{}", client.client.id);
     for (token, status, read) in
         [(None, 401, false), (Some("forged"), 401, false), (Some(client.registration_token.as_str()), 400, true)]

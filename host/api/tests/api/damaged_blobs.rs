@@ -26,7 +26,7 @@ enum Damage {
 const ALL: [Damage; 5] = [Damage::Missing, Damage::Truncated, Damage::Extended, Damage::FirstByte, Damage::LastByte];
 
 async fn damage(api: &Api, blob: &BlobId, how: Damage) {
-    let blobs = api.platform.store.blobs();
+    let blobs = api.platform.raw_store().blobs();
     let mut bytes = blobs.read(blob).expect("a content");
     blobs.remove(blob).await.expect("removed");
     let last = bytes.len() - 1;
@@ -53,7 +53,7 @@ async fn answer(api: &Api, call: TestRequest) -> (u16, Option<Bytes>) {
 
 /// The blob of a file, by its id.
 fn blob(api: &Api, id: &str) -> BlobId {
-    api.platform.file(&api.alice, id).expect("a file").content.expect("a content").blob
+    api.platform.files().get(&api.alice, id).expect("a file").content.expect("a content").blob
 }
 
 async fn upload(api: &Api, name: &str, content: Vec<u8>) -> String {
@@ -108,7 +108,7 @@ async fn a_damaged_version_cannot_be_restored() {
     let id = upload(&api, "a.bin", b"first".to_vec()).await;
     let token = api.token("*");
     assert_eq!(api.send(TestRequest::put(&format!("/files/{id}")).token(&token).text("second")).await.status, 200);
-    let version = api.platform.store.list(&api.alice.id, &VERSIONS, None, 2).expect("versions").remove(0);
+    let version = api.platform.raw_store().list(&api.alice.id, &VERSIONS, None, 2).expect("versions").remove(0);
     let content: BlobId = version.body["_content"]["blob"].as_str().expect("a blob").parse().expect("a blob");
     let rev = version.id.split_once('/').expect("an id").1.to_owned();
     damage(&api, &content, Damage::LastByte).await;
@@ -138,7 +138,7 @@ async fn another_content_heals_a_file() {
             }
         };
         let check = FsckOptions { deep: true, repair: false };
-        api.platform.store.fsck(&konnector_platform::Schema, check, told).await.expect("checked");
+        api.platform.raw_store().fsck(&konnector_platform::Schema, check, told).await.expect("checked");
         assert_eq!(problems, [""; 0], "{how:?}");
     }
 }

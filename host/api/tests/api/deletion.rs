@@ -42,7 +42,7 @@ async fn failed(api: &Api) -> usize {
 /// The copies of deleted accounts.
 fn copies(api: &Api) -> usize {
     let doctype = "io.cozy.accounts.soft_deleted".parse().expect("a doctype");
-    api.platform.store.list(&api.alice.id, &doctype, None, 10).expect("a list").len()
+    api.platform.raw_store().list(&api.alice.id, &doctype, None, 10).expect("a list").len()
 }
 
 async fn status(api: &Api, path: &str) -> u16 {
@@ -163,7 +163,7 @@ async fn x9_an_abandoned_deletion_of_an_instance_resumes() {
     let api = Api::new().await;
     install(&api, "shop", Some(true)).await;
     add_account(&api, "shop").await;
-    let delete = || api.platform.delete_instance("alice.example");
+    let delete = || api.platform.instances().delete("alice.example");
     for _ in 0..2 {
         // Nobody works on the job yet.
         assert!(tokio::time::timeout(Duration::from_millis(200), delete()).await.is_err());

@@ -5,6 +5,7 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     IF_NONE_MATCH, RANGE,
 };
+use konnector_platform::clock::Clock as _;
 use konnector_platform::file::{ROOT_ID, Reference};
 use serde_json::json;
 
@@ -42,7 +43,7 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     let api = Api::new().await;
     for number in 0..35 {
         let path = format!("/Many/{number:02} & more");
-        api.platform.ensure_directory(&api.alice, &path).await.expect("a directory");
+        api.platform.files().ensure_directory(&api.alice, &path).await.expect("a directory");
     }
     let token = api.token("io.cozy.files");
     let directory = api.send(TestRequest::get("/files/metadata?Path=/Many").token(&token)).await.json();
@@ -69,10 +70,10 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
 async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     let api = Api::new().await;
     for number in 0..8 {
-        api.platform.ensure_directory(&api.alice, &format!("/Many/{number}")).await.expect("a directory");
+        api.platform.files().ensure_directory(&api.alice, &format!("/Many/{number}")).await.expect("a directory");
     }
     for name in ["!first", "last"] {
-        api.platform.ensure_directory(&api.alice, &format!("/{name}")).await.expect("a directory");
+        api.platform.files().ensure_directory(&api.alice, &format!("/{name}")).await.expect("a directory");
     }
     let token = api.token("io.cozy.files");
     let show = async |path: &str| {
@@ -115,9 +116,9 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
 #[tokio::test]
 async fn a_query_tells_its_cost_and_who_refers_to_a_directory() {
     let api = Api::new().await;
-    let directory = api.platform.ensure_directory(&api.alice, "/Bills").await.expect("a directory");
+    let directory = api.platform.files().ensure_directory(&api.alice, "/Bills").await.expect("a directory");
     let reference = Reference { doctype: "io.cozy.bills".to_owned(), id: "one".to_owned() };
-    api.platform.add_references(&api.alice, &directory.id, &[reference]).await.expect("a reference");
+    api.platform.files().add_references(&api.alice, &directory.id, &[reference]).await.expect("a reference");
     let token = api.token("io.cozy.files");
     let selector = json!({ "_id": directory.id });
     let query = json!({ "selector": selector, "fields": ["name", "referenced_by"], "execution_stats": true });
@@ -178,7 +179,7 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
         api.send(TestRequest::get(&format!("/files/metadata?Path={path}")).token(&api.token("*"))).await.id()
     };
     let (bank, administrative) = (id_of("/Administrative/Bank").await, id_of("/Administrative").await);
-    api.platform.ensure_directory(&api.alice, "/Other").await.expect("a directory");
+    api.platform.files().ensure_directory(&api.alice, "/Other").await.expect("a directory");
     let other = id_of("/Other").await;
     for allowed in [
         format!("io.cozy.files:GET:{BILL}"),
@@ -226,7 +227,7 @@ async fn a_link_works_for_an_hour_without_a_token() {
     assert_eq!(get(&link.replacen("/files/downloads/", "/files/downloads/x", 1)).await.status, 404);
     let elsewhere = TestRequest::get(&link).host("bob.example");
     assert_eq!(api.send(elsewhere).await.status, 404, "another instance");
-    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
+    api.clock.set(api.clock.now() + chrono::Duration::seconds(3_601));
     assert_eq!(get(&link).await.status, 404);
     for (path, status) in [
         ("/files/downloads?Path=/Administrative".to_owned(), 400),

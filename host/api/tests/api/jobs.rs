@@ -180,7 +180,7 @@ async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     assert_eq!(purge("duration=1D&workers=konnector").await, r#"{"deleted":0}"#);
     assert_eq!(purge("duration=1D&workers=konnector,client").await, r#"{"deleted":2}"#, "the past and the present one");
     assert_eq!(purge("duration=1D").await, r#"{"deleted":0}"#);
-    assert_eq!(api.platform.store.list(&api.alice.id, &JOBS, None, 100).expect("jobs").len(), 55);
+    assert_eq!(api.platform.raw_store().list(&api.alice.id, &JOBS, None, 100).expect("jobs").len(), 55);
     let wrong = ["duration=soon", "duration=D", "duration=-1D"]
         .map(|query| TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*")));
     insta::assert_snapshot!(api.summary(wrong).await, @r"
@@ -219,13 +219,13 @@ async fn push(api: &Api) -> String {
 /// Lets a job be done, as a worker would.
 async fn end(api: &Api, id: &str) {
     let at = api.alice.doc(&JOBS, id);
-    let found = api.platform.store.get(&at).expect("readable").expect("a job");
+    let found = api.platform.raw_store().get(&at).expect("readable").expect("a job");
     let mut body = found.body;
     body.insert("state".to_owned(), json!("done"));
     body.insert("finished_at".to_owned(), json!(NOW));
     let mut changes = Changes::new();
     changes.put(at, &found.rev, body);
-    api.platform.store.commit(changes).await.expect("stored");
+    api.platform.raw_store().commit(changes).await.expect("stored");
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn a_job_is_followed_until_it_ends() {
     let (id, other) = (push(&api).await, push(&api).await);
     let token = api.token("io.cozy.jobs");
     let tell = |doctype: &konnector_manifest::Doctype, id: &str, doc| {
-        api.platform.bus.publish(RealtimeEvent {
+        api.platform.realtime().publish(RealtimeEvent {
             instance: api.alice.id.clone(),
             kind: ChangeKind::Updated,
             doctype: doctype.clone(),
@@ -308,7 +308,7 @@ async fn a_slow_listener_still_receives_the_end() {
     let id = push(&api).await;
     let body = follow(&api, &id).await;
     for number in 0..3_000 {
-        api.platform.bus.publish(RealtimeEvent {
+        api.platform.realtime().publish(RealtimeEvent {
             instance: api.alice.id.clone(),
             kind: ChangeKind::Created,
             doctype: JOB_LOGS.clone(),

@@ -287,7 +287,7 @@ async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
             "message": { "konnector": "other" }, "cozyMetadata": { "createdAt": NOW }, "_made_by": "greedy",
         })),
     );
-    api.platform.store.commit(changes).await.expect("stored");
+    api.platform.raw_store().commit(changes).await.expect("stored");
     let everything = api.token("*");
     let get = async |path: &str| api.send(TestRequest::get(path).token(&everything)).await;
     assert_eq!(get("/permissions/share").await.status, 200);
@@ -298,7 +298,10 @@ async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
     let ended = get(&format!("/jobs/{job}")).await.json()["data"]["attributes"].clone();
     assert_eq!((&ended["state"], &ended["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.CANCELLED")));
     assert_eq!(get(&format!("/jobs/{other}")).await.json()["data"]["attributes"]["state"], "queued");
-    assert_eq!(api.platform.store.lookup(&api.alice.id, "permissions.shortcodes", "abcdefghijkl").expect("read"), None);
+    assert_eq!(
+        api.platform.raw_store().lookup(&api.alice.id, "permissions.shortcodes", "abcdefghijkl").expect("read"),
+        None
+    );
 }
 
 /// A konnector that may read, make and move any file, and has a folder of its own, where it may do everything.
@@ -314,7 +317,7 @@ async fn api_with_file_rules() -> (Api, String, String) {
         "scratch": { "type": "io.cozy.files", "selector": "name", "values": ["scratch.txt"] },
     });
     api.install("mover", rules).await;
-    let own = api.platform.ensure_directory(&api.alice, "/Own").await.expect("a directory").id;
+    let own = api.platform.files().ensure_directory(&api.alice, "/Own").await.expect("a directory").id;
     let mark = json!({ "data": [{ "type": "io.cozy.konnectors", "id": "io.cozy.konnectors/mover" }] });
     let mark =
         TestRequest::post(&format!("/files/{own}/relationships/referenced_by")).token(&api.token("*")).json(&mark);
@@ -329,8 +332,8 @@ async fn a_konnector_gains_nothing_by_a_move() {
     let (api, token, own) = api_with_file_rules().await;
     api.file("will", "/Papers", "will.html", b"mine").await;
     api.file("bill", "/Own", "bill.html", b"its own").await;
-    let papers = api.platform.ensure_directory(&api.alice, "/Papers").await.expect("a directory").id;
-    let below = api.platform.ensure_directory(&api.alice, "/Own/2026").await.expect("a directory").id;
+    let papers = api.platform.files().ensure_directory(&api.alice, "/Papers").await.expect("a directory").id;
+    let below = api.platform.files().ensure_directory(&api.alice, "/Own/2026").await.expect("a directory").id;
     let call = |call: TestRequest| api.send(call.token(&token));
     let change = |id: &str, attributes: Value| call(TestRequest::patch(&format!("/files/{id}")).attributes(attributes));
     for (id, attributes) in [
@@ -381,7 +384,7 @@ async fn a_konnector_gains_nothing_by_a_restore() {
     let restore = |id: &str| api.send(TestRequest::post(&format!("/files/trash/{id}")).token(&token));
     assert_eq!(restore("in-own").await.status, 403);
     // Its directory is gone, and would be made again in the folder of the konnector.
-    let below = api.platform.file_by_path(&api.alice, "/Own/2026").expect("a directory").id;
+    let below = api.platform.files().get_by_path(&api.alice, "/Own/2026").expect("a directory").id;
     assert_ne!(below, own);
     assert_eq!(api.send(TestRequest::delete(&format!("/files/{below}")).token(&api.token("*"))).await.status, 200);
     assert_eq!(restore("in-own").await.status, 403);

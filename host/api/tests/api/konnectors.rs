@@ -530,12 +530,12 @@ async fn an_uninstallation_can_be_followed() {
 async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
     let api = Api::new().await;
     let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank");
-    let konnector = api.platform.store.get(&at).expect("read").expect("the konnector");
+    let konnector = api.platform.raw_store().get(&at).expect("read").expect("the konnector");
     let mut body = konnector.body;
     body.insert("on_delete_account".to_owned(), json!("onDeleteAccount.js"));
     let mut changes = Changes::new();
     changes.put(at, &konnector.rev, body);
-    api.platform.store.commit(changes).await.expect("stored");
+    api.platform.raw_store().commit(changes).await.expect("stored");
     for (query, last) in [("", "the clean-up failed"), ("?Force=true", "deleted")] {
         if query.is_empty() {
             add_account(&api).await;

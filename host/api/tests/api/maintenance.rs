@@ -47,7 +47,9 @@ async fn no_schedule_starts_a_konnector_in_maintenance_and_a_person_may() {
     };
     let webhook = trigger("@webhook", "").await.id();
     let slug = "bank".parse().expect("a slug");
-    let begin = async |options: Value| api.platform.begin_maintenance(&slug, object(options)).await.expect("begun");
+    let begin = async |options: Value| {
+        api.platform.konnectors().begin_maintenance(&slug, object(options)).await.expect("begun")
+    };
     let launch = || api.send(TestRequest::post(&format!("/jobs/triggers/{webhook}/launch")).token(&token));
     let push = |manual: bool| {
         let job = json!({ "arguments": message, "manual": manual });
@@ -63,7 +65,7 @@ async fn no_schedule_starts_a_konnector_in_maintenance_and_a_person_may() {
     assert_eq!(live().await, 2);
     begin(json!({ "flag_disallow_manual_exec": true })).await;
     assert_eq!((push(true).await.status, launch().await.status), (503, 503));
-    api.platform.end_maintenance(&slug).await.expect("ended");
+    api.platform.konnectors().end_maintenance(&slug).await.expect("ended");
     assert_eq!(api.send(TestRequest::post(&format!("/jobs/webhooks/{webhook}"))).await.status, 204);
     assert_eq!(live().await, 3);
 }
@@ -71,14 +73,18 @@ async fn no_schedule_starts_a_konnector_in_maintenance_and_a_person_may() {
 #[tokio::test]
 async fn x8_an_instance_runs_all_the_same_what_its_switch_names() {
     let api = Api::new().await;
-    api.platform.begin_maintenance(&"bank".parse().expect("a slug"), object(json!({}))).await.expect("begun");
+    api.platform
+        .konnectors()
+        .begin_maintenance(&"bank".parse().expect("a slug"), object(json!({})))
+        .await
+        .expect("begun");
     let push = async || {
         let job = json!({ "arguments": { "konnector": "bank" } });
         api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await.status
     };
     let switch = async |list: Value| {
         let flags = object(json!({ "harvest.skip-maintenance-for": list }));
-        api.platform.update_feature_flags(&api.alice, &flags).await.expect("changed");
+        api.platform.instances().update_feature_flags(&api.alice, &flags).await.expect("changed");
     };
     assert_eq!(push().await, 503);
     switch(json!({ "list": ["other"] })).await;

@@ -22,8 +22,11 @@ async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
         assert_eq!((refused.status, refused.header(RETRY_AFTER)), (429, "Fri, 20 Nov 2026 13:00:00 GMT"), "{refused}");
     }
     // Others are not held up, and neither is the next hour.
-    let bob =
-        api.platform.issue_token(&api.bob, konnector_platform::token::Audience::Cli, "CLI", "*").expect("a token");
+    let bob = api
+        .platform
+        .auth()
+        .issue_token(&api.bob, konnector_platform::token::Audience::Cli, "CLI", "*")
+        .expect("a token");
     let call = TestRequest::post("/jobs/queue/client").host("bob.example").token(&bob);
     assert_eq!(api.send(call.attributes(json!({ "arguments": {} }))).await.status, 202);
     api.clock.set("2026-11-20T13:00:00Z".parse().expect("a date"));

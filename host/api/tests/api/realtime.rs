@@ -152,8 +152,8 @@ async fn r1_events_come_exactly_for_what_was_subscribed() {
 #[tokio::test]
 async fn rules_and_instances_hold_for_events_too() {
     let (api, address) = start_with_token().await;
-    let directory = api.platform.ensure_directory(&api.alice, "/Bank").await.expect("a directory");
-    let below = api.platform.ensure_directory(&api.alice, "/Bank/2026").await.expect("a directory");
+    let directory = api.platform.files().ensure_directory(&api.alice, "/Bank").await.expect("a directory");
+    let below = api.platform.files().ensure_directory(&api.alice, "/Bank/2026").await.expect("a directory");
     let mut socket =
         Socket::open_authenticated(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
     socket.subscribe("io.cozy.files", Some(&below.id)).await;
@@ -164,7 +164,7 @@ async fn rules_and_instances_hold_for_events_too() {
     let mut everything = Socket::open_authenticated(&address, &api.token("*")).await;
     everything.subscribe("io.cozy.bazs", None).await;
     everything.sync().await;
-    api.platform.notify(&api.bob, &"io.cozy.bazs".parse().expect("a type"), "one", serde_json::Map::new());
+    api.platform.realtime().notify(&api.bob, &"io.cozy.bazs".parse().expect("a type"), "one", serde_json::Map::new());
     assert_eq!(everything.next().await, None);
 }
 
@@ -232,7 +232,7 @@ async fn a_flood_on_one_instance_is_nothing_to_another() {
         let doc =
             serde_json::Map::from_iter([("type".to_owned(), json!("progress")), ("done".to_owned(), json!(number))]);
         for instance in [&api.alice, &api.bob] {
-            api.platform.bus.publish(konnector_platform::realtime::RealtimeEvent {
+            api.platform.realtime().publish(konnector_platform::realtime::RealtimeEvent {
                 instance: instance.id.clone(),
                 kind: konnector_platform::realtime::ChangeKind::Created,
                 doctype: konnector_platform::doctype::JOB_EVENTS.clone(),
@@ -241,7 +241,7 @@ async fn a_flood_on_one_instance_is_nothing_to_another() {
             });
         }
         if number % 100 == 0 {
-            api.platform.notify(&api.bob, &bazs, "one", serde_json::Map::new());
+            api.platform.realtime().notify(&api.bob, &bazs, "one", serde_json::Map::new());
         }
     }
     notify(&api, "io.cozy.bazs/one", json!({ "hello": "alice" })).await;
@@ -258,7 +258,7 @@ async fn a_listener_that_falls_behind_is_sent_away() {
     // Without a pause: the socket's task has no turn in between.
     for number in 0..3_000 {
         let body = serde_json::Map::from_iter([("number".to_owned(), json!(number))]);
-        api.platform.notify(&api.alice, &doctype, "one", body);
+        api.platform.realtime().notify(&api.alice, &doctype, "one", body);
     }
     let closed = async {
         while let Some(Ok(message)) = socket.0.next().await {

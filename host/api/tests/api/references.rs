@@ -1,9 +1,12 @@
 //! The files that refer to a document (spec §9.1).
 
+use std::sync::Arc;
+
 use http::Method;
 use konnector_egress::{Gate, GateOptions};
 use konnector_platform::doctype::{FILES, SETTINGS};
 use konnector_platform::{Config, Platform, PlatformParts};
+use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_store::{Changes, DocRef, InstanceId, MasterKey};
 use serde_json::{Value, json};
 
@@ -94,7 +97,7 @@ async fn the_list_follows_from_the_files() {
             problems.push(problem.to_string());
         }
     };
-    api.platform.store.fsck(&konnector_platform::Schema, check, &mut told).await.expect("checked");
+    api.platform.raw_store().fsck(&konnector_platform::Schema, check, &mut told).await.expect("checked");
     problems.retain(|problem| !problem.contains("io.cozy.konnectors"));
     assert_eq!(problems, [""; 0]);
 }
@@ -106,19 +109,19 @@ async fn references_of_an_older_store_are_found() {
     api.file("old", "/Photos", "old.jpg", b"x").await;
     // As a former version wrote it: past the platform.
     let at = api.alice.doc(&FILES, "old");
-    let mut found = api.platform.store.get(&at).expect("read").expect("a file");
+    let mut found = api.platform.raw_store().get(&at).expect("read").expect("a file");
     found.body.insert("referenced_by".to_owned(), json!([{ "type": "io.cozy.photos.albums", "id": "1/2" }]));
     let done = DocRef::new(&InstanceId::global(), &SETTINGS, "files.references");
-    let mark = api.platform.store.get(&done).expect("read").expect("a mark");
+    let mark = api.platform.raw_store().get(&done).expect("read").expect("a mark");
     let mut changes = Changes::new();
     changes.put(at, &found.rev, found.body).delete(done, &mark.rev);
-    api.platform.store.commit(changes).await.expect("stored");
+    api.platform.raw_store().commit(changes).await.expect("stored");
     let token = api.token("*");
     let list = async || ids(&api.send(TestRequest::get(ALBUM).token(&token)).await);
     assert_eq!(list().await, [""; 0]);
     Platform::new(PlatformParts {
-        store: api.platform.store.clone(),
-        sandbox: api.platform.sandbox.clone(),
+        store: api.platform.raw_store().clone(),
+        sandbox: Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox")),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
         key: MasterKey::load(&api.folder.path().join("key")).expect("read").expect("a key"),
         clock: api.clock.clone(),

@@ -123,7 +123,7 @@ async fn k5_an_update_that_wants_more_waits_for_consent() {
     assert_eq!(api.follow(update("")).await, ["ready 2.0.0"]);
 
     let waived = Api::with_config(|config, gate| {
-        config.registries = api.platform.config.registries.clone();
+        config.registries = api.platform.config().registries.clone();
         config.permissions_skip_verification = true;
         gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")];
     })
@@ -187,8 +187,8 @@ async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
     api.follow(TestRequest::post("/konnectors/shop")).await;
     registry.publish_revealing("1.1.0", BILLS);
     let slug = "shop".parse().expect("a slug");
-    assert!(api.platform.refresh_konnector(&api.alice, &slug).await);
-    let installed = api.platform.konnector(&api.alice, &slug).expect("installed");
+    assert!(api.platform.konnectors().refresh(&api.alice, &slug).await);
+    let installed = api.platform.konnectors().get(&api.alice, &slug).expect("installed");
     assert_eq!((installed.version.as_str(), installed.reads_secrets), ("1.0.0", false));
     assert_eq!(installed.available_version.as_deref(), Some("1.1.0"));
 }
@@ -293,6 +293,7 @@ async fn an_app_reads_the_registry_through_the_server() {
     assert_eq!(get("/registry/maintenance").await.json(), json!([]));
     // The operator's word counts beside that of the registry.
     api.platform
+        .konnectors()
         .begin_maintenance(&"shop".parse().expect("a slug"), crate::support::object(json!({})))
         .await
         .expect("begun");

@@ -22,7 +22,7 @@ async fn push(api: &Api, slug: &str, options: Value) {
 
 /// The jobs of a konnector, oldest first: which attempt each is, its state and its error.
 fn jobs(api: &Api, slug: &str) -> Vec<String> {
-    let all = api.platform.store.list(&api.alice.id, &JOBS, None, 100).expect("jobs");
+    let all = api.platform.raw_store().list(&api.alice.id, &JOBS, None, 100).expect("jobs");
     let own = all.iter().filter(|job| job.body["message"]["konnector"] == slug);
     let shown = own.map(|job| {
         let text = |name: &str| job.body.get(name).and_then(Value::as_str).unwrap_or_default();

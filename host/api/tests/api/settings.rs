@@ -9,7 +9,11 @@ async fn clients_read_what_they_need() {
     let api = Api::new().await;
     let token = api.token("io.cozy.settings:GET");
     let flags = json!({ "some.feature": true, "other.feature": { "list": ["bank"] }, "gone": null });
-    api.platform.update_feature_flags(&api.alice, flags.as_object().expect("an object")).await.expect("changed");
+    api.platform
+        .instances()
+        .update_feature_flags(&api.alice, flags.as_object().expect("an object"))
+        .await
+        .expect("changed");
     let calls = ["instance", "context", "flags", "capabilities", "disk-usage"]
         .map(|name| TestRequest::get(&format!("/settings/{name}")).token(&token));
     insta::assert_snapshot!(api.transcript(calls).await);

@@ -61,8 +61,8 @@ impl Api {
         .await
         .expect("a platform");
         let given = InstancePatch::default();
-        let alice = platform.create_instance("alice.example", &given).await.expect("an instance");
-        let bob = platform.create_instance("bob.example", &given).await.expect("an instance");
+        let alice = platform.instances().create("alice.example", &given).await.expect("an instance");
+        let bob = platform.instances().create("bob.example", &given).await.expect("an instance");
         let router = konnector_api::public(platform.clone());
         let api = Self { platform, clock, alice, bob, folder, router };
         api.install("bank", json!({ "bills": { "type": "io.cozy.bills" } })).await;
@@ -135,11 +135,11 @@ impl Api {
                 "type": "konnector", "source_id": format!("io.cozy.konnectors/{slug}"), "permissions": permissions,
             })),
         );
-        self.platform.store.commit(changes).await.expect("stored");
+        self.platform.raw_store().commit(changes).await.expect("stored");
     }
 
     async fn blob(&self, content: &'static [u8]) -> (ContentRef, [u8; 16]) {
-        let mut writer = self.platform.store.blobs().create().await.expect("a blob");
+        let mut writer = self.platform.raw_store().blobs().create().await.expect("a blob");
         writer.write(Bytes::from_static(content)).await.expect("written");
         let blob = writer.finish().await.expect("finished");
         let sha256 = blob.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -148,7 +148,7 @@ impl Api {
 
     /// Puts a file into alice's store, as a run would.
     pub async fn file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
-        let parent = self.platform.ensure_directory(&self.alice, directory).await.expect("a directory");
+        let parent = self.platform.files().ensure_directory(&self.alice, directory).await.expect("a directory");
         let (stored, md5) = self.blob(content).await;
         let now = NOW.parse().expect("a date");
         let file = File {
@@ -178,7 +178,7 @@ impl Api {
         let mut changes = Changes::new();
         changes.create(self.alice.doc(&FILES, id), object(serde_json::to_value(&file).expect("a document")));
         changes.put_unique(&self.alice.id, "files.children", format!("{}/{name}", parent.id), id);
-        self.platform.store.commit(changes).await.expect("stored");
+        self.platform.raw_store().commit(changes).await.expect("stored");
     }
 
     /// A token of the command line for alice's data.
@@ -187,13 +187,13 @@ impl Api {
     }
 
     pub fn token_of(&self, audience: Audience, subject: &str, scope: &str) -> String {
-        self.platform.issue_token(&self.alice, audience, subject, scope).expect("a token")
+        self.platform.auth().issue_token(&self.alice, audience, subject, scope).expect("a token")
     }
 
     /// A token of an OAuth client of alice's that is registered for it.
     pub async fn client_token(&self, scope: &str) -> String {
         let client = json!({ "redirect_uris": ["https://app.example/"], "client_name": "App", "software_id": "app" });
-        let client = self.platform.register_oauth_client(&self.alice, object(client)).await.expect("a client");
+        let client = self.platform.oauth_clients().register(&self.alice, object(client)).await.expect("a client");
         self.token_of(Audience::Access, &client.client.id, scope)
     }
 

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
 use http::{HeaderName, header::CONTENT_LENGTH};
+use konnector_platform::clock::Clock as _;
 use konnector_platform::doctype::UPLOAD_METADATA;
 use konnector_platform::file::{ROOT_ID, TRASH_ID};
 use konnector_platform::instance::InstancePatch;
@@ -36,7 +37,7 @@ async fn directory(api: &Api, dir: &str, name: &str) -> String {
 
 /// How many contents are kept, besides the component of the konnector that is installed.
 async fn contents(api: &Api) -> usize {
-    api.platform.store.blobs().list().await.expect("a list").len() - 1
+    api.platform.raw_store().blobs().list().await.expect("a list").len() - 1
 }
 
 fn id(file: &Value) -> &str {
@@ -134,7 +135,7 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     assert!(winners.into_iter().any(|content| content == last.text()));
     assert_eq!(contents(&api).await, 2, "those that lost left nothing, the first is a version");
     assert_eq!(
-        api.platform.disk_usage(&api.alice).await.expect("a number"),
+        api.platform.files().disk_usage(&api.alice).await.expect("a number"),
         (last.text().len() + "first".len()) as u64
     );
 }
@@ -215,7 +216,7 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     assert_eq!(source, ["one", "ana"], "it had none");
     let kept = api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
     assert_eq!(kept["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
-    let elsewhere = api.platform.upload_metadata(&api.bob, id(&left)).expect("read");
+    let elsewhere = api.platform.files().upload_metadata(&api.bob, id(&left)).expect("read");
     assert_eq!(elsewhere, None, "another instance");
     let large = json!({ "text": "x".repeat(70_000) });
     let large = TestRequest::post("/files/upload/metadata").token(&token).attributes(large);
@@ -223,7 +224,7 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     let denied =
         TestRequest::post("/files/upload/metadata").token(&api.token("io.cozy.files:GET")).attributes(json!({}));
     assert_eq!(api.send(denied).await.status, 403);
-    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(86_401));
+    api.clock.set(api.clock.now() + chrono::Duration::seconds(86_401));
     let token = api.token("io.cozy.files");
     let late = TestRequest::put(&format!("/files/{}?MetadataID={}", id(&file), id(&left))).token(&token).text("bar");
     insta::assert_snapshot!(api.send(late).await, @r#"
@@ -243,7 +244,7 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     "#);
     let again = TestRequest::post("/files/upload/metadata").token(&token).attributes(json!({}));
     assert_eq!(api.send(again).await.status, 201);
-    let left = api.platform.store.list(&api.alice.id, &UPLOAD_METADATA, None, 10).expect("a list");
+    let left = api.platform.raw_store().list(&api.alice.id, &UPLOAD_METADATA, None, 10).expect("a list");
     assert_eq!(left.len(), 1, "what is over is forgotten");
 }
 
@@ -371,7 +372,7 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
     assert_eq!(contents(&api).await, 0);
-    assert_eq!(api.platform.disk_usage(&api.alice).await.expect("a number"), 0);
+    assert_eq!(api.platform.files().disk_usage(&api.alice).await.expect("a number"), 0);
 }
 
 /// A right to one directory is none to others.
@@ -434,13 +435,13 @@ async fn what_does_not_fit_is_refused() {
     let token = api.token("io.cozy.files");
     let mut alice = api.alice.clone();
     alice.disk_quota = Some(10);
-    let left = api.platform.remaining_space(&alice).await.expect("a number");
+    let left = api.platform.files().remaining_space(&alice).await.expect("a number");
     assert_eq!(left, 10);
-    let too_large = api.platform.remaining_space(&api.alice).await.expect("a number") + 1;
+    let too_large = api.platform.files().remaining_space(&api.alice).await.expect("a number") + 1;
     let announced =
         TestRequest::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
     assert_eq!(api.send(announced.text("foo")).await.status, 413);
-    let mut content = api.platform.create_content_writer(&alice).await.expect("begun");
+    let mut content = api.platform.files().create_content_writer(&alice).await.expect("begun");
     assert!(content.write(bytes::Bytes::from_static(b"0123456789")).await.is_ok());
     assert!(content.write(bytes::Bytes::from_static(b"!")).await.is_err());
 }
@@ -505,10 +506,10 @@ async fn tags_have_a_bound() {
 async fn uploads_at_the_same_time_stay_within_the_quota() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
-    let used = api.platform.disk_usage(&api.alice).await.expect("a number");
+    let used = api.platform.files().disk_usage(&api.alice).await.expect("a number");
     let quota = InstancePatch { disk_quota: Some(used + 10), ..InstancePatch::default() };
-    let alice = api.platform.update_instance(&api.alice, &quota).await.expect("changed");
-    let left = async || api.platform.remaining_space(&alice).await.expect("a number");
+    let alice = api.platform.instances().update(&api.alice, &quota).await.expect("changed");
+    let left = async || api.platform.files().remaining_space(&alice).await.expect("a number");
     let create = |name: &str| TestRequest::post(&format!("/files/?Type=file&Name={name}")).token(&token);
     for announced in [true, false] {
         let (mut client, body) = tokio::io::duplex(64);

@@ -4,6 +4,7 @@ use chrono::Duration;
 use http::Method;
 use http::header::{CONTENT_DISPOSITION, CONTENT_RANGE, IF_MATCH, RANGE};
 use konnector_platform::Schema;
+use konnector_platform::clock::Clock as _;
 use konnector_store::FsckOptions;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ async fn with_file() -> (Api, String) {
 impl Api {
     /// Puts a content, so many minutes later.
     async fn put_later(&self, id: &str, minutes: i64, content: &str) -> Value {
-        self.clock.set(self.platform.clock.now() + Duration::minutes(minutes));
+        self.clock.set(self.clock.now() + Duration::minutes(minutes));
         let call = TestRequest::put(&format!("/files/{id}")).token(&self.token("*")).text(content.to_owned());
         let answer = self.send(call).await;
         assert_eq!(answer.status, 200, "{answer}");
@@ -48,13 +49,13 @@ impl Api {
 
     /// What alice's files take, counted anew and as it was kept up; nothing else is stored, and nothing is wrong.
     async fn usage(&self) -> u64 {
-        let blobs = self.platform.store.blobs();
+        let blobs = self.platform.raw_store().blobs();
         let mut sizes = Vec::new();
         for blob in blobs.list().await.expect("a list") {
             sizes.push(blobs.size(&blob).await.expect("a size"));
         }
         let icon = b"<svg/>".len() as u64;
-        let usage = self.platform.disk_usage(&self.alice).await.expect("a number");
+        let usage = self.platform.files().disk_usage(&self.alice).await.expect("a number");
         assert_eq!(sizes.iter().sum::<u64>(), usage + icon, "{sizes:?}");
         let mut problems = Vec::new();
         let options = FsckOptions { deep: true, repair: false };
@@ -63,7 +64,7 @@ impl Api {
                 problems.push(problem.to_string());
             }
         };
-        self.platform.store.fsck(&Schema, options, &mut told).await.expect("checked");
+        self.platform.raw_store().fsck(&Schema, options, &mut told).await.expect("checked");
         assert_eq!(problems, Vec::<String>::new());
         usage
     }

@@ -11,9 +11,9 @@ use crate::error::Result;
 /// Creates the first instance if there is none; returns the domain of an instance for which a token can be issued.
 pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAddr) -> Result<String> {
     let reached = settings.domain.clone().unwrap_or_else(|| connectable(address).to_string());
-    let instances = platform.instances()?;
+    let instances = platform.instances().list()?;
     if let Some(first) = instances.first() {
-        if platform.instance(&reached).is_err() {
+        if platform.instances().get(&reached).is_err() {
             tracing::warn!(
                 address = reached,
                 instance = first.domain,
@@ -25,7 +25,8 @@ pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAdd
     }
     let local = settings.domain.is_none() && address.ip().is_loopback();
     let aliases = local.then(|| vec![format!("localhost:{}", address.port())]);
-    let instance = platform.create_instance(&reached, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
+    let instance =
+        platform.instances().create(&reached, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
     tracing::info!(domain = instance.domain, "created the first instance");
     Ok(instance.domain)
 }

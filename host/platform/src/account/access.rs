@@ -1,7 +1,7 @@
 //! Which konnectors may use an account: its own, whose slug is the account's `account_type`, and those that its owner
 //! shares it with.
 //!
-//! [`is_usable_by`] is the only rule. Every entry point applies it: [`Platform::check_account`] when a person or
+//! [`is_usable_by`] is the only rule. Every entry point applies it: [`Accounts::check`] when a person or
 //! program names an account for a konnector, [`Account::authorize`] when a run begins. Secrets open for a konnector
 //! only through an [`AccountAccess`].
 
@@ -12,10 +12,11 @@ use konnector_manifest::Slug;
 use serde_json::Value;
 
 use super::Account;
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::job::is_clean_up;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Field of an account with the slugs of the konnectors that its owner shares it with.
 pub(crate) const SHARED_WITH: &str = "shared_with";
@@ -132,16 +133,16 @@ impl Account {
     }
 }
 
-impl Platform {
+impl Accounts {
     /// Returns the account that the message of a job names: the deleted one for a job that cleans up after it. `None`
     /// if it names none.
-    pub(crate) fn account_from_message<'a>(
+    pub(crate) fn resolve_message<'a>(
         &self,
         instance: &Instance,
         message: &'a Value,
     ) -> Option<(&'a str, Result<Account>)> {
         let id = message.get("account").and_then(Value::as_str)?;
-        let found = if is_clean_up(message) { self.deleted_account(instance, id) } else { self.account(instance, id) };
+        let found = if is_clean_up(message) { self.get_deleted(instance, id) } else { self.get(instance, id) };
         Some((id, found))
     }
 
@@ -151,9 +152,9 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::ForeignAccount`] for an account that the konnector may not use.
-    pub(crate) fn check_account(&self, instance: &Instance, message: &Value, place: AccountLocation) -> Result<()> {
+    pub(crate) fn check(&self, instance: &Instance, message: &Value, place: AccountLocation) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
-        let (Some(slug), Some((_, found))) = (slug, self.account_from_message(instance, message)) else {
+        let (Some(slug), Some((_, found))) = (slug, self.resolve_message(instance, message)) else {
             return Ok(());
         };
         match found {
@@ -170,15 +171,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::InvalidAttribute`], or [`Error::InvalidParameter`] if the account would have been a parameter.
-    pub(crate) fn check_account_given(
-        &self,
-        instance: &Instance,
-        message: &Value,
-        place: AccountLocation,
-    ) -> Result<()> {
+    pub(crate) fn check_given(&self, instance: &Instance, message: &Value, place: AccountLocation) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
-        let (Some(slug), None) = (slug, self.account_from_message(instance, message)) else { return Ok(()) };
-        match self.konnector(instance, &slug) {
+        let (Some(slug), None) = (slug, self.resolve_message(instance, message)) else { return Ok(()) };
+        match self.platform.konnectors().get(instance, &slug) {
             Ok(konnector) if konnector.manifest()?.fields.is_empty() => Ok(()),
             Ok(_) => {
                 let advice = format!(
@@ -209,7 +205,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] if the konnector may no longer use the account, [`Error::NotFound`] if it was deleted.
-    pub(crate) async fn update_authorized_account(
+    pub(crate) async fn update_authorized(
         &self,
         instance: &Instance,
         grant: &AccountAccess,
@@ -218,16 +214,16 @@ impl Platform {
         let change = |body: &mut Object| {
             if is_usable_by(body, grant.konnector.as_ref()) { change(body) } else { Err(access_revoked(grant)) }
         };
-        self.update_account(instance, &grant.id, change).await
+        self.update(instance, &grant.id, change).await
     }
 
     /// Reloads the account of a run.
     ///
     /// # Errors
     ///
-    /// As [`Platform::update_authorized_account`].
-    pub(crate) fn reload_account_access(&self, instance: &Instance, grant: &AccountAccess) -> Result<AccountAccess> {
-        self.account(instance, &grant.id)?.authorize(&grant.konnector).map_err(|_| access_revoked(grant))
+    /// As [`Accounts::update_authorized`].
+    pub(crate) fn reload_access(&self, instance: &Instance, grant: &AccountAccess) -> Result<AccountAccess> {
+        self.get(instance, &grant.id)?.authorize(&grant.konnector).map_err(|_| access_revoked(grant))
     }
 }
 

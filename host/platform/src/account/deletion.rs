@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::Account;
 use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, JOBS};
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::job::{Cause, Job, JobOptions, JobRequest, JobStatus, KONNECTOR_WORKER, TriggerPayload};
 use crate::realtime::ChangeKind;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Field of the copy: the revision that the account had.
 const SOFT_DELETED_REV_FIELD: &str = "soft_deleted_rev";
@@ -35,7 +36,7 @@ fn clean_up_request(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
     }
 }
 
-impl Platform {
+impl Accounts {
     /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs. Returns
     /// `None` if there is nothing to clean up.
     pub(crate) fn stage_clean_up(
@@ -49,18 +50,18 @@ impl Platform {
         let Some(slug) = self.clean_up_konnector(instance, body)? else { return Ok(None) };
         let mut copy = body.clone();
         copy.insert(SOFT_DELETED_REV_FIELD.to_owned(), json!(rev));
-        match self.store.get(&deleted_account_ref(instance, id))? {
+        match self.platform.store().get(&deleted_account_ref(instance, id))? {
             Some(earlier) => changes.put(deleted_account_ref(instance, id), &earlier.rev, copy),
             None => changes.create(deleted_account_ref(instance, id), copy),
         };
         let request = JobRequest { options, ..clean_up_request(id, &json!(rev), &slug) };
-        self.stage_job(instance, request, self.clock.now(), changes).map(Some)
+        self.platform.jobs().stage(instance, request, self.platform.clock().now(), changes).map(Some)
     }
 
     /// Returns the accounts after which a konnector cleans up.
     pub(crate) fn accounts_to_clean(&self, instance: &Instance) -> Result<Vec<String>> {
         let mut ids = Vec::new();
-        for account in self.accounts(instance, None)? {
+        for account in self.list(instance, None)? {
             if self.clean_up_konnector(instance, &account.body)?.is_some() {
                 ids.push(account.id);
             }
@@ -78,9 +79,9 @@ impl Platform {
     ) -> Result<Vec<Job>> {
         let mut jobs = self.cancel_retries_and_list_clean_ups(instance, of).await?;
         for id in accounts {
-            jobs.extend(self.delete_account(instance, id, Some(JobOptions::ONCE)).await?);
+            jobs.extend(self.delete(instance, id, Some(JobOptions::ONCE)).await?);
         }
-        for copy in self.deleted_accounts(instance, of)? {
+        for copy in self.list_deleted(instance, of)? {
             if jobs.iter().any(|job| job.argument("account") == Some(copy.id.as_str())) {
                 continue;
             }
@@ -88,8 +89,8 @@ impl Platform {
             let rev = copy.body.get(SOFT_DELETED_REV_FIELD).unwrap_or(&Value::Null);
             let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up_request(&copy.id, rev, &slug) };
             let mut changes = Changes::new();
-            let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
-            self.commit(changes).await?;
+            let job = self.platform.jobs().stage(instance, request, self.platform.clock().now(), &mut changes)?;
+            self.platform.commit(changes).await?;
             self.notify_clean_up_job(instance, Some(&job))?;
             jobs.push(job);
         }
@@ -100,11 +101,11 @@ impl Platform {
     /// is waiting now.
     async fn cancel_retries_and_list_clean_ups(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Job>> {
         let concerned = |job: &Job| of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
-        let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
+        let mut jobs = self.platform.jobs().list_live(instance, KONNECTOR_WORKER)?;
         jobs.retain(|job| job.is_clean_up() && concerned(job));
         let put_off = jobs.extract_if(.., |job| job.retry_of.is_some() && job.state == JobStatus::Queued);
         for job in put_off.collect::<Vec<_>>() {
-            match self.cancel_job(instance, &job.id).await {
+            match self.platform.jobs().cancel(instance, &job.id).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -113,8 +114,8 @@ impl Platform {
     }
 
     /// Returns the copies of deleted accounts that wait for a konnector to clean up: for this konnector, or for any.
-    pub(crate) fn deleted_accounts(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
-        let mut copies = self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
+    pub(crate) fn list_deleted(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
+        let mut copies = self.platform.store().list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
         if let Some(slug) = of {
             copies.retain(|copy| copy.body.get("account_type").and_then(Value::as_str) == Some(slug.as_ref()));
         }
@@ -128,7 +129,7 @@ impl Platform {
         }
         let slug = account.get("account_type").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
         let Some(slug) = slug else { return Ok(None) };
-        match self.konnector(instance, &slug) {
+        match self.platform.konnectors().get(instance, &slug) {
             Ok(konnector) => Ok(konnector.manifest()?.on_delete_account.map(|_| slug)),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -136,20 +137,20 @@ impl Platform {
     }
 
     /// Deletes an account with its triggers on behalf of the platform; returns the job that cleans up.
-    pub(crate) async fn delete_account(
+    pub(crate) async fn delete(
         &self,
         instance: &Instance,
         id: &str,
         options: Option<JobOptions>,
     ) -> Result<Option<Job>> {
-        self.delete_triggers_of_account(instance, id).await?;
+        self.platform.triggers().delete_of_account(instance, id).await?;
         let at = instance.doc(&ACCOUNTS, id);
-        let Some(account) = self.store.get(&at)? else { return Ok(None) };
+        let Some(account) = self.platform.store().get(&at)? else { return Ok(None) };
         let mut changes = Changes::new();
         changes.delete(at.clone(), &account.rev);
         let job = self.stage_clean_up(instance, &account, options, &mut changes)?;
-        self.commit(changes).await?;
-        self.publish(&at, ChangeKind::Deleted, account.body);
+        self.platform.commit(changes).await?;
+        self.platform.publish(&at, ChangeKind::Deleted, account.body);
         self.notify_clean_up_job(instance, job.as_ref())?;
         Ok(job)
     }
@@ -157,8 +158,8 @@ impl Platform {
     /// Announces a job that was staged with the deletion of an account, once that is committed.
     pub(crate) fn notify_clean_up_job(&self, instance: &Instance, job: Option<&Job>) -> Result<()> {
         if let Some(job) = job {
-            self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
-            self.wake_workers();
+            self.platform.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
+            self.platform.wake_workers();
         }
         Ok(())
     }
@@ -168,10 +169,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if no deleted account has this id.
-    pub(crate) fn deleted_account(&self, instance: &Instance, id: &str) -> Result<Account> {
+    pub(crate) fn get_deleted(&self, instance: &Instance, id: &str) -> Result<Account> {
         let not_found = || Error::NotFound(format!("there is no deleted account '{id}'"));
         let Document { id, mut body, .. } =
-            self.store.get(&deleted_account_ref(instance, id))?.ok_or_else(not_found)?;
+            self.platform.store().get(&deleted_account_ref(instance, id))?.ok_or_else(not_found)?;
         let unreadable = || Error::CorruptDocument {
             document: format!("{}/{id}", *DELETED_ACCOUNTS),
             message: "it has no revision".to_owned(),
@@ -182,13 +183,8 @@ impl Platform {
     }
 
     /// Adds to `changes` the removal of the copy of a deleted account, which is no longer needed.
-    pub(crate) fn stage_purge_deleted_account(
-        &self,
-        instance: &Instance,
-        id: &str,
-        changes: &mut Changes,
-    ) -> Result<()> {
-        if let Some(copy) = self.store.get(&deleted_account_ref(instance, id))? {
+    pub(crate) fn stage_purge_deleted(&self, instance: &Instance, id: &str, changes: &mut Changes) -> Result<()> {
+        if let Some(copy) = self.platform.store().get(&deleted_account_ref(instance, id))? {
             changes.purge(deleted_account_ref(instance, id), &copy.rev);
         }
         Ok(())

@@ -15,9 +15,10 @@ pub(crate) use access::{is_usable_by, owning_konnector};
 pub(crate) use secrets::{ResealKeys, is_private_field_usable, is_session_field, reseal, rotation_hint};
 
 use crate::doctype::ACCOUNTS;
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Fields of an account that are secrets in every section.
 const SECRET_FIELDS: [&str; 12] = [
@@ -132,14 +133,14 @@ impl Account {
     }
 }
 
-impl Platform {
+impl Accounts {
     /// Returns an account with its secrets sealed.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] if no account has this id.
-    pub fn account(&self, instance: &Instance, id: &str) -> Result<Account> {
-        match self.store.get(&instance.doc(&ACCOUNTS, id))? {
+    pub fn get(&self, instance: &Instance, id: &str) -> Result<Account> {
+        match self.platform.store().get(&instance.doc(&ACCOUNTS, id))? {
             Some(found) => Ok(Account { id: found.id, rev: found.rev, body: found.body }),
             None => Err(Error::NotFound(format!("there is no account '{id}'"))),
         }
@@ -150,11 +151,11 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn accounts(&self, instance: &Instance, slug: Option<&str>) -> Result<Vec<Account>> {
+    pub fn list(&self, instance: &Instance, slug: Option<&str>) -> Result<Vec<Account>> {
         let mut accounts = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&instance.id, &ACCOUNTS, after.as_deref(), 200)?;
+            let page = self.platform.store().list(&instance.id, &ACCOUNTS, after.as_deref(), 200)?;
             let Some(last) = page.last() else { return Ok(accounts) };
             after = Some(last.id.clone());
             let found =
@@ -164,7 +165,7 @@ impl Platform {
     }
 
     /// Sets the name under which an account is shown, if the client gives none.
-    pub(crate) fn set_default_account_name(body: &mut Object) {
+    pub(crate) fn set_default_name(body: &mut Object) {
         if body.contains_key("name") {
             return;
         }
@@ -177,7 +178,7 @@ impl Platform {
     }
 
     /// Changes fields of an account on behalf of its run.
-    pub(crate) async fn update_account(
+    pub(crate) async fn update(
         &self,
         instance: &Instance,
         id: &str,
@@ -185,6 +186,7 @@ impl Platform {
     ) -> Result<()> {
         let at = instance.doc(&ACCOUNTS, id);
         let changed = self
+            .platform
             .modify::<Object, _>(&at, |body, _| {
                 let before = body.clone();
                 change(body)?;

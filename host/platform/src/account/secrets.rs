@@ -13,10 +13,11 @@ use super::{
     Account, AccountAccess, SECRET_FIELDS, SESSION_FIELD, STATE_FIELD, named_secret_sections, sealed_name,
     secret_sections, secret_sections_mut, unsealed_name,
 };
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Separator between the name of a field that a run stores and the slug of a konnector which the account is shared
 /// with.
@@ -122,11 +123,11 @@ pub(crate) fn reseal(
     Ok(sealed)
 }
 
-impl Platform {
+impl Accounts {
     /// Replaces the clear secrets of an account by their sealed form. Sealed fields that a client sends back stay as
     /// they are. A field that was not sealed for this account and its konnector is rejected here, rather than when a
     /// run needs it.
-    pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
+    pub(crate) fn seal(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
         let konnector = owning_konnector(body).to_owned();
         let context = |field: &str| secret_context(&instance.id, id, &konnector, field);
@@ -143,12 +144,12 @@ impl Platform {
                     continue;
                 }
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let sealed = self.key.seal(&context(&name), text.as_bytes())?;
+                let sealed = self.platform.key().seal(&context(&name), text.as_bytes())?;
                 members.insert(sealed_name(&name), Value::String(sealed));
             }
             for (name, value) in &*members {
                 if let (Some(field), Some(text)) = (unsealed_name(name), value.as_str()) {
-                    let opened = self.key.open(&context(field), text);
+                    let opened = self.platform.key().open(&context(field), text);
                     opened.map_err(|error| Error::BadRequest(format!("{name} cannot be accepted: {error}")))?;
                 }
             }
@@ -164,7 +165,7 @@ impl Platform {
     }
 
     fn installed_manifest(&self, instance: &Instance, slug: &str) -> Option<Manifest> {
-        self.konnector(instance, &slug.parse().ok()?).ok()?.manifest().ok()
+        self.platform.konnectors().get(instance, &slug.parse().ok()?).ok()?.manifest().ok()
     }
 
     /// Returns whether a konnector may replace a secret of an account. For a shared account, the form of the konnector
@@ -237,7 +238,7 @@ impl Platform {
     }
 
     /// Replaces the sealed fields by clear ones, for those who may see them.
-    pub(crate) fn unseal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
+    pub(crate) fn unseal(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let konnector = owning_konnector(body).to_owned();
         for members in secret_sections_mut(body) {
             let sealed: Vec<String> = members.keys().filter(|name| unsealed_name(name).is_some()).cloned().collect();
@@ -252,7 +253,7 @@ impl Platform {
     }
 
     fn open_secret(&self, context: &SecretContext, sealed: &str) -> Result<String> {
-        let clear = self.key.open(context, sealed)?;
+        let clear = self.platform.key().open(context, sealed)?;
         String::from_utf8(clear.to_vec()).map_err(|_| Error::CorruptDocument {
             document: format!("io.cozy.accounts/{}", context.account),
             message: format!("the secret '{}' is no text", context.field),
@@ -274,19 +275,21 @@ impl Platform {
     }
 
     /// Returns the secrets of an account with their values, for a konnector that may use it.
-    pub(crate) fn account_secrets(&self, instance: &Instance, grant: &AccountAccess) -> Result<Vec<(String, String)>> {
+    pub(crate) fn secrets(&self, instance: &Instance, grant: &AccountAccess) -> Result<Vec<(String, String)>> {
         self.open_secrets(instance, grant)
     }
 
     /// Returns the cookies of a konnector's last session.
-    pub(crate) fn account_session(&self, instance: &Instance, grant: &AccountAccess) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn session(&self, instance: &Instance, grant: &AccountAccess) -> Result<Option<Vec<u8>>> {
         let slug = grant.konnector().as_ref();
         let Some(sealed) =
             grant.body.get(&private_field_name(SESSION_FIELD, &grant.body, slug)).and_then(Value::as_str)
         else {
             return Ok(None);
         };
-        Ok(Some(self.key.open(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), sealed)?.to_vec()))
+        Ok(Some(
+            self.platform.key().open(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), sealed)?.to_vec(),
+        ))
     }
 
     /// Returns the sealed cookie jar as a field; `Null` removes it.
@@ -300,7 +303,7 @@ impl Platform {
         let value = match cookies {
             None => Value::Null,
             Some(cookies) => {
-                json!(self.key.seal(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), cookies)?)
+                json!(self.platform.key().seal(&secret_context(&instance.id, &grant.id, slug, SESSION_FIELD), cookies)?)
             }
         };
         Ok((private_field_name(SESSION_FIELD, &grant.body, slug), value))
@@ -315,8 +318,10 @@ impl Platform {
         name: &str,
         value: &str,
     ) -> Result<()> {
-        let sealed =
-            self.key.seal(&secret_context(&instance.id, account, owning_konnector(body), name), value.as_bytes())?;
+        let sealed = self
+            .platform
+            .key()
+            .seal(&secret_context(&instance.id, account, owning_konnector(body), name), value.as_bytes())?;
         let auth = body.entry(super::AUTH_FIELD).or_insert_with(|| json!({}));
         if let Some(members) = auth.as_object_mut() {
             members.insert(sealed_name(name), Value::String(sealed));

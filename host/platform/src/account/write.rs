@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::access::{SHARED_WITH, is_usable_by, owning_konnector};
 use super::{OAUTH_FIELD, secret_sections_mut, unsealed_name};
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::token::{Audience, Principal};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Field that names the konnector of an account.
 const ACCOUNT_TYPE_FIELD: &str = "account_type";
@@ -50,19 +51,14 @@ fn require_unchanged(name: &str, before: &Object, body: &mut Object) -> Result<(
     }
 }
 
-impl Platform {
+impl Accounts {
     /// Checks the account that a principal creates.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`] if a konnector creates an account for another one, or shares one; [`Error::BadRequest`] for
     /// an invalid list of konnectors.
-    pub(crate) fn check_account_creation(
-        &self,
-        instance: &Instance,
-        principal: &Principal,
-        body: &mut Object,
-    ) -> Result<()> {
+    pub(crate) fn check_creation(&self, instance: &Instance, principal: &Principal, body: &mut Object) -> Result<()> {
         if let Some(slug) = principal.konnector() {
             let given = body.entry(ACCOUNT_TYPE_FIELD).or_insert_with(|| Value::from(slug));
             if given.as_str() != Some(slug) {
@@ -84,7 +80,7 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] if a konnector changes an account of another one, or moves an account to another konnector;
     /// [`Error::BadRequest`] for an invalid list of konnectors.
-    pub(crate) fn check_account_update(
+    pub(crate) fn check_update(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -111,8 +107,8 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] if it is a konnector and the account belongs to another one, [`Error::NotFound`] if none
     /// has this id.
-    pub fn check_account_refresh(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
-        check_konnector_access(principal, id, &self.account(instance, id)?.body, "refresh")
+    pub fn check_refresh(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
+        check_konnector_access(principal, id, &self.get(instance, id)?.body, "refresh")
     }
 
     /// Checks whether a principal may delete an account.
@@ -120,7 +116,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] if it is a konnector and the account belongs to another one.
-    pub(crate) fn check_account_deletion(principal: &Principal, id: &str, before: &Object) -> Result<()> {
+    pub(crate) fn check_deletion(principal: &Principal, id: &str, before: &Object) -> Result<()> {
         check_konnector_access(principal, id, before, "delete")
     }
 
@@ -147,7 +143,7 @@ impl Platform {
             if is_usable_by(before, slug.as_ref()) {
                 continue;
             }
-            match self.konnector(instance, &slug) {
+            match self.platform.konnectors().get(instance, &slug) {
                 Ok(_) => {}
                 Err(Error::NotFound(_)) => {
                     return Err(malformed(format!("the konnector '{slug}' is not installed; install it first")));
@@ -159,8 +155,8 @@ impl Platform {
     }
 
     /// Revokes the consent to share accounts with a konnector.
-    pub(crate) async fn revoke_account_sharing(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        for account in self.accounts(instance, None)? {
+    pub(crate) async fn revoke_sharing(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        for account in self.list(instance, None)? {
             if account.account_type() == Some(slug.as_ref()) || !account.is_usable_by(slug) {
                 continue;
             }
@@ -171,7 +167,7 @@ impl Platform {
                 super::secrets::remove_unusable_private_fields(body);
                 Ok(())
             };
-            match self.update_account(instance, &account.id, withdraw).await {
+            match self.update(instance, &account.id, withdraw).await {
                 Err(Error::NotFound(_)) => {}
                 done => done?,
             }

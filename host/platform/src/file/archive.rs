@@ -15,6 +15,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::{File, FileKind, TRASH_ID, link, sanitize_name, with_number_suffix};
 use crate::doctype::ARCHIVES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::offload::Offload;
 use crate::stored::to_object;
@@ -56,7 +57,7 @@ pub struct ArchiveSpec {
 /// read.
 pub type ArchiveStream = mpsc::Receiver<Result<Bytes>>;
 
-impl Platform {
+impl Files {
     /// Stores the content list of an archive for the lifetime of a link; returns its id.
     pub async fn save_archive_spec(&self, instance: &Instance, archive: &ArchiveSpec) -> Result<String> {
         self.put_with_ttl(instance, &ARCHIVES, to_object(archive)?, link::LINK_TTL).await
@@ -86,15 +87,15 @@ impl Platform {
     pub async fn stream_archive(&self, instance: &Instance, archive: &ArchiveSpec) -> Result<ArchiveStream> {
         let mut named = HashSet::new();
         let ids = archive.ids.iter().filter(|id| named.insert(*id));
-        let tops: Vec<File> = ids.map(|id| self.file(instance, id)).collect::<Result<_>>()?;
+        let tops: Vec<File> = ids.map(|id| self.get(instance, id)).collect::<Result<_>>()?;
         let (sender, parts) = mpsc::channel(CHANNEL_CAPACITY);
         let (platform, instance, root) = (self.clone(), instance.clone(), sanitize_name(&archive.name));
         let packing = async move {
             let packer = Packer::new(sender.clone());
             let packed = tokio::select! {
                 biased;
-                () = platform.shutdown_requested() => Err(Error::Unavailable("the server is shutting down".to_owned())),
-                packed = packer.pack(&platform, &instance, &root, tops) => packed,
+                () = platform.platform.shutdown_requested() => Err(Error::Unavailable("the server is shutting down".to_owned())),
+                packed = packer.pack(&platform.platform, &instance, &root, tops) => packed,
             };
             if let Err(error) = packed {
                 // If the client has disconnected, nobody receives the error.
@@ -102,7 +103,7 @@ impl Platform {
             }
         };
         // Shutdown waits for these tasks, which then no longer wait for anything.
-        self.archive_offload.spawn(self.tasks().track_future(packing)).await?;
+        self.platform.inner.archive_offload.spawn(self.platform.tasks().track_future(packing)).await?;
         Ok(parts)
     }
 }
@@ -186,7 +187,7 @@ impl Packer {
         while let Some((directory, path)) = todo.pop() {
             let (mut names, mut after) = (UniqueNames::default(), None::<String>);
             loop {
-                let page = platform.children(instance, &directory, after.as_deref(), 500)?;
+                let page = platform.files().children(instance, &directory, after.as_deref(), 500)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.name.clone());
                 for file in page.into_iter().filter(|file| file.id != TRASH_ID) {
@@ -220,10 +221,10 @@ impl Packer {
             todo.push((file.id.clone(), path.to_owned()));
             return self.outlet.flush().await;
         }
-        let mut reader = match platform.open_content(file).await {
+        let mut reader = match platform.files().open_content(file).await {
             // It was deleted or replaced since it was listed.
             Err(Error::Store(konnector_store::Error::BlobNotFound { .. }))
-                if !platform.has_same_content(instance, file)? =>
+                if !platform.files().has_same_content(instance, file)? =>
             {
                 return Ok(());
             }

@@ -5,8 +5,9 @@ use konnector_store::{Changes, DocumentWrite, Rev};
 use super::placement::PlacementChanges;
 use super::reference;
 use super::usage::{UsageDeltas, add_delta};
+use crate::Result;
 use crate::doctype::{FILES, VERSIONS};
-use crate::{Platform, Result};
+use crate::handles::Files;
 
 /// Remaining effects of a commit that writes files or versions.
 #[derive(Debug, Default)]
@@ -22,16 +23,16 @@ impl FileEffects {
     }
 }
 
-impl Platform {
+impl Files {
     /// Adds the effects of the written files on the index of references to `changes`; returns the remaining effects.
-    pub(crate) fn stage_file_effects(&self, changes: &mut Changes) -> Result<FileEffects> {
+    pub(crate) fn stage_effects(&self, changes: &mut Changes) -> Result<FileEffects> {
         let (mut references, mut effects) = (Vec::new(), FileEffects::default());
         for written in changes.document_writes() {
             let DocumentWrite { document, body, previous_rev: replaces } = written;
             if document.doctype != *FILES && document.doctype != *VERSIONS {
                 continue;
             }
-            let before = self.document_before(written)?;
+            let before = self.platform.document_before(written)?;
             add_delta(&mut effects.usage_deltas, &document.instance, before.as_ref(), body);
             // A commit that replaces a file which no longer exists conflicts anyway.
             if document.doctype == *FILES && before.is_some() == replaces.is_some() {
@@ -47,13 +48,13 @@ impl Platform {
 
     /// Commits changes, checks the places of files with them and counts their growth. Runs to the end even if the
     /// caller no longer waits: the stored bytes are counted, and no other request moves directories before that.
-    pub(crate) async fn commit_files(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
+    pub(crate) async fn commit_with_effects(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
         let platform = self.clone();
-        let committed = self.tasks().spawn(async move {
+        let committed = self.platform.tasks().spawn(async move {
             let FileEffects { usage_deltas: growth, placements: places } = effects;
-            let counted = platform.usage.begin_update(growth).await;
+            let counted = platform.platform.inner.usage.begin_update(growth).await;
             let _held = platform.lock_and_check_placements(places).await?;
-            let revs = platform.store.commit(changes).await?;
+            let revs = platform.platform.store().commit(changes).await?;
             counted.apply();
             Ok(revs)
         });

@@ -9,10 +9,11 @@ use super::{
     with_number_suffix,
 };
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, new_id, retry_on_conflict, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of names that are tried, up to `bill (100).pdf`: each attempt is a look-up in the index.
 const MAX_NAME_SUFFIX: u32 = 100;
@@ -79,7 +80,7 @@ impl NewContent {
     }
 }
 
-impl Platform {
+impl Files {
     /// Creates a file from written content, or gives an existing file (same id) that content. The file keeps the name
     /// and place that the user gave it.
     ///
@@ -88,7 +89,7 @@ impl Platform {
     /// [`Error::Conflict`] when a hundred names are taken.
     pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let document = instance.doc(&FILES, new.id.as_str());
-        if let Some(found) = self.load::<File>(&document)? {
+        if let Some(found) = self.platform.load::<File>(&document)? {
             return self.replace_content(instance, new, blob, found.require_rev(new.if_match.as_ref())?).await;
         }
         // Another request may take the name between the check and the commit.
@@ -116,8 +117,8 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(document.clone(), to_object(&file)?);
         changes.put_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name), &file.id);
-        file.rev = Some(self.commit_one(changes).await?);
-        self.publish(&document, ChangeKind::Created, &file);
+        file.rev = Some(self.platform.documents().commit_one(changes).await?);
+        self.platform.publish(&document, ChangeKind::Created, &file);
         Ok(file)
     }
 
@@ -130,9 +131,9 @@ impl Platform {
         blob: &BlobInfo,
         found: Stored<File>,
     ) -> Result<File> {
-        let now = self.clock.now();
-        let trashed = self.file(instance, &found.id)?.trashed;
-        self.replace_file(instance, found, new.if_match.as_ref(), Retention::ByRule, |file, changes| {
+        let now = self.platform.clock().now();
+        let trashed = self.get(instance, &found.id)?.trashed;
+        self.replace(instance, found, new.if_match.as_ref(), Retention::ByRule, |file, changes| {
             if trashed {
                 changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name));
                 file.name = self.free_name(instance, &new.dir_id, &new.name)?;
@@ -169,7 +170,7 @@ impl Platform {
     }
 
     fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> Result<File> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let mut cozy_metadata = new_cozy_metadata(now, &instance.domain);
         cozy_metadata.extend(new.provenance.clone());
         let mut file = File {
@@ -210,16 +211,16 @@ impl Platform {
     /// [`Error::NotFound`] for a directory; [`Error::Store`] if the content is missing or has another size than was
     /// written.
     pub async fn open_content(&self, file: &File) -> Result<VerifiedReader> {
-        Ok(self.store.open_blob(&require_content(file)?.to_content_link()).await?)
+        Ok(self.platform.store().open_blob(&require_content(file)?.to_content_link()).await?)
     }
 
     /// Reads the whole content of a file that is known to be small.
     ///
     /// # Errors
     ///
-    /// As [`Platform::open_content`], and if the content is damaged.
+    /// As [`Files::open_content`], and if the content is damaged.
     pub async fn read_content(&self, file: &File) -> Result<Vec<u8>> {
-        Ok(self.store.read_blob(&require_content(file)?.to_content_link()).await?)
+        Ok(self.platform.store().read_blob(&require_content(file)?.to_content_link()).await?)
     }
 
     /// Returns whether the content of a file is intact. Reads it to the end.
@@ -228,7 +229,7 @@ impl Platform {
     ///
     /// When the store fails in another way.
     pub(crate) async fn is_content_intact(&self, content: &ContentRef) -> Result<bool> {
-        match self.store.verify_blob(&content.to_content_link()).await {
+        match self.platform.store().verify_blob(&content.to_content_link()).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_blob_lost() => {
                 tracing::error!(%error, "the content of a file is missing or damaged");
@@ -244,7 +245,7 @@ impl Platform {
     ///
     /// When the store fails in another way.
     pub(crate) async fn is_content_present(&self, content: &ContentRef) -> Result<bool> {
-        match self.store.blobs().size(&content.blob).await {
+        match self.platform.store().blobs().size(&content.blob).await {
             Ok(size) => Ok(size == content.size),
             Err(error) if error.is_blob_lost() => Ok(false),
             Err(error) => Err(error.into()),
@@ -265,7 +266,7 @@ impl Platform {
 
     /// Returns whether a file still has the content that was read.
     pub(crate) fn has_same_content(&self, instance: &Instance, file: &File) -> Result<bool> {
-        let now = self.load::<File>(&instance.doc(&FILES, file.id.as_str()))?;
+        let now = self.platform.load::<File>(&instance.doc(&FILES, file.id.as_str()))?;
         Ok(now.is_some_and(|now| now.value.content == file.content))
     }
 }

@@ -6,10 +6,11 @@ use konnector_store::Changes;
 use serde::{Deserialize, Serialize};
 
 use super::metadata::check_metadata;
+use crate::Result;
 use crate::doctype::UPLOAD_METADATA;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, new_id, to_object};
-use crate::{Platform, Result};
 
 /// Lifetime of metadata that is stored for an upload.
 const UPLOAD_METADATA_TTL: Duration = Duration::days(1);
@@ -23,7 +24,7 @@ struct Expiring {
     value: Object,
 }
 
-impl Platform {
+impl Files {
     /// Stores metadata for an upload for a day; returns the id by which the upload refers to it.
     ///
     /// # Errors
@@ -47,9 +48,9 @@ impl Platform {
         value: Object,
         lifetime: Duration,
     ) -> Result<String> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         // Ids are in the order of time, so expired ones come first.
-        for old in self.store.list(&instance.id, doctype, None, SWEEP_BATCH_SIZE)? {
+        for old in self.platform.store().list(&instance.id, doctype, None, SWEEP_BATCH_SIZE)? {
             let old = Stored::<Expiring>::from_document(doctype, old)?;
             if old.value.expires_at >= now {
                 break;
@@ -57,17 +58,17 @@ impl Platform {
             let mut changes = Changes::new();
             changes.purge(instance.doc(doctype, old.id), &old.rev);
             // Another request may have removed it first.
-            drop(self.commit(changes).await);
+            drop(self.platform.commit(changes).await);
         }
         let (id, mut changes) = (new_id(), Changes::new());
         changes.create(instance.doc(doctype, id.as_str()), to_object(&Expiring { expires_at: now + lifetime, value })?);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(id)
     }
 
     /// Returns a stored value; `None` if it does not exist or has expired.
     pub(super) fn get_ephemeral(&self, instance: &Instance, doctype: &Doctype, id: &str) -> Result<Option<Object>> {
-        let found = self.load::<Expiring>(&instance.doc(doctype, id))?;
-        Ok(found.filter(|found| found.value.expires_at >= self.clock.now()).map(|found| found.value.value))
+        let found = self.platform.load::<Expiring>(&instance.doc(doctype, id))?;
+        Ok(found.filter(|found| found.value.expires_at >= self.platform.clock().now()).map(|found| found.value.value))
     }
 }

@@ -6,8 +6,9 @@ use chrono::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use crate::handles::Files;
 use crate::instance::Instance;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Lifetime of a link (Cozy API, files).
 pub(super) const LINK_TTL: Duration = Duration::hours(1);
@@ -43,14 +44,14 @@ impl LinkTarget {
     }
 }
 
-impl Platform {
+impl Files {
     /// Returns the secret of a link. It names its target and its expiry, and is signed: nothing is stored.
     ///
     /// # Errors
     ///
     /// If the key is unusable.
     pub fn create_link(&self, instance: &Instance, target: &LinkTarget) -> Result<String> {
-        let end = (self.clock.now() + LINK_TTL).timestamp();
+        let end = (self.platform.clock().now() + LINK_TTL).timestamp();
         let (kind, id) = target.kind_and_id();
         let payload = URL_SAFE_NO_PAD.encode(format!("{end}/{kind}/{id}"));
         let signature = URL_SAFE_NO_PAD.encode(self.link_signature(instance, &payload)?.finalize().into_bytes());
@@ -70,14 +71,14 @@ impl Platform {
         let payload = URL_SAFE_NO_PAD.decode(payload).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let payload = payload.ok_or_else(invalid)?;
         let (end, target) = payload.split_once('/').ok_or_else(invalid)?;
-        if end.parse::<i64>().map_err(|_| invalid())? < self.clock.now().timestamp() {
+        if end.parse::<i64>().map_err(|_| invalid())? < self.platform.clock().now().timestamp() {
             return Err(invalid());
         }
         target.split_once('/').and_then(|(kind, id)| LinkTarget::parse(kind, id)).ok_or_else(invalid)
     }
 
     fn link_signature(&self, instance: &Instance, payload: &str) -> Result<Hmac<Sha256>> {
-        let key = self.key.derive(&format!("link/{}", instance.id));
+        let key = self.platform.key().derive(&format!("link/{}", instance.id));
         let mut mac = Hmac::<Sha256>::new_from_slice(&*key).map_err(|_| Error::InvalidToken)?;
         mac.update(payload.as_bytes());
         Ok(mac)

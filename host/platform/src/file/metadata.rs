@@ -4,23 +4,24 @@ use serde_json::{Value, json};
 
 use super::{File, Reference, instance_url};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, retry_on_conflict};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum size of a file's `metadata`, in bytes.
 const MAX_METADATA_SIZE: usize = 64 << 10;
 /// Maximum number of references of a file.
 const MAX_REFERENCES: usize = 1_000;
 
-impl Platform {
+impl Files {
     /// Sets fields of a file's `metadata`, and removes those that are null (RFC 7396).
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] for the file; [`Error::TooLarge`] if the result has more than 64 KiB.
     pub(crate) async fn merge_metadata(&self, instance: &Instance, id: &str, patch: &Object) -> Result<File> {
-        self.modify_file(instance, id, |file| {
+        self.modify_existing(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
             merge_patch(&mut metadata, patch);
             match metadata {
@@ -41,7 +42,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if the file would have too many.
     pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
-        self.modify_file(instance, id, |file| file.add_references(references)).await
+        self.modify_existing(instance, id, |file| file.add_references(references)).await
     }
 
     /// Makes a directory without references the folder of a konnector's account; one with references stays as it is.
@@ -59,8 +60,8 @@ impl Platform {
         if !directory.referenced_by.is_empty() {
             return Ok(directory.clone());
         }
-        let now = self.clock.now();
-        self.modify_file(instance, &directory.id, |directory| {
+        let now = self.platform.clock().now();
+        self.modify_existing(instance, &directory.id, |directory| {
             if !directory.referenced_by.is_empty() || !directory.add_references(references)? {
                 return Ok(false);
             }
@@ -81,7 +82,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file.
     pub async fn remove_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
-        self.modify_file(instance, id, |file| {
+        self.modify_existing(instance, id, |file| {
             let before = file.referenced_by.len();
             file.referenced_by.retain(|reference| !references.contains(reference));
             Ok(file.referenced_by.len() < before)
@@ -103,26 +104,27 @@ impl Platform {
         name: &str,
     ) -> Result<File> {
         retry_on_conflict(|| async {
-            let file = self.file(instance, id)?;
+            let file = self.get(instance, id)?;
             if file.dir_id == directory.id && file.name == name {
                 return Ok(file);
             }
             let free = self.free_name(instance, &directory.id, name)?;
-            self.move_file(instance, &file, directory, &free, None).await?;
-            self.file(instance, id)
+            self.relocate(instance, &file, directory, &free, None).await?;
+            self.get(instance, id)
         })
         .await
     }
 
     /// Changes a file's document; `change` returns whether there is anything to write.
-    async fn modify_file(
+    async fn modify_existing(
         &self,
         instance: &Instance,
         id: &str,
         mut change: impl FnMut(&mut File) -> Result<bool> + Send,
     ) -> Result<File> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let changed = self
+            .platform
             .modify::<File, _>(&instance.doc(&FILES, id), |file, _| {
                 let changed = change(file)?;
                 if changed {
@@ -132,7 +134,7 @@ impl Platform {
             })
             .await?;
         match changed {
-            Some(_) => self.file(instance, id),
+            Some(_) => self.get(instance, id),
             None => Err(Error::NotFound(format!("there is no file '{id}'"))),
         }
     }

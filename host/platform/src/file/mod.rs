@@ -45,9 +45,10 @@ pub use version::Version;
 pub use writer::{ContentWriteError, ContentWriter, WrittenContent};
 
 use crate::doctype::{FILES, KONNECTORS};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Id of the root directory.
 pub const ROOT_ID: &str = "io.cozy.files.root-dir";
@@ -104,7 +105,7 @@ pub struct File {
     /// Whether its creator encrypted the content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// Whether it is in the trash. Stored only for the trashed item itself; see [`Platform::file`].
+    /// Whether it is in the trash. Stored only for the trashed item itself; see [`Files::get`].
     #[serde(default)]
     pub trashed: bool,
     /// Path of its directory before it was moved to the trash.
@@ -311,20 +312,21 @@ pub(crate) fn child_key(dir_id: &str, name: &str) -> String {
     format!("{dir_id}/{name}")
 }
 
-impl Platform {
+impl Files {
     /// Returns a file or directory. Everything in a trashed directory counts as trashed.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] if no file has this id.
-    pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
-        let found = self.load::<File>(&instance.doc(&FILES, id))?;
+    pub fn get(&self, instance: &Instance, id: &str) -> Result<File> {
+        let found = self.platform.load::<File>(&instance.doc(&FILES, id))?;
         let mut file =
             found.map(Stored::<File>::into_file).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
         if !file.trashed && file.dir_id != ROOT_ID {
             file.trashed = match &file.path {
                 Some(path) => File::is_trash_path(path),
                 None => self
+                    .platform
                     .load::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?
                     .and_then(|directory| directory.value.path)
                     .is_some_and(|path| File::is_trash_path(&path)),
@@ -342,7 +344,7 @@ impl Platform {
         if let Some(path) = &file.path {
             return Ok(path.clone());
         }
-        let parent = self.file(instance, &file.dir_id)?;
+        let parent = self.get(instance, &file.dir_id)?;
         Ok(tree::join_path(parent.path.as_deref().unwrap_or("/"), &file.name))
     }
 }

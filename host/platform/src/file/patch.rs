@@ -7,9 +7,10 @@ use serde_json::json;
 use super::placement::directory_not_found;
 use super::{File, FileKind, ROOT_ID, TRASH_ID, validate_name};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, retry_on_conflict, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Change of a file's attributes. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,7 +33,7 @@ pub struct FilePatch {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
-impl Platform {
+impl Files {
     /// Changes a file or directory, in one commit; `seen` is the revision that may be changed.
     ///
     /// # Errors
@@ -40,22 +41,16 @@ impl Platform {
     /// [`Error::NotFound`] for the file or its new directory; [`Error::Conflict`] when the name is taken;
     /// [`Error::PreconditionFailed`] if it was changed since it was seen, or if a directory would contain itself;
     /// [`Error::BadRequest`] for moving a file in the trash; [`Error::InvalidAttribute`] for an invalid value.
-    pub async fn patch_file(
-        &self,
-        instance: &Instance,
-        id: &str,
-        seen: Option<&Rev>,
-        patch: &FilePatch,
-    ) -> Result<File> {
+    pub async fn patch(&self, instance: &Instance, id: &str, seen: Option<&Rev>, patch: &FilePatch) -> Result<File> {
         let document = &instance.doc(&FILES, id);
         retry_on_conflict(|| async {
             let missing = || Error::NotFound(format!("there is no file '{id}'"));
-            let found = self.load::<File>(document)?.ok_or_else(missing)?.require_rev(seen)?;
+            let found = self.platform.load::<File>(document)?.ok_or_else(missing)?.require_rev(seen)?;
             let rev = found.rev.clone();
             let mut file = found.into_file();
             let (mut changes, mut others) = (Changes::new(), Changes::new());
             let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
-            patch.apply(&mut file, self.clock.now())?;
+            patch.apply(&mut file, self.platform.clock().now())?;
             changes.put(document.clone(), &rev, to_object(&file)?).append(others);
             file.rev = Some(self.commit_if_match(document, seen, changes).await?);
             changed.push(file.clone());
@@ -81,7 +76,7 @@ impl Platform {
         if matches!(file.id.as_str(), ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
         }
-        if self.file(instance, &file.id)?.trashed {
+        if self.get(instance, &file.id)?.trashed {
             return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
         }
         let to = self.writable_directory(instance, &dir_id)?;
@@ -95,7 +90,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it is not a directory, or in the trash.
     pub fn writable_directory(&self, instance: &Instance, id: &str) -> Result<File> {
-        match self.file(instance, id) {
+        match self.get(instance, id) {
             Ok(found) if found.kind == FileKind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
             Ok(_) | Err(Error::NotFound(_)) => Err(directory_not_found(id)),
             Err(error) => Err(error),

@@ -10,26 +10,21 @@ use serde_json::json;
 use super::tree::join_path;
 use super::{File, FileKind};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, to_object, without_reserved_fields};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of directories above a file that are examined; deeper ones cannot be created.
 const MAX_ANCESTORS: usize = 64;
 
-impl Platform {
+impl Files {
     /// Returns whether rules allow at least one of `verbs` on a file, which need not be stored yet.
     ///
     /// # Errors
     ///
     /// When the store fails, or a directory above the file does not exist.
-    pub fn is_file_allowed(
-        &self,
-        instance: &Instance,
-        rules: &Permissions,
-        verbs: &[Verb],
-        file: &File,
-    ) -> Result<bool> {
+    pub fn is_allowed(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb], file: &File) -> Result<bool> {
         if verbs.iter().any(|verb| rules.allows_type(*verb, &FILES)) {
             return Ok(true);
         }
@@ -72,7 +67,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] names the verb; otherwise as [`Platform::is_file_allowed`].
+    /// [`Error::Forbidden`] names the verb; otherwise as [`Files::is_allowed`].
     pub fn check_permission_gain(
         &self,
         instance: &Instance,
@@ -84,13 +79,13 @@ impl Platform {
         let is_moved = (&after.dir_id, &after.name) != (&before.dir_id, &before.name);
         // The root has no parent directory.
         if is_moved && after.kind == FileKind::Directory && !after.dir_id.is_empty() {
-            let above = self.file(instance, &after.dir_id)?;
+            let above = self.get(instance, &after.dir_id)?;
             after.path = Some(join_path(above.path.as_deref().unwrap_or("/"), &after.name));
         }
         for verb in Verb::ALL {
             let is_gained =
                 |reaches: &dyn Fn(&File) -> Result<bool>| Ok::<_, Error>(reaches(&after)? && !reaches(before)?);
-            let gains = is_gained(&|file| self.is_file_allowed(instance, rules, &[verb], file))?
+            let gains = is_gained(&|file| self.is_allowed(instance, rules, &[verb], file))?
                 || (before.kind == FileKind::Directory
                     && is_gained(&|file| self.is_subtree_allowed(instance, rules, verb, file))?);
             if gains {
@@ -105,17 +100,17 @@ impl Platform {
         Ok(())
     }
 
-    /// Like [`Platform::check_permission_gain`], for a restore from the trash: the file returns to its former
+    /// Like [`Files::check_permission_gain`], for a restore from the trash: the file returns to its former
     /// directory, or below the deepest existing directory of that path.
     ///
     /// # Errors
     ///
-    /// As [`Platform::check_permission_gain`].
+    /// As [`Files::check_permission_gain`].
     pub fn check_restore_permission_gain(&self, instance: &Instance, rules: &Permissions, file: &File) -> Result<()> {
         let origin = self.restore_directory_path(instance, file)?;
         let mut path = origin.as_str();
         let directory = loop {
-            match self.file_by_path(instance, if path.is_empty() { "/" } else { path }) {
+            match self.get_by_path(instance, if path.is_empty() { "/" } else { path }) {
                 Ok(directory) => break directory,
                 Err(Error::NotFound(_)) if !path.is_empty() => {
                     path = path.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
@@ -132,7 +127,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::is_file_allowed`].
+    /// As [`Files::is_allowed`].
     pub fn is_new_file_allowed(
         &self,
         instance: &Instance,
@@ -142,8 +137,8 @@ impl Platform {
         name: &str,
     ) -> Result<bool> {
         let path = join_path(directory.path.as_deref().unwrap_or("/"), name);
-        let new = File::directory("", &directory.id, name, &path, self.clock.now(), &instance.domain);
-        self.is_file_allowed(instance, rules, &[Verb::Post], &File { kind, ..new })
+        let new = File::directory("", &directory.id, name, &path, self.platform.clock().now(), &instance.domain);
+        self.is_allowed(instance, rules, &[Verb::Post], &File { kind, ..new })
     }
 
     /// Returns the directories that contain a file, the nearest first.
@@ -151,7 +146,7 @@ impl Platform {
         let mut directories: Vec<File> = Vec::new();
         let mut next = file.dir_id.clone();
         while !next.is_empty() && directories.len() < MAX_ANCESTORS {
-            let directory = self.file(instance, &next)?;
+            let directory = self.get(instance, &next)?;
             next.clone_from(&directory.dir_id);
             directories.push(directory);
         }
@@ -167,7 +162,8 @@ impl Platform {
         verbs: &'static [Verb],
     ) -> Result<HashSet<String>> {
         let (platform, instance, rules) = (self.clone(), instance.clone(), rules.clone());
-        let found = self.tasks().spawn_blocking(move || platform.find_traversable_dirs(&instance, &rules, verbs));
+        let found =
+            self.platform.tasks().spawn_blocking(move || platform.find_traversable_dirs(&instance, &rules, verbs));
         found.await.unwrap_or(Err(konnector_store::Error::Closed.into()))
     }
 
@@ -181,18 +177,15 @@ impl Platform {
         let mut after: Option<String> = None;
         loop {
             // Shutdown does not wait for the last file.
-            if self.draining().is_cancelled() {
+            if self.platform.draining().is_cancelled() {
                 return Err(konnector_store::Error::Closed.into());
             }
-            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
+            let page = self.platform.store().list(&instance.id, &FILES, after.as_deref(), 500)?;
             let Some(last) = page.last() else { return Ok(dirs) };
             after = Some(last.id.clone());
             for document in page {
                 let file = crate::stored::Stored::<File>::from_document(&FILES, document)?.into_file();
-                if !file.trashed
-                    && !dirs.contains(&file.dir_id)
-                    && self.is_file_allowed(instance, rules, verbs, &file)?
-                {
+                if !file.trashed && !dirs.contains(&file.dir_id) && self.is_allowed(instance, rules, verbs, &file)? {
                     dirs.extend(self.ancestors(instance, &file)?.into_iter().map(|directory| directory.id));
                 }
             }

@@ -19,8 +19,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::tree::join_path;
 use super::{CHILDREN_INDEX, File, ROOT_ID, TRASH_ID, child_key};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Number of index entries that are read at a time.
 const PAGE_SIZE: usize = 500;
@@ -112,18 +113,19 @@ impl PlacementChanges {
     }
 }
 
-impl Platform {
+impl Files {
     /// Checks places against the rule. While the returned locks are held, no other commit can violate it.
     pub(super) async fn lock_and_check_placements(&self, places: PlacementChanges) -> Result<Vec<TreeGuard>> {
         let mut held = Vec::new();
         // In the order of the instances, to avoid deadlocks between commits.
         for (instance, moved) in places.0 {
-            let tree = self.trees.instance_lock(&instance);
+            let tree = self.platform.inner.trees.instance_lock(&instance);
             if moved.values().any(PlacementChange::affects_subtree) {
                 held.push(TreeGuard::Exclusive(tree.write_owned().await));
                 let platform = self.clone();
                 // Examines everything in the directories.
-                let checked = self.tasks().spawn_blocking(move || platform.check_placements(&instance, &moved));
+                let checked =
+                    self.platform.tasks().spawn_blocking(move || platform.check_placements(&instance, &moved));
                 checked.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
             } else {
                 held.push(TreeGuard::Shared(tree.read_owned().await));
@@ -188,7 +190,8 @@ impl Platform {
     ) -> Result<()> {
         let (prefix, mut after) = (child_key(id, ""), None::<String>);
         loop {
-            let page = self.store.lookup_prefix(instance, CHILDREN_INDEX, &prefix, after.as_deref(), PAGE_SIZE)?;
+            let page =
+                self.platform.store().lookup_prefix(instance, CHILDREN_INDEX, &prefix, after.as_deref(), PAGE_SIZE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (_, child) in page {
@@ -216,7 +219,11 @@ impl Platform {
     ) -> Result<Option<Placement>> {
         match all.get(id) {
             Some(moved) => Ok(moved.after.clone()),
-            None => Ok(self.store.get(&DocRef::new(instance, &FILES, id))?.map(|found| Placement::of(&found.body))),
+            None => Ok(self
+                .platform
+                .store()
+                .get(&DocRef::new(instance, &FILES, id))?
+                .map(|found| Placement::of(&found.body))),
         }
     }
 }

@@ -3,8 +3,9 @@
 use konnector_store::{Changes, DocRef, Rev};
 
 use super::File;
+use crate::handles::Files;
 use crate::stored::Stored;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 impl Stored<File> {
     /// Rejects a revision other than the one that was seen; `None` accepts any. The commit requires the revision that
@@ -18,7 +19,7 @@ impl Stored<File> {
     }
 }
 
-impl Platform {
+impl Files {
     /// Commits the change of a file, which must be the first of the changes; returns its new revision.
     ///
     /// # Errors
@@ -26,8 +27,8 @@ impl Platform {
     /// [`Error::PreconditionFailed`] if the file was changed since it was seen, [`Error::Conflict`] if no revision was
     /// given or another document changed.
     pub(super) async fn commit_if_match(&self, document: &DocRef, seen: Option<&Rev>, changes: Changes) -> Result<Rev> {
-        let done = self.commit_one(changes).await;
-        if let (Err(Error::Conflict(_)), Some(found)) = (&done, self.store.get(document)?) {
+        let done = self.platform.documents().commit_one(changes).await;
+        if let (Err(Error::Conflict(_)), Some(found)) = (&done, self.platform.store().get(document)?) {
             check_rev(&found.rev, seen)?;
         }
         done

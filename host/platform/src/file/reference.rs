@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::{File, Reference};
 use crate::doctype::{FILES, SETTINGS};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// The index: `<type>/<id>\0<when>\0<file>`.
 pub(super) const REFERENCES_INDEX: &str = "files.references";
@@ -98,7 +99,7 @@ impl ReferenceChange {
     }
 }
 
-impl Platform {
+impl Files {
     /// Builds the index in a store from before it existed. A failure is retried at the next start.
     pub(crate) async fn ensure_reference_index(&self) {
         let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES_INDEX);
@@ -111,13 +112,13 @@ impl Platform {
     }
 
     async fn build_reference_index(&self, done: DocRef) -> Result<()> {
-        if self.store.get(&done)?.is_some() {
+        if self.platform.store().get(&done)?.is_some() {
             return Ok(());
         }
-        for instance in self.instances()? {
+        for instance in self.platform.instances().list()? {
             let mut after: Option<String> = None;
             loop {
-                let page = self.store.list(&instance.id, &FILES, after.as_deref(), PAGE_SIZE)?;
+                let page = self.platform.store().list(&instance.id, &FILES, after.as_deref(), PAGE_SIZE)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id.clone());
                 let mut changes = Changes::new();
@@ -126,12 +127,12 @@ impl Platform {
                         changes.put_unique(&instance.id, REFERENCES_INDEX, key, file.id.as_str());
                     }
                 }
-                self.store.commit(changes).await?;
+                self.platform.store().commit(changes).await?;
             }
         }
         let mut changes = Changes::new();
         changes.create(done, Object::new());
-        self.store.commit(changes).await?;
+        self.platform.store().commit(changes).await?;
         Ok(())
     }
 
@@ -146,8 +147,13 @@ impl Platform {
         let prefix = reference.index_prefix();
         let limit = limit.clamp(1, PAGE_SIZE);
         let start = after.map(|after| prefix.clone() + after);
-        let mut found =
-            self.store.lookup_prefix(&instance.id, REFERENCES_INDEX, &prefix, start.as_deref(), limit + 1)?;
+        let mut found = self.platform.store().lookup_prefix(
+            &instance.id,
+            REFERENCES_INDEX,
+            &prefix,
+            start.as_deref(),
+            limit + 1,
+        )?;
         let more = found.len() > limit;
         found.truncate(limit);
         let last = found.last().filter(|_| more).and_then(|(key, _)| key.strip_prefix(&prefix));
@@ -155,8 +161,13 @@ impl Platform {
         let mut total = 0;
         let mut counted: Option<String> = None;
         loop {
-            let page =
-                self.store.lookup_prefix(&instance.id, REFERENCES_INDEX, &prefix, counted.as_deref(), PAGE_SIZE)?;
+            let page = self.platform.store().lookup_prefix(
+                &instance.id,
+                REFERENCES_INDEX,
+                &prefix,
+                counted.as_deref(),
+                PAGE_SIZE,
+            )?;
             total += page.len();
             match page.into_iter().nth(PAGE_SIZE - 1) {
                 Some((last, _)) => counted = Some(last),

@@ -6,15 +6,16 @@ use super::replace::{Retention, VersionEffects};
 use super::tree::{self, MAX_DEPTH};
 use super::{CHILDREN_INDEX, File, FileKind, TRASH_PATH, child_key};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, retry_on_conflict, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of directories below a moved one: their paths change in the same commit.
 const MAX_MOVED_DIRECTORIES: usize = 1_000;
 
-impl Platform {
+impl Files {
     /// Moves or renames a file or directory. If a file already has the name, it gets the content and keeps its id, by
     /// which others refer to it; an empty directory of that name moves to the trash.
     ///
@@ -23,7 +24,7 @@ impl Platform {
     /// [`Error::NotFound`] if one of them does not exist or is in the trash, [`Error::Conflict`] when others keep
     /// changing one of them, [`Error::PreconditionFailed`] if a directory would contain itself, [`Error::TooLarge`] if
     /// it would be nested too deeply or has too many directories below it.
-    pub(crate) async fn move_file(
+    pub(crate) async fn relocate(
         &self,
         instance: &Instance,
         file: &File,
@@ -43,20 +44,20 @@ impl Platform {
                     if !self.children(instance, &there.id, None, 1)?.is_empty() {
                         return Err(Error::BadRequest(format!("the directory '{}' is not empty", there.name)));
                     }
-                    let found = self.untrashed_file(instance, &there.id)?;
+                    let found = self.get_untrashed(instance, &there.id)?;
                     changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
                 }
                 None => {}
             }
             let to = self.writable_directory(instance, &to.id)?;
-            let found = self.untrashed_file(instance, &file.id)?;
+            let found = self.get_untrashed(instance, &file.id)?;
             let rev = found.rev.clone();
             let mut moved = found.into_file();
             changed.extend(self.stage_relocation(instance, &mut moved, &to, name.to_owned(), &mut changes)?);
-            moved.updated_at = self.clock.now();
+            moved.updated_at = self.platform.clock().now();
             changes.put(instance.doc(&FILES, moved.id.as_str()), &rev, to_object(&moved)?);
             changed.push(moved);
-            self.commit(changes).await?;
+            self.platform.commit(changes).await?;
             self.publish_updated(instance, &changed)
         })
         .await
@@ -66,7 +67,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::move_file`].
+    /// As [`Files::relocate`].
     pub(super) fn stage_relocation(
         &self,
         instance: &Instance,
@@ -99,8 +100,8 @@ impl Platform {
 
     /// Moves the content of `from` into another file and deletes `from`.
     async fn move_content_into(&self, instance: &Instance, from: &File, into: &File) -> Result<()> {
-        let (from, into) = (self.untrashed_file(instance, &from.id)?, self.untrashed_file(instance, &into.id)?);
-        let (from_rev, now) = (from.rev.clone(), self.clock.now());
+        let (from, into) = (self.get_untrashed(instance, &from.id)?, self.get_untrashed(instance, &into.id)?);
+        let (from_rev, now) = (from.rev.clone(), self.platform.clock().now());
         let from = from.into_file();
         let upload = from.upload();
         let deleted = instance.doc(&FILES, from.id.as_str());
@@ -108,7 +109,7 @@ impl Platform {
         let (mut staged, mut versions) = (Changes::new(), VersionEffects::default());
         // In the same commit: if it conflicts, the file stays with all its versions.
         self.stage_delete_versions(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
-        let merged = self.replace_file(instance, into, None, Retention::ByRule, |file, changes| {
+        let merged = self.replace(instance, into, None, Retention::ByRule, |file, changes| {
             (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
             (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
             file.set_upload(&upload);
@@ -119,7 +120,7 @@ impl Platform {
         });
         merged.await?;
         self.finish_version_changes(versions).await;
-        self.publish(&deleted, ChangeKind::Deleted, Object::new());
+        self.platform.publish(&deleted, ChangeKind::Deleted, Object::new());
         Ok(())
     }
 
@@ -155,7 +156,7 @@ impl Platform {
                 after = Some(last.name.clone());
                 // If a damaged tree contains a cycle, the move repairs it.
                 for child in page.into_iter().filter(|child| child.kind == FileKind::Directory && child.id != top) {
-                    let found = self.untrashed_file(instance, &child.id)?;
+                    let found = self.get_untrashed(instance, &child.id)?;
                     let rev = found.rev.clone();
                     let mut directory = found.into_file();
                     let path = tree::join_path(&path, &directory.name);
@@ -170,14 +171,14 @@ impl Platform {
     }
 
     /// Returns a file that is not in the trash, with its revision.
-    fn untrashed_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
-        let found = self.load::<File>(&instance.doc(&FILES, id))?.filter(|found| !found.value.trashed);
+    fn get_untrashed(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
+        let found = self.platform.load::<File>(&instance.doc(&FILES, id))?.filter(|found| !found.value.trashed);
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
 
     pub(super) fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
         for file in files {
-            self.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Updated, file);
+            self.platform.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Updated, file);
         }
         Ok(())
     }

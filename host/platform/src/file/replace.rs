@@ -4,11 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use konnector_store::{Changes, DocRef, Rev};
 
 use super::{ContentRef, File, Version};
+use crate::Result;
 use crate::doctype::{FILES, VERSIONS};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, to_object};
-use crate::{Platform, Result};
 
 /// Maximum number of contents of a file, including the present one (cozy-stack, `max_number_of_versions_to_keep`).
 /// Versions with tags may exceed it.
@@ -51,10 +52,10 @@ fn excess_versions(versions: Vec<Version>, keep: bool) -> Vec<Version> {
     versions.into_iter().filter(|version| version.tags.is_empty()).take(over).collect()
 }
 
-impl Platform {
+impl Files {
     /// Replaces the content of a file, and applies `change` to it, in one commit; the former content becomes a version
     /// or is removed.
-    pub(super) async fn replace_file(
+    pub(super) async fn replace(
         &self,
         instance: &Instance,
         found: Stored<File>,
@@ -70,7 +71,7 @@ impl Platform {
         let document = instance.doc(&FILES, file.id.as_str());
         changes.put(document.clone(), &rev, to_object(&file)?).append(others);
         file.rev = Some(self.commit_if_match(&document, seen, changes).await?);
-        self.publish(&document, ChangeKind::Updated, &file);
+        self.platform.publish(&document, ChangeKind::Updated, &file);
         self.finish_version_changes(replaced).await;
         Ok(file)
     }
@@ -85,7 +86,7 @@ impl Platform {
         keep: Retention,
         changes: &mut Changes,
     ) -> Result<VersionEffects> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let Some(version) = Version::from_file(before, rev, now) else { return Ok(VersionEffects::default()) };
         let mut versions = self.versions(instance, &before.id)?;
         versions.reverse();
@@ -132,9 +133,12 @@ impl Platform {
     /// Removes dropped contents, once the commit is durable. A failure here does not undo the commit.
     pub(super) async fn finish_version_changes(&self, replaced: VersionEffects) {
         for (document, happened, body) in replaced.events {
-            self.publish(&document, happened, body);
+            self.platform.publish(&document, happened, body);
         }
-        self.delete_blobs(replaced.freed_contents.into_iter().map(|content| content.blob)).await;
+        self.platform
+            .blob_sweeper()
+            .delete_blobs(replaced.freed_contents.into_iter().map(|content| content.blob))
+            .await;
     }
 }
 

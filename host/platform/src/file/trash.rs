@@ -6,10 +6,11 @@ use serde_json::json;
 use super::replace::VersionEffects;
 use super::{CHILDREN_INDEX, File, FileKind, ROOT_ID, TRASH_ID, TRASH_PATH, check_precondition, child_key, tree};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, retry_on_conflict, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Number of files that are deleted in one commit.
 const DESTROY_BATCH_SIZE: usize = 100;
@@ -34,10 +35,10 @@ impl File {
     }
 }
 
-impl Platform {
+impl Files {
     /// Moves a file, or a directory with its contents, to the trash; returns whether it existed outside the trash.
-    pub(crate) async fn try_trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
-        match self.move_to_trash(instance, id, None, &Object::new()).await {
+    pub(crate) async fn try_trash(&self, instance: &Instance, id: &str) -> Result<bool> {
+        match self.trash(instance, id, None, &Object::new()).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound(_) | Error::BadRequest(_)) => Ok(false),
             Err(error) => Err(error),
@@ -51,16 +52,10 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
     /// [`Error::BadRequest`] if it is already in the trash, and for the root and the trash themselves.
-    pub async fn move_to_trash(
-        &self,
-        instance: &Instance,
-        id: &str,
-        seen: Option<&Rev>,
-        actor: &Object,
-    ) -> Result<File> {
+    pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, actor: &Object) -> Result<File> {
         retry_on_conflict(|| async {
-            let found = self.movable_file(instance, id)?.require_rev(seen)?;
-            if self.file(instance, id)?.trashed {
+            let found = self.get_movable(instance, id)?.require_rev(seen)?;
+            if self.get(instance, id)?.trashed {
                 return Err(Error::BadRequest(format!("'{id}' is already in the trash")));
             }
             let mut changes = Changes::new();
@@ -86,11 +81,11 @@ impl Platform {
     }
 
     /// Returns a file or directory that may be moved.
-    fn movable_file(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
+    fn get_movable(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
         if matches!(id, ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
         }
-        let found = self.load::<File>(&instance.doc(&FILES, id))?;
+        let found = self.platform.load::<File>(&instance.doc(&FILES, id))?;
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
 
@@ -103,9 +98,9 @@ impl Platform {
         actor: &Object,
         changes: &mut Changes,
     ) -> Result<Vec<File>> {
-        let parent = self.file(instance, &found.value.dir_id)?;
-        let trash = self.file(instance, TRASH_ID)?;
-        let now = self.clock.now();
+        let parent = self.get(instance, &found.value.dir_id)?;
+        let trash = self.get(instance, TRASH_ID)?;
+        let now = self.platform.clock().now();
         let name = found.value.name.clone();
         self.stage_move_into(instance, found, &trash, &name, changes, |file| {
             file.restore_name = (file.name != name).then(|| name.clone());
@@ -133,7 +128,7 @@ impl Platform {
         let (mut file, mut others) = (found.into_file(), Changes::new());
         let name = self.free_name(instance, &to.id, name)?;
         let mut changed = self.stage_relocation(instance, &mut file, to, name, &mut others)?;
-        file.updated_at = self.clock.now();
+        file.updated_at = self.platform.clock().now();
         file.touch(file.updated_at);
         change(&mut file);
         changes.put(instance.doc(&FILES, file.id.as_str()), &rev, to_object(&file)?).append(others);
@@ -148,14 +143,14 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
     /// [`Error::BadRequest`] if it is not in the trash.
-    pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
+    pub async fn restore(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
-            let file = self.file(instance, id)?;
+            let file = self.get(instance, id)?;
             if !file.trashed {
                 return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
             }
             let directory = self.ensure_directory(instance, &self.restore_directory_path(instance, &file)?).await?;
-            let found = self.movable_file(instance, id)?.require_rev(seen)?;
+            let found = self.get_movable(instance, id)?.require_rev(seen)?;
             let name = found.value.original_name().to_owned();
             let mut changes = Changes::new();
             let changed =
@@ -187,9 +182,9 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
     /// [`Error::BadRequest`] if it is not in the trash; [`Error::Conflict`] if part of it is being changed.
-    pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
+    pub async fn destroy(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         retry_on_conflict(|| async {
-            let file = self.file(instance, id)?;
+            let file = self.get(instance, id)?;
             check_precondition(&file, seen)?;
             if !file.trashed {
                 return Err(Error::BadRequest(format!(
@@ -249,7 +244,7 @@ impl Platform {
     /// Deletes a file with its versions, or a directory; returns the number of documents.
     fn stage_destroy(&self, instance: &Instance, file: File, step: &mut DestroyBatch) -> Result<usize> {
         let document = instance.doc(&FILES, file.id.as_str());
-        let (Some(found), Some(rev)) = (self.load::<File>(&document)?, &file.rev) else { return Ok(0) };
+        let (Some(found), Some(rev)) = (self.platform.load::<File>(&document)?, &file.rev) else { return Ok(0) };
         // In the same commit: if it conflicts, the file stays with all its versions.
         let versions = if file.kind == FileKind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
@@ -266,12 +261,12 @@ impl Platform {
         if files.is_empty() {
             return Ok(());
         }
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         self.finish_version_changes(versions).await;
         for file in &files {
-            self.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Deleted, file);
+            self.platform.publish(&instance.doc(&FILES, file.id.as_str()), ChangeKind::Deleted, file);
         }
-        self.delete_blobs(files.into_iter().filter_map(|file| Some(file.content?.blob))).await;
+        self.platform.blob_sweeper().delete_blobs(files.into_iter().filter_map(|file| Some(file.content?.blob))).await;
         Ok(())
     }
 }

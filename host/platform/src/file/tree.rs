@@ -4,10 +4,11 @@ use konnector_store::Changes;
 
 use super::{CHILDREN_INDEX, File, FileKind, ROOT_ID, child_key, validate_name};
 use crate::doctype::FILES;
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{new_id, retry_on_conflict, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum nesting depth of directories.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -33,11 +34,11 @@ fn parse_path(path: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-impl Platform {
+impl Files {
     /// Returns the child of a directory with this name.
     pub fn child(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<Option<File>> {
-        match self.store.lookup(&instance.id, CHILDREN_INDEX, &child_key(dir_id, name))? {
-            Some(id) => self.file(instance, &id).map(Some),
+        match self.platform.store().lookup(&instance.id, CHILDREN_INDEX, &child_key(dir_id, name))? {
+            Some(id) => self.get(instance, &id).map(Some),
             None => Ok(None),
         }
     }
@@ -45,17 +46,27 @@ impl Platform {
     /// Lists the children of a directory in the order of their names, after `after`, at most `limit`.
     pub fn children(&self, instance: &Instance, dir_id: &str, after: Option<&str>, limit: usize) -> Result<Vec<File>> {
         let after = after.map(|name| child_key(dir_id, name));
-        let entries =
-            self.store.lookup_prefix(&instance.id, CHILDREN_INDEX, &child_key(dir_id, ""), after.as_deref(), limit)?;
-        entries.into_iter().map(|(_, id)| self.file(instance, &id)).collect()
+        let entries = self.platform.store().lookup_prefix(
+            &instance.id,
+            CHILDREN_INDEX,
+            &child_key(dir_id, ""),
+            after.as_deref(),
+            limit,
+        )?;
+        entries.into_iter().map(|(_, id)| self.get(instance, &id)).collect()
     }
 
     /// Counts the children of a directory.
     pub fn count_children(&self, instance: &Instance, dir_id: &str) -> Result<usize> {
         let (prefix, mut after, mut count) = (child_key(dir_id, ""), None::<String>, 0);
         loop {
-            let page =
-                self.store.lookup_prefix(&instance.id, CHILDREN_INDEX, &prefix, after.as_deref(), COUNT_PAGE_SIZE)?;
+            let page = self.platform.store().lookup_prefix(
+                &instance.id,
+                CHILDREN_INDEX,
+                &prefix,
+                after.as_deref(),
+                COUNT_PAGE_SIZE,
+            )?;
             let Some((last, _)) = page.last() else { return Ok(count) };
             count += page.len();
             after = Some(last.clone());
@@ -74,7 +85,8 @@ impl Platform {
         let mut after = after.map(|name| child_key(dir_id, name));
         while left > 0 {
             let limit = left.min(COUNT_PAGE_SIZE);
-            let page = self.store.lookup_prefix(&instance.id, CHILDREN_INDEX, &prefix, after.as_deref(), limit)?;
+            let page =
+                self.platform.store().lookup_prefix(&instance.id, CHILDREN_INDEX, &prefix, after.as_deref(), limit)?;
             let Some((last, _)) = page.last().filter(|_| page.len() == limit) else { return Ok(None) };
             after = Some(last.clone());
             left -= limit;
@@ -87,8 +99,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if the path does not exist, [`Error::InvalidParameter`] if it is not an absolute path.
-    pub fn file_by_path(&self, instance: &Instance, path: &str) -> Result<File> {
-        let mut found = self.file(instance, ROOT_ID)?;
+    pub fn get_by_path(&self, instance: &Instance, path: &str) -> Result<File> {
+        let mut found = self.get(instance, ROOT_ID)?;
         for name in parse_path(path)? {
             found = self
                 .child(instance, &found.id, &name)?
@@ -103,20 +115,20 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when a file has the name of one of them.
     pub async fn ensure_directory(&self, instance: &Instance, path: &str) -> Result<File> {
-        let root = self.file(instance, ROOT_ID)?;
+        let root = self.get(instance, ROOT_ID)?;
         self.ensure_subdirectory(instance, &root, &parse_path(path)?).await
     }
 
-    /// Like [`Platform::ensure_directory`]; also returns whether this call created it, because directories that existed
+    /// Like [`Files::ensure_directory`]; also returns whether this call created it, because directories that existed
     /// before belong to the user.
     ///
     /// # Errors
     ///
-    /// As [`Platform::ensure_directory`].
+    /// As [`Files::ensure_directory`].
     pub(crate) async fn find_or_create_directory(&self, instance: &Instance, path: &str) -> Result<(File, bool)> {
         let mut names = parse_path(path)?;
-        let Some(last) = names.pop() else { return Ok((self.file(instance, ROOT_ID)?, false)) };
-        let (root, names, last) = (self.file(instance, ROOT_ID)?, &names, &last);
+        let Some(last) = names.pop() else { return Ok((self.get(instance, ROOT_ID)?, false)) };
+        let (root, names, last) = (self.get(instance, ROOT_ID)?, &names, &last);
         retry_on_conflict(|| async {
             let above = self.ensure_subdirectory(instance, &root, names).await?;
             self.ensure_child(instance, &above, last).await
@@ -128,10 +140,10 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::ensure_directory`]; [`Error::NotFound`] if the starting directory does not exist.
+    /// As [`Files::ensure_directory`]; [`Error::NotFound`] if the starting directory does not exist.
     pub(crate) async fn ensure_subdirectory(&self, instance: &Instance, top: &File, names: &[String]) -> Result<File> {
         retry_on_conflict(|| async {
-            let mut directory = self.file(instance, &top.id)?;
+            let mut directory = self.get(instance, &top.id)?;
             for name in names {
                 (directory, _) = self.ensure_child(instance, &directory, name).await?;
             }
@@ -161,7 +173,7 @@ impl Platform {
                 "the directory '{path}' would be nested deeper than {MAX_DEPTH} levels"
             )));
         }
-        Ok(File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain))
+        Ok(File::directory(&new_id(), &parent.id, name, &path, self.platform.clock().now(), &instance.domain))
     }
 
     /// Stores a directory that was built.
@@ -175,8 +187,8 @@ impl Platform {
         changes.create(document.clone(), to_object(&directory)?);
         let key = child_key(&directory.dir_id, &directory.name);
         changes.put_unique(&instance.id, CHILDREN_INDEX, key, &directory.id);
-        directory.rev = Some(self.commit_one(changes).await?);
-        self.publish(&document, ChangeKind::Created, &directory);
+        directory.rev = Some(self.platform.documents().commit_one(changes).await?);
+        self.platform.publish(&document, ChangeKind::Created, &directory);
         Ok(directory)
     }
 

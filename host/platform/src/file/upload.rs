@@ -1,16 +1,17 @@
 //! Uploads of clients, copies of content, and directories that a client creates.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{BlobInfo, BlobLink};
+use konnector_store::{BlobId, BlobInfo, BlobLink};
 use serde_json::json;
 
 use super::name::with_copy_suffix;
 use super::{ContentWriteError, File, FileKind, NewContent, WrittenContent, validate_name};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, new_id, retry_on_conflict};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
-impl Platform {
+impl Files {
     /// Rejects a name that is taken, before content is received for it.
     ///
     /// # Errors
@@ -29,7 +30,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for its directory; [`Error::InvalidParameter`] for an invalid name; [`Error::Conflict`] when
     /// the name is taken.
-    pub async fn create_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
+    pub async fn create(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let created = async {
             let name = validate_name(&new.name)?;
             self.writable_directory(instance, &new.dir_id)?;
@@ -44,9 +45,9 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it is not a file, or in the trash; [`Error::PreconditionFailed`] if it was changed since
     /// it was seen.
-    pub async fn overwrite_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
+    pub async fn overwrite(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let written = async {
-            let file = self.file(instance, &new.id)?;
+            let file = self.get(instance, &new.id)?;
             if file.kind == FileKind::Directory || file.trashed {
                 return Err(Error::NotFound(format!(
                     "'{}' does not exist, is a directory, or is in the trash",
@@ -63,7 +64,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for the file or the directory; [`Error::TooLarge`] when the quota leaves no room.
-    pub async fn copy_file(
+    pub async fn copy(
         &self,
         instance: &Instance,
         file: &File,
@@ -97,10 +98,11 @@ impl Platform {
             return Err(ContentWriteError::QuotaExceeded.into());
         }
         // Damaged content is not copied.
-        self.store
+        self.platform
+            .store()
             .verify_blob(&BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) })
             .await?;
-        let id = self.store.blobs().duplicate(&blob.id).await?;
+        let id = self.platform.store().blobs().duplicate(&blob.id).await?;
         Ok(WrittenContent { info: BlobInfo { id, ..blob }, reservation })
     }
 
@@ -116,7 +118,7 @@ impl Platform {
             let parent = self.writable_directory(instance, dir_id)?;
             self.check_name_free(instance, &parent.id, name)?;
             let mut directory = self.build_directory(instance, &parent, name)?;
-            directory.set_dates(new.created_at, new.updated_at, self.clock.now())?;
+            directory.set_dates(new.created_at, new.updated_at, self.platform.clock().now())?;
             directory.tags.clone_from(&new.tags);
             directory.cozy_metadata.extend(new.provenance.clone());
             self.store_directory(instance, directory).await
@@ -124,12 +126,21 @@ impl Platform {
         .await
     }
 
+    /// Deletes uploaded content that no file will refer to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]; the sweep of orphaned blobs then deletes it.
+    pub async fn discard_content(&self, blob: &BlobId) -> Result<()> {
+        Ok(self.platform.store().blobs().remove(blob).await?)
+    }
+
     /// Removes content that did not become part of a file; if that fails, the sweep of orphans finds it.
     async fn discard_on_error(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
         // After a disk failure the file may be stored all the same; the sweep of orphans decides.
         let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
         if done.is_err() && !unsure {
-            drop(self.store.blobs().remove(&blob.id).await);
+            drop(self.platform.store().blobs().remove(&blob.id).await);
         }
         done
     }

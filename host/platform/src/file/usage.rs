@@ -8,10 +8,11 @@ use serde_json::Value;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::{File, FileKind};
+use crate::Result;
 use crate::doctype::{FILES, VERSIONS};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::Object;
-use crate::{Platform, Result};
 
 /// Used bytes by instance, each counted on first use and updated from then on.
 #[derive(Debug, Default)]
@@ -133,11 +134,11 @@ fn body_size(body: Option<&Object>) -> i64 {
     size.and_then(|size| size.parse().ok()).unwrap_or_default()
 }
 
-impl Platform {
+impl Files {
     /// Returns the bytes that the instance's quota leaves, after its files and the contents that are being written.
     pub async fn remaining_space(&self, instance: &Instance) -> Result<u64> {
         let used = self.disk_usage(instance).await?;
-        let reserved = self.usage.instance_usage(&instance.id).totals().reserved;
+        let reserved = self.platform.inner.usage.instance_usage(&instance.id).totals().reserved;
         Ok(self.quota(instance).saturating_sub(used).saturating_sub(reserved))
     }
 
@@ -145,11 +146,15 @@ impl Platform {
     pub(super) async fn begin_reservation(&self, instance: &Instance) -> Result<Reservation> {
         // Counted, so that `used` is known from now on.
         self.disk_usage(instance).await?;
-        Ok(Reservation { usage: self.usage.instance_usage(&instance.id), quota: self.quota(instance), bytes: 0 })
+        Ok(Reservation {
+            usage: self.platform.inner.usage.instance_usage(&instance.id),
+            quota: self.quota(instance),
+            bytes: 0,
+        })
     }
 
     fn quota(&self, instance: &Instance) -> u64 {
-        instance.disk_quota.unwrap_or(self.config.disk_quota)
+        instance.disk_quota.unwrap_or(self.platform.config().disk_quota)
     }
 
     /// Returns whether an instance is below its quota.
@@ -160,7 +165,7 @@ impl Platform {
     /// Returns the bytes that the files of an instance take, with their versions. The first call after a start reads
     /// all of them.
     pub async fn disk_usage(&self, instance: &Instance) -> Result<u64> {
-        let usage = self.usage.instance_usage(&instance.id);
+        let usage = self.platform.inner.usage.instance_usage(&instance.id);
         let known = usage.totals().used;
         if let Some(used) = known {
             return Ok(used);
@@ -171,7 +176,7 @@ impl Platform {
             return Ok(used);
         }
         let (platform, id) = (self.clone(), instance.id.clone());
-        let counted = self.tasks().spawn_blocking(move || platform.count_usage(&id));
+        let counted = self.platform.tasks().spawn_blocking(move || platform.count_usage(&id));
         let counted = counted.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
         usage.totals().used = Some(counted);
         Ok(counted)
@@ -202,7 +207,7 @@ impl Platform {
         for doctype in [&FILES, &VERSIONS] {
             let mut after: Option<String> = None;
             loop {
-                let page = self.store.list(instance, doctype, after.as_deref(), 500)?;
+                let page = self.platform.store().list(instance, doctype, after.as_deref(), 500)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.id.clone());
                 let sizes =

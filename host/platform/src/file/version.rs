@@ -12,9 +12,10 @@ use super::patch::unique_tags;
 use super::replace::{Retention, VersionEffects};
 use super::{ContentRef, File, NewContent, file_class};
 use crate::doctype::{FILES, VERSIONS};
+use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Number of versions that are deleted in one commit.
 const DELETE_BATCH_SIZE: usize = 100;
@@ -120,14 +121,14 @@ impl Stored<Version> {
     }
 }
 
-impl Platform {
+impl Files {
     /// Lists the versions of a file, the newest first.
     pub fn versions(&self, instance: &Instance, file_id: &str) -> Result<Vec<Version>> {
         let prefix = format!("{file_id}/");
         let mut versions = Vec::new();
         let mut after = prefix.clone();
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), PAGE_SIZE)?;
+            let page = self.platform.store().list(&instance.id, &VERSIONS, Some(&after), PAGE_SIZE)?;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.id);
             let (read, own) = (page.len(), page.into_iter().take_while(|document| document.id.starts_with(&prefix)));
@@ -149,7 +150,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if no version has this id.
     pub fn version(&self, instance: &Instance, id: &str) -> Result<Version> {
-        let found = self.load::<Version>(&instance.doc(&VERSIONS, id))?;
+        let found = self.platform.load::<Version>(&instance.doc(&VERSIONS, id))?;
         found.map(Stored::<Version>::into_version).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
     }
 
@@ -159,18 +160,19 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if it is in the trash; [`Error::PreconditionFailed`] if
     /// the file was changed since it was seen.
-    pub async fn revert_file(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
+    pub async fn revert(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
-        if self.file(instance, &id)?.trashed {
+        if self.get(instance, &id)?.trashed {
             return Err(Error::BadRequest(format!("'{id}' is in the trash; restore it first")));
         }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
-        let found = self.load::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.require_rev(seen)?;
+        let found =
+            self.platform.load::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.require_rev(seen)?;
         // A file does not get content that cannot be read.
-        self.store.verify_blob(&version.content.to_content_link()).await?;
-        let now = self.clock.now();
+        self.platform.store().verify_blob(&version.content.to_content_link()).await?;
+        let now = self.platform.clock().now();
         let keep = Retention::Reverting(Box::new(version.clone()));
-        self.replace_file(instance, found, seen, keep, |file, _| {
+        self.replace(instance, found, seen, keep, |file, _| {
             *file = version.apply_to(file.clone());
             file.touch(now);
             Ok(())
@@ -185,7 +187,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it is not a file, or in the trash; [`Error::PreconditionFailed`] if it was changed since
     /// it was seen; [`Error::TooLarge`] when the quota leaves no room.
-    pub async fn annotate_file(
+    pub async fn annotate(
         &self,
         instance: &Instance,
         id: &str,
@@ -193,7 +195,7 @@ impl Platform {
         metadata: Object,
         origin: Object,
     ) -> Result<File> {
-        let file = self.file(instance, id)?;
+        let file = self.get(instance, id)?;
         let blob = self.copy_content(instance, &file).await?;
         let mime = file.mime.clone().unwrap_or_default();
         let new = NewContent {
@@ -203,7 +205,7 @@ impl Platform {
             encrypted: file.encrypted,
             ..NewContent::new(file.id, file.dir_id, file.name, mime)
         };
-        self.overwrite_file(instance, &new, &blob).await
+        self.overwrite(instance, &new, &blob).await
     }
 
     /// Sets the tags of a version; one with tags is never deleted automatically.
@@ -213,7 +215,7 @@ impl Platform {
     /// [`Error::NotFound`] if no version has this id; [`Error::InvalidAttribute`] for too many tags.
     pub async fn tag_version(&self, instance: &Instance, id: &str, tags: &[String]) -> Result<Version> {
         let document = instance.doc(&VERSIONS, id);
-        let tagged = self.modify::<Version, _>(&document, |version, _| {
+        let tagged = self.platform.modify::<Version, _>(&document, |version, _| {
             version.tags = unique_tags(tags)?;
             Ok(true)
         });
@@ -236,10 +238,10 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::delete_version`].
+    /// As [`Files::delete_version`].
     pub async fn delete_versions(&self, instance: &Instance) -> Result<()> {
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, None, DELETE_BATCH_SIZE)?;
+            let page = self.platform.store().list(&instance.id, &VERSIONS, None, DELETE_BATCH_SIZE)?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -252,7 +254,7 @@ impl Platform {
     async fn delete_version_batch(&self, instance: &Instance, versions: Vec<Version>) -> Result<()> {
         let (mut changes, mut removed) = (Changes::new(), VersionEffects::default());
         self.stage_delete_versions(instance, versions, &mut changes, &mut removed)?;
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         self.finish_version_changes(removed).await;
         Ok(())
     }

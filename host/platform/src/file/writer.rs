@@ -7,8 +7,9 @@ use konnector_sandbox::sniff::media_type;
 use konnector_store::{BlobInfo, BlobWriter};
 
 use super::usage::Reservation;
+use crate::Result;
+use crate::handles::Files;
 use crate::instance::Instance;
-use crate::{Platform, Result};
 
 /// Bytes from the beginning that are buffered to detect the media type.
 const SNIFF_SIZE: usize = 8 << 10;
@@ -45,12 +46,12 @@ impl Deref for WrittenContent {
     }
 }
 
-impl Platform {
+impl Files {
     /// Starts to write content, up to the bytes that the instance's quota leaves. Written bytes are reserved until a
     /// file has them, which prevents concurrent uploads from exceeding the quota together.
     pub async fn create_content_writer(&self, instance: &Instance) -> Result<ContentWriter> {
         let reservation = self.begin_reservation(instance).await?;
-        let writer = self.store.blobs().create().await?;
+        let writer = self.platform.store().blobs().create().await?;
         Ok(ContentWriter { writer, reservation, head: Vec::new(), size: 0 })
     }
 }

@@ -6,9 +6,10 @@ use konnector_store::{Changes, DocRef, InstanceId};
 
 use super::{DOMAINS, Instance, doc_ref};
 use crate::doctype::ERASURES;
+use crate::handles::Instances;
 use crate::schema::Schema;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How long one request waits for the konnectors. Longer clean-ups go on, and the next request waits for the rest.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -18,7 +19,7 @@ fn erasure_ref(instance: &InstanceId) -> DocRef {
     DocRef::new(&InstanceId::global(), &ERASURES, instance.as_str())
 }
 
-impl Platform {
+impl Instances {
     /// Removes an instance with all its documents, files, jobs and triggers, once the konnectors of its accounts have
     /// cleaned up. After a crash, the next start removes the rest.
     ///
@@ -26,44 +27,44 @@ impl Platform {
     ///
     /// [`Error::NotFound`] if it does not exist. [`Error::Conflict`] while one of its jobs runs, and when a konnector
     /// failed to clean up: then the instance stays, and another deletion runs that konnector again.
-    pub async fn delete_instance(&self, domain: &str) -> Result<()> {
-        let instance = self.instance(domain)?;
+    pub async fn delete(&self, domain: &str) -> Result<()> {
+        let instance = self.get(domain)?;
         self.clean_up_accounts(&instance).await?;
-        if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
+        if self.platform.store().leases()?.iter().any(|lease| lease.job.instance == instance.id) {
             return Err(Error::Conflict(format!(
                 "a konnector is running on '{domain}'; wait until it ends, then delete the instance again"
             )));
         }
         let at = doc_ref(instance.id.as_str());
-        let Some(found) = self.load::<Instance>(&at)? else { return Ok(()) };
+        let Some(found) = self.platform.load::<Instance>(&at)? else { return Ok(()) };
         let mut changes = Changes::new();
         changes.delete(at, &found.rev);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.remove_unique(&InstanceId::global(), DOMAINS, name);
         }
         changes.create(erasure_ref(&instance.id), Object::new());
-        self.commit(changes).await?;
-        self.erase_instance(&instance.id).await
+        self.platform.commit(changes).await?;
+        self.erase(&instance.id).await
     }
 
     /// Removes the remaining data of an instance, and the record of its removal.
-    async fn erase_instance(&self, instance: &InstanceId) -> Result<()> {
-        self.store.delete_instance(&Schema, instance).await?;
-        self.usage.remove(instance);
-        self.trees.remove(instance);
+    async fn erase(&self, instance: &InstanceId) -> Result<()> {
+        self.platform.store().delete_instance(&Schema, instance).await?;
+        self.platform.inner.usage.remove(instance);
+        self.platform.inner.trees.remove(instance);
         let at = erasure_ref(instance);
-        let Some(note) = self.store.get(&at)? else { return Ok(()) };
+        let Some(note) = self.platform.store().get(&at)? else { return Ok(()) };
         let mut changes = Changes::new();
         changes.purge(at, &note.rev);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(())
     }
 
     /// Resumes the removals that the end of the process interrupted. A failed one is retried at the next start.
     pub(crate) async fn resume_erasures(&self) -> Result<()> {
-        for note in self.store.list(&InstanceId::global(), &ERASURES, None, usize::MAX)? {
+        for note in self.platform.store().list(&InstanceId::global(), &ERASURES, None, usize::MAX)? {
             let erased = match note.id.parse::<InstanceId>() {
-                Ok(instance) => self.erase_instance(&instance).await,
+                Ok(instance) => self.erase(&instance).await,
                 Err(error) => Err(error.into()),
             };
             match erased {
@@ -77,11 +78,15 @@ impl Platform {
     }
 
     async fn clean_up_accounts(&self, instance: &Instance) -> Result<()> {
-        let jobs = self.clean_up(instance, &self.accounts_to_clean(instance)?, None).await?;
+        let jobs = self
+            .platform
+            .accounts()
+            .clean_up(instance, &self.platform.accounts().accounts_to_clean(instance)?, None)
+            .await?;
         let (domain, mut failed) = (&instance.domain, Vec::new());
         let ended = async {
             for job in &jobs {
-                if let Err(error) = self.wait_for_clean_up(instance, job).await {
+                if let Err(error) = self.platform.konnectors().wait_for_clean_up(instance, job).await {
                     let [account, slug] = ["account", "konnector"].map(|name| job.argument(name).unwrap_or_default());
                     failed.push(format!("{account} ({slug}): {error}"));
                 }

@@ -4,8 +4,9 @@ use konnector_store::InstanceId;
 use serde_json::Value;
 
 use super::{DOMAINS, Instance, check_aliases, doc_ref};
+use crate::handles::Instances;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Settings of an instance. `None` leaves a setting as it is, or at its default for a new instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,17 +51,18 @@ impl InstancePatch {
     }
 }
 
-impl Platform {
+impl Instances {
     /// Changes an instance. A new time zone applies to schedules when they are planned next.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidParameter`] if an alias is not a host name, [`Error::Conflict`] if another instance has it,
     /// [`Error::NotFound`] if the instance was deleted.
-    pub async fn update_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
+    pub async fn update(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
         let aliases = patch.aliases.as_ref().map(|names| check_aliases(names, &instance.domain)).transpose()?;
         let at = doc_ref(instance.id.as_str());
         let changed = self
+            .platform
             .modify::<Instance, _>(&at, |own, changes| {
                 patch.apply(own);
                 if let Some(aliases) = &aliases {
@@ -91,6 +93,7 @@ impl Platform {
     pub async fn update_feature_flags(&self, instance: &Instance, patch: &Object) -> Result<Object> {
         let at = doc_ref(instance.id.as_str());
         let changed = self
+            .platform
             .modify::<Instance, _>(&at, |own, _| {
                 own.feature_flags.extend(patch.clone());
                 own.feature_flags.retain(|_, value| *value != Value::Null);

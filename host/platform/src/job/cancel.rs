@@ -10,8 +10,9 @@ use super::step::JobEvent;
 use super::transition::LeaseAuthority;
 use super::{Job, JobStatus};
 use crate::doctype::JOBS;
+use crate::handles::Jobs;
 use crate::instance::Instance;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// The jobs that this process runs, with their cancellation tokens.
 #[derive(Default)]
@@ -35,7 +36,7 @@ impl RunningJobs {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Cancels a job: a queued one at once, a running one within the grace period of the sandbox. It ends with the
     /// error `UNKNOWN_ERROR.CANCELLED` and is not retried, unless the run ends before that. Returns the job as it
     /// is now.
@@ -43,14 +44,14 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if no job has this id, [`Error::Conflict`] if the job has ended.
-    pub async fn cancel_job(&self, instance: &Instance, id: &str) -> Result<Job> {
+    pub async fn cancel(&self, instance: &Instance, id: &str) -> Result<Job> {
         let at = instance.doc(&JOBS, id);
-        let job = self.job(instance, id)?;
+        let job = self.get(instance, id)?;
         if matches!(job.state, JobStatus::Done | JobStatus::Errored) {
             return Err(Error::Conflict(format!("the job '{id}' has already ended")));
         }
-        self.apply_job_event(&at, LeaseAuthority::None, JobEvent::CancelRequested, None).await?;
-        self.running_jobs().cancel(&at);
-        self.job(instance, id)
+        self.apply(&at, LeaseAuthority::None, JobEvent::CancelRequested, None).await?;
+        self.platform.running_jobs().cancel(&at);
+        self.get(instance, id)
     }
 }

@@ -9,6 +9,7 @@ use super::retry::Retry;
 use super::step::JobEvent;
 use super::{Job, JobStatus, KONNECTOR_WORKER, doc_ref, remove_from_live_index};
 use crate::doctype::JOBS;
+use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
 use crate::{Platform, Result};
@@ -48,15 +49,15 @@ impl Job {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Returns the retry of the same work that another job left.
     pub(super) fn pending_retry(&self, instance: &Instance, job: &Job) -> Result<Option<PendingRetry>> {
         let Some(chain) = job.chain_key() else { return Ok(None) };
-        let found = self.store.lookup(&instance.id, RETRY_BY_CHAIN, &chain)?;
+        let found = self.platform.store().lookup(&instance.id, RETRY_BY_CHAIN, &chain)?;
         let Some(id) = found.filter(|id| *id != job.id) else { return Ok(None) };
         let document = instance.doc(&JOBS, id);
-        let Some(Stored { id, rev, value }) = self.load::<Job>(&document)? else { return Ok(None) };
-        let run_at = self.store.get_queued(&document)?.map(|queued| queued.entry.run_at);
+        let Some(Stored { id, rev, value }) = self.platform.load::<Job>(&document)? else { return Ok(None) };
+        let run_at = self.platform.store().get_queued(&document)?.map(|queued| queued.entry.run_at);
         Ok(Some(PendingRetry { job: Job { id, ..value }, rev, run_at }))
     }
 
@@ -79,10 +80,9 @@ impl Platform {
         };
         let mut run_at = pending.run_at;
         if let (Some(planned), Some(requested_delay)) = (pending.run_at, requested_delay) {
-            let earliest = self.clock.now() + requested_delay;
+            let earliest = self.platform.clock().now() + requested_delay;
             if planned < earliest {
-                changes
-                    .enqueue(doc_ref(instance, &pending.job), self.job_queue_entry(instance, &pending.job, earliest));
+                changes.enqueue(doc_ref(instance, &pending.job), self.queue_entry(instance, &pending.job, earliest));
                 run_at = Some(earliest);
             }
         }

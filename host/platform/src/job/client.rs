@@ -5,10 +5,11 @@ use konnector_store::Changes;
 
 use super::{CLIENT_WORKER, Job, JobRequest, JobStatus, add_to_live_index, doc_ref, remove_from_live_index};
 use crate::doctype::JOBS;
+use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// After this time, a client that has not ended its job is presumed lost.
 const CLIENT_JOB_TIMEOUT: TimeDelta = TimeDelta::hours(24);
@@ -17,7 +18,7 @@ const TIMEOUT_CODE: &str = "UNKNOWN_ERROR.TIMEOUT";
 /// How often storing the end of a job is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
-impl Platform {
+impl Jobs {
     /// Adds a job that is running immediately, without a worker of the server.
     pub(super) fn stage_client_job(
         &self,
@@ -25,7 +26,7 @@ impl Platform {
         request: JobRequest,
         changes: &mut Changes,
     ) -> Result<Job> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let job = Job { state: JobStatus::Running, started_at: Some(now), ..Job::new(instance, request, now) };
         changes.create(doc_ref(instance, &job), to_object(&job)?);
         changes.schedule(doc_ref(instance, &job), Some(now + CLIENT_JOB_TIMEOUT));
@@ -48,7 +49,9 @@ impl Platform {
     pub async fn end_client_job(&self, instance: &Instance, id: &str, error: Option<String>) -> Result<Job> {
         for tries in 1.. {
             // Body and revision come from one read, which makes a concurrent change conflict.
-            let Some(Stored { id: found, rev, value }) = self.load::<Job>(&instance.doc(&JOBS, id))? else { break };
+            let Some(Stored { id: found, rev, value }) = self.platform.load::<Job>(&instance.doc(&JOBS, id))? else {
+                break;
+            };
             let mut job = Job { id: found, ..value };
             if job.worker != CLIENT_WORKER {
                 return Err(Error::Forbidden(format!(
@@ -61,17 +64,17 @@ impl Platform {
             }
             job.state = if error.is_some() { JobStatus::Errored } else { JobStatus::Done };
             job.error.clone_from(&error);
-            job.finished_at = Some(self.clock.now());
+            job.finished_at = Some(self.platform.clock().now());
             job.payload.clear();
             let mut changes = Changes::new();
             remove_from_live_index(instance, &job, &mut changes);
             changes.schedule(doc_ref(instance, &job), None);
             changes.put(doc_ref(instance, &job), &rev, to_object(&job)?);
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => continue,
                 done => drop(done?),
             }
-            self.publish(&doc_ref(instance, &job), ChangeKind::Updated, &job);
+            self.platform.publish(&doc_ref(instance, &job), ChangeKind::Updated, &job);
             return Ok(job);
         }
         Err(Error::NotFound(format!("there is no job '{id}'")))

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Job;
-use crate::Platform;
+use crate::handles::Jobs;
 use crate::stored::Stored;
 
 /// Lease that this process holds or held, and until when it is certainly valid.
@@ -78,7 +78,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Platform {
+impl Jobs {
     /// Polls a run only while its lease is known to be valid. After the machine slept or the process was suspended, the
     /// run makes no progress until the lease is renewed.
     pub(super) async fn run_while_leased<F: Future>(&self, held: &LeaseGuard, run: F) -> F::Output {
@@ -86,7 +86,7 @@ impl Platform {
         let mut renewed = held.renewals.subscribe();
         loop {
             let polled = poll_fn(|context| {
-                if held.is_valid(self.clock.elapsed()) {
+                if held.is_valid(self.platform.clock().elapsed()) {
                     run.as_mut().poll(context).map(Some)
                 } else {
                     Poll::Ready(None)
@@ -108,17 +108,17 @@ impl Platform {
             let _lost = held.lost.clone().drop_guard();
             platform.renew_until_done(&held, &cancel).await;
         };
-        HeartbeatTask { _task: AbortOnDropHandle::new(self.tasks().spawn(keep)) }
+        HeartbeatTask { _task: AbortOnDropHandle::new(self.platform.tasks().spawn(keep)) }
     }
 
     /// Renews the lease until it is lost. Forwards cancellation requests from any node to the run.
     async fn renew_until_done(&self, held: &LeaseGuard, cancel: &CancellationToken) {
-        let ttl = self.config.lease_ttl;
+        let ttl = self.platform.config().lease_ttl;
         while !held.lost.is_cancelled() {
             tokio::time::sleep(ttl / 5).await;
-            let asked_at = self.clock.elapsed();
+            let asked_at = self.platform.clock().elapsed();
             // An unresponsive store must not keep the run going.
-            match tokio::time::timeout(ttl / 5, self.store.renew(&held.lease)).await {
+            match tokio::time::timeout(ttl / 5, self.platform.store().renew(&held.lease)).await {
                 Ok(Ok(())) => held.extend(asked_at, ttl),
                 Ok(Err(error)) if error.is_stale_lease() => {
                     if !held.ending.load(Ordering::SeqCst) {
@@ -128,7 +128,7 @@ impl Platform {
                 Ok(Err(error)) => tracing::warn!(job = held.lease.job.id, %error, "the lease could not be renewed"),
                 Err(_) => tracing::warn!(job = held.lease.job.id, "the store took too long to renew the lease"),
             }
-            if !held.is_valid(self.clock.elapsed()) {
+            if !held.is_valid(self.platform.clock().elapsed()) {
                 held.lost.cancel();
             }
             if !cancel.is_cancelled() && self.is_cancel_requested(held) {
@@ -139,7 +139,7 @@ impl Platform {
 
     /// Returns whether the job's cancellation was requested, possibly on another node.
     fn is_cancel_requested(&self, held: &LeaseGuard) -> bool {
-        let job = self.load::<Job>(&held.lease.job);
+        let job = self.platform.load::<Job>(&held.lease.job);
         matches!(job, Ok(Some(Stored { value, .. })) if value.cancelled)
     }
 }

@@ -39,10 +39,11 @@ pub use transition::RunArtifacts;
 
 use crate::account::AccountLocation;
 use crate::doctype::JOBS;
+use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Stored, new_id, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of attempts while the vendor is down.
 const MAX_ATTEMPTS: u32 = 8;
@@ -398,7 +399,7 @@ fn remove_from_live_index(instance: &Instance, job: &Job, changes: &mut Changes)
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Pushes a job, which is durable when this function returns.
     ///
     /// # Errors
@@ -406,24 +407,24 @@ impl Platform {
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] if the message names no konnector,
     /// [`Error::ForeignAccount`] if the konnector may not use the account, [`Error::InvalidAttribute`] if it logs into
     /// accounts and the message names none, [`Error::Unavailable`] while it is in maintenance.
-    pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
-        self.check_account(instance, &request.message, AccountLocation::Arguments)?;
+    pub async fn push(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
+        self.platform.accounts().check(instance, &request.message, AccountLocation::Arguments)?;
         if request.worker != CLIENT_WORKER {
-            self.check_account_given(instance, &request.message, AccountLocation::Arguments)?;
+            self.platform.accounts().check_given(instance, &request.message, AccountLocation::Arguments)?;
         }
-        if let Some(maintenance) = self.maintenance_for_job(instance, &request.message)? {
+        if let Some(maintenance) = self.platform.konnectors().maintenance_for_job(instance, &request.message)? {
             maintenance.check_start(request.cause == Cause::Manual)?;
         }
         let mut changes = Changes::new();
-        let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
-        self.commit(changes).await?;
-        self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, &job);
-        self.wake_workers();
+        let job = self.stage(instance, request, self.platform.clock().now(), &mut changes)?;
+        self.platform.commit(changes).await?;
+        self.platform.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, &job);
+        self.platform.wake_workers();
         Ok(job)
     }
 
     /// Adds a job to pending changes.
-    pub(crate) fn stage_job(
+    pub(crate) fn stage(
         &self,
         instance: &Instance,
         request: JobRequest,
@@ -437,23 +438,17 @@ impl Platform {
             return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
         }
         check_message(&request.worker, &request.message).map_err(Error::BadRequest)?;
-        let job = Job::new(instance, request, self.clock.now());
-        self.stage_new_job(instance, &job, run_at, changes)?;
+        let job = Job::new(instance, request, self.platform.clock().now());
+        self.stage_new(instance, &job, run_at, changes)?;
         Ok(job)
     }
 
     /// Stages a new job with its indexes and its entry in the queue.
-    fn stage_new_job(
-        &self,
-        instance: &Instance,
-        job: &Job,
-        run_at: DateTime<Utc>,
-        changes: &mut Changes,
-    ) -> Result<()> {
+    fn stage_new(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>, changes: &mut Changes) -> Result<()> {
         let at = instance.doc(&JOBS, job.id.as_str());
         changes.create(at.clone(), to_object(job)?);
         add_to_live_index(instance, job, changes);
-        changes.enqueue(at, self.job_queue_entry(instance, job, run_at));
+        changes.enqueue(at, self.queue_entry(instance, job, run_at));
         Ok(())
     }
 
@@ -462,8 +457,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] if none has this id.
-    pub fn job(&self, instance: &Instance, id: &str) -> Result<Job> {
-        let found = self.load::<Job>(&instance.doc(&JOBS, id))?;
+    pub fn get(&self, instance: &Instance, id: &str) -> Result<Job> {
+        let found = self.platform.load::<Job>(&instance.doc(&JOBS, id))?;
         found.map(with_id).ok_or_else(|| Error::NotFound(format!("there is no job '{id}'")))
     }
 
@@ -472,21 +467,27 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn live_jobs(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
-        let entries = self.store.lookup_prefix(&instance.id, LIVE_BY_WORKER, &format!("{worker}/"), None, 200)?;
-        self.load_jobs(instance, entries)
+    pub fn list_live(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
+        let entries =
+            self.platform.store().lookup_prefix(&instance.id, LIVE_BY_WORKER, &format!("{worker}/"), None, 200)?;
+        self.load_all(instance, entries)
     }
 
     /// Returns the jobs of a konnector on this instance that have not ended, by their ids.
-    pub(crate) fn live_jobs_of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
+    pub(crate) fn list_live_of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
         let (mut found, mut after) = (Vec::new(), None::<String>);
         let prefix = format!("{KONNECTOR_WORKER}/");
         loop {
-            let page =
-                self.store.lookup_prefix(&instance.id, LIVE_BY_WORKER, &prefix, after.as_deref(), LIVE_PAGE_SIZE)?;
+            let page = self.platform.store().lookup_prefix(
+                &instance.id,
+                LIVE_BY_WORKER,
+                &prefix,
+                after.as_deref(),
+                LIVE_PAGE_SIZE,
+            )?;
             let Some((last, _)) = page.last() else { return Ok(found) };
             after = Some(last.clone());
-            let jobs = self.load_jobs(instance, page)?;
+            let jobs = self.load_all(instance, page)?;
             let of_it = jobs.into_iter().filter(|job| job.argument("konnector") == Some(slug.as_ref()));
             found.extend(of_it.map(|job| job.id));
         }
@@ -497,21 +498,24 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn trigger_jobs(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
-        let entries = self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
-        self.load_jobs(instance, entries)
+    pub fn list_of_trigger(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
+        let entries =
+            self.platform.store().lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
+        self.load_all(instance, entries)
     }
 
     /// Visits the newest jobs of a trigger, at most `limit`, one at a time, until `visit` stops it.
-    pub(crate) fn visit_trigger_jobs(
+    pub(crate) fn visit_of_trigger(
         &self,
         instance: &Instance,
         trigger: &str,
         limit: usize,
         mut visit: impl FnMut(&Job) -> bool,
     ) -> Result<()> {
-        for (_, id) in self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)? {
-            let job = self.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id);
+        for (_, id) in
+            self.platform.store().lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?
+        {
+            let job = self.platform.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id);
             if job.is_some_and(|job| !visit(&job)) {
                 break;
             }
@@ -520,14 +524,18 @@ impl Platform {
     }
 
     /// Counts the jobs of a trigger that have not ended, up to `most`.
-    pub(crate) fn count_live_trigger_jobs(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
-        Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())
+    pub(crate) fn count_live_of_trigger(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
+        Ok(self
+            .platform
+            .store()
+            .lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?
+            .len())
     }
 
-    fn load_jobs(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {
+    fn load_all(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {
         let mut jobs = Vec::with_capacity(entries.len());
         for (_, id) in entries {
-            jobs.extend(self.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id));
+            jobs.extend(self.platform.load::<Job>(&instance.doc(&JOBS, id))?.map(with_id));
         }
         Ok(jobs)
     }

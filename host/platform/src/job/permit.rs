@@ -11,8 +11,8 @@ use konnector_store::{DocRef, Document, InstanceId, JobPermit, QueueEntry};
 use serde_json::Value;
 
 use super::Job;
-use crate::Platform;
 use crate::account::Account;
+use crate::handles::Jobs;
 use crate::instance::Instance;
 
 /// Returns a string field of a job's message.
@@ -30,28 +30,28 @@ fn lock_name(job: &Job) -> Option<String> {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Returns the queue entry of a job. Jobs of one class contact the same hosts: if the account determines the hosts,
     /// they are part of the class.
-    pub(super) fn job_queue_entry(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
+    pub(super) fn queue_entry(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
         let slug = job.argument("konnector").unwrap_or_default();
         let class = match self.vendor_hosts(instance, &job.message) {
             Some(hosts) if hosts.is_account_specific => format!("{slug} {}", hosts.names.join(" ")),
             _ => slug.to_owned(),
         };
-        QueueEntry::new(run_at, self.clock.now()).lock(lock_name(job)).class(class)
+        QueueEntry::new(run_at, self.platform.clock().now()).lock(lock_name(job)).class(class)
     }
 
     /// Returns the permits of a job: one for each host of its vendor, and one for its konnector if the operator limits
     /// them.
-    pub(super) fn job_permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
+    pub(super) fn permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
         let mut permits = Vec::new();
         let Some(message) = document.body.get("message") else { return permits };
-        let limit = self.config.konnector_concurrency;
+        let limit = self.platform.config().konnector_concurrency;
         if let Some(slug) = argument(message, "konnector").filter(|_| limit > 0) {
             permits.push(JobPermit { name: format!("konnector/{slug}"), limit });
         }
-        let limit = self.config.vendor_concurrency;
+        let limit = self.platform.config().vendor_concurrency;
         if limit > 0
             && let Some(hosts) = self.cached_vendor_hosts(at, message)
         {
@@ -64,15 +64,17 @@ impl Platform {
     fn cached_vendor_hosts(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
         let text = |name| argument(message, name).unwrap_or_default().to_owned();
         let key = (at.instance.clone(), text("konnector"), text("account"));
-        let now = self.clock.elapsed();
-        let known = self.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let now = self.platform.clock().elapsed();
+        let known =
+            self.platform.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((names, since)) = known
             && now.saturating_sub(since) < HOST_CACHE_TTL
         {
             return Some(names);
         }
-        let names: Arc<[String]> = self.vendor_hosts(&self.instance_of(at).ok()?, message)?.names.into();
-        let mut lately = self.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: Arc<[String]> =
+            self.vendor_hosts(&self.platform.triggers().instance_of(at).ok()?, message)?.names.into();
+        let mut lately = self.platform.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.len() >= MAX_CACHED_HOSTS {
             lately.clear();
         }
@@ -84,11 +86,12 @@ impl Platform {
     /// will report.
     fn vendor_hosts(&self, instance: &Instance, message: &Value) -> Option<VendorHosts> {
         let slug: Slug = argument(message, "konnector")?.parse().ok()?;
-        let permissions = self.konnector_permissions(instance, &slug).ok()?;
+        let permissions = self.platform.permissions().of_konnector(instance, &slug).ok()?;
         let of_account = permissions.has_account_hosts();
         let fields = match argument(message, "account").filter(|_| of_account) {
             Some(account) => {
-                let account = self.account(instance, account).ok().filter(|account| account.is_usable_by(&slug));
+                let account =
+                    self.platform.accounts().get(instance, account).ok().filter(|account| account.is_usable_by(&slug));
                 account.as_ref().map(Account::fields)?
             }
             None => serde_json::Map::new(),

@@ -11,7 +11,8 @@ use konnector_store::{Changes, DocRef, Lease};
 
 use super::step::JobEvent;
 use super::transition::LeaseAuthority;
-use crate::{Error, Platform, Result};
+use crate::handles::Jobs;
+use crate::{Error, Result};
 
 /// The leases as last seen, and since when they are unchanged.
 #[derive(Default)]
@@ -36,15 +37,15 @@ impl LeaseMonitor {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Requeues the jobs of dead workers at the start. Does so only if the store is exclusive, because then every lease
     /// belongs to a process that has ended.
-    pub(crate) async fn recover_jobs(&self) -> Result<()> {
-        if !self.store.is_exclusive() {
+    pub(crate) async fn recover(&self) -> Result<()> {
+        if !self.platform.store().is_exclusive() {
             return Ok(());
         }
-        for lease in self.store.leases()? {
-            match self.requeue_leased_job(&lease).await {
+        for lease in self.platform.store().leases()? {
+            match self.requeue_leased(&lease).await {
                 Ok(()) => {
                     tracing::warn!(job = lease.job.id, "the server ended while this job ran; the job is requeued")
                 }
@@ -63,13 +64,17 @@ impl Platform {
             if let Err(error) = self.reclaim_expired(&mut seen).await {
                 tracing::error!(%error, "the jobs of dead workers could not be requeued");
             }
-            tokio::time::sleep(self.config.lease_ttl / 9).await;
+            tokio::time::sleep(self.platform.config().lease_ttl / 9).await;
         }
     }
 
     async fn reclaim_expired(&self, seen: &mut LeaseMonitor) -> Result<()> {
-        for lease in seen.expired(self.store.leases()?, self.clock.elapsed(), self.config.lease_ttl) {
-            match self.requeue_leased_job(&lease).await {
+        for lease in seen.expired(
+            self.platform.store().leases()?,
+            self.platform.clock().elapsed(),
+            self.platform.config().lease_ttl,
+        ) {
+            match self.requeue_leased(&lease).await {
                 Ok(()) => tracing::warn!(
                     job = lease.job.id,
                     worker = lease.worker,
@@ -88,15 +93,15 @@ impl Platform {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Requeues the job of a lease. If the job no longer exists, the lease just ends, with its lock and its permits.
-    async fn requeue_leased_job(&self, lease: &Lease) -> Result<()> {
-        match self.apply_job_event(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
+    async fn requeue_leased(&self, lease: &Lease) -> Result<()> {
+        match self.apply(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
             Err(Error::NotFound(_)) if self.is_orphan(lease)? => {
                 tracing::warn!(job = lease.job.id, "ended the lease of a job that no longer exists");
                 let mut changes = Changes::new();
                 changes.expire(lease);
-                self.store.commit(changes).await?;
+                self.platform.store().commit(changes).await?;
                 Ok(())
             }
             settled => settled,
@@ -104,8 +109,8 @@ impl Platform {
     }
 
     fn is_orphan(&self, lease: &Lease) -> Result<bool> {
-        let has_instance = self.instances()?.iter().any(|instance| instance.id == lease.job.instance);
-        Ok(!has_instance || self.store.get(&lease.job)?.is_none())
+        let has_instance = self.platform.instances().list()?.iter().any(|instance| instance.id == lease.job.instance);
+        Ok(!has_instance || self.platform.store().get(&lease.job)?.is_none())
     }
 }
 

@@ -8,9 +8,10 @@ use konnector_store::{BlobId, Changes};
 
 use super::{BY_TRIGGER, Job, JobStatus, trigger_index_key};
 use crate::doctype::JOBS;
+use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::stored::Stored;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How many finished jobs are retained, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +35,22 @@ const PURGE_KEEP_COUNT: usize = 50;
 /// How long a run may take before `clean` ends it (Cozy API, jobs, §5.8).
 const CLEAN_TIMEOUT: TimeDelta = TimeDelta::hours(1);
 
-impl Platform {
+impl Jobs {
     /// Removes the jobs that exceed [`crate::Config::job_retention`], with their logs, in small steps. The newest
     /// successful and the newest failed job of a trigger stay regardless of age. Returns the number of removed jobs.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn delete_old_jobs(&self) -> Result<usize> {
+    pub async fn delete_old(&self) -> Result<usize> {
         let mut forgotten = 0;
-        for instance in self.instances()? {
+        for instance in self.platform.instances().list()? {
             let mut after: Option<String> = None;
             while let Some((key, _)) =
-                self.store.lookup_prefix(&instance.id, BY_TRIGGER, "", after.as_deref(), 1)?.pop()
+                self.platform.store().lookup_prefix(&instance.id, BY_TRIGGER, "", after.as_deref(), 1)?.pop()
             {
                 let group = key.split('/').next().unwrap_or_default().to_owned();
-                forgotten += self.delete_old_trigger_jobs(&instance, &group).await?;
+                forgotten += self.delete_old_of_trigger(&instance, &group).await?;
                 // After all keys of this group.
                 after = Some(format!("{group}/~"));
             }
@@ -57,13 +58,13 @@ impl Platform {
         Ok(forgotten)
     }
 
-    async fn delete_old_trigger_jobs(&self, instance: &Instance, group: &str) -> Result<usize> {
-        let JobRetention { max_per_trigger: per_trigger, max_age: age } = self.config.job_retention;
-        let oldest = cutoff(self.clock.now(), age);
+    async fn delete_old_of_trigger(&self, instance: &Instance, group: &str) -> Result<usize> {
+        let JobRetention { max_per_trigger: per_trigger, max_age: age } = self.platform.config().job_retention;
+        let oldest = cutoff(self.platform.clock().now(), age);
         let (mut rank, mut forgotten, mut newest) = (0, 0, LatestByStatus::default());
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.lookup_prefix(
+            let page = self.platform.store().lookup_prefix(
                 &instance.id,
                 BY_TRIGGER,
                 &format!("{group}/"),
@@ -74,7 +75,7 @@ impl Platform {
             after = Some(last.clone());
             let mut old = Vec::new();
             for (_, id) in page {
-                let Some(job) = self.load::<Job>(&instance.doc(&JOBS, id))? else { continue };
+                let Some(job) = self.platform.load::<Job>(&instance.doc(&JOBS, id))? else { continue };
                 rank += 1;
                 // A retry that never ran says nothing about the health of the trigger.
                 let newest = job.value.superseded_by.is_none() && newest.is_latest(job.value.state);
@@ -82,7 +83,7 @@ impl Platform {
                     old.push(job);
                 }
             }
-            forgotten += self.delete_jobs(instance, old).await?;
+            forgotten += self.delete(instance, old).await?;
             tokio::task::yield_now().await;
         }
     }
@@ -93,12 +94,12 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn purge_jobs(&self, instance: &Instance, age: Duration, workers: &[String]) -> Result<usize> {
-        let oldest = cutoff(self.clock.now(), age);
+    pub async fn purge(&self, instance: &Instance, age: Duration, workers: &[String]) -> Result<usize> {
+        let oldest = cutoff(self.platform.clock().now(), age);
         let mut seen: HashMap<(String, JobStatus), usize> = HashMap::new();
         let (mut removed, mut last) = (0, None::<String>);
         loop {
-            let page = self.store.page_backward(&instance.id, &JOBS, last.as_deref(), PAGE_SIZE)?.documents;
+            let page = self.platform.store().page_backward(&instance.id, &JOBS, last.as_deref(), PAGE_SIZE)?.documents;
             let Some(end) = page.last() else { return Ok(removed) };
             last = Some(end.id.clone());
             let mut old = Vec::new();
@@ -113,7 +114,7 @@ impl Platform {
                     old.push(job);
                 }
             }
-            removed += self.delete_jobs(instance, old).await?;
+            removed += self.delete(instance, old).await?;
             tokio::task::yield_now().await;
         }
     }
@@ -123,16 +124,16 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn clean_jobs(&self, instance: &Instance) -> Result<usize> {
-        let since = self.clock.now() - CLEAN_TIMEOUT;
+    pub async fn clean(&self, instance: &Instance) -> Result<usize> {
+        let since = self.platform.clock().now() - CLEAN_TIMEOUT;
         let mut cleaned = 0;
-        for lease in self.store.leases()?.into_iter().filter(|lease| lease.job.instance == instance.id) {
-            let job = match self.job(instance, &lease.job.id) {
+        for lease in self.platform.store().leases()?.into_iter().filter(|lease| lease.job.instance == instance.id) {
+            let job = match self.get(instance, &lease.job.id) {
                 Err(Error::NotFound(_)) => continue,
                 job => job?,
             };
             if job.state == JobStatus::Running && job.started_at.is_some_and(|started| started < since) {
-                match self.cancel_job(instance, &job.id).await {
+                match self.cancel(instance, &job.id).await {
                     Ok(_) => cleaned += 1,
                     // It ended concurrently.
                     Err(Error::Conflict(_) | Error::NotFound(_)) => {}
@@ -145,14 +146,14 @@ impl Platform {
 
     /// Removes all of these in one commit. If one of them was changed concurrently, removes each separately and leaves
     /// that one for the next time.
-    async fn delete_jobs(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
-        match self.delete_jobs_atomically(instance, &jobs).await {
+    async fn delete(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
+        match self.delete_atomically(instance, &jobs).await {
             Err(Error::Conflict(_)) => {}
             removed => return removed.map(|()| jobs.len()),
         }
         let mut removed = 0;
         for job in jobs.chunks(1) {
-            match self.delete_jobs_atomically(instance, job).await {
+            match self.delete_atomically(instance, job).await {
                 Ok(()) => removed += 1,
                 Err(Error::Conflict(_)) => {}
                 Err(error) => return Err(error),
@@ -161,7 +162,7 @@ impl Platform {
         Ok(removed)
     }
 
-    async fn delete_jobs_atomically(&self, instance: &Instance, jobs: &[Stored<Job>]) -> Result<()> {
+    async fn delete_atomically(&self, instance: &Instance, jobs: &[Stored<Job>]) -> Result<()> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -173,8 +174,8 @@ impl Platform {
             changes.purge(super::doc_ref(instance, &job), rev);
             logs.extend(job.log);
         }
-        self.commit(changes).await?;
-        self.delete_blobs(logs).await;
+        self.platform.commit(changes).await?;
+        self.platform.blob_sweeper().delete_blobs(logs).await;
         Ok(())
     }
 }

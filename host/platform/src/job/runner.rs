@@ -60,7 +60,7 @@ pub(crate) struct SandboxRunner;
 #[async_trait]
 impl Runner for SandboxRunner {
     fn spawn(&self, platform: &Platform, task: JobTask) {
-        platform.sandbox.spawn(task).detach();
+        platform.sandbox().spawn(task).detach();
     }
 
     async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult> {
@@ -95,19 +95,19 @@ async fn prepare_run(
 ) -> Result<Run, JobFailure> {
     let slug = job.argument("konnector").unwrap_or_default();
     let parsed: Slug = slug.parse().map_err(|_| JobFailure::not_installed(slug))?;
-    platform.refresh_konnector(instance, &parsed).await;
-    let konnector = match platform.activate_konnector(instance, &parsed).await {
+    platform.konnectors().refresh(instance, &parsed).await;
+    let konnector = match platform.konnectors().activate(instance, &parsed).await {
         Ok(konnector) => konnector,
         Err(Error::NotFound(_)) => return Err(JobFailure::not_installed(slug)),
         Err(error) => return Err(JobFailure::setup_failed(&error)),
     };
     if !job.is_clean_up()
-        && let Some(maintenance) = platform.registry_maintenance(instance, &konnector).await
+        && let Some(maintenance) = platform.registries().maintenance_of(instance, &konnector).await
         && maintenance.check_start(job.cause == Cause::Manual).is_err()
     {
         return Err(maintenance.to_outcome());
     }
-    let account = match platform.account_from_message(instance, &job.message) {
+    let account = match platform.accounts().resolve_message(instance, &job.message) {
         None => None,
         Some((_, Ok(account))) => Some(check_grant(account, &parsed)?),
         Some((id, Err(Error::NotFound(_)))) => return Err(JobFailure::account_not_found(id)),
@@ -115,7 +115,7 @@ async fn prepare_run(
     };
     let account = match account {
         None => None,
-        Some(grant) => Some(match platform.ensure_fresh_token(instance, (*grant).clone()).await {
+        Some(grant) => Some(match platform.accounts().ensure_fresh_token(instance, (*grant).clone()).await {
             // The reloaded account may belong to another konnector.
             Ok(account) => check_grant(account, &parsed)?,
             Err(Error::ReconnectRequired) => return Err(JobFailure::reconnect()),

@@ -9,10 +9,11 @@ use super::failure::JobFailure;
 use super::retry::{Retry, RetryPolicy};
 use super::step::{JobCommand, JobEvent, JobState, Phase, StepContext, step};
 use super::{Job, JobStatus, PartialResult, remove_from_live_index};
+use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How often a transition is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
@@ -56,43 +57,47 @@ impl Job {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Applies all effects of an event, or none.
     ///
     /// # Errors
     ///
     /// [`Error::StaleLease`] if the lease is no longer held, [`Error::Conflict`] if others keep changing the same
     /// documents, or if the event is impossible for the job.
-    pub(crate) async fn apply_job_event(
+    pub(crate) async fn apply(
         &self,
         at: &DocRef,
         hold: LeaseAuthority<'_>,
         event: JobEvent,
         remains: Option<RunArtifacts>,
     ) -> Result<()> {
-        let instance = self.instance_of(at)?;
+        let instance = self.platform.triggers().instance_of(at)?;
         let remains = remains.unwrap_or_default();
         let mut tries = 0;
         loop {
             tries += 1;
-            let Some(Stored { id, rev, value }) = self.load::<Job>(at)? else {
+            let Some(Stored { id, rev, value }) = self.platform.load::<Job>(at)? else {
                 return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
             };
             let job = Job { id, ..value };
             // Read after the document: while the lease is held, nobody else has changed the state of the job.
             if let LeaseAuthority::Holder(lease) | LeaseAuthority::Expired(lease) = hold
-                && self.store.lease(at)?.is_none_or(|now| (now.epoch, &now.worker) != (lease.epoch, &lease.worker))
+                && self
+                    .platform
+                    .store()
+                    .lease(at)?
+                    .is_none_or(|now| (now.epoch, &now.worker) != (lease.epoch, &lease.worker))
             {
                 return Err(Error::StaleLease);
             }
-            match self.try_apply_job_event(&instance, (job, &rev), hold, &event, &remains).await {
+            match self.try_apply(&instance, (job, &rev), hold, &event, &remains).await {
                 Err(Error::Conflict(_)) if tries < MAX_COMMIT_ATTEMPTS => {}
                 result => return result,
             }
         }
     }
 
-    async fn try_apply_job_event(
+    async fn try_apply(
         &self,
         instance: &Instance,
         (mut job, rev): (Job, &Rev),
@@ -100,7 +105,7 @@ impl Platform {
         event: &JobEvent,
         remains: &RunArtifacts,
     ) -> Result<()> {
-        let around = self.job_step_context(instance, &job, event)?;
+        let around = self.step_context(instance, &job, event)?;
         let before = job.step_state();
         let (after, commands) = step(before, event, &around).map_err(|illegal| {
             tracing::error!(job = job.id, event = "illegal_transition", "{illegal}");
@@ -123,11 +128,11 @@ impl Platform {
                 JobCommand::StopRun => {}
                 JobCommand::Requeue { run_at } => {
                     job.state = JobStatus::Queued;
-                    changes.enqueue(at.clone(), self.job_queue_entry(instance, &job, run_at));
+                    changes.enqueue(at.clone(), self.queue_entry(instance, &job, run_at));
                 }
                 JobCommand::Finish(verdict) => {
                     if let (true, None, Some(account)) = (job.is_clean_up(), &verdict, job.argument("account")) {
-                        self.stage_purge_deleted_account(instance, account, &mut changes)?;
+                        self.platform.accounts().stage_purge_deleted(instance, account, &mut changes)?;
                     }
                     if verdict.is_none() {
                         superseded = self.stage_supersede_retry(instance, &job, around.now, &mut changes)?;
@@ -149,7 +154,7 @@ impl Platform {
                     append_retry_time(&mut job, run_at);
                 }
                 JobCommand::NotifyTrigger(verdict) => {
-                    self.stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
+                    self.platform.triggers().stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
                 }
             }
         }
@@ -158,36 +163,37 @@ impl Platform {
         }
         changes.put(at.clone(), rev, to_object(&job)?);
         if let Some((next, run_at)) = &again {
-            self.stage_new_job(instance, next, *run_at, &mut changes)?;
+            self.stage_new(instance, next, *run_at, &mut changes)?;
         }
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         log_transition(&job, after.phase);
-        self.publish(&at, ChangeKind::Updated, &job);
+        self.platform.publish(&at, ChangeKind::Updated, &job);
         if let Some((next, _)) = &again {
-            self.publish(&super::doc_ref(instance, next), ChangeKind::Created, next);
+            self.platform.publish(&super::doc_ref(instance, next), ChangeKind::Created, next);
         }
         if let Some(retry) = &superseded {
-            self.publish(&super::doc_ref(instance, retry), ChangeKind::Updated, retry);
+            self.platform.publish(&super::doc_ref(instance, retry), ChangeKind::Updated, retry);
         }
-        self.wake_workers();
+        self.platform.wake_workers();
         Ok(())
     }
 
-    fn job_step_context(&self, instance: &Instance, job: &Job, event: &JobEvent) -> Result<StepContext> {
+    fn step_context(&self, instance: &Instance, job: &Job, event: &JobEvent) -> Result<StepContext> {
         let own = job.options.and_then(|options| options.max_exec_count).unwrap_or(u32::MAX);
-        let policy = RetryPolicy { base_delay: self.config.retry_delay, max_attempts: own.min(super::MAX_ATTEMPTS) };
+        let policy =
+            RetryPolicy { base_delay: self.platform.config().retry_delay, max_attempts: own.min(super::MAX_ATTEMPTS) };
         let (mut next_due, mut faults) = (None, 0);
         if let (Some(trigger), JobEvent::Ended(Some(verdict))) = (&job.trigger_id, event) {
-            next_due = self.trigger_due(instance, trigger)?;
+            next_due = self.platform.triggers().due(instance, trigger)?;
             if verdict.retry == Retry::Fault {
-                let earlier = self.trigger_jobs(instance, trigger, FAULT_LOOKBACK + 4)?;
+                let earlier = self.list_of_trigger(instance, trigger, FAULT_LOOKBACK + 4)?;
                 let ended = earlier.iter().filter(|earlier| earlier.finished_at.is_some());
                 faults = ended.take(FAULT_LOOKBACK).take_while(|earlier| earlier.fault).map(|_| 1).sum();
             }
         }
         Ok(StepContext {
-            now: self.clock.now(),
-            jitter: self.random().jitter(),
+            now: self.platform.clock().now(),
+            jitter: self.platform.random().jitter(),
             retry_policy: policy,
             next_due,
             consecutive_faults: faults,

@@ -16,31 +16,32 @@ use super::runner::{Assignment, RunResult};
 use super::step::JobEvent;
 use super::transition::{LeaseAuthority, RunArtifacts};
 use super::{Job, JobStatus};
+use crate::handles::Jobs;
 use crate::realtime::ChangeKind;
 use crate::stored::Stored;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How long a run may go on after the server is asked to stop.
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(4);
 /// Maximum time that a worker sleeps when nothing wakes it.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
-impl Platform {
+impl Jobs {
     /// Claims and runs jobs until shutdown, at most [`crate::Config::workers`] at a time.
-    pub(crate) async fn worker_loop(&self) {
-        let slots = Arc::new(Semaphore::new(self.config.workers.max(1) as usize));
-        while !self.draining().is_cancelled() {
-            if let Err(error) = self.start_jobs(&slots).await {
+    pub(crate) async fn run_workers(&self) {
+        let slots = Arc::new(Semaphore::new(self.platform.config().workers.max(1) as usize));
+        while !self.platform.draining().is_cancelled() {
+            if let Err(error) = self.start_available(&slots).await {
                 tracing::error!(%error, "cannot claim a job; trying again");
             }
-            let sleep = match self.store.next_run_at() {
-                Ok(Some(ready)) => (ready - self.clock.now()).to_std().unwrap_or_default().min(MAX_SLEEP),
+            let sleep = match self.platform.store().next_run_at() {
+                Ok(Some(ready)) => (ready - self.platform.clock().now()).to_std().unwrap_or_default().min(MAX_SLEEP),
                 Ok(None) | Err(_) => MAX_SLEEP,
             };
             tokio::select! {
                 biased;
-                () = self.draining().cancelled() => {}
-                () = self.worker_wakeup() => {}
+                () = self.platform.draining().cancelled() => {}
+                () = self.platform.worker_wakeup() => {}
                 // Not immediately: a clock that was set back may just have made a job wait again.
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
             }
@@ -48,37 +49,37 @@ impl Platform {
     }
 
     /// Starts as many jobs as there are free slots.
-    async fn start_jobs(&self, slots: &Arc<Semaphore>) -> Result<()> {
+    async fn start_available(&self, slots: &Arc<Semaphore>) -> Result<()> {
         let free = slots.available_permits();
         if free == 0 {
             return Ok(());
         }
-        let asked_at = self.clock.elapsed();
-        for lease in self.claim_jobs(free).await? {
+        let asked_at = self.platform.clock().elapsed();
+        for lease in self.claim(free).await? {
             // Only this loop takes slots, so there is one.
             let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { break };
-            let held = Arc::new(LeaseGuard::new(lease, asked_at, self.config.lease_ttl));
-            let cancel = self.running_jobs().register(&held.lease.job);
+            let held = Arc::new(LeaseGuard::new(lease, asked_at, self.platform.config().lease_ttl));
+            let cancel = self.platform.running_jobs().register(&held.lease.job);
             let keeper = self.spawn_heartbeat(&held, &cancel);
             let platform = self.clone();
-            let work = async move { platform.run_claimed_job(&held, &cancel, keeper, slot).await };
-            self.runner().spawn(self, Box::pin(self.tasks().track_future(work)));
+            let work = async move { platform.run_claimed(&held, &cancel, keeper, slot).await };
+            self.platform.runner().spawn(&self.platform, Box::pin(self.platform.tasks().track_future(work)));
         }
         Ok(())
     }
 
-    async fn claim_jobs(&self, limit: usize) -> Result<Vec<Lease>> {
-        let now = self.clock.now();
+    async fn claim(&self, limit: usize) -> Result<Vec<Lease>> {
+        let now = self.platform.clock().now();
         let started = move |body: &mut Map| {
             body.insert("state".to_owned(), json!(JobStatus::Running));
             body.insert("started_at".to_owned(), json!(now));
         };
-        let needs = |job: &_, document: &_| self.job_permits(job, document);
-        Ok(self.store.claim(self.worker_id(), now, limit, &needs, &started).await?)
+        let needs = |job: &_, document: &_| self.permits(job, document);
+        Ok(self.platform.store().claim(self.platform.worker_id(), now, limit, &needs, &started).await?)
     }
 
     /// Runs a claimed job.
-    async fn run_claimed_job(
+    async fn run_claimed(
         &self,
         held: &LeaseGuard,
         cancel: &CancellationToken,
@@ -89,10 +90,10 @@ impl Platform {
         let result = tokio::select! {
             biased;
             () = held.lost().cancelled() => Err(Error::StaleLease),
-            result = self.execute_job(held, cancel) => result,
+            result = self.execute(held, cancel) => result,
         };
         drop(keeper);
-        self.running_jobs().unregister(&lease.job);
+        self.platform.running_jobs().unregister(&lease.job);
         match result {
             Ok(()) => {}
             Err(Error::StaleLease) => {
@@ -103,56 +104,60 @@ impl Platform {
                     "this worker lost its lease and stopped the run"
                 );
                 // If no other worker has the job yet, requeue it now rather than when others notice.
-                drop(self.apply_job_event(&lease.job, LeaseAuthority::Holder(lease), JobEvent::LeaseLost, None).await);
+                drop(self.apply(&lease.job, LeaseAuthority::Holder(lease), JobEvent::LeaseLost, None).await);
             }
             Err(error) => {
                 tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; another worker will take the job over");
             }
         }
         drop(slot);
-        self.wake_workers();
+        self.platform.wake_workers();
     }
 
-    async fn execute_job(&self, held: &LeaseGuard, cancel: &CancellationToken) -> Result<()> {
+    async fn execute(&self, held: &LeaseGuard, cancel: &CancellationToken) -> Result<()> {
         let at = &held.lease.job;
-        let instance = self.instance_of(at)?;
-        let Some(Stored { id, value, .. }) = self.load::<Job>(at)? else {
+        let instance = self.platform.triggers().instance_of(at)?;
+        let Some(Stored { id, value, .. }) = self.platform.load::<Job>(at)? else {
             return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
         };
         let job = Job { id, ..value };
-        self.publish(at, ChangeKind::Updated, &job);
-        tracing::debug!(job = job.id, wait_ms = (self.clock.now() - job.queued_at).num_milliseconds(), "started");
-        if let Some(verdict) = self.blocked_reason(&instance, &job)? {
-            return self.finish_job(held, JobEvent::Ended(Some(verdict)), None).await;
+        self.platform.publish(at, ChangeKind::Updated, &job);
+        tracing::debug!(
+            job = job.id,
+            wait_ms = (self.platform.clock().now() - job.queued_at).num_milliseconds(),
+            "started"
+        );
+        if let Some(verdict) = self.platform.triggers().blocked_reason(&instance, &job)? {
+            return self.finish(held, JobEvent::Ended(Some(verdict)), None).await;
         }
-        if job.needs_space && !self.is_below_quota(&instance).await? {
-            return self.finish_job(held, JobEvent::NoSpace, None).await;
+        if job.needs_space && !self.platform.files().is_below_quota(&instance).await? {
+            return self.finish(held, JobEvent::NoSpace, None).await;
         }
         let assignment = Assignment { instance, job, lease: held.lease.clone(), cancel: cancel.clone() };
         let (event, remains) = tokio::select! {
             biased;
-            finished = self.run_while_leased(held, self.runner().run(self, assignment)) => {
+            finished = self.run_while_leased(held, self.platform.runner().run(&self.platform, assignment)) => {
                 let RunResult { failure: verdict, artifacts: remains } = finished?;
                 (JobEvent::Ended(verdict), remains)
             }
             // The run is dropped, together with its connections.
             () = self.shutdown_grace_elapsed() => (JobEvent::ServerStopped, RunArtifacts::default()),
         };
-        self.finish_job(held, event, Some(remains)).await
+        self.finish(held, event, Some(remains)).await
     }
 
-    async fn finish_job(&self, held: &LeaseGuard, event: JobEvent, remains: Option<RunArtifacts>) -> Result<()> {
+    async fn finish(&self, held: &LeaseGuard, event: JobEvent, remains: Option<RunArtifacts>) -> Result<()> {
         held.mark_ending();
-        self.apply_job_event(&held.lease.job, LeaseAuthority::Holder(&held.lease), event, remains).await
+        self.apply(&held.lease.job, LeaseAuthority::Holder(&held.lease), event, remains).await
     }
 
     /// Waits until the server is asked to stop, and then for the grace period of runs.
     async fn shutdown_grace_elapsed(&self) {
-        self.draining().cancelled().await;
+        self.platform.draining().cancelled().await;
         tokio::select! {
             biased;
             () = tokio::time::sleep(SHUTDOWN_GRACE_PERIOD) => {}
-            () = self.forced_shutdown().cancelled() => {}
+            () = self.platform.forced_shutdown().cancelled() => {}
         }
     }
 }

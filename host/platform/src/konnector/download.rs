@@ -13,7 +13,8 @@ use konnector_egress::{
 use konnector_manifest::HttpRules;
 use url::Url;
 
-use crate::{Error, Platform, Result};
+use crate::handles::Konnectors;
+use crate::{Error, Result};
 
 /// Maximum size of an archive or a layer, in bytes.
 pub(super) const MAX_ARCHIVE_SIZE: u64 = 64 << 20;
@@ -35,10 +36,10 @@ pub(super) fn into_bytes(body: DecodedBody) -> Bytes {
     }
 }
 
-impl Platform {
+impl Konnectors {
     /// Creates a session that may contact any host, for at most `max_size` bytes in total.
     pub(super) fn http_session(&self, max_size: u64) -> Session {
-        self.gate.session(SessionOptions {
+        self.platform.gate().session(SessionOptions {
             rules: HttpRules::allow_all(),
             cookies: None,
             budget: HttpBudget {

@@ -8,8 +8,9 @@ use url::Url;
 
 use super::Konnector;
 use super::bundle::Bundle;
+use crate::handles::Konnectors;
 use crate::offload::Offload;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of bundles read at the same time: each may take some hundred MiB of memory while it is unpacked and
 /// checked.
@@ -32,7 +33,7 @@ impl From<Bundle> for FetchedBundle {
     }
 }
 
-impl Platform {
+impl Konnectors {
     /// Fetches the bundle of a source.
     pub(super) async fn fetch_bundle(&self, source: &Source) -> Result<FetchedBundle> {
         match source {
@@ -42,7 +43,7 @@ impl Platform {
             }
             Source::Http { url, sha256 } => self.fetch_archive(url, sha256.as_ref()).await,
             Source::Registry { name, channel, version } => {
-                let found = self.resolve_version(name, channel, version.as_deref()).await?;
+                let found = self.platform.registries().resolve_version(name, channel, version.as_deref()).await?;
                 self.fetch_archive(&found.url, Some(&found.sha256)).await
             }
             Source::Git { transport, url, branch } => self.fetch_repository(*transport, url, branch.as_deref()).await,
@@ -61,7 +62,7 @@ impl Platform {
     ) -> Result<Option<FetchedBundle>> {
         let fetched = match source {
             Source::Registry { name, channel, version } => {
-                let found = self.resolve_version(name, channel, version.as_deref()).await?;
+                let found = self.platform.registries().resolve_version(name, channel, version.as_deref()).await?;
                 if found.version == installed.version {
                     return Ok(None);
                 }
@@ -104,14 +105,14 @@ pub(crate) fn install_pool() -> Offload {
     Offload::new("installations", MAX_INSTALL_TASKS, MAX_QUEUED_INSTALL_TASKS, READ_TIMEOUT)
 }
 
-impl Platform {
+impl Konnectors {
     /// Runs blocking work on a bundle. It is abandoned after a timeout, because a folder may be on a remote disk that
     /// does not respond. Its thread then stays blocked and is not available to others.
     pub(super) async fn run_install_task<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        match tokio::time::timeout(READ_TIMEOUT, self.source_offload.run(work)).await {
+        match tokio::time::timeout(READ_TIMEOUT, self.platform.inner.source_offload.run(work)).await {
             Ok(done) => done,
             Err(_) => Err(Error::Unreachable(format!(
                 "the source could not be read within {} s; try again, or copy it to a local disk",

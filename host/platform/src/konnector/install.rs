@@ -15,10 +15,11 @@ use super::bundle::Bundle;
 use super::consent::reads_secrets;
 use super::fetch::FetchedBundle;
 use super::{ClampedLimit, Konnector, KonnectorState, MANAGED_FIELDS, doc_ref};
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum size in bytes of the message of a failed installation: an error may repeat names of any length.
 const MAX_ERROR_SIZE: usize = 2_000;
@@ -83,17 +84,17 @@ pub(super) fn parse_source(source: &str) -> Result<Source> {
     Source::from_str(source).map_err(|error| Error::InvalidParameter { name: "Source", message: error.to_string() })
 }
 
-impl Platform {
+impl Konnectors {
     /// Checks and starts an installation.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] when it is already installed,
     /// [`Error::Unreachable`], [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
-    pub async fn install_konnector(&self, instance: &Instance, request: InstallRequest) -> Result<InstallProgress> {
+    pub async fn install(&self, instance: &Instance, request: InstallRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
         let source = parse_source(&request.source)?;
-        if self.load::<Konnector>(&doc_ref(instance, &slug))?.is_some() {
+        if self.platform.load::<Konnector>(&doc_ref(instance, &slug))?.is_some() {
             return Err(Error::Conflict("Application with same slug already exists".to_owned()));
         }
         let fetched = self.fetch_bundle(&source).await?;
@@ -130,7 +131,8 @@ impl Platform {
         for warning in bundle.manifest.warnings() {
             tracing::warn!(%slug, "manifest warning: {warning}");
         }
-        for ClampedLimit { limit, requested, granted } in self.config.run_limits.clamped_limits(&bundle.manifest.limits)
+        for ClampedLimit { limit, requested, granted } in
+            self.platform.config().run_limits.clamped_limits(&bundle.manifest.limits)
         {
             tracing::warn!(
                 %slug, %limit, requested, granted,
@@ -142,7 +144,7 @@ impl Platform {
         if let Some(parameters) = parameters {
             members.insert("parameters".to_owned(), serde_json::Value::Object(parameters));
         }
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let konnector = Konnector {
             slug: slug.clone(),
             state: KonnectorState::Installing,
@@ -186,9 +188,9 @@ impl Platform {
         let (events, receiver) = mpsc::channel(4);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
         let happened = if plan.previous.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
-        self.publish(&doc_ref(instance, &konnector.slug), happened, &konnector);
+        self.platform.publish(&doc_ref(instance, &konnector.slug), happened, &konnector);
         let (platform, instance) = (self.clone(), instance.clone());
-        self.tasks().spawn(async move {
+        self.platform.tasks().spawn(async move {
             let slug = plan.konnector.slug.clone();
             let mut failed = plan.konnector.clone();
             let event = match platform.finish_install(&instance, plan).await {
@@ -202,7 +204,7 @@ impl Platform {
                     failed.state = KonnectorState::Errored;
                     failed.error = Some(error.clone());
                     if let Ok(body) = to_object(&failed) {
-                        platform.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
+                        platform.platform.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
                     }
                     InstallEvent::Failed(error)
                 }
@@ -215,7 +217,11 @@ impl Platform {
     /// Compiles, stores the bytes, then makes the konnector and its permissions visible in one commit.
     async fn finish_install(&self, instance: &Instance, plan: InstallPlan) -> Result<Konnector> {
         let InstallPlan { mut konnector, manifest, bundle, permissions, previous: before, target_state: goal } = plan;
-        self.sandbox.prepare(&bundle.component, &self.config.cache_dir).await.map_err(Error::Component)?;
+        self.platform
+            .sandbox()
+            .prepare(&bundle.component, &self.platform.config().cache_dir)
+            .await
+            .map_err(Error::Component)?;
         konnector.component = Some(self.write_blob(bundle.component).await?);
         if let Some(icon) = bundle.icon {
             konnector.icon_checksum = Some(hex::encode(Sha256::digest(&icon)));
@@ -227,30 +233,30 @@ impl Platform {
         let happened = match &before {
             None => {
                 changes.create(document.clone(), to_object(&konnector)?);
-                self.stage_permissions(instance, &konnector.slug, &permissions, &mut changes)?;
+                self.platform.permissions().stage(instance, &konnector.slug, &permissions, &mut changes)?;
                 ChangeKind::Created
             }
             Some(before) => {
                 changes.put(document.clone(), &before.rev, to_object(&konnector)?);
                 let merged =
                     self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
-                self.stage_permissions(instance, &konnector.slug, &merged, &mut changes)?;
+                self.platform.permissions().stage(instance, &konnector.slug, &merged, &mut changes)?;
                 ChangeKind::Updated
             }
         };
-        match self.commit(changes).await {
+        match self.platform.commit(changes).await {
             Ok(_) => {}
             // The commit may still have reached the disk; the konnector then needs its component after a restart.
             Err(error @ Error::Store(StoreError::Poisoned)) => return Err(error),
             Err(error) => {
-                self.delete_blobs(konnector.blobs()).await;
+                self.platform.blob_sweeper().delete_blobs(konnector.blobs()).await;
                 return Err(error);
             }
         }
         if let Some(before) = before {
-            self.delete_blobs(before.value.blobs()).await;
+            self.platform.blob_sweeper().delete_blobs(before.value.blobs()).await;
         }
-        self.publish(&document, happened, &konnector);
+        self.platform.publish(&document, happened, &konnector);
         Ok(konnector)
     }
 
@@ -262,13 +268,13 @@ impl Platform {
         old: &Manifest,
         new: &Manifest,
     ) -> Result<Permissions> {
-        let stored = self.konnector_permissions(instance, slug)?;
+        let stored = self.platform.permissions().of_konnector(instance, slug)?;
         let added = stored.rules().iter().filter(|rule| !old.permissions.rules().contains(rule)).cloned();
         Ok(Permissions::from(new.permissions.rules().iter().cloned().chain(added).collect::<Vec<_>>()))
     }
 
     async fn write_blob(&self, bytes: Vec<u8>) -> Result<BlobId> {
-        let mut writer = self.store.blobs().create().await?;
+        let mut writer = self.platform.store().blobs().create().await?;
         writer.write(Bytes::from(bytes)).await?;
         Ok(writer.finish().await?.id)
     }

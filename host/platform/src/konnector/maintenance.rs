@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::doctype::MAINTENANCES;
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::job::{JobErrorCode, JobFailure, Retry};
 use crate::stored::{Object, Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Cozy's code for a vendor, or a konnector, in maintenance.
 const MAINTENANCE_CODE: &str = "VENDOR_DOWN.MAINTENANCE";
@@ -78,16 +79,16 @@ fn doc_ref(slug: &Slug) -> DocRef {
     DocRef::new(&InstanceId::global(), &MAINTENANCES, slug.as_ref())
 }
 
-impl Platform {
+impl Konnectors {
     /// Returns the konnectors that the operator has put into maintenance, by slug.
     pub fn maintenances(&self) -> Result<Vec<Maintenance>> {
-        let all = self.load_all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
+        let all = self.platform.load_all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
         Ok(all.into_iter().map(|found| found.value).collect())
     }
 
     /// Returns the operator's maintenance of a konnector.
     pub fn maintenance(&self, slug: &Slug) -> Result<Option<Maintenance>> {
-        Ok(self.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
+        Ok(self.platform.load::<Maintenance>(&doc_ref(slug))?.map(|found| found.value))
     }
 
     /// Returns the maintenance of the konnector named in a job's message, if it applies to the instance.
@@ -106,11 +107,11 @@ impl Platform {
         options.insert(INFRA_MAINTENANCE_FLAG.to_owned(), Value::Bool(true));
         let body = to_object(&Maintenance { slug: slug.to_string(), options })?;
         let mut changes = Changes::new();
-        match self.load::<Maintenance>(&doc_ref(slug))? {
+        match self.platform.load::<Maintenance>(&doc_ref(slug))? {
             Some(Stored { rev, .. }) => changes.put(doc_ref(slug), &rev, body),
             None => changes.create(doc_ref(slug), body),
         };
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(())
     }
 
@@ -120,12 +121,12 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when it is not in maintenance.
     pub async fn end_maintenance(&self, slug: &Slug) -> Result<()> {
-        let Some(found) = self.load::<Maintenance>(&doc_ref(slug))? else {
+        let Some(found) = self.platform.load::<Maintenance>(&doc_ref(slug))? else {
             return Err(Error::NotFound(format!("the konnector '{slug}' is not in maintenance")));
         };
         let mut changes = Changes::new();
         changes.purge(doc_ref(slug), &found.rev);
-        self.commit(changes).await?;
+        self.platform.commit(changes).await?;
         Ok(())
     }
 }

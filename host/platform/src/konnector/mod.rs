@@ -40,9 +40,10 @@ pub use update::UpdateRequest;
 pub(crate) use update::UpdatesInProgress;
 
 use crate::doctype::KONNECTORS;
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// State of an installed konnector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,14 +190,14 @@ impl Konnector {
     }
 }
 
-impl Platform {
+impl Konnectors {
     /// Returns an installed konnector.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
-    pub fn konnector(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
-        Ok(self.stored_konnector(instance, slug)?.value)
+    pub fn get(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
+        Ok(self.get_stored(instance, slug)?.value)
     }
 
     /// Returns an installed konnector with its revision.
@@ -204,8 +205,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
-    pub fn stored_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Stored<Konnector>> {
-        self.load(&doc_ref(instance, slug))?.ok_or_else(|| not_installed(slug))
+    pub fn get_stored(&self, instance: &Instance, slug: &Slug) -> Result<Stored<Konnector>> {
+        self.platform.load(&doc_ref(instance, slug))?.ok_or_else(|| not_installed(slug))
     }
 
     /// Returns the limits that the operator lowers below the manifest's request.
@@ -214,17 +215,17 @@ impl Platform {
     ///
     /// When its manifest cannot be read.
     pub fn clamped_limits(&self, konnector: &Konnector) -> Result<Vec<ClampedLimit>> {
-        Ok(self.config.run_limits.clamped_limits(&konnector.manifest()?.limits))
+        Ok(self.platform.config().run_limits.clamped_limits(&konnector.manifest()?.limits))
     }
 
     /// Returns all installed konnectors, by slug.
-    pub fn konnectors(&self, instance: &Instance) -> Result<Vec<Konnector>> {
-        Ok(self.stored_konnectors(instance)?.into_iter().map(|found| found.value).collect())
+    pub fn list(&self, instance: &Instance) -> Result<Vec<Konnector>> {
+        Ok(self.list_stored(instance)?.into_iter().map(|found| found.value).collect())
     }
 
-    /// Like [`Platform::konnectors`], with revisions.
-    pub fn stored_konnectors(&self, instance: &Instance) -> Result<Vec<Stored<Konnector>>> {
-        self.load_all(&instance.id, &KONNECTORS)
+    /// Like [`Konnectors::list`], with revisions.
+    pub fn list_stored(&self, instance: &Instance) -> Result<Vec<Stored<Konnector>>> {
+        self.platform.load_all(&instance.id, &KONNECTORS)
     }
 
     /// Returns the icon of a konnector and its media type.
@@ -232,12 +233,12 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when the konnector is not installed or has no icon.
-    pub async fn konnector_icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
-        let konnector = self.konnector(instance, slug)?;
+    pub async fn icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
+        let konnector = self.get(instance, slug)?;
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
         let icon = konnector.icon_link().ok_or_else(none)?;
         let name = konnector.manifest_fields.get("icon").and_then(Value::as_str).ok_or_else(none)?;
-        Ok((self.store.read_blob(&icon).await?, crate::media_type(name)))
+        Ok((self.platform.store().read_blob(&icon).await?, crate::media_type(name)))
     }
 
     /// Returns the program of a konnector as installed: a redirect if it came from a registry, else an archive of the
@@ -246,36 +247,42 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Unreachable`] when its registry does not respond.
-    pub async fn konnector_download(&self, konnector: &Konnector) -> Result<Download> {
+    pub async fn bundle(&self, konnector: &Konnector) -> Result<Download> {
         if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
-            return Ok(Download::Redirect(self.resolve_version(&name, &channel, Some(&konnector.version)).await?.url));
+            return Ok(Download::Redirect(
+                self.platform.registries().resolve_version(&name, &channel, Some(&konnector.version)).await?.url,
+            ));
         }
         let component = konnector.component_link().ok_or_else(|| not_installed(&konnector.slug))?;
         let icon = match &konnector.icon_link() {
-            Some(icon) => Some(self.store.read_blob(icon).await?),
+            Some(icon) => Some(self.platform.store().read_blob(icon).await?),
             None => None,
         };
-        let bundle =
-            Bundle { manifest: konnector.manifest()?, component: self.store.read_blob(&component).await?, icon };
+        let bundle = Bundle {
+            manifest: konnector.manifest()?,
+            component: self.platform.store().read_blob(&component).await?,
+            icon,
+        };
         self.run_install_task(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
     /// Reads a blob that is known to be small and whose checksum is not stored.
     pub(crate) async fn read_blob(&self, blob: &BlobId) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut reader = self.store.blobs().open(blob).await?;
+        let mut reader = self.platform.store().blobs().open(blob).await?;
         tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes).await.map_err(Error::io("reading a blob"))?;
         Ok(bytes)
     }
 
     /// Returns a konnector that is about to run. The first run turns a konnector that was installed deactivated to
     /// ready.
-    pub(crate) async fn activate_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
-        let konnector = self.konnector(instance, slug)?;
+    pub(crate) async fn activate(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
+        let konnector = self.get(instance, slug)?;
         if konnector.state != KonnectorState::Installed {
             return Ok(konnector);
         }
         let promoted = self
+            .platform
             .modify::<Konnector, _>(&doc_ref(instance, slug), |konnector, _| {
                 konnector.state = KonnectorState::Ready;
                 Ok(true)

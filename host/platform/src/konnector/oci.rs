@@ -15,7 +15,8 @@ use super::archive::{MAX_BUNDLE_SIZE, MAX_FILE_SIZE, check_size};
 use super::bundle::{Bundle, MANIFEST_FILE};
 use super::download::{DOWNLOAD_TIMEOUT, MAX_ARCHIVE_SIZE, header, into_bytes};
 use super::fetch::FetchedBundle;
-use crate::{Error, Platform, Result};
+use crate::handles::Konnectors;
+use crate::{Error, Result};
 
 /// Media types of an artifact's manifest: the standard one, and the one that older tools use.
 const MANIFEST_MEDIA_TYPES: &str =
@@ -73,7 +74,7 @@ struct OciRepository {
     token: Option<String>,
 }
 
-impl Platform {
+impl Konnectors {
     /// Fetches the bundle of an artifact.
     pub(super) async fn fetch_artifact(
         &self,

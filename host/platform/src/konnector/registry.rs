@@ -20,8 +20,10 @@ use url::Url;
 use super::Konnector;
 use super::download::{MAX_TEXT_SIZE, header, into_bytes};
 use super::maintenance::{Maintenance, is_exempt};
+use crate::Konnectors;
+use crate::handles::Registries;
 use crate::instance::Instance;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Timeout of one request.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,7 +139,7 @@ fn deserialize_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8;
     Ok(hash)
 }
 
-impl Platform {
+impl Registries {
     /// Resolves the version of a konnector that a registry source currently refers to.
     pub(super) async fn resolve_version(
         &self,
@@ -145,7 +147,7 @@ impl Platform {
         channel: &str,
         version: Option<&str>,
     ) -> Result<RegistryVersion> {
-        if self.config.registries.is_empty() {
+        if self.platform.config().registries.is_empty() {
             return Err(Error::InvalidParameter {
                 name: "Source",
                 message: format!(
@@ -158,9 +160,9 @@ impl Platform {
             Some(version) => format!("{name}/{}", utf8_percent_encode(version, NON_ALPHANUMERIC)),
             None => format!("{name}/{channel}/latest"),
         };
-        let now = self.clock.elapsed();
-        let response = self.query_registries(&path).await?.map(|(_, response)| response);
-        self.registry_cache.refresh(&path, now, response.as_ref());
+        let now = self.platform.clock().elapsed();
+        let response = self.query_all(&path).await?.map(|(_, response)| response);
+        self.platform.inner.registry_cache.refresh(&path, now, response.as_ref());
         let Some(response) = response else {
             return Err(Error::Unreachable(match version {
                 Some(version) => format!("no registry of this server offers version {version} of '{name}'"),
@@ -173,7 +175,7 @@ impl Platform {
     /// Returns the newest version for a registry source, possibly from the cache; `None` for other sources.
     pub(super) async fn latest_version(&self, source: &Source) -> Result<Option<RegistryVersion>> {
         let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
-        let response = self.query_registries_cached(&format!("{name}/{channel}/latest")).await?;
+        let response = self.query_cached(&format!("{name}/{channel}/latest")).await?;
         match response {
             Some(response) => self.parse_response(response, invalid_version(name.clone())).await.map(Some),
             None => Ok(None),
@@ -186,38 +188,40 @@ impl Platform {
         response: RegistryResponse,
         wrong: impl FnOnce(serde_json::Error) -> Error + Send + 'static,
     ) -> Result<T> {
-        self.run_install_task(move || serde_json::from_slice(&response.body).map_err(wrong)).await
+        self.platform.konnectors().run_install_task(move || serde_json::from_slice(&response.body).map_err(wrong)).await
     }
 
     /// Queries the registries, unless a recent response is cached.
-    async fn query_registries_cached(&self, path: &str) -> Result<Option<RegistryResponse>> {
-        let now = self.clock.elapsed();
-        let known = self.registry_cache.responses().entries.get(path).cloned();
+    async fn query_cached(&self, path: &str) -> Result<Option<RegistryResponse>> {
+        let now = self.platform.clock().elapsed();
+        let known = self.platform.inner.registry_cache.responses().entries.get(path).cloned();
         if let Some((received_at, response)) = known
             && now.saturating_sub(received_at) < REGISTRY_CACHE_TTL
         {
             return Ok(response);
         }
-        let response = self.query_registries(path).await?.map(|(_, response)| response);
-        self.registry_cache.responses().put(path, now, response.clone());
+        let response = self.query_all(path).await?.map(|(_, response)| response);
+        self.platform.inner.registry_cache.responses().put(path, now, response.clone());
         Ok(response)
     }
 
     /// Queries the registries in order, below `/registry`; `None` if no registry has a result.
-    async fn query_registries(&self, path_and_query: &str) -> Result<Option<(&Url, RegistryResponse)>> {
-        for base in &self.config.registries {
-            if let Some(response) = self.query_registry(base, path_and_query).await? {
+    async fn query_all(&self, path_and_query: &str) -> Result<Option<(&Url, RegistryResponse)>> {
+        for base in &self.platform.config().registries {
+            if let Some(response) = self.query(base, path_and_query).await? {
                 return Ok(Some((base, response)));
             }
         }
         Ok(None)
     }
 
-    async fn query_registry(&self, base: &Url, path_and_query: &str) -> Result<Option<RegistryResponse>> {
+    async fn query(&self, base: &Url, path_and_query: &str) -> Result<Option<RegistryResponse>> {
         let written = format!("{}/registry/{path_and_query}", base.as_str().trim_end_matches('/'));
         let failed = |reason: String| Error::Unreachable(format!("the registry {base} cannot be queried: {reason}"));
         let url = Url::parse(&written).map_err(|error| failed(error.to_string()))?;
         let response = self
+            .platform
+            .konnectors()
             .fetch_url(&url, &[("accept", "application/json, */*;q=0.5")], MAX_TEXT_SIZE, REGISTRY_TIMEOUT)
             .await
             .map_err(|error| failed(error.to_string()))?;
@@ -236,10 +240,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when no registry has a result, [`Error::Unreachable`] when one does not respond.
-    pub async fn proxy_registry(&self, path_and_query: &str) -> Result<RegistryResponse> {
-        let found = self.query_registries(path_and_query).await?;
+    pub async fn proxy(&self, path_and_query: &str) -> Result<RegistryResponse> {
+        let found = self.query_all(path_and_query).await?;
         found.map(|(_, response)| response).ok_or_else(|| {
-            Error::NotFound(match self.config.registries.is_empty() {
+            Error::NotFound(match self.platform.config().registries.is_empty() {
                 true => "no registry is configured; the operator can add one with --registry URL".to_owned(),
                 false => "no registry of this server has the requested entry".to_owned(),
             })
@@ -253,7 +257,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] when a registry does not respond.
-    pub async fn registry_list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
+    pub async fn list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
         let wrong = || {
             let text = "cursor: not a cursor of this server; pass next_cursor of the previous page, \
                         or omit it for the first page";
@@ -267,15 +271,15 @@ impl Platform {
             }
         };
         // All entries of a page may be in earlier registries, too; clients do not expect an empty page in the middle.
-        while let Some(base) = self.config.registries.get(position) {
-            let RegistryList { data, meta } = self.registry_page(base, query, &own).await?;
+        while let Some(base) = self.platform.config().registries.get(position) {
+            let RegistryList { data, meta } = self.page(base, query, &own).await?;
             let apps = self.without_shadowed(position, data).await?;
             (position, own) = match meta.next_cursor {
                 next if next.is_empty() => (position + 1, next),
                 next => (position, next),
             };
             if !apps.is_empty() {
-                let more = position < self.config.registries.len();
+                let more = position < self.platform.config().registries.len();
                 return Ok(RegistryPage { apps, next_cursor: more.then(|| format!("{position}|{own}")) });
             }
         }
@@ -283,11 +287,11 @@ impl Platform {
     }
 
     /// Fetches a page of one registry.
-    async fn registry_page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<RegistryList> {
+    async fn page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<RegistryList> {
         let cursor = Some(("cursor", cursor)).filter(|(_, cursor)| !cursor.is_empty());
         let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
         let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let listed = self.query_registry(base, &format!("?{words}")).await?;
+        let listed = self.query(base, &format!("?{words}")).await?;
         let Some(response) = listed else { return Ok(RegistryList::default()) };
         let base = base.clone();
         let wrong = move |error| {
@@ -298,11 +302,11 @@ impl Platform {
 
     /// Removes the konnectors that an earlier registry has, too, because they would be installed from there.
     async fn without_shadowed(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
-        for base in self.config.registries.iter().take(position) {
+        for base in self.platform.config().registries.iter().take(position) {
             if apps.is_empty() {
                 return Ok(apps);
             }
-            let theirs = self.registry_slugs(base).await?;
+            let theirs = self.slugs(base).await?;
             apps.retain(|app| !app_slug(app).is_some_and(|slug| theirs.contains(slug)));
         }
         Ok(apps)
@@ -310,11 +314,13 @@ impl Platform {
 
     /// Returns the slugs of a registry. Its first page is read each time, so that a failing registry is noticed; the
     /// following pages are cached, however many pages of the other registries are listed.
-    async fn registry_slugs(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
-        let now = self.clock.elapsed();
-        let mut list = self.registry_page(base, &[], "").await?;
+    async fn slugs(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
+        let now = self.platform.clock().elapsed();
+        let mut list = self.page(base, &[], "").await?;
         let mut slugs: HashSet<String> = listed_slugs(&list).collect();
         let known = self
+            .platform
+            .inner
             .registry_cache
             .slugs()
             .get(base)
@@ -328,14 +334,14 @@ impl Platform {
             if list.meta.next_cursor.is_empty() {
                 break;
             }
-            list = self.registry_page(base, &[], &list.meta.next_cursor).await?;
+            list = self.page(base, &[], &list.meta.next_cursor).await?;
             slugs.extend(listed_slugs(&list));
         }
         if !list.meta.next_cursor.is_empty() {
             return Err(Error::Unreachable(format!("the list of the registry {base} has more than {MAX_PAGES} pages")));
         }
         let slugs = Arc::new(slugs);
-        self.registry_cache.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
+        self.platform.inner.registry_cache.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
         Ok(slugs)
     }
 
@@ -345,10 +351,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Unreachable`] when a registry does not respond.
-    pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
+    pub async fn maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
-        for (position, base) in self.config.registries.iter().enumerate() {
-            let Some(response) = self.query_registry(base, "maintenance").await? else { continue };
+        for (position, base) in self.platform.config().registries.iter().enumerate() {
+            let Some(response) = self.query(base, "maintenance").await? else { continue };
             let registry = base.clone();
             let wrong = move |error| {
                 Error::Unreachable(format!("the registry {registry} returned an invalid list of maintenances: {error}"))
@@ -361,12 +367,12 @@ impl Platform {
 
     /// Returns the maintenance of a konnector that its registry declares, if it applies to the instance; a registry
     /// that does not respond counts as declaring none.
-    pub(crate) async fn registry_maintenance(&self, instance: &Instance, konnector: &Konnector) -> Option<Maintenance> {
+    pub(crate) async fn maintenance_of(&self, instance: &Instance, konnector: &Konnector) -> Option<Maintenance> {
         if is_exempt(instance, &konnector.slug) {
             return None;
         }
-        let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
-        let response = self.query_registries_cached(name.as_ref()).await.ok()??;
+        let Ok(Source::Registry { name, .. }) = Konnectors::installed_source(konnector) else { return None };
+        let response = self.query_cached(name.as_ref()).await.ok()??;
         let app: Value = serde_json::from_slice(&response.body).ok()?;
         let active = app.get("maintenance_activated").and_then(Value::as_bool).unwrap_or_default();
         active.then(|| Maintenance::from_registry(&name, app.get("maintenance_options").unwrap_or(&Value::Null)))

@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use super::doc_ref;
 use crate::doctype::JOBS;
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::job::{Job, JobStatus};
 use crate::realtime::ChangeKind;
 use crate::token::Principal;
 use crate::trigger::Trigger;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Timeout for the clean-up of one account; afterwards the konnector is deleted anyway.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -31,7 +32,7 @@ pub enum UninstallOutcome {
     CleaningUp(oneshot::Receiver<Result<()>>),
 }
 
-impl Platform {
+impl Konnectors {
     /// Uninstalls a konnector. Its accounts and their triggers are deleted first, in the background. If the konnector
     /// fails to clean up after one of them, it stays installed, unless `force` is set; deleting it again retries the
     /// clean-up.
@@ -39,18 +40,23 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
-    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<UninstallOutcome> {
-        self.konnector(instance, slug)?;
+    pub async fn delete(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<UninstallOutcome> {
+        self.get(instance, slug)?;
         // Its own accounts, not those that a trigger names or that are shared with it.
-        let accounts: Vec<String> =
-            self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
-        if accounts.is_empty() && self.deleted_accounts(instance, Some(slug))?.is_empty() {
+        let accounts: Vec<String> = self
+            .platform
+            .accounts()
+            .list(instance, Some(slug.as_ref()))?
+            .into_iter()
+            .map(|account| account.id)
+            .collect();
+        if accounts.is_empty() && self.platform.accounts().list_deleted(instance, Some(slug))?.is_empty() {
             self.uninstall(instance, slug).await?;
             return Ok(UninstallOutcome::Uninstalled);
         }
         let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
         let (sender, outcome) = oneshot::channel();
-        self.tasks().spawn(async move {
+        self.platform.tasks().spawn(async move {
             let done = platform.clean_up_and_uninstall(&instance, &slug, &accounts, force).await;
             if let Err(error) = &done {
                 tracing::error!(%slug, %error, "the konnector stays installed: cleaning up its accounts failed");
@@ -69,18 +75,18 @@ impl Platform {
         force: bool,
     ) -> Result<()> {
         // One attempt each: a failure leaves the konnector installed, so its owner can find the cause.
-        for job in self.clean_up(instance, accounts, Some(slug)).await? {
+        for job in self.platform.accounts().clean_up(instance, accounts, Some(slug)).await? {
             match self.wait_for_clean_up(instance, &job).await {
                 Err(error) if !force => return Err(error),
                 _ => {}
             }
         }
-        let copies = self.deleted_accounts(instance, Some(slug))?;
+        let copies = self.platform.accounts().list_deleted(instance, Some(slug))?;
         self.uninstall(instance, slug).await?;
         for id in copies.iter().map(|copy| &copy.id).chain(accounts) {
             let mut changes = Changes::new();
-            self.stage_purge_deleted_account(instance, id, &mut changes)?;
-            self.commit(changes).await?;
+            self.platform.accounts().stage_purge_deleted(instance, id, &mut changes)?;
+            self.platform.commit(changes).await?;
         }
         Ok(())
     }
@@ -91,10 +97,10 @@ impl Platform {
     ///
     /// [`Error::Unavailable`] when it fails, or the server stops.
     pub(crate) async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
-        let mut events = self.bus.subscribe(&instance.id);
+        let mut events = self.platform.bus().subscribe(&instance.id);
         let ended = async {
             loop {
-                let job = self.job(instance, &job.id)?;
+                let job = self.platform.jobs().get(instance, &job.id)?;
                 match job.state {
                     JobStatus::Done => return Ok(()),
                     JobStatus::Errored => {
@@ -115,7 +121,7 @@ impl Platform {
         };
         tokio::select! {
             biased;
-            () = self.draining().cancelled() => Err(Error::Unavailable("the server is shutting down".to_owned())),
+            () = self.platform.draining().cancelled() => Err(Error::Unavailable("the server is shutting down".to_owned())),
             ended = tokio::time::timeout(CLEAN_UP_TIMEOUT, ended) => ended.unwrap_or_else(|_| {
                 tracing::warn!(job = job.id, "the konnector did not clean up in time; continuing without it");
                 Ok(())
@@ -125,7 +131,7 @@ impl Platform {
 
     /// Removes everything that acts for a konnector: triggers, waiting and running jobs, shares. Each may end on
     /// its own meanwhile.
-    async fn revoke_konnector_access(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+    async fn revoke_access(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let ignore_missing = |done: Result<()>| match done {
             Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(()),
             done => done,
@@ -133,29 +139,29 @@ impl Platform {
         let is_affected = |trigger: &Trigger| {
             trigger.runs_konnector(slug.as_ref(), None) || trigger.created_by_konnector.as_ref() == Some(slug)
         };
-        for trigger in self.triggers(instance)?.into_iter().filter(is_affected) {
-            ignore_missing(self.delete_trigger(instance, &trigger.id).await)?;
+        for trigger in self.platform.triggers().list(instance)?.into_iter().filter(is_affected) {
+            ignore_missing(self.platform.triggers().delete(instance, &trigger.id).await)?;
         }
-        for job in self.live_jobs_of_konnector(instance, slug)? {
-            ignore_missing(self.cancel_job(instance, &job).await.map(drop))?;
+        for job in self.platform.jobs().list_live_of_konnector(instance, slug)? {
+            ignore_missing(self.platform.jobs().cancel(instance, &job).await.map(drop))?;
         }
-        self.revoke_shares_by_source(instance, &Principal::konnector_source(slug)).await
+        self.platform.permissions().revoke_shares_by_source(instance, &Principal::konnector_source(slug)).await
     }
 
     async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        let found = self.stored_konnector(instance, slug)?;
-        self.revoke_konnector_access(instance, slug).await?;
+        let found = self.get_stored(instance, slug)?;
+        self.revoke_access(instance, slug).await?;
         // A program that is installed under this name later is a different one.
-        self.revoke_account_sharing(instance, slug).await?;
+        self.platform.accounts().revoke_sharing(instance, slug).await?;
         let document = doc_ref(instance, slug);
         let mut changes = Changes::new();
         changes.delete(document.clone(), &found.rev);
-        self.stage_delete_permissions(instance, slug, &mut changes)?;
-        self.commit(changes).await?;
+        self.platform.permissions().stage_delete(instance, slug, &mut changes)?;
+        self.platform.commit(changes).await?;
         // For anything that one of its runs created in the meantime.
-        self.revoke_konnector_access(instance, slug).await?;
-        self.delete_blobs(found.value.blobs()).await;
-        self.publish(&document, ChangeKind::Deleted, &found.value);
+        self.revoke_access(instance, slug).await?;
+        self.platform.blob_sweeper().delete_blobs(found.value.blobs()).await;
+        self.platform.publish(&document, ChangeKind::Deleted, &found.value);
         Ok(())
     }
 }

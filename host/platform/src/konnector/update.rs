@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use super::consent::{ConsentAddition, ConsentScope};
 use super::install::{InstallEvent, InstallProgress, parse_slug, parse_source};
 use super::{Konnector, KonnectorState, doc_ref};
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::stored::Object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How long reading or running a konnector waits for an automatic update.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,16 +39,16 @@ pub struct UpdateRequest {
 #[derive(Debug, Default)]
 pub(crate) struct UpdatesInProgress(Mutex<HashSet<DocRef>>);
 
-impl Platform {
+impl Konnectors {
     /// Checks and starts an update. If the new version adds something and the user did not accept it, only
     /// `available_version` and `available_changes` change. If there is no other version, only the source changes.
     ///
     /// # Errors
     ///
-    /// As [`Platform::install_konnector`]; [`Error::NotFound`] when it is not installed.
-    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<InstallProgress> {
+    /// As [`Konnectors::install`]; [`Error::NotFound`] when it is not installed.
+    pub async fn update(&self, instance: &Instance, request: UpdateRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
-        let before = self.stored_konnector(instance, &slug)?;
+        let before = self.get_stored(instance, &slug)?;
         let source = match &request.source {
             Some(source) if !source.is_empty() => parse_source(source)?,
             _ => Self::installed_source(&before.value)?,
@@ -75,7 +76,7 @@ impl Platform {
     /// Returns what the user must accept before `offered` replaces `installed`, without what the operator waived.
     fn consent_additions(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<ConsentAddition> {
         let mut growth = offered.additions_over(installed);
-        growth.retain(|growth| !(growth.is_waivable() && self.config.permissions_skip_verification));
+        growth.retain(|growth| !(growth.is_waivable() && self.platform.config().permissions_skip_verification));
         growth
     }
 
@@ -88,10 +89,11 @@ impl Platform {
         source: &Source,
         waiting: Option<(String, Vec<ConsentAddition>)>,
     ) -> Result<InstallProgress> {
-        let now = self.clock.now();
+        let now = self.platform.clock().now();
         let (available, growth) = waiting.unzip();
         let additions: Vec<String> = growth.iter().flatten().map(ConsentAddition::to_string).collect();
         let changed = self
+            .platform
             .modify::<Konnector, _>(&doc_ref(instance, slug), |konnector, _| {
                 let (source, available, additions) = (source.to_string(), available.clone(), additions.clone());
                 let same = konnector.source == source
@@ -107,19 +109,21 @@ impl Platform {
         let konnector = changed.ok_or_else(|| super::not_installed(slug))?;
         let (events, receiver) = mpsc::channel(1);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
-        let rev = self.stored_konnector(instance, slug)?.rev.to_string();
+        let rev = self.get_stored(instance, slug)?.rev.to_string();
         Ok(InstallProgress { konnector, rev, events: receiver })
     }
 
     /// Updates a konnector if its registry has a newer version and the update needs no consent. Returns when the update
     /// is done, fails or takes too long; the installed version is then usable. Returns whether it looked for a version:
     /// otherwise nothing has changed. Cancel-safe: an update that began continues on its own.
-    pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) -> bool {
+    pub async fn refresh(&self, instance: &Instance, slug: &Slug) -> bool {
         let document = doc_ref(instance, slug);
-        if self.config.registries.is_empty() || !self.refreshing_konnectors.lock().insert(document.clone()) {
+        if self.platform.config().registries.is_empty()
+            || !self.platform.inner.refreshing_konnectors.lock().insert(document.clone())
+        {
             return false;
         }
-        let _turn = RefreshGuard(&self.refreshing_konnectors, document);
+        let _turn = RefreshGuard(&self.platform.inner.refreshing_konnectors, document);
         match tokio::time::timeout(REFRESH_TIMEOUT, self.try_refresh(instance, slug)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -131,9 +135,9 @@ impl Platform {
     }
 
     async fn try_refresh(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        let installed = self.konnector(instance, slug)?;
+        let installed = self.get(instance, slug)?;
         let source = Self::installed_source(&installed)?;
-        let Some(news) = self.latest_version(&source).await? else { return Ok(()) };
+        let Some(news) = self.platform.registries().latest_version(&source).await? else { return Ok(()) };
         if news.version == installed.version && installed.available_version.is_some() {
             return self.record_available_version(instance, slug, &source, None).await.map(drop);
         }
@@ -144,7 +148,7 @@ impl Platform {
         }
         let request =
             UpdateRequest { slug: slug.to_string(), source: None, parameters: None, permissions_acked: false };
-        let mut events = self.update_konnector(instance, request).await?.events;
+        let mut events = self.update(instance, request).await?.events;
         while let Some(event) = events.recv().await {
             if let InstallEvent::Failed(reason) = event {
                 return Err(Error::Unreachable(reason));

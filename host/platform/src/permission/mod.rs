@@ -15,10 +15,11 @@ pub(crate) use check::{HIDDEN_FROM_KONNECTORS_MESSAGE, is_hidden_from_konnectors
 pub use patch::PermissionPatch;
 
 use crate::doctype::{FILES, PERMISSIONS};
+use crate::handles::PermissionSets;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, to_object};
 use crate::token::{Audience, Principal};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Index from a short code to the permission set of its share.
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
@@ -152,9 +153,12 @@ impl Principal {
     }
 }
 
-impl Platform {
-    fn konnector_permission_set(&self, instance: &Instance, slug: &Slug) -> Result<Option<PermissionSet>> {
-        Ok(self.load::<PermissionSet>(&doc_ref(instance, &konnector_set_id(slug.as_ref())))?.map(|found| found.value))
+impl PermissionSets {
+    fn konnector_set(&self, instance: &Instance, slug: &Slug) -> Result<Option<PermissionSet>> {
+        Ok(self
+            .platform
+            .load::<PermissionSet>(&doc_ref(instance, &konnector_set_id(slug.as_ref())))?
+            .map(|found| found.value))
     }
 
     /// Returns the current permissions of a konnector; none when it is not installed.
@@ -162,8 +166,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the stored rules cannot be read.
-    pub fn konnector_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        self.konnector_permission_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
+    pub fn of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
+        self.konnector_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
     }
 
     /// Returns the rules for the capabilities of a run: all except the one on referenced folders. That one is for the
@@ -172,8 +176,8 @@ impl Platform {
     /// # Errors
     ///
     /// When the stored rules cannot be read.
-    pub(crate) fn capability_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        let Some(mut set) = self.konnector_permission_set(instance, slug)? else { return Ok(Permissions::default()) };
+    pub(crate) fn of_capabilities(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
+        let Some(mut set) = self.konnector_set(instance, slug)? else { return Ok(Permissions::default()) };
         set.permissions.retain(|_, rule| !is_referenced_folders_rule(rule, slug));
         set.rules()
     }
@@ -185,20 +189,21 @@ impl Platform {
     ///
     /// When the store fails.
     pub(crate) async fn allow_referenced_folders(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        self.modify::<PermissionSet, _>(&doc_ref(instance, &konnector_set_id(slug.as_ref())), |set, _| {
-            if set.permissions.values().any(|rule| is_referenced_folders_rule(rule, slug)) {
-                return Ok(false);
-            }
-            // The manifest may have a rule with the same title.
-            let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS_TITLE} ({number})"));
-            let mut titles = std::iter::once(REFERENCED_FOLDERS_TITLE.to_owned()).chain(numbered);
-            if let Some(title) = titles.find(|title| !set.permissions.contains_key(title)) {
-                set.permissions.insert(title, referenced_folders_rule(slug));
-            }
-            Ok(true)
-        })
-        .await
-        .map(drop)
+        self.platform
+            .modify::<PermissionSet, _>(&doc_ref(instance, &konnector_set_id(slug.as_ref())), |set, _| {
+                if set.permissions.values().any(|rule| is_referenced_folders_rule(rule, slug)) {
+                    return Ok(false);
+                }
+                // The manifest may have a rule with the same title.
+                let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS_TITLE} ({number})"));
+                let mut titles = std::iter::once(REFERENCED_FOLDERS_TITLE.to_owned()).chain(numbered);
+                if let Some(title) = titles.find(|title| !set.permissions.contains_key(title)) {
+                    set.permissions.insert(title, referenced_folders_rule(slug));
+                }
+                Ok(true)
+            })
+            .await
+            .map(drop)
     }
 
     /// Returns the set that applies to a principal, if it has a document.
@@ -206,15 +211,11 @@ impl Platform {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn own_permission_set(
-        &self,
-        instance: &Instance,
-        principal: &Principal,
-    ) -> Result<Option<Stored<PermissionSet>>> {
+    pub fn get_own(&self, instance: &Instance, principal: &Principal) -> Result<Option<Stored<PermissionSet>>> {
         let claims = &principal.claims;
         match (claims.aud, &claims.share) {
-            (Audience::Konnector, _) => self.load(&doc_ref(instance, &konnector_set_id(&claims.sub))),
-            (Audience::Share, Some(id)) => self.load(&doc_ref(instance, id)),
+            (Audience::Konnector, _) => self.platform.load(&doc_ref(instance, &konnector_set_id(&claims.sub))),
+            (Audience::Share, Some(id)) => self.platform.load(&doc_ref(instance, id)),
             _ => Ok(None),
         }
     }
@@ -224,14 +225,9 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] for other callers, [`Error::NotFound`] when it does not exist.
-    pub fn permission_set(
-        &self,
-        instance: &Instance,
-        principal: &Principal,
-        id: &str,
-    ) -> Result<Stored<PermissionSet>> {
-        let found: Option<Stored<PermissionSet>> = self.load(&doc_ref(instance, id))?;
-        let own = self.own_permission_set(instance, principal)?.is_some_and(|own| own.id == id);
+    pub fn get(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<Stored<PermissionSet>> {
+        let found: Option<Stored<PermissionSet>> = self.platform.load(&doc_ref(instance, id))?;
+        let own = self.get_own(instance, principal)?.is_some_and(|own| own.id == id);
         let may = own
             || match &found {
                 Some(found) => principal.is_creator_of(&found.value),
@@ -244,7 +240,7 @@ impl Platform {
     }
 
     /// Stages the permission set of a konnector, replacing an existing one.
-    pub(crate) fn stage_permissions(
+    pub(crate) fn stage(
         &self,
         instance: &Instance,
         slug: &Slug,
@@ -260,7 +256,7 @@ impl Platform {
             shortcodes: Object::new(),
             expires_at: None,
         })?;
-        match self.store.get(&at)? {
+        match self.platform.store().get(&at)? {
             Some(found) => changes.put(at, &found.rev, body),
             None => changes.create(at, body),
         };
@@ -268,14 +264,9 @@ impl Platform {
     }
 
     /// Stages the deletion of a konnector's permission set.
-    pub(crate) fn stage_delete_permissions(
-        &self,
-        instance: &Instance,
-        slug: &Slug,
-        changes: &mut Changes,
-    ) -> Result<()> {
+    pub(crate) fn stage_delete(&self, instance: &Instance, slug: &Slug, changes: &mut Changes) -> Result<()> {
         let at = doc_ref(instance, &konnector_set_id(slug.as_ref()));
-        if let Some(found) = self.store.get(&at)? {
+        if let Some(found) = self.platform.store().get(&at)? {
             changes.delete(at, &found.rev);
         }
         Ok(())

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::share::{LARGER_SET_MESSAGE, NOT_PARENT_MESSAGE};
 use super::{PermissionSet, PermissionSetKind, check_size, doc_ref, not_found};
+use crate::handles::PermissionSets;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, to_object};
 use crate::token::{Audience, Principal};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Change of a permission set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum PermissionPatch {
     },
 }
 
-impl Platform {
+impl PermissionSets {
     /// Changes a set. Any caller that has the rules itself may add and remove rules; other changes are for the creator
     /// of the share only.
     ///
@@ -34,7 +35,7 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] for rules that the caller does not have, for another caller's share, and for holders of a
     /// share; [`Error::NotFound`] when the set does not exist; [`Error::Manifest`] for an invalid rule.
-    pub async fn patch_permissions(
+    pub async fn patch(
         &self,
         instance: &Instance,
         principal: &Principal,
@@ -46,7 +47,7 @@ impl Platform {
         }
         principal.check_may_outlive_run("change permissions")?;
         let at = doc_ref(instance, id);
-        let Some(Stored { rev, value: mut set, .. }) = self.load::<PermissionSet>(&at)? else {
+        let Some(Stored { rev, value: mut set, .. }) = self.platform.load::<PermissionSet>(&at)? else {
             // Only callers that could have changed something see this error.
             if let PermissionPatch::Set { rules, .. } = patch {
                 check_subset(principal, &added_rules(rules)?)?;
@@ -85,7 +86,7 @@ impl Platform {
             }
         }
         changes.put(at, &rev, to_object(&set)?);
-        let revs = self.commit(changes).await?;
+        let revs = self.platform.commit(changes).await?;
         Ok(Stored { id: id.to_owned(), rev: revs.into_iter().last().unwrap_or(rev), value: set })
     }
 }

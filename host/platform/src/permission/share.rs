@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::{PermissionSet, PermissionSetKind, SHORTCODES, check_size, doc_ref, not_found};
 use crate::doctype::PERMISSIONS;
+use crate::handles::PermissionSets;
 use crate::instance::Instance;
 use crate::random::random_secret;
 use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::{Audience, Claims, Principal};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Length of a short code: too long to be guessed, because it opens a share like the long code.
 const SHORTCODE_LENGTH: usize = 12;
@@ -71,7 +72,7 @@ impl PermissionSet {
     }
 }
 
-impl Platform {
+impl PermissionSets {
     /// Creates a share of some of the caller's permissions, with a code for each name.
     ///
     /// # Errors
@@ -104,12 +105,12 @@ impl Platform {
             permissions: rules.to_manifest(),
             codes: Object::new(),
             shortcodes: Object::new(),
-            expires_at: lasts.map(|lasts| self.clock.now() + lasts),
+            expires_at: lasts.map(|lasts| self.platform.clock().now() + lasts),
         };
         let mut changes = Changes::new();
         self.stage_codes(instance, &id, &mut set, names, &mut changes)?;
         changes.create(doc_ref(instance, &id), to_object(&set)?);
-        let rev = self.commit_one(changes).await?;
+        let rev = self.platform.documents().commit_one(changes).await?;
         Ok(Stored { id, rev, value: set })
     }
 
@@ -143,20 +144,20 @@ impl Platform {
             let mut short: String = random_secret()?.chars().filter(char::is_ascii_alphanumeric).collect();
             short.truncate(SHORTCODE_LENGTH);
             changes.put_unique(&instance.id, SHORTCODES, &short, id);
-            set.codes.insert(name.clone(), Value::String(self.issue_share_code(instance, name, id)?));
+            set.codes.insert(name.clone(), Value::String(self.platform.auth().issue_share_code(instance, name, id)?));
             set.shortcodes.insert(name.clone(), Value::String(short));
         }
         Ok(())
     }
 
     /// Returns the permissions of the holder of a share's code.
-    pub(crate) fn share_permissions(&self, instance: &Instance, claims: &Claims, code: &str) -> Result<Permissions> {
+    pub(crate) fn of_share(&self, instance: &Instance, claims: &Claims, code: &str) -> Result<Permissions> {
         let id = claims.share.as_deref().ok_or(Error::InvalidToken)?;
-        let found: Stored<PermissionSet> = self.load(&doc_ref(instance, id))?.ok_or(Error::InvalidToken)?;
+        let found: Stored<PermissionSet> = self.platform.load(&doc_ref(instance, id))?.ok_or(Error::InvalidToken)?;
         if !found.value.codes.values().any(|own| own.as_str() == Some(code)) {
             return Err(Error::InvalidToken);
         }
-        if found.value.is_expired(self.clock.now()) {
+        if found.value.is_expired(self.platform.clock().now()) {
             return Err(Error::ExpiredToken);
         }
         found.value.rules()
@@ -167,8 +168,8 @@ impl Platform {
         if short.len() != SHORTCODE_LENGTH {
             return Ok(None);
         }
-        let Some(id) = self.store.lookup(&instance.id, SHORTCODES, short)? else { return Ok(None) };
-        let Some(found) = self.load::<PermissionSet>(&doc_ref(instance, &id))? else { return Ok(None) };
+        let Some(id) = self.platform.store().lookup(&instance.id, SHORTCODES, short)? else { return Ok(None) };
+        let Some(found) = self.platform.load::<PermissionSet>(&doc_ref(instance, &id))? else { return Ok(None) };
         let name = found.value.shortcodes.iter().find(|(_, own)| own.as_str() == Some(short)).map(|(name, _)| name);
         Ok(name.and_then(|name| found.value.codes.get(name)?.as_str()).map(str::to_owned))
     }
@@ -179,7 +180,7 @@ impl Platform {
     ///
     /// [`Error::Forbidden`] for callers that did not create it, [`Error::NotFound`] when it does not exist.
     pub async fn revoke_share(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
-        let found: Option<Stored<PermissionSet>> = self.load(&doc_ref(instance, id))?;
+        let found: Option<Stored<PermissionSet>> = self.platform.load(&doc_ref(instance, id))?;
         let Some(found) =
             found.filter(|found| found.value.kind == PermissionSetKind::Share && principal.is_creator_of(&found.value))
         else {
@@ -196,7 +197,7 @@ impl Platform {
     /// Revokes all shares of a creator. Konnectors cannot create shares; this also ends those that older servers
     /// allowed.
     pub(crate) async fn revoke_shares_by_source(&self, instance: &Instance, source: &str) -> Result<()> {
-        for found in self.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
+        for found in self.platform.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
             if found.value.kind == PermissionSetKind::Share && found.value.source_id == source {
                 self.delete_share(instance, &found).await?;
             }
@@ -210,7 +211,7 @@ impl Platform {
             changes.remove_unique(&instance.id, SHORTCODES, code);
         }
         changes.delete(doc_ref(instance, &share.id), &share.rev);
-        self.commit(changes).await.map(drop)
+        self.platform.commit(changes).await.map(drop)
     }
 
     /// Returns the unexpired shares that have a rule for a type, ordered by id.
@@ -232,8 +233,8 @@ impl Platform {
     }
 
     fn active_shares(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<Stored<PermissionSet>>> {
-        let now = self.clock.now();
-        let mut shares = self.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)?;
+        let now = self.platform.clock().now();
+        let mut shares = self.platform.load_all::<PermissionSet>(&instance.id, &PERMISSIONS)?;
         shares.retain(|share| share.value.kind == PermissionSetKind::Share && !share.value.is_expired(now));
         let mut found = Vec::new();
         for share in shares {

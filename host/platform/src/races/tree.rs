@@ -78,14 +78,14 @@ fn change() -> impl Strategy<Value = TreeChange> {
 impl RaceFixture {
     /// Returns all files and directories except the trash, in the order of their creation.
     fn files(&self) -> Vec<File> {
-        let listed = self.platform.store.list(&self.instance.id, &FILES, None, 1_000).unwrap();
+        let listed = self.platform.store().list(&self.instance.id, &FILES, None, 1_000).unwrap();
         let read = |document| Stored::<File>::from_document(&FILES, document).unwrap();
         let files = listed.into_iter().map(|document| File { id: document.id.clone(), ..read(document).value });
         files.filter(|file| file.id != TRASH_ID).collect()
     }
 
     async fn blob(&self, content: &'static str) -> konnector_store::BlobInfo {
-        let mut writer = self.platform.store.blobs().create().await.unwrap();
+        let mut writer = self.platform.store().blobs().create().await.unwrap();
         writer.write(content.into()).await.unwrap();
         writer.finish().await.unwrap()
     }
@@ -95,22 +95,22 @@ impl RaceFixture {
         let (platform, instance) = (&self.platform, &self.instance);
         let file = |n: usize| &files[n % files.len()];
         let patch = |patch: FilePatch, what: usize| async move {
-            platform.patch_file(instance, &file(what).id, None, &patch).await.map(drop)
+            platform.files().patch(instance, &file(what).id, None, &patch).await.map(drop)
         };
         match change {
             TreeChange::Directory { within, name } => {
                 let new = NewDirectory { name: name.to_owned(), ..NewDirectory::default() };
-                platform.create_directory_with(instance, &file(within).id, new).await.map(drop)
+                platform.files().create_directory_with(instance, &file(within).id, new).await.map(drop)
             }
             TreeChange::Ensure { names } => {
-                platform.ensure_directory(instance, &format!("/{}", names.join("/"))).await.map(drop)
+                platform.files().ensure_directory(instance, &format!("/{}", names.join("/"))).await.map(drop)
             }
             TreeChange::File { within, name } => {
                 let new = NewContent::with_new_id(file(within).id.clone(), name.to_owned(), "text/plain".to_owned());
-                platform.create_file(instance, &new, &self.blob("content").await).await.map(drop)
+                platform.files().create(instance, &new, &self.blob("content").await).await.map(drop)
             }
             TreeChange::Copy { what, within } => {
-                platform.copy_file(instance, file(what), None, Some(&file(within).id)).await.map(drop)
+                platform.files().copy(instance, file(what), None, Some(&file(within).id)).await.map(drop)
             }
             TreeChange::Move { what, to } => {
                 patch(FilePatch { dir_id: Some(file(to).id.clone()), ..FilePatch::default() }, what).await
@@ -122,16 +122,16 @@ impl RaceFixture {
                 if file(what).id == ROOT_ID || file(to).kind == FileKind::File {
                     return Ok(());
                 }
-                let over = platform.child(instance, &file(to).id, name)?;
+                let over = platform.files().child(instance, &file(to).id, name)?;
                 let over = over.filter(|over| over.kind == file(what).kind && over.id != file(what).id);
-                platform.move_file(instance, file(what), file(to), name, over.as_ref()).await
+                platform.files().relocate(instance, file(what), file(to), name, over.as_ref()).await
             }
             TreeChange::Trash { what } => {
-                platform.move_to_trash(instance, &file(what).id, None, &Object::new()).await.map(drop)
+                platform.files().trash(instance, &file(what).id, None, &Object::new()).await.map(drop)
             }
-            TreeChange::Restore { what } => platform.restore_file(instance, &file(what).id, None).await.map(drop),
-            TreeChange::Destroy { what } => platform.destroy_file(instance, &file(what).id, None).await,
-            TreeChange::EmptyTrash => platform.empty_trash(instance).await,
+            TreeChange::Restore { what } => platform.files().restore(instance, &file(what).id, None).await.map(drop),
+            TreeChange::Destroy { what } => platform.files().destroy(instance, &file(what).id, None).await,
+            TreeChange::EmptyTrash => platform.files().empty_trash(instance).await,
         }
     }
 
@@ -153,7 +153,7 @@ impl RaceFixture {
     /// are unique in a directory.
     async fn assert_tree(&self) {
         let files = self.files();
-        let trash = self.platform.file(&self.instance, TRASH_ID).unwrap();
+        let trash = self.platform.files().get(&self.instance, TRASH_ID).unwrap();
         let by_id: BTreeMap<&str, &File> = files.iter().chain([&trash]).map(|file| (file.id.as_str(), file)).collect();
         let mut places = HashSet::new();
         for file in by_id.values().filter(|file| file.id != ROOT_ID) {
@@ -190,8 +190,8 @@ proptest! {
     ) {
         block_on(async {
             let site = Arc::new(RaceFixture::new().await);
-            site.platform.ensure_directory(&site.instance, "/a/b/c").await.unwrap();
-            site.platform.ensure_directory(&site.instance, "/d/a").await.unwrap();
+            site.platform.files().ensure_directory(&site.instance, "/a/b/c").await.unwrap();
+            site.platform.files().ensure_directory(&site.instance, "/d/a").await.unwrap();
             for round in rounds {
                 let told = format!("{round:?}");
                 for ended in site.apply_concurrently(round).await {
@@ -212,7 +212,7 @@ proptest! {
 async fn with_directories(paths: &[&str]) -> (Arc<RaceFixture>, impl Fn(&str) -> usize) {
     let site = Arc::new(RaceFixture::new().await);
     for path in paths {
-        site.platform.ensure_directory(&site.instance, path).await.unwrap();
+        site.platform.files().ensure_directory(&site.instance, path).await.unwrap();
     }
     let files = site.files();
     let numbered = move |path: &str| files.iter().position(|file| file.path.as_deref() == Some(path)).unwrap();
@@ -230,7 +230,7 @@ async fn two_directories_that_are_moved_into_each_other_make_no_cycle() {
         .await;
     assert!(matches!(&ended[..], [Ok(()), Err(Error::PreconditionFailed { name: "dir-id", .. })]), "{ended:?}");
     site.assert_tree().await;
-    assert!(site.platform.file_by_path(&site.instance, "/b/a").is_ok());
+    assert!(site.platform.files().get_by_path(&site.instance, "/b/a").is_ok());
 }
 
 /// The later operation finds the directory where it is at that time.
@@ -248,7 +248,7 @@ async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     site.assert_tree().await;
     for path in ["/d/a/e/c", "/d/a/e/d"] {
-        site.platform.file_by_path(&site.instance, path).unwrap();
+        site.platform.files().get_by_path(&site.instance, path).unwrap();
     }
     // And in the other order.
     let (site, at) = with_directories(&["/a/b", "/d"]).await;
@@ -260,7 +260,7 @@ async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
         .await;
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     site.assert_tree().await;
-    site.platform.file_by_path(&site.instance, "/d/a/b/c").unwrap();
+    site.platform.files().get_by_path(&site.instance, "/d/a/b/c").unwrap();
 }
 
 #[tokio::test]
@@ -291,11 +291,11 @@ async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_r
     let (site, at) = with_directories(&["/a", "/d"]).await;
     let (a, d) = (at("/a"), at("/d"));
     site.apply_concurrently(vec![TreeChange::File { within: a, name: "c" }]).await;
-    let file = site.platform.file_by_path(&site.instance, "/a/c").unwrap();
+    let file = site.platform.files().get_by_path(&site.instance, "/a/c").unwrap();
     let c = site.files().iter().position(|other| other.id == file.id).unwrap();
     let ended = site.apply_concurrently(vec![TreeChange::Move { what: a, to: d }, TreeChange::Trash { what: c }]).await;
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
-    let file = site.platform.file(&site.instance, &file.id).unwrap();
+    let file = site.platform.files().get(&site.instance, &file.id).unwrap();
     assert_eq!(file.restore_path.as_deref(), Some("/d/a"));
 }
 
@@ -314,44 +314,41 @@ async fn a_restored_file_has_its_own_name_again() {
     for name in [long, "x"] {
         let mut ids = Vec::new();
         for directory in ["a", "b"] {
-            let file = platform.file_by_path(instance, &format!("/{directory}/{name}")).unwrap();
-            platform.move_to_trash(instance, &file.id, None, &Object::new()).await.unwrap();
+            let file = platform.files().get_by_path(instance, &format!("/{directory}/{name}")).unwrap();
+            platform.files().trash(instance, &file.id, None, &Object::new()).await.unwrap();
             ids.push(file.id);
         }
-        let numbered = platform.file(instance, &ids[1]).unwrap();
+        let numbered = platform.files().get(instance, &ids[1]).unwrap();
         assert_ne!(numbered.name, name);
         assert!(
             !json!(crate::stored::without_reserved_fields(crate::stored::to_object(&numbered).unwrap()))
                 .to_string()
                 .contains("restore_name")
         );
-        let restored = platform.restore_file(instance, &ids[1], None).await.unwrap();
+        let restored = platform.files().restore(instance, &ids[1], None).await.unwrap();
         assert_eq!((restored.name.as_str(), restored.restore_name), (name, None));
         // Another file took the name in the meantime.
-        let b = platform.file_by_path(instance, "/b").unwrap();
+        let b = platform.files().get_by_path(instance, "/b").unwrap();
         platform
-            .patch_file(
-                instance,
-                &ids[1],
-                None,
-                &FilePatch { dir_id: Some(ROOT_ID.to_owned()), ..FilePatch::default() },
-            )
+            .files()
+            .patch(instance, &ids[1], None, &FilePatch { dir_id: Some(ROOT_ID.to_owned()), ..FilePatch::default() })
             .await
             .unwrap();
         platform
-            .patch_file(instance, &ids[1], None, &FilePatch { dir_id: Some(b.id), ..FilePatch::default() })
+            .files()
+            .patch(instance, &ids[1], None, &FilePatch { dir_id: Some(b.id), ..FilePatch::default() })
             .await
             .unwrap();
-        platform.restore_file(instance, &ids[0], None).await.unwrap();
+        platform.files().restore(instance, &ids[0], None).await.unwrap();
     }
     // A file of a directory that had a number in the trash is restored under the directory's original name.
-    let file = site.platform.ensure_directory(instance, "/b/x/below").await.unwrap();
+    let file = site.platform.files().ensure_directory(instance, "/b/x/below").await.unwrap();
     for path in ["/a/x", "/b/x"] {
-        let directory = platform.file_by_path(instance, path).unwrap();
-        platform.move_to_trash(instance, &directory.id, None, &Object::new()).await.unwrap();
+        let directory = platform.files().get_by_path(instance, path).unwrap();
+        platform.files().trash(instance, &directory.id, None, &Object::new()).await.unwrap();
     }
-    platform.restore_file(instance, &file.id, None).await.unwrap();
-    assert_eq!(platform.file_by_path(instance, "/b/x/below").unwrap().id, file.id);
+    platform.files().restore(instance, &file.id, None).await.unwrap();
+    assert_eq!(platform.files().get_by_path(instance, "/b/x/below").unwrap().id, file.id);
     site.assert_tree().await;
 }
 
@@ -363,16 +360,16 @@ async fn an_upload_that_ends_after_its_instance_is_refused() {
     let former = site.file("former.txt", &["one"]).await;
     let new = NewContent::with_new_id(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
     let [blob, other] = [site.blob("late").await, site.blob("later").await];
-    platform.delete_instance("ada.example").await.unwrap();
-    let late = platform.create_file(instance, &new, &blob).await;
+    platform.instances().delete("ada.example").await.unwrap();
+    let late = platform.files().create(instance, &new, &blob).await;
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
     let new = NewContent { id: former.id, ..new };
-    let late = platform.overwrite_file(instance, &new, &other).await;
+    let late = platform.files().overwrite(instance, &new, &other).await;
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
-    let job = platform.push_job(instance, client_job()).await;
+    let job = platform.jobs().push(instance, client_job()).await;
     assert!(matches!(job, Err(Error::NotFound(_))), "{job:?}");
-    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
-    assert!(platform.store.blobs().list().await.unwrap().is_empty());
+    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.store().blobs().list().await.unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -386,12 +383,12 @@ async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() 
     // It is deleted after the upload found its directory for the last time.
     let (remover, runtime) = (platform.clone(), tokio::runtime::Handle::current());
     site.kv.before_commit(move || {
-        tokio::task::block_in_place(|| runtime.block_on(remover.delete_instance("ada.example"))).unwrap();
+        tokio::task::block_in_place(|| runtime.block_on(remover.instances().delete("ada.example"))).unwrap();
     });
-    let late = platform.create_file(&instance, &new, &blob).await;
+    let late = platform.files().create(&instance, &new, &blob).await;
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
-    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
-    assert!(platform.store.blobs().list().await.unwrap().is_empty());
+    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.store().blobs().list().await.unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -411,7 +408,7 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         [("/a", id("/b"), "/b/a"), ("/b", id("/a"), "/a/b"), ("/c", ROOT_ID.to_owned(), "/elsewhere")]
     {
         let file = &files[at(path)];
-        let mut found = platform.store.get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
+        let mut found = platform.store().get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
         let name = &file.name;
         changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/{name}"));
         changes.put_unique(&instance.id, "files.children", format!("{to}/{name}"), file.id.as_str());
@@ -419,10 +416,10 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         found.body.insert("path".to_owned(), json!(said));
         changes.put(instance.doc(&FILES, file.id.as_str()), &found.rev, found.body);
     }
-    let gone = platform.store.get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
+    let gone = platform.store().get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
     changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/d"));
     changes.delete(instance.doc(&FILES, id("/d")), &gone.rev);
-    platform.store.commit(changes).await.unwrap();
+    platform.store().commit(changes).await.unwrap();
 
     let mut found = Vec::new();
     let told = &mut |event: konnector_store::FsckProgress<'_>| {
@@ -430,7 +427,7 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
             found.push((problem.to_string(), problem.advice()));
         }
     };
-    platform.store.fsck(&Schema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
+    platform.store().fsck(&Schema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     let mut reasons: Vec<_> =
         found.iter().map(|(problem, _)| problem.rsplit_once(": ").unwrap().1.to_owned()).collect();
     reasons.sort();
@@ -442,14 +439,14 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
     let advice = "move it into an existing directory, which rewrites its path (PATCH /files/ID)";
     assert!(found.iter().all(|(_, told)| *told == advice), "{found:?}");
 
-    let mend = platform.ensure_directory(instance, "/mended").await.unwrap();
+    let mend = platform.files().ensure_directory(instance, "/mended").await.unwrap();
     let lost = site.files().into_iter().filter(|file| file.dir_id == id("/d")).map(|file| file.id);
     for what in [id("/a"), id("/c")].into_iter().chain(lost) {
         let moved = FilePatch { dir_id: Some(mend.id.clone()), ..FilePatch::default() };
-        platform.patch_file(instance, &what, None, &moved).await.unwrap();
+        platform.files().patch(instance, &what, None, &moved).await.unwrap();
     }
     site.assert_tree().await;
     for path in ["/mended/a/x", "/mended/a/b", "/mended/c", "/mended/d", "/mended/e"] {
-        platform.file_by_path(instance, path).unwrap();
+        platform.files().get_by_path(instance, path).unwrap();
     }
 }

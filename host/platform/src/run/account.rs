@@ -42,7 +42,8 @@ impl RunAccount {
         };
         scope
             .platform
-            .update_authorized_account(&scope.instance, self.grant()?, change)
+            .accounts()
+            .update_authorized(&scope.instance, self.grant()?, change)
             .await
             .map_err(to_capability_error)
     }
@@ -66,7 +67,12 @@ impl Account for RunAccount {
 
     async fn load_state(&self) -> Result<Option<Value>, CapabilityError> {
         let scope = &self.scope;
-        Ok(scope.platform.reload_account_access(&scope.instance, self.grant()?).map_err(to_capability_error)?.state())
+        Ok(scope
+            .platform
+            .accounts()
+            .reload_access(&scope.instance, self.grant()?)
+            .map_err(to_capability_error)?
+            .state())
     }
 
     async fn save_state(&self, state: Value) -> Result<(), CapabilityError> {
@@ -85,7 +91,7 @@ impl Account for RunAccount {
         let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.initial_cookies) else {
             return Ok(());
         };
-        let sealed = self.scope.platform.session_field(&self.scope.instance, account, cookies.as_deref());
+        let sealed = self.scope.platform.accounts().session_field(&self.scope.instance, account, cookies.as_deref());
         let (name, value) = sealed.map_err(to_capability_error)?;
         self.set_field(name, value).await
     }
@@ -114,7 +120,7 @@ impl Secrets for RunSecrets {
     fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
         let RunContext { platform, instance, account, .. } = &*self.scope;
         let may = match account {
-            Some(account) => platform.may_replace_secret(instance, &self.manifest, &account.body, name),
+            Some(account) => platform.accounts().may_replace_secret(instance, &self.manifest, &account.body, name),
             None => self.manifest.may_replace_secret(name),
         };
         if may {
@@ -130,10 +136,12 @@ impl Secrets for RunSecrets {
     async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError> {
         let scope = &self.scope;
         let account = scope.account.as_ref().ok_or_else(no_account)?;
-        let change = |body: &mut Object| scope.platform.set_secret(&scope.instance, &account.id, body, name, value);
+        let change =
+            |body: &mut Object| scope.platform.accounts().set_secret(&scope.instance, &account.id, body, name, value);
         scope
             .platform
-            .update_authorized_account(&scope.instance, account, change)
+            .accounts()
+            .update_authorized(&scope.instance, account, change)
             .await
             .map_err(to_capability_error)?;
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);

@@ -59,7 +59,7 @@ impl RunDocuments {
 
     /// Returns a stored document; `None` also for an id that is not valid.
     fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, CapabilityError> {
-        match self.0.platform.store.get(&self.0.instance.doc(doctype, id)) {
+        match self.0.platform.store().get(&self.0.instance.doc(doctype, id)) {
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => Ok(None),
             found => found.map_err(|error| to_capability_error(error.into())),
         }

@@ -54,7 +54,7 @@ impl RunFiles {
 
     /// Returns an existing file outside the trash.
     fn find_by_key(&self, key: &str) -> Result<Option<File>, CapabilityError> {
-        match self.scope.platform.file(&self.scope.instance, &self.scope.id_for_key(KEY_NAMESPACE, key)) {
+        match self.scope.platform.files().get(&self.scope.instance, &self.scope.id_for_key(KEY_NAMESPACE, key)) {
             Ok(file) if !file.trashed => Ok(Some(file)),
             Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
             Err(error) => Err(to_capability_error(error)),
@@ -65,7 +65,7 @@ impl RunFiles {
     async fn has_content(&self, file: &File) -> Result<bool, CapabilityError> {
         let Some(content) = &file.content else { return Ok(true) };
         let platform = &self.scope.platform;
-        if !platform.is_content_present(content).await.map_err(to_capability_error)? {
+        if !platform.files().is_content_present(content).await.map_err(to_capability_error)? {
             tracing::error!(
                 file = file.id, blob = %content.blob,
                 "the content of a file is missing; its konnector will fetch it again"
@@ -76,7 +76,7 @@ impl RunFiles {
         let left = self.verify_budget.load(Ordering::Relaxed);
         let Some(left) = left.checked_sub(content.size) else { return Ok(true) };
         self.verify_budget.store(left, Ordering::Relaxed);
-        platform.is_content_intact(content).await.map_err(to_capability_error)
+        platform.files().is_content_intact(content).await.map_err(to_capability_error)
     }
 
     /// Returns a file or folder on which the rules allow a verb.
@@ -84,7 +84,7 @@ impl RunFiles {
         self.check_verb(verb)?;
         let scope = &self.scope;
         let file = match locator {
-            Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(to_capability_error)?,
+            Locator::Id(id) => scope.platform.files().get(&scope.instance, id).map_err(to_capability_error)?,
             Locator::Key(key) => self
                 .find_by_key(key)?
                 .ok_or_else(|| CapabilityError::NotFound(format!("there is no file with the key '{key}'")))?,
@@ -104,7 +104,7 @@ impl RunContext {
     fn to_guest_file(&self, file: &File) -> Result<GuestFile, CapabilityError> {
         Ok(GuestFile {
             id: file.id.clone(),
-            path: self.platform.path_of(&self.instance, file).map_err(to_capability_error)?,
+            path: self.platform.files().path_of(&self.instance, file).map_err(to_capability_error)?,
             size: file.len(),
             mime: file.mime.clone().unwrap_or_default(),
             sha256: file.content.as_ref().map(|content| content.sha256.clone()).unwrap_or_default(),
@@ -155,7 +155,7 @@ impl Files for RunFiles {
     async fn open(&self, locator: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
         for last in (0..MAX_ATTEMPTS).rev() {
             let file = self.locate(Verb::Get, locator)?;
-            match self.scope.platform.open_content(&file).await {
+            match self.scope.platform.files().open_content(&file).await {
                 Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
                 // The content was replaced after the document was read, and the old content was deleted.
                 Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
@@ -163,6 +163,7 @@ impl Files for RunFiles {
                         && !self
                             .scope
                             .platform
+                            .files()
                             .has_same_content(&self.scope.instance, &file)
                             .map_err(to_capability_error)? => {}
                 Err(crate::Error::Store(error)) if error.is_blob_lost() => {
@@ -195,21 +196,31 @@ impl Files for RunFiles {
 
     async fn merge_metadata(&self, locator: &Locator, patch: Object) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
-        scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(to_capability_error)?;
+        scope.platform.files().merge_metadata(&scope.instance, &file.id, &patch).await.map_err(to_capability_error)?;
         Ok(())
     }
 
     async fn add_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
-        scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
+        scope
+            .platform
+            .files()
+            .add_references(&scope.instance, &file.id, &references)
+            .await
+            .map_err(to_capability_error)?;
         Ok(())
     }
 
     async fn remove_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         let references = references.iter().map(parse_reference).collect::<Result<Vec<_>, _>>()?;
-        scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(to_capability_error)?;
+        scope
+            .platform
+            .files()
+            .remove_references(&scope.instance, &file.id, &references)
+            .await
+            .map_err(to_capability_error)?;
         Ok(())
     }
 
@@ -219,10 +230,12 @@ impl Files for RunFiles {
             return Err(CapabilityError::Invalid("which: only files can be moved, not folders".to_owned()));
         }
         let top = self.folder.find(scope).await.map_err(to_capability_error)?.map(|top| top.id);
-        let above = scope.platform.ancestors(&scope.instance, &file).map_err(to_capability_error)?;
+        let above = scope.platform.files().ancestors(&scope.instance, &file).map_err(to_capability_error)?;
         if file.trashed || !above.iter().any(|directory| Some(&directory.id) == top.as_ref()) {
-            let (path, folder) =
-                (scope.platform.path_of(&scope.instance, &file).map_err(to_capability_error)?, self.folder.path());
+            let (path, folder) = (
+                scope.platform.files().path_of(&scope.instance, &file).map_err(to_capability_error)?,
+                self.folder.path(),
+            );
             return Err(CapabilityError::Denied(format!(
                 "the file {path} is outside the folder {folder}; only files in this folder can be moved"
             )));
@@ -231,7 +244,7 @@ impl Files for RunFiles {
         let name = sanitize_name(name);
         let there = File { dir_id: directory.id.clone(), name: name.clone(), ..file.clone() };
         scope.check_permission_gain(&file, &there).map_err(to_capability_error)?;
-        let moved = scope.platform.move_to_free_name(&scope.instance, &file.id, &directory, &name).await;
+        let moved = scope.platform.files().move_to_free_name(&scope.instance, &file.id, &directory, &name).await;
         scope.to_guest_file(&moved.map_err(to_capability_error)?)
     }
 
@@ -250,8 +263,9 @@ impl Files for RunFiles {
                 Err(CapabilityError::NotFound(_)) => continue,
                 Err(error) => return Err(error),
             };
-            trashed +=
-                u32::from(scope.platform.try_trash_file(&scope.instance, &file.id).await.map_err(to_capability_error)?);
+            trashed += u32::from(
+                scope.platform.files().try_trash(&scope.instance, &file.id).await.map_err(to_capability_error)?,
+            );
         }
         Ok(trashed)
     }
@@ -272,6 +286,7 @@ impl Files for RunFiles {
         };
         let children = scope
             .platform
+            .files()
             .children(&scope.instance, &directory.id, cursor.as_deref(), limit)
             .map_err(to_capability_error)?;
         let next = children.last().filter(|_| children.len() == limit).map(|last| last.name.clone());
@@ -279,7 +294,8 @@ impl Files for RunFiles {
         for file in &children {
             if scope
                 .platform
-                .is_file_allowed(&scope.instance, &scope.permissions, &[Verb::Get], file)
+                .files()
+                .is_allowed(&scope.instance, &scope.permissions, &[Verb::Get], file)
                 .map_err(to_capability_error)?
             {
                 entries.push(scope.to_entry(file)?);

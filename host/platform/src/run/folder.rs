@@ -54,8 +54,8 @@ impl RunFolder {
     pub async fn find(&self, scope: &RunContext) -> Result<Option<File>> {
         let RunContext { platform, instance, .. } = scope;
         let found = match &self.known.lock().await.id {
-            Some(id) => platform.writable_directory(instance, id),
-            None => platform.file_by_path(instance, &self.path),
+            Some(id) => platform.files().writable_directory(instance, id),
+            None => platform.files().get_by_path(instance, &self.path),
         };
         match found {
             Ok(found) if found.kind == FileKind::Directory => Ok(Some(found)),
@@ -70,7 +70,7 @@ impl RunFolder {
     pub async fn ensure(&self, scope: &RunContext) -> Result<File> {
         let mut known = self.known.lock().await;
         let there = match &known.id {
-            Some(id) => match scope.platform.writable_directory(&scope.instance, id) {
+            Some(id) => match scope.platform.files().writable_directory(&scope.instance, id) {
                 Ok(there) => Some(there),
                 Err(Error::NotFound(_)) => None,
                 Err(error) => return Err(error),
@@ -93,11 +93,11 @@ impl RunFolder {
 
     async fn create(&self, scope: &RunContext) -> Result<File> {
         let RunContext { platform, instance, konnector, .. } = scope;
-        let (directory, is_new) = platform.find_or_create_directory(instance, &self.path).await?;
+        let (directory, is_new) = platform.files().find_or_create_directory(instance, &self.path).await?;
         match &scope.account {
             Some(account) if is_new => {
                 let mark = FolderOwner { slug: konnector.slug.as_ref(), account: &account.id };
-                platform.set_folder_owner(instance, &directory, &references(scope), mark).await
+                platform.files().set_folder_owner(instance, &directory, &references(scope), mark).await
             }
             // An existing folder belongs to the user, regardless of why the konnector saves to it: a mark would give
             // the konnector access to it.
@@ -109,7 +109,7 @@ impl RunFolder {
     pub async fn ensure_subdirectory(&self, scope: &RunContext, folder: &str) -> Result<File> {
         let names: Vec<String> = path_segments(folder).collect();
         let top = self.ensure(scope).await?;
-        scope.platform.ensure_subdirectory(&scope.instance, &top, &names).await
+        scope.platform.files().ensure_subdirectory(&scope.instance, &top, &names).await
     }
 
     /// Returns a file or folder in it. `None` if it does not exist.
@@ -117,7 +117,7 @@ impl RunFolder {
         let mut found = self.find(scope).await?;
         for name in path_segments(folder) {
             let Some(directory) = found else { break };
-            found = scope.platform.child(&scope.instance, &directory.id, &name)?;
+            found = scope.platform.files().child(&scope.instance, &directory.id, &name)?;
         }
         Ok(found)
     }
@@ -215,10 +215,10 @@ fn source_identifier(scope: &RunContext) -> Option<&str> {
 fn referencing_folder(scope: &RunContext) -> Result<Option<FolderDestination>> {
     let own = references(scope);
     let Some(konnector) = own.first() else { return Ok(None) };
-    let page = scope.platform.referring_files(&scope.instance, konnector, None, MAX_REFERENCING_DIRECTORIES)?;
+    let page = scope.platform.files().referring_files(&scope.instance, konnector, None, MAX_REFERENCING_DIRECTORIES)?;
     let mut found = Vec::new();
     for id in page.files {
-        let file = scope.platform.file(&scope.instance, &id)?;
+        let file = scope.platform.files().get(&scope.instance, &id)?;
         let other =
             file.referenced_by.iter().any(|named| named.doctype == SOURCE_IDENTIFIER_DOCTYPE && !own.contains(named));
         if file.kind == FileKind::Directory && !file.trashed && !other {
@@ -234,8 +234,8 @@ async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str
     if scope.job.is_clean_up() {
         return Ok(());
     }
-    for trigger in platform.triggers_of_account(instance, &account.id)? {
-        let Ok(trigger) = platform.trigger(instance, &trigger) else { continue };
+    for trigger in platform.triggers().list_of_account(instance, &account.id)? {
+        let Ok(trigger) = platform.triggers().get(instance, &trigger) else { continue };
         if !trigger.runs_konnector(konnector.slug.as_ref(), Some(&account.id))
             || trigger.message.get(FOLDER_ARGUMENT) == Some(&json!(id))
         {
@@ -246,7 +246,7 @@ async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str
             members.insert(FOLDER_ARGUMENT.to_owned(), json!(id));
         }
         let patch = TriggerPatch { message: Some(message), ..TriggerPatch::default() };
-        platform.patch_trigger(instance, &trigger.id, patch).await?;
+        platform.triggers().patch(instance, &trigger.id, patch).await?;
     }
     let is_set =
         |body: &Object| body.get(DEFAULT_FOLDER_FIELD).and_then(Value::as_str).is_some_and(|path| !path.is_empty());
@@ -254,7 +254,8 @@ async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str
         return Ok(());
     }
     platform
-        .update_account(instance, &account.id, |body| {
+        .accounts()
+        .update(instance, &account.id, |body| {
             if !is_set(body) {
                 body.insert(DEFAULT_FOLDER_FIELD.to_owned(), json!(path));
             }
@@ -265,7 +266,7 @@ async fn save_folder(scope: &RunContext, account: &Account, id: &str, path: &str
 
 fn folder_of_job(platform: &Platform, scope: &RunContext) -> Result<Option<FolderDestination>> {
     let Some(id) = scope.job.argument(FOLDER_ARGUMENT).filter(|id| !id.is_empty()) else { return Ok(None) };
-    match platform.file(&scope.instance, id) {
+    match platform.files().get(&scope.instance, id) {
         Ok(directory) if directory.kind == FileKind::Directory && !directory.trashed => {
             Ok(FolderDestination::of(directory))
         }

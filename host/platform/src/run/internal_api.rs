@@ -33,11 +33,11 @@ impl RunApi {
         let domain = &instance.domain;
         let unusable =
             |reason: String| Error::BadRequest(format!("the domain '{domain}' is not a valid address: {reason}"));
-        let url = Url::parse(&format!("{}://{domain}/", platform.config.scheme))
+        let url = Url::parse(&format!("{}://{domain}/", platform.config().scheme))
             .map_err(|error| unusable(error.to_string()))?;
         let host = HeaderValue::from_str(domain).map_err(|error| unusable(error.to_string()))?;
         let account = account.as_ref().map(|account| account.id.as_str());
-        let token = platform.issue_run_token(instance, &konnector.slug, account, lease)?;
+        let token = platform.auth().issue_run_token(instance, &konnector.slug, account, lease)?;
         Ok(Self { public, url, host, token, scope })
     }
 }

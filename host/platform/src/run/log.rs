@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::doctype::JOB_LOGS;
+use crate::handles::Jobs;
 use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::{Platform, Result};
 
@@ -31,7 +32,7 @@ impl JobLog {
         if lines.is_empty() {
             return Ok(None);
         }
-        let mut writer = self.platform.store.blobs().create().await?;
+        let mut writer = self.platform.store().blobs().create().await?;
         writer.write(Bytes::from(lines)).await?;
         Ok(Some(writer.finish().await?))
     }
@@ -52,9 +53,9 @@ impl Log for JobLog {
             drop(writeln!(lines, "{entry}"));
         }
         if let serde_json::Value::Object(doc) = entry
-            && self.platform.bus.has_listeners(&self.job.instance)
+            && self.platform.bus().has_listeners(&self.job.instance)
         {
-            self.platform.bus.publish(RealtimeEvent {
+            self.platform.bus().publish(RealtimeEvent {
                 instance: self.job.instance.clone(),
                 kind: ChangeKind::Created,
                 doctype: JOB_LOGS.clone(),
@@ -65,17 +66,17 @@ impl Log for JobLog {
     }
 }
 
-impl Platform {
+impl Jobs {
     /// Returns the stored log lines of a job, one JSON object per line. If they do not match their checksum, an
     /// additional first line reports it.
     ///
     /// # Errors
     ///
     /// [`crate::Error::NotFound`] when the job does not exist.
-    pub async fn job_log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
-        let job = self.job(instance, id)?;
+    pub async fn log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
+        let job = self.get(instance, id)?;
         let Some(blob) = job.log else { return Ok(Vec::new()) };
-        let mut lines = self.read_blob(&blob).await?;
+        let mut lines = self.platform.konnectors().read_blob(&blob).await?;
         // Older logs have no checksum.
         if job.log_checksum.is_some_and(|expected| expected != hex::encode(Sha256::digest(&lines))) {
             let message = "this log is damaged: some lines may be changed or missing";

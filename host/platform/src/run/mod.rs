@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{Account, AccountAccess};
 use crate::doctype::FILES;
 use crate::file::File;
+use crate::handles::Konnectors;
 use crate::instance::Instance;
 use crate::job::{Cause, Job};
 use crate::konnector::Konnector;
@@ -76,7 +77,7 @@ impl RunContext {
     ///
     /// [`Error::Forbidden`] naming the missing rule.
     fn check_file(&self, verbs: &[Verb], file: &File) -> Result<()> {
-        if self.platform.is_file_allowed(&self.instance, &self.permissions, verbs, file)? {
+        if self.platform.files().is_allowed(&self.instance, &self.permissions, verbs, file)? {
             return Ok(());
         }
         let verb = verbs.first().copied().unwrap_or(Verb::Get);
@@ -90,9 +91,9 @@ impl RunContext {
     /// Rejects a move that would give the konnector more permissions on a file. Its own folders count, too: its token
     /// allows operations there that the capabilities do not.
     fn check_permission_gain(&self, before: &File, after: &File) -> Result<()> {
-        let rules = self.platform.konnector_permissions(&self.instance, &self.konnector.slug)?;
+        let rules = self.platform.permissions().of_konnector(&self.instance, &self.konnector.slug)?;
         for rules in [&rules, &self.permissions] {
-            self.platform.check_permission_gain(&self.instance, rules, before, after)?;
+            self.platform.files().check_permission_gain(&self.instance, rules, before, after)?;
         }
         Ok(())
     }
@@ -133,25 +134,25 @@ impl Run {
         account: Option<AccountAccess>,
         lease: &Lease,
     ) -> Result<Self> {
-        let (konnector, program) = platform.load_installed_program(instance, konnector).await?;
+        let (konnector, program) = platform.konnectors().load_installed_program(instance, konnector).await?;
         let manifest = konnector.manifest()?;
-        platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
-        let permissions = platform.capability_permissions(instance, &konnector.slug)?;
+        platform.fenced(lease).permissions().allow_referenced_folders(instance, &konnector.slug).await?;
+        let permissions = platform.permissions().of_capabilities(instance, &konnector.slug)?;
         let secrets = match &account {
-            Some(account) => platform.account_secrets(instance, account)?,
+            Some(account) => platform.accounts().secrets(instance, account)?,
             None => Vec::new(),
         };
         let cookies = match &account {
-            Some(account) => platform.account_session(instance, account)?,
+            Some(account) => platform.accounts().session(instance, account)?,
             None => None,
         };
         let fields = account.as_deref().map(Account::fields).unwrap_or_default();
         let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
-        let mut limits = platform.config.run_limits.limits_for(&manifest.limits);
+        let mut limits = platform.config().run_limits.limits_for(&manifest.limits);
         if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
             limits.wall = limits.wall.min(timeout);
         }
-        let http = platform.gate.session(SessionOptions {
+        let http = platform.gate().session(SessionOptions {
             rules: permissions.http_rules(&fields)?,
             cookies: cookies.clone(),
             budget: limits.http,
@@ -193,7 +194,7 @@ impl Run {
 
     /// Executes the run until it ends, with any outcome.
     pub async fn execute(&self, cancel: CancellationToken) -> RunOutput {
-        self.platform.sandbox.run(&self.program, self.job.clone(), self.capabilities.clone(), cancel).await
+        self.platform.sandbox().run(&self.program, self.job.clone(), self.capabilities.clone(), cancel).await
     }
 
     /// Stores the log lines and returns their blob. A failure to store the log does not discard the result.
@@ -222,7 +223,7 @@ fn secret_table(manifest: &Manifest, account: Option<&Account>, secrets: Vec<(St
 
 fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manifest) -> Result<RunJob> {
     let last_success = match &job.trigger_id {
-        Some(trigger) => platform.last_success(instance, trigger)?,
+        Some(trigger) => platform.triggers().last_success(instance, trigger)?,
         None => None,
     };
     Ok(RunJob {
@@ -257,13 +258,13 @@ fn parameters(
     manifest: &Manifest,
 ) -> Result<serde_json::Map<String, serde_json::Value>> {
     let mut parameters = manifest.parameters.clone().unwrap_or_default();
-    if let Some(secret) = platform.konnector_secret(job.argument("konnector").unwrap_or_default())? {
+    if let Some(secret) = platform.account_types().konnector_secret(job.argument("konnector").unwrap_or_default())? {
         parameters.insert("secret".to_owned(), secret);
     }
     Ok(parameters)
 }
 
-impl Platform {
+impl Konnectors {
     /// Loads the program of a konnector. If an update has deleted its component in the meantime, the konnector is read
     /// again.
     async fn load_installed_program(
@@ -274,7 +275,7 @@ impl Platform {
         for _ in 0..MAX_RELOADS {
             match self.program(&konnector).await {
                 Err(Error::Store(StoreError::BlobNotFound { .. })) => {
-                    let now = self.konnector(instance, &konnector.slug)?;
+                    let now = self.get(instance, &konnector.slug)?;
                     if now.component == konnector.component {
                         break;
                     }
@@ -288,7 +289,9 @@ impl Platform {
 
     /// Returns the compiled component of an installed konnector: from memory, from the cache, or compiled again.
     async fn program(&self, konnector: &Konnector) -> Result<Program> {
-        if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.cached_program(digest)) {
+        if let Some(program) =
+            konnector.checksum.parse().ok().and_then(|digest| self.platform.sandbox().cached_program(digest))
+        {
             return Ok(program);
         }
         let Some(content) = konnector.component_link() else {
@@ -297,8 +300,8 @@ impl Platform {
                 konnector.slug
             )));
         };
-        let bytes = self.store.read_blob(&content).await?;
-        self.sandbox.prepare(&bytes, &self.config.cache_dir).await.map_err(Error::Component)
+        let bytes = self.platform.store().read_blob(&content).await?;
+        self.platform.sandbox().prepare(&bytes, &self.platform.config().cache_dir).await.map_err(Error::Component)
     }
 }
 

@@ -49,15 +49,16 @@ impl RunProgress {
             body.insert("twoFACode".to_owned(), Value::Null);
             Ok(())
         };
-        scope.platform.update_authorized_account(&scope.instance, account, change).await.map_err(to_capability_error)
+        scope.platform.accounts().update_authorized(&scope.instance, account, change).await.map_err(to_capability_error)
     }
 
     /// Waits until the account holds a code.
     async fn wait_for_code(&self, account: &AccountAccess) -> Result<String, CapabilityError> {
         let scope = &self.0;
-        let mut events = scope.platform.bus.subscribe(&scope.instance.id);
+        let mut events = scope.platform.bus().subscribe(&scope.instance.id);
         loop {
-            let found = scope.platform.reload_account_access(&scope.instance, account).map_err(to_capability_error)?;
+            let found =
+                scope.platform.accounts().reload_access(&scope.instance, account).map_err(to_capability_error)?;
             if let Some(code) = found.body.get("twoFACode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
                 return Ok(code.to_owned());
             }

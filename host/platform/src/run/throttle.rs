@@ -83,7 +83,7 @@ impl ThrottledPublisher {
     }
 
     fn has_listeners(&self) -> bool {
-        self.platform.bus.has_listeners(&self.job.instance)
+        self.platform.bus().has_listeners(&self.job.instance)
     }
 
     /// Publishes the pending progress.
@@ -96,7 +96,7 @@ impl ThrottledPublisher {
     }
 
     fn publish(&self, doc: Object) {
-        self.platform.bus.publish(RealtimeEvent {
+        self.platform.bus().publish(RealtimeEvent {
             instance: self.job.instance.clone(),
             kind: ChangeKind::Created,
             doctype: JOB_EVENTS.clone(),

@@ -1,29 +1,30 @@
 //! Check of jobs that were pushed before the vendor rejected the password or locked the account, and are about to run.
 
+use crate::Result;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{Cause, Job, JobErrorCode, JobFailure, Retry};
-use crate::{Platform, Result};
 
-impl Platform {
+impl Triggers {
     /// Returns the reason why a job must not contact the vendor: it was not requested manually and its konnector is in
     /// maintenance or its account waits for the user; or the vendor has locked the account. The job ends with this
     /// error code, without a run.
     pub(crate) fn blocked_reason(&self, instance: &Instance, job: &Job) -> Result<Option<JobFailure>> {
         if job.cause != Cause::Manual
             && !job.is_clean_up()
-            && let Some(maintenance) = self.maintenance_for_job(instance, &job.message)?
+            && let Some(maintenance) = self.platform.konnectors().maintenance_for_job(instance, &job.message)?
         {
             return Ok(Some(maintenance.to_outcome()));
         }
         let mut triggers = match job.argument("account") {
-            Some(account) => self.triggers_of_account(instance, account)?,
+            Some(account) => self.list_of_account(instance, account)?,
             None => Vec::new(),
         };
         triggers.extend(job.trigger_id.clone().filter(|own| !triggers.contains(own)));
         let is_automatic = job.cause != Cause::Manual && job.trigger_id.is_some();
         for id in triggers {
-            let Ok(runtime) = self.trigger(instance, &id).map(|trigger| trigger.runtime) else { continue };
-            if let Some(until) = runtime.active_lock(self.clock.now()) {
+            let Ok(runtime) = self.get(instance, &id).map(|trigger| trigger.runtime) else { continue };
+            if let Some(until) = runtime.active_lock(self.platform.clock().now()) {
                 let until = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
                 let sentence = format!("Not run: the vendor locked the account; nothing runs before {until}.");
                 return Ok(Some(not_run(super::job_ended::ACCOUNT_LOCKED_CODE, sentence)));

@@ -3,9 +3,10 @@
 use konnector_store::Changes;
 
 use super::step::{JobEnd, JobOutcome, TriggerEvent};
+use crate::Result;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{Job, JobErrorCode, JobFailure};
-use crate::{Platform, Result};
 
 /// Cozy's code for an account that the vendor locked.
 pub(super) const ACCOUNT_LOCKED_CODE: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
@@ -31,7 +32,7 @@ impl JobOutcome {
     }
 }
 
-impl Platform {
+impl Triggers {
     /// Stages the effects of a job's end on the triggers concerned.
     pub(crate) fn stage_job_ended(
         &self,
@@ -41,7 +42,7 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<()> {
         let mut ids = match job.argument("account") {
-            Some(account) => self.triggers_of_account(instance, account)?,
+            Some(account) => self.list_of_account(instance, account)?,
             None => Vec::new(),
         };
         ids.extend(job.trigger_id.clone().filter(|own| !ids.contains(own)));
@@ -73,7 +74,7 @@ impl Platform {
         generation: u64,
         changes: &mut Changes,
     ) -> Result<()> {
-        for id in self.triggers_of_account(instance, account)? {
+        for id in self.list_of_account(instance, account)? {
             if let Some(transition) = self.load_transition(instance, &id)? {
                 self.stage_transition(instance, transition, TriggerEvent::LoginChanged(generation), changes)?;
             }

@@ -10,10 +10,11 @@ use konnector_manifest::Slug;
 use super::document::Trigger;
 use super::plan::TriggerPlan;
 use super::schedule::Schedule;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::KONNECTOR_WORKER;
 use crate::rate::RateKind as Rate;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of existing triggers that a konnector has created: enough for one per account of a large household,
 /// or a few kinds of events.
@@ -95,14 +96,14 @@ fn shortest_interval(schedule: &Schedule, now: DateTime<Utc>) -> Option<Duration
     intervals.min()
 }
 
-impl Platform {
+impl Triggers {
     /// Counts a run that a konnector requests: a job that it pushes, or a trigger that it creates or changes.
     ///
     /// # Errors
     ///
     /// [`Error::RetryLater`] when the limit of this hour is reached.
     pub fn check_konnector_rate_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        self.check_rate_limit_for(instance, Rate::KonnectorRequest, Some(slug))
+        self.platform.rate_limits().check_for(instance, Rate::KonnectorRequest, Some(slug))
     }
 
     /// Checks that a konnector may create another trigger.
@@ -110,8 +111,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] when it has the maximum number.
-    pub(super) fn check_konnector_trigger_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        if self.triggers_created_by_konnector(instance, slug)?.len() < MAX_TRIGGERS_BY_KONNECTOR {
+    pub(super) fn check_konnector_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        if self.list_created_by_konnector(instance, slug)?.len() < MAX_TRIGGERS_BY_KONNECTOR {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
@@ -120,8 +121,8 @@ impl Platform {
     }
 
     /// Returns the ids of the triggers that a konnector created.
-    pub(crate) fn triggers_created_by_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
-        let triggers = self.triggers(instance)?;
+    pub(crate) fn list_created_by_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
+        let triggers = self.list(instance)?;
         let made = triggers.into_iter().filter(|trigger| trigger.created_by_konnector.as_ref() == Some(slug));
         Ok(made.map(|trigger| trigger.id).collect())
     }

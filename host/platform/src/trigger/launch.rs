@@ -4,21 +4,21 @@ use super::not_found;
 use super::plan::TriggerPlan;
 use super::step::TriggerEvent;
 use crate::account::AccountLocation;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{Job, TriggerPayload};
 use crate::rate::RateKind as Rate;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
-impl Platform {
+impl Triggers {
     /// Pushes a job of this trigger now, requested by a person: also when the schedule waits for the user.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the trigger does not exist; [`Error::ForeignAccount`] when its konnector may not use
     /// its account; [`Error::RetryLater`] while the vendor has locked the account.
-    pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
-        let applied =
-            self.apply_trigger_event(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
+    pub async fn launch(&self, instance: &Instance, id: &str) -> Result<Job> {
+        let applied = self.apply(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
         let job = applied.and_then(|applied| applied.jobs.into_iter().next());
         job.ok_or_else(|| not_found(id))
     }
@@ -30,16 +30,16 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when the trigger does not exist, [`Error::InvalidParameter`] when it is not a webhook;
     /// [`Error::Forbidden`] when its konnector may not use its account; [`Error::RetryLater`] when the limit of calls
-    /// in this hour is reached; and the errors of [`Platform::launch_trigger`].
+    /// in this hour is reached; and the errors of [`Triggers::launch`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
-        let trigger = self.trigger(instance, id)?;
+        let trigger = self.get(instance, id)?;
         if !matches!(trigger.plan(instance)?, TriggerPlan::Webhook) {
             return Err(Error::InvalidParameter {
                 name: "id",
                 message: format!("the trigger '{id}' is not a @webhook but a {}", trigger.kind),
             });
         }
-        self.check_account(instance, &trigger.message, AccountLocation::Message).map_err(|error| match error {
+        self.platform.accounts().check(instance, &trigger.message, AccountLocation::Message).map_err(|error| match error {
             // The caller of a webhook is a stranger and must not learn who owns the account.
             Error::ForeignAccount(_) => Error::Forbidden(format!(
                 "the webhook '{id}' names an account that its konnector may not use; the owner must change the trigger"
@@ -48,11 +48,11 @@ impl Platform {
         })?;
         // Collected calls are not jobs yet.
         if trigger.debounce.is_none() || manual {
-            self.check_rate_limit(instance, Rate::Webhook)?;
+            self.platform.rate_limits().check(instance, Rate::Webhook)?;
         }
         let occasion = TriggerPayload::from_webhook_body(body);
         let event = if manual { TriggerEvent::Launched(occasion) } else { TriggerEvent::Received(occasion) };
-        match self.apply_trigger_event(instance, id, &event).await? {
+        match self.apply(instance, id, &event).await? {
             Some(_) => Ok(()),
             None => Err(not_found(id)),
         }

@@ -42,6 +42,7 @@ pub use status::TriggerStatus;
 use crate::account::AccountLocation;
 use crate::crontab;
 use crate::doctype::{ACCOUNTS, TRIGGERS};
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER};
 use crate::realtime::ChangeKind;
@@ -73,7 +74,7 @@ pub struct NewTrigger {
     pub created_by_konnector: Option<Slug>,
 }
 
-impl Platform {
+impl Triggers {
     /// Creates a trigger, which is first due after the current time.
     ///
     /// # Errors
@@ -82,8 +83,8 @@ impl Platform {
     /// that its konnector may not use; [`Error::InvalidAttribute`] if the account is missing and its konnector needs
     /// one; [`Error::Forbidden`], [`Error::InvalidAttribute`] or [`Error::RetryLater`] for more than a konnector may
     /// plan.
-    pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
-        let now = self.clock.now();
+    pub async fn create(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
+        let now = self.platform.clock().now();
         let zone_is_given = new.time_zone.is_some();
         let mut trigger = Trigger {
             id: new_id(),
@@ -118,20 +119,20 @@ impl Platform {
             }
         }
         trigger.check_message()?;
-        self.check_account(instance, &trigger.message, AccountLocation::Message)?;
+        self.platform.accounts().check(instance, &trigger.message, AccountLocation::Message)?;
         // The jobs of a `@client` trigger are run by a client, which has its own way to log in.
         if trigger.worker != CLIENT_WORKER {
-            self.check_account_given(instance, &trigger.message, AccountLocation::Message)?;
+            self.platform.accounts().check_given(instance, &trigger.message, AccountLocation::Message)?;
         }
         if let Some(slug) = &trigger.created_by_konnector {
             trigger.check_runs_konnector(slug)?;
             trigger.check_frequency(instance, now)?;
-            self.check_konnector_trigger_limit(instance, slug)?;
+            self.check_konnector_limit(instance, slug)?;
             self.check_konnector_rate_limit(instance, slug)?;
         }
         // Runs that began before this revision of the account do not affect this trigger.
         if let Some(account) = trigger.account()
-            && let Some(found) = self.store.get(&instance.doc(&ACCOUNTS, account))?
+            && let Some(found) = self.platform.store().get(&instance.doc(&ACCOUNTS, account))?
         {
             trigger.runtime.login_generation = found.rev.generation();
         }
@@ -142,8 +143,8 @@ impl Platform {
         if let TriggerPlan::Time(schedule) = &plan {
             changes.schedule(at.clone(), schedule.first_due(now));
         }
-        self.commit(changes).await?;
-        self.publish(&at, ChangeKind::Created, &trigger);
+        self.platform.commit(changes).await?;
+        self.platform.publish(&at, ChangeKind::Created, &trigger);
         Ok(trigger)
     }
 
@@ -153,7 +154,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when the konnector is not installed, [`Error::InvalidParameter`] when it logs into accounts
     /// and none is given, [`Error::ForeignAccount`] when it may not use the given one.
-    pub async fn create_konnector_trigger(
+    pub async fn create_for_konnector(
         &self,
         instance: &Instance,
         slug: &Slug,
@@ -161,7 +162,7 @@ impl Platform {
         created_by: &str,
         made_by: Option<Slug>,
     ) -> Result<Trigger> {
-        let konnector = self.konnector(instance, slug)?;
+        let konnector = self.platform.konnectors().get(instance, slug)?;
         let manifest = konnector.manifest()?;
         let members = [
             ("account", account.map(Value::from)),
@@ -170,8 +171,8 @@ impl Platform {
         ];
         let message = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         let message = Value::Object(message);
-        self.check_account(instance, &message, AccountLocation::Parameter)?;
-        self.check_account_given(instance, &message, AccountLocation::Parameter)?;
+        self.platform.accounts().check(instance, &message, AccountLocation::Parameter)?;
+        self.platform.accounts().check_given(instance, &message, AccountLocation::Parameter)?;
         let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
@@ -182,7 +183,7 @@ impl Platform {
             created_by_konnector: made_by,
             ..NewTrigger::default()
         };
-        self.create_trigger(instance, new).await
+        self.create(instance, new).await
     }
 
     /// Returns a trigger.
@@ -190,8 +191,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it does not exist.
-    pub fn trigger(&self, instance: &Instance, id: &str) -> Result<Trigger> {
-        let found = self.load::<Trigger>(&instance.doc(&TRIGGERS, id))?;
+    pub fn get(&self, instance: &Instance, id: &str) -> Result<Trigger> {
+        let found = self.platform.load::<Trigger>(&instance.doc(&TRIGGERS, id))?;
         found.map(with_id).ok_or_else(|| not_found(id))
     }
 
@@ -200,18 +201,18 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn triggers_after(&self, instance: &Instance, after: Option<&str>, limit: usize) -> Result<Vec<Trigger>> {
-        let page = self.store.list(&instance.id, &TRIGGERS, after, limit)?;
+    pub fn list_after(&self, instance: &Instance, after: Option<&str>, limit: usize) -> Result<Vec<Trigger>> {
+        let page = self.platform.store().list(&instance.id, &TRIGGERS, after, limit)?;
         page.into_iter().map(|document| Stored::from_document(&TRIGGERS, document).map(with_id)).collect()
     }
 
-    /// Returns all triggers. There may be many; see [`Platform::triggers_after`].
+    /// Returns all triggers. There may be many; see [`Triggers::list_after`].
     ///
     /// # Errors
     ///
     /// When the store fails.
-    pub fn triggers(&self, instance: &Instance) -> Result<Vec<Trigger>> {
-        Ok(self.load_all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(with_id).collect())
+    pub fn list(&self, instance: &Instance) -> Result<Vec<Trigger>> {
+        Ok(self.platform.load_all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(with_id).collect())
     }
 
     /// Returns the ids of an account's triggers.
@@ -219,16 +220,17 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn triggers_of_account(&self, instance: &Instance, account: &str) -> Result<Vec<String>> {
+    pub fn list_of_account(&self, instance: &Instance, account: &str) -> Result<Vec<String>> {
         let prefix = format!("{account}/");
-        let found = self.store.lookup_prefix(&instance.id, document::BY_ACCOUNT, &prefix, None, usize::MAX)?;
+        let found =
+            self.platform.store().lookup_prefix(&instance.id, document::BY_ACCOUNT, &prefix, None, usize::MAX)?;
         Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
     /// Deletes the triggers of an account.
-    pub(crate) async fn delete_triggers_of_account(&self, instance: &Instance, account: &str) -> Result<()> {
-        for id in self.triggers_of_account(instance, account)? {
-            match self.delete_trigger(instance, &id).await {
+    pub(crate) async fn delete_of_account(&self, instance: &Instance, account: &str) -> Result<()> {
+        for id in self.list_of_account(instance, account)? {
+            match self.delete(instance, &id).await {
                 Err(Error::NotFound(_)) => {}
                 done => done?,
             }
@@ -241,16 +243,16 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it does not exist, [`Error::Conflict`] after repeated concurrent changes.
-    pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
+    pub async fn delete(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
             let transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
             let mut changes = Changes::new();
             transition.trigger.stage_delete(instance, &transition.rev, &mut changes);
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => {
                     done?;
-                    self.publish(&transition.doc_ref, ChangeKind::Deleted, &transition.trigger);
+                    self.platform.publish(&transition.doc_ref, ChangeKind::Deleted, &transition.trigger);
                     return Ok(());
                 }
             }
@@ -260,7 +262,7 @@ impl Platform {
 
     /// Returns the instance to which a stored document belongs.
     pub(crate) fn instance_of(&self, at: &DocRef) -> Result<Instance> {
-        self.instance_by_id(at.instance.as_ref())
+        self.platform.instances().get_by_id(at.instance.as_ref())
     }
 }
 

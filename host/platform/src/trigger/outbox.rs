@@ -14,14 +14,15 @@ use super::document::BY_DOCTYPE;
 use super::event::{DocumentChange, raises_events};
 use super::plan::TriggerPlan;
 use super::step::TriggerEvent;
+use crate::Result;
 use crate::doctype::{FILES, PENDING_EVENTS};
 use crate::file::File;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::TriggerPayload;
 use crate::rate::RateKind as Rate;
 use crate::realtime::ChangeKind;
 use crate::stored::{Object, new_id, to_object, without_reserved_fields};
-use crate::{Platform, Result};
 
 /// Maximum number of attempts to process a record with fresh data after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
@@ -36,7 +37,7 @@ struct PendingEvent {
     payload: TriggerPayload,
 }
 
-impl Platform {
+impl Triggers {
     /// Stages records for the triggers that wait for some of these changes.
     pub(crate) fn stage_events(&self, changes: &mut Changes) -> Result<()> {
         let mut notes = Vec::new();
@@ -57,11 +58,12 @@ impl Platform {
             return Ok(());
         }
         let doctype: &str = at.doctype.as_ref();
-        let waiting = self.store.lookup_prefix(&at.instance, BY_DOCTYPE, &format!("{doctype}/"), None, usize::MAX)?;
+        let waiting =
+            self.platform.store().lookup_prefix(&at.instance, BY_DOCTYPE, &format!("{doctype}/"), None, usize::MAX)?;
         if waiting.is_empty() {
             return Ok(());
         }
-        let before = self.document_before(written)?;
+        let before = self.platform.document_before(written)?;
         // A deleted document is reported with its last content.
         let (kind, doc, old) = match (body, &before, replaces) {
             (Some(body), _, None) => (ChangeKind::Created, body, None),
@@ -75,7 +77,7 @@ impl Platform {
             if at.doctype == *FILES { self.ancestor_directories(&instance, [Some(doc), old])? } else { Vec::new() };
         let change = DocumentChange { doctype: &at.doctype, id: &at.id, kind, doc, old, directories: &directories };
         for (_, id) in waiting {
-            let Ok(trigger) = self.trigger(&instance, &id) else { continue };
+            let Ok(trigger) = self.get(&instance, &id) else { continue };
             let Ok(TriggerPlan::Event(rules)) = trigger.plan(&instance) else { continue };
             if !rules.matches(change) {
                 continue;
@@ -101,7 +103,7 @@ impl Platform {
         for version in versions.into_iter().flatten() {
             let mut next = version.get("dir_id").and_then(serde_json::Value::as_str).map(str::to_owned);
             while let Some(id) = next.filter(|id| !id.is_empty() && directories.len() < MAX_DIRECTORIES) {
-                let above = self.load::<File>(&instance.doc(&FILES, id.as_str()))?;
+                let above = self.platform.load::<File>(&instance.doc(&FILES, id.as_str()))?;
                 directories.push(id);
                 next = above.map(|above| above.value.dir_id);
             }
@@ -111,23 +113,24 @@ impl Platform {
 
     /// Returns the trigger of a record.
     pub(super) fn pending_event_trigger(&self, at: &DocRef) -> Option<String> {
-        Some(self.load::<PendingEvent>(at).ok()??.value.trigger)
+        Some(self.platform.load::<PendingEvent>(at).ok()??.value.trigger)
     }
 
     /// Turns a record into a job or a part of a debounce, and deletes the record.
     pub(super) async fn process_pending_event(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
         for tries in 1.. {
-            let Some(note) = self.load::<PendingEvent>(at)? else { return Ok(0) };
+            let Some(note) = self.platform.load::<PendingEvent>(at)? else { return Ok(0) };
             let transition = self.load_transition(instance, &note.value.trigger)?;
             let mut changes = Changes::new();
             let collected = transition.as_ref().is_none_or(|transition| transition.trigger.debounce.is_some());
             if tries == 1
                 && !collected
-                && let Err(crate::Error::RetryLater { until, .. }) = self.check_rate_limit(instance, Rate::Event)
+                && let Err(crate::Error::RetryLater { until, .. }) =
+                    self.platform.rate_limits().check(instance, Rate::Event)
             {
                 tracing::warn!(trigger = note.value.trigger, %until, "the hourly limit of events is reached; this one waits");
                 changes.schedule(at.clone(), Some(until));
-                self.commit(changes).await?;
+                self.platform.commit(changes).await?;
                 return Ok(0);
             }
             changes.purge(at.clone(), &note.rev);
@@ -138,7 +141,7 @@ impl Platform {
                 }
                 None => None,
             };
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Ok(_) => {
                     let Some(applied) = applied else { return Ok(0) };
                     self.notify_applied(instance, &applied)?;

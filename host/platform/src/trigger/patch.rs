@@ -11,11 +11,12 @@ use super::schedule::Schedule;
 use super::step::TriggerEvent;
 use super::{Trigger, not_found};
 use crate::account::AccountLocation;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::CLIENT_WORKER;
 use crate::realtime::ChangeKind;
 use crate::stored::to_object;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of attempts of a change after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
@@ -80,7 +81,7 @@ fn set_if_some<T>(member: &mut T, new: Option<T>) {
     }
 }
 
-impl Platform {
+impl Triggers {
     /// Changes a trigger; an unusable one becomes active again. A new schedule starts now: instants of the old one that
     /// passed without firing are counted as missed. If the schedule depends on the message (the periodic types), a new
     /// message makes a new schedule.
@@ -90,7 +91,7 @@ impl Platform {
     /// [`Error::BadRequest`] when there is nothing to change or the crontab is invalid, [`Error::InvalidAttribute`] for
     /// new arguments of another type, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is
     /// changed then.
-    pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
+    pub async fn patch(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
             let mut transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;
             // A trigger with an invalid plan is never due.
@@ -103,21 +104,25 @@ impl Platform {
             transition.trigger.stage_unindex(instance, &mut changes);
             patch.clone().apply(&mut transition.trigger)?;
             transition.trigger.check_message()?;
-            self.check_account(instance, &transition.trigger.message, AccountLocation::Message)?;
+            self.platform.accounts().check(instance, &transition.trigger.message, AccountLocation::Message)?;
             if patch.message.is_some() && transition.trigger.worker != CLIENT_WORKER {
-                self.check_account_given(instance, &transition.trigger.message, AccountLocation::Message)?;
+                self.platform.accounts().check_given(
+                    instance,
+                    &transition.trigger.message,
+                    AccountLocation::Message,
+                )?;
             }
             if let Some(slug) = &patch.by_konnector {
                 transition.trigger.check_runs_konnector(slug)?;
                 if patch.changes_schedule() {
-                    transition.trigger.check_frequency(instance, self.clock.now())?;
+                    transition.trigger.check_frequency(instance, self.platform.clock().now())?;
                 }
                 if tries == 1 {
                     self.check_konnector_rate_limit(instance, slug)?;
                 }
             }
             transition.trigger.stage_index(instance, &mut changes);
-            transition.trigger.touch(self.clock.now());
+            transition.trigger.touch(self.platform.clock().now());
             let after = transition.trigger.plan(instance)?;
             let (at, rev, patched) = (transition.doc_ref.clone(), transition.rev.clone(), transition.trigger.clone());
             let rescheduled = unusable || patch.arguments.is_some() || have_different_schedules(&before, &after);
@@ -128,11 +133,11 @@ impl Platform {
                 changes.put(at.clone(), &rev, to_object(&patched)?);
                 patched
             };
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Err(error) if error.is_conflict() && tries < MAX_COMMIT_ATTEMPTS => continue,
                 done => drop(done?),
             }
-            self.publish(&at, ChangeKind::Updated, &trigger);
+            self.platform.publish(&at, ChangeKind::Updated, &trigger);
             return Ok(trigger);
         }
         Err(not_found(id))

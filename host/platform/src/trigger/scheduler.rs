@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 use super::Trigger;
 use super::runtime_state::Pause;
 use super::step::{LiveJobs, TriggerEvent, is_plausible};
+use crate::Result;
 use crate::doctype::{JOBS, PENDING_EVENTS, TRIGGERS};
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
-use crate::{Platform, Result};
 
 /// Number of due documents handled before the index is read again. Different accounts share the store's commits.
 const DUE_BATCH_SIZE: usize = 256;
@@ -24,24 +25,24 @@ const MIN_SLEEP: Duration = Duration::from_millis(10);
 /// A trigger that fires later than this is logged.
 const LATE_THRESHOLD: Duration = Duration::from_secs(10);
 
-impl Platform {
+impl Triggers {
     /// Fires due triggers forever. Cancel-safe between two triggers: fired ones are stored.
-    pub(crate) async fn schedule_loop(&self) {
+    pub(crate) async fn run_scheduler(&self) {
         loop {
             if let Err(error) = self.fire_due().await {
                 tracing::error!(%error, "the scheduler cannot fire the due triggers; it retries in a second");
                 tokio::time::sleep(MAX_SLEEP).await;
             }
-            let sleep = match self.store.next_due_at() {
-                Ok(Some(due)) if is_plausible(self.clock.now()) => {
-                    (due - self.clock.now()).to_std().unwrap_or_default().clamp(MIN_SLEEP, MAX_SLEEP)
+            let sleep = match self.platform.store().next_due_at() {
+                Ok(Some(due)) if is_plausible(self.platform.clock().now()) => {
+                    (due - self.platform.clock().now()).to_std().unwrap_or_default().clamp(MIN_SLEEP, MAX_SLEEP)
                 }
                 Ok(_) | Err(_) => MAX_SLEEP,
             };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(sleep) => {}
-                () = self.scheduler_wakeup() => {}
+                () = self.platform.scheduler_wakeup() => {}
             }
         }
     }
@@ -53,13 +54,13 @@ impl Platform {
     /// When the store fails.
     pub async fn fire_due(&self) -> Result<usize> {
         let mut jobs = 0;
-        while is_plausible(self.clock.now()) {
-            let due = self.store.due_triggers(self.clock.now(), DUE_BATCH_SIZE)?;
+        while is_plausible(self.platform.clock().now()) {
+            let due = self.platform.store().due_triggers(self.platform.clock().now(), DUE_BATCH_SIZE)?;
             let last = due.len() < DUE_BATCH_SIZE;
             let mut accounts: BTreeMap<String, Vec<DocRef>> = BTreeMap::new();
             for (at, instant) in due {
                 if at.doctype != *PENDING_EVENTS
-                    && (self.clock.now() - instant).to_std().unwrap_or_default() > LATE_THRESHOLD
+                    && (self.platform.clock().now() - instant).to_std().unwrap_or_default() > LATE_THRESHOLD
                 {
                     tracing::debug!(trigger = at.id, %instant, "trigger fires late");
                 }
@@ -93,7 +94,7 @@ impl Platform {
     fn ordering_key(&self, at: &DocRef) -> String {
         let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let trigger = trigger.unwrap_or_else(|| at.id.clone());
-        let found = self.store.get(&DocRef::new(&at.instance, &TRIGGERS, trigger.as_str())).ok().flatten();
+        let found = self.platform.store().get(&DocRef::new(&at.instance, &TRIGGERS, trigger.as_str())).ok().flatten();
         let account = found.as_ref().and_then(|found| found.body.get("message")?.get("account")?.as_str());
         format!("{}/{}", at.instance.as_ref(), account.unwrap_or(&trigger))
     }
@@ -116,7 +117,7 @@ impl Platform {
     async fn disable_unusable(&self, at: &DocRef) -> Result<()> {
         let trigger = if at.doctype == *PENDING_EVENTS { self.pending_event_trigger(at) } else { Some(at.id.clone()) };
         let mut changes = Changes::new();
-        match self.store.get(at)? {
+        match self.platform.store().get(at)? {
             Some(note) if at.doctype == *PENDING_EVENTS => drop(changes.purge(at.clone(), &note.rev)),
             _ => drop(changes.schedule(at.clone(), None)),
         }
@@ -125,12 +126,13 @@ impl Platform {
         {
             let at = DocRef::new(&at.instance, &TRIGGERS, id.as_str());
             // If the trigger cannot be read, the reason cannot be stored in it.
-            if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.load::<Trigger>(&at) {
-                trigger.runtime.paused = Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.clock.now() });
+            if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.platform.load::<Trigger>(&at) {
+                trigger.runtime.paused =
+                    Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.platform.clock().now() });
                 changes.put(at, &rev, to_object(&trigger)?);
             }
         }
-        match self.commit(changes).await {
+        match self.platform.commit(changes).await {
             // It was changed concurrently and will be retried.
             Err(error) if error.is_conflict() => Ok(()),
             done => done.map(drop),
@@ -143,7 +145,7 @@ impl Platform {
             return self.process_pending_event(&instance, at).await;
         }
         if at.doctype == *JOBS {
-            return self.time_out_client_job(&instance, &at.id).await.map(|()| 0);
+            return self.platform.jobs().time_out_client_job(&instance, &at.id).await.map(|()| 0);
         }
         let Some(transition) = self.load_transition(&instance, &at.id)? else { return Ok(0) };
         let live = self.count_live_jobs(&instance, &transition.trigger)?;
@@ -152,11 +154,11 @@ impl Platform {
     }
 
     fn count_live_jobs(&self, instance: &Instance, trigger: &Trigger) -> Result<LiveJobs> {
-        let own = self.count_live_trigger_jobs(instance, &trigger.id, 2)?;
+        let own = self.platform.jobs().count_live_of_trigger(instance, &trigger.id, 2)?;
         let mut account = own;
-        for other in trigger.account().map_or(Ok(Vec::new()), |account| self.triggers_of_account(instance, account))? {
+        for other in trigger.account().map_or(Ok(Vec::new()), |account| self.list_of_account(instance, account))? {
             if other != trigger.id {
-                account += self.count_live_trigger_jobs(instance, &other, 1)?;
+                account += self.platform.jobs().count_live_of_trigger(instance, &other, 1)?;
             }
         }
         Ok(LiveJobs { own, account })

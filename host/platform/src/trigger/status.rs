@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::runtime_state::{Pause, TriggerCounters};
+use crate::Result;
 use crate::doctype::TRIGGERS;
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{Job, JobStatus};
-use crate::{Platform, Result};
 
 /// Number of jobs from which the status of a trigger is computed (cozy-stack's limit).
 const MAX_JOBS: usize = 50;
@@ -94,20 +95,20 @@ impl TriggerStatus {
     }
 }
 
-impl Platform {
+impl Triggers {
     /// Returns when a trigger is next due.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    pub fn trigger_due(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
-        Ok(self.store.due_at(&instance.doc(&TRIGGERS, id))?)
+    pub fn due(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
+        Ok(self.platform.store().due_at(&instance.doc(&TRIGGERS, id))?)
     }
 
     /// Returns the start of the newest successful job among a trigger's last 50 jobs.
     pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
         let mut started = None;
-        self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
+        self.platform.jobs().visit_of_trigger(instance, id, MAX_JOBS, |job| {
             started = job.started_at.filter(|_| job.state == JobStatus::Done);
             started.is_none()
         })?;
@@ -119,19 +120,19 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when it does not exist.
-    pub fn trigger_status(&self, instance: &Instance, id: &str) -> Result<TriggerStatus> {
-        let trigger = self.trigger(instance, id)?;
+    pub fn status(&self, instance: &Instance, id: &str) -> Result<TriggerStatus> {
+        let trigger = self.get(instance, id)?;
         let mut state = TriggerStatus {
             trigger_id: id.to_owned(),
             status: None,
             paused: trigger.runtime.paused.clone(),
-            locked_until: trigger.runtime.active_lock(self.clock.now()),
+            locked_until: trigger.runtime.active_lock(self.platform.clock().now()),
             counters: trigger.runtime.counters,
-            next_execution: self.trigger_due(instance, id)?,
+            next_execution: self.due(instance, id)?,
             ..TriggerStatus::default()
         };
         // Stops as soon as the status is complete, because a list of triggers does this for each trigger.
-        self.visit_trigger_jobs(instance, id, MAX_JOBS, |job| {
+        self.platform.jobs().visit_of_trigger(instance, id, MAX_JOBS, |job| {
             state.add_older_job(job);
             !state.is_complete()
         })?;

@@ -61,13 +61,13 @@ impl TriggerFixture {
     async fn with(store: Store, folder: TempDir) -> Self {
         let clock = Arc::new(ManualClock::new(at(NOW)));
         let platform = platform(store, folder.path(), &clock).await;
-        let alice = platform.create_instance("alice.example", &InstancePatch::default()).await.expect("an instance");
+        let alice = platform.instances().create("alice.example", &InstancePatch::default()).await.expect("an instance");
         Self { platform, clock, alice, folder }
     }
 
     fn principal(&self) -> Principal {
-        let token = self.platform.issue_token(&self.alice, Audience::Cli, "CLI", "*").expect("a token");
-        self.platform.authenticate(&self.alice, &token).expect("a principal")
+        let token = self.platform.auth().issue_token(&self.alice, Audience::Cli, "CLI", "*").expect("a token");
+        self.platform.auth().authenticate(&self.alice, &token).expect("a principal")
     }
 
     async fn create(&self, kind: &str, arguments: &str, account: &str) -> String {
@@ -89,13 +89,17 @@ impl TriggerFixture {
             ..NewTrigger::default()
         };
         change(&mut new);
-        self.platform.create_trigger(&self.alice, new).await.expect("a trigger").id
+        self.platform.triggers().create(&self.alice, new).await.expect("a trigger").id
     }
 
     async fn account(&self, password: &str) -> Document {
         let body = to_object(&json!({ "account_type": "bank", "auth": { "login": "alice", "password": password } }));
         let body = body.expect("an object");
-        self.platform.create_document(&self.alice, &self.principal(), &ACCOUNTS, None, body).await.expect("an account")
+        self.platform
+            .documents()
+            .create(&self.alice, &self.principal(), &ACCOUNTS, None, body)
+            .await
+            .expect("an account")
     }
 
     async fn correct_password(&self, account: &Document, password: &str) -> Document {
@@ -103,12 +107,12 @@ impl TriggerFixture {
         let body = to_object(&body).expect("an object");
         let principal = self.principal();
         let changed =
-            self.platform.update_document(&self.alice, &principal, &ACCOUNTS, &account.id, &account.rev, body);
+            self.platform.documents().update(&self.alice, &principal, &ACCOUNTS, &account.id, &account.rev, body);
         changed.await.expect("changed")
     }
 
     fn trigger(&self, id: &str) -> Trigger {
-        self.platform.trigger(&self.alice, id).expect("a trigger")
+        self.platform.triggers().get(&self.alice, id).expect("a trigger")
     }
 
     fn counters(&self, id: &str) -> TriggerCounters {
@@ -116,19 +120,19 @@ impl TriggerFixture {
     }
 
     fn jobs(&self, trigger: &str) -> Vec<Job> {
-        self.platform.trigger_jobs(&self.alice, trigger, 50).expect("jobs")
+        self.platform.jobs().list_of_trigger(&self.alice, trigger, 50).expect("jobs")
     }
 
     /// Sets the clock and runs the scheduler; returns the number of jobs pushed.
     async fn fire_at(&self, now: &str) -> usize {
         self.clock.set(at(now));
-        self.platform.fire_due().await.expect("looked")
+        self.platform.triggers().fire_due().await.expect("looked")
     }
 
     async fn save(&self, doctype: &str, body: Value) -> Document {
         let doctype = doctype.parse().expect("a doctype");
         let body = to_object(&body).expect("an object");
-        self.platform.create_document(&self.alice, &self.principal(), &doctype, None, body).await.expect("saved")
+        self.platform.documents().create(&self.alice, &self.principal(), &doctype, None, body).await.expect("saved")
     }
 
     /// Ends the unfinished jobs of a trigger, like a worker that began with this revision of the account.
@@ -145,8 +149,8 @@ impl TriggerFixture {
             changes.dequeue(&at);
             changes.put(at, &found.rev, to_object(&job).expect("an object"));
             changes.remove_unique(&self.alice.id, "jobs.trigger.live", format!("{trigger}/{}", job.id));
-            self.platform.stage_job_ended(&self.alice, &job, verdict, &mut changes).expect("staged");
-            self.platform.store.commit(changes).await.expect("committed");
+            self.platform.triggers().stage_job_ended(&self.alice, &job, verdict, &mut changes).expect("staged");
+            self.platform.store().commit(changes).await.expect("committed");
         }
     }
 }
@@ -167,7 +171,7 @@ async fn a_due_instant_is_used_up_with_the_job_that_it_makes() {
     // The first job has not ended.
     assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, 0);
     assert_eq!(site.counters(&id), TriggerCounters { fired: 1, overlapped: 1, ..TriggerCounters::default() });
-    assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-20T15:00:00Z")));
+    assert_eq!(site.platform.triggers().due(&site.alice, &id).expect("read"), Some(at("2026-11-20T15:00:00Z")));
     site.end_jobs(&id, 1, None).await;
     assert_eq!(site.fire_at("2026-11-20T15:00:01Z").await, 1);
     assert_eq!(site.jobs(&id)[0].cause, Cause::Schedule);
@@ -196,7 +200,7 @@ async fn a_thousand_triggers_catch_up_politely() {
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
     assert_eq!(site.fire_at(&back.to_rfc3339()).await, 1_000);
-    let queued = site.platform.store.list_queued(2_000).expect("read");
+    let queued = site.platform.store().list_queued(2_000).expect("read");
     assert_eq!(queued.len(), 1_000);
     let mut waits: Vec<_> = queued.iter().map(|queued| (queued.entry.run_at - back).num_seconds()).collect();
     waits.sort_unstable();
@@ -227,10 +231,10 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
         assert_eq!(site.fire_at(&format!("2026-11-{day}T03:00:00Z")).await, 0, "the password is tried again");
     }
     assert_eq!(site.counters(&nightly).paused, 8);
-    let state = site.platform.trigger_status(&site.alice, &nightly).expect("a state");
+    let state = site.platform.triggers().status(&site.alice, &nightly).expect("a state");
     assert_eq!(state.paused.map(|pause| pause.code).as_deref(), Some("LOGIN_FAILED"));
     // A person may start it.
-    let launched = site.platform.launch_trigger(&site.alice, &nightly).await.expect("a job");
+    let launched = site.platform.triggers().launch(&site.alice, &nightly).await.expect("a job");
     assert!(launched.manual_execution);
     let account = site.correct_password(&account, "right").await;
     assert!(site.trigger(&nightly).runtime.paused.is_none() && site.trigger(&other).runtime.paused.is_none());
@@ -243,7 +247,7 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
     let fresh = site.create("@cron", "0 0 4 * * *", &account.id).await;
     site.correct_password(&account, "right now").await;
     let late = site.create("@cron", "0 0 5 * * *", &account.id).await;
-    let _ = site.platform.launch_trigger(&site.alice, &fresh).await.expect("a job");
+    let _ = site.platform.triggers().launch(&site.alice, &fresh).await.expect("a job");
     site.end_jobs(&fresh, account.rev.generation(), Some(&rejected_login())).await;
     assert!(site.trigger(&late).runtime.paused.is_none());
 }
@@ -265,8 +269,8 @@ async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
         assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
         site.end_jobs(&id, 1, ended_with(error).as_ref()).await;
         assert_eq!(site.fire_at("2026-11-20T14:00:00Z").await, fires, "{error}");
-        site.platform.launch_trigger(&site.alice, &id).await.expect(error);
-        site.platform.delete_trigger(&site.alice, &id).await.expect("deleted");
+        site.platform.triggers().launch(&site.alice, &id).await.expect(error);
+        site.platform.triggers().delete(&site.alice, &id).await.expect("deleted");
     }
 }
 
@@ -283,14 +287,17 @@ async fn jobs_that_wait_do_not_try_a_refused_password() {
     let waiting = site.jobs(&hourly)[0].clone();
     let of_other = site.jobs(&other)[0].clone();
     let held = |job: &Job| {
-        site.platform.blocked_reason(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string())
+        site.platform.triggers().blocked_reason(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string())
     };
     assert_eq!(held(&waiting), None);
     // The first one ends.
     let first = Job { account_generation: Some(1), ..site.jobs(&hourly)[1].clone() };
     let mut changes = Changes::new();
-    site.platform.stage_job_ended(&site.alice, &first, Some(&rejected_login()), &mut changes).expect("staged");
-    site.platform.store.commit(changes).await.expect("committed");
+    site.platform
+        .triggers()
+        .stage_job_ended(&site.alice, &first, Some(&rejected_login()), &mut changes)
+        .expect("staged");
+    site.platform.store().commit(changes).await.expect("committed");
     assert_eq!(held(&waiting).as_deref(), Some("LOGIN_FAILED"));
     assert_eq!(held(&of_other).as_deref(), Some("LOGIN_FAILED"));
     assert_eq!(held(&Job { cause: Cause::Manual, ..waiting.clone() }), None);
@@ -304,24 +311,24 @@ async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
     let id = site.create("@cron", "0 0 3 * * *", "a").await;
     site.clock.set(at("2026-11-25T12:00:00Z"));
     let patch = TriggerPatch { arguments: Some("0 0 5 1 * *".to_owned()), ..TriggerPatch::default() };
-    site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
-    assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-12-01T05:00:00Z")));
+    site.platform.triggers().patch(&site.alice, &id, patch).await.expect("patched");
+    assert_eq!(site.platform.triggers().due(&site.alice, &id).expect("read"), Some(at("2026-12-01T05:00:00Z")));
     assert_eq!(site.counters(&id).missed, 5);
     let patch = TriggerPatch { time_zone: Some(chrono_tz::Tz::Asia__Tokyo), ..TriggerPatch::default() };
-    site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
-    assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-30T20:00:00Z")));
+    site.platform.triggers().patch(&site.alice, &id, patch).await.expect("patched");
+    assert_eq!(site.platform.triggers().due(&site.alice, &id).expect("read"), Some(at("2026-11-30T20:00:00Z")));
     // Another policy is not another schedule.
     site.clock.set(at("2026-12-01T00:00:00Z"));
     let patch = TriggerPatch { missed_policy: Some(MissedPolicy::All), ..TriggerPatch::default() };
-    site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
+    site.platform.triggers().patch(&site.alice, &id, patch).await.expect("patched");
     assert_eq!(site.fire_at("2026-12-01T00:00:01Z").await, 1);
     // A periodic schedule depends on the message.
     let id = site.create("@daily", "", "a").await;
-    let before = site.platform.trigger_due(&site.alice, &id).expect("read");
+    let before = site.platform.triggers().due(&site.alice, &id).expect("read");
     let patch = TriggerPatch { message: Some(json!({ "konnector": "shop" })), ..TriggerPatch::default() };
-    site.platform.patch_trigger(&site.alice, &id, patch).await.expect("patched");
-    assert_ne!(site.platform.trigger_due(&site.alice, &id).expect("read"), before);
-    assert!(site.platform.triggers_of_account(&site.alice, "a").expect("read").len() == 1);
+    site.platform.triggers().patch(&site.alice, &id, patch).await.expect("patched");
+    assert_ne!(site.platform.triggers().due(&site.alice, &id).expect("read"), before);
+    assert!(site.platform.triggers().list_of_account(&site.alice, "a").expect("read").len() == 1);
 }
 
 #[tokio::test]
@@ -342,26 +349,26 @@ async fn j21_once_leaves_nothing_behind() {
     let ids = [site.create("@in", "10m", "a").await, site.create("@at", "2026-11-20T12:10:00Z", "b").await];
     assert_eq!(site.fire_at("2026-11-20T12:10:00Z").await, 2);
     for id in ids {
-        assert!(matches!(site.platform.trigger(&site.alice, &id), Err(Error::NotFound(_))));
+        assert!(matches!(site.platform.triggers().get(&site.alice, &id), Err(Error::NotFound(_))));
     }
-    assert_eq!(site.platform.triggers_of_account(&site.alice, "a").expect("read").len(), 0);
-    assert_eq!(site.platform.store.next_due_at().expect("read"), None);
+    assert_eq!(site.platform.triggers().list_of_account(&site.alice, "a").expect("read").len(), 0);
+    assert_eq!(site.platform.store().next_due_at().expect("read"), None);
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_come_back_has_a_day() {
     let site = TriggerFixture::new().await;
     let id = site.create("@client", "", "a").await;
-    let launch = async || site.platform.launch_trigger(&site.alice, &id).await.expect("a job").id;
+    let launch = async || site.platform.triggers().launch(&site.alice, &id).await.expect("a job").id;
     let (left, ended) = (launch().await, launch().await);
-    site.platform.end_client_job(&site.alice, &ended, None).await.expect("ended");
+    site.platform.jobs().end_client_job(&site.alice, &ended, None).await.expect("ended");
     site.fire_at("2026-11-21T11:59:59Z").await;
-    assert_eq!(site.platform.job(&site.alice, &left).expect("a job").state, JobStatus::Running);
+    assert_eq!(site.platform.jobs().get(&site.alice, &left).expect("a job").state, JobStatus::Running);
     site.fire_at("2026-11-21T12:00:00Z").await;
-    let left = site.platform.job(&site.alice, &left).expect("a job");
+    let left = site.platform.jobs().get(&site.alice, &left).expect("a job");
     assert_eq!((left.state, left.error.as_deref()), (JobStatus::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
-    assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, JobStatus::Done);
-    assert_eq!(site.platform.store.next_due_at().expect("read"), None);
+    assert_eq!(site.platform.jobs().get(&site.alice, &ended).expect("a job").state, JobStatus::Done);
+    assert_eq!(site.platform.store().next_due_at().expect("read"), None);
 }
 
 /// A machine without a battery for its clock.
@@ -383,13 +390,13 @@ async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
     let good = site.create("@every", "1h", "a").await;
     let bad = site.create("@every", "30m", "b").await;
     let at_bad = site.alice.doc(&TRIGGERS, bad.as_str());
-    let found = site.platform.store.get(&at_bad).expect("read").expect("a trigger");
+    let found = site.platform.store().get(&at_bad).expect("read").expect("a trigger");
     let mut changes = Changes::new();
     changes.put(at_bad.clone(), &found.rev, to_object(&json!({ "type": 7 })).expect("an object"));
-    site.platform.store.commit(changes).await.expect("committed");
+    site.platform.store().commit(changes).await.expect("committed");
     assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 1);
     assert_eq!(site.jobs(&good).len(), 1);
-    assert_eq!(site.platform.store.due_at(&at_bad).expect("read"), None);
+    assert_eq!(site.platform.store().due_at(&at_bad).expect("read"), None);
 }
 
 /// A trigger that predates the validation of messages, or comes from a backup: its status says that it is unusable, and
@@ -399,11 +406,11 @@ async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
     let site = TriggerFixture::new().await;
     let write = async |id: &str, change: &dyn Fn(&mut Object)| {
         let at = site.alice.doc(&TRIGGERS, id);
-        let mut found = site.platform.store.get(&at).expect("read").expect("a trigger");
+        let mut found = site.platform.store().get(&at).expect("read").expect("a trigger");
         change(&mut found.body);
         let mut changes = Changes::new();
         changes.put(at, &found.rev, found.body);
-        site.platform.store.commit(changes).await.expect("committed");
+        site.platform.store().commit(changes).await.expect("committed");
     };
     let timed = site.create("@every", "1h", "a").await;
     let event = site.create("@event", "io.cozy.bills", "b").await;
@@ -415,22 +422,22 @@ async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
     site.save("io.cozy.bills", json!({ "amount": 3 })).await;
     assert_eq!(site.fire_at("2026-11-21T13:00:00Z").await, 0);
     for id in [&timed, &event, &odd] {
-        let state = site.platform.trigger_status(&site.alice, id).expect("a state");
+        let state = site.platform.triggers().status(&site.alice, id).expect("a state");
         assert_eq!(state.status, Some(JobStatus::Errored));
         assert_eq!(state.last_error.as_deref(), Some("UNKNOWN_ERROR.UNUSABLE_TRIGGER"));
         assert_eq!(state.paused.map(|pause| pause.since), Some(at("2026-11-21T13:00:00Z")));
     }
-    assert_eq!(site.platform.store.next_due_at().expect("read"), None, "nothing is tried again and again");
+    assert_eq!(site.platform.store().next_due_at().expect("read"), None, "nothing is tried again and again");
     let message = TriggerPatch { message: Some(json!({ "konnector": "bank" })), ..TriggerPatch::default() };
     for id in [&timed, &event] {
-        site.platform.patch_trigger(&site.alice, id, message.clone()).await.expect("patched");
+        site.platform.triggers().patch(&site.alice, id, message.clone()).await.expect("patched");
     }
     let crontab = TriggerPatch { arguments: Some("0 0 3 * * *".to_owned()), ..TriggerPatch::default() };
-    site.platform.patch_trigger(&site.alice, &odd, crontab).await.expect("patched");
+    site.platform.triggers().patch(&site.alice, &odd, crontab).await.expect("patched");
     site.save("io.cozy.bills", json!({ "amount": 4 })).await;
     assert_eq!(site.fire_at("2026-11-22T13:00:00Z").await, 3);
     for id in [&timed, &event, &odd] {
         assert_eq!(site.jobs(id).len(), 1);
-        assert_eq!(site.platform.trigger_status(&site.alice, id).expect("a state").paused, None);
+        assert_eq!(site.platform.triggers().status(&site.alice, id).expect("a state").paused, None);
     }
 }

@@ -7,11 +7,12 @@ use super::document::Trigger;
 use super::step::{StepState, TriggerCommand, TriggerEvent, TriggerSpec, step};
 use crate::account::AccountLocation;
 use crate::doctype::{JOBS, TRIGGERS};
+use crate::handles::Triggers;
 use crate::instance::Instance;
 use crate::job::{Job, JobRequest};
 use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Maximum number of attempts of a transition with fresh data after conflicts.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
@@ -37,13 +38,13 @@ pub(super) struct AppliedTransition {
     pub removed: bool,
 }
 
-impl Platform {
+impl Triggers {
     /// Reads a trigger with its cursor.
     pub(super) fn load_transition(&self, instance: &Instance, id: &str) -> Result<Option<Transition>> {
         let at = instance.doc(&TRIGGERS, id);
-        let Some(Stored { id, rev, value }) = self.load::<Trigger>(&at)? else { return Ok(None) };
+        let Some(Stored { id, rev, value }) = self.platform.load::<Trigger>(&at)? else { return Ok(None) };
         // After the document: moving the cursor also changes the document, and then the commit conflicts.
-        let due = self.store.due_at(&at)?;
+        let due = self.platform.store().due_at(&at)?;
         Ok(Some(Transition { doc_ref: at, rev, trigger: Trigger { id, ..value }, due }))
     }
 
@@ -64,15 +65,16 @@ impl Platform {
         let Transition { doc_ref: at, rev, mut trigger, due } = transition;
         let fires = matches!(event, TriggerEvent::Due(_));
         let before = StepState { due, runtime: trigger.runtime.clone() };
-        let maintenance = self.maintenance_for_job(instance, &trigger.message)?;
+        let maintenance = self.platform.konnectors().maintenance_for_job(instance, &trigger.message)?;
         if matches!(event, TriggerEvent::Launched(_)) {
-            self.check_account(instance, &trigger.message, AccountLocation::Message)?;
+            self.platform.accounts().check(instance, &trigger.message, AccountLocation::Message)?;
             if let Some(maintenance) = &maintenance {
                 maintenance.check_start(true)?;
             }
         }
         let rules = TriggerSpec { maintenance: maintenance.is_some(), ..trigger.spec(instance)? };
-        let (after, commands) = step(&rules, before.clone(), event, self.clock.now(), &mut || self.random().jitter());
+        let (after, commands) =
+            step(&rules, before.clone(), event, self.platform.clock().now(), &mut || self.platform.random().jitter());
         let pause_changed = before.runtime.paused != after.runtime.paused;
         let (mut jobs, mut removed) = (Vec::new(), false);
         for command in commands {
@@ -86,7 +88,7 @@ impl Platform {
                         trigger: Some(trigger.id.clone()),
                         payload: occasion,
                     };
-                    jobs.push(self.stage_job(instance, request, run_at, changes)?);
+                    jobs.push(self.platform.jobs().stage(instance, request, run_at, changes)?);
                 }
                 TriggerCommand::Reject(until) => {
                     return Err(Error::RetryLater {
@@ -120,7 +122,7 @@ impl Platform {
     }
 
     /// Applies an event in its own commit; `None` when the trigger does not exist.
-    pub(super) async fn apply_trigger_event(
+    pub(super) async fn apply(
         &self,
         instance: &Instance,
         id: &str,
@@ -132,7 +134,7 @@ impl Platform {
         }
     }
 
-    /// Like [`Platform::apply_trigger_event`], for a trigger that was already read; it is read again after a conflict.
+    /// Like [`Triggers::apply`], for a trigger that was already read; it is read again after a conflict.
     pub(super) async fn apply_transition(
         &self,
         instance: &Instance,
@@ -154,7 +156,7 @@ impl Platform {
             if changes.is_empty() {
                 return Ok(Some(applied));
             }
-            match self.commit(changes).await {
+            match self.platform.commit(changes).await {
                 Ok(_) => {
                     self.notify_applied(instance, &applied)?;
                     return Ok(Some(applied));
@@ -169,14 +171,14 @@ impl Platform {
     /// Notifies listeners and workers about a committed transition.
     pub(super) fn notify_applied(&self, instance: &Instance, applied: &AppliedTransition) -> Result<()> {
         for job in &applied.jobs {
-            self.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
-            self.wake_workers();
+            self.platform.publish(&instance.doc(&JOBS, job.id.as_str()), ChangeKind::Created, job);
+            self.platform.wake_workers();
         }
         let at = instance.doc(&TRIGGERS, applied.trigger.id.as_str());
         if applied.removed {
-            self.publish(&at, ChangeKind::Deleted, &applied.trigger);
+            self.platform.publish(&at, ChangeKind::Deleted, &applied.trigger);
         } else if applied.pause_changed {
-            self.publish(&at, ChangeKind::Updated, &applied.trigger);
+            self.platform.publish(&at, ChangeKind::Updated, &applied.trigger);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Scenario {
     }
 
     fn jobs(&self) -> HashMap<String, Job> {
-        let store = &self.any_node().platform.store;
+        let store = &self.any_node().platform.raw_store();
         let mut jobs = HashMap::new();
         for instance in &self.instances {
             for document in store.list(&instance.id, &JOBS, None, usize::MAX).unwrap() {
@@ -41,9 +41,9 @@ impl Scenario {
         for (instance, id, first, period) in self.triggers.clone() {
             let platform = self.any_node().platform.clone();
             let at = self.instances[instance].doc(&TRIGGERS, id.as_str());
-            let document = platform.store.get(&at).unwrap().unwrap();
+            let document = platform.raw_store().get(&at).unwrap().unwrap();
             let trigger: Trigger = read(document);
-            let due = platform.store.due_at(&at).unwrap().unwrap().timestamp();
+            let due = platform.raw_store().due_at(&at).unwrap().unwrap().timestamp();
             let fired =
                 jobs.values().filter(|job| job.trigger_id.as_ref() == Some(&id) && job.cause == Cause::Schedule);
             let jobs = fired.count() as u64;

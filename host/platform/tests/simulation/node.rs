@@ -86,7 +86,7 @@ impl Node {
             switch: switch.clone(),
         };
         let platform = Platform::with_runner(parts, Arc::new(script), Arc::clone(&site.random) as _).await.unwrap();
-        let events = instances.iter().map(|instance| platform.bus.subscribe(&instance.id)).collect();
+        let events = instances.iter().map(|instance| platform.realtime().subscribe(&instance.id)).collect();
         platform.start().await.unwrap();
         Self { platform, switch, clock, events }
     }

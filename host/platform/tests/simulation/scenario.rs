@@ -102,7 +102,7 @@ impl Scenario {
     async fn create_instance(&mut self, number: usize) {
         let platform = self.nodes[0].as_ref().unwrap().platform.clone();
         let domain = format!("person{number}.example");
-        let instance = platform.create_instance(&domain, &InstancePatch::default()).await.unwrap();
+        let instance = platform.instances().create(&domain, &InstancePatch::default()).await.unwrap();
         let mut changes = Changes::new();
         for slug in KONNECTORS {
             let rules = json!({ "vendor": { "type": "http", "values": [format!("https://{slug}.example")] } });
@@ -110,9 +110,9 @@ impl Scenario {
                 json!({ "type": "konnector", "source_id": format!("io.cozy.konnectors/{slug}"), "permissions": rules });
             changes.create(instance.doc(&PERMISSIONS, format!("konnector-{slug}")), body.as_object().unwrap().clone());
         }
-        platform.store.commit(changes).await.unwrap();
+        platform.raw_store().commit(changes).await.unwrap();
         for node in self.nodes.iter_mut().flatten() {
-            node.events.push(node.platform.bus.subscribe(&instance.id));
+            node.events.push(node.platform.realtime().subscribe(&instance.id));
         }
         self.instances.push(instance);
         for (account, (slug, minutes)) in KONNECTORS.iter().zip([1, 7]).enumerate() {
@@ -129,8 +129,8 @@ impl Scenario {
                 created_by_konnector: None,
             };
             let instance = &self.instances[number];
-            let trigger = platform.create_trigger(instance, new).await.unwrap();
-            let due = platform.trigger_due(instance, &trigger.id).unwrap().unwrap();
+            let trigger = platform.triggers().create(instance, new).await.unwrap();
+            let due = platform.triggers().due(instance, &trigger.id).unwrap().unwrap();
             self.triggers.push((number, trigger.id, due.timestamp(), minutes * 60));
         }
     }
@@ -239,7 +239,7 @@ impl Scenario {
             payload: TriggerPayload::default(),
         };
         let platform = self.nodes[number].as_ref().unwrap().platform.clone();
-        let pushed = self.with_timeout(async move { platform.push_job(&instance, request).await }).await;
+        let pushed = self.with_timeout(async move { platform.jobs().push(&instance, request).await }).await;
         if let Some(Ok(job)) = pushed {
             self.accepted.insert(job.id);
         }
@@ -249,7 +249,7 @@ impl Scenario {
         let (instance, trigger, ..) = self.site.random.pick(&self.triggers).clone();
         let instance = self.instances[instance].clone();
         let platform = self.nodes[number].as_ref().unwrap().platform.clone();
-        let launched = self.with_timeout(async move { platform.launch_trigger(&instance, &trigger).await }).await;
+        let launched = self.with_timeout(async move { platform.triggers().launch(&instance, &trigger).await }).await;
         if let Some(Ok(job)) = launched {
             self.accepted.insert(job.id);
         }
@@ -258,12 +258,12 @@ impl Scenario {
     async fn cancel(&mut self, number: usize) {
         let instance = self.site.random.pick(&self.instances).clone();
         let platform = self.nodes[number].as_ref().unwrap().platform.clone();
-        let live = platform.live_jobs(&instance, KONNECTOR_WORKER).unwrap();
+        let live = platform.jobs().list_live(&instance, KONNECTOR_WORKER).unwrap();
         if live.is_empty() {
             return;
         }
         let id = self.site.random.pick(&live).id.clone();
-        let cancelled = self.with_timeout(async move { platform.cancel_job(&instance, &id).await }).await;
+        let cancelled = self.with_timeout(async move { platform.jobs().cancel(&instance, &id).await }).await;
         if let Some(Ok(_)) = cancelled {
             self.outcome.cancelled += 1;
         }
@@ -304,14 +304,14 @@ impl Scenario {
         tokio::time::sleep(Duration::from_secs(200)).await;
         self.check_instants();
         for (instance, trigger, ..) in &self.triggers {
-            while let Err(error) = platform.delete_trigger(&self.instances[*instance], trigger).await {
+            while let Err(error) = platform.triggers().delete(&self.instances[*instance], trigger).await {
                 assert!(error.is_conflict(), "{error}");
             }
         }
         for node in self.nodes.iter().flatten() {
             node.clock.skew.store(400 * 365 * 86_400_000 / 10, Ordering::SeqCst);
         }
-        let store = &platform.store;
+        let store = &platform.raw_store();
         for _ in 0..20_000 {
             self.collect_events();
             if store.leases().unwrap().is_empty() && store.list_queued(1).unwrap().is_empty() {

@@ -108,7 +108,7 @@ impl ScriptedRunner {
             self.switch.pause_for(self.random.millis(50_000, 140_000));
         }
         // What a run that is dropped handed over goes its way all the same.
-        let (store, vendor) = (platform.store.clone(), Arc::clone(&self.vendor));
+        let (store, vendor) = (platform.raw_store().clone(), Arc::clone(&self.vendor));
         let written = tokio::spawn(async move {
             let written = store.commit(changes).await;
             let refused = matches!(&written, Err(error) if error.is_stale_lease());

@@ -29,7 +29,7 @@ pub async fn rows() -> Vec<Row> {
     let instance = site.instance(0).await;
     site.install(&instance, "bench", source).await;
     let job = site.run_job(&instance, json!({ "konnector": "bench" })).await;
-    let log = site.platform.job_log(&instance, &job).await.expect("the log");
+    let log = site.platform.jobs().log(&instance, &job).await.expect("the log");
     let time = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("JSON");
         Duration::from_micros(line["message"].as_str().and_then(|text| text.parse().ok()).expect("microseconds"))

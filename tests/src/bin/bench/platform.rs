@@ -82,12 +82,12 @@ impl PlatformFixture {
 
     pub async fn instance(&self, number: usize) -> Instance {
         let domain = format!("bench{number}.example");
-        self.platform.create_instance(&domain, &InstancePatch::default()).await.expect("an instance")
+        self.platform.instances().create(&domain, &InstancePatch::default()).await.expect("an instance")
     }
 
     pub async fn install(&self, instance: &Instance, slug: &str, source: String) {
         let request = InstallRequest { slug: slug.to_owned(), source, parameters: None, deactivated: false };
-        let mut installing = self.platform.install_konnector(instance, request).await.expect("accepted");
+        let mut installing = self.platform.konnectors().install(instance, request).await.expect("accepted");
         while let Some(event) = installing.events.recv().await {
             if let InstallEvent::Failed(error) = event {
                 panic!("{error}");
@@ -107,7 +107,7 @@ impl PlatformFixture {
     }
 
     async fn follow(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration, String) {
-        let mut events = self.platform.bus.subscribe(&instance.id);
+        let mut events = self.platform.realtime().subscribe(&instance.id);
         let request = JobRequest {
             worker: "konnector".to_owned(),
             message,
@@ -117,7 +117,7 @@ impl PlatformFixture {
             payload: TriggerPayload::default(),
         };
         let start = Instant::now();
-        let job = self.platform.push_job(instance, request).await.expect("pushed");
+        let job = self.platform.jobs().push(instance, request).await.expect("pushed");
         let mut first = None;
         loop {
             let event = events.recv().await.expect("an event");
@@ -190,7 +190,7 @@ pub async fn durable() -> (Row, usize, Duration) {
                     payload: TriggerPayload::default(),
                 };
                 let pushed = Instant::now();
-                site.platform.push_job(&instance, request).await.expect("pushed");
+                site.platform.jobs().push(&instance, request).await.expect("pushed");
                 times.push(pushed.elapsed());
             }
             times
@@ -200,7 +200,7 @@ pub async fn durable() -> (Row, usize, Duration) {
     for client in clients.collect::<Vec<_>>() {
         times.extend(client.await.expect("no panic"));
     }
-    while !site.platform.live_jobs(&instance, "konnector").expect("read").is_empty() {
+    while !site.platform.jobs().list_live(&instance, "konnector").expect("read").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let whole = start.elapsed();
@@ -230,9 +230,9 @@ pub async fn bank101() -> Vec<Row> {
 impl PlatformFixture {
     async fn account(&self, instance: &Instance, body: Value) -> String {
         let Value::Object(body) = body else { panic!("an object") };
-        let token = self.platform.issue_token(instance, Audience::Cli, "bench", "*").expect("a token");
-        let principal = self.platform.authenticate(instance, &token).expect("valid");
-        let created = self.platform.create_document(instance, &principal, &ACCOUNTS, None, body).await;
+        let token = self.platform.auth().issue_token(instance, Audience::Cli, "bench", "*").expect("a token");
+        let principal = self.platform.auth().authenticate(instance, &token).expect("valid");
+        let created = self.platform.documents().create(instance, &principal, &ACCOUNTS, None, body).await;
         created.expect("created").id
     }
 }

@@ -65,7 +65,7 @@ async fn platform(folder: &Path) -> Platform {
 /// Creates daily triggers for as many accounts, all of them due in more than a day.
 pub async fn fill(folder: &Path, size: usize) {
     let platform = platform(folder).await;
-    let instance = platform.create_instance(DOMAIN, &InstancePatch::default()).await.expect("an instance");
+    let instance = platform.instances().create(DOMAIN, &InstancePatch::default()).await.expect("an instance");
     let model = trigger_document(&platform, &instance).await;
     let begun = Instant::now();
     for batch in 0..size.div_ceil(BATCH) {
@@ -82,7 +82,7 @@ pub async fn fill(folder: &Path, size: usize) {
                 Some(Utc::now() + TimeDelta::seconds(90_000 + i64::try_from(number % 86_400).expect("a number"))),
             );
         }
-        platform.store.commit(changes).await.expect("committed");
+        platform.raw_store().commit(changes).await.expect("committed");
     }
     println!("\n{size} triggers, made in {:.1} s", begun.elapsed().as_secs_f64());
     platform.stop().await;
@@ -101,9 +101,10 @@ async fn trigger_document(platform: &Platform, instance: &Instance) -> konnector
         message: json!({ "konnector": "bank" }),
         ..NewTrigger::default()
     };
-    let made = platform.create_trigger(instance, new).await.expect("a trigger");
-    let body = platform.store.get(&instance.doc(&TRIGGERS, made.id.as_str())).expect("read").expect("a trigger").body;
-    platform.delete_trigger(instance, &made.id).await.expect("deleted");
+    let made = platform.triggers().create(instance, new).await.expect("a trigger");
+    let body =
+        platform.raw_store().get(&instance.doc(&TRIGGERS, made.id.as_str())).expect("read").expect("a trigger").body;
+    platform.triggers().delete(instance, &made.id).await.expect("deleted");
     body
 }
 
@@ -111,14 +112,14 @@ pub fn row(folder: &Path, size: usize) {
     let runtime: Runtime = runtime();
     let begun = Instant::now();
     let platform = runtime.block_on(platform(folder));
-    runtime.block_on(platform.fire_due()).expect("looked");
+    runtime.block_on(platform.triggers().fire_due()).expect("looked");
     let start = begun.elapsed();
     std::thread::sleep(Duration::from_secs(2));
     let idle = resident_memory();
     println!("  start until the scheduler has looked: {:.2} s", start.as_secs_f64());
     println!("  resident memory, idle: {:.0} MiB", idle as f64 / f64::from(1 << 20));
     let ticks = crate::repeat(200, || {
-        assert_eq!(runtime.block_on(platform.fire_due()).expect("looked"), 0);
+        assert_eq!(runtime.block_on(platform.triggers().fire_due()).expect("looked"), 0);
     });
     let lags = runtime.block_on(fire(&platform, size));
     let title = format!("{size} triggers, {} of them due each second; jobs queued, on disk", RATE.min(size / SECONDS));
@@ -131,7 +132,7 @@ pub fn row(folder: &Path, size: usize) {
 
 /// Fires triggers at a steady rate, as the scheduler's loop would; returns the delay of each one.
 async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
-    let instance = platform.instance(DOMAIN).expect("an instance");
+    let instance = platform.instances().get(DOMAIN).expect("an instance");
     let rate = RATE.min(size / SECONDS);
     // Spread over the whole range of ids, so that they are not adjacent in the store.
     let (first, step) = (Utc::now() + TimeDelta::seconds(15), size / (rate * SECONDS));
@@ -143,12 +144,12 @@ async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
         changes.schedule(instance.doc(&TRIGGERS, id.as_str()), Some(instant));
         due.insert(id, instant);
         if nth % BATCH == BATCH - 1 {
-            platform.store.commit(std::mem::take(&mut changes)).await.expect("committed");
+            platform.raw_store().commit(std::mem::take(&mut changes)).await.expect("committed");
         }
     }
-    platform.store.commit(changes).await.expect("committed");
+    platform.raw_store().commit(changes).await.expect("committed");
     assert!(Utc::now() < first, "the schedule was not ready in time");
-    let mut events = platform.bus.subscribe(&instance.id);
+    let mut events = platform.realtime().subscribe(&instance.id);
     let listener = tokio::spawn(async move {
         let mut lags = Vec::new();
         while lags.len() < due.len() {
@@ -162,8 +163,8 @@ async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
         lags
     });
     while !listener.is_finished() {
-        platform.fire_due().await.expect("fired");
-        let next = platform.store.next_due_at().expect("read").expect("due");
+        platform.triggers().fire_due().await.expect("fired");
+        let next = platform.raw_store().next_due_at().expect("read").expect("due");
         tokio::time::sleep((next - Utc::now()).to_std().unwrap_or_default().min(Duration::from_millis(100))).await;
     }
     listener.await.expect("no panic")

@@ -52,9 +52,9 @@ impl RunEnvironment {
         };
         std::fs::create_dir(folder.path().join("cache")).map_err(file("create", folder.path()))?;
         let platform = Platform::new(parts).await?;
-        let instance = platform.create_instance("localhost", &InstancePatch::default()).await?;
-        let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
-        let principal = platform.authenticate(&instance, &token)?;
+        let instance = platform.instances().create("localhost", &InstancePatch::default()).await?;
+        let token = platform.auth().issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
+        let principal = platform.auth().authenticate(&instance, &token)?;
         platform.set_internal_api(Arc::new(InProcessApi::default()));
         platform.start().await?;
         Ok(Self { platform, instance, principal, folder })
@@ -67,7 +67,7 @@ impl RunEnvironment {
             .map_err(|()| Error::message(format!("{} cannot be expressed as a file:// URL", folder.display())))?;
         let request =
             InstallRequest { slug: slug(&bundle.name()), source: source.to_string(), parameters, deactivated: false };
-        let mut installing = self.platform.install_konnector(&self.instance, request).await?;
+        let mut installing = self.platform.konnectors().install(&self.instance, request).await?;
         while let Some(event) = installing.events.recv().await {
             if let InstallEvent::Failed(message) = event {
                 return Err(Error::failed(message, "see `konnector check`"));
@@ -92,14 +92,14 @@ impl RunEnvironment {
             body.insert("identifier".to_owned(), json!(identifier));
         }
         body.insert("auth".to_owned(), Value::Object(fields));
-        let account = self.platform.create_document(&self.instance, &self.principal, &ACCOUNTS, None, body).await?;
+        let account = self.platform.documents().create(&self.instance, &self.principal, &ACCOUNTS, None, body).await?;
         Ok(Some(account.id))
     }
 
     /// Runs the konnector and shows its progress; returns the job after its end.
     pub async fn run(&self, output: Output, konnector: &Slug, account: Option<String>) -> Result<Value> {
         let live = JobProgress::new(output);
-        let mut events = self.platform.bus.subscribe(&self.instance.id);
+        let mut events = self.platform.realtime().subscribe(&self.instance.id);
         let mut message = json!({ "konnector": konnector });
         if let (Some(account), Some(members)) = (&account, message.as_object_mut()) {
             members.insert("account".to_owned(), json!(account));
@@ -113,9 +113,9 @@ impl RunEnvironment {
             trigger: None,
             payload: TriggerPayload::default(),
         };
-        let job = self.platform.push_job(&self.instance, request).await?;
+        let job = self.platform.jobs().push(&self.instance, request).await?;
         loop {
-            let now = self.platform.job(&self.instance, &job.id)?;
+            let now = self.platform.jobs().get(&self.instance, &job.id)?;
             if now.finished_at.is_some() {
                 live.finish();
                 let mut result = serde_json::to_value(&now).map_err(Error::message)?;
@@ -151,10 +151,10 @@ impl RunEnvironment {
     async fn answer_question(&self, live: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
         let (Some(account), Some(code)) = (account, live.prompt_code(question).await?) else { return Ok(()) };
         let platform = &self.platform;
-        let before = platform.read_document(&self.instance, &self.principal, &ACCOUNTS, account)?;
+        let before = platform.documents().read(&self.instance, &self.principal, &ACCOUNTS, account)?;
         let mut body = before.body;
         body.insert("twoFACode".to_owned(), json!(code));
-        platform.update_document(&self.instance, &self.principal, &ACCOUNTS, account, &before.rev, body).await?;
+        platform.documents().update(&self.instance, &self.principal, &ACCOUNTS, account, &before.rev, body).await?;
         Ok(())
     }
 

@@ -42,7 +42,7 @@ impl RunResults {
     /// Collects all documents and files of the instance.
     pub async fn collect(bench: &RunEnvironment) -> Result<Self> {
         let mut documents = Map::new();
-        for doctype in bench.platform.doctypes(&bench.instance)? {
+        for doctype in bench.platform.documents().doctypes(&bench.instance)? {
             if !INTERNAL_DOCTYPES.contains(&doctype.to_string().as_str()) && doctype != *FILES {
                 documents.insert(doctype.to_string(), Value::Array(all_documents(bench, &doctype)?));
             }
@@ -96,7 +96,7 @@ impl RunResults {
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(file("create", parent))?;
             }
-            let mut reader = bench.platform.open_content(content).await?;
+            let mut reader = bench.platform.files().open_content(content).await?;
             let draft = Draft::new_shared(&target)?;
             let mut writer = draft.as_async_file()?;
             tokio::io::copy(&mut reader, &mut writer).await.map_err(file("write", &target))?;
@@ -121,7 +121,7 @@ fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>
     let mut after: Option<String> = None;
     loop {
         let page =
-            bench.platform.list_documents(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
+            bench.platform.documents().list(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
         documents.extend(page.documents.into_iter().map(|document| {
             let mut members = Map::from_iter([("_id".to_owned(), json!(document.id))]);
             members.extend(document.body);
@@ -140,7 +140,7 @@ fn children(bench: &RunEnvironment, id: &str) -> Result<Vec<File>> {
     let mut children: Vec<File> = Vec::new();
     loop {
         let after = children.last().map(|child| child.name.clone());
-        let page = bench.platform.children(&bench.instance, id, after.as_deref(), PAGE)?;
+        let page = bench.platform.files().children(&bench.instance, id, after.as_deref(), PAGE)?;
         let full = page.len() == PAGE;
         children.extend(page);
         if !full {

@@ -15,11 +15,12 @@ pub(crate) use refresh::Singleflight;
 
 use crate::account_type::{AccountType, GrantMode};
 use crate::doctype::ACCOUNTS;
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::one_time_token::OneTimeToken;
 use crate::stored::{Object, Stored};
 use crate::token::Principal;
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// How often the write of an account is retried after a concurrent change.
 const MAX_ATTEMPTS: usize = 5;
@@ -90,12 +91,12 @@ fn bad_state() -> Error {
     )
 }
 
-impl Platform {
+impl Accounts {
     /// Returns the address at which a user comes back from a provider.
     fn redirect_uri(&self, instance: &Instance, kind: &Stored<AccountType>) -> String {
         match &kind.value.redirect_uri {
             Some(registered) => registered.to_string(),
-            None => format!("{}://{}/accounts/{}/redirect", self.config.scheme, instance.domain, kind.id),
+            None => format!("{}://{}/accounts/{}/redirect", self.platform.config().scheme, instance.domain, kind.id),
         }
     }
 
@@ -106,9 +107,9 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for an unknown account type or account, [`Error::BadRequest`] for one without such a page.
     pub async fn start_oauth(&self, instance: &Instance, page: ProviderPage, start: OAuthLogin) -> Result<Url> {
-        let kind = self.account_type(&start.account_type)?;
+        let kind = self.platform.account_types().get(&start.account_type)?;
         let connection = match &start.account {
-            Some(id) => connection_id(&self.account_of_type(instance, &kind, id)?.body).map(str::to_owned),
+            Some(id) => connection_id(&self.get_of_type(instance, &kind, id)?.body).map(str::to_owned),
             None => None,
         };
         let settings = &kind.value;
@@ -121,7 +122,7 @@ impl Platform {
             Error::BadRequest(format!("the provider of the account type '{}' has no such page", kind.id))
         })?;
         let scope = start.scope.clone();
-        let state = self.issue_one_time_token(instance, OneTimeToken::AccountOAuth(start)).await?;
+        let state = self.platform.auth().issue_one_time_token(instance, OneTimeToken::AccountOAuth(start)).await?;
         let redirect = self.redirect_uri(instance, &kind);
         let (response_type, redirect_name) = match settings.grant_mode {
             GrantMode::Code | GrantMode::CodeAndSecret => (Some("code"), "redirect_uri"),
@@ -159,13 +160,15 @@ impl Platform {
         account_type: &str,
         callback: &OAuthCallback,
     ) -> Result<String> {
-        let kind = self.account_type(account_type)?;
+        let kind = self.platform.account_types().get(account_type)?;
         let state = callback.get("state").ok_or_else(bad_state)?;
         let instance = match host {
             Some(instance) => instance,
-            None => self.instance_of_one_time_token(state).map_err(|_| bad_state())?.into(),
+            None => self.platform.auth().instance_of_one_time_token(state).map_err(|_| bad_state())?.into(),
         };
-        let Some(OneTimeToken::AccountOAuth(start)) = self.redeem_one_time_token(&instance, state).await? else {
+        let Some(OneTimeToken::AccountOAuth(start)) =
+            self.platform.auth().redeem_one_time_token(&instance, state).await?
+        else {
             return Err(bad_state());
         };
         if start.account_type != kind.id {
@@ -173,7 +176,7 @@ impl Platform {
         }
         let outcome = match callback.get("error") {
             Some(error) => ("error", error.to_owned()),
-            None => ("account", self.connect_account(&instance, &kind, &start, callback, state).await?.id),
+            None => ("account", self.connect(&instance, &kind, &start, callback, state).await?.id),
         };
         Ok(self.return_url(&instance, &kind.id, &start, outcome))
     }
@@ -181,7 +184,8 @@ impl Platform {
     fn return_url(&self, instance: &Instance, kind: &str, start: &OAuthLogin, (name, value): (&str, String)) -> String {
         let state = start.client_state.as_deref().map(|state| ("state", state));
         let parameters = std::iter::once((name, value.as_str())).chain(state);
-        let ours = || format!("{}://{}/accounts/{kind}/done", self.config.scheme, instance.domain).parse().ok();
+        let ours =
+            || format!("{}://{}/accounts/{kind}/done", self.platform.config().scheme, instance.domain).parse().ok();
         match start.return_url.clone().or_else(ours) {
             Some(mut back) => {
                 back.query_pairs_mut().extend_pairs(parameters);
@@ -191,7 +195,7 @@ impl Platform {
         }
     }
 
-    async fn connect_account(
+    async fn connect(
         &self,
         instance: &Instance,
         kind: &Stored<AccountType>,
@@ -217,7 +221,7 @@ impl Platform {
                 results = self.set_tokens(answer, &mut oauth)?.extra;
             }
             (None, code, None) => {
-                let secret = self.client_secret(kind)?;
+                let secret = self.platform.account_types().client_secret(kind)?;
                 let members = [
                     ("client_id", kind.value.client_id.as_deref()),
                     ("client_secret", secret.as_deref()),
@@ -239,10 +243,10 @@ impl Platform {
         let owner = Principal::owner(instance);
         let slug = kind.value.konnector(&kind.id);
         let before = match &start.account {
-            Some(id) => Some(self.account_of_type(instance, kind, id)?),
+            Some(id) => Some(self.get_of_type(instance, kind, id)?),
             None => match callback.get("connection_id") {
                 Some(id) => {
-                    self.accounts(instance, Some(slug))?.into_iter().find(|own| connection_id(&own.body) == Some(id))
+                    self.list(instance, Some(slug))?.into_iter().find(|own| connection_id(&own.body) == Some(id))
                 }
                 None => None,
             },
@@ -256,23 +260,23 @@ impl Platform {
             body
         };
         let Some(mut account) = before else {
-            return self.create_document(instance, &owner, &ACCOUNTS, None, fill(Object::new())).await;
+            return self.platform.documents().create(instance, &owner, &ACCOUNTS, None, fill(Object::new())).await;
         };
         let mut tries = 0;
         loop {
             let body = fill(account.body);
             tries += 1;
-            match self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
+            match self.platform.documents().update(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
                 // A run is storing data in it concurrently. The code is spent, so the tokens must not be lost.
-                Err(Error::Conflict(_)) if tries < MAX_ATTEMPTS => account = self.account(instance, &account.id)?,
+                Err(Error::Conflict(_)) if tries < MAX_ATTEMPTS => account = self.get(instance, &account.id)?,
                 done => return done,
             }
         }
     }
 
     /// Returns an account if it is of this type.
-    fn account_of_type(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<super::Account> {
-        let account = self.account(instance, id)?;
+    fn get_of_type(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<super::Account> {
+        let account = self.get(instance, id)?;
         if account.account_type() == Some(kind.value.konnector(&kind.id)) {
             return Ok(account);
         }

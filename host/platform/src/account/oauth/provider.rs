@@ -15,8 +15,9 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::account_type::{AccountType, TokenMode};
+use crate::handles::Accounts;
 use crate::stored::{Object, Stored};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum size of a response, in bytes.
@@ -63,7 +64,7 @@ impl TokenErrorResponse {
     }
 }
 
-impl Platform {
+impl Accounts {
     /// Requests tokens; the inner error is the provider's own rejection.
     ///
     /// # Errors
@@ -76,7 +77,7 @@ impl Platform {
         form: &[(&str, &str)],
     ) -> Result<Result<TokenResponse, TokenErrorResponse>> {
         let id = kind.value.client_id.clone().unwrap_or_default();
-        let secret = self.client_secret(kind)?.unwrap_or_default();
+        let secret = self.platform.account_types().client_secret(kind)?.unwrap_or_default();
         let mut form = form.to_vec();
         if kind.value.token_mode != TokenMode::Basic {
             form.extend([("client_id", id.as_str()), ("client_secret", secret.as_str())]);
@@ -104,7 +105,7 @@ impl Platform {
             let pair = STANDARD.encode(format!("{}:{}", encode(&id), encode(&secret)));
             request = request.header("authorization", &format!("Basic {pair}"));
         }
-        let session = self.gate.session(SessionOptions {
+        let session = self.platform.gate().session(SessionOptions {
             rules: HttpRules::allow_all(),
             cookies: None,
             budget: HttpBudget {
@@ -145,7 +146,7 @@ impl Platform {
             answer.expires_in.as_ref().and_then(|given| given.as_i64().or_else(|| given.as_str()?.parse().ok()));
         let end = seconds
             .filter(|seconds| *seconds > 0)
-            .map(|seconds| self.clock.now() + Period::seconds(seconds.min(MAX_TOKEN_LIFETIME_SECS)));
+            .map(|seconds| self.platform.clock().now() + Period::seconds(seconds.min(MAX_TOKEN_LIFETIME_SECS)));
         let members = [
             ("access_token", Some(access)),
             ("refresh_token", answer.refresh_token.clone()),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::account::{Account, OAUTH_FIELD, owning_konnector};
 use crate::account_type::AccountType;
+use crate::handles::Accounts;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
@@ -34,7 +35,7 @@ type RefreshReceiver = watch::Receiver<Option<RefreshOutcome>>;
 #[derive(Debug, Default)]
 pub(crate) struct Singleflight(Mutex<HashMap<(InstanceId, String), RefreshReceiver>>);
 
-impl Platform {
+impl Accounts {
     /// Gets a new access token for an account and stores it; returns the account as it is then. Callers that arrive
     /// during a refresh wait for it.
     ///
@@ -45,16 +46,16 @@ impl Platform {
     /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no
     /// OAuth, [`Error::ReconnectRequired`] when the provider rejects the refresh token, [`Error::Provider`] when it
     /// fails otherwise.
-    pub async fn refresh_account(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
-        let kind = self.account_type(account_type)?;
-        self.account_of_type(instance, &kind, id)?;
+    pub async fn refresh(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
+        let kind = self.platform.account_types().get(account_type)?;
+        self.get_of_type(instance, &kind, id)?;
         let mut flight = self.join_refresh(instance, kind, id);
         let landed = match flight.wait_for(Option::is_some).await {
             Ok(landed) => landed.clone(),
             Err(_) => None,
         };
         match landed {
-            Some(RefreshOutcome::Refreshed) => self.account(instance, id),
+            Some(RefreshOutcome::Refreshed) => self.get(instance, id),
             Some(RefreshOutcome::Unrefreshable) => {
                 Err(Error::BadRequest("this account can not be refreshed".to_owned()))
             }
@@ -67,16 +68,16 @@ impl Platform {
     /// Joins the refresh of an account that is in progress, or starts one.
     fn join_refresh(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> RefreshReceiver {
         let key = (instance.id.clone(), id.to_owned());
-        let mut flights = self.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.platform.inner.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
         let (landing, flight) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
-        let (platform, instance) = (self.clone(), instance.clone());
-        self.tasks().spawn(async move {
-            let guard = InFlightGuard { platform: platform.clone(), key: key.clone() };
-            let landed = match platform.refresh_token(&instance, &kind, &key.1).await {
+        let (accounts, instance) = (self.clone(), instance.clone());
+        self.platform.tasks().spawn(async move {
+            let guard = InFlightGuard { platform: accounts.platform.clone(), key: key.clone() };
+            let landed = match accounts.refresh_token(&instance, &kind, &key.1).await {
                 Ok(landed) => landed,
                 Err(error) => RefreshOutcome::Failed(error.to_string()),
             };
@@ -88,7 +89,7 @@ impl Platform {
     }
 
     async fn refresh_token(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<RefreshOutcome> {
-        let account = self.account(instance, id)?;
+        let account = self.get(instance, id)?;
         if !account.body.contains_key(OAUTH_FIELD) {
             return Ok(RefreshOutcome::Unrefreshable);
         }
@@ -105,9 +106,10 @@ impl Platform {
             }
             // The konnector gets its token itself, and needs the client's credentials for that (cozy-stack).
             (None, _) => {
-                for (name, value) in
-                    [("client_id", kind.value.client_id.clone()), ("client_secret", self.client_secret(kind)?)]
-                {
+                for (name, value) in [
+                    ("client_id", kind.value.client_id.clone()),
+                    ("client_secret", self.platform.account_types().client_secret(kind)?),
+                ] {
                     fresh.extend(value.map(|value| (name.to_owned(), json!(value))));
                 }
             }
@@ -122,9 +124,9 @@ impl Platform {
             if let Some(oauth) = body.get_mut(OAUTH_FIELD).and_then(Value::as_object_mut) {
                 oauth.extend(fresh.clone());
             }
-            self.seal_account(instance, id, body)
+            self.seal(instance, id, body)
         };
-        self.update_account(instance, id, change).await?;
+        self.update(instance, id, change).await?;
         Ok(RefreshOutcome::Refreshed)
     }
 
@@ -132,17 +134,17 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::refresh_account`].
+    /// As [`Accounts::refresh`].
     pub(crate) async fn ensure_fresh_token(&self, instance: &Instance, account: Account) -> Result<Account> {
         let end = account.body.get(OAUTH_FIELD).and_then(|oauth| oauth.get("expires_at")?.as_str());
         let end = end.and_then(|end| DateTime::parse_from_rfc3339(end).ok());
         let (Some(end), Some(slug)) = (end, account.account_type()) else { return Ok(account) };
-        if end.with_timezone(&Utc) > self.clock.now() + Duration::seconds(REFRESH_MARGIN_SECS) {
+        if end.with_timezone(&Utc) > self.platform.clock().now() + Duration::seconds(REFRESH_MARGIN_SECS) {
             return Ok(account);
         }
-        let types = self.account_types()?;
+        let types = self.platform.account_types().list()?;
         match types.iter().find(|kind| kind.value.token_endpoint.is_some() && kind.value.konnector(&kind.id) == slug) {
-            Some(kind) if has_refresh_token(&account) => self.refresh_account(instance, &kind.id, &account.id).await,
+            Some(kind) if has_refresh_token(&account) => self.refresh(instance, &kind.id, &account.id).await,
             _ => Ok(account),
         }
     }
@@ -160,6 +162,6 @@ struct InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.platform.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.platform.inner.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }

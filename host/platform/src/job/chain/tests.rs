@@ -70,7 +70,7 @@ impl ChainFixture {
             config: Config::new(folder.path().join("cache")),
         };
         let platform = Platform::new(parts).await.expect("a platform");
-        let alice = platform.create_instance("alice.example", &InstancePatch::default()).await.expect("an instance");
+        let alice = platform.instances().create("alice.example", &InstancePatch::default()).await.expect("an instance");
         let mut triggers = Vec::new();
         for (kind, account) in [("@cron", Some("a")), ("@cron", Some("b")), ("@cron", None), ("@webhook", Some("a"))] {
             let new = NewTrigger {
@@ -84,7 +84,7 @@ impl ChainFixture {
                 ),
                 ..NewTrigger::default()
             };
-            triggers.push(platform.create_trigger(&alice, new).await.expect("a trigger").id);
+            triggers.push(platform.triggers().create(&alice, new).await.expect("a trigger").id);
         }
         Self { platform, clock, alice, triggers, _folder: folder }
     }
@@ -105,7 +105,7 @@ impl ChainFixture {
             trigger: None,
             payload: TriggerPayload::default(),
         };
-        self.platform.push_job(&self.alice, request).await.expect("pushed");
+        self.platform.jobs().push(&self.alice, request).await.expect("pushed");
     }
 
     /// Runs the job that may run first; returns it after its end.
@@ -123,16 +123,17 @@ impl ChainFixture {
             body.insert("started_at".to_owned(), json!(now));
         };
         let lease =
-            self.platform.store.claim("w", now, 1, &|_, _| Vec::new(), &started).await.expect("claimed").pop()?;
+            self.platform.store().claim("w", now, 1, &|_, _| Vec::new(), &started).await.expect("claimed").pop()?;
         self.platform
-            .apply_job_event(&lease.job, LeaseAuthority::Holder(&lease), JobEvent::Ended(verdict), None)
+            .jobs()
+            .apply(&lease.job, LeaseAuthority::Holder(&lease), JobEvent::Ended(verdict), None)
             .await
             .expect("settled");
-        Some(self.platform.job(&self.alice, &lease.job.id).expect("a job"))
+        Some(self.platform.jobs().get(&self.alice, &lease.job.id).expect("a job"))
     }
 
     fn live(&self) -> Vec<Job> {
-        self.platform.live_jobs(&self.alice, KONNECTOR_WORKER).expect("read")
+        self.platform.jobs().list_live(&self.alice, KONNECTOR_WORKER).expect("read")
     }
 
     fn retries(&self) -> Vec<Job> {
@@ -143,11 +144,12 @@ impl ChainFixture {
         match step {
             ChainStep::Launch(number) => {
                 let trigger = &self.triggers[number % 3];
-                self.platform.launch_trigger(&self.alice, trigger).await.expect("launched");
+                self.platform.triggers().launch(&self.alice, trigger).await.expect("launched");
             }
             ChainStep::Push(number) => self.push(*number).await,
             ChainStep::Webhook(body) => {
-                let called = self.platform.call_webhook(&self.alice, &self.triggers[3], &[*body], false).await;
+                let called =
+                    self.platform.triggers().call_webhook(&self.alice, &self.triggers[3], &[*body], false).await;
                 // The rate limit of this hour may be reached.
                 drop(called);
             }
@@ -176,10 +178,10 @@ impl ChainFixture {
         }
         assert_eq!(ended.next_attempt_at.is_some(), ended.retried_as.is_some(), "{ended:?}");
         if let Some(retry) = &ended.retried_as {
-            let retry = self.platform.job(&self.alice, retry).expect("the retry that is named");
+            let retry = self.platform.jobs().get(&self.alice, retry).expect("the retry that is named");
             assert_eq!(retry.state, JobStatus::Queued);
             let at = self.alice.doc(&JOBS, retry.id.as_str());
-            let queued = self.platform.store.get_queued(&at).expect("read").expect("in the queue");
+            let queued = self.platform.store().get_queued(&at).expect("read").expect("in the queue");
             assert_eq!(
                 Some(queued.entry.run_at),
                 ended.next_attempt_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6))
@@ -244,10 +246,10 @@ async fn four_manual_runs_of_a_vendor_that_is_down_have_one_retry_which_a_succes
     site.step(&ChainStep::Launch(0)).await;
     let success = site.run(RunEnd::Success).await.expect("ran");
     assert_eq!(site.retries().len(), 1);
-    let ended = site.platform.job(&site.alice, &retry.id).expect("a job");
+    let ended = site.platform.jobs().get(&site.alice, &retry.id).expect("a job");
     assert_eq!((ended.state, ended.superseded_by.as_ref()), (JobStatus::Done, Some(&success.id)));
     assert_eq!((ended.started_at, ended.error), (None, None));
-    let state = site.platform.trigger_status(&site.alice, &site.triggers[0]).expect("a state");
+    let state = site.platform.triggers().status(&site.alice, &site.triggers[0]).expect("a state");
     assert_eq!((state.status, state.last_successful_job_id), (Some(JobStatus::Done), Some(success.id)));
     assert!(state.last_success.is_some());
 }
@@ -265,7 +267,7 @@ async fn what_a_webhook_brought_is_retried_on_its_own() {
         retries.iter().map(|job| job.payload.webhook_body()).collect::<Vec<_>>(),
         [Some(vec![1]), Some(vec![2])]
     );
-    site.platform.launch_trigger(&site.alice, &site.triggers[3]).await.expect("launched");
+    site.platform.triggers().launch(&site.alice, &site.triggers[3]).await.expect("launched");
     site.run(RunEnd::Success).await.expect("ran");
     assert_eq!(site.retries().len(), 2);
 }

@@ -20,7 +20,8 @@ use url::Url;
 use super::archive::{MAX_FILE_SIZE, check_size};
 use super::bundle::{Bundle, MANIFEST_FILE};
 use super::fetch::FetchedBundle;
-use crate::{Error, Platform, Result};
+use crate::handles::Konnectors;
+use crate::{Error, Result};
 use transport::GitRemote;
 
 /// Timeout for a whole fetch (cozy-stack, sources).
@@ -43,7 +44,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-impl Platform {
+impl Konnectors {
     /// Fetches the bundle in the newest commit of a branch. The commit becomes a part of its version.
     pub(super) async fn fetch_repository(
         &self,
@@ -59,10 +60,10 @@ impl Platform {
             Some(branch) => vec![branch.to_owned()],
             None => DEFAULT_BRANCHES.map(str::to_owned).to_vec(),
         };
-        let cache = self.config.cache_dir.clone();
+        let cache = self.platform.config().cache_dir.clone();
         let stop = StopOnDrop(Arc::default());
         let (stopped, shown_url) = (Arc::clone(&stop.0), without_password(url));
-        let fetching = self.source_offload.run(move || {
+        let fetching = self.platform.inner.source_offload.run(move || {
             std::fs::create_dir_all(&cache).map_err(Error::io("creating a directory for the repository"))?;
             let folder = tempfile::tempdir_in(&cache).map_err(Error::io("creating a directory for the repository"))?;
             let failed =

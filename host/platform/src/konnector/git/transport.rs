@@ -18,7 +18,7 @@ use url::Url;
 use super::super::download::MAX_ARCHIVE_SIZE;
 use super::FETCH_TIMEOUT;
 use super::http::GateHttp;
-use crate::Platform;
+use crate::handles::Konnectors;
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,12 +37,12 @@ pub(super) enum GitRemote {
     Ssh { url: Url, addresses: Vec<SocketAddr>, program: PathBuf },
 }
 
-impl Platform {
+impl Konnectors {
     /// Resolves and vets the host of a repository.
     pub(super) async fn resolve_git_remote(&self, transport: GitTransport, url: &Url) -> Result<GitRemote, String> {
         let vetted = async |port: u16| {
             let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
-            self.gate.resolve(host, port).await.map_err(|error| error.to_string())
+            self.platform.gate().resolve(host, port).await.map_err(|error| error.to_string())
         };
         let url = url.clone();
         Ok(match transport {
@@ -51,9 +51,11 @@ impl Platform {
                 let http = GateHttp::new(self.http_session(MAX_ARCHIVE_SIZE), Handle::current());
                 GitRemote::Https { url, http }
             }
-            GitTransport::Ssh => {
-                GitRemote::Ssh { addresses: vetted(SSH_PORT).await?, url, program: self.config.ssh_program.clone() }
-            }
+            GitTransport::Ssh => GitRemote::Ssh {
+                addresses: vetted(SSH_PORT).await?,
+                url,
+                program: self.platform.config().ssh_program.clone(),
+            },
         })
     }
 }

@@ -61,7 +61,7 @@ impl RunDocuments {
         let index = self
             .0
             .platform
-            .store
+            .store()
             .ensure_index(&self.0.instance.id, doctype, &query.index_fields)
             .await
             .map_err(to_query_error)?;

@@ -7,7 +7,7 @@ use konnector_store::{Changes, Document, Rev};
 use serde_json::{Value, json};
 
 use super::{RunDocuments, describe_locator, to_capability_error, to_denied_error};
-use crate::Platform;
+use crate::Documents;
 use crate::realtime::ChangeKind;
 use crate::stored::without_reserved_fields;
 
@@ -66,7 +66,7 @@ impl RunDocuments {
     fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<PlannedWrite, CapabilityError> {
         let permissions = &self.0.permissions;
         let Document { id, rev, mut body } = found;
-        if Platform::matches_selector(&body, &wanted) {
+        if Documents::matches_selector(&body, &wanted) {
             return Ok(PlannedWrite {
                 id,
                 body: Object::new(),
@@ -79,13 +79,13 @@ impl RunDocuments {
         body.extend(wanted);
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(to_denied_error)?;
         if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
-            metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
+            metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock().now()));
         }
         Ok(PlannedWrite { id, body, current_rev: Some(rev), written: SaveOutcome::Updated })
     }
 
     fn metadata(&self) -> Value {
-        let now = self.0.platform.clock.now();
+        let now = self.0.platform.clock().now();
         let mut metadata = crate::file::new_cozy_metadata(now, &self.0.instance.domain);
         metadata.extend(self.0.provenance());
         metadata.insert(

@@ -36,7 +36,8 @@ impl RunUpload {
         target: Target,
     ) -> Result<Self, CapabilityError> {
         let references = target.references.iter().map(parse_reference).collect::<Result<_, _>>()?;
-        let content = scope.platform.create_content_writer(&scope.instance).await.map_err(to_capability_error)?;
+        let content =
+            scope.platform.files().create_content_writer(&scope.instance).await.map_err(to_capability_error)?;
         let (scope, folder) = (Arc::clone(scope), Arc::clone(folder));
         Ok(Self { scope, folder, name, id, target, references, content })
     }
@@ -53,7 +54,7 @@ impl RunUpload {
 
     /// Returns the file whose content will be replaced; a file in the trash counts as deleted.
     fn current_file(&self) -> Result<Option<File>, CapabilityError> {
-        match self.scope.platform.file(&self.scope.instance, &self.id) {
+        match self.scope.platform.files().get(&self.scope.instance, &self.id) {
             Ok(file) => Ok(Some(file).filter(|file| !file.trashed)),
             Err(crate::Error::NotFound(_)) => Ok(None),
             Err(error) => Err(to_capability_error(error)),
@@ -79,7 +80,7 @@ impl Upload for RunUpload {
         if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references))
             && let Some(content) = &file.content
             // Storing the same content again repairs one that is missing or damaged.
-            && scope.platform.is_content_intact(content).await.map_err(to_capability_error)?
+            && scope.platform.files().is_content_intact(content).await.map_err(to_capability_error)?
         {
             scope.discard(&blob).await;
             return Ok(SavedFile { file: scope.to_guest_file(file)?, outcome: SaveOutcome::Unchanged });
@@ -133,7 +134,7 @@ impl RunContext {
                 provenance: self.provenance(),
                 ..NewContent::new(new.id, directory.id, new.name, new.mime)
             };
-            self.platform.commit_content(&self.instance, &content, blob).await.map_err(|error| match error {
+            self.platform.files().commit_content(&self.instance, &content, blob).await.map_err(|error| match error {
                 crate::Error::NotFound(what) => crate::Error::Conflict(what),
                 other => other,
             })
@@ -143,7 +144,7 @@ impl RunContext {
 
     /// Deletes a blob that no file uses; if that fails, the sweep of orphans finds it.
     async fn discard(&self, blob: &BlobInfo) {
-        drop(self.platform.store.blobs().remove(&blob.id).await);
+        drop(self.platform.store().blobs().remove(&blob.id).await);
     }
 }
 

@@ -15,20 +15,20 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
     installed.manifest_fields.insert("on_delete_account".to_owned(), json!("clean.js"));
     let body = crate::stored::to_object(&installed).unwrap();
     changes.create(instance.doc(&crate::doctype::KONNECTORS, konnector.doc_id()), body);
-    platform.stage_permissions(instance, &konnector.slug, &run.scope.permissions, &mut changes).unwrap();
+    platform.permissions().stage(instance, &konnector.slug, &run.scope.permissions, &mut changes).unwrap();
     platform.commit(changes).await.unwrap();
-    let before = platform.account(instance, "account").unwrap();
-    let job = platform.delete_account(instance, "account", None).await.unwrap().unwrap();
+    let before = platform.accounts().get(instance, "account").unwrap();
+    let job = platform.accounts().delete(instance, "account", None).await.unwrap().unwrap();
     assert_eq!((job.cause, job.is_clean_up()), (Cause::AccountDeleted, true));
     let read = |account: Option<&str>| {
-        let token = platform.issue_run_token(instance, &konnector.slug, account, &run.lease).unwrap();
-        let principal = platform.authenticate(instance, &token).unwrap();
-        platform.read_document(instance, &principal, &ACCOUNTS, "account")
+        let token = platform.auth().issue_run_token(instance, &konnector.slug, account, &run.lease).unwrap();
+        let principal = platform.auth().authenticate(instance, &token).unwrap();
+        platform.documents().read(instance, &principal, &ACCOUNTS, "account")
     };
     let found = read(Some("account")).unwrap();
     assert_eq!((found.rev, found.body), (before.rev, before.body));
     assert!(read(Some("other")).is_err() && read(None).is_err());
-    let Account { id, .. } = platform.deleted_account(instance, "account").unwrap();
+    let Account { id, .. } = platform.accounts().get_deleted(instance, "account").unwrap();
     assert_eq!(id, "account");
 }
 
@@ -37,12 +37,12 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
 async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
     let run = TestRun::with_rules(json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } })).await;
     let RunContext { platform, instance, konnector, .. } = &*run.scope;
-    let token = platform.issue_run_token(instance, &konnector.slug, Some("account"), &run.lease).unwrap();
+    let token = platform.auth().issue_run_token(instance, &konnector.slug, Some("account"), &run.lease).unwrap();
     let outside = Platform { inner: Arc::clone(&platform.inner), fence: None };
     let refused = |platform: &Platform, token: &str| {
-        matches!(platform.authenticate(instance, token), Err(crate::Error::WrongRunToken))
+        matches!(platform.auth().authenticate(instance, token), Err(crate::Error::WrongRunToken))
     };
-    assert_eq!(platform.authenticate(instance, &token).unwrap().konnector(), Some("bank101"));
+    assert_eq!(platform.auth().authenticate(instance, &token).unwrap().konnector(), Some("bank101"));
     assert!(refused(&outside, &token), "from outside");
     let later = Lease { epoch: run.lease.epoch + 1, ..run.lease.clone() };
     assert!(refused(&platform.fenced(&later), &token), "the next run of the same job");
@@ -50,8 +50,8 @@ async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
     assert!(refused(&platform.fenced(&Lease { job, ..run.lease.clone() }), &token), "another job");
     // A token that an operator issues for development is valid from outside, but not inside a run.
     for audience in [Audience::Konnector, Audience::Cli] {
-        let issued = outside.issue_token(instance, audience, "bank101", "*").unwrap();
-        assert!(outside.authenticate(instance, &issued).is_ok());
+        let issued = outside.auth().issue_token(instance, audience, "bank101", "*").unwrap();
+        assert!(outside.auth().authenticate(instance, &issued).is_ok());
         assert!(refused(platform, &issued), "another token in a run");
     }
     run.lose_lease().await;

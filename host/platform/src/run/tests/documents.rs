@@ -153,7 +153,7 @@ async fn rules_filter_each_document() {
         let vendor = if number % 2 == 0 { "even" } else { "odd" };
         changes.create(run.scope.instance.doc(&BILLS.parse().unwrap(), number.to_string()), bill(number, vendor));
     }
-    run.scope.platform.store.commit(changes).await.unwrap();
+    run.scope.platform.store().commit(changes).await.unwrap();
     for index in [&["number"][..], &[]] {
         let page = documents.find(BILLS, query(index, &[], Range::Any)).await.unwrap();
         assert_eq!(numbers(&page), [0, 2, 4, 6, 8], "{index:?}");
@@ -228,8 +228,8 @@ async fn the_internal_api_writes_nothing_without_the_lease() {
     let (platform, instance) = (&run.scope.platform, &run.scope.instance);
     let everything = Principal::owner(instance);
     let bills = BILLS.parse().unwrap();
-    let create = async || platform.create_document(instance, &everything, &bills, None, Object::new()).await;
-    let folder = async || platform.ensure_directory(instance, "/Bills").await;
+    let create = async || platform.documents().create(instance, &everything, &bills, None, Object::new()).await;
+    let folder = async || platform.files().ensure_directory(instance, "/Bills").await;
     assert!(create().await.is_ok());
     run.lose_lease().await;
     assert!(matches!(create().await, Err(crate::Error::StaleLease)));

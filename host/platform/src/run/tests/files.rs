@@ -161,8 +161,8 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
 
     // The user moves one of them.
     let (scope, file) = (&run.scope, files.lookup(vec!["a.txt".to_owned()]).await.unwrap().remove(0).unwrap());
-    let root = scope.platform.file(&scope.instance, crate::file::ROOT_ID).unwrap();
-    scope.platform.move_to_free_name(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
+    let root = scope.platform.files().get(&scope.instance, crate::file::ROOT_ID).unwrap();
+    scope.platform.files().move_to_free_name(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
     let refusals = [
         error_text(files.move_file(&key("a.txt"), "", "a.txt").await),
         error_text(files.move_file(&key("none"), "", "a.txt").await),
@@ -237,18 +237,18 @@ async fn a_run_without_its_lease_changes_no_file() {
     assert_eq!(files.ensure_folder("new").await.unwrap_err(), CapabilityError::LeaseLost);
     assert_eq!(files.trash(vec![file]).await, Err(CapabilityError::LeaseLost));
     assert_eq!(files.describe(&key("a.txt")).await.unwrap(), before);
-    let trash = run.scope.platform.children(&run.scope.instance, TRASH_ID, None, 10).unwrap();
+    let trash = run.scope.platform.files().children(&run.scope.instance, TRASH_ID, None, 10).unwrap();
     assert!(trash.is_empty());
 }
 
 /// Replaces the bytes of a content, or deletes it.
 async fn damage(run: &TestRun, key: &str, bytes: Option<&'static str>) {
     let platform = &run.scope.platform;
-    let file = platform.file(&run.scope.instance, &run.scope.id_for_key("file by key", key)).unwrap();
+    let file = platform.files().get(&run.scope.instance, &run.scope.id_for_key("file by key", key)).unwrap();
     let blob = file.content.unwrap().blob;
-    platform.store.blobs().remove(&blob).await.unwrap();
+    platform.store().blobs().remove(&blob).await.unwrap();
     if let Some(bytes) = bytes {
-        let mut writer = platform.store.blobs().create_as(blob).await.unwrap();
+        let mut writer = platform.store().blobs().create_as(blob).await.unwrap();
         writer.write(bytes.into()).await.unwrap();
         writer.finish().await.unwrap();
     }
@@ -287,7 +287,7 @@ async fn a_lost_content_is_fetched_again() {
             }
         };
         let check = konnector_store::FsckOptions { deep: true, repair: false };
-        run.scope.platform.store.fsck(&crate::Schema, check, told).await.unwrap();
+        run.scope.platform.store().fsck(&crate::Schema, check, told).await.unwrap();
         assert_eq!(problems, [""; 0], "{name}");
     }
 }

@@ -31,17 +31,17 @@ async fn a_folder_is_made_marked_and_remembered() {
         message: json!({ "konnector": "bank101", "account": "account", "folder_to_save": "yes" }),
         ..NewTrigger::default()
     };
-    let trigger = platform.create_trigger(&instance, new).await.unwrap();
+    let trigger = platform.triggers().create(&instance, new).await.unwrap();
     let id = corrected_folder(&mut run, "yes").await;
-    let directory = platform.file(&instance, &id).unwrap();
+    let directory = platform.files().get(&instance, &id).unwrap();
     assert_eq!(directory.path.as_deref(), Some("/Administrative/Bank101/account"));
     let marks = [
         reference("io.cozy.konnectors", "io.cozy.konnectors/bank101"),
         reference("io.cozy.accounts.sourceAccountIdentifier", "ada"),
     ];
     assert_eq!(directory.referenced_by, marks);
-    assert_eq!(platform.trigger(&instance, &trigger.id).unwrap().message["folder_to_save"], json!(id));
-    let account = platform.account(&instance, "account").unwrap();
+    assert_eq!(platform.triggers().get(&instance, &trigger.id).unwrap().message["folder_to_save"], json!(id));
+    let account = platform.accounts().get(&instance, "account").unwrap();
     assert_eq!(account.body["defaultFolderPath"], "/Administrative/Bank101/account");
     let metadata = json!(directory.cozy_metadata);
     insta::assert_snapshot!(metadata, @r#"{"doctypeVersion":"1","metadataVersion":1,"createdAt":"2026-11-03T08:00:00Z","updatedAt":"2026-11-03T08:00:00Z","createdOn":"http://ada.example.org/","createdByApp":"bank101","sourceAccount":"account","updatedByApps":[{"slug":"bank101","date":"2026-11-03T08:00:00Z","instance":"http://ada.example.org/"}]}"#);
@@ -53,18 +53,18 @@ async fn a_typed_component_saves_to_a_folder_that_is_marked_and_found_after_a_re
     let run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     save(&run.files(), "a.txt").await;
-    let directory = platform.file_by_path(&instance, "/Administrative/Bank101/account").unwrap();
+    let directory = platform.files().get_by_path(&instance, "/Administrative/Bank101/account").unwrap();
     assert_eq!(directory.referenced_by.len(), 2);
     assert_eq!(
-        platform.account(&instance, "account").unwrap().body["defaultFolderPath"],
+        platform.accounts().get(&instance, "account").unwrap().body["defaultFolderPath"],
         "/Administrative/Bank101/account"
     );
     let renamed = FilePatch { name: Some("My bank".to_owned()), ..FilePatch::default() };
-    platform.patch_file(&instance, &directory.id, None, &renamed).await.unwrap();
+    platform.files().patch(&instance, &directory.id, None, &renamed).await.unwrap();
     save(&run.files(), "b.txt").await;
     let path = "/Administrative/Bank101/My bank/b.txt";
-    assert_eq!(platform.file_by_path(&instance, path).unwrap().dir_id, directory.id);
-    assert!(platform.file_by_path(&instance, "/Administrative/Bank101/account").is_err());
+    assert_eq!(platform.files().get_by_path(&instance, path).unwrap().dir_id, directory.id);
+    assert!(platform.files().get_by_path(&instance, "/Administrative/Bank101/account").is_err());
 }
 
 async fn save(files: &RunFiles, name: &str) {
@@ -83,7 +83,7 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
     account.body.insert("cozyMetadata".to_owned(), json!({ "sourceAccountIdentifier": "ada@bank.example" }));
     scope.account = Some(account.authorize(&scope.konnector.slug).unwrap());
     let id = corrected_folder(&mut run, "yes").await;
-    let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
+    let directory = run.scope.platform.files().get(&run.scope.instance, &id).unwrap();
     let identifier = reference("io.cozy.accounts.sourceAccountIdentifier", "ada@bank.example");
     assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
 }
@@ -93,7 +93,7 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
 async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
     let mut run = TestRun::unrestricted().await;
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
-    let taxes = platform.ensure_directory(&instance, "/Taxes").await.unwrap();
+    let taxes = platform.files().ensure_directory(&instance, "/Taxes").await.unwrap();
     assert_eq!(corrected_folder(&mut run, &taxes.id).await, taxes.id);
     assert_eq!(corrected_folder(&mut run, ROOT_ID).await, ROOT_ID);
     let scope = Arc::get_mut(&mut run.scope).unwrap();
@@ -102,7 +102,7 @@ async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
     scope.account = Some(account.authorize(&scope.konnector.slug).unwrap());
     assert_eq!(corrected_folder(&mut run, "gone").await, taxes.id);
     for id in [&taxes.id, ROOT_ID] {
-        assert_eq!(platform.file(&instance, id).unwrap().referenced_by, []);
+        assert_eq!(platform.files().get(&instance, id).unwrap().referenced_by, []);
     }
     let mark = Reference { doctype: "io.cozy.konnectors".to_owned(), id: "io.cozy.konnectors/bank101".to_owned() };
     let mark = konnector_sandbox::capability::Reference { doctype: mark.doctype, id: mark.id };
@@ -115,7 +115,7 @@ async fn a_run_without_an_account_marks_no_folder() {
     let mut run = TestRun::unrestricted().await;
     Arc::get_mut(&mut run.scope).unwrap().account = None;
     let id = corrected_folder(&mut run, "yes").await;
-    let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
+    let directory = run.scope.platform.files().get(&run.scope.instance, &id).unwrap();
     assert_eq!((directory.path.as_deref(), directory.referenced_by.len()), (Some("/Administrative/Bank101"), 0));
 }
 
@@ -129,25 +129,25 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     // The author used the title of the server's rule for another one.
     let rules = json!({ "referenced folders": { "type": "io.cozy.bills" } });
     let rules = Permissions::from_manifest(&object(rules)).unwrap();
-    platform.stage_permissions(&instance, &slug, &rules, &mut changes).unwrap();
+    platform.permissions().stage(&instance, &slug, &rules, &mut changes).unwrap();
     platform.commit(changes).await.unwrap();
     for _ in 0..2 {
-        platform.allow_referenced_folders(&instance, &slug).await.unwrap();
+        platform.permissions().allow_referenced_folders(&instance, &slug).await.unwrap();
     }
-    let rules = platform.konnector_permissions(&instance, &slug).unwrap();
+    let rules = platform.permissions().of_konnector(&instance, &slug).unwrap();
     assert_eq!(rules.rules().len(), 2);
-    let own = platform.ensure_directory(&instance, "/Moved/Here").await.unwrap();
+    let own = platform.files().ensure_directory(&instance, "/Moved/Here").await.unwrap();
     let konnector = reference("io.cozy.konnectors", "io.cozy.konnectors/bank101");
-    platform.add_references(&instance, &own.id, &[konnector]).await.unwrap();
-    let below = platform.ensure_directory(&instance, "/Moved/Here/2026").await.unwrap();
-    let other = platform.ensure_directory(&instance, "/Moved").await.unwrap();
+    platform.files().add_references(&instance, &own.id, &[konnector]).await.unwrap();
+    let below = platform.files().ensure_directory(&instance, "/Moved/Here/2026").await.unwrap();
+    let other = platform.files().ensure_directory(&instance, "/Moved").await.unwrap();
     for verb in Verb::ALL {
-        assert!(platform.is_file_allowed(&instance, &rules, &[verb], &below).unwrap(), "{verb}");
-        assert!(!platform.is_file_allowed(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
+        assert!(platform.files().is_allowed(&instance, &rules, &[verb], &below).unwrap(), "{verb}");
+        assert!(!platform.files().is_allowed(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
     }
     assert!(!rules.allows_type(Verb::Get, &FILES));
     // The run itself only has the permissions of the manifest.
-    let own = platform.capability_permissions(&instance, &slug).unwrap();
+    let own = platform.permissions().of_capabilities(&instance, &slug).unwrap();
     assert!(!own.allows_any(Verb::Get, &FILES) && own.rules().len() == 1);
     assert!(own.allows_type(Verb::Get, &"io.cozy.bills".parse().unwrap()));
 }
@@ -159,19 +159,19 @@ async fn the_only_folder_that_refers_to_the_account_is_taken() {
     let konnector = reference("io.cozy.konnectors", "io.cozy.konnectors/bank101");
     let other = reference("io.cozy.accounts.sourceAccountIdentifier", "bob");
     let mark = async |path: &str, references: &[Reference]| {
-        let directory = platform.ensure_directory(&instance, path).await.unwrap();
-        platform.add_references(&instance, &directory.id, references).await.unwrap().id
+        let directory = platform.files().ensure_directory(&instance, path).await.unwrap();
+        platform.files().add_references(&instance, &directory.id, references).await.unwrap().id
     };
     mark("/Of/Bob", &[konnector.clone(), other]).await;
     let own = mark("/Moved/Here", std::slice::from_ref(&konnector)).await;
     assert_eq!(corrected_folder(&mut run, "gone").await, own);
     // If there are two, neither is used; and each run reads the account again.
-    let account = platform.account(&instance, "account").unwrap().authorize(&run.scope.konnector.slug).unwrap();
+    let account = platform.accounts().get(&instance, "account").unwrap().authorize(&run.scope.konnector.slug).unwrap();
     Arc::get_mut(&mut run.scope).unwrap().account = Some(account);
     mark("/And/There", &[konnector]).await;
     let made = corrected_folder(&mut run, "gone").await;
     assert_eq!(
-        platform.file(&instance, &made).unwrap().path.as_deref(),
+        platform.files().get(&instance, &made).unwrap().path.as_deref(),
         Some("/Moved/Here"),
         "the account remembers it"
     );

@@ -24,7 +24,7 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
             Ok(true)
         };
         platform.modify(&at, set).await.unwrap().expect("the job");
-        let lines = String::from_utf8(platform.job_log(instance, &at.id).await.unwrap()).unwrap();
+        let lines = String::from_utf8(platform.jobs().log(instance, &at.id).await.unwrap()).unwrap();
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(read(Some(hex::encode(kept.sha256))).await, ["saved"]);
@@ -36,7 +36,7 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
             problems.push(problem.to_string());
         }
     };
-    platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
+    platform.store().fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
     let names_it = |problem: &String| problem.contains(&at.id) && problem.contains("instead of 0000");
     assert!(problems.iter().any(names_it), "{problems:?}");
     assert_eq!(damaged, ["this log is damaged: some lines may be changed or missing", "saved"]);

@@ -81,11 +81,11 @@ impl TestRun {
         };
         let platform = Platform::new(parts).await.unwrap();
         let domain = "ada.example.org".to_owned();
-        let instance = platform.create_instance(&domain, &InstancePatch::default()).await.unwrap();
+        let instance = platform.instances().create(&domain, &InstancePatch::default()).await.unwrap();
         let account = json!({ "account_type": "bank101", "auth": { "login": "ada" } });
         let mut changes = Changes::new();
         changes.create(instance.doc(&ACCOUNTS, "account"), object(account.clone()));
-        let rev = platform.store.commit(changes).await.unwrap().remove(0);
+        let rev = platform.store().commit(changes).await.unwrap().remove(0);
         let request = JobRequest {
             worker: KONNECTOR_WORKER.to_owned(),
             message: json!({ "konnector": "bank101", "account": "account" }),
@@ -94,8 +94,8 @@ impl TestRun {
             trigger: None,
             payload: TriggerPayload::default(),
         };
-        let job = platform.push_job(&instance, request).await.unwrap();
-        let claimed = platform.store.claim("test", now, 1, &|_, _| Vec::new(), &|_| {}).await;
+        let job = platform.jobs().push(&instance, request).await.unwrap();
+        let claimed = platform.store().claim("test", now, 1, &|_, _| Vec::new(), &|_| {}).await;
         let konnector: Konnector = serde_json::from_value(json!({
             "slug": "bank101", "state": "ready", "source": "file:///x", "version": "1.0.0", "checksum": "",
             "created_at": now, "updated_at": now, "_component": null, "name": "Bank101", "type": "konnector",
@@ -145,7 +145,7 @@ impl TestRun {
     async fn lose_lease(&self) {
         let mut changes = Changes::new();
         changes.complete(&self.lease);
-        self.scope.platform.store.commit(changes).await.unwrap();
+        self.scope.platform.store().commit(changes).await.unwrap();
     }
 }
 

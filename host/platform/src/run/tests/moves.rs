@@ -19,9 +19,14 @@ impl MoveFixture {
     async fn new() -> Self {
         let mut run = TestRun::unrestricted().await;
         let scope = Arc::get_mut(&mut run.scope).unwrap();
-        let papers =
-            scope.platform.ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/papers")).await.unwrap();
-        let own = scope.platform.ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/own")).await.unwrap();
+        let papers = scope
+            .platform
+            .files()
+            .ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/papers"))
+            .await
+            .unwrap();
+        let own =
+            scope.platform.files().ensure_directory(&scope.instance, &format!("{ACCOUNT_FOLDER}/own")).await.unwrap();
         let rules = json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PATCH"] } });
         scope.permissions = Permissions::from_manifest(&object(rules)).unwrap();
         Self { run, papers, own }
@@ -42,15 +47,15 @@ impl MoveFixture {
         let mover = Self::new().await;
         let RunContext { platform, instance, konnector, permissions, .. } = &*mover.run.scope;
         let mut changes = Changes::new();
-        platform.stage_permissions(instance, &konnector.slug, permissions, &mut changes).unwrap();
+        platform.permissions().stage(instance, &konnector.slug, permissions, &mut changes).unwrap();
         platform.commit(changes).await.unwrap();
-        platform.allow_referenced_folders(instance, &konnector.slug).await.unwrap();
+        platform.permissions().allow_referenced_folders(instance, &konnector.slug).await.unwrap();
         let reference = |doctype: &str, id: &str| Reference { doctype: doctype.to_owned(), id: id.to_owned() };
         let mark = [
             reference("io.cozy.konnectors", &konnector.doc_id()),
             reference("io.cozy.accounts.sourceAccountIdentifier", "bob"),
         ];
-        platform.add_references(instance, &mover.own.id, &mark).await.unwrap();
+        platform.files().add_references(instance, &mover.own.id, &mark).await.unwrap();
         mover
     }
 
@@ -64,7 +69,7 @@ impl MoveFixture {
     }
 
     fn child(&self, directory: &File, name: &str) -> Option<File> {
-        self.run.scope.platform.child(&self.run.scope.instance, &directory.id, name).unwrap()
+        self.run.scope.platform.files().child(&self.run.scope.instance, &directory.id, name).unwrap()
     }
 
     async fn rename(&self, (from, name): (&File, &str), (to, new): (&File, &str)) -> Result<(), TreeError> {
@@ -95,8 +100,8 @@ async fn a_run_gains_nothing_by_a_rename() {
         let mine = mover.save(papers, "mine.txt").await;
         mover.save(own, "bill.txt").await;
         let (platform, instance) = (&run.scope.platform, &run.scope.instance);
-        let inner = platform.create_directory(instance, papers, "inner").await.unwrap();
-        platform.create_directory(instance, own, "empty").await.unwrap();
+        let inner = platform.files().create_directory(instance, papers, "inner").await.unwrap();
+        platform.files().create_directory(instance, own, "empty").await.unwrap();
         for (name, new) in [
             ("mine.txt", "mine.txt"),
             // Replacing another file.

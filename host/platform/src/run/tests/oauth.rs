@@ -32,19 +32,19 @@ async fn connect_account(run: &TestRun, token_endpoint: &str, expires_at: &str) 
         "grant_mode": "authorization_code", "slug": "bank101", "client_id": "us", "client_secret": "s",
         "auth_endpoint": "https://provider.example/", "token_endpoint": token_endpoint,
     });
-    platform.set_account_type("provider", object(kind)).await.unwrap();
+    platform.account_types().set("provider", object(kind)).await.unwrap();
     let oauth = json!({ "access_token": "old", "refresh_token": "r1", "expires_at": expires_at });
     let change = |body: &mut Object| {
         body.insert("oauth".to_owned(), oauth.clone());
-        platform.seal_account(instance, "account", body)
+        platform.accounts().seal(instance, "account", body)
     };
-    platform.update_account(instance, "account", change).await.unwrap();
-    platform.account(instance, "account").unwrap()
+    platform.accounts().update(instance, "account", change).await.unwrap();
+    platform.accounts().get(instance, "account").unwrap()
 }
 
 fn secret(run: &TestRun, account: &Account, name: &str) -> Option<String> {
     let grant = account.clone().authorize(&run.scope.konnector.slug).unwrap();
-    let secrets = run.scope.platform.account_secrets(&run.scope.instance, &grant).unwrap();
+    let secrets = run.scope.platform.accounts().secrets(&run.scope.instance, &grant).unwrap();
     secrets.into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
 
@@ -56,10 +56,10 @@ async fn x5_the_operators_secret_is_among_the_parameters() {
     let parameters = || super::super::parameters(platform, job, &run.manifest).unwrap();
     assert_eq!(Value::Object(parameters()), json!({}));
     let kind = json!({ "grant_mode": "secret", "slug": "bank101", "secret": "s3cr3t" });
-    platform.set_account_type("bank", object(kind)).await.unwrap();
+    platform.account_types().set("bank", object(kind)).await.unwrap();
     assert_eq!(Value::Object(parameters()), json!({ "secret": "s3cr3t" }));
     let other = json!({ "grant_mode": "secret", "slug": "other", "secret": { "key": 1 } });
-    platform.set_account_type("bank", object(other)).await.unwrap();
+    platform.account_types().set("bank", object(other)).await.unwrap();
     assert_eq!(Value::Object(parameters()), json!({}));
 }
 
@@ -75,7 +75,7 @@ async fn a_token_that_ends_soon_is_refreshed_before_the_run() {
         ("nonsense", ["old", "r1"], 1),
     ] {
         let account = connect_account(&run, &address, end).await;
-        let account = platform.ensure_fresh_token(instance, account).await.unwrap();
+        let account = platform.accounts().ensure_fresh_token(instance, account).await.unwrap();
         let found = ["access_token", "refresh_token"].map(|name| secret(&run, &account, name).unwrap());
         assert_eq!(
             (found, asked.load(std::sync::atomic::Ordering::SeqCst)),
@@ -90,7 +90,7 @@ async fn a_connection_that_is_gone_is_not_tried() {
     let run = TestRun::unrestricted().await;
     let (address, _) = provider("400 Bad Request", r#"{"error":"invalid_grant"}"#).await;
     let account = connect_account(&run, &address, "2026-11-03T07:00:00Z").await;
-    let refused = run.scope.platform.ensure_fresh_token(&run.scope.instance, account).await.unwrap_err();
+    let refused = run.scope.platform.accounts().ensure_fresh_token(&run.scope.instance, account).await.unwrap_err();
     assert!(matches!(refused, crate::Error::ReconnectRequired), "{refused}");
     let verdict = crate::job::JobFailure::reconnect();
     assert_eq!(
@@ -107,11 +107,11 @@ async fn the_secrets_of_account_types_move_to_another_key() {
     let folder = tempfile::tempdir().unwrap();
     let next = MasterKey::create(&folder.path().join("key")).unwrap();
     let kind = json!({ "grant_mode": "secret", "slug": "bank101", "secret": "s3cr3t" });
-    platform.set_account_type("bank", object(kind)).await.unwrap();
-    let sealed = crate::key::rotate(&platform.store, &platform.key, &next, |_| ()).await.unwrap();
+    platform.account_types().set("bank", object(kind)).await.unwrap();
+    let sealed = crate::key::rotate(&platform.store(), &platform.key(), &next, |_| ()).await.unwrap();
     assert_eq!(sealed, 1);
-    assert!(platform.konnector_secret("bank101").is_err(), "the old key opens it still");
-    let body = platform.store.get(&konnector_store::DocRef::new(
+    assert!(platform.account_types().konnector_secret("bank101").is_err(), "the old key opens it still");
+    let body = platform.store().get(&konnector_store::DocRef::new(
         &konnector_store::InstanceId::global(),
         &crate::doctype::ACCOUNT_TYPES,
         "bank",

@@ -4,7 +4,7 @@ use super::super::account::RunAccount;
 use super::*;
 
 fn state(run: &TestRun) -> Value {
-    let account = run.scope.platform.account(&run.scope.instance, "account").unwrap();
+    let account = run.scope.platform.accounts().get(&run.scope.instance, "account").unwrap();
     account.body.get("state").cloned().unwrap_or_default()
 }
 
@@ -18,7 +18,7 @@ async fn answer_question(run: &TestRun, code: &str) -> Value {
                 body.insert("twoFACode".to_owned(), json!(code));
                 Ok(())
             };
-            scope.platform.update_account(&scope.instance, "account", change).await.unwrap();
+            scope.platform.accounts().update(&scope.instance, "account", change).await.unwrap();
             return asked;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -96,7 +96,7 @@ async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
 async fn progress_is_published_at_a_rate_that_people_can_see() {
     let run = TestRun::unrestricted().await;
     let scope = &run.scope;
-    let mut events = scope.platform.bus.subscribe(&scope.instance.id);
+    let mut events = scope.platform.bus().subscribe(&scope.instance.id);
     let progress = run.progress();
     for done in 0..300_000 {
         progress.report(done, Some(300_000), "bills");

@@ -25,21 +25,25 @@ async fn save(files: &RunFiles, name: &str) -> Result<SavedFile, CapabilityError
 
 impl TestRun {
     fn file_at(&self, path: &str) -> File {
-        self.scope.platform.file_by_path(&self.scope.instance, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        self.scope
+            .platform
+            .files()
+            .get_by_path(&self.scope.instance, path)
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     async fn rename(&self, file: &File, name: &str, dir_id: &str) {
         let patch = FilePatch { name: Some(name.to_owned()), dir_id: Some(dir_id.to_owned()), ..FilePatch::default() };
-        self.scope.platform.patch_file(&self.scope.instance, &file.id, None, &patch).await.unwrap();
+        self.scope.platform.files().patch(&self.scope.instance, &file.id, None, &patch).await.unwrap();
     }
 
     async fn trash(&self, file: &File) {
-        self.scope.platform.move_to_trash(&self.scope.instance, &file.id, None, &Object::new()).await.unwrap();
+        self.scope.platform.files().trash(&self.scope.instance, &file.id, None, &Object::new()).await.unwrap();
     }
 
     async fn destroy(&self, file: &File) {
         self.trash(file).await;
-        self.scope.platform.destroy_file(&self.scope.instance, &file.id, None).await.unwrap();
+        self.scope.platform.files().destroy(&self.scope.instance, &file.id, None).await.unwrap();
     }
 
     async fn assert_fsck_clean(&self) {
@@ -49,7 +53,7 @@ impl TestRun {
                 problems.push(problem.to_string());
             }
         };
-        self.scope.platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
+        self.scope.platform.store().fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
         assert_eq!(problems, [""; 0]);
     }
 }
@@ -60,7 +64,7 @@ async fn files_go_to_where_the_user_moves_the_folder() {
     let files = run.files();
     save(&files, "a.txt").await.unwrap();
     let folder = run.file_at(FOLDER);
-    let to = run.scope.platform.ensure_directory(&run.scope.instance, "/Bills").await.unwrap();
+    let to = run.scope.platform.files().ensure_directory(&run.scope.instance, "/Bills").await.unwrap();
     run.rename(&folder, "My bank", &to.id).await;
     assert_eq!(save(&files, "b.txt").await.unwrap().file.path, "/Bills/My bank/2026/b.txt");
     assert_eq!(files.ensure_folder("2027").await.unwrap().path, "/Bills/My bank/2027");
@@ -71,7 +75,7 @@ async fn files_go_to_where_the_user_moves_the_folder() {
     run.rename(&run.file_at("/Bills/My bank/2026"), "old", &folder.id).await;
     assert_eq!(save(&files, "d.txt").await.unwrap().file.path, "/Bills/My bank/2026/d.txt");
     assert_eq!(save(&files, "b.txt").await.unwrap().file.path, "/Bills/My bank/old/b.txt");
-    assert!(run.scope.platform.file_by_path(&run.scope.instance, FOLDER).is_err(), "no second folder is made");
+    assert!(run.scope.platform.files().get_by_path(&run.scope.instance, FOLDER).is_err(), "no second folder is made");
     run.assert_fsck_clean().await;
 }
 
@@ -104,7 +108,8 @@ async fn a_folder_that_the_user_removes_is_made_and_marked_again() {
 #[tokio::test]
 async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
     let run = Arc::new(TestRun::unrestricted().await);
-    let above = run.scope.platform.ensure_directory(&run.scope.instance, "/Administrative/Bank101").await.unwrap();
+    let above =
+        run.scope.platform.files().ensure_directory(&run.scope.instance, "/Administrative/Bank101").await.unwrap();
     for first in [true, false] {
         let files = Arc::new(run.files());
         let mut racing = JoinSet::new();
@@ -116,7 +121,7 @@ async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
             let (run, above) = (Arc::clone(&run), above.id.clone());
             async move {
                 let new = NewDirectory { name: "account".to_owned(), ..NewDirectory::default() };
-                run.scope.platform.create_directory_with(&run.scope.instance, &above, new).await.is_ok()
+                run.scope.platform.files().create_directory_with(&run.scope.instance, &above, new).await.is_ok()
             }
         };
         let (saving, making) = if first {
@@ -135,7 +140,7 @@ async fn a_folder_that_the_user_makes_meanwhile_is_not_marked() {
         let folder = run.file_at(FOLDER);
         assert_eq!(folder.referenced_by.is_empty(), ended[&making], "made by the user: {}", ended[&making]);
         run.destroy(&folder).await;
-        let account = run.scope.platform.account(&run.scope.instance, "account").unwrap();
+        let account = run.scope.platform.accounts().get(&run.scope.instance, "account").unwrap();
         assert_eq!(account.body["defaultFolderPath"], FOLDER);
     }
     run.assert_fsck_clean().await;
@@ -175,8 +180,13 @@ async fn nothing_that_was_saved_is_lost() {
         }
         let (user, files_again) = (Arc::clone(&run), Arc::clone(&files));
         racing.spawn(async move {
-            let to =
-                user.scope.platform.ensure_directory(&user.scope.instance, &format!("/moved/{round}")).await.unwrap();
+            let to = user
+                .scope
+                .platform
+                .files()
+                .ensure_directory(&user.scope.instance, &format!("/moved/{round}"))
+                .await
+                .unwrap();
             match round % 3 {
                 0 => user.rename(&folder, "elsewhere", &to.id).await,
                 1 => user.trash(&folder).await,
@@ -187,17 +197,22 @@ async fn nothing_that_was_saved_is_lost() {
         let saved = racing.join_all().await.into_iter().flatten().collect::<Vec<_>>();
         assert_eq!(saved.len(), 4);
         for id in saved {
-            let file = run.scope.platform.file(&run.scope.instance, &id).unwrap();
-            assert_eq!(run.scope.platform.read_content(&file).await.unwrap(), b"content");
+            let file = run.scope.platform.files().get(&run.scope.instance, &id).unwrap();
+            assert_eq!(run.scope.platform.files().read_content(&file).await.unwrap(), b"content");
         }
         run.assert_fsck_clean().await;
         // The folder is back at its path for the next round.
         save(&files_again, "first.txt").await.unwrap();
-        if run.scope.platform.file_by_path(&run.scope.instance, FOLDER).is_err() {
+        if run.scope.platform.files().get_by_path(&run.scope.instance, FOLDER).is_err() {
             let now = files.ensure_folder("").await.unwrap();
-            let now = run.scope.platform.file(&run.scope.instance, &now.id).unwrap();
-            let above =
-                run.scope.platform.ensure_directory(&run.scope.instance, "/Administrative/Bank101").await.unwrap();
+            let now = run.scope.platform.files().get(&run.scope.instance, &now.id).unwrap();
+            let above = run
+                .scope
+                .platform
+                .files()
+                .ensure_directory(&run.scope.instance, "/Administrative/Bank101")
+                .await
+                .unwrap();
             run.rename(&now, "account", &above.id).await;
         }
     }

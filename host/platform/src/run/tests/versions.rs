@@ -27,18 +27,18 @@ impl Saved {
     }
 
     fn file(&self) -> File {
-        self.run.scope.platform.file(&self.run.scope.instance, &self.id).unwrap()
+        self.run.scope.platform.files().get(&self.run.scope.instance, &self.id).unwrap()
     }
 
     /// Returns the contents of the versions, in the order of their creation.
     async fn versions(&self) -> Vec<String> {
         let RunContext { platform, instance, .. } = &*self.run.scope;
-        let mut versions = platform.versions(instance, &self.id).unwrap();
+        let mut versions = platform.files().versions(instance, &self.id).unwrap();
         // The clock is fixed; the id ends with the revision, of which there are fewer than ten here.
         versions.sort_by_key(|version| version.id.clone());
         let mut contents = Vec::new();
         for version in versions {
-            let content = platform.store.read_blob(&version.content.to_content_link()).await.unwrap();
+            let content = platform.store().read_blob(&version.content.to_content_link()).await.unwrap();
             contents.push(String::from_utf8(content).unwrap());
         }
         contents
@@ -52,7 +52,7 @@ impl Saved {
             provenance: upload_provenance("drive"),
             ..NewContent::new(file.id, file.dir_id, file.name, "text/plain".to_owned())
         };
-        platform.overwrite_file(instance, &new, &blob(&self.run, content).await).await.unwrap();
+        platform.files().overwrite(instance, &new, &blob(&self.run, content).await).await.unwrap();
     }
 
     fn uploaded_by(&self) -> Value {
@@ -61,7 +61,7 @@ impl Saved {
 }
 
 async fn blob(run: &TestRun, content: &'static str) -> BlobInfo {
-    let mut writer = run.scope.platform.create_content_writer(&run.scope.instance).await.unwrap();
+    let mut writer = run.scope.platform.files().create_content_writer(&run.scope.instance).await.unwrap();
     writer.write(content.into()).await.map_err(crate::Error::from).unwrap();
     (*writer.finish().await.unwrap()).clone()
 }

@@ -79,7 +79,7 @@ impl Draft for TreeDraft {
         let platform = &self.tree.scope.platform;
         let blob = self.content.finish().await.map_err(to_tree_error)?;
         let content = BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) };
-        let bytes = platform.store.read_blob(&content).await.map_err(|error| to_tree_error(error.into()));
+        let bytes = platform.store().read_blob(&content).await.map_err(|error| to_tree_error(error.into()));
         discard_blob(&self.tree, &blob).await;
         bytes.map(Bytes::from)
     }
@@ -108,7 +108,7 @@ impl Draft for TreeDraft {
 
 /// Deletes a blob without an owner; if that fails, the sweep of orphans finds it.
 async fn discard_blob(tree: &RunTree, blob: &BlobInfo) {
-    drop(tree.scope.platform.store.blobs().remove(&blob.id).await);
+    drop(tree.scope.platform.store().blobs().remove(&blob.id).await);
 }
 
 async fn create(
@@ -123,7 +123,8 @@ async fn create(
     tree.check_new(&directory, name, FileKind::File, Some(mime.clone()))?;
     let new =
         NewContent { provenance: scope.provenance(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
-    let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(to_create_error)?;
+    let file =
+        scope.platform.files().create_content(&scope.instance, &new, name, blob).await.map_err(to_create_error)?;
     Ok((file, SaveOutcome::Created))
 }
 
@@ -133,7 +134,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
     tree.check(WRITE, &before)?;
     // Storing the same content again repairs one that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
-        && scope.platform.is_content_intact(old).await.map_err(to_tree_error)?
+        && scope.platform.files().is_content_intact(old).await.map_err(to_tree_error)?
     {
         discard_blob(tree, blob).await;
         return Ok((before, SaveOutcome::Unchanged));
@@ -143,6 +144,6 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         provenance: scope.provenance(),
         ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
-    let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(to_tree_error)?;
+    let file = scope.platform.files().commit_content(&scope.instance, &new, blob).await.map_err(to_tree_error)?;
     Ok((file, SaveOutcome::Updated))
 }

@@ -60,7 +60,7 @@ impl RunTree {
 
     fn is_selected(&self, verbs: &[Verb], file: &File) -> Result<bool, TreeError> {
         let RunContext { platform, instance, permissions, .. } = &*self.scope;
-        platform.is_file_allowed(instance, permissions, verbs, file).map_err(to_tree_error)
+        platform.files().is_allowed(instance, permissions, verbs, file).map_err(to_tree_error)
     }
 
     /// Returns whether a file is a directory above something that the rules make visible in this way.
@@ -73,8 +73,11 @@ impl RunTree {
         let dirs = match cell.get() {
             Some(dirs) => dirs,
             None => {
-                let found =
-                    platform.traversable_dirs(instance, permissions, visibility.verbs).await.map_err(to_tree_error)?;
+                let found = platform
+                    .files()
+                    .traversable_dirs(instance, permissions, visibility.verbs)
+                    .await
+                    .map_err(to_tree_error)?;
                 cell.get_or_init(|| found)
             }
         };
@@ -89,7 +92,7 @@ impl RunTree {
 
     /// Returns a file or directory that a rule makes visible.
     async fn file(&self, id: &str) -> Result<File, TreeError> {
-        let file = self.scope.platform.file(&self.scope.instance, id).map_err(to_tree_error)?;
+        let file = self.scope.platform.files().get(&self.scope.instance, id).map_err(to_tree_error)?;
         let is_root = file.id == ROOT_ID;
         if is_root || self.is_visible(&file, &ADDRESSABLE).await? { Ok(file) } else { Err(TreeError::NotFound) }
     }
@@ -100,8 +103,12 @@ impl RunTree {
     }
 
     async fn child_file(&self, child: ChildRef<'_>) -> Result<Option<File>, TreeError> {
-        let found =
-            self.scope.platform.child(&self.scope.instance, child.directory, child.name).map_err(to_tree_error)?;
+        let found = self
+            .scope
+            .platform
+            .files()
+            .child(&self.scope.instance, child.directory, child.name)
+            .map_err(to_tree_error)?;
         match found {
             Some(file) => Ok(self.is_visible(&file, &ADDRESSABLE).await?.then_some(file)),
             None => Ok(None),
@@ -117,7 +124,7 @@ impl RunTree {
     fn check_new(&self, directory: &File, name: &str, kind: FileKind, mime: Option<String>) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
         check_name(name)?;
-        let new = File::directory("", &directory.id, name, "", platform.clock.now(), &instance.domain);
+        let new = File::directory("", &directory.id, name, "", platform.clock().now(), &instance.domain);
         self.check(&[Verb::Post], &File { kind, mime, ..new })
     }
 
@@ -125,7 +132,7 @@ impl RunTree {
         let RunContext { platform, instance, .. } = &*self.scope;
         Ok(Node {
             id: file.id.clone(),
-            path: platform.path_of(instance, file).map_err(to_tree_error)?,
+            path: platform.files().path_of(instance, file).map_err(to_tree_error)?,
             is_directory: file.kind == FileKind::Directory,
             is_readable: self.is_selected(&[Verb::Get], file)?,
             size: file.len(),
@@ -156,8 +163,10 @@ impl Tree for RunTree {
         }
         let mut after = after.map(str::to_owned);
         loop {
-            let page =
-                platform.children(instance, &directory.id, after.as_deref(), PAGE_SIZE).map_err(to_tree_error)?;
+            let page = platform
+                .files()
+                .children(instance, &directory.id, after.as_deref(), PAGE_SIZE)
+                .map_err(to_tree_error)?;
             let Some(last) = page.last() else { return Ok(Vec::new()) };
             after = Some(last.name.clone());
             let mut visible = Vec::new();
@@ -175,7 +184,7 @@ impl Tree for RunTree {
     async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError> {
         let file = self.file(id).await?;
         self.check(&[Verb::Get], &file)?;
-        let reader = self.scope.platform.open_content(&file).await.map_err(to_content_error)?;
+        let reader = self.scope.platform.files().open_content(&file).await.map_err(to_content_error)?;
         Ok(Box::new(content::TreeContent::new(reader, file.len())))
     }
 
@@ -189,7 +198,8 @@ impl Tree for RunTree {
     }
 
     async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError> {
-        let content = self.scope.platform.create_content_writer(&self.scope.instance).await.map_err(to_tree_error)?;
+        let content =
+            self.scope.platform.files().create_content_writer(&self.scope.instance).await.map_err(to_tree_error)?;
         Ok(Box::new(content::TreeDraft::new(self.clone(), content)))
     }
 
@@ -197,7 +207,7 @@ impl Tree for RunTree {
         let RunContext { platform, instance, .. } = &*self.scope;
         let parent = self.directory(child.directory).await?;
         self.check_new(&parent, child.name, FileKind::Directory, None)?;
-        let made = platform.create_directory(instance, &parent, child.name).await;
+        let made = platform.files().create_directory(instance, &parent, child.name).await;
         self.node(&made.map_err(to_create_error)?)
     }
 
@@ -236,7 +246,7 @@ impl Tree for RunTree {
             _ => File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() },
         };
         self.scope.check_permission_gain(&moved, &after).map_err(to_tree_error)?;
-        let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref()).await;
+        let done = platform.files().relocate(instance, &moved, &to_directory, to.name, there.as_ref()).await;
         done.map_err(if there.is_some() { to_tree_error } else { to_create_error })
     }
 
@@ -252,7 +262,7 @@ impl Tree for RunTree {
         if directory {
             self.check_empty(&file)?;
         }
-        match platform.try_trash_file(instance, &file.id).await {
+        match platform.files().try_trash(instance, &file.id).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(TreeError::NotFound),
             Err(error) => Err(to_tree_error(error)),
@@ -263,14 +273,14 @@ impl Tree for RunTree {
 impl RunTree {
     /// Returns whether a file or directory is inside another one, at any depth.
     fn is_below(&self, file: &File, directory: &File) -> Result<bool, TreeError> {
-        let above = self.scope.platform.ancestors(&self.scope.instance, file).map_err(to_tree_error)?;
+        let above = self.scope.platform.files().ancestors(&self.scope.instance, file).map_err(to_tree_error)?;
         Ok(above.iter().any(|above| above.id == directory.id))
     }
 
     /// Checks that a directory is empty. Files that the rules do not show count, too: they must not be deleted with it.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
-        let first = platform.children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
+        let first = platform.files().children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
         if first.is_empty() { Ok(()) } else { Err(TreeError::NotEmpty) }
     }
 }

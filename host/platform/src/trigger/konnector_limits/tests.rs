@@ -78,7 +78,7 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
             created_by_konnector: Some(slug.clone()),
             ..NewTrigger::default()
         };
-        site.platform.create_trigger(&site.alice, new).await
+        site.platform.triggers().create(&site.alice, new).await
     };
     let own = || json!({ "konnector": "bank", "account": "a" });
     let mut told = Vec::new();
@@ -115,8 +115,8 @@ async fn a_konnector_plans_a_few_runs_of_itself_and_not_often() {
     // Fired triggers make room; the number of requests per hour is counted anyway.
     let mut made = MAX_TRIGGERS_BY_KONNECTOR;
     let end = loop {
-        for id in site.platform.triggers_created_by_konnector(&site.alice, &slug).expect("read") {
-            site.platform.delete_trigger(&site.alice, &id).await.expect("deleted");
+        for id in site.platform.triggers().list_created_by_konnector(&site.alice, &slug).expect("read") {
+            site.platform.triggers().delete(&site.alice, &id).await.expect("deleted");
         }
         match create("@in", "1s", own(), None).await {
             Ok(_) => made += 1,
@@ -140,12 +140,12 @@ async fn a_konnector_changes_no_schedule_to_a_faster_one() {
         message: json!({ "konnector": slug, "account": "a" }),
         ..NewTrigger::default()
     };
-    let own = site.platform.create_trigger(&site.alice, new("bank")).await.expect("made").id;
-    let foreign = site.platform.create_trigger(&site.alice, new("shop")).await.expect("made").id;
+    let own = site.platform.triggers().create(&site.alice, new("bank")).await.expect("made").id;
+    let foreign = site.platform.triggers().create(&site.alice, new("shop")).await.expect("made").id;
     let patch = async |id: &str, change: &dyn Fn(&mut TriggerPatch)| {
         let mut patch = TriggerPatch { by_konnector: Some(slug.clone()), ..TriggerPatch::default() };
         change(&mut patch);
-        site.platform.patch_trigger(&site.alice, id, patch).await
+        site.platform.triggers().patch(&site.alice, id, patch).await
     };
     let crontab = |text: &'static str| move |patch: &mut TriggerPatch| patch.arguments = Some(text.to_owned());
     let message = |value: serde_json::Value| move |patch: &mut TriggerPatch| patch.message = Some(value.clone());

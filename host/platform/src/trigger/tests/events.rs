@@ -11,7 +11,7 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     let gone = site.create("@event", "io.cozy.bills:DELETED", "c").await;
     let bill = site.save("io.cozy.bills", json!({ "amount": 3 })).await;
     site.save("io.cozy.bills.bad", json!({ "amount": 3 })).await;
-    assert_eq!(site.platform.fire_due().await.expect("looked"), 1);
+    assert_eq!(site.platform.triggers().fire_due().await.expect("looked"), 1);
     let [job] = &site.jobs(&created)[..] else { panic!("one job") };
     let shown = serde_json::to_value(job).expect("a value");
     let event =
@@ -27,18 +27,19 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     let (principal, bills) = (site.principal(), "io.cozy.bills".parse().expect("a doctype"));
     let update = async |rev: &konnector_store::Rev, body: Value| {
         let body: Object = to_object(&body).expect("an object");
-        let changed = site.platform.update_document(&site.alice, &principal, &bills, &bill.id, rev, body).await;
+        let changed = site.platform.documents().update(&site.alice, &principal, &bills, &bill.id, rev, body).await;
         let changed = changed.expect("changed");
-        (site.platform.fire_due().await.expect("looked"), changed.rev)
+        (site.platform.triggers().fire_due().await.expect("looked"), changed.rev)
     };
     let (jobs, rev) = update(&bill.rev, json!({ "amount": 4 })).await;
     assert_eq!(jobs, 0);
     let (jobs, rev) = update(&rev, json!({ "amount": 4, "paid": true })).await;
     assert_eq!((jobs, site.jobs(&paid).len()), (1, 1));
-    site.platform.delete_document(&site.alice, &principal, &bills, &bill.id, &rev).await.expect("deleted");
-    assert_eq!((site.platform.fire_due().await.expect("looked"), site.jobs(&gone).len()), (1, 1));
+    site.platform.documents().delete(&site.alice, &principal, &bills, &bill.id, &rev).await.expect("deleted");
+    assert_eq!((site.platform.triggers().fire_due().await.expect("looked"), site.jobs(&gone).len()), (1, 1));
     assert_eq!(
         site.platform
+            .documents()
             .doctypes(&site.alice)
             .expect("read")
             .iter()
@@ -67,7 +68,7 @@ async fn whatever_becomes_due_wakes_the_scheduler() {
     site.create_with("@event", "io.cozy.contacts", "c", debounced).await;
     site.save("io.cozy.contacts", json!({})).await;
     assert!(woken().await, "an event that is collected");
-    site.platform.fire_due().await.expect("looked");
+    site.platform.triggers().fire_due().await.expect("looked");
     assert!(woken().await, "the end of a debounce");
     assert_eq!(site.jobs(&id).len(), 1);
 }
@@ -80,7 +81,7 @@ async fn a_debounce_is_not_rounded() {
     let id = site.create_with("@event", "io.cozy.bills", "a", debounced).await;
     site.save("io.cozy.bills", json!({})).await;
     assert_eq!(site.fire_at(NOW).await, 0);
-    assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-20T12:00:02.5Z")));
+    assert_eq!(site.platform.triggers().due(&site.alice, &id).expect("read"), Some(at("2026-11-20T12:00:02.5Z")));
     assert_eq!((site.fire_at("2026-11-20T12:00:02.499Z").await, site.fire_at("2026-11-20T12:00:02.5Z").await), (0, 1));
 }
 
@@ -94,7 +95,7 @@ async fn whatever_is_committed_makes_events() {
     let fired = async |changes: Changes| {
         let before = site.counters(&id);
         let revs = site.platform.commit(changes).await.expect("committed");
-        site.platform.fire_due().await.expect("looked");
+        site.platform.triggers().fire_due().await.expect("looked");
         let TriggerCounters { fired, overlapped, coalesced, .. } = site.counters(&id);
         (fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, revs)
     };
@@ -114,11 +115,11 @@ async fn whatever_is_committed_makes_events() {
     changes.delete(at, &revs[0]);
     assert_eq!(fired(changes).await.0, 1);
     // The subdirectories of a moved directory change, too.
-    site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
-    let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
-    site.platform.move_to_trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
+    site.platform.files().ensure_directory(&site.alice, "/a/b").await.expect("a directory");
+    let top = site.platform.files().get_by_path(&site.alice, "/a").expect("read");
+    site.platform.files().trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
     let before = site.counters(&id);
-    site.platform.fire_due().await.expect("looked");
+    site.platform.triggers().fire_due().await.expect("looked");
     let TriggerCounters { fired, overlapped, coalesced, .. } = site.counters(&id);
     assert_eq!(fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, 2);
 }
@@ -131,7 +132,7 @@ async fn too_many_events_wait_for_the_next_hour() {
     for number in 0..103 {
         site.save("io.cozy.bills", json!({ "amount": number })).await;
     }
-    assert_eq!(site.platform.fire_due().await.expect("looked"), 100);
+    assert_eq!(site.platform.triggers().fire_due().await.expect("looked"), 100);
     assert_eq!(site.fire_at("2026-11-20T12:59:59Z").await, 0);
     assert_eq!(site.fire_at("2026-11-20T13:00:00Z").await, 3);
     assert_eq!(site.counters(&id).fired, 103);
@@ -142,42 +143,43 @@ async fn thirty_calls_an_hour_are_enough_for_webhooks() {
     let site = TriggerFixture::new().await;
     let hook = site.create("@webhook", "", "b").await;
     for _ in 0..30 {
-        site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+        site.platform.triggers().call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
     }
-    let refused = site.platform.call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
+    let refused = site.platform.triggers().call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
     insta::assert_snapshot!(refused, @"the limit of 30 per hour for one instance is reached; try again after 2026-11-20T13:00:00Z, or collect them with a debounce");
     site.clock.set(at("2026-11-20T13:00:00Z"));
-    site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+    site.platform.triggers().call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
 }
 
 #[tokio::test]
 async fn j24_a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
     let site = TriggerFixture::new().await;
     let (platform, alice) = (&site.platform, &site.alice);
-    let watched = platform.ensure_directory(alice, "/watched").await.expect("a directory");
-    let other = platform.ensure_directory(alice, "/other").await.expect("a directory");
+    let watched = platform.files().ensure_directory(alice, "/watched").await.expect("a directory");
+    let other = platform.files().ensure_directory(alice, "/other").await.expect("a directory");
     let id = site.create("@event", &format!("io.cozy.files:CREATED,UPDATED:{}", watched.id), "a").await;
     let jobs = async || {
-        platform.fire_due().await.expect("looked");
+        platform.triggers().fire_due().await.expect("looked");
         site.jobs(&id).len()
     };
-    let below = platform.ensure_directory(alice, "/watched/a/b").await.expect("a directory");
+    let below = platform.files().ensure_directory(alice, "/watched/a/b").await.expect("a directory");
     assert_eq!(jobs().await, 2, "a and b");
-    platform.ensure_directory(alice, "/other/c").await.expect("a directory");
+    platform.files().ensure_directory(alice, "/other/c").await.expect("a directory");
     assert_eq!(jobs().await, 2);
-    let blob = platform.create_content_writer(alice).await.expect("begun").finish().await.expect("finished");
+    let blob = platform.files().create_content_writer(alice).await.expect("begun").finish().await.expect("finished");
     let new = NewContent::with_new_id(below.id.clone(), "bill.txt".to_owned(), "text/plain".to_owned());
-    let file = platform.create_file(alice, &new, &blob).await.expect("a file");
+    let file = platform.files().create(alice, &new, &blob).await.expect("a file");
     assert_eq!(jobs().await, 3, "a file two levels below");
-    platform.move_file(alice, &file, &other, "bill.txt", None).await.expect("moved");
+    platform.files().relocate(alice, &file, &other, "bill.txt", None).await.expect("moved");
     assert_eq!(jobs().await, 4, "a file moved out");
-    platform.move_file(alice, &below, &other, "b", None).await.expect("moved");
+    platform.files().relocate(alice, &below, &other, "b", None).await.expect("moved");
     assert_eq!(jobs().await, 5, "moved out");
-    let below = platform.file_by_path(alice, "/other/b").expect("a directory");
-    platform.move_file(alice, &below, &other, "d", None).await.expect("moved");
+    let below = platform.files().get_by_path(alice, "/other/b").expect("a directory");
+    platform.files().relocate(alice, &below, &other, "d", None).await.expect("moved");
     assert_eq!(jobs().await, 5, "elsewhere");
     platform
-        .move_file(alice, &platform.file_by_path(alice, "/other/d").expect("a directory"), &watched, "d", None)
+        .files()
+        .relocate(alice, &platform.files().get_by_path(alice, "/other/d").expect("a directory"), &watched, "d", None)
         .await
         .expect("moved");
     assert_eq!(jobs().await, 6, "moved in");
@@ -197,7 +199,7 @@ async fn events_and_debounces_outlive_the_process() {
         site.create_with("@webhook", "", "b", |new| new.debounce = Some("1m".parse().expect("a duration"))).await;
     site.save("io.cozy.bills", json!({ "amount": 3 })).await;
     for body in [&b"{\"n\":1}"[..], b"{\"n\":2}"] {
-        site.platform.call_webhook(&site.alice, &hook, body, false).await.expect("called");
+        site.platform.triggers().call_webhook(&site.alice, &hook, body, false).await.expect("called");
     }
     let TriggerFixture { platform: first, clock, alice, folder: keys } = site;
     first.stop().await;
@@ -219,9 +221,9 @@ async fn calls_at_the_same_time_are_all_counted() {
     let calls: Vec<_> = (0..5)
         .map(|number| {
             let (platform, alice, hook) = (site.platform.clone(), site.alice.clone(), hook.clone());
-            tokio::spawn(
-                async move { platform.call_webhook(&alice, &hook, format!("{number}").as_bytes(), false).await },
-            )
+            tokio::spawn(async move {
+                platform.triggers().call_webhook(&alice, &hook, format!("{number}").as_bytes(), false).await
+            })
         })
         .collect();
     for call in calls {
