@@ -4,8 +4,9 @@
 //! Each byte is charged on arrival: to the instance of the token, or to the client's address without a token. A client
 //! that sends many bodies at once exhausts only its own share; one that stops sending times out.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -73,7 +74,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, BudgetUsage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.usage.lock()
     }
 }
 

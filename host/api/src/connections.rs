@@ -1,9 +1,10 @@
 //! Limits on the number of connections, in total and per address. At a limit, a new connection evicts the one that has
 //! been idle for the longest time, so that unused connections do not block new ones.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Registers a new connection, which is idle at first; `None` if a limit is reached and no other connection is

@@ -8,9 +8,10 @@
 //! Only a response in which a value was hidden is charged. If the guest wrote the value itself, nothing is hidden, so
 //! the charge reveals nothing that the response does not show.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ impl EchoBudgets {
     /// Returns the budget of an account, or a separate one for a run without an account.
     pub(super) fn for_account(&self, account: Option<&str>) -> EchoBudget {
         let Some(account) = account else { return EchoBudget::default() };
-        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.0.lock();
         if let Some(budget) = budgets.get(account) {
             return budget.clone();
         }
@@ -62,7 +63,7 @@ struct WindowUsage {
 
 impl EchoBudget {
     fn spent(&self) -> u64 {
-        let spent = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = *self.0.lock();
         spent.filter(|spent| spent.since.elapsed() < WINDOW).map_or(0, |spent| spent.bytes)
     }
 
@@ -85,7 +86,7 @@ impl EchoBudget {
     }
 
     fn spend(&self, bytes: u64) {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.0.lock();
         let spent = guard.filter(|spent| spent.since.elapsed() < WINDOW);
         let spent = spent.unwrap_or(WindowUsage { since: Instant::now(), bytes: 0 });
         *guard = Some(WindowUsage { bytes: spent.bytes.saturating_add(bytes), ..spent });
@@ -146,7 +147,7 @@ mod tests {
         for number in 0..MAX_ACCOUNTS + 10 {
             budgets.for_account(Some(&number.to_string())).charge(1).apply();
         }
-        assert!(budgets.0.lock().unwrap().len() <= MAX_ACCOUNTS);
+        assert!(budgets.0.lock().len() <= MAX_ACCOUNTS);
         assert!(budgets.for_account(Some("heavy")).check(&[]).is_err());
     }
 }

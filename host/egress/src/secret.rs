@@ -1,9 +1,10 @@
 //! Secrets that a guest can use but never see: it handles placeholders, and the gate inserts the values.
 
+use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use memchr::memmem;
 use zeroize::Zeroizing;
@@ -139,7 +140,7 @@ impl SecretSnapshot {
         if names.is_empty() {
             return Ok(RedactionLayers::default());
         }
-        let mut last = self.cached_layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.cached_layers.lock();
         if let Some((_, layers)) = last.as_ref().filter(|(known, _)| known == names) {
             return Ok(layers.clone());
         }
@@ -252,7 +253,7 @@ impl SecretTable {
 
     fn set(&self, name: &str, value: &str, origin: SecretOrigin) -> Result<(), SetupError> {
         let (placeholder, value) = (random_placeholder()?, SecretValue::new(value.to_owned()));
-        let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.state.write();
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
             // Only for a value that the guest supplied before. For any other, a free replacement would reveal a right
@@ -324,7 +325,7 @@ impl SecretTable {
     }
 
     pub(super) fn snapshot(&self) -> Arc<SecretSnapshot> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.read().clone()
     }
 }
 

@@ -1,10 +1,11 @@
 //! The network of one run.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -573,7 +574,7 @@ impl fmt::Debug for Session {
 /// Locks a mutex and ignores poisoning: the guarded data is consistent between any two calls, so a panic cannot corrupt
 /// it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Returns the body of a request without a body.

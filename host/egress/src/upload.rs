@@ -1,10 +1,11 @@
 //! The body of a request while it is being sent: metered, of the declared length, and without frames that carry no
 //! data.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ impl UploadProgress {
         })))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, UploadState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, UploadState> {
+        self.0.lock()
     }
 
     /// Takes the error with which the gate aborted the body, if it did.

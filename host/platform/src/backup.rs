@@ -1,6 +1,6 @@
 //! A backup of all data, made while the server runs.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use konnector_store::Error as StoreError;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
@@ -29,16 +29,16 @@ impl Backups {
     pub fn start(&self) -> Backup {
         let (mut writer, reader) = tokio::io::duplex(BUFFER_SIZE);
         let (done, outcome) = oneshot::channel();
-        let platform = self.clone();
-        *self.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let backups = self.clone();
+        *self.platform.inner.last_backup_failure.0.lock() = None;
         self.platform.tasks().spawn(async move {
             let progress = &mut |_| {};
             let made = tokio::select! {
                 biased;
-                () = platform.platform.draining().cancelled() => {
+                () = backups.platform.draining().cancelled() => {
                     Err(Error::Unavailable("the server is shutting down".to_owned()))
                 }
-                made = platform.platform.store().back_up(&Schema, &platform.platform.key(), &mut writer, progress) => {
+                made = backups.platform.store().back_up(&Schema, backups.platform.key(), &mut writer, progress) => {
                     made.map_err(Error::from)
                 }
             };
@@ -46,8 +46,7 @@ impl Backups {
                 Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
                 Err(error) => tracing::warn!(%error, "backup failed"),
             }
-            *platform.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner) =
-                made.as_ref().err().map(ToString::to_string);
+            *backups.platform.inner.last_backup_failure.0.lock() = made.as_ref().err().map(ToString::to_string);
             drop(writer);
             // A receiver that no longer listens has abandoned the backup.
             drop(done.send(made.map(drop)));
@@ -58,7 +57,7 @@ impl Backups {
     /// Returns why the last backup failed, if it did.
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
-        self.platform.inner.last_backup_failure.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.platform.inner.last_backup_failure.0.lock().clone()
     }
 }
 

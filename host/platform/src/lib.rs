@@ -41,8 +41,9 @@ mod sweep;
 pub mod token;
 pub mod trigger;
 
+use parking_lot::RwLock;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -245,7 +246,7 @@ impl Platform {
             archive_offload: file::archive_pool(),
         });
         let platform = Self { inner, fence: None };
-        key::check(&platform.store(), &platform.key()).await?;
+        key::check(platform.store(), platform.key()).await?;
         platform.files().ensure_reference_index().await;
         Ok(platform)
     }
@@ -292,11 +293,11 @@ impl Platform {
     /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without
     /// it they cannot run. The API and the platform hold each other until [`Platform::stop`].
     pub fn set_internal_api(&self, api: Arc<dyn PublicApi>) {
-        *self.inner.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
+        *self.inner.public_api.write() = Some(api);
     }
 
     fn public_api(&self) -> Option<Arc<dyn PublicApi>> {
-        self.inner.public_api.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.public_api.read().clone()
     }
 
     /// Requeues the jobs of processes that have ended, then starts to fire triggers and to run jobs.
@@ -329,7 +330,7 @@ impl Platform {
         self.inner.draining.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-        *self.inner.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.inner.public_api.write() = None;
         if let Err(error) = self.store().clone().close().await {
             tracing::error!(%error, "the store was not closed cleanly; the next start checks it");
         }

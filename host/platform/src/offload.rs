@@ -4,10 +4,11 @@
 //! The threads that serve connections never block, so a slow request delays only itself. The amount of concurrent work
 //! and the time in the queue are limited, so an overloaded server reports it at once.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -193,7 +194,7 @@ impl FairSemaphore {
     }
 
     fn lock(&self) -> MutexGuard<'_, SemaphoreState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn try_acquire(self: &Arc<Self>, party: &str) -> Acquisition {

@@ -3,8 +3,8 @@
 //!
 //! Counts are in memory, one for each instance that was active in this hour: a restart resets them.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
@@ -110,7 +110,7 @@ impl RateCounters {
     /// Counts one operation; if the limit is reached, returns the time from which another one is allowed.
     fn try_count(&self, counter: RateKey, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
         let current = now.timestamp().div_euclid(HOUR_SECONDS);
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.0.lock();
         if counted.hour != current {
             *counted = HourCounts { hour: current, counts: HashMap::new() };
         }

@@ -4,8 +4,9 @@
 //! Each instance has its own listeners, and each listener has a queue bounded in events and bytes, so events of one
 //! instance never affect listeners of another. Without a listener, an event is not even built.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use konnector_manifest::Doctype;
 use konnector_store::InstanceId;
@@ -78,7 +79,7 @@ pub struct Bus(Arc<Mutex<HashMap<InstanceId, Vec<Arc<Queue>>>>>);
 
 impl Bus {
     fn queues(&self) -> MutexGuard<'_, HashMap<InstanceId, Vec<Arc<Queue>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notifies all listeners of the instance; does nothing if there are none.
@@ -199,7 +200,7 @@ impl QueueSize {
 
 impl Queue {
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn push(&self, event: Arc<RealtimeEvent>, weight: usize) {

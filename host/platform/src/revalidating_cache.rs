@@ -1,9 +1,10 @@
 //! Cache of values derived from stored data, valid while that data is unchanged.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -64,7 +65,7 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
     }
 
     fn entries(&self) -> MutexGuard<'_, LruCache<K, CacheEntry<S, T>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }
 

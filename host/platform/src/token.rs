@@ -1,8 +1,8 @@
 //! Tokens: JSON Web Tokens (RFC 7519, HS512) as Cozy issues them, signed with a key per instance that is derived from
 //! the master key.
 
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -208,13 +208,13 @@ impl Default for TokenCache {
 
 impl TokenCache {
     fn get(&self, instance: &Instance, token: &str) -> Option<Claims> {
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.0.lock();
         tokens.get(token).filter(|(id, _)| *id == instance.id).map(|(_, claims)| claims.clone())
     }
 
     fn put(&self, instance: &Instance, token: &str, claims: &Claims) {
         if token.len() <= MAX_CACHED_TOKEN_BYTES {
-            let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tokens = self.0.lock();
             tokens.put(token.to_owned(), (instance.id.clone(), claims.clone()));
         }
     }

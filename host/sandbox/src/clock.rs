@@ -1,8 +1,9 @@
 //! The clocks of a run: wall time, which is paused while the run waits for the user, and CPU time.
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,9 +74,9 @@ impl Clock {
         }
     }
 
-    fn pauses(&self) -> std::sync::MutexGuard<'_, PauseTotals> {
+    fn pauses(&self) -> parking_lot::MutexGuard<'_, PauseTotals> {
         // No code panics while it holds the lock.
-        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pauses.lock()
     }
 }
 

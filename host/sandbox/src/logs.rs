@@ -5,7 +5,8 @@
 //! the guest passed. If masked strings were counted, the budget would reveal to a guest whether a string contains a
 //! secret, or the length of a secret.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::capability::{Level, Log, LogLine};
 use crate::clock::Clock;
@@ -195,8 +196,8 @@ impl RunLog {
 }
 
 impl RunLogState {
-    fn panic(&self) -> std::sync::MutexGuard<'_, PanicState> {
-        self.panic.lock().unwrap_or_else(PoisonError::into_inner)
+    fn panic(&self) -> parking_lot::MutexGuard<'_, PanicState> {
+        self.panic.lock()
     }
 
     /// Returns whether the budget is exhausted.
@@ -284,13 +285,13 @@ pub(crate) mod tests {
 
     impl Log for RecordedLog {
         fn write_line(&self, line: LogLine) {
-            self.0.lock().unwrap().push(line);
+            self.0.lock().push(line);
         }
     }
 
     impl RecordedLog {
         pub(crate) fn messages(&self) -> Vec<String> {
-            self.0.lock().unwrap().iter().map(|line| line.message.clone()).collect()
+            self.0.lock().iter().map(|line| line.message.clone()).collect()
         }
     }
 
@@ -313,7 +314,7 @@ pub(crate) mod tests {
             vec![("hunter22".to_owned(), "a hunter22".to_owned())],
         )
         .await;
-        let lines = recorder.0.lock().unwrap();
+        let lines = recorder.0.lock();
         assert_eq!(lines[0].message, "it is [masked]");
         assert_eq!(lines[0].fields, [("[masked]".to_owned(), "a [masked]".to_owned())]);
     }
@@ -331,7 +332,7 @@ pub(crate) mod tests {
         ] {
             logs.write_message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]).await;
         }
-        let lines = recorder.0.lock().unwrap();
+        let lines = recorder.0.lock();
         assert!(
             lines.iter().all(|line| line.level == Level::Info && line.fields == [("k\"".to_owned(), "v{}".to_owned())])
         );
@@ -362,7 +363,7 @@ pub(crate) mod tests {
         logs.write_message(Level::Info, "0123456789012 hunter22", Vec::new()).await;
         logs.write_message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())])
             .await;
-        let lines = recorder.0.lock().unwrap();
+        let lines = recorder.0.lock();
         assert!(!lines[0].message.contains("hunter"), "{}", lines[0].message);
         assert!(lines[0].message.len() <= 20);
         let (name, value) = &lines[1].fields[0];
@@ -392,7 +393,7 @@ pub(crate) mod tests {
                 logs.write_message(Level::Info, &format!("{guess}\n{guess}"), vec![field("a", &guess.repeat(3))]).await;
                 note(true);
             }
-            let fields: Vec<usize> = recorder.0.lock().unwrap().iter().map(|line| line.fields.len()).collect();
+            let fields: Vec<usize> = recorder.0.lock().iter().map(|line| line.fields.len()).collect();
             (taken, fields)
         };
         let wrong = observed("another one").await;
@@ -426,7 +427,7 @@ pub(crate) mod tests {
         logs.write_message(Level::Info, "short", names).await;
         logs.write_message(Level::Info, &"\n".repeat(15 << 20), Vec::new()).await;
         assert_eq!((recorder.messages().len(), meter.log_lines_dropped.get()), (3, 15 << 20));
-        let lines = recorder.0.lock().unwrap();
+        let lines = recorder.0.lock();
         assert!(lines[1].fields.iter().all(|(name, _)| name.len() <= 100));
     }
 

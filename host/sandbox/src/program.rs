@@ -1,9 +1,10 @@
 //! Components that are ready to run.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -235,8 +236,8 @@ impl ProgramCache {
         })
     }
 
-    fn ready(&self) -> std::sync::MutexGuard<'_, ReadyPrograms> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ready(&self) -> parking_lot::MutexGuard<'_, ReadyPrograms> {
+        self.ready.lock()
     }
 }
 

@@ -5,9 +5,10 @@
 //! a run holds. So the task that polls the guest also polls the exchange: it is still billed to the run, and dropped
 //! with it.
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -52,8 +53,8 @@ impl SideTasks {
         finished
     }
 
-    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tasks(&self) -> parking_lot::MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
+        self.0.lock()
     }
 }
 

@@ -2,8 +2,9 @@
 //! endless empty writes (advisory 5m8g). The guest gets this stream instead: it splits lines, never fails, and buffers
 //! at most one line.
 
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -49,8 +50,8 @@ impl LineStream {
         self.sink().push(bytes);
     }
 
-    fn sink(&self) -> std::sync::MutexGuard<'_, dyn OutputSink + 'static> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sink(&self) -> parking_lot::MutexGuard<'_, dyn OutputSink + 'static> {
+        self.0.lock()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Standard output of a command component while it runs: messages are written to the log and reported as progress, and
 //! the status that they set is recorded. All output is masked and limited by the run's budget of log lines.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::capability::{Level, Progress};
 use crate::logs::RunLog;
@@ -14,15 +15,15 @@ pub(crate) struct ExitMessage(Arc<Mutex<RunStatus>>);
 
 impl ExitMessage {
     pub(crate) fn status(&self) -> RunStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn record(&self, message: &Message, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(message, text);
+        self.0.lock().record(message, text);
     }
 
     fn record_malformed(&self, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).record_malformed(text);
+        self.0.lock().record_malformed(text);
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         fn report(&self, _: u64, _: Option<u64>, _: &str) {}
         fn login_succeeded(&self) {}
         fn message(&self, kind: &str, message: &str) {
-            self.0.lock().unwrap().push((kind.to_owned(), message.to_owned()));
+            self.0.lock().push((kind.to_owned(), message.to_owned()));
         }
         async fn ask_code(&self, _: Question, _: Duration) -> Result<String, CapabilityError> {
             Err(CapabilityError::Unattended)
@@ -139,7 +140,7 @@ mod tests {
         let mut session = StdoutSession::new(logs, watcher.clone(), exit_message.clone());
         session.push(output.as_bytes());
         session.finish();
-        let events = watcher.0.lock().unwrap().clone();
+        let events = watcher.0.lock().clone();
         (exit_message.status(), events, recorder)
     }
 

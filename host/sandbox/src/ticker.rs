@@ -1,7 +1,8 @@
 //! The thread that makes busy guests check whether they should yield.
 
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use wasmtime::{Engine, EngineWeak};
@@ -107,8 +108,8 @@ impl FastTicks {
 }
 
 impl TickerShared {
-    fn state(&self) -> std::sync::MutexGuard<'_, TickerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, TickerState> {
+        self.state.lock()
     }
 
     fn run(&self, engine: &EngineWeak) {
@@ -134,13 +135,12 @@ impl TickerShared {
         if *idle_ticks > MAX_IDLE_TICKS {
             state.is_asleep = true;
             let idle = |state: &mut TickerState| state.runs == 0 && !state.is_stopped;
-            state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_while(&mut state, idle);
             state.is_asleep = false;
             *idle_ticks = 0;
         }
         let in_no_hurry = |state: &mut TickerState| !state.is_stopped && !self.is_fast.load(Ordering::SeqCst);
-        let waited = self.changed.wait_timeout_while(state, TICK_INTERVAL, in_no_hurry);
-        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let timeout = self.changed.wait_while_for(&mut state, in_no_hurry, TICK_INTERVAL);
         let stopped = state.is_stopped;
         drop(state);
         if !stopped && !timeout.timed_out() {

@@ -1,8 +1,9 @@
 //! Limits on the number of websockets: by address until the client has authenticated, then by instance.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use konnector_store::InstanceId;
 
@@ -41,7 +42,7 @@ impl<K: Eq + Hash + Clone> SocketPermits<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock()
     }
 
     fn acquire(&'static self, key: K) -> Option<SocketPermit<K>> {

@@ -1,8 +1,9 @@
 //! Several files and directories as one zip archive, built while it is sent: nothing of it is stored.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,13 +90,13 @@ impl Files {
         let ids = archive.ids.iter().filter(|id| named.insert(*id));
         let tops: Vec<File> = ids.map(|id| self.get(instance, id)).collect::<Result<_>>()?;
         let (sender, parts) = mpsc::channel(CHANNEL_CAPACITY);
-        let (platform, instance, root) = (self.clone(), instance.clone(), sanitize_name(&archive.name));
+        let (files, instance, root) = (self.clone(), instance.clone(), sanitize_name(&archive.name));
         let packing = async move {
             let packer = Packer::new(sender.clone());
             let packed = tokio::select! {
                 biased;
-                () = platform.platform.shutdown_requested() => Err(Error::Unavailable("the server is shutting down".to_owned())),
-                packed = packer.pack(&platform.platform, &instance, &root, tops) => packed,
+                () = files.platform.shutdown_requested() => Err(Error::Unavailable("the server is shutting down".to_owned())),
+                packed = packer.pack(&files.platform, &instance, &root, tops) => packed,
             };
             if let Err(error) = packed {
                 // If the client has disconnected, nobody receives the error.
@@ -114,13 +115,13 @@ struct ZipBuffer(Arc<Mutex<Vec<u8>>>);
 
 impl ZipBuffer {
     fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
+        std::mem::take(&mut *self.0.lock()).into()
     }
 }
 
 impl Write for ZipBuffer {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(part);
+        self.0.lock().extend_from_slice(part);
         Ok(part.len())
     }
 

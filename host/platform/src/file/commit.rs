@@ -49,12 +49,12 @@ impl Files {
     /// Commits changes, checks the places of files with them and counts their growth. Runs to the end even if the
     /// caller no longer waits: the stored bytes are counted, and no other request moves directories before that.
     pub(crate) async fn commit_with_effects(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
-        let platform = self.clone();
+        let files = self.clone();
         let committed = self.platform.tasks().spawn(async move {
             let FileEffects { usage_deltas: growth, placements: places } = effects;
-            let counted = platform.platform.inner.usage.begin_update(growth).await;
-            let _held = platform.lock_and_check_placements(places).await?;
-            let revs = platform.platform.store().commit(changes).await?;
+            let counted = files.platform.inner.usage.begin_update(growth).await;
+            let _held = files.lock_and_check_placements(places).await?;
+            let revs = files.platform.store().commit(changes).await?;
             counted.apply();
             Ok(revs)
         });

@@ -9,8 +9,9 @@
 //! others. A change that no longer fits is a conflict, and is planned again. The lock belongs to this process, as does
 //! the store; after a crash neither a lock nor a partial commit remains.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use konnector_store::{DocRef, InstanceId};
 use serde_json::Value;
@@ -33,13 +34,13 @@ pub(crate) struct TreeLocks(Mutex<HashMap<InstanceId, Arc<RwLock<()>>>>);
 
 impl TreeLocks {
     fn instance_lock(&self, instance: &InstanceId) -> Arc<RwLock<()>> {
-        let mut trees = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trees = self.0.lock();
         Arc::clone(trees.entry(instance.clone()).or_default())
     }
 
     /// Removes the lock of a deleted instance.
     pub(crate) fn remove(&self, instance: &InstanceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
+        self.0.lock().remove(instance);
     }
 }
 
@@ -122,10 +123,9 @@ impl Files {
             let tree = self.platform.inner.trees.instance_lock(&instance);
             if moved.values().any(PlacementChange::affects_subtree) {
                 held.push(TreeGuard::Exclusive(tree.write_owned().await));
-                let platform = self.clone();
+                let files = self.clone();
                 // Examines everything in the directories.
-                let checked =
-                    self.platform.tasks().spawn_blocking(move || platform.check_placements(&instance, &moved));
+                let checked = self.platform.tasks().spawn_blocking(move || files.check_placements(&instance, &moved));
                 checked.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
             } else {
                 held.push(TreeGuard::Shared(tree.read_owned().await));

@@ -1,7 +1,8 @@
 //! Disk usage of the files of an instance.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use konnector_store::InstanceId;
 use serde_json::Value;
@@ -40,7 +41,7 @@ pub(crate) type UsageDeltas = BTreeMap<InstanceId, i64>;
 
 impl InstanceUsage {
     fn totals(&self) -> MutexGuard<'_, UsageTotals> {
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.totals.lock()
     }
 }
 
@@ -93,7 +94,7 @@ impl UsageUpdate {
 
 impl UsageTracker {
     fn instance_usage(&self, instance: &InstanceId) -> Arc<InstanceUsage> {
-        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usages = self.0.lock();
         Arc::clone(usages.entry(instance.clone()).or_default())
     }
 
@@ -110,7 +111,7 @@ impl UsageTracker {
 
     /// Removes the counters of a deleted instance.
     pub(crate) fn remove(&self, instance: &InstanceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
+        self.0.lock().remove(instance);
     }
 }
 
@@ -175,8 +176,8 @@ impl Files {
         if let Some(used) = known {
             return Ok(used);
         }
-        let (platform, id) = (self.clone(), instance.id.clone());
-        let counted = self.platform.tasks().spawn_blocking(move || platform.count_usage(&id));
+        let (files, id) = (self.clone(), instance.id.clone());
+        let counted = self.platform.tasks().spawn_blocking(move || files.count_usage(&id));
         let counted = counted.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
         usage.totals().used = Some(counted);
         Ok(counted)

@@ -1,7 +1,7 @@
 //! Cancellation of jobs.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use konnector_store::DocRef;
 use tokio_util::sync::CancellationToken;
@@ -21,16 +21,16 @@ pub(crate) struct RunningJobs(Mutex<HashMap<DocRef, CancellationToken>>);
 impl RunningJobs {
     pub(super) fn register(&self, job: &DocRef) -> CancellationToken {
         let cancel = CancellationToken::new();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(job.clone(), cancel.clone());
+        self.0.lock().insert(job.clone(), cancel.clone());
         cancel
     }
 
     pub(super) fn unregister(&self, job: &DocRef) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(job);
+        self.0.lock().remove(job);
     }
 
     fn cancel(&self, job: &DocRef) {
-        if let Some(cancel) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(job) {
+        if let Some(cancel) = self.0.lock().get(job) {
             cancel.cancel();
         }
     }

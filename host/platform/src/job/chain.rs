@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 use super::retry::Retry;
 use super::step::JobEvent;
 use super::{Job, JobStatus, KONNECTOR_WORKER, doc_ref, remove_from_live_index};
+use crate::Result;
 use crate::doctype::JOBS;
 use crate::handles::Jobs;
 use crate::instance::Instance;
 use crate::stored::{Stored, to_object};
-use crate::{Platform, Result};
 
 /// Index from a chain to its waiting or running retry.
 pub(super) const RETRY_BY_CHAIN: &str = "jobs.retry";

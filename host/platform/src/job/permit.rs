@@ -1,8 +1,9 @@
 //! Permits that a job needs besides a worker: exclusive use of its account, and a slot among the jobs that contact the
 //! same vendor.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -65,8 +66,7 @@ impl Jobs {
         let text = |name| argument(message, name).unwrap_or_default().to_owned();
         let key = (at.instance.clone(), text("konnector"), text("account"));
         let now = self.platform.clock().elapsed();
-        let known =
-            self.platform.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self.platform.vendor_host_cache().0.lock().get(&key).cloned();
         if let Some((names, since)) = known
             && now.saturating_sub(since) < HOST_CACHE_TTL
         {
@@ -74,7 +74,7 @@ impl Jobs {
         }
         let names: Arc<[String]> =
             self.vendor_hosts(&self.platform.triggers().instance_of(at).ok()?, message)?.names.into();
-        let mut lately = self.platform.vendor_host_cache().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.platform.vendor_host_cache().0.lock();
         if lately.len() >= MAX_CACHED_HOSTS {
             lately.clear();
         }

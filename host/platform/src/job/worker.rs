@@ -61,8 +61,8 @@ impl Jobs {
             let held = Arc::new(LeaseGuard::new(lease, asked_at, self.platform.config().lease_ttl));
             let cancel = self.platform.running_jobs().register(&held.lease.job);
             let keeper = self.spawn_heartbeat(&held, &cancel);
-            let platform = self.clone();
-            let work = async move { platform.run_claimed(&held, &cancel, keeper, slot).await };
+            let jobs = self.clone();
+            let work = async move { jobs.run_claimed(&held, &cancel, keeper, slot).await };
             self.platform.runner().spawn(&self.platform, Box::pin(self.platform.tasks().track_future(work)));
         }
         Ok(())

@@ -4,12 +4,13 @@
 
 mod skipped;
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
@@ -214,7 +215,7 @@ impl BundleDirectory {
 
     fn report_skipped(&self, skipped_entry: Option<SkippedEntry>) {
         let Some(skipped_entry) = skipped_entry else { return };
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         if !reported.contains(&skipped_entry) {
             (self.on_skipped)(&skipped_entry);
             reported.insert(skipped_entry);
@@ -224,7 +225,7 @@ impl BundleDirectory {
     fn version(&self, path: &Path, slug: &Slug, number: &str) -> Result<Arc<PublishedVersion>, SkippedEntry> {
         let unreadable = |error: Error| SkippedEntry::unreadable(path, &error);
         let stamp = file_stamp(path).map_err(unreadable)?;
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = self.versions.lock().get(path).cloned();
         if let Some((read_at, version)) = known
             && read_at == stamp
         {
@@ -241,7 +242,7 @@ impl BundleDirectory {
             manifest: bundle.manifest,
             path: path.to_owned(),
         });
-        let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.versions.lock();
         known.insert(path.to_owned(), (stamp, Arc::clone(&version)));
         Ok(version)
     }

@@ -115,8 +115,8 @@ impl Konnectors {
         parameters: Option<Object>,
         before: Option<Stored<Konnector>>,
     ) -> Result<InstallPlan> {
-        let platform = self.clone();
-        self.run_install_task(move || platform.build_install_plan(&slug, &source, fetched, parameters, before)).await
+        let konnectors = self.clone();
+        self.run_install_task(move || konnectors.build_install_plan(&slug, &source, fetched, parameters, before)).await
     }
 
     fn build_install_plan(
@@ -189,11 +189,11 @@ impl Konnectors {
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
         let happened = if plan.previous.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         self.platform.publish(&doc_ref(instance, &konnector.slug), happened, &konnector);
-        let (platform, instance) = (self.clone(), instance.clone());
+        let (konnectors, instance) = (self.clone(), instance.clone());
         self.platform.tasks().spawn(async move {
             let slug = plan.konnector.slug.clone();
             let mut failed = plan.konnector.clone();
-            let event = match platform.finish_install(&instance, plan).await {
+            let event = match konnectors.finish_install(&instance, plan).await {
                 Ok(konnector) => {
                     tracing::info!(%slug, version = konnector.version, "the konnector is ready");
                     InstallEvent::State(Box::new(konnector))
@@ -204,7 +204,7 @@ impl Konnectors {
                     failed.state = KonnectorState::Errored;
                     failed.error = Some(error.clone());
                     if let Ok(body) = to_object(&failed) {
-                        platform.platform.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
+                        konnectors.platform.publish(&doc_ref(&instance, &slug), ChangeKind::Updated, body);
                     }
                     InstallEvent::Failed(error)
                 }

@@ -3,9 +3,10 @@
 //! skipped: otherwise an attacker who can block the operator's own registry could have another registry's konnector
 //! installed in its place.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,11 +103,11 @@ fn response_size(response: Option<&RegistryResponse>) -> usize {
 
 impl RegistryCache {
     fn responses(&self) -> MutexGuard<'_, ResponseCache> {
-        self.responses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.responses.lock()
     }
 
     fn slugs(&self) -> MutexGuard<'_, ListedSlugs> {
-        self.slugs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slugs.lock()
     }
 
     /// Replaces a cached response, if there is one, with a registry's new response.

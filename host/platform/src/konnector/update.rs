@@ -1,7 +1,7 @@
 //! Updates (cozy-stack, update rules): on request, or automatic if the registry has a newer version.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use konnector_manifest::{Slug, Source};
@@ -160,7 +160,7 @@ impl Konnectors {
 
 impl UpdatesInProgress {
     fn lock(&self) -> MutexGuard<'_, HashSet<DocRef>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

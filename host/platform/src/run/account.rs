@@ -1,7 +1,8 @@
 //! The account and its secrets, for a run.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use konnector_manifest::Manifest;
@@ -114,7 +115,7 @@ impl RunSecrets {
 #[async_trait]
 impl Secrets for RunSecrets {
     fn values(&self) -> Vec<(String, String)> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.values.lock().clone()
     }
 
     fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
@@ -144,7 +145,7 @@ impl Secrets for RunSecrets {
             .update_authorized(&scope.instance, account, change)
             .await
             .map_err(to_capability_error)?;
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = self.values.lock();
         values.retain(|(known, _)| known != name);
         values.push((name.to_owned(), value.to_owned()));
         Ok(())

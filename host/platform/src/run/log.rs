@@ -1,7 +1,7 @@
 //! Destinations of a run's log lines: listeners, immediately, and a blob at the end.
 
+use parking_lot::Mutex;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use konnector_sandbox::capability::{Log, LogLine};
@@ -28,7 +28,7 @@ impl JobLog {
 
     /// Stores the lines; returns the blob, or `None` if there are no lines.
     pub async fn store(&self) -> Result<Option<BlobInfo>> {
-        let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let lines = std::mem::take(&mut *self.lines.lock());
         if lines.is_empty() {
             return Ok(None);
         }
@@ -48,7 +48,7 @@ impl Log for JobLog {
             "fields": fields,
         });
         {
-            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lines = self.lines.lock();
             // Writing to memory cannot fail.
             drop(writeln!(lines, "{entry}"));
         }

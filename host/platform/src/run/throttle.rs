@@ -1,6 +1,7 @@
 //! Limits how much and how often a run may send to its watchers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use konnector_store::DocRef;
@@ -40,7 +41,7 @@ impl ThrottledPublisher {
     }
 
     fn state(&self) -> MutexGuard<'_, ThrottleState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Publishes progress: of several events that come too fast, the newest is published a little later.

@@ -47,7 +47,7 @@ use crate::instance::Instance;
 use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER};
 use crate::realtime::ChangeKind;
 use crate::stored::{Stored, new_id, to_object};
-use crate::{Error, Platform, Result};
+use crate::{Error, Result};
 
 /// Input for creating a trigger.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -68,11 +68,11 @@ impl Triggers {
             }
             let mut turns = JoinSet::new();
             for documents in accounts.into_values() {
-                let platform = self.clone();
+                let triggers = self.clone();
                 turns.spawn(async move {
                     let mut jobs = 0;
                     for at in documents {
-                        jobs += platform.fire_or_disable(&at).await?;
+                        jobs += triggers.fire_or_disable(&at).await?;
                     }
                     Ok::<_, crate::Error>(jobs)
                 });

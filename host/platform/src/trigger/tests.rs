@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Platform;
 use crate::clock::ManualClock;
 use crate::instance::InstancePatch;
 use crate::job::{Cause, Job, JobFailure, JobStatus};

@@ -1,6 +1,6 @@
 //! The interface `progress`.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use super::{Host, HostResult, to_host_result};
@@ -32,7 +32,7 @@ struct QuestionTotals {
 impl Questions {
     /// Counts one more question; returns how long its answer may take, at most `each`.
     fn begin(&self, each: Duration) -> Result<Duration, CapabilityError> {
-        let mut questions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = self.0.lock();
         let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(questions.waited);
         if questions.count >= MAX_QUESTIONS || left.is_zero() {
             return Err(CapabilityError::QuotaExceeded(QuotaKind::Questions));
@@ -42,7 +42,7 @@ impl Questions {
     }
 
     fn add_wait(&self, time: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).waited += time;
+        self.0.lock().waited += time;
     }
 }
 

@@ -1,7 +1,8 @@
 //! State shared by the threads for guests.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +77,7 @@ impl RunQueue {
                 return None;
             }
             state.idle_threads += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
             state.idle_threads -= 1;
         };
         let least = state.queue.min_waiting_runtime();
@@ -109,7 +110,7 @@ impl RunQueue {
 
     fn state(&self) -> MutexGuard<'_, RunQueueState> {
         // No code panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

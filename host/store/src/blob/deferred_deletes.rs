@@ -1,6 +1,6 @@
 //! Blobs whose deletion is deferred while a backup is made.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
@@ -35,7 +35,7 @@ impl DeferredDeletes {
     }
 
     fn state(&self) -> MutexGuard<'_, DeferredState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Executes the deferred removals, unless a pin exists.

@@ -1,8 +1,9 @@
 //! Blobs in memory, for tests.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ pub struct MemoryBlobs {
 
 impl MemoryBlobs {
     fn blobs(&self) -> MutexGuard<'_, HashMap<BlobId, Bytes>> {
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blobs.lock()
     }
 
     fn get(&self, id: &BlobId) -> Result<Bytes> {

@@ -4,8 +4,8 @@
 //! copied again. At the end, commits are paused for as long as it takes to copy the last few, so the copy is consistent
 //! as of that moment.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::{RwLock, RwLockWriteGuard};
@@ -60,8 +60,8 @@ impl ChangeTracker {
         Ok(guard)
     }
 
-    fn tracked(&self) -> std::sync::MutexGuard<'_, Option<TrackedKeys>> {
-        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tracked(&self) -> parking_lot::MutexGuard<'_, Option<TrackedKeys>> {
+        self.tracked.lock()
     }
 
     fn record(&self, batch: &Batch) {

@@ -1,7 +1,7 @@
 //! The ordered map in memory, for tests.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -24,7 +24,7 @@ struct MemoryState {
 impl MemoryKv {
     fn state(&self) -> MutexGuard<'_, MemoryState> {
         // The critical sections below never panic halfway, so the state is consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

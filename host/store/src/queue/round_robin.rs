@@ -9,8 +9,8 @@
 //! instances take turns; within an instance, lanes do; within a lane, jobs come in the order of their time. So no job
 //! waits for more than one turn of each of the others.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{LockHolder, QueuedJob};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ struct RoundRobinState {
 
 impl RoundRobin {
     fn state(&self) -> MutexGuard<'_, RoundRobinState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Records that a job at this key was taken.

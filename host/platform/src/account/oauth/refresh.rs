@@ -2,8 +2,8 @@
 //! stored before anyone uses it, because a provider that rotates refresh tokens revokes the old one (RFC 6749 §6, RFC
 //! 9700 §4.14.2).
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_store::InstanceId;
@@ -68,7 +68,7 @@ impl Accounts {
     /// Joins the refresh of an account that is in progress, or starts one.
     fn join_refresh(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> RefreshReceiver {
         let key = (instance.id.clone(), id.to_owned());
-        let mut flights = self.platform.inner.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.platform.inner.token_refreshes.0.lock();
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
@@ -162,6 +162,6 @@ struct InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.platform.inner.token_refreshes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.platform.inner.token_refreshes.0.lock().remove(&self.key);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Platform;
 use crate::clock::{Clock as _, ManualClock};
 use crate::instance::InstancePatch;
 use crate::job::transition::LeaseAuthority;

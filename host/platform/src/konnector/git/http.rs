@@ -1,8 +1,9 @@
 //! Git's smart HTTP protocol through the gate. The library writes a request's body after it has requested the response;
 //! therefore the request is sent when the first part of the response is read.
 
+use parking_lot::Mutex;
 use std::io::{self, BufRead, Cursor, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
@@ -122,7 +123,7 @@ pub(super) struct GitRequestBody(Arc<Mutex<Vec<u8>>>);
 
 impl Write for GitRequestBody {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -141,11 +142,11 @@ struct Exchange {
 
 impl Exchange {
     fn response(&self) -> io::Result<ResponseParts> {
-        let mut response = self.response.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut response = self.response.lock();
         if let Some(response) = &*response {
             return Ok(response.clone());
         }
-        let body = std::mem::take(&mut *self.body.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let body = std::mem::take(&mut *self.body.0.lock());
         let (_, received) = self.http.send(Request { body: Some(body.into()), ..self.request.clone() })?;
         Ok(response.insert(received).clone())
     }

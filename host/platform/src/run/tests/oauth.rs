@@ -108,7 +108,7 @@ async fn the_secrets_of_account_types_move_to_another_key() {
     let next = MasterKey::create(&folder.path().join("key")).unwrap();
     let kind = json!({ "grant_mode": "secret", "slug": "bank101", "secret": "s3cr3t" });
     platform.account_types().set("bank", object(kind)).await.unwrap();
-    let sealed = crate::key::rotate(&platform.store(), &platform.key(), &next, |_| ()).await.unwrap();
+    let sealed = crate::key::rotate(platform.store(), platform.key(), &next, |_| ()).await.unwrap();
     assert_eq!(sealed, 1);
     assert!(platform.account_types().konnector_secret("bank101").is_err(), "the old key opens it still");
     let body = platform.store().get(&konnector_store::DocRef::new(

@@ -1,8 +1,9 @@
 //! An open file. All descriptors and streams of a file that is open for writing share one content; closing the last one
 //! commits it.
 
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -50,7 +51,7 @@ struct FileDescription {
 
 impl FileCore {
     fn description(&self) -> MutexGuard<'_, FileDescription> {
-        self.description.lock().unwrap_or_else(PoisonError::into_inner)
+        self.description.lock()
     }
 
     async fn commit(&self) -> Result<()> {

@@ -8,10 +8,11 @@ mod directory;
 mod file;
 mod file_content;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 pub(crate) use directory::{LookupResult, OpenedNode, UserDirectory};
 pub(crate) use file::UserFile;
@@ -114,11 +115,11 @@ impl Mount {
     }
 
     fn uncommitted(&self) -> MutexGuard<'_, UncommittedFiles> {
-        self.uncommitted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.uncommitted.lock()
     }
 
     fn open_for_writing_by_id(&self) -> MutexGuard<'_, HashMap<String, Weak<file::SharedFile>>> {
-        self.open_for_writing_by_id.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open_for_writing_by_id.lock()
     }
 
     /// Finds an uncommitted file of this run.
