@@ -66,7 +66,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// A future, and the maximum processor time of one of its polls. Other work of the machine is not included.
+/// A future, and the maximum CPU time of one of its polls. Other work of the machine is not included.
 struct PollTimer<F> {
     future: Pin<Box<F>>,
     longest: Duration,

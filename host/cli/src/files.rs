@@ -168,7 +168,7 @@ async fn receive(mut response: Response, mut write: impl FnMut(&[u8]) -> Result<
         let part = response
             .chunk()
             .await
-            .map_err(|error| Error::failed(format!("the download broke off: {error}"), "try again"))?;
+            .map_err(|error| Error::failed(format!("the download was interrupted: {error}"), "try again"))?;
         let Some(part) = part else { break };
         size += part.len() as u64;
         hash.update(&part);

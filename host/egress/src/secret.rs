@@ -181,7 +181,8 @@ impl SecretSnapshot {
         Ok(guesses)
     }
 
-    /// Returns the values that the guest supplied for these secrets, including replaced ones.
+    /// Returns the values that the guest supplied for these secrets, including values that were overwritten
+    /// later.
     pub(super) fn known_values(&self, names: &[String]) -> impl Iterator<Item = &str> {
         let known = |(name, _, origin): &(&str, &str, SecretOrigin)| {
             *origin != SecretOrigin::Account && names.iter().any(|carried| carried == name)

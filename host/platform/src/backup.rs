@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Size of the buffer between the store and the client.
 const BUFFER_SIZE: usize = 128 * 1024;
 
-/// Why the last backup failed, for clients whose connection broke off.
+/// Why the last backup failed, for clients whose connection was interrupted.
 #[derive(Debug, Default)]
 pub(crate) struct LastBackupFailure(Mutex<Option<String>>);
 

@@ -75,6 +75,7 @@ pub fn check_readable(doctype: &Doctype) -> Result<()> {
     if doctype::is_readable(doctype) {
         Ok(())
     } else {
+        // Cozy's text.
         Err(Error::Forbidden(format!("reserved doctype {doctype} unreadable")))
     }
 }
@@ -88,6 +89,7 @@ pub fn check_writable(doctype: &Doctype) -> Result<()> {
     if doctype::is_writable(doctype) {
         Ok(())
     } else {
+        // Cozy's text.
         Err(Error::Forbidden(format!("reserved doctype {doctype} unwritable")))
     }
 }

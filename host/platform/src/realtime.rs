@@ -58,7 +58,8 @@ pub struct RealtimeEvent {
 }
 
 impl RealtimeEvent {
-    /// Returns whether the event is output of a run: only the most recent ones matter, and a run may send any amount.
+    /// Returns whether the event is output of a run (progress or log lines). Such events may be dropped, because only
+    /// the most recent ones matter and a run may send any number of them.
     fn is_transient(&self) -> bool {
         self.doctype == *JOB_EVENTS || self.doctype == *JOB_LOGS
     }

@@ -215,7 +215,7 @@ pub enum Conflict {
         holder: String,
     },
     /// The job is not waiting in the queue.
-    #[error("job {job} is not waiting: it has started, ended or was never queued")]
+    #[error("job {job} is not waiting: it has started, has ended, or was never queued")]
     NotWaiting {
         /// The job that is not in the queue.
         job: DocRef,

@@ -202,8 +202,8 @@ impl Store {
         Ok(changes)
     }
 
-    /// Returns the last changes of these documents after `since`, the oldest first; omits documents that have none, and
-    /// invalid ids. Durable and cancel-safe like [`Store::changes`].
+    /// Returns the last change of each of these documents after `since`, the oldest first; omits documents without a
+    /// change and invalid ids. Durable and cancel-safe like [`Store::changes`].
     ///
     /// # Errors
     /// Like [`Store::changes`].

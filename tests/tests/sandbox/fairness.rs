@@ -1,4 +1,4 @@
-//! Runs that compute endlessly get their share and no more. Measured in processor time, which other work of the
+//! Runs that compute endlessly get their share and no more. Measured in CPU time, which other work of the
 //! machine does not change.
 
 use std::sync::Arc;
@@ -70,7 +70,7 @@ async fn busy_runs_have_even_shares() {
     }
 }
 
-/// The processor time of busy runs while another run makes twenty short waits.
+/// The CPU time of busy runs while another run makes twenty short waits.
 async fn busy_cpu_during(number: usize, parameters: Value, world: impl FnOnce(&mut FakeEnvironment)) -> u64 {
     let mut site = FairnessFixture::new().await;
     world(&mut site.world);

@@ -21,7 +21,7 @@ struct ComputingApi {
     time: Duration,
 }
 
-/// Uses this much processor time of this thread.
+/// Uses this much CPU time of this thread.
 fn compute(time: Duration) {
     let now = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -242,7 +242,7 @@ async fn j16_a_patch_that_is_refused_changes_nothing() {
         patch(&path, json!({ "arguments": "bad cron", "message": { "konnector": "other" } })),
     ];
     insta::assert_snapshot!(api.summary(calls).await, @r"
-    PATCH /jobs/triggers/<id> → 400 Bad Request: Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy
+    PATCH /jobs/triggers/<id> → 400 Bad Request: Only arguments and message can be patched, as well as debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy
     PATCH /jobs/triggers/<id> → 422 Invalid Attribute (/data/attributes/Type): only the arguments of a @cron trigger can be changed; this one is @at
     PATCH /jobs/triggers/<id> → 400 Bad Request: Trigger unparsable: the crontab cannot be read: 'bad cron' has 2 fields; expected 5, or 6 with the seconds first
     ");

@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 use crate::support::{Api, TestRequest};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-/// MD5 of «foo», in base64 (RFC 1321).
+/// MD5 of "foo", in base64 (RFC 1321).
 const FOO: &str = "rL0Y20zC+Fzt72VPzMSk2A==";
 
 async fn upload(api: &Api, dir: &str, query: &str, content: &str) -> Value {

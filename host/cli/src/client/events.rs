@@ -18,7 +18,7 @@ pub struct Event {
 pub struct EventStream {
     response: Response,
     parser: Parser,
-    /// Advice for the user if the stream breaks off.
+    /// Advice for the user if the stream is interrupted.
     advice: String,
 }
 
@@ -42,7 +42,7 @@ impl EventStream {
                 Ok(None) => return Ok(None),
                 Err(error) => {
                     return Err(Error::failed(
-                        format!("the connection to the server broke off: {error}"),
+                        format!("the connection to the server was interrupted: {error}"),
                         self.advice.as_str(),
                     ));
                 }

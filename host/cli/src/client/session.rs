@@ -93,7 +93,7 @@ impl ApiClient {
         self.send(self.request(Method::GET, path, query)?).await
     }
 
-    /// Sends a request that returns an event stream; `advice` is for the user if the stream breaks off.
+    /// Sends a request that returns an event stream; `advice` is for the user if the stream is interrupted.
     pub async fn events(
         &self,
         method: Method,

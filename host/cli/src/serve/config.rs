@@ -231,7 +231,7 @@ fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
         let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
         let wrong = || {
             Error::usage(
-                format!("hourly_limits.{key}: {value} is not a whole number of at least 0"),
+                format!("hourly_limits.{key}: {value} is not valid; it must be a whole number from 0 to 4294967295"),
                 format!("for example {key} = 100"),
             )
         };
@@ -481,7 +481,7 @@ mod tests {
         limits has no limit 'memory' | did you mean 'memory_mib'?
         default_limits.files: 0 is not a positive whole number | for example files = 20000
         hourly_limits has no limit 'job' | the limits are webhooks, events, jobs, tokens, oauth_clients, account_oauth
-        hourly_limits.jobs: -1 is not a whole number of at least 0 | for example jobs = 100
+        hourly_limits.jobs: -1 is not valid; it must be a whole number from 0 to 4294967295 | for example jobs = 100
         --limit: 'memory_mib' is not a valid limit | write limits as in memory_mib=1024
         ");
     }

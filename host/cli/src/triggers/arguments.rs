@@ -19,16 +19,16 @@ pub struct ScheduleArguments {
     /// Once, after this duration.
     #[arg(long, value_name = "DURATION")]
     r#in: Option<String>,
-    /// Once an hour, optionally «between 8am and 6pm».
+    /// Once an hour, optionally with hours: "between 8am and 6pm".
     #[arg(long, value_name = "HOURS", num_args = 0..=1, default_missing_value = "")]
     hourly: Option<String>,
-    /// Once a day, optionally «before 5am».
+    /// Once a day, optionally with hours: "before 5am".
     #[arg(long, value_name = "HOURS", num_args = 0..=1, default_missing_value = "")]
     daily: Option<String>,
-    /// Once a week, optionally «on monday,thursday after 10pm».
+    /// Once a week, optionally with days and hours: "on monday,thursday after 10pm".
     #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "")]
     weekly: Option<String>,
-    /// Once a month, optionally «on the 1,15».
+    /// Once a month, optionally with days: "on the 1,15".
     #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "")]
     monthly: Option<String>,
     /// When documents change: io.cozy.bills:CREATED,UPDATED.

@@ -1,4 +1,4 @@
-//! Schedules as plain sentences: «every day at 05:27, Europe/Paris; next in 3 h».
+//! Schedules as plain sentences: "every day at 05:27, Europe/Paris; next in 3 h".
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub fn describe_schedule(trigger: &Value) -> String {
     match kind.as_str() {
         "@cron" => match arguments.strip_prefix("@every ") {
             Some(interval) => format!("every {interval}"),
-            None => describe_crontab(arguments).unwrap_or_else(|| format!("by the crontab «{arguments}»")),
+            None => describe_crontab(arguments).unwrap_or_else(|| format!("by the crontab `{arguments}`")),
         },
         "@every" => format!("every {arguments}"),
         "@hourly" => format!("once an hour{within}"),
@@ -187,10 +187,10 @@ mod tests {
         on the 3rd of January and July at 05:00
         every 5 minutes
         every hour at minute 07, every Sunday
-        by the crontab «0 0 1 * 1»
+        by the crontab `0 0 1 * 1`
         every Sunday at 00:00
         every 1h30m
-        by the crontab «TZ=Asia/Tokyo 0 5 * * *»
+        by the crontab `TZ=Asia/Tokyo 0 5 * * *`
         every 1h
         once a week on monday before 9am
         once a day

@@ -54,7 +54,7 @@ pub struct ArchiveSpec {
     pub ids: Vec<String>,
 }
 
-/// An archive in progress, in chunks. If it breaks off, the last item is the error; when it is dropped, nothing more is
+/// An archive in progress, in chunks. If it fails, the last item is the error; when it is dropped, nothing more is
 /// read.
 pub type ArchiveStream = mpsc::Receiver<Result<Bytes>>;
 

@@ -45,11 +45,11 @@ impl LinkTarget {
 }
 
 impl Files {
-    /// Returns the secret of a link. It names its target and its expiry, and is signed: nothing is stored.
+    /// Creates a signed link that contains its target and its expiry; nothing is stored. Returns the link's secret.
     ///
     /// # Errors
     ///
-    /// If the key is unusable.
+    /// If the signing key cannot be read or used.
     pub fn create_link(&self, instance: &Instance, target: &LinkTarget) -> Result<String> {
         let end = (self.platform.clock().now() + LINK_TTL).timestamp();
         let (kind, id) = target.kind_and_id();

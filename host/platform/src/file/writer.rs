@@ -30,7 +30,8 @@ pub struct ContentWriter {
     size: u64,
 }
 
-/// Written content that no file refers to yet. Its bytes count against the quota: hold it until a file has it.
+/// Written content that no file refers to yet. Its bytes count against the quota while this value is held, so
+/// keep it until a file refers to the content.
 #[derive(Debug)]
 pub struct WrittenContent {
     pub(super) info: BlobInfo,

@@ -73,7 +73,7 @@ impl Trigger {
         }
         Err(Error::InvalidAttribute {
             name: "time_zone",
-            message: format!("the crontab «{}» already names a time zone; omit one of the two", self.arguments),
+            message: format!("the crontab \"{}\" already names a time zone; omit one of the two", self.arguments),
         })
     }
 

@@ -52,8 +52,9 @@ impl TriggerPatch {
 
     fn apply(self, trigger: &mut Trigger) -> Result<()> {
         if self == (Self { by_konnector: self.by_konnector.clone(), ..Self::default() }) {
+            // The first half is Cozy's text.
             return Err(Error::BadRequest(
-                "Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy"
+                "Only arguments and message can be patched, as well as debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy"
                     .to_owned(),
             ));
         }

@@ -260,7 +260,7 @@ async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
     let error = store.commit(cancel).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "conflict: job io.cozy.jobs/one is not waiting: it has started, ended or was never queued"
+        "conflict: job io.cozy.jobs/one is not waiting: it has started, has ended, or was never queued"
     );
 
     let mut missing = Changes::new();

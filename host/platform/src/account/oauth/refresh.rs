@@ -57,6 +57,7 @@ impl Accounts {
         match landed {
             Some(RefreshOutcome::Refreshed) => self.get(instance, id),
             Some(RefreshOutcome::Unrefreshable) => {
+                // Cozy's text.
                 Err(Error::BadRequest("this account can not be refreshed".to_owned()))
             }
             Some(RefreshOutcome::ReconnectRequired) => Err(Error::ReconnectRequired),
