@@ -8,6 +8,9 @@ use std::process::{self, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+/// Prefixes of the variables by which `cargo run` describes the package of the program that it runs.
+const OWN_PACKAGE_VARIABLES: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// A program with its arguments.
 pub struct Command(process::Command);
 
@@ -18,8 +21,17 @@ impl Command {
     }
 
     /// Creates a command for the cargo that runs this program, so that the toolchain is the same.
+    ///
+    /// Without the variables that `cargo run` sets for this program: build scripts such as ring's watch them, so ring and
+    /// everything above it would be compiled again whenever `cargo xtask` follows a plain `cargo build`.
     pub fn cargo() -> Self {
-        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+        let mut cargo = process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| OWN_PACKAGE_VARIABLES.iter().any(|prefix| name.starts_with(prefix))) {
+                cargo.env_remove(name);
+            }
+        }
+        Self(cargo)
     }
 
     /// Adds an argument.
