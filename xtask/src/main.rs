@@ -5,6 +5,8 @@ mod bench;
 mod command;
 mod demo;
 mod guests;
+#[cfg(test)]
+mod layers;
 mod term;
 mod test;
 mod wasm_target;
