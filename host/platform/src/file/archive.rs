@@ -1,4 +1,4 @@
-//! Several files and directories as one zip archive, built while it is sent: nothing of it is stored.
+//! Zip archives of several files and directories. An archive is built while it is sent, and is not stored.
 
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -26,13 +26,13 @@ use crate::{Error, Platform, Result};
 const CHUNK_SIZE: usize = 64 << 10;
 /// Maximum number of chunks that wait for the client.
 const CHANNEL_CAPACITY: usize = 2;
-/// Maximum number of files and directories in an archive: each is held in memory until the archive ends.
+/// Maximum number of files and directories in an archive, because each is held in memory until the archive ends.
 const MAX_ENTRIES: usize = 100_000;
-/// Content of at least this size has 64-bit sizes in the archive. A little less than 4 GiB, because compression may
-/// enlarge incompressible data.
+/// Content of at least this size is packed with 64-bit sizes. A little less than 4 GiB, because compression may enlarge
+/// incompressible data.
 const ZIP64_THRESHOLD: u64 = (4 << 30) - (64 << 20);
 
-/// Maximum number of archives that are packed at the same time: each uses a CPU core while its client reads.
+/// Maximum number of archives that are packed at the same time, because each uses a CPU core while its client reads.
 const MAX_CONCURRENT_ARCHIVES: usize = 8;
 /// Maximum number of requests that wait for a free slot, and how long they wait.
 const MAX_QUEUED_ARCHIVES: usize = 32;
@@ -54,8 +54,8 @@ pub struct ArchiveSpec {
     pub ids: Vec<String>,
 }
 
-/// An archive in progress, in chunks. If it fails, the last item is the error; when it is dropped, nothing more is
-/// read.
+/// An archive in progress, as a stream of chunks. If packing fails, the last item is the error. Dropping the stream
+/// stops the reading of files.
 pub type ArchiveStream = mpsc::Receiver<Result<Bytes>>;
 
 impl Files {
@@ -84,7 +84,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an entry of the list, [`Error::Busy`] when too many archives are being built.
+    /// [`Error::NotFound`] if an entry of the list does not exist, [`Error::Busy`] if too many archives are being
+    /// built.
     pub async fn stream_archive(&self, instance: &Instance, archive: &ArchiveSpec) -> Result<ArchiveStream> {
         let mut named = HashSet::new();
         let ids = archive.ids.iter().filter(|id| named.insert(*id));
@@ -223,7 +224,7 @@ impl Packer {
             return self.outlet.flush().await;
         }
         let mut reader = match platform.files().open_content(file).await {
-            // It was deleted or replaced since it was listed.
+            // The file was deleted or replaced since it was listed.
             Err(Error::Store(konnector_store::Error::BlobNotFound { .. }))
                 if !platform.files().has_same_content(instance, file)? =>
             {
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However similar the names are, and on systems that ignore case.
+        /// Holds for names that are as similar as possible, and on systems that ignore case.
         #[test]
         fn names_in_an_archive_are_unique_and_stay_in_it(wanted in proptest::collection::vec("[aAé./\\\\ ]{0,3}|\\PC{0,210}", 0..20)) {
             let mut names = UniqueNames::default();

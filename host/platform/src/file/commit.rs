@@ -46,8 +46,9 @@ impl Files {
         Ok(effects)
     }
 
-    /// Commits changes, checks the places of files with them and counts their growth. Runs to the end even if the
-    /// caller no longer waits: the stored bytes are counted, and no other request moves directories before that.
+    /// Commits changes, together with the check of the files' places, and counts their growth. Runs to the end even if
+    /// the caller no longer waits, so that the stored bytes are counted and no other request moves directories before
+    /// that.
     pub(crate) async fn commit_with_effects(&self, changes: Changes, effects: FileEffects) -> Result<Vec<Rev>> {
         let files = self.clone();
         let committed = self.platform.tasks().spawn(async move {

@@ -1,4 +1,4 @@
-//! Content: from a finished blob to a visible file, in one commit.
+//! Content of files: turns a finished blob into a visible file, in one commit.
 
 use konnector_store::{BlobInfo, Changes, Rev, VerifiedReader};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, new_id, retry_on_conflict, to_object};
 use crate::{Error, Result};
 
-/// Maximum number of names that are tried, up to `bill (100).pdf`: each attempt is a look-up in the index.
+/// Maximum number of names that are tried, up to `bill (100).pdf`, because each attempt is a look-up in the index.
 const MAX_NAME_SUFFIX: u32 = 100;
 
 /// Fields of `cozyMetadata` that belong to the content.
@@ -34,19 +34,19 @@ pub struct NewContent {
     pub name: String,
     /// Media type.
     pub mime: String,
-    /// When it was created, if its creator knows.
+    /// Creation time, if the creator states one.
     pub created_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// When it was last changed, if its creator knows; now otherwise.
+    /// Time of the last change, if the creator states one; now otherwise.
     pub updated_at: Option<chrono::DateTime<chrono::Utc>>,
     /// The user's tags; `None` leaves the present ones.
     pub tags: Option<Vec<String>>,
-    /// Whether it is executable; `None` leaves it as it is.
+    /// Whether the file is executable; `None` leaves it as it is.
     pub executable: Option<bool>,
-    /// Whether its creator encrypted it.
+    /// Whether the creator encrypted the content.
     pub encrypted: bool,
     /// `metadata` of the file.
     pub metadata: Object,
-    /// Documents that it belongs to, in addition to the present ones.
+    /// Documents that the file belongs to, in addition to the present ones.
     pub references: Vec<Reference>,
     /// Additional fields of `cozyMetadata`.
     pub provenance: Object,
@@ -86,7 +86,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when a hundred names are taken.
+    /// [`Error::Conflict`] if a hundred names are taken.
     pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let document = instance.doc(&FILES, new.id.as_str());
         if let Some(found) = self.platform.load::<File>(&document)? {
@@ -104,7 +104,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken.
+    /// [`Error::Conflict`] if the name is taken.
     pub(crate) async fn create_content(
         &self,
         instance: &Instance,
@@ -203,13 +203,14 @@ impl Files {
         Ok(file)
     }
 
-    /// Opens the content of a file for reading, and verifies its checksum while it is read: the last bytes are returned
-    /// only if the whole content is intact. The reader keeps that content even if the file gets another one meanwhile.
+    /// Opens the content of a file for reading, and verifies the checksum during reading. The last bytes are returned
+    /// only if the whole content is intact. The reader keeps that content even if the content of the file is replaced
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for a directory; [`Error::Store`] if the content is missing or has another size than was
-    /// written.
+    /// [`Error::NotFound`] for a directory; [`Error::Store`] if the content is missing or has a size other than the one
+    /// that was written.
     pub async fn open_content(&self, file: &File) -> Result<VerifiedReader> {
         Ok(self.platform.store().open_blob(&require_content(file)?.to_content_link()).await?)
     }
@@ -227,7 +228,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When the store fails in another way.
+    /// If the store fails in another way.
     pub(crate) async fn is_content_intact(&self, content: &ContentRef) -> Result<bool> {
         match self.platform.store().verify_blob(&content.to_content_link()).await {
             Ok(()) => Ok(true),
@@ -239,11 +240,11 @@ impl Files {
         }
     }
 
-    /// Returns whether a blob exists in its full length, a cheap check.
+    /// Returns whether a blob exists in its full length. The check is cheap.
     ///
     /// # Errors
     ///
-    /// When the store fails in another way.
+    /// If the store fails in another way.
     pub(crate) async fn is_content_present(&self, content: &ContentRef) -> Result<bool> {
         match self.platform.store().blobs().size(&content.blob).await {
             Ok(size) => Ok(size == content.size),
@@ -256,7 +257,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When the store fails in another way.
+    /// If the store fails in another way.
     pub async fn has_content(&self, file: &File) -> Result<bool> {
         match &file.content {
             Some(content) => self.is_content_present(content).await,
@@ -295,7 +296,7 @@ impl File {
         uploaded.or_else(|| self.cozy_metadata.get("createdByApp"))?.as_str()
     }
 
-    /// Returns who uploaded the present content, when and where: fields of `cozyMetadata`.
+    /// Returns the fields of `cozyMetadata` that state who uploaded the present content, when and where.
     pub(super) fn upload(&self) -> Object {
         let metadata = &self.cozy_metadata;
         let mut upload: Object =

@@ -1,4 +1,5 @@
-//! Data that clients store for a later request and that expires: metadata for an upload, the list of an archive.
+//! Data that clients store for a later request and that expires: metadata for an upload, the content list of an
+//! archive.
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_manifest::Doctype;
@@ -49,7 +50,7 @@ impl Files {
         lifetime: Duration,
     ) -> Result<String> {
         let now = self.platform.clock().now();
-        // Ids are in the order of time, so expired ones come first.
+        // Ids are ordered by time, so expired entries come first.
         for old in self.platform.store().list(&instance.id, doctype, None, SWEEP_BATCH_SIZE)? {
             let old = Stored::<Expiring>::from_document(doctype, old)?;
             if old.value.expires_at >= now {
@@ -57,7 +58,7 @@ impl Files {
             }
             let mut changes = Changes::new();
             changes.purge(instance.doc(doctype, old.id), &old.rev);
-            // Another request may have removed it first.
+            // Another request may have removed the entry first.
             drop(self.platform.commit(changes).await);
         }
         let (id, mut changes) = (new_id(), Changes::new());

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Lifetime of a link (Cozy API, files).
 pub(super) const LINK_TTL: Duration = Duration::hours(1);
 
-/// Target of a link, by its id.
+/// Target of a link, identified by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkTarget {
     /// The content of a file.
@@ -45,7 +45,8 @@ impl LinkTarget {
 }
 
 impl Files {
-    /// Creates a signed link that contains its target and its expiry; nothing is stored. Returns the link's secret.
+    /// Creates a signed link that contains the target and the expiry time; nothing is stored. Returns the secret of the
+    /// link.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if it was not created here, or has expired.
+    /// [`Error::NotFound`] if the link was not created by this server, or has expired.
     pub fn resolve_link(&self, instance: &Instance, secret: &str) -> Result<LinkTarget> {
         let invalid = || Error::NotFound("the link is invalid or has expired; request a new one".to_owned());
         let (payload, signature) = secret.split_once('.').ok_or_else(invalid)?;

@@ -1,4 +1,4 @@
-//! Changes to the metadata of a file and to its place; its content stays.
+//! Changes to the metadata and the place of a file; the content stays.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::TooLarge`] if the result has more than 64 KiB.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::TooLarge`] if the result has more than 64 KiB.
     pub(crate) async fn merge_metadata(&self, instance: &Instance, id: &str, patch: &Object) -> Result<File> {
         self.modify_existing(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
@@ -40,7 +40,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if the file would have too many.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::BadRequest`] if the file would have too many.
     pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.modify_existing(instance, id, |file| file.add_references(references)).await
     }
@@ -49,7 +49,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the directory.
+    /// [`Error::NotFound`] if the directory does not exist.
     pub(crate) async fn set_folder_owner(
         &self,
         instance: &Instance,
@@ -80,7 +80,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file.
+    /// [`Error::NotFound`] if the file does not exist.
     pub async fn remove_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.modify_existing(instance, id, |file| {
             let before = file.referenced_by.len();
@@ -94,8 +94,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::Conflict`] when a hundred names are taken, or others keep changing
-    /// the directory.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::Conflict`] if a hundred names are taken, or others keep
+    /// changing the directory.
     pub(crate) async fn move_to_free_name(
         &self,
         instance: &Instance,

@@ -1,4 +1,4 @@
-//! The user's files: directories and files are documents of `io.cozy.files`; their content is stored in blobs.
+//! The user's files. Directories and files are documents of `io.cozy.files`; the content of files is stored in blobs.
 
 mod archive;
 mod commit;
@@ -73,16 +73,16 @@ pub struct File {
     /// `file` or `directory`.
     #[serde(rename = "type")]
     pub kind: FileKind,
-    /// Name in its directory.
+    /// Name in the parent directory.
     pub name: String,
-    /// Id of its directory; empty for the root.
+    /// Id of the parent directory; empty for the root.
     pub dir_id: String,
     /// Path, for directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// When it was created.
+    /// Creation time.
     pub created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: DateTime<Utc>,
     /// The user's tags.
     #[serde(default)]
@@ -99,28 +99,28 @@ pub struct File {
     /// Kind of media, for example `pdf` or `image`; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Whether it is executable; files only.
+    /// Whether the file is executable; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
-    /// Whether its creator encrypted the content.
+    /// Whether the creator encrypted the content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
     /// Whether it is in the trash. Stored only for the trashed item itself; see [`Files::get`].
     #[serde(default)]
     pub trashed: bool,
-    /// Path of its directory before it was moved to the trash.
+    /// Path of the parent directory before the move to the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_path: Option<String>,
-    /// Its name before it was moved to the trash, if another item had that name there.
+    /// Name before the move to the trash, if another item had that name there.
     #[serde(rename = "_restore_name", default, skip_serializing_if = "Option::is_none")]
     pub restore_name: Option<String>,
-    /// Metadata from its creator.
+    /// Metadata from the creator.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Object,
     /// Documents that refer to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referenced_by: Vec<Reference>,
-    /// Who created it and when.
+    /// Provenance in Cozy's format, such as who created the file, and when.
     #[serde(rename = "cozyMetadata", default)]
     pub cozy_metadata: Object,
     /// Blob of the content.
@@ -132,9 +132,9 @@ pub struct File {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileKind {
-    /// Has content.
+    /// A file, which has content.
     File,
-    /// Has children.
+    /// A directory, which has children.
     Directory,
 }
 
@@ -171,8 +171,8 @@ impl Reference {
         Ok(())
     }
 
-    /// Returns whether it marks a directory as a konnector's folder. That opens the directory to the konnector, so only
-    /// the server and people may set it.
+    /// Returns whether the reference marks a directory as a konnector's folder. Such a reference gives the konnector
+    /// access to the directory, so only the server and people may set it.
     #[must_use]
     pub fn marks_folder_owner(&self) -> bool {
         self.doctype == KONNECTORS.as_str() || self.doctype == SOURCE_IDENTIFIER_DOCTYPE
@@ -191,7 +191,7 @@ pub struct ContentRef {
 }
 
 impl ContentRef {
-    /// Converts it to the store's type.
+    /// Converts the reference to the store's type.
     pub(crate) fn to_content_link(&self) -> BlobLink {
         BlobLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
     }

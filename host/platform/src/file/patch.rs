@@ -15,21 +15,21 @@ use crate::{Error, Result};
 /// Change of a file's attributes. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FilePatch {
-    /// Another name.
+    /// New name.
     pub name: Option<String>,
-    /// Another directory, by id.
+    /// Id of the new parent directory.
     pub dir_id: Option<String>,
     /// All tags; duplicates count once.
     pub tags: Option<Vec<String>>,
-    /// Whether it is executable.
+    /// Whether the file is executable.
     pub executable: Option<bool>,
     /// The whole `metadata`.
     pub metadata: Option<Object>,
-    /// Whether it is one of the user's favourites.
+    /// Whether the file is one of the user's favourites.
     pub favorite: Option<bool>,
-    /// Creation time as stated by its creator.
+    /// Creation time as stated by the creator.
     pub created_at: Option<DateTime<Utc>>,
-    /// Time of the last change as stated by its creator; now if `None`.
+    /// Time of the last change as stated by the creator; now if `None`.
     pub updated_at: Option<DateTime<Utc>>,
 }
 
@@ -38,7 +38,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file or its new directory; [`Error::Conflict`] when the name is taken;
+    /// [`Error::NotFound`] if the file or its new directory does not exist; [`Error::Conflict`] if the name is taken;
     /// [`Error::PreconditionFailed`] if it was changed since it was seen, or if a directory would contain itself;
     /// [`Error::BadRequest`] for moving a file in the trash; [`Error::InvalidAttribute`] for an invalid value.
     pub async fn patch(&self, instance: &Instance, id: &str, seen: Option<&Rev>, patch: &FilePatch) -> Result<File> {
@@ -60,7 +60,7 @@ impl Files {
         .await
     }
 
-    /// Stages another place or name of a file; returns the directories whose paths change with its own.
+    /// Stages a new place or name of a file; returns the directories whose paths change as well.
     fn stage_move(
         &self,
         instance: &Instance,
@@ -135,7 +135,7 @@ impl FilePatch {
 }
 
 impl File {
-    /// Rejects a file that was changed before it was created.
+    /// Rejects a file whose last change is earlier than its creation.
     pub(super) fn check_dates(&self) -> Result<()> {
         if self.updated_at >= self.created_at {
             return Ok(());
@@ -154,7 +154,7 @@ impl File {
         updated_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        // A bill may have a future date: if only the creation time is stated, the last change is not before it.
+        // A bill may have a future date. If only the creation time is stated, the last change is not before it.
         self.updated_at = updated_at.unwrap_or_else(|| created_at.map_or(now, |created| created.max(now)));
         self.created_at = created_at.unwrap_or(self.created_at.min(self.updated_at));
         self.check_dates()
@@ -165,7 +165,7 @@ impl File {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidAttribute`] when there are too many.
+/// [`Error::InvalidAttribute`] if there are too many.
 pub fn unique_tags(tags: &[String]) -> Result<Vec<String>> {
     if tags.len() > MAX_TAGS {
         let message = format!("too many tags ({}); a file has at most {MAX_TAGS}", tags.len());

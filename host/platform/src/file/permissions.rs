@@ -1,6 +1,6 @@
-//! Which files permission rules cover. The values of a rule are ids of files or of any directory above them. Selectors
-//! match the file itself, and `name`, `tags` and `referenced_by` also the directories above it (Cozy API: permissions
-//! on files).
+//! Coverage of files by permission rules. The values of a rule are ids of files or of any directory above them.
+//! Selectors match the file itself, and `name`, `tags` and `referenced_by` also the directories above it (Cozy API:
+//! permissions on files).
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When the store fails, or a directory above the file does not exist.
+    /// If the store fails, or a directory above the file does not exist.
     pub fn is_allowed(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb], file: &File) -> Result<bool> {
         if verbs.iter().any(|verb| rules.allows_type(*verb, &FILES)) {
             return Ok(true);
@@ -67,7 +67,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] names the verb; otherwise as [`Files::is_allowed`].
+    /// [`Error::Forbidden`] with the missing verb; otherwise as [`Files::is_allowed`].
     pub fn check_permission_gain(
         &self,
         instance: &Instance,
@@ -100,8 +100,8 @@ impl Files {
         Ok(())
     }
 
-    /// Like [`Files::check_permission_gain`], for a restore from the trash: the file returns to its former
-    /// directory, or below the deepest existing directory of that path.
+    /// Like [`Files::check_permission_gain`], for a restore from the trash. The file returns to its former directory,
+    /// or below the deepest existing directory of that path.
     ///
     /// # Errors
     ///
@@ -153,8 +153,8 @@ impl Files {
         Ok(directories)
     }
 
-    /// Returns the directories above all files on which rules allow at least one of `verbs`: the paths to these files.
-    /// It examines every file, so it runs on its own thread.
+    /// Returns all directories above the files on which rules allow at least one of `verbs`. Examines every file, and
+    /// therefore runs on a thread of its own.
     pub(crate) async fn traversable_dirs(
         &self,
         instance: &Instance,

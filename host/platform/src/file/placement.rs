@@ -5,7 +5,7 @@
 //! - a deleted directory is empty.
 //!
 //! A change is planned on a view of the tree that others may change until the commit. So the commit itself checks the
-//! rule, under a lock that it holds until it is durable: a commit that moves or deletes a directory excludes all
+//! rule, under a lock that it holds until it is durable. A commit that moves or deletes a directory excludes all
 //! others. A change that no longer fits is a conflict, and is planned again. The lock belongs to this process, as does
 //! the store; after a crash neither a lock nor a partial commit remains.
 
@@ -73,7 +73,7 @@ impl Placement {
         }
     }
 
-    /// Returns whether it is the trash, or in it.
+    /// Returns whether the place is the trash or inside the trash.
     fn is_in_trash(&self) -> bool {
         self.path.as_deref().is_some_and(|path| path == super::TRASH_PATH || File::is_trash_path(path))
     }
@@ -87,7 +87,8 @@ struct PlacementChange {
 }
 
 impl PlacementChange {
-    /// Returns whether the descendants depend on it: the path of a directory changes, or it is deleted.
+    /// Returns whether the change affects descendants, because the path of a directory changes or the directory is
+    /// deleted.
     fn affects_subtree(&self) -> bool {
         self.before.as_ref().is_some_and(|before| {
             before.is_directory && self.after.as_ref().is_none_or(|after| after.path != before.path)

@@ -1,4 +1,4 @@
-//! Conditional changes: a client that names a revision changes that revision, or nothing (RFC 9110 §13.1.1).
+//! Conditional changes. A client that names a revision changes that revision, or nothing (RFC 9110 §13.1.1).
 
 use konnector_store::{Changes, DocRef, Rev};
 

@@ -1,5 +1,5 @@
-//! Which files refer to a document, such as the photos of an album: files name their documents, and an index leads the
-//! other way.
+//! Files that refer to a document, such as the photos of an album. Files name their documents; an index leads from a
+//! document to its files.
 //!
 //! The index is derived from the files. Every commit that writes a file updates it ([`Platform::commit`]).
 
@@ -35,15 +35,15 @@ pub struct ReferencePage {
 }
 
 impl Reference {
-    /// Returns the prefix of its keys in the index.
+    /// Returns the common prefix of the reference's keys in the index.
     fn index_prefix(&self) -> String {
         format!("{}/{}\0", self.doctype, self.id)
     }
 }
 
 impl File {
-    /// Returns its keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by its
-    /// creation.
+    /// Returns the file's keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by
+    /// its creation.
     pub(super) fn reference_keys(&self, id: &str) -> impl Iterator<Item = String> {
         let taken = self.metadata.get("datetime").and_then(Value::as_str);
         let end = index_suffix(taken, self.created_at, id);
@@ -100,7 +100,7 @@ impl ReferenceChange {
 }
 
 impl Files {
-    /// Builds the index in a store from before it existed. A failure is retried at the next start.
+    /// Builds the index in a store that is older than the index. A failure is retried at the next start.
     pub(crate) async fn ensure_reference_index(&self) {
         let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES_INDEX);
         match self.build_reference_index(done).await {

@@ -1,4 +1,4 @@
-//! Moves: names change, content does not. Each move is one commit.
+//! Moves of files and directories. Names change, content does not; each move is one commit.
 
 use konnector_store::Changes;
 
@@ -12,16 +12,16 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, retry_on_conflict, to_object};
 use crate::{Error, Result};
 
-/// Maximum number of directories below a moved one: their paths change in the same commit.
+/// Maximum number of directories below a moved one, because their paths change in the same commit.
 const MAX_MOVED_DIRECTORIES: usize = 1_000;
 
 impl Files {
-    /// Moves or renames a file or directory. If a file already has the name, it gets the content and keeps its id, by
-    /// which others refer to it; an empty directory of that name moves to the trash.
+    /// Moves or renames a file or directory. If a file already has the name, that file gets the content and keeps the
+    /// id by which others refer to it; an empty directory of that name moves to the trash.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if one of them does not exist or is in the trash, [`Error::Conflict`] when others keep
+    /// [`Error::NotFound`] if one of them does not exist or is in the trash, [`Error::Conflict`] if others keep
     /// changing one of them, [`Error::PreconditionFailed`] if a directory would contain itself, [`Error::TooLarge`] if
     /// it would be nested too deeply or has too many directories below it.
     pub(crate) async fn relocate(
@@ -107,7 +107,7 @@ impl Files {
         let deleted = instance.doc(&FILES, from.id.as_str());
         let key = child_key(&from.dir_id, &from.name);
         let (mut staged, mut versions) = (Changes::new(), VersionEffects::default());
-        // In the same commit: if it conflicts, the file stays with all its versions.
+        // In the same commit, so that the file stays with all its versions if the commit conflicts.
         self.stage_delete_versions(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
         let merged = self.replace(instance, into, None, Retention::ByRule, |file, changes| {
             (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
@@ -136,7 +136,7 @@ impl Files {
         let mut todo = vec![(id.to_owned(), path.to_owned())];
         let top = id;
         while let Some((id, path)) = todo.pop() {
-            // The trash is a level of its own: everything that can be created can be trashed.
+            // The trash is an additional level, so that everything that can be created can be trashed.
             let deepest = MAX_DEPTH + usize::from(path.starts_with(TRASH_PATH));
             if path.matches('/').count() > deepest {
                 return Err(Error::TooLarge(format!(

@@ -37,8 +37,8 @@ pub(super) struct VersionEffects {
 /// Returns whether the content of `before` becomes a version when that of `after` replaces it now; `versions` are in
 /// the order of their creation.
 ///
-/// The delay between versions thins out the saves of one writer. Content of another writer always becomes a version: a
-/// konnector that saves a file again cannot know that the user edited it meanwhile.
+/// The delay between versions thins out the saves of one writer. Content of another writer always becomes a version,
+/// because a konnector that saves a file again cannot know that the user edited it meanwhile.
 fn should_keep_version(versions: &[Version], before: &File, after: &File, now: DateTime<Utc>) -> bool {
     let last = versions.last().and_then(Version::versioned_at);
     !before.tags.is_empty()
@@ -166,7 +166,7 @@ mod tests {
         file
     }
 
-    /// Returns versions made so many minutes ago; a negative number stands for a tagged one.
+    /// Returns versions with these ages in minutes; a negative age stands for a tagged version.
     fn versions(ago: &[i64]) -> Vec<Version> {
         let file = file();
         let make = |minutes: &i64| {

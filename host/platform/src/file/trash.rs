@@ -21,12 +21,12 @@ impl File {
         path.strip_prefix(TRASH_PATH).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Returns the name that it has outside the trash.
+    /// Returns the name that the file has outside the trash.
     pub(super) fn original_name(&self) -> &str {
         self.restore_name.as_deref().unwrap_or(&self.name)
     }
 
-    /// Clears the fields that mark it as trashed.
+    /// Clears the fields that mark the file as trashed.
     pub(super) fn clear_trash_fields(&mut self) {
         self.trashed = false;
         self.restore_path = None;
@@ -50,8 +50,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
-    /// [`Error::BadRequest`] if it is already in the trash, and for the root and the trash themselves.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::PreconditionFailed`] if it was changed since it was
+    /// seen; [`Error::BadRequest`] if it is already in the trash, and for the root and the trash themselves.
     pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, actor: &Object) -> Result<File> {
         retry_on_conflict(|| async {
             let found = self.get_movable(instance, id)?.require_rev(seen)?;
@@ -65,7 +65,7 @@ impl Files {
         .await
     }
 
-    /// Commits another place of a file, which is the last of the `changed` ones.
+    /// Commits the new place of a file, which is the last of the `changed` ones.
     async fn commit_move(
         &self,
         instance: &Instance,
@@ -114,7 +114,7 @@ impl Files {
     }
 
     /// Moves a file into another directory, under a name or, if that is taken, with a number. The same commit contains
-    /// what `change` does to the file.
+    /// the changes that `change` makes to the file.
     fn stage_move_into(
         &self,
         instance: &Instance,
@@ -141,8 +141,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
-    /// [`Error::BadRequest`] if it is not in the trash.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::PreconditionFailed`] if it was changed since it was
+    /// seen; [`Error::BadRequest`] if it is not in the trash.
     pub async fn restore(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
             let file = self.get(instance, id)?;
@@ -160,8 +160,8 @@ impl Files {
         .await
     }
 
-    /// Returns the path of the directory that a trashed item came from: its own, or one below that of the trashed
-    /// directory that contains it.
+    /// Returns the path of the directory that a trashed item came from. For an item in a trashed directory, this is a
+    /// path below the former place of that directory.
     pub(super) fn restore_directory_path(&self, instance: &Instance, file: &File) -> Result<String> {
         let above = self.ancestors(instance, file)?;
         let names = above.iter().take_while(|directory| directory.id != TRASH_ID);
@@ -180,8 +180,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::PreconditionFailed`] if it was changed since it was seen;
-    /// [`Error::BadRequest`] if it is not in the trash; [`Error::Conflict`] if part of it is being changed.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::PreconditionFailed`] if it was changed since it was
+    /// seen; [`Error::BadRequest`] if it is not in the trash; [`Error::Conflict`] if part of it is being changed.
     pub async fn destroy(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         retry_on_conflict(|| async {
             let file = self.get(instance, id)?;
@@ -245,7 +245,7 @@ impl Files {
     fn stage_destroy(&self, instance: &Instance, file: File, step: &mut DestroyBatch) -> Result<usize> {
         let document = instance.doc(&FILES, file.id.as_str());
         let (Some(found), Some(rev)) = (self.platform.load::<File>(&document)?, &file.rev) else { return Ok(0) };
-        // In the same commit: if it conflicts, the file stays with all its versions.
+        // In the same commit, so that the file stays with all its versions if the commit conflicts.
         let versions = if file.kind == FileKind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
         self.stage_delete_versions(instance, versions, &mut step.changes, &mut step.versions)?;

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Maximum nesting depth of directories.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// Number of index entries that are read at a time for counting: some 100 KiB.
+/// Number of index entries that are read at a time for counting, about 100 KiB.
 const COUNT_PAGE_SIZE: usize = 1_000;
 
 /// Appends a name to a path.
@@ -113,7 +113,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when a file has the name of one of them.
+    /// [`Error::Conflict`] if a file has the name of one of them.
     pub async fn ensure_directory(&self, instance: &Instance, path: &str) -> Result<File> {
         let root = self.get(instance, ROOT_ID)?;
         self.ensure_subdirectory(instance, &root, &parse_path(path)?).await
@@ -156,7 +156,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] if it would be nested too deeply.
+    /// [`Error::Conflict`] if the name is taken, [`Error::TooLarge`] if it would be nested too deeply.
     pub(crate) async fn create_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         self.store_directory(instance, self.build_directory(instance, parent, name)?).await
     }
@@ -180,7 +180,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken.
+    /// [`Error::Conflict`] if the name is taken.
     pub(super) async fn store_directory(&self, instance: &Instance, mut directory: File) -> Result<File> {
         let document = instance.doc(&FILES, directory.id.as_str());
         let mut changes = Changes::new();

@@ -16,7 +16,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken.
+    /// [`Error::Conflict`] if the name is taken.
     pub fn check_name_free(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<()> {
         match self.child(instance, dir_id, name)? {
             None => Ok(()),
@@ -28,8 +28,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for its directory; [`Error::InvalidParameter`] for an invalid name; [`Error::Conflict`] when
-    /// the name is taken.
+    /// [`Error::NotFound`] if the directory does not exist; [`Error::InvalidParameter`] for an invalid name;
+    /// [`Error::Conflict`] if the name is taken.
     pub async fn create(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let created = async {
             let name = validate_name(&new.name)?;
@@ -63,7 +63,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file or the directory; [`Error::TooLarge`] when the quota leaves no room.
+    /// [`Error::NotFound`] if the file or the directory does not exist; [`Error::TooLarge`] if the quota leaves no
+    /// room.
     pub async fn copy(
         &self,
         instance: &Instance,
@@ -110,8 +111,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for its parent directory; [`Error::InvalidParameter`] for an invalid name;
-    /// [`Error::Conflict`] when the name is taken.
+    /// [`Error::NotFound`] if the parent directory does not exist; [`Error::InvalidParameter`] for an invalid name;
+    /// [`Error::Conflict`] if the name is taken.
     pub async fn create_directory_with(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
         let (name, new) = (&validate_name(&new.name)?, &new);
         retry_on_conflict(|| async {
@@ -130,14 +131,14 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; the sweep of orphaned blobs then deletes it.
+    /// [`Error::Store`] if the store fails; the sweep of orphaned blobs then deletes the content.
     pub async fn discard_content(&self, blob: &BlobId) -> Result<()> {
         Ok(self.platform.store().blobs().remove(blob).await?)
     }
 
     /// Removes content that did not become part of a file; if that fails, the sweep of orphans finds it.
     async fn discard_on_error(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
-        // After a disk failure the file may be stored all the same; the sweep of orphans decides.
+        // After a disk failure the file may still have been stored; the sweep of orphans decides.
         let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
         if done.is_err() && !unsure {
             drop(self.platform.store().blobs().remove(&blob.id).await);
@@ -158,15 +159,15 @@ impl From<ContentWriteError> for Error {
 /// A directory to create.
 #[derive(Debug, Clone, Default)]
 pub struct NewDirectory {
-    /// Name in its parent directory.
+    /// Name in the parent directory.
     pub name: String,
     /// The user's tags.
     pub tags: Vec<String>,
-    /// When it was created; now by default.
+    /// Creation time; now by default.
     pub created_at: Option<DateTime<Utc>>,
-    /// When it last changed; now by default.
+    /// Time of the last change; now by default.
     pub updated_at: Option<DateTime<Utc>>,
-    /// Fields of `cozyMetadata` about its creator.
+    /// Fields of `cozyMetadata` about the creator.
     pub provenance: Object,
 }
 

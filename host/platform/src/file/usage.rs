@@ -45,8 +45,8 @@ impl InstanceUsage {
     }
 }
 
-/// Bytes of a content that is being written, reserved until a file has it or it is abandoned. A crash leaves no
-/// reservation.
+/// Bytes of a content that is being written, reserved until a file refers to the content or the content is abandoned. A
+/// crash leaves no reservation.
 #[derive(Debug)]
 pub(super) struct Reservation {
     usage: Arc<InstanceUsage>,
@@ -143,7 +143,7 @@ impl Files {
         Ok(self.quota(instance).saturating_sub(used).saturating_sub(reserved))
     }
 
-    /// Begins a reservation for a content of an instance.
+    /// Starts a reservation for content of an instance.
     pub(super) async fn begin_reservation(&self, instance: &Instance) -> Result<Reservation> {
         // Counted, so that `used` is known from now on.
         self.disk_usage(instance).await?;

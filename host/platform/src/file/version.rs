@@ -44,13 +44,13 @@ pub struct Version {
     /// The file's tags then; a version that has tags is never deleted automatically.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Whether its creator encrypted the content.
+    /// Whether the creator encrypted the content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
     /// Metadata from the creator of the content.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub metadata: Object,
-    /// Who uploaded it and when; `createdAt` is when it became a version.
+    /// Who uploaded the content, and when; `createdAt` is when the content became a version.
     #[serde(rename = "cozyMetadata")]
     pub cozy_metadata: Object,
     /// The file, in the form that clients expect.
@@ -85,7 +85,7 @@ impl Version {
         })
     }
 
-    /// Returns when it became a version.
+    /// Returns when the content became a version.
     pub(super) fn versioned_at(&self) -> Option<DateTime<Utc>> {
         self.cozy_metadata.get("createdAt")?.as_str()?.parse().ok()
     }
@@ -109,7 +109,7 @@ impl Version {
         file
     }
 
-    /// Returns the links of its document.
+    /// Returns the links of the version's document.
     pub(crate) fn links(&self) -> Links {
         Links { blobs: vec![self.content.to_content_link()], unique_keys: Vec::new() }
     }
@@ -158,8 +158,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for the file; [`Error::BadRequest`] if it is in the trash; [`Error::PreconditionFailed`] if
-    /// the file was changed since it was seen.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::BadRequest`] if it is in the trash;
+    /// [`Error::PreconditionFailed`] if the file was changed since it was seen.
     pub async fn revert(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
         if self.get(instance, &id)?.trashed {
@@ -186,7 +186,7 @@ impl Files {
     /// # Errors
     ///
     /// [`Error::NotFound`] if it is not a file, or in the trash; [`Error::PreconditionFailed`] if it was changed since
-    /// it was seen; [`Error::TooLarge`] when the quota leaves no room.
+    /// it was seen; [`Error::TooLarge`] if the quota leaves no room.
     pub async fn annotate(
         &self,
         instance: &Instance,

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::handles::Files;
 use crate::instance::Instance;
 
-/// Bytes from the beginning that are buffered to detect the media type.
+/// Number of leading bytes that are buffered to detect the media type.
 const SNIFF_SIZE: usize = 8 << 10;
 
 /// Reason why a part of the content was rejected.
@@ -30,8 +30,8 @@ pub struct ContentWriter {
     size: u64,
 }
 
-/// Written content that no file refers to yet. Its bytes count against the quota while this value is held, so
-/// keep it until a file refers to the content.
+/// Written content that no file refers to yet. The bytes count against the quota while this value is held, so keep the
+/// value until a file refers to the content.
 #[derive(Debug)]
 pub struct WrittenContent {
     pub(super) info: BlobInfo,
@@ -48,8 +48,8 @@ impl Deref for WrittenContent {
 }
 
 impl Files {
-    /// Starts to write content, up to the bytes that the instance's quota leaves. Written bytes are reserved until a
-    /// file has them, which prevents concurrent uploads from exceeding the quota together.
+    /// Starts to write content, up to the remaining quota of the instance. Written bytes are reserved until a file has
+    /// them, so concurrent uploads cannot exceed the quota together.
     pub async fn create_content_writer(&self, instance: &Instance) -> Result<ContentWriter> {
         let reservation = self.begin_reservation(instance).await?;
         let writer = self.platform.store().blobs().create().await?;
@@ -58,7 +58,7 @@ impl Files {
 }
 
 impl ContentWriter {
-    /// Reserves the expected number of bytes; more may be written all the same.
+    /// Reserves the expected number of bytes; more may still be written.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl ContentWriter {
         if self.reservation.reserve(size) { Ok(()) } else { Err(ContentWriteError::QuotaExceeded) }
     }
 
-    /// Writes a part. Not cancel-safe: after a dropped call every further one fails.
+    /// Writes a part. Not cancel-safe: after a dropped call, all further calls fail.
     ///
     /// # Errors
     ///

@@ -9,13 +9,13 @@ use tar::{Entry, EntryType};
 use super::gzip::GzipMembers;
 use crate::{Error, Result};
 
-/// Maximum size of one file in a bundle, in bytes: a component is a few MiB, and compiling it takes many times its
+/// Maximum size of one file in a bundle, in bytes. A component is a few MiB, and compiling it takes many times its
 /// size.
 pub(super) const MAX_FILE_SIZE: u64 = 32 << 20;
-/// Maximum unpacked size of an archive in bytes, including headers and skipped entries: all files are held in memory at
-/// once.
+/// Maximum unpacked size of an archive in bytes, including headers and skipped entries, because all files are held in
+/// memory at once.
 pub(super) const MAX_BUNDLE_SIZE: u64 = 64 << 20;
-/// Maximum number of entries in an archive: a bundle has three files, a repository packed as a whole a few thousand.
+/// Maximum number of entries in an archive. A bundle has three files, a repository packed as a whole a few thousand.
 const MAX_ENTRIES: usize = 10_000;
 /// Error message for a sparse file.
 const SPARSE_FILE_MESSAGE: &str =
@@ -23,12 +23,12 @@ const SPARSE_FILE_MESSAGE: &str =
 /// Maximum size in bytes of a header extension, which holds a name or pax records. The longest path on Linux has 4,096.
 const MAX_EXTENSION_SIZE: u64 = 64 << 10;
 
-/// Packs files by name. The same files give the same bytes, so checksums can be compared: sorted, without dates and
-/// owners.
+/// Packs files by name. Files are sorted, without dates and owners, so the same files give the same bytes and checksums
+/// can be compared.
 ///
 /// # Errors
 ///
-/// When a name is longer than the format allows, or points outside the archive.
+/// If a name is longer than the format allows, or points outside the archive.
 pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
     let gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     let mut builder = tar::Builder::new(gzip);
@@ -51,7 +51,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
     };
     let mut unpacked = UnpackLimit { inner: members, remaining: MAX_BUNDLE_SIZE };
     let files = read_entries(&mut unpacked)?;
-    // The end of the archive is not the end of the stream: the rest must be intact, too, and short.
+    // The end of the archive is not the end of the stream. The rest must be intact, too, and short.
     io::copy(&mut unpacked, &mut io::sink()).map_err(archive_error)?;
     Ok(files)
 }
@@ -76,7 +76,7 @@ fn read_entries(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
                     name = Some(path);
                 }
             }
-            // Link targets, and records for all following entries: neither changes a regular file.
+            // Link targets, and records for all following entries. Neither changes a regular file.
             EntryType::GNULongLink | EntryType::XGlobalHeader => drop(read_extension(&mut entry)?),
             EntryType::GNUSparse => {
                 return Err(Error::Unreachable(SPARSE_FILE_MESSAGE.to_owned()));
@@ -115,8 +115,8 @@ fn read_extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
 }
 
 /// Returns the path in pax records, which are lines such as `30 path=a/file`. Other readers also take a size from these
-/// records, and would then read a different archive than we do. Records with a size, which only files of more than 8
-/// GiB need, are therefore rejected.
+/// records, and would then read a different archive. Records with a size, which only files of more than 8 GiB need, are
+/// therefore rejected.
 fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut path = None;
     for record in tar::PaxExtensions::new(records) {

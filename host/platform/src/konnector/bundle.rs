@@ -49,7 +49,7 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when a file is missing or unreadable, [`Error::Manifest`].
+    /// [`Error::Unreachable`] if a file is missing or unreadable, [`Error::Manifest`].
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let missing = || {
             Error::Unreachable(format!(
@@ -93,7 +93,7 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// When a name is longer than the format allows.
+    /// If a name is longer than the format allows.
     pub fn to_archive(&self) -> Result<Vec<u8>> {
         let manifest = serde_json::to_vec_pretty(self.manifest.raw())
             .map_err(|error| Error::BadRequest(format!("the manifest cannot be written: {error}")))?;

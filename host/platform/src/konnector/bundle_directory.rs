@@ -1,6 +1,6 @@
 //! A folder of bundles in the layout that a registry offers: `<slug>/<version>.tar.gz` or `<slug>/<version>/` with the
 //! bundle in it, and `<slug>/maintenance.json` with the options while a konnector is in maintenance. The folder is read
-//! again on each request: copying a file into it publishes the file.
+//! again on each request, so copying a file into it publishes the file.
 
 mod skipped;
 
@@ -91,7 +91,7 @@ impl PublishedVersion {
         }
     }
 
-    /// Returns whether a channel offers this version: each channel also offers the versions of the more stable ones.
+    /// Returns whether a channel offers this version. Each channel also offers the versions of the more stable ones.
     #[must_use]
     pub fn is_in_channel(&self, channel: &str) -> bool {
         match channel {
@@ -106,7 +106,7 @@ impl PublishedVersion {
     ///
     /// # Errors
     ///
-    /// When the file can no longer be read.
+    /// If the file can no longer be read.
     pub fn archive(&self) -> Result<Vec<u8>> {
         if is_folder(&self.path) { Bundle::from_folder(&self.path)?.to_archive() } else { read_archive(&self.path) }
     }
@@ -156,7 +156,7 @@ impl BundleDirectory {
     ///
     /// # Errors
     ///
-    /// When the folder does not exist.
+    /// If the folder does not exist.
     pub fn new(folder: PathBuf, on_skipped: impl Fn(&SkippedEntry) + Send + Sync + 'static) -> Result<Self> {
         fs::read_dir(&folder).map_err(read_error(&folder))?;
         Ok(Self { folder, on_skipped: Box::new(on_skipped), versions: Mutex::default(), reported: Mutex::default() })
@@ -166,7 +166,7 @@ impl BundleDirectory {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// If the folder cannot be read.
     pub fn apps(&self) -> Result<Vec<App>> {
         let (mut slugs, mut apps): (Vec<Slug>, _) = (Vec::new(), Vec::new());
         for name in entry_names(&self.folder)? {
@@ -187,7 +187,7 @@ impl BundleDirectory {
     ///
     /// # Errors
     ///
-    /// When its folder cannot be read.
+    /// If its folder cannot be read.
     pub fn app(&self, slug: &Slug) -> Result<Option<App>> {
         let folder = self.folder.join(slug.as_ref());
         if !is_folder(&folder) {

@@ -1,5 +1,5 @@
 //! A local folder from which bundles are read. Its owner may not be the operator of the server, so nothing in it may
-//! point outside or block a thread: symbolic links are not followed, and only regular files are opened.
+//! point outside or block a thread. Symbolic links are not followed, and only regular files are opened.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -23,7 +23,7 @@ impl ConfinedDir {
     ///
     /// # Errors
     ///
-    /// The error of the operating system.
+    /// If the operating system cannot open the folder.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())?, path: path.to_owned() })
     }
@@ -61,7 +61,7 @@ impl ConfinedDir {
             return Err(self.rejected(name, "is not a regular file"));
         }
         let mut options = OpenOptions::new();
-        // The file may have been replaced since it was checked: neither a link nor a pipe without a writer may block.
+        // The file may have been replaced since it was checked. Neither a link nor a pipe without a writer may block.
         options.read(true).follow(FollowSymlinks::No).nonblock(true);
         let file = parent.open_with(last, &options).map_err(|error| self.unreadable(name, &error))?;
         let opened = file.metadata().map_err(|error| self.unreadable(name, &error))?;

@@ -1,4 +1,5 @@
-//! What a user accepts when a konnector is installed, and what an update must not add without asking.
+//! Consent of users: the scope that a user accepts when a konnector is installed, and the additions that an update must
+//! not make without asking.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,8 +15,8 @@ use crate::doctype::ACCOUNTS;
 /// rules, §2.7).
 const CERTIFIED_DOCTYPES: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
 
-/// Maximum number of list items that are named individually: a manifest has up to 2 MiB, and the document of the
-/// konnector stores the sentence.
+/// Maximum number of list items that are named individually, because a manifest has up to 2 MiB, and the document of
+/// the konnector stores the sentence.
 const MAX_LISTED: usize = 10;
 
 /// Everything about one version of a konnector that a user is asked to accept, computed from its manifest and its
@@ -63,8 +64,8 @@ impl fmt::Display for ConsentAddition {
     }
 }
 
-/// Returns whether the program of a version sees passwords in plain text: it imports `reveal`, or it is a command
-/// component, to which the API shows its account, and has a rule that allows reading accounts.
+/// Returns whether the program of a version sees passwords in plain text, because it imports `reveal`, or because it is
+/// a command component, to which the API shows its account, and has a rule that allows reading accounts.
 pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> bool {
     info.reads_secrets || (info.kind == ComponentKind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
 }
@@ -79,7 +80,7 @@ impl ConsentScope {
     ///
     /// # Errors
     ///
-    /// When its stored manifest cannot be read.
+    /// If the stored manifest cannot be read.
     pub(super) fn from_installed(konnector: &Konnector) -> Result<Self> {
         Ok(Self::new(&konnector.manifest()?, konnector.reads_secrets))
     }
@@ -99,7 +100,7 @@ impl ConsentScope {
     }
 
     /// Returns what a user must accept before this version replaces `old`; empty when they have already accepted all of
-    /// it. A version that does less needs no consent, unlike in Cozy, where any difference in the rules counts: nobody
+    /// it. A version that does less needs no consent, unlike in Cozy, where any difference in the rules counts. Nobody
     /// should stay on the wider version because they did not respond.
     pub(super) fn additions_over(&self, old: &Self) -> Vec<ConsentAddition> {
         let mut growth = Vec::new();
@@ -132,8 +133,8 @@ impl ConsentScope {
 }
 
 impl ConsentAddition {
-    /// Returns whether the operator's setting `permissions_skip_verification` can accept it for all users. Passwords
-    /// and terms always need the user.
+    /// Returns whether the operator's setting `permissions_skip_verification` can accept the addition for all users.
+    /// Passwords and terms always need the user.
     pub(super) const fn is_waivable(&self) -> bool {
         matches!(self, Self::Rules(_))
     }

@@ -1,4 +1,4 @@
-//! The server's own requests for bundles. They pass the same gate as those of konnectors: private addresses are
+//! The server's own requests for bundles. They pass the same gate as those of konnectors; private addresses are
 //! contacted only if the operator allows them. Redirects may lead to other hosts, since archives are often served
 //! through redirects.
 

@@ -12,8 +12,8 @@ use crate::handles::Konnectors;
 use crate::offload::Offload;
 use crate::{Error, Result};
 
-/// Maximum number of bundles read at the same time: each may take some hundred MiB of memory while it is unpacked and
-/// checked.
+/// Maximum number of bundles read at the same time, because each may take a few hundred MiB of memory while it is
+/// unpacked and checked.
 const MAX_INSTALL_TASKS: usize = 4;
 /// Maximum number of requests that wait for one of them to end; people install one konnector at a time.
 const MAX_QUEUED_INSTALL_TASKS: usize = 64;

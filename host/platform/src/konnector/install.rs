@@ -21,7 +21,7 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Object, Stored, to_object};
 use crate::{Error, Result};
 
-/// Maximum size in bytes of the message of a failed installation: an error may repeat names of any length.
+/// Maximum size in bytes of the message of a failed installation, because an error may repeat names of any length.
 const MAX_ERROR_SIZE: usize = 2_000;
 
 /// A request for an installation.
@@ -33,7 +33,7 @@ pub struct InstallRequest {
     pub source: String,
     /// Value for the manifest's `parameters`; ignored for a registry, whose konnectors have their own.
     pub parameters: Option<Object>,
-    /// Whether it is shown as ready only after its first run.
+    /// Whether the konnector is shown as ready only after its first run.
     pub deactivated: bool,
 }
 
@@ -89,7 +89,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] when it is already installed,
+    /// [`Error::InvalidParameter`] for the slug or the source, [`Error::Conflict`] if it is already installed,
     /// [`Error::Unreachable`], [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
     pub async fn install(&self, instance: &Instance, request: InstallRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;

@@ -1,5 +1,5 @@
-//! Maintenance: while a konnector is known not to work, no schedule starts it. It is declared by the operator for the
-//! whole server, or by the konnector's registry (Cozy API, konnector worker policy, §5.7).
+//! Maintenance of konnectors. While a konnector is known not to work, no schedule starts it. Maintenance is declared by
+//! the operator for the whole server, or by the konnector's registry (Cozy API, konnector worker policy, §5.7).
 
 use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef, InstanceId};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// Cozy's code for a vendor, or a konnector, in maintenance.
 const MAINTENANCE_CODE: &str = "VENDOR_DOWN.MAINTENANCE";
-/// Option that prevents users from starting it manually.
+/// Option that prevents users from starting the konnector manually.
 const DISALLOW_MANUAL_FLAG: &str = "flag_disallow_manual_exec";
 /// Option that clients interpret as maintenance by the operator; always true.
 const INFRA_MAINTENANCE_FLAG: &str = "flag_infra_maintenance";
@@ -119,7 +119,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is not in maintenance.
+    /// [`Error::NotFound`] if it is not in maintenance.
     pub async fn end_maintenance(&self, slug: &Slug) -> Result<()> {
         let Some(found) = self.platform.load::<Maintenance>(&doc_ref(slug))? else {
             return Err(Error::NotFound(format!("the konnector '{slug}' is not in maintenance")));

@@ -80,14 +80,14 @@ pub struct Konnector {
     pub available_changes: Vec<String>,
     /// SHA-256 of the component, hexadecimal.
     pub checksum: String,
-    /// When it was installed.
+    /// Installation time.
     pub created_at: DateTime<Utc>,
-    /// When it was last updated.
+    /// Time of the last update.
     pub updated_at: DateTime<Utc>,
     /// Error message of a failed installation; only in events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether it can read the account's passwords: it imports `reveal`.
+    /// Whether the program sees the account's passwords in plain text.
     #[serde(default)]
     pub reads_secrets: bool,
     /// Blob of the component.
@@ -128,7 +128,7 @@ impl Konnector {
     ///
     /// # Errors
     ///
-    /// Does not fail for konnectors that this version installed.
+    /// If the stored fields are not a valid manifest, which does not occur for konnectors that this version installed.
     pub fn manifest(&self) -> Result<Manifest> {
         let mut members = self.manifest_fields.clone();
         members.insert("version".to_owned(), json!(self.version));
@@ -138,7 +138,7 @@ impl Konnector {
         Ok(Manifest::parse(&text)?)
     }
 
-    /// Returns the id of its document.
+    /// Returns the id of the konnector's document.
     #[must_use]
     pub fn doc_id(&self) -> String {
         doc_id(&self.slug)
@@ -195,7 +195,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is not installed.
+    /// [`Error::NotFound`] if it is not installed.
     pub fn get(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
         Ok(self.get_stored(instance, slug)?.value)
     }
@@ -204,7 +204,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is not installed.
+    /// [`Error::NotFound`] if it is not installed.
     pub fn get_stored(&self, instance: &Instance, slug: &Slug) -> Result<Stored<Konnector>> {
         self.platform.load(&doc_ref(instance, slug))?.ok_or_else(|| not_installed(slug))
     }
@@ -213,7 +213,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// When its manifest cannot be read.
+    /// If the manifest cannot be read.
     pub fn clamped_limits(&self, konnector: &Konnector) -> Result<Vec<ClampedLimit>> {
         Ok(self.platform.config().run_limits.clamped_limits(&konnector.manifest()?.limits))
     }
@@ -232,7 +232,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed or has no icon.
+    /// [`Error::NotFound`] if the konnector is not installed or has no icon.
     pub async fn icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
         let konnector = self.get(instance, slug)?;
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
@@ -246,7 +246,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when its registry does not respond.
+    /// [`Error::Unreachable`] if its registry does not respond.
     pub async fn bundle(&self, konnector: &Konnector) -> Result<Download> {
         if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
             return Ok(Download::Redirect(
@@ -274,7 +274,7 @@ impl Konnectors {
         Ok(bytes)
     }
 
-    /// Returns a konnector that is about to run. The first run turns a konnector that was installed deactivated to
+    /// Returns a konnector that is about to run. The first run changes a konnector that was installed deactivated to
     /// ready.
     pub(crate) async fn activate(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
         let konnector = self.get(instance, slug)?;

@@ -25,8 +25,8 @@ const MANIFEST_MEDIA_TYPES: &str =
 const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 /// Maximum number of layers; a bundle has three files.
 const MAX_LAYERS: usize = 16;
-/// Maximum size of an artifact's manifest in bytes: a registry need not accept larger ones (distribution specification,
-/// pushing manifests).
+/// Maximum size of an artifact's manifest in bytes, because a registry need not accept larger ones (distribution
+/// specification, pushing manifests).
 const MAX_MANIFEST_SIZE: u64 = 4 << 20;
 /// Maximum size in bytes of a token response, because a token must fit into a header; and of all responses before a
 /// layer.

@@ -1,6 +1,6 @@
 //! Client of konnector registries and their HTTP API (cozy-apps-registry). The operator lists registries; they are
 //! queried in that order, and the first one that has a konnector wins. A failing registry is an error and is not
-//! skipped: otherwise an attacker who can block the operator's own registry could have another registry's konnector
+//! skipped; otherwise an attacker who can block the operator's own registry could have another registry's konnector
 //! installed in its place.
 
 use parking_lot::{Mutex, MutexGuard};
@@ -32,7 +32,7 @@ const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 const REGISTRY_CACHE_TTL: Duration = Duration::from_secs(300);
 /// Maximum number of cached responses; the least recently used ones are evicted.
 const MAX_CACHED_RESPONSES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// Maximum size of the cached responses in bytes: a response has a few KiB, but may be a thousand times larger.
+/// Maximum size of the cached responses in bytes. A response has a few KiB, but may be a thousand times larger.
 const MAX_CACHED_BYTES: usize = 16 << 20;
 
 /// Maximum length of a slug in bytes; nothing with a longer slug can be installed.
@@ -240,7 +240,7 @@ impl Registries {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when no registry has a result, [`Error::Unreachable`] when one does not respond.
+    /// [`Error::NotFound`] if no registry has a result, [`Error::Unreachable`] if one does not respond.
     pub async fn proxy(&self, path_and_query: &str) -> Result<RegistryResponse> {
         let found = self.query_all(path_and_query).await?;
         found.map(|(_, response)| response).ok_or_else(|| {
@@ -252,12 +252,12 @@ impl Registries {
     }
 
     /// Lists the installable konnectors, page by page and one registry after the other; a konnector that several
-    /// registries have is listed by the first. `cursor` is the one of the previous page: the number of a registry, `|`,
-    /// and that registry's own cursor.
+    /// registries have is listed by the first. `cursor` is the cursor that the previous page returned: the number of a
+    /// registry, `|`, and that registry's own cursor.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] when a registry does not respond.
+    /// [`Error::BadRequest`] for an invalid cursor, [`Error::Unreachable`] if a registry does not respond.
     pub async fn list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
         let wrong = || {
             let text = "cursor: not a cursor of this server; pass next_cursor of the previous page, \
@@ -351,7 +351,7 @@ impl Registries {
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when a registry does not respond.
+    /// [`Error::Unreachable`] if a registry does not respond.
     pub async fn maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
         for (position, base) in self.platform.config().registries.iter().enumerate() {

@@ -25,10 +25,10 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Result of a request to delete a konnector.
 #[derive(Debug)]
 pub enum UninstallOutcome {
-    /// It is uninstalled.
+    /// The konnector is uninstalled.
     Uninstalled,
-    /// It had accounts: they are deleted first, then the konnector. Deletion continues when the receiver is dropped;
-    /// the receiver gets no result when the server stops.
+    /// The konnector had accounts, which are deleted first, then the konnector. Deletion continues when the receiver is
+    /// dropped; the receiver gets no result when the server stops.
     CleaningUp(oneshot::Receiver<Result<()>>),
 }
 
@@ -39,7 +39,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is not installed.
+    /// [`Error::NotFound`] if it is not installed.
     pub async fn delete(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<UninstallOutcome> {
         self.get(instance, slug)?;
         // Its own accounts, not those that a trigger names or that are shared with it.
@@ -74,7 +74,7 @@ impl Konnectors {
         accounts: &[String],
         force: bool,
     ) -> Result<()> {
-        // One attempt each: a failure leaves the konnector installed, so its owner can find the cause.
+        // One attempt each. A failure leaves the konnector installed, so its owner can find the cause.
         for job in self.platform.accounts().clean_up(instance, accounts, Some(slug)).await? {
             match self.wait_for_clean_up(instance, &job).await {
                 Err(error) if !force => return Err(error),
@@ -95,7 +95,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when it fails, or the server stops.
+    /// [`Error::Unavailable`] if it fails, or the server stops.
     pub(crate) async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
         let mut events = self.platform.bus().subscribe(&instance.id);
         let ended = async {

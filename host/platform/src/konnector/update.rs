@@ -26,7 +26,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct UpdateRequest {
     /// Slug of the konnector.
     pub slug: String,
-    /// A new source, replacing the one that it came from.
+    /// New source, which replaces the present one.
     pub source: Option<String>,
     /// Value for the manifest's `parameters`; if absent, the old ones stay.
     pub parameters: Option<Object>,
@@ -45,7 +45,7 @@ impl Konnectors {
     ///
     /// # Errors
     ///
-    /// As [`Konnectors::install`]; [`Error::NotFound`] when it is not installed.
+    /// As [`Konnectors::install`]; [`Error::NotFound`] if it is not installed.
     pub async fn update(&self, instance: &Instance, request: UpdateRequest) -> Result<InstallProgress> {
         let slug = parse_slug(&request.slug)?;
         let before = self.get_stored(instance, &slug)?;
@@ -73,7 +73,8 @@ impl Konnectors {
         self.start_install(instance, plan, KonnectorState::Upgrading).await
     }
 
-    /// Returns what the user must accept before `offered` replaces `installed`, without what the operator waived.
+    /// Returns what the user must accept before `offered` replaces `installed`, except for the additions that the
+    /// operator waived.
     fn consent_additions(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<ConsentAddition> {
         let mut growth = offered.additions_over(installed);
         growth.retain(|growth| !(growth.is_waivable() && self.platform.config().permissions_skip_verification));
@@ -114,8 +115,8 @@ impl Konnectors {
     }
 
     /// Updates a konnector if its registry has a newer version and the update needs no consent. Returns when the update
-    /// is done, fails or takes too long; the installed version is then usable. Returns whether it looked for a version:
-    /// otherwise nothing has changed. Cancel-safe: an update that began continues on its own.
+    /// is done, fails or takes too long; the installed version is then usable. Returns whether it looked for a version;
+    /// if not, nothing has changed. Cancel-safe: an update that began continues on its own.
     pub async fn refresh(&self, instance: &Instance, slug: &Slug) -> bool {
         let document = doc_ref(instance, slug);
         if self.platform.config().registries.is_empty()
@@ -173,7 +174,8 @@ impl Drop for RefreshGuard<'_> {
     }
 }
 
-/// Returns whether a version is an update: in the stable channel a higher one, in the others any different one.
+/// Returns whether a version is an update, which is a higher version in the stable channel, and any different version
+/// in the others.
 fn is_newer(source: &Source, installed: &str, offered: &str) -> bool {
     let stable = matches!(source, Source::Registry { channel, .. } if channel == Source::DEFAULT_CHANNEL);
     match (Version::parse(installed), Version::parse(offered)) {

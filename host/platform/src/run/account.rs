@@ -22,7 +22,7 @@ fn no_account() -> CapabilityError {
 /// Implementation of the interface `account`.
 pub struct RunAccount {
     pub scope: Arc<RunContext>,
-    /// The cookies at the start of the run: unchanged cookies are not written.
+    /// The cookies at the start of the run. Unchanged cookies are not written.
     pub initial_cookies: Option<Vec<u8>>,
 }
 
@@ -86,7 +86,7 @@ impl Account for RunAccount {
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError> {
         if self.scope.awaits_user.load(Ordering::Relaxed) {
-            // The run is over: the question to the user is withdrawn.
+            // The run is over, so the question to the user is withdrawn.
             self.set_field("state".to_owned(), Value::Null).await?;
         }
         let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.initial_cookies) else {

@@ -1,4 +1,5 @@
-//! The user's files for a run: below the account's folder, identified by their keys even if the user moved them.
+//! The user's files for a run. They are below the account's folder, and are identified by keys even if the user moved
+//! them.
 
 mod content;
 mod upload;
@@ -27,8 +28,8 @@ const KEY_NAMESPACE: &str = "file by key";
 const PATH_NAMESPACE: &str = "file by path";
 /// Maximum number of attempts to read content that is being replaced.
 const MAX_ATTEMPTS: usize = 3;
-/// Maximum number of bytes of contents that one run verifies against their checksums in look-ups: half a second of
-/// hashing, and more than the bills of several years.
+/// Maximum number of bytes of contents that one run verifies against their checksums in look-ups. That is half a second
+/// of hashing, and more than the bills of several years.
 const MAX_VERIFIED_BYTES: u64 = 256 << 20;
 /// Maximum length of a reference's id, in bytes.
 const MAX_REFERENCE_ID_LEN: usize = 512;
@@ -61,7 +62,7 @@ impl RunFiles {
         }
     }
 
-    /// Returns whether the content of a file can be read: otherwise the konnector fetches it again.
+    /// Returns whether the content of a file can be read. Otherwise the konnector fetches it again.
     async fn has_content(&self, file: &File) -> Result<bool, CapabilityError> {
         let Some(content) = &file.content else { return Ok(true) };
         let platform = &self.scope.platform;
@@ -305,7 +306,7 @@ impl Files for RunFiles {
     }
 }
 
-/// Validates a reference: the ids that a file's document refers to must at least have the form of a name.
+/// Validates a reference. The ids that a file's document refers to must at least have the form of a name.
 fn parse_reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
     given.doctype.parse::<Doctype>().map_err(|error| {
         CapabilityError::Invalid(format!("references: '{}' is not a valid doctype: {error}", given.doctype))

@@ -20,14 +20,14 @@ const DEFAULT_FOLDER_FIELD: &str = "defaultFolderPath";
 #[derive(Debug)]
 pub struct RunFolder {
     path: String,
-    /// Locked while the folder is created: concurrent callers wait for the folder.
+    /// Locked while the folder is created, so that concurrent callers wait for it.
     known: Mutex<FolderState>,
 }
 
 /// The run's knowledge of its folder.
 #[derive(Debug, Default)]
 struct FolderState {
-    /// Id of the folder, once it exists: the user may move it during the run.
+    /// Id of the folder, once it exists. The user may move it during the run.
     id: Option<String>,
     /// The id that was saved in the account and its triggers.
     saved_id: Option<String>,
@@ -99,7 +99,7 @@ impl RunFolder {
                 let mark = FolderOwner { slug: konnector.slug.as_ref(), account: &account.id };
                 platform.files().set_folder_owner(instance, &directory, &references(scope), mark).await
             }
-            // An existing folder belongs to the user, regardless of why the konnector saves to it: a mark would give
+            // An existing folder belongs to the user, regardless of why the konnector saves to it. A mark would give
             // the konnector access to it.
             _ => Ok(directory),
         }

@@ -72,7 +72,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`crate::Error::NotFound`] when the job does not exist.
+    /// [`crate::Error::NotFound`] if the job does not exist.
     pub async fn log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
         let job = self.get(instance, id)?;
         let Some(blob) = job.log else { return Ok(Vec::new()) };

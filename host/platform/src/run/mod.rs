@@ -1,4 +1,4 @@
-//! Run of a konnector: gives the sandbox exactly the access that the konnector's rules and the job's lease allow.
+//! Runs of konnectors. A run gives the sandbox exactly the access that the konnector's rules and the job's lease allow.
 
 mod account;
 mod documents;
@@ -88,8 +88,8 @@ impl RunContext {
         Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::to_object(file)?)?)
     }
 
-    /// Rejects a move that would give the konnector more permissions on a file. Its own folders count, too: its token
-    /// allows operations there that the capabilities do not.
+    /// Rejects a move that would give the konnector more permissions on a file. The konnector's own folders count, too,
+    /// because its token allows operations there that the capabilities do not.
     fn check_permission_gain(&self, before: &File, after: &File) -> Result<()> {
         let rules = self.platform.permissions().of_konnector(&self.instance, &self.konnector.slug)?;
         for rules in [&rules, &self.permissions] {
@@ -230,7 +230,7 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         id: job.id.clone(),
         attempt: job.attempt,
         cause: match job.cause {
-            // Also on a retry: nothing may be saved.
+            // Also on a retry, because nothing may be saved.
             _ if job.is_clean_up() => RunCause::AccountDeleted,
             Cause::AccountDeleted => RunCause::AccountDeleted,
             Cause::Manual => RunCause::Manual,

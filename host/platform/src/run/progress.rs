@@ -37,7 +37,7 @@ impl RunProgress {
         self.1.publish_message(doc);
     }
 
-    /// Returns the account whose user can respond: only runs started by a person are watched.
+    /// Returns the account whose user can respond. Only runs started by a person are watched.
     fn attending_account(&self) -> Result<&AccountAccess, CapabilityError> {
         self.0.account.as_ref().filter(|_| self.0.job.manual_execution).ok_or(CapabilityError::Unattended)
     }
@@ -65,7 +65,7 @@ impl RunProgress {
             loop {
                 match events.recv().await {
                     Ok(event) if event.doctype != *ACCOUNTS || event.id != account.id => {}
-                    // The account changed, or events were missed: read it again.
+                    // The account changed, or events were missed, so the account is read again.
                     _ => break,
                 }
             }

@@ -12,7 +12,7 @@ use crate::doctype::JOB_EVENTS;
 use crate::realtime::{ChangeKind, RealtimeEvent};
 use crate::stored::Object;
 
-/// Minimum interval between two events of a run: users cannot see more.
+/// Minimum interval between two events of a run, because users cannot see more.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of events in a burst after a pause.
 const MAX_BURST: u32 = 20;
@@ -44,7 +44,7 @@ impl ThrottledPublisher {
         self.state.lock()
     }
 
-    /// Publishes progress: of several events that come too fast, the newest is published a little later.
+    /// Publishes progress. Of several events that come too fast, only the newest is published, a little later.
     pub fn publish_progress(self: &Arc<Self>, doc: Object) {
         if !self.has_listeners() {
             return;

@@ -37,7 +37,8 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// An entry of any kind, even one that no bundle needs: no more than the size of a bundle is held in memory or read.
+/// Entries of every kind, even of those that no bundle needs. No more than the size of a bundle is read or held in
+/// memory.
 #[test]
 fn an_entry_of_any_kind_costs_no_more_than_a_bundle() {
     const SIZE: u64 = 300 << 20;
@@ -124,12 +125,12 @@ fn an_archive_of_several_members_is_read_to_its_end() {
     GzipMembers::detect(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
     let members: Vec<u8> = tar.chunks(700).flat_map(gzip).collect();
     assert_eq!(unpack(&members).expect("unpacked"), files.into_iter().collect());
-    // Also when it is truncated after the last file.
+    // Also if it is truncated after the last file.
     assert!(unpack(members.get(..members.len() - 1).expect("a part")).is_err());
 }
 
 proptest! {
-    /// No bytes cause a panic, and no header makes it hold more bytes than the archive has.
+    /// No bytes cause a panic, and no header makes the reader hold more bytes than the archive has.
     #[test]
     fn any_bytes_are_unpacked_or_refused(
         kinds in proptest::collection::vec(any::<u8>(), 1..6),

@@ -168,8 +168,8 @@ fn scopes() -> impl Strategy<Value = ConsentScope> {
 }
 
 proptest! {
-    /// An accepted version needs no consent for itself, and splitting an update into small steps gains nothing: an
-    /// addition that needs consent in one update needs it in two.
+    /// An accepted version needs no consent for itself, and splitting an update into small steps gains nothing, because
+    /// an addition that needs consent in one update needs it in two.
     #[test]
     fn consent_cannot_be_split(old in scopes(), between in scopes(), new in scopes()) {
         prop_assert_eq!(old.additions_over(&old), vec![]);

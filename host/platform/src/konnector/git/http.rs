@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::super::download::into_bytes;
 use super::FETCH_TIMEOUT;
 
-/// HTTP transport for the git library. Its methods block, and must not be called on a thread of the runtime.
+/// HTTP transport for the git library. The methods block, and must not be called on a thread of the runtime.
 #[derive(Clone)]
 pub(super) struct GateHttp {
     session: Session,
@@ -152,7 +152,7 @@ impl Exchange {
     }
 }
 
-/// An exchange, and the part of its response that is read.
+/// An exchange, and the part of its response that is being read.
 type PendingPart = (Arc<Exchange>, fn(ResponseParts) -> Bytes);
 
 /// A part of a response.

@@ -1,5 +1,5 @@
 //! Bundles in git repositories: the newest commit of a branch, without its history. Nothing is checked out and nothing
-//! in the repository is executed; the fetched objects are stored in a temporary folder until the bundle was read.
+//! in the repository is executed; the fetched objects are stored in a temporary folder until the bundle has been read.
 
 mod http;
 mod transport;
@@ -123,7 +123,7 @@ impl BareClone {
             .with_refspecs([spec.as_str()], gix::remote::Direction::Fetch)
             .map_err(|error| error_chain(&error))?;
         let connection = remote.to_connection_with_transport(source.connect()?);
-        // No credentials: no user is present to enter them.
+        // No credentials, because no user is present to enter them.
         let connection = connection.with_credentials(|_| Ok(None));
         let prepared = connection
             .prepare_fetch(Discard, gix::remote::ref_map::Options::default())

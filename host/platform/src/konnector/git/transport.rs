@@ -1,5 +1,5 @@
-//! Transports to a repository. Names are resolved and vetted before any contact, and only vetted addresses are dialled:
-//! for HTTPS by the gate, for the others here. Local paths are not supported.
+//! Transports to a repository. Names are resolved and vetted before any contact, and only vetted addresses are dialled,
+//! by the gate for HTTPS and by this module for the other transports. Local paths are not supported.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -149,7 +149,7 @@ impl SshOutput {
     fn with_watchdog(mut child: Child, output: ChildStdout) -> Self {
         let (alive, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            // Nothing is ever sent: the sender is dropped, or the timeout has passed.
+            // Nothing is ever sent, so either the sender was dropped or the timeout has passed.
             let _ = ended.recv_timeout(FETCH_TIMEOUT);
             // It may already have exited.
             drop(child.kill());

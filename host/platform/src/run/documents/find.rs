@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{RunDocuments, to_capability_error, to_guest_document};
 use crate::scan::{DocumentScan, ScanOrder};
 
-/// Approximate maximum size in bytes of the documents of one page: a page ends after the document that exceeds it.
+/// Approximate maximum size in bytes of the documents of one page. A page ends after the document that exceeds it.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// A page that is being filled.
@@ -81,7 +81,7 @@ fn range_of(query: &Query) -> IndexRange {
     }
 }
 
-/// Checks what an index does not distinguish: strings that are equal in the collation, and the exact prefix of a
+/// Checks values that an index does not distinguish: strings that are equal in the collation, and the exact prefix of a
 /// string.
 fn matches(query: &Query, document: &konnector_store::Document) -> bool {
     let value = |path: &String| match path.as_str() {

@@ -1,4 +1,4 @@
-//! Writes of documents: planned from the current state, committed atomically, and planned again after a conflict.
+//! Writes of documents, planned from the current state, committed atomically, and planned again after a conflict.
 
 use konnector_manifest::json_budget::heap_bytes;
 use konnector_manifest::{Doctype, Verb};

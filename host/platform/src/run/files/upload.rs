@@ -79,7 +79,7 @@ impl Upload for RunUpload {
         let blob = content.finish().await.map_err(to_capability_error)?;
         if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references))
             && let Some(content) = &file.content
-            // Storing the same content again repairs one that is missing or damaged.
+            // Storing the same content again repairs content that is missing or damaged.
             && scope.platform.files().is_content_intact(content).await.map_err(to_capability_error)?
         {
             scope.discard(&blob).await;
@@ -101,7 +101,7 @@ impl Upload for RunUpload {
 /// Attributes of the file to create.
 #[derive(Clone)]
 struct NewUpload {
-    /// Its folder, relative to the folder of the run.
+    /// Folder, relative to the folder of the run.
     folder: String,
     name: String,
     id: String,
@@ -148,7 +148,7 @@ impl RunContext {
     }
 }
 
-/// Returns whether storing would change nothing.
+/// Returns whether the file already has this content, this metadata and these references.
 fn is_same(file: &File, blob: &BlobInfo, metadata: &Object, references: &[Reference]) -> bool {
     file.content.as_ref().is_some_and(|content| content.sha256 == hex::encode(blob.sha256))
         && file.metadata == *metadata

@@ -47,7 +47,7 @@ async fn a_folder_is_made_marked_and_remembered() {
     insta::assert_snapshot!(metadata, @r#"{"doctypeVersion":"1","metadataVersion":1,"createdAt":"2026-11-03T08:00:00Z","updatedAt":"2026-11-03T08:00:00Z","createdOn":"http://ada.example.org/","createdByApp":"bank101","sourceAccount":"account","updatedByApps":[{"slug":"bank101","date":"2026-11-03T08:00:00Z","instance":"http://ada.example.org/"}]}"#);
 }
 
-/// A typed component gets no message: its first file creates the folder.
+/// A typed component gets no message, so its first file creates the folder.
 #[tokio::test]
 async fn a_typed_component_saves_to_a_folder_that_is_marked_and_found_after_a_renaming() {
     let run = TestRun::unrestricted().await;
@@ -88,7 +88,7 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
     assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
 }
 
-/// A konnector can name a folder in its own job or account: that must not make it the konnector's folder.
+/// A konnector can name a folder in its own job or account, but that must not make it the konnector's folder.
 #[tokio::test]
 async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
     let mut run = TestRun::unrestricted().await;
@@ -119,7 +119,7 @@ async fn a_run_without_an_account_marks_no_folder() {
     assert_eq!((directory.path.as_deref(), directory.referenced_by.len()), (Some("/Administrative/Bank101"), 0));
 }
 
-/// Cozy API, permission top-up: the rule exists once, and applies below folders that refer to this konnector only.
+/// Cozy API, permission top-up. The rule exists once, and applies below folders that refer to this konnector only.
 #[tokio::test]
 async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     let run = TestRun::unrestricted().await;

@@ -1,5 +1,5 @@
-//! A user moves, renames, trashes and deletes the folder and the files of a run during the run: nothing is lost, and
-//! nothing of the user becomes the konnector's.
+//! A user moves, renames, trashes and deletes the folder and the files of a run during the run. Nothing is lost, and no
+//! file of the user becomes the konnector's.
 
 use konnector_sandbox::capability::{Files, SavedFile, Target, Upload};
 use konnector_store::FsckOptions;
@@ -165,7 +165,7 @@ async fn a_file_is_saved_whatever_the_user_does_with_the_former_one() {
     run.assert_fsck_clean().await;
 }
 
-/// Concurrent operations: every saved file exists, with its content.
+/// After concurrent operations, every saved file exists, with its content.
 #[tokio::test]
 async fn nothing_that_was_saved_is_lost() {
     let run = Arc::new(TestRun::unrestricted().await);

@@ -1,5 +1,4 @@
-//! A run and the user write the same file in turn: a version of each one's content is stored when the other replaces
-//! it.
+//! A run and the user write the same file in turn. The content of each becomes a version when the other replaces it.
 
 use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Target, Tree as _};
 use konnector_store::BlobInfo;

@@ -132,7 +132,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
     let scope = &tree.scope;
     let before = tree.file(id).await?;
     tree.check(WRITE, &before)?;
-    // Storing the same content again repairs one that is missing or damaged.
+    // Storing the same content again repairs content that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
         && scope.platform.files().is_content_intact(old).await.map_err(to_tree_error)?
     {

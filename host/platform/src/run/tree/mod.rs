@@ -47,7 +47,7 @@ struct Visibility {
 
 /// Visibility of a file that is listed when its directory is read.
 static LISTABLE: Visibility = Visibility { verbs: &[Verb::Get], dirs: |dirs| &dirs.listable };
-/// Visibility of a file that is found by its name: a konnector that may only create files must be able to name the
+/// Visibility of a file that is found by its name. A konnector that may only create files must be able to name the
 /// directory.
 static ADDRESSABLE: Visibility = Visibility { verbs: &Verb::ALL, dirs: |dirs| &dirs.addressable };
 
@@ -277,7 +277,8 @@ impl RunTree {
         Ok(above.iter().any(|above| above.id == directory.id))
     }
 
-    /// Checks that a directory is empty. Files that the rules do not show count, too: they must not be deleted with it.
+    /// Checks that a directory is empty. Files that the rules do not show count, too, because they must not be deleted
+    /// with it.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
         let RunContext { platform, instance, .. } = &*self.scope;
         let first = platform.files().children(instance, &directory.id, None, 1).map_err(to_tree_error)?;
@@ -320,7 +321,7 @@ fn to_tree_error(error: Error) -> TreeError {
     }
 }
 
-/// Like [`to_tree_error`], for content to be read: missing or damaged content is reported as not found, so the
+/// Like [`to_tree_error`], for content to be read. Missing or damaged content is reported as not found, so the
 /// konnector fetches it again.
 fn to_content_error(error: Error) -> TreeError {
     match error {
@@ -332,7 +333,7 @@ fn to_content_error(error: Error) -> TreeError {
     }
 }
 
-/// Like [`to_tree_error`], where a conflict means that the name is taken.
+/// Like [`to_tree_error`], but a conflict means that the name is taken.
 fn to_create_error(error: Error) -> TreeError {
     match error {
         Error::Conflict(_) => TreeError::AlreadyExists,
