@@ -36,7 +36,7 @@ impl Account {
         self.info.name.as_deref()
     }
 
-    /// Returns the identifier of the account at the vendor: the value of the identifier field.
+    /// Returns the identifier of the account at the vendor, which is the value of the identifier field.
     #[must_use]
     pub fn identifier(&self) -> Option<&str> {
         self.info.identifier.as_deref()
@@ -45,6 +45,7 @@ impl Account {
     /// Returns a text field.
     ///
     /// # Errors
+    ///
     /// [`Error::MissingCredentials`] if the user left it empty.
     pub fn field(&self, name: &str) -> Result<&str> {
         self.field_opt(name)
@@ -60,6 +61,7 @@ impl Account {
     /// Returns all fields, deserialised into a type of the konnector.
     ///
     /// # Errors
+    ///
     /// [`Error::MissingCredentials`] naming the field that is missing or has another type.
     pub fn fields<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(Value::Object(self.fields.clone()))
@@ -69,6 +71,7 @@ impl Account {
     /// Returns a secret field, which the konnector can use but not read.
     ///
     /// # Errors
+    ///
     /// [`Error::MissingCredentials`] if the user left it empty.
     pub fn secret(&self, name: &str) -> Result<Secret> {
         if !host::secrets::names().iter().any(|known| known == name) {
@@ -81,7 +84,8 @@ impl Account {
     /// of the konnector saved another type.
     ///
     /// # Errors
-    /// Errors of the host.
+    ///
+    /// If the host fails.
     pub fn load_state<T: DeserializeOwned + Default>(&self) -> Result<T> {
         let Some(text) = host::account::load_state()? else {
             return Ok(T::default());
@@ -95,6 +99,7 @@ impl Account {
     /// Replaces the whole saved state; at most 64 KiB of JSON. The state is durable when this returns.
     ///
     /// # Errors
+    ///
     /// [`Error::LimitReached`] if the state is larger.
     pub fn save_state<T: Serialize>(&self, state: &T) -> Result<()> {
         let text =

@@ -27,6 +27,7 @@ impl Context {
     /// Returns the account that the run works for.
     ///
     /// # Errors
+    ///
     /// [`Error::MissingCredentials`] if the konnector was started without an account.
     pub fn account(&self) -> Result<Account> {
         Account::load()
@@ -35,6 +36,7 @@ impl Context {
     /// Returns the manifest's `parameters`, deserialised into a type of the konnector.
     ///
     /// # Errors
+    ///
     /// [`Error::Bug`] naming the field that is missing or has another type.
     pub fn parameters<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.job.parameters)
@@ -44,7 +46,8 @@ impl Context {
     /// Returns one string of the manifest's `parameters`.
     ///
     /// # Errors
-    /// [`Error::Bug`] if it is missing.
+    ///
+    /// [`Error::Bug`] if the parameter is missing.
     pub fn parameter(&self, name: &str) -> Result<String> {
         let mut parameters: serde_json::Map<String, serde_json::Value> = self.parameters()?;
         match parameters.remove(name) {
@@ -56,6 +59,7 @@ impl Context {
     /// Returns the payload of the webhook call, if a webhook started the run.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if the payload does not deserialise.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let parse = |text: &String| {
@@ -71,7 +75,7 @@ impl Context {
         &self.job.id
     }
 
-    /// Returns 1 for the first execution of the job, higher for a repetition.
+    /// Returns 1 for the first run of the job, and a higher number for a retry.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.job.attempt
@@ -83,7 +87,7 @@ impl Context {
         self.job.cause
     }
 
-    /// Returns the start of the last successful run of this account: older items were saved then.
+    /// Returns the start of the last successful run of this account. Older items were saved then.
     #[must_use]
     pub fn last_success(&self) -> Option<DateTime<Utc>> {
         self.job.last_success.and_then(DateTime::from_timestamp_millis)

@@ -26,6 +26,7 @@ pub struct Document<T> {
 /// Returns one document.
 ///
 /// # Errors
+///
 /// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or does not deserialise.
 pub fn get<T: DeserializeOwned>(doctype: &str, locator: &Locator) -> Result<Document<T>> {
     deserialize(host::documents::get(doctype, locator)?)
@@ -117,7 +118,8 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     /// Iterates over the documents; fetches each page when it is needed.
     ///
     /// # Errors
-    /// Each step: [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if a document does not
+    ///
+    /// Each step returns [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if a document does not
     /// deserialise. The iterator ends after an error.
     pub fn iter(self) -> DocumentIter<T> {
         DocumentIter { find: self, page: Vec::new().into_iter(), is_done: false }
@@ -126,6 +128,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     /// Returns all documents.
     ///
     /// # Errors
+    ///
     /// As [`DocumentQuery::iter`].
     pub fn collect(self) -> Result<Vec<Document<T>>> {
         self.iter().collect()
@@ -134,6 +137,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     /// Returns the first document.
     ///
     /// # Errors
+    ///
     /// As [`DocumentQuery::iter`].
     pub fn first(self) -> Result<Option<Document<T>>> {
         let one = self.change(|query| {

@@ -1,4 +1,4 @@
-//! How a run fails: one error type, each variant of which is one case of the contract.
+//! How a run fails. Each variant of the error type is one case of the contract.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// user, and which message the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The vendor rejected the credentials. The schedule waits until the user changes them: return this only if the
+    /// The vendor rejected the credentials. The schedule waits until the user changes them, so return this only if the
     /// vendor said so.
     #[error("the vendor rejected the credentials: {0}")]
     BadCredentials(String),
@@ -47,7 +47,7 @@ pub enum Error {
     /// The vendor asks for fewer requests; the delay before the next request, if the vendor gives one.
     #[error("the vendor asks for fewer requests")]
     RateLimited(Option<Duration>),
-    /// The site differs from what the konnector expects: the author must act.
+    /// The site differs from what the konnector expects, so the author must act.
     #[error("the vendor's site changed: {0}")]
     VendorChanged(String),
     /// The manifest lacks a permission rule. The message comes from the host and names the rule to add.
@@ -76,57 +76,57 @@ pub enum Error {
 /// One constructor per variant that an author returns; the message is a sentence for the user, or for the author if
 /// only they can act.
 impl Error {
-    /// Returns [`Error::BadCredentials`]: the vendor rejected the credentials.
+    /// Creates [`Error::BadCredentials`]. Use it if the vendor rejected the credentials.
     pub fn bad_credentials(text: impl Into<String>) -> Self {
         Self::BadCredentials(text.into())
     }
 
-    /// Returns [`Error::TooManyAttempts`]: the vendor locked the account temporarily.
+    /// Creates [`Error::TooManyAttempts`]. Use it if the vendor locked the account temporarily.
     pub fn too_many_attempts(text: impl Into<String>) -> Self {
         Self::TooManyAttempts(text.into())
     }
 
-    /// Returns [`Error::UserAction`]: the user must do `action` at the vendor.
+    /// Creates [`Error::UserAction`]. Use it if the user must do `action` at the vendor.
     pub fn user_action(action: Action, text: impl Into<String>) -> Self {
         Self::UserAction(action, text.into())
     }
 
-    /// Returns [`Error::MissingCredentials`]: the account lacks a field.
+    /// Creates [`Error::MissingCredentials`]. Use it if the account lacks a field.
     pub fn missing_credentials(text: impl Into<String>) -> Self {
         Self::MissingCredentials(text.into())
     }
 
-    /// Returns [`Error::CodeRejected`]: the vendor rejected the one-time code.
+    /// Creates [`Error::CodeRejected`]. Use it if the vendor rejected the one-time code.
     pub fn code_rejected(text: impl Into<String>) -> Self {
         Self::CodeRejected(text.into())
     }
 
-    /// Returns [`Error::ChallengeUnsupported`]: the vendor requires a proof that this konnector cannot give.
+    /// Creates [`Error::ChallengeUnsupported`]. Use it if the vendor requires a proof that this konnector cannot give.
     pub fn challenge_unsupported(text: impl Into<String>) -> Self {
         Self::ChallengeUnsupported(text.into())
     }
 
-    /// Returns [`Error::CaptchaFailed`]: a captcha could not be solved.
+    /// Creates [`Error::CaptchaFailed`]. Use it if a captcha could not be solved.
     pub fn captcha_failed(text: impl Into<String>) -> Self {
         Self::CaptchaFailed(text.into())
     }
 
-    /// Returns [`Error::VendorDown`]: the vendor does not respond, so the run is retried later.
+    /// Creates [`Error::VendorDown`]. Use it if the vendor does not respond. The run is retried later.
     pub fn vendor_down(text: impl Into<String>) -> Self {
         Self::VendorDown(text.into())
     }
 
-    /// Returns [`Error::VendorMaintenance`]: the vendor reports maintenance.
+    /// Creates [`Error::VendorMaintenance`]. Use it if the vendor reports maintenance.
     pub fn vendor_maintenance(text: impl Into<String>) -> Self {
         Self::VendorMaintenance(text.into())
     }
 
-    /// Returns [`Error::VendorChanged`]: the site differs from what the konnector expects.
+    /// Creates [`Error::VendorChanged`]. Use it if the site differs from what the konnector expects.
     pub fn vendor_changed(text: impl Into<String>) -> Self {
         Self::VendorChanged(text.into())
     }
 
-    /// Returns [`Error::Bug`]: the konnector has a bug.
+    /// Creates [`Error::Bug`]. Use it if the konnector has a bug.
     pub fn bug(text: impl Into<String>) -> Self {
         Self::Bug(text.into())
     }
@@ -276,7 +276,7 @@ vendor_changed_from!(
     std::string::FromUtf8Error,
 );
 
-/// A konnector's local files are in the run's own memory: the vendor is not to blame for their errors.
+/// A konnector's local files are in the run's own memory, so the vendor is not to blame for their errors.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Bug(error.to_string())

@@ -28,6 +28,7 @@ pub struct FileReader {
 /// Opens a file for reading.
 ///
 /// # Errors
+///
 /// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if it does not exist or is a folder.
 pub fn open(locator: &Locator) -> Result<FileReader> {
     Ok(FileReader { handle: host::files::open(locator)?, position: 0 })
@@ -36,6 +37,7 @@ pub fn open(locator: &Locator) -> Result<FileReader> {
 /// Reads the whole content of a file.
 ///
 /// # Errors
+///
 /// As [`open`].
 pub fn read(locator: &Locator) -> Result<Vec<u8>> {
     let content = open(locator)?;
@@ -90,6 +92,7 @@ impl Seek for FileReader {
 /// Returns the details of a file or folder.
 ///
 /// # Errors
+///
 /// As [`open`].
 pub fn describe(locator: &Locator) -> Result<Details> {
     Ok(host::files::describe(locator)?)
@@ -98,7 +101,8 @@ pub fn describe(locator: &Locator) -> Result<Details> {
 /// Merges fields into the metadata of a file; fields that are null are deleted (RFC 7396).
 ///
 /// # Errors
-/// As [`open`], and [`Error::LimitReached`] for more than 64 KiB.
+///
+/// As [`open`], and [`Error::LimitReached`] if the metadata takes more than 64 KiB.
 pub fn merge_metadata(locator: &Locator, patch: &Metadata) -> Result<()> {
     Ok(host::files::merge_metadata(locator, &patch.to_json())?)
 }
@@ -107,6 +111,7 @@ pub fn merge_metadata(locator: &Locator, patch: &Metadata) -> Result<()> {
 /// the reference exists already.
 ///
 /// # Errors
+///
 /// As [`open`].
 pub fn add_reference(locator: &Locator, doctype: &str, id: &str) -> Result<()> {
     Ok(host::files::add_references(locator, &[reference(doctype, id)])?)
@@ -115,6 +120,7 @@ pub fn add_reference(locator: &Locator, doctype: &str, id: &str) -> Result<()> {
 /// Removes a reference from a file or folder to a document.
 ///
 /// # Errors
+///
 /// As [`open`].
 pub fn remove_reference(locator: &Locator, doctype: &str, id: &str) -> Result<()> {
     Ok(host::files::remove_references(locator, &[reference(doctype, id)])?)
@@ -127,6 +133,7 @@ fn reference(doctype: &str, id: &str) -> Reference {
 /// Moves and renames a file below the account's folder. If the name is taken, a number is added.
 ///
 /// # Errors
+///
 /// As [`open`]; [`Error::Denied`] if the user moved the file elsewhere.
 pub fn move_file(locator: &Locator, to: &Folder, name: &str) -> Result<File> {
     Ok(host::files::move_file(locator, &to.path, name)?)
@@ -154,6 +161,7 @@ impl Folder {
     /// Creates the folder if it is missing; returns it with its id, for documents that refer to it.
     ///
     /// # Errors
+    ///
     /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
     pub fn ensure(&self) -> Result<FolderEntry> {
         Ok(host::files::ensure_folder(&self.path)?)
@@ -162,6 +170,7 @@ impl Folder {
     /// Returns the folder's entries, sorted by name; empty if the folder does not exist.
     ///
     /// # Errors
+    ///
     /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let (mut entries, mut cursor) = (Vec::new(), None);

@@ -1,4 +1,4 @@
-//! The host's imports. In a component these are the contract's; elsewhere they are those of [`crate::testing`].
+//! The host's imports. In a component these are the imports of the contract, elsewhere those of [`crate::testing`].
 
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::bindings::konnector::host::{account, documents, files, http, log, progress, secrets};
@@ -11,7 +11,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 /// The contract's limit for one chunk of an upload.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Stores content as a whole: either all of it becomes visible or none.
+/// Stores content as a whole, so either all of it becomes visible or none.
 pub(crate) fn store(target: &Target, content: &[u8]) -> Result<Stored> {
     let upload = files::begin_upload(target)?;
     for chunk in content.chunks(CHUNK_BYTES) {

@@ -7,7 +7,7 @@
 //! info!(count = found, "{} bills found", found);
 //! ```
 //!
-//! No log line decides how the run ends, not even an error: only the return value of the konnector's function does.
+//! No log line decides how the run ends, not even an error. Only the return value of the konnector's function does.
 
 use std::fmt::Display;
 

@@ -23,6 +23,7 @@ pub fn login_succeeded() {
 /// look, for example the last digits of a telephone number.
 ///
 /// # Errors
+///
 /// [`crate::Error::CodeMissing`] if the user does not respond; [`crate::Error::LimitReached`] after five questions in
 /// one run, or once the run has waited twice the limit `answer_s` in total.
 pub fn ask_code(channel: CodeChannel, hint: &str) -> Result<String> {
@@ -32,6 +33,7 @@ pub fn ask_code(channel: CodeChannel, hint: &str) -> Result<String> {
 /// Asks once more, after the vendor rejected the code.
 ///
 /// # Errors
+///
 /// As [`ask_code`].
 pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { channel, hint: hint.to_owned(), is_retry: true })?)
@@ -41,6 +43,7 @@ pub fn ask_code_again(channel: CodeChannel, hint: &str) -> Result<String> {
 /// reports the approval.
 ///
 /// # Errors
+///
 /// [`crate::Error::CodeMissing`] if no client watches the run.
 pub fn request_approval(hint: &str) -> Result<()> {
     Ok(host::progress::request_approval(hint)?)

@@ -2,8 +2,8 @@ use crate::bindings::exports::konnector::host::run::{Problem, Report as WitRepor
 use crate::save::SaveSummary;
 use crate::{Error, Result};
 
-/// Result of a run that did not fail: the items that could not be saved while the others were. If none of the bills
-/// and files could be saved, the run fails with the first error, even if it saved documents as well.
+/// Result of a run that did not fail, with the items that could not be saved while the others were. If none of the
+/// bills and files could be saved, the run fails with the first error, even if it saved documents as well.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     problems: Vec<(String, String)>,
@@ -13,7 +13,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Creates a report without problems: everything was saved.
+    /// Creates a report without problems, because everything was saved.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -6,7 +6,7 @@ use crate::{Result, host};
 
 /// A password or another secret field of the account, which the konnector can use but never read.
 ///
-/// It prints and serialises as a placeholder: where the placeholder occurs in a header, or in a form or JSON body,
+/// It prints and serialises as a placeholder. If the placeholder occurs in a header, or in a form or JSON body,
 /// the host inserts the value, provided that the request goes to a host that the manifest names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -18,6 +18,7 @@ impl Secret {
     /// Returns the secret field of that name.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::Bug`] if the account has no such secret.
     pub(crate) fn load(name: &str) -> Result<Self> {
         let placeholder = host::secrets::placeholder(name)?;
@@ -27,7 +28,8 @@ impl Secret {
     /// Stores a rotated credential (a refresh token), sealed, for later runs.
     ///
     /// # Errors
-    /// Errors of the host: [`crate::Error::LimitReached`] if the value is too large.
+    ///
+    /// [`crate::Error::LimitReached`] if the value is too large, and other errors if the host fails.
     pub fn replace(&self, value: &str) -> Result<()> {
         Ok(host::secrets::put(&self.name, value)?)
     }
@@ -36,6 +38,7 @@ impl Secret {
     /// the password.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::Denied`] if the user did not agree.
     #[cfg(all(feature = "reveal", target_family = "wasm"))]
     pub fn reveal(&self) -> Result<String> {

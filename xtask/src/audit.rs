@@ -16,7 +16,7 @@ const LTS_MAJOR: &str = "48";
 pub enum ReleaseStatus {
     /// No newer version of our line exists.
     UpToDate(String),
-    /// A newer version exists: a sentence that says what to do.
+    /// A newer version exists; contains a sentence that says what to do.
     Outdated(String),
 }
 

@@ -14,10 +14,10 @@ pub struct Arguments {
     arguments: Vec<String>,
 }
 
-/// Builds, then measures.
+/// Builds everything, then measures.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     guests::build(workspace, guests::GuestSelection::All)?;
-    // One command: two would compile the dependencies twice, with different features.
+    // One command, because two would compile the dependencies twice, with different features.
     term::timed("programs compiled", || {
         workspace.cargo().args(["build", "--release", "--bins", "-p", "konnector", "-p", "konnector-tests"]).run()
     })?;

@@ -58,13 +58,13 @@ impl Command {
         self
     }
 
-    /// Runs in this folder.
+    /// Sets the working folder.
     pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
         self.0.current_dir(directory);
         self
     }
 
-    /// Runs it to its end on our terminal.
+    /// Runs the command to its end on our terminal.
     pub fn run(mut self) -> Result<()> {
         let status = self.0.status().with_context(|| self.cannot_start())?;
         if status.success() {
@@ -73,7 +73,7 @@ impl Command {
         bail!("`{self}` failed ({status})")
     }
 
-    /// Runs it to its end and returns its standard output; its standard error is part of the error.
+    /// Runs the command to its end and returns its standard output; an error contains the standard error.
     pub fn output(mut self) -> Result<String> {
         let output = self.0.stdin(Stdio::null()).output().with_context(|| self.cannot_start())?;
         if output.status.success() {
@@ -104,7 +104,7 @@ impl Command {
         bail!("`{self}` failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end())
     }
 
-    /// Runs it to its end, passing each line of its standard error to ours and to `line`.
+    /// Runs the command to its end, passing each line of its standard error to ours and to `line`.
     pub fn watch_stderr(mut self, mut line: impl FnMut(&str)) -> Result<()> {
         let mut child = self.0.stderr(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
         if let Some(stderr) = child.stderr.take() {
@@ -122,13 +122,13 @@ impl Command {
         bail!("`{self}` failed ({status})")
     }
 
-    /// Starts it without waiting.
+    /// Starts the command without waiting.
     pub fn spawn(mut self, configure: impl FnOnce(&mut process::Command)) -> Result<process::Child> {
         configure(&mut self.0);
         self.0.spawn().with_context(|| self.cannot_start())
     }
 
-    /// Runs it without output; returns whether it started and succeeded.
+    /// Runs the command without output; returns whether it started and succeeded.
     pub fn succeeds(mut self) -> bool {
         let quiet = self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         quiet.status().is_ok_and(|status| status.success())

@@ -45,8 +45,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             guests::build(workspace, guests::GuestSelection::All).map(|_| StepOutcome::Passed)
         });
         report.step("Programs", || {
-            // All targets of the workspace, as the tests need them: naming packages would select other features of
-            // the dependencies, and compile wasmtime once more.
+            // All targets of the workspace, as the tests need them. Naming packages would select other features of the
+            // dependencies, and compile wasmtime once more.
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
             build.run().map(|()| StepOutcome::Passed)
         });
@@ -113,7 +113,7 @@ fn licences(workspace: &Workspace) -> Result<StepOutcome> {
     deny(&["check", "advisories"]).run().map(|()| StepOutcome::Passed)
 }
 
-/// Checks for a newer wasmtime. Neither one nor an unreachable registry is a failure of this revision.
+/// Checks for a newer wasmtime. Neither a newer version nor an unreachable registry is a failure of this revision.
 fn security_releases(workspace: &Workspace) -> StepOutcome {
     match audit::check_release(workspace) {
         Ok(ReleaseStatus::UpToDate(sentence)) => StepOutcome::PassedWith(sentence),

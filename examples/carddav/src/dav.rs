@@ -169,7 +169,8 @@ impl CardDavServer {
         Err(Error::user_action(Action::Unspecified, text))
     }
 
-    /// Explains a denial: a server may store the address books on another host, which the user has not allowed yet.
+    /// Explains a denial, because a server may store the address books on another host, which the user has not allowed
+    /// yet.
     fn explain(&self, error: Error, address: &Url) -> Error {
         match error {
             Error::Denied(_) if address.origin() != self.main.base_url().origin() => {

@@ -1,4 +1,4 @@
-//! Copies the contacts of any CardDAV server (RFC 6352) into the user's contacts and files, and updates them: only
+//! Copies the contacts of any CardDAV server (RFC 6352) into the user's contacts and files, and updates them. Only
 //! changes since the last run are fetched, and contacts deleted at the server are deleted here.
 
 mod contact;
@@ -27,7 +27,7 @@ fn run(context: Context) -> Result<Report> {
 
     let (mut state, mut report): (SyncState, _) = (account.load_state()?, Report::new());
     let synced = sync::sync_all(&server, &found, &mut state, &mut report);
-    // Also after a failure: saved cards must not be fetched again.
+    // Also after a failure, because saved cards must not be fetched again.
     account.save_state(&state)?;
     synced.map(|()| report)
 }

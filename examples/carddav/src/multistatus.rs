@@ -1,4 +1,4 @@
-//! The `multistatus` of WebDAV (RFC 4918 §13): the status of each resource, and whether the list is complete.
+//! The `multistatus` of WebDAV (RFC 4918 §13), with the status of each resource, and whether the list is complete.
 
 use konnector_sdk::http::Response;
 use konnector_sdk::{Error, Result, Url};
@@ -13,8 +13,8 @@ pub struct Multistatus {
     pub missing: Vec<Url>,
     /// Resources that exist, but for which the server returns no properties, with the reason.
     pub unreadable: Vec<(Url, String)>,
-    /// Whether every resource is in it: the server did not truncate the list (RFC 6352 §8.6.2), and every entry can
-    /// be read.
+    /// Whether the list contains every resource, because the server did not truncate the list (RFC 6352 §8.6.2), and
+    /// every entry can be read.
     pub is_complete: bool,
 }
 
@@ -75,8 +75,8 @@ impl Multistatus {
             }
             Some((Some(404 | 410), _)) => self.missing.extend(urls.into_iter().map(|(url, _)| url)),
             Some((code, line)) => {
-                // RFC 6352 §8.6.2: 507 for the collection truncates the list; for anything else, better safe than
-                // sorry.
+                // A 507 for the collection means that the list is truncated (RFC 6352 §8.6.2). Assume the same if the
+                // 507 is for anything else.
                 self.is_complete &= code.is_some_and(|code| code != 507);
                 self.unreadable.extend(urls.into_iter().map(|(url, _)| (url, line.clone())));
             }
@@ -110,7 +110,7 @@ impl Resource {
     }
 }
 
-/// Normalizes the URL of a resource (RFC 3986 §6.2): servers write `@` as `%40` in one response but not in the next,
+/// Normalizes the URL of a resource (RFC 3986 §6.2). Servers write `@` as `%40` in one response but not in the next,
 /// use another scheme than that of the request, and omit the trailing slash of a collection.
 pub fn normalize(url: &Url) -> String {
     let segments = url.path().split('/').filter(|segment| !segment.is_empty()).map(normalize_segment);

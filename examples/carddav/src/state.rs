@@ -15,7 +15,7 @@ use crate::multistatus::normalize;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SyncState(BTreeMap<String, BookState>);
 
-/// An address book: its tag and its cards.
+/// Tag and cards of an address book.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BookState {
     tag: Option<String>,

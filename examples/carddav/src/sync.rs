@@ -1,4 +1,4 @@
-//! Synchronizes address books. Only certain information from the server has consequences: a card is deleted if a
+//! Synchronizes address books. Only certain information from the server has consequences. A card is deleted if a
 //! complete list lacks it, and a card that cannot be read, fetched or saved does not affect the others.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -12,17 +12,17 @@ use crate::state::{BookState, CardKey, CardVersion, SyncState};
 use crate::vcard::VCard;
 use crate::{DOCTYPE, normalize};
 
-/// Cards per batch: an interrupted run has to repeat at most these.
+/// Cards per batch. An interrupted run has to repeat at most these.
 const MAX_BATCH_CARDS: usize = 50;
 /// Bytes of cards per batch, as far as the server reports their sizes. Photos make cards large; the host limits
 /// responses to 10 MiB, and XML makes them larger.
 const MAX_BATCH_BYTES: u64 = 4 << 20;
-/// Assumed size of a card whose size the server does not report: one without a photo.
+/// Assumed size of a card whose size the server does not report, as for a card without a photo.
 const ESTIMATED_CARD_BYTES: u64 = 4 << 10;
 /// After this many consecutive failures the cards are not to blame.
 const MAX_CONSECUTIVE_FAILURES: u32 = 5;
 
-/// Synchronizes all address books and the state: even after a failure, the state matches the saved cards.
+/// Synchronizes all address books and the state. Even after a failure, the state matches the saved cards.
 pub fn sync_all(
     server: &CardDavServer,
     found: &AddressBooks,
@@ -179,8 +179,8 @@ impl Sync<'_> {
     }
 }
 
-/// Returns whether other cards may still succeed after this failure: a broken card, one that is too large, a server
-/// error for one.
+/// Returns whether other cards may still succeed after this failure, such as a broken card, a card that is too large,
+/// or a server error for one card.
 fn concerns_cards(error: &Error) -> bool {
     matches!(error, Error::VendorChanged(_) | Error::VendorDown(_) | Error::Bug(_) | Error::LimitReached(_))
 }

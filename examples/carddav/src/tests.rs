@@ -93,7 +93,7 @@ fn finds_the_books_and_then_fetches_only_what_changed() {
     assert!(requests.iter().all(|request| request.headers.iter().any(|(name, _)| name == "authorization")));
     assert!(requests[5].body.contains("<D:href>/books/family/a.vcf</D:href>"), "{}", requests[5].body);
 
-    // The tag is unchanged: the book is not even listed.
+    // The tag is unchanged, so the book is not even listed.
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(host.requests().len(), requests.len() + 4);
 }

@@ -97,7 +97,7 @@ impl Property {
             .collect()
     }
 
-    /// Returns whether the person prefers it: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
+    /// Returns whether the person prefers this property: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
     pub fn is_preferred(&self) -> bool {
         self.preference() == 1
     }

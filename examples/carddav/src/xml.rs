@@ -1,5 +1,5 @@
-//! A small tree of an XML response. Names have no prefix: no two names in CardDAV responses differ only in their
-//! prefix.
+//! A small tree of an XML response. Names have no prefix, because no two names in CardDAV responses differ only in
+//! their prefix.
 
 use konnector_sdk::{Error, Result};
 use quick_xml::Reader;

@@ -20,7 +20,7 @@ pub struct Bank {
 pub struct Bill {
     /// The bank's number of the bill.
     pub reference: String,
-    /// What it is for.
+    /// Subject of the bill.
     pub subject: String,
     /// The amount as written on the page.
     pub amount: String,

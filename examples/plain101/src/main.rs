@@ -1,6 +1,6 @@
 //! Saves the bills of an account at Bank101: like `bank101`, but written as a plain program for the environment and
 //! the standard output of Cozy's konnectors (Cozy API, konnector run-time contract). Nothing in it is specific to
-//! this server: compiled for this machine it runs as a process next to any server of that API, compiled for
+//! this server. Compiled for this machine it runs as a process next to any server of that API; compiled for
 //! `wasm32-wasip2` it is a command component.
 
 mod bank;

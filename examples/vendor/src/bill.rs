@@ -31,7 +31,7 @@ pub struct Bill {
     pub contract: Contract,
     /// The day of the bill.
     pub issued_on: NaiveDate,
-    /// What it is for, in the language of the contract.
+    /// Subject of the bill, in the language of the contract.
     pub subject: String,
     /// The total, in euro cents.
     #[serde(rename = "amount_cents")]
@@ -54,13 +54,13 @@ impl Bill {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewBill {
-    /// Its contract: `FR-2041` or `EN-7730`.
+    /// Contract of the bill: `FR-2041` or `EN-7730`.
     pub contract: Option<Contract>,
-    /// Its day, as `2026-12-03`.
+    /// Day of the bill, as `2026-12-03`.
     pub issued_on: Option<NaiveDate>,
-    /// What it is for.
+    /// Subject of the bill.
     pub subject: Option<String>,
-    /// Its amount in euro cents.
+    /// Amount in euro cents.
     #[serde(rename = "amount_cents")]
     pub amount: Option<Amount>,
 }

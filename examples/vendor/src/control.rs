@@ -36,8 +36,8 @@ impl Control {
 
     /// Locks the state of the site. The guard is never held across an await.
     pub(crate) fn site(&self) -> MutexGuard<'_, BankSite> {
-        // Nothing panics under the lock; if a handler did, the demo should continue instead of answering every page
-        // with an error.
+        // Nothing panics under the lock; if a handler did, the demo should continue instead of responding to every
+        // page with an error.
         self.site.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl Control {
         Some(pdf::render(&bill))
     }
 
-    /// Ends every session, as a vendor does overnight: existing cookies become invalid.
+    /// Ends every session, as a vendor does overnight, so existing cookies become invalid.
     pub fn end_sessions(&self) {
         self.site().sessions.end_all();
     }

@@ -28,7 +28,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts a request on arrival, so that one whose client disconnects is counted too.
+    /// Counts a request on arrival, so that a request whose client disconnects is counted, too.
     pub fn count_request(&mut self, path: &str, session: Option<u64>) {
         *self.requests_by_path.entry(path.to_owned()).or_default() += 1;
         let session = session.map_or_else(|| "none".to_owned(), |number| number.to_string());

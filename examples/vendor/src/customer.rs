@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The customer's personal data. The accents are intended: the profile page is in ISO-8859-1.
+/// The customer's personal data. The accents are intended, because the profile page is in ISO-8859-1.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Customer {
     /// First name.

@@ -1,4 +1,4 @@
-//! Errors of the vendor itself (not the ones it simulates: those are [`crate::Switches`]).
+//! Errors of the vendor itself (for simulated errors, see [`crate::Switches`]).
 
 use std::net::SocketAddr;
 

@@ -33,7 +33,8 @@ impl Vendor {
     /// Starts a vendor on the current Tokio runtime; it accepts connections when this returns.
     ///
     /// # Errors
-    /// [`Error::Listen`] if it cannot listen on the address.
+    ///
+    /// [`Error::Listen`] if the vendor cannot listen on the address.
     pub async fn start(options: VendorOptions) -> Result<VendorHandle, Error> {
         let listen = |source| Error::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
@@ -48,7 +49,7 @@ impl Vendor {
 }
 
 impl VendorHandle {
-    /// Returns the address it listens on.
+    /// Returns the address on which the vendor listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -68,6 +69,7 @@ impl VendorHandle {
     /// Dropping the vendor stops it as well, without waiting.
     ///
     /// # Errors
+    ///
     /// [`Error::Serve`] if the server had stopped by itself.
     pub async fn shutdown(self) -> Result<(), Error> {
         drop(self.stop);

@@ -30,8 +30,8 @@ const FRENCH_MONTHS: [&str; 12] = [
 
 impl Language {
     /// Returns the language of a page for a browser that sends this `Accept-Language` header: English if the first
-    /// language in the list is English, otherwise French, the bank's own. Weights (`q=`) are ignored: browsers list
-    /// languages in order.
+    /// language in the list is English, otherwise French, the bank's own. Weights (`q=`) are ignored, because browsers
+    /// list languages in order.
     pub fn from_accept_language(header: Option<&str>) -> Self {
         let first = header.and_then(|value| value.split(',').next()).unwrap_or_default().trim();
         if first.to_ascii_lowercase().starts_with("en") { Self::English } else { Self::French }
@@ -58,7 +58,7 @@ impl Language {
         }
     }
 
-    /// Formats a date as `03/11/2026`, or `Nov 3, 2026`: English has no short form here, because `11/03` and `03/11`
+    /// Formats a date as `03/11/2026`, or `Nov 3, 2026`. English has no short form here, because `11/03` and `03/11`
     /// are easily confused.
     pub fn short_date(self, date: NaiveDate) -> String {
         match self {

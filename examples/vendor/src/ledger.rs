@@ -1,4 +1,4 @@
-//! All bills of the customer: a fixed sequence that depends only on its length, and the bills added since.
+//! All bills of the customer: a fixed sequence that depends only on its length, and bills added later.
 
 use chrono::{Days, Months, NaiveDate};
 
@@ -8,7 +8,7 @@ use crate::contract::Contract;
 /// Number of bills on a page of the site.
 pub const BILLS_PER_PAGE: usize = 7;
 
-/// The month of the first bill. It is fixed and not relative to today: two runs of the vendor show the same bills.
+/// The month of the first bill. It is fixed and not relative to today, so two runs of the vendor show the same bills.
 const FIRST_MONTH: Option<NaiveDate> = NaiveDate::from_ymd_opt(2025, 4, 3);
 
 /// The bills, oldest first.
@@ -20,9 +20,9 @@ pub struct BillLedger {
 /// One page of the bills of a contract.
 #[derive(Debug)]
 pub struct Page<'a> {
-    /// Its bills, newest first.
+    /// Bills of the page, newest first.
     pub bills: Vec<&'a Bill>,
-    /// Its number, from 1.
+    /// Number of the page, from 1.
     pub number: usize,
     /// The number of pages, at least 1.
     pub count: usize,

@@ -1,4 +1,4 @@
-//! Bank101, a fictitious vendor: the web site that the example konnectors log into.
+//! Bank101, a fictitious vendor with a web site that the example konnectors log into.
 //!
 //! It behaves like the sites that konnectors visit: a login form with a CSRF token and a session cookie, redirects,
 //! bills in paginated HTML tables with French and English dates and amounts, PDFs, a page in ISO-8859-1, JSON inside
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Nothing in it depends on the date: the same vendor always shows the same bills, with the same bytes.
+//! Nothing in it depends on the date, so the same vendor always shows the same bills, with the same bytes.
 
 #![expect(clippy::disallowed_methods, reason = "the site is not part of our API and needs no description")]
 

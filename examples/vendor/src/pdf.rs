@@ -1,4 +1,4 @@
-//! The PDF of a bill: always the same bytes for the same bill.
+//! The PDF of a bill, with the same bytes each time.
 
 use chrono::Datelike;
 use encoding_rs::WINDOWS_1252;
@@ -14,7 +14,7 @@ const LINES_PER_PAGE: usize = 50;
 /// Bills have 1 to this many pages, so that their sizes vary like real ones: about 5 KB to 60 KB.
 const MAX_PAGES: u64 = 8;
 
-/// Renders the PDF of a bill: its heading, then its transactions, over one or more pages.
+/// Renders the PDF of a bill, with its heading and then its transactions, over one or more pages.
 pub fn render(bill: &Bill) -> Vec<u8> {
     let lines = text(bill);
     let pages: Vec<&[String]> = lines.chunks(LINES_PER_PAGE).collect();

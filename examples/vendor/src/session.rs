@@ -1,4 +1,4 @@
-//! Sessions: the state behind a cookie, from the first visit of the login page to the account.
+//! Sessions, which hold the state of a cookie from the first visit of the login page to the account.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ pub enum LoginStage {
 /// One session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Its number, from 1 in the order of creation; logs and counters show it in place of the secret token.
+    /// Number of the session, from 1 in the order of creation; logs and counters show it in place of the secret token.
     pub number: u64,
     /// The token that every form of this session must send back.
     pub csrf: String,
@@ -50,7 +50,7 @@ pub struct Session {
     pub stage: LoginStage,
 }
 
-/// All sessions. They live until they are ended: the vendor has no clock.
+/// All sessions. They live until they are ended, because the vendor has no clock.
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_token: HashMap<SessionToken, Session>,
@@ -58,7 +58,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session with a new token: each stage has its own token, so that a token planted before the login is
+    /// Opens a session with a new token. Each stage has its own token, so that a token planted before the login is
     /// worthless after it.
     pub fn open(&mut self, stage: LoginStage) -> (SessionToken, &Session) {
         self.last_number += 1;

@@ -1,4 +1,4 @@
-//! The state of the site, and the login: the logic between two requests, without HTTP.
+//! The state of the site and the logic of the login, without HTTP.
 
 use crate::counters::Counters;
 use crate::ledger::BillLedger;
@@ -40,7 +40,7 @@ pub enum Login {
 pub enum CodeCheck {
     /// The CSRF token is not the one of this session.
     InvalidCsrfToken,
-    /// No code was required, or too many were wrong: the login starts again.
+    /// No code was required, or too many were wrong, so the login starts again.
     LoginRequired,
     /// Wrong; another attempt is allowed.
     WrongCode,

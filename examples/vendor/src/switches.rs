@@ -68,6 +68,7 @@ impl Switches {
     /// Returns these switches after applying `patch`, a JSON merge patch (RFC 7396).
     ///
     /// # Errors
+    ///
     /// [`Error::Switches`] naming the switch if a name is unknown or a value has the wrong type.
     pub fn apply_patch(&self, patch: Map<String, Value>) -> Result<Self, Error> {
         let mut value = serde_json::to_value(self).map_err(Error::Switches)?;

@@ -18,14 +18,14 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 
 use crate::control::Control;
 
-/// Creates the router of the whole vendor. The control API is separate from the site: no switch delays or stops it, and
-/// nothing counts it.
+/// Creates the router of the whole vendor. The control API is separate from the site, so no switch delays or stops it,
+/// and its requests are not counted.
 pub fn router(control: Control) -> Router {
     site(control.clone()).nest("/_control", control::router()).with_state(control)
 }
 
 fn site(control: Control) -> Router<Control> {
-    // A PDF is sent uncompressed: the client knows its length, and its bytes are those of `Control::pdf`.
+    // A PDF is sent uncompressed, so the client knows its length, and its bytes are those of `Control::pdf`.
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("application/pdf"));
     Router::new()
         .route("/", get(account::front))

@@ -56,7 +56,7 @@ impl<'a> Element<'a> {
         self.node.attr(name)
     }
 
-    /// Returns the absolute URL of its link: its `href`, otherwise its `src`.
+    /// Returns the absolute URL of the element's link, which is its `href`, otherwise its `src`.
     #[must_use]
     pub fn url(self) -> Option<Url> {
         let address = self.attribute("href").or_else(|| self.attribute("src"))?;
@@ -81,10 +81,11 @@ impl<'a> Element<'a> {
         self.node.next_siblings().find_map(ElementRef::wrap).map(|node| Self::new(node, self.page))
     }
 
-    /// Returns the nearest matching element among itself and its ancestors.
+    /// Returns the nearest matching element among this element and its ancestors.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] if none matches; [`Error::Bug`] for an invalid selector.
+    ///
+    /// [`Error::VendorChanged`] if no element matches; [`Error::Bug`] if the selector is invalid.
     pub fn closest(self, css: &str) -> Result<Self> {
         let selector = select::parse(css)?;
         let around = std::iter::successors(Some(self), |element| element.parent());
@@ -104,7 +105,7 @@ impl<'a> Element<'a> {
         Some(format!("{}{id}{classes}", element.name()))
     }
 
-    /// Returns whether it is inside a `tag` that has the attribute.
+    /// Returns whether the element is inside a `tag` that has the attribute.
     pub(super) fn is_within(self, tag: &str, attribute: &str) -> bool {
         let around = std::iter::successors(self.parent(), |element| element.parent());
         around.into_iter().any(|element| element.tag() == tag && element.attribute(attribute).is_some())

@@ -8,7 +8,7 @@ use super::Element;
 use crate::http::{Client, RequestBuilder, Response};
 use crate::{Error, Result};
 
-/// A form of a page with the fields that it would submit: its successful controls, hidden ones included (HTML
+/// A form of a page with the fields that it would submit, which are its successful controls, hidden ones included (HTML
 /// §4.10.21.4 "Constructing the entry list").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
@@ -88,7 +88,7 @@ impl Form {
             "textarea" => vec![control.node().text().collect()],
             "select" => selected(control),
             "input" if is_hidden(control) && name.eq_ignore_ascii_case(CHARSET_FIELD) => vec![String::new()],
-            // No file is chosen: an empty file is sent.
+            // No file is chosen, so an empty file is sent.
             "input" if is_of_type(control, "file") => {
                 self.files.push(name.to_owned());
                 vec![String::new()]
@@ -102,6 +102,7 @@ impl Form {
     /// Fills in a control. The value may be a [`crate::Secret`].
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if the form has no such control, listing the existing ones.
     pub fn set(self, name: &str, value: impl Display) -> Result<Self> {
         if !self.names.iter().any(|known| known == name) {
@@ -122,13 +123,13 @@ impl Form {
         self
     }
 
-    /// Returns the value that it would submit under this name.
+    /// Returns the value that the form would submit under this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the URL that it is submitted to.
+    /// Returns the URL to which the form is submitted.
     #[must_use]
     pub fn action(&self) -> &Url {
         &self.action
@@ -184,6 +185,7 @@ impl Form {
     /// Submits the form.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`] and [`Response::error_for_status`].
     pub fn submit(&self, client: &Client) -> Result<Response> {
         self.request(client).send()?.error_for_status()
@@ -244,7 +246,7 @@ fn selected(control: Element<'_>) -> Vec<String> {
     chosen
 }
 
-/// Returns the value of `Referer` (RFC 9110 §10.1.3): the URL without fragment and user.
+/// Returns the value of `Referer` (RFC 9110 §10.1.3), which is the URL without fragment and user.
 fn referer(page: &Url) -> String {
     let mut page = page.clone();
     page.set_fragment(None);

@@ -17,7 +17,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Parses a page as a browser does: any text is a valid page.
+    /// Parses a page as a browser does, so any text is a valid page.
     #[must_use]
     pub fn new(text: &str, url: Url) -> Self {
         let html = Html::parse_document(text);
@@ -25,7 +25,7 @@ impl Page {
         Self { html, url, base, charset: None }
     }
 
-    /// Parses a page with its original encoding, in which its forms are submitted. Without an encoding that is UTF-8.
+    /// Parses a page with its original encoding, in which its forms are submitted. The default is UTF-8.
     #[must_use]
     pub fn with_charset(mut self, label: &str) -> Self {
         self.charset = Some(label.to_owned());
@@ -42,7 +42,7 @@ impl Page {
         &self.url
     }
 
-    /// Returns the base URL of its links: its own URL, or its `<base href>`.
+    /// Returns the base URL of the page's links, which is its `<base href>` or otherwise its own URL.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
@@ -57,7 +57,8 @@ impl Page {
     /// Returns the form that the selector matches, with the fields that it would submit.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] if there is none.
+    ///
+    /// [`Error::VendorChanged`] if no form matches.
     pub fn form(&self, css: &str) -> Result<Form> {
         Form::new(self.select_one(css)?)
     }
@@ -65,6 +66,7 @@ impl Page {
     /// Deserialises the JSON in an element's text, such as `script#__NEXT_DATA__`.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if the element is missing or its JSON does not deserialise.
     pub fn json<T: DeserializeOwned>(&self, css: &str) -> Result<T> {
         let text = self.select_one(css)?.raw_text();
@@ -75,6 +77,7 @@ impl Page {
     /// marker `window.__STATE__`.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if no script has the marker, or the JSON after it does not deserialise.
     pub fn script_json<T: DeserializeOwned>(&self, marker: &str) -> Result<T> {
         let subject = format!("{} after `{marker}` in a script", self.url);

@@ -15,7 +15,8 @@ pub trait Select<'a>: Copy {
     /// Returns all matching elements, in document order; possibly none.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn select(self, css: &str) -> Result<Vec<Element<'a>>> {
         let scope = self.scope();
         let selector = parse(css)?;
@@ -25,7 +26,8 @@ pub trait Select<'a>: Copy {
     /// Returns the first matching element, if any.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn select_opt(self, css: &str) -> Result<Option<Element<'a>>> {
         let scope = self.scope();
         let selector = parse(css)?;
@@ -35,7 +37,8 @@ pub trait Select<'a>: Copy {
     /// Returns the first matching element.
     ///
     /// # Errors
-    /// [`Error::VendorChanged`] if there is none, naming selector and page.
+    ///
+    /// [`Error::VendorChanged`], with the selector and the page, if no element matches.
     fn select_one(self, css: &str) -> Result<Element<'a>> {
         self.select_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
     }
@@ -43,7 +46,8 @@ pub trait Select<'a>: Copy {
     /// Returns whether an element matches.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn has(self, css: &str) -> Result<bool> {
         Ok(self.select_opt(css)?.is_some())
     }
@@ -52,6 +56,7 @@ pub trait Select<'a>: Copy {
     /// one space.
     ///
     /// # Errors
+    ///
     /// As [`Self::select_one`].
     fn text(self, css: &str) -> Result<String> {
         Ok(self.select_one(css)?.inner_text())
@@ -60,7 +65,8 @@ pub trait Select<'a>: Copy {
     /// Returns the text of the first matching element; `None` if it is missing or empty.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn text_opt(self, css: &str) -> Result<Option<String>> {
         Ok(self.select_opt(css)?.map(Element::inner_text).filter(|text| !text.is_empty()))
     }
@@ -68,6 +74,7 @@ pub trait Select<'a>: Copy {
     /// Returns an attribute of the first matching element.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if there is no such element, or it has no such attribute.
     fn attr(self, css: &str, name: &str) -> Result<&'a str> {
         let element = self.select_one(css)?;
@@ -77,14 +84,16 @@ pub trait Select<'a>: Copy {
     /// Returns an attribute of the first matching element, if both exist.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn attr_opt(self, css: &str, name: &str) -> Result<Option<&'a str>> {
         Ok(self.select_opt(css)?.and_then(|element| element.attribute(name)))
     }
 
-    /// Returns the absolute URL of the first matching element: its `href`, otherwise its `src`.
+    /// Returns the absolute URL of the first matching element, from its `href` or otherwise its `src`.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if there is no such element, or it has no URL.
     fn link(self, css: &str) -> Result<Url> {
         self.select_one(css)?.url().ok_or_else(|| missing(self.scope(), &format!("URL of `{css}`")))
@@ -93,7 +102,8 @@ pub trait Select<'a>: Copy {
     /// Returns the absolute URL of the first matching element, if any.
     ///
     /// # Errors
-    /// Only for an invalid selector.
+    ///
+    /// If the selector is invalid.
     fn link_opt(self, css: &str) -> Result<Option<Url>> {
         Ok(self.select_opt(css)?.and_then(Element::url))
     }

@@ -19,6 +19,7 @@ impl Client {
     /// host, `x` below the path of `base`.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::Bug`] if `base` is not an absolute URL.
     pub fn new(base: impl AsRef<str>) -> Result<Self> {
         let mut base = parse_url(None, base.as_ref())?;
@@ -70,7 +71,7 @@ impl Client {
         RequestBuilder::new(self, request)
     }
 
-    /// Iterates over the pages of a list, starting with `first`: the element that `next` selects on each page links to
+    /// Iterates over the pages of a list, starting with `first`. The element that `next` selects on each page links to
     /// the following page.
     ///
     /// ```no_run
@@ -85,10 +86,11 @@ impl Client {
         Pages::new(self, first.as_ref(), next)
     }
 
-    /// Returns the value of a cookie that a request to this client's base URL would carry: for example, a token that
+    /// Returns the value of a cookie that a request to this client's base URL would carry, for example a token that
     /// the site expects in a header.
     ///
     /// # Errors
+    ///
     /// [`crate::Error::Denied`] if no rule of the manifest names the host.
     pub fn cookie(&self, name: &str) -> Result<Option<String>> {
         let cookies = host::http::cookies(self.base.as_str())?;
@@ -98,7 +100,8 @@ impl Client {
     /// Stores a cookie as if the site had set it: `consent=yes; Path=/`.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] for a cookie that no site may set, [`crate::Error::Denied`] if no rule of the manifest
+    ///
+    /// [`crate::Error::Bug`] if no site may set the cookie, [`crate::Error::Denied`] if no rule of the manifest
     /// names the host.
     pub fn set_cookie(&self, cookie: &str) -> Result<()> {
         Ok(host::http::set_cookie(self.base.as_str(), cookie)?)
@@ -108,6 +111,7 @@ impl Client {
     /// [`Response::error_for_status`].
     ///
     /// # Errors
+    ///
     /// If there is no response: [`crate::Error::VendorDown`], or [`crate::Error::Denied`] by the manifest's rules.
     pub fn send(&self, request: &Request) -> Result<Response> {
         let wire = self.wire(request);

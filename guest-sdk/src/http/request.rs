@@ -169,7 +169,8 @@ impl<'a> RequestBuilder<'a> {
     /// Returns the request on its own, for later.
     ///
     /// # Errors
-    /// [`Error::Bug`] for an invalid URL or body.
+    ///
+    /// [`Error::Bug`] if the URL or the body is invalid.
     pub fn build(self) -> Result<Request> {
         self.request
     }
@@ -177,6 +178,7 @@ impl<'a> RequestBuilder<'a> {
     /// Sends the request. Any status is a response.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`].
     pub fn send(self) -> Result<Response> {
         self.client.send(&self.request?)
@@ -185,6 +187,7 @@ impl<'a> RequestBuilder<'a> {
     /// Sends the request and parses the response as a page.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`] and [`Response::error_for_status`].
     pub fn html(self) -> Result<Page> {
         self.send()?.error_for_status()?.html()
@@ -193,6 +196,7 @@ impl<'a> RequestBuilder<'a> {
     /// Sends the request and parses the response as JSON.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`], [`Response::error_for_status`] and [`Response::json`].
     pub fn json_response<T: DeserializeOwned>(self) -> Result<T> {
         self.send()?.error_for_status()?.json()
@@ -201,6 +205,7 @@ impl<'a> RequestBuilder<'a> {
     /// Sends the request and returns the text of the response.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`] and [`Response::error_for_status`].
     pub fn text(self) -> Result<String> {
         self.send()?.error_for_status()?.text()
@@ -209,6 +214,7 @@ impl<'a> RequestBuilder<'a> {
     /// Sends the request and returns the bytes of the response. For files, prefer `save_bills` or `save_files`.
     ///
     /// # Errors
+    ///
     /// As [`Client::send`] and [`Response::error_for_status`].
     pub fn bytes(self) -> Result<Vec<u8>> {
         Ok(self.change(|request| request.as_bytes = true).send()?.error_for_status()?.bytes())

@@ -51,9 +51,10 @@ impl Response {
     /// Returns the response, unless its status is 400 or higher.
     ///
     /// # Errors
-    /// 401 is [`Error::BadCredentials`], 429 [`Error::RateLimited`], 503 with `Retry-After`
-    /// [`Error::VendorMaintenance`], another 5xx [`Error::VendorDown`], any other status [`Error::VendorChanged`]. If
-    /// a vendor uses a status differently, check [`Self::status`] first.
+    ///
+    /// If the status is 400 or higher: 401 is [`Error::BadCredentials`], 429 [`Error::RateLimited`], 503 with
+    /// `Retry-After` [`Error::VendorMaintenance`], another 5xx [`Error::VendorDown`], any other status
+    /// [`Error::VendorChanged`]. If a vendor uses a status differently, check [`Self::status`] first.
     pub fn error_for_status(self) -> Result<Self> {
         if self.status < 400 {
             return Ok(self);
@@ -65,6 +66,7 @@ impl Response {
     /// Returns the body as text.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if it is not text.
     pub fn text(self) -> Result<String> {
         match self.body {
@@ -87,6 +89,7 @@ impl Response {
     /// Deserialises the JSON body.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] with the position of the unexpected JSON.
     pub fn json<T: DeserializeOwned>(self) -> Result<T> {
         let subject = format!("{} {}", self.method, self.url);
@@ -96,6 +99,7 @@ impl Response {
     /// Parses the body as a page.
     ///
     /// # Errors
+    ///
     /// [`Error::VendorChanged`] if it is not text.
     pub fn html(self) -> Result<Page> {
         let (url, charset) = (self.url.clone(), self.charset.clone());

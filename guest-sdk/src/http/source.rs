@@ -7,7 +7,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::http::Client;
 use crate::{Error, Result, host};
 
-/// Where a file's content comes from. It is fetched only if the user does not have the file yet.
+/// Source of a file's content, which is fetched only if the user does not have the file yet.
 pub struct FileSource(SourceKind);
 
 enum SourceKind {

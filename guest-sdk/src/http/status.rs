@@ -11,7 +11,7 @@ pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: 
         401 => Error::BadCredentials(text),
         429 => Error::RateLimited(retry_after),
         503 if retry_after.is_some() => Error::VendorMaintenance(text),
-        // 202: the resource is still being produced, and a retry may return it.
+        // With 202 the resource is still being produced, and a retry may return it.
         202 | 408 | 425 | 500..=599 => Error::VendorDown(text),
         _ => Error::VendorChanged(text),
     }

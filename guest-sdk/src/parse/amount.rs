@@ -104,8 +104,9 @@ impl fmt::Display for Amount {
 /// 1'234.50`, `-12,00 EUR`. A dash in place of the cents is not a sign: `CHF 12.–`, `12,-- €`.
 ///
 /// # Errors
-/// [`Error::VendorChanged`] including the text: no currency (see [`amount_in`]), no number, more than two decimals,
-/// or a dash that may be a sign or stand for cents (`12 –`).
+///
+/// [`Error::VendorChanged`] including the text, if it has no currency (see [`amount_in`]), no number, more than two
+/// decimals, or a dash that may be a sign or stand for cents (`12 –`).
 pub fn amount(text: &str) -> Result<Amount> {
     parse_amount(text, None)
 }
@@ -113,6 +114,7 @@ pub fn amount(text: &str) -> Result<Amount> {
 /// Parses an amount that may be written without a currency, as in a column headed `Montant (€)`.
 ///
 /// # Errors
+///
 /// As [`amount`].
 pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
     parse_amount(text, Some(currency))
@@ -133,8 +135,8 @@ fn parse_amount(text: &str, default: Option<Currency>) -> Result<Amount> {
     Ok(Amount { cents: if is_negative { -cents } else { cents }, currency })
 }
 
-/// Returns the number with its dashes normalised, and the words around it. No number if a word stands between two
-/// digits: `12€34` would become 1234.
+/// Returns the number with its dashes normalised, and the words around it. Returns no number if a word stands between
+/// two digits, because `12€34` would become 1234.
 fn split_words(text: &str) -> (Option<String>, Vec<String>) {
     let (mut number, mut words, mut word) = (String::new(), Vec::new(), String::new());
     let (mut last_figure_before_word, mut is_split) = (false, false);
@@ -154,8 +156,8 @@ fn split_words(text: &str) -> (Option<String>, Vec<String>) {
     ((!is_split).then_some(number), words)
 }
 
-/// Returns whether a character is a hyphen, a dash or a minus sign: fonts and keyboards of vendors differ in which they
-/// have.
+/// Returns whether a character is a hyphen, a dash or a minus sign. Vendors use different ones, depending on their
+/// fonts and keyboards.
 fn is_dash(letter: char) -> bool {
     matches!(letter, '-' | '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
 }
@@ -207,8 +209,8 @@ fn cents(number: &str) -> Option<i64> {
     whole.checked_mul(100)?.checked_add(fraction)
 }
 
-/// Splits at the decimal separator: the last one of a point and a comma. A single one separates decimals, unless it
-/// is placed like a thousands separator (`1.234`, three digits after it and no leading zero).
+/// Splits at the decimal separator, which is the last one of a point and a comma. A single one separates decimals,
+/// unless it is placed like a thousands separator (`1.234`, three digits after it and no leading zero).
 fn split_decimals(number: &str) -> (&str, &str) {
     let is_mark = |letter: char| letter == '.' || letter == ',';
     let Some((whole, fraction)) = number.rsplit_once(is_mark) else { return (number, "") };

@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// The year of `03/11/26` is 2026. For a vendor that writes the month first in digits, use [`date_with_format`].
 ///
 /// # Errors
-/// [`Error::VendorChanged`] including the text, if any part of it is not understood.
+///
+/// [`Error::VendorChanged`], including the text, if any part of the text is not understood.
 pub fn date(text: &str) -> Result<NaiveDate> {
     read_date(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is not a date")))
 }
@@ -20,6 +21,7 @@ pub fn date(text: &str) -> Result<NaiveDate> {
 /// [`chrono::format::strftime`]).
 ///
 /// # Errors
+///
 /// [`Error::VendorChanged`] including the text.
 pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
     NaiveDate::parse_from_str(text.trim(), format)
@@ -29,6 +31,7 @@ pub fn date_with_format(format: &str, text: &str) -> Result<NaiveDate> {
 /// Parses a month and returns its first day: `novembre 2026`, `Nov 2026`, `11/2026`, `2026-11`.
 ///
 /// # Errors
+///
 /// [`Error::VendorChanged`] including the text.
 pub fn month(text: &str) -> Result<NaiveDate> {
     read_month(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is not a month")))

@@ -77,7 +77,7 @@ fn trim_trailing_space(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// Returns the number of tokens of a time at the beginning of `tokens`, including its zone.
+/// Returns how many tokens at the beginning of `tokens` form a time, including its zone.
 fn time_length(tokens: &[Token]) -> Option<usize> {
     let mut reader = TokenReader { tokens, position: 0 };
     if reader.word(&["t"]) {
@@ -140,7 +140,7 @@ impl<'a> TokenReader<'a> {
         Some((minute, second))
     }
 
-    /// Reads `am` or `p.m.`; returns whether it was there.
+    /// Reads `am` or `p.m.`; returns whether it was found.
     fn meridiem(&mut self) -> bool {
         let whole = self.optional(|reader| reader.spaced_word(&["am", "pm"]));
         let dotted = |reader: &mut Self| {

@@ -9,7 +9,7 @@ use crate::http::FileSource;
 use crate::parse::Amount;
 use crate::{Error, Result};
 
-/// A bill with its file: a document of type `io.cozy.bills`.
+/// A bill with its file, saved as a document of type `io.cozy.bills`.
 #[derive(Debug)]
 #[must_use = "a bill is saved by `save_bills`"]
 pub struct Bill {
@@ -40,7 +40,7 @@ impl Bill {
         }
     }
 
-    /// Sets the vendor's own number for the bill: the best way to recognise it in later runs.
+    /// Sets the vendor's own number for the bill, which is the best way to recognise the bill in later runs.
     pub fn vendor_ref(mut self, reference: impl Into<String>) -> Self {
         self.reference = Some(reference.into());
         self
@@ -51,7 +51,7 @@ impl Bill {
         self.with_field("subject", subject.into())
     }
 
-    /// Sets the contract that the bill belongs to: its number, and its name, which becomes a folder of its own.
+    /// Sets the number and the name of the bill's contract. The name becomes a folder of its own.
     pub fn contract(mut self, id: impl Into<String>, label: impl Into<String>) -> Self {
         self.contract = Some((id.into(), label.into()));
         self
@@ -94,8 +94,8 @@ impl Bill {
         }
     }
 
-    /// Returns the key of the bill, without the number that distinguishes equal bills: the vendor's number, or
-    /// contract, day and amount.
+    /// Returns the key of the bill, without the number that distinguishes equal bills. The key is the vendor's number,
+    /// or contract, day and amount.
     pub(super) fn natural_key(&self) -> String {
         let contract = self.contract.as_ref().map(|(id, _)| format!("{id}/")).unwrap_or_default();
         match &self.reference {

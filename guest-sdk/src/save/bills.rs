@@ -11,18 +11,19 @@ use crate::progress::report_progress;
 use crate::{Error, Result, host};
 
 const DOCTYPE: &str = "io.cozy.bills";
-/// Bills fetched before they are written: an interrupted run has to repeat at most these.
+/// Bills fetched before they are written. An interrupted run has to repeat at most these.
 const BATCH_SIZE: usize = 50;
 
-/// Saves bills with their files. Pass all bills of the account (or of a contract) at once: among bills without the
-/// vendor's own number, two with the same day and amount remain two, distinguished by their order in this call.
+/// Saves bills with their files. Pass all bills of the account (or of a contract) at once, because among bills without
+/// the vendor's own number, two with the same day and amount remain two, distinguished by their order in this call.
 ///
 /// Nothing is saved unless every bill is complete. Files that the user has already are not fetched again. A bill
 /// whose file fails after three attempts is left out and becomes a problem of the report, while the others are saved.
 /// Near the end of the run's time the remaining bills are left for the next run.
 ///
 /// # Errors
-/// [`Error::Bug`] for an incomplete bill, and errors that concern all of them: [`Error::Denied`],
+///
+/// [`Error::Bug`] if a bill is incomplete, and errors that concern all bills: [`Error::Denied`],
 /// [`Error::StorageFull`], [`Error::LimitReached`], [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file
 /// was stored before the error are saved in that case, too.
 pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<SaveSummary> {

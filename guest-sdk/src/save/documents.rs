@@ -19,10 +19,11 @@ pub struct Item {
 }
 
 impl Item {
-    /// Creates an item from a document and its key: the vendor's own number, or a value that is unique for this
-    /// account.
+    /// Creates an item from a document and its key, which is the vendor's own number or another value that is unique
+    /// for this account.
     ///
     /// # Errors
+    ///
     /// [`Error::Bug`] if `body` is not a JSON object.
     pub fn new<T: Serialize>(key: impl Into<String>, body: T) -> Result<Self> {
         let value =
@@ -38,6 +39,7 @@ impl Item {
 /// new document lacks remain.
 ///
 /// # Errors
+///
 /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
 pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> Result<SaveSummary> {
     let items: Vec<_> = items.into_iter().map(|item| WitItem { key: item.key, body: item.body }).collect();
@@ -51,7 +53,8 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
 /// Sets fields of existing documents, including those of other applications; other fields remain.
 ///
 /// # Errors
-/// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if one of them does not exist, and errors of
+///
+/// [`Error::Denied`] if the manifest has no rule for it, [`Error::Bug`] if a document does not exist, and errors of
 /// the host.
 pub fn update_documents<T: Serialize>(
     doctype: &str,
@@ -74,6 +77,7 @@ pub fn update_documents<T: Serialize>(
 /// Deletes the documents that were saved under these keys; returns the number of deleted documents.
 ///
 /// # Errors
+///
 /// [`Error::Denied`] if the manifest has no rule for it, and errors of the host.
 pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();

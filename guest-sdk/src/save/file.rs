@@ -50,7 +50,7 @@ impl File {
         self
     }
 
-    /// Sets the key that identifies the file in later runs, even if the user moved it: for example, the vendor's own
+    /// Sets the key that identifies the file in later runs, even if the user moved it, for example the vendor's own
     /// number. The default is folder and name.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -69,7 +69,7 @@ impl File {
         self
     }
 
-    /// Sets its metadata.
+    /// Sets the metadata of the file.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
@@ -87,7 +87,7 @@ impl File {
         self
     }
 
-    /// Returns the key, or its default: folder and name.
+    /// Returns the key, which by default consists of folder and name.
     pub(super) fn lookup_key(&self) -> String {
         self.key.clone().unwrap_or_else(|| self.label())
     }

@@ -19,6 +19,7 @@ const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_
 /// If two files have the same key, the first is saved.
 ///
 /// # Errors
+///
 /// Errors that concern all files: [`Error::Denied`](crate::Error::Denied),
 /// [`Error::StorageFull`](crate::Error::StorageFull), [`Error::LimitReached`](crate::Error::LimitReached),
 /// [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
@@ -51,7 +52,8 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
 /// Moves the files with these keys to the trash; returns the number of moved files.
 ///
 /// # Errors
-/// Errors of the host.
+///
+/// If the host fails.
 pub fn trash_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
     let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
     keys.chunks(LOOKUP_BATCH_SIZE).map(|batch| Ok(host::files::trash(batch)?)).sum()
@@ -66,8 +68,8 @@ pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<WitFile>>> {
     Ok(found)
 }
 
-/// Remaining retries of a save against a vendor that does not respond. Many failures are not a coincidence: after
-/// that each file is tried once.
+/// Remaining retries of a save against a vendor that does not respond. Many failures are not a coincidence, so
+/// after that each file is tried once.
 pub(super) struct RetryBudget(u32);
 
 impl RetryBudget {

@@ -2,7 +2,7 @@ use chrono::{NaiveDate, NaiveTime};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Metadata of a file in the user's Cozy: stored as `metadata`, displayed and searched by other applications.
+/// Metadata of a file in the user's Cozy. It is stored as `metadata`, and other applications display and search it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata(Map<String, Value>);
 
@@ -13,8 +13,8 @@ impl Metadata {
         Self::default()
     }
 
-    /// Sets the kind of paper: a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`, `bank_statement`,
-    /// `pay_sheet`.
+    /// Sets the kind of paper, which is a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`,
+    /// `bank_statement`, `pay_sheet`.
     #[must_use]
     pub fn qualification(self, label: &str) -> Self {
         self.with_field("qualification", json!({ "label": label }))

@@ -1,4 +1,4 @@
-//! Saves items so that a run can be repeated: items that the user has already are neither fetched nor stored again,
+//! Saves items so that a run can be repeated. Items that the user has already are neither fetched nor stored again,
 //! failures are reported while the rest is saved, and a run that is about to reach its time limit stops by itself and
 //! continues in the next run.
 

@@ -18,7 +18,7 @@ pub struct SaveSummary {
     pub(crate) up_to_date: usize,
     /// Bills and files that could not be saved; postponed items do not count.
     pub(crate) failed: usize,
-    /// Why the first of them could not be saved.
+    /// Why the first of the failed items could not be saved.
     pub(crate) first_error: Option<Error>,
 }
 

@@ -105,7 +105,8 @@ impl MockHost {
     /// Runs a konnector once, as the host would.
     ///
     /// # Errors
-    /// Errors of the konnector.
+    ///
+    /// If the konnector fails.
     pub fn run<T: Into<Report>>(&self, konnector: impl FnOnce(Context) -> Result<T>) -> Result<Report> {
         let job = Job {
             id: "0192f7a0c0de7000800000000000cafe".to_owned(),

@@ -27,8 +27,9 @@ pub struct ServerInfo {
     pub public_url: String,
 }
 
-/// Returns the admin API. Requests need the passphrase as the password of HTTP Basic. Their host must be a name of this
-/// machine, so that no web page reaches the API through its own name that resolves to this machine (DNS rebinding).
+/// Returns the admin API. Requests need the passphrase as the password of HTTP Basic. The host of a request must be a
+/// name of this machine, so that no web page reaches the API through its own name that resolves to this machine (DNS
+/// rebinding).
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT_PACKAGE });
     let status =

@@ -1,8 +1,8 @@
 //! Request bodies that are read as a whole. They share a budget of the process, because incomplete bodies are held in
 //! memory.
 //!
-//! Each byte is charged on arrival: to the instance of the token, or to the client's address without a token. A client
-//! that sends many bodies at once exhausts only its own share; one that stops sending times out.
+//! Each byte is charged on arrival to the instance of the token, or to the client's address if there is no token. A
+//! client that sends many bodies at once exhausts only its own share; one that stops sending times out.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;

@@ -21,7 +21,7 @@ impl ConnectionLimits {
     /// Maximum of a public listener, which a machine with the usual limits handles easily.
     const MAX_TOTAL: usize = 4_096;
 
-    /// Limits to `total` connections, and three quarters of them from one address: a proxy has one address for all
+    /// Limits to `total` connections, and three quarters of them from one address. A proxy has one address for all
     /// clients, but no single client can lock all others out.
     #[must_use]
     pub const fn new(total: usize) -> Self {
@@ -56,7 +56,7 @@ struct ConnectionTable {
 #[derive(Debug)]
 struct OpenConnection {
     address: IpAddr,
-    /// Sequence number at which it became idle; `None` while in use.
+    /// Sequence number at which the connection became idle; `None` while it is in use.
     idle: Option<u64>,
     /// Number of requests and responses in progress.
     uses: usize,
@@ -105,8 +105,8 @@ impl Connections {
         self.state.lock()
     }
 
-    /// Registers a new connection, which is idle at first; `None` if a limit is reached and no other connection is
-    /// idle.
+    /// Registers a new connection, which is idle at first. Returns `None` if a limit is reached and no other connection
+    /// is idle.
     #[must_use]
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
         let address = client_prefix(address);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     proptest! {
-        /// The limits hold for any sequence of events, and no entry is left over.
+        /// The limits hold for any sequence of events, and no entry remains.
         #[test]
         fn limits_hold_and_nothing_leaks(steps in proptest::collection::vec((0_u8..4, 0_u8..4), 1..200)) {
             let limits = ConnectionLimits { total: 5, per_address: 3 };

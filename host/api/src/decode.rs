@@ -1,4 +1,4 @@
-//! Errors for JSON of the wrong shape: they name the field and its expected type in plain words. The messages of serde
+//! Errors for JSON of the wrong shape. They name the field and its expected type in plain words; the messages of serde
 //! name Rust types instead.
 
 use serde::de::DeserializeOwned;
@@ -26,7 +26,7 @@ impl InvalidValue {
 ///
 /// # Errors
 ///
-/// [`InvalidValue`] if the value has another shape.
+/// If the value has another shape.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, InvalidValue> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();

@@ -20,7 +20,7 @@ use crate::decode;
 use crate::error::ApiError;
 use crate::offload::client_threads;
 
-/// Maximum size of a body that is parsed in place: parsing it takes less time than a switch to another thread.
+/// Maximum size of a body that is parsed in place. Parsing such a body takes less time than a switch to another thread.
 const SMALL_BODY: usize = 16 << 10;
 
 /// Returns the host of a request (RFC 9112 §3.2): that of the request line if present, otherwise that of the `Host`
@@ -109,7 +109,8 @@ impl FromRequestParts<Platform> for Caller {
     }
 }
 
-/// The parameters of the query string. Names are case-sensitive; the first of equal names counts.
+/// The parameters of the query string. Names are case-sensitive; if a name occurs several times, the first occurrence
+/// counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params(Vec<(String, String)>);
 
@@ -158,7 +159,7 @@ impl Params {
     }
 
     /// Returns whether a parameter is true; `absent` if it is missing. Values that are neither true nor false count as
-    /// false: a client that sends `PermissionsAcked=no` has not accepted anything.
+    /// false, because a client that sends `PermissionsAcked=no` has not accepted anything.
     pub fn flag(&self, name: &str, absent: bool) -> bool {
         self.get(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
@@ -167,7 +168,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// 400 if it is not a number.
+    /// If the value is not a number (status 400).
     pub fn number(&self, name: &'static str) -> Result<Option<usize>, ApiError> {
         let parse = |value: &str| {
             value
@@ -181,7 +182,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// 400 if it is not a JSON object.
+    /// If the value is not a JSON object (status 400).
     pub fn object(&self, name: &'static str) -> Result<Option<Map>, ApiError> {
         let parse = |value: &str| {
             serde_json::from_str(value)
@@ -256,7 +257,7 @@ impl Attributes {
     ///
     /// # Errors
     ///
-    /// 422 if it has another type.
+    /// If the attribute has another type (status 422).
     pub fn take_string(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
@@ -269,7 +270,7 @@ impl Attributes {
     ///
     /// # Errors
     ///
-    /// 422 if it has another type.
+    /// If the attribute has another type (status 422).
     pub fn take_strings(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
         let wrong = |_| ApiError::attribute(name, format!("the attribute {name} must be a list of strings"));
         self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
@@ -285,7 +286,7 @@ impl Attributes {
     ///
     /// # Errors
     ///
-    /// 422 if it has another type.
+    /// If the attribute has another type (status 422).
     pub fn take_bool(&mut self, name: &'static str) -> Result<bool, ApiError> {
         match self.take(name) {
             None => Ok(false),

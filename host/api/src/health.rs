@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::error::ApiError;
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let version = async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }));
     // Cozy's oldest client requests it first, with a trailing slash, to determine the generation of the API.
@@ -25,7 +25,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/version", get_with(version, |op| op.summary("Returns the version of the server")))
 }
 
-/// The server is ready if it can read the store.
+/// Reports that the server is ready, if it can read the store.
 async fn ready(State(platform): State<Platform>) -> Result<&'static str, ApiError> {
     match platform.check_store() {
         Ok(_) => Ok("ok\n"),

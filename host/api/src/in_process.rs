@@ -24,9 +24,9 @@ impl Default for InProcessApi {
     }
 }
 
-/// Whether a path is forbidden to konnectors. Such paths need no token, or a token other than a konnector's, and create
-/// something lasting: OAuth clients and their tokens, accounts that are connected by OAuth, jobs by webhook. On all
-/// other paths, the token of the run decides.
+/// Returns whether a path is forbidden to konnectors. Such paths need no token, or a token other than a konnector's,
+/// and create something lasting: OAuth clients and their tokens, accounts that are connected by OAuth, jobs by webhook.
+/// On all other paths, the token of the run decides.
 fn is_denied(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     matches!(

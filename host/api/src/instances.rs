@@ -19,7 +19,7 @@ use crate::extract::{JsonObject, Params};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("Lists the instances")
@@ -156,7 +156,7 @@ async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> R
     Ok(Document::one(resource(&platform, &*platform.instances().get(&domain)?)?))
 }
 
-/// Updates an instance. Unlike cozy-stack, returns no secrets: an instance has no secrets of its own.
+/// Updates an instance. Unlike cozy-stack, returns no secrets, because an instance has no secrets of its own.
 async fn update(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
@@ -185,8 +185,8 @@ async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) ->
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Returns a token as plain text. The scope `*` permits everything. A konnector's token has no scope: its permissions
-/// are those of its manifest.
+/// Returns a token as plain text. The scope `*` permits everything. A konnector's token has no scope; its permissions
+/// are those of the konnector's manifest.
 async fn issue_token(State(platform): State<Platform>, params: Params) -> Result<String, ApiError> {
     let domain = params
         .get_non_empty("Domain")

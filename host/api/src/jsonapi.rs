@@ -33,7 +33,7 @@ impl Resource {
     ///
     /// # Errors
     ///
-    /// If `value` is not a JSON object; cannot happen for the platform's types.
+    /// If `value` is not a JSON object, which cannot happen for the platform's types.
     pub fn new(kind: impl Into<String>, id: impl Into<String>, value: &impl Serialize) -> Result<Self, ApiError> {
         let (kind, id) = (kind.into(), id.into());
         match serde_json::to_value(value) {
@@ -59,7 +59,7 @@ impl Resource {
         })
     }
 
-    /// Sets the revision; an empty one is left out.
+    /// Sets the revision; an empty revision is omitted.
     #[must_use]
     pub fn rev(mut self, rev: &str) -> Self {
         if !rev.is_empty() {
@@ -203,7 +203,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// If it cannot be serialised; cannot happen for the platform's types.
+    /// If the response cannot be serialised, which cannot happen for the platform's types.
     pub fn serialize(&self) -> Result<SerializedDocument, ApiError> {
         let failed = |error| ApiError::server(format!("the response cannot be serialised: {error}"));
         Ok(SerializedDocument(serde_json::to_vec(self).map_err(failed)?.into()))

@@ -36,12 +36,12 @@ use crate::jsonapi::{Document, Resource, SerializedDocument};
 use crate::openapi::{BinaryContent, Describe as _, SchemaKind, ServerSentEvents};
 use crate::{sse, triggers};
 
-/// Konnectors on a page unless the client sets `limit`.
+/// Number of konnectors on a page if the client does not set `limit`.
 const DEFAULT_PAGE_SIZE: usize = 100;
 /// Slug of Cozy's app from which people install konnectors.
 const STORE_APP: &str = "store";
 
-/// The routes that respond immediately.
+/// Returns the routes that respond immediately.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("Lists the installed konnectors")
@@ -102,7 +102,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/konnectors/{slug}/logs", log)
 }
 
-/// The routes that may wait for another server before they respond.
+/// Returns the routes that may wait for another server before they respond.
 pub fn upstream_routes() -> ApiRouter<Platform> {
     let installed = || {
         post_with(install, |op| {
@@ -211,9 +211,9 @@ fn find_visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Kon
     Ok((konnector, rev))
 }
 
-/// Checks that the caller may install, update or uninstall. Apps and konnectors may not, except the store app, and that
-/// only from the registry; OAuth clients may not either, unless they are the owner's own app with all permissions. An
-/// operator may allow it for all callers that have the permission.
+/// Checks that the caller may install, update or uninstall. Apps and konnectors may not, except the store app, which
+/// may only use the registry; OAuth clients may not either, unless they are the owner's own app with all permissions.
+/// An operator may allow it for all callers that have the permission.
 fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), ApiError> {
     let principal = &caller.principal;
     if principal.permissions.is_everything() {
@@ -223,7 +223,7 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
     match principal.claims.aud {
         Audience::Cli => {}
         _ if platform.config().allow_install_via_a_permission && registry => {}
-        // A konnector of that name is not the store: its installations would outlive its run.
+        // A konnector of that name does not count as the store, because its installations would outlive its run.
         Audience::App if principal.claims.sub == STORE_APP && registry => {}
         Audience::App | Audience::Konnector => {
             return Err(ApiError::forbidden(
@@ -388,7 +388,7 @@ async fn uninstall(
     })
 }
 
-/// Whether the client accepts exactly an event stream.
+/// Returns whether the client accepts exactly an event stream.
 fn wants_events(headers: &HeaderMap) -> bool {
     headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE)
 }

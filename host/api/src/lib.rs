@@ -1,7 +1,7 @@
 //! The HTTP APIs: the public one, which is compatible with Cozy's, and the operator's.
 //!
-//! [`public`] and [`admin`] create routers, [`serve`] serves them. Each noun has its routes in the module of its name.
-//! Errors become an `ApiError`, whose body has one of three formats.
+//! [`public`] and [`admin`] create routers, [`serve`] serves them. The routes of each resource are in the module of
+//! that name. Errors become an `ApiError`, whose body has one of three formats.
 
 mod account_types;
 mod accounts;
@@ -47,14 +47,14 @@ pub use passphrase::Passphrase;
 pub use registry_server::registry_server;
 pub use server::{LocalAddress, serve, serve_with_limits};
 
-/// The public API. The host of a request names its instance; `/livez`, `/readyz`, `/version` and `/openapi.json` are
-/// available on every host.
+/// Returns the public API. The host of a request names its instance; `/livez`, `/readyz`, `/version` and
+/// `/openapi.json` are available on every host.
 pub fn public(platform: Platform) -> Router {
     public_routes(Some(platform.clone())).with_state(platform)
 }
 
-/// The routes of the public API. The platform is part of the router's state; if it is not known yet, each request
-/// carries it as its extension, too.
+/// Returns the routes of the public API. The platform is part of the router's state; if it is not known yet, each
+/// request carries the platform as an extension, too.
 fn public_routes(platform: Option<Platform>) -> Router<Platform> {
     let local = ApiRouter::new()
         .merge(konnectors::routes())

@@ -53,8 +53,8 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Returns a duplicate header among those that select the instance or authenticate the caller: a proxy may use another
-/// one than this server (RFC 9112 §3.2 for `Host`).
+/// Returns a duplicate header among those that select the instance or authenticate the caller. A proxy may use a
+/// different value than this server (RFC 9112 §3.2 for `Host`).
 fn find_duplicate_header(headers: &HeaderMap) -> Option<HeaderName> {
     [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
 }
@@ -86,7 +86,7 @@ async fn common_middleware(State(platform): State<Option<Platform>>, mut request
 }
 
 /// Wraps all routes: limits the bodies of requests, completes responses, and writes errors in the format that clients
-/// request. It is one layer, because each layer of a router costs every request a copy of all layers below it. The
+/// request. It is a single layer, because each layer of a router costs every request a copy of all layers below it. The
 /// platform, if known, becomes an extension of each request, for the layers that authenticate it.
 pub fn with_common_middleware<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,

@@ -17,7 +17,7 @@ use crate::openapi::{Describe as _, SchemaKind};
 /// Options of a maintenance that an operator may set.
 const OPTIONS: [&str; 3] = ["flag_short_maintenance", "flag_disallow_manual_exec", "messages"];
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         op.summary("Lists the konnectors in maintenance").query(

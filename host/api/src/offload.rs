@@ -30,7 +30,7 @@ const THREADS_PER_PROCESSOR: usize = 4;
 const THREADS_FOR_KONNECTORS: usize = 4;
 /// Maximum number of waiting requests. Each holds its body of at most 1 MiB in memory.
 const MAX_WAITING: usize = 256;
-/// How long a request waits for a thread: one that starts later would not finish within its 30 s.
+/// Maximum time that a request waits for a thread. A request that starts later would not finish within its 30 s.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static CLIENT_THREADS: LazyLock<Offload> = LazyLock::new(|| {
@@ -71,7 +71,7 @@ async fn handle_authenticated(request: Request, next: Next) -> Response {
     }
 }
 
-/// All unauthenticated callers count as one instance.
+/// Handles a request without a token. All unauthenticated callers count as one instance.
 async fn handle_unauthenticated(request: Request, next: Next) -> Response {
     handle("", request, next).await
 }
@@ -115,5 +115,5 @@ async fn handle(party: &str, request: Request, next: Next) -> Response {
 /// Error of a konnector's request that uses too much CPU time.
 const CPU_BUDGET_EXCEEDED: &str = "the request used more CPU time than a run may use; request less data at a time";
 
-/// Stands for a body that is too large: each handler rejects it with its own message.
+/// Stands for a body that is too large; each handler rejects the body with its own message.
 static OVERSIZED_BODY: [u8; MAX_BODY_SIZE + 1] = [0; MAX_BODY_SIZE + 1];

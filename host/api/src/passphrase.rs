@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// Passphrase, stored as its digest: comparisons take the same time for all guesses, and no log can reveal it.
+/// Passphrase, stored as its digest, so that comparisons take the same time for all guesses and no log can reveal it.
 #[derive(Clone)]
 pub struct Passphrase([u8; 32]);
 
@@ -14,7 +14,7 @@ impl Passphrase {
         Self(Sha256::digest(text.trim()).into())
     }
 
-    /// Whether `guess` is the passphrase.
+    /// Returns whether `guess` is the passphrase.
     #[must_use]
     pub fn matches(&self, guess: &str) -> bool {
         Self::new(guess).0.ct_eq(&self.0).into()

@@ -19,12 +19,12 @@ use crate::extract::{Attributes, Caller, JsonObject, Params};
 use crate::jsonapi::{Document, PlainJson, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// Items of a page unless the client sets `page[limit]`.
+/// Number of items on a page if the client does not set `page[limit]`.
 const DEFAULT_PAGE_SIZE: usize = 30;
 /// Maximum number of documents in one request to `/permissions/exists`.
 const MAX_DOCUMENTS: usize = 1_000;
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let share = post_with(share, |op| {
         op.summary("Shares some of the bearer's permissions")
@@ -94,7 +94,8 @@ fn rules(body: &mut Attributes) -> Result<Map, ApiError> {
     }
 }
 
-/// Rejects passwords, because this server cannot ask for them: a share that requires one must not open without it.
+/// Rejects passwords, because this server cannot ask for them. A share that requires a password must not open without
+/// it.
 fn reject_password(body: &mut Attributes) -> Result<(), ApiError> {
     match body.take_string("password")? {
         None => Ok(()),
@@ -139,7 +140,7 @@ async fn update_konnector(
     apply(&platform, &caller, &konnector_set_id(&slug), body).await
 }
 
-/// Apps are not installed on this server, and their tokens hold their permissions: no permission set can be changed.
+/// Apps are not installed on this server, and their tokens hold their permissions, so no permission set can be changed.
 async fn update_app(
     State(platform): State<Platform>,
     caller: Caller,

@@ -22,7 +22,7 @@ use crate::openapi::{BinaryContent, Describe as _, SchemaKind};
 /// Doctype for which a token needs a rule to read versions.
 const APPS_DOCTYPE: &str = "io.cozy.apps";
 
-/// The routes of this module. They wait for another server.
+/// Returns the routes of this module, which wait for another server.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         registry_operation(op.summary("Lists the konnectors that can be installed"))

@@ -73,8 +73,8 @@ impl ClientAddress {
     }
 }
 
-/// Use of a connection, as an extension of its requests: a connection that becomes a websocket counts as used until
-/// this is dropped.
+/// Use of a connection, as an extension of its requests. A connection that becomes a websocket counts as used until
+/// this value is dropped.
 #[derive(Debug, Clone)]
 pub struct SharedConnectionUse(
     #[expect(dead_code, reason = "held until the last clone is dropped")] Arc<ConnectionUse>,
@@ -104,7 +104,7 @@ pub async fn serve_with_limits(
     let local = LocalAddress(listener.local_addr()?);
     let connections = Connections::new(limits);
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-    // Not hyper-util's `auto`: it waits indefinitely for the first byte of a connection, to detect the version.
+    // Not hyper-util's `auto`, which waits indefinitely for the first byte of a connection, to detect the version.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_SIZE);
     let mut shutdown = std::pin::pin!(shutdown);
@@ -238,8 +238,8 @@ async fn accept(
     }
 }
 
-/// Wraps a connection so that its client must accept data in time. Reading has no limit of its own: request heads
-/// have theirs, and a client that follows an event stream may send nothing indefinitely.
+/// Wraps a connection so that its client must accept data in time. Reading has no limit of its own, because request
+/// heads have one, and a client that follows an event stream may send nothing indefinitely.
 fn with_write_timeout(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");

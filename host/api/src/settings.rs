@@ -17,7 +17,7 @@ use crate::extract::{Attributes, Caller};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, SchemaKind};
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let instance = get_with(instance, |op| op.summary("Returns the settings of the instance")).put_with(update, |op| {
         op.summary("Updates the settings of the instance")
@@ -105,7 +105,8 @@ async fn update(State(platform): State<Platform>, caller: Caller, mut body: Attr
     settings(&caller, Verb::Put, "instance", &instance_settings(&caller))
 }
 
-/// Returns the context. Every caller with a token may read it and the feature flags: apps read them first (cozy-stack).
+/// Returns the context. Every caller with a token may read it and the feature flags, because apps read them first
+/// (cozy-stack).
 async fn context(_: Caller) -> Result<Document, ApiError> {
     settings_document("context", &json!({ "id": "context" }))
 }

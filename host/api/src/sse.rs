@@ -45,8 +45,8 @@ impl Event {
     }
 }
 
-/// Responds with the events as they arrive. The stream ends with them; while there are none, a comment every ten
-/// seconds keeps the connection alive.
+/// Responds with the events as they arrive. The stream ends after the last event; while there are no events, a comment
+/// every ten seconds keeps the connection alive.
 pub fn response(events: impl Stream<Item = Event> + Send + 'static) -> Response {
     stream_with_keep_alive(events, KEEP_ALIVE_INTERVAL)
 }

@@ -1,4 +1,4 @@
-//! The commands of konnector authors; none needs a server.
+//! The commands of konnector authors; none of them needs a server.
 
 pub mod build;
 pub mod check;

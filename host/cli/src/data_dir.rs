@@ -110,7 +110,7 @@ impl DataDir {
     pub fn write_server_file(&self, addresses: &ServerAddresses) -> Result<ServerFileGuard> {
         let path = self.server_file();
         let text = serde_json::to_vec_pretty(addresses).map_err(Error::message)?;
-        // Atomically: a command never reads a partial file.
+        // Atomically, so that a command never reads a partial file.
         let temporary = path.with_extension("json.new");
         write_private(&temporary, &text)?;
         fs::rename(&temporary, &path).map_err(file("write", &path))?;

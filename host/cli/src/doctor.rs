@@ -29,7 +29,7 @@ struct Finding {
     level: Level,
     #[serde(rename = "what")]
     message: String,
-    /// What to do; empty if nothing.
+    /// What to do; empty if there is nothing to do.
     advice: String,
 }
 

@@ -1,4 +1,5 @@
-//! Files that are being written: next to their target under a temporary name, and renamed once they are complete.
+//! Files that are being written. They are next to their target, under a temporary name, and are renamed once they are
+//! complete.
 //!
 //! The writer of a draft holds a lock on it. A draft without a lock was left by a killed program, and the next draft in
 //! the same folder removes it.

@@ -8,13 +8,13 @@ use konnector_manifest::untrusted::truncate_middle;
 
 use crate::output::{Mark, eprint_marked, escape_json};
 
-/// Maximum size of a message in bytes: messages may quote names of any length that others chose.
+/// Maximum size of a message in bytes; limited, because messages may quote names of any length that others chose.
 const MAX_MESSAGE_SIZE: usize = 4_000;
 
 /// Result with this program's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Failure of a command. The message says what happened; `advice` says what to do unless the message does.
+/// Failure of a command. The message says what happened; `advice` says what to do, unless the message says it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong or incomplete.

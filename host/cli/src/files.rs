@@ -215,7 +215,7 @@ mod tests {
         Response::from(response.expect("a response"))
     }
 
-    /// An `ETag` in the server's format.
+    /// Returns an `ETag` in the server's format.
     fn tag(content: &str) -> String {
         format!("\"{}\"", hex::encode(Sha256::digest(content)))
     }

@@ -110,7 +110,7 @@ impl JobProgress {
     /// Shows an event of a job.
     pub fn handle_event(&self, event: &Event) {
         match event.name.as_str() {
-            // Its parts are printable; only the colour is a control sequence.
+            // The parts of the line are printable; only the colour is a control sequence.
             "log" => self.suspend(|| eprintln!("{}", coloured_log_line(&event.data))),
             "progress" => {
                 let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
@@ -151,7 +151,7 @@ impl JobProgress {
                 _ => self.handle_event(&event),
             }
         }
-        // The stream ended before the job: the server stopped. The stored job is authoritative.
+        // The stream ended before the job, because the server stopped. The stored job is authoritative.
         Ok(flatten(&session.get(&format!("jobs/{}", encode_segment(id)), &[]).await?))
     }
 
@@ -176,7 +176,7 @@ impl JobProgress {
         input.map(Some).map_err(crate::error::io("reading the code"))
     }
 
-    /// Stores the code where the run looks for it: in the account.
+    /// Stores the code in the account, where the run looks for it.
     async fn submit_code(&self, session: &ApiClient, job: &Value, question: &Value) -> Result<()> {
         let Some(code) = self.prompt_code(question).await? else { return Ok(()) };
         let account = cell(job.get("message").and_then(|message| message.get("account")));

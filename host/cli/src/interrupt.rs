@@ -18,6 +18,6 @@ pub async fn run_until_signal(work: impl Future<Output = Result<ExitCode>>) -> R
         _ = terminate.recv() => SignalKind::terminate(),
         _ = hangup.recv() => SignalKind::hangup(),
     };
-    // By convention 128 plus the number of the signal.
+    // By convention, 128 plus the number of the signal.
     Ok(u8::try_from(128 + kind.as_raw_value()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -170,7 +170,7 @@ fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
 async fn logs(session: &ApiClient, output: Output, id: &str) -> Result<()> {
     let text = session.text(&format!("jobs/{}/log", encode_segment(id))).await?;
     if output.json {
-        // One object per line, as stored: for programs that read a stream.
+        // One object per line, as stored, for programs that read a stream.
         log_lines(&text).for_each(|line| print_json_line(&line.unwrap_or_else(|text| json!({ "message": text }))));
     } else {
         log_lines(&text).for_each(|line| match line {

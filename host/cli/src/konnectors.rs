@@ -88,7 +88,7 @@ installed: uninstall it again to retry, or with --force to skip the clean-up."
 
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
-    // Commands about the whole server need no session: it may have several instances.
+    // Commands about the whole server need no session, because the server may have several instances.
     let session = async || connection.session().await;
     match command {
         Command::Install { slug, source, parameters } => {

@@ -1,6 +1,6 @@
 //! The `konnector` program: the server, the commands of its operator, and the commands of konnector authors.
 
-// First, because its macro `say!` is visible only in the modules after it.
+// Declared first, because the macro `say!` of this module is visible only in the modules after it.
 #[macro_use]
 mod output;
 
@@ -175,7 +175,7 @@ fn help_for(words: &str) -> StyledStr {
 }
 
 fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
-    // Restricts the process, which must happen while it has one thread.
+    // Restricts the process, which must happen while it has only one thread.
     if let Command::Compile(arguments) = &command {
         return compile::run(arguments);
     }

@@ -15,7 +15,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
 }
 
-/// By convention 128 plus the number of SIGPIPE.
+/// By convention, 128 plus the number of SIGPIPE.
 const EXIT_SIGPIPE: i32 = 141;
 
 /// Word or symbol before a line, coloured if the terminal supports it.
@@ -52,7 +52,7 @@ impl Mark {
 }
 
 /// Prints a line on standard output; see `say!`. Replaces control characters, because parts of the line may come from
-/// others: the only colours are those of [`Mark`] and of headings.
+/// others. The only colours are those of [`Mark`] and of headings.
 pub fn print_line(text: fmt::Arguments<'_>) {
     write_stdout(&to_printable_lines(&text.to_string()));
 }

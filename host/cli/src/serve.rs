@@ -159,7 +159,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let signals = shutdown::ShutdownSignals::listen()?;
     memory_dumps::disable()?;
     let shares = file_limits::raise_file_limit();
-    // Before the data is touched: a port in use is the most frequent reason for a failed start.
+    // Before the data is touched, because a port in use is the most frequent reason for a failed start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
     let platform = build_platform(&settings).await?;
@@ -214,8 +214,8 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     }
 }
 
-/// Exits after a failed disk write: only a restart shows what is really stored. Nothing is closed cleanly, because
-/// that would write more.
+/// Exits after a failed disk write, because only a restart shows which data is stored. Nothing is closed cleanly,
+/// because that would write more.
 async fn exit_after_disk_failure(connection: &Connection, settings: &Settings, reason: &str) -> ! {
     // Pending requests receive an error response.
     tokio::time::sleep(RESPONSE_GRACE_PERIOD).await;
@@ -251,7 +251,7 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
     let sandbox = Sandbox::new(konnector_sandbox::SandboxOptions {
         memory_ceiling: usize::try_from(settings.limits.max.memory).unwrap_or(usize::MAX),
         max_runs: settings.workers.max(konnector_sandbox::SandboxOptions::default().max_runs),
-        // Separate threads: a busy guest delays no request.
+        // Separate threads, so that a busy guest delays no request.
         worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         compiler: crate::compile::compiler(CompileLimits::default())?,
         code_key: Some(CodeKey::new(&key.derive("compiled-code"))),

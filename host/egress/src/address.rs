@@ -30,7 +30,7 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),
 ];
 
-/// Global unicast: the only part of IPv6 that IANA allocates. Loopback, link-local, unique local and multicast
+/// Global unicast, the only part of IPv6 that IANA allocates. Loopback, link-local, unique local and multicast
 /// addresses lie outside.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
@@ -42,10 +42,10 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), // AS112
 ];
 
-/// Translation between IPv6 and IPv4, RFC 6052: the last 32 bits are the IPv4 address that is actually contacted.
+/// Translation between IPv6 and IPv4, RFC 6052. The last 32 bits are the IPv4 address that is actually contacted.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
-/// 6to4, RFC 3056: bits 16 to 47 are an IPv4 address.
+/// 6to4, RFC 3056. Bits 16 to 47 are an IPv4 address.
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {

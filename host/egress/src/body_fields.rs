@@ -1,6 +1,6 @@
 //! Finds the fields of a body that hold placeholders, for secrets that the manifest binds to fields.
 //!
-//! A vendor may parse a body differently, so this module is strict: the placeholder must be the whole value of a field,
+//! A vendor may parse a body differently, so this module is strict. The placeholder must be the whole value of a field,
 //! and every occurrence in the raw body must be accounted for. Each occurrence is first replaced by its own
 //! unpredictable word. A second spelling of the placeholder (`\u006b…` in JSON, a duplicate key) therefore cannot stand
 //! for another occurrence.
@@ -101,8 +101,8 @@ fn collect_json_fields(value: &Value, pointer: &mut String, key: &str, found: &m
     }
 }
 
-/// Requires every word to be the whole content of a part, whichever secret it stands for: parts are not escaped, so a
-/// value supplied by the guest could forge part headers.
+/// Requires every word, for any secret, to be the whole content of a part. Parts are not escaped, so a value supplied
+/// by the guest could forge part headers.
 fn multipart_fields(
     content_type: &str,
     body: &[u8],

@@ -54,7 +54,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     error_chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Iterates over the error, its cause, the cause of that, and so on. `source` of an [`io::Error`] returns the cause of
+/// Iterates over the error and its chain of causes. `source` of an [`io::Error`] returns the cause of
 /// the wrapped error and would skip the wrapped error itself.
 fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
-/// Value of `Accept-Encoding` in requests: exactly the codings that [`codings`] knows.
+/// Value of `Accept-Encoding` in requests. It lists exactly the codings that [`codings`] knows.
 pub(super) const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip, br, zstd, deflate");
 
 /// Maximum number of codings of one body. Servers apply one, proxies sometimes a second; each holds a window of up to 8
@@ -25,7 +25,7 @@ const MAX_CODINGS: usize = 3;
 /// Decompressed bytes up to which the expansion ratio is not checked.
 const MIN_RATIO_CHECK_BYTES: u64 = 4 << 20;
 
-/// Beyond [`MIN_RATIO_CHECK_BYTES`], how many decompressed bytes one byte from the network may yield. Pages and tables
+/// Maximum number of decompressed bytes per byte from the network, beyond [`MIN_RATIO_CHECK_BYTES`]. Pages and tables
 /// stay below 30; DEFLATE reaches 1,000, Brotli and zstd far more.
 const MAX_EXPANSION_RATIO: u64 = 100;
 
@@ -111,7 +111,7 @@ enum DecoderState {
     Zstd(Box<ZstdDecoder<EncodedReader>>),
 }
 
-/// What follows the end of a compressed stream.
+/// Data after the end of a compressed stream.
 enum StreamEnd {
     Nothing,
     /// Another member of a gzip stream (RFC 1952 §2.2).
@@ -179,8 +179,8 @@ impl ContentDecoder {
         }
     }
 
-    /// Chooses the format by the first byte. Returns false for an empty stream: a response to HEAD, or one
-    /// without content, has the header but no stream.
+    /// Chooses the format by the first byte. Returns false for an empty stream, because a response to HEAD, or a
+    /// response without content, has the header but no stream.
     async fn start(&mut self) -> io::Result<bool> {
         let DecoderState::Start(coding, wire) = &mut self.state else { return Ok(true) };
         let Some(&first) = wire.fill_buf().await?.first() else { return Ok(false) };
@@ -197,7 +197,7 @@ impl ContentDecoder {
             ContentCoding::Brotli => DecoderState::Brotli(Box::new(BrotliDecoder::new(wire))),
             ContentCoding::Zstd => {
                 let mut decoder = ZstdDecoder::with_params(wire, &[DParameter::window_log_max(MAX_ZSTD_WINDOW_LOG)]);
-                // RFC 8878 §3: a stream consists of one or more frames.
+                // A stream consists of one or more frames (RFC 8878 §3).
                 decoder.multiple_members(true);
                 DecoderState::Zstd(Box::new(decoder))
             }
@@ -252,7 +252,7 @@ fn take(from: &mut EncodedReader) -> EncodedReader {
 }
 
 /// Returns whether a stream begins with a zlib header (RFC 1950 §2.2: the method is 8 and the window at most 32 KiB).
-/// No raw stream begins this way: it would be an uncompressed block whose padding bits are set.
+/// No raw stream begins this way, because it would be an uncompressed block whose padding bits are set.
 fn is_zlib(first: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7
 }

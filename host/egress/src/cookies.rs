@@ -19,8 +19,8 @@ const MAX_COOKIE_BYTES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct CookieJar {
     store: CookieStore,
-    /// Names of the secrets in the request whose response set the cookie: such a cookie may repeat a value. Cookies
-    /// that the guest set, or that came with other responses, are not included.
+    /// Names of the secrets in the request whose response set the cookie, because such a cookie may repeat a value.
+    /// Cookies that the guest set, or that came with other responses, are not included.
     secrets: HashMap<CookieKey, Vec<String>>,
 }
 
@@ -41,7 +41,7 @@ const SECRETS_FIELD: &str = "konnector_secrets";
 
 impl CookieJar {
     /// Loads a jar written by [`CookieJar::save`], without the cookies that have expired since. An unreadable jar
-    /// counts as empty: the konnector logs in again.
+    /// counts as empty, so the konnector logs in again.
     pub(super) fn load(saved: &[u8]) -> Self {
         if saved.len() > MAX_COOKIE_JAR_BYTES {
             tracing::warn!(bytes = saved.len(), "discarding a saved cookie jar that is too large");
@@ -204,7 +204,7 @@ fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     }
     let mut cookie = Cookie::try_from_raw_cookie(&raw, url).ok()?.into_owned();
     cookie.expires = expires;
-    // Check the domain as the store compares it, not as the header spells it: any difference would allow a bypass.
+    // Check the domain as the store compares it, not as the header spells it. Any difference would allow a bypass.
     if let CookieDomain::Suffix(domain) = &cookie.domain
         && is_public_suffix(domain)
     {

@@ -17,8 +17,8 @@ use tokio::time::{Duration, Instant};
 
 use super::error::HttpError;
 
-/// Bytes that an account's requests may contain besides an echoed secret within [`WINDOW`]. A login form with its
-/// hidden fields has a few thousand; after a day, one six-digit PIN in sixteen is among the guesses.
+/// Bytes that an account's requests may contain in addition to an echoed secret within [`WINDOW`]. A login form with
+/// its hidden fields has a few thousand; after a day, one six-digit PIN in sixteen is among the guesses.
 pub const MAX_ECHOED_REQUEST_BYTES: u64 = 64 << 10;
 
 /// Time after which the charges of an account expire.
@@ -107,7 +107,7 @@ impl EchoCharge {
         self.bytes = self.bytes.max(bytes);
     }
 
-    /// Books the charge: the response echoes a secret.
+    /// Books the charge, because the response echoes a secret.
     pub(super) fn apply(&self) {
         // The counter guards no other data, so no ordering with other memory is needed.
         let booked = self.applied.fetch_max(self.bytes, Ordering::Relaxed);

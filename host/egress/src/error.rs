@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Phase of an exchange that timed out: the WIT enum `http.phase`.
+/// Phase of an exchange that timed out (WIT enum `http.phase`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Resolving, connecting and the TLS handshake.
@@ -26,14 +26,14 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// Why a request has no response: the WIT variant `http.http-error`, as far as the gate decides it. Callers add
+/// Why a request has no response (WIT variant `http.http-error`), as far as the gate decides it. Callers add
 /// `cancelled`, because the gate is cancelled by dropping its futures.
 ///
-/// Messages repeat text from the guest unchanged, and a vendor's response to a request with a secret without the
-/// secret. Mask them before they leave the process.
+/// Messages repeat text from the guest unchanged. If they repeat the vendor's response to a request with a secret, that
+/// secret is redacted. Mask them before they leave the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// No rule of the manifest allows it. The message names the rule to add.
+    /// No rule of the manifest allows the request. The message names the rule to add.
     #[error("{0}")]
     Denied(String),
     /// The name resolves to no address that may be contacted.

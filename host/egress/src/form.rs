@@ -6,7 +6,7 @@ use percent_encoding::percent_decode;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-/// Maximum size in bytes of a form that is transcoded: forms filled in by people are far smaller, and several copies
+/// Maximum size in bytes of a form that is transcoded. Forms filled in by people are far smaller, and several copies
 /// are held in memory.
 pub(super) const MAX_FORM_BYTES: usize = 1 << 20;
 

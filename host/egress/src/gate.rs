@@ -33,7 +33,7 @@ pub struct Timeouts {
     pub total: Duration,
     /// Maximum timeout that a request may set for [`Session::send`]; the minimum is one second.
     pub max_total: Duration,
-    /// The whole exchange for [`Session::open`], as default and maximum: a large file takes long.
+    /// The whole exchange for [`Session::open`], as default and maximum, because a large file takes long.
     pub stream: Duration,
 }
 
@@ -139,7 +139,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`HttpError::AddressProhibited`] if it has only other addresses, [`HttpError::Unreachable`] if the name is
+    /// [`HttpError::AddressProhibited`] if the host has only other addresses, [`HttpError::Unreachable`] if the name is
     /// unknown.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
         let GateState { resolver, filter, .. } = &*self.shared;

@@ -1,4 +1,4 @@
-//! Detects secrets that a guest wrote into a request itself. Its own text is returned unchanged: if it were hidden in
+//! Detects secrets that a guest wrote into a request itself. Its own text is returned unchanged. If it were hidden in
 //! the response, the guest would learn which of its guesses are right. If the vendor also echoes the secret, the number
 //! of guesses is limited by [`echo_budget`](super::echo_budget).
 
@@ -33,7 +33,7 @@ pub(super) struct GuestText<'a> {
 }
 
 impl GuestText<'_> {
-    /// Returns its size in bytes.
+    /// Returns the size of the text in bytes.
     pub(super) fn size(&self, secrets: &SecretSnapshot) -> u64 {
         let cookies = self.cookies.iter().map(|cookie| cookie.name.len() + cookie.value.len());
         let values = secrets.known_values(self.carried).map(str::len);

@@ -15,17 +15,17 @@ pub type InternalBody = UnsyncBoxBody<Bytes, HttpError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MayContainSecrets;
 
-/// Our own public API for one instance, served inside the process: there is no connection and no name resolution. The
-/// token in a request determines what is allowed, as for any other client.
+/// Our own public API for one instance, served inside the process without a connection or name resolution. The token in
+/// a request determines what is allowed, as for any other client.
 #[async_trait]
 pub trait InternalApi: Send + Sync {
-    /// Returns its URL: scheme, host, port and a slash (`COZY_URL`).
+    /// Returns the URL of the API: scheme, host, port and a slash (`COZY_URL`).
     fn url(&self) -> &Url;
     /// Returns the `Host` header that selects the instance.
     fn host(&self) -> HeaderValue;
     /// Returns the konnector's token (`COZY_CREDENTIALS`).
     fn token(&self) -> &str;
-    /// Returns whether its responses can hold the account's passwords.
+    /// Returns whether responses of the API can hold the account's passwords.
     fn may_contain_secrets(&self) -> bool;
     /// Handles a request in origin form. As cancel-safe as a connection that is cut off.
     async fn call(&self, request: http::Request<InternalBody>) -> http::Response<InternalBody>;

@@ -1,13 +1,13 @@
-//! The HTTP gate: all outbound traffic of a run passes through it.
+//! The HTTP gate, through which all outbound traffic of a run passes.
 //!
 //! A request passes these checks in order: the run's budget; its form ([`Request`]); the manifest's rules; the vetting
 //! of addresses ([`AddressRule`], one resolution per connection, only vetted addresses are dialled). Then it is sent,
 //! and every byte is metered and recorded in the receipt ([`HostRecord`]). A redirect is a new request and passes all
-//! of them again. The cookie jar, the secrets, decompression and charsets are handled by the gate, so they work the
+//! checks again. The cookie jar, the secrets, decompression and charsets are handled by the gate, so they work the
 //! same for a konnector in any language.
 //!
 //! There are two entry points. [`Session::send`] and [`Session::open`] take a request as a value.
-//! [`Session::send_streaming`] is for guests with their own HTTP client: bodies are streams, and the guest handles
+//! [`Session::send_streaming`] is for guests with their own HTTP client. Bodies are streams, and the guest handles
 //! redirects, cookies and decompression. The checks are the same.
 //!
 //! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the limit

@@ -1,6 +1,6 @@
-//! Limits the lines of the server's log that a guest can cause. A run may cause only a few: a guest that repeats a
-//! failing request ten thousand times must not fill the operator's disk. Messages for the author of a konnector belong
-//! in the log of the run, which has its own limits.
+//! Limits the lines of the server's log that a guest can cause. A run may cause only a few, because a guest that
+//! repeats a failing request ten thousand times must not fill the operator's disk. Messages for the author of a
+//! konnector belong in the log of the run, which has its own limits.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -25,8 +25,8 @@ pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
     LINES.scope(Cell::new(0), counted).await
 }
 
-/// Returns whether a line about this run may be logged, and counts it: the caller must then log it. Always true outside
-/// a run.
+/// Returns whether a line about this run may be logged, and counts it, so the caller must then log it. Always true
+/// outside a run.
 pub fn may_log() -> bool {
     let count = |lines: &Cell<u32>| {
         lines.set(lines.get().saturating_add(1));

@@ -10,7 +10,7 @@ use super::secret_replacer::{MinLength, SecretFinder, SecretReplacer, Segment, e
 /// Replacement for a secret.
 pub const MASKED: &str = "[masked]";
 
-/// Values of fewer characters are not masked: masking them would make a text unreadable, and they could be guessed from
+/// Values of fewer characters are not masked. Masking them would make a text unreadable, and they could be guessed from
 /// the rest. The same applies to shorter parts of a Base64 text, which occur by chance.
 const MIN_FORM_LENGTH: MinLength = MinLength::Characters(4);
 

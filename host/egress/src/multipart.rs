@@ -1,6 +1,6 @@
 //! Multipart forms (RFC 7578), parsed so strictly that no vendor can find other fields in them. Libraries are lenient
-//! in different ways: which of two headers counts, what ends a line, where a boundary begins. Anything that one of them
-//! might accept leniently is an error here.
+//! in different ways: they differ on which of two headers counts, what ends a line, and where a boundary begins. Input
+//! that one of them might accept leniently is an error here.
 
 use thiserror::Error;
 
@@ -345,7 +345,7 @@ mod tests {
     }
 
     proptest! {
-        /// For any head, the field that is found is the only one that is named.
+        /// For any head, the field that is found is the only named field.
         #[test]
         fn what_is_put_into_a_head_names_no_other_field(
             place in any::<prop::sample::Index>(),

@@ -1,4 +1,4 @@
-//! Network usage of a run: the network part of its receipt.
+//! Network usage of a run, which is the network part of its receipt.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const OTHERS: &str = "(others)";
 /// The secrets in a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SentSecrets {
-    /// Their names, each once.
+    /// Names of the secrets, each once.
     pub(super) names: Vec<String>,
     /// Number of values inserted.
     pub(super) substitutions: u64,
@@ -78,7 +78,7 @@ pub struct HostRecord {
     /// Names of the account's secrets that requests carried, with counts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, u64>,
-    /// Number of secret values inserted into them, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
+    /// Number of secret values inserted into requests, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
     #[serde(skip_serializing_if = "is_zero")]
     pub substitutions: u64,
     /// Headers with credentials that did not follow a redirect of this host to another origin.
@@ -92,7 +92,7 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
-    /// Records a request that is about to be sent, so one that is cancelled in transit is in the receipt, too.
+    /// Records a request that is about to be sent, so that a request cancelled in transit is in the receipt, too.
     pub(super) fn record_sent(&mut self, method: &str, bytes: u64, secrets: &SentSecrets) {
         self.requests += 1;
         self.bytes_up += bytes;
@@ -116,7 +116,8 @@ impl HostRecord {
         increment(&mut self.refusals, reason.name());
     }
 
-    /// Returns the record with its strings changed by `mask`: a guest chooses host names, and may have read a secret.
+    /// Returns the record with its strings changed by `mask`, because a guest chooses host names and may have read a
+    /// secret.
     pub(super) fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
         self.host = mask(&self.host);
         self.secrets = self.secrets.into_iter().map(|(name, number)| (mask(&name), number)).collect();

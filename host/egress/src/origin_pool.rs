@@ -29,8 +29,8 @@ use super::yielding_connection::YieldingConnection;
 pub(super) const MAX_RESPONSE_HEADERS: (u32, usize) = (64 << 10, 256);
 
 /// Maximum size of the header list of an HTTP/2 response before redaction, in bytes as counted by RFC 9113 §6.5.2.
-/// Larger than [`MAX_RESPONSE_HEADERS`], which limits the headers that the guest sees: a secret that is longer than its
-/// placeholder must not make the difference. HTTP/1 has hyper's limit of about 400 KiB.
+/// Larger than [`MAX_RESPONSE_HEADERS`], which limits the headers that the guest sees, because a secret that is longer
+/// than its placeholder must not make the difference. HTTP/1 has hyper's limit of about 400 KiB.
 const MAX_RAW_HEADERS: u32 = 4 * MAX_RESPONSE_HEADERS.0;
 
 /// Maximum number of unread bytes buffered for one HTTP/2 response; four times as many for all responses of a

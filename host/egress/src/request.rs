@@ -22,7 +22,7 @@ const MAX_REQUEST_HEADERS: (usize, usize) = (64 << 10, 100);
 /// The media type of a form.
 const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// Maximum size in bytes of the labels of a form's encodings: all labels of one encoding in the Encoding Standard take
+/// Maximum size in bytes of the labels of a form's encodings. All labels of one encoding in the Encoding Standard take
 /// less.
 const MAX_CHARSET_LABELS_BYTES: usize = 1 << 10;
 
@@ -59,7 +59,7 @@ const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "user-agent",
 ];
 
-/// Requested form of the response body: the WIT enum `http.body-format`.
+/// Requested form of the response body (WIT enum `http.body-format`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BodyFormat {
     /// Text for textual media types, bytes for others.
@@ -71,7 +71,7 @@ pub enum BodyFormat {
     Bytes,
 }
 
-/// A request of a guest: the WIT record `http.request`. It contains placeholders instead of secrets.
+/// A request of a guest (WIT record `http.request`). It contains placeholders instead of secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Any method except CONNECT and TRACE, in upper or lower case.
@@ -112,7 +112,7 @@ impl Request {
     }
 }
 
-/// A decoded body: the WIT variant `http.body`.
+/// A decoded body (WIT variant `http.body`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecodedBody {
     /// Decoded text.
@@ -138,7 +138,7 @@ impl DecodedBody {
     }
 }
 
-/// A response: the WIT record `http.response`.
+/// A response (WIT record `http.response`).
 #[derive(Debug, Clone)]
 pub struct Response {
     /// Status code.
@@ -217,8 +217,8 @@ pub(super) struct StreamingRequest {
 }
 
 impl StreamingRequest {
-    /// Accepts only requests that every hop interprets alike: a URL with scheme, authority and a path that begins with
-    /// `/`; a `Host` that repeats the authority; one `Content-Length` of digits.
+    /// Accepts only requests that every hop interprets alike, which means a URL with scheme, authority and a path that
+    /// begins with `/`; a `Host` that repeats the authority; one `Content-Length` of digits.
     pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
         let (Some(_), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
             return Err(invalid("url: has no scheme or no host".to_owned()));

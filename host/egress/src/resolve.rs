@@ -95,7 +95,7 @@ pub(super) async fn resolve_vetted(
     let (permitted, refused): (Vec<_>, Vec<_>) =
         all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
     if !refused.is_empty() && crate::log_limit::may_log() {
-        // Log it for the operator only: a guest must not learn the addresses of the network in which it runs.
+        // Log it for the operator only, because a guest must not learn the addresses of the network in which it runs.
         tracing::warn!(host, port, ?refused, "a name resolved to addresses that are not public");
     }
     if permitted.is_empty() { Err(ResolveError::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }

@@ -21,7 +21,7 @@ const DRAIN_LIMITS: (u64, Duration) = (32 << 10, Duration::from_millis(300));
 /// A body that delivers fewer bytes than this within [`Timeouts::idle`](super::Timeouts::idle) counts as stalled.
 const MIN_BYTES_PER_IDLE_TIMEOUT: u64 = 1_000;
 
-/// More than any exchange may take; a much larger setting would overflow when added to the clock.
+/// Longer than any exchange may take. A much larger setting would overflow when added to the clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Time by which an exchange must have ended.
@@ -131,8 +131,8 @@ impl ResponseStream {
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
-    /// Returns the next part of the body, decompressed, or `None` at its end. Cancel-safe: no part is lost when the
-    /// future is dropped.
+    /// Returns the next part of the body, decompressed, or `None` at its end. Cancel-safe: dropping the future
+    /// loses no part.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl ResponseStream {
             let Some(redactor) = &mut self.redactor else { return Ok(None) };
             let slice = self.unprocessed.split_to(self.unprocessed.len().min(SLICE_BYTES));
             let redacted = if ended { redactor.finish() } else { redactor.push(&slice) };
-            // Count the bytes that the guest sees: the difference would reveal the length of a secret.
+            // Count the bytes that the guest sees, because the difference would reveal the length of a secret.
             self.meter(redacted.len())?;
             if ended || !redacted.is_empty() {
                 return Ok(Some(redacted).filter(|redacted| !redacted.is_empty()));
@@ -211,7 +211,7 @@ impl ResponseStream {
     /// closed.
     pub(super) async fn drain(mut self) {
         let (limit, time) = DRAIN_LIMITS;
-        // Nobody waits for this body: on any error the connection is closed, and the next request opens another.
+        // Nobody waits for this body. On any error the connection is closed, and the next request opens another.
         let _ = tokio::time::timeout(time, self.read_all(limit)).await;
     }
 }

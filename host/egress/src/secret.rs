@@ -1,4 +1,4 @@
-//! Secrets that a guest can use but never see: it handles placeholders, and the gate inserts the values.
+//! Secrets that a guest can use but never see. The guest handles placeholders, and the gate inserts the values.
 
 use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
@@ -43,8 +43,8 @@ impl SecretValue {
     }
 }
 
-/// Who supplied a value. The guest knows a value that it supplied itself: hiding it from the guest would protect
-/// nothing, and would reveal whether a guess is right.
+/// Who supplied a value. The guest knows a value that it supplied itself. Hiding such a value from the guest would
+/// protect nothing, and would reveal whether a guess is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SecretOrigin {
     /// The user, or a provider.
@@ -73,8 +73,8 @@ struct RetiredSecret {
     origin: SecretOrigin,
 }
 
-/// The secrets of one run. Placeholders are new for each run and each secret, so one from another run stands for
-/// nothing.
+/// The secrets of one run. Placeholders are new for each run and each secret, so a placeholder from another run stands
+/// for nothing.
 ///
 /// `Debug` shows names only.
 #[derive(Default)]
@@ -87,9 +87,9 @@ pub struct SecretTable {
 pub(super) struct SecretSnapshot {
     secrets: Vec<Secret>,
     retired: Vec<RetiredSecret>,
-    /// Created on first use: a waiting run should hold little memory.
+    /// Created on first use, because a waiting run should hold little memory.
     mask: OnceLock<Mask>,
-    /// The last redaction layers and their secret names: most requests of a run carry the same secret.
+    /// The last redaction layers and their secret names, because most requests of a run carry the same secret.
     cached_layers: Mutex<Option<(Vec<String>, RedactionLayers)>>,
 }
 
@@ -310,7 +310,7 @@ impl SecretTable {
     }
 
     /// Returns the text with the values of all secrets, including old ones, replaced by `[masked]`. It finds values
-    /// behind percent encoding, HTML references, JSON escapes, or two of these; also in Base64 (even as part of a
+    /// in percent encoding, HTML references, JSON escapes, or two of these nested; also in Base64 (even as part of a
     /// longer value) and in hexadecimal. Values of fewer than four characters stay.
     ///
     /// For texts that leave the process. A guest must never see the result, which would reveal which of its guesses are
@@ -319,7 +319,7 @@ impl SecretTable {
         self.snapshot().mask().apply(text)
     }
 
-    /// Like [`Self::mask`], but yields to other tasks: a text of some 100 KiB can take long if it consists of escapes.
+    /// Like [`Self::mask`], but yields to other tasks. A text of some 100 KiB can take long if it consists of escapes.
     pub async fn mask_in_slices(&self, text: &str) -> String {
         let snapshot = self.snapshot();
         snapshot.mask().apply_in_slices(text).await
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");
     }
 
-    /// Compiles only while `SecretValue` implements neither trait: with one of them, the `_` in its line would be
+    /// Compiles only while `SecretValue` implements neither trait. If it implemented one, the `_` in that line would be
     /// ambiguous.
     #[test]
     fn a_value_can_be_neither_printed_nor_written() {

@@ -11,7 +11,7 @@ use super::secret_replacer::{
 use super::session::line_size;
 use crate::yield_budget::YieldBudget;
 
-/// Shorter forms are not searched for: they would occur in a response by chance, and replacing them would damage it.
+/// Shorter forms are not searched for, because they occur in responses by chance and replacing them would damage those.
 pub(super) const MIN_FORM_LENGTH: MinLength = MinLength::Bytes(6);
 
 /// Bytes processed without yielding to other tasks.
@@ -38,8 +38,8 @@ struct Layer {
 }
 
 impl RedactionLayers {
-    /// Takes pairs of value and placeholder: of the secrets that the guest does not know, and of those that it supplied
-    /// itself.
+    /// Takes pairs of value and placeholder, first for the secrets that the guest does not know, then for the secrets
+    /// that it supplied itself.
     pub(super) fn new<'a>(
         unknown: Vec<(&'a str, &'a str)>,
         known: Vec<(&'a str, &'a str)>,

@@ -53,8 +53,8 @@ pub struct SessionOptions {
     pub budget: HttpBudget,
     /// The account's secrets.
     pub secrets: Arc<SecretTable>,
-    /// Identifies the account within the process; `None` for a run without one. Sessions of one account share the limit
-    /// [`MAX_ECHOED_REQUEST_BYTES`](super::MAX_ECHOED_REQUEST_BYTES).
+    /// Identifies the account within the process; `None` for a run without an account. Sessions of one account share
+    /// the limit [`MAX_ECHOED_REQUEST_BYTES`](super::MAX_ECHOED_REQUEST_BYTES).
     pub account: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct SessionState {
     pub(super) meter: Meter,
     rules: HttpRules,
     pub(super) secrets: Arc<SecretTable>,
-    /// Created at the first request over TLS: a waiting run should hold little memory.
+    /// Created at the first request over TLS, because a waiting run should hold little memory.
     tls: OnceLock<Arc<ClientConfig>>,
     jar: Mutex<CookieJar>,
     usage: Mutex<NetworkUsage>,
@@ -139,7 +139,7 @@ impl Session {
 
     /// Sends a request and returns the response with its body unread, to be read in parts within the run's budget.
     ///
-    /// Cancel-safe, as [`Session::send`] is.
+    /// Cancel-safe, like [`Session::send`].
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl Session {
         deadline: Deadline,
     ) -> Result<ResponseStream, HttpError> {
         let follows = request.follow_redirects;
-        // Charge the budget first: a request that is rejected for its form is an attempt, too.
+        // Charge the budget first, because a request that is rejected for its form is an attempt, too.
         self.state.meter.count_request()?;
         let mut draft = RequestTemplate::new(request)?;
         let mut redirects = 0;
@@ -321,8 +321,8 @@ impl SessionState {
     ) -> Result<ResponseStream, HttpError> {
         check_large_body(draft.body.as_ref(), &self.secrets.snapshot()).await?;
         let FilledRequest { mut headers, body, secrets } = self.authorize(draft, origin)?;
-        // Count placeholders, not values: the guest must not learn the length of a value from the receipt or the
-        // budget.
+        // Count placeholders, not values, because the guest must not learn the length of a value from the receipt or
+        // the budget.
         let bytes = request_size(draft);
         let written = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).cookie_header(&draft.url, written.as_ref()) {
@@ -347,8 +347,8 @@ impl SessionState {
             self.dispatch(&pool, request, SendContext { origin, bytes, secrets: &secrets }, with_timeout).await?;
         let redactor = self.secrets.snapshot().redaction_layers(&carried.redacted)?.redactor(&carried.charge);
         let bytes = match &redactor {
-            // This also charges for secrets in the headers. A guest can learn from a header without reading it: it can
-            // query a cookie later, and a redirect leads to the next page.
+            // This also charges for secrets in the headers. A guest can learn from a header without reading it, because
+            // it can query a cookie later, and a redirect leads to the next page.
             Some(redactor) => redactor.shown_size(response.headers()).await,
             None => headers_size(response.headers()),
         };
@@ -394,8 +394,8 @@ impl SessionState {
         if secrets.redaction_layers(&names)?.has_unknown_secrets() {
             self.echo_budget.check(&names)?;
         }
-        // Include the secrets of earlier requests: this request may contain a guess that the previous one did not, in a
-        // cookie of its path.
+        // Include the secrets of earlier requests, because this request may contain a guess that the previous one did
+        // not, in a cookie of its path.
         names.append(&mut carried.sent);
         names.sort();
         names.dedup();
@@ -478,7 +478,7 @@ impl SessionState {
         Ok(response)
     }
 
-    /// Records the status of a response, and rejects one that two parsers could interpret differently.
+    /// Records the status of a response, and rejects a response that two parsers could interpret differently.
     pub(super) fn record_response(
         &self,
         origin: &str,
@@ -490,7 +490,7 @@ impl SessionState {
     }
 
     /// Records the headers of a response, and rejects those that are too large. `bytes` is their size as the guest sees
-    /// them: with any other size, the budget or the error would reveal the length of a secret.
+    /// them. With any other size, the budget or the error would reveal the length of a secret.
     pub(super) fn received_head(&self, origin: &str, headers: &HeaderMap, bytes: u64) -> Result<(), HttpError> {
         self.record_usage(|ledger| ledger.host(origin).bytes_down += bytes);
         self.meter.count_received(bytes)?;
@@ -571,8 +571,8 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Locks a mutex and ignores poisoning: the guarded data is consistent between any two calls, so a panic cannot corrupt
-/// it.
+/// Locks a mutex and ignores poisoning, because the guarded data is consistent between any two calls, so a panic cannot
+/// corrupt it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }

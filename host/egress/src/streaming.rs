@@ -1,6 +1,6 @@
-//! The second entry point: the request body is sent, and the response body read, as a stream. It is for programs with
-//! their own HTTP client (`wasi:http`), so the guest handles redirects, cookies, compression and charsets. Everything
-//! else is as for [`Session::send`].
+//! The second entry point, which sends the request body and reads the response body as streams. It is for programs
+//! with their own HTTP client (`wasi:http`), so the guest handles redirects, cookies, compression and charsets.
+//! Everything else is as for [`Session::send`].
 
 use std::fmt;
 use std::future::Future;
@@ -31,7 +31,7 @@ use super::substitute::FilledRequest;
 use super::upload::{UploadBody, UploadProgress, UploadSummary};
 use crate::yield_budget::YieldBudget;
 
-/// Minimum timeout that a guest can set; zero means this, too.
+/// Minimum timeout that a guest can set. Shorter timeouts, including zero, are raised to it.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Response body: metered, and with a limit on how long it may stall. Dropping it closes the connection, unless the
@@ -69,7 +69,7 @@ fn clamp_timeout(wanted: Option<Duration>, ceiling: Duration) -> Duration {
 
 impl Session {
     /// Sends a request while its body arrives, and returns the response while its body arrives. A request for the
-    /// origin of `own` is handled by it, in this process. The URL is absolute; `Host` equals its authority or is
+    /// origin of `own` is handled by `own`, in this process. The URL is absolute; `Host` equals its authority or is
     /// absent.
     ///
     /// Cancel-safe: dropping the future or the response body closes the connection. The server may nevertheless have
@@ -77,7 +77,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// See [`HttpError`]; there is no response then. A response body fails with the same errors.
+    /// See [`HttpError`]. There is no response in that case. A response body fails with the same errors.
     pub async fn send_streaming<B>(
         &self,
         request: http::Request<B>,
@@ -103,7 +103,7 @@ impl SessionState {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        // Charge the budget first: a request that is rejected for its form is an attempt, too.
+        // Charge the budget first, because a request that is rejected for its form is an attempt, too.
         self.meter.count_request()?;
         let (parts, body) = request.into_parts();
         let outgoing = StreamingRequest::new(parts)?;
@@ -160,7 +160,7 @@ impl StreamingExchange<'_> {
         }
         let pool = run.origin_pool(&draft.url)?;
         let places = run.acquire_permits(&pool.exchange_permits, deadline).await?;
-        // Count placeholders, not values: the guest must not learn the length of a value.
+        // Count placeholders, not values, because the guest must not learn the length of a value.
         let bytes = head_size(draft, &draft.headers);
         let body = if upload.is_end_stream() { empty_body() } else { upload.boxed_unsync() };
         let request = run.build_request(draft, headers, body)?;
@@ -193,8 +193,8 @@ impl StreamingExchange<'_> {
         ))
     }
 
-    /// Sends the request to our own API: no network and no rules of the manifest, because the request's token
-    /// determines what is allowed.
+    /// Sends the request to our own API. Neither the network nor the manifest's rules are involved, because the
+    /// request's token determines what is allowed.
     async fn call_internal_api<B>(
         &self,
         api: &dyn InternalApi,
@@ -293,7 +293,7 @@ impl StreamingBody {
             return Ok(Some(frame));
         };
         let redacted = frame.data_ref().map(|data| redactor.push(data)).unwrap_or_default();
-        // Count the bytes that the guest sees: the difference would reveal the length of a secret.
+        // Count the bytes that the guest sees, because the difference would reveal the length of a secret.
         self.meter(redacted.len() as u64)?;
         Ok(Some(redacted).filter(|redacted| !redacted.is_empty()).map(Frame::data))
     }

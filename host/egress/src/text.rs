@@ -1,4 +1,4 @@
-//! Text from a guest that a person will read: on a terminal, in a browser, in a log.
+//! Text from a guest that a person will read on a terminal, in a browser or in a log.
 
 /// Removes characters that could mislead a reader: control characters and escape sequences (ECMA-48), characters that
 /// change the direction of text (Unicode TR 36), and zero-width characters. Tabs become a space.

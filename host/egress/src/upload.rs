@@ -28,7 +28,7 @@ struct UploadState {
     failure: Option<HttpError>,
     guess_detector: GuessDetector,
     bytes: u64,
-    /// Whether the body is closed: later data was not known when the gate decided what to redact in the response.
+    /// Whether the body is closed. Later data was not known when the gate decided what to redact in the response.
     closed: bool,
 }
 
@@ -65,7 +65,7 @@ impl UploadProgress {
     }
 
     /// Reports which of these secrets the body does not contain. If the request has secrets, the rest of its body is
-    /// not sent: otherwise the redactions in the response would reveal which later guesses of the guest are right.
+    /// not sent, because the redactions in the response would reveal which later guesses of the guest are right.
     pub(super) fn close(&self, secrets: &[String]) -> UploadSummary {
         let mut state = self.state();
         state.closed = !secrets.is_empty();

@@ -12,7 +12,7 @@ use crate::string_newtype::text_form;
 pub(crate) const HTTP: &str = "http";
 
 /// The type of a document, for example `io.cozy.bills`: `a-z`, `0-9`, `_` and `.`, without a leading, trailing or
-/// double dot (Cozy API: permissions, grammar). `http` is not a doctype: it is the type of rules on hosts.
+/// double dot (Cozy API: permissions, grammar). `http` is not a doctype but the type of rules on hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Doctype(String);

@@ -74,7 +74,7 @@ pub enum Error {
         /// The rejected slug, as written.
         slug: String,
     },
-    /// Not a doctype, or not one that a rule may name. For a manifest, the HTTP API returns 403.
+    /// Not a doctype, or not a doctype that a rule may name. For a manifest, the HTTP API returns 403.
     #[error(r#""{doctype}" is not a doctype that a rule can name: {reason}"#)]
     Doctype {
         /// The rejected doctype, as written.
@@ -125,7 +125,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps the error as one of the field `path` of a JSON document.
+    /// Wraps the error as an error of the field `path` of a JSON document.
     pub(crate) fn at_field(self, path: impl Into<String>) -> Self {
         Self::AtField { path: path.into(), error: Box::new(self) }
     }

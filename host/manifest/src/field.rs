@@ -8,13 +8,13 @@ use crate::json::{ObjectReader, check_identifier, wrong_type};
 /// One field of the form that creates an account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
-    /// The key of its value in the account.
+    /// Key of the field's value in the account.
     pub name: String,
     /// Type of the input.
     pub kind: FieldKind,
     /// Whether the account requires it; true if absent.
     pub required: bool,
-    /// Whether it is declared as the field that identifies the account at the vendor; see
+    /// Whether the manifest declares it as the field that identifies the account at the vendor; see
     /// [`crate::Manifest::identifier_field`].
     pub identifier: bool,
     /// Whether it is marked "advanced", or in one of the old groups `advanced_fields` and `advancedFields`.
@@ -115,7 +115,7 @@ pub(crate) fn parse_all(fields: &ObjectReader) -> Result<Vec<Field>, Error> {
     Ok(all)
 }
 
-/// Returns whether this is a group: `advancedFields` and similar names hold descriptors and have no type of their own.
+/// Returns whether this is a group, such as `advancedFields`: groups hold descriptors and have no type of their own.
 fn is_group(members: &Map<String, Value>) -> bool {
     !members.is_empty() && members.values().all(Value::is_object)
 }

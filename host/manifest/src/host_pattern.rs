@@ -36,8 +36,8 @@ enum HostMatcher {
 }
 
 impl HostPattern {
-    /// Returns whether a request to `url` matches this pattern. A URL with a user name or a password never does: it
-    /// would send unchecked credentials, and it misleads readers about its host.
+    /// Returns whether a request to `url` matches this pattern. A URL with a user name or a password never matches,
+    /// because it would send unchecked credentials, and it misleads readers about its host.
     pub fn matches(&self, url: &Url) -> bool {
         self.matches_host(url) && self.matches_path(url.path())
     }
@@ -66,7 +66,7 @@ impl HostPattern {
             }
     }
 
-    /// Returns the part of this pattern at or below a path, or `None` if it is empty.
+    /// Returns the part of this pattern at or below a path, or `None` if that part is empty.
     pub(crate) fn restrict_to_path(&self, path: &str) -> Option<Self> {
         if has_path_prefix(&self.prefix, path) {
             Some(self.clone())
@@ -91,7 +91,7 @@ impl HostPattern {
         }
     }
 
-    /// Returns whether it stands for one host, rather than for names under a star.
+    /// Returns whether the pattern stands for one host, rather than for names under a star.
     pub const fn is_exact(&self) -> bool {
         matches!(self.hosts, HostMatcher::Exact(_))
     }

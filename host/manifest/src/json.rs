@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use crate::Error;
 use crate::untrusted::is_printable;
 
-/// Rejects an identifier with invisible or misleading characters: only programs could distinguish two that look the
-/// same.
+/// Rejects an identifier with invisible or misleading characters, because only programs could distinguish two
+/// identifiers that look the same.
 pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
     if text.chars().all(is_printable) {
         return Ok(());
@@ -31,7 +31,8 @@ impl<'a> ObjectReader<'a> {
     /// Wraps the object at `path`.
     ///
     /// # Errors
-    /// [`Error::WrongType`] at `path` if it is not an object.
+    ///
+    /// [`Error::WrongType`] at `path` if the value is not an object.
     pub(crate) fn new(path: String, value: &'a Value) -> Result<Self, Error> {
         match value {
             Value::Object(members) => Ok(Self { path, fields: members }),

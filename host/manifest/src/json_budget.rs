@@ -2,7 +2,7 @@
 //!
 //! A few bytes of JSON can become a hundred times as many in memory: `{"a":0},` is 8 bytes, and an object with one
 //! field takes about six hundred. Text from a guest or a client therefore passes this scanner first. It allocates
-//! nothing, can be fed in parts, and stops at the byte that exceeds a limit. It does not check the syntax: the parser
+//! nothing, can be fed in parts, and stops at the byte that exceeds a limit. It does not check the syntax; the parser
 //! does that afterwards, with a known bound on its memory.
 
 use serde_json::{Map, Value};
@@ -20,7 +20,8 @@ const MIN_HEAP_BYTES: usize = 8 << 20;
 
 /// A value and its place in an array, which grows by doubling: twice `size_of::<Value>()`.
 const VALUE_BYTES: usize = 144;
-/// Memory of an object's field in addition to that of a comma: its share of a hash table and of the list of fields.
+/// Memory of an object's field in addition to the memory of a comma: the field's share of a hash table and of the list
+/// of fields.
 const FIELD_BYTES: usize = 104;
 /// An object with its hash table and room for its first fields.
 const OBJECT_BYTES: usize = 400;
@@ -32,10 +33,10 @@ const STRING_BYTES: usize = 32;
 /// Why a text is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonBudgetExceeded {
-    /// It nests too deeply.
+    /// The text nests too deeply.
     #[error("nested deeper than {MAX_DEPTH} levels; flatten it")]
     Depth,
-    /// Its values would take too much memory.
+    /// The values of the text would take too much memory.
     #[error("its values would take more than {} MiB of memory; send fewer at a time, or fewer fields in each", .limit >> 20)]
     Heap {
         /// The limit in bytes.
@@ -54,9 +55,9 @@ impl JsonBudget {
     /// Creates the budget for a guest's call whose texts have this many bytes in total. The host holds at most two
     /// copies of the values, so the total stays below four times the bytes plus 16 MiB.
     ///
-    /// This is not charged to the memory of the run: a guest makes one call at a time, and the values are dropped when
-    /// it returns, so a run cannot hold more. Only the metadata of an upload outlives its call; it is charged to the
-    /// memory of the run.
+    /// This is not charged to the memory of the run, because a guest makes one call at a time, and the values are
+    /// dropped when it returns, so a run cannot hold more. Only the metadata of an upload outlives its call; it is
+    /// charged to the memory of the run.
     #[must_use]
     pub const fn for_call(bytes: usize) -> Self {
         Self { limit: MIN_HEAP_BYTES.saturating_add(bytes), used: 0 }
@@ -77,7 +78,8 @@ impl JsonBudget {
     /// Scans one text at once.
     ///
     /// # Errors
-    /// [`JsonBudgetExceeded`].
+    ///
+    /// [`JsonBudgetExceeded`] if the text exceeds the budget.
     pub fn check(&mut self, text: &[u8]) -> Result<(), JsonBudgetExceeded> {
         self.scanner().feed(text)
     }
@@ -114,6 +116,7 @@ impl JsonScanner<'_> {
     /// Takes the next part of the text.
     ///
     /// # Errors
+    ///
     /// [`JsonBudgetExceeded`], at the byte that exceeds the budget.
     pub fn feed(&mut self, part: &[u8]) -> Result<(), JsonBudgetExceeded> {
         let mut rest = part;

@@ -1,8 +1,8 @@
-//! The manifest of a konnector, and the permission rules that decide what it may do.
+//! The manifest of a konnector, and the permission rules that decide what the konnector may do.
 //!
-//! Pure types and checks without I/O, shared by all other crates: the sandbox checks them before each call of a guest,
-//! the HTTP API before each request with a token. There is only one [`Permissions`] type, so no two layers can
-//! disagree.
+//! Pure types and checks without I/O, shared by all other crates. The sandbox checks the rules before each call of a
+//! guest, and the HTTP API before each request with a token. There is only one [`Permissions`] type, so no two layers
+//! can disagree.
 
 mod doctype;
 mod error;

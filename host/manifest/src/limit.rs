@@ -13,7 +13,7 @@ use crate::json::{ObjectReader, wrong_type};
 /// description.
 macro_rules! limits {
     ($($name:ident $key:literal $unit:ident $default:literal $most:literal $what:literal;)+) => {
-        /// A resource of which one run may use a limited amount.
+        /// A resource that is limited for each run.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit {
             $(#[doc = concat!($what, ".")] $name,)+
@@ -23,13 +23,13 @@ macro_rules! limits {
             /// All limits, in display order.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// Returns its name in a manifest and in the operator's settings, which ends with the unit.
+            /// Returns the limit's name in a manifest and in the operator's settings, which ends with the unit.
             #[must_use]
             pub const fn key(self) -> &'static str {
                 match self { $(Self::$name => $key),+ }
             }
 
-            /// Returns the unit of its values.
+            /// Returns the unit of the limit's values.
             #[must_use]
             pub const fn unit(self) -> Unit {
                 match self { $(Self::$name => Unit::$unit),+ }
@@ -175,7 +175,8 @@ impl LimitValues {
     /// Sets a limit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for 0, with which no run could do anything.
+    ///
+    /// [`Error::Invalid`] if the value is 0, with which no run could do anything.
     pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), Error> {
         if value == 0 {
             return Err(invalid_value("0".to_owned()));

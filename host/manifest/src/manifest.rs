@@ -1,4 +1,4 @@
-//! The manifest of a konnector: the file `manifest.konnector` of its bundle.
+//! The manifest of a konnector, which is the file `manifest.konnector` of its bundle.
 
 use serde_json::{Map, Value};
 
@@ -24,11 +24,11 @@ pub struct Manifest {
     pub icon: Option<String>,
     /// Programming language; informative.
     pub language: Option<String>,
-    /// Who publishes it.
+    /// Publisher of the konnector.
     pub editor: Option<String>,
     /// The vendor's site.
     pub vendor_link: Option<String>,
-    /// Whether it runs in the user's app, not on the server.
+    /// Whether the konnector runs in the user's app, not on the server.
     pub client_side: bool,
     /// Permission rules; none if absent.
     pub permissions: Permissions,
@@ -36,17 +36,18 @@ pub struct Manifest {
     pub fields: Vec<Field>,
     /// Parameters passed to the program unchanged.
     pub parameters: Option<Map<String, Value>>,
-    /// Frequency of its runs; an unknown word means weekly.
+    /// Frequency of the runs; an unknown word means weekly.
     pub frequency: Frequency,
-    /// Hours of the day in which it is scheduled: from the first (inclusive) to the last (exclusive).
+    /// Hours of the day in which runs are scheduled, from the first (inclusive) to the last (exclusive).
     pub time_interval: (u8, u8),
     /// Whether the manifest has a list `folders`; see [`Manifest::wants_folder`].
     pub has_folders: bool,
-    /// The first `defaultDir` of `folders`, with its variables `$administrative`, `$photos`, `$konnector` and `$account`.
+    /// The first `defaultDir` of `folders`, with its variables `$administrative`, `$photos`, `$konnector` and
+    /// `$account`.
     pub default_dir: Option<String>,
     /// Terms that the user must accept; a changed version requires consent again.
     pub terms: Option<Terms>,
-    /// Requested limits of its runs, higher or lower than the defaults; the operator has the last word.
+    /// Requested limits of the runs, higher or lower than the defaults; the operator has the last word.
     pub limits: LimitValues,
     /// Path in the bundle of the program to run when an account is deleted.
     pub on_delete_account: Option<String>,
@@ -59,7 +60,7 @@ pub struct Manifest {
 pub struct Terms {
     /// Identifier of the terms.
     pub id: String,
-    /// URL of their text.
+    /// URL of the text of the terms.
     pub url: Option<String>,
     /// Version of the terms.
     pub version: String,
@@ -124,6 +125,7 @@ impl Manifest {
     /// Parses a manifest. Of duplicate keys the last one wins; null counts as absent.
     ///
     /// # Errors
+    ///
     /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::AtField`] with the field's name,
     /// wrapped in [`Error::AtPosition`] with line and column unless the field is absent.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
@@ -141,7 +143,8 @@ impl Manifest {
     /// Reads a manifest from parsed JSON, for example the stored document of an installed konnector.
     ///
     /// # Errors
-    /// Like [`Manifest::parse`], except for size and syntax.
+    ///
+    /// As [`Manifest::parse`], except for size and syntax.
     pub fn from_object(raw: Map<String, Value>) -> Result<Self, Error> {
         let root = ObjectReader::root(&raw);
         let mut warnings = Vec::new();
@@ -214,8 +217,8 @@ impl Manifest {
         }
     }
 
-    /// Returns the field whose value identifies the account at the vendor: the declared one, otherwise `login`,
-    /// otherwise `email`.
+    /// Returns the field whose value identifies the account at the vendor. This is the declared field, otherwise
+    /// `login`, otherwise `email`.
     pub fn identifier_field(&self) -> Option<&str> {
         let first = |wanted: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| wanted(field));
         first(&|field| field.identifier)
@@ -224,8 +227,8 @@ impl Manifest {
             .map(|field| field.name.as_str())
     }
 
-    /// Returns whether its triggers need a folder to save to: it has a list `folders`, or an advanced field
-    /// `folderPath`.
+    /// Returns whether the konnector's triggers need a folder to save to, because the manifest has a list `folders` or
+    /// an advanced field `folderPath`.
     pub fn wants_folder(&self) -> bool {
         self.has_folders || self.fields.iter().any(|field| field.advanced && field.name == "folderPath")
     }

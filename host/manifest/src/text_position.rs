@@ -15,7 +15,7 @@ pub struct TextPosition {
 
 impl TextPosition {
     /// Returns the start of a field's value, for a path such as `permissions.bills.verbs[1]`. If the rest of the path
-    /// is absent, it returns that of the nearest field above it. Returns `None` if the text contains no part of the
+    /// is absent, it returns the start of the nearest field above. Returns `None` if the text contains no part of the
     /// path, or is not JSON.
     pub fn find(text: &[u8], path: &str) -> Option<Self> {
         let text = std::str::from_utf8(strip_byte_order_mark(text)).ok()?;
@@ -55,7 +55,7 @@ fn descend<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'
         let rest = path.strip_prefix(name.as_str())?;
         (rest.is_empty() || rest.starts_with(['.', '['])).then_some((name.len(), inner, rest))
     });
-    // Names may contain dots: the longest match wins.
+    // Names may contain dots, so the longest match wins.
     let (_, inner, rest) = ways.max_by_key(|(length, ..)| *length)?;
     Some((inner, rest.trim_start_matches('.')))
 }

@@ -56,7 +56,7 @@ impl FromStr for Verb {
     }
 }
 
-/// The method of an HTTP request: a token of RFC 9110 §5.6.2, upper case.
+/// The method of an HTTP request, which is an upper-case token of RFC 9110 §5.6.2.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Method {
     Verb(Verb),
@@ -92,7 +92,7 @@ impl FromStr for Method {
 
 const ALL: &str = "ALL";
 
-/// The verbs of a rule, at least one: for documents a subset of [`Verb`], for hosts any HTTP methods.
+/// The verbs of a rule, at least one. For documents they are a subset of [`Verb`], for hosts any HTTP methods.
 ///
 /// A list of names in JSON; absent, empty and `["ALL"]` mean all (Cozy API: permissions, grammar).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,7 @@ impl Verbs {
     /// Parses the verbs of a rule on documents; an empty list means all.
     ///
     /// # Errors
+    ///
     /// [`Error::Verb`] for a name that is not a [`Verb`]; `ALL` must be the only name.
     pub(crate) fn for_documents<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         Self::parse(names, |name| name.parse().map(Method::Verb))
@@ -118,6 +119,7 @@ impl Verbs {
     /// Parses the methods of a rule on hosts; an empty list means all.
     ///
     /// # Errors
+    ///
     /// [`Error::Verb`] for a name that is not an upper-case method name; `ALL` must be the only name.
     pub(crate) fn for_hosts<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         Self::parse(names, str::parse)

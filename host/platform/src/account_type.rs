@@ -1,6 +1,6 @@
-//! Account types: services with which users have accounts. An account type holds the data that the operator has from
-//! the service's provider: where it lets users log in, and the client id and secret of this server (Cozy API, account
-//! types and OAuth, §7.4). Account types belong to the whole server.
+//! Account types, the services with which users have accounts. An account type holds the data that the operator has
+//! from the service's provider: where it lets users log in, and the client id and secret of this server (Cozy API,
+//! account types and OAuth, §7.4). Account types belong to the whole server.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +95,7 @@ pub struct AccountType {
     /// How the server authenticates when it requests tokens.
     #[serde(default)]
     pub token_mode: TokenMode,
-    /// The redirect URI that the provider knows; that of the instance by default.
+    /// The redirect URI that the provider knows; by default that of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<Url>,
     /// Additional parameters for [`AccountType::auth_endpoint`].
@@ -211,7 +211,7 @@ impl AccountTypes {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list(&self) -> Result<Vec<Stored<AccountType>>> {
         self.platform.load_all(&InstanceId::global(), &ACCOUNT_TYPES)
     }
@@ -268,7 +268,7 @@ impl AccountTypes {
         Ok(secret.map(|secret| secret.as_str().map_or_else(|| secret.to_string(), str::to_owned)))
     }
 
-    /// Returns the parameter `secret` of a konnector: that of the first type which belongs to it.
+    /// Returns the parameter `secret` of a konnector, taken from the first type that belongs to the konnector.
     pub(crate) fn konnector_secret(&self, slug: &str) -> Result<Option<Value>> {
         let types = self.list()?;
         let own = types

@@ -66,7 +66,7 @@ impl Backup {
     ///
     /// # Errors
     ///
-    /// If the backup failed; its bytes so far are useless.
+    /// If the backup failed; the bytes returned so far are useless.
     pub async fn next_chunk(&mut self) -> Result<Option<bytes::Bytes>> {
         let mut part = Vec::with_capacity(BUFFER_SIZE);
         // Reading from memory does not fail.

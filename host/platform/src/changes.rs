@@ -1,4 +1,4 @@
-//! Changes to the documents of a type since a given sequence: CouchDB's changes feed.
+//! Changes to the documents of a type since a given sequence (CouchDB's changes feed).
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::Direction;
@@ -49,15 +49,15 @@ pub struct ChangePage {
 }
 
 impl Documents {
-    /// Returns a page of the durable changes of documents of a type. Deletions are included as long as their tombstones
-    /// exist: until the whole type is deleted, or the instance. A purged document (a job that is too old) is not
-    /// included.
+    /// Returns a page of durable changes to documents of a type. Deletions are included as long as their tombstones
+    /// exist, which is until the whole type or the instance is deleted. A purged document (a job that is too old) is
+    /// not included.
     ///
     /// The caller checks the permissions. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn changes(&self, instance: &Instance, doctype: &Doctype, query: ChangesQuery) -> Result<ChangePage> {
         let ChangesQuery { since, limit, direction, ids } = query;
         let (store, id, limit) = (&self.platform.store(), &instance.id, limit.min(MAX_PAGE_SIZE));

@@ -39,13 +39,13 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Returns a clock that stands at `now`.
+    /// Creates a clock that is set to `now`.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         Self { now: AtomicI64::new(now.timestamp_millis()), created: tokio::time::Instant::now() }
     }
 
-    /// Sets the clock, also backwards.
+    /// Sets the clock, forwards or backwards.
     pub fn set(&self, now: DateTime<Utc>) {
         self.now.store(now.timestamp_millis(), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Design documents: the indexes that clients declare for the documents of a type, in CouchDB's terms.
+//! Design documents, as CouchDB calls the indexes that clients declare for a type.
 //!
 //! They are stored apart from the documents of the type. The store identifies its own indexes only by their fields, so
 //! several design documents may share one of them.
@@ -20,8 +20,8 @@ use crate::token::Principal;
 use crate::{Error, Result};
 use konnector_query::{FieldPath, QueryError, Selector};
 
-/// Maximum number of indexes of a type: each query examines all of them, and each change of a document is written to
-/// all of them.
+/// Maximum number of indexes of a type, because each query examines all of them, and each change of a document is
+/// written to all of them.
 const MAX_INDEXES: usize = 256;
 
 /// Definition of an index that a client declares.
@@ -79,7 +79,7 @@ impl NewIndex {
             index.get("fields").and_then(Value::as_array).ok_or(wrong("index.fields", "a list of field names"))?;
         let field = |field: &Value| match field {
             Value::String(name) => Ok(name.clone()),
-            // The direction does not matter: an index is read both ways.
+            // The direction does not matter, because an index is read both ways.
             Value::Object(object) if object.len() == 1 => {
                 object.keys().next().cloned().ok_or(wrong("index.fields", "a list of field names"))
             }
@@ -111,7 +111,7 @@ impl NewIndex {
 }
 
 impl IndexDefinition {
-    /// Returns a default name: the same for the same definition.
+    /// Returns a default name, which is the same for the same definition.
     fn default_name(&self) -> String {
         let written = json!({ "fields": self.fields, "partial_filter_selector": self.partial_filter_selector });
         let mut name = hex::encode(Sha256::digest(written.to_string()));
@@ -257,7 +257,7 @@ impl Documents {
     /// # Errors
     ///
     /// [`Error::Forbidden`] without the right to delete the whole type, and for the server's own; [`Error::NotFound`];
-    /// [`Error::Conflict`] when `rev` is not the newest revision.
+    /// [`Error::Conflict`] if `rev` is not the newest revision.
     pub async fn delete_design(
         &self,
         instance: &Instance,

@@ -46,7 +46,7 @@ doctypes! {
     JOB_EVENTS = "io.cozy.jobs.events";
     /// Log lines of running jobs; published, never stored.
     JOB_LOGS = "io.cozy.jobs.logs";
-    /// Mail to the support; named by rules, never stored.
+    /// Mail to the support team; named by rules, never stored.
     SUPPORT = "io.cozy.support";
     /// Triggers.
     TRIGGERS = "io.cozy.triggers";

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// How often a change is retried after a concurrent change of another document in the same commit.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
 
-/// Why `/data` found nothing; CouchDB's reasons.
+/// Why `/data` found nothing, in CouchDB's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingReason {
     /// The document never existed.
@@ -30,7 +30,7 @@ pub enum MissingReason {
 }
 
 impl MissingReason {
-    /// Returns CouchDB's word.
+    /// Returns CouchDB's term.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -127,8 +127,8 @@ impl Documents {
         self.view(instance, principal, doctype, document)
     }
 
-    /// Returns a document if the rules allow this verb on it. Does not reveal its existence to callers without read
-    /// access.
+    /// Returns a document if the rules allow this verb on it. Does not reveal the document's existence to callers
+    /// without read access.
     fn read_allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
         let found = self.platform.store().get(at)?;
         let nothing = Object::new();
@@ -172,7 +172,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn doctypes(&self, instance: &Instance) -> Result<Vec<Doctype>> {
         Ok(self.platform.store().doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
     }
@@ -200,7 +200,7 @@ impl Documents {
         )?))
     }
 
-    /// Like [`Documents::list`], backwards from the last id, or from before `before`.
+    /// Like [`Documents::list`], in descending order from the last id, or from the id before `before`.
     ///
     /// # Errors
     ///
@@ -223,21 +223,21 @@ impl Documents {
         )?))
     }
 
-    /// Returns a document with the platform's reserved fields and without checking permissions: the caller decides who
-    /// may learn what.
+    /// Returns a document with the platform's reserved fields and without checking permissions, because the caller
+    /// decides who may see what.
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn get_unchecked(&self, doc_ref: &DocRef) -> Result<Option<Document>> {
         Ok(self.platform.store().get(doc_ref)?)
     }
 
-    /// Returns the id after which a page begins that skips this many documents, or `None` if the list ends before.
+    /// Returns the id after which a page begins that skips this many documents, or `None` if the list ends before that.
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn skip(
         &self,
         instance: &Instance,
@@ -253,12 +253,12 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn stamp(&self, doc_ref: &DocRef) -> Result<Option<DocumentStamp>> {
         Ok(self.platform.store().stamp(doc_ref)?)
     }
 
-    /// Returns the number of writes so far of the whole store, or `None` if the store cannot know it.
+    /// Returns the number of writes to the whole store so far, or `None` if the store cannot determine it.
     #[must_use]
     pub fn write_count(&self) -> Option<u64> {
         self.platform.store().write_count()
@@ -298,7 +298,7 @@ impl Documents {
 
     /// Deletes every document of a type. The triggers of deleted accounts are deleted too.
     ///
-    /// Cancel safety: the documents that were deleted so far stay deleted, the rest still exists.
+    /// Cancel safety: documents deleted so far stay deleted; the others still exist.
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Documents {
             after = Some(last.id.clone());
             for document in page {
                 match self.delete(instance, principal, doctype, &document.id, &document.rev).await {
-                    // It was changed or deleted concurrently: this is not the listed document any more.
+                    // It was changed or deleted concurrently, so it is no longer the listed document.
                     Ok(_) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
@@ -329,7 +329,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] by the doctype or the rules, [`Error::Conflict`] when the id is taken.
+    /// [`Error::Forbidden`] by the doctype or the rules, [`Error::Conflict`] if the id is taken.
     pub async fn create(
         &self,
         instance: &Instance,
@@ -375,7 +375,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
+    /// [`Error::Conflict`] if `rev` is not the newest revision, [`Error::NotFound`] if it does not exist.
     pub async fn update(
         &self,
         instance: &Instance,
@@ -419,7 +419,8 @@ impl Documents {
             resumes = principal.konnector().is_none() && Accounts::login_changed(&before.body, &body);
         }
         for (name, value) in before.body.iter().filter(|(name, _)| name.starts_with('_')) {
-            // New credentials are tried at once: the cookies of the old ones would hide whether they are right.
+            // New credentials are used at once, because the cookies of the old ones would hide whether the new ones are
+            // right.
             let outdated = changes_hands
                 || (resumes && account::is_session_field(name))
                 || !account::is_private_field_usable(name, &body);
@@ -440,7 +441,7 @@ impl Documents {
             }
             tries += 1;
             match self.commit_one(changes).await {
-                // One of its triggers was changed concurrently, not the account itself.
+                // A trigger of the account was changed concurrently, not the account itself.
                 Err(error)
                     if error.is_conflict()
                         && tries < MAX_COMMIT_ATTEMPTS
@@ -457,7 +458,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
+    /// [`Error::Conflict`] if `rev` is not the newest revision, [`Error::NotFound`] if it does not exist.
     pub async fn delete(
         &self,
         instance: &Instance,

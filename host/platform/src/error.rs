@@ -78,7 +78,7 @@ pub enum Error {
         /// The problem, for the developer of the client.
         description: String,
     },
-    /// The provider of an account no longer accepts its refresh token: the user has to connect again (Cozy API,
+    /// The provider of an account no longer accepts its refresh token, so the user has to connect again (Cozy API,
     /// accounts, §7.4).
     #[error("OAuth refresh token is invalid or expired; reconnect account.")]
     ReconnectRequired,
@@ -127,13 +127,13 @@ pub enum Error {
         /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The key file and the data do not belong together. The server must not start.
+    /// The key file does not match the data. The server must not start.
     #[error("{0}")]
     KeyMismatch(String),
 }
 
 impl Error {
-    /// Wraps an input or output error with the operation that failed.
+    /// Wraps an I/O error with the operation that failed.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }

@@ -1,4 +1,4 @@
-//! `_find`: the documents that match a selector, found through an index.
+//! `_find`, which finds the documents that match a selector through an index.
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryError, Selector, plan};
@@ -13,7 +13,7 @@ use crate::stored::{Object, without_reserved_fields};
 use crate::token::Principal;
 use crate::{Error, Result};
 
-/// Ratio of examined to found documents that is worth a warning (CouchDB, `index_scan_warning_threshold`).
+/// Ratio of examined to found documents above which a warning is returned (CouchDB, `index_scan_warning_threshold`).
 const SCAN_WARNING_RATIO: u64 = 10;
 
 /// A page of results.
@@ -52,7 +52,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] when no index covers the query, or the
+    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] if no index covers the query, or the
     /// bookmark belongs to another query.
     pub async fn find(
         &self,
@@ -82,8 +82,7 @@ impl Documents {
         self.collect_matches(instance, doctype, &query, &selector, (way, direction)).await
     }
 
-    /// Returns the indexes that may be used: the one that the query names, or all that cover every document of the
-    /// type.
+    /// Returns the usable indexes: the one that the query names, or all that cover every document of the type.
     fn candidate_indexes(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<CandidateIndex>> {
         let mut candidates = Vec::new();
         for (design, _) in self.load_designs(instance, doctype)? {

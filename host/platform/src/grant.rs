@@ -37,7 +37,7 @@ pub struct AuthorizationRequest {
     pub client_id: String,
     /// One of the client's redirect URIs.
     pub redirect_uri: String,
-    /// Returned unchanged, by which the client recognises its own request.
+    /// Returned unchanged, so that the client recognises its own request.
     pub state: String,
     /// Requested scope.
     pub scope: String,
@@ -84,7 +84,7 @@ fn oauth_error(error: &'static str, description: impl Into<String>) -> Error {
 
 impl Auth {
     /// Checks the authorization request of a client, before the owner sees it. The redirect URI must belong to the
-    /// client, and nothing is sent to any other.
+    /// client; nothing is sent to any other URI.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The operations of the platform, by noun: `platform.files().create(…)`.
 //!
-//! A handle is a view of the [`Platform`]: it costs nothing to obtain and carries its lease. The module of each noun
-//! implements its handle.
+//! A handle is a view of the [`Platform`] that costs nothing to obtain and carries the platform's lease. The module of
+//! each noun implements its handle.
 
 use ref_cast::RefCast;
 

@@ -1,4 +1,4 @@
-//! Instances: one person's store, reached under a domain.
+//! Instances, each of which is one person's space, reached under a domain.
 
 mod delete;
 mod update;
@@ -47,7 +47,7 @@ fn doc_ref(id: &str) -> DocRef {
 }
 
 /// Makes a commit that creates documents or writes files require its instance. This way, a concurrent removal of the
-/// instance leaves nothing behind.
+/// instance leaves no data.
 pub(crate) fn stage_instance_requirement(changes: &mut Changes) {
     let brings = changes.document_writes().filter(|written| {
         let is_new = written.previous_rev.is_none() || written.document.doctype == *FILES;
@@ -94,15 +94,15 @@ pub struct Instance {
     /// Name of the operator's set of settings.
     #[serde(default = "default_context")]
     pub context: String,
-    /// Whether the owner has set it up.
+    /// Whether the owner has set up the instance.
     pub onboarding_finished: bool,
-    /// Quota of its files in bytes; the server's default if `None`.
+    /// Quota of the files in bytes; the server's default if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_quota: Option<u64>,
-    /// Domain of the organisation that it belongs to.
+    /// Domain of the organisation that the instance belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_domain: Option<String>,
-    /// Id of that organisation.
+    /// Id of the organisation that the instance belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_id: Option<String>,
     /// Names of feature sets that the operator assigned; only the operator knows their contents.
@@ -111,7 +111,7 @@ pub struct Instance {
     /// Feature flags by name, which clients read.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub feature_flags: Object,
-    /// Time of its creation.
+    /// Time of creation.
     pub created_at: DateTime<Utc>,
 }
 
@@ -182,7 +182,7 @@ fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
 }
 
 impl Instances {
-    /// Creates an instance with its root directory and trash. Its host name has a port if clients use one.
+    /// Creates an instance with its root directory and trash. The host name includes a port if clients use one.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl Instances {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list(&self) -> Result<Vec<Instance>> {
         self.platform.load_all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(with_id).collect()
     }

@@ -1,4 +1,4 @@
-//! The master key and the data that it seals: the two must match, and the key can be rotated.
+//! The master key, which must match the data that it seals and can be rotated.
 
 use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
@@ -101,12 +101,12 @@ pub fn rotation_interrupted(from: &str, to: &str) -> Error {
 
 /// Reseals every secret with another key, account by account, and returns the number of resealed secrets. If
 /// interrupted, it continues when called again with the same two keys; until then both keys are needed, and the server
-/// does not start. Calls `done` with the number of accounts done so far. Nothing else may use the store during the
+/// does not start. Calls `done` with the number of accounts resealed so far. Nothing else may use the store during the
 /// rotation.
 ///
 /// # Errors
 ///
-/// [`Error::KeyMismatch`] when the data is sealed with neither key, or a rotation to a third key is unfinished.
+/// [`Error::KeyMismatch`] if the data is sealed with neither key, or a rotation to a third key is unfinished.
 pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: impl FnMut(u64)) -> Result<u64> {
     let (from, to) = (old.fingerprint(), new.fingerprint());
     let mut bound = false;

@@ -84,7 +84,7 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Maximum number of jobs that run at the same time.
     pub workers: u32,
-    /// How long a worker's lease lasts without a heartbeat; five heartbeats fit into that time.
+    /// How long a worker's lease lasts without a heartbeat; five heartbeats fit into that period.
     pub lease_ttl: Duration,
     /// First delay before a run is retried; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
@@ -136,7 +136,7 @@ impl Config {
     }
 }
 
-/// The public API, called inside the process. It is built on the platform, so it is set later; see
+/// The public API, called inside the process. The API is built on the platform, so it is set later; see
 /// [`Platform::set_internal_api`].
 #[async_trait]
 pub trait PublicApi: Send + Sync {
@@ -150,7 +150,7 @@ pub struct PlatformParts {
     pub store: Store,
     /// Sandbox in which components run.
     pub sandbox: Arc<Sandbox>,
-    /// The HTTP gate: the only access to the network.
+    /// HTTP gate, the only access to the network.
     pub gate: Gate,
     /// Key that seals secrets and signs tokens.
     pub key: MasterKey,
@@ -204,7 +204,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::KeyMismatch`] if the data was sealed with another key: the server must not start.
+    /// [`Error::KeyMismatch`] if the data was sealed with another key; the server must not start.
     pub async fn new(parts: PlatformParts) -> Result<Self> {
         Self::with_runner(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
     }
@@ -283,8 +283,8 @@ impl Platform {
         Ok(revs)
     }
 
-    /// Returns a document before it is written. Returns `None` for a new document, and for one whose revision differs
-    /// from the one that the writer expects, which makes the commit conflict.
+    /// Returns the stored version of a document that is about to be written. Returns `None` for a new document, and for
+    /// one whose revision differs from the one that the writer expects, which makes the commit conflict.
     fn document_before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
         let Some(rev) = written.previous_rev else { return Ok(None) };
         Ok(self.store().get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
@@ -304,7 +304,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn start(&self) -> Result<()> {
         self.instances().resume_erasures().await?;
         self.jobs().recover().await?;
@@ -350,13 +350,13 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// When it cannot.
+    /// If the store cannot be read.
     pub fn check_store(&self) -> Result<()> {
         self.store().doctypes(&InstanceId::global())?;
         Ok(())
     }
 
-    /// Resolves with the reason when a write to the disk fails: only a restart shows what is stored.
+    /// Resolves with the reason when a write to the disk fails. After that, only a restart shows what is stored.
     pub fn store_failure(&self) -> impl Future<Output = String> + Send + use<> {
         let store = self.store().clone();
         async move { store.wait_for_failure().await }

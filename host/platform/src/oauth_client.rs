@@ -99,7 +99,7 @@ impl OAuthClient {
 
     /// Returns whether `secret` is the secret of this client.
     pub(crate) fn verify_secret(&self, secret: &str) -> bool {
-        // Digests of random secrets: the duration of the comparison reveals nothing useful.
+        // These are digests of random secrets, so the duration of the comparison reveals nothing useful.
         self.secret == digest(secret)
     }
 }
@@ -152,7 +152,7 @@ impl OauthClients {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], with the message that Cozy's clients look for, when it is unknown or was deleted.
+    /// [`Error::NotFound`], with the message that Cozy's clients look for, if it is unknown or was deleted.
     pub fn get(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
         self.platform.load(&doc_ref(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
     }
@@ -174,7 +174,7 @@ impl OauthClients {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list(&self, instance: &Instance) -> Result<Vec<Stored<OAuthClient>>> {
         self.platform.load_all(&instance.id, &OAUTH_CLIENTS)
     }
@@ -207,7 +207,7 @@ impl OauthClients {
         self.registration(instance, Stored { id, rev, value: client }, secret)
     }
 
-    /// Deletes a client: its tokens become invalid.
+    /// Deletes a client. Its tokens become invalid.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! or a program.
 //!
 //! The threads that serve connections never block, so a slow request delays only itself. The amount of concurrent work
-//! and the time in the queue are limited, so an overloaded server reports it at once.
+//! and the time in the queue are limited, so an overloaded server reports the overload at once.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
@@ -19,7 +19,7 @@ use tracing::{Span, dispatcher};
 use crate::{Error, Result};
 
 thread_local! {
-    /// Whether this is an offload thread: nested work on it does not wait for another permit.
+    /// Whether this is an offload thread; nested work on such a thread does not wait for another permit.
     static IS_OFFLOAD_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -42,8 +42,8 @@ impl Offload {
         Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, limits)), queue_timeout: patience, name }
     }
 
-    /// Like [`Offload::new`], for the work of several parties, none of which can use all of it: each gets at most three
-    /// quarters, and a free permit goes to the waiting party that has the fewest.
+    /// Like [`Offload::new`], for the work of several parties, none of which can use all permits. Each party gets at
+    /// most three quarters of them, and a free permit goes to the waiting party that has the fewest.
     #[must_use]
     pub fn fair(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
         let limits = OffloadLimits { running: max_at_once, waiting: max_waiting };
@@ -52,11 +52,11 @@ impl Offload {
         Self { semaphore: Arc::new(FairSemaphore::new(max_at_once, limits, per_party)), queue_timeout: patience, name }
     }
 
-    /// Runs blocking work. It continues even if the caller no longer waits for it.
+    /// Runs blocking work, which continues even if the caller no longer waits for it.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when there is too much to do; errors of `work`.
+    /// [`Error::Busy`] if too much work is waiting; errors of `work`.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         if IS_OFFLOAD_THREAD.get() {
             return work();
@@ -66,8 +66,8 @@ impl Offload {
         join(tokio::task::spawn_blocking(move || run_with_permit(permit, work))).await
     }
 
-    /// Runs a future for a party; each of its steps may take long. If the caller stops waiting, the future is dropped
-    /// at its next await point.
+    /// Runs a future for a party; each step of the future may take long. If the caller stops waiting, the future is
+    /// dropped at its next await point.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl SemaphoreState {
         *self.running.entry(Arc::clone(party)).or_default() += 1;
     }
 
-    /// Returns the next waiter: of the waiting parties, the one with the fewest permits; within a party, the first.
+    /// Returns the first waiter of the waiting party with the fewest permits.
     fn next_waiter(&mut self, most: usize) -> Option<Waiter> {
         if self.free == 0 {
             return None;

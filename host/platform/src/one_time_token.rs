@@ -1,6 +1,6 @@
-//! One-time tokens: short-lived secrets for a single use: the code of a session, the code that an OAuth client
-//! exchanges for tokens (RFC 6749 §4.1.2), the state of an account's OAuth login (§10.12). The store holds only their
-//! digests.
+//! One-time tokens: short-lived secrets for a single use. Each is the code of a session, the code that an OAuth client
+//! exchanges for tokens (RFC 6749 §4.1.2), or the state of an account's OAuth login (§10.12). The store holds only
+//! their digests.
 
 use chrono::{DateTime, Duration, Utc};
 use konnector_store::{Changes, DocRef, InstanceId};
@@ -91,11 +91,11 @@ impl Auth {
         Ok(text)
     }
 
-    /// Redeems a one-time token, deleting it. `None` when it is unknown, expired, or already redeemed.
+    /// Redeems a one-time token, deleting it. Returns `None` if it is unknown, expired, or already redeemed.
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn redeem_one_time_token(&self, instance: &Instance, text: &str) -> Result<Option<OneTimeToken>> {
         let at = doc_ref(instance, text);
         let Some(found) = self.platform.load::<IssuedToken>(&at)? else { return Ok(None) };
@@ -112,18 +112,18 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such instance.
+    /// [`Error::NotFound`] if the token names no existing instance.
     pub fn instance_of_one_time_token(&self, text: &str) -> Result<Instance> {
         let unknown = || Error::NotFound("no instance issued this token".to_owned());
         let id: InstanceId = text.get(..32).and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
         self.platform.instances().get_by_id(id.as_str())
     }
 
-    /// Redeems a session code: the counterpart of a browser session, which this server does not have.
+    /// Redeems a session code, the counterpart of a browser session, which this server does not have.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it is not valid.
+    /// [`Error::Forbidden`] if the code is not valid.
     pub async fn redeem_session_code(&self, instance: &Instance, code: Option<&str>) -> Result<()> {
         let refused = |what: &str| {
             Error::Forbidden(format!(

@@ -1,4 +1,4 @@
-//! Concurrent changes between two steps of one operation: each test triggers a change at exactly that moment.
+//! Concurrent changes between two steps of one operation. Each test triggers a change at exactly that moment.
 
 mod quota;
 mod tree;
@@ -232,7 +232,7 @@ async fn a_move_that_conflicts_loses_no_version() {
     assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
     assert_eq!(platform.files().versions(instance, &from.id).unwrap().len(), 2);
     site.assert_fsck_clean().await;
-    // One conflict is no reason to abandon the move.
+    // A single conflict does not abort the move.
     site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
     platform.files().relocate(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
     assert_eq!(platform.files().versions(instance, &from.id).unwrap(), []);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Source of random numbers.
 pub trait RandomSource: Send + Sync {
-    /// Returns a number from 0 inclusive to 1 exclusive, uniformly distributed.
+    /// Returns a uniformly distributed number from 0 (inclusive) to 1 (exclusive).
     fn jitter(&self) -> f64;
 }
 
@@ -30,7 +30,7 @@ impl RandomSource for SystemRandom {
 ///
 /// # Errors
 ///
-/// [`Error::Io`](crate::Error::Io) when the system has no random numbers.
+/// [`Error::Io`](crate::Error::Io) if the system has no random numbers.
 pub fn random_secret() -> crate::Result<String> {
     let mut bytes = [0; 32];
     match getrandom::fill(&mut bytes) {

@@ -1,7 +1,7 @@
 //! Hourly limits per instance for operations that cost the server work and may be requested by faulty programs or by
 //! strangers (Cozy API, push a job, §5.2). Requests above a limit wait or are rejected; they are not dropped silently.
 //!
-//! Counts are in memory, one for each instance that was active in this hour: a restart resets them.
+//! Counts are in memory, one for each instance that was active in this hour; a restart resets them.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -128,7 +128,7 @@ impl RateLimits {
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when the limit of this hour is reached.
+    /// [`Error::RetryLater`] if the limit of this hour is reached.
     pub fn check(&self, instance: &Instance, kind: RateKind) -> Result<()> {
         self.check_for(instance, kind, None)
     }

@@ -1,5 +1,5 @@
 //! Realtime events for listeners. Events are published after the commit that they report, and slow listeners may lose
-//! them: the store is authoritative, events are hints.
+//! them. The store is authoritative; events are hints.
 //!
 //! Each instance has its own listeners, and each listener has a queue bounded in events and bytes, so events of one
 //! instance never affect listeners of another. Without a listener, an event is not even built.
@@ -20,12 +20,12 @@ use crate::instance::Instance;
 
 /// Maximum number of document events queued for a listener: a burst of one large commit.
 const MAX_DOCUMENT_EVENTS: usize = 1_024;
-/// Their maximum size in bytes. Two documents of the largest size fit; the queues of one instance share the events in
-/// them.
+/// Maximum size in bytes of these document events. Two documents of the largest size fit; the queues of one instance
+/// share the events in them.
 const MAX_DOCUMENT_EVENT_BYTES: usize = 16 << 20;
 /// Maximum number of transient events of runs queued for a listener: as many lines as a terminal shows.
 const MAX_TRANSIENT_EVENTS: usize = 512;
-/// Their maximum size in bytes.
+/// Maximum size in bytes of these transient events.
 const MAX_TRANSIENT_BYTES: usize = 1 << 20;
 
 /// Kind of change of a document.
@@ -95,7 +95,7 @@ impl Bus {
         }
     }
 
-    /// Returns whether an instance has listeners: otherwise no event needs to be built.
+    /// Returns whether an instance has listeners. Otherwise no event needs to be built.
     #[must_use]
     pub fn has_listeners(&self, instance: &InstanceId) -> bool {
         self.queues().contains_key(instance)
@@ -115,7 +115,7 @@ impl Bus {
 pub enum Lagged {
     /// Progress or log lines of jobs.
     Transient,
-    /// Events of documents: only the store has their current state.
+    /// Events of documents. Only the store has their current state.
     Documents,
 }
 
@@ -364,7 +364,7 @@ mod tests {
     }
 
     proptest! {
-        /// For any events and any timing of the listener: the queue never exceeds its limits, nothing is delivered
+        /// For any events and any timing of the listener, the queue never exceeds its limits, nothing is delivered
         /// twice or out of order, and every loss is reported.
         #[test]
         fn queues_are_bounded_and_say_what_they_lose(

@@ -17,7 +17,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the local revision is not an ancestor of the new one; otherwise like the other writes.
+    /// [`Error::Conflict`] if the local revision is not an ancestor of the new one; otherwise like the other writes.
     pub async fn replicate(
         &self,
         instance: &Instance,

@@ -30,8 +30,8 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
         Self { entries: Mutex::new(LruCache::new(most)) }
     }
 
-    /// Returns the value that `make` creates, or `None` if its data does not exist. `writes` is the store's write count,
-    /// read before this call; `look` returns the stamp of the data; `make` reads the data again.
+    /// Returns the value that `make` creates, or `None` if its data does not exist. `writes` is the store's write
+    /// count, read before this call; `look` returns the stamp of the data; `make` reads the data again.
     ///
     /// # Errors
     ///
@@ -47,8 +47,8 @@ impl<K: Hash + Eq, S: PartialEq, T> RevalidatingCache<K, S, T> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        // The write count, the stamp and the value are read in this order: after a change in between, the later ones
-        // are newer, and the next use notices it.
+        // The write count, the stamp and the value are read in this order. After a change in between, the later ones
+        // are newer, and the next use notices the change.
         if writes.is_some()
             && let Some(kept) = self.entries().get(key).filter(|kept| kept.writes == writes)
         {

@@ -1,4 +1,4 @@
-//! Links of the platform's documents: for the sweep, for fsck, and for other walks over a whole store.
+//! Links of the platform's documents, for the sweep, for fsck, and for other walks over a whole store.
 
 use std::sync::LazyLock;
 

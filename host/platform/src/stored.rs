@@ -50,7 +50,7 @@ pub fn to_object(value: &impl Serialize) -> Result<Object> {
     }
 }
 
-/// Removes the fields that begin with `_`: they belong to the platform, and no API returns them.
+/// Removes the fields that begin with `_`, which belong to the platform and which no API returns.
 #[must_use]
 pub fn without_reserved_fields(mut body: Object) -> Object {
     body.retain(|name, _| !name.starts_with('_'));
@@ -87,7 +87,7 @@ pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut atte
 }
 
 impl Platform {
-    /// Loads a typed document; `None` when it does not exist.
+    /// Loads a typed document; `None` if it does not exist.
     pub(crate) fn load<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
         self.store().get(at)?.map(|document| Stored::from_document(&at.doctype, document)).transpose()
     }

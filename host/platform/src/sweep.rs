@@ -1,5 +1,5 @@
-//! Sweep of unused data: blobs without references, which a crash between two durable steps or the deletion of an
-//! instance leaves, and jobs that ended long ago.
+//! Sweep of unused data: jobs that ended long ago, and blobs without references, which a crash between two durable
+//! steps or the deletion of an instance leaves behind.
 
 use konnector_store::{BlobId, MIN_ORPHAN_AGE};
 
@@ -21,7 +21,7 @@ fn log_sweep(swept: Result<usize>, what: &str) {
 }
 
 impl BlobSweeper {
-    /// Sweeps at each interval, and logs the results. Cancel-safe: the next sweep does the rest.
+    /// Sweeps at each interval, and logs the results. Cancel-safe, because the next sweep does the rest.
     pub(crate) async fn run(&self) {
         for round in 0_u32.. {
             if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
@@ -45,8 +45,8 @@ impl BlobSweeper {
     ///
     /// # Errors
     ///
-    /// When the store fails, or a document cannot be read: then nothing is deleted, because that document may refer to
-    /// a blob.
+    /// If the store fails, or a document cannot be read; nothing is deleted then, because that document may refer to a
+    /// blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
         let orphans =
             self.platform.store().orphaned_blobs(&Schema, self.platform.clock().now() - MIN_ORPHAN_AGE).await?;

@@ -49,8 +49,8 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Returns how long a token of this audience is valid after it was issued; `None` means forever (Cozy API,
-    /// authentication, §1.3).
+    /// Returns how long a token of this audience is valid after it was issued; `None` means that it does not expire
+    /// (Cozy API, authentication, §1.3).
     #[must_use]
     pub fn lifetime(self) -> Option<Duration> {
         match self {
@@ -99,12 +99,12 @@ pub struct Claims {
     /// The permission document of a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
-    /// The run for which the token was issued: it is valid only inside that run.
+    /// The run for which the token was issued. The token is valid only inside that run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunClaim>,
 }
 
-/// A run, identified by its job and the epoch of its lease: a second run of the same job has another epoch.
+/// A run, identified by its job and the epoch of its lease, because a second run of the same job has another epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunClaim {
     job: String,
@@ -141,8 +141,8 @@ impl Principal {
         Self { claims, permissions: Permissions::everything(), wants_credentials: false }
     }
 
-    /// Denies a konnector operations that would outlast its run or give access to others: its access ends with the run,
-    /// regardless of its rules.
+    /// Denies a konnector operations that would outlast its run or give access to others. The konnector's access ends
+    /// with the run, regardless of its rules.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
 /// time.
 pub(crate) struct TokenCache(Mutex<LruCache<String, (InstanceId, Claims)>>);
 
-/// Maximum number of cached tokens, and the maximum length of a cached token.
+/// Maximum number of cached tokens, and maximum length of a cached token.
 const TOKEN_CACHE_SIZE: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const MAX_CACHED_TOKEN_BYTES: usize = 4 << 10;
 
@@ -234,7 +234,7 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] when the scope is malformed.
+    /// [`Error::BadRequest`] if the scope is malformed.
     pub fn issue_token(&self, instance: &Instance, audience: Audience, subject: &str, scope: &str) -> Result<String> {
         if !matches!(audience, Audience::Konnector | Audience::Registration) {
             parse_scope(scope)?;
@@ -274,8 +274,8 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when it is malformed, forged, revoked, of another instance, or not for requests;
-    /// [`Error::ExpiredToken`] when it has expired; [`Error::WrongRunToken`] when it belongs to another run than this
+    /// [`Error::InvalidToken`] if it is malformed, forged, revoked, of another instance, or not for requests;
+    /// [`Error::ExpiredToken`] if it has expired; [`Error::WrongRunToken`] if it belongs to another run than this
     /// one.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
         let long =
@@ -340,8 +340,8 @@ impl Auth {
     fn check_signature(&self, instance: &Instance, token: &str) -> Result<Claims> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Error::InvalidToken)?;
         let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
-        // The header is compared as a whole: no other algorithm is accepted, regardless of the token's header (RFC 8725
-        // §3.1).
+        // The header is compared as a whole, so no other algorithm is accepted, regardless of the token's header (RFC
+        // 8725 §3.1).
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| Error::InvalidToken);
         if decode(header)? != JWT_HEADER.as_bytes() {
             return Err(Error::InvalidToken);

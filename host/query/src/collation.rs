@@ -36,7 +36,7 @@ static COLLATOR: LazyLock<CollatorBorrowed<'static>> =
 /// the indexes.
 const PATH_SEMANTICS_VERSION: u8 = 2;
 
-/// Identifies the order: another version of Unicode's data may sort some strings differently, which invalidates data
+/// Identifies the order. Another version of Unicode's data may sort some strings differently, which invalidates data
 /// written in the old order. A change of `PATH_SEMANTICS_VERSION` invalidates it, too.
 pub static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ pub fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
     let stable = prefix.get(..stable).unwrap_or_default();
     let start = bytes.len();
     append_text(stable, bytes);
-    // Only up to the end of the first level: the rest compares accents and case, once the letters are the same.
+    // Only up to the end of the first level, because the rest compares accents and case, once the letters are the same.
     let letters = bytes.iter().skip(start).take_while(|byte| **byte > LEVEL_SEPARATOR).count();
     bytes.truncate(start + letters);
 }

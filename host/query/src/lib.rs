@@ -2,7 +2,7 @@
 //! in its indexes.
 //!
 //! A [`Selector`] matches the requested documents; a [`Plan`] names the index that leads to them and the [`IndexRange`]
-//! to read. This crate is pure: it knows documents and lists of indexes, but no store. The store encodes the keys of
+//! to read. This crate is pure; it knows documents and lists of indexes, but no store. The store encodes the keys of
 //! its indexes with [`collation`] and reads the values of fields with [`FieldPath`], so an index and a query can never
 //! disagree.
 //!
@@ -54,7 +54,7 @@ pub enum QueryError {
         /// Expected value.
         expected: &'static str,
     },
-    /// It exceeds the budget of one query.
+    /// The query exceeds the budget of one query.
     #[error("the query is too expensive; narrow its selector, or create an index for the fields that it uses")]
     TooExpensive,
     /// No index serves the query.
@@ -62,14 +62,14 @@ pub enum QueryError {
     NoIndex,
 }
 
-/// Maximum number of names in a path: more deeply nested JSON cannot be parsed (serde_json's limit).
+/// Maximum number of names in a path. More deeply nested JSON cannot be parsed (serde_json's limit).
 const MAX_PATH_NAMES: usize = 128;
 
 /// Parses a path of a query.
 ///
 /// # Errors
 ///
-/// [`QueryError::Selector`] for a path with an empty name, or with too many.
+/// [`QueryError::Selector`] if a path has an empty name, or too many names.
 pub fn field_path(text: &str) -> Result<FieldPath, QueryError> {
     let path = FieldPath::parse(text)?;
     if path.names().len() > MAX_PATH_NAMES {

@@ -41,7 +41,8 @@ impl FieldPath {
     /// Parses a path.
     ///
     /// # Errors
-    /// [`InvalidFieldPath`] for an empty name.
+    ///
+    /// [`InvalidFieldPath`] if a name is empty.
     pub fn parse(text: &str) -> Result<Self, InvalidFieldPath> {
         let (mut names, mut name) = (Vec::new(), String::new());
         let mut escaped = false;
@@ -74,13 +75,14 @@ impl FieldPath {
         &self.0
     }
 
-    /// Returns whether it is the path of the document's id.
+    /// Returns whether this is the path of the document's id.
     #[must_use]
     pub fn is_id(&self) -> bool {
         self.0.iter().eq(["_id"])
     }
 
-    /// Returns whether it leads to a field that is private to the server, such as the sealed cookies of an account.
+    /// Returns whether the path leads to a field that is private to the server, such as the sealed cookies of an
+    /// account.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         !self.is_id() && self.0.first().is_some_and(|name| name.starts_with('_'))

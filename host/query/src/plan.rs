@@ -37,7 +37,7 @@ pub enum Plan {
     },
 }
 
-/// What a selector guarantees about one field.
+/// Guarantee of a selector about one field.
 #[derive(Debug, Clone)]
 struct Constraint {
     equal: Option<Value>,
@@ -110,7 +110,7 @@ fn collect_constraints(test: &Predicate, found: &mut Constraints) {
 ///
 /// # Errors
 ///
-/// [`QueryError::NoIndex`] when no index serves the query.
+/// [`QueryError::NoIndex`] if no index serves the query.
 pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> Result<Plan, QueryError> {
     let constraints = selector.constraints();
     let direction = sort.map_or(Direction::Forward, |sort| sort.direction);
@@ -266,8 +266,8 @@ mod tests {
     }
 
     proptest! {
-        /// The part of an index that is read contains every document that the selector matches: a query finds the same
-        /// with and without an index.
+        /// The part of an index that is read contains every document that the selector matches, so a query finds the
+        /// same with and without an index.
         #[test]
         fn an_index_leads_to_every_document_that_is_wanted(
             parts in prop::collection::vec(selector(), 1..4),

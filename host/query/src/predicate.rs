@@ -133,12 +133,12 @@ pub(super) enum Predicate {
 }
 
 impl Predicate {
-    /// Returns the condition that everything passes.
+    /// Returns the condition that every value passes.
     pub(super) const fn always() -> Self {
         Self::And(Vec::new())
     }
 
-    /// Returns the condition that nothing passes.
+    /// Returns the condition that no value passes.
     pub(super) const fn never() -> Self {
         Self::Or(Vec::new())
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::FieldPath;
 
-/// Requested fields, as a tree: the cost for a document depends on its own size, not on how many fields are named, or
-/// how often.
+/// Requested fields, as a tree, so the cost for a document depends on its own size, not on how many fields are named,
+/// or how often.
 #[derive(Debug, Clone, Default)]
 pub struct Projection(ProjectionNode);
 

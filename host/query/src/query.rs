@@ -10,7 +10,7 @@ use super::{FieldPath, QueryError, Selector, Sort, field_path};
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
-/// Maximum number of fields to return or to sort by: documents have fewer, and an index has only a few.
+/// Maximum number of fields to return or to sort by. Documents have fewer, and an index has only a few.
 const MAX_FIELDS: usize = 1_000;
 const MAX_SORT_FIELDS: usize = 32;
 
@@ -19,7 +19,7 @@ const MAX_SORT_FIELDS: usize = 32;
 pub struct Query {
     /// Selects the documents.
     pub selector: Selector,
-    /// Requested order; that of the index if absent.
+    /// Requested order; the order of the index if absent.
     pub sort: Option<Sort>,
     /// Maximum number of documents.
     pub limit: usize,
@@ -40,7 +40,7 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// [`QueryError`], which names the field.
+    /// If the query is invalid; the error names the field.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, QueryError> {
         let Some(Value::Object(selector)) = body.get("selector") else {
             return Err(QueryError::Selector("it is missing or not an object; {} selects all documents".to_owned()));

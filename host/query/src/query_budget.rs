@@ -12,7 +12,7 @@ use super::QueryError;
 const MAX_WORK: u64 = 1 << 33;
 /// Maximum duration of a query; the whole request has 30 s.
 const MAX_TIME: Duration = Duration::from_secs(10);
-/// Units of work between two checks of the clock: a few milliseconds.
+/// Units of work between two checks of the clock, which take a few milliseconds.
 const CLOCK_INTERVAL: u64 = 1 << 22;
 /// Minimum cost of a comparison, even of small values.
 const MIN_COMPARISON_WORK: u64 = 32;

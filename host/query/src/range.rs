@@ -15,7 +15,7 @@ pub enum Direction {
     Backward,
 }
 
-/// A part of an index: the documents whose values lie between two bounds.
+/// A part of an index, with the documents whose values lie between two bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRange {
     /// Encoded values: `start <= values < end`, without an upper bound if there is no `end`.
@@ -43,7 +43,7 @@ impl IndexRange {
         let from = match lower {
             Bound::Unbounded => all.start,
             Bound::Included(value) => with(value),
-            // The encoding of a value sorts before the end of the range of encodings that begin with it.
+            // The encoding of a value sorts before the end of the range for encodings that begin with it.
             Bound::Excluded(value) => Self::starting_with(with(value)).end.unwrap_or_default(),
         };
         let to = match upper {
@@ -54,8 +54,8 @@ impl IndexRange {
         Self { start: from, end: to }
     }
 
-    /// Like [`Self::equal`], with a string that begins with `prefix` in the next field. The range is wider: it
-    /// includes strings that differ from these only in case and accents.
+    /// Like [`Self::equal`], with a string that begins with `prefix` in the next field. The range is wider, because
+    /// it includes strings that differ from these only in case and accents.
     #[must_use]
     pub fn with_prefix(values: &[Value], prefix: &str) -> Self {
         let mut bytes = encode_values(values);

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_PARTS: usize = 1_000;
 /// Maximum total number of values in its lists (`$in`, `$nin`, `$all`).
 const MAX_VALUES: usize = 10_000;
-/// Maximum number of regular expressions: each takes up to a millisecond and some hundred KiB to compile.
+/// Maximum number of regular expressions. Each takes up to a millisecond and some hundred KiB to compile.
 const MAX_REGEXES: usize = 16;
 /// Maximum length of a regular expression in bytes. Those of applications have a few dozen; parsing one takes time
 /// before its compiled size is known.
@@ -34,7 +34,7 @@ impl Selector {
     ///
     /// # Errors
     ///
-    /// [`QueryError::Selector`], which names the operator or field.
+    /// [`QueryError::Selector`] if the selector is invalid; the error names the operator or field.
     pub fn parse(selector: &Map<String, Value>) -> Result<Self, QueryError> {
         if selector.is_empty() {
             return Ok(Self(Predicate::always()));

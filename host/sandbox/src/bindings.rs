@@ -1,5 +1,5 @@
-//! Bindings that `bindgen!` generates from `wit/0.1.0`. Only `host` and `outcome` use these types: the public API has
-//! its own.
+//! Bindings that `bindgen!` generates from `wit/0.1.0`. Only `host` and `outcome` use these types, because the public
+//! API has its own.
 
 #![allow(
     unsafe_code,
@@ -14,7 +14,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit/0.1.0",
-    // The larger of the two worlds: it also fits a component that does not import `reveal`.
+    // The larger of the two worlds, which also fits a component that does not import `reveal`.
     world: "konnector-with-reveal",
     imports: {
         "konnector:host/account.describe": trappable,

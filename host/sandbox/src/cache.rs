@@ -1,10 +1,10 @@
-//! Machine code on disk. Loading it is like loading a shared library: anyone who can write it controls the process.
-//! Therefore a file is used only if it carries a MAC for this component and this engine, under a key that is not stored
-//! next to it, and if no other user could have written to it since.
+//! Machine code on disk. Loading it is like loading a shared library, because anyone who can write it controls the
+//! process. Therefore, a file is used only if it carries a MAC for this component and this engine, under a key that is
+//! not stored next to it, and if no other user could have written to it since.
 //!
-//! The checked file is the mapped file: it is opened once, the MAC is computed through that descriptor, and the same
+//! The checked file is the mapped file. It is opened once, the MAC is computed through that descriptor, and the same
 //! descriptor is mapped. It is mapped instead of copied because its pages are then shared with the page cache and can
-//! be reclaimed by the system. Between the check and the mapping only a process of this user could change the content
+//! be reclaimed by the system. Between the check and the mapping, only a process of this user could change the content
 //! (the directory has mode 0700, the file 0400 and one link), and such a process could equally write into this one.
 
 mod cache_dir;
@@ -27,7 +27,7 @@ use self::key::{Mac, TAG_BYTES};
 use crate::error::Error;
 use crate::program::ComponentDigest;
 
-/// Maximum size of the machine code on disk in bytes; beyond it the least recently used files are deleted.
+/// Maximum size of the machine code on disk in bytes; beyond it, the least recently used files are deleted.
 const MAX_CODE_CACHE_BYTES: u64 = 1 << 30;
 
 /// Stores and loads machine code. Cloning only increments a reference count.
@@ -138,7 +138,7 @@ fn load_mapped(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     // wasmtime takes the path of a component, not a descriptor; this path is the descriptor.
     let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
     // SAFETY: the MAC proves that this server's compiler produced the content for this engine; the module's docs say
-    // who could change it meanwhile.
+    // who could change it in the meantime.
     #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
     unsafe {
         Component::deserialize_file(engine, format!("{folder}/{}", file.as_raw_fd()))
@@ -163,7 +163,8 @@ impl EngineId {
     }
 }
 
-/// Hasher with a stable result: [`std::hash::DefaultHasher`] has 64 bits and may change with the compiler.
+/// Hasher with a stable result, unlike [`std::hash::DefaultHasher`], which has 64 bits and may change with the
+/// compiler.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {

@@ -1,4 +1,4 @@
-//! Capabilities of a run. The sandbox defines the interfaces and the platform implements them: a guest can affect the
+//! Capabilities of a run. The sandbox defines the interfaces and the platform implements them. A guest can affect the
 //! outside world only through the interfaces in this file.
 
 mod documents;
@@ -27,7 +27,7 @@ pub type Object = Map<String, Value>;
 /// All capabilities of one run.
 #[derive(Clone)]
 pub struct Capabilities {
-    /// The account the run works for.
+    /// The account for which the run works.
     pub account: Arc<dyn Account>,
     /// Secrets of the account.
     pub secrets: Arc<dyn Secrets>,
@@ -41,7 +41,7 @@ pub struct Capabilities {
     pub progress: Arc<dyn Progress>,
     /// Receives log lines, with secrets already masked and the budget already applied.
     pub log: Arc<dyn Log>,
-    /// The only way out to the network.
+    /// HTTP session, the only access to the network.
     pub http: Arc<Session>,
     /// The internal API, for a command component.
     pub api: Option<Arc<dyn InternalApi>>,
@@ -49,10 +49,10 @@ pub struct Capabilities {
     pub limits: Limits,
 }
 
-/// Why a capability rejected a call or failed: the WIT variant `types.error`.
+/// Why a capability rejected a call or failed (the WIT variant `types.error`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CapabilityError {
-    /// No rule of the manifest allows it; the message names the rule to add.
+    /// No rule of the manifest allows the call; the message names the rule to add.
     #[error("{0}")]
     Denied(String),
     /// The document, file or secret does not exist.
@@ -61,7 +61,7 @@ pub enum CapabilityError {
     /// The target was changed concurrently, or the name is taken.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// The value is larger than accepted; holds the limit in bytes.
+    /// The value is too large; holds the limit in bytes.
     #[error("larger than the limit of {0} bytes")]
     TooLarge(u64),
     /// A quota of the user or a limit of the run is exhausted.
@@ -76,7 +76,7 @@ pub enum CapabilityError {
     /// The run is being cancelled.
     #[error("the run is being cancelled")]
     Cancelled,
-    /// The run no longer holds its lease: it must end without another write.
+    /// The run no longer holds its lease, so it must end without another write.
     #[error("the run was abandoned because another worker restarted the job")]
     LeaseLost,
     /// The host failed for a reason that has no variant here.
@@ -87,7 +87,7 @@ pub enum CapabilityError {
 /// Kind of the exhausted quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
-    /// Bytes in the user's files: the quota of the user, not of the run.
+    /// Bytes in the user's files, limited by the quota of the user, not of the run.
     Storage,
     /// Bytes written to files in this run.
     FileBytes,
@@ -167,12 +167,12 @@ pub trait Secrets: Send + Sync {
     async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError>;
 }
 
-/// Identifies one document or file: the WIT variant `types.locator`.
+/// Identifies one document or file (the WIT variant `types.locator`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Locator {
     /// By its id.
     Id(String),
-    /// By the natural key that it was saved under.
+    /// By the natural key under which the item was saved.
     Key(String),
 }
 
@@ -198,7 +198,7 @@ pub enum CodeChannel {
     PhoneCall,
     /// An application that shows the code.
     App,
-    /// The vendor does not say, or the question asks for an answer that is not a code.
+    /// The vendor does not state a channel, or the question asks for an answer that is not a code.
     Unspecified,
 }
 
@@ -209,7 +209,7 @@ pub struct Question {
     pub channel: CodeChannel,
     /// Where the user finds the code, or what the question is.
     pub hint: String,
-    /// The vendor rejected the previous code.
+    /// Whether the vendor rejected the previous code.
     pub is_retry: bool,
 }
 
@@ -220,10 +220,10 @@ pub trait Progress: Send + Sync {
     fn report(&self, done: u64, total: Option<u64>, label: &str);
     /// Reports that the vendor accepted the credentials.
     fn login_succeeded(&self);
-    /// Reports a message of a command component: an arbitrary type and a text. May be lost.
+    /// Reports a message of a command component, with an arbitrary type and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
-    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. Fails with [`CapabilityError::Unattended`]
-    /// if the user does not answer `within` this time.
+    /// Asks for a one-time code; the sandbox stops the wall clock in the meantime. Fails with
+    /// [`CapabilityError::Unattended`] if the user does not answer within the time `within`.
     async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError>;
     /// Asks the user to approve the login in the vendor's application, and does not wait.
     async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError>;

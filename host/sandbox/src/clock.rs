@@ -80,7 +80,7 @@ impl Clock {
     }
 }
 
-/// Pauses the clock until it is dropped.
+/// Guard that pauses the clock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct PauseGuard<'a>(&'a Clock);
 
@@ -129,7 +129,7 @@ impl<F: Future + Unpin> Future for CpuLimited<F> {
     }
 }
 
-/// Returns the CPU time of this thread. Unlike wall time it does not bill a run for the machine's other work.
+/// Returns the CPU time of this thread. Unlike wall time, this does not bill a run for the machine's other work.
 #[cfg(unix)]
 pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -30,9 +30,9 @@ pub(crate) struct EngineSize {
 }
 
 impl EngineSize {
-    /// Address space reserved for one memory. With 4 GiB a guest's loads and stores need no bounds checks. If that does
-    /// not fit because of the number of runs, each memory reserves the size that it may grow to, and its accesses are
-    /// checked (which costs little in programs that mostly wait).
+    /// Address space reserved for one memory. With 4 GiB, a guest's loads and stores need no bounds checks. If that
+    /// does not fit because of the number of runs, each memory reserves the size that it may grow to, and its accesses
+    /// are checked (which costs little in programs that mostly wait).
     pub(crate) fn memory_reservation(self) -> u64 {
         let memories = u64::from(self.max_runs) * u64::from(MAX_MEMORIES_PER_RUN);
         if memories.saturating_mul(FULL_MEMORY_RESERVATION) <= MAX_MEMORY_ADDRESS_SPACE {
@@ -46,8 +46,8 @@ impl EngineSize {
 /// Creates the engine. Several engines in one process cost memory and allowed type confusion between them (advisories
 /// hgjw, qw58), so a [`Sandbox`](crate::Sandbox) has one engine, and a process has one sandbox.
 ///
-/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. The pool is sized for the
-/// maximum number of runs, each with the maximum resources of one component: runs do not compete for slots, so none
+/// With the pooling allocator, an instance costs a `madvise` instead of `mmap` and `munmap`. The pool is sized for the
+/// maximum number of runs, each with the maximum resources of one component. Runs do not compete for slots, so none
 /// waits or fails for lack of one. That costs about 16 GiB of address space per run. Where `ulimit -v`, strict
 /// overcommit or a container does not allow that, instances are allocated on demand.
 pub(crate) fn new_engine(size: EngineSize) -> Result<Engine, Error> {

@@ -7,7 +7,7 @@ use crate::compile::CompileLimit;
 /// Why a component cannot be run, or a sandbox cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The component is larger than accepted.
+    /// The component is too large.
     #[error(
         "the component has {size} bytes, the limit is {limit}: build it with the guest profile (optimised, stripped)"
     )]
@@ -66,7 +66,7 @@ pub enum Error {
     ForbiddenImport {
         /// Full name of the interface.
         interface: String,
-        /// How to fix it.
+        /// How to fix the component.
         advice: &'static str,
     },
     /// wasmtime rejects the component.

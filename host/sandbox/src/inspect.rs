@@ -58,7 +58,7 @@ const REVEAL_INTERFACE: &str = "konnector:host/reveal";
 pub enum ComponentKind {
     /// A component of the world `konnector`.
     Typed {
-        /// Version of `konnector:host` that it was built for.
+        /// Version of `konnector:host` that the component was built for.
         version: String,
     },
     /// A command of WASI 0.2 (`wasi:cli/run`) in any language, with the environment and the standard output protocol of
@@ -78,11 +78,11 @@ impl std::fmt::Display for ComponentKind {
 /// Kind, imports and size of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComponentInfo {
-    /// How it is run.
+    /// How the component is run.
     pub kind: ComponentKind,
-    /// Full names of the interfaces that it imports.
+    /// Full names of the imported interfaces.
     pub imports: Vec<String>,
-    /// Whether it imports `reveal`, which lets it read the account's passwords.
+    /// Whether the component imports `reveal`, which lets it read the account's passwords.
     pub reads_secrets: bool,
     /// Size of the component in bytes.
     pub size: usize,
@@ -91,7 +91,8 @@ pub struct ComponentInfo {
 /// Reads names and versions of a component's imports and exports.
 ///
 /// # Errors
-/// The variants of [`Error`] from `TooLarge` to `ForbiddenImport`.
+///
+/// If this host cannot run the component; returns the variants of [`Error`] from `TooLarge` to `ForbiddenImport`.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
     if bytes.len() > MAX_COMPONENT_SIZE {
         return Err(Error::TooLarge { size: bytes.len(), limit: MAX_COMPONENT_SIZE });

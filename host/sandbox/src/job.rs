@@ -1,4 +1,4 @@
-//! Input and result of a run: the WIT interface `run` in the host's own types.
+//! Input and result of a run, as in the WIT interface `run`, but in the host's own types.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,16 +17,16 @@ pub enum RunCause {
     Webhook,
     /// The previous run failed with an error that is worth retrying.
     Retry,
-    /// The user deleted the account: the state that the vendor holds for it must be undone.
+    /// The user deleted the account, so the state that the vendor holds for it must be undone.
     AccountDeleted,
 }
 
-/// One execution of a konnector.
+/// Input of one run of a konnector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunInput {
-    /// Id of the job, the same for all its executions.
+    /// Id of the job, the same for all its runs.
     pub id: String,
-    /// 1 for the first execution.
+    /// Number of the run, 1 for the first run of the job.
     pub attempt: u32,
     /// Why the run is started.
     pub cause: RunCause,
@@ -137,7 +137,7 @@ pub enum Failure {
     Custom {
         /// The error as reported.
         error: String,
-        /// The component reported that a retry is pointless.
+        /// Whether the component reported that a retry is pointless.
         no_retry: bool,
     },
 }

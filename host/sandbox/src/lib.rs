@@ -1,9 +1,9 @@
-//! Runs konnectors: WebAssembly components without any access beyond the capabilities that they are granted.
+//! Runs konnectors, which are WebAssembly components without any access beyond the capabilities that they are granted.
 //!
 //! A [`Sandbox`] compiles a component into a [`Program`] and runs it with a [`RunInput`] and
-//! [`Capabilities`](capability::Capabilities). The run returns a [`RunOutput`]: its [`Outcome`], and a [`Receipt`] of
-//! its effects and its resource usage. This crate depends on wasmtime and the contract in `wit/`; it depends neither on
-//! an HTTP API nor on a database.
+//! [`Capabilities`](capability::Capabilities). The run returns a [`RunOutput`], which contains its [`Outcome`] and a
+//! [`Receipt`] of its effects and its resource usage. This crate depends on wasmtime and the contract in `wit/`; it
+//! depends neither on an HTTP API nor on a database.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("a panic in a host function ends one run and not the server: build with panic = \"unwind\"");

@@ -6,7 +6,7 @@ use konnector_manifest::{Limit, LimitValues};
 
 use konnector_egress::HttpBudget;
 
-/// The budget of one run; [`Limit`] lists the limits with their defaults. When a run exceeds one, its next step is
+/// The budget of one run; [`Limit`] lists the limits with their defaults. If a run exceeds one, its next step is
 /// rejected or the run is ended, with a message that names the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -169,7 +169,7 @@ pub struct ClampedLimit {
     pub limit: Limit,
     /// Value that the manifest requests.
     pub requested: u64,
-    /// Value that its runs get.
+    /// Value that the runs of the manifest get.
     pub granted: u64,
 }
 

@@ -1,6 +1,6 @@
-//! The interfaces that a component can import. WASI is linked interface by interface and never as a whole: this list is
-//! the security review. Anything else does not exist for a guest: no sockets, no name resolution, no directory of this
-//! machine.
+//! The interfaces that a component can import. WASI is linked interface by interface and never as a whole, because this
+//! list is the security review. Anything else does not exist for a guest. There are no sockets, no name resolution and
+//! no directory of this machine.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
@@ -40,7 +40,7 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     cli::stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    // The standard library checks with these whether it writes to a terminal; it never does.
+    // The standard library checks with these whether it writes to a terminal, which is never the case.
     cli::terminal_input::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_output::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;

@@ -29,7 +29,7 @@ const MAX_SECRET_MARGIN: usize = 256 << 10;
 /// Text before the location of a panic.
 const PANIC_PREFIX: &str = "panicked at ";
 
-/// Log of a run; cloning shares it.
+/// Log of a run. Clones share it.
 #[derive(Clone)]
 pub(crate) struct RunLog(Arc<RunLogState>);
 
@@ -48,7 +48,7 @@ struct RunLogState {
 #[derive(Debug, Default)]
 struct Fields {
     readable: Vec<(String, String)>,
-    /// Bytes of the guest that are charged for them.
+    /// Bytes of the guest that are charged for the fields.
     counted: usize,
 }
 
@@ -111,7 +111,7 @@ impl RunLog {
                 let readable = self.0.readable_in_slices(line, self.0.max_line_bytes).await;
                 self.0.emit_line(level, readable, self.0.counted(line), fields);
             }
-            // However much of a line is written, its beginning has been processed.
+            // Regardless of how much of a line is written, its beginning has been processed.
             yield_budget.consume(LINE_OVERHEAD_BYTES + line.len().min(self.0.max_scanned_bytes())).await;
             rest = after;
         }
@@ -210,7 +210,8 @@ impl RunLogState {
         false
     }
 
-    /// Returns the bytes charged for a line or a part of it: those that the guest passed, up to the visible length.
+    /// Returns the bytes charged for a line or a part of it, that is, the bytes that the guest passed, up to the
+    /// visible length.
     fn counted(&self, text: &str) -> usize {
         text.len().min(self.max_line_bytes)
     }
@@ -230,10 +231,10 @@ impl RunLogState {
     }
 
     /// The only place where a guest's text becomes safe to show. It is cut first, to bound the cost independently of
-    /// the guest's input; then sanitised, then masked: removing a control character must not reassemble a secret after
-    /// the search for secrets.
+    /// the guest's input; then sanitised, then masked, because removing a control character must not reassemble a
+    /// secret after the search for secrets.
     ///
-    /// A cut may leave the beginning of a secret, which is no longer recognised. Therefore the masked part exceeds the
+    /// A cut may leave the beginning of a secret, which is no longer recognised. Therefore, the masked part exceeds the
     /// limit by the length of the longest secret, and the same length is removed from the end of the result.
     fn safe_text(&self, text: &str, limit: usize, is_cut: bool) -> String {
         let longest = self.secrets.max_encoded_length();
@@ -263,7 +264,7 @@ impl RunLogState {
     }
 }
 
-/// Returns the part of a text that is processed: the visible part plus the length of the longest secret.
+/// Returns the part of a text that is processed, which is the visible part plus the length of the longest secret.
 fn beginning(text: &str, limit: usize, longest: usize) -> &str {
     let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_SECRET_MARGIN)));
     text.get(..end).unwrap_or(text)

@@ -30,7 +30,7 @@ impl MemoryPool {
     }
 }
 
-/// The memory of one run: that of its component, and that held by the host on its behalf.
+/// The memory of one run, including the memory that the host holds on its behalf.
 #[derive(Debug)]
 pub(crate) struct RunMemory {
     used: AtomicU64,
@@ -121,7 +121,7 @@ impl ResourceLimiter for MemoryLimiter {
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         // The growth stays charged. wasmtime also calls this without a preceding request when a growth exceeds the
-        // memory's type: refunding the last charge would let a guest grow for free.
+        // memory's type, so refunding the last charge would let a guest grow for free.
         self.meter.record_memory_denied();
         Ok(())
     }

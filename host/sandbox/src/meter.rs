@@ -60,9 +60,9 @@ pub(crate) struct Meter {
     cpu_ns: Counter,
     pub(crate) instantiate_us: Counter,
     pub(crate) peak_memory: Counter,
-    /// The memory limit denied a growth.
+    /// Whether the memory limit denied a growth.
     memory_denied: AtomicBool,
-    /// The memory that the host holds for the guest's handles exceeded the memory limit.
+    /// Whether the memory that the host holds for the guest's handles exceeded the memory limit.
     handles_denied: AtomicBool,
     pub(crate) log_bytes: Counter,
     pub(crate) log_lines: Counter,

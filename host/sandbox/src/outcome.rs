@@ -95,8 +95,8 @@ impl OutcomeClassifier<'_> {
     pub(crate) async fn classify(&self, end: Result<GuestExit, CpuExhausted>) -> Outcome {
         match end {
             Err(CpuExhausted) => Outcome::Aborted(AbortReason::CpuLimit(self.limits.cpu)),
-            // A run that ends by itself while it is being cancelled keeps its own outcome: a rejected password must not
-            // get lost.
+            // A run that ends by itself while it is being cancelled keeps its own outcome, because a rejected password
+            // must not get lost.
             Ok(GuestExit::Returned(Err(wit::Failure::Cancelled))) if self.cancelled => {
                 Outcome::Aborted(AbortReason::Cancelled)
             }
@@ -170,15 +170,15 @@ impl OutcomeClassifier<'_> {
                 LeaseLost::LeaseLost => AbortReason::LeaseLost,
             };
         }
-        // The exit code is not reported: a guest's C library uses the form of WASI's exit that only distinguishes
-        // success and failure.
+        // The exit code is not reported, because a guest's C library uses the form of WASI's exit that only
+        // distinguishes success and failure.
         if error.is::<I32Exit>() {
             return AbortReason::Trap(
                 "the konnector called `exit` instead of returning a result; return a failure that says what is wrong"
                     .to_owned(),
             );
         }
-        // After that every use of a handle fails, each in its own way.
+        // After that, every use of a handle fails, each in its own way.
         if self.meter.is_handles_denied() {
             return AbortReason::Trap(format!(
                 "the konnector's open resources (requests, headers, bodies, streams) do not fit into its {} of memory; \

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::inspect::{ComponentInfo, ComponentKind, inspect};
 
-/// Maximum number of programs kept in memory; beyond it the least recently used one is evicted.
+/// Maximum number of programs kept in memory; beyond it, the least recently used one is evicted.
 const MAX_READY_PROGRAMS: usize = 64;
 
 /// SHA-256 of a component's bytes; shown in hexadecimal.

@@ -31,7 +31,7 @@ pub struct Message {
     pub kind: String,
     /// Text of the message.
     pub message: String,
-    /// The run must not be retried. Only considered in a critical message.
+    /// Whether a retry is pointless. Only considered in a critical message.
     pub no_retry: bool,
 }
 
@@ -95,7 +95,7 @@ impl StdoutReader {
     /// ignored.
     pub fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Line)) {
         let mut parts = bytes.split(|byte| *byte == b'\n');
-        // `split` yields at least one part: the bytes after the last line feed.
+        // `split` yields at least one part, the bytes after the last line feed.
         let mut part = parts.next();
         while let Some(bytes) = part.filter(|_| !self.stopped) {
             part = parts.next();
@@ -103,7 +103,7 @@ impl StdoutReader {
                 self.partial_line.extend(bytes.iter().take(MAX_LINE - self.partial_line.len()));
                 let beginning = Line::parse(&std::mem::take(&mut self.partial_line));
                 self.stopped = true;
-                // The message is incomplete, but the beginning may show that the line is one.
+                // The message is incomplete, but the beginning may show that the line is a message.
                 if matches!(beginning, Line::Malformed(..)) {
                     take(beginning);
                 }
@@ -139,7 +139,7 @@ pub struct RunStatus {
     no_retry: bool,
 }
 
-/// Replaces the message of an error that could not be parsed: Cozy's code for unknown errors.
+/// Replaces the message of an error that could not be parsed; Cozy's code for unknown errors.
 const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
 impl RunStatus {
@@ -160,8 +160,8 @@ impl RunStatus {
         self.malformed = Some(if text.is_empty() { UNKNOWN_ERROR } else { text }.to_owned());
     }
 
-    /// Returns the error that the konnector reported, if any: the last critical message, else the last error, else one
-    /// that could not be parsed.
+    /// Returns the error that the konnector reported, if any. This is the last critical message, else the last error,
+    /// else one that could not be parsed.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.critical.as_deref().or(self.error.as_deref()).or(self.malformed.as_deref())

@@ -1,5 +1,5 @@
-//! Receipt of a run: the hosts that it contacted, its effects and its resource usage. Stored with the job for its user
-//! to read.
+//! Receipt of a run, which lists the contacted hosts, the effects and the resource usage. Stored with the job for its
+//! user to read.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub struct Receipt {
     pub log_lines_dropped: u64,
     /// Whether the konnector can read the account's passwords.
     pub reads_secrets: bool,
-    /// How many times it read them.
+    /// Number of times that the konnector read them.
     pub secrets_read: u64,
 }
 

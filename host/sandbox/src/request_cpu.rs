@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::clock::{CpuExhausted, thread_cpu_time};
 use crate::meter::{Counter, Meter};
 
-/// Maximum CPU time of one request: a hundred times that of a page of 1,000 documents, and short enough that a
-/// run cannot keep a thread of the server busy with one request.
+/// Maximum CPU time of one request. A hundred times what a page of 1,000 documents takes, and short enough that a run
+/// cannot keep a thread of the server busy with one request.
 const MAX_REQUEST_CPU: Duration = Duration::from_secs(5);
 
 /// Bills the run for a request to the internal API; an extension of the request. Polls of the request itself are
@@ -40,7 +40,8 @@ impl RequestCpuMeter {
     /// Bills the run for a future that is polled on another thread.
     ///
     /// # Errors
-    /// When the budget of the request or of the run is exhausted; the future is dropped.
+    ///
+    /// If the budget of the request or of the run is exhausted; the future is dropped.
     pub async fn meter<F: Future>(&self, work: F) -> Result<F::Output, CpuExhausted> {
         poll_metered(work, |used| self.charge(used)).await
     }

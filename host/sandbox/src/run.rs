@@ -137,8 +137,8 @@ impl Run {
 
     /// Polls the guest until it ends by itself, the deadline passes, or the grace period after a cancellation ends. The
     /// guest is polled in the caller's task, so a short run costs no hand-over between threads; a busy guest yields
-    /// every few milliseconds, which lets the clocks be polled. When this returns, the store has been dropped: no work
-    /// of the run continues after its end is reported.
+    /// every few milliseconds, which lets the clocks be polled. When this returns, the store has been dropped, so no
+    /// work of the run continues after its end is reported.
     async fn run_until_end(&self, guest: GuestWithTasks<impl Future<Output = GuestExit>>) -> Outcome {
         let limits = &self.context.capabilities.limits;
         // A panic in a host function ends only this run. The state that the guest shares with others (counters, the

@@ -1,4 +1,4 @@
-//! The sandbox itself: the process's only engine, the programs that are ready to run, and the permits for runs.
+//! The sandbox itself, with the process's only engine, the programs that are ready to run, and the permits for runs.
 
 use std::future::Future;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub struct SandboxOptions {
     pub memory_ceiling: usize,
     /// Bytes of linear memory that all runs together may hold.
     pub total_memory: u64,
-    /// Number of dedicated threads for guests: a busy guest never delays other work of the process; see
+    /// Number of dedicated threads for guests, so that a busy guest never delays other work of the process; see
     /// [`Sandbox::spawn`].
     pub worker_threads: usize,
     /// Where components are compiled.
@@ -69,7 +69,8 @@ impl Sandbox {
     /// Creates the engine, its instance pool, and the threads for guests.
     ///
     /// # Errors
-    /// When the machine lacks something that the engine needs, or a thread cannot be started.
+    ///
+    /// If the machine lacks something that the engine needs, or a thread cannot be started.
     pub fn new(options: SandboxOptions) -> Result<Self, Error> {
         let SandboxOptions { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
         let size = EngineSize { max_runs, memory_ceiling };
@@ -91,7 +92,8 @@ impl Sandbox {
     /// Reads the kind, imports and size of a component without compiling it; safe for untrusted bytes.
     ///
     /// # Errors
-    /// When the bytes are not a component that this host can run; the message states the reason and the remedy.
+    ///
+    /// If the bytes are not a component that this host can run; the message states the reason and the remedy.
     pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
         inspect::inspect(bytes)
     }
@@ -100,8 +102,9 @@ impl Sandbox {
     /// reports which. Compiles one component at a time. Cancel-safe: a compilation in a child process is aborted.
     ///
     /// # Errors
-    /// Those of [`inspect`](Self::inspect); when the component cannot be compiled or linked, compilation exceeds its
-    /// limits, or the cache cannot be written.
+    ///
+    /// As [`inspect`](Self::inspect), or if the component cannot be compiled or linked, compilation exceeds its limits,
+    /// or the cache cannot be written.
     pub async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         self.programs.prepare(bytes, cache_dir).await
     }
@@ -131,7 +134,7 @@ impl Sandbox {
     /// Runs a konnector until it ends by itself or reaches a limit; it always terminates. Waits for a permit first
     /// while [`SandboxOptions::max_runs`] runs are active; that time does not count.
     ///
-    /// After `cancel` every host function immediately returns `cancelled`, and after
+    /// After `cancel`, every host function immediately returns `cancelled`, and after
     /// [`Limits::grace_period`](crate::Limits::grace_period) the run is ended. If this future is dropped, the run ends
     /// without a receipt and its cookies are not saved.
     pub async fn run(

@@ -2,8 +2,8 @@
 //!
 //! A host function runs on the stack of the guest that called it, and a stack retains every page that was ever touched.
 //! An HTTP exchange goes thirty calls deep; while it waits for its vendor, those pages would be most of the memory that
-//! a run holds. So the task that polls the guest also polls the exchange: it is still billed to the run, and dropped
-//! with it.
+//! a run holds. Therefore, the task that polls the guest also polls the exchange, which is still billed to the run, and
+//! dropped with it.
 
 use parking_lot::Mutex;
 use std::future::Future;
@@ -25,8 +25,8 @@ impl SideTasks {
         self.spawn(work).await.ok()
     }
 
-    /// Like [`run`](Self::run), for a caller that waits in another task. Must be called by a host function: the work is
-    /// first polled when the guest waits for something.
+    /// Like [`run`](Self::run), for a caller that waits in another task. Must be called by a host function, because the
+    /// work is first polled when the guest waits for something.
     pub(crate) fn spawn<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> oneshot::Receiver<T> {
         let (mut sender, receiver) = oneshot::channel();
         let piece = async move {

@@ -1,5 +1,5 @@
-//! Media type detection from the first bytes of a file. A magic number counts only if it is unambiguous: any text may
-//! begin with `BM`, `MZ`, `GIF` or `%!` without being a bitmap, program or picture.
+//! Media type detection from the first bytes of a file. A magic number counts only if it is unambiguous, because any
+//! text may begin with `BM`, `MZ`, `GIF` or `%!` without being a bitmap, program or picture.
 
 /// Magic numbers of letters that identify a type unambiguously.
 const UNAMBIGUOUS_MAGIC: [&[u8]; 4] = [b"%PDF-", b"%!PS-", b"{\\rtf", b"!<arch>\n"];
@@ -28,7 +28,7 @@ pub fn detect(beginning: &[u8]) -> Option<&'static str> {
 }
 
 /// Determines the media type of a content from its beginning and its name. The name counts if the content determines no
-/// type, or a less specific one: that a table or a picture is text, or a document of an office an archive.
+/// type, or a less specific one, such as text for a table or a picture, or an archive for an office document.
 #[must_use]
 pub fn media_type(beginning: &[u8], name: &str) -> &'static str {
     let named = mime_guess::from_path(name).first_raw();

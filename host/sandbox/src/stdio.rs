@@ -1,5 +1,5 @@
 //! Standard output and error of a guest. The streams of `wasmtime-wasi` either trap when they are full or accept
-//! endless empty writes (advisory 5m8g). The guest gets this stream instead: it splits lines, never fails, and buffers
+//! endless empty writes (advisory 5m8g). The guest gets this stream instead. It splits lines, never fails, and buffers
 //! at most one line.
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::capability::Level;
 use crate::logs::RunLog;
 
-/// Maximum size of one write in bytes. A write of only line feeds is as many lines, and a write cannot yield.
+/// Maximum size of one write in bytes. A write of only line feeds consists of as many lines, and a write cannot yield.
 const MAX_WRITE: usize = 8 << 10;
 /// Bytes of a line that are buffered until it is sanitised, masked and cut; the rest of the line is discarded.
 const MAX_PARTIAL_LINE: usize = 64 << 10;
@@ -60,7 +60,7 @@ pub(crate) struct LogLineSink {
     logs: RunLog,
     source: StdioSource,
     partial_line: Vec<u8>,
-    /// Part of the line was discarded.
+    /// Whether part of the line was discarded.
     is_cut: bool,
     /// Bytes that are still accepted.
     remaining_bytes: usize,

@@ -1,4 +1,4 @@
-//! Standard output of a command component while it runs: messages are written to the log and reported as progress, and
+//! Standard output of a command component while it runs. Messages are written to the log and reported as progress, and
 //! the status that they set is recorded. All output is masked and limited by the run's budget of log lines.
 
 use parking_lot::Mutex;
@@ -98,7 +98,8 @@ impl MessageHandler {
             Severity::Error | Severity::Critical => Level::Error,
         };
         self.exit_message.record(message, &text);
-        // A message that exceeds the log budget is not published either: a flood would displace the events of others.
+        // A message that exceeds the log budget is not published either, because a flood would displace the events of
+        // others.
         if self.logs.write_line(level, &text) {
             self.progress.message(&self.logs.safe_text(&message.kind, MAX_LINE), &text);
         }

@@ -10,7 +10,7 @@ use wasmtime::{Engine, EngineWeak};
 use crate::error::Error;
 use crate::scheduler::WaitingRuntime;
 
-/// Interval at which a guest checks when no task waits for its thread: short enough for the clocks of its own run.
+/// Interval at which a guest checks when no task waits for its thread; short enough for the clocks of its own run.
 const TICK_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval while a task waits. A run that wakes from a sleep gets its turn after one or two ticks; a switch costs
 /// microseconds, so guests that share a thread lose less than 1 % to it.
@@ -27,7 +27,7 @@ struct TickerShared {
     state: Mutex<TickerState>,
     changed: Condvar,
     waiting_runtime: Arc<WaitingRuntime>,
-    /// The next tick follows after [`FAST_TICK_INTERVAL`].
+    /// Whether the next tick follows after [`FAST_TICK_INTERVAL`].
     is_fast: AtomicBool,
 }
 
@@ -125,7 +125,7 @@ impl TickerShared {
     /// Waits for the next tick; if there has been no run for a while, first waits for one. Returns whether the thread
     /// must end.
     fn wait_for_tick(&self, idle_ticks: &mut u32) -> bool {
-        // The order matters: a task that starts to wait from now on finds `is_fast` unset, and sets it.
+        // The order matters, because a task that starts to wait from now on finds `is_fast` unset, and sets it.
         self.is_fast.store(false, Ordering::SeqCst);
         if self.waiting_runtime.is_some() {
             self.is_fast.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! WASI functions whose arguments the implementation does not bound. These versions are linked over its own.
+//! WASI functions whose arguments the implementation does not bound. These versions are linked in their place.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::DynPollable;
@@ -14,7 +14,7 @@ const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 /// Name of the interface in `wasmtime-wasi-io`.
 const IO_POLL: &str = "wasi:io/poll@0.2.12";
 
-/// Replaces the functions of the implementation by ours.
+/// Replaces the functions of the implementation with ours.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(HTTP_TYPES)?.func_wrap(

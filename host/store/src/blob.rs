@@ -39,7 +39,7 @@ impl BlobId {
         self.0.as_bytes()
     }
 
-    /// Returns when its writer was created, to the millisecond.
+    /// Returns when the writer of the blob was created, to the millisecond.
     #[must_use]
     pub fn created_at(&self) -> DateTime<Utc> {
         let made = self.0.get_timestamp().map(|timestamp| timestamp.to_unix());
@@ -115,9 +115,9 @@ pub struct BlobInfo {
     pub id: BlobId,
     /// Size in bytes.
     pub size: u64,
-    /// The MD5 of its content (what the Cozy API shows as `md5sum`).
+    /// The MD5 of the content (what the Cozy API shows as `md5sum`).
     pub md5: [u8; 16],
-    /// The SHA-256 of its content.
+    /// The SHA-256 of the content.
     pub sha256: [u8; 32],
 }
 
@@ -132,7 +132,8 @@ pub trait Blobs: Send + Sync {
     /// Starts a new blob, which exists once its writer has finished.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::Io`] if the disk fails.
     async fn create(&self) -> Result<Box<dyn BlobWriter>> {
         self.create_as(BlobId::new()).await
     }
@@ -140,43 +141,50 @@ pub trait Blobs: Send + Sync {
     /// Like `create`, with a name from a backup.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::Io`] if the disk fails.
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>>;
 
     /// Duplicates a blob; the two are independent, so removing one does not affect the other.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::BlobNotFound`] if it does not exist; [`Error::Io`] if the disk fails.
     async fn duplicate(&self, id: &BlobId) -> Result<BlobId>;
 
     /// Opens a blob at its start.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::BlobNotFound`] if it does not exist; [`Error::Io`] if the disk fails.
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>>;
 
-    /// Reads a whole blob on the calling thread: for documents, which are small.
+    /// Reads a whole blob on the calling thread. For documents, which are small.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::BlobNotFound`] if it does not exist; [`Error::Io`] if the disk fails.
     fn read(&self, id: &BlobId) -> Result<Vec<u8>>;
 
     /// Returns the size of a blob in bytes.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`] when it does not exist; [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::BlobNotFound`] if it does not exist; [`Error::Io`] if the disk fails.
     async fn size(&self, id: &BlobId) -> Result<u64>;
 
     /// Removes a blob; does nothing if it does not exist. A reader that has already opened it can read it to its end.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::Io`] if the disk fails.
     async fn remove(&self, id: &BlobId) -> Result<()>;
 
     /// Returns the names of all blobs, in no particular order.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::Io`] if the disk fails.
     async fn list(&self) -> Result<Vec<BlobId>>;
 }
 
@@ -185,15 +193,17 @@ pub trait Blobs: Send + Sync {
 pub trait BlobWriter: Send {
     /// Appends to the blob.
     ///
-    /// Cancel safety: not cancel-safe; after a dropped call every later call fails.
+    /// Not cancel-safe: after a dropped call, every later call fails.
     ///
     /// # Errors
-    /// [`Error::Io`] when the disk fails.
+    ///
+    /// [`Error::Io`] if the disk fails.
     async fn write(&mut self, chunk: Bytes) -> Result<()>;
 
     /// Makes the blob durable. Only then may anything refer to it.
     ///
     /// # Errors
+    ///
     /// [`Error::Io`]; nothing may refer to the blob then.
     async fn finish(self: Box<Self>) -> Result<BlobInfo>;
 }

@@ -21,9 +21,9 @@ pub struct Changes {
 pub struct DocumentWrite<'a> {
     /// The document that is written.
     pub document: &'a DocRef,
-    /// Its revision before the change; `None` for a new document.
+    /// Revision of the document before the change; `None` for a new document.
     pub previous_rev: Option<&'a Rev>,
-    /// Its body after the change; `None` if it is deleted.
+    /// Body of the document after the change; `None` for a deletion.
     pub body: Option<&'a Map>,
 }
 
@@ -82,7 +82,7 @@ impl Changes {
         self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Tombstone, given: None })
     }
 
-    /// Like [`Changes::delete`], but without a tombstone: for documents such as jobs, which are many and whose ids are
+    /// Like [`Changes::delete`], but leaves no tombstone. For documents such as jobs, which are many and whose ids are
     /// never reused. Afterwards, they do not count as deleted but as never created.
     pub fn purge(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
         self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Purge, given: None })
@@ -118,8 +118,8 @@ impl Changes {
         self.push(ChangeOp::RemoveUnique { instance: instance.clone(), index: index.to_owned(), key: key.into() })
     }
 
-    /// Makes the whole commit depend on this lease: it fails with [`crate::Error::StaleLease`] unless the lease is held
-    /// before the first change. This prevents an abandoned run from writing.
+    /// Makes the whole commit depend on this lease. The commit fails with [`crate::Error::StaleLease`] unless the lease
+    /// is held before the first change. This prevents an abandoned run from writing.
     pub fn fence(&mut self, lease: &Lease) -> &mut Self {
         self.fences.push(lease.clone());
         self

@@ -19,8 +19,9 @@ impl Store {
     /// Works in multiple commits and can be repeated after a failure; no one may write to the instance in the meantime.
     ///
     /// # Errors
+    ///
     /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`];
-    /// otherwise like [`Store::commit`].
+    /// otherwise as [`Store::commit`].
     pub async fn delete_instance(&self, schema: &dyn DocumentSchema, instance: &InstanceId) -> Result<()> {
         if instance.is_global() {
             let reason = "global data belongs to no instance and cannot be deleted".to_owned();

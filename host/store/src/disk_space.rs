@@ -31,10 +31,11 @@ impl DiskSpace {
         })
     }
 
-    /// Fails when new data would use the reserve.
+    /// Fails if new data would use the reserve.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] when less than the reserve is free.
+    ///
+    /// [`Error::DiskFull`] if less than the reserve is free.
     pub(crate) fn check(&self) -> Result<()> {
         let (free, _) = free_and_total_bytes(&self.dir)?;
         if free < self.reserve_bytes {
@@ -43,7 +44,7 @@ impl DiskSpace {
         Ok(())
     }
 
-    /// Deletes the ballast when there is not enough space even to start.
+    /// Deletes the ballast if there is not enough space even to start.
     pub(crate) fn release_ballast(&self) -> Result<()> {
         let ballast = self.ballast_path();
         if free_and_total_bytes(&self.dir)?.0 < self.reserve_bytes / BALLAST_DIVISOR && ballast.exists() {

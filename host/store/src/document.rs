@@ -116,6 +116,7 @@ impl PendingBody {
     /// referring to it.
     ///
     /// # Errors
+    ///
     /// [`Error::TooLarge`] over 8 MiB, [`Error::Invalid`] for a body that could not be read back.
     pub(crate) async fn spill(&mut self, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<BlobId>> {
         if self.blob.is_some() {
@@ -209,7 +210,8 @@ fn read_record(kv: &dyn Kv, document: &DocRef) -> Result<Option<DocumentRecord>>
 /// Returns the body of the document under a key, as seen by a commit.
 ///
 /// # Errors
-/// [`Error::BlobNotFound`] when the document is being replaced.
+///
+/// [`Error::BlobNotFound`] if the document is being replaced.
 pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Result<Option<Map>> {
     view.get::<DocumentRecord>(key)?.map(|record| body(blobs, &record)).transpose()
 }
@@ -217,7 +219,8 @@ pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Res
 /// Returns the body of a document.
 ///
 /// # Errors
-/// [`Error::BlobNotFound`] when the document is being replaced; [`Error::Corrupt`] when the body differs from the
+///
+/// [`Error::BlobNotFound`] if the document is being replaced; [`Error::Corrupt`] if the body differs from the
 /// written one.
 pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
     match &record.body {
@@ -229,7 +232,8 @@ pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
 /// Reads a body from a blob.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when it differs from the written body.
+///
+/// [`Error::Corrupt`] if the body differs from the written one.
 pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
     let corrupt = |reason: String| Error::Corrupt { what: format!("blob {blob}"), reason };
     if let Some(recorded) = sha256 {

@@ -19,7 +19,7 @@ pub enum Error {
     /// The data is not in the state that the change expects; nothing was written.
     #[error("conflict: {0}")]
     Conflict(#[from] Conflict),
-    /// The run no longer holds its job: its lease ended or passed to another worker. Nothing was written.
+    /// The run no longer holds its job, because its lease ended or passed to another worker. Nothing was written.
     #[error("the lease on job {job} (epoch {epoch}) is no longer held; stop this run, because its writes are rejected")]
     StaleLease {
         /// The job of the lost lease.
@@ -39,7 +39,8 @@ pub enum Error {
         /// The missing blob.
         blob: BlobId,
     },
-    /// The blob exists but cannot be read: it is not a regular file, or the disk or the file permissions prevent it.
+    /// The blob exists but cannot be read, because it is not a regular file, or the disk or the file permissions
+    /// prevent it.
     #[error("blob {blob} cannot be read: {source}")]
     BlobUnreadable {
         /// The unreadable blob.
@@ -52,7 +53,7 @@ pub enum Error {
     TooLarge {
         /// Description of the item that is too large.
         what: String,
-        /// Its size in bytes.
+        /// Size of the item, in bytes.
         size: usize,
         /// The maximum size, in bytes.
         limit: usize,
@@ -101,7 +102,7 @@ pub enum Error {
     Locked {
         /// Path of the data folder.
         path: PathBuf,
-        /// The process that holds it, if it could be read.
+        /// Id of the process that uses the folder, if the id could be read.
         process: Option<u32>,
     },
     /// The data folder was written by a newer program.
@@ -137,7 +138,7 @@ pub enum Error {
     /// Blobs that documents refer to are missing or damaged, so a backup would be incomplete.
     #[error("blobs are missing or damaged:{}", format_problems(.problems, *.omitted))]
     BlobsDamaged {
-        /// Descriptions of the problems, limited to as many as a person reads.
+        /// The problems, limited to as many as a person reads.
         problems: Vec<FsckProblem>,
         /// Number of problems that are not in the list.
         omitted: u64,
@@ -226,7 +227,7 @@ pub enum Conflict {
         /// The job whose lease is held.
         job: DocRef,
     },
-    /// The trigger is not due at this instant: it has already fired for it, or was changed.
+    /// The trigger is not due at this instant, because it has already fired for it or was changed.
     #[error("trigger {trigger} is not due at {}: it has fired, or its schedule was changed", .instant.to_rfc3339_opts(SecondsFormat::AutoSi, true))]
     NotDue {
         /// The trigger to fire.
@@ -255,8 +256,8 @@ impl Error {
         matches!(self, Self::NotFound { .. } | Self::BlobNotFound { .. })
     }
 
-    /// Returns whether a blob is lost: missing, damaged or unreadable, and so until it is rewritten. Temporary
-    /// failures, such as too many open files, do not count.
+    /// Returns whether a blob is lost: missing, damaged or unreadable, until it is rewritten. Temporary failures, such
+    /// as too many open files, do not count.
     #[must_use]
     pub const fn is_blob_lost(&self) -> bool {
         matches!(self, Self::BlobNotFound { .. } | Self::BlobUnreadable { .. } | Self::Corrupt { .. })

@@ -2,7 +2,7 @@
 //!
 //! Compiled in only with the feature `failpoints`, which only tests enable. With it,
 //! `KONNECTOR_FAILPOINT=commit.applied=abort` ends the process when it first reaches that point, `…=error` makes the
-//! step fail with an error of the disk, and `…=abort#7` waits for the seventh time.
+//! step fail with an error of the disk, and `…=abort#7` does so when it is reached for the seventh time.
 
 #[cfg(not(feature = "failpoints"))]
 use std::io;
@@ -10,7 +10,8 @@ use std::io;
 /// Triggers the failpoint that a test armed under this name; does nothing without one.
 ///
 /// # Errors
-/// The error of the failpoint.
+///
+/// If a test armed the failpoint with the action `error`.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn hit(_: &str) -> io::Result<()> {
@@ -46,14 +47,15 @@ mod ordered {
     /// Triggers the failpoint if a test armed it and it is reached for the chosen time.
     ///
     /// # Errors
-    /// The error of the failpoint.
+    ///
+    /// If a test armed the failpoint with the action `error`.
     pub fn hit(place: &str) -> io::Result<()> {
         let Some(order) = ARMED.as_ref().filter(|order| order.name == place) else { return Ok(()) };
         if order.remaining_hits.fetch_sub(1, Ordering::SeqCst) != 1 {
             return Ok(());
         }
         if order.abort {
-            // Like a power failure: no cleanup.
+            // Like a power failure, without cleanup.
             std::process::abort();
         }
         Err(io::Error::other(format!("the failpoint {place}")))

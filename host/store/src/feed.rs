@@ -1,12 +1,12 @@
-//! The change feed of a document type: each document once, at its last change, in the order of changes.
+//! The change feed of a document type. It contains each document once, at its last change, in the order of changes.
 //!
 //! Every commit that writes a document assigns it the next number ([`record`]). Two entries store this: one under the
 //! number, which is read in that order ([`list`]), and one next to the document, which points to the first so that the
-//! next change can remove it. So the length of a feed is the number of documents and tombstones, and the cost of a read
-//! depends only on the number of changes returned.
+//! next change can remove it. Therefore, the length of a feed is the number of documents and tombstones, and the cost
+//! of a read depends only on the number of changes returned.
 //!
-//! Numbers are assigned where batches are applied, one after the other: a reader who has seen a number has seen all
-//! lower numbers that will ever exist.
+//! Numbers are assigned where batches are applied, one after the other. Therefore, a reader that has seen a number has
+//! seen all lower numbers that will ever exist.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,13 +37,13 @@ pub struct FeedChange {
     pub seq: Seq,
     /// Id of the document.
     pub id: String,
-    /// Its revision; if it was deleted, the revision of the deletion.
+    /// Revision of the document; for a deleted one, the revision of the deletion.
     pub rev: Rev,
-    /// Whether it was deleted.
+    /// Whether the document was deleted.
     pub deleted: bool,
 }
 
-/// A position in a feed, as a string `<number>-<8 digits>`, or `0` for the start. It is valid for one store: in another
+/// A position in a feed, as a string `<number>-<8 digits>`, or `0` for the start. It is valid for one store. In another
 /// store, or in one restored from a backup, the feed starts from the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seq(Option<Sequence>);
@@ -60,7 +60,7 @@ impl FromStr for Seq {
         };
         let (number, epoch) = text.split_once('-').map_or((text, None), |(number, epoch)| (number, Some(epoch)));
         let last = number.parse().map_err(|_| invalid())?;
-        // A number alone is a position in another kind of database.
+        // A number alone is a position in a database of another kind.
         Ok(Self(epoch.map(|epoch| Sequence { last, incarnation: epoch.to_owned() })))
     }
 }
@@ -186,7 +186,8 @@ impl Store {
     /// one down. All of them are durable. Cancel-safe.
     ///
     /// # Errors
-    /// Like [`Store::get`]; [`Error::Poisoned`] when the disk failed a write.
+    ///
+    /// As [`Store::get`]; [`Error::Poisoned`] if the disk failed a write.
     pub async fn changes(
         &self,
         instance: &InstanceId,
@@ -196,8 +197,8 @@ impl Store {
         direction: Direction,
     ) -> Result<Vec<FeedChange>> {
         let changes = list(self.kv(), (instance, doctype), since, limit, direction)?;
-        // Reads may be ahead of the disk, and after a crash the same numbers are assigned to other changes: no caller
-        // may have seen them before.
+        // Reads may be ahead of the disk, and after a crash the same numbers are assigned to other changes, so no
+        // caller may have seen them before.
         let _: CommitOutcome = self.kv().commit(Batch::default()).await?;
         Ok(changes)
     }
@@ -206,7 +207,8 @@ impl Store {
     /// change and invalid ids. Durable and cancel-safe like [`Store::changes`].
     ///
     /// # Errors
-    /// Like [`Store::changes`].
+    ///
+    /// As [`Store::changes`].
     pub async fn changes_for(
         &self,
         instance: &InstanceId,
@@ -222,7 +224,8 @@ impl Store {
     /// Counts the changes after `since`, up to `most`.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn count_changes(&self, instance: &InstanceId, doctype: &Doctype, since: &Seq, most: usize) -> Result<usize> {
         let Some(Sequence { incarnation: epoch, .. }) = view::read(self.kv(), &key::sequence())? else { return Ok(0) };
         let range = range_after(instance, doctype, since, &epoch);
@@ -235,7 +238,8 @@ impl Store {
     /// Works in multiple commits and can be repeated after a failure.
     ///
     /// # Errors
-    /// Like [`Store::commit`].
+    ///
+    /// As [`Store::commit`].
     pub async fn purge_tombstones(&self, instance: &InstanceId, doctype: &Doctype) -> Result<()> {
         let mut range = key::tombstones(instance, doctype);
         loop {
@@ -244,7 +248,7 @@ impl Store {
             let last_key = last.clone();
             let mut view = View::new(self.kv());
             for (key, _) in page {
-                // Read through the view: a document that is created again in the meantime keeps its revisions.
+                // Read through the view, so a document that is created again in the meantime keeps its revisions.
                 if view.get::<crate::document::Tombstone>(&key)?.is_some() {
                     remove(&mut view, &DocRef::new(instance, doctype, key::document_id(&key)?))?;
                     view.remove(key);

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// Maximum size of an entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB: a
-/// larger page becomes a file of its own that sled never syncs.
+/// Maximum size of an entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB,
+/// because a larger page becomes a file of its own that sled never syncs.
 pub(crate) const MAX_ENTRY_BYTES: usize = 7 * 1024;
 
 /// The only format so far: JSON.
@@ -16,7 +16,8 @@ const HEADER_BYTES: usize = 5;
 /// Encodes an entry: `[format][crc32 of the content, big-endian][content]`.
 ///
 /// # Errors
-/// [`Error::TooLarge`] when the entry exceeds [`MAX_ENTRY_BYTES`].
+///
+/// [`Error::TooLarge`] if the entry exceeds [`MAX_ENTRY_BYTES`].
 pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
     let content = serde_json::to_vec(record)
         .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", what()) })?;
@@ -34,6 +35,7 @@ pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Res
 /// Decodes the output of [`encode`].
 ///
 /// # Errors
+///
 /// [`Error::Corrupt`], naming the entry, when the bytes are not such an output.
 pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(verify(&what, bytes)?)
@@ -43,6 +45,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8
 /// Returns the content of an entry, regardless of its type.
 ///
 /// # Errors
+///
 /// [`Error::Corrupt`], naming the entry, when the bytes differ from the written ones.
 pub(crate) fn verify(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
     let corrupt = |reason: String| Error::Corrupt { what: what(), reason };

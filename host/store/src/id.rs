@@ -24,8 +24,8 @@ impl InstanceId {
         Self::from_bytes(Uuid::now_v7().into_bytes())
     }
 
-    /// Returns the owner of data that belongs to no instance: the list of instances, the installed programs, settings
-    /// of the server.
+    /// Returns the owner of data that belongs to no instance: the list of instances, the installed programs, and the
+    /// settings of the server.
     #[must_use]
     pub fn global() -> Self {
         Self::from_bytes([0; 16])
@@ -105,7 +105,7 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-/// The name of one document: its instance, its type, its id.
+/// The name of one document: instance, type and id.
 ///
 /// Ids are 1 to 200 bytes long; otherwise a commit returns [`Error::TooLarge`] or [`Error::Invalid`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,7 +126,7 @@ impl DocRef {
     }
 }
 
-/// `doctype/id`, without the instance: for messages to the instance's owner.
+/// `doctype/id`, without the instance, for messages to the instance's owner.
 impl fmt::Display for DocRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.doctype, self.id)

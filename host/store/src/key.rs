@@ -8,7 +8,7 @@
 //! 01 <instance 16> 't' <doctype ≤36> 00 <id ≤200>          tombstone of a deleted document
 //! 01 <instance 16> 'n' <doctype ≤36> 00 <id ≤200>          number of a document's last change
 //! 01 <instance 16> 'c' <doctype ≤36> 00 <number 8>         last change of a document, in the order of changes
-//! 01 <instance 16> 'j' <doctype ≤36> 00 <id ≤200>          where a job stands in the queue
+//! 01 <instance 16> 'j' <doctype ≤36> 00 <id ≤200>          state of a job in the queue
 //! 01 <instance 16> 's' <doctype ≤36> 00 <id ≤200>          when a trigger is due
 //! 01 <instance 16> 'u' <index ≤64> 00 <text ≤161>          entry of a unique index
 //! 01 <instance 16> 'k' <text ≤161>                         lock of a running job
@@ -166,6 +166,7 @@ pub(crate) fn of_doctype_and_id(of_type: &[u8], space: Keyspace, id: &str) -> Ve
 /// Returns the key of a document's entry of one kind.
 ///
 /// # Errors
+///
 /// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
 pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>> {
     if document.id.is_empty() {
@@ -186,12 +187,12 @@ pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>>
     Ok(document_key(space, document))
 }
 
-/// Returns the range of all changes of documents of a type.
+/// Returns the range of all changes to documents of a type.
 pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
     KeyRange::with_prefix(doctype_prefix(instance, b'c', doctype))
 }
 
-/// Returns the key prefix of the changes of a type, given the key of any entry of one of its documents.
+/// Returns the key prefix of the changes of a type, given the key of any entry of a document of the type.
 pub(crate) fn change_log_of(key: &[u8]) -> Option<Vec<u8>> {
     let (of_type, _) = split_doctype(key)?;
     let mut log = of_type.to_vec();
@@ -207,6 +208,7 @@ pub(crate) fn of_log_entry(log: &[u8], number: u64) -> Vec<u8> {
 /// Returns the number in the key of a log entry.
 ///
 /// # Errors
+///
 /// [`Error::Corrupt`] for any other key.
 pub(crate) fn log_number(key: &[u8]) -> Result<u64> {
     let number = split_doctype(key).and_then(|(_, number)| number.try_into().ok()).map(u64::from_be_bytes);
@@ -234,6 +236,7 @@ pub(crate) fn all_documents(instance: &InstanceId) -> KeyRange {
 /// Returns the id in the key of a document.
 ///
 /// # Errors
+///
 /// [`Error::Corrupt`] for any other key.
 pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
     let path = key.get(DOCUMENT_PREFIX_BYTES..).unwrap_or_default();
@@ -271,6 +274,7 @@ pub(crate) fn is_document(key: &[u8]) -> bool {
 /// Returns the key of a unique index entry.
 ///
 /// # Errors
+///
 /// [`Error::Invalid`] for an index name that is empty, over 64 bytes or contains a zero byte.
 pub(crate) fn of_unique(instance: &InstanceId, index: &str, text: &str) -> Result<Vec<u8>> {
     let mut key = unique_prefix(instance, index)?;
@@ -278,11 +282,12 @@ pub(crate) fn of_unique(instance: &InstanceId, index: &str, text: &str) -> Resul
     Ok(key)
 }
 
-/// Returns the range of all unique index entries whose text may start with `prefix`; if the prefix is long, it contains
-/// others too.
+/// Returns the range of all unique index entries whose text may start with `prefix`. If the prefix is long, the range
+/// contains others too.
 ///
 /// # Errors
-/// Like [`of_unique`].
+///
+/// As [`of_unique`].
 pub(crate) fn unique_range(instance: &InstanceId, index: &str, prefix: &str) -> Result<KeyRange> {
     let mut key = unique_prefix(instance, index)?;
     key.extend(prefix.as_bytes().iter().take(TEXT_PREFIX_BYTES));

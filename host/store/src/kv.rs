@@ -1,4 +1,4 @@
-//! The ordered map underneath: the minimum that a backend must provide.
+//! The ordered map below the store, with the minimum that a backend must provide.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,25 +13,28 @@ const MAX_VALUE_BYTES: usize = 8 * 1024;
 
 /// An ordered map of bytes with atomic, conditional, durable batches.
 ///
-/// Reads are synchronous and short: they come from memory or the page cache and are bounded by their limit. They may
-/// show a batch shortly before its commit has returned; a later commit that builds on it becomes durable only after it.
+/// Reads are synchronous and short, because they come from memory or the page cache and are bounded by their limit.
+/// They may show a batch shortly before its commit has returned; a later commit that builds on it becomes durable only
+/// after it.
 #[async_trait]
 pub trait Kv: Send + Sync {
     /// Returns the value of a key.
     ///
     /// # Errors
-    /// When the backend fails.
+    ///
+    /// If the store fails.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Returns up to `limit` entries with `from <= key < to`, in the order of their keys or, with `reverse`, from the
     /// last one down. A scan is not a snapshot: commits may be applied while it runs.
     ///
     /// # Errors
-    /// When the backend fails.
+    ///
+    /// If the store fails.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 
-    /// Returns a counter that has increased by the time a commit that wrote something returns: while it stays the same,
-    /// nothing has changed. `None` if other processes may write too, which is the default.
+    /// Returns a counter that has increased by the time a commit that wrote something returns. While the counter stays
+    /// the same, nothing has changed. `None` if other processes may write too, which is the default.
     fn write_count(&self) -> Option<u64> {
         None
     }
@@ -41,11 +44,12 @@ pub trait Kv: Send + Sync {
     /// Cancel safety: after the call is dropped, the batch may or may not have been applied, but never in part.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a key or value over the limits; [`Error::Poisoned`] when durability failed, now or
-    /// before, in which case the batch may or may not exist after a restart; [`Error::Closed`].
+    ///
+    /// [`Error::TooLarge`] for a key or value over the limits; [`Error::Poisoned`] if durability failed, now or before,
+    /// in which case the batch may or may not exist after a restart; [`Error::Closed`].
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome>;
 
-    /// Waits until durability fails and returns the reason: from then on every commit is rejected with
+    /// Waits until durability fails and returns the reason; from then on, every commit is rejected with
     /// [`Error::Poisoned`]. Otherwise it never returns; the default implementation never does. Cancel-safe.
     async fn wait_for_failure(&self) -> String {
         std::future::pending().await
@@ -130,7 +134,8 @@ impl Batch {
     /// Numbers are consecutive in the order in which batches are applied, regardless of the order of the commits.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when the record exceeds the maximum size of an entry.
+    ///
+    /// [`Error::TooLarge`] if the record exceeds the maximum size of an entry.
     pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, place: Vec<u8>) -> Result<&mut Self> {
         let value = frame::encode(|| format!("entry {}", log.escape_ascii()), record)?;
         self.appends.push(Append { log_prefix: log, value, number_key: place });
@@ -158,10 +163,11 @@ impl Batch {
     }
 
     /// Returns the writes in order, `None` for a removal; `read` returns the previous value of a key. For backends,
-    /// once the checks hold: no write may happen between the reads and these writes.
+    /// once the checks hold. No write may happen between the reads and these writes.
     ///
     /// # Errors
-    /// Those of `read`; [`Error::Corrupt`] when the last assigned number is unknown.
+    ///
+    /// If `read` fails; [`Error::Corrupt`] if the last assigned number is unknown.
     pub fn resolve_writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<KvWrite>> {
         let mut writes = self.writes.clone();
         if self.appends.is_empty() {
@@ -185,7 +191,8 @@ impl Batch {
     /// Returns whether every check holds; `matches` returns whether a key has the expected value. For backends.
     ///
     /// # Errors
-    /// Those of `matches`.
+    ///
+    /// If `matches` fails.
     pub fn checks_hold(&self, mut matches: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>) -> Result<bool> {
         for (key, expected) in &self.checks {
             if !matches(key, expected.as_deref())? {
@@ -198,12 +205,13 @@ impl Batch {
     /// Rejects a batch that is too large for any backend. Backends call this before anything else.
     ///
     /// # Errors
+    ///
     /// [`Error::TooLarge`] for a key or value over the limits.
     pub fn validate(&self) -> Result<()> {
         let appended = self.appends.iter().map(|append| (&append.number_key, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
             let fits = |what: &str, size, limit| {
-                // The message omits the bytes of the key, which are private: it reaches clients.
+                // The message reaches clients, so it omits the bytes of the key, which are private.
                 let what = || format!("the {what} of an entry");
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };

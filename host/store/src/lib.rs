@@ -1,7 +1,7 @@
 //! The storage layer of konnector: documents, queues, schedules, blobs and secrets.
 //!
 //! [`Store`] is the whole interface for the rest of the program. Its operations are intents (create a document, claim a
-//! job, fire a trigger), and it commits a set of them atomically: it applies a [`Changes`] as a whole or not at all,
+//! job, fire a trigger), and it commits a set of them atomically. It applies a [`Changes`] as a whole or not at all,
 //! and [`Store::commit`] returns only after the data is on disk.
 //!
 //! Underneath, [`Kv`] is an ordered map with atomic conditional batches, and [`Blobs`] stores values too large for it.

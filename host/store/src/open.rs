@@ -4,12 +4,12 @@
 //! <data folder>/sled/          the database
 //! <data folder>/blobs/         contents of files and large documents
 //! <data folder>/tmp/           contents being written; emptied at each start
-//! <data folder>/quarantine/    what was set aside; never emptied by the program
+//! <data folder>/quarantine/    files that were set aside; never emptied by the program
 //! <data folder>/backups/       copies made before the format changed; never emptied by the program
-//! <data folder>/key            the fingerprint of the key that seals what is in it
-//! <data folder>/BALLAST        room to start with when the disk is full
+//! <data folder>/key            the fingerprint of the key that seals its secrets
+//! <data folder>/BALLAST        reserved space, freed to start on a full disk
 //! <data folder>/LOCK           held while a process runs on the folder
-//! <data folder>/UNCLEAN        there from the opening to the closing, and after a crash
+//! <data folder>/UNCLEAN        exists while the folder is open, and after a crash
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -66,7 +66,7 @@ pub(crate) struct FolderSession {
     pub(crate) unclean: bool,
     /// Whether this process has found that the folder has no problems.
     pub(crate) checked: AtomicBool,
-    /// When it was opened.
+    /// When the folder was opened.
     pub(crate) opened_at: DateTime<Utc>,
     dir: PathBuf,
     _lock: FolderLock,

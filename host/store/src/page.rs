@@ -28,10 +28,11 @@ pub struct ListPage {
 
 impl Store {
     /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`. Returns
-    /// fewer if they are large: a page ends with the document that brings it to [`MAX_PAGE_BYTES`].
+    /// fewer if they are large, because a page ends with the document that brings it to [`MAX_PAGE_BYTES`].
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn page(
         &self,
         instance: &InstanceId,
@@ -45,7 +46,8 @@ impl Store {
     /// Like `page`, but in descending order of ids, starting before `before`.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn page_backward(
         &self,
         instance: &InstanceId,
@@ -87,7 +89,8 @@ impl Store {
     /// Counts the documents of a type. Scans their entries without decoding any document, and yields between two steps.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub async fn count(&self, instance: &InstanceId, doctype: &Doctype) -> Result<usize> {
         let mut range = key::documents(instance, doctype);
         let mut count = 0;
@@ -103,7 +106,8 @@ impl Store {
     /// Skips `skip` documents after `after`; returns the id of the last one, `None` if there are not that many.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub async fn skip_documents(
         &self,
         instance: &InstanceId,

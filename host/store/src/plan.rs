@@ -10,7 +10,7 @@ use crate::rev::Rev;
 use crate::view::View;
 use crate::{document, feed, queue, schedule, secondary_index, unique_index};
 
-/// Result of planning: the batch to apply, and its consequences once it is applied.
+/// Result of planning: the batch to apply, and the consequences of applying it.
 pub(crate) struct CommitPlan {
     /// Conditional on everything that the plan is based on.
     pub(crate) batch: Batch,
@@ -23,8 +23,9 @@ pub(crate) struct CommitPlan {
 /// Plans the changes against the stored data.
 ///
 /// # Errors
-/// The error of the first change that cannot be applied; then none is. [`crate::Error::BlobNotFound`] when a document
-/// is being replaced: plan again.
+///
+/// If a change cannot be applied; then none is applied. [`crate::Error::BlobNotFound`] if a document is being replaced;
+/// plan again then.
 pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<CommitPlan> {
     let mut view = View::new(kv);
     let (mut revs, mut freed) = (Vec::new(), Vec::new());

@@ -29,22 +29,22 @@ pub(crate) use round_robin::RoundRobin;
 
 /// A job assigned to a worker until that worker ends it or stops renewing the lease.
 ///
-/// It contains no clock value: clocks of several machines differ, and jump. The holder stops when it has failed to
-/// renew the lease for a time. Another process may end the lease after it has seen the same number of heartbeats for
-/// longer than that.
+/// The lease contains no clock value, because the clocks of several machines differ, and jump. The holder stops when it
+/// has failed to renew the lease for a time. Another process may end the lease after it has seen the same number of
+/// heartbeats for longer than that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The leased job.
     pub job: DocRef,
     /// Number of leases that this job has had, including this one.
     pub epoch: u64,
-    /// The holder: a name that no other process, and no restart of this one, has.
+    /// Name of the holder, which differs for each process and each restart.
     pub worker: String,
     /// Number of renewals.
     #[serde(default)]
     #[serde(rename = "beats")]
     pub heartbeats: u64,
-    /// The lock that the lease holds: no other job of the instance with this lock runs in the meantime.
+    /// The lock that the lease holds; no other job of the instance with this lock runs in the meantime.
     pub lock: Option<String>,
     /// The permits that the lease holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +74,7 @@ pub struct PermitSlot {
 pub struct QueuedJob {
     /// The waiting job.
     pub job: DocRef,
-    /// Its entry in the queue.
+    /// Entry of the job in the queue.
     #[serde(flatten)]
     pub entry: QueueEntry,
 }
@@ -90,7 +90,7 @@ pub struct QueueEntry {
     pub ready: bool,
     /// The lock that the job requires.
     pub lock: Option<String>,
-    /// Jobs of one class need the same permits: while those are taken, the whole class is skipped.
+    /// Jobs of one class need the same permits; while those are taken, the whole class is skipped.
     #[serde(default)]
     pub class: String,
 }
@@ -103,7 +103,7 @@ impl QueueEntry {
         Self { run_at: run_at.trunc_subsecs(6), ready: run_at <= now, lock: None, class: String::new() }
     }
 
-    /// Sets the lock: the job does not run while another job of the instance holds it.
+    /// Sets the lock. The job does not run while another job of the instance holds it.
     #[must_use]
     pub fn lock(self, lock: Option<String>) -> Self {
         Self { lock, ..self }

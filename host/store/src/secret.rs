@@ -1,7 +1,7 @@
 //! Account secrets, sealed before they reach the store.
 //!
 //! Each account has its own key, derived from the master key. Each sealed string is bound to its instance, account,
-//! konnector and field: it cannot be opened in another place or for another konnector.
+//! konnector and field, so it cannot be opened in another place or for another konnector.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub struct SecretContext {
     pub instance: InstanceId,
     /// The id of the account.
     pub account: String,
-    /// Slug of the only konnector that may open it; `None` for a secret of the server itself.
+    /// Slug of the only konnector that may open the secret; `None` for a secret of the server itself.
     pub konnector: Option<String>,
     /// The field of the account, such as `password`.
     pub field: String,
@@ -61,7 +61,8 @@ impl MasterKey {
     /// Seals a secret as `<format>.<key hint>.<base64url>`: XChaCha20-Poly1305 with a random nonce.
     ///
     /// # Errors
-    /// [`Error::Secret`] when the system has no random numbers.
+    ///
+    /// [`Error::Secret`] if the system has no random numbers.
     pub fn seal(&self, context: &SecretContext, secret: &[u8]) -> Result<String> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|error| context.error(format!("no random numbers: {error}")))?;
@@ -74,11 +75,12 @@ impl MasterKey {
         Ok(format!("{}.{}.{text}", context.format(), self.hint()))
     }
 
-    /// Opens a string that [`MasterKey::seal`] created for the same context. A string of the other format never opens:
-    /// a secret bound to no konnector does not belong to one.
+    /// Opens a string that [`MasterKey::seal`] created for the same context. A string of the other format never opens,
+    /// because a secret bound to no konnector does not belong to one.
     ///
     /// # Errors
-    /// [`Error::Secret`] when the string was sealed with another key or for another context, or was changed.
+    ///
+    /// [`Error::Secret`] if the string was sealed with another key or for another context, or was changed.
     pub fn open(&self, context: &SecretContext, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
         let format = context.format();
         let mut parts = sealed.splitn(3, '.');

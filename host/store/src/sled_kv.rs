@@ -1,11 +1,11 @@
 //! The ordered map on sled 0.34.7.
 //!
 //! Unexpected behaviour of this version, and how this module deals with it:
-//! - `flush` starts the write-back of the log but does not wait for the drive: [`barrier`] adds the fsync;
-//! - large pages become files that are never synced: entries stay small ([`crate::Batch::validate`]);
-//! - a failed write leaves memory ahead of the disk: after a failure no further commit is accepted;
-//! - sled may fail to read its state after a kill at the wrong moment: [`crate::open`] removes the cause;
-//! - transactions share one lock across all databases of a process: the store uses batches from one thread instead.
+//! - `flush` starts the write-back of the log but does not wait for the drive, so [`barrier`] adds the fsync;
+//! - large pages become files that are never synced, so entries stay small ([`crate::Batch::validate`]);
+//! - a failed write leaves memory ahead of the disk, so no further commit is accepted after a failure;
+//! - sled may fail to read its state after a kill at the wrong moment, so [`crate::open`] removes the cause;
+//! - transactions share one lock across all databases of a process, so the store uses batches from one thread instead.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl SledKv {
         Ok(Self { db, requests: Some(requests), closed, writes, failure, writer: Some(writer) })
     }
 
-    /// Returns why the writer does not respond. If it died, it may have written before.
+    /// Returns why the writer does not respond. A writer that died may have written before.
     fn writer_error(&self) -> Error {
         if self.closed.load(Ordering::Acquire) { Error::Closed } else { Error::Poisoned }
     }

@@ -24,19 +24,19 @@ use crate::rev::Rev;
 use crate::secondary_index::{self, Index, IndexCursor, IndexHit};
 use crate::{schedule, unique_index, view};
 
-/// How often a commit is planned again before it fails: each retry means that another commit has succeeded in between.
+/// How often a commit is planned again before it fails. Each retry means that another commit has succeeded in between.
 const MAX_COMMIT_ATTEMPTS: usize = 100;
 
 /// Documents, queue, schedule and blobs of one data folder. Clones share the same state.
 ///
 /// Reads are synchronous and short, and see every commit that has returned. Several reads are not a snapshot; decisions
-/// that need a consistent view belong in a commit, which fails when something that it depends on has changed.
+/// that need a consistent view belong in a commit, which fails if something that it depends on has changed.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// The fields are dropped in this order: the lock on the folder is released last.
+/// The fields are dropped in this order, so the lock on the folder is released last.
 struct Inner {
     kv: ChangeTracker,
     blobs: DeferredDeletes,
@@ -51,7 +51,8 @@ impl Store {
     /// Blocks while the database reads its log. Blobs need a Tokio runtime; this call does not.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process uses the folder; [`Error::DatabaseCorrupt`],
+    ///
+    /// [`Error::Locked`] if another process uses the folder; [`Error::DatabaseCorrupt`],
     /// [`Error::UnsupportedFormat`], [`Error::Io`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self> {
         let open::OpenedFolder { kv, blobs, session } = open::open(dir, &options)?;
@@ -102,8 +103,8 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Returns whether an earlier process did not close the folder, because it was killed or the power failed. In that
-    /// case, check the folder with [`Store::fsck`]; this stays true until a check finds no problems.
+    /// Returns whether an earlier process did not close the folder, because the process was killed or the power failed.
+    /// In that case, check the folder with [`Store::fsck`]; the result stays true until a check finds no problems.
     #[must_use]
     pub fn was_unclean(&self) -> bool {
         self.inner.session.as_ref().is_some_and(|session| session.unclean)
@@ -119,20 +120,22 @@ impl Store {
     /// Records the fingerprint of the key that seals the secrets in the folder; see [`crate::key_fingerprint`].
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written.
+    ///
+    /// [`Error::Io`] if the file cannot be written.
     pub fn save_key_fingerprint(&self, fingerprint: &str) -> Result<()> {
         self.inner.session.as_ref().map_or(Ok(()), |session| open::save_key_fingerprint(session.dir(), fingerprint))
     }
 
-    /// Fails when there is no space for new data.
+    /// Fails if there is no space for new data.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] when less than the reserve is free.
+    ///
+    /// [`Error::DiskFull`] if less than the reserve is free.
     pub fn check_space(&self) -> Result<()> {
         self.inner.session.as_ref().map_or(Ok(()), |session| session.space.check())
     }
 
-    /// Waits until the disk fails a write and returns the reason: from then on every commit is rejected, and only a
+    /// Waits until the disk fails a write and returns the reason; from then on, every commit is rejected, and only a
     /// restart helps. Otherwise it never returns. Cancel-safe.
     pub async fn wait_for_failure(&self) -> String {
         self.kv().wait_for_failure().await
@@ -147,7 +150,8 @@ impl Store {
     /// Rejects new commits, waits for the accepted ones and releases the data folder once the last clone is dropped.
     ///
     /// # Errors
-    /// [`Error::Io`] when the clean shutdown cannot be recorded; [`Error::Poisoned`] when the disk failed a write.
+    ///
+    /// [`Error::Io`] if the clean shutdown cannot be recorded; [`Error::Poisoned`] if the disk failed a write.
     pub async fn close(self) -> Result<()> {
         // An empty commit checks that all earlier ones are durable; on a second call, the database is already closed.
         match self.kv().commit(Batch::default()).await {
@@ -165,13 +169,14 @@ impl Store {
     /// Returns a document, `None` if it was deleted or never created.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and failures of the database, like every read.
+    ///
+    /// [`Error::Corrupt`], or if the database fails, like every read.
     pub fn get(&self, document: &DocRef) -> Result<Option<Document>> {
         document::read(self.kv(), self.blobs(), document)
     }
 
-    /// Returns a counter that has increased by the time a call that wrote something returns: while it stays the same,
-    /// every read returns the same data. `None` when other processes write to the same store.
+    /// Returns a counter that has increased by the time a call that wrote something returns. While the counter stays
+    /// the same, every read returns the same data. `None` if other processes write to the same store.
     #[must_use]
     pub fn write_count(&self) -> Option<u64> {
         self.kv().write_count()
@@ -180,7 +185,8 @@ impl Store {
     /// Returns a stamp that shows whether a document has changed since it was read; much cheaper than reading it.
     ///
     /// # Errors
-    /// When the database fails.
+    ///
+    /// If the store fails.
     pub fn stamp(&self, document: &DocRef) -> Result<Option<DocumentStamp>> {
         document::stamp(self.kv(), document)
     }
@@ -188,7 +194,8 @@ impl Store {
     /// Returns whether a document existed and was deleted.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn was_deleted(&self, document: &DocRef) -> Result<bool> {
         let Some(key) = document::lookup_key(Keyspace::Tombstone, document)? else { return Ok(false) };
         Ok(self.kv().get(&key)?.is_some())
@@ -197,7 +204,8 @@ impl Store {
     /// Returns up to `limit` documents of a type in the order of their ids (by bytes), starting after `after`.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn list(
         &self,
         instance: &InstanceId,
@@ -217,7 +225,8 @@ impl Store {
     /// Returns the types of which an instance has documents, in no particular order.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn doctypes(&self, instance: &InstanceId) -> Result<Vec<Doctype>> {
         let mut range = key::all_documents(instance);
         let mut doctypes = Vec::new();
@@ -228,15 +237,16 @@ impl Store {
         Ok(doctypes)
     }
 
-    /// Applies all changes or none, and returns once they are durable: one revision per document created, replaced or
-    /// deleted, in order.
+    /// Applies all changes or none, and waits until they are durable. Returns one revision per document created,
+    /// replaced or deleted, in order.
     ///
     /// Cancel safety: when the call is dropped, the changes may or may not be applied, but never in part.
     ///
     /// # Errors
+    ///
     /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`], [`Error::Invalid`], and
-    /// [`Error::DiskFull`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and
-    /// only a restart shows whether the changes were written.
+    /// [`Error::DiskFull`] if a document is created; in these cases, nothing was written. [`Error::Poisoned`] if the
+    /// disk failed; only a restart shows whether the changes were written.
     pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         let mut spilled = Vec::new();
         match self.try_commit(&mut changes, &mut spilled).await {
@@ -254,7 +264,7 @@ impl Store {
     }
 
     async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<CommitPlan> {
-        // Existing documents can still be changed, finished and deleted: the reserve exists for this.
+        // Existing documents can still be changed, finished and deleted, because the reserve exists for this.
         if changes.ops.iter().any(|step| matches!(step, ChangeOp::Create { .. })) {
             self.check_space()?;
         }
@@ -290,18 +300,20 @@ impl Store {
     /// Returns the value that owns a key in a unique index.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid index name; otherwise like [`Store::get`].
+    ///
+    /// [`Error::Invalid`] for an invalid index name; otherwise as [`Store::get`].
     pub fn lookup(&self, instance: &InstanceId, index: &str, key: &str) -> Result<Option<String>> {
         unique_index::lookup(self.kv(), instance, index, key)
     }
 
     /// Returns up to `limit` keys that start with `prefix`, with their values, starting after the key `after`.
     ///
-    /// They are in byte order, except that keys over 160 bytes which share their first 128 bytes have an order of their
-    /// own; paging by `after` returns each of them once.
+    /// They are in byte order, except that keys over 160 bytes that share their first 128 bytes have an order of their
+    /// own. Paging by `after` returns each of them once.
     ///
     /// # Errors
-    /// Like [`Store::lookup`].
+    ///
+    /// As [`Store::lookup`].
     pub fn lookup_prefix(
         &self,
         instance: &InstanceId,
@@ -323,8 +335,9 @@ impl Store {
     /// Cancel safety: completed steps persist, and the next call continues from there.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid list of fields, and when the type already has
-    /// [`MAX_INDEXES`](crate::MAX_INDEXES) indexes; otherwise like [`Store::commit`].
+    ///
+    /// [`Error::Invalid`] for an invalid list of fields, and if the type already has
+    /// [`MAX_INDEXES`](crate::MAX_INDEXES) indexes; otherwise as [`Store::commit`].
     pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<Index> {
         secondary_index::ensure(self, instance, doctype, fields).await
     }
@@ -332,7 +345,8 @@ impl Store {
     /// Returns the fields of the indexes of a type, whether the indexes are ready or not.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn list_indexes(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
         secondary_index::list(self.kv(), instance, doctype)
     }
@@ -342,17 +356,19 @@ impl Store {
     /// Cancel safety: the index is removed or not; the next call for the type removes leftover entries.
     ///
     /// # Errors
-    /// Like [`Store::commit`].
+    ///
+    /// As [`Store::commit`].
     pub async fn drop_index(&self, instance: &InstanceId, doctype: &Doctype, fields: &[String]) -> Result<()> {
         secondary_index::drop_index(self, instance, doctype, fields).await
     }
 
-    /// Returns up to `limit` documents of a part of an index, in its order, starting after `after`. Not a snapshot: a
-    /// document may have been changed or deleted since; use [`IndexRange::contains`] to check whether the document that
-    /// is read later still belongs to the range.
+    /// Returns up to `limit` documents of a part of an index, in its order, starting after `after`. This is not a
+    /// snapshot, so a document may have been changed or deleted since; use [`IndexRange::contains`] to check whether
+    /// the document that is read later still belongs to the range.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn scan_index(
         &self,
         index: &Index,
@@ -372,14 +388,15 @@ impl Store {
     /// class of jobs while a permit of its next job is taken; the jobs after them are not delayed. The cost does not
     /// grow with the number of waiting jobs.
     ///
-    /// Each lease is one atomic commit: the job leaves the queue, takes its lock and its permits, gets its next epoch,
+    /// Each lease is one atomic commit. The job leaves the queue, takes its lock and its permits, gets its next epoch,
     /// and `started` updates the body of its document. `worker` is a name that no other process has. `needs` returns
     /// the permits of a job; it and `started` must be quick.
     ///
     /// Cancel safety: a dropped call may have taken leases; no worker renews them.
     ///
     /// # Errors
-    /// Failures of the database, if no job could be leased.
+    ///
+    /// If the store fails and no job could be leased.
     pub async fn claim(
         &self,
         worker: &str,
@@ -394,7 +411,8 @@ impl Store {
     /// Returns up to `limit` waiting jobs: first those whose time has come, then the others in the order of their time.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn list_queued(&self, limit: usize) -> Result<Vec<QueuedJob>> {
         queue::list(self.kv(), limit)
     }
@@ -402,7 +420,8 @@ impl Store {
     /// Returns the state of a job in the queue, `None` unless it is waiting.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn get_queued(&self, job: &DocRef) -> Result<Option<QueuedJob>> {
         queue::get(self.kv(), job)
     }
@@ -410,7 +429,8 @@ impl Store {
     /// Returns when the next job that is not ready yet becomes due.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn next_run_at(&self) -> Result<Option<DateTime<Utc>>> {
         Ok(queue::list_delayed(self.kv(), None, 1)?.pop().map(|queued| queued.entry.run_at))
     }
@@ -418,7 +438,8 @@ impl Store {
     /// Renews a lease to show that its holder is alive.
     ///
     /// # Errors
-    /// [`Error::StaleLease`] when the lease is no longer held and the run must stop; otherwise like [`Store::commit`].
+    ///
+    /// [`Error::StaleLease`] if the lease is no longer held and the run must stop; otherwise as [`Store::commit`].
     pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let mut changes = Changes::new();
         changes.push(ChangeOp::Renew { lease: lease.clone() });
@@ -428,7 +449,8 @@ impl Store {
     /// Returns all leases.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn leases(&self) -> Result<Vec<Lease>> {
         queue::leases(self.kv())
     }
@@ -436,7 +458,8 @@ impl Store {
     /// Returns the lease of a job, `None` unless the job is running.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn lease(&self, job: &DocRef) -> Result<Option<Lease>> {
         queue::lease(self.kv(), job)
     }
@@ -448,7 +471,8 @@ impl Store {
     /// until [`Changes::fire`] consumes that instant.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn due_triggers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
         schedule::due(self.kv(), now, limit)
     }
@@ -456,15 +480,17 @@ impl Store {
     /// Returns when the next trigger is due.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn next_due_at(&self) -> Result<Option<DateTime<Utc>>> {
         schedule::next_due_at(self.kv())
     }
 
-    /// Returns when a trigger is due, `None` when it is not scheduled.
+    /// Returns when a trigger is due, `None` if it is not scheduled.
     ///
     /// # Errors
-    /// Like [`Store::get`].
+    ///
+    /// As [`Store::get`].
     pub fn due_at(&self, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {
         schedule::due_at(self.kv(), trigger)
     }

@@ -84,8 +84,8 @@ pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &KeyRange, limit: us
     entries.into_iter().map(|(key, value)| decode(&key, &value).map(|record| (key, record))).collect()
 }
 
-/// Reads the first `limit` readable entries of a range that all instances share, outside of any commit: one damaged
-/// entry must not block the others.
+/// Reads the first `limit` readable entries of a range that all instances share, outside of any commit. Skips
+/// unreadable entries, because one damaged entry must not block the others.
 pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: KeyRange, limit: usize) -> Result<Vec<T>> {
     let mut found = Vec::new();
     loop {

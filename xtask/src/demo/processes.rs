@@ -21,7 +21,7 @@ pub struct Processes(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     processes: Mutex<Vec<Process>>,
-    /// Set when the demo only waits: then Ctrl-C ends it successfully.
+    /// Set while the demo only waits, so that Ctrl-C ends it successfully.
     is_waiting: AtomicBool,
 }
 
@@ -50,7 +50,7 @@ impl Processes {
         let errors = output.try_clone()?;
         let child = command.spawn(|command| {
             use std::os::unix::process::CommandExt as _;
-            // A separate process group: Ctrl-C reaches us, and we stop the processes in order.
+            // A separate process group, so that Ctrl-C reaches only us, and we stop the processes in order.
             command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         })?;
         self.0.lock().push(Process { name, child, log: log.to_owned() });
@@ -61,7 +61,7 @@ impl Processes {
     ///
     /// # Errors
     ///
-    /// If a process ends or there is no value within 30 seconds; includes the end of the log.
+    /// If a process ends or `ready` returns no value within 30 seconds. The error includes the end of the log.
     pub fn wait_until<T>(&self, activity: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {

@@ -48,7 +48,7 @@ impl DemoServer {
         })
     }
 
-    /// Returns the server's URL once it is ready, which is when it writes its addresses.
+    /// Returns the server's URL once the server is ready, which is when it writes its addresses.
     fn address(&self) -> Option<String> {
         let text = std::fs::read(self.data_dir.join("server.json")).ok()?;
         let addresses: Value = serde_json::from_slice(&text).ok()?;

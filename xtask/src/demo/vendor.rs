@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 
 /// The running web site of the bank.
 pub struct VendorSite {
-    /// Its URL, without a trailing slash.
+    /// URL of the site, without a trailing slash.
     pub url: String,
     /// The customer's login name.
     pub login: String,

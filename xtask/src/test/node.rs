@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 /// Input files of npm: the packages, the settings, and a substitute for a git repository.
 const FILES: [&str; 4] = ["package.json", ".npmrc", "geco/package.json", "geco/index.js"];
 
-/// Installs them once; returns their folder, or `None` if npm is missing.
+/// Installs the packages once; returns their folder, or `None` if npm is missing.
 pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<PathBuf>)> {
     if !Command::new("npm").arg("--version").succeeds() {
         let reason =

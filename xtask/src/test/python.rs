@@ -17,7 +17,7 @@ const PROGRAMS: [(&str, &str); 2] = [("radicale", "radicale==3.*"), ("schemathes
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// Installs them once; returns `None` if Python is missing.
+    /// Installs the programs once; returns `None` if Python is missing.
     pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<Self>)> {
         let programs = Self(workspace.target().join("venv/bin"));
         if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").succeeds()) {

@@ -13,7 +13,7 @@ pub enum StepOutcome {
     Passed,
     /// Passed, with a line worth repeating at the end.
     PassedWith(String),
-    /// It could not run on this machine, with the reason.
+    /// Could not run on this machine, with the reason.
     Skipped(String),
 }
 

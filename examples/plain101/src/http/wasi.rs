@@ -1,4 +1,4 @@
-//! The same over `wasi:http`, the only network interface of a component.
+//! HTTP over `wasi:http`, the only network interface of a component.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{Fields, IncomingBody, Method, OutgoingBody, OutgoingRequest, Scheme};

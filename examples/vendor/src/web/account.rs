@@ -50,18 +50,18 @@ struct ContractData {
     bills: String,
 }
 
-/// Handles `GET /`: the public front page.
+/// Handles `GET /`, the public front page.
 pub async fn front(visitor: Visitor) -> Response {
     let title = Translations::for_language(visitor.language).front;
     page::page(StatusCode::OK, &FrontPage { frame: PageFrame::public(visitor.language, title) })
 }
 
-/// Handles `GET /account`: one more redirect between the login and the account.
+/// Handles `GET /account`, one more redirect between the login and the account.
 pub async fn redirect_home(_: SignedIn) -> Redirect {
     Redirect::to("/account/home")
 }
 
-/// Handles `GET /account/home`: the contracts, as links and as JSON in a script.
+/// Handles `GET /account/home`, which shows the contracts, as links and as JSON in a script.
 pub async fn home(State(control): State<Control>, signed_in: SignedIn) -> Response {
     let contracts = Contract::ALL.map(|contract| ContractData {
         id: contract.id(),
@@ -76,7 +76,7 @@ pub async fn home(State(control): State<Control>, signed_in: SignedIn) -> Respon
     page::page(StatusCode::OK, &HomePage { frame, layout, data })
 }
 
-/// Handles `GET /account/profile`: the customer's details, in ISO-8859-1.
+/// Handles `GET /account/profile`, which shows the customer's details, in ISO-8859-1.
 pub async fn profile(signed_in: SignedIn) -> Response {
     let title = Translations::for_language(signed_in.language).profile;
     let frame = PageFrame { charset: "iso-8859-1", ..PageFrame::private(signed_in.language, title, &signed_in.csrf) };

@@ -34,7 +34,7 @@ struct CodePage<'a> {
     error: Option<&'a str>,
 }
 
-/// The fields of the login form. A missing one is empty: without a token the form is rejected as forged.
+/// The fields of the login form. A missing field is empty. Without a token the form is rejected as forged.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct LoginForm {
@@ -58,7 +58,7 @@ pub struct LogOutForm {
     csrf_token: String,
 }
 
-/// Handles `GET /login`: the form, in the visitor's session or a new one.
+/// Handles `GET /login`, which shows the form in the visitor's session or a new one.
 pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response {
     let mut site = control.site();
     if site.is_locked() {
@@ -67,7 +67,7 @@ pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response 
     match visitor.session {
         Some((_, Session { stage: LoginStage::SignedIn, .. })) => Redirect::to("/account").into_response(),
         Some((_, Session { stage: LoginStage::Anonymous, csrf, .. })) => login_page(visitor.language, &csrf, "", None),
-        // Back from the page of the code: the login starts again.
+        // Back from the page of the code, so the login starts again.
         Some((_, Session { stage: LoginStage::AwaitingCode { .. }, .. })) | None => {
             if let Some(token) = visitor.token() {
                 site.sessions.end(token);
@@ -94,7 +94,7 @@ pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form)
     }
 }
 
-/// Handles `GET /login/code`: the form for the code, for visitors who gave the password.
+/// Handles `GET /login/code`, which shows the form for the code to visitors who gave the password.
 pub async fn code_form(visitor: Visitor) -> Response {
     match &visitor.session {
         Some((_, Session { stage: LoginStage::AwaitingCode { .. }, csrf, .. })) => {

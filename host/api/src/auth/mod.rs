@@ -1,4 +1,4 @@
-//! `/auth`: OAuth clients register themselves and get their tokens (Cozy API: auth). There are no browser sessions: the
+//! `/auth`: OAuth clients register themselves and get their tokens (Cozy API: auth). There are no browser sessions; the
 //! owner authenticates with a session code from the operator's command line, or from a program with full access.
 
 pub mod operator;
@@ -152,7 +152,7 @@ async fn register(
     Ok((StatusCode::CREATED, Json(registration_response(&registered))))
 }
 
-/// Returns the client of a path and its own token. Existence is checked before the token: client ids cannot be
+/// Returns the client of a path and its own token. Existence is checked before the token, because client ids cannot be
 /// guessed.
 fn authenticated_client(
     platform: &Platform,
@@ -165,7 +165,7 @@ fn authenticated_client(
     Ok((platform.oauth_clients().get_by_token(instance, id, &token)?, token))
 }
 
-/// A client's request about its own registration. Its token is checked before the body is read.
+/// A client's request about its own registration. The token is checked before the body is read.
 struct Registration {
     instance: Arc<Instance>,
     client: Stored<OAuthClient>,

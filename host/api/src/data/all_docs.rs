@@ -28,13 +28,13 @@ use crate::openapi::{Describe as _, SchemaKind};
 
 /// Maximum number of documents that are read in one step.
 const SCAN_BATCH_SIZE: usize = 256;
-/// Approximate size of a chunk of the response in bytes; its last document may exceed it.
+/// Approximate size in bytes of a chunk of the response; its last document may exceed it.
 const CHUNK_SIZE: usize = 256 << 10;
 /// Maximum number of ids in one request.
 const MAX_KEYS: usize = 10_000;
 
 /// Unsupported parameters of `CouchDB` that would change the response; the value `false` is accepted. Other unknown
-/// parameters are ignored, like in `CouchDB`, because clients send those of its views (`stable`, `update`, …).
+/// parameters are ignored, as in `CouchDB`, because clients send those of its views (`stable`, `update`, …).
 const UNSUPPORTED: [&str; 5] = ["update_seq", "reduce", "group", "group_level", "queries"];
 
 pub fn routes() -> ApiRouter<Platform> {

@@ -19,7 +19,7 @@ use crate::openapi::{Describe as _, SchemaKind};
 
 /// Maximum number of documents in one request.
 const MAX_BULK_DOCUMENTS: usize = 1_000;
-/// Approximate limit in bytes of the memory that the documents of one `_bulk_get` occupy: all of them are held until
+/// Approximate limit in bytes of the memory that the documents of one `_bulk_get` occupy. All of them are held until
 /// the response is written. Four of the largest documents fit, or a thousand ordinary ones.
 const MAX_READ_BYTES: usize = 32 << 20;
 
@@ -67,7 +67,7 @@ fn documents(body: &mut Map) -> Result<Vec<Map>, ApiError> {
 }
 
 /// `POST /data/:type/_bulk_docs`. A document with `_id` and `_rev` is replaced, or deleted if it has `_deleted`; any
-/// other document is created. With `new_edits: false` the documents keep their revisions of another database, and the
+/// other document is created. With `new_edits: false` the documents keep their revisions from another database, and the
 /// response contains only failures.
 async fn bulk_docs(
     State(platform): State<Platform>,
@@ -131,7 +131,7 @@ async fn write_one(
     Ok((written.id, written.rev.to_string()))
 }
 
-/// Stores a document under its revision of another database.
+/// Stores a document under its revision from another database.
 async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), ApiError> {
     let Caller { instance, principal } = caller;
     check_special_fields(&document)?;

@@ -200,8 +200,8 @@ fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &Fe
 }
 
 /// `POST /data/:type/_revs_diff`: returns those revisions of each document that are missing here. Only the last
-/// revision of a document is stored, also that of its deletion, so all others are missing; the stored one may be an
-/// ancestor of the younger ones.
+/// revision of a document is stored, including that of its deletion, so all others are missing; the stored one may be
+/// an ancestor of the younger ones.
 async fn revs_diff(
     State(platform): State<Platform>,
     caller: Caller,

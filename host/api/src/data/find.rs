@@ -70,7 +70,7 @@ async fn find(
         response.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
     }
     if page.scan_warning {
-        // CouchDB's wording: clients search for it.
+        // CouchDB's wording, which clients search for.
         let warning = "The number of documents examined is high in proportion to the number of results returned. \
             Consider adding a more specific index to improve this.";
         response.insert("warning".to_owned(), json!(warning));

@@ -48,7 +48,7 @@ async fn normal_docs(
     let total = platform.documents().count(instance, principal, &doctype).await?;
     let bookmark = params.get_non_empty("bookmark");
     let start = platform.documents().skip(instance, &doctype, bookmark, skip).await?;
-    // The list ends within the skipped documents: fewer documents exist than are to be skipped.
+    // The list ends within the skipped documents, because fewer documents exist than are to be skipped.
     let page = if limit == 0 || (start.is_none() && skip > 0) {
         None
     } else {

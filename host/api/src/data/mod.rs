@@ -96,8 +96,8 @@ fn check_id(id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Rejects a document whose special fields have the wrong type: if they were treated as absent, the request would
-/// make a different kind of change.
+/// Rejects a document whose special fields have the wrong type. If they were treated as absent, the request would make
+/// a different kind of change.
 fn check_special_fields(body: &Map) -> Result<(), ApiError> {
     for (name, expected) in [("_id", "a string"), ("_rev", "a string"), ("_deleted", "true or false")] {
         let is_valid = match (name, body.get(name)) {

@@ -1,6 +1,6 @@
 //! Parameters that concern the revisions of a document: `rev`, `revs`, `revs_info`, `open_revs` (CouchDB documentation,
-//! "Document"). Only the latest revision of a document is stored, including that of its deletion, like in a CouchDB
-//! with a `_revs_limit` of 1; it is the whole history.
+//! "Document"). Only the latest revision of a document is stored, including that of its deletion, as in a CouchDB with
+//! a `_revs_limit` of 1; this revision is the whole history.
 
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
@@ -89,7 +89,7 @@ impl OpenRevs {
     ///
     /// # Errors
     ///
-    /// 400 if it is neither `all` nor a list of revisions.
+    /// If the parameter is neither `all` nor a list of revisions (status 400).
     pub fn parse(params: &Params) -> Result<Option<Self>, ApiError> {
         let Some(text) = params.get_non_empty("open_revs") else { return Ok(None) };
         if text == "all" {
@@ -104,7 +104,7 @@ impl OpenRevs {
     ///
     /// # Errors
     ///
-    /// Any error of the read, except a missing document if single revisions are requested.
+    /// If `last` is an error; a missing document is not an error if single revisions are requested.
     pub fn rows(self, last: Result<LatestRevision, ApiError>, params: &Params) -> Result<Vec<Value>, ApiError> {
         let wanted = match (self, &last) {
             (Self::All, Ok(last)) => vec![last.rev.clone()],

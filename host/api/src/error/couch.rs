@@ -23,7 +23,7 @@ async fn render(request: Request, next: Next) -> Response {
         Some(failure) => {
             let body = body(&failure).to_string();
             let mut response = failure.respond("application/json", body);
-            // Final: no outer layer may rewrite it.
+            // Final, so that no outer layer rewrites it.
             response.extensions_mut().remove::<ApiError>();
             response
         }

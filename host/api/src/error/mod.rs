@@ -174,7 +174,7 @@ impl ApiError {
     }
 }
 
-/// Maps each error of the platform to its status; no other code does.
+/// Maps each error of the platform to its status; no other code does so.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         const INVALID: &str = r#"Bearer error="invalid_token""#;

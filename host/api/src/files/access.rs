@@ -44,7 +44,7 @@ pub fn find_by_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str
     check_access(platform, caller, verb, file)
 }
 
-/// Returns 404 to konnectors for a file whose content is lost, so that they fetch it again, like in their other
+/// Returns 404 to konnectors for a file whose content is lost, so that they fetch it again, as in their other
 /// interfaces. Other callers see the file, so that its user can repair it.
 pub async fn check_content(platform: &Platform, caller: &Caller, file: &File) -> Result<(), ApiError> {
     if caller.principal.claims.aud != Audience::Konnector || platform.files().has_content(file).await? {
@@ -108,8 +108,8 @@ pub fn check_create(
     }
 }
 
-/// Like [`check_create`], for a directory that may be created together with its ancestors: the deepest existing one
-/// decides.
+/// Like [`check_create`], for a directory that may be created together with its ancestors; the deepest existing
+/// directory decides.
 pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Result<(), ApiError> {
     caller.check_any(Verb::Post, &FILES)?;
     let mut path = path;

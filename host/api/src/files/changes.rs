@@ -76,7 +76,7 @@ impl FeedOptions {
         })
     }
 
-    /// Returns a row of the feed; `None` if the change is left out.
+    /// Returns a row of the feed; `None` if the change is omitted.
     fn row(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, ApiError> {
         let needs_file = !change.deleted && (self.documents || self.skip_trashed);
         let file = match needs_file.then(|| platform.files().get(&caller.instance, &change.id)) {
@@ -130,8 +130,8 @@ impl FeedOptions {
     }
 }
 
-/// `GET /files/_changes`. A page may have fewer rows than requested, if some are left out; `pending` shows whether it
-/// is the last.
+/// `GET /files/_changes`. A page may have fewer rows than requested, if some are omitted; `pending` shows whether it is
+/// the last.
 async fn changes(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, ApiError> {
     caller.check_type(Verb::Get, &FILES)?;
     let options = FeedOptions::parse(&params)?;

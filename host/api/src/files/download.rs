@@ -25,9 +25,9 @@ use crate::extract::{Caller, Params};
 
 /// Size of the chunks of a streamed download in bytes.
 const CHUNK_SIZE: usize = 64 << 10;
-/// Maximum size of a content in bytes that is verified by its checksum before the response begins, even for a range.
-/// Larger contents are verified while they are sent: the connection is aborted before the last bytes of a damaged one.
-/// For a range of a larger content, only the size of the whole content is verified.
+/// Maximum size in bytes of a file whose checksum is verified before the response begins, even for a range. Larger
+/// files are verified while they are sent; the connection is aborted before the last bytes of a damaged file. For a
+/// range of a larger file, only the size of the whole file is verified.
 const MAX_PREVERIFIED_SIZE: u64 = 1 << 20;
 
 pub async fn by_id(
@@ -69,7 +69,7 @@ pub fn invalid_link() -> ApiError {
     ApiError::request(StatusCode::NOT_FOUND, "the link does not match this route; request a new one")
 }
 
-/// The part of a content that the response contains.
+/// The part of a file that the response contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
@@ -90,7 +90,7 @@ impl RequestedRange {
             return Self::Whole;
         }
         match ranges.validate(size).as_deref() {
-            // An empty content has no ranges.
+            // An empty file has no ranges.
             Ok([range]) if size > 0 => Self::Part { first: *range.start(), last: *range.end() },
             _ => Self::Unsatisfiable,
         }

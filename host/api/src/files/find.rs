@@ -21,7 +21,7 @@ use crate::jsonapi::Document;
 /// Fields that the response always contains, even if the client does not request them (Cozy API, files).
 const REQUIRED_FIELDS: [&str; 3] = ["type", "size", "trashed"];
 
-/// Maximum number of ids in one request: the response with all these files is held in memory.
+/// Maximum number of ids in one request; limited, because the response with all these files is held in memory.
 const MAX_KEYS: usize = 1_000;
 
 /// `POST /files/_find`.

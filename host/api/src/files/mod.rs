@@ -33,7 +33,7 @@ pub use routes::{link_routes, routes, upload_routes};
 
 /// Number of children that a directory embeds, and of a page if the client does not set `page[limit]`.
 const DEFAULT_CHILDREN_PAGE_SIZE: usize = 30;
-/// Maximum number of children on a page: about a megabyte of JSON.
+/// Maximum number of children on a page; they make about a megabyte of JSON.
 const MAX_CHILDREN_PAGE_SIZE: usize = 1_000;
 
 /// Returns the JSON:API resource of a file or directory.
@@ -61,7 +61,7 @@ pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Res
 #[derive(Debug, Clone, Copy)]
 struct PageRequest<'a> {
     limit: usize,
-    /// The name after which it begins.
+    /// The name after which the page begins.
     cursor: Option<&'a str>,
     /// Number of children to skip from there.
     skip: usize,

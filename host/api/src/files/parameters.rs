@@ -70,7 +70,7 @@ pub fn new_directory(
     name: &str,
 ) -> Result<NewDirectory, ApiError> {
     let updated_at = date(params, "UpdatedAt", Some(headers))?;
-    // A directory has no content that could be younger: the header gives both dates (cozy-stack, creation of
+    // A directory has no content that could be younger, so the header gives both dates (cozy-stack, creation of
     // directories).
     let created_at = date(params, "CreatedAt", Some(headers))?;
     let mut origin = origin(caller, params);
@@ -91,7 +91,7 @@ fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map
     platform.files().upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
 }
 
-/// Parses a date: the parameter takes precedence over the header `Date`.
+/// Parses a date; the parameter takes precedence over the header `Date`.
 fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, ApiError> {
     if let Some(text) = params.get_non_empty(name) {
         let parsed = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));

@@ -174,7 +174,7 @@ pub fn content_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .error(416, "The range is not satisfiable")
 }
 
-/// Returns the routes that receive contents. They have no timeout as long as the client keeps sending.
+/// Returns the routes that receive the content of files. They have no timeout as long as the client keeps sending.
 pub fn upload_routes() -> ApiRouter<Platform> {
     let create = || {
         post_with(upload::create, |op| {
@@ -196,7 +196,7 @@ pub fn upload_routes() -> ApiRouter<Platform> {
     )
 }
 
-/// Describes the body, parameters and errors of both routes that upload a content.
+/// Describes the body, parameters and errors of both routes that upload the content of a file.
 fn upload_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.binary_body("The content of the file")
         .query("Size", SchemaKind::Number, "Size in bytes, if there is no Content-Length")

@@ -121,7 +121,7 @@ fn trashed_by(caller: &Caller) -> Map {
     ])
 }
 
-/// `DELETE /files/:id`: moves it to the trash.
+/// `DELETE /files/:id`: moves the file to the trash.
 pub async fn move_to_trash(
     State(platform): State<Platform>,
     caller: Caller,
@@ -150,7 +150,7 @@ pub async fn list_trash(
     ))
 }
 
-/// `POST /files/trash/:id`: restores it from the trash.
+/// `POST /files/trash/:id`: restores the file from the trash.
 pub async fn restore(
     State(platform): State<Platform>,
     caller: Caller,
@@ -167,7 +167,7 @@ pub async fn restore(
     to_document(&platform, &caller, &file).await
 }
 
-/// `DELETE /files/trash/:id`: deletes it permanently.
+/// `DELETE /files/trash/:id`: deletes the file permanently.
 pub async fn delete_permanently(
     State(platform): State<Platform>,
     caller: Caller,

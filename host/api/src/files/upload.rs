@@ -1,4 +1,4 @@
-//! Creation of files and directories, and uploads of contents.
+//! Creation of files and directories, and uploads of their content.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
-/// Maximum time between two parts of a content.
+/// Maximum time between two parts of an upload.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `POST /files/[:dir]?Type=file|directory&Name=…`.
@@ -132,7 +132,8 @@ pub async fn metadata(
     Ok((StatusCode::CREATED, Document::one(Resource::new(UPLOAD_METADATA.as_str(), id, &metadata)?)))
 }
 
-/// Receives a content, and verifies the announced size and checksum. Returns the content and its media type.
+/// Receives the content of a file, and verifies the announced size and checksum. Returns the content and its media
+/// type.
 async fn receive(
     platform: &Platform,
     caller: &Caller,

@@ -88,7 +88,7 @@ async fn revert(
     to_document(&platform, &caller, &file).await
 }
 
-/// `PATCH /files/:id/:version`: changes its tags.
+/// `PATCH /files/:id/:version`: changes the tags of the version.
 async fn patch(
     State(platform): State<Platform>,
     caller: Caller,

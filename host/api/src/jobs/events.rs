@@ -33,7 +33,7 @@ pub async fn stream_events(
     Ok(sse::response(stream::unfold(watch, JobEventStream::advance)))
 }
 
-/// What the stream sends next.
+/// The next item that the stream sends.
 enum NextEvent {
     /// The current state of the job.
     State,

@@ -17,7 +17,7 @@ use crate::openapi::{Describe as _, SchemaKind};
 const WORKER: &str = "sendmail";
 const MAIL_DISABLED: &str = "This server cannot send mail.";
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let campaign = post_with(campaign, |op| {
         op.summary("Requests an email to the owner, which this server cannot send")

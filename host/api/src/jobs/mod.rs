@@ -32,7 +32,7 @@ use crate::openapi::{BinaryContent, Describe as _, SchemaKind, ServerSentEvents}
 /// Error of a client's job that ended as `errored` without giving an error.
 const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let queue =
         get_with(list, |op| op.summary("Lists the queued and running jobs of a worker")).post_with(push, |op| {
@@ -172,7 +172,7 @@ async fn push(
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
 
-/// A konnector may push only jobs that run itself.
+/// Rejects a job that a konnector may not push: any job that does not run this konnector.
 fn check_own_konnector(slug: &Slug, worker: &str, message: &Value) -> Result<(), ApiError> {
     let requested = message.get("konnector").and_then(Value::as_str);
     if worker == KONNECTOR_WORKER && requested == Some(slug.as_ref()) {

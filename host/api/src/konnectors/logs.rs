@@ -69,8 +69,8 @@ pub async fn write(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Returns the slug of the author of the lines: the owner's app may write for every konnector, a konnector only for
-/// itself, regardless of the path.
+/// Returns the slug of the konnector that wrote the lines. The owner's app may write for every konnector, a konnector
+/// only for itself, regardless of the path.
 fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
     match caller.principal.konnector() {
         Some(own) => {

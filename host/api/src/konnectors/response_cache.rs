@@ -17,7 +17,7 @@ use crate::jsonapi::{Document, SerializedDocument};
 /// Maximum number of cached responses.
 const CACHE_CAPACITY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Responses for the konnectors that were requested last.
+/// Responses for the konnectors that were requested most recently.
 pub(super) struct KonnectorResponseCache(RevalidatingCache<DocRef, DocumentStamp, CachedResponse>);
 
 struct CachedResponse {

@@ -86,8 +86,8 @@ fn serve_description(
     routes
 }
 
-/// Adds what is derived from the paths alone: id and tag of each operation, and its path parameters. A response
-/// without a description gets a default description.
+/// Adds the parts that are derived from the paths alone: id and tag of each operation, and its path parameters. A
+/// response without a description gets a default description.
 fn complete_description(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     let paths = api.inner_mut().paths.iter_mut().flat_map(|paths| &mut paths.paths);
     for (path, item) in paths {

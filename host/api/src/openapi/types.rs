@@ -34,7 +34,7 @@ impl OperationInput for Caller {
     }
 }
 
-/// A handler that takes only this requires no token, but an instance.
+/// A handler that takes only this extractor requires an instance, but no token.
 impl OperationInput for HostInstance {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
         errors::add_error(operation, 400, "The request is malformed");

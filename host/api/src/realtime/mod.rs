@@ -23,11 +23,11 @@ use crate::server::{ClientAddress, SharedConnectionUse};
 const PROTOCOL: &str = "io.cozy.websocket";
 /// Maximum size of a client's frame in bytes (Cozy API: realtime).
 const MAX_FRAME_SIZE: usize = 1_024;
-/// Maximum size in bytes of a frame that is read completely before it is rejected as too large: unread data makes the
+/// Maximum size in bytes of a frame that is read completely before it is rejected as too large. Unread data makes the
 /// operating system reset the connection, and the client may then miss the reason.
 const MAX_READ_SIZE: usize = 64 << 10;
 
-/// The routes of this module without a token in the request: the first frame of a websocket contains it.
+/// Returns the routes of this module whose requests have no token; the first frame of a websocket contains the token.
 pub fn sockets() -> ApiRouter<Platform> {
     let open = get_with(open, |op| {
         op.summary("Opens a websocket for events of documents; its first frame must contain the token")
@@ -36,7 +36,7 @@ pub fn sockets() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/realtime", open.clone()).api_route("/realtime/", open)
 }
 
-/// The other routes of this module.
+/// Returns the other routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let notify = post_with(notify, |op| {
         op.summary("Notifies listeners of a document that is not stored")

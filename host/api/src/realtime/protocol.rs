@@ -24,7 +24,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.doctype.len() + self.id.as_ref().map_or(0, String::len)
     }
@@ -74,7 +74,7 @@ pub enum RealtimeError {
     Forbidden(String),
     /// The doctype is missing or not valid.
     InvalidDoctype,
-    /// The websocket has too many topics; with the maximum.
+    /// The websocket has too many topics; contains the maximum.
     TooManyTopics(usize),
 }
 

@@ -16,13 +16,13 @@ use super::protocol::{self, RealtimeError, Request};
 use super::subscriptions::Subscriptions;
 use crate::server::ClientAddress;
 
-/// How long a client may take to send its token.
+/// Maximum time for a client to send its token.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the server pings a client.
+/// Interval between pings to a client.
 const PING_INTERVAL: Duration = Duration::from_secs(54);
-/// How long a client may be silent; checked at each ping.
+/// Maximum time that a client may be silent; checked at each ping.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take to accept a frame.
+/// Maximum time for a client to accept a frame.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection is closed or unusable.
@@ -46,7 +46,7 @@ pub async fn serve(
 
 struct Socket {
     stream: WebSocket,
-    /// When the last frame of the client arrived.
+    /// Time at which the last frame of the client arrived.
     last_received: Instant,
 }
 
@@ -74,7 +74,7 @@ impl Socket {
                     Ok(_) => {}
                     Err(Lagged::Transient) => {}
                     Err(Lagged::Documents) => {
-                        // The missed events are unknown: the client must reconnect and reload.
+                        // The missed events are unknown, so the client must reconnect and reload.
                         self.close(close_code::AGAIN, "events were missed; reconnect").await;
                         return Err(Disconnected);
                     }
@@ -168,7 +168,7 @@ impl Socket {
     }
 }
 
-/// Whether a message was rejected for its size.
+/// Returns whether a message was rejected for its size.
 fn is_too_large(error: &axum::Error) -> bool {
     let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref());
     matches!(inner, Some(tokio_tungstenite::tungstenite::Error::Capacity(_)))

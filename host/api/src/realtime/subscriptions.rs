@@ -57,7 +57,7 @@ impl Subscriptions {
         }
     }
 
-    /// Whether an event matches one of the topics.
+    /// Returns whether an event matches one of the topics.
     pub fn matches(&self, event: &RealtimeEvent) -> bool {
         let topic = |id: Option<&str>| Topic { doctype: event.doctype.to_string(), id: id.map(str::to_owned) };
         event.instance == self.instance.id

@@ -29,7 +29,7 @@ const MAX_JOBS: usize = 50;
 /// Number of triggers that are read at once for a list, and maximum number on a page.
 const PAGE_SIZE: usize = 200;
 
-/// The routes of this module.
+/// Returns the routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let state = get_with(state, |op| op.summary("Returns the state of a trigger"));
     let jobs = get_with(list_jobs, |op| {
@@ -53,7 +53,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/jobs/triggers/{id}/launch", launch)
 }
 
-/// The routes that require no token, because the id of the trigger is secret.
+/// Returns the routes that require no token, because the id of the trigger is secret.
 pub fn webhooks() -> ApiRouter<Platform> {
     let webhook = post_with(webhook::call, |op| {
         op.summary("Calls a webhook; no token is required, because its URL is secret")
@@ -63,7 +63,7 @@ pub fn webhooks() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/jobs/webhooks/{id}", webhook)
 }
 
-/// The operations on the collection of triggers.
+/// Returns the operations on the collection of triggers.
 fn collection_routes() -> ApiMethodRouter<Platform> {
     get_with(list, |op| {
         op.summary("Lists the triggers")
@@ -90,7 +90,7 @@ fn collection_routes() -> ApiMethodRouter<Platform> {
     })
 }
 
-/// The operations on one trigger.
+/// Returns the operations on one trigger.
 fn trigger_routes() -> ApiMethodRouter<Platform> {
     get_with(show, |op| op.summary("Returns a trigger with its current state"))
         .patch_with(patch, |op| schedule_fields(op.summary("Updates a trigger")))
@@ -113,8 +113,8 @@ fn schedule_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
 /// Creates the JSON:API resource of a trigger.
 pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, ApiError> {
     let doc_ref = instance.doc(&TRIGGERS, trigger.id.as_str());
-    // Unlike other resources, triggers also have their id among their attributes: Cozy's client launches a konnector
-    // by it.
+    // Unlike other resources, triggers also have their id among their attributes, because Cozy's client launches a
+    // konnector by this id.
     let resource = Resource::from_document(platform, &doc_ref, trigger)?
         .attribute("_id", json!(trigger.id))
         .link("self", format!("/jobs/triggers/{}", trigger.id));
@@ -131,8 +131,8 @@ fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) 
     Ok(resource(platform, &caller.instance, trigger)?.attribute("current_state", state))
 }
 
-/// Returns the state of a trigger. Konnectors do not see the message of the last failed run, nor jobs: secrets in them
-/// are masked, and a konnector would learn which of its guesses are secrets.
+/// Returns the state of a trigger. Konnectors do not see the message of the last failed run, nor jobs, because secrets
+/// in them are masked, and a konnector would learn which of its guesses are secrets.
 fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerStatus, ApiError> {
     let mut state = platform.triggers().status(&caller.instance, id)?;
     if caller.principal.konnector().is_some() {

@@ -16,7 +16,7 @@ pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> S
     format!("{}://{}/jobs/webhooks/{}", platform.config().scheme, instance.domain, trigger.id)
 }
 
-/// Stores the body, in any format, as the payload of a job. Requires no token: the id of the trigger is the secret.
+/// Stores the body, in any format, as the payload of a job. Requires no token, because the id of the trigger is secret.
 pub async fn call(
     State(platform): State<Platform>,
     HostInstance(instance): HostInstance,

@@ -65,7 +65,7 @@ fn is_missing(field: &Field, given: &FieldValues) -> bool {
     field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
 }
 
-/// Rejects unknown names: a misspelt field would be stored, but never used.
+/// Rejects unknown names, because a misspelt field would be stored but never used.
 fn check_names(manifest: &Manifest, given: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
     let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));

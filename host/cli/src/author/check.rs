@@ -22,7 +22,7 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// Maximum size of a problem's message in bytes: names in a component may be of any length.
+/// Maximum size of a problem's message in bytes; limited, because names in a component may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
 
 /// An error or warning about a konnector.

@@ -31,7 +31,7 @@ impl EventStream {
     ///
     /// # Errors
     ///
-    /// If the connection breaks.
+    /// If the connection is interrupted.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(event) = self.parser.next() {

@@ -143,7 +143,7 @@ impl Settings {
         for layer in [read_environment(variable)?, flags] {
             for (key, value) in layer {
                 match (merged.get_mut(&key), value) {
-                    // Limit by limit: a layer that sets one leaves the others.
+                    // Limit by limit, so that a layer that sets one limit leaves the others unchanged.
                     (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
                     (_, value) => drop(merged.insert(key, value)),
                 }

@@ -6,7 +6,8 @@ use super::config::Settings;
 use crate::error::{Error, Result};
 use crate::{keys, offline};
 
-/// Loads the key file. A new key is created only if there is no data yet: another key could not decrypt its secrets.
+/// Loads the key file. A new key is created only if there is no data yet, because another key could not decrypt the
+/// secrets in the data.
 pub fn load(settings: &Settings) -> Result<MasterKey> {
     let store = settings.data_dir.store();
     if let Some(key) = MasterKey::load(&settings.key_file)? {

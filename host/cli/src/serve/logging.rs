@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::config::LogFormat;
 use crate::output::{eprint_line, escape_json};
 
-/// Maximum size of a line in bytes: texts of guests and clients may be of any length, and log collectors have limits,
+/// Maximum size of a line in bytes. Strings of guests and clients may be of any length, and log collectors have limits,
 /// too (journald: 48 KiB).
 const MAX_LINE_SIZE: usize = 16 << 10;
 /// Maximum size in bytes of each string in a JSON line that would exceed [`MAX_LINE_SIZE`].

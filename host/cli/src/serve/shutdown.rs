@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Result, io};
 
-/// By convention 128 plus the number of SIGINT.
+/// By convention, 128 plus the number of SIGINT.
 const EXIT_SIGINT: i32 = 130;
 
 /// The signals that end a server.

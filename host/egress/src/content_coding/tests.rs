@@ -114,7 +114,7 @@ fn no_stage_of_a_chain_unfolds_without_limit() {
 }
 
 proptest! {
-    /// Covers all ways to compress: members of a gzip stream, nested codings, parts of the network.
+    /// Covers all ways to compress: members of a gzip stream, nested codings, and parts as the network delivers them.
     #[test]
     fn all_of_a_body_arrives(
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..5),

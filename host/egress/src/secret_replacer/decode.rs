@@ -4,7 +4,7 @@
 
 use web_atoms::NAMED_ENTITIES;
 
-/// Maximum length of an escape in bytes: numeric references may begin with any number of zeros, but in practice they
+/// Maximum length of an escape in bytes. Numeric references may begin with any number of zeros, but in practice they
 /// are short.
 const MAX_ESCAPE_LENGTH: usize = 48;
 
@@ -28,7 +28,7 @@ pub(super) struct Symbol {
 /// Coding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextCoding {
-    /// UTF-16 and UTF-32: ASCII characters have null bytes before or after them.
+    /// UTF-16 and UTF-32, in which ASCII characters have null bytes before or after them.
     Wide,
     /// `%2F`, and `%u002f` of JavaScript's `escape`.
     Percent,
@@ -36,7 +36,7 @@ pub(super) enum TextCoding {
     Html,
     /// `\/`, `\u002f`, `\x2f`, `\u{2f}`.
     Json,
-    /// Line breaks inside a word, and the indentation after them: Base64 in lines (RFC 2045 §6.8, RFC 7468).
+    /// Line breaks inside a word, and the indentation after them, as in Base64 in lines (RFC 2045 §6.8, RFC 7468).
     Lines,
 }
 
@@ -52,7 +52,7 @@ impl TextCoding {
         }
     }
 
-    /// Returns whether its escapes decode to nothing.
+    /// Returns whether escapes of this coding decode to nothing.
     pub(super) const fn is_skipped(self) -> bool {
         matches!(self, Self::Wide | Self::Lines)
     }
@@ -291,8 +291,8 @@ impl TextDecoder {
     }
 
     /// Reads the bytes again that did not belong to the previous escape, because a new one may begin among them. No
-    /// byte is read again more than once: the mark of a coding stands at the beginning of its escapes only, or begins
-    /// the second half of one.
+    /// byte is read again more than once, because the mark of a coding stands only at the beginning of an escape or of
+    /// its second half.
     fn reprocess(&mut self, rest: Vec<Symbol>, out: &mut impl FnMut(Symbol, bool)) {
         self.pending.clear();
         self.escape.clear();

@@ -27,7 +27,7 @@ impl SecretFinder {
     ///
     /// # Errors
     ///
-    /// If the forms have gigabytes.
+    /// If the forms take gigabytes.
     pub(super) fn new(forms: &[(usize, EncodedForm)]) -> Result<Option<Self>, aho_corasick::BuildError> {
         if forms.is_empty() {
             return Ok(None);
@@ -46,7 +46,7 @@ pub(super) enum Segment<'a> {
     Secret {
         /// Owner of the secret; the first one if several overlap.
         owner: usize,
-        /// Null bytes between two characters: the text is UTF-16 or UTF-32.
+        /// Null bytes between two characters. If not zero, the text is UTF-16 or UTF-32.
         null_padding: usize,
     },
 }

@@ -16,7 +16,7 @@ use super::decode::{Symbol, TextCoding, TextDecoder};
 const MAX_PATTERN_LENGTH: usize = 128;
 
 /// Codings that a text may have, the outermost first: single codings, and two nested ones, such as JSON in an HTML
-/// attribute or percent encoding in JSON. Each of them also as UTF-16. Lines inside one of the codings, or uncoded.
+/// attribute or percent encoding in JSON; each of them also as UTF-16; and lines inside one of the codings, or uncoded.
 pub(super) const DECODING_CHAINS: [&[TextCoding]; 30] = {
     use TextCoding::{Html, Json, Lines, Percent, Wide};
     [
@@ -88,7 +88,7 @@ impl FormAutomaton {
     ///
     /// # Errors
     ///
-    /// The forms have gigabytes.
+    /// If the forms take gigabytes.
     pub(super) fn new<'a>(forms: impl Iterator<Item = (usize, &'a [u8])>) -> Result<Self, aho_corasick::BuildError> {
         let (mut pieces, mut hits) = (Vec::new(), Vec::new());
         for (owner, form) in forms {
@@ -142,7 +142,7 @@ const fn fold(byte: u8) -> u8 {
 #[derive(Debug, Clone)]
 struct MatchState {
     state: StateID,
-    /// The last symbols since the root state: a form that is being matched begins at one of them.
+    /// The last symbols since the root state. A form that is being matched begins at one of them.
     starts: VecDeque<Start>,
     /// End of the last symbol in the original.
     end: u64,
@@ -261,7 +261,7 @@ impl Scanner {
         }
     }
 
-    /// Reads the end of the text: a reference that needs no semicolon ends there, too.
+    /// Reads the end of the text, where a reference that needs no semicolon ends, too.
     pub(super) fn finish(&mut self, finder: &FormAutomaton, found: &mut Vec<FormMatch>) {
         let (start, end) = (self.position, self.position);
         if self.active_count > 0 {
@@ -343,7 +343,7 @@ impl Scanner {
         }
     }
 
-    /// Returns the state of a reading; one that is asleep has the state of its inner one.
+    /// Returns the state of a reading. A reading that is asleep has the state of its inner reading.
     fn state_of(&self, reading: Option<usize>, codings: &[TextCoding]) -> (MatchState, Vec<TextDecoder>) {
         let Some(reading) = reading.and_then(|index| self.chains.get(index)) else {
             return (self.plain.clone(), Vec::new());

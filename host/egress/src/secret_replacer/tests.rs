@@ -331,8 +331,8 @@ proptest! {
         utf16 in prop::option::weighted(0.3, any::<bool>()),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
-        // Each reading has one charset: none covers a character with one half as UTF-16 and the other percent-encoded
-        // as UTF-8.
+        // Each reading has one charset, so none covers a character with one half as UTF-16 and the other
+        // percent-encoded as UTF-8.
         prop_assume!(utf16.is_none() || ways.is_empty() || secret.is_ascii());
         let written = ways.iter().fold(secret.clone(), |text, (way, choices)| write(*way, &text, choices));
         let page = format!("{before} {written} {after}");

@@ -1,4 +1,4 @@
-//! A test oracle for [`HostPattern`], for property tests and fuzzers: it parses the rule naively and leaves the URL to
+//! A test oracle for [`HostPattern`], for property tests and fuzzers. It parses the rule naively and leaves the URL to
 //! the `url` crate.
 
 use url::Url;

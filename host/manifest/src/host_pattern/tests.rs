@@ -355,7 +355,7 @@ proptest! {
         prop_assert_eq!(oracle::find_violation(&rule, &url), None);
     }
 
-    /// The same for URLs that resemble the rule: independent ones hardly ever match.
+    /// The same for URLs that resemble the rule, because independent ones hardly ever match.
     #[test]
     fn a_yes_to_a_lookalike_means_what_the_rule_says(rule in pattern_text(), cut in 0_usize..40, inserted in piece(), tail in pieces()) {
         let url = pattern(&rule).to_string().replace("*.", "x.");
@@ -382,7 +382,7 @@ proptest! {
 
     #[test]
     fn covering_agrees_with_matching(wide in pattern_text(), narrow in pattern_text(), star_label in "[a-z]{1,3}", path in "(/[a-z]{1,3}){0,3}") {
-        // The narrow one is derived from the wide one half of the time: independent ones hardly ever overlap.
+        // The narrow one is derived from the wide one half of the time, because independent ones hardly ever overlap.
         for narrow in [narrow, wide.replace("*.", "*.x."), wide.replace("*.", &format!("{star_label}."))] {
             let (wide, narrow) = (pattern(&wide), pattern(&narrow));
             let url = Url::parse(&format!("{}{path}", narrow.to_string().replace("*.", "y."))).unwrap();

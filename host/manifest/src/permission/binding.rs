@@ -33,7 +33,7 @@ impl SecretBinding {
         Self { name: name.into(), path: None, methods: Verbs::ALL, fields: Vec::new() }
     }
 
-    /// Returns whether it is as wide as its rule.
+    /// Returns whether the binding is as wide as its rule.
     fn is_unrestricted(&self) -> bool {
         self.path.is_none() && self.methods.is_all() && self.fields.is_empty()
     }
@@ -53,20 +53,20 @@ impl SecretBinding {
         }
     }
 
-    /// Returns whether it allows the secret on every path on which `other` allows it.
+    /// Returns whether this binding allows the secret on every path on which `other` allows it.
     pub(super) fn covers_path_of(&self, other: &Self) -> bool {
         let Some(own) = &self.path else { return true };
         other.path.as_deref().is_some_and(|path| is_within_prefix(path, own))
     }
 
-    /// Returns whether it allows the secret in every part of a request covered by `claimed`, one of [`Self::fields`];
-    /// `None` stands for every part.
+    /// Returns whether this binding allows the secret in every part of a request covered by `claimed`, one of
+    /// [`Self::fields`]; `None` stands for every part.
     pub(super) fn covers_field(&self, claimed: Option<&str>) -> bool {
         self.fields.is_empty() || claimed.is_some_and(|claimed| self.fields.iter().any(|own| covers(own, claimed)))
     }
 }
 
-/// Returns whether a field of a binding covers every part of a request that another one covers, see
+/// Returns whether a field of a binding covers every part of a request that another field covers, see
 /// [`SecretScope::allows`].
 fn covers(own: &str, claimed: &str) -> bool {
     match (own.strip_prefix(HEADER_PREFIX), claimed.strip_prefix(HEADER_PREFIX)) {
@@ -175,7 +175,7 @@ fn parse_one(name: &str, binding: &ObjectReader) -> Result<SecretBinding, Error>
     })
 }
 
-/// Returns the JSON that [`parse`] reads: only names if no binding is narrower than its rule.
+/// Returns the JSON that [`parse`] reads. It contains only names if no binding is narrower than its rule.
 pub(super) fn to_json(bindings: &[SecretBinding]) -> Option<Value> {
     if bindings.is_empty() {
         return None;

@@ -102,7 +102,7 @@ fn methods(rule: &Rule) -> Vec<Option<Method>> {
     }
 }
 
-/// Returns the methods with which a secret is sent, out of one that its rule allows, or of all.
+/// Returns the methods with which a secret is sent, out of one method that its rule allows, or out of all methods.
 fn common(method: Option<&Method>, binding: &SecretBinding) -> Vec<Option<Method>> {
     let Some(names) = binding.methods.names() else { return vec![method.cloned()] };
     match method {
@@ -171,8 +171,8 @@ impl<'a> Grant<'a> {
 }
 
 impl Claim<'_> {
-    /// Returns whether a value of a rule on hosts covers the claim: it is the same field of the account, or a pattern
-    /// that covers the claimed one.
+    /// Returns whether a value of a rule on hosts covers the claim, which means that it is the same field of the
+    /// account, or a pattern that covers the claimed pattern.
     fn is_reached_by(&self, own: &str, pattern: Option<&HostPattern>) -> bool {
         match (pattern, &self.pattern) {
             (Some(own), Some(claimed)) => own.covers(claimed),

@@ -11,7 +11,7 @@ use super::rule::ACCOUNT_SELECTOR;
 use super::{PermissionDenied, Rule, RuleKind, denied};
 use crate::{Error, HostPattern, Verbs};
 
-/// The hosts that one run may reach, and the allowed methods. None without a rule.
+/// The hosts that one run may reach, and the allowed methods. Without a rule, no host may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpRules {
     rules: Vec<HostRule>,
@@ -47,7 +47,9 @@ impl HttpRules {
     /// Checks whether a request may be sent.
     ///
     /// # Errors
-    /// The message names the rule to add. A URL with a user name or password is always denied.
+    ///
+    /// If no rule allows the request; the message names the rule to add. A URL with a user name or password is always
+    /// denied.
     pub fn check(&self, method: &str, url: &Url) -> Result<(), PermissionDenied> {
         if self.allows_all || self.rules.iter().any(|rule| rule.allows(method, url)) {
             return Ok(());
@@ -63,7 +65,7 @@ impl HttpRules {
         Err(denied)
     }
 
-    /// Allows every host, but no secret: for requests of the server itself, whose redirects may lead anywhere.
+    /// Allows every host, but no secret. This is for requests of the server itself, whose redirects may lead anywhere.
     pub fn allow_all() -> Self {
         Self { allows_all: true, ..Self::default() }
     }
@@ -74,12 +76,13 @@ impl HttpRules {
     }
 
     /// Checks whether a request may carry a secret of the account, and returns the parts that may contain it. One rule
-    /// must allow both the request and the secret. If any rule of the set names secrets, a rule allows those it names,
-    /// within their bindings; otherwise every secret, unless the rule has a star. A rule for https never allows it over
-    /// http.
+    /// must allow both the request and the secret. If any rule of the set names secrets, a rule allows the secrets it
+    /// names, within their bindings; otherwise it allows every secret, unless the rule has a star. A rule for https
+    /// never allows a secret over http.
     ///
     /// # Errors
-    /// The message says what to add to the rule.
+    ///
+    /// If no rule allows the secret; the message says what to add to the rule.
     pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, PermissionDenied> {
         let (mut fields, mut elsewhere) = (BTreeSet::new(), false);
         for rule in self.rules.iter().filter(|rule| rule.allows(method, url)) {

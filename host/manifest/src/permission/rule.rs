@@ -13,19 +13,19 @@ pub(super) const ACCOUNT_SELECTOR: &str = "account";
 /// One rule of a permission set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name in the set.
+    /// Name of the rule in the set.
     pub title: String,
     /// Target of the rule.
     pub kind: RuleKind,
     /// Allowed verbs.
     pub verbs: Verbs,
-    /// For documents: the field with which `values` are compared; without it they are ids. For hosts: `account` if
+    /// For documents, the field with which `values` are compared; without it they are ids. For hosts, `account` if
     /// `values` name fields of the account that hold a web address.
     pub selector: Option<String>,
-    /// For documents: the values to which the rule is limited; empty means the whole type. For hosts: the host
+    /// For documents, the values to which the rule is limited; empty means the whole type. For hosts, the host
     /// patterns, never empty.
     pub values: Vec<String>,
-    /// For hosts: the account's secrets that may be sent to them; empty if the manifest names none.
+    /// For hosts, the account's secrets that may be sent to them; empty if the manifest names none.
     pub secrets: Vec<SecretBinding>,
     /// Description for the user.
     pub description: Option<String>,
@@ -85,8 +85,9 @@ impl Rule {
     /// Parses `{type, verbs, selector, values, secrets, description}`.
     ///
     /// # Errors
-    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, an
-    /// invalid host, invalid secrets.
+    ///
+    /// If `type` is missing or illegal, a verb is unknown, a value has the wrong JSON type, a selector has no values,
+    /// or a host or the secrets are invalid. The error names the field.
     pub(super) fn from_json(title: &str, rule: &ObjectReader) -> Result<Self, Error> {
         let kind_name = rule.required_string("type", r#""type": "io.cozy.bills""#)?;
         let names = rule.strings("verbs")?;

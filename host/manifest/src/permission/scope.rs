@@ -17,7 +17,8 @@ impl Permissions {
     /// `%20` and `%25` stand for the separators.
     ///
     /// # Errors
-    /// [`Error::Scope`] names the rule and the problem. Rules on hosts have no scope form.
+    ///
+    /// [`Error::Scope`], which names the rule and the problem, if a rule is invalid. Rules on hosts have no scope form.
     pub fn from_scope(scope: &str) -> Result<Self, Error> {
         if scope.trim() == "*" {
             return Ok(Self::everything());

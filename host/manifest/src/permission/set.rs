@@ -18,7 +18,9 @@ impl Permissions {
     /// Parses the `permissions` of a manifest: an object of title → rule, whose order is preserved.
     ///
     /// # Errors
-    /// Names the field, from `permissions` on. An illegal doctype is [`Error::Doctype`], see [`Error::is_doctype`].
+    ///
+    /// If a rule is invalid; the error names the field, from `permissions` on. An illegal doctype is
+    /// [`Error::Doctype`], see [`Error::is_doctype`].
     pub fn from_manifest(rules: &Map<String, Value>) -> Result<Self, Error> {
         rules
             .iter()
@@ -41,8 +43,8 @@ impl Permissions {
         rules
     }
 
-    /// Returns the set that allows every verb on every doctype: for the owner, never for a konnector. It names no
-    /// hosts, because only konnectors reach the network.
+    /// Returns the set that allows every verb on every doctype. It is for the owner, never for a konnector, and names
+    /// no hosts, because only konnectors reach the network.
     pub fn everything() -> Self {
         Self(vec![Rule::for_doctype("everything", DoctypePattern::Any, Verbs::ALL)])
     }
@@ -75,7 +77,8 @@ impl Permissions {
     /// Like [`Self::allows_type`], but returns an error if access is denied.
     ///
     /// # Errors
-    /// The message names the rule to add.
+    ///
+    /// If access is denied; the message names the rule to add.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
@@ -83,7 +86,8 @@ impl Permissions {
     /// Like [`Self::allows_any`], but returns an error if access is denied; for checks before any document is loaded.
     ///
     /// # Errors
-    /// The message names the rule to add.
+    ///
+    /// If access is denied; the message names the rule to add.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_any(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
@@ -91,7 +95,8 @@ impl Permissions {
     /// Like [`Self::allows_document`], but returns an error if access is denied.
     ///
     /// # Errors
-    /// The message names the rule to add.
+    ///
+    /// If access is denied; the message names the rule to add.
     pub fn check_document(
         &self,
         verb: Verb,
@@ -111,8 +116,9 @@ impl Permissions {
     /// allows nothing.
     ///
     /// # Errors
-    /// [`Error::AccountAddress`] if such a field does not hold a web address; [`Error::Host`] if a rule was built by
-    /// hand with an invalid host.
+    ///
+    /// [`Error::AccountAddress`] if such a field does not hold a web address; [`Error::Host`] if a rule was built in
+    /// code with an invalid host.
     pub fn http_rules(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
         http::resolve(&self.0, account_fields)
     }

@@ -69,7 +69,7 @@ impl Source {
     /// The default channel of a registry source.
     pub const DEFAULT_CHANNEL: &str = "stable";
 
-    /// Returns the default source of a konnector: the stable channel of the registry.
+    /// Returns the default source of a konnector, which is the stable channel of the registry.
     pub fn registry(name: Slug) -> Self {
         Self::Registry { name, channel: Self::DEFAULT_CHANNEL.to_owned(), version: None }
     }
@@ -150,7 +150,7 @@ fn git(transport: GitTransport, rest: &str) -> Result<Source, String> {
     Ok(Source::Git { transport, url, branch })
 }
 
-/// Parses `name[/channel][/version]`; a part that starts with a digit is a version, `latest` means no version.
+/// Parses `name[/channel][/version]`; a part that starts with a digit is a version, and `latest` means no version.
 fn registry(rest: &str) -> Result<Source, String> {
     let mut parts = rest.trim_end_matches('/').split('/');
     let name = parts.next().unwrap_or_default().parse::<Slug>().map_err(|error| error.to_string())?;

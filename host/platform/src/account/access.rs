@@ -1,5 +1,5 @@
-//! Which konnectors may use an account: its own, whose slug is the account's `account_type`, and those that its owner
-//! shares it with.
+//! Which konnectors may use an account: the account's own, whose slug is its `account_type`, and those with which the
+//! owner shares it.
 //!
 //! [`is_usable_by`] is the only rule. Every entry point applies it: [`Accounts::check`] when a person or
 //! program names an account for a konnector, [`Account::authorize`] when a run begins. Secrets open for a konnector
@@ -21,7 +21,8 @@ use crate::{Error, Result};
 /// Field of an account with the slugs of the konnectors that its owner shares it with.
 pub(crate) const SHARED_WITH: &str = "shared_with";
 
-/// Returns the slug of the konnector that an account belongs to; empty, which is not a valid slug, if it names none.
+/// Returns the slug of the konnector that an account belongs to; empty, which is not a valid slug, if the account names
+/// none.
 pub(crate) fn owning_konnector(body: &Object) -> &str {
     body.get("account_type").and_then(Value::as_str).unwrap_or_default()
 }
@@ -53,9 +54,9 @@ pub struct ForeignAccount {
     pub location: AccountLocation,
     /// Id of the account.
     pub account: String,
-    /// Slug of the konnector that tried to use it.
+    /// Slug of the konnector that tried to use the account.
     pub konnector: String,
-    /// Slug of the konnector that it belongs to.
+    /// Slug of the konnector that the account belongs to.
     pub owning_konnector: Option<String>,
 }
 
@@ -123,7 +124,7 @@ impl Account {
     ///
     /// # Errors
     ///
-    /// [`ForeignAccount`] for a konnector that may not.
+    /// [`ForeignAccount`] if the konnector may not use the account.
     pub(crate) fn authorize(self, slug: &Slug) -> Result<AccountAccess, ForeignAccount> {
         if self.is_usable_by(slug) {
             Ok(AccountAccess { konnector: slug.clone(), account: self })
@@ -134,8 +135,8 @@ impl Account {
 }
 
 impl Accounts {
-    /// Returns the account that the message of a job names: the deleted one for a job that cleans up after it. `None`
-    /// if it names none.
+    /// Returns the account that the message of a job names, or the deleted account for a job that cleans up after one.
+    /// Returns `None` if the message names no account.
     pub(crate) fn resolve_message<'a>(
         &self,
         instance: &Instance,
@@ -146,7 +147,7 @@ impl Accounts {
         Some((id, found))
     }
 
-    /// Rejects the message of a job or trigger if it names a konnector and an account which that konnector may not use.
+    /// Rejects the message of a job or trigger if it names a konnector and an account that this konnector may not use.
     /// The run itself detects an account that does not exist.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Deletion of an account (Cozy API, accounts, deletion, §7.3). Its konnector may have to clean up at the vendor, and
-//! still needs to log in for that, so a copy of the account outlives it until the konnector has done so. Without a
-//! konnector that cleans up there is no copy: no account data is stored without a use.
+//! still needs to log in for that, so a copy of the account outlives it until the konnector has cleaned up. Without a
+//! konnector that cleans up there is no copy, because no account data is stored without a use.
 
 use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef, Document};
@@ -15,7 +15,7 @@ use crate::realtime::ChangeKind;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// Field of the copy: the revision that the account had.
+/// Field of the copy for the revision that the account had.
 const SOFT_DELETED_REV_FIELD: &str = "soft_deleted_rev";
 /// Field of an account whose client cleans up itself.
 const MANUAL_CLEANING_FIELD: &str = "manual_cleaning";
@@ -69,8 +69,8 @@ impl Accounts {
         Ok(ids)
     }
 
-    /// Deletes accounts and returns the jobs that clean up after them. Konnectors also clean up now after accounts that
-    /// were deleted earlier: for one konnector, or for all.
+    /// Deletes accounts and returns the jobs that clean up after them. Also cleans up now, for one konnector or for
+    /// all, after accounts that were deleted earlier.
     pub(crate) async fn clean_up(
         &self,
         instance: &Instance,
@@ -97,7 +97,7 @@ impl Accounts {
         Ok(jobs)
     }
 
-    /// Returns the jobs that are cleaning up at present. Cancels those that would retry hours later, because the caller
+    /// Returns the jobs that are currently cleaning up. Cancels jobs that would retry hours later, because the caller
     /// is waiting now.
     async fn cancel_retries_and_list_clean_ups(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Job>> {
         let concerned = |job: &Job| of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
@@ -113,7 +113,7 @@ impl Accounts {
         Ok(jobs)
     }
 
-    /// Returns the copies of deleted accounts that wait for a konnector to clean up: for this konnector, or for any.
+    /// Returns the copies of deleted accounts that wait for this konnector, or for any konnector, to clean up.
     pub(crate) fn list_deleted(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
         let mut copies = self.platform.store().list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
         if let Some(slug) = of {
@@ -182,7 +182,7 @@ impl Accounts {
         Ok(Account { rev: rev.ok_or_else(unreadable)?, id, body })
     }
 
-    /// Adds to `changes` the removal of the copy of a deleted account, which is no longer needed.
+    /// Adds to `changes` the removal of the copy of a deleted account that is no longer needed.
     pub(crate) fn stage_purge_deleted(&self, instance: &Instance, id: &str, changes: &mut Changes) -> Result<()> {
         if let Some(copy) = self.platform.store().get(&deleted_account_ref(instance, id))? {
             changes.purge(deleted_account_ref(instance, id), &copy.rev);

@@ -1,4 +1,4 @@
-//! Accounts: a person's login at a vendor. Secrets are sealed before they are stored; the API shows the sealed form,
+//! Accounts, a person's logins at vendors. Secrets are sealed before they are stored; the API shows the sealed form,
 //! except to the konnector itself (cozy-stack, account documents).
 
 mod access;
@@ -116,8 +116,8 @@ impl Account {
         fields
     }
 
-    /// Returns the identifier of the account at the vendor: the value of the identifier field, else of `login`, `email`
-    /// or `identifier`.
+    /// Returns the account's identifier at the vendor: the value of the identifier field, else of `login`, `email` or
+    /// `identifier`.
     #[must_use]
     pub fn identifier(&self, field: Option<&str>) -> Option<String> {
         let auth = self.auth();
@@ -150,7 +150,7 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list(&self, instance: &Instance, slug: Option<&str>) -> Result<Vec<Account>> {
         let mut accounts = Vec::new();
         let mut after: Option<String> = None;
@@ -197,8 +197,8 @@ impl Accounts {
     }
 
     /// Returns whether two versions of an account differ in the data that a login needs, in which case a paused
-    /// schedule may go on. A sealed field never equals one that was sealed again, which is correct: the user wrote the
-    /// password again.
+    /// schedule may resume. A sealed field never equals one that was sealed again, which is correct because the user
+    /// wrote the password again.
     pub(crate) fn login_changed(before: &Object, after: &Object) -> bool {
         !secret_sections(before).eq(secret_sections(after))
     }

@@ -1,6 +1,5 @@
-//! Sealing and opening of the secrets of an account. They are bound to the account's own konnector: if the account
-//! changes to another konnector, they no longer open. The cookies of a session are bound to the konnector that stores
-//! them.
+//! Sealing and opening of account secrets. They are bound to the account's own konnector: if the account changes to
+//! another konnector, they no longer open. The cookies of a session are bound to the konnector that stores them.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +18,8 @@ use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Result};
 
-/// Separator between the name of a field that a run stores and the slug of a konnector which the account is shared
-/// with.
+/// Separator between the name of a field that a run stores and the slug of a konnector with which the account is
+/// shared.
 const KONNECTOR_SEPARATOR: char = '/';
 
 /// Returns the context of a secret that a konnector owns.
@@ -33,7 +32,7 @@ fn secret_context(instance: &InstanceId, account: &str, konnector: &str, field: 
     }
 }
 
-/// Returns the name under which a konnector's runs store a value in an account: each konnector has its own.
+/// Returns the name under which a konnector's runs store a value in an account. Each konnector has its own name.
 fn private_field_name(name: &str, body: &Object, slug: &str) -> String {
     if owning_konnector(body) == slug { name.to_owned() } else { format!("{name}{KONNECTOR_SEPARATOR}{slug}") }
 }
@@ -65,9 +64,9 @@ pub(super) fn remove_unusable_private_fields(body: &mut Object) {
 /// Keys for resealing the secrets of accounts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResealKeys<'a> {
-    /// The present key, except for secrets that are already sealed with the new one.
+    /// The current key, except for secrets that are already sealed with the new one.
     pub old: &'a MasterKey,
-    /// The key to seal them with.
+    /// The key to seal the secrets with.
     pub new: &'a MasterKey,
     /// Accepts secrets that are bound to no konnector, as earlier versions sealed them.
     pub accept_unbound: bool,
@@ -87,7 +86,7 @@ impl ResealKeys<'_> {
 }
 
 /// Reseals the secrets of an account that are not sealed as required; returns their number. A secret that cannot be
-/// opened stays as it is if `refused` returns `Ok`.
+/// opened is unchanged if `refused` returns `Ok`.
 pub(crate) fn reseal(
     instance: &InstanceId,
     account: &str,
@@ -124,9 +123,9 @@ pub(crate) fn reseal(
 }
 
 impl Accounts {
-    /// Replaces the clear secrets of an account by their sealed form. Sealed fields that a client sends back stay as
-    /// they are. A field that was not sealed for this account and its konnector is rejected here, rather than when a
-    /// run needs it.
+    /// Replaces the plain-text secrets of an account with their sealed form. Sealed fields that a client sends back
+    /// stay as they are. A field that was not sealed for this account and its konnector is rejected here, rather than
+    /// when a run needs it.
     pub(crate) fn seal(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
         let konnector = owning_konnector(body).to_owned();
@@ -212,8 +211,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns the secrets of an account with their values, by section and name. A secret that cannot be opened has its
-    /// sealed string.
+    /// Returns the secrets of an account with their values, by section and name. A secret that cannot be opened keeps
+    /// its sealed string.
     fn unsealed_secrets(
         &self,
         instance: &Instance,
@@ -237,7 +236,7 @@ impl Accounts {
         secrets
     }
 
-    /// Replaces the sealed fields by clear ones, for those who may see them.
+    /// Replaces sealed fields with plain-text ones, for callers that may see them.
     pub(crate) fn unseal(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let konnector = owning_konnector(body).to_owned();
         for members in secret_sections_mut(body) {

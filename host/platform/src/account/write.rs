@@ -1,5 +1,5 @@
-//! Rules for writes to an account, and the data that is deleted with it. An account stays with its konnector; only its
-//! owner may change that.
+//! Rules for writes to an account, and the data that is deleted with it. An account stays with its konnector; only the
+//! owner of the account may change that.
 
 use konnector_manifest::Slug;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 const ACCOUNT_TYPE_FIELD: &str = "account_type";
 /// Field with the provider's response apart from its tokens.
 const CALLBACK_RESULTS_FIELD: &str = "oauth_callback_results";
-/// Maximum number of konnectors that one account can be shared with. No login needs more, and the list is read at each
+/// Maximum number of konnectors with which one account can be shared. No login needs more, and the list is read at each
 /// use.
 const MAX_SHARED_WITH: usize = 16;
 
@@ -120,8 +120,8 @@ impl Accounts {
         check_konnector_access(principal, id, before, "delete")
     }
 
-    /// Checks the konnectors that an account is shared with. New ones must be installed: consent to a name that anybody
-    /// may take later is not consent.
+    /// Checks the konnectors that an account is shared with. New ones must be installed, because consent to a name that
+    /// anyone may take later is not consent.
     fn check_shared_with(&self, instance: &Instance, before: &Object, body: &mut Object) -> Result<()> {
         let given = match body.get(SHARED_WITH) {
             None => return Ok(()),

@@ -1,5 +1,5 @@
-//! Counts the instants of a crontab in a time span without iterating over them: a server that was down for a month must
-//! account for each.
+//! Counts the instants of a crontab in a time span without iterating over them, because a server that was down for a
+//! month must count each one.
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound as _, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -15,7 +15,8 @@ impl Crontab {
         let (mut from, until) = (after.trunc_subsecs(0), until.trunc_subsecs(0));
         let mut count = 0;
         while from < until {
-            // Until the offset changes, local time runs evenly. Near a change, at most a fixed span is iterated over.
+            // Local time advances evenly until the offset changes. Near a change, at most a fixed span is iterated
+            // over.
             let looked_at = if self.is_wildcard { from } else { from - MAX_OFFSET_CHANGE };
             let change = next_offset_change(zone, looked_at, until);
             let even = change.map_or(until, |change| (change - TimeDelta::seconds(1)).max(from));

@@ -1,6 +1,6 @@
 //! Generates the crontab of a konnector. Frequency and hours come from the manifest. The exact time comes from a hash
-//! of the konnector, instance and account: it is stable for one account and spread over all, so vendors do not see all
-//! users at the same second.
+//! of the konnector, instance and account. It is stable for one account and spread over all accounts, so vendors do not
+//! see all users at the same second.
 
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ impl DigestRng {
         Self { digest: Sha256::digest(seed).into(), position: 0 }
     }
 
-    /// Returns a number of a range, or its start if the range is empty. Eight numbers can be drawn.
+    /// Returns a number in a range, or the start of an empty range. Eight numbers can be drawn.
     pub fn in_range(&mut self, range: Range<u32>) -> u32 {
         let bytes = self.digest.chunks_exact(4).nth(self.position).unwrap_or_default();
         self.position += 1;
@@ -40,7 +40,7 @@ impl DigestRng {
         range.start + number % range.end.saturating_sub(range.start).max(1)
     }
 
-    /// Returns one of some numbers, or zero if there are none.
+    /// Returns one of the given numbers, or zero if there are none.
     pub fn choose(&mut self, numbers: &[u32]) -> u32 {
         let index = self.in_range(0..u32::try_from(numbers.len()).unwrap_or(u32::MAX));
         numbers.get(index as usize).copied().unwrap_or_default()

@@ -4,11 +4,11 @@ use chrono::offset::Offset as _;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-/// Distance of the instants that are compared in the search for a change of the offset. No zone of the IANA database
+/// Distance between the instants that are compared when searching for an offset change. No zone of the IANA database
 /// leaves an offset and comes back to it within this time.
 const SEARCH_STEP: TimeDelta = TimeDelta::hours(6);
 
-/// Largest change of clocks that ever happened at once: a day, at the date line, plus a margin.
+/// Largest clock change that ever happened at once (a day, at the date line), plus a margin.
 pub const MAX_OFFSET_CHANGE: TimeDelta = TimeDelta::hours(26);
 
 /// Returns how far local time is ahead of UTC at an instant.
@@ -21,7 +21,7 @@ pub fn to_local(zone: Tz, at: DateTime<Utc>) -> NaiveDateTime {
     at.naive_utc() + offset(zone, at)
 }
 
-/// Returns the first instant after `from`, up to and including `to`, from which clocks use another offset; to the
+/// Returns the first instant after `from`, up to and including `to`, from which clocks use another offset, to the
 /// second.
 pub fn next_offset_change(zone: Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let before = offset(zone, from);

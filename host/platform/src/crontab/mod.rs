@@ -1,8 +1,8 @@
-//! Crontabs: their grammar and meaning, and the one that a konnector gets from its manifest.
+//! Grammar and meaning of crontabs, and the crontab that a konnector gets from its manifest.
 //!
 //! A crontab names local times; [`Crontab::next`] computes when clocks in a time zone show them. A crontab that names
-//! hours (a *fixed* one, `30 2 * * *`) is due once a day even if clocks are set forward or back: a skipped time is made
-//! up for at the first instant after the gap, and a time that is shown twice counts only the first time. A crontab that
+//! hours (a *fixed* one, `30 2 * * *`) is due once a day even if clocks are set forward or back: a skipped time is due
+//! at the first instant after the gap, and a time that is shown twice counts only the first time. A crontab that
 //! follows the hours (`*` or `*/n` in the hour field) follows elapsed time.
 
 mod count;
@@ -48,7 +48,7 @@ pub struct Crontab {
     is_wildcard: bool,
 }
 
-/// Returns the text after the time zone's mark, in a crontab that names a zone.
+/// Returns the text after the time zone prefix, if the crontab names a zone.
 fn strip_time_zone_mark(text: &str) -> Option<&str> {
     text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="))
 }
@@ -125,7 +125,7 @@ impl Crontab {
     }
 
     /// Returns the next instant of a crontab that names hours. Local times map to instants in order, so the first one
-    /// whose first occurrence lies ahead is the result.
+    /// whose first occurrence is in the future is the result.
     fn next_fixed(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let mut local = local_time::to_local(zone, after);
         loop {
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn a_step_of_one_is_a_star() {
-        // All of these match Wednesdays only: the day of the month does not restrict.
+        // All of these match Wednesdays only, because the day of the month does not restrict them.
         for wednesdays in ["0 0 * * 3", "0 0 */1 * 3", "0 0 ? * wed", "0 0 ?/1 * 3", "0 0 5,*/1 * 3", "0 0 0 */1 * 3"] {
             let expected = Some("2026-11-25 00:00:00 Wed");
             assert_eq!(next(wednesdays, "2026-11-20T12:00:00Z").as_deref(), expected, "{wednesdays}");
         }
-        // So is the day of the week, which leaves the day of the month.
+        // The day of the week does not restrict this one; the day of the month does.
         assert_eq!(next("0 0 24 * */1", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-24 00:00:00 Tue"));
-        // All days by another name are not a star.
+        // Other notations for all days are not a star.
         assert_eq!(next("0 0 1-31 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
         assert_eq!(next("0 0 1/1 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
     }
@@ -222,7 +222,7 @@ mod tests {
         for text in ["0 0 30 feb *", "0 0 0 30,31 2 ?", "TZ=Europe/Paris 0 0 31 4,6,9,11 *"] {
             never(text);
         }
-        // Leap days come, and so do Mondays in February.
+        // 29 February is due in leap years, and Mondays occur in February.
         assert_eq!(next("0 0 29 2 *", "2026-11-20T12:00:00Z").as_deref(), Some("2028-02-29 00:00:00 Tue"));
         assert_eq!(next("0 0 31 2 1", "2026-11-20T12:00:00Z").as_deref(), Some("2027-02-01 00:00:00 Mon"));
         assert_eq!(next("0 0 29-31 2,4 *", "2026-11-20T12:00:00Z").as_deref(), Some("2027-04-29 00:00:00 Thu"));

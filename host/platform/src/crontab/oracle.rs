@@ -162,7 +162,8 @@ fn utc_offset_minutes(zone: Tz, minutes: i64) -> i64 {
     local_time::offset(zone, at(minutes)).num_minutes()
 }
 
-/// A minute in real time: its local time, and the local times that clocks skipped or showed for the first time with it.
+/// A minute in real time, with its local time and the local times that clocks skipped or showed for the first time with
+/// it.
 struct Minute {
     at: i64,
     shown: LocalMinute,
@@ -182,7 +183,7 @@ fn minutes(zone: Tz, from: i64, to: i64) -> Vec<Minute> {
     (from..to).map(minute).collect()
 }
 
-/// Two days before to two days after each change of the offset, and the turn of February.
+/// Two days before to two days after each change of the offset, and the end of February.
 fn windows(zone: Tz, years: std::ops::Range<i32>) -> Vec<(i64, i64)> {
     let begin = |year, month, day| {
         let date = NaiveDate::from_ymd_opt(year, month, day).expect("a date");
@@ -195,7 +196,7 @@ fn windows(zone: Tz, years: std::ops::Range<i32>) -> Vec<(i64, i64)> {
     windows
 }
 
-/// Compares one zone over some years; returns the number of instants.
+/// Compares one zone over some years, and returns the number of instants.
 fn compare(zone: Tz, years: std::ops::Range<i32>, crontabs: &[(&str, Crontab, Table)]) -> usize {
     let mut seen = 0;
     for (from, to) in windows(zone, years) {
@@ -263,17 +264,17 @@ fn what_the_rule_says_in_words() {
         let instants = std::iter::successors(next(&after), next).take(count);
         instants.map(|instant| instant.with_timezone(&zone).format("%F %T %Z").to_string()).collect::<Vec<_>>()
     };
-    // Skipped: at the first instant after the gap.
+    // Skipped times are due at the first instant after the gap.
     assert_eq!(
         due("30 2 * * *", Tz::Europe__Paris, "2026-03-28T12:00:00Z", 2),
         ["2026-03-29 03:00:00 CEST", "2026-03-30 02:30:00 CEST"]
     );
-    // Shown twice: the first pass only.
+    // Times shown twice are due in the first pass only.
     assert_eq!(
         due("30 2 * * *", Tz::Europe__Paris, "2026-10-24T12:00:00Z", 2),
         ["2026-10-25 02:30:00 CEST", "2026-10-26 02:30:00 CET"]
     );
-    // A crontab that follows the hours: elapsed time.
+    // A crontab that follows the hours follows elapsed time.
     assert_eq!(
         due("30 * * * *", Tz::Europe__Paris, "2026-10-24T23:00:00Z", 3),
         ["2026-10-25 01:30:00 CEST", "2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"]
@@ -282,7 +283,7 @@ fn what_the_rule_says_in_words() {
         due("30 * * * *", Tz::Europe__Paris, "2026-03-29T00:00:00Z", 2),
         ["2026-03-29 01:30:00 CET", "2026-03-29 03:30:00 CEST"]
     );
-    // Half an hour at Lord Howe Island, and a day that never was in Samoa.
+    // Half an hour at Lord Howe Island, and a skipped day in Samoa.
     assert_eq!(due("15 2 * * *", Tz::Australia__Lord_Howe, "2026-10-03T00:00:00Z", 1), ["2026-10-04 02:30:00 +11"]);
     assert_eq!(
         due("0 5 * * *", Tz::Pacific__Apia, "2011-12-29T16:00:00Z", 2),

@@ -9,13 +9,13 @@ use super::generate::DigestRng;
 /// Frequency of a periodic schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// Every hour, in the hours that are allowed.
+    /// Every hour, within the allowed hours.
     Hourly,
     /// Once a day, in one of the allowed hours.
     Daily,
-    /// On one of the days of the week that are allowed.
+    /// On one of the allowed days of the week.
     Weekly,
-    /// On one of the days of the month that are allowed.
+    /// On one of the allowed days of the month.
     Monthly,
 }
 
@@ -48,11 +48,12 @@ const DAYS: [(&str, &[u32]); 16] = [
 
 impl Periodic {
     /// Parses clauses, `on <days>` (weekly), `on the <days>` (monthly), `before H` or `and H`, `after H` or `between
-    /// H`, in any order; the last one of a kind wins. Without any, all days up to the 28th and all hours are allowed.
+    /// H`, in any order; the last clause of a kind wins. Without clauses, all days up to the 28th and all hours are
+    /// allowed.
     ///
     /// # Errors
     ///
-    /// Names the words that cannot be read.
+    /// If words cannot be read; the error names them.
     pub fn parse(period: Period, text: &str) -> Result<Self, CrontabError> {
         let days = match period {
             Period::Weekly => (0..7).collect(),
@@ -91,7 +92,8 @@ impl Periodic {
         Ok(periodic)
     }
 
-    /// Returns the crontab, of six fields, whose free choices are drawn from a seed: the same for the same seed.
+    /// Returns the crontab, of six fields. Free choices are derived from a seed, so the same seed gives the same
+    /// crontab.
     #[must_use]
     pub fn crontab(&self, seed: &str) -> String {
         let mut draw = DigestRng::new(seed);
@@ -111,7 +113,7 @@ impl Periodic {
     }
 }
 
-/// Parses an hour such as `9am`; `12am` is the start of a day, or its end if it is the upper bound.
+/// Parses an hour such as `9am`; `12am` is the start of a day, or the end of a day if it is the upper bound.
 fn parse_hour(text: &str, midnight: u32) -> Result<u32, CrontabError> {
     let wrong = || CrontabError(format!("'{text}' is not an hour; write 1am to 12am or 1pm to 12pm"));
     let (number, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {

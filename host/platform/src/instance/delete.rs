@@ -1,4 +1,4 @@
-//! Deleting an instance: konnectors that clean up at their vendors do so first (Cozy API, accounts, deletion, §7.3).
+//! Deletes an instance, after its konnectors have cleaned up at their vendors (Cozy API, accounts, deletion, §7.3).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::schema::Schema;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// How long one request waits for the konnectors. Longer clean-ups go on, and the next request waits for the rest.
+/// How long one request waits for the konnectors. Longer clean-ups continue, and the next request waits for the rest.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the reference to the record that an instance's data is being removed.
@@ -25,8 +25,8 @@ impl Instances {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if it does not exist. [`Error::Conflict`] while one of its jobs runs, and when a konnector
-    /// failed to clean up: then the instance stays, and another deletion runs that konnector again.
+    /// [`Error::NotFound`] if it does not exist. [`Error::Conflict`] while one of its jobs runs, and if a konnector
+    /// failed to clean up; the instance stays then, and another deletion runs that konnector again.
     pub async fn delete(&self, domain: &str) -> Result<()> {
         let instance = self.get(domain)?;
         self.clean_up_accounts(&instance).await?;

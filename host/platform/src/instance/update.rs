@@ -19,15 +19,15 @@ pub struct InstancePatch {
     pub email: Option<String>,
     /// Name of the owner.
     pub public_name: Option<String>,
-    /// Quota of its files in bytes; the server's limit by default.
+    /// Quota of the files in bytes; the server's limit by default.
     pub disk_quota: Option<u64>,
-    /// Other host names, replacing the present ones.
+    /// Other host names, replacing the current ones.
     pub aliases: Option<Vec<String>>,
-    /// Domain of the organisation that it belongs to.
+    /// Domain of the organisation that the instance belongs to.
     pub org_domain: Option<String>,
-    /// Id of that organisation.
+    /// Id of the organisation that the instance belongs to.
     pub org_id: Option<String>,
-    /// Names of feature sets, replacing the present ones.
+    /// Names of feature sets, replacing the current ones.
     pub feature_sets: Option<Vec<String>>,
 }
 
@@ -38,7 +38,7 @@ fn set_if_some<T: Clone>(own: &mut T, new: Option<&T>) {
 }
 
 impl InstancePatch {
-    /// Sets all but the aliases, which need checks first.
+    /// Sets everything except the aliases, which must be checked first.
     pub(super) fn apply(&self, own: &mut Instance) {
         set_if_some(&mut own.locale, self.locale.as_ref());
         set_if_some(&mut own.tz, self.time_zone.as_ref());

@@ -26,7 +26,7 @@ pub(super) struct PendingRetry {
 }
 
 impl Job {
-    /// Returns the name of its work: its trigger and account, or its trigger and konnector if it has no account. Jobs
+    /// Returns the key of the job's work: trigger and account, or trigger and konnector if the job has no account. Jobs
     /// without a trigger do the same work if they have the same message. The payload of a webhook or an event is
     /// handled only by its own job.
     pub(super) fn chain_key(&self) -> Option<String> {
@@ -43,14 +43,14 @@ impl Job {
         })
     }
 
-    /// Returns its key in [`RETRY_BY_CHAIN`] until it has ended.
+    /// Returns the key of a retry in [`RETRY_BY_CHAIN`] until the retry has ended.
     pub(super) fn retry_index_key(&self) -> Option<String> {
         self.retry_of.as_ref().and_then(|_| self.chain_key())
     }
 }
 
 impl Jobs {
-    /// Returns the retry of the same work that another job left.
+    /// Returns the pending retry that another job for the same work left.
     pub(super) fn pending_retry(&self, instance: &Instance, job: &Job) -> Result<Option<PendingRetry>> {
         let Some(chain) = job.chain_key() else { return Ok(None) };
         let found = self.platform.store().lookup(&instance.id, RETRY_BY_CHAIN, &chain)?;
@@ -91,7 +91,7 @@ impl Jobs {
         run_at
     }
 
-    /// Ends the retry of work that a job has just done. It ends as done, because its work is done.
+    /// Ends the retry of work that a job has just done. The retry ends as done, because its work is done.
     pub(super) fn stage_supersede_retry(
         &self,
         instance: &Instance,
@@ -100,7 +100,7 @@ impl Jobs {
         changes: &mut Changes,
     ) -> Result<Option<Job>> {
         let pending = self.pending_retry(instance, by)?;
-        // A running retry is left alone: it ends the chain itself.
+        // A running retry is left alone, because it ends the chain itself.
         let Some(PendingRetry { mut job, rev, .. }) = pending.filter(|pending| pending.run_at.is_some()) else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! Jobs that a client carries out itself: the server only records them (Cozy API, client jobs, §5.6).
+//! Jobs that a client carries out itself and the server only records (Cozy API, client jobs, §5.6).
 
 use chrono::TimeDelta;
 use konnector_store::Changes;
@@ -11,9 +11,9 @@ use crate::realtime::ChangeKind;
 use crate::stored::{Stored, to_object};
 use crate::{Error, Result};
 
-/// After this time, a client that has not ended its job is presumed lost.
+/// A client that has not ended its job after this time is presumed lost.
 const CLIENT_JOB_TIMEOUT: TimeDelta = TimeDelta::hours(24);
-/// The error code of such a job.
+/// Error code of a job whose client is presumed lost.
 const TIMEOUT_CODE: &str = "UNKNOWN_ERROR.TIMEOUT";
 /// How often storing the end of a job is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;

@@ -1,4 +1,4 @@
-//! Classification of failed runs: each has one error code of Cozy's vocabulary, one retry rule and one sentence that
+//! Classification of failed runs. Each has one error code of Cozy's vocabulary, one retry rule and one sentence that
 //! says who must act.
 
 use std::fmt;
@@ -139,7 +139,7 @@ impl JobFailure {
         Self::new(JobErrorCode::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
     }
 
-    /// Returns the failure for an account whose provider no longer accepts its token: every run would fail.
+    /// Returns the failure for an account whose provider no longer accepts its token, so every run would fail.
     pub(crate) fn reconnect() -> Self {
         Self::from_action(UserAction::Reconnect, "")
     }
@@ -171,8 +171,8 @@ impl JobFailure {
         }
     }
 
-    /// Classifies a run that the konnector considers successful: one that uses plain files does not learn of failures
-    /// after it closed them.
+    /// Classifies a run that the konnector considers successful: a konnector that uses plain files does not learn of
+    /// failures after it closed them.
     pub(crate) fn from_lost_files(receipt: &Receipt) -> Option<Self> {
         let lost = receipt.files_not_saved;
         let nothing_saved = receipt.documents.up_to_date() + receipt.files.up_to_date() == 0;

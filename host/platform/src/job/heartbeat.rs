@@ -1,9 +1,9 @@
-//! A lease as its holder sees it: renewed during the run, and abandoned before another worker can get it.
+//! A lease as its holder sees it. The lease is renewed during the run, and abandoned before another worker can get it.
 //!
-//! Other workers end a lease when they have seen no heartbeat of it for [`crate::Config::lease_ttl`]. Its holder counts
-//! three quarters of that time from the start of the last renewal that succeeded, on a clock that advances while the
-//! machine sleeps. After that, the run is not polled, which stops all requests to the vendor; if a last renewal fails
-//! too, the run is dropped.
+//! Other workers end a lease after they have seen no heartbeat of it for [`crate::Config::lease_ttl`]. Its holder
+//! counts three quarters of that time from the start of the last renewal that succeeded, on a clock that advances while
+//! the machine sleeps. After that, the run is not polled, which stops all requests to the vendor; if a last renewal
+//! fails too, the run is dropped.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -9,7 +9,7 @@ use super::{BY_TRIGGER, Job, JobStatus, LIVE_BY_TRIGGER, LIVE_BY_WORKER, inverte
 pub(crate) const INDEXES: [&str; 4] = [LIVE_BY_WORKER, BY_TRIGGER, LIVE_BY_TRIGGER, RETRY_BY_CHAIN];
 
 impl Job {
-    /// Returns the blob of its log, and its index keys, both while it is live and after.
+    /// Returns the blob of the job's log, and the job's index keys, both while the job is live and afterwards.
     pub(crate) fn links(&self, id: &str) -> Links {
         let log = self.log.map(|blob| BlobLink { blob, size: None, sha256: self.log_checksum.clone() });
         let live = matches!(self.state, JobStatus::Queued | JobStatus::Running);

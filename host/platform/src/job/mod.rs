@@ -1,4 +1,4 @@
-//! Jobs: their documents, indexes and life cycle.
+//! Documents, indexes and life cycle of jobs.
 
 mod cancel;
 mod chain;
@@ -53,10 +53,10 @@ pub const KONNECTOR_WORKER: &str = "konnector";
 pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE_BY_WORKER: &str = "jobs.live";
-/// Live jobs that are read at a time.
+/// Number of live jobs that are read at a time.
 const LIVE_PAGE_SIZE: usize = 100;
-/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one belong to the trigger
-/// `-`.
+/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without a trigger belong to the
+/// trigger `-`.
 const BY_TRIGGER: &str = "jobs.trigger";
 /// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
 const LIVE_BY_TRIGGER: &str = "jobs.trigger.live";
@@ -111,7 +111,7 @@ pub enum Cause {
     Webhook,
     /// An earlier job failed in a way that a retry may fix.
     Retry,
-    /// The user deleted the account: the konnector cleans up at the vendor.
+    /// The user deleted the account, so the konnector cleans up at the vendor.
     AccountDeleted,
 }
 
@@ -159,7 +159,7 @@ pub struct Job {
     pub cause: Cause,
     /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
-    /// Whether its cancellation was requested.
+    /// Whether cancellation of the job was requested.
     #[serde(rename = "_cancelled", default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
     /// Whether the job ended with a fault of the konnector.
@@ -181,25 +181,25 @@ pub struct Job {
     /// The job that retries this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_as: Option<String>,
-    /// For a retry that never ran: the job that did the same work first.
+    /// For a retry that never ran, the job that did the same work first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
     /// Revision number of the account, counted from 1, with which the run began.
     #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
     pub account_generation: Option<u64>,
-    /// For a partly successful job: how much was left out and how much was saved.
+    /// For a partly successful job, how much was left out and how much was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<PartialResult>,
     /// Items that could not be saved, although others were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-    /// Receipt: the hosts that the run contacted, and the resources that it used.
+    /// Receipt with the hosts that the run contacted and the resources that it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
-    /// Blob of its log lines.
+    /// Blob of the log lines.
     #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
     pub log: Option<BlobId>,
-    /// SHA-256 of its log lines, in hexadecimal.
+    /// SHA-256 of the log lines, in hexadecimal.
     #[serde(rename = "_log_checksum", default, skip_serializing_if = "Option::is_none")]
     pub log_checksum: Option<String>,
 }
@@ -323,7 +323,7 @@ impl Job {
         }
     }
 
-    /// Returns whether it cleans up after a deleted account (Cozy API, account-deletion runs, §6.6).
+    /// Returns whether the job cleans up after a deleted account (Cozy API, account-deletion runs, §6.6).
     #[must_use]
     pub fn is_clean_up(&self) -> bool {
         is_clean_up(&self.message)
@@ -336,12 +336,12 @@ impl Job {
     }
 }
 
-/// Checks that the worker can handle a message: the one for konnectors needs an object that names a konnector, and may
-/// name an account.
+/// Checks that the worker can handle a message. The worker for konnectors needs an object that names a konnector, and
+/// may name an account.
 ///
 /// # Errors
 ///
-/// A message that says what is missing or invalid.
+/// If the message is not valid; the error says what is missing or invalid.
 pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String> {
     if worker != KONNECTOR_WORKER {
         return Ok(());
@@ -406,7 +406,7 @@ impl Jobs {
     ///
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] if the message names no konnector,
     /// [`Error::ForeignAccount`] if the konnector may not use the account, [`Error::InvalidAttribute`] if it logs into
-    /// accounts and the message names none, [`Error::Unavailable`] while it is in maintenance.
+    /// accounts and the message names none, [`Error::Unavailable`] while the konnector is in maintenance.
     pub async fn push(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         self.platform.accounts().check(instance, &request.message, AccountLocation::Arguments)?;
         if request.worker != CLIENT_WORKER {
@@ -466,7 +466,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list_live(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
         let entries =
             self.platform.store().lookup_prefix(&instance.id, LIVE_BY_WORKER, &format!("{worker}/"), None, 200)?;
@@ -497,14 +497,14 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list_of_trigger(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
         let entries =
             self.platform.store().lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
         self.load_all(instance, entries)
     }
 
-    /// Visits the newest jobs of a trigger, at most `limit`, one at a time, until `visit` stops it.
+    /// Visits the newest jobs of a trigger, at most `limit`, one at a time, until `visit` stops the iteration.
     pub(crate) fn visit_of_trigger(
         &self,
         instance: &Instance,

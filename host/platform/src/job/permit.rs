@@ -1,5 +1,5 @@
-//! Permits that a job needs besides a worker: exclusive use of its account, and a slot among the jobs that contact the
-//! same vendor.
+//! Permits that a job needs in addition to a worker: exclusive use of its account, and a slot among the jobs that
+//! contact the same vendor.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -104,22 +104,22 @@ impl Jobs {
     }
 }
 
-/// Cache of the hosts of jobs, by instance, konnector and account, with the time of caching.
+/// Cache of the hosts that jobs contact, by instance, konnector and account, with the time of caching.
 #[derive(Default)]
 pub(crate) struct VendorHostCache(Mutex<HashMap<HostCacheKey, CachedHosts>>);
 
 type HostCacheKey = (InstanceId, String, String);
 type CachedHosts = (Arc<[String]>, Duration);
 
-/// Lifetime of a cache entry. Permits are a matter of politeness: a konnector that was just updated may contact a host
-/// concurrently with another one.
+/// Lifetime of a cache entry. Permits are a courtesy to vendors, so a konnector that was just updated may contact a
+/// host concurrently with another one.
 const HOST_CACHE_TTL: Duration = Duration::from_secs(10);
 /// Maximum number of cache entries.
 const MAX_CACHED_HOSTS: usize = 10_000;
 
 /// The hosts of a vendor.
 struct VendorHosts {
-    /// Whether some of them come from the account.
+    /// Whether some of the hosts come from the account.
     is_account_specific: bool,
     names: Vec<String>,
 }

@@ -38,7 +38,7 @@ impl LeaseMonitor {
 }
 
 impl Jobs {
-    /// Requeues the jobs of dead workers at the start. Does so only if the store is exclusive, because then every lease
+    /// Requeues the jobs of dead workers at startup, but only if the store is exclusive, because then every lease
     /// belongs to a process that has ended.
     pub(crate) async fn recover(&self) -> Result<()> {
         if !self.platform.store().is_exclusive() {
@@ -82,7 +82,7 @@ impl Jobs {
                     event = "lease_lost",
                     "the worker of this job lost its lease; the job is requeued"
                 ),
-                // Its holder renewed it, or another process requeued the job first.
+                // The holder renewed the lease, or another process requeued the job first.
                 Err(Error::StaleLease | Error::Conflict(_)) => {}
                 Err(error) => {
                     tracing::error!(job = lease.job.id, %error, "the job could not be requeued for another worker")
@@ -94,7 +94,7 @@ impl Jobs {
 }
 
 impl Jobs {
-    /// Requeues the job of a lease. If the job no longer exists, the lease just ends, with its lock and its permits.
+    /// Requeues the job of a lease. If the job no longer exists, the lease ends, with its lock and permits.
     async fn requeue_leased(&self, lease: &Lease) -> Result<()> {
         match self.apply(&lease.job, LeaseAuthority::Expired(lease), JobEvent::LeaseLost, None).await {
             Err(Error::NotFound(_)) if self.is_orphan(lease)? => {

@@ -28,9 +28,9 @@ impl Default for JobRetention {
     }
 }
 
-/// Jobs that are examined in one step.
+/// Number of jobs that are examined in one step.
 const PAGE_SIZE: usize = 100;
-/// Jobs of each state and worker that `purge` retains regardless of age (Cozy API, jobs, §5.8).
+/// Number of jobs of each state and worker that `purge` retains regardless of age (Cozy API, jobs, §5.8).
 const PURGE_KEEP_COUNT: usize = 50;
 /// How long a run may take before `clean` ends it (Cozy API, jobs, §5.8).
 const CLEAN_TIMEOUT: TimeDelta = TimeDelta::hours(1);
@@ -41,7 +41,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn delete_old(&self) -> Result<usize> {
         let mut forgotten = 0;
         for instance in self.platform.instances().list()? {
@@ -51,7 +51,7 @@ impl Jobs {
             {
                 let group = key.split('/').next().unwrap_or_default().to_owned();
                 forgotten += self.delete_old_of_trigger(&instance, &group).await?;
-                // After all keys of this group.
+                // Sorts after all keys of this group.
                 after = Some(format!("{group}/~"));
             }
         }
@@ -93,7 +93,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn purge(&self, instance: &Instance, age: Duration, workers: &[String]) -> Result<usize> {
         let oldest = cutoff(self.platform.clock().now(), age);
         let mut seen: HashMap<(String, JobStatus), usize> = HashMap::new();
@@ -123,7 +123,7 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn clean(&self, instance: &Instance) -> Result<usize> {
         let since = self.platform.clock().now() - CLEAN_TIMEOUT;
         let mut cleaned = 0;
@@ -135,7 +135,7 @@ impl Jobs {
             if job.state == JobStatus::Running && job.started_at.is_some_and(|started| started < since) {
                 match self.cancel(instance, &job.id).await {
                     Ok(_) => cleaned += 1,
-                    // It ended concurrently.
+                    // The run ended concurrently.
                     Err(Error::Conflict(_) | Error::NotFound(_)) => {}
                     Err(error) => return Err(error),
                 }
@@ -144,8 +144,8 @@ impl Jobs {
         Ok(cleaned)
     }
 
-    /// Removes all of these in one commit. If one of them was changed concurrently, removes each separately and leaves
-    /// that one for the next time.
+    /// Removes all of these jobs in one commit. If one was changed concurrently, removes each separately and leaves the
+    /// changed one for the next time.
     async fn delete(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
         match self.delete_atomically(instance, &jobs).await {
             Err(Error::Conflict(_)) => {}
@@ -188,7 +188,7 @@ struct LatestByStatus {
 }
 
 impl LatestByStatus {
-    /// Returns whether this is the first one of its state.
+    /// Returns whether this is the first job of its state.
     const fn is_latest(&mut self, state: JobStatus) -> bool {
         let has_seen = match state {
             JobStatus::Done => &mut self.done,

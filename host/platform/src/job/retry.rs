@@ -9,8 +9,8 @@ pub enum Retry {
     Never,
     /// Once, after an hour, because the cause may be temporary.
     Once,
-    /// The konnector or the server has a fault: once, after an hour. After three such failures in a row the schedule
-    /// waits for the konnector's author.
+    /// The konnector or the server has a fault: once, after an hour. After three consecutive failures of this kind, the
+    /// schedule waits for the konnector's author.
     Fault,
     /// With exponential backoff and full jitter, but not before `at_least`.
     BackOff {

@@ -1,4 +1,4 @@
-//! Runners, which carry out jobs: the sandbox, or a script in a simulation.
+//! Runners, which carry out jobs in the sandbox, or as a script in a simulation.
 
 use std::pin::Pin;
 

@@ -1,5 +1,5 @@
-//! State machine of a job, without any input or output: computes the next state and the commands from the present state
-//! and an event. The worker applies them in one commit.
+//! State machine of a job, without any I/O, which computes the next state and the commands from the current state and
+//! an event. The worker applies them in one commit.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use super::retry::{Retry, RetryPolicy};
 
 /// How often a job is restarted after a crash or a lost lease.
 const MAX_INTERRUPTIONS: u32 = 5;
-/// After so many faults in a row, the schedule waits for the konnector's author.
+/// After this number of consecutive faults, the schedule waits for the konnector's author.
 const MAX_CONSECUTIVE_FAULTS: u32 = 3;
 
 /// Phase of a job.
@@ -29,9 +29,9 @@ pub struct JobState {
     pub phase: Phase,
     /// 1 for the first attempt, one more for each retry.
     pub attempt: u32,
-    /// How often it was interrupted and may itself have been the cause.
+    /// How often the job was interrupted and may itself have been the cause.
     pub interruptions: u32,
-    /// Whether its cancellation was requested.
+    /// Whether cancellation of the job was requested.
     pub cancelled: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct StepContext {
     /// Time at which the job's trigger is due next; a retry that would not be earlier is omitted, because the due run
     /// replaces it.
     pub next_due: Option<DateTime<Utc>>,
-    /// How many jobs of the trigger before this one ended with a fault, in a row.
+    /// How many consecutive jobs of the trigger before this one ended with a fault.
     pub consecutive_faults: u32,
 }
 
@@ -73,25 +73,25 @@ pub enum JobEvent {
 pub enum JobCommand {
     /// Mark the job as running.
     Start,
-    /// End its run.
+    /// End the run of the job.
     StopRun,
-    /// Put it back into the queue.
+    /// Put the job back into the queue.
     Requeue {
         /// Time from which it may be claimed.
         run_at: DateTime<Utc>,
     },
-    /// End it, successfully or with this failure.
+    /// End the job, successfully or with this failure.
     Finish(Option<JobFailure>),
-    /// Push another job that retries it.
+    /// Push another job that retries this one.
     Retry {
         /// Time from which it may be claimed.
         run_at: DateTime<Utc>,
     },
-    /// Report its end to its trigger.
+    /// Report the end of the job to its trigger.
     NotifyTrigger(Option<JobFailure>),
 }
 
-/// An event that is impossible in the phase of a job: a fault of the server, always reported.
+/// An event that is impossible in the phase of a job, which is a fault of the server and always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event} cannot happen to a job that {}", .phase.description())]
 pub struct IllegalTransition {

@@ -1,5 +1,4 @@
-//! Applies an event to a job, in one commit: its document, its queue entry, its lease, the next attempt, and its
-//! trigger.
+//! Applies an event to a job in one commit, which covers document, queue entry, lease, next attempt and trigger.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_sandbox::{Problem, Receipt};
@@ -17,19 +16,19 @@ use crate::{Error, Result};
 
 /// How often a transition is retried after a concurrent change.
 const MAX_COMMIT_ATTEMPTS: usize = 5;
-/// How many earlier jobs are examined for faults in a row.
+/// How many earlier jobs are examined for consecutive faults.
 const FAULT_LOOKBACK: usize = 2;
 
 /// Artifacts of a finished run.
 #[derive(Debug, Default)]
 pub struct RunArtifacts {
-    /// Receipt: the hosts that the run contacted, and the resources that it used.
+    /// Receipt with the hosts that the run contacted and the resources that it used.
     pub receipt: Option<Receipt>,
     /// Items that could not be saved, although others were.
     pub problems: Vec<Problem>,
     /// Total number of problems.
     pub problem_count: u64,
-    /// Blob of its log lines.
+    /// Blob of the log lines.
     pub log: Option<BlobInfo>,
     /// Revision number of the account, counted from 1, with which the run began.
     pub account_generation: Option<u64>,
@@ -38,11 +37,11 @@ pub struct RunArtifacts {
 /// Which lease authorises the change of a job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LeaseAuthority<'a> {
-    /// This process holds its lease.
+    /// This process holds the job's lease.
     Holder(&'a Lease),
-    /// The holder of its lease is dead.
+    /// The holder of the job's lease is dead.
     Expired(&'a Lease),
-    /// It has no lease, or the lease stays as it is.
+    /// The job has no lease, or the lease stays as it is.
     None,
 }
 

@@ -21,7 +21,7 @@ use crate::realtime::ChangeKind;
 use crate::stored::Stored;
 use crate::{Error, Result};
 
-/// How long a run may go on after the server is asked to stop.
+/// How long a run may continue after the server is asked to stop.
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(4);
 /// Maximum time that a worker sleeps when nothing wakes it.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl Jobs {
                 biased;
                 () = self.platform.draining().cancelled() => {}
                 () = self.platform.worker_wakeup() => {}
-                // Not immediately: a clock that was set back may just have made a job wait again.
+                // Not immediately, because a clock that was set back may just have made a job wait again.
                 () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
             }
         }

@@ -96,7 +96,7 @@ async fn the_first_start_binds_the_secrets_of_an_earlier_version_to_their_konnec
     old.assert_bound(&old.key);
     assert_eq!(old.document(&ACCOUNTS, "own").body["auth"]["broken_encrypted"], "sealed-v1.nothing");
 
-    // Binding runs only once: nothing is written again, and a secret in the old form found later belongs to nobody.
+    // Binding runs only once. Nothing is written again, and a secret in the old form found later belongs to nobody.
     let mut changes = Changes::new();
     let planted = old.key.seal(&context(&old.instance, "late", None, "password"), b"x").unwrap();
     let body = object(json!({ "account_type": "thief", "auth": { "credentials_encrypted": planted } }));

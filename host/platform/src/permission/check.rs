@@ -1,4 +1,4 @@
-//! Permission checks of requests, and advice when one fails: a konnector lacks a rule in its manifest, other callers
+//! Permission checks of requests, and advice when one fails. A konnector lacks a rule in its manifest; other callers
 //! lack a part of the token's scope.
 
 use konnector_manifest::{Doctype, PermissionDenied, Verb};
@@ -15,7 +15,7 @@ pub(crate) fn is_hidden_from_konnectors(verb: Verb, doctype: &Doctype) -> bool {
     verb == Verb::Get && *doctype == *JOBS
 }
 
-/// Error message for such documents.
+/// Error message for documents that contain output of runs.
 pub(crate) const HIDDEN_FROM_KONNECTORS_MESSAGE: &str =
     "a konnector may not read jobs, because they contain the output of runs; use the token of a person or an app";
 

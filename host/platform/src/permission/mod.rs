@@ -1,5 +1,5 @@
-//! Permission sets: separate documents, read at every request, so a change takes effect at once. A konnector has one
-//! from its installation to its removal; a share has one as long as a code for it exists.
+//! Permission sets, which are separate documents, read at every request, so that a change takes effect at once. A
+//! konnector has one from its installation to its removal; a share has one as long as a code for it exists.
 
 mod check;
 mod patch;
@@ -28,7 +28,7 @@ pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
 const REFERENCED_FOLDERS_TITLE: &str = "referenced folders";
 /// Maximum number of rules in a set that clients write.
 const MAX_RULES: usize = 200;
-/// Maximum number of values in all its rules.
+/// Maximum number of values in all rules of such a set.
 const MAX_VALUES: usize = 2_000;
 /// The indexes of permission sets.
 pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
@@ -53,13 +53,13 @@ pub struct PermissionSet {
     pub source_id: String,
     /// Rules of the set, by title.
     pub permissions: Object,
-    /// For a share: the codes, by the names of their holders.
+    /// For a share, the codes by the names of their holders.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub codes: Object,
-    /// For a share: the short codes, by the same names.
+    /// For a share, the short codes by the same names.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub shortcodes: Object,
-    /// For a share: when it expires.
+    /// For a share, the time at which it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -69,7 +69,7 @@ impl PermissionSet {
     ///
     /// # Errors
     ///
-    /// When they cannot be read.
+    /// If the stored rules cannot be read.
     pub fn rules(&self) -> Result<Permissions> {
         Ok(Permissions::from_manifest(&self.permissions)?)
     }
@@ -81,7 +81,7 @@ impl PermissionSet {
     }
 }
 
-/// Rejects a set that is too large: the whole set is read at each request that uses it.
+/// Rejects a set that is too large, because the whole set is read at each request that uses it.
 fn check_size(rules: &Permissions) -> Result<()> {
     let (count, values) = (rules.rules().len(), rules.rules().iter().map(|rule| rule.values.len()).sum::<usize>());
     if count > MAX_RULES {
@@ -115,7 +115,7 @@ fn referenced_folders_rule(slug: &Slug) -> Value {
     })
 }
 
-/// Returns whether `rule` is this rule, under any title, and not one of the manifest.
+/// Returns whether `rule` is the rule on referenced folders, under any title, and not a rule of the manifest.
 fn is_referenced_folders_rule(rule: &Value, slug: &Slug) -> bool {
     let own = referenced_folders_rule(slug);
     ["type", "description", "selector", "values"].iter().all(|name| rule.get(*name) == own.get(*name))
@@ -127,7 +127,7 @@ impl Principal {
         format!("io.cozy.konnectors/{slug}")
     }
 
-    /// Returns the type and source of the principal's permission set, in Cozy's terms. For a share, they are in its
+    /// Returns the type and source of the principal's permission set, in Cozy's terms. For a share, both are in its
     /// document.
     #[must_use]
     pub fn source(&self) -> (&'static str, String) {
@@ -165,17 +165,17 @@ impl PermissionSets {
     ///
     /// # Errors
     ///
-    /// When the stored rules cannot be read.
+    /// If the stored rules cannot be read.
     pub fn of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
         self.konnector_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
     }
 
-    /// Returns the rules for the capabilities of a run: all except the one on referenced folders. That one is for the
+    /// Returns the rules for the capabilities of a run: all except the rule on referenced folders, which is for the
     /// API, as in Cozy; the interface `files` and the directory `/files` follow the manifest.
     ///
     /// # Errors
     ///
-    /// When the stored rules cannot be read.
+    /// If the stored rules cannot be read.
     pub(crate) fn of_capabilities(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
         let Some(mut set) = self.konnector_set(instance, slug)? else { return Ok(Permissions::default()) };
         set.permissions.retain(|_, rule| !is_referenced_folders_rule(rule, slug));
@@ -183,11 +183,11 @@ impl PermissionSets {
     }
 
     /// Lets a konnector work in the folders that refer to it, even if the user moves them (Cozy API, permission top-up,
-    /// §6.5). Does nothing when the rule exists, or the konnector is not installed.
+    /// §6.5). Does nothing if the rule exists, or the konnector is not installed.
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub(crate) async fn allow_referenced_folders(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         self.platform
             .modify::<PermissionSet, _>(&doc_ref(instance, &konnector_set_id(slug.as_ref())), |set, _| {
@@ -210,7 +210,7 @@ impl PermissionSets {
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// If the set cannot be read.
     pub fn get_own(&self, instance: &Instance, principal: &Principal) -> Result<Option<Stored<PermissionSet>>> {
         let claims = &principal.claims;
         match (claims.aud, &claims.share) {
@@ -220,11 +220,11 @@ impl PermissionSets {
         }
     }
 
-    /// Returns a set to principals that use it or created it.
+    /// Returns a permission set, to principals that use or created it.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for other callers, [`Error::NotFound`] when it does not exist.
+    /// [`Error::Forbidden`] for other callers, [`Error::NotFound`] if it does not exist.
     pub fn get(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<Stored<PermissionSet>> {
         let found: Option<Stored<PermissionSet>> = self.platform.load(&doc_ref(instance, id))?;
         let own = self.get_own(instance, principal)?.is_some_and(|own| own.id == id);

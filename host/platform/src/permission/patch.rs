@@ -1,4 +1,4 @@
-//! Changes of a permission set: rules are added, replaced and removed by title (Cozy API, permissions, §8.4).
+//! Changes to a permission set. Rules are added, replaced and removed by title (Cozy API, permissions, §8.4).
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Permissions;
@@ -34,7 +34,7 @@ impl PermissionSets {
     /// # Errors
     ///
     /// [`Error::Forbidden`] for rules that the caller does not have, for another caller's share, and for holders of a
-    /// share; [`Error::NotFound`] when the set does not exist; [`Error::Manifest`] for an invalid rule.
+    /// share; [`Error::NotFound`] if the set does not exist; [`Error::Manifest`] for an invalid rule.
     pub async fn patch(
         &self,
         instance: &Instance,
@@ -75,7 +75,7 @@ impl PermissionSets {
                         set.permissions.insert(title.clone(), rule.clone());
                     }
                 }
-                // Parsed as it will be read from now on: an invalid rule is not stored.
+                // Parsed in the same way as later, so that an invalid rule is not stored.
                 let rules = set.rules()?;
                 check_size(&rules)?;
                 set.permissions = rules.to_manifest();

@@ -15,23 +15,23 @@ use crate::stored::{Object, Stored, new_id, to_object};
 use crate::token::{Audience, Claims, Principal};
 use crate::{Error, Result};
 
-/// Length of a short code: too long to be guessed, because it opens a share like the long code.
+/// Length of a short code. It is too long to be guessed, because a short code opens a share like the long code.
 const SHORTCODE_LENGTH: usize = 12;
 /// Maximum number of codes of one share.
 const MAX_CODES: usize = 100;
 /// Maximum size of the name of a code, in bytes.
 const MAX_NAME_SIZE: usize = 200;
 
-/// Error for rules that exceed the caller's (cozy-stack's words).
+/// Error for rules that exceed the caller's (cozy-stack's wording).
 pub(super) const LARGER_SET_MESSAGE: &str = "Attempt to create a larger permission set";
-/// Error for changing a share of another creator (cozy-stack's words).
+/// Error for changing a share of another creator (cozy-stack's wording).
 pub(super) const NOT_PARENT_MESSAGE: &str = "Permissions can be updated only by its parent";
 
 /// Parses the lifetime of a share: numbers with a unit, `1Y2M3W4D5h6m7s`; a year has 365 days and a month 30.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidParameter`] for invalid text, and for more than a hundred years.
+/// [`Error::InvalidParameter`] for an invalid string, and for more than a hundred years.
 pub fn parse_ttl(text: &str) -> Result<Duration> {
     let wrong = || Error::InvalidParameter {
         name: "ttl",
@@ -178,7 +178,7 @@ impl PermissionSets {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for callers that did not create it, [`Error::NotFound`] when it does not exist.
+    /// [`Error::Forbidden`] for callers that did not create it, [`Error::NotFound`] if it does not exist.
     pub async fn revoke_share(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
         let found: Option<Stored<PermissionSet>> = self.platform.load(&doc_ref(instance, id))?;
         let Some(found) =

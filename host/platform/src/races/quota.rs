@@ -1,4 +1,4 @@
-//! Many concurrent writers: together they use no more space than the quota.
+//! Many concurrent writers, which together use no more space than the quota.
 
 use tokio::task::JoinSet;
 

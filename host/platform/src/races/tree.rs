@@ -1,7 +1,7 @@
-//! Many concurrent changes of the file tree: whatever their results, the tree stays consistent.
+//! Many concurrent changes of the file tree. Regardless of their results, the tree stays consistent.
 //!
-//! Tasks on one thread plan their changes at the same time, each on the state that it sees, and commit one after the
-//! other: no plan knows another.
+//! Tasks on one thread plan their changes at the same time, each from the state that it sees, and commit one after the
+//! other. No plan takes another into account.
 
 use std::collections::{BTreeMap, HashSet};
 

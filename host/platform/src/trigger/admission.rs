@@ -6,9 +6,9 @@ use crate::instance::Instance;
 use crate::job::{Cause, Job, JobErrorCode, JobFailure, Retry};
 
 impl Triggers {
-    /// Returns the reason why a job must not contact the vendor: it was not requested manually and its konnector is in
-    /// maintenance or its account waits for the user; or the vendor has locked the account. The job ends with this
-    /// error code, without a run.
+    /// Returns the reason why a job must not contact the vendor. Either the vendor has locked the account, or the job
+    /// was not requested manually and its konnector is in maintenance or its account waits for the user. The job ends
+    /// with this error code, without a run.
     pub(crate) fn blocked_reason(&self, instance: &Instance, job: &Job) -> Result<Option<JobFailure>> {
         if job.cause != Cause::Manual
             && !job.is_clean_up()

@@ -57,7 +57,7 @@ pub struct Trigger {
     /// Creator and creation date.
     #[serde(rename = "cozyMetadata")]
     pub metadata: Value,
-    /// The konnector that created it; the trigger is deleted with it.
+    /// The konnector that created the trigger, which is deleted with the konnector.
     #[serde(rename = "_made_by", default, skip_serializing_if = "Option::is_none")]
     pub created_by_konnector: Option<Slug>,
     /// Runtime state.
@@ -66,7 +66,7 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Rejects a separate time zone if the crontab names one itself: it would have no effect.
+    /// Rejects a separate time zone if the crontab names one itself, because the separate one would have no effect.
     pub(super) fn check_time_zone(&self) -> Result<()> {
         if !crontab::has_time_zone(&self.arguments) {
             return Ok(());
@@ -77,7 +77,7 @@ impl Trigger {
         })
     }
 
-    /// Rejects a message that its worker cannot use.
+    /// Rejects a message that the trigger's worker cannot use.
     pub(super) fn check_message(&self) -> Result<()> {
         check_message(&self.worker, &self.message)
             .map_err(|message| Error::InvalidAttribute { name: "message", message })
@@ -113,7 +113,8 @@ impl Trigger {
         Ok(TriggerSpec { plan: self.plan(instance)?, policy: self.policy.clone(), debounce, maintenance: false })
     }
 
-    /// Returns whether its jobs run a konnector, here or in a client, for an account (or, without `account`, at all).
+    /// Returns whether the trigger's jobs run a konnector, here or in a client, for an account (or, without `account`,
+    /// at all).
     #[must_use]
     pub fn runs_konnector(&self, slug: &str, account: Option<&str>) -> bool {
         matches!(self.worker.as_str(), KONNECTOR_WORKER | CLIENT_WORKER)

@@ -23,7 +23,7 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// Returns its length.
+    /// Returns the length of the duration.
     #[must_use]
     pub const fn as_duration(&self) -> Duration {
         self.value
@@ -140,7 +140,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Accepted durations are not rounded: whole numbers of a unit are exact.
+        /// Accepted durations are not rounded, and whole numbers of a unit are exact.
         #[test]
         fn whole_numbers_are_exact(hours in 0..1_000_u64, seconds in 0..100_000_u64, millis in 0..100_000_u64, nanos in 0..u64::from(u32::MAX)) {
             let text = format!("{hours}h{seconds}s{millis}ms{nanos}ns");

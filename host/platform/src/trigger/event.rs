@@ -1,8 +1,8 @@
 //! Arguments of `@event`: which changes of which documents match (Cozy API, trigger types and arguments, §4.4).
 //!
 //! One or several rules `doctype[:VERBS[:values[:selector]]]`, separated by spaces. Verbs are CREATED, UPDATED and
-//! DELETED; without any, all. Values are ids, or with a selector values of that field; `!=` with a selector means that
-//! the field changed.
+//! DELETED; without verbs, all match. Values are ids, or, with a selector, values of that field; `!=` with a selector
+//! means that the field changed.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// The value that means a change of the selected field.
 const CHANGED_MARKER: &str = "!=";
 
-/// Rules of a trigger, of which any may match.
+/// Rules of a trigger, any of which may match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRules(Vec<EventRule>);
 

@@ -1,4 +1,5 @@
-//! Effects of a job's end on triggers: its own, and the others of its account, which would send the same password.
+//! Effects of a job's end on its own trigger, and on the other triggers of its account, which would send the same
+//! password.
 
 use konnector_store::Changes;
 
@@ -65,8 +66,8 @@ impl Triggers {
         Ok(())
     }
 
-    /// Stages that the owner of an account changed its login with the revision `generation`: its schedules resume, and
-    /// runs that began earlier can no longer pause them.
+    /// Stages that the owner of an account changed its login with the revision `generation`. The account's schedules
+    /// resume, and runs that began earlier can no longer pause them.
     pub(crate) fn stage_login_changed(
         &self,
         instance: &Instance,

@@ -1,6 +1,6 @@
-//! Limits on the triggers of a konnector: it may schedule only its own runs, few of them, and not often. Users have no
-//! such limits. A konnector's triggers and jobs run unattended, and a loop among them would keep the workers busy
-//! forever.
+//! Limits on the triggers of a konnector. A konnector may schedule only its own runs, few of them, and not often. Users
+//! have no such limits. A konnector's triggers and jobs run unattended, and a loop among them would keep the workers
+//! busy forever.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::{Error, Result};
 /// Maximum number of existing triggers that a konnector has created: enough for one per account of a large household,
 /// or a few kinds of events.
 pub const MAX_TRIGGERS_BY_KONNECTOR: usize = 10;
-/// Minimum interval of a schedule that a konnector creates: manifests also have no frequency above hourly.
+/// Minimum interval of a schedule that a konnector creates; manifests also have no frequency above hourly.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Minimum debounce of an `@event` trigger that a konnector creates. A run that saves documents of the awaited type
 /// starts itself again; this limits it to twelve times per hour.
 pub const MIN_DEBOUNCE: Duration = Duration::from_secs(300);
-/// Number of instants of a crontab that are checked: two days of an hourly one. A shorter interval than an hour shows
-/// on the first day.
+/// Number of checked instants of a crontab, two days of an hourly one. A shorter interval than an hour shows on the
+/// first day.
 const MAX_INSTANTS: usize = 50;
 
 impl Trigger {
@@ -101,7 +101,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when the limit of this hour is reached.
+    /// [`Error::RetryLater`] if the limit of this hour is reached.
     pub fn check_konnector_rate_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         self.platform.rate_limits().check_for(instance, Rate::KonnectorRequest, Some(slug))
     }
@@ -110,7 +110,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] when it has the maximum number.
+    /// [`Error::Forbidden`] if the konnector has the maximum number.
     pub(super) fn check_konnector_limit(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         if self.list_created_by_konnector(instance, slug)?.len() < MAX_TRIGGERS_BY_KONNECTOR {
             return Ok(());

@@ -11,11 +11,11 @@ use crate::rate::RateKind as Rate;
 use crate::{Error, Result};
 
 impl Triggers {
-    /// Pushes a job of this trigger now, requested by a person: also when the schedule waits for the user.
+    /// Pushes a job of this trigger now, requested by a person, even while the schedule waits for the user.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the trigger does not exist; [`Error::ForeignAccount`] when its konnector may not use
+    /// [`Error::NotFound`] if the trigger does not exist; [`Error::ForeignAccount`] if its konnector may not use
     /// its account; [`Error::RetryLater`] while the vendor has locked the account.
     pub async fn launch(&self, instance: &Instance, id: &str) -> Result<Job> {
         let applied = self.apply(instance, id, &TriggerEvent::Launched(TriggerPayload::default())).await?;
@@ -28,8 +28,8 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the trigger does not exist, [`Error::InvalidParameter`] when it is not a webhook;
-    /// [`Error::Forbidden`] when its konnector may not use its account; [`Error::RetryLater`] when the limit of calls
+    /// [`Error::NotFound`] if the trigger does not exist, [`Error::InvalidParameter`] if it is not a webhook;
+    /// [`Error::Forbidden`] if its konnector may not use its account; [`Error::RetryLater`] if the limit of calls
     /// in this hour is reached; and the errors of [`Triggers::launch`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
         let trigger = self.get(instance, id)?;

@@ -1,6 +1,6 @@
 //! Triggers: push jobs at given times, after changes of documents, and at webhook calls.
 //!
-//! Every event of a trigger goes through its core ([`step`]), a pure function without clock and store; the rest of this
+//! Every event of a trigger goes through the core ([`step`]), a pure function without clock and store. The rest of this
 //! module reads the core's input and commits its output, each time in one commit.
 
 mod admission;
@@ -70,7 +70,7 @@ pub struct NewTrigger {
     pub policy: TriggerPolicy,
     /// Subject of the caller's token.
     pub created_by: String,
-    /// The konnector that creates the trigger, if any; stricter limits apply to it than to a person.
+    /// The konnector that creates the trigger, if any; stricter limits apply to a konnector than to a person.
     pub created_by_konnector: Option<Slug>,
 }
 
@@ -152,8 +152,8 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed, [`Error::InvalidParameter`] when it logs into accounts
-    /// and none is given, [`Error::ForeignAccount`] when it may not use the given one.
+    /// [`Error::NotFound`] if the konnector is not installed, [`Error::InvalidParameter`] if it logs into accounts
+    /// and none is given, [`Error::ForeignAccount`] if it may not use the given one.
     pub async fn create_for_konnector(
         &self,
         instance: &Instance,
@@ -190,7 +190,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it does not exist.
+    /// [`Error::NotFound`] if it does not exist.
     pub fn get(&self, instance: &Instance, id: &str) -> Result<Trigger> {
         let found = self.platform.load::<Trigger>(&instance.doc(&TRIGGERS, id))?;
         found.map(with_id).ok_or_else(|| not_found(id))
@@ -200,7 +200,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list_after(&self, instance: &Instance, after: Option<&str>, limit: usize) -> Result<Vec<Trigger>> {
         let page = self.platform.store().list(&instance.id, &TRIGGERS, after, limit)?;
         page.into_iter().map(|document| Stored::from_document(&TRIGGERS, document).map(with_id)).collect()
@@ -210,7 +210,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list(&self, instance: &Instance) -> Result<Vec<Trigger>> {
         Ok(self.platform.load_all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(with_id).collect())
     }
@@ -219,7 +219,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn list_of_account(&self, instance: &Instance, account: &str) -> Result<Vec<String>> {
         let prefix = format!("{account}/");
         let found =
@@ -242,7 +242,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it does not exist, [`Error::Conflict`] after repeated concurrent changes.
+    /// [`Error::NotFound`] if it does not exist, [`Error::Conflict`] after repeated concurrent changes.
     pub async fn delete(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
             let transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;

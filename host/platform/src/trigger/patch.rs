@@ -1,4 +1,4 @@
-//! Changes a trigger: its message, arguments, time zone and policies.
+//! Changes the message, arguments, time zone and policies of a trigger.
 
 use konnector_manifest::Slug;
 use konnector_store::Changes;
@@ -85,13 +85,13 @@ fn set_if_some<T>(member: &mut T, new: Option<T>) {
 impl Triggers {
     /// Changes a trigger; an unusable one becomes active again. A new schedule starts now: instants of the old one that
     /// passed without firing are counted as missed. If the schedule depends on the message (the periodic types), a new
-    /// message makes a new schedule.
+    /// message results in a new schedule.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] when there is nothing to change or the crontab is invalid, [`Error::InvalidAttribute`] for
-    /// new arguments of another type, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is
-    /// changed then.
+    /// [`Error::BadRequest`] if there is nothing to change or the crontab is invalid, [`Error::InvalidAttribute`] for
+    /// new arguments of another type, [`Error::ForeignAccount`] if the trigger's konnector may not use its account.
+    /// Nothing is changed then.
     pub async fn patch(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
             let mut transition = self.load_transition(instance, id)?.ok_or_else(|| not_found(id))?;

@@ -16,7 +16,7 @@ pub const MAX_MISSED_JOBS: u32 = 100;
 /// An instant that passed longer ago than this counts as missed.
 pub const ON_TIME_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Policy for instants that passed while the server was down or its clock stood still.
+/// Policy for instants that passed while the server was down or its clock was stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissedPolicy {

@@ -9,7 +9,7 @@ use crate::job::TriggerPayload;
 /// Maximum total size in bytes of the bodies collected during a debounce.
 const MAX_DEBOUNCE_BYTES: usize = 1 << 20;
 
-/// Why a schedule is paused: a rejected password is tried once, not every night.
+/// Why a schedule is paused, so that a rejected password is tried once, not every night.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// Error code of the run that paused the schedule.
@@ -19,7 +19,7 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Code of a trigger that cannot make a job because its document is invalid, until it is changed.
+    /// Code of a trigger that cannot push jobs because its document is invalid, until the document is changed.
     pub const UNUSABLE: &str = "UNKNOWN_ERROR.UNUSABLE_TRIGGER";
 }
 
@@ -66,8 +66,8 @@ impl DebounceBuffer {
         true
     }
 
-    /// Returns the payload of the single job for the collected occasions: the bodies of webhooks, and nothing for
-    /// events (Cozy API, trigger types, §4.4).
+    /// Returns the payload of the single job for the collected occasions, which has the bodies of webhooks and nothing
+    /// for events (Cozy API, trigger types, §4.4).
     pub fn into_payload(self) -> TriggerPayload {
         let merged = if self.payloads.is_empty() {
             TriggerPayload::default()
@@ -84,7 +84,7 @@ pub struct TriggerRuntimeState {
     /// Set while the trigger waits for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
-    /// Set when the vendor locked the account: until then nothing runs, not even manually.
+    /// Set if the vendor locked the account; until then nothing runs, not even manually.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<DateTime<Utc>>,
     /// Revision of the account, counted from 1, with which its owner last changed the login, as far as the trigger
@@ -95,7 +95,7 @@ pub struct TriggerRuntimeState {
     /// Occasions collected by the debounce.
     #[serde(rename = "waiting", default, skip_serializing_if = "Option::is_none")]
     pub debounce_buffer: Option<DebounceBuffer>,
-    /// Counters of its occasions.
+    /// Counters of the trigger's occasions.
     #[serde(default)]
     #[serde(rename = "occasions")]
     pub counters: TriggerCounters,

@@ -1,5 +1,5 @@
-//! Turns due instants and changes of documents into jobs. Timers are hints: the due triggers are read from the store's
-//! index each time.
+//! Turns due instants and changes of documents into jobs. Timers are hints, because the due triggers are read from the
+//! store's index each time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const MIN_SLEEP: Duration = Duration::from_millis(10);
 const LATE_THRESHOLD: Duration = Duration::from_secs(10);
 
 impl Triggers {
-    /// Fires due triggers forever. Cancel-safe between two triggers: fired ones are stored.
+    /// Fires due triggers forever. Cancel-safe between two triggers, because fired ones are stored.
     pub(crate) async fn run_scheduler(&self) {
         loop {
             if let Err(error) = self.fire_due().await {
@@ -51,7 +51,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub async fn fire_due(&self) -> Result<usize> {
         let mut jobs = 0;
         while is_plausible(self.platform.clock().now()) {

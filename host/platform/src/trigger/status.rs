@@ -18,7 +18,7 @@ const MAX_JOBS: usize = 50;
 pub struct TriggerStatus {
     /// Id of the trigger.
     pub trigger_id: String,
-    /// State of its newest job, `done` if it has none; `errored` while the trigger itself cannot be used.
+    /// State of the newest job, `done` if there is none; `errored` while the trigger itself cannot be used.
     pub status: Option<JobStatus>,
     /// Start of the newest successful job.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// If the store fails.
     pub fn due(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
         Ok(self.platform.store().due_at(&instance.doc(&TRIGGERS, id))?)
     }
@@ -119,7 +119,7 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it does not exist.
+    /// [`Error::NotFound`] if it does not exist.
     pub fn status(&self, instance: &Instance, id: &str) -> Result<TriggerStatus> {
         let trigger = self.get(instance, id)?;
         let mut state = TriggerStatus {

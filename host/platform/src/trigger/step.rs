@@ -2,8 +2,8 @@
 //! so tests can simulate years of downtimes, edits and wrong clocks.
 //!
 //! Only the cursor ([`StepState::due`]) decides what is due. It moves past an instant only when the instant is counted
-//! in one of [`TriggerCounters`](super::TriggerCounters), in the commit that also holds the job: no instant fires twice
-//! or is lost without a trace, however the clock jumps.
+//! in one of [`TriggerCounters`](super::TriggerCounters), in the commit that also holds the job. Therefore no instant
+//! fires twice or is lost without a trace, regardless of how the clock jumps.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::runtime_state::{DebounceBuffer, Pause, TriggerRuntimeState};
 use super::schedule::Schedule;
 use crate::job::{Cause, TriggerPayload};
 
-/// This program is not older than this year, so a clock that shows an earlier one is wrong: machines without a battery
-/// start in 1970 until they receive the network time. Nothing fires before.
+/// No version of this program is older than this year, so a clock that shows an earlier year is wrong. Machines without
+/// a battery start in 1970 until they receive the network time. Nothing fires before.
 const MIN_PLAUSIBLE_YEAR: i32 = 2026;
 /// Jobs for missed instants are spread over this time, so that vendors do not get all requests at once when a server
 /// restarts.
@@ -112,7 +112,7 @@ pub enum TriggerEvent {
     JobEnded(JobEnd),
     /// The owner of the account changed its login; this is the new revision of the account.
     LoginChanged(u64),
-    /// Its schedule was replaced; this was the previous plan.
+    /// The trigger's schedule was replaced; this was the previous plan.
     Rescheduled(Box<TriggerPlan>),
 }
 
@@ -128,7 +128,7 @@ pub enum TriggerCommand {
         /// Payload of the job.
         occasion: TriggerPayload,
     },
-    /// Reject the request: the account is locked until then.
+    /// Reject the request; the account is locked until this time.
     Reject(DateTime<Utc>),
     /// Delete the trigger.
     Delete,
@@ -140,8 +140,8 @@ pub fn is_plausible(now: DateTime<Utc>) -> bool {
     now.year() >= MIN_PLAUSIBLE_YEAR
 }
 
-/// Computes the new state and commands for an event. `random` returns numbers from 0 to 1. Total: an event that does
-/// not fit the state changes nothing.
+/// Computes the new state and commands for an event. `random` returns numbers from 0 to 1. An event that does not fit
+/// the state changes nothing.
 #[must_use]
 pub fn step(
     rules: &TriggerSpec,
@@ -239,7 +239,7 @@ fn advance_cursor(
             occasions.fired += count;
             let wait = if late { CATCH_UP_SPREAD.mul_f64(random().clamp(0.0, 1.0)) } else { Duration::ZERO };
             commands.extend((0_u32..).zip(&chosen).map(|(nth, _)| TriggerCommand::Push {
-                // In order, if there are several.
+                // In order, if there are multiple.
                 run_at: now + wait + Duration::from_millis(nth.into()),
                 cause: Cause::Schedule,
                 occasion: TriggerPayload::default(),

@@ -188,7 +188,7 @@ async fn one_job_waits_behind_another_where_the_trigger_asks_for_it() {
     assert_eq!(site.counters(&id), TriggerCounters { fired: 2, overlapped: 1, ..TriggerCounters::default() });
 }
 
-/// G4: the server was down for thirty days.
+/// The server was down for thirty days.
 #[tokio::test]
 async fn a_thousand_triggers_catch_up_politely() {
     let site = TriggerFixture::new().await;
@@ -197,7 +197,7 @@ async fn a_thousand_triggers_catch_up_politely() {
         let crontab = format!("{} {} {} * * *", number % 60, number % 59, number % 5);
         ids.push(site.create("@cron", &crontab, &format!("account-{number}")).await);
     }
-    // A second trigger for one of the accounts: the missed instants of both make one run.
+    // A second trigger for one of the accounts. The missed instants of both result in one run.
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
     assert_eq!(site.fire_at(&back.to_rfc3339()).await, 1_000);
@@ -206,7 +206,7 @@ async fn a_thousand_triggers_catch_up_politely() {
     let mut waits: Vec<_> = queued.iter().map(|queued| (queued.entry.run_at - back).num_seconds()).collect();
     waits.sort_unstable();
     assert!(waits[0] >= 0 && waits[999] <= 600, "{} to {}", waits[0], waits[999]);
-    // Spread over the ten minutes: each minute has its share.
+    // Spread over the ten minutes, of which each has its share.
     for minute in 0..10 {
         let share = waits.iter().filter(|wait| **wait / 60 == minute).count();
         assert!((50..=150).contains(&share), "{share} in minute {minute}");
@@ -275,7 +275,7 @@ async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
     }
 }
 
-/// A job that waited for the one with the rejected password would send the same password again.
+/// A job that waited for the job with the rejected password would send the same password again.
 #[tokio::test]
 async fn jobs_that_wait_do_not_try_a_refused_password() {
     let site = TriggerFixture::new().await;
@@ -400,7 +400,7 @@ async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
     assert_eq!(site.platform.store().due_at(&at_bad).expect("read"), None);
 }
 
-/// A trigger that predates the validation of messages, or comes from a backup: its status says that it is unusable, and
+/// A trigger that predates the validation of messages, or comes from a backup. Its status says that it is unusable, and
 /// it resumes once it is corrected.
 #[tokio::test]
 async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {

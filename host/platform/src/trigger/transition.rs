@@ -1,4 +1,4 @@
-//! Transition of a trigger: read it, compute a step, and commit the result at once.
+//! Transition of a trigger, which reads it, computes a step, and commits the result at once.
 
 use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef, Rev};
@@ -32,9 +32,9 @@ pub(super) struct AppliedTransition {
     pub trigger: Trigger,
     /// The jobs that were pushed.
     pub jobs: Vec<Job>,
-    /// Whether its pause began or ended.
+    /// Whether the pause of the trigger began or ended.
     pub pause_changed: bool,
-    /// Whether it is deleted.
+    /// Whether the trigger is deleted.
     pub removed: bool,
 }
 
@@ -43,7 +43,7 @@ impl Triggers {
     pub(super) fn load_transition(&self, instance: &Instance, id: &str) -> Result<Option<Transition>> {
         let at = instance.doc(&TRIGGERS, id);
         let Some(Stored { id, rev, value }) = self.platform.load::<Trigger>(&at)? else { return Ok(None) };
-        // After the document: moving the cursor also changes the document, and then the commit conflicts.
+        // Read after the document. Moving the cursor also changes the document, so the commit would conflict.
         let due = self.platform.store().due_at(&at)?;
         Ok(Some(Transition { doc_ref: at, rev, trigger: Trigger { id, ..value }, due }))
     }
@@ -52,8 +52,8 @@ impl Triggers {
     ///
     /// # Errors
     ///
-    /// [`Error::RetryLater`] when a person requests a job while the vendor has locked the account,
-    /// [`Error::ForeignAccount`] when the konnector may not use the account, [`Error::Unavailable`] during a
+    /// [`Error::RetryLater`] if a person requests a job while the vendor has locked the account,
+    /// [`Error::ForeignAccount`] if the konnector may not use the account, [`Error::Unavailable`] during a
     /// maintenance that allows no runs of the konnector; errors of the trigger's arguments or its jobs' message.
     pub(super) fn stage_transition(
         &self,
@@ -121,7 +121,7 @@ impl Triggers {
         Ok(AppliedTransition { trigger, jobs, pause_changed, removed })
     }
 
-    /// Applies an event in its own commit; `None` when the trigger does not exist.
+    /// Applies an event in its own commit; `None` if the trigger does not exist.
     pub(super) async fn apply(
         &self,
         instance: &Instance,

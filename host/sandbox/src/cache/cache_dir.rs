@@ -1,5 +1,5 @@
 //! The directory of compiled code, which only this user can access. All operations use its descriptor, so a path that
-//! changes meanwhile has no effect.
+//! changes in the meantime has no effect.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
@@ -62,7 +62,7 @@ impl CacheDir {
 
     /// Opens a file if only this user can have written it.
     pub(super) fn open_file(&self, name: &str) -> io::Result<File> {
-        // Nonblocking: a pipe in place of the file must not block the server.
+        // Nonblocking, because a pipe in place of the file must not block the server.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         let found = file.metadata()?;
@@ -74,7 +74,7 @@ impl CacheDir {
         if ours { Ok(file) } else { Err(io::Error::other("other users can write to it")) }
     }
 
-    /// Writes under a temporary name, syncs to disk, then renames: a reader sees the whole file or none.
+    /// Writes under a temporary name, syncs to disk, then renames, so a reader sees the whole file or none.
     pub(super) fn write_file(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let unfinished = format!("{name}.{}.tmp", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

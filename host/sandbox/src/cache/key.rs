@@ -23,7 +23,7 @@ impl CodeKey {
         Self(Zeroizing::new(*bytes))
     }
 
-    /// Generates a key that exists only in this process: no code of another process is loaded.
+    /// Generates a key that exists only in this process, so no code of another process is loaded.
     pub(crate) fn random() -> Result<Self, Error> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(key.as_mut_slice())

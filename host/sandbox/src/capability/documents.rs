@@ -112,6 +112,6 @@ pub trait Documents: Send + Sync {
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError>;
     /// Sets fields of existing documents.
     async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError>;
-    /// Deletes documents and returns how many existed.
+    /// Deletes documents; returns the number of documents that existed.
     async fn delete(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError>;
 }

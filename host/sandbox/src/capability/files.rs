@@ -67,7 +67,7 @@ pub struct Details {
     pub updated_at: i64,
     /// The field `metadata` of the document.
     pub metadata: Object,
-    /// The documents it belongs to.
+    /// The documents that the file or folder belongs to.
     pub references: Vec<Reference>,
 }
 
@@ -120,7 +120,7 @@ pub trait Files: Send + Sync {
     async fn remove_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Moves and renames a file below the account's folder.
     async fn move_file(&self, locator: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError>;
-    /// Moves files to the trash and returns how many existed.
+    /// Moves files to the trash; returns the number of files that existed.
     async fn trash(&self, locators: Vec<Locator>) -> Result<u32, CapabilityError>;
     /// Returns the folder, creating it if it does not exist.
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError>;
@@ -128,7 +128,7 @@ pub trait Files: Send + Sync {
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError>;
 }
 
-/// An unfinished upload; dropping it discards it.
+/// An unfinished upload. Dropping it discards the content.
 #[async_trait]
 pub trait Upload: Send {
     /// Appends a chunk.

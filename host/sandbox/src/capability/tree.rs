@@ -14,9 +14,9 @@ pub struct Node {
     pub id: String,
     /// Absolute path in the user's files.
     pub path: String,
-    /// Whether it is a directory.
+    /// Whether the node is a directory.
     pub is_directory: bool,
-    /// Whether a rule allows GET on it; otherwise only its existence may be revealed.
+    /// Whether a rule allows GET on the node; otherwise only its existence may be revealed.
     pub is_readable: bool,
     /// Bytes of the content; 0 for a directory.
     pub size: u64,
@@ -43,7 +43,7 @@ pub enum Destination {
         /// Name of the new file.
         name: String,
     },
-    /// The file with this id, even if it has been moved meanwhile.
+    /// The file with this id, even if it has been moved in the meantime.
     Existing(String),
 }
 
@@ -65,7 +65,7 @@ pub enum TreeError {
     /// The directory still has children.
     #[error("the directory is not empty")]
     NotEmpty,
-    /// No rule of the manifest allows it; the message names the rule to add.
+    /// No rule of the manifest allows the operation; the message names the rule to add.
     #[error("{0}")]
     Denied(String),
     /// A directory cannot be moved into itself.
@@ -86,7 +86,7 @@ pub enum TreeError {
     /// The run is being cancelled.
     #[error("the run is being cancelled")]
     Cancelled,
-    /// The run no longer holds its lease: it must end without another write.
+    /// The run no longer holds its lease, so it must end without another write.
     #[error("the run was abandoned because another worker restarted the job")]
     LeaseLost,
     /// Any other failure; the message describes it.
@@ -133,7 +133,7 @@ pub trait ContentReader: Send {
     async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, TreeError>;
 }
 
-/// Content to be written to a file; dropping it discards it.
+/// Content to be written to a file. Dropping the draft discards the content.
 #[async_trait]
 pub trait Draft: Send {
     /// Appends a chunk.

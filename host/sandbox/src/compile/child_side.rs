@@ -56,7 +56,7 @@ pub fn compile_standard_input(arguments: CompilerArguments) -> ExitCode {
 fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
     let unable = |error: &dyn std::fmt::Display| (EXIT_UNAVAILABLE, error.to_string());
     jail::apply_limits(arguments).map_err(|error| unable(&error))?;
-    // Created before the filter is applied: it makes system calls that compiling does not need.
+    // Created before the filter is applied, because this makes system calls that compiling does not need.
     let engine = engine::new_compiler_engine(arguments.memory_reservation).map_err(|error| unable(&error))?;
     jail::apply_syscall_filter().map_err(|error| unable(&error))?;
     let mut component = Vec::new();
@@ -80,7 +80,8 @@ pub struct JailProbe {
 /// The process cannot be used for anything else afterwards.
 ///
 /// # Errors
-/// When the process cannot be sandboxed at all.
+///
+/// If the process cannot be sandboxed at all.
 pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String> {
     jail::apply_limits(arguments).and_then(|()| jail::apply_syscall_filter()).map_err(|error| error.to_string())?;
     let attempt = |what, result: std::io::Result<()>| JailProbe {
@@ -88,7 +89,7 @@ pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String
         denial: result.err().map(|error| error.to_string()),
     };
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).map(drop);
-    // Nothing listens on this address: only a failure to create the socket counts as a denial.
+    // Nothing listens on this address, so only a failure to create the socket counts as a denial.
     let connect = match std::net::TcpStream::connect(("127.0.0.1", 9)) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
         other => other.map(drop),

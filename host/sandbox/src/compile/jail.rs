@@ -39,7 +39,7 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
     rustix::thread::set_no_new_privs(true).map_err(JailError::context("PR_SET_NO_NEW_PRIVS"))
 }
 
-/// On other systems only the parent's limits on time and output apply, and those of the system.
+/// On other systems, only the parent's limits on time and output apply, and those of the system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -48,14 +48,15 @@ pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError
     setrlimit(Resource::Cpu, cpu).map_err(JailError::context("cannot set a limit"))
 }
 
-/// Denies every system call that is not in [`ALLOWED_SYSCALLS`]: no sockets, no files, no programs, no other processes.
+/// Denies every system call that is not in [`ALLOWED_SYSCALLS`], so there are no sockets, files, programs or other
+/// processes.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
     let rules = ALLOWED_SYSCALLS.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(JailError::context("seccomp"))?;
-    // An error instead of a kill: libraries try calls that they can do without.
+    // An error instead of a kill, because libraries try calls that they can do without.
     let denied = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, architecture);
     let program: BpfProgram =
@@ -63,7 +64,7 @@ pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     seccompiler::apply_filter(&program).map_err(JailError::context("seccomp"))
 }
 
-/// Does nothing: there is no filter for this system.
+/// Does nothing, because there is no filter for this system.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
 pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     Ok(())

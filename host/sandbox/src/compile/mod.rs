@@ -20,7 +20,7 @@ use konnector_egress::text;
 /// Where components are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// In this process: for tests, and for authors who compile their own components. A component can use unlimited
+    /// In this process, for tests and for authors who compile their own components. A component can use unlimited
     /// memory and time.
     #[default]
     InProcess,
@@ -29,7 +29,7 @@ pub enum Compiler {
     Child {
         /// Path of the program.
         program: PathBuf,
-        /// Its first arguments, before [`CompilerArguments`].
+        /// First arguments of the program, before [`CompilerArguments`].
         args: Vec<OsString>,
         /// Limits of the compilation.
         limits: CompileLimits,
@@ -83,10 +83,11 @@ impl Compiler {
     /// Uses the current executable as the child; `args` make it call [`compile_standard_input`].
     ///
     /// # Errors
-    /// When the path of the current executable cannot be determined.
+    ///
+    /// If the path of the current executable cannot be determined.
     pub fn this_program(args: impl IntoIterator<Item = OsString>, limits: CompileLimits) -> std::io::Result<Self> {
-        // The link points to the running program even after an upgrade has replaced the file: a newer compiler's code
-        // would not load here.
+        // The link points to the running program even after an upgrade has replaced the file, because a newer
+        // compiler's code would not load here.
         let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
         Ok(Self::Child { program, args: args.into_iter().collect(), limits })
     }

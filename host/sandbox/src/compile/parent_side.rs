@@ -15,7 +15,7 @@ use konnector_egress::text;
 
 /// Maximum number of bytes read from the child's standard error.
 const MAX_STDERR: u64 = 16 << 10;
-/// Maximum number of bytes of it in an error.
+/// Maximum number of bytes of the standard error in an error message.
 const MAX_ERROR_LENGTH: usize = 2 << 10;
 /// Message of Rust's standard library before it aborts because memory is exhausted.
 const OUT_OF_MEMORY_MESSAGE: &str = "memory allocation of";
@@ -90,7 +90,7 @@ fn interpret_output(
     if status.success() {
         return Ok(code);
     }
-    // It may contain names from the component.
+    // The output may contain names from the component.
     let stderr = text::truncate(text::sanitize(stderr.trim()), MAX_ERROR_LENGTH);
     let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
     Err(match (status.code(), signal) {
@@ -147,7 +147,7 @@ mod tests {
     async fn a_child_that_takes_too_long_is_killed() {
         let limits = CompileLimits { wall: Duration::from_millis(200), ..small_limits() };
         let started = std::time::Instant::now();
-        // It neither reads its input nor ends.
+        // The child neither reads its input nor ends.
         let error = shell("exec /bin/sleep 600", limits, &[0; 1 << 20]).await.unwrap_err();
         assert!(matches!(error, Error::CompileLimit(CompileLimit::Wall(_))), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10));

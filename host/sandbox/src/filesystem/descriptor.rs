@@ -63,7 +63,8 @@ impl OpenOptions {
     /// Converts WASI flags to options.
     ///
     /// # Errors
-    /// When they contradict each other, or request synchronous writes, for which there is `sync`.
+    ///
+    /// If the flags contradict each other, or request synchronous writes, for which there is `sync`.
     pub(super) fn from_flags(open: OpenFlags, flags: DescriptorFlags) -> Result<Self, ErrorCode> {
         let synchronous = DescriptorFlags::FILE_INTEGRITY_SYNC
             | DescriptorFlags::DATA_INTEGRITY_SYNC

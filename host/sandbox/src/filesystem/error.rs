@@ -70,7 +70,7 @@ impl From<TreeError> for FilesystemError {
             TreeError::Conflict => ErrorCode::Busy,
             TreeError::QuotaExceeded(QuotaKind::Storage) => ErrorCode::InsufficientSpace,
             TreeError::QuotaExceeded(_) => ErrorCode::Quota,
-            // Not `interrupted`: standard libraries retry that forever.
+            // Not `interrupted`, because standard libraries retry that forever.
             TreeError::Cancelled | TreeError::Other(_) => ErrorCode::Io,
         })
     }

@@ -1,5 +1,5 @@
-//! The interfaces `wasi:filesystem/types` and `preopens`: from resources and flags to files and directories. Operations
-//! on paths are in [`path_operations`](super::path_operations).
+//! The interfaces `wasi:filesystem/types` and `preopens`, which convert resources and flags to files and directories.
+//! Operations on paths are in [`path_operations`](super::path_operations).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
@@ -24,7 +24,7 @@ impl Host {
     /// Returns a descriptor, unless the run is being cancelled.
     pub(super) fn descriptor(&self, this: &Resource<Descriptor>) -> Result<&Descriptor> {
         if self.context.cancel.is_cancelled() {
-            // Not `interrupted`: standard libraries retry that forever.
+            // Not `interrupted`, because standard libraries retry that forever.
             return Err(ErrorCode::Io.into());
         }
         Ok(self.table.get(this)?)
@@ -257,7 +257,7 @@ impl types::HostDescriptor for Host {
 
     async fn readlink_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<String> {
         self.directory(&this)?.stat(&path).await?;
-        // There are no links, so no node is one.
+        // There are no links, so no node is a link.
         Err(ErrorCode::Invalid.into())
     }
 
@@ -331,7 +331,8 @@ impl HostDirectoryEntryStream for Host {
     }
 }
 
-/// Hashes the identity of a file: equal for two descriptors of one file, and constant as long as the file exists.
+/// Hashes the identity of a file. The hash is equal for two descriptors of one file, and constant while the file
+/// exists.
 fn to_metadata_hash(identity: &str) -> MetadataHashValue {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();

@@ -1,10 +1,10 @@
-//! The directories of a guest: our own implementation of `wasi:filesystem`. No part of it is a directory of this
+//! The directories of a guest, our own implementation of `wasi:filesystem`. No part of it is a directory of this
 //! machine, so the known escapes (links, `..`, trailing slashes, device names) have no effect.
 //!
 //! - `/tmp` is empty at the start, held in memory, and discarded at the end (see [`memory`]).
 //! - `/files` contains the user's files that the manifest's rules cover (see [`user`]).
 //!
-//! There are no links: creating one is not permitted.
+//! There are no links; creating one is not permitted.
 
 mod bindings;
 mod descriptor;
@@ -36,7 +36,7 @@ impl GuestFilesystem {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
         let limits = &context.capabilities.limits;
         let quota = memory::ScratchQuota::new(limits.scratch_bytes, limits.scratch_files.saturating_add(1));
-        // If there is no room even for the root directory, `/tmp` does not exist.
+        // If there is not enough space even for the root directory, `/tmp` does not exist.
         let tmp = memory::MemoryDirectory::root(&quota).ok();
         let tree = context.capabilities.tree.clone();
         let files = tree.map(|tree| user::Mount::new(tree, Arc::clone(context), quota));
@@ -46,7 +46,8 @@ impl GuestFilesystem {
     /// Makes `/tmp` the working directory, because a command component expects one, and creates a file in it.
     ///
     /// # Errors
-    /// When the file does not fit into the quota.
+    ///
+    /// If the file does not fit into the quota.
     pub(crate) fn with_working_directory(
         mut self,
         file: Option<&(&'static str, String)>,

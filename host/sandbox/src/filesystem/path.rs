@@ -21,7 +21,7 @@ pub enum PathStep<'a> {
 pub struct GuestPath<'a> {
     steps: Vec<PathStep<'a>>,
     last_component: LastComponent,
-    /// The path ends with a slash, `.` or `..`, so it can only name a directory.
+    /// Whether the path ends with a slash, `.` or `..`, so that it can only name a directory.
     pub is_directory_path: bool,
 }
 
@@ -38,9 +38,9 @@ enum LastComponent {
 pub enum PathTarget<'a> {
     /// A child of the directory to which the other steps lead.
     Child(&'a str),
-    /// The current directory of the walk: `.`, `a/.`.
+    /// The current directory of the walk, such as `.` or `a/.`.
     Current,
-    /// The directory that the walk came from: `a/..`.
+    /// The directory that the walk came from, such as `a/..`.
     Parent,
 }
 
@@ -67,9 +67,10 @@ pub enum PathError {
     Nul,
 }
 
-/// Parses a path. Does not look anything up: whether `a/..` is a directory depends on `a` being one.
+/// Parses a path. Does not look anything up, because whether `a/..` is a directory depends on `a` being one.
 ///
 /// # Errors
+///
 /// [`PathError`], above all for a path that would leave the directory where it begins.
 pub fn parse(path: &str) -> Result<GuestPath<'_>, PathError> {
     match path {

@@ -1,4 +1,5 @@
-//! The streams of files. Each holds only one part of the content at a time, however many of them a guest opens.
+//! The streams of files. Each stream holds only one part of the content at a time, regardless of how many streams a
+//! guest opens.
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;

@@ -9,7 +9,7 @@ pub(super) const MAX_DOCTYPE: usize = 256;
 /// Maximum size of an id or a key in bytes. Vendors' numbers and URLs are shorter (RFC 9110 §4.1 recommends 8,000
 /// octets for a whole request line).
 pub(super) const MAX_NAME: usize = 8 << 10;
-/// Maximum size of a cursor in bytes: those of `documents` contain the values of an index.
+/// Maximum size of a cursor in bytes. The cursors of `documents` contain the values of an index.
 pub(super) const MAX_CURSOR: usize = 64 << 10;
 /// Maximum size of a media type in bytes (RFC 6838 §4.2 allows 127 for each of its halves).
 pub(super) const MAX_MIME: usize = 1 << 10;

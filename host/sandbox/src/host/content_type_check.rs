@@ -1,5 +1,5 @@
 //! Checks a file's content against its name or media type. A vendor whose session has expired returns a login page
-//! instead of a bill, with status 200: such a page must not be stored as `bill.pdf`.
+//! instead of a bill, with status 200. Such a page must not be stored as `bill.pdf`.
 
 use crate::capability::Target;
 use crate::sniff;
@@ -45,7 +45,8 @@ impl ContentTypeCheck {
     /// Compares the expectation with the first bytes of the content.
     ///
     /// # Errors
-    /// A message with the expected and the actual type.
+    ///
+    /// If the types differ; the message contains the expected and the actual type.
     pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
         let Some((expected, mime)) = &self.0 else { return Ok(()) };
         let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);

@@ -1,4 +1,4 @@
-//! `http.download`: a response body becomes a file without passing through the guest.
+//! `http.download`, by which a response body becomes a file without passing through the guest.
 
 use bytes::{Bytes, BytesMut};
 
@@ -62,7 +62,7 @@ pub(super) async fn download(
         next = stream.chunk().await?;
     }
     if !type_check.is_complete(&end) {
-        // As after a broken connection: a retry may get the rest.
+        // As after a broken connection, a retry may get the rest.
         let text = "the PDF is truncated: no %%EOF in its last 1 KiB".to_owned();
         return Err(DownloadFailure::Http(HttpError::Protocol(text)));
     }
@@ -70,7 +70,7 @@ pub(super) async fn download(
 }
 
 /// Returns whether the body of a response is the whole file. An accepted request (202) has no file yet, and a partial
-/// response (206) does not contain all of it, even if the konnector requested a part.
+/// response (206) does not contain the whole file, even if the konnector requested a part.
 fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     let mut ranges = headers.iter().filter(|(name, _)| name == "content-range");
     match status {

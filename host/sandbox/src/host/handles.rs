@@ -1,9 +1,9 @@
 //! Memory that the host holds for the handles of a guest: requests, headers, bodies, streams, timers, open files. It
 //! counts as memory of the run.
 //!
-//! The WASI implementations create most of these without any check. Therefore the table is weighed repeatedly: each
+//! The WASI implementations create most of these without any check. Therefore, the table is weighed repeatedly. Each
 //! call of an interface that can add to it passes through this module. A run whose handles exceed its memory gets an
-//! empty table without capacity: its next use of a handle traps, and the run ends with a specific message.
+//! empty table without capacity. Its next use of a handle traps, and the run ends with a specific message.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use crate::meter::Meter;
 
 /// Calls between two weighings. One call adds little more than the 64 KiB of the headers of one request.
 const CALLS_PER_WEIGHING: u32 = 64;
-/// Size of any handle in bytes: its entry in two tables, and its boxed value.
+/// Size of any handle in bytes, that is, of its entries in two tables and its boxed value.
 const HANDLE_SIZE: usize = 512;
-/// Size of a stream in bytes: its read-ahead, or written bytes that were not consumed yet.
+/// Size of a stream in bytes, that is, of its read-ahead or its written bytes that were not consumed yet.
 const STREAM_SIZE: usize = 32 << 10;
-/// Size of an upload or an open file in bytes: the buffers of its reader or writer.
+/// Size of an upload or an open file in bytes, that is, of the buffers of its reader or writer.
 const OPEN_FILE_SIZE: usize = 256 << 10;
-/// Overhead of a header besides its name and value in bytes: an entry of a hash map, and room for it to grow.
+/// Overhead of a header in bytes, without its name and value: an entry of a hash map, and room for growth.
 const HEADER_OVERHEAD: usize = 256;
 
 /// The charge for the handles of one run.
@@ -81,7 +81,7 @@ impl Host {
     }
 }
 
-/// Returns the bytes that one handle holds, besides [`HANDLE_SIZE`]; the maximum if they cannot be determined.
+/// Returns the bytes that one handle holds in addition to [`HANDLE_SIZE`]; the maximum if this number is unknown.
 fn weight(entry: &mut (dyn Any + Send)) -> usize {
     let entry: &(dyn Any + Send) = entry;
     if let Some(fields) = entry.downcast_ref::<FieldMap>() {

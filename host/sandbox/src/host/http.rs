@@ -9,7 +9,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
 use konnector_egress::{BodyFormat, DecodedBody, HttpError, Phase, Request};
 
-/// Maximum size of a cookie with its attributes in bytes: browsers accept 4,096 for name and value, and 1,024 for each
+/// Maximum size of a cookie with its attributes in bytes. Browsers accept 4,096 for name and value, and 1,024 for each
 /// attribute (RFC 6265bis §5.6).
 const MAX_COOKIE: usize = 8 << 10;
 

@@ -1,4 +1,4 @@
-//! The internal API for a run: each request is billed to the run.
+//! The internal API for a run. Each request is billed to the run.
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! JSON from the guest. All of it is parsed here: each text is measured before any value is built from it, see
+//! JSON from the guest. All of it is parsed here. Each text is measured before any value is built from it; see
 //! [`json_budget`](konnector_manifest::json_budget).
 
 use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded, MAX_DOCUMENT_BYTES};

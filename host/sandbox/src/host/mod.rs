@@ -1,5 +1,5 @@
-//! The host functions: one file for each interface of the contract. They check arguments, enforce the budget, count for
-//! the receipt, mask strings, return `cancelled` immediately when the run is cancelled, and leave the rest to the
+//! The host functions, in one file for each interface of the contract. They check arguments, enforce the budget, count
+//! for the receipt, mask strings, return `cancelled` immediately when the run is cancelled, and leave the rest to the
 //! capabilities.
 
 mod account;
@@ -121,7 +121,7 @@ pub(crate) enum LeaseLost {
     LeaseLost,
 }
 
-/// Result of a host function: a result for the guest, or the end of the run.
+/// Result of a host function, which is a result for the guest or the end of the run.
 type HostResult<T> = wasmtime::Result<Result<T, wit::Error>>;
 
 impl WasiView for Host {
@@ -130,8 +130,8 @@ impl WasiView for Host {
     }
 }
 
-/// Converts the result of a capability for the guest. A lost lease traps instead: the guest must not execute another
-/// step.
+/// Converts the result of a capability for the guest. A lost lease traps instead, because the guest must not execute
+/// another step.
 fn to_host_result<T>(result: Result<T, CapabilityError>) -> HostResult<T> {
     match result {
         Ok(value) => Ok(Ok(value)),

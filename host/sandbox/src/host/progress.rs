@@ -10,11 +10,11 @@ use crate::receipt::milliseconds;
 
 /// Maximum size of a label or a hint in bytes.
 const MAX_LABEL: usize = 500;
-/// Maximum number of questions of one run: a code for the login and one to confirm, each mistyped once, and one to
-/// spare. Vendors lock accounts after about as many wrong codes.
+/// Maximum number of questions of one run, which allows for a code for the login and one to confirm, each mistyped
+/// once, and one to spare. Vendors lock accounts after about as many wrong codes.
 const MAX_QUESTIONS: u32 = 5;
-/// Total wait of a run for its user, as a multiple of the limit `answer_s`. A waiting run occupies its worker while its
-/// own clock is paused, and a user who missed two questions is absent.
+/// Total time that a run may wait for its user, as a multiple of the limit `answer_s`. A waiting run occupies its
+/// worker while its own clock is paused, and a user who missed two questions is absent.
 const MAX_ANSWER_TIMEOUTS: u32 = 2;
 /// Additional time for a capability to report a missing answer, because it has to withdraw the question first.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use crate::capability::{CapabilityError, QuotaKind};
 
 /// Maximum size of a secret's value in bytes; the longest tokens in use have a few KiB.
 const MAX_SECRET_VALUE: u64 = 16 << 10;
-/// Maximum total weight of all values of a run ([`SecretTable::weight`](konnector_egress::SecretTable::weight)): the
+/// Maximum total weight of all values of a run ([`SecretTable::weight`](konnector_egress::SecretTable::weight)). The
 /// search for a dozen forms of each value takes about a hundred times its size.
 const MAX_SECRETS_WEIGHT: usize = 64 << 10;
 /// Maximum size of a secret's name in bytes.
@@ -33,9 +33,9 @@ impl wit::Host for Host {
                 return Err(CapabilityError::TooLarge(MAX_SECRET_VALUE));
             }
             match self.context.secrets().find_placeholder(&value) {
-                // The vendor returned the value that it received: an unchanged refresh token.
+                // The vendor returned the value that it received, such as an unchanged refresh token.
                 Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
-                // Under another name it could be sent to other hosts.
+                // Under another name, the value could be sent to other hosts.
                 Some(other) => {
                     return Err(CapabilityError::Invalid(format!(
                         "value: contains the placeholder of the secret {other}"
@@ -47,7 +47,7 @@ impl wit::Host for Host {
             if self.context.secrets().scan_cost() + value.len() > MAX_SECRETS_WEIGHT {
                 return Err(CapabilityError::QuotaExceeded(QuotaKind::Secrets));
             }
-            // Masked before it is stored: from now on the value may occur in the vendor's responses.
+            // Masked before it is stored, because from now on the value may occur in the vendor's responses.
             self.context.secrets().put(&name, &value).map_err(|error| CapabilityError::Internal(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await
         };

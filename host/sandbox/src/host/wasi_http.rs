@@ -1,5 +1,5 @@
-//! `wasi:http`, for programs that bring their own HTTP client: a second entry to the same gate. A guest receives only
-//! the error codes of `wasi:http`; the run's log explains them and names the rule to add.
+//! `wasi:http`, for programs that bring their own HTTP client. It is a second entry to the same gate. A guest receives
+//! only the error codes of `wasi:http`; the run's log explains them and names the rule to add.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -94,8 +94,8 @@ impl WasiHttpHooks for GateHooks {
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, nothing_more))
         };
-        // Not in the task that `wasmtime-wasi-http` starts for this: work for the guest, above all requests to the
-        // internal API, happens in the guest's turn and is billed to the run.
+        // Not in the task that `wasmtime-wasi-http` starts for this, because work for the guest, above all requests to
+        // the internal API, happens in the guest's turn and is billed to the run.
         let response = self.context.side_tasks.spawn(Box::pin(exchange));
         Box::new(async move {
             let ending = || Error::InternalError(Some("the run is ending".to_owned()));

@@ -115,7 +115,7 @@ fn utf16_unit(text: &str) -> Option<u16> {
 #[derive(Debug, Default)]
 struct StatusVisitor {
     message: Message,
-    /// The line is an object, or `null`, which Go treats as an object without fields.
+    /// Whether the line is an object, or `null`, which Go treats as an object without fields.
     is_message: bool,
     has_type: bool,
     has_message: bool,

@@ -14,7 +14,7 @@ pub(super) struct FairQueue<T> {
     waiting: BTreeMap<(VirtualRuntime, u64), T>,
     /// Runtime of each thread's current task at the beginning of its turn.
     running: Vec<Option<VirtualRuntime>>,
-    /// The least runtime of all runnable tasks; never decreases. A task that arrives or wakes starts here: it is not
+    /// The least runtime of all runnable tasks; never decreases. A task that arrives or wakes starts here, so it is not
     /// charged for the time before it arrived, and cannot save up turns while it sleeps.
     min_runtime: VirtualRuntime,
     push_count: u64,
@@ -76,9 +76,9 @@ mod tests {
     /// A task of the simulation.
     #[derive(Debug, Clone, Copy)]
     enum TaskKind {
-        /// Computes without end.
+        /// Computes endlessly.
         Busy,
-        /// Computes for that many nanoseconds, then sleeps for that many quanta, again and again.
+        /// Computes for that many nanoseconds, then sleeps for that many quanta, repeatedly.
         Sleeper { computes: VirtualRuntime, sleeps: u64 },
     }
 
@@ -87,12 +87,12 @@ mod tests {
         runtime: VirtualRuntime,
         /// CPU time used.
         used: VirtualRuntime,
-        /// Quantum in which it wakes.
+        /// Quantum in which the task wakes.
         wakes: u64,
         asleep: bool,
-        /// Nanoseconds until it sleeps.
+        /// Nanoseconds until the task sleeps.
         until_nap: VirtualRuntime,
-        /// Maximum number of quanta that it waited for its turn after waking.
+        /// Maximum number of quanta that the task waited for its turn after waking.
         waited: u64,
         woke: u64,
     }

@@ -2,9 +2,9 @@
 //!
 //! tokio's scheduler runs tasks in the order in which they wake, and prefers the task that woke last on a thread. A
 //! guest that computes endlessly wakes itself whenever it yields, so it always goes first on its thread, and the timers
-//! and sockets that the thread drives wait. Here each task has a *runtime*, the CPU time that it used, and the
-//! task with the least goes first ([`fair`]). A guest that wakes from a short sleep has less than those that compute,
-//! so it continues at the next tick of the epoch; guests that compute have equal shares.
+//! and sockets that the thread drives wait. Here, each task has a *runtime*, the CPU time that it used, and the task
+//! with the least goes first ([`fair`]). A guest that wakes from a short sleep has less runtime than those that
+//! compute, so it continues at the next tick of the epoch; guests that compute have equal shares.
 //!
 //! * A guest that computes continues until a task with less runtime waits ([`slice`]); the epoch ticks faster while one
 //!   does.
@@ -41,7 +41,7 @@ use crate::ticker::FastTicks;
 /// A task that can run.
 type Runnable = async_task::Runnable<Arc<TaskRuntime>>;
 
-/// The threads for guests. They end when this is dropped and all tasks have ended.
+/// The threads for guests. They end when the scheduler is dropped and all tasks have ended.
 pub(crate) struct Scheduler {
     shared: Arc<RunQueue>,
 }
@@ -50,7 +50,8 @@ impl Scheduler {
     /// Starts the threads.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    ///
+    /// If a thread cannot be started.
     pub(crate) fn start(threads: usize, demand: Arc<WaitingRuntime>, hurry: FastTicks) -> Result<Self, Error> {
         let threads = threads.max(1);
         let io = Arc::new(IoRuntime::start()?);

@@ -44,8 +44,8 @@ impl RunQueue {
         &self.waiting_runtime
     }
 
-    /// Queues a task. A task that yields on its thread wakes no other thread: its own thread fetches the next task
-    /// immediately afterwards.
+    /// Queues a task. A task that yields on its thread wakes no other thread, because its own thread fetches the next
+    /// task immediately afterwards.
     pub(super) fn push(&self, runnable: Runnable, yields: bool) {
         let runtime = runnable.metadata().runtime();
         let mut state = self.state();
@@ -63,7 +63,7 @@ impl RunQueue {
         }
     }
 
-    /// Ends the turn of a thread, if it had one, and waits for its next task. Returns `None` when the threads must end.
+    /// Ends the turn of a thread, if it had one, and waits for its next task. Returns `None` if the threads must end.
     pub(super) fn next_task(&self, thread: usize, ended: Option<VirtualRuntime>) -> Option<(VirtualRuntime, Runnable)> {
         let mut state = self.state();
         if let Some(runtime) = ended {
@@ -96,7 +96,7 @@ impl RunQueue {
         self.wake_all();
     }
 
-    /// Registers a new task: the threads keep running until the guard is dropped.
+    /// Registers a new task. The threads keep running until the guard is dropped.
     pub(super) fn register_task(this: &Arc<Self>) -> AliveGuard {
         this.alive_tasks.fetch_add(1, Ordering::SeqCst);
         AliveGuard(Arc::clone(this))

@@ -1,4 +1,4 @@
-//! One turn of a task on a thread: its used time, and whether another task should continue.
+//! One turn of a task on a thread, which determines the time used and whether another task should continue.
 
 use std::cell::RefCell;
 use std::sync::Arc;

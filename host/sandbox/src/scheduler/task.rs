@@ -23,7 +23,7 @@ impl TaskRuntime {
 /// Charges a task for its polls. The charge is stored before the poll ends, because the task may be queued on another
 /// thread immediately afterwards.
 pub(super) struct ChargedTask<F> {
-    /// `None` once it is dropped.
+    /// `None` once the future is dropped.
     future: Option<Pin<Box<F>>>,
     runtime: Arc<TaskRuntime>,
 }
@@ -57,13 +57,13 @@ impl<F> Drop for ChargedTask<F> {
     }
 }
 
-/// A task on the threads for guests. Dropping this ends the task before its next turn.
+/// A task on the threads for guests. Dropping the handle ends the task before its next turn.
 #[derive(Debug)]
 #[must_use = "dropping this ends the task; call `detach` to let it continue"]
 pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<TaskRuntime>>);
 
 impl<T> GuestTask<T> {
-    /// Detaches the task: it continues without an awaiter.
+    /// Detaches the task, which continues without an awaiter.
     pub fn detach(self) {
         self.0.detach();
     }

@@ -1,4 +1,4 @@
-//! Tracks which blobs the entries of a backup refer to, and whether each of them is in it as it was written.
+//! Tracks which blobs the entries of a backup refer to, and whether the backup contains each of them as it was written.
 //!
 //! A blob takes some 300 bytes here until the backup contains it.
 
@@ -18,7 +18,7 @@ const MAX_LISTED_PROBLEMS: usize = 100;
 pub(super) struct ExpectedBlob {
     pub(super) document: DocRef,
     pub(super) link: BlobLink,
-    /// Whether it is the body of the document itself, which may refer to other blobs.
+    /// Whether the blob is the body of the document itself, which may refer to other blobs.
     pub(super) is_body: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct BlobTracker<'a> {
     expected: BTreeMap<BlobId, ExpectedBlob>,
     /// The references of the entry under a key, until a later entry replaces it.
     by_key: HashMap<Vec<u8>, Vec<BlobId>>,
-    /// Blobs that no entry before them refers to: a body that comes later may.
+    /// Blobs that no entry before them refers to; a body that comes later may.
     unclaimed: HashMap<BlobId, BlobDigest>,
     verified: HashSet<BlobId>,
     problems: Vec<FsckProblem>,
@@ -113,7 +113,7 @@ impl<'a> BlobTracker<'a> {
         Some(expected)
     }
 
-    /// Returns whether a blob is the body of a document: if so, its bytes are needed.
+    /// Returns whether a blob is the body of a document, in which case its bytes are needed.
     pub(super) fn is_body(&self, blob: &BlobId) -> bool {
         self.expected.get(blob).is_some_and(|expected| expected.is_body)
     }
@@ -178,7 +178,8 @@ impl<'a> BlobTracker<'a> {
     /// Requires every blob to be present.
     ///
     /// # Errors
-    /// [`Error::BlobsDamaged`] when a blob is missing or damaged.
+    ///
+    /// [`Error::BlobsDamaged`] if a blob is missing or damaged.
     pub(super) fn finish(mut self) -> Result<()> {
         for (blob, expected) in std::mem::take(&mut self.expected) {
             self.report(FsckProblem::BlobMissing { document: expected.document.to_string(), blob });

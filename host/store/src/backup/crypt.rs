@@ -109,7 +109,8 @@ impl<'a> DecryptingReader<'a> {
     /// Reads the start of the backup.
     ///
     /// # Errors
-    /// [`Error::Backup`] when it is not a backup, has a newer version, or was made with another key.
+    ///
+    /// [`Error::Backup`] if the stream is not a backup, has a newer version, or was made with another key.
     pub(super) async fn begin(from: &'a mut dyn BackupReader, key: &MasterKey) -> Result<(Self, BackupHeader)> {
         let mut head = vec![0; MAGIC.len()];
         let begins = from.read_exact(&mut head).await.is_ok();
@@ -154,7 +155,8 @@ impl<'a> DecryptingReader<'a> {
     /// Fills `bytes` completely.
     ///
     /// # Errors
-    /// [`Error::Backup`] when the backup is truncated or damaged.
+    ///
+    /// [`Error::Backup`] if the backup is truncated or damaged.
     pub(super) async fn read(&mut self, mut bytes: &mut [u8]) -> Result<()> {
         while !bytes.is_empty() {
             let some = self.read_some(bytes.len()).await?;

@@ -1,4 +1,4 @@
-//! Reading a backup: to verify it, or to restore it into an empty store.
+//! Reading a backup, to verify it or to restore it into an empty store.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -25,8 +25,9 @@ const RESTORE_BATCH_SIZE: usize = 512;
 /// bytes read to `progress`.
 ///
 /// # Errors
-/// [`Error::Backup`] with the problem of the backup; [`Error::Corrupt`] when an entry was damaged when the backup was
-/// made; [`Error::BlobsDamaged`] when blobs were.
+///
+/// [`Error::Backup`] with the problem of the backup; [`Error::Corrupt`] if an entry was damaged when the backup was
+/// made; [`Error::BlobsDamaged`] if blobs were damaged then.
 pub async fn verify_backup(
     from: &mut dyn BackupReader,
     schema: &dyn DocumentSchema,
@@ -43,10 +44,11 @@ impl Store {
     /// Restores a backup into this store, which must be empty. Afterwards, close it and open it again, which migrates
     /// the data to the current format; do nothing else with it before.
     ///
-    /// Cancel safety: not cancel-safe; a partially restored store is unusable.
+    /// Not cancel-safe: a partially restored store is unusable.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the store is not empty; like [`verify_backup`] and [`Store::commit`].
+    ///
+    /// [`Error::Invalid`] if the store is not empty; otherwise as [`verify_backup`] and [`Store::commit`].
     pub async fn restore(
         &self,
         from: &mut dyn BackupReader,

@@ -119,7 +119,8 @@ impl<'a> RecordReader<'a> {
     /// Reads the next record; the bytes of a blob must be read before the record after it.
     ///
     /// # Errors
-    /// [`Error::Backup`] when the backup is truncated, damaged, or does not match the counts at its end.
+    ///
+    /// [`Error::Backup`] if the backup is truncated, damaged, or does not match the counts at its end.
     pub(super) async fn next(&mut self) -> Result<BackupRecord> {
         let [kind] = self.read_unhashed().await?;
         if kind == END {

@@ -30,9 +30,10 @@ impl Store {
     /// Cancel safety: reading a backup without its end fails.
     ///
     /// # Errors
-    /// [`Conflict::BackupRunning`] while another backup is made; [`Error::BlobsDamaged`] when blobs are missing or
-    /// damaged; [`Error::Backup`] when it cannot be written, or when too much changed in the meantime to be copied
-    /// again; otherwise like [`Store::get`].
+    ///
+    /// [`Conflict::BackupRunning`] while another backup is made; [`Error::BlobsDamaged`] if blobs are missing or
+    /// damaged; [`Error::Backup`] if the backup cannot be written, or if too much changed in the meantime to be copied
+    /// again; otherwise as [`Store::get`].
     pub async fn back_up(
         &self,
         schema: &dyn DocumentSchema,
@@ -87,7 +88,7 @@ impl Store {
             tokio::task::yield_now().await;
         }
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
-        // Each round is shorter than the one before: commits wait for the disk, this loop does not.
+        // Each round is shorter than the one before, because commits wait for the disk and this loop does not.
         let last = loop {
             let (again, held) = changed.drain().await?;
             if again.len() <= MAX_FINAL_KEYS {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{BlobId, BlobReader, BlobWriter, Blobs};
 use crate::error::Result;
 
-/// Forwards all operations, but defers removals while it is pinned.
+/// Forwards all operations, but defers removals while a pin exists.
 pub(crate) struct DeferredDeletes {
     blobs: Box<dyn Blobs>,
     state: Mutex<DeferredState>,

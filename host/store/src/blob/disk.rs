@@ -68,8 +68,8 @@ impl BlobDirs {
         move |error| classify_read_error(id, error).unwrap_or_else(failed)
     }
 
-    /// Returns the size of a blob, which must be a regular file: opening any other kind may block, and a link may lead
-    /// to another blob.
+    /// Returns the size of a blob, which must be a regular file, because opening any other kind may block, and a link
+    /// may lead to another blob.
     fn size(&self, id: BlobId) -> Result<u64> {
         let metadata = self.blobs.symlink_metadata(blob_path(id)).map_err(self.read_error("read", id))?;
         if metadata.is_file() {
@@ -100,7 +100,7 @@ impl BlobDirs {
     }
 }
 
-/// Returns the last two digits: the first ones encode the time and would be the same for years.
+/// Returns the last two digits, because the first ones encode the time and would be the same for years.
 fn shard(id: BlobId) -> String {
     id.to_string().split_off(30)
 }
@@ -160,7 +160,7 @@ impl Blobs for DiskBlobs {
 
     async fn remove(&self, id: &BlobId) -> Result<()> {
         let id = *id;
-        // No fsync: a removal that is lost in a power failure leaves an orphan, which a sweep finds.
+        // No fsync is needed, because a removal that is lost in a power failure leaves an orphan, which a sweep finds.
         self.run_blocking(move |folders| match folders.blobs.remove_file(blob_path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folders.io_error("remove", id)(error)),
             Ok(()) | Err(_) => Ok(()),

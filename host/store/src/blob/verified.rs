@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fsck::BlobLink;
 use crate::store::Store;
 
-/// Number of bytes read and hashed at a time: some 0.1 ms of hashing between two polls.
+/// Number of bytes read and hashed at a time, which takes some 0.1 ms of hashing between two polls.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reader of a blob. It returns the last bytes only after the checksum of the whole matches; otherwise the read fails
@@ -148,7 +148,8 @@ impl Store {
     /// Opens a blob at its start and verifies it against its document while it is read.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`]; [`Error::Corrupt`] when its size differs from the written size; [`Error::Io`].
+    ///
+    /// [`Error::BlobNotFound`]; [`Error::Corrupt`] if its size differs from the written size; [`Error::Io`].
     pub async fn open_blob(&self, content: &BlobLink) -> Result<VerifiedReader> {
         let blob = content.blob;
         let size = self.blobs().size(&blob).await?;
@@ -174,7 +175,8 @@ impl Store {
     /// Reads a whole blob.
     ///
     /// # Errors
-    /// Like [`Store::open_blob`], and [`Error::Corrupt`] when the bytes differ from the written ones.
+    ///
+    /// As [`Store::open_blob`], and [`Error::Corrupt`] if the bytes differ from the written ones.
     pub async fn read_blob(&self, content: &BlobLink) -> Result<Vec<u8>> {
         let mut reader = self.open_blob(content).await?;
         let mut bytes = Vec::new();
@@ -185,7 +187,8 @@ impl Store {
     /// Reads a whole blob to verify it.
     ///
     /// # Errors
-    /// Like [`Store::read_blob`].
+    ///
+    /// As [`Store::read_blob`].
     pub async fn verify_blob(&self, content: &BlobLink) -> Result<()> {
         let mut reader = self.open_blob(content).await?;
         tokio::io::copy(&mut reader, &mut tokio::io::sink())

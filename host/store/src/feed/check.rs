@@ -1,4 +1,4 @@
-//! Checks feeds. The documents and tombstones are authoritative: entries that do not match them are removed, and a
+//! Checks feeds. The documents and tombstones are authoritative. Entries that do not match them are removed, and a
 //! document without a place in its feed is added to its end, as if it had changed.
 
 use super::FeedEntry;

@@ -16,14 +16,15 @@ use crate::{key, view};
 
 impl Store {
     /// Returns blobs that no document refers to, created before `before`, or before this process opened the store
-    /// exclusively: no other process could still refer to those. For a sweep: leave enough time for the slowest upload,
-    /// because a blob is written before the commit that refers to it.
+    /// exclusively, because no other process could still refer to those. For a sweep, leave enough time for the slowest
+    /// upload, because a blob is written before the commit that refers to it.
     ///
     /// Reads every document, page by page.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when a document cannot be read, because it may refer to a blob. Like [`Store::get`], and
-    /// [`Error::Io`].
+    ///
+    /// [`Error::Corrupt`] if a document cannot be read, because it may refer to a blob. Otherwise as [`Store::get`],
+    /// and [`Error::Io`].
     pub async fn orphaned_blobs(&self, schema: &dyn DocumentSchema, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
         let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
         let before = self.opened_at().map_or(before, |opened| opened.max(before));
@@ -58,7 +59,7 @@ impl Store {
         Ok(used)
     }
 
-    /// Returns the problem of a blob. `first`: no other document that refers to it was found.
+    /// Returns the problem of a blob. `first` means that no other document that refers to the blob was found.
     pub(super) async fn check_blob(
         &self,
         document: &DocRef,

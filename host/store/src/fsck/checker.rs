@@ -1,4 +1,4 @@
-//! Shared parts of the checks of each kind of entry.
+//! Code shared by the checks of each kind of entry.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,7 @@ pub(crate) struct Checker<'a> {
 /// The state of a source entry, from which other entries are derived.
 pub(crate) enum SourceEntry<T> {
     Absent,
-    /// It is a finding of its own; entries derived from it are not checked.
+    /// The entry is a finding of its own; entries derived from it are not checked.
     Unreadable,
     Found(T),
 }
@@ -145,7 +145,7 @@ impl<'a> Checker<'a> {
         self.report_repairable(problem, batch);
     }
 
-    /// Checks a document: its body, its derived entries, its references.
+    /// Checks the body, the derived entries and the references of a document.
     pub(super) fn check_document(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
         let Some(record) = self.read_or_report::<DocumentRecord>(key, bytes, "a document") else {
             self.has_unreadable_documents = true;

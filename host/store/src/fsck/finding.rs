@@ -108,15 +108,15 @@ pub enum FsckProblem {
     Contested {
         /// The claimed entry.
         what: String,
-        /// The claimant that does not own it.
+        /// The claimant that does not own the entry.
         of: String,
-        /// The owner.
+        /// The owner of the entry.
         holder: String,
     },
 }
 
 impl FsckProblem {
-    /// Returns what a repair does about it; `None` if only a person can decide.
+    /// Returns what a repair does about the problem; `None` if only a person can decide.
     #[must_use]
     pub const fn repair_hint(&self) -> Option<&'static str> {
         match self {

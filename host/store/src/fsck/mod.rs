@@ -1,9 +1,9 @@
 //! Checks the consistency of a store and repairs derived entries.
 //!
-//! Documents, tombstones, the queue states of jobs and the due times of triggers are *source entries*: they cannot be
+//! Documents, tombstones, the queue states of jobs and the due times of triggers are *source entries*, which cannot be
 //! derived from other entries. Places on timelines, leases, locks and index entries are derived from them. A check
-//! reads everything once and compares; a repair rewrites or removes derived entries, and never changes a source.
-//! Memory grows only with the number of blobs, by some 20 bytes each.
+//! reads everything once and compares; a repair rewrites or removes derived entries, and never changes a source. Memory
+//! grows only with the number of blobs, by some 20 bytes each.
 
 use std::collections::HashSet;
 
@@ -29,24 +29,27 @@ use finding::{FsckFinding, Repair};
 
 /// Number of entries read at once.
 const PAGE_SIZE: usize = 256;
-/// Number of passes of a repair over the store: problems that one pass uncovers are repaired by the next.
+/// Number of passes of a repair over the store. Problems that one pass uncovers are repaired by the next.
 const MAX_REPAIR_ROUNDS: usize = 4;
-/// While the store is in use, a younger blob may still be waiting for its document: the slowest upload may take a day.
+/// While the store is in use, a younger blob may still be waiting for its document, because the slowest upload may take
+/// a day.
 pub const MIN_ORPHAN_AGE: TimeDelta = TimeDelta::days(1);
 
-/// Knowledge of the layers above about their documents: the store itself knows no types.
+/// Knowledge that the layers above have about their documents. The store itself knows no types.
 pub trait DocumentSchema: Send + Sync {
     /// Returns the references of a document.
     ///
     /// # Errors
-    /// A description, if the document does not match its type.
+    ///
+    /// If the document does not match its type; the error describes the mismatch.
     fn links(&self, document: &DocRef, body: &Map) -> Result<Links, String>;
 
-    /// Returns a description of why a document does not match the one that it belongs to; `None` if it does. `look`
-    /// reads another document.
+    /// Returns a description of why a document does not match the one that it belongs to; `None` if the document
+    /// matches. `look` reads another document.
     ///
     /// # Errors
-    /// Those of `look`.
+    ///
+    /// If `look` fails.
     fn placement_error(
         &self,
         document: &DocRef,
@@ -61,12 +64,12 @@ pub trait DocumentSchema: Send + Sync {
     fn index_doctype(&self, index: &str) -> Option<Doctype>;
 }
 
-/// References of a document, besides its own body.
+/// References of a document, except to its own body.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Links {
     /// Blobs that the document refers to.
     pub blobs: Vec<BlobLink>,
-    /// Its keys in unique indexes, as index and key; the value of each is the document's id.
+    /// Keys of the document in unique indexes, as index and key; the value of each is the id of the document.
     pub unique_keys: Vec<(&'static str, String)>,
 }
 
@@ -129,11 +132,12 @@ pub struct FsckSummary {
 }
 
 impl Store {
-    /// Checks everything. No one may write in the meantime: a concurrent commit would be reported as a problem, and a
-    /// blob that a commit is about to refer to as an orphan.
+    /// Checks everything. No one may write in the meantime, because a concurrent commit would be reported as a problem,
+    /// and a blob that a commit is about to refer to as an orphan.
     ///
     /// # Errors
-    /// When the database or the disk fails. Damaged data is not an error but a problem.
+    ///
+    /// If the store fails. Damaged data is not an error but a problem.
     pub async fn fsck(
         &self,
         schema: &dyn DocumentSchema,
@@ -233,7 +237,7 @@ impl Store {
             Some(Repair::Write(batch)) => self.kv().commit(batch).await? == CommitOutcome::Applied,
             Some(Repair::RemoveBlob(blob)) => match self.blobs().remove(&blob).await {
                 Ok(()) => true,
-                // It remains a finding: an orphaned blob must not block the other repairs or the server.
+                // It remains a finding, because an orphaned blob must not block the other repairs or the server.
                 Err(error) => {
                     tracing::warn!(%blob, %error, "cannot remove an unreferenced blob; delete it by hand");
                     false

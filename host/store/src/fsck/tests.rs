@@ -414,7 +414,7 @@ async fn an_instance_of_its_own_is_named_in_a_key() {
     assert_eq!(key::instance(&key::of_lock(&InstanceId::global(), "x")), Some(InstanceId::global()));
 }
 
-/// The documents are authoritative for the feed: mismatching entries are removed, and a document without a place in it
+/// The documents are authoritative for the feed. Mismatched entries are removed, and a document without a place in it
 /// is added to the end.
 #[tokio::test]
 async fn a_feed_is_put_in_order() {
@@ -460,7 +460,7 @@ async fn a_feed_is_put_in_order() {
     "#);
 }
 
-/// Without the last number, all numbers are unknown: the whole feed is created again, and its readers start anew.
+/// Without the last number, all numbers are unknown, so the whole feed is created again and its readers start anew.
 #[tokio::test]
 async fn a_feed_without_its_sequence_is_made_again() {
     let store = filled_store().await;

@@ -13,8 +13,8 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 use super::{Batch, CommitOutcome, Kv};
 use crate::error::{Error, Result};
 
-/// Maximum number of recorded keys before the copy fails: some 10 MiB of memory. Commits, which include the renewals of
-/// leases, never wait for a copy, because its reader may be slow.
+/// Maximum number of recorded keys before the copy fails; they take some 10 MiB of memory. Commits, which include the
+/// renewals of leases, never wait for a copy, because its reader may be slow.
 const MAX_KEYS: usize = 100_000;
 /// With this many keys, the copy drains them before it continues.
 const DRAIN_THRESHOLD: usize = MAX_KEYS / 4;
@@ -23,13 +23,13 @@ const DRAIN_THRESHOLD: usize = MAX_KEYS / 4;
 pub(crate) struct ChangeTracker {
     kv: Box<dyn Kv>,
     tracked: Mutex<Option<TrackedKeys>>,
-    /// Commits hold it for reading; the end of a copy holds it for writing.
+    /// Commits hold this lock for reading; the end of a copy holds it for writing.
     commit_lock: RwLock<()>,
 }
 
 enum TrackedKeys {
     Keys(HashSet<Vec<u8>>),
-    /// More keys were written than can be recorded: the copy will not be complete.
+    /// More keys were written than can be recorded, so the copy will not be complete.
     TooMany,
 }
 
@@ -81,7 +81,8 @@ impl Tracking<'_> {
     /// guard is dropped.
     ///
     /// # Errors
-    /// [`Error::Backup`] when more keys were written since the last call than can be recorded.
+    ///
+    /// [`Error::Backup`] if more keys were written since the last call than can be recorded.
     pub(crate) async fn drain(&self) -> Result<(HashSet<Vec<u8>>, RwLockWriteGuard<'_, ()>)> {
         let guard = self.0.pause_commits().await?;
         match self.0.tracked().as_mut() {
@@ -94,7 +95,8 @@ impl Tracking<'_> {
     /// Returns whether the keys should be drained soon.
     ///
     /// # Errors
-    /// Like [`Tracking::drain`].
+    ///
+    /// As [`Tracking::drain`].
     pub(crate) fn is_nearly_full(&self) -> Result<bool> {
         match &*self.0.tracked() {
             Some(TrackedKeys::Keys(keys)) => Ok(keys.len() >= DRAIN_THRESHOLD),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Batch, CommitOutcome, Kv};
 use crate::error::{Error, Result};
 
-/// As durable as the process: the reference for testing the other backends.
+/// A map that is as durable as the process; the reference for testing the other backends.
 #[derive(Default)]
 pub(crate) struct MemoryKv {
     state: Mutex<MemoryState>,

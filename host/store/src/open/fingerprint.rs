@@ -14,7 +14,8 @@ const FILE_NAME: &str = "key";
 /// needs no lock.
 ///
 /// # Errors
-/// [`Error::Io`] when the file exists but cannot be read.
+///
+/// [`Error::Io`] if the file exists but cannot be read.
 pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
     let path = dir.join(FILE_NAME);
     match fs::read_to_string(&path) {

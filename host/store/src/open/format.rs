@@ -39,7 +39,8 @@ pub(super) enum MigrationPlan<'a> {
 /// Compares a folder's format with the current one.
 ///
 /// # Errors
-/// [`Error::UnsupportedFormat`] when it is newer.
+///
+/// [`Error::UnsupportedFormat`] if the format of the folder is newer.
 pub(super) fn plan_migration<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migration]) -> Result<MigrationPlan<'a>> {
     let Some(bytes) = db.get(key::format())? else { return Ok(MigrationPlan::UpToDate) };
     let found: u32 = frame::decode(entry_name, &bytes)?;

@@ -24,7 +24,8 @@ impl Drop for FolderLock {
 /// Takes the lock of a data folder.
 ///
 /// # Errors
-/// [`Error::Locked`] when another process has it.
+///
+/// [`Error::Locked`] if another process holds the lock.
 pub(super) fn acquire(dir: &Path) -> Result<FolderLock> {
     let path = dir.join("LOCK");
     let mut file = File::options()

@@ -144,7 +144,7 @@ async fn a_folder_of_a_newer_program_is_refused() {
     insta::assert_snapshot!(message_for(dir.path()), @"the data folder <dir> has format 3, but this konnector (0.1.0) supports formats up to 2; use the version that wrote it or a newer version");
 }
 
-/// Steps as a later release could have them: its first doubles the number of each document, but only once.
+/// Steps as a later release could have them. The first one doubles the number of each document, but only once.
 const TEST_MIGRATIONS: [Migration; 3] = [
     Migration { description: "ours", run: |_| Ok(()) },
     Migration {

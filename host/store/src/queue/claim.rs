@@ -120,7 +120,7 @@ impl<'a> CandidateSearch<'a> {
         Ok(Self { store, request, scan: walk, slots: HashSet::new() })
     }
 
-    /// Returns the next jobs that can start, up to `limit`; empty when there are none.
+    /// Returns the next jobs that can start, up to `limit`; empty if there are none.
     fn candidates(mut self, limit: usize) -> Result<Vec<(Lease, Changes)>> {
         let mut found = Vec::new();
         while found.len() < limit {

@@ -1,13 +1,13 @@
 //! Fair order of the ready jobs.
 //!
-//! A ready job's key is `<class> <instance> <lane> <time> <job>`: a lane contains the jobs with one lock, or all jobs
-//! without a lock. One seek finds the first job of a class, of an instance, of a lane. So the number of reads of a
+//! A ready job's key is `<class> <instance> <lane> <time> <job>`. A lane contains the jobs with one lock, or all jobs
+//! without a lock. One seek finds the first job of a class, an instance or a lane. Therefore, the number of reads of a
 //! claim is the number of classes with ready work plus the number of jobs that it takes, regardless of how many jobs
 //! are waiting.
 //!
 //! Among classes, the instance that was served least recently comes first, then the older job. Within a class,
-//! instances take turns; within an instance, lanes do; within a lane, jobs come in the order of their time. So no job
-//! waits for more than one turn of each of the others.
+//! instances take turns; within an instance, lanes do; within a lane, jobs come in the order of their time. Therefore,
+//! no job waits for more than one turn of each of the others.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
@@ -61,7 +61,7 @@ impl RoundRobin {
 pub(super) struct ReadyScan<'a> {
     kv: &'a dyn Kv,
     round_robin: &'a RoundRobin,
-    /// The next job of each class, if it may have one.
+    /// The next job of each class that may have one.
     heads: Vec<ClassHead>,
     /// Entries that this scan has handed out or found unsuitable.
     visited: HashSet<Vec<u8>>,
@@ -107,7 +107,7 @@ impl<'a> ReadyScan<'a> {
         Some(head)
     }
 
-    /// Accepts the job: it used the turn of its instance and its lane, and its lock is taken.
+    /// Accepts the job, which uses the turn of its instance and its lane, and takes its lock.
     pub(super) fn accept(&mut self, place: &ReadyKey, lock: Option<(InstanceId, String)>) -> Result<()> {
         self.round_robin.record_served(place);
         self.locks.extend(lock);

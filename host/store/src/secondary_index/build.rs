@@ -14,7 +14,7 @@ use crate::kv::{Batch, CommitOutcome};
 use crate::store::Store;
 use crate::view::View;
 
-/// Number of documents in one step: another commit waits for at most this many.
+/// Number of documents in one step; another commit waits for at most this many.
 const BUILD_BATCH_SIZE: usize = 64;
 /// Number of entries removed in one commit.
 const DELETE_BATCH_SIZE: usize = 512;
@@ -45,7 +45,7 @@ pub(crate) async fn ensure(
     fields: &[String],
 ) -> Result<Index> {
     validate_fields(fields)?;
-    // Rejected commits are few: each means that another one succeeded.
+    // Rejected commits are few, because each means that another one succeeded.
     let mut refused = 0;
     loop {
         let done = match next_step(store, instance, doctype, fields).await? {
@@ -124,7 +124,7 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     let mut last = None;
     for (key, _) in store.kv().scan(&range.from, &range.to, BUILD_BATCH_SIZE, false)? {
         let id = key::document_id(&key)?.to_owned();
-        // Read through the view: if the document is changed in the meantime, this step is rejected.
+        // Read through the view, so that if the document is changed in the meantime, this step is rejected.
         let body = match document::body_of(&mut view, store.blobs(), &key) {
             Ok(body) => body,
             // The document was replaced after its entry was read, and its blob was removed.

@@ -17,7 +17,7 @@ const MAX_INDEX_FIELDS: usize = 8;
 /// Maximum length of an index's fields in bytes, chosen so that all indexes of a type fit into one entry.
 const MAX_INDEX_FIELDS_BYTES: usize = 320;
 
-/// An index that is ready to be read: it contains every document.
+/// An index that is ready to be read, because it contains every document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     pub(super) instance: InstanceId,
@@ -51,10 +51,10 @@ pub(super) struct CatalogEntry {
     pub(super) number: u32,
     #[serde(rename = "members")]
     pub(super) fields: Vec<String>,
-    /// The order of its entries: [`collation::FINGERPRINT`] at its creation.
+    /// The order of the entries: [`collation::FINGERPRINT`] when the index was created.
     #[serde(rename = "order")]
     collation: u32,
-    /// Whether it contains every document.
+    /// Whether the index contains every document.
     pub(super) ready: bool,
 }
 
@@ -81,7 +81,8 @@ impl Catalog {
     /// Adds an index.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the type already has the maximum number of indexes.
+    ///
+    /// [`Error::Invalid`] if the type already has the maximum number of indexes.
     pub(super) fn declare(&mut self, doctype: &Doctype, fields: &[String]) -> Result<()> {
         if self.indexes.len() >= MAX_INDEXES {
             let names = self.indexes.iter().map(|index| format!("[{}]", index.fields.join(", ")));
@@ -114,7 +115,8 @@ pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Res
 /// Validates a list of fields.
 ///
 /// # Errors
-/// [`Error::Invalid`] when there are none, too many, invalid or repeated fields, or their names are too long.
+///
+/// [`Error::Invalid`] if there are no fields, too many, invalid or repeated ones, or their names are too long.
 pub(super) fn validate_fields(fields: &[String]) -> Result<()> {
     let invalid = |reason: String| Err(Error::Invalid { field: "index", reason });
     if fields.is_empty() || fields.len() > MAX_INDEX_FIELDS {
@@ -131,7 +133,7 @@ pub(super) fn validate_fields(fields: &[String]) -> Result<()> {
         }
         paths.push(path);
     }
-    // The size within the entry: quotation marks and control characters are escaped.
+    // The size within the entry, where quotation marks and control characters are escaped.
     let size: usize = fields.iter().map(|field| field.escape_default().count()).sum();
     if size > MAX_INDEX_FIELDS_BYTES {
         return invalid(format!(

@@ -78,7 +78,7 @@ impl IndexEntry {
         view.put(key, &self.record())
     }
 
-    /// Decodes it from an entry.
+    /// Decodes the position from an entry.
     pub(super) fn decode(prefix: &[u8], key: &[u8], record: IndexRecord) -> Result<Self> {
         let corrupt = || Error::Corrupt {
             what: format!("key {}", key.escape_ascii()),

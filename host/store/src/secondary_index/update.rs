@@ -16,8 +16,8 @@ pub(crate) fn update(
     after: impl FnOnce() -> Result<Option<Map>>,
 ) -> Result<()> {
     let DocRef { instance, doctype, id } = document;
-    // Read through the view: if an index is declared in the meantime, this commit is rejected, then planned again with
-    // the new index.
+    // Read through the view, so that if an index is declared in the meantime, this commit is rejected and planned again
+    // with the new index.
     let Some(catalog) = Catalog::read(view, instance, doctype)? else { return Ok(()) };
     let (before, after) = (before()?, after()?);
     for index in catalog.indexes.iter().filter(|index| index.is_current()) {

@@ -17,7 +17,8 @@ impl MasterKey {
     /// Reads the key from its file, `None` if the file does not exist.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when users other than the owner may read the file, or it contains no key; [`Error::Io`].
+    ///
+    /// [`Error::KeyFile`] if users other than the owner may read the file, or it contains no key; [`Error::Io`].
     pub fn load(path: &Path) -> Result<Option<Self>> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -42,7 +43,8 @@ impl MasterKey {
     /// Creates a new key, which is not stored yet.
     ///
     /// # Errors
-    /// [`Error::Io`] when the system has no random numbers.
+    ///
+    /// [`Error::Io`] if the system has no random numbers.
     pub fn generate() -> Result<Self> {
         let mut key = Self([0; 32]);
         getrandom::fill(&mut key.0).map_err(|error| Error::io("make", "a key")(io::Error::other(error)))?;
@@ -53,7 +55,8 @@ impl MasterKey {
     /// be opened.
     ///
     /// # Errors
-    /// Like [`MasterKey::save`].
+    ///
+    /// As [`MasterKey::save`].
     pub fn create(path: &Path) -> Result<Self> {
         let key = Self::generate()?;
         key.save(path)?;
@@ -63,7 +66,8 @@ impl MasterKey {
     /// Writes the key to a new file with mode 0600, durably.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when the file exists, because a key is never overwritten; [`Error::Io`].
+    ///
+    /// [`Error::KeyFile`] if the file exists, because a key is never overwritten; [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut options = File::options();
         options.write(true).create_new(true);

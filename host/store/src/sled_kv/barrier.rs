@@ -14,8 +14,8 @@ pub(super) trait Barrier: Send {
 
 /// sled's flush, which writes its buffers to the file, then an fsync of that file.
 ///
-/// The handle is opened once and stays open: the system reports a failed write-back once to each handle that was open
-/// at the time, so a new one would miss it.
+/// The handle is opened once and stays open, because the system reports a failed write-back once to each handle that
+/// was open at the time, so a new one would miss it.
 pub(super) struct FileBarrier {
     db: sled::Db,
     log: File,

@@ -1,4 +1,4 @@
-//! Ends the process when a write hangs: sled has deadlocked under load before, and a disk may never respond.
+//! Ends the process if a write hangs, because sled has deadlocked under load before, and a disk may never respond.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -17,7 +17,7 @@ enum Signal {
 }
 
 impl Watchdog {
-    /// Starts the watchdog. It calls `give_up` when a write takes longer than `limit`.
+    /// Starts the watchdog. It calls `give_up` if a write takes longer than `limit`.
     pub(super) fn start(limit: Duration, give_up: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (signal, signals) = mpsc::channel();
         thread::Builder::new().name("store-watchdog".to_owned()).spawn(move || {

@@ -41,7 +41,7 @@ pub(super) struct DbWriter {
     barrier: Box<dyn Barrier>,
     incoming: mpsc::Receiver<WriterRequest>,
     status: WriterStatus,
-    /// After a failed write, memory may be ahead of the disk: no further commit is accepted.
+    /// After a failed write, memory may be ahead of the disk, so no further commit is accepted.
     poisoned: bool,
     watchdog: Watchdog,
 }
@@ -69,7 +69,7 @@ impl DbWriter {
         }
     }
 
-    /// Processes the waiting requests as one group. It does not wait for more: a single commit goes to the disk at
+    /// Processes the waiting requests as one group. It does not wait for more, so a single commit goes to the disk at
     /// once, and requests that arrive in the meantime form the next group.
     fn process_group(&mut self, first: WriterRequest) -> ControlFlow<oneshot::Sender<()>> {
         let mut group = CommitGroup::default();

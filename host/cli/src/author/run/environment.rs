@@ -76,7 +76,7 @@ impl RunEnvironment {
         Ok(installing.konnector.slug)
     }
 
-    /// Creates the account that the run works for; `None` if the manifest has no fields.
+    /// Creates the account that the run works for; returns `None` if the manifest has no fields.
     pub async fn add_account(
         &self,
         konnector: &Slug,
@@ -139,7 +139,7 @@ impl RunEnvironment {
                         }
                         live.handle_event(&event);
                     }
-                    // Some events were missed: the stored job is authoritative.
+                    // Some events were missed; the stored job is authoritative.
                     Err(_) => break,
                     Ok(_) => {}
                 }

@@ -155,7 +155,7 @@ fn http_set() -> impl Strategy<Value = Permissions> {
     })
 }
 
-/// Lists everything that a run may do on the network: requests, and the parts of them that may carry each secret.
+/// Lists everything that a run may do on the network: requests, and the parts of requests that may carry each secret.
 fn allowed(rules: &HttpRules) -> Vec<(String, &'static str, &'static str, Option<String>)> {
     let parts = [
         RequestPart::FormField("pwd"),
@@ -190,8 +190,8 @@ fn allowed(rules: &HttpRules) -> Vec<(String, &'static str, &'static str, Option
 }
 
 proptest! {
-    /// An update needs consent exactly if it is wider: a set of rules on hosts is wider than another one exactly if it
-    /// allows some request, or some part of one that carries a secret, that the other does not.
+    /// An update needs consent exactly if it is wider. A set of rules on hosts is wider than another set exactly if it
+    /// allows a request, or a secret in a part of a request, that the other set does not.
     #[test]
     fn rules_on_hosts_are_wider_when_they_allow_more(one in http_set(), other in http_set(), nested in any::<bool>()) {
         // Sets drawn at random are seldom nested.
@@ -222,7 +222,7 @@ proptest! {
         }
     }
 
-    /// Delegation is transitive: a grant from a grant could have been made directly.
+    /// Delegation is transitive, so a grant from a grant could have been made directly.
     #[test]
     fn a_subset_of_a_subset_is_one(one in small_set(), middle in small_set(), other in small_set()) {
         let within = |set: &Permissions, outer: &Permissions| -> Permissions {

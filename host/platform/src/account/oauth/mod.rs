@@ -1,4 +1,4 @@
-//! Accounts that are connected by OAuth: the user is sent to the provider of the service and comes back with a code or
+//! Accounts that are connected by OAuth. The user is sent to the provider of the service and comes back with a code or
 //! a token, which the account stores sealed (Cozy API, account types and OAuth, §7.4; RFC 6749 §4.1).
 
 mod provider;
@@ -43,7 +43,7 @@ pub struct OAuthLogin {
     /// The account to reconnect, instead of creating a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Where to send the user in the end; without it, the user sees a page that reports success.
+    /// Where to send the user at the end; if absent, the user sees a success page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "back")]
     pub return_url: Option<Url>,
@@ -153,7 +153,7 @@ impl Accounts {
     /// # Errors
     ///
     /// [`Error::BadRequest`] for a state that is invalid or belongs to another instance or account type;
-    /// [`Error::Provider`] when the provider does not return a token.
+    /// [`Error::Provider`] if the provider does not return a token.
     pub async fn finish_oauth(
         &self,
         host: Option<Arc<Instance>>,
@@ -267,7 +267,7 @@ impl Accounts {
             let body = fill(account.body);
             tries += 1;
             match self.platform.documents().update(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
-                // A run is storing data in it concurrently. The code is spent, so the tokens must not be lost.
+                // A run is storing data in the account concurrently. The code is spent, so the tokens must not be lost.
                 Err(Error::Conflict(_)) if tries < MAX_ATTEMPTS => account = self.get(instance, &account.id)?,
                 done => return done,
             }

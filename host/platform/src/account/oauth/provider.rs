@@ -22,7 +22,7 @@ use crate::{Error, Result};
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum size of a response, in bytes.
 const MAX_RESPONSE_SIZE: u64 = 256 << 10;
-/// Maximum lifetime of a token; longer claims are cut.
+/// Maximum lifetime of a token; longer lifetimes are capped.
 const MAX_TOKEN_LIFETIME_SECS: i64 = 10 * 366 * 86_400;
 
 /// Token response of a provider (RFC 6749 §5.1).
@@ -69,7 +69,7 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// [`Error::Provider`] if it cannot be reached or its response is not understood.
+    /// [`Error::Provider`] if the provider cannot be reached or its response is not valid.
     pub(super) async fn request_tokens(
         &self,
         kind: &Stored<AccountType>,
@@ -136,7 +136,7 @@ impl Accounts {
             .map_err(|error| Error::Provider(format!("unexpected response from the provider {origin}: {error}")))
     }
 
-    /// Writes tokens into the `oauth` field of an account, in clear; returns the remaining fields.
+    /// Writes tokens into the `oauth` field of an account, in plain text; returns the remaining fields.
     pub(super) fn set_tokens(&self, answer: TokenResponse, oauth: &mut Object) -> Result<TokenResponse> {
         // Some providers use this name.
         let access = answer.access_token.clone().or_else(|| answer.id_token.clone());

@@ -36,15 +36,15 @@ type RefreshReceiver = watch::Receiver<Option<RefreshOutcome>>;
 pub(crate) struct Singleflight(Mutex<HashMap<(InstanceId, String), RefreshReceiver>>);
 
 impl Accounts {
-    /// Gets a new access token for an account and stores it; returns the account as it is then. Callers that arrive
-    /// during a refresh wait for it.
+    /// Gets a new access token for an account and stores it; returns the updated account. Callers that arrive during a
+    /// refresh wait for it.
     ///
-    /// Cancel safety: a refresh that has begun goes on, and its tokens are stored.
+    /// Cancel safety: a refresh that has begun continues, and the new tokens are stored.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no
-    /// OAuth, [`Error::ReconnectRequired`] when the provider rejects the refresh token, [`Error::Provider`] when it
+    /// OAuth, [`Error::ReconnectRequired`] if the provider rejects the refresh token, [`Error::Provider`] if it
     /// fails otherwise.
     pub async fn refresh(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
         let kind = self.platform.account_types().get(account_type)?;

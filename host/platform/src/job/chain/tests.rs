@@ -48,11 +48,11 @@ enum RunEnd {
 enum ChainStep {
     /// A trigger is launched by hand.
     Launch(usize),
-    /// A job is pushed without a trigger: the first two do the same work.
+    /// A job is pushed without a trigger. The first two do the same work.
     Push(usize),
     /// A webhook is called with a body.
     Webhook(u8),
-    /// The next job that may run does, and ends like this.
+    /// The next job that may run does so, and ends like this.
     Run(RunEnd),
     /// Minutes pass.
     Wait(i64),
@@ -76,7 +76,7 @@ impl ChainFixture {
         for (kind, account) in [("@cron", Some("a")), ("@cron", Some("b")), ("@cron", None), ("@webhook", Some("a"))] {
             let new = NewTrigger {
                 kind: kind.to_owned(),
-                // Far in the future: retries come first.
+                // Far in the future, so that retries come first.
                 arguments: "0 0 0 1 1 *".to_owned(),
                 worker: KONNECTOR_WORKER.to_owned(),
                 message: account.map_or_else(
@@ -173,8 +173,8 @@ impl ChainFixture {
         if ended.state == JobStatus::Done
             && let Some(chain) = ended.chain_key()
         {
-            // The body of a webhook is erased at the end: its job looks as if it belonged to its trigger's chain, in
-            // which nothing fails here.
+            // The body of a webhook is erased at the end. Its job then looks as if it belonged to its trigger's chain,
+            // in which nothing fails here.
             assert!(!chains.contains_key(&chain), "a success left a retry of {chain}");
         }
         assert_eq!(ended.next_attempt_at.is_some(), ended.retried_as.is_some(), "{ended:?}");

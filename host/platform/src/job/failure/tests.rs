@@ -1,6 +1,7 @@
 use super::*;
 
-/// Each failure has one code, one retry rule and one sentence; codes are those of the Cozy API, konnector run-time contract.
+/// Each failure has one code, one retry rule and one sentence. Codes are those of the Cozy API (konnector run-time
+/// contract).
 #[test]
 fn every_failure_has_its_code() {
     let text = String::new;

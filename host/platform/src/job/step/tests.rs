@@ -43,7 +43,7 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
 }
 
 proptest! {
-    /// For any sequence of events: nothing happens to a job that has ended, it ends once, a stop never uses up an
+    /// For any sequence of events, nothing happens to a job that has ended, a job ends once, a stop never uses up an
     /// attempt, and a repeatedly interrupted job ends eventually.
     #[test]
     fn a_job_ends_once(events in prop::collection::vec(any_event(), 1..40)) {

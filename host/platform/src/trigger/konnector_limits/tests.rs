@@ -40,7 +40,7 @@ fn the_shortest_interval_is_found_wherever_it_is() {
 }
 
 proptest! {
-    /// For any crontab: if a schedule passes the check, its runs are as far apart over a year and a half as the check
+    /// For any crontab, if a schedule passes the check, its runs are as far apart over a year and a half as the check
     /// found.
     #[test]
     fn no_crontab_hides_a_burst(

@@ -37,7 +37,7 @@ enum ModelAction {
     Wait(i64),
     /// The clock is set, forward or back, and the scheduler runs.
     Jump(i64),
-    /// The oldest job ends, successfully or with an error that needs the user.
+    /// The oldest job ends, successfully or with an error that only the user can fix.
     End(bool),
     /// The owner of the account changes the password.
     CorrectPassword,
@@ -308,8 +308,8 @@ fn a_month_down_is_one_job_none_or_the_newest_ones() {
         catch_up_window: window.map(|window| window.parse().expect("a duration")),
         ..TriggerPolicy::default()
     };
-    // 30 days of hours, plus one because clocks in Paris were set back meanwhile, which makes no difference for an
-    // hourly crontab.
+    // 30 days of hours, plus one because clocks in Paris were set back in the meantime, which makes no difference for
+    // an hourly crontab.
     let (fired, occasions) = after_a_month(missed(MissedPolicy::Coalesce, None, None));
     assert_eq!((fired.as_slice(), occasions.coalesced), ([at("2026-11-20T12:00:30Z")].as_slice(), 720));
     let (fired, occasions) = after_a_month(missed(MissedPolicy::All, Some(3), None));

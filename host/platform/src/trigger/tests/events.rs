@@ -49,7 +49,8 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
-/// An awaited change need not wait up to a second for the scheduler's next poll: the commit wakes it.
+/// An awaited change need not wait up to a second for the scheduler's next poll, because the commit wakes the
+/// scheduler.
 #[tokio::test]
 async fn whatever_becomes_due_wakes_the_scheduler() {
     let site = TriggerFixture::new().await;
@@ -85,7 +86,7 @@ async fn a_debounce_is_not_rounded() {
     assert_eq!((site.fire_at("2026-11-20T12:00:02.499Z").await, site.fire_at("2026-11-20T12:00:02.5Z").await), (0, 1));
 }
 
-/// The commit creates the events: code that commits a change need not do it.
+/// The commit creates the events, so code that commits a change need not do it.
 #[tokio::test]
 async fn whatever_is_committed_makes_events() {
     let site = TriggerFixture::new().await;

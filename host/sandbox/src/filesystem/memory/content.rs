@@ -9,8 +9,8 @@ use super::quota::{ByteReservation, ScratchQuota};
 /// Size of a chunk in bytes.
 const CHUNK_SIZE: usize = 64 << 10;
 
-/// Sparse bytes of any length; holes take no memory. The whole length still counts against the quota: a guest may fill
-/// the holes later, and must not be rejected then.
+/// Sparse bytes of any length; holes take no memory. The whole length still counts against the quota, because a guest
+/// may fill the holes later, and must not be rejected then.
 #[derive(Debug)]
 pub(crate) struct SparseContent {
     length: u64,

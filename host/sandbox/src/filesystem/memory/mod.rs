@@ -1,8 +1,8 @@
 //! `/tmp`: directories and files in memory, with the semantics of a POSIX file system but without links. A removed file
-//! exists as long as it is open.
+//! exists for as long as it is open.
 //!
-//! One guest uses it, one call at a time; the locks exist because a store may move between threads, and are never held
-//! across calls.
+//! One guest uses the tree, one call at a time. The locks exist because a store may move between threads, and are never
+//! held across calls.
 
 mod content;
 mod quota;
@@ -67,7 +67,7 @@ pub(crate) struct MemoryDirectory {
 struct DirectoryState {
     /// Dangling for the root, and for a directory that was removed.
     parent: Weak<MemoryDirectory>,
-    /// The directory was removed: nothing can be added to it any more.
+    /// Whether the directory was removed, so that nothing can be added to it any more.
     is_removed: bool,
     children: BTreeMap<String, MemoryNode>,
 }
@@ -159,7 +159,7 @@ impl MemoryNode {
         if path.is_directory_path && !self.is_directory() { Err(ErrorCode::NotDirectory) } else { Ok(self) }
     }
 
-    /// Returns the depth of the directories nested below it.
+    /// Returns the depth of the directories nested below this one.
     fn height(&self) -> usize {
         match self {
             Self::File(_) => 0,
@@ -199,7 +199,7 @@ impl MemoryDirectory {
         lock(&self.state).parent.upgrade()
     }
 
-    /// Returns the directories that contain it, the nearest first.
+    /// Returns the directories that contain this one, the nearest first.
     fn ancestors(self: &Arc<Self>) -> impl Iterator<Item = Arc<Self>> {
         std::iter::successors(self.parent(), |directory| directory.parent())
     }
@@ -227,7 +227,7 @@ impl MemoryDirectory {
         lock(&self.times).modified = SystemTime::now();
     }
 
-    /// Checks whether a subtree of `height` nested directories may be added to it.
+    /// Checks whether a subtree of `height` nested directories may be added to this directory.
     fn check_depth(self: &Arc<Self>, height: usize) -> Result<()> {
         let deep = self.ancestors().count() + height;
         if deep > MAX_DEPTH { Err(ErrorCode::NameTooLong) } else { Ok(()) }
@@ -237,7 +237,7 @@ impl MemoryDirectory {
         let mut trail = vec![Arc::clone(self)];
         for step in steps {
             match step {
-                // Not to the parent, which a rename may have changed since: a walk returns the way it came.
+                // Not to the parent, which a rename may have changed since, because a walk returns the way it came.
                 PathStep::Parent => drop(trail.pop()),
                 PathStep::Child(name) => {
                     let here = trail.last().ok_or(ErrorCode::NotPermitted)?;

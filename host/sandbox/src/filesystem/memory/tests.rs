@@ -1,4 +1,4 @@
-//! Compares the file system in memory with that of this machine: the same calls must return the same results and error
+//! Compares the file system in memory with that of this machine. The same calls must return the same results and error
 //! codes.
 
 use std::io::{Read as _, Write as _};
@@ -118,7 +118,7 @@ fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
     let mut options = std::fs::OpenOptions::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
-            // Not with the standard library's flags: it does not support exclusive creation with truncation.
+            // Not with the standard library's flags, because it does not support exclusive creation with truncation.
             let mut flags = rustix::fs::OFlags::empty();
             flags.set(rustix::fs::OFlags::CREATE, *create);
             flags.set(rustix::fs::OFlags::EXCL, *create && *exclusive);

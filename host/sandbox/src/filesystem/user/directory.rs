@@ -99,7 +99,7 @@ impl UserDirectory {
         Ok(trail.pop().ok_or(ErrorCode::NotPermitted)?)
     }
 
-    /// Locates the target of a path: its directory, its name, and the node there.
+    /// Locates the target of a path. Returns the directory, the name, and the node there.
     async fn locate<'a>(
         &self,
         path: &'a GuestPath<'_>,

@@ -23,7 +23,7 @@ pub(crate) struct UserFile(pub(super) Arc<SharedFile>);
 /// State shared by the descriptors and streams of a file.
 pub(crate) struct SharedFile {
     core: Arc<FileCore>,
-    /// A write that continues although nothing polls its stream: a guest may wait for several events at once, and then
+    /// A write that continues although nothing polls its stream. A guest may wait for several events at once, and then
     /// all futures but the first to complete are dropped and started again.
     pending_write: tokio::sync::Mutex<Option<BoxFuture<'static, Result<()>>>>,
 }
@@ -38,7 +38,7 @@ struct FileCore {
     _upload_permit: Option<HandlePermit>,
 }
 
-/// Attributes of the file besides its content.
+/// Attributes of the file other than its content.
 struct FileDescription {
     /// `None` for a file that was removed before it was committed.
     destination: Option<Destination>,
@@ -192,8 +192,8 @@ fn join_path(path: &str, name: &str) -> String {
 }
 
 impl UserFile {
-    /// Returns an identity that does not change while the file is open: the file's id if it has one. It depends only on
-    /// the actions of the run.
+    /// Returns an identity that does not change while the file is open, which is the id of the file if it has one. The
+    /// identity depends only on the actions of the run.
     pub(crate) fn identity(&self) -> String {
         match &self.0.core.description().destination {
             Some(Destination::Existing(id)) => id.clone(),

@@ -1,5 +1,5 @@
-//! The content of an open file: the stored content, a draft that is written sequentially, or a copy in memory if it is
-//! written in any other order.
+//! The content of an open file, which is the stored content, a draft that is written sequentially, or a copy in memory
+//! if it is written in any other order.
 
 use bytes::Bytes;
 
@@ -143,7 +143,7 @@ impl FileContent {
         Ok(())
     }
 
-    /// Takes the content for a step that leaves none if it is abandoned half-way.
+    /// Takes the content for a step that leaves none if it is abandoned halfway.
     const fn take(&mut self) -> ContentState {
         std::mem::replace(&mut self.state, ContentState::Broken(ErrorCode::Io))
     }
@@ -188,7 +188,7 @@ impl FileContent {
             return Ok(());
         }
         let mut copy = memory::SparseContent::new(std::sync::Arc::clone(&mount.scratch));
-        // Reserves the room first: content that does not fit is not fetched.
+        // Reserves the space first, so that content that does not fit is not fetched.
         copy.set_len(self.len())?;
         match self.take() {
             ContentState::Empty | ContentState::Committed { .. } => {}

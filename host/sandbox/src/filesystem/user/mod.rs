@@ -1,8 +1,8 @@
-//! `/files`: the user's files, through [`capability::Tree`](crate::capability::Tree).
+//! `/files`, which contains the user's files, through [`capability::Tree`](crate::capability::Tree).
 //!
 //! A file that is being written is a [`Draft`](crate::capability::Draft) until it is closed or synced; then its content
-//! becomes visible as a whole. Until then others read the previous content. Within the run a new file has its name from
-//! the moment it is opened: it can be opened again, inspected, renamed and removed.
+//! becomes visible as a whole. Until then, others read the previous content. Within the run, a new file has its name
+//! from the moment it is opened, so it can be opened again, inspected, renamed and removed.
 
 mod directory;
 mod file;
@@ -36,9 +36,9 @@ pub(crate) struct Mount {
     /// Number of the next opened file.
     next_number: AtomicU64,
     uncommitted: Mutex<UncommittedFiles>,
-    /// Existing files that are open for writing, by id: opening one again shares the same draft.
+    /// Existing files that are open for writing, by id. Opening one again shares the same draft.
     open_for_writing_by_id: Mutex<HashMap<String, Weak<file::SharedFile>>>,
-    /// The lease was lost where this could not be reported: in a dropped stream.
+    /// Whether the lease was lost where this could not be reported, that is, in a dropped stream.
     lease_lost: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ impl Mount {
         error.into()
     }
 
-    /// Counts one more change: a run may change as many names as files.
+    /// Counts one more change. A run may change as many names as files.
     fn check_change_quota(&self) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.files.total() + meter.name_changes.get() >= capabilities.limits.files {

@@ -28,7 +28,7 @@ pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, Capabilit
 
 /// Returns an upper bound of a target's size in memory in bytes.
 pub(super) fn weight(to: &wit::Target) -> u64 {
-    /// Size of a reference besides its strings.
+    /// Size of a reference without its strings.
     const REFERENCE: usize = size_of::<Reference>() + 64;
     let texts = to.folder.len() + to.name.len() + to.key.as_ref().map_or(0, String::len);
     let references: usize = to.references.iter().map(|one| one.doctype.len() + one.id.len() + REFERENCE).sum();

@@ -6,7 +6,7 @@ use crate::capability::{CapabilityError, OpenFile, QuotaKind, Upload};
 use crate::host::content_type_check::{ContentTypeCheck, HEAD_BYTES};
 use crate::memory::MemoryCharge;
 
-/// Permit for one upload or open file of a run; dropping it releases it.
+/// Permit for one upload or open file of a run; released when dropped.
 #[derive(Debug)]
 pub struct HandlePermit {
     _of: Arc<()>,
@@ -28,7 +28,7 @@ impl HandleCounter {
 
 /// An upload that the guest holds.
 pub struct OpenUpload {
-    /// `None` after a failed write: the content has a hole, and must never become a file.
+    /// `None` after a failed write, because the content has a hole and must never become a file.
     upload: Option<Box<dyn Upload>>,
     /// Expected content type, until enough bytes were written to check it.
     type_check: Option<ContentTypeCheck>,

@@ -139,7 +139,7 @@ fn json_like() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Whatever is valid JSON with a readable type says the same here as in a plain reading of it.
+    /// Valid JSON with a readable type has the same meaning here as for a plain parser.
     #[test]
     fn any_line_is_read_without_a_panic(line in json_like()) {
         let status = StatusLine::parse(&line);
@@ -154,7 +154,7 @@ proptest! {
         }
     }
 
-    /// A critical line that is damaged at any place is still a critical line, or does not go unnoticed.
+    /// A critical line that is damaged at any place is still a critical line, or the damage is noticed.
     #[test]
     fn damage_is_detected(at in 20_usize..60, byte in any::<u8>(), removed in 0_usize..3) {
         let mut line = br#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#.to_vec();
