@@ -145,6 +145,8 @@ proptest! {
         };
         let borders: Vec<usize> = packed.iter().scan(0, |at, part| { *at += part.len(); Some(*at) }).collect();
         let packed = packed.concat();
+        // Brotli packs an empty body into one byte, which has no part.
+        prop_assume!(packed.len() > 1);
         let cut = 1 + cut.index(packed.len() - 1);
         prop_assume!(!borders.contains(&cut));
         prop_assert!(unpacked(&[kind], packed.get(..cut).unwrap(), 50).is_err(), "{} bytes of {}", cut, packed.len());
