@@ -15,7 +15,7 @@ pub struct SentRequest {
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// Body as a string; empty if there is none.
+    /// Body as a string; empty for a request without a body.
     pub body: String,
     /// The encoding in which the host should send a form.
     pub form_charset: Option<String>,

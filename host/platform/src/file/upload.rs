@@ -141,7 +141,7 @@ impl Files {
         // After a disk failure the file may still have been stored; the sweep of orphans decides.
         let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
         if done.is_err() && !unsure {
-            drop(self.platform.store().blobs().remove(&blob.id).await);
+            drop(self.discard_content(&blob.id).await);
         }
         done
     }
