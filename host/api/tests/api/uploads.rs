@@ -145,6 +145,14 @@ fn generation(file: &Value) -> u64 {
     rev.split('-').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
+/// Returns the revision after the only successful change; all others must have been refused for their revision.
+fn only_winner(what: &str, answers: Vec<TestResponse>) -> String {
+    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    let statuses: Vec<_> = lost.iter().map(|answer| answer.status).collect();
+    assert!(won.len() == 1 && statuses.iter().all(|status| *status == 412), "{what}: {} won, {statuses:?}", won.len());
+    won[0].json()["data"]["meta"]["rev"].as_str().expect("a revision").to_owned()
+}
+
 /// Of many who saw the same revision, one changes it; whatever the others wanted, nothing of it is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_saw_a_revision_changes_that_one_or_nothing() {
@@ -172,18 +180,27 @@ async fn who_saw_a_revision_changes_that_one_or_nothing() {
         rev = winner["meta"]["rev"].as_str().expect("a revision").to_owned();
     }
     // The trash, and the way out of it.
-    let trash = |number: u32| match number % 2 {
-        0 => TestRequest::delete(&path).token(&token).header(IF_MATCH, &rev),
-        _ => {
-            TestRequest::patch(&path).token(&token).attributes(json!({ "move_to_trash": true })).header(IF_MATCH, &rev)
+    let from_trash = format!("/files/trash/{}", id(&file));
+    let before = rev.clone();
+    for round in 0..6 {
+        let trash = (0..30).map(|number| match number % 2 {
+            0 => TestRequest::delete(&path).token(&token).header(IF_MATCH, &rev),
+            _ => TestRequest::patch(&path)
+                .token(&token)
+                .attributes(json!({ "move_to_trash": true }))
+                .header(IF_MATCH, &rev),
+        });
+        rev = only_winner(&format!("trash {round}"), api.send_concurrently(trash).await);
+        if round == 5 {
+            break;
         }
-    };
-    let answers = api.send_concurrently((0..40).map(trash)).await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
-    assert!(answers.iter().all(|answer| [200, 412].contains(&answer.status)));
-    let stale = TestRequest::post(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+        let restore = (0..30).map(|_| TestRequest::post(&from_trash).token(&token).header(IF_MATCH, &rev));
+        rev = only_winner(&format!("restore {round}"), api.send_concurrently(restore).await);
+    }
+    let rev = before;
+    let stale = TestRequest::post(&from_trash).token(&token).header(IF_MATCH, &rev);
     assert_eq!(api.send(stale).await.status, 412);
-    let stale = TestRequest::delete(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+    let stale = TestRequest::delete(&from_trash).token(&token).header(IF_MATCH, &rev);
     assert_eq!(api.send(stale).await.status, 412);
     let any = TestRequest::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
     assert_eq!(api.send(any).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");

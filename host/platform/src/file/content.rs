@@ -124,7 +124,7 @@ impl Files {
 
     /// Replaces the content of a file; the former content may become a version. A file in the trash is moved back to
     /// where it would be created.
-    async fn replace_content(
+    pub(super) async fn replace_content(
         &self,
         instance: &Instance,
         new: &NewContent,
@@ -132,7 +132,7 @@ impl Files {
         found: Stored<File>,
     ) -> Result<File> {
         let now = self.platform.clock().now();
-        let trashed = self.get(instance, &found.id)?.trashed;
+        let trashed = self.is_trashed(instance, &found.value)?;
         self.replace(instance, found, new.if_match.as_ref(), Retention::ByRule, |file, changes| {
             if trashed {
                 changes.remove_unique(&instance.id, CHILDREN_INDEX, child_key(&file.dir_id, &file.name));

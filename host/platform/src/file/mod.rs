@@ -322,17 +322,21 @@ impl Files {
         let found = self.platform.load::<File>(&instance.doc(&FILES, id))?;
         let mut file =
             found.map(Stored::<File>::into_file).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
-        if !file.trashed && file.dir_id != ROOT_ID {
-            file.trashed = match &file.path {
-                Some(path) => File::is_trash_path(path),
-                None => self
-                    .platform
-                    .load::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?
-                    .and_then(|directory| directory.value.path)
-                    .is_some_and(|path| File::is_trash_path(&path)),
-            };
-        }
+        file.trashed = self.is_trashed(instance, &file)?;
         Ok(file)
+    }
+
+    /// Returns whether a file is in the trash or in a trashed directory. Decides about the state that was read, so that
+    /// a check and the commit after it see the same revision.
+    pub(super) fn is_trashed(&self, instance: &Instance, file: &File) -> Result<bool> {
+        if file.trashed || file.dir_id == ROOT_ID {
+            return Ok(file.trashed);
+        }
+        if let Some(path) = &file.path {
+            return Ok(File::is_trash_path(path));
+        }
+        let directory = self.platform.load::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?;
+        Ok(directory.and_then(|directory| directory.value.path).is_some_and(|path| File::is_trash_path(&path)))
     }
 
     /// Returns the path of a file or directory.

@@ -76,7 +76,7 @@ impl Files {
         if matches!(file.id.as_str(), ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash cannot be moved or renamed".to_owned()));
         }
-        if self.get(instance, &file.id)?.trashed {
+        if self.is_trashed(instance, file)? {
             return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
         }
         let to = self.writable_directory(instance, &dir_id)?;

@@ -55,7 +55,7 @@ impl Files {
     pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, actor: &Object) -> Result<File> {
         retry_on_conflict(|| async {
             let found = self.get_movable(instance, id)?.require_rev(seen)?;
-            if self.get(instance, id)?.trashed {
+            if self.is_trashed(instance, &found.value)? {
                 return Err(Error::BadRequest(format!("'{id}' is already in the trash")));
             }
             let mut changes = Changes::new();
@@ -145,12 +145,12 @@ impl Files {
     /// seen; [`Error::BadRequest`] if it is not in the trash.
     pub async fn restore(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         retry_on_conflict(|| async {
-            let file = self.get(instance, id)?;
-            if !file.trashed {
-                return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
-            }
-            let directory = self.ensure_directory(instance, &self.restore_directory_path(instance, &file)?).await?;
             let found = self.get_movable(instance, id)?.require_rev(seen)?;
+            if !self.is_trashed(instance, &found.value)? {
+                return Err(Error::BadRequest(format!("'{}' is not in the trash", found.value.name)));
+            }
+            let path = self.restore_directory_path(instance, &found.value)?;
+            let directory = self.ensure_directory(instance, &path).await?;
             let name = found.value.original_name().to_owned();
             let mut changes = Changes::new();
             let changed =

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::name::with_copy_suffix;
 use super::{ContentWriteError, File, FileKind, NewContent, WrittenContent, validate_name};
+use crate::doctype::FILES;
 use crate::handles::Files;
 use crate::instance::Instance;
 use crate::stored::{Object, new_id, retry_on_conflict};
@@ -47,14 +48,13 @@ impl Files {
     /// it was seen.
     pub async fn overwrite(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let written = async {
-            let file = self.get(instance, &new.id)?;
-            if file.kind == FileKind::Directory || file.trashed {
-                return Err(Error::NotFound(format!(
-                    "'{}' does not exist, is a directory, or is in the trash",
-                    new.id
-                )));
+            let missing =
+                || Error::NotFound(format!("'{}' does not exist, is a directory, or is in the trash", new.id));
+            let found = self.platform.load::<File>(&instance.doc(&FILES, new.id.as_str()))?.ok_or_else(missing)?;
+            if found.value.kind == FileKind::Directory || self.is_trashed(instance, &found.value)? {
+                return Err(missing());
             }
-            self.commit_content(instance, new, blob).await
+            self.replace_content(instance, new, blob, found.require_rev(new.if_match.as_ref())?).await
         };
         self.discard_on_error(written.await, blob).await
     }

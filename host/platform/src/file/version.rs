@@ -162,12 +162,12 @@ impl Files {
     /// [`Error::PreconditionFailed`] if the file was changed since it was seen.
     pub async fn revert(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
         let id = version.file_id.clone();
-        if self.get(instance, &id)?.trashed {
-            return Err(Error::BadRequest(format!("'{id}' is in the trash; restore it first")));
-        }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found =
             self.platform.load::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.require_rev(seen)?;
+        if self.is_trashed(instance, &found.value)? {
+            return Err(Error::BadRequest(format!("'{id}' is in the trash; restore it first")));
+        }
         // A file does not get content that cannot be read.
         self.platform.store().verify_blob(&version.content.to_content_link()).await?;
         let now = self.platform.clock().now();
