@@ -9,7 +9,6 @@ pub mod account_type;
 pub mod backup;
 pub mod changes;
 pub mod clock;
-pub mod crontab;
 pub mod design;
 pub mod doctype;
 pub mod document;

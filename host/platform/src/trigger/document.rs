@@ -11,7 +11,6 @@ use super::plan::{ParseContext, TriggerPlan};
 use super::policy::TriggerPolicy;
 use super::runtime_state::TriggerRuntimeState;
 use super::step::TriggerSpec;
-use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
 use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER, check_message};
@@ -68,7 +67,7 @@ pub struct Trigger {
 impl Trigger {
     /// Rejects a separate time zone if the crontab names one itself, because the separate one would have no effect.
     pub(super) fn check_time_zone(&self) -> Result<()> {
-        if !crontab::has_time_zone(&self.arguments) {
+        if !konnector_crontab::has_time_zone(&self.arguments) {
             return Ok(());
         }
         Err(Error::InvalidAttribute {

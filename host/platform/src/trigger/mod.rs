@@ -40,7 +40,6 @@ pub use schedule::Schedule;
 pub use status::TriggerStatus;
 
 use crate::account::AccountLocation;
-use crate::crontab;
 use crate::doctype::{ACCOUNTS, TRIGGERS};
 use crate::handles::Triggers;
 use crate::instance::Instance;
@@ -173,7 +172,8 @@ impl Triggers {
         let message = Value::Object(message);
         self.platform.accounts().check(instance, &message, AccountLocation::Parameter)?;
         self.platform.accounts().check_given(instance, &message, AccountLocation::Parameter)?;
-        let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
+        let arguments =
+            konnector_crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
             arguments,

@@ -6,8 +6,8 @@ use chrono_tz::Tz;
 use super::duration::GoDuration;
 use super::event::EventRules;
 use super::schedule::Schedule;
-use crate::crontab::{Crontab, CrontabError, Period, Periodic};
 use crate::{Error, Result};
+use konnector_crontab::{Crontab, CrontabError, Period, Periodic};
 
 /// Plan of a trigger: when it pushes jobs.
 #[derive(Debug, Clone)]

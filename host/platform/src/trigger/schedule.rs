@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::duration::GoDuration;
-use crate::crontab::Crontab;
+use konnector_crontab::Crontab;
 
 /// A schedule of instants.
 #[derive(Debug, Clone)]

@@ -273,7 +273,7 @@ mod tests {
                 if let Some((field, days)) = &day {
                     assert!(days.contains(&fields[*field].expect("a day")), "{text}");
                 }
-                let crontab: crate::crontab::Crontab = text.parse().expect("a crontab");
+                let crontab: crate::Crontab = text.parse().expect("a crontab");
                 let first = crontab.next("2026-11-20T12:00:00Z".parse().expect("a date"), utc).expect("a run");
                 let second = crontab.next(first, utc).expect("a run");
                 assert!(apart.contains(&(second - first).num_days()), "{text}");
