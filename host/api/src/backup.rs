@@ -28,7 +28,7 @@ pub fn routes() -> ApiRouter<Platform> {
 /// Responds once the first bytes are available. If the backup fails later, the connection is aborted, so that the
 /// client does not mistake it for a complete backup.
 async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> {
-    let mut backup = platform.backups().start();
+    let mut backup = platform.start_backup();
     let first = backup.next_chunk().await?.unwrap_or_default();
     let rest = stream::try_unfold(backup, |mut backup| async move {
         Ok::<_, konnector_platform::Error>(backup.next_chunk().await?.map(|part| (part, backup)))
@@ -38,5 +38,5 @@ async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> 
 }
 
 async fn last_outcome(State(platform): State<Platform>) -> Json<Value> {
-    Json(json!({ "error": platform.backups().last_failure() }))
+    Json(json!({ "error": platform.last_backup_failure() }))
 }

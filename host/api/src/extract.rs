@@ -9,7 +9,7 @@ use http::{HeaderMap, Uri};
 use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded};
 use konnector_manifest::{Doctype, Slug, Verb};
 use konnector_platform::instance::Instance;
-use konnector_platform::token::Principal;
+use konnector_platform::principal::Principal;
 use konnector_platform::{Error, Platform};
 use konnector_store::Map;
 use serde_json::Value;

@@ -9,7 +9,7 @@ use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::doctype::INSTANCES;
 use konnector_platform::instance::{Instance, InstancePatch, parse_time_zone};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::{DocRef, InstanceId, Map};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ async fn update_flags(
 }
 
 async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, ApiError> {
-    platform.instances().delete(&domain).await?;
+    platform.delete_instance(&domain).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -17,14 +17,15 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE}
 use http::{HeaderMap, HeaderName, StatusCode};
 use konnector_manifest::{Slug, Verb};
 use konnector_platform::Platform;
+use konnector_platform::UninstallOutcome;
 use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
 use konnector_platform::instance::Instance;
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::konnector::{
     CLAMPED_LIMITS_FIELD, ClampedLimit, InstallEvent, InstallProgress, InstallRequest, Konnector, KonnectorState,
-    UninstallOutcome, UpdateRequest,
+    UpdateRequest,
 };
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
@@ -362,7 +363,7 @@ async fn uninstall(
 ) -> Result<Response, ApiError> {
     check_manage(&platform, &caller, Verb::Delete, None)?;
     let (Konnector { slug, .. }, _) = find_installed(&platform, &caller, &slug)?;
-    let deleted = platform.konnectors().delete(&caller.instance, &slug, params.flag("Force", false)).await?;
+    let deleted = platform.uninstall_konnector(&caller.instance, &slug, params.flag("Force", false)).await?;
     if !wants_events(&headers) {
         return Ok(match deleted {
             UninstallOutcome::Uninstalled => StatusCode::NO_CONTENT.into_response(),

@@ -12,7 +12,7 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::konnector::RegistryResponse;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;

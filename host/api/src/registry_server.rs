@@ -9,8 +9,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, Uri};
+use konnector_media_type::from_name;
 use konnector_platform::konnector::{App, BundleDirectory, PublishedVersion};
-use konnector_platform::media_type;
 use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
@@ -211,7 +211,7 @@ fn icon_response(version: &PublishedVersion) -> Result<Response, ApiError> {
     let none = || ApiError::request(http::StatusCode::NOT_FOUND, "this version has no icon");
     let (name, icon) = version.manifest.icon.as_ref().zip(version.icon.clone()).ok_or_else(none)?;
     let headers = [
-        (CONTENT_TYPE, media_type(name)),
+        (CONTENT_TYPE, from_name(name).to_owned()),
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'".to_owned()),
     ];
     Ok((headers, icon).into_response())

@@ -8,7 +8,7 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::{OAUTH_CLIENTS, SETTINGS};
 use konnector_platform::instance::{InstancePatch, parse_time_zone};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::Map;
 use serde_json::{Value, json};
 

@@ -6,9 +6,8 @@ use konnector_store::Error as StoreError;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::oneshot;
 
-use crate::handles::Backups;
 use crate::schema::Schema;
-use crate::{Error, Result};
+use crate::{Error, Platform, Result};
 
 /// Size of the buffer between the store and the client.
 const BUFFER_SIZE: usize = 128 * 1024;
@@ -23,22 +22,22 @@ pub struct Backup {
     outcome: Option<oneshot::Receiver<Result<()>>>,
 }
 
-impl Backups {
+impl Platform {
     /// Starts a backup.
     #[must_use]
-    pub fn start(&self) -> Backup {
+    pub fn start_backup(&self) -> Backup {
         let (mut writer, reader) = tokio::io::duplex(BUFFER_SIZE);
         let (done, outcome) = oneshot::channel();
-        let backups = self.clone();
-        *self.platform.inner.last_backup_failure.0.lock() = None;
-        self.platform.tasks().spawn(async move {
+        let platform = self.clone();
+        *self.state.last_backup_failure.0.lock() = None;
+        self.core().tasks().spawn(async move {
             let progress = &mut |_| {};
             let made = tokio::select! {
                 biased;
-                () = backups.platform.draining().cancelled() => {
+                () = platform.core().draining().cancelled() => {
                     Err(Error::Unavailable("the server is shutting down".to_owned()))
                 }
-                made = backups.platform.store().back_up(&Schema, backups.platform.key(), &mut writer, progress) => {
+                made = platform.core().store().back_up(&Schema, platform.core().key(), &mut writer, progress) => {
                     made.map_err(Error::from)
                 }
             };
@@ -46,7 +45,7 @@ impl Backups {
                 Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "backup created"),
                 Err(error) => tracing::warn!(%error, "backup failed"),
             }
-            *backups.platform.inner.last_backup_failure.0.lock() = made.as_ref().err().map(ToString::to_string);
+            *platform.state.last_backup_failure.0.lock() = made.as_ref().err().map(ToString::to_string);
             drop(writer);
             // A receiver that no longer listens has abandoned the backup.
             drop(done.send(made.map(drop)));
@@ -56,8 +55,8 @@ impl Backups {
 
     /// Returns why the last backup failed, if it did.
     #[must_use]
-    pub fn last_failure(&self) -> Option<String> {
-        self.platform.inner.last_backup_failure.0.lock().clone()
+    pub fn last_backup_failure(&self) -> Option<String> {
+        self.state.last_backup_failure.0.lock().clone()
     }
 }
 

@@ -3,10 +3,10 @@
 use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
 
-use crate::account::{self, ResealKeys};
-use crate::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
-use crate::stored::{Stored, to_object};
-use crate::{Error, Result, account_type};
+use crate::{Error, Result};
+use konnector_accounts::{self as account, ResealKeys, account_type};
+use konnector_documents::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
+use konnector_documents::stored::{Stored, to_object};
 
 /// Record of the key that seals the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

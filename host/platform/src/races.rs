@@ -22,8 +22,8 @@ use crate::doctype::{FILES, JOBS, VERSIONS};
 use crate::file::{File, NewContent};
 use crate::instance::{Instance, InstancePatch};
 use crate::job::{CLIENT_WORKER, Cause, JobRequest, JobStatus, TriggerPayload};
+use crate::principal::Audience;
 use crate::stored::Object;
-use crate::token::Audience;
 use crate::{Config, Error, Platform, PlatformParts, Schema};
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -174,7 +174,7 @@ impl RaceFixture {
                 problems.push(problem.to_string());
             }
         };
-        self.platform.store().fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
+        self.platform.core().store().fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
         assert_eq!(problems, [""; 0]);
     }
 }
@@ -255,7 +255,7 @@ async fn a_deletion_that_conflicts_loses_no_version() {
     assert!(matches!(destroyed, Err(Error::PreconditionFailed { .. })), "{destroyed:?}");
     assert_eq!(platform.files().versions(instance, &file.id).unwrap().len(), 2);
     platform.files().destroy(instance, &file.id, None).await.unwrap();
-    assert!(platform.store().list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
+    assert!(platform.core().store().list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -272,7 +272,7 @@ async fn the_room_that_files_take_is_counted_once() {
         tokio::spawn(async move { platform.files().disk_usage(&instance).await })
     };
     for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        let mut writer = platform.store().blobs().create().await.unwrap();
+        let mut writer = platform.core().store().blobs().create().await.unwrap();
         writer.write("12345".into()).await.unwrap();
         let blob = writer.finish().await.unwrap();
         let new = NewContent::with_new_id(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
@@ -287,9 +287,9 @@ async fn the_room_that_files_take_is_counted_once() {
     }
     counting.await.unwrap().unwrap();
     site.kv.inner().before_scan = None;
-    platform.tasks().close();
-    platform.tasks().wait().await;
-    let listed = platform.store().list(&instance.id, &FILES, None, 100).unwrap();
+    platform.core().tasks().close();
+    platform.core().tasks().wait().await;
+    let listed = platform.core().store().list(&instance.id, &FILES, None, 100).unwrap();
     let sizes = listed.iter().filter_map(|file| file.body.get("size")?.as_str()?.parse::<u64>().ok());
     let stored: u64 = sizes.sum();
     assert!(stored >= 15, "{stored}");
@@ -306,12 +306,12 @@ async fn old_jobs_go_although_one_of_them_is_changed() {
         platform.jobs().end_client_job(instance, &job.id, None).await.unwrap();
     }
     site.clock.set(site.clock.now() + chrono::TimeDelta::hours(1));
-    let jobs = platform.store().list(&instance.id, &JOBS, None, 100).unwrap();
+    let jobs = platform.core().store().list(&instance.id, &JOBS, None, 100).unwrap();
     site.kv.before_commit(site.touch(instance.doc(&JOBS, jobs[3].id.as_str())));
     let purged = platform.jobs().purge(instance, std::time::Duration::ZERO, &[]).await.unwrap();
     assert!((8..=9).contains(&purged), "{purged} of 10");
     assert!(
-        platform.store().get(&instance.doc(&JOBS, jobs[3].id.as_str())).unwrap().is_some(),
+        platform.core().store().get(&instance.doc(&JOBS, jobs[3].id.as_str())).unwrap().is_some(),
         "the changed one stays"
     );
 }
@@ -330,7 +330,7 @@ async fn declaring_an_index_gives_up_in_the_end() {
     };
     platform.documents().declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
     let design = instance.doc(&crate::doctype::DESIGNS, format!("{doctype}/mine"));
-    platform.store().ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
+    platform.core().store().ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
     for _ in 0..50 {
         site.kv.before_commit(site.touch(design.clone()));
         // The commit of the interfering writer.
@@ -370,12 +370,12 @@ async fn an_orphan_lease_stops_no_start() {
 
     let platform = Platform::new(parts(open())).await.unwrap();
     platform.jobs().recover().await.unwrap();
-    assert_eq!(platform.store().leases().unwrap(), []);
+    assert_eq!(platform.core().store().leases().unwrap(), []);
     let mut problems = 0;
     let told = &mut |event: konnector_store::FsckProgress<'_>| {
         problems += u32::from(matches!(event, konnector_store::FsckProgress::Found(_)));
     };
-    platform.store().fsck(&NoSchema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
+    platform.core().store().fsck(&NoSchema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     assert_eq!(problems, 0);
 }
 
@@ -392,16 +392,16 @@ async fn a_removal_that_was_cut_off_is_finished() {
         tokio::spawn(async move {
             kv.before_commit(|| ());
             kv.before_commit(|| panic!("the process ends"));
-            platform.instances().delete("ada.example").await
+            platform.delete_instance("ada.example").await
         })
     };
     removal.await.unwrap_err();
     assert!(platform.instances().get("ada.example").is_err());
-    assert_eq!(site.platform.store().blobs().list().await.unwrap().len(), 2);
+    assert_eq!(site.platform.core().store().blobs().list().await.unwrap().len(), 2);
 
-    platform.instances().resume_erasures().await.unwrap();
-    assert!(platform.store().blobs().list().await.unwrap().is_empty());
-    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
+    platform.resume_erasures().await.unwrap();
+    assert!(platform.core().store().blobs().list().await.unwrap().is_empty());
+    assert!(platform.core().store().doctypes(&instance.id).unwrap().is_empty());
     assert!(platform.files().get(&other, crate::file::ROOT_ID).is_ok());
     site.assert_fsck_clean().await;
 }
@@ -412,13 +412,13 @@ async fn the_files_of_a_removed_instance_are_gone_at_once() {
     let (platform, instance) = (&site.platform, &site.instance);
     let file = site.file("a.txt", &["one", "two"]).await;
     let mut reading = platform.files().open_content(&file).await.unwrap();
-    let blobs = platform.store().blobs();
+    let blobs = platform.core().store().blobs();
     assert_eq!(blobs.list().await.unwrap().len(), 2);
-    platform.instances().delete("ada.example").await.unwrap();
+    platform.delete_instance("ada.example").await.unwrap();
     assert!(blobs.list().await.unwrap().is_empty());
     let mut text = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut reading, &mut text).await.unwrap();
     assert_eq!(text, "two", "who reads it reads to the end");
-    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.core().store().doctypes(&instance.id).unwrap().is_empty());
     site.assert_fsck_clean().await;
 }

@@ -1,11 +1,10 @@
 //! Sweep of unused data: jobs that ended long ago, and blobs without references, which a crash between two durable
 //! steps or the deletion of an instance leaves behind.
 
-use konnector_store::{BlobId, MIN_ORPHAN_AGE};
+use konnector_store::MIN_ORPHAN_AGE;
 
-use crate::Result;
-use crate::handles::BlobSweeper;
 use crate::schema::Schema;
+use crate::{Platform, Result};
 
 /// Interval between two sweeps.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -20,24 +19,15 @@ fn log_sweep(swept: Result<usize>, what: &str) {
     }
 }
 
-impl BlobSweeper {
+impl Platform {
     /// Sweeps at each interval, and logs the results. Cancel-safe, because the next sweep does the rest.
-    pub(crate) async fn run(&self) {
+    pub(crate) async fn run_sweeps(&self) {
         for round in 0_u32.. {
             if round.is_multiple_of(SWEEPS_PER_BLOB_SWEEP) {
                 log_sweep(self.sweep_blobs().await, "deleted unreferenced blobs");
             }
-            log_sweep(self.platform.jobs().delete_old().await, "deleted old jobs");
+            log_sweep(self.jobs().delete_old().await, "deleted old jobs");
             tokio::time::sleep(SWEEP_INTERVAL).await;
-        }
-    }
-
-    /// Deletes blobs that are no longer needed. A failure here does not undo a commit.
-    pub(crate) async fn delete_blobs(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
-        for blob in blobs {
-            if let Err(error) = self.platform.store().blobs().remove(&blob).await {
-                tracing::warn!(%error, "an unneeded blob cannot be deleted; the next sweep retries");
-            }
         }
     }
 
@@ -48,10 +38,9 @@ impl BlobSweeper {
     /// If the store fails, or a document cannot be read; nothing is deleted then, because that document may refer to a
     /// blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
-        let orphans =
-            self.platform.store().orphaned_blobs(&Schema, self.platform.clock().now() - MIN_ORPHAN_AGE).await?;
+        let orphans = self.core().store().orphaned_blobs(&Schema, self.core().clock().now() - MIN_ORPHAN_AGE).await?;
         let count = orphans.len();
-        self.delete_blobs(orphans).await;
+        self.core().delete_blobs(orphans).await;
         Ok(count)
     }
 }

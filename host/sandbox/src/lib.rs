@@ -35,7 +35,6 @@ mod run;
 mod sandbox;
 mod scheduler;
 mod side_tasks;
-pub mod sniff;
 mod stdio;
 mod stdout_session;
 mod ticker;

@@ -76,6 +76,14 @@ impl Changes {
         self.push(ChangeOp::Put { document, expected: rev.clone(), body: PendingBody::new(body), given: None })
     }
 
+    /// Replaces the revision of a document that was read, or creates the document if there was none.
+    pub fn upsert(&mut self, document: DocRef, rev: Option<&Rev>, body: Map) -> &mut Self {
+        match rev {
+            Some(rev) => self.put(document, rev, body),
+            None => self.create(document, body),
+        }
+    }
+
     /// Deletes a document and removes it from the queue and the schedule. Conflicts unless `rev` is its current
     /// revision, and while it is a running job.
     pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {

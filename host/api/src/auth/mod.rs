@@ -22,9 +22,9 @@ use konnector_manifest::Slug;
 use konnector_platform::grant::{AuthorizationRequest, TokenRequest};
 use konnector_platform::instance::Instance;
 use konnector_platform::oauth_client::{ClientRegistration, OAuthClient};
-use konnector_platform::one_time_token::OneTimeToken;
+use konnector_platform::one_time_token::SessionCode;
+use konnector_platform::principal::Audience;
 use konnector_platform::rate;
-use konnector_platform::token::Audience;
 use konnector_platform::{Platform, Stored};
 use serde_json::{Value, json};
 
@@ -295,7 +295,7 @@ async fn tokens(
 async fn session_code(State(platform): State<Platform>, caller: Caller) -> Result<(StatusCode, Json<Value>), ApiError> {
     caller.check_owner()?;
     platform.rate_limits().check(&caller.instance, rate::RateKind::Token)?;
-    let code = platform.auth().issue_one_time_token(&caller.instance, OneTimeToken::Session).await?;
+    let code = platform.auth().issue_one_time_token(&caller.instance, &SessionCode {}).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
-use konnector_platform::one_time_token::OneTimeToken;
+use konnector_platform::one_time_token::SessionCode;
 use serde_json::{Value, json};
 
 use super::registration_response;
@@ -52,8 +52,7 @@ async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let code =
-        platform.auth().issue_one_time_token(&*platform.instances().get(&domain)?, OneTimeToken::Session).await?;
+    let code = platform.auth().issue_one_time_token(&*platform.instances().get(&domain)?, &SessionCode {}).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -65,7 +64,7 @@ async fn check_session_code(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let code = body.get("session_code").and_then(Value::as_str).unwrap_or_default();
     let redeemed = platform.auth().redeem_one_time_token(&*platform.instances().get(&domain)?, code).await?;
-    let valid = redeemed == Some(OneTimeToken::Session);
+    let valid = redeemed == Some(SessionCode {});
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }
 

@@ -18,7 +18,7 @@ use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_platform::token::Principal;
+use konnector_platform::principal::Principal;
 use konnector_store::{Document, Map, Rev};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
-use konnector_platform::token::Principal;
+use konnector_platform::principal::Principal;
 use konnector_store::{FeedChange, Map, Rev};
 use serde_json::{Value, json};
 

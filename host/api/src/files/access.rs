@@ -5,7 +5,7 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::{File, FileKind, Version};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::Map;
 
 use crate::error::ApiError;

@@ -18,8 +18,8 @@ use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::job::{Cause, Job, JobOptions, JobRequest, TriggerPayload};
+use konnector_platform::principal::Audience;
 use konnector_platform::rate;
-use konnector_platform::token::Audience;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::instance::Instance;
+use konnector_platform::principal::Principal;
 use konnector_platform::realtime::RealtimeEvent;
-use konnector_platform::token::Principal;
 use konnector_store::Map;
 
 use super::protocol::{RealtimeError, Topic};

@@ -2,7 +2,7 @@
 
 use http::Method;
 use http::header::WWW_AUTHENTICATE;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::json;
 
 use crate::openapi;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{LOCATION, SET_COOKIE};
 use konnector_platform::doctype::KONNECTORS;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::Changes;
 use serde_json::{Value, json};
 use url::Url;

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CONTENT_TYPE, LOCATION};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;

@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, RANGE};
 use http_body_util::BodyExt as _;
 use konnector_api::{Passphrase, ServerInfo};
 use konnector_platform::doctype::VERSIONS;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::{BlobId, FsckOptions, FsckProgress};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;

@@ -163,7 +163,7 @@ async fn x9_an_abandoned_deletion_of_an_instance_resumes() {
     let api = Api::new().await;
     install(&api, "shop", Some(true)).await;
     add_account(&api, "shop").await;
-    let delete = || api.platform.instances().delete("alice.example");
+    let delete = || api.platform.delete_instance("alice.example");
     for _ in 0..2 {
         // Nobody works on the job yet.
         assert!(tokio::time::timeout(Duration::from_millis(200), delete()).await.is_err());

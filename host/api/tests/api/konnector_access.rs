@@ -2,7 +2,7 @@
 //! and what it plans of itself ends with its removal.
 
 use konnector_platform::doctype::{PERMISSIONS, TRIGGERS};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::Changes;
 use serde_json::{Value, json};
 

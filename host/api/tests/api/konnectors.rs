@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use konnector_platform::doctype::KONNECTORS;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_store::Changes;
 use serde_json::json;
 

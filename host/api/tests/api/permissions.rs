@@ -1,7 +1,7 @@
 //! Permission sets and shares (§8.4 of the behaviour reference).
 
 use http::Method;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::{Value, json};
 
 use crate::support::{Api, TestRequest, TestResponse};

@@ -25,7 +25,7 @@ async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
     let bob = api
         .platform
         .auth()
-        .issue_token(&api.bob, konnector_platform::token::Audience::Cli, "CLI", "*")
+        .issue_token(&api.bob, konnector_platform::principal::Audience::Cli, "CLI", "*")
         .expect("a token");
     let call = TestRequest::post("/jobs/queue/client").host("bob.example").token(&bob);
     assert_eq!(api.send(call.attributes(json!({ "arguments": {} }))).await.status, 202);

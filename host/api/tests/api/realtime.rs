@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;

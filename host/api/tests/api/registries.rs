@@ -2,7 +2,7 @@
 
 use konnector_egress::AddressRule;
 use konnector_platform::konnector::BundleDirectory;
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

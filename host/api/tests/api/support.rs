@@ -17,7 +17,7 @@ use konnector_platform::clock::ManualClock;
 use konnector_platform::doctype::{FILES, KONNECTORS, PERMISSIONS};
 use konnector_platform::file::{ContentRef, File, FileKind};
 use konnector_platform::instance::{Instance, InstancePatch};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::Sandbox;
 use konnector_store::{Changes, Map, MasterKey, Store};

@@ -1,6 +1,6 @@
 //! `/jobs/triggers`.
 
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use serde_json::{Value, json};
 
 use crate::support::{Api, NOW, TestRequest};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
-use crate::support::{Api, TestRequest};
+use crate::support::{Api, TestRequest, TestResponse};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// MD5 of "foo", in base64 (RFC 1321).

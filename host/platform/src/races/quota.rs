@@ -55,7 +55,7 @@ async fn what_is_being_written_counts_until_it_is_a_file_or_given_up() {
     let annotated = platform.files().annotate(instance, &file.id, None, Object::new(), Object::new()).await;
     assert!(matches!(annotated, Err(Error::TooLarge(_))), "{annotated:?}");
     assert_eq!(platform.files().remaining_space(instance).await.unwrap(), 40);
-    assert_eq!(platform.store().blobs().list().await.unwrap().len(), 1, "nothing is left of them");
+    assert_eq!(platform.core().store().blobs().list().await.unwrap().len(), 1, "nothing is left of them");
 }
 
 /// Uploads and copies of 30 bytes each: as many succeed as the quota has room for.

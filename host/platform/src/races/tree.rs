@@ -78,14 +78,14 @@ fn change() -> impl Strategy<Value = TreeChange> {
 impl RaceFixture {
     /// Returns all files and directories except the trash, in the order of their creation.
     fn files(&self) -> Vec<File> {
-        let listed = self.platform.store().list(&self.instance.id, &FILES, None, 1_000).unwrap();
+        let listed = self.platform.core().store().list(&self.instance.id, &FILES, None, 1_000).unwrap();
         let read = |document| Stored::<File>::from_document(&FILES, document).unwrap();
         let files = listed.into_iter().map(|document| File { id: document.id.clone(), ..read(document).value });
         files.filter(|file| file.id != TRASH_ID).collect()
     }
 
     async fn blob(&self, content: &'static str) -> konnector_store::BlobInfo {
-        let mut writer = self.platform.store().blobs().create().await.unwrap();
+        let mut writer = self.platform.core().store().blobs().create().await.unwrap();
         writer.write(content.into()).await.unwrap();
         writer.finish().await.unwrap()
     }
@@ -360,7 +360,7 @@ async fn an_upload_that_ends_after_its_instance_is_refused() {
     let former = site.file("former.txt", &["one"]).await;
     let new = NewContent::with_new_id(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
     let [blob, other] = [site.blob("late").await, site.blob("later").await];
-    platform.instances().delete("ada.example").await.unwrap();
+    platform.delete_instance("ada.example").await.unwrap();
     let late = platform.files().create(instance, &new, &blob).await;
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
     let new = NewContent { id: former.id, ..new };
@@ -368,8 +368,8 @@ async fn an_upload_that_ends_after_its_instance_is_refused() {
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
     let job = platform.jobs().push(instance, client_job()).await;
     assert!(matches!(job, Err(Error::NotFound(_))), "{job:?}");
-    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
-    assert!(platform.store().blobs().list().await.unwrap().is_empty());
+    assert!(platform.core().store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.core().store().blobs().list().await.unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -383,12 +383,12 @@ async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() 
     // It is deleted after the upload found its directory for the last time.
     let (remover, runtime) = (platform.clone(), tokio::runtime::Handle::current());
     site.kv.before_commit(move || {
-        tokio::task::block_in_place(|| runtime.block_on(remover.instances().delete("ada.example"))).unwrap();
+        tokio::task::block_in_place(|| runtime.block_on(remover.delete_instance("ada.example"))).unwrap();
     });
     let late = platform.files().create(&instance, &new, &blob).await;
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
-    assert!(platform.store().doctypes(&instance.id).unwrap().is_empty());
-    assert!(platform.store().blobs().list().await.unwrap().is_empty());
+    assert!(platform.core().store().doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.core().store().blobs().list().await.unwrap().is_empty());
     site.assert_fsck_clean().await;
 }
 
@@ -408,7 +408,7 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         [("/a", id("/b"), "/b/a"), ("/b", id("/a"), "/a/b"), ("/c", ROOT_ID.to_owned(), "/elsewhere")]
     {
         let file = &files[at(path)];
-        let mut found = platform.store().get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
+        let mut found = platform.core().store().get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
         let name = &file.name;
         changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/{name}"));
         changes.put_unique(&instance.id, "files.children", format!("{to}/{name}"), file.id.as_str());
@@ -416,10 +416,10 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         found.body.insert("path".to_owned(), json!(said));
         changes.put(instance.doc(&FILES, file.id.as_str()), &found.rev, found.body);
     }
-    let gone = platform.store().get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
+    let gone = platform.core().store().get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
     changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/d"));
     changes.delete(instance.doc(&FILES, id("/d")), &gone.rev);
-    platform.store().commit(changes).await.unwrap();
+    platform.core().store().commit(changes).await.unwrap();
 
     let mut found = Vec::new();
     let told = &mut |event: konnector_store::FsckProgress<'_>| {
@@ -427,7 +427,7 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
             found.push((problem.to_string(), problem.advice()));
         }
     };
-    platform.store().fsck(&Schema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
+    platform.core().store().fsck(&Schema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     let mut reasons: Vec<_> =
         found.iter().map(|(problem, _)| problem.rsplit_once(": ").unwrap().1.to_owned()).collect();
     reasons.sort();

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use konnector_platform::Result;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{Assignment, JobFailure, JobTask, RunArtifacts, RunResult, Runner};
-use konnector_platform::{Platform, Result};
+use konnector_platform::jobs::JobContext;
 use konnector_sandbox::{Failure, Outcome};
 use konnector_store::{Changes, DocRef, Lease};
 use serde_json::json;
@@ -91,7 +92,7 @@ pub struct ScriptedRunner {
 impl ScriptedRunner {
     async fn write(
         &self,
-        platform: &Platform,
+        context: &JobContext,
         instance: &Instance,
         lease: &Lease,
         run: &RunId,
@@ -108,7 +109,7 @@ impl ScriptedRunner {
             self.switch.pause_for(self.random.millis(50_000, 140_000));
         }
         // What a run that is dropped handed over goes its way all the same.
-        let (store, vendor) = (platform.raw_store().clone(), Arc::clone(&self.vendor));
+        let (store, vendor) = (context.core().store().clone(), Arc::clone(&self.vendor));
         let written = tokio::spawn(async move {
             let written = store.commit(changes).await;
             let refused = matches!(&written, Err(error) if error.is_stale_lease());
@@ -134,11 +135,11 @@ impl ScriptedRunner {
 
 #[async_trait]
 impl Runner for ScriptedRunner {
-    fn spawn(&self, _: &Platform, task: JobTask) {
+    fn spawn(&self, _: &JobContext, task: JobTask) {
         tokio::spawn(task);
     }
 
-    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<RunResult> {
+    async fn run(&self, context: &JobContext, assignment: Assignment) -> Result<RunResult> {
         let Assignment { instance, job, lease, cancel } = assignment;
         let text = |name: &str| job.argument(name).unwrap().to_owned();
         let (account, host) =
@@ -164,7 +165,7 @@ impl Runner for ScriptedRunner {
             }
             self.vendor.request(&run, &account, &host);
             for number in 0..=self.random.below(4) {
-                self.write(platform, &instance, &lease, &run, format!("{part}-{number}")).await?;
+                self.write(context, &instance, &lease, &run, format!("{part}-{number}")).await?;
             }
         }
         finished(self.failure())

@@ -2,7 +2,6 @@
 //! instead of a bill, with status 200. Such a page must not be stored as `bill.pdf`.
 
 use crate::capability::Target;
-use crate::sniff;
 
 /// Bytes at the beginning of a content that are examined.
 pub(super) const HEAD_BYTES: usize = 4 << 10;
@@ -17,7 +16,7 @@ enum ContentKind {
     /// Also OpenDocument, Office Open XML and EPUB, which are ZIP archives.
     Zip,
     Gzip,
-    /// A raster image in a format that [`sniff::detect`] knows.
+    /// A raster image in a format that [`konnector_media_type::detect`] knows.
     Image,
     /// HTML and its relatives.
     Markup,
@@ -38,7 +37,7 @@ impl ContentTypeCheck {
             target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
         let mime = given
             .filter(|mime| !mime.is_empty() && mime != "application/octet-stream")
-            .or_else(|| mime_guess::from_path(&target.name).first_raw().map(str::to_owned));
+            .or_else(|| konnector_media_type::known_for_name(&target.name).map(str::to_owned));
         Self(mime.map(|mime| (content_kind(&mime), mime)))
     }
 
@@ -50,7 +49,7 @@ impl ContentTypeCheck {
     pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
         let Some((expected, mime)) = &self.0 else { return Ok(()) };
         let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
-        let found = sniff::detect(beginning);
+        let found = konnector_media_type::detect(beginning);
         let found_kind = found.map(content_kind);
         let is_expected = match expected {
             // Readers accept up to 1 KiB before the header (ISO 32000-1, annex H, note 13).

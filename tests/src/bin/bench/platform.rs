@@ -10,7 +10,7 @@ use konnector_platform::doctype::{ACCOUNTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::{Cause, JobRequest, TriggerPayload};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
-use konnector_platform::token::Audience;
+use konnector_platform::principal::Audience;
 use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::{Outcome, Report, Sandbox, SandboxOptions};
 use konnector_store::{MasterKey, Store};

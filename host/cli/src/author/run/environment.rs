@@ -11,7 +11,7 @@ use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::job::{Cause, JobRequest, TriggerPayload};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
-use konnector_platform::token::{Audience, Principal};
+use konnector_platform::principal::{Audience, Principal};
 use konnector_platform::{Config, Platform, PlatformParts};
 use konnector_sandbox::Sandbox;
 use konnector_store::{MasterKey, Store};

@@ -1,0 +1,151 @@
+//! Scans over the documents of a type, by id or along an index.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use konnector_manifest::Doctype;
+use konnector_query::{Direction, IndexRange};
+use konnector_store::{Document, Index, IndexCursor, IndexHit, InstanceId};
+
+use crate::{Core, Result};
+
+/// Number of documents read between two yields.
+const SCAN_BATCH_SIZE: usize = 100;
+
+/// Order of a scan.
+pub enum ScanOrder {
+    /// By id.
+    Ids,
+    /// By a range of an index.
+    Index(Index, IndexRange),
+}
+
+/// Position of a document in a scan; a later scan continues after it. Opaque as a string.
+#[derive(Debug, Clone)]
+pub enum ScanCursor {
+    Id(String),
+    Entry(IndexCursor),
+}
+
+impl fmt::Display for ScanCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.write_str(id),
+            Self::Entry(position) => position.fmt(f),
+        }
+    }
+}
+
+/// Iterates over documents in bounded batches with yields between them. Not a snapshot: concurrent writes may or may
+/// not be seen, but each returned document matches the scan when it is read.
+pub struct DocumentScan<'a> {
+    core: &'a Core,
+    instance: &'a InstanceId,
+    doctype: &'a Doctype,
+    order: ScanOrder,
+    direction: Direction,
+    after: Option<ScanCursor>,
+    batch: VecDeque<ScanRow>,
+    /// Number of documents and index entries read.
+    examined: u64,
+}
+
+enum ScanRow {
+    Document(Document),
+    Entry(IndexHit),
+}
+
+impl<'a> DocumentScan<'a> {
+    /// Starts after the document named by a cursor, the string form of a [`ScanCursor`].
+    ///
+    /// # Errors
+    ///
+    /// [`konnector_store::Error::Invalid`] for a cursor of another order.
+    pub fn new(
+        core: &'a Core,
+        (instance, doctype): (&'a InstanceId, &'a Doctype),
+        way: ScanOrder,
+        direction: Direction,
+        cursor: Option<&str>,
+    ) -> Result<Self, konnector_store::Error> {
+        let behind = match (&way, cursor) {
+            (_, None) => None,
+            (ScanOrder::Ids, Some(id)) => Some(ScanCursor::Id(id.to_owned())),
+            (ScanOrder::Index(..), Some(position)) => Some(ScanCursor::Entry(position.parse()?)),
+        };
+        Ok(Self { core, instance, doctype, order: way, direction, after: behind, batch: VecDeque::new(), examined: 0 })
+    }
+
+    /// Returns the next document with its position; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<(Document, ScanCursor)>, konnector_store::Error> {
+        loop {
+            let Some(met) = self.batch.pop_front() else {
+                if self.examined > 0 {
+                    tokio::task::yield_now().await;
+                }
+                self.batch = self.read_batch()?;
+                if self.batch.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.examined += 1;
+            let (document, place) = match met {
+                ScanRow::Document(document) => {
+                    let place = ScanCursor::Id(document.id.clone());
+                    (Some(document), place)
+                }
+                ScanRow::Entry(IndexHit { id, cursor: position }) => {
+                    (self.document_of_entry(&id)?, ScanCursor::Entry(position))
+                }
+            };
+            self.after = Some(place.clone());
+            if let Some(document) = document {
+                return Ok(Some((document, place)));
+            }
+        }
+    }
+
+    /// Returns the number of documents and index entries read so far.
+    pub const fn examined(&self) -> u64 {
+        self.examined
+    }
+
+    fn read_batch(&self) -> Result<VecDeque<ScanRow>, konnector_store::Error> {
+        let store = &self.core.store();
+        Ok(match (&self.order, &self.after) {
+            (ScanOrder::Ids, behind) => {
+                let behind = match behind {
+                    Some(ScanCursor::Id(id)) => Some(id.as_str()),
+                    Some(ScanCursor::Entry(_)) | None => None,
+                };
+                let documents = match self.direction {
+                    Direction::Forward => store.page(self.instance, self.doctype, behind, SCAN_BATCH_SIZE)?,
+                    Direction::Backward => store.page_backward(self.instance, self.doctype, behind, SCAN_BATCH_SIZE)?,
+                };
+                documents.documents.into_iter().map(ScanRow::Document).collect()
+            }
+            (ScanOrder::Index(index, range), behind) => {
+                let behind = match behind {
+                    Some(ScanCursor::Entry(position)) => Some(position),
+                    Some(ScanCursor::Id(_)) | None => None,
+                };
+                store
+                    .scan_index(index, range, self.direction, behind, SCAN_BATCH_SIZE)?
+                    .into_iter()
+                    .map(ScanRow::Entry)
+                    .collect()
+            }
+        })
+    }
+
+    /// Returns the document of an index entry, unless it was changed or deleted since the index was read.
+    fn document_of_entry(&self, id: &str) -> Result<Option<Document>, konnector_store::Error> {
+        let at = konnector_store::DocRef::new(self.instance, self.doctype, id);
+        let found = self.core.store().get(&at)?;
+        Ok(found.filter(|document| match &self.order {
+            ScanOrder::Ids => true,
+            ScanOrder::Index(index, range) => range.contains(index.fields(), &document.id, &document.body),
+        }))
+    }
+}
