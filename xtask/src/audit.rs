@@ -38,24 +38,24 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// If the registry cannot be reached.
 pub fn check_release(workspace: &Workspace) -> Result<ReleaseStatus> {
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    let ours = locked_version(&lock, "wasmtime").context("Cargo.lock does not contain wasmtime")?;
+    let locked = locked_version(&lock, "wasmtime").context("Cargo.lock does not contain wasmtime")?;
     // Outside of the workspace: inside, cargo reports the locked version.
-    let elsewhere = tempfile::tempdir()?;
+    let folder = tempfile::tempdir()?;
     let info = Command::cargo()
         .args(["info", &format!("wasmtime@{LTS_MAJOR}")])
-        .directory(elsewhere.path())
+        .directory(folder.path())
         .output()
         .context("cannot look up the newest wasmtime in the registry")?;
-    Ok(compare(&ours, published_version(&info).context("cargo info printed no version")?))
+    Ok(compare(&locked, published_version(&info).context("cargo info printed no version")?))
 }
 
-fn compare(ours: &str, newest: &str) -> ReleaseStatus {
-    if parse_version(newest) > parse_version(ours) {
+fn compare(locked: &str, newest: &str) -> ReleaseStatus {
+    if parse_version(newest) > parse_version(locked) {
         ReleaseStatus::Outdated(format!(
-            "wasmtime {newest} is published, the workspace uses {ours}; read its release notes, then run `cargo update -p wasmtime`"
+            "wasmtime {newest} is published, the workspace uses {locked}; read its release notes, then run `cargo update -p wasmtime`"
         ))
     } else {
-        ReleaseStatus::UpToDate(format!("wasmtime {ours} is the newest version of the line {LTS_MAJOR}"))
+        ReleaseStatus::UpToDate(format!("wasmtime {locked} is the newest version of the line {LTS_MAJOR}"))
     }
 }
 

@@ -44,19 +44,19 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run()
     })?;
 
-    let place = DemoFolder::prepare(arguments)?;
+    let workdir = DemoFolder::prepare(arguments)?;
     let background = Processes::new()?;
     term::heading("2  Starting the vendor and the server");
-    let site = VendorSite::start(workspace, &place.folder, &background)?;
+    let site = VendorSite::start(workspace, &workdir.folder, &background)?;
     term::note(&format!(
         "Bank101, a bank that does not exist, is at {} (login {}, password {})",
         site.url, site.login, site.password
     ));
-    let server = DemoServer::start(workspace, &place.folder, &site, &background)?;
+    let server = DemoServer::start(workspace, &workdir.folder, &site, &background)?;
     term::note(&format!("the server is at {}, its data in {}", server.public_url, server.data_dir.display()));
 
     term::heading("3  Installing the konnector, adding an account and its schedule");
-    let bundle = place.folder.join(SLUG);
+    let bundle = workdir.folder.join(SLUG);
     copy_folder(&bundles.join(SLUG), &bundle)?;
     manifest::set_vendor_url(&bundle.join("manifest.konnector"), &site.url)?;
     server.run_shown(["konnectors", "install", SLUG, &format!("file://{}", bundle.display())])?;
@@ -78,7 +78,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     term::heading(&format!("The demo took {took}."));
     if arguments.once {
         drop(background);
-        return place.clean_up();
+        return workdir.clean_up();
     }
     server.print_next_commands(SLUG, &account);
     eprintln!(

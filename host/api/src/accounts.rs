@@ -31,14 +31,14 @@ pub fn routes() -> ApiRouter<Platform> {
             .error(401, "Missing token, or the provider requires the account to be reconnected")
             .error(502, "The provider does not issue a token")
     });
-    let done = get_with(show_result, |op| {
+    let result = get_with(show_result, |op| {
         op.summary("Shows the owner whether an account was connected")
             .query("error", SchemaKind::String, "Error code of the provider")
             .success::<200, BinaryContent>("The result as plain text")
     });
     ApiRouter::new()
         .api_route("/accounts/{type}/start", start)
-        .api_route("/accounts/{type}/done", done)
+        .api_route("/accounts/{type}/done", result)
         .api_route("/accounts/{type}/{id}/refresh", refresh)
         .api_route(
             "/accounts/{type}/{id}/manage",

@@ -61,9 +61,9 @@ async fn check_host(request: Request, next: Next) -> Response {
     let local = request.extensions().get::<LocalAddress>().map(|LocalAddress(address)| address.ip());
     let host = request_host(request.uri(), request.headers()).unwrap_or_default();
     let name = strip_port(host);
-    let ours = matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    let is_own_name = matches!(name, "localhost" | "127.0.0.1" | "[::1]")
         || local.is_some_and(|ip| name.trim_matches(['[', ']']).parse() == Ok(ip));
-    if ours {
+    if is_own_name {
         return next.run(request).await;
     }
     ApiError::forbidden(format!(

@@ -33,8 +33,8 @@ async fn create(State(platform): State<Platform>) -> Result<Response, ApiError> 
     let rest = stream::try_unfold(backup, |mut backup| async move {
         Ok::<_, konnector_platform::Error>(backup.next_chunk().await?.map(|part| (part, backup)))
     });
-    let whole = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
-    Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(whole)).into_response())
+    let body = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(body)).into_response())
 }
 
 async fn last_outcome(State(platform): State<Platform>) -> Json<Value> {

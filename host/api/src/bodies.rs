@@ -93,20 +93,22 @@ impl Charge {
 
     fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let limits = self.budget.limits;
-        let mut held = self.budget.lock();
-        let own = held.senders.get(&self.sender).copied().unwrap_or_default();
-        let (own_limit, anonymous) = match self.sender {
+        let mut usage = self.budget.lock();
+        let sender_bytes = usage.senders.get(&self.sender).copied().unwrap_or_default();
+        let (sender_limit, anonymous) = match self.sender {
             Sender::Instance(_) => (limits.per_instance, 0),
             Sender::Anonymous(_) => (limits.per_address, bytes),
         };
-        if own + bytes > own_limit || held.total + bytes > limits.total || held.anonymous + anonymous > limits.anonymous
+        if sender_bytes + bytes > sender_limit
+            || usage.total + bytes > limits.total
+            || usage.anonymous + anonymous > limits.anonymous
         {
             return Err(BodyError::Busy);
         }
-        held.total += bytes;
-        held.anonymous += anonymous;
-        *held.senders.entry(self.sender.clone()).or_default() += bytes;
-        drop(held);
+        usage.total += bytes;
+        usage.anonymous += anonymous;
+        *usage.senders.entry(self.sender.clone()).or_default() += bytes;
+        drop(usage);
         self.bytes += bytes;
         Ok(())
     }
@@ -114,15 +116,15 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut held = self.budget.lock();
-        held.total -= self.bytes;
+        let mut usage = self.budget.lock();
+        usage.total -= self.bytes;
         if matches!(self.sender, Sender::Anonymous(_)) {
-            held.anonymous -= self.bytes;
+            usage.anonymous -= self.bytes;
         }
-        if let Some(own) = held.senders.get_mut(&self.sender) {
-            *own -= self.bytes;
-            if *own == 0 {
-                held.senders.remove(&self.sender);
+        if let Some(sender_bytes) = usage.senders.get_mut(&self.sender) {
+            *sender_bytes -= self.bytes;
+            if *sender_bytes == 0 {
+                usage.senders.remove(&self.sender);
             }
         }
     }
@@ -156,7 +158,7 @@ impl BodyError {
                 );
                 ApiError::request(StatusCode::REQUEST_TIMEOUT, message)
             }
-            Self::Broken(why) => ApiError::bad_request(format!("cannot read the request body: {why}")),
+            Self::Broken(reason) => ApiError::bad_request(format!("cannot read the request body: {reason}")),
         }
     }
 }
@@ -181,18 +183,18 @@ async fn read_with_budget(
 ) -> Result<(Bytes, Charge), BodyError> {
     let mut charge = Charge::new(budget, Sender::from_extensions(extensions));
     let charged = extensions.get::<BodyCharged>().is_some();
-    let (mut read, mut parts) = (BytesMut::new(), body.into_data_stream());
+    let (mut buffer, mut chunks) = (BytesMut::new(), body.into_data_stream());
     loop {
-        let part = tokio::time::timeout(BODY_TIMEOUT, parts.next()).await.map_err(|_| BodyError::Stalled)?;
-        let Some(part) = part else { return Ok((read.freeze(), charge)) };
-        let part = part.map_err(|error| BodyError::Broken(error.to_string()))?;
-        if read.len() + part.len() > MAX_BODY_SIZE {
+        let chunk = tokio::time::timeout(BODY_TIMEOUT, chunks.next()).await.map_err(|_| BodyError::Stalled)?;
+        let Some(chunk) = chunk else { return Ok((buffer.freeze(), charge)) };
+        let chunk = chunk.map_err(|error| BodyError::Broken(error.to_string()))?;
+        if buffer.len() + chunk.len() > MAX_BODY_SIZE {
             return Err(BodyError::TooLarge);
         }
         if !charged {
-            charge.grow(part.len())?;
+            charge.grow(chunk.len())?;
         }
-        read.extend_from_slice(&part);
+        buffer.extend_from_slice(&chunk);
     }
 }
 

@@ -85,9 +85,9 @@ impl ConnectionTable {
 
     /// Closes the connection that has been idle the longest, of one address or in total; returns whether one was idle.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
-        let of_address =
+        let has_address =
             |id: &u64| address.is_none_or(|address| self.open.get(id).is_some_and(|open| open.address == address));
-        let oldest = self.idle.values().copied().find(of_address);
+        let oldest = self.idle.values().copied().find(has_address);
         let Some(open) = oldest.and_then(|id| self.remove(id)) else { return false };
         open.evicted.cancel();
         true
@@ -111,8 +111,8 @@ impl Connections {
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
         let address = client_prefix(address);
         let mut state = self.lock();
-        let own = state.addresses.get(&address).copied().unwrap_or_default();
-        if own >= self.limits.per_address && !state.evict(Some(address)) {
+        let count = state.addresses.get(&address).copied().unwrap_or_default();
+        if count >= self.limits.per_address && !state.evict(Some(address)) {
             return None;
         }
         if state.open.len() >= self.limits.total && !state.evict(None) {
@@ -235,13 +235,13 @@ mod tests {
     fn connections_in_use_are_not_evicted() {
         let connections = Connections::new(ConnectionLimits { total: 2, per_address: 2 });
         let busy = Arc::new(connections.admit(ip(1)).expect("room"));
-        let (request, answer) = (busy.begin_use(), busy.begin_use());
+        let (request, response) = (busy.begin_use(), busy.begin_use());
         let other = Arc::new(connections.admit(ip(2)).expect("room"));
         let used = other.begin_use();
         assert!(connections.admit(ip(3)).is_none());
         drop(request);
         assert!(connections.admit(ip(3)).is_none(), "the answer is still on its way");
-        drop(answer);
+        drop(response);
         assert!(connections.admit(ip(3)).is_some());
         assert!(evicted(&busy) && !evicted(&other));
         drop(used);

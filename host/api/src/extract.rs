@@ -37,9 +37,9 @@ impl FromRequestParts<Platform> for HostInstance {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, ApiError> {
-        let nameless =
+        let missing_host =
             || ApiError::bad_request("the request has no Host header; it is required to select the instance");
-        let host = request_host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
+        let host = request_host(&parts.uri, &parts.headers).ok_or_else(missing_host)?;
         Ok(Self(platform.instances().get(host)?))
     }
 }
@@ -71,14 +71,14 @@ impl Caller {
 
     /// Rejects callers without a rule for the jobs or triggers of a worker; `id` is empty for a new job or trigger.
     pub fn check_worker(&self, verb: Verb, doctype: &Doctype, id: &str, worker: &str) -> Result<(), ApiError> {
-        let seen_by_rules = Map::from_iter([("worker".to_owned(), Value::String(worker.to_owned()))]);
-        self.check_document(verb, doctype, id, &seen_by_rules)
+        let fields = Map::from_iter([("worker".to_owned(), Value::String(worker.to_owned()))]);
+        self.check_document(verb, doctype, id, &fields)
     }
 
     /// Returns the konnector that sent the request, if any.
     pub fn konnector(&self) -> Result<Option<Slug>, ApiError> {
-        let unusable = |_| ApiError::forbidden("the subject of the token is not a valid konnector slug");
-        self.principal.konnector().map(|slug| slug.parse().map_err(unusable)).transpose()
+        let invalid_slug = |_| ApiError::forbidden("the subject of the token is not a valid konnector slug");
+        self.principal.konnector().map(|slug| slug.parse().map_err(invalid_slug)).transpose()
     }
 
     /// Rejects all callers except the owner, who has all permissions and is not a konnector.
@@ -132,7 +132,7 @@ impl Params {
 
     /// Returns the raw value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the raw value of a parameter; an empty one counts as absent.
@@ -142,14 +142,14 @@ impl Params {
 
     /// Adds parameters; existing ones take precedence over new ones of the same name.
     #[must_use]
-    pub fn and(mut self, more: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.0.extend(more);
+    pub fn and(mut self, parameters: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.0.extend(parameters);
         self
     }
 
     /// Returns all parameters except one.
     pub fn without(&self, name: &str) -> Vec<(String, String)> {
-        self.0.iter().filter(|(own, _)| own != name).cloned().collect()
+        self.0.iter().filter(|(key, _)| key != name).cloned().collect()
     }
 
     /// Parses a comma-separated list, without its empty items.
@@ -160,8 +160,8 @@ impl Params {
 
     /// Returns whether a parameter is true; `absent` if it is missing. Values that are neither true nor false count as
     /// false, because a client that sends `PermissionsAcked=no` has not accepted anything.
-    pub fn flag(&self, name: &str, absent: bool) -> bool {
-        self.get(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        self.get(name).map_or(default, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
     /// Parses a number; an empty one counts as absent, because clients send all the parameters they know.
@@ -272,8 +272,8 @@ impl Attributes {
     ///
     /// If the attribute has another type (status 422).
     pub fn take_strings(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
-        let wrong = |_| ApiError::attribute(name, format!("the attribute {name} must be a list of strings"));
-        self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
+        let wrong_type = |_| ApiError::attribute(name, format!("the attribute {name} must be a list of strings"));
+        self.take(name).map(|value| serde_json::from_value(value).map_err(wrong_type)).transpose()
     }
 
     /// Returns all attributes, for a document that consists of them.

@@ -83,20 +83,22 @@ pub fn routes() -> ApiRouter<Platform> {
             .success::<204, ()>("The lines are logged")
             .error(422, "A level is invalid")
     });
-    let picture = "The icon, in the format that the manifest names";
+    let icon_description = "The icon, in the format that the manifest names";
     ApiRouter::new()
         .api_route("/konnectors", all.clone())
         .api_route("/konnectors/", all)
         .api_route("/konnectors/{slug}", one)
         .api_route(
             "/konnectors/{slug}/icon",
-            get_with(icon, |op| op.summary("Returns the icon of a konnector").success::<200, BinaryContent>(picture)),
+            get_with(icon, |op| {
+                op.summary("Returns the icon of a konnector").success::<200, BinaryContent>(icon_description)
+            }),
         )
         .api_route(
             "/konnectors/{slug}/icon/{version}",
             get_with(icon_of_version, |op| {
                 op.summary("Returns the icon of a version of a konnector, which clients may cache")
-                    .success::<200, BinaryContent>(picture)
+                    .success::<200, BinaryContent>(icon_description)
             }),
         )
         .api_route("/konnectors/{slug}/trigger", trigger)
@@ -105,7 +107,7 @@ pub fn routes() -> ApiRouter<Platform> {
 
 /// Returns the routes that may wait for another server before they respond.
 pub fn upstream_routes() -> ApiRouter<Platform> {
-    let installed = || {
+    let install_route = || {
         post_with(install, |op| {
             install_operation(op.summary("Installs a konnector"))
                 .query(
@@ -125,7 +127,7 @@ pub fn upstream_routes() -> ApiRouter<Platform> {
     let show = move |platform: State<Platform>, caller: Caller, slug: Path<String>| {
         show(Arc::clone(&cache), platform, caller, slug)
     };
-    let one = installed()
+    let one = install_route()
         .get_with(show, |op| op.summary("Returns a konnector, after updating it if its registry has a newer version"));
     let one = one.put_with(update, |op| {
         install_operation(op.summary("Updates a konnector"))
@@ -138,7 +140,7 @@ pub fn upstream_routes() -> ApiRouter<Platform> {
             .error(409, "Another installation or update of the konnector is in progress")
     });
     ApiRouter::new()
-        .api_route("/konnectors/", installed())
+        .api_route("/konnectors/", install_route())
         .api_route("/konnectors/{slug}", one)
         .api_route("/konnectors/{slug}/download", get_with(download::download_installed, download_operation))
         .api_route(
@@ -220,12 +222,12 @@ fn check_manage(platform: &Platform, caller: &Caller, verb: Verb, source: Option
     if principal.permissions.is_everything() {
         return Ok(());
     }
-    let registry = verb == Verb::Delete || source.is_some_and(|source| source.starts_with("registry://"));
+    let is_allowed_source = verb == Verb::Delete || source.is_some_and(|source| source.starts_with("registry://"));
     match principal.claims.aud {
         Audience::Cli => {}
-        _ if platform.config().allow_install_via_a_permission && registry => {}
+        _ if platform.config().allow_install_via_a_permission && is_allowed_source => {}
         // A konnector of that name does not count as the store, because its installations would outlive its run.
-        Audience::App if principal.claims.sub == STORE_APP && registry => {}
+        Audience::App if principal.claims.sub == STORE_APP && is_allowed_source => {}
         Audience::App | Audience::Konnector => {
             return Err(ApiError::forbidden(
                 "only the store app may install, update or uninstall konnectors, and only from a registry:// source",
@@ -370,8 +372,8 @@ async fn uninstall(
             UninstallOutcome::CleaningUp(_) => StatusCode::ACCEPTED.into_response(),
         });
     }
-    let about = json!({ "slug": slug });
-    let deletion = sse::Event::json("deleted", &about);
+    let data = json!({ "slug": slug });
+    let deletion = sse::Event::json("deleted", &data);
     Ok(match deleted {
         UninstallOutcome::Uninstalled => sse::response(stream::once(ready(deletion))),
         UninstallOutcome::CleaningUp(outcome) => {
@@ -384,7 +386,7 @@ async fn uninstall(
                     ),
                 }
             };
-            sse::response(stream::once(ready(sse::Event::json("cleaning", &about))).chain(stream::once(end)))
+            sse::response(stream::once(ready(sse::Event::json("cleaning", &data))).chain(stream::once(end)))
         }
     })
 }
@@ -437,14 +439,14 @@ async fn create_trigger(
     let (konnector, _) = find_installed(&platform, &caller, &slug)?;
     caller.check_worker(Verb::Post, &TRIGGERS, "", KONNECTOR_WORKER)?;
     let account = params.get_non_empty("AccountID");
-    let (created_by, made_by) = (&caller.principal.claims.sub, caller.konnector()?);
+    let (created_by, creator) = (&caller.principal.claims.sub, caller.konnector()?);
     let execute_now = params.flag("ExecNow", false);
     if execute_now {
         caller.principal.check_may_outlive_run("launch a trigger")?;
     }
     let trigger = platform
         .triggers()
-        .create_for_konnector(&caller.instance, &konnector.slug, account, created_by, made_by)
+        .create_for_konnector(&caller.instance, &konnector.slug, account, created_by, creator)
         .await?;
     if execute_now && let Err(error) = platform.triggers().launch(&caller.instance, &trigger.id).await {
         tracing::warn!(trigger = trigger.id, %error, "cannot push the first run; the trigger remains");

@@ -166,13 +166,17 @@ fn read_patch(body: &mut Attributes) -> Result<PermissionPatch, ApiError> {
         }
     };
     let parse_expiry = |text: String| -> Result<Option<DateTime<Utc>>, ApiError> {
-        let wrong = |_| {
+        let invalid_date = |_| {
             ApiError::attribute(
                 "expires_at",
                 format!("'{text}' is not a valid date: expected a date such as 2030-01-31T12:00:00Z"),
             )
         };
-        if text.is_empty() { Ok(None) } else { Ok(Some(DateTime::parse_from_rfc3339(&text).map_err(wrong)?.to_utc())) }
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            Ok(Some(DateTime::parse_from_rfc3339(&text).map_err(invalid_date)?.to_utc()))
+        }
     };
     let expires_at = body.take_string("expires_at")?.map(parse_expiry).transpose()?;
     match codes {
@@ -234,9 +238,9 @@ async fn shared_by_link(
     if let Some(after) = params.get_non_empty("page[cursor]") {
         sets.retain(|set| set.id.as_str() > after);
     }
-    let more = sets.len() > limit;
+    let has_more = sets.len() > limit;
     sets.truncate(limit);
-    let next = sets.last().filter(|_| more).map(|last| {
+    let next = sets.last().filter(|_| has_more).map(|last| {
         format!("/permissions/doctype/{doctype}/shared-by-link?page[limit]={limit}&page[cursor]={}", last.id)
     });
     Ok(Document::list(sets.iter().map(resource).collect::<Result<_, _>>()?).next(next))

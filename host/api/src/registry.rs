@@ -29,16 +29,16 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("limit", SchemaKind::Number, "Maximum number of konnectors on a page")
             .query("cursor", SchemaKind::String, "next_cursor of the previous page")
     });
-    let picture = || {
+    let image_route = || {
         get_with(image, |op| {
             registry_operation(op.summary("Returns a picture of a konnector"))
                 .success::<200, BinaryContent>("The picture")
         })
     };
     let version = || {
-        let what = "The version, as its registry describes it";
+        let description = "The version, as its registry describes it";
         get_with(version, |op| {
-            registry_operation(op.summary("Returns a version of a konnector")).success::<200, Json<Value>>(what)
+            registry_operation(op.summary("Returns a version of a konnector")).success::<200, Json<Value>>(description)
         })
     };
     ApiRouter::new()
@@ -52,14 +52,14 @@ pub fn routes() -> ApiRouter<Platform> {
             "/registry/{app}",
             get_with(app, |op| registry_operation(op.summary("Returns a konnector and its versions"))),
         )
-        .api_route("/registry/{app}/icon", picture())
-        .api_route("/registry/{app}/partnership_icon", picture())
-        .api_route("/registry/{app}/screenshots/{file}", picture())
+        .api_route("/registry/{app}/icon", image_route())
+        .api_route("/registry/{app}/partnership_icon", image_route())
+        .api_route("/registry/{app}/screenshots/{file}", image_route())
         .api_route("/registry/{app}/{version}", version())
         .api_route("/registry/{app}/{version}/latest", version())
-        .api_route("/registry/{app}/{version}/icon", picture())
-        .api_route("/registry/{app}/{version}/partnership_icon", picture())
-        .api_route("/registry/{app}/{version}/screenshots/{file}", picture())
+        .api_route("/registry/{app}/{version}/icon", image_route())
+        .api_route("/registry/{app}/{version}/partnership_icon", image_route())
+        .api_route("/registry/{app}/{version}/screenshots/{file}", image_route())
 }
 
 /// Adds the common description of all reads from registries.
@@ -69,8 +69,8 @@ fn registry_operation(op: TransformOperation<'_>) -> TransformOperation<'_> {
 
 /// Checks that the caller is an app or an OAuth client, or has all permissions.
 fn check_reader(caller: &Caller) -> Result<(), ApiError> {
-    let person = matches!(caller.principal.claims.aud, Audience::App | Audience::Access);
-    if person || caller.principal.permissions.is_everything() {
+    let is_person = matches!(caller.principal.claims.aud, Audience::App | Audience::Access);
+    if is_person || caller.principal.permissions.is_everything() {
         return Ok(());
     }
     Err(ApiError::forbidden(

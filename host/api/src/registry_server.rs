@@ -63,10 +63,10 @@ impl RegistryServer {
     }
 
     async fn app(&self, slug: &str) -> Result<App, ApiError> {
-        let unknown =
+        let not_found =
             || ApiError::request(http::StatusCode::NOT_FOUND, format!("this registry has no konnector '{slug}'"));
-        let parsed = slug.parse().map_err(|_| unknown())?;
-        self.read(move |directory| directory.app(&parsed)).await?.ok_or_else(unknown)
+        let parsed = slug.parse().map_err(|_| not_found())?;
+        self.read(move |directory| directory.app(&parsed)).await?.ok_or_else(not_found)
     }
 
     async fn version(&self, slug: &str, number: &str) -> Result<(App, Arc<PublishedVersion>), ApiError> {
@@ -89,8 +89,11 @@ impl RegistryServer {
     }
 }
 
-fn version_not_found(slug: &str, wanted: &str) -> ApiError {
-    ApiError::request(http::StatusCode::NOT_FOUND, format!("this registry has no version of '{slug}' for '{wanted}'"))
+fn version_not_found(slug: &str, requested: &str) -> ApiError {
+    ApiError::request(
+        http::StatusCode::NOT_FOUND,
+        format!("this registry has no version of '{slug}' for '{requested}'"),
+    )
 }
 
 /// Serialises a version in the registry's format.
@@ -208,8 +211,8 @@ async fn latest_icon(
 }
 
 fn icon_response(version: &PublishedVersion) -> Result<Response, ApiError> {
-    let none = || ApiError::request(http::StatusCode::NOT_FOUND, "this version has no icon");
-    let (name, icon) = version.manifest.icon.as_ref().zip(version.icon.clone()).ok_or_else(none)?;
+    let no_icon = || ApiError::request(http::StatusCode::NOT_FOUND, "this version has no icon");
+    let (name, icon) = version.manifest.icon.as_ref().zip(version.icon.clone()).ok_or_else(no_icon)?;
     let headers = [
         (CONTENT_TYPE, from_name(name).to_owned()),
         (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'".to_owned()),

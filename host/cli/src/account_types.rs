@@ -49,8 +49,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     match command {
         Command::Set { name, file } => {
             let body = read(&file)?;
-            let set = flatten(&admin.send_json(Method::PUT, &path(&name), &body).await?);
-            output.show(&set, || done(&format!("saved account type {name}")));
+            let account_type = flatten(&admin.send_json(Method::PUT, &path(&name), &body).await?);
+            output.show(&account_type, || done(&format!("saved account type {name}")));
         }
         Command::Ls => {
             let types = flatten_list(&admin.json(Method::GET, "account_types", &[]).await?);

@@ -105,8 +105,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             Ok(())
         }
         Command::Set { id, field, password_stdin } => {
-            let given = parse_fields(&field, password_stdin)?;
-            if given.is_empty() {
+            let values = parse_fields(&field, password_stdin)?;
+            if values.is_empty() {
                 return Err(Error::usage(
                     "nothing to change",
                     "give a field, as in --field login=ada, or --password-stdin",
@@ -117,7 +117,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 body.as_object_mut().ok_or_else(|| Error::message(format!("account {id} is not a JSON object")))?;
             let auth = fields.entry("auth").or_insert_with(|| json!({}));
             if let Some(auth) = auth.as_object_mut() {
-                auth.extend(given);
+                auth.extend(values);
             }
             session.send_json(Method::PUT, &path(&id), &body).await?;
             output.show(&json!({ "id": id }), || {
@@ -181,9 +181,9 @@ fn shared_with(account: &Value) -> Vec<String> {
 }
 
 /// Updates the konnectors that share an account.
-async fn share(session: &ApiClient, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
+async fn share(session: &ApiClient, id: &str, account: &mut Value, konnectors: &[String]) -> Result<()> {
     let fields = account.as_object_mut().ok_or_else(|| Error::message(format!("account {id} is not a JSON object")))?;
-    fields.insert("shared_with".to_owned(), json!(with));
+    fields.insert("shared_with".to_owned(), json!(konnectors));
     session.send_json(Method::PUT, &path(id), account).await?;
     Ok(())
 }

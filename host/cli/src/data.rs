@@ -148,13 +148,13 @@ pub fn rows(documents: &[Value]) -> Rows {
 
 /// Returns the fields to show as columns: preferred fields first, then other scalar fields.
 fn columns(documents: &[Value]) -> Vec<String> {
-    let single = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
+    let is_scalar = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
     let mut present = BTreeSet::new();
     for members in documents.iter().filter_map(Value::as_object) {
         present.extend(
             members
                 .iter()
-                .filter(|(name, value)| !name.starts_with('_') && single(value))
+                .filter(|(name, value)| !name.starts_with('_') && is_scalar(value))
                 .map(|(name, _)| name.as_str()),
         );
     }
@@ -183,10 +183,10 @@ mod tests {
     #[test]
     fn conditions_reach_into_documents() {
         let document = json!({ "amount": 12.5, "metadata": { "contract": "FR-2041" } });
-        for (text, holds) in
+        for (text, expected) in
             [("amount=12.5", true), ("metadata.contract=FR-2041", true), ("amount=12", false), ("vendor=", false)]
         {
-            assert_eq!(Condition::parse(text).unwrap().matches(&document), holds, "{text}");
+            assert_eq!(Condition::parse(text).unwrap().matches(&document), expected, "{text}");
         }
     }
 

@@ -128,19 +128,19 @@ mod tests {
     #[test]
     fn what_a_killed_program_left_is_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let left = format!("{PREFIX}AAAAAA");
-        for name in [&left, ".tmpabcdef", "bill.pdf"] {
-            fs::write(at(name), "old").unwrap();
+        let path_of = |name: &str| folder.path().join(name);
+        let leftover = format!("{PREFIX}AAAAAA");
+        for name in [&leftover, ".tmpabcdef", "bill.pdf"] {
+            fs::write(path_of(name), "old").unwrap();
         }
-        fs::create_dir(at(&format!("{PREFIX}folder"))).unwrap();
-        let other = Draft::new_private(&at("other")).unwrap();
-        write(&at("bill.pdf"), b"new").unwrap();
+        fs::create_dir(path_of(&format!("{PREFIX}folder"))).unwrap();
+        let other = Draft::new_private(&path_of("other")).unwrap();
+        write(&path_of("bill.pdf"), b"new").unwrap();
         let written = other.path().file_name().unwrap().to_str().unwrap().to_owned();
         let mut expected = vec![written, format!("{PREFIX}folder"), ".tmpabcdef".to_owned(), "bill.pdf".to_owned()];
         expected.sort();
         assert_eq!(names(folder.path()), expected);
-        assert_eq!(fs::read(at("bill.pdf")).unwrap(), b"new");
+        assert_eq!(fs::read(path_of("bill.pdf")).unwrap(), b"new");
     }
 
     #[test]
@@ -155,8 +155,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("bill.pdf");
         fs::write(&target, "old").unwrap();
-        let kept = Draft::new_private(&target).unwrap().persist_noclobber(&target);
-        assert_eq!(kept.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let result = Draft::new_private(&target).unwrap().persist_noclobber(&target);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(names(folder.path()), ["bill.pdf"]);
     }
 }

@@ -69,18 +69,18 @@ async fn list(session: &ApiClient, output: Output, path: &str, recursive: bool) 
     if is_folder(&top) {
         let mut folders = vec![(path.trim_end_matches('/').to_owned(), cell(top.get("id")))];
         while let Some((folder, id)) = folders.pop() {
-            let mut below = Vec::new();
+            let mut subfolders = Vec::new();
             for mut entry in children(session, &id).await? {
                 let path = format!("{folder}/{}", cell(entry.get("name")));
                 if recursive && is_folder(&entry) {
-                    below.push((path.clone(), cell(entry.get("id"))));
+                    subfolders.push((path.clone(), cell(entry.get("id"))));
                 }
                 if let Some(members) = entry.as_object_mut() {
                     members.insert("path".to_owned(), json!(path));
                 }
                 found.push(entry);
             }
-            folders.extend(below);
+            folders.extend(subfolders);
         }
         found.sort_by_key(|entry| cell(entry.get("path")));
     } else {
@@ -127,14 +127,14 @@ async fn get(session: &ApiClient, output: Output, path: &str, target: Option<Pat
         return Err(already_exists_error(&target));
     }
     let response = session.download("files/download", &[("Path", path)]).await?;
-    let to_output = target == Path::new("-");
-    if to_output && stdout().is_terminal() {
+    let to_stdout = target == Path::new("-");
+    if to_stdout && stdout().is_terminal() {
         return Err(Error::usage(
             "not writing a file to the terminal",
             "pipe it into a program, or choose a file with -o",
         ));
     }
-    if to_output {
+    if to_stdout {
         receive(response, |part| stdout().write_all(part).map_err(io("writing to standard output"))).await?;
         return Ok(());
     }
@@ -174,10 +174,10 @@ async fn receive(mut response: Response, mut write: impl FnMut(&[u8]) -> Result<
         hash.update(&part);
         write(&part)?;
     }
-    let found = hex::encode(hash.finalize());
+    let actual = hex::encode(hash.finalize());
     match expected {
-        Some(expected) if expected != found => Err(Error::failed(
-            format!("the download is damaged: its SHA-256 is {found}, the server's is {expected}"),
+        Some(expected) if expected != actual => Err(Error::failed(
+            format!("the download is damaged: its SHA-256 is {actual}, the server's is {expected}"),
             "try again; if it fails again, check the server's files with `konnector fsck --deep`",
         )),
         Some(_) => Ok(size),
@@ -238,11 +238,11 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_no_checksum_is_not_compared() {
-        let of = |tag: &str| checksum(&HeaderMap::from_iter([(ETAG, tag.parse().expect("a header"))]));
+        let checksum_of = |tag: &str| checksum(&HeaderMap::from_iter([(ETAG, tag.parse().expect("a header"))]));
         let known = "0A".repeat(32);
-        assert_eq!(of(&format!("\"{known}\"")), Some(known.to_ascii_lowercase()));
-        assert_eq!(of(&format!("W/\"{known}\"")), Some(known.to_ascii_lowercase()));
-        assert_eq!(of("\"5-abc\""), None);
+        assert_eq!(checksum_of(&format!("\"{known}\"")), Some(known.to_ascii_lowercase()));
+        assert_eq!(checksum_of(&format!("W/\"{known}\"")), Some(known.to_ascii_lowercase()));
+        assert_eq!(checksum_of("\"5-abc\""), None);
         assert_eq!(checksum(&HeaderMap::new()), None);
     }
 }

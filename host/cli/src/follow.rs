@@ -17,9 +17,9 @@ use crate::receipt;
 /// Watches a job until it ends and prints its receipt. The exit code is that of the job.
 pub async fn follow_job(session: &ApiClient, output: Output, job: &Value) -> Result<ExitCode> {
     let id = cell(job.get("id"));
-    let live = JobProgress::new(output);
-    let ended = live.watch(session, &id).await?;
-    live.finish();
+    let progress = JobProgress::new(output);
+    let ended = progress.watch(session, &id).await?;
+    progress.finish();
     let succeeded = ended.get("state").and_then(Value::as_str) == Some("done");
     output.show(&ended, || {
         if succeeded {

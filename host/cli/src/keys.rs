@@ -41,10 +41,10 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let data = connection.data();
     match command {
         Command::Show { key } => {
-            let (path, ours) = (key.path(&data), key.load(&data)?.fingerprint());
+            let (path, fingerprint) = (key.path(&data), key.load(&data)?.fingerprint());
             let data = key_fingerprint(&data.store())?;
-            output.show(&json!({ "file": path, "fingerprint": ours, "data": data }), || {
-                say!("{ours}  {}", path.display());
+            output.show(&json!({ "file": path, "fingerprint": fingerprint, "data": data }), || {
+                say!("{fingerprint}  {}", path.display());
                 if let Some(data) = &data {
                     say!("{data}  the data");
                 }
@@ -60,20 +60,20 @@ pub fn pending_key_file(key_file: &Path) -> PathBuf {
     with_suffix(key_file, "new")
 }
 
-fn with_suffix(key_file: &Path, ending: &str) -> PathBuf {
+fn with_suffix(key_file: &Path, suffix: &str) -> PathBuf {
     let mut path = key_file.as_os_str().to_owned();
     path.push(".");
-    path.push(ending);
+    path.push(suffix);
     path.into()
 }
 
 async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) -> Result<()> {
     let failpoint = |place| failpoint::hit(place).map_err(file("write", key_file));
     let store = offline::open(store.to_owned()).await?;
-    let next = pending_key_file(key_file);
-    let new = match MasterKey::load(&next)? {
-        Some(begun) => begun,
-        None => MasterKey::create(&next)?,
+    let pending_file = pending_key_file(key_file);
+    let new = match MasterKey::load(&pending_file)? {
+        Some(pending) => pending,
+        None => MasterKey::create(&pending_file)?,
     };
     failpoint("rotate.made")?;
     let spinner = Spinner::new(output);
@@ -87,7 +87,7 @@ async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) 
         _ => {}
     }
     failpoint("rotate.kept")?;
-    fs::rename(&next, key_file).map_err(file("write", key_file))?;
+    fs::rename(&pending_file, key_file).map_err(file("write", key_file))?;
     sync_parent_folder(key_file)?;
     failpoint("rotate.moved")?;
     let (from, to) = (old.fingerprint(), new.fingerprint());

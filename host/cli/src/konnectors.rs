@@ -165,15 +165,15 @@ async fn trigger_of(session: &ApiClient, slug: &str, account: Option<&str>) -> R
     let triggers = flatten_list(&session.get("jobs/triggers", &[("Worker", "konnector")]).await?);
     let message_field =
         |trigger: &Value, name: &str| cell(trigger.get("message").and_then(|message| message.get(name)));
-    let fitting: Vec<_> = triggers
+    let matching: Vec<_> = triggers
         .iter()
         .filter(|trigger| message_field(trigger, "konnector") == slug)
         .filter(|trigger| account.is_none_or(|account| message_field(trigger, "account") == account))
         .collect();
-    let mut accounts: Vec<_> = fitting.iter().map(|trigger| message_field(trigger, "account")).collect();
+    let mut accounts: Vec<_> = matching.iter().map(|trigger| message_field(trigger, "account")).collect();
     accounts.sort();
     accounts.dedup();
-    match (fitting.first(), accounts.len()) {
+    match (matching.first(), accounts.len()) {
         (Some(trigger), 1) => Ok(cell(trigger.get("id"))),
         (Some(_), _) => Err(Error::usage(
             format!("{slug} has triggers for {} accounts", accounts.len()),

@@ -182,7 +182,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting the runtime"))?;
     let output = output::Output { json: connection.json };
-    let done = runtime.block_on(async {
+    let result = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(&connection, *arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Instances(command) => {
@@ -218,7 +218,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     });
     // Threads that still read from an unresponsive disk or program must not prevent the exit.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
-    done
+    result
 }
 
 #[cfg(test)]

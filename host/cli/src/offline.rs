@@ -36,8 +36,8 @@ impl KeyFile {
 /// Rejects a key that does not match the data, before anything is changed.
 pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
     match key_fingerprint(store)? {
-        Some(needed) if needed != key.fingerprint() => {
-            Err(konnector_platform::key::key_mismatch(&needed, &key.fingerprint()).into())
+        Some(data_fingerprint) if data_fingerprint != key.fingerprint() => {
+            Err(konnector_platform::key::key_mismatch(&data_fingerprint, &key.fingerprint()).into())
         }
         _ => Ok(()),
     }

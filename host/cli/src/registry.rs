@@ -55,11 +55,11 @@ pub async fn run(command: Command) -> Result<()> {
     let address = listener.local_addr().map_err(io("listening"))?;
     say!("registry http://{address} serves {count} konnectors from {}", folder.display());
     let router = konnector_api::registry_server(bundles, public_url);
-    let stopped = async {
+    let shutdown = async {
         // Without signals it runs until it is killed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    konnector_api::serve(listener, router, stopped).await.map_err(io("serving"))
+    konnector_api::serve(listener, router, shutdown).await.map_err(io("serving"))
 }

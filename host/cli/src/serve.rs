@@ -120,9 +120,9 @@ impl Arguments {
                 LogFormat::Json => "json".to_owned(),
             })
         };
-        let limits = |name: &str, given: &[String]| {
-            let given = Some(given).filter(|given| !given.is_empty());
-            given.map(|given| config::read_limits(name, given.iter().map(String::as_str))).transpose()
+        let limits = |name: &str, entries: &[String]| {
+            let entries = Some(entries).filter(|entries| !entries.is_empty());
+            entries.map(|entries| config::read_limits(name, entries.iter().map(String::as_str))).transpose()
         };
         let list = |list: &Vec<String>| (!list.is_empty()).then(|| Value::Array(list.iter().map(text).collect()));
         let layer = [
@@ -158,7 +158,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     logging::init(settings.log_format);
     let signals = shutdown::ShutdownSignals::listen()?;
     memory_dumps::disable()?;
-    let shares = file_limits::raise_file_limit();
+    let connection_limits = file_limits::raise_file_limit();
     // Before the data is touched, because a port in use is the most frequent reason for a failed start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
@@ -175,15 +175,25 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let addresses = listeners.addresses();
     let info = ServerInfo { version: env!("CARGO_PKG_VERSION").to_owned(), public_url: addresses.public_url.clone() };
     let admin = konnector_api::admin(platform.clone(), Passphrase::new(&passphrase), info);
-    let announced = settings.data_dir.write_server_file(&addresses)?;
+    let server_file = settings.data_dir.write_server_file(&addresses)?;
     print_addresses(&settings, &addresses, &domain);
 
     let stop = signals.stop_token();
     let store_failure = platform.store_failure();
     let serving = async {
         tokio::try_join!(
-            konnector_api::serve_with_limits(shares.public, listeners.public, public, stop.clone().cancelled_owned()),
-            konnector_api::serve_with_limits(shares.admin, listeners.admin, admin, stop.clone().cancelled_owned()),
+            konnector_api::serve_with_limits(
+                connection_limits.public,
+                listeners.public,
+                public,
+                stop.clone().cancelled_owned()
+            ),
+            konnector_api::serve_with_limits(
+                connection_limits.admin,
+                listeners.admin,
+                admin,
+                stop.clone().cancelled_owned()
+            ),
             async {
                 stop.cancelled().await;
                 tracing::info!("stopping: jobs that do not end within a few seconds return to the queue");
@@ -204,11 +214,11 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     };
     tokio::select! {
         served = serving => {
-            drop(announced);
+            drop(server_file);
             served.map(drop).map_err(io("serving"))
         }
         reason = store_failure => {
-            drop(announced);
+            drop(server_file);
             exit_after_disk_failure(connection, &settings, &reason).await
         }
     }
@@ -264,7 +274,7 @@ async fn build_platform(settings: &Settings) -> Result<Platform> {
         retry_delay: settings.retry_delay,
         vendor_concurrency: settings.vendor_concurrency,
         konnector_concurrency: settings.konnector_concurrency,
-        job_retention: settings.history,
+        job_retention: settings.job_retention,
         registries: settings.registries.clone(),
         permissions_skip_verification: settings.permissions_skip_verification,
         allow_install_via_a_permission: settings.allow_install_via_a_permission,

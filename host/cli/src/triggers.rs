@@ -33,7 +33,7 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         account: Option<String>,
         #[command(flatten)]
-        when: Box<ScheduleArguments>,
+        schedule: Box<ScheduleArguments>,
         #[command(flatten)]
         settings: Box<TriggerSettings>,
     },
@@ -73,8 +73,8 @@ pub enum Command {
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
     let session = connection.session().await?;
     match command {
-        Command::Add { slug, account, when, settings } => {
-            add(&session, output, &slug, account.as_deref(), *when, *settings).await?;
+        Command::Add { slug, account, schedule, settings } => {
+            add(&session, output, &slug, account.as_deref(), *schedule, *settings).await?;
         }
         Command::Set { id, cron, settings } => {
             let mut attributes = settings.into_attributes();
@@ -112,22 +112,22 @@ async fn add(
     output: Output,
     slug: &str,
     account: Option<&str>,
-    when: ScheduleArguments,
+    schedule: ScheduleArguments,
     settings: TriggerSettings,
 ) -> Result<()> {
     if let Some(account) = account {
         accounts::read(session, account).await?;
     }
     let settings = settings.into_attributes();
-    let response = match when.into_type_and_arguments() {
+    let response = match schedule.into_type_and_arguments() {
         None => {
             let query: Vec<_> = account.map(|account| ("AccountID", account)).into_iter().collect();
-            let added =
+            let response =
                 session.call(Method::POST, &format!("konnectors/{}/trigger", encode_segment(slug)), &query).await?;
             if settings.is_empty() {
-                added
+                response
             } else {
-                let id = cell(flatten(&added).get("id"));
+                let id = cell(flatten(&response).get("id"));
                 session.send_attributes(Method::PATCH, &path(&id), &json!(settings)).await?
             }
         }
@@ -167,21 +167,21 @@ fn show(trigger: &Value) {
     say!("{}", to_printable(&describe(trigger, Utc::now())));
     let mut rows = Rows::new(["", ""]);
     let state = trigger.get("current_state");
-    let of_state = |name: &str| state.and_then(|state| state.get(name));
-    let of_message = |name: &str| trigger.get("message").and_then(|message| message.get(name));
-    let counts = of_state("occasions").and_then(Value::as_object);
+    let state_field = |name: &str| state.and_then(|state| state.get(name));
+    let message_field = |name: &str| trigger.get("message").and_then(|message| message.get(name));
+    let counts = state_field("occasions").and_then(Value::as_object);
     let counts: Vec<_> = counts.into_iter().flatten().map(|(name, count)| format!("{count} {name}")).collect();
     for (name, value) in [
-        ("konnector", cell(of_message("konnector"))),
-        ("account", cell(of_message("account"))),
+        ("konnector", cell(message_field("konnector"))),
+        ("account", cell(message_field("account"))),
         ("type", cell(trigger.get("type"))),
         ("arguments", cell(trigger.get("arguments"))),
         ("missed", cell(trigger.get("missed_policy"))),
         ("overlap", cell(trigger.get("overlap_policy"))),
         ("debounce", cell(trigger.get("debounce"))),
         ("webhook", webhook(trigger).unwrap_or_default()),
-        ("next", date(of_state("next_execution"))),
-        ("last", date(of_state("last_execution"))),
+        ("next", date(state_field("next_execution"))),
+        ("last", date(state_field("last_execution"))),
         ("status", status(trigger)),
         ("occasions", counts.join(", ")),
     ] {
@@ -197,16 +197,16 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
     let mut rows = Rows::new(["id", "konnector", "account", "schedule", "last", "status", "next"]);
     for trigger in &triggers {
         let state = trigger.get("current_state");
-        let of_state = |name: &str| state.and_then(|state| state.get(name));
-        let of_message = |name: &str| trigger.get("message").and_then(|message| message.get(name));
+        let state_field = |name: &str| state.and_then(|state| state.get(name));
+        let message_field = |name: &str| trigger.get("message").and_then(|message| message.get(name));
         rows.row([
             cell(trigger.get("id")),
-            cell(of_message("konnector")),
-            cell(of_message("account")),
+            cell(message_field("konnector")),
+            cell(message_field("account")),
             describe_schedule(trigger),
-            date(of_state("last_execution")),
+            date(state_field("last_execution")),
             status(trigger),
-            date(of_state("next_execution")),
+            date(state_field("next_execution")),
         ]);
     }
     output.table(&json!(triggers), "no triggers; add one: konnector triggers add SLUG --account ID", rows);
@@ -215,10 +215,10 @@ async fn list(session: &ApiClient, output: Output) -> Result<()> {
 
 fn status(trigger: &Value) -> String {
     let state = trigger.get("current_state");
-    let of_state = |name: &str| state.and_then(|state| state.get(name));
-    match (of_state("paused").and_then(|paused| paused.get("code")), of_state("status").and_then(Value::as_str)) {
+    let state_field = |name: &str| state.and_then(|state| state.get(name));
+    match (state_field("paused").and_then(|paused| paused.get("code")), state_field("status").and_then(Value::as_str)) {
         (Some(code), _) => format!("paused until you act ({})", cell(Some(code))),
-        (None, Some("errored")) => format!("errored ({})", cell(of_state("last_error"))),
+        (None, Some("errored")) => format!("errored ({})", cell(state_field("last_error"))),
         (None, status) => status.unwrap_or_default().to_owned(),
     }
 }

@@ -35,10 +35,10 @@ impl Processes {
     /// Creates an empty list, and stops the processes on Ctrl-C.
     pub fn new() -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        let ours = Arc::clone(&shared);
+        let handler_state = Arc::clone(&shared);
         ctrlc::set_handler(move || {
-            ours.stop();
-            std::process::exit(if ours.is_waiting.load(Ordering::SeqCst) { 0 } else { 130 });
+            handler_state.stop();
+            std::process::exit(if handler_state.is_waiting.load(Ordering::SeqCst) { 0 } else { 130 });
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(Self(shared))

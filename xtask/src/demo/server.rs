@@ -93,8 +93,8 @@ impl DemoServer {
 
     /// Returns all files, sorted by path.
     pub fn files(&self) -> Result<Vec<FileEntry>> {
-        let answer = self.json(["files", "ls", "/", "--recursive"])?;
-        let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+        let listing = self.json(["files", "ls", "/", "--recursive"])?;
+        let entries = listing.as_array().map(Vec::as_slice).unwrap_or_default();
         let files = entries.iter().filter(|entry| entry.get("type").and_then(Value::as_str) == Some("file"));
         Ok(files
             .filter_map(|file| {
@@ -136,7 +136,7 @@ impl DemoServer {
 }
 
 /// Returns an address with the default port if it is free, otherwise with any free port.
-fn address(usual: u16) -> String {
-    let free = TcpListener::bind(("127.0.0.1", usual)).is_ok();
-    format!("127.0.0.1:{}", if free { usual } else { 0 })
+fn address(default_port: u16) -> String {
+    let is_free = TcpListener::bind(("127.0.0.1", default_port)).is_ok();
+    format!("127.0.0.1:{}", if is_free { default_port } else { 0 })
 }

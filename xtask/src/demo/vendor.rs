@@ -35,7 +35,7 @@ impl VendorSite {
     /// Parses the vendor's complete output when it is ready.
     fn parse_greeting(output: &str) -> Option<Self> {
         let value =
-            |start: &str| output.lines().find_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned());
+            |prefix: &str| output.lines().find_map(|line| line.strip_prefix(prefix)).map(|rest| rest.trim().to_owned());
         value("switches: ")?;
         Some(Self { url: value("Bank101 is at ")?, login: value("login: ")?, password: value("password: ")? })
     }

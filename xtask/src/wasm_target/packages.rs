@@ -102,10 +102,10 @@ impl PackageIndex {
             .directory(&self.folder)
     }
 
-    fn newest(&self, name: &'static str, wanted: impl Fn(&str) -> bool) -> Result<Package> {
+    fn newest(&self, name: &'static str, accepts: impl Fn(&str) -> bool) -> Result<Package> {
         let listing = self.apt("apt-cache").args(["madison", name]).output()?;
         let mut newest: Option<&str> = None;
-        for version in versions(&listing).filter(|version| wanted(version)) {
+        for version in versions(&listing).filter(|version| accepts(version)) {
             let newer = newest
                 .is_none_or(|best| Command::new("dpkg").args(["--compare-versions", version, "gt", best]).succeeds());
             if newer {
@@ -143,10 +143,10 @@ fn versions(madison: &str) -> impl Iterator<Item = &str> {
 /// Returns the first Debian mirror in apt's configuration.
 fn mirror() -> Option<String> {
     let mut files = Vec::new();
-    for place in SOURCES.map(Path::new) {
-        match fs::read_dir(place) {
+    for path in SOURCES.map(Path::new) {
+        match fs::read_dir(path) {
             Ok(entries) => files.extend(entries.flatten().map(|entry| entry.path())),
-            Err(_) => files.push(place.to_owned()),
+            Err(_) => files.push(path.to_owned()),
         }
     }
     files.sort();
@@ -212,8 +212,8 @@ fn compile(toolchain: &Toolchain, work: &Path) -> Result<PathBuf> {
 
 /// Fills a folder next to the target's final folder, then renames it, so that no partial target is ever visible.
 fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Result<()> {
-    let place = toolchain.target_folder();
-    let staging = place.with_extension("unfinished");
+    let folder = toolchain.target_folder();
+    let staging = folder.with_extension("unfinished");
     let lib = staging.join("lib");
     if staging.exists() {
         fs::remove_dir_all(&staging)?;
@@ -230,10 +230,10 @@ fn install_libraries(toolchain: &Toolchain, libraries: &Path, libc: &Path) -> Re
             fs::copy(entry.path(), lib.join(&name))?;
         }
     }
-    if place.exists() {
-        fs::remove_dir_all(&place)?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
     }
-    fs::rename(&staging, &place).with_context(|| format!("cannot write {}", place.display()))
+    fs::rename(&staging, &folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 
 #[cfg(test)]

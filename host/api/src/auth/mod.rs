@@ -37,14 +37,15 @@ pub fn routes() -> ApiRouter<Platform> {
     let register = post_with(register, |op| {
         metadata(op.summary("Registers an OAuth client")).success::<201, Json<Value>>("The client, with its secret")
     });
-    let own = get_with(show, |op| registration_operation(op.summary("Shows the registration of an OAuth client")))
-        .put_with(update, |op| {
-            metadata(registration_operation(op.summary("Changes the registration of an OAuth client")))
-        })
-        .delete_with(unregister, |op| {
-            registration_operation(op.summary("Deletes an OAuth client, with all its tokens"))
-                .success::<204, ()>("The client is deleted")
-        });
+    let registration =
+        get_with(show, |op| registration_operation(op.summary("Shows the registration of an OAuth client")))
+            .put_with(update, |op| {
+                metadata(registration_operation(op.summary("Changes the registration of an OAuth client")))
+            })
+            .delete_with(unregister, |op| {
+                registration_operation(op.summary("Deletes an OAuth client, with all its tokens"))
+                    .success::<204, ()>("The client is deleted")
+            });
     let authorize = get_with(start_authorization, |op| {
         authorization_parameters(
             op.summary("Asks the owner to approve the authorization request of an OAuth client"),
@@ -78,7 +79,7 @@ pub fn routes() -> ApiRouter<Platform> {
     });
     ApiRouter::new()
         .api_route("/auth/register", register)
-        .api_route("/auth/register/{client_id}", own)
+        .api_route("/auth/register/{client_id}", registration)
         .api_route("/auth/authorize", authorize)
         .api_route("/auth/access_token", tokens)
         .api_route("/auth/session_code", session)
@@ -117,7 +118,7 @@ fn authorization_parameters<'t>(
         ("code_challenge_method", "S256"),
         ("session_code", "Session code, which proves that the owner sent the request"),
     ];
-    parameters.into_iter().fold(op, |op, (name, what)| describe(op, name, SchemaKind::String, what))
+    parameters.into_iter().fold(op, |op, (name, description)| describe(op, name, SchemaKind::String, description))
 }
 
 /// Returns the metadata of a client and the secrets that it receives only once (RFC 7591 §3.2.1).

@@ -73,7 +73,7 @@ fn list_parameters(op: TransformOperation<'_>) -> TransformOperation<'_> {
         ("key", SchemaKind::String, "Id of the only document to list, as JSON"),
         ("include_docs", SchemaKind::Boolean, "Whether the rows contain the documents"),
     ];
-    parameters.into_iter().fold(op, |op, (name, kind, what)| op.query(name, kind, what))
+    parameters.into_iter().fold(op, |op, (name, kind, description)| op.query(name, kind, description))
 }
 
 fn malformed(message: impl Into<String>) -> ApiError {
@@ -81,9 +81,9 @@ fn malformed(message: impl Into<String>) -> ApiError {
 }
 
 /// Parses a flag as `CouchDB` does: any value except true and false is rejected.
-fn flag(params: &Params, name: &'static str, absent: bool) -> Result<bool, ApiError> {
+fn flag(params: &Params, name: &'static str, default: bool) -> Result<bool, ApiError> {
     match params.get_non_empty(name) {
-        None => Ok(absent),
+        None => Ok(default),
         Some("true") => Ok(true),
         Some("false") => Ok(false),
         Some(value) => Err(malformed(format!("the parameter {name} must be true or false, not '{value}'"))),
@@ -180,8 +180,8 @@ impl RowFormat {
     fn row(&self, document: Document) -> Value {
         let mut row = json!({ "id": document.id, "key": document.id, "value": { "rev": document.rev } });
         if let Some(members) = row.as_object_mut().filter(|_| self.documents) {
-            let wanted = self.fields.apply(to_json(&self.doctype, document));
-            members.insert("doc".to_owned(), Value::Object(wanted));
+            let projected = self.fields.apply(to_json(&self.doctype, document));
+            members.insert("doc".to_owned(), Value::Object(projected));
         }
         row
     }

@@ -233,9 +233,9 @@ async fn revs_diff(
             continue;
         }
         let mut difference = json!({ "missing": missing });
-        let ancestor = current.filter(|own| missing.iter().any(|rev| rev.generation() > own.generation()));
-        if let (Some(own), Some(members)) = (ancestor, difference.as_object_mut()) {
-            members.insert("possible_ancestors".to_owned(), json!([own]));
+        let ancestor = current.filter(|current| missing.iter().any(|rev| rev.generation() > current.generation()));
+        if let (Some(ancestor), Some(members)) = (ancestor, difference.as_object_mut()) {
+            members.insert("possible_ancestors".to_owned(), json!([ancestor]));
         }
         differences.insert(id, difference);
     }

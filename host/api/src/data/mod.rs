@@ -168,10 +168,12 @@ async fn read(
     let doctype = parse_doctype(&name)?;
     caller.check_any(Verb::Get, &doctype)?;
     check_id(&id)?;
-    if let Some(open) = OpenRevs::parse(&params)? {
-        return Ok(Json(json!(open.rows(LatestRevision::load(&platform, &caller, &doctype, &id).await, &params)?)));
+    if let Some(open_revs) = OpenRevs::parse(&params)? {
+        return Ok(Json(json!(
+            open_revs.rows(LatestRevision::load(&platform, &caller, &doctype, &id).await, &params)?
+        )));
     }
-    let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
+    let wants_credentials = params.list("include").iter().any(|item| item == "credentials");
     let principal = Principal { wants_credentials, ..caller.principal };
     let last = LatestRevision::load_existing(&platform, &caller.instance, &principal, &doctype, &id)?;
     match params.get_non_empty("rev").map(parse_revision).transpose()? {
@@ -216,9 +218,11 @@ impl Write {
     fn from_body(body: &Map, id: &str) -> Result<Self, ApiError> {
         match (body.get("_id"), body.get("_rev")) {
             (None, None) => Ok(Self::Create),
-            (Some(Value::String(own)), Some(Value::String(rev))) if own == id => parse_revision(rev).map(Self::Update),
-            (Some(Value::String(own)), Some(Value::String(_))) => {
-                Err(ApiError::bad_request(format!("_id: '{own}' is not the id '{id}' in the path")))
+            (Some(Value::String(body_id)), Some(Value::String(rev))) if body_id == id => {
+                parse_revision(rev).map(Self::Update)
+            }
+            (Some(Value::String(body_id)), Some(Value::String(_))) => {
+                Err(ApiError::bad_request(format!("_id: '{body_id}' is not the id '{id}' in the path")))
             }
             _ => Err(ApiError::bad_request(
                 "_id and _rev: set both to strings to update a document, or neither to create one",

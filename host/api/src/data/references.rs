@@ -56,20 +56,20 @@ fn authorized_reference(
     id: String,
 ) -> Result<Reference, ApiError> {
     let reference = Reference { doctype: name, id };
-    let [of_document, of_files] = verbs;
+    let [document_verb, files_verb] = verbs;
     let Ok(doctype) = reference.doctype.parse::<Doctype>() else {
         reference.check()?;
-        caller.check_type(of_files, &FILES)?;
+        caller.check_type(files_verb, &FILES)?;
         check_id(&reference.id)?;
         return Ok(reference);
     };
     let id = &reference.id;
     check_readable(&doctype)?;
-    if caller.check_type(of_files, &FILES).is_err() {
+    if caller.check_type(files_verb, &FILES).is_err() {
         let found = platform.documents().get_unchecked(&caller.instance.doc(&doctype, id))?;
-        let nothing = Map::new();
-        let body = found.as_ref().map_or(&nothing, |found| &found.body);
-        caller.check_document(of_document, &doctype, id, body)?;
+        let empty = Map::new();
+        let body = found.as_ref().map_or(&empty, |found| &found.body);
+        caller.check_document(document_verb, &doctype, id, body)?;
     }
     check_id(id)?;
     Ok(reference)
@@ -171,10 +171,10 @@ fn reference_and_files(
 /// Parses the ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.
 fn parse_file_ids(JsonObject(mut body): JsonObject) -> Result<Vec<String>, ApiError> {
     let malformed = || {
-        let what = format!(
+        let message = format!(
             "data: expected a list of at most {MAX_PAGE_SIZE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
         );
-        ApiError::bad_request(what)
+        ApiError::bad_request(message)
     };
     let files = match body.shift_remove("data") {
         Some(Value::Array(files)) if files.len() <= MAX_PAGE_SIZE => files,

@@ -106,17 +106,17 @@ impl OpenRevs {
     ///
     /// If `last` is an error; a missing document is not an error if single revisions are requested.
     pub fn rows(self, last: Result<LatestRevision, ApiError>, params: &Params) -> Result<Vec<Value>, ApiError> {
-        let wanted = match (self, &last) {
+        let requested = match (self, &last) {
             (Self::All, Ok(last)) => vec![last.rev.clone()],
-            (Self::Some(wanted), Ok(_)) => wanted,
-            (Self::Some(wanted), Err(failure)) if failure.status == StatusCode::NOT_FOUND => wanted,
+            (Self::Some(requested), Ok(_)) => requested,
+            (Self::Some(requested), Err(failure)) if failure.status == StatusCode::NOT_FOUND => requested,
             (Self::All | Self::Some(_), Err(failure)) => return Err(failure.clone()),
         };
         let found = last.ok().map(|last| (last.rev.clone(), last.into_json(params)));
-        let one = |rev: &Rev| match &found {
-            Some((own, members)) if own == rev => json!({ "ok": members }),
+        let row = |rev: &Rev| match &found {
+            Some((found_rev, members)) if found_rev == rev => json!({ "ok": members }),
             _ => json!({ "missing": rev }),
         };
-        Ok(wanted.iter().map(one).collect())
+        Ok(requested.iter().map(row).collect())
     }
 }

@@ -58,7 +58,7 @@ enum RetryAfter {
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At(moment) => moment.format("%a, %d %b %Y %H:%M:%S GMT").fmt(f),
+            Self::At(time) => time.format("%a, %d %b %Y %H:%M:%S GMT").fmt(f),
             Self::After(seconds) => seconds.fmt(f),
         }
     }

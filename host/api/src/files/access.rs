@@ -85,8 +85,8 @@ pub fn find_readable(platform: &Platform, caller: &Caller, id: &str) -> Result<F
     match id.split_once('/') {
         None => find_by_id(platform, caller, Verb::Get, id),
         Some((id, rev)) => {
-            let former = find_version(platform, caller, Verb::Get, id, rev)?;
-            Ok(former.apply_to(platform.files().get(&caller.instance, id)?))
+            let version = find_version(platform, caller, Verb::Get, id, rev)?;
+            Ok(version.apply_to(platform.files().get(&caller.instance, id)?))
         }
     }
 }
@@ -119,7 +119,7 @@ pub fn check_create_path(platform: &Platform, caller: &Caller, path: &str) -> Re
                 return check_create(platform, caller, &directory.id, Some(&directory), (FileKind::Directory, ""));
             }
             Err(konnector_platform::Error::NotFound(_)) => {
-                path = path.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
+                path = path.rsplit_once('/').map(|(parent, _)| parent).unwrap_or_default();
             }
             Err(error) => return Err(error.into()),
         }

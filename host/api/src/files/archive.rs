@@ -82,8 +82,8 @@ async fn create(
         let message = format!("ids and files: more than {MAX_ARCHIVE_IDS} entries; list a parent directory instead");
         return Err(ApiError::attribute("ids", message));
     }
-    let mut known = HashSet::new();
-    for id in ids.iter().filter(|id| known.insert(*id)) {
+    let mut seen = HashSet::new();
+    for id in ids.iter().filter(|id| seen.insert(*id)) {
         access::find_by_id(&platform, &caller, Verb::Get, id)?;
     }
     let mut all = ids.clone();
@@ -100,8 +100,8 @@ async fn create(
     let name = utf8_percent_encode(&archive.name, NON_ALPHANUMERIC);
     let link = format!("/files/archive/{secret}/{name}.zip");
     let attributes = json!({ "name": archive.name, "ids": ids, "files": paths, "href": link });
-    let own = Resource::new(ARCHIVES.as_str(), secret, &attributes)?;
-    Ok(Document::one(own).link("related", link).into_response())
+    let resource = Resource::new(ARCHIVES.as_str(), secret, &attributes)?;
+    Ok(Document::one(resource).link("related", link).into_response())
 }
 
 /// `GET /files/archive/:secret/:name`, without a token.

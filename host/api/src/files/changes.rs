@@ -121,8 +121,8 @@ impl FeedOptions {
             members.insert("path".to_owned(), json!(platform.files().path_of(&caller.instance, file)?));
         }
         members.retain(|name, _| {
-            let wanted = self.fields.is_empty() || self.fields.contains(name) || (self.paths && name == "path");
-            wanted && !name.starts_with('_')
+            let is_requested = self.fields.is_empty() || self.fields.contains(name) || (self.paths && name == "path");
+            is_requested && !name.starts_with('_')
         });
         let mut document = Map::from_iter([("_id".to_owned(), json!(file.id)), ("_rev".to_owned(), json!(file.rev))]);
         document.extend(members);

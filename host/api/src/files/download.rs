@@ -107,7 +107,7 @@ pub async fn content_response(
         return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     };
     let etag = format!("\"{}\"", stored.sha256);
-    if headers.get_all(IF_NONE_MATCH).iter().any(|known| etag_matches(known, &etag)) {
+    if headers.get_all(IF_NONE_MATCH).iter().any(|tags| etag_matches(tags, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, content_headers(file, &etag, attachment)?).into_response());
     }
     let size = file.len();
@@ -144,9 +144,9 @@ pub async fn content_response(
 }
 
 /// Returns whether one of the tags in an `If-None-Match` matches the content; a weak tag counts (RFC 9110 §13.1.2).
-fn etag_matches(known: &HeaderValue, etag: &str) -> bool {
-    let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
-    tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+fn etag_matches(tags: &HeaderValue, etag: &str) -> bool {
+    let candidates = tags.to_str().unwrap_or_default().split(',').map(str::trim);
+    candidates.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn header_value(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, ApiError> {

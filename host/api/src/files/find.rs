@@ -71,12 +71,12 @@ pub async fn find(
     }
     // The total is unknown; Cozy's clients request another page if the count exceeds this one.
     let count = skipped + resources.len() + usize::from(next.is_some());
-    let mut found = Document::list(resources).with_count(count).next(next);
+    let mut response = Document::list(resources).with_count(count).next(next);
     if stats {
         let stats = execution_stats(page.examined, page.documents.len(), started);
-        found = found.meta("execution_stats", stats);
+        response = response.meta("execution_stats", stats);
     }
-    Ok(found)
+    Ok(response)
 }
 
 /// `POST /files/_all_docs` with `keys`: returns files in the order of their ids; missing files are omitted.
@@ -112,8 +112,8 @@ pub async fn exists(
         FileKind::File => "file",
         FileKind::Directory => "directory",
     };
-    let wanted = params.get_non_empty("Type").is_none_or(|wanted| wanted == kind);
-    if wanted {
+    let has_kind = params.get_non_empty("Type").is_none_or(|requested| requested == kind);
+    if has_kind {
         Ok(StatusCode::OK)
     } else {
         Err(ApiError::request(StatusCode::NOT_FOUND, format!("'{id}' is a {kind}")))

@@ -71,9 +71,9 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
     // Cozy's client encodes it twice.
     let name = params.get_non_empty("Filename").map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
     let name = name.unwrap_or_else(|| file.name.clone());
-    let own = resource(&platform, &caller, &file)?;
+    let resource = resource(&platform, &caller, &file)?;
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
-    Ok(Document::one(own).link("related", format!("/files/downloads/{secret}/{name}")))
+    Ok(Document::one(resource).link("related", format!("/files/downloads/{secret}/{name}")))
 }
 
 /// `GET /files/downloads/:secret/:name[?Dl=1]`.

@@ -99,8 +99,8 @@ impl ChildrenPage {
         let cursor = cursor.map(str::to_owned);
         let listed =
             client_threads().run(move || FilePage::read(&reader, &instance, &id, cursor.as_deref(), skip, limit));
-        let FilePage { children, total, has_more: more } = listed.await?;
-        let next = children.last().filter(|_| more).map(|last| {
+        let FilePage { children, total, has_more } = listed.await?;
+        let next = children.last().filter(|_| has_more).map(|last| {
             let cursor = utf8_percent_encode(&last.name, NON_ALPHANUMERIC);
             format!("/files/{directory}/relationships/contents?page[limit]={limit}&page[cursor]={cursor}")
         });
@@ -141,11 +141,11 @@ impl FilePage {
         };
         let mut children = platform.files().children(instance, directory, start.as_deref(), limit + 2)?;
         children.retain(|child| child.id != TRASH_ID);
-        let more = children.len() > limit;
+        let has_more = children.len() > limit;
         children.truncate(limit);
-        let is_whole = cursor.is_none() && skip == 0 && !more;
+        let is_whole = cursor.is_none() && skip == 0 && !has_more;
         let total = if is_whole { children.len() } else { count()? };
-        Ok(Self { children, total, has_more: more })
+        Ok(Self { children, total, has_more })
     }
 
     /// Returns the name after which a page begins that skips `skip` children; `None` after the last child.
@@ -178,17 +178,16 @@ async fn to_paged_document(
     file: &File,
     page: PageRequest<'_>,
 ) -> Result<Document, ApiError> {
-    let own = resource(platform, caller, file)?;
+    let resource = resource(platform, caller, file)?;
     if file.kind == FileKind::File {
         let versions = platform.files().versions(&caller.instance, &file.id)?;
-        let former = versions.iter().map(versions::resource).collect::<Result<Vec<_>, _>>()?;
-        if former.is_empty() {
-            return Ok(Document::one(own));
+        let old_versions = versions.iter().map(versions::resource).collect::<Result<Vec<_>, _>>()?;
+        if old_versions.is_empty() {
+            return Ok(Document::one(resource));
         }
-        let identifiers: Vec<Value> = former.iter().map(Resource::identifier).collect();
-        return Ok(
-            Document::one(own.relationship("old_versions", json!({ "data": identifiers }))).with_included(former)
-        );
+        let identifiers: Vec<Value> = old_versions.iter().map(Resource::identifier).collect();
+        return Ok(Document::one(resource.relationship("old_versions", json!({ "data": identifiers })))
+            .with_included(old_versions));
     }
     let ChildrenPage { resources, total, next } = ChildrenPage::read(platform, caller, &file.id, page).await?;
     let identifiers: Vec<Value> = resources.iter().map(Resource::identifier).collect();
@@ -197,7 +196,7 @@ async fn to_paged_document(
         links.insert("next".to_owned(), json!(next));
     }
     let contents = json!({ "links": links, "meta": { "count": total }, "data": identifiers });
-    Ok(Document::one(own.relationship("contents", contents)).with_included(resources).next(next))
+    Ok(Document::one(resource.relationship("contents", contents)).with_included(resources).next(next))
 }
 
 async fn show(

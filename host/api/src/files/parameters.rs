@@ -19,14 +19,14 @@ pub fn if_match(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, Api
     else {
         return Ok(None);
     };
-    let unknown = || ApiError::precondition("If-Match", format!("If-Match: '{rev}' is not a valid revision"));
-    rev.parse().map(Some).map_err(|_| unknown())
+    let invalid_rev = || ApiError::precondition("If-Match", format!("If-Match: '{rev}' is not a valid revision"));
+    rev.parse().map(Some).map_err(|_| invalid_rev())
 }
 
 /// Parses a media type (RFC 9110 §8.3.1); `None` if the header is absent.
-pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, ApiError> {
-    let Some(given) = given else { return Ok(None) };
-    let text = given.to_str().unwrap_or_default().trim();
+pub fn media_type(header: Option<&HeaderValue>) -> Result<Option<String>, ApiError> {
+    let Some(header) = header else { return Ok(None) };
+    let text = header.to_str().unwrap_or_default().trim();
     let essence = text.split(';').next().unwrap_or_default().trim();
     let is_token = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+%'*`|~".contains(&byte))
@@ -85,10 +85,10 @@ fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map
     let Some(id) = params.get_non_empty("MetadataID") else {
         return Ok(params.object("Metadata")?.unwrap_or_default());
     };
-    let unknown = || {
+    let not_found = || {
         ApiError::parameter("MetadataID", format!("MetadataID: '{id}' does not exist; metadata expires after a day"))
     };
-    platform.files().upload_metadata(&caller.instance, id)?.ok_or_else(unknown)
+    platform.files().upload_metadata(&caller.instance, id)?.ok_or_else(not_found)
 }
 
 /// Parses a date; the parameter takes precedence over the header `Date`.

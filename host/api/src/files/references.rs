@@ -17,13 +17,13 @@ use crate::openapi::{Describe as _, SchemaKind};
 
 pub fn routes() -> ApiRouter<Platform> {
     const DATA: &str = "A reference with its type and id, or a list of references";
-    let both = post_with(add, |op| {
+    let route = post_with(add, |op| {
         op.summary("Adds references from a file to documents").field("data", SchemaKind::Any, DATA)
     })
     .delete_with(remove, |op| {
         op.summary("Removes references from a file to documents").field("data", SchemaKind::Any, DATA)
     });
-    ApiRouter::new().api_route("/files/{id}/relationships/referenced_by", both)
+    ApiRouter::new().api_route("/files/{id}/relationships/referenced_by", route)
 }
 
 /// One reference, or several.

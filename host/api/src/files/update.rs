@@ -46,23 +46,23 @@ async fn update(
     platform: &Platform,
     caller: &Caller,
     file: File,
-    seen: Option<Rev>,
+    if_match: Option<Rev>,
     mut attributes: Attributes,
 ) -> Result<Response, ApiError> {
-    let seen = seen.as_ref();
+    let if_match = if_match.as_ref();
     if attributes.take_bool("permanent_delete")? {
         access::check_access(platform, caller, Verb::Delete, file.clone())?;
         if file.trashed {
-            platform.files().destroy(&caller.instance, &file.id, seen).await?;
+            platform.files().destroy(&caller.instance, &file.id, if_match).await?;
         } else {
-            let trashed = platform.files().trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
+            let trashed = platform.files().trash(&caller.instance, &file.id, if_match, &trashed_by(caller)).await?;
             platform.files().destroy(&caller.instance, &file.id, trashed.rev.as_ref()).await?;
         }
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if attributes.take_bool("move_to_trash")? {
         access::check_access(platform, caller, Verb::Delete, file.clone())?;
-        let file = platform.files().trash(&caller.instance, &file.id, seen, &trashed_by(caller)).await?;
+        let file = platform.files().trash(&caller.instance, &file.id, if_match, &trashed_by(caller)).await?;
         return Ok(to_document(platform, caller, &file).await?.into_response());
     }
     let patch = parse_patch(&mut attributes)?;
@@ -75,7 +75,7 @@ async fn update(
     }
     let changed = patch.preview(&file);
     platform.files().check_permission_gain(&caller.instance, &caller.principal.permissions, &file, &changed)?;
-    let file = platform.files().patch(&caller.instance, &file.id, seen, &patch).await?;
+    let file = platform.files().patch(&caller.instance, &file.id, if_match, &patch).await?;
     Ok(to_document(platform, caller, &file).await?.into_response())
 }
 
@@ -130,8 +130,8 @@ pub async fn move_to_trash(
     headers: HeaderMap,
 ) -> Result<Document, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, &id)?;
-    let seen = parameters::if_match(&headers, &params)?;
-    let file = platform.files().trash(&caller.instance, &id, seen.as_ref(), &trashed_by(&caller)).await?;
+    let if_match = parameters::if_match(&headers, &params)?;
+    let file = platform.files().trash(&caller.instance, &id, if_match.as_ref(), &trashed_by(&caller)).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -159,11 +159,11 @@ pub async fn restore(
     headers: HeaderMap,
 ) -> Result<Document, ApiError> {
     let file = access::find_by_id(&platform, &caller, Verb::Post, &id)?;
-    let seen = parameters::if_match(&headers, &params)?;
+    let if_match = parameters::if_match(&headers, &params)?;
     if file.trashed {
         platform.files().check_restore_permission_gain(&caller.instance, &caller.principal.permissions, &file)?;
     }
-    let file = platform.files().restore(&caller.instance, &id, seen.as_ref()).await?;
+    let file = platform.files().restore(&caller.instance, &id, if_match.as_ref()).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -176,8 +176,8 @@ pub async fn delete_permanently(
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Delete, &id)?;
-    let seen = parameters::if_match(&headers, &params)?;
-    platform.files().destroy(&caller.instance, &id, seen.as_ref()).await?;
+    let if_match = parameters::if_match(&headers, &params)?;
+    platform.files().destroy(&caller.instance, &id, if_match.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -87,9 +87,9 @@ async fn create_file(
     let name = &konnector_platform::file::validate_name(name)?;
     let directory = directory?;
     let new = parameters::new_content(platform, caller, params, headers, (directory.id.clone(), name.clone()))?;
-    if let Some(lost) = access::child_without_content(platform, caller, &directory, name).await? {
+    if let Some(existing) = access::child_without_content(platform, caller, &directory, name).await? {
         let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
-        let new = NewContent { id: lost.id, if_match: lost.rev, mime, ..new };
+        let new = NewContent { id: existing.id, if_match: existing.rev, mime, ..new };
         return Ok(platform.files().overwrite(&caller.instance, &new, &blob).await?);
     }
     platform.files().check_name_free(&caller.instance, &directory.id, name)?;
@@ -110,12 +110,12 @@ pub async fn overwrite(
     if file.kind == FileKind::Directory {
         return Err(ApiError::bad_request(format!("'{}' is a directory and has no content", file.name)));
     }
-    let seen = parameters::if_match(&headers, &params)?;
-    konnector_platform::file::check_precondition(&file, seen.as_ref())?;
+    let if_match = parameters::if_match(&headers, &params)?;
+    konnector_platform::file::check_precondition(&file, if_match.as_ref())?;
     let new = parameters::new_content(&platform, &caller, &params, &headers, (file.dir_id.clone(), file.name.clone()))?;
     let (blob, mime) = receive(&platform, &caller, &file.name, &params, &headers, body).await?;
     let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
-    let new = NewContent { id: id.clone(), if_match: seen, mime, metadata, ..new };
+    let new = NewContent { id: id.clone(), if_match, mime, metadata, ..new };
     let file = platform.files().overwrite(&caller.instance, &new, &blob).await?;
     to_document(&platform, &caller, &file).await
 }
@@ -146,13 +146,13 @@ async fn receive(
     // The parameter counts only if there is no Content-Length (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
     let digest = content_md5(headers)?;
-    let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
+    let declared_mime = parameters::media_type(headers.get(CONTENT_TYPE))?;
     let mut content = platform.files().create_content_writer(&caller.instance).await?;
     if let Some(size) = announced
         && content.reserve(size).is_err()
     {
-        let left = platform.files().remaining_space(&caller.instance).await?;
-        let message = format!("the file has {size} bytes, but only {left} bytes of the quota are left");
+        let remaining = platform.files().remaining_space(&caller.instance).await?;
+        let message = format!("the file has {size} bytes, but only {remaining} bytes of the quota are left");
         return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let mut parts = body.into_data_stream();
@@ -169,7 +169,7 @@ async fn receive(
             }
         }
     }
-    let mime = given.unwrap_or_else(|| content.mime(name));
+    let mime = declared_mime.unwrap_or_else(|| content.mime(name));
     let blob = content.finish().await?;
     let rejection = match (announced, digest) {
         (Some(size), _) if size != blob.size => Some(ApiError::precondition(
@@ -194,6 +194,6 @@ async fn receive(
 fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, ApiError> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
-    let wrong = || ApiError::parameter("Content-MD5", "Content-MD5: not a valid MD5 in base64");
-    digest.map(Some).ok_or_else(wrong)
+    let invalid = || ApiError::parameter("Content-MD5", "Content-MD5: not a valid MD5 in base64");
+    digest.map(Some).ok_or_else(invalid)
 }

@@ -55,8 +55,8 @@ pub fn routes() -> ApiRouter<Platform> {
 pub fn resource(version: &Version) -> Result<Resource, ApiError> {
     let rev = version.rev.as_ref().map(ToString::to_string).unwrap_or_default();
     let file = json!({ "data": { "type": FILES.as_str(), "id": version.file_id } });
-    let own = Resource::new(VERSIONS.as_str(), version.id.as_str(), version)?.rev(&rev);
-    Ok(own.without_attribute("relationships").relationship("file", file))
+    let resource = Resource::new(VERSIONS.as_str(), version.id.as_str(), version)?.rev(&rev);
+    Ok(resource.without_attribute("relationships").relationship("file", file))
 }
 
 /// `POST /files/:id/versions`: replaces the metadata; the content stays the same.
@@ -69,8 +69,9 @@ async fn create(
     attributes: Attributes,
 ) -> Result<Document, ApiError> {
     access::find_by_id(&platform, &caller, Verb::Put, &id)?;
-    let (seen, origin) = (parameters::if_match(&headers, &params)?, upload_provenance(&caller.principal.claims.sub));
-    let file = platform.files().annotate(&caller.instance, &id, seen, attributes.into_map(), origin).await?;
+    let (if_match, origin) =
+        (parameters::if_match(&headers, &params)?, upload_provenance(&caller.principal.claims.sub));
+    let file = platform.files().annotate(&caller.instance, &id, if_match, attributes.into_map(), origin).await?;
     to_document(&platform, &caller, &file).await
 }
 
@@ -83,8 +84,8 @@ async fn revert(
     headers: HeaderMap,
 ) -> Result<Document, ApiError> {
     let version = access::find_version(&platform, &caller, Verb::Put, &id, &rev)?;
-    let seen = parameters::if_match(&headers, &params)?;
-    let file = platform.files().revert(&caller.instance, version, seen.as_ref()).await?;
+    let if_match = parameters::if_match(&headers, &params)?;
+    let file = platform.files().revert(&caller.instance, version, if_match.as_ref()).await?;
     to_document(&platform, &caller, &file).await
 }
 

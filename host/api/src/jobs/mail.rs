@@ -48,12 +48,12 @@ async fn support(caller: Caller, body: Attributes) -> ApiError {
 /// Rejects a mail without subject or content.
 fn check_mail(mut body: Attributes, content: &str) -> Result<(), ApiError> {
     let mail = body.take("arguments").unwrap_or_default();
-    let filled = |name: &str| match mail.get(name) {
+    let is_filled = |name: &str| match mail.get(name) {
         Some(Value::String(text)) => !text.is_empty(),
         Some(Value::Array(items)) => !items.is_empty(),
         _ => false,
     };
-    match ["subject", content].into_iter().find(|name| !filled(name)) {
+    match ["subject", content].into_iter().find(|name| !is_filled(name)) {
         None => Ok(()),
         Some(name) => Err(ApiError::bad_request(format!("the mail has no {name}; give arguments.{name}"))),
     }

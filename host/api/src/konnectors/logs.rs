@@ -48,10 +48,10 @@ pub async fn write(
     })?;
     let levels = lines.iter().map(|line| level(&line.level)).collect::<Result<Vec<_>, _>>()?;
     let domain = caller.instance.domain.as_str();
-    let in_client = slug.parse().ok().and_then(|slug| platform.konnectors().get(&caller.instance, &slug).ok());
-    let in_client =
-        in_client.is_some_and(|konnector| konnector.manifest_fields.get("clientSide") == Some(&true.into()));
-    let worker = in_client.then_some("client");
+    let konnector = slug.parse().ok().and_then(|slug| platform.konnectors().get(&caller.instance, &slug).ok());
+    let runs_in_client =
+        konnector.is_some_and(|konnector| konnector.manifest_fields.get("clientSide") == Some(&true.into()));
+    let worker = runs_in_client.then_some("client");
     let (job, version) = (params.get("job_id"), params.get("version"));
     for (Line { timestamp, msg, .. }, level) in lines.iter().zip(levels) {
         macro_rules! log {
@@ -73,9 +73,9 @@ pub async fn write(
 /// only for itself, regardless of the path.
 fn check_author(caller: &Caller, slug: String) -> Result<String, ApiError> {
     match caller.principal.konnector() {
-        Some(own) => {
+        Some(token_slug) => {
             caller.check_type(Verb::Post, &APP_LOGS)?;
-            Ok(own.to_owned())
+            Ok(token_slug.to_owned())
         }
         None if caller.principal.permissions.is_everything() => Ok(slug),
         None => Err(ApiError::forbidden(

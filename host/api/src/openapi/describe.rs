@@ -39,9 +39,9 @@ impl SchemaKind {
         }
     }
 
-    fn schema_with_description(self, what: &str) -> Value {
+    fn schema_with_description(self, description: &str) -> Value {
         let mut schema = self.schema();
-        schema.insert("description".to_owned(), what.into());
+        schema.insert("description".to_owned(), description.into());
         schema.to_value()
     }
 }
@@ -49,51 +49,56 @@ impl SchemaKind {
 /// Extends the description of an operation.
 pub trait Describe: Sized {
     /// Adds a parameter of the query string.
-    fn query(self, name: &str, kind: SchemaKind, what: &str) -> Self;
+    fn query(self, name: &str, kind: SchemaKind, description: &str) -> Self;
     /// Adds a header of the request.
-    fn header(self, name: &str, what: &str) -> Self;
+    fn header(self, name: &str, description: &str) -> Self;
     /// Adds a field of the body; an attribute, if the body is a JSON:API document. The handler's extractor decides
     /// which.
-    fn field(self, name: &str, kind: SchemaKind, what: &str) -> Self;
+    fn field(self, name: &str, kind: SchemaKind, description: &str) -> Self;
     /// Sets a body of any media type, which the handler reads as it arrives.
-    fn binary_body(self, what: &str) -> Self;
+    fn binary_body(self, description: &str) -> Self;
     /// Adds a successful response. Replaces the response derived from the handler's type.
-    fn success<const STATUS: u16, T: OperationOutput>(self, what: &str) -> Self;
+    fn success<const STATUS: u16, T: OperationOutput>(self, description: &str) -> Self;
     /// Adds an error in addition to those of every operation of its kind.
-    fn error(self, status: u16, what: &str) -> Self;
+    fn error(self, status: u16, description: &str) -> Self;
 }
 
 impl Describe for TransformOperation<'_> {
-    fn query(mut self, name: &str, kind: SchemaKind, what: &str) -> Self {
-        parameter(self.inner_mut(), ParamLocation::Query, name, kind.schema_with_description(what));
+    fn query(mut self, name: &str, kind: SchemaKind, description: &str) -> Self {
+        parameter(self.inner_mut(), ParamLocation::Query, name, kind.schema_with_description(description));
         self
     }
 
-    fn header(mut self, name: &str, what: &str) -> Self {
-        parameter(self.inner_mut(), ParamLocation::Header, name, SchemaKind::String.schema_with_description(what));
+    fn header(mut self, name: &str, description: &str) -> Self {
+        parameter(
+            self.inner_mut(),
+            ParamLocation::Header,
+            name,
+            SchemaKind::String.schema_with_description(description),
+        );
         self
     }
 
-    fn field(mut self, name: &str, kind: SchemaKind, what: &str) -> Self {
+    fn field(mut self, name: &str, kind: SchemaKind, description: &str) -> Self {
         if let Some(Value::Object(fields)) = body_fields(self.inner_mut()) {
-            fields.insert(name.to_owned(), kind.schema_with_description(what));
+            fields.insert(name.to_owned(), kind.schema_with_description(description));
         }
         self
     }
 
-    fn binary_body(mut self, what: &str) -> Self {
+    fn binary_body(mut self, description: &str) -> Self {
         let content = [("application/octet-stream".to_owned(), MediaType::default())].into_iter().collect();
-        let body = RequestBody { description: Some(what.to_owned()), content, ..RequestBody::default() };
+        let body = RequestBody { description: Some(description.to_owned()), content, ..RequestBody::default() };
         in_context(|ctx| set_body(ctx, self.inner_mut(), body));
         self
     }
 
-    fn success<const STATUS: u16, T: OperationOutput>(self, what: &str) -> Self {
-        self.response_with::<STATUS, T, _>(|response| response.description(what))
+    fn success<const STATUS: u16, T: OperationOutput>(self, description: &str) -> Self {
+        self.response_with::<STATUS, T, _>(|response| response.description(description))
     }
 
-    fn error(mut self, status: u16, what: &str) -> Self {
-        super::errors::add_error(self.inner_mut(), status, what);
+    fn error(mut self, status: u16, description: &str) -> Self {
+        super::errors::add_error(self.inner_mut(), status, description);
         self
     }
 }
@@ -110,10 +115,10 @@ pub fn query_fields(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .field("execution_stats", SchemaKind::Boolean, "Whether to return statistics of the execution")
 }
 
-fn parameter(operation: &mut Operation, place: ParamLocation, name: &str, schema: Value) {
+fn parameter(operation: &mut Operation, location: ParamLocation, name: &str, schema: Value) {
     let schema = json_schema!({ "properties": { name: schema } });
     in_context(|ctx| {
-        let parameter = parameters_from_schema(ctx, schema, place);
+        let parameter = parameters_from_schema(ctx, schema, location);
         add_parameters(ctx, operation, parameter);
     });
 }

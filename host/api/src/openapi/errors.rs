@@ -36,35 +36,35 @@ const ALWAYS: [(u16, &str); 2] = [
 ];
 
 /// Adds an error to an operation, unless it is described already.
-pub fn add_error(operation: &mut Operation, status: u16, what: &str) {
-    let response = || ReferenceOr::Item(Response { description: what.to_owned(), ..Response::default() });
+pub fn add_error(operation: &mut Operation, status: u16, description: &str) {
+    let response = || ReferenceOr::Item(Response { description: description.to_owned(), ..Response::default() });
     let responses = &mut operation.responses.get_or_insert_default().responses;
     responses.entry(StatusCode::Code(status)).or_insert_with(response);
 }
 
 /// Describes the errors of a group of routes; errors that have a body already are unchanged.
-pub fn with_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>, shape: ErrorFormat) -> ApiRouter<S> {
+pub fn with_errors<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>, format: ErrorFormat) -> ApiRouter<S> {
     routes.with_path_items(|mut item| {
         for (method, operation) in operations(item.inner_mut()) {
             let access: &[_] = if operation.security.is_empty() { &[] } else { &ACCESS };
             let body: &[_] = if operation.request_body.is_none() { &[] } else { &BODY };
             let writes: &[_] = if matches!(method, "get" | "head") { &[] } else { &WRITES };
-            for (status, what) in access.iter().chain(body).chain(writes).chain(&ALWAYS) {
-                add_error(operation, *status, what);
+            for (status, description) in access.iter().chain(body).chain(writes).chain(&ALWAYS) {
+                add_error(operation, *status, description);
             }
-            add_common_errors(operation, shape);
+            add_common_errors(operation, format);
         }
         item
     })
 }
 
 /// Sets the body of each error.
-fn add_common_errors(operation: &mut Operation, shape: ErrorFormat) {
+fn add_common_errors(operation: &mut Operation, format: ErrorFormat) {
     for (status, response) in operation.responses.iter_mut().flat_map(|responses| &mut responses.responses) {
         if let (StatusCode::Code(status @ 400..), ReferenceOr::Item(response)) = (status, response)
             && response.content.is_empty()
         {
-            response.content = bodies(*status, shape)
+            response.content = bodies(*status, format)
                 .into_iter()
                 .map(|(media_type, json_schema)| {
                     let schema = Some(SchemaObject { json_schema, external_docs: None, example: None });
@@ -76,11 +76,11 @@ fn add_common_errors(operation: &mut Operation, shape: ErrorFormat) {
 }
 
 /// Returns the media types and schemas of an error.
-fn bodies(status: u16, shape: ErrorFormat) -> Vec<(&'static str, Schema)> {
+fn bodies(status: u16, format: ErrorFormat) -> Vec<(&'static str, Schema)> {
     let (text, json) =
         (("text/plain", json_schema!({ "type": "string" })), ("application/json", schema::<AccessError>()));
     let json_api = (jsonapi::MEDIA_TYPE, schema::<JsonApiErrors>());
-    match (shape, status) {
+    match (format, status) {
         (ErrorFormat::Couch, _) => vec![("application/json", schema::<CouchError>())],
         (ErrorFormat::JsonApi, 401 | 403) => vec![text, json],
         (ErrorFormat::JsonApi, 400) => vec![json_api, text, json],

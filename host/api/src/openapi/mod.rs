@@ -48,8 +48,8 @@ pub fn admin(routes: ApiRouter<Platform>) -> Router<Platform> {
     })
 }
 
-fn http_scheme(scheme: &str, what: &str) -> SecurityScheme {
-    let (scheme, description) = (scheme.to_owned(), Some(what.to_owned()));
+fn http_scheme(scheme: &str, description: &str) -> SecurityScheme {
+    let (scheme, description) = (scheme.to_owned(), Some(description.to_owned()));
     SecurityScheme::Http { scheme, description, bearer_format: None, extensions: Default::default() }
 }
 
@@ -72,13 +72,13 @@ fn serve_description(
             serde_json::to_value(description.get()).map(Json).map_err(|error| ApiError::server(error.to_string()))
         }
     };
-    let own = get_with(handler, |op| {
+    let route = get_with(handler, |op| {
         op.summary("Returns the description of the API")
             .success::<200, Json<Value>>("The description, as an OpenAPI 3.1 document")
     });
     let info = Info { title: title.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), ..Info::default() };
     let mut api = OpenApi { info, ..OpenApi::default() };
-    let routes = routes.api_route("/openapi.json", own).with_path_items(secured);
+    let routes = routes.api_route("/openapi.json", route).with_path_items(secured);
     let routes = with_errors(routes, ErrorFormat::JsonApi)
         .finish_api_with(&mut api, |api| complete_description(api.security_scheme(TOKEN_SCHEME, scheme)));
     // Nothing else sets it.

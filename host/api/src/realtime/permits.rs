@@ -37,8 +37,8 @@ struct SocketPermits<K: Eq + Hash + 'static> {
 }
 
 impl<K: Eq + Hash + Clone> SocketPermits<K> {
-    fn new(max_each: usize, max: usize) -> Self {
-        Self { max_per_key: max_each, max, used: Mutex::default() }
+    fn new(max_per_key: usize, max: usize) -> Self {
+        Self { max_per_key, max, used: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
@@ -46,13 +46,13 @@ impl<K: Eq + Hash + Clone> SocketPermits<K> {
     }
 
     fn acquire(&'static self, key: K) -> Option<SocketPermit<K>> {
-        let mut taken = self.lock();
-        let own = taken.get(&key).copied().unwrap_or_default();
-        if own >= self.max_per_key || taken.values().sum::<usize>() >= self.max {
+        let mut used = self.lock();
+        let count = used.get(&key).copied().unwrap_or_default();
+        if count >= self.max_per_key || used.values().sum::<usize>() >= self.max {
             return None;
         }
-        taken.insert(key.clone(), own + 1);
-        drop(taken);
+        used.insert(key.clone(), count + 1);
+        drop(used);
         Some(SocketPermit { permits: self, key })
     }
 }
@@ -65,11 +65,11 @@ pub struct SocketPermit<K: Eq + Hash + Clone + 'static> {
 
 impl<K: Eq + Hash + Clone> Drop for SocketPermit<K> {
     fn drop(&mut self) {
-        let mut taken = self.permits.lock();
-        if let Some(own) = taken.get_mut(&self.key) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.key);
+        let mut used = self.permits.lock();
+        if let Some(count) = used.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                used.remove(&self.key);
             }
         }
     }
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn places_have_bounds_and_come_back() {
         static SMALL: LazyLock<SocketPermits<u8>> = LazyLock::new(|| SocketPermits::new(2, 3));
-        let held = [1, 1, 1, 2, 2].map(|key| SMALL.acquire(key));
-        assert_eq!(held.each_ref().map(Option::is_some), [true, true, false, true, false]);
-        drop(held);
+        let permits = [1, 1, 1, 2, 2].map(|key| SMALL.acquire(key));
+        assert_eq!(permits.each_ref().map(Option::is_some), [true, true, false, true, false]);
+        drop(permits);
         assert!(SMALL.lock().is_empty());
     }
 }

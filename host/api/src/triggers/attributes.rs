@@ -72,10 +72,10 @@ fn duration(body: &mut Attributes, name: &'static str) -> Result<Option<GoDurati
 fn take_parsed<T: FromStr>(
     body: &mut Attributes,
     name: &'static str,
-    wrong: impl Fn(&str) -> String,
+    error_message: impl Fn(&str) -> String,
 ) -> Result<Option<T>, ApiError> {
     let text = body.take_string(name)?;
-    text.map(|text| text.parse().map_err(|_| ApiError::attribute(name, wrong(&text)))).transpose()
+    text.map(|text| text.parse().map_err(|_| ApiError::attribute(name, error_message(&text)))).transpose()
 }
 
 fn take_enum<T: DeserializeOwned>(

@@ -168,7 +168,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         let [worker] = workers.as_slice() else { return Err(failure) };
         caller.check_worker(Verb::Get, &TRIGGERS, "", worker)?;
     }
-    let wanted = |trigger: &Trigger| {
+    let matches_filter = |trigger: &Trigger| {
         (workers.is_empty() || workers.contains(&trigger.worker)) && (kinds.is_empty() || kinds.contains(&trigger.kind))
     };
     // Cozy has no pages here; without a limit all triggers are returned.
@@ -179,8 +179,8 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         let page =
             platform.triggers().list_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE_SIZE) + 1)?;
         let Some(last) = page.last() else { break };
-        let reached = last.id.clone();
-        for trigger in page.iter().filter(|trigger| wanted(trigger)) {
+        let last_id = last.id.clone();
+        for trigger in page.iter().filter(|trigger| matches_filter(trigger)) {
             if limit.is_some_and(|limit| resources.len() == limit) {
                 next = after;
                 break 'pages;
@@ -188,7 +188,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
             resources.push(resource_with_state(&platform, &caller, trigger)?);
             after = Some(trigger.id.clone());
         }
-        after = Some(reached);
+        after = Some(last_id);
     }
     let next = next.map(|cursor| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());

@@ -1,4 +1,4 @@
-//! Who gets in: every route without a token, with somebody else's, and with one that allows something else.
+//! Access control: every route without a token, with a foreign token, and with a token for other permissions.
 
 use http::Method;
 use http::header::WWW_AUTHENTICATE;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::openapi;
 use crate::support::{Api, TestRequest};
 
-/// Every route that needs a token and a right, as a request that would do something with both.
+/// Every route that needs a token and a permission, as a request that would succeed with both.
 fn routes() -> Vec<(Method, String)> {
     let missing = "0123456789abcdef0123456789abcdef";
     let table = [
@@ -60,14 +60,14 @@ fn call(method: &Method, path: &str) -> TestRequest {
     }))
 }
 
-/// Operations that whoever has a token may do, and why.
+/// Operations that any token permits, with the reason.
 const ANY_SCOPE: [(&str, &str); 3] = [
     ("get /permissions/self", "it tells what the scope is"),
     ("get /settings/context", "apps look there before they ask for anything"),
     ("get /settings/flags", "as there"),
 ];
 
-/// Paths whose operations take no token, and why.
+/// Paths whose operations require no token, with the reason.
 const NO_TOKEN: [(&str, &str); 11] = [
     ("/livez", "whether the server lives is no secret"),
     ("/readyz", "nor is whether it can work"),
@@ -82,7 +82,7 @@ const NO_TOKEN: [(&str, &str); 11] = [
     ("/accounts/", "a browser passes here on its way to a vendor and back, with a session code or a state"),
 ];
 
-/// A request for an operation of the description, as one that would do something for whoever may.
+/// Returns a request for an operation of the description that would succeed with the required permissions.
 fn of_description(operation: &str) -> TestRequest {
     const MISSING: &str = "0123456789abcdef0123456789abcdef";
     let (method, path) = operation.split_once(' ').expect("a method and a path");
@@ -126,7 +126,7 @@ async fn each_operation_wants_a_token_of_its_instance_with_the_right() {
         let without = api.send(of_description(&name)).await.status;
         let foreign = api.send(of_description(&name).token(&foreign)).await.status;
         let narrow = api.send(of_description(&name).token(&narrow)).await.status;
-        let as_told = match operation["security"].is_array() {
+        let as_described = match operation["security"].is_array() {
             true if ANY_SCOPE.iter().any(|(known, _)| *known == name) => {
                 (without, foreign) == (401, 400) && narrow < 400
             }
@@ -135,7 +135,7 @@ async fn each_operation_wants_a_token_of_its_instance_with_the_right() {
                 NO_TOKEN.iter().any(|(begin, _)| name.split_once(' ').is_some_and(|(_, path)| path.starts_with(begin)))
             }
         };
-        if !as_told {
+        if !as_described {
             wrong.push(format!("{name}: {without}, {foreign}, {narrow}"));
         }
     }
@@ -155,8 +155,8 @@ async fn a_right_for_one_verb_is_none_for_another() {
     };
     for (method, path) in routes() {
         let scope: Vec<String> = types.iter().map(|name| format!("io.cozy.{name}:{}", other_verbs(&method))).collect();
-        let answer = api.send(call(&method, &path).token(&api.token(&scope.join(" ")))).await;
-        assert_eq!(answer.status, 403, "{method} {path}: {answer}");
+        let response = api.send(call(&method, &path).token(&api.token(&scope.join(" ")))).await;
+        assert_eq!(response.status, 403, "{method} {path}: {response}");
     }
 }
 
@@ -200,10 +200,10 @@ async fn a_token_expires() {
     let api = Api::new().await;
     let token = api.token("*");
     api.clock.set("2026-11-20T12:31:00Z".parse().expect("a date"));
-    let answer = api.send(TestRequest::get("/konnectors/").token(&token)).await;
-    assert_eq!((answer.status, answer.text()), (400, "Expired token"));
+    let response = api.send(TestRequest::get("/konnectors/").token(&token)).await;
+    assert_eq!((response.status, response.text()), (400, "Expired token"));
     assert_eq!(
-        answer.header(WWW_AUTHENTICATE),
+        response.header(WWW_AUTHENTICATE),
         r#"Bearer error="invalid_token" error_description="The access token expired""#
     );
 }
@@ -238,9 +238,9 @@ async fn p8_the_bearer_reads_its_own_rules() {
 async fn every_answer_is_guarded_against_browsers() {
     let api = Api::new().await;
     for path in ["/livez", "/konnectors/", "/nothing"] {
-        let answer = api.send(TestRequest::get(path)).await;
-        assert_eq!(answer.header(http::header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
-        assert!(answer.header(http::header::CONTENT_SECURITY_POLICY).contains("default-src 'none'"), "{path}");
-        assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-store", "{path}");
+        let response = api.send(TestRequest::get(path)).await;
+        assert_eq!(response.header(http::header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
+        assert!(response.header(http::header::CONTENT_SECURITY_POLICY).contains("default-src 'none'"), "{path}");
+        assert_eq!(response.header(http::header::CACHE_CONTROL), "no-store", "{path}");
     }
 }

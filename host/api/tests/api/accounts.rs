@@ -1,4 +1,4 @@
-//! Accounts by OAuth (§7.4 of the behaviour reference), and who sees their secrets (§7.2).
+//! OAuth accounts (§7.4 of the behaviour reference), and access to the secrets of accounts (§7.2).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ struct OAuthFixture {
 }
 
 impl OAuthFixture {
-    /// An account type `service`, whose accounts are for the konnector of this name.
+    /// Creates the account type `service`; `more` overrides its fields.
     async fn new(more: Value) -> Self {
         let service = Self { api: Api::new().await, provider: FakeProvider::start().await };
         service.api.install("service", json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
@@ -42,33 +42,33 @@ impl OAuthFixture {
         code.json()["session_code"].as_str().expect("a code").to_owned()
     }
 
-    /// Begins; answers where the user is sent to.
+    /// Starts the login; returns the provider URL to which the user is redirected.
     async fn start(&self, query: &str) -> Url {
         let session = self.session().await;
-        let answer =
+        let response =
             self.api.send(TestRequest::get(&format!("/accounts/service/start?session_code={session}&{query}"))).await;
-        assert_eq!(answer.status, 303, "{answer}");
-        answer.header(LOCATION).parse().expect("an address")
+        assert_eq!(response.status, 303, "{response}");
+        response.header(LOCATION).parse().expect("an address")
     }
 
-    /// Comes back from the provider.
+    /// Calls the redirect URI, as the provider does.
     async fn callback(&self, query: &str) -> TestResponse {
         self.api.send(TestRequest::get(&format!("/accounts/service/redirect?{query}"))).await
     }
 
-    /// An account that is connected; its id.
+    /// Connects an account; returns its id.
     async fn connect(&self) -> String {
         let state = param(&self.start("scope=bills").await, "state").expect("a state");
-        let answer = self.callback(&format!("code=the-code&state={state}")).await;
-        assert_eq!(answer.status, 303, "{answer}");
-        param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
+        let response = self.callback(&format!("code=the-code&state={state}")).await;
+        assert_eq!(response.status, 303, "{response}");
+        param(&response.header(LOCATION).parse().expect("an address"), "account").expect("an account")
     }
 
     async fn read(&self, id: &str, token: &str) -> Value {
         self.api.send(TestRequest::get(&format!("/data/io.cozy.accounts/{id}")).token(token)).await.json()
     }
 
-    /// As the konnector sees it.
+    /// Reads an account with the token of its konnector.
     async fn read_clear(&self, id: &str) -> Value {
         self.read(id, &self.api.token_of(Audience::Konnector, "service", "")).await
     }
@@ -83,8 +83,8 @@ fn param(url: &Url, name: &str) -> Option<String> {
     url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
 }
 
-/// To the provider, back with a code, and the account holds the tokens, sealed. There is no home app to come back to: whoever starts says
-/// where, or the browser ends on a page of the server's.
+/// The account stores the tokens encrypted. The client passes a URL to return to; without one, the browser ends on a
+/// page of the server.
 #[tokio::test]
 async fn a1_an_account_is_connected_by_a_code() {
     let service = OAuthFixture::new(json!({ "extras": { "prompt": "consent" } })).await;
@@ -101,12 +101,15 @@ async fn a1_an_account_is_connected_by_a_code() {
         assert_eq!(param(&url, name).as_deref(), Some(value), "{name}");
     }
     let state = param(&url, "state").expect("a state");
-    let answer = service.callback(&format!("code=the-code&state={state}")).await;
-    let back: Url = answer.header(LOCATION).parse().expect("an address");
-    assert_eq!((answer.status, back.host_str(), param(&back, "y").as_deref()), (303, Some("home.example"), Some("1")));
+    let response = service.callback(&format!("code=the-code&state={state}")).await;
+    let back: Url = response.header(LOCATION).parse().expect("an address");
+    assert_eq!(
+        (response.status, back.host_str(), param(&back, "y").as_deref()),
+        (303, Some("home.example"), Some("1"))
+    );
     assert_eq!(param(&back, "state").as_deref(), Some("mine"));
-    let asked = &service.provider.requests()[0];
-    assert_eq!((asked.method.as_str(), &asked.authorization), ("POST", &None));
+    let request = &service.provider.requests()[0];
+    assert_eq!((request.method.as_str(), &request.authorization), ("POST", &None));
     for (name, value) in [
         ("grant_type", "authorization_code"),
         ("code", "the-code"),
@@ -116,7 +119,7 @@ async fn a1_an_account_is_connected_by_a_code() {
         ("state", &state),
         ("nonce", "n1"),
     ] {
-        assert_eq!(asked.get(name), Some(value), "{name}");
+        assert_eq!(request.get(name), Some(value), "{name}");
     }
     let id = param(&back, "account").expect("an account");
     let konnector = service.api.token_of(Audience::Konnector, "service", "");
@@ -141,7 +144,7 @@ async fn a1_an_account_is_connected_by_a_code() {
     "#);
     let sealed = service.read(&id, &service.api.token("*")).await.to_string();
     assert!(!sealed.contains("access-1") && !sealed.contains("refresh-1"), "{sealed}");
-    // The state is good once.
+    // The state can be used once.
     assert_eq!(service.callback(&format!("code=the-code&state={state}")).await.status, 400);
     let state = param(&service.start("").await, "state").expect("a state");
     let back = service.callback(&format!("code=the-code&state={state}")).await;
@@ -160,17 +163,17 @@ async fn the_three_ways_to_say_who_asks() {
         let service = OAuthFixture::new(json!({ "token_mode": mode, "skip_state_on_token": true })).await;
         let id = service.connect().await;
         assert_eq!(service.refresh(&id).await.status, 200);
-        let asked = service.provider.requests();
-        assert_eq!(asked.len(), 2);
-        for asked in &asked {
-            assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), (method, authorization), "{mode}");
-            assert_eq!(["client_id", "client_secret"].map(|name| asked.get(name)), fields, "{mode}");
-            assert_eq!(asked.get("state"), None);
+        let requests = service.provider.requests();
+        assert_eq!(requests.len(), 2);
+        for request in &requests {
+            assert_eq!((request.method.as_str(), request.authorization.as_deref()), (method, authorization), "{mode}");
+            assert_eq!(["client_id", "client_secret"].map(|name| request.get(name)), fields, "{mode}");
+            assert_eq!(request.get("state"), None);
         }
     }
 }
 
-/// A session code takes the place of a session, each time: there is no cookie that a page could use without the owner.
+/// Each start needs a session code: there is no cookie that a page could use without the owner.
 #[tokio::test]
 async fn a1_only_the_owner_starts() {
     let service = OAuthFixture::new(json!({})).await;
@@ -189,9 +192,9 @@ async fn a1_only_the_owner_starts() {
     let session = service.session().await;
     assert_eq!(start(&format!("session_code={session}")).await, 303);
     assert_eq!(start(&format!("session_code={session}")).await, 403);
-    let late = service.session().await;
+    let expired = service.session().await;
     service.api.clock.set("2026-11-20T12:05:00Z".parse().expect("a date"));
-    assert_eq!(start(&format!("session_code={late}")).await, 403);
+    assert_eq!(start(&format!("session_code={expired}")).await, 403);
     assert_eq!(start("redirect_url=javascript:alert(1)").await, 422);
     let foreign = TestRequest::post("/auth/session_code").host("bob.example");
     let bobs = service.api.platform.auth().issue_token(&service.api.bob, Audience::Cli, "CLI", "*").expect("a token");
@@ -213,11 +216,11 @@ async fn a_state_is_bound_to_instance_account_type_and_time() {
     }
     assert_eq!(service.callback("code=the-code").await.status, 400);
     assert_eq!(service.callback("access_token=x").await.status, 400);
-    let late = state().await;
+    let expired = state().await;
     service.api.clock.set("2026-11-20T12:15:00Z".parse().expect("a date"));
-    assert_eq!(service.callback(&format!("code=the-code&state={late}")).await.status, 400);
+    assert_eq!(service.callback(&format!("code=the-code&state={expired}")).await.status, 400);
     assert!(service.provider.requests().is_empty());
-    // An address that all instances share: the state leads back.
+    // The redirect URI may be shared by all instances: the state identifies the instance.
     let query = format!("/accounts/service/redirect?code=the-code&state={}", state().await);
     assert_eq!(service.api.send(TestRequest::get(&query).host("oauthcallback.example")).await.status, 303);
 }
@@ -237,19 +240,19 @@ async fn what_the_provider_refuses_makes_no_account() {
             .text()
             .contains("not connected")
     );
-    for (code, mood) in [
+    for (code, behavior) in [
         ("wrong", ProviderBehavior::Normal),
         ("the-code", ProviderBehavior::Broken),
         ("the-code", ProviderBehavior::Redirecting),
     ] {
-        service.provider.set_behavior(mood);
+        service.provider.set_behavior(behavior);
         let state = param(&service.start("").await, "state").expect("a state");
-        assert_eq!(service.callback(&format!("code={code}&state={state}")).await.status, 502, "{mood:?}");
+        assert_eq!(service.callback(&format!("code={code}&state={state}")).await.status, 502, "{behavior:?}");
     }
     assert!(service.api.platform.accounts().list(&service.api.alice, None).expect("accounts").is_empty());
 }
 
-/// A token in the address, and the same connection is the same account.
+/// The redirect contains the token; connecting the same connection again updates the same account.
 #[tokio::test]
 async fn a1_a_connection_is_one_account() {
     let service = OAuthFixture::new(json!({ "grant_mode": "token_redirect_url" })).await;
@@ -258,8 +261,9 @@ async fn a1_a_connection_is_one_account() {
         assert_eq!(param(&url, "redirect_url").as_deref(), Some("http://alice.example/accounts/service/redirect"));
         assert_eq!(param(&url, "client_id"), None);
         let state = param(&url, "state").expect("a state");
-        let answer = service.callback(&format!("access_token={token}&connection_id={connection}&state={state}")).await;
-        param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
+        let response =
+            service.callback(&format!("access_token={token}&connection_id={connection}&state={state}")).await;
+        param(&response.header(LOCATION).parse().expect("an address"), "account").expect("an account")
     };
     let first = connect("t1", "7").await;
     let again = connect("t2", "7").await;
@@ -313,25 +317,25 @@ async fn the_user_manages_and_renews_a_connection() {
 async fn a_hundred_refreshes_at_once_are_one_request() {
     let service = OAuthFixture::new(json!({})).await;
     let id = service.connect().await;
-    // Long enough for everybody to come, also on a busy machine.
+    // Long enough for all requests to arrive, even on a busy machine.
     service.provider.state.lock().expect("a book").delay = Duration::from_secs(3);
-    let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "{}", answers[0]);
-    // The first was for the code.
+    let responses = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
+    assert!(responses.iter().all(|response| response.status == 200), "{}", responses[0]);
+    // The first request exchanged the code.
     assert_eq!(service.provider.requests().len(), 2);
     assert_eq!(service.provider.requests()[1].get("refresh_token"), Some("refresh-1"));
-    for answer in &answers {
-        let oauth = &answer.json()["data"]["attributes"]["oauth"];
+    for response in &responses {
+        let oauth = &response.json()["data"]["attributes"]["oauth"];
         assert_eq!((&oauth["access_token"], &oauth["refresh_token"]), (&json!("access-2"), &json!("refresh-2")));
     }
-    // One that failed is one request too, and everybody hears of it.
+    // A failing refresh is a single request too, and all callers get its error.
     service.provider.set_behavior(ProviderBehavior::Revoked);
-    let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
-    assert!(answers.iter().all(|answer| answer.status == 401), "{}", answers[0]);
+    let responses = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
+    assert!(responses.iter().all(|response| response.status == 401), "{}", responses[0]);
     assert_eq!(service.provider.requests().len(), 3);
 }
 
-/// A client that goes away does not take the rotated token with it.
+/// The rotated token is stored even if the client disconnects.
 #[tokio::test]
 async fn a_refresh_that_nobody_waits_for_is_stored() {
     let service = OAuthFixture::new(json!({})).await;
@@ -368,19 +372,19 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
       ]
     }
     "#);
-    let asked = service.provider.requests().pop().expect("a request");
-    assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), ("POST", None));
+    let request = service.provider.requests().pop().expect("a request");
+    assert_eq!((request.method.as_str(), request.authorization.as_deref()), ("POST", None));
     for (name, value) in [
         ("grant_type", "refresh_token"),
         ("refresh_token", "refresh-1"),
         ("client_id", "the client"),
         ("client_secret", "s&cret"),
     ] {
-        assert_eq!(asked.get(name), Some(value), "{name}");
+        assert_eq!(request.get(name), Some(value), "{name}");
     }
     service.provider.set_behavior(ProviderBehavior::Broken);
     assert_eq!(service.refresh(&id).await.status, 502);
-    // Neither of them cost the token.
+    // Neither failure invalidated the token.
     service.provider.set_behavior(ProviderBehavior::Normal);
     assert_eq!(service.refresh(&id).await.status, 200);
 
@@ -403,7 +407,7 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
         };
         assert_eq!(service.api.send(call).await.status, status, "{path}");
     }
-    // Whoever is not the konnector sees the new tokens sealed.
+    // Other callers than the konnector get the new tokens encrypted.
     let sealed = service.api.send(call(&format!("/accounts/service/{id}/refresh")).token(&token)).await;
     assert!(sealed.status == 200 && !sealed.text().contains("access-"), "{sealed}");
 }
@@ -412,11 +416,12 @@ async fn a2_a_refresh_that_fails_says_what_to_do() {
 async fn a_provider_in_a_private_network_is_not_contacted() {
     let service = OAuthFixture::new(json!({ "token_endpoint": "http://10.0.0.1/token" })).await;
     let state = param(&service.start("").await, "state").expect("a state");
-    let refused = service.callback(&format!("code=the-code&state={state}")).await;
-    assert!(refused.status == 502 && refused.text().contains("cannot be reached"), "{refused}");
+    let rejected = service.callback(&format!("code=the-code&state={state}")).await;
+    assert!(rejected.status == 502 && rejected.text().contains("cannot be reached"), "{rejected}");
 }
 
-/// A konnector sees the secrets of its accounts, an app those that it asks for, everybody else sealed texts that may come back (§7.2).
+/// A konnector reads the secrets of its accounts, an app those that it requests; others get encrypted strings that
+/// may be sent back (§7.2).
 #[tokio::test]
 async fn d13_who_sees_the_secrets_of_an_account() {
     let service = OAuthFixture::new(json!({})).await;
@@ -426,53 +431,53 @@ async fn d13_who_sees_the_secrets_of_an_account() {
         "auth": { "login": "me", "password": "s3cret" },
         "data": { "auth": { "login": "you", "password": "s4cret" }, "bank": 7 },
     });
-    let made = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
-    assert!(made.status == 201 && !made.text().contains("cret\""), "{made}");
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let created = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    assert!(created.status == 201 && !created.text().contains("cret\""), "{created}");
+    let id = created.json()["id"].as_str().expect("an id").to_owned();
     let app = api.token_of(Audience::App, "home", "io.cozy.accounts");
     let read = async |token: &str, query: &str| {
         api.send(TestRequest::get(&format!("/data/io.cozy.accounts/{id}{query}")).token(token)).await.text().to_owned()
     };
-    let sees = |text: &str| text.contains("s3cret") && text.contains("s4cret");
+    let has_secrets = |text: &str| text.contains("s3cret") && text.contains("s4cret");
     let client = api.client_token("io.cozy.accounts").await;
-    assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
-    assert!(sees(&read(&app, "?include=credentials").await));
+    assert!(has_secrets(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
+    assert!(has_secrets(&read(&app, "?include=credentials").await));
     for (token, query) in [
         (&app, ""),
         (&api.token("*"), "?include=credentials"),
         (&client, "?include=credentials"),
         (&app, "?include=other"),
     ] {
-        let seen = read(token, query).await;
+        let document = read(token, query).await;
         assert!(
-            !seen.contains("s3cret") && !seen.contains("s4cret") && seen.contains("credentials_encrypted"),
-            "{seen}"
+            !document.contains("s3cret") && !document.contains("s4cret") && document.contains("credentials_encrypted"),
+            "{document}"
         );
     }
     let konnector = api.token_of(Audience::Konnector, "service", "");
     let list = TestRequest::get("/data/io.cozy.accounts/_all_docs?include_docs=true").token(&konnector);
     let list = api.send(list).await;
     assert!(list.status == 200 && !list.text().contains("cret\""), "{list}");
-    // What comes back sealed stays what it was.
+    // Encrypted strings that are sent back leave the secrets unchanged.
     let sealed: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
     let put = api.send(TestRequest::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
     assert!(put.status == 200 && !put.text().contains("s3cret"), "{put}");
-    assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
-    // What was sealed for another account, or not by us, is refused.
+    assert!(has_secrets(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
+    // Strings that were encrypted for another account, or elsewhere, are rejected.
     let stolen = TestRequest::post("/data/io.cozy.accounts/").token(&client);
     let stolen = api.send(stolen.json(&json!({ "account_type": "service", "auth": sealed["auth"] }))).await;
     assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be accepted"), "{stolen}");
-    // A konnector's own change is answered in clear.
+    // The response to a konnector's own change contains the secrets in clear.
     let mut clear = service.read_clear(&id).await;
     clear["auth"]["token"] = json!("s3cret too");
     let put = api.send(TestRequest::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
     assert!(put.status == 200 && put.text().contains("s3cret too"), "{put}");
-    // Sealed twice, it is another text.
+    // Each encryption yields another string.
     let again: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
     assert_ne!(again["data"]["auth"]["credentials_encrypted"], sealed["data"]["auth"]["credentials_encrypted"]);
 }
 
-/// The sealed text holds no login, unlike Cozy's: so it may be empty, and changes on its own.
+/// Unlike Cozy's, the encrypted string does not contain the login, so the login may be empty and change separately.
 #[tokio::test]
 async fn d13_a_password_is_clear_to_the_konnector_alone() {
     let service = OAuthFixture::new(json!({})).await;
@@ -487,27 +492,27 @@ async fn d13_a_password_is_clear_to_the_konnector_alone() {
     insta::assert_snapshot!(sealed.replace_all(&api.transcript(calls).await, "<sealed>"));
 }
 
-/// Through the API as through `secrets.put`: what the user typed stays, unless the field says that the vendor rotates it.
+/// As through `secrets.put`: values that the user typed stay, unless the field says that the vendor rotates them.
 #[tokio::test]
 async fn a_konnector_does_not_replace_what_the_user_typed() {
     let api = Api::new().await;
     for slug in ["bank101", "budget"] {
         api.install(slug, json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
     }
-    let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank101");
-    let mut found = api.platform.raw_store().get(&at).expect("read").expect("a konnector");
+    let doc_ref = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank101");
+    let mut found = api.platform.raw_store().get(&doc_ref).expect("read").expect("a konnector");
     let fields = json!({
         "login": { "type": "text" }, "pin": { "type": "password" }, "key": { "type": "password", "rotates": true },
     });
     found.body.insert("fields".to_owned(), fields);
     let mut changes = Changes::new();
-    changes.put(at, &found.rev, found.body);
+    changes.put(doc_ref, &found.rev, found.body);
     api.platform.raw_store().commit(changes).await.expect("stored");
     let typed = json!({ "login": "ada", "password": "p4ssword", "pin": "1234", "key": "k3y" });
     let account = json!({ "account_type": "bank101", "shared_with": ["budget"], "auth": typed });
-    let made = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
-    assert_eq!(made.status, 201, "{made}");
-    let path = format!("/data/io.cozy.accounts/{}", made.json()["id"].as_str().expect("an id"));
+    let created = api.send(TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    assert_eq!(created.status, 201, "{created}");
+    let path = format!("/data/io.cozy.accounts/{}", created.json()["id"].as_str().expect("an id"));
     let konnector = api.token_of(Audience::Konnector, "bank101", "");
     let read = async |token: &str| api.send(TestRequest::get(&path).token(token)).await.json();
     let put = async |token: &str, body: &Value| api.send(TestRequest::put(&path).token(token).json(body)).await;
@@ -522,52 +527,52 @@ async fn a_konnector_does_not_replace_what_the_user_typed() {
     let without = |name: &'static str| {
         changed(&move |body| drop(body["auth"].as_object_mut().map(|auth| auth.shift_remove(name))))
     };
-    let refused = [
+    let rejected = [
         changed(&|body| body["auth"]["password"] = json!("replaced")),
         changed(&|body| body["auth"]["pin"] = json!("replaced")),
         changed(&|body| body["auth"]["pin"] = Value::Null),
         changed(&|body| body["auth"]["pin"] = json!(1234.5)),
         changed(&|body| body["auth"] = json!({ "login": "ada" })),
         changed(&|body| body["auth"] = json!([])),
-        // It would hide what the user typed.
+        // It would shadow the user's value.
         changed(&|body| body["data"] = json!({ "auth": { "pin": "shadow" } })),
         changed(&|body| body["oauth"] = json!({ "password": "shadow" })),
         without("password"),
         without("pin"),
     ];
-    for body in &refused {
-        let answer = put(&konnector, body).await;
-        assert_eq!(answer.status, 403, "{body}: {answer}");
+    for body in &rejected {
+        let response = put(&konnector, body).await;
+        assert_eq!(response.status, 403, "{body}: {response}");
         let bulk =
             TestRequest::post("/data/io.cozy.accounts/_bulk_docs").token(&konnector).json(&json!({ "docs": [body] }));
         let bulk = api.send(bulk).await;
         assert!(bulk.text().contains("only the user may set or remove this secret"), "{bulk}");
     }
     assert_eq!(read(&konnector).await, before);
-    let answer = put(&konnector, &refused[1]).await;
-    assert!(answer.text().contains("auth.pin: only the user may set or remove this secret"), "{answer}");
+    let response = put(&konnector, &rejected[1]).await;
+    assert!(response.text().contains("auth.pin: only the user may set or remove this secret"), "{response}");
 
-    // The form of its own konnector counts for one that it is shared with, whose own says nothing.
+    // For a konnector that shares the account, the form of the account's own konnector decides.
     let guest = api.token_of(Audience::Konnector, "budget", "");
-    let mut seen = read(&guest).await;
-    seen["auth"]["pin"] = json!("replaced");
-    assert_eq!(put(&guest, &seen).await.status, 403);
+    let mut document = read(&guest).await;
+    document["auth"]["pin"] = json!("replaced");
+    assert_eq!(put(&guest, &document).await.status, 403);
 
-    // What rotates, what nobody typed, and what comes back as it was.
+    // Rotating fields, fields without a user's value, and unchanged values may be written.
     let mut body = before.clone();
     body["auth"]["key"] = json!("rotated");
     body["auth"]["login"] = json!("ada@example.org");
     body["oauth"] = json!({ "access_token": "given" });
-    let answer = put(&konnector, &body).await;
-    assert_eq!(answer.status, 200, "{answer}");
+    let response = put(&konnector, &body).await;
+    assert_eq!(response.status, 200, "{response}");
     let mut sealed = read(&api.client_token("io.cozy.accounts").await).await;
     sealed["state"] = json!("sent back sealed");
-    let answer = put(&konnector, &sealed).await;
-    assert_eq!(answer.status, 200, "{answer}");
+    let response = put(&konnector, &sealed).await;
+    assert_eq!(response.status, 200, "{response}");
     let mut after = read(&konnector).await;
     assert_eq!((&after["auth"]["pin"], &after["auth"]["key"]), (&json!("1234"), &json!("rotated")));
-    // The user replaces what they like.
+    // The user may replace any value.
     after["auth"]["pin"] = json!("4321");
-    let answer = put(&api.token("*"), &after).await;
-    assert_eq!(answer.status, 200, "{answer}");
+    let response = put(&api.token("*"), &after).await;
+    assert_eq!(response.status, 200, "{response}");
 }

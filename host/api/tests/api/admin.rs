@@ -41,8 +41,8 @@ async fn only_the_passphrase_opens_it_and_only_under_its_own_name() {
         assert_eq!(rebound.status, 403, "{path}: {rebound}");
     }
     for host in ["localhost", "127.0.0.1:6060", "[::1]:6060"] {
-        let answer = send(admin.0.clone(), with(TestRequest::get("/status"), "open sesame").host(host)).await;
-        assert_eq!(answer.status, 200, "{host}");
+        let response = send(admin.0.clone(), with(TestRequest::get("/status"), "open sesame").host(host)).await;
+        assert_eq!(response.status, 200, "{host}");
     }
     assert_eq!(
         admin.send(TestRequest::get("/status")).await.json(),
@@ -195,8 +195,8 @@ async fn only_the_given_fields_of_an_instance_change() {
         ("Timezone=Mars/Base", 422),
         ("DiskQuota=much", 422),
     ] {
-        let refused = patch(query).await;
-        assert_eq!(refused.status, status, "{query}: {refused}");
+        let rejected = patch(query).await;
+        assert_eq!(rejected.status, status, "{query}: {rejected}");
     }
     assert_eq!(admin.send(TestRequest::patch("/instances/nobody.example?Locale=fr")).await.status, 404);
 }
@@ -211,8 +211,8 @@ async fn switches_of_features_are_set_and_removed() {
     assert_eq!(patch(json!({ "a": true, "b": [1], "c": null })).await.json(), json!({ "a": true, "b": [1] }));
     assert_eq!(patch(json!({ "a": null, "d": { "ratio": 1 } })).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
     assert_eq!(admin.send(TestRequest::get(flags)).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
-    let seen = api.send(TestRequest::get("/settings/flags").token(&api.token("io.cozy.bills"))).await.json();
-    assert_eq!(seen["data"]["attributes"], json!({ "b": [1], "d": { "ratio": 1 } }));
+    let visible = api.send(TestRequest::get("/settings/flags").token(&api.token("io.cozy.bills"))).await.json();
+    assert_eq!(visible["data"]["attributes"], json!({ "b": [1], "d": { "ratio": 1 } }));
     assert_eq!(patch(json!([])).await.status, 400);
     assert_eq!(admin.send(TestRequest::get("/instances/nobody.example/feature/flags")).await.status, 404);
 }
@@ -241,8 +241,8 @@ async fn a_token_is_issued_as_a_text() {
     assert_eq!(token.status, 200, "{token}");
     assert_eq!(api.send(TestRequest::get("/konnectors/").token(token.text())).await.status, 200);
     let konnector = issue("Domain=alice.example&Audience=konn&Subject=bank").await;
-    let own = api.send(TestRequest::get("/permissions/self").token(konnector.text())).await.json();
-    assert_eq!(own["data"]["attributes"]["source_id"], "io.cozy.konnectors/bank");
+    let permissions = api.send(TestRequest::get("/permissions/self").token(konnector.text())).await.json();
+    assert_eq!(permissions["data"]["attributes"]["source_id"], "io.cozy.konnectors/bank");
     for (query, status) in [
         ("Audience=cli&Scope=*", 422),
         ("Domain=nobody.example&Scope=*", 404),
@@ -272,11 +272,11 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
         "auth_endpoint": "https://provider.example/login", "token_endpoint": "https://provider.example/token",
         "token_mode": "basic", "extras": { "prompt": "consent" },
     });
-    let set = admin.send(TestRequest::put("/account_types/bank").json(&kind)).await;
-    insta::assert_snapshot!(set);
+    let saved = admin.send(TestRequest::put("/account_types/bank").json(&kind)).await;
+    insta::assert_snapshot!(saved);
     let stored = api.platform.account_types().get("bank").expect("an account type");
     let stored = format!("{stored:?}");
-    for text in [set.text(), admin.send(TestRequest::get("/account_types")).await.text(), &stored] {
+    for text in [saved.text(), admin.send(TestRequest::get("/account_types")).await.text(), &stored] {
         assert!(!text.contains("s3cret") && !text.contains("s4cret"), "{text}");
     }
     for (path, body, status) in [
@@ -291,7 +291,7 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
     }
     assert_eq!(admin.send(TestRequest::delete("/account_types/bank")).await.status, 204);
     assert_eq!(admin.send(TestRequest::get("/account_types/bank")).await.status, 404);
-    // Clients see nothing of them.
+    // Clients have no access to account types.
     assert_eq!(
         api.send(TestRequest::get("/data/io.cozy.account_types/_all_docs").token(&api.token("*"))).await.status,
         403
@@ -302,9 +302,9 @@ async fn account_types_are_set_up_and_their_secrets_never_shown() {
 async fn a_session_code_is_good_once() {
     let api = Api::new().await;
     let admin = Admin::new(&api);
-    let made = admin.send(TestRequest::post("/instances/alice.example/session_code")).await;
-    assert_eq!(made.status, 201, "{made}");
-    let check = || admin.send(TestRequest::post("/instances/alice.example/session_code/check").json(&made.json()));
+    let created = admin.send(TestRequest::post("/instances/alice.example/session_code")).await;
+    assert_eq!(created.status, 201, "{created}");
+    let check = || admin.send(TestRequest::post("/instances/alice.example/session_code/check").json(&created.json()));
     let (first, second) = (check().await, check().await);
     assert_eq!((first.status, first.json()), (200, json!({ "valid": true })));
     assert_eq!((second.status, second.json()), (403, json!({ "valid": false })));

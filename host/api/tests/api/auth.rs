@@ -1,4 +1,4 @@
-//! OAuth clients: how they register, how they get their tokens, and how they lose them (§1.3 of the behaviour reference).
+//! OAuth clients: registration, tokens and removal (§1.3 of the behaviour reference).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,9 +17,9 @@ fn metadata() -> Value {
 }
 
 async fn register(api: &Api) -> Value {
-    let answer = api.send(TestRequest::post("/auth/register").json(&metadata())).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    answer.json()
+    let response = api.send(TestRequest::post("/auth/register").json(&metadata())).await;
+    assert_eq!(response.status, 201, "{response}");
+    response.json()
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -27,12 +27,12 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 async fn session_code(api: &Api) -> String {
-    let answer = api.send(TestRequest::post("/auth/session_code").token(&api.token("*"))).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    text(&answer.json(), "session_code").to_owned()
+    let response = api.send(TestRequest::post("/auth/session_code").token(&api.token("*"))).await;
+    assert_eq!(response.status, 201, "{response}");
+    text(&response.json(), "session_code").to_owned()
 }
 
-/// The fields of an authorization request.
+/// Returns the fields of an authorization request.
 fn authorization_parameters<'a>(client: &'a Value, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut fields = vec![
         ("client_id", text(client, "client_id")),
@@ -53,10 +53,10 @@ fn query(path: &str, fields: &[(&str, &str)]) -> TestRequest {
     TestRequest::get(&format!("{path}?{query}"))
 }
 
-/// The code that a client finds in the address to which its user comes back.
-fn code(answer: &TestResponse) -> String {
-    assert_eq!(answer.status, 303, "{answer}");
-    let back: Url = answer.header(LOCATION).parse().expect("an address");
+/// Returns the code in the redirect URL.
+fn code(response: &TestResponse) -> String {
+    assert_eq!(response.status, 303, "{response}");
+    let back: Url = response.header(LOCATION).parse().expect("an address");
     assert_eq!(back.as_str().split('?').next(), Some(REDIRECT_URI));
     let find = |name: &str| back.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned());
     assert_eq!(find("state").as_deref(), Some("a state"));
@@ -88,17 +88,17 @@ async fn p8_a_client_gets_tokens_for_a_code_and_others_for_its_refresh_token() {
     );
     let reads = async |token: &str| api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(token)).await;
     assert_eq!(reads(text(&tokens, "access_token")).await.status, 200);
-    // A code is good once, a session code too.
+    // Authorization codes and session codes can be used once.
     let again = exchange(&api, &client, &grant).await;
     assert_eq!((again.status, &again.json()["error"]), (400, &json!("invalid_grant")));
-    let spent =
+    let reused =
         api.send(query("/auth/authorize", &authorization_parameters(&client, &[("session_code", &session)]))).await;
-    assert_eq!(spent.status, 403, "{spent}");
+    assert_eq!(reused.status, 403, "{reused}");
 
     // Thirty days later.
     api.clock.set("2026-12-20T12:00:00Z".parse().expect("a date"));
-    let late = api.send(TestRequest::get("/permissions/self").token(text(&tokens, "access_token"))).await;
-    insta::assert_snapshot!(late, @r#"
+    let expired = api.send(TestRequest::get("/permissions/self").token(text(&tokens, "access_token"))).await;
+    insta::assert_snapshot!(expired, @r#"
     400 text/plain; charset=utf-8
     www-authenticate: Bearer error="invalid_token" error_description="The access token expired"
     Expired token
@@ -109,7 +109,7 @@ async fn p8_a_client_gets_tokens_for_a_code_and_others_for_its_refresh_token() {
     let refreshed = refreshed.json();
     assert_eq!(refreshed["refresh_token"], Value::Null);
     assert_eq!(reads(text(&refreshed, "access_token")).await.status, 200);
-    // Neither of the other two tokens is one for requests.
+    // Neither of the other two tokens permits requests.
     for other in [refresh, text(&client, "registration_access_token")] {
         assert_eq!(reads(other).await.status, 400);
     }
@@ -133,8 +133,8 @@ async fn p8_a_removed_client_has_no_tokens_any_more() {
     "#);
     let refreshed = exchange(&api, &client, &[("grant_type", "refresh_token"), ("refresh_token", &refresh)]).await;
     assert_eq!((refreshed.status, &refreshed.json()["error"]), (400, &json!("invalid_client")));
-    let gone = api.send(TestRequest::get(&path).token(registration)).await;
-    assert!(gone.status == 404 && gone.text().contains("Client not found"), "{gone}");
+    let deleted = api.send(TestRequest::get(&path).token(registration)).await;
+    assert!(deleted.status == 404 && deleted.text().contains("Client not found"), "{deleted}");
 }
 
 #[tokio::test]
@@ -147,19 +147,19 @@ async fn the_owner_is_asked_on_a_page() {
     assert!(page.text().contains("<li><code>io.cozy.files</code></li>"), "{page}");
     assert!(!page.text().contains("<script>") && !page.text().contains("<App>"), "{page}");
     let session = session_code(&api).await;
-    let refused = api
+    let rejected = api
         .send(
             TestRequest::post("/auth/authorize").form(&authorization_parameters(&client, &[("session_code", "guess")])),
         )
         .await;
-    assert_eq!(refused.status, 403);
-    let agreed = api
+    assert_eq!(rejected.status, 403);
+    let approved = api
         .send(
             TestRequest::post("/auth/authorize")
                 .form(&authorization_parameters(&client, &[("session_code", &session)])),
         )
         .await;
-    let code = code(&agreed);
+    let code = code(&approved);
     assert_eq!(exchange(&api, &client, &[("grant_type", "authorization_code"), ("code", &code)]).await.status, 200);
 }
 
@@ -177,13 +177,13 @@ async fn only_registered_redirect_uris_are_used() {
         ("scope", "io.cozy.bills:FETCH"),
     ] {
         let session = session_code(&api).await;
-        let answer = api
+        let response = api
             .send(query(
                 "/auth/authorize",
                 &authorization_parameters(&client, &[(name, value), ("session_code", &session)]),
             ))
             .await;
-        assert_eq!((answer.status, answer.header(LOCATION)), (400, ""), "{name}={value}");
+        assert_eq!((response.status, response.header(LOCATION)), (400, ""), "{name}={value}");
     }
 }
 
@@ -198,19 +198,19 @@ async fn a_code_belongs_to_its_client_and_to_who_began() {
             [("session_code", session.as_str()), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
         code(&api.send(query("/auth/authorize", &authorization_parameters(&client, &more))).await)
     };
-    for (who, verifier, status) in
+    for (redeemer, verifier, status) in
         [(&other, "verifier", 400), (&client, "guess", 400), (&client, "", 400), (&client, "verifier", 200)]
     {
         let code = authorize().await;
         let more = [("grant_type", "authorization_code"), ("code", &*code), ("code_verifier", verifier)];
-        assert_eq!(exchange(&api, who, &more).await.status, status, "{verifier}");
+        assert_eq!(exchange(&api, redeemer, &more).await.status, status, "{verifier}");
     }
     let code = authorize().await;
     api.clock.set("2026-11-20T12:06:00Z".parse().expect("a date"));
     let more = [("grant_type", "authorization_code"), ("code", &*code), ("code_verifier", "verifier")];
     assert_eq!(exchange(&api, &client, &more).await.status, 400);
-    let odd = exchange(&api, &client, &[("grant_type", "password")]).await;
-    assert_eq!((odd.status, &odd.json()["error"]), (400, &json!("unsupported_grant_type")));
+    let unsupported = exchange(&api, &client, &[("grant_type", "password")]).await;
+    assert_eq!((unsupported.status, &unsupported.json()["error"]), (400, &json!("unsupported_grant_type")));
     let mut wrong = client.clone();
     wrong["client_secret"] = json!("guess");
     assert_eq!(exchange(&api, &wrong, &more).await.json()["error"], "invalid_client");
@@ -226,18 +226,18 @@ async fn a_registration_is_read_and_changed_by_its_client() {
     assert_eq!((&read["client_name"], &read["client_secret"]), (&json!("An <App>"), &Value::Null));
     let other = register(&api).await;
     let foreign = text(&other, "registration_access_token");
-    let refused = api.send(TestRequest::get(&path).token(foreign)).await;
-    assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_token")));
+    let rejected = api.send(TestRequest::get(&path).token(foreign)).await;
+    assert_eq!((rejected.status, &rejected.json()["error"]), (401, &json!("invalid_token")));
 
     let mut changed = metadata();
     changed["client_name"] = json!("Another");
     changed["client_id"] = client["client_id"].clone();
     let put = async |body: &Value| api.send(TestRequest::put(&path).token(token).json(body)).await;
-    let kept = put(&changed).await.json();
-    assert_eq!((&kept["client_name"], &kept["client_secret"]), (&json!("Another"), &Value::Null));
+    let updated = put(&changed).await.json();
+    assert_eq!((&updated["client_name"], &updated["client_secret"]), (&json!("Another"), &Value::Null));
     changed["client_secret"] = client["client_secret"].clone();
-    let anew = put(&changed).await.json();
-    assert_ne!(text(&anew, "client_secret"), text(&client, "client_secret"));
+    let rotated = put(&changed).await.json();
+    assert_ne!(text(&rotated, "client_secret"), text(&client, "client_secret"));
     assert_eq!(put(&changed).await.json()["error"], "invalid_client_secret");
 
     for (name, value, error) in [
@@ -251,8 +251,8 @@ async fn a_registration_is_read_and_changed_by_its_client() {
     ] {
         let mut wrong = metadata();
         wrong[name] = value;
-        let answer = api.send(TestRequest::post("/auth/register").json(&wrong)).await;
-        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)), "{wrong}");
+        let response = api.send(TestRequest::post("/auth/register").json(&wrong)).await;
+        assert_eq!((response.status, &response.json()["error"]), (400, &json!(error)), "{wrong}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies: whose are read, and how much of them is held.
+//! Request bodies: whether they are read, and the limits on their memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::openapi::operations;
 use crate::support::{Api, TestRequest};
 
-/// Operations that take no token. Whoever adds one decides that everybody's bodies are read there.
+/// Operations without a token: they read the bodies of unauthenticated clients.
 const OPEN: [&str; 6] = [
     "post /jobs/webhooks/{id}",
     "get /files/archive/{secret}/{name}",
@@ -24,15 +24,15 @@ const OPEN: [&str; 6] = [
     "post /auth/access_token",
 ];
 
-/// A body that notes whether somebody wanted it.
+/// Returns a body, and a flag that is set when the body is read.
 fn tracked_body() -> (Body, Arc<AtomicBool>) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let note = Arc::clone(&asked);
+    let was_read = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&was_read);
     let parts = stream::once(async move {
-        note.store(true, Ordering::Relaxed);
+        flag.store(true, Ordering::Relaxed);
         Ok::<_, std::io::Error>(Bytes::from_static(b"{}"))
     });
-    (Body::from_stream(parts), asked)
+    (Body::from_stream(parts), was_read)
 }
 
 #[tokio::test]
@@ -45,11 +45,11 @@ async fn no_byte_of_a_body_is_read_before_the_token() {
         let method: Method = method.to_uppercase().parse().expect("a method");
         let path = path.replace("{doctype}", "io.cozy.bills").replace(['{', '}'], "");
         for token in [None, Some("forged"), Some("a.b.c")] {
-            let (body, asked) = tracked_body();
+            let (body, was_read) = tracked_body();
             let call = TestRequest::new(method.clone(), &path).text(body);
             let call = if let Some(token) = token { call.token(token) } else { call };
             api.send(call).await;
-            if asked.load(Ordering::Relaxed) {
+            if was_read.load(Ordering::Relaxed) {
                 read.push(operation.clone());
             }
         }
@@ -69,10 +69,10 @@ async fn no_byte_about_a_registration_is_read_before_its_token() {
     for (token, status, read) in
         [(None, 401, false), (Some("forged"), 401, false), (Some(client.registration_token.as_str()), 400, true)]
     {
-        let (body, asked) = tracked_body();
+        let (body, was_read) = tracked_body();
         let call = TestRequest::put(&path).text(body);
-        let answer = api.send(if let Some(token) = token { call.token(token) } else { call }).await;
-        assert_eq!((answer.status, asked.load(Ordering::Relaxed)), (status, read), "{answer}");
+        let response = api.send(if let Some(token) = token { call.token(token) } else { call }).await;
+        assert_eq!((response.status, was_read.load(Ordering::Relaxed)), (status, read), "{response}");
     }
 }
 
@@ -83,7 +83,7 @@ async fn start(api: &Api) -> SocketAddr {
     address
 }
 
-async fn answer(stream: &mut TcpStream) -> String {
+async fn read_response(stream: &mut TcpStream) -> String {
     let mut read = vec![0; 4096];
     let length = stream.read(&mut read).await.expect("an answer");
     read.truncate(length);
@@ -100,43 +100,43 @@ async fn a_missing_token_is_rejected_before_the_body_arrives() {
             "POST /data/io.cozy.bills/ HTTP/1.1\r\nhost: alice.example\r\n{token}content-length: 1000000\r\n\r\n{{"
         );
         stream.write_all(head.as_bytes()).await.expect("written");
-        let answer = answer(&mut stream).await;
-        assert!(answer.starts_with("HTTP/1.1 401") || answer.starts_with("HTTP/1.1 400"), "{answer}");
+        let response = read_response(&mut stream).await;
+        assert!(response.starts_with("HTTP/1.1 401") || response.starts_with("HTTP/1.1 400"), "{response}");
     }
 }
 
-/// Half bodies to a route that is for everybody: an address gets its share and no more, and others are answered meanwhile.
+/// Incomplete bodies on a public route: an address may use its share and no more, and others still get responses.
 #[tokio::test]
 async fn half_bodies_of_strangers_are_held_within_bounds() {
     let api = Api::new().await;
     let address = start(&api).await;
     let half = vec![b' '; 1_000_000];
-    let mut held = Vec::new();
-    let mut refused = 0;
-    while refused == 0 {
-        assert!(held.len() < 16, "nobody is refused");
+    let mut streams = Vec::new();
+    let mut rejected = 0;
+    while rejected == 0 {
+        assert!(streams.len() < 16, "nobody is refused");
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         let head = "POST /auth/register HTTP/1.1\r\nhost: alice.example\r\ncontent-length: 1048576\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("written");
-        // A server that refuses may close before it has read all of it.
+        // A server that rejects a request may close before it has read all of it.
         drop(stream.write_all(&half).await);
-        held.push(stream);
-        // Of those that are held none is answered; the one that is too much is.
+        streams.push(stream);
+        // The waiting requests get no response; the one that exceeds the share does.
         let waited = tokio::time::timeout(std::time::Duration::from_millis(200), async {
-            let stream = held.last_mut().expect("the new one");
+            let stream = streams.last_mut().expect("the new one");
             let mut first = [0; 12];
             stream.read_exact(&mut first).await.map(|_| first)
         });
         match waited.await {
             Ok(Ok(first)) => {
                 assert_eq!(&first, b"HTTP/1.1 503");
-                refused += 1;
+                rejected += 1;
             }
-            Ok(Err(_reset)) => refused += 1,
+            Ok(Err(_reset)) => rejected += 1,
             Err(_) => {}
         }
     }
-    assert_eq!(held.len(), 5, "four of a million bytes have room");
+    assert_eq!(streams.len(), 5, "four of a million bytes have room");
     let token = api.token("*");
     let created = api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).text("{}")).await;
     assert_eq!(created.status, 201, "{created}");

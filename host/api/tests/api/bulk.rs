@@ -1,4 +1,4 @@
-//! Many documents in one request.
+//! Several documents in one request.
 
 use serde_json::{Value, json};
 
@@ -12,9 +12,9 @@ async fn each_document_of_many_is_for_itself() {
     let token = api.token("io.cozy.bills");
     let bulk = async |docs: Value| {
         let call = TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
-        let answer = api.send(call).await;
-        assert_eq!(answer.status, 201, "{answer}");
-        answer.json()
+        let response = api.send(call).await;
+        assert_eq!(response.status, 201, "{response}");
+        response.json()
     };
     let first =
         bulk(json!([{ "_id": "one", "n": 1 }, { "_id": "two", "n": 2 }, { "n": 3 }, { "_id": "one", "n": 4 }])).await;
@@ -46,11 +46,11 @@ async fn each_document_of_many_is_for_itself() {
         [Value::Null, Value::Null, json!("conflict"), json!("not_found"), json!("bad_id"), json!("bad_request")]
     );
 
-    let wanted = json!({ "docs": [{ "id": "one" }, { "id": "one", "rev": one }, { "id": "two" }] });
-    let got = api.send(TestRequest::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&wanted)).await.json();
-    assert_eq!(got["results"][0]["docs"][0]["ok"]["n"], 10);
-    assert_eq!(got["results"][1]["docs"][0]["error"]["reason"], "missing");
-    assert_eq!(got["results"][2]["docs"][0]["ok"]["_deleted"], true);
+    let requested = json!({ "docs": [{ "id": "one" }, { "id": "one", "rev": one }, { "id": "two" }] });
+    let found = api.send(TestRequest::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&requested)).await.json();
+    assert_eq!(found["results"][0]["docs"][0]["ok"]["n"], 10);
+    assert_eq!(found["results"][1]["docs"][0]["error"]["reason"], "missing");
+    assert_eq!(found["results"][2]["docs"][0]["ok"]["_deleted"], true);
 
     for (body, status) in
         [(json!({}), 400), (json!({ "docs": [1] }), 400), (json!({ "docs": vec![json!({}); 1_001] }), 413)]
@@ -65,7 +65,7 @@ async fn each_document_of_many_is_for_itself() {
     assert_eq!(api.send(call).await.status, 403);
 }
 
-/// Revisions of another database are kept as they are, as long as they go on from what is here.
+/// Revisions of another database are stored unchanged if they descend from the stored revision.
 #[tokio::test]
 async fn documents_of_another_database_keep_their_revisions() {
     let api = Api::new().await;
@@ -73,9 +73,9 @@ async fn documents_of_another_database_keep_their_revisions() {
     let digits = |digit: char| digit.to_string().repeat(32);
     let bulk = async |docs: Value| {
         let body = json!({ "docs": docs, "new_edits": false });
-        let answer = api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await;
-        assert_eq!(answer.status, 201, "{answer}");
-        let failed = answer.json().as_array().expect("a list").clone();
+        let response = api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await;
+        assert_eq!(response.status, 201, "{response}");
+        let failed = response.json().as_array().expect("a list").clone();
         failed.iter().map(|one| one["error"].as_str().expect("an error").to_owned()).collect::<Vec<_>>()
     };
     let get = async || api.send(TestRequest::get(&format!("{BILLS}/one")).token(&token)).await.json();
@@ -86,25 +86,25 @@ async fn documents_of_another_database_keep_their_revisions() {
     assert_eq!(bulk(json!([third])).await, [""; 0]);
     assert_eq!(get().await, json!({ "_id": "one", "_rev": third["_rev"], "_type": "io.cozy.bills", "n": 3 }));
     assert_eq!(bulk(json!([third])).await, [""; 0], "it is here already");
-    // From what is here on; beside it; before it.
+    // A descendant, a sibling and an ancestor of the stored revision.
     let fifth = json!({
         "_id": "one", "_rev": format!("5-{}", digits('e')), "n": 5,
         "_revisions": { "start": 5, "ids": [digits('e'), digits('d'), digits('c')] },
     });
     assert_eq!(bulk(json!([fifth])).await, [""; 0]);
-    let beside = json!({ "_id": "one", "_rev": format!("6-{}", digits('0')), "n": 6 });
-    assert_eq!(bulk(json!([beside, third])).await, ["conflict", "conflict"]);
+    let sibling = json!({ "_id": "one", "_rev": format!("6-{}", digits('0')), "n": 6 });
+    assert_eq!(bulk(json!([sibling, third])).await, ["conflict", "conflict"]);
     assert_eq!(get().await["n"], 5);
-    // An edit here goes on from there.
+    // A local edit descends from it.
     let edit =
         TestRequest::put(&format!("{BILLS}/one")).token(&token).json(&json!({ "_id": "one", "_rev": fifth["_rev"] }));
     let rev = api.send(edit).await.json()["rev"].as_str().expect("a revision").to_owned();
     assert!(rev.starts_with("6-"), "{rev}");
-    let gone = json!({
+    let deletion = json!({
         "_id": "one", "_rev": format!("7-{}", digits('f')), "_deleted": true,
         "_revisions": { "start": 7, "ids": [digits('f'), rev.trim_start_matches("6-")] },
     });
-    assert_eq!(bulk(json!([gone, { "_id": "never", "_rev": gone["_rev"], "_deleted": true }])).await, [""; 0]);
+    assert_eq!(bulk(json!([deletion, { "_id": "never", "_rev": deletion["_rev"], "_deleted": true }])).await, [""; 0]);
     assert_eq!(get().await["reason"], "deleted");
     let malformed = json!([
         { "_id": "two" },
@@ -177,7 +177,7 @@ async fn d11_all_documents_of_a_type_are_deleted() {
     "#);
 }
 
-/// Without a limit these are all: `cozy-stack-client` asks so for types with more than 1,000 documents.
+/// Without a limit the list is complete: `cozy-stack-client` relies on it for types with more than 1,000 documents.
 #[tokio::test]
 async fn all_docs_are_all() {
     let api = Api::new().await;
@@ -213,12 +213,12 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     api.send(TestRequest::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }))).await;
     let path = |query: &str| format!("{BILLS}/_all_docs?{query}");
     let list = async |call: TestRequest| {
-        let answer = api.send(call.token(&token)).await;
-        assert_eq!(answer.status, 200, "{answer}");
-        let answer = answer.json();
-        let rows = answer["rows"].as_array().expect("rows").iter();
+        let response = api.send(call.token(&token)).await;
+        assert_eq!(response.status, 200, "{response}");
+        let response = response.json();
+        let rows = response["rows"].as_array().expect("rows").iter();
         let ids: String = rows.map(|row| row["id"].as_str().unwrap_or("-")).collect();
-        format!("{ids} {} {}", answer["offset"], answer["total_rows"])
+        format!("{ids} {} {}", response["offset"], response["total_rows"])
     };
     for (query, expected) in [
         ("", "abcde 0 5"),
@@ -241,7 +241,7 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     assert_eq!(list(of(json!({ "startkey": "b", "limit": 4, "descending": null }))).await, "bc 1 5");
     assert_eq!(list(of(json!({ "keys": ["e", "d", "c"] }))).await, "ed 0 3");
     let get = |query: &str| TestRequest::get(&path(query)).token(&token);
-    let refusals = [
+    let rejections = [
         get("descending=yes"),
         get("include_docs=1"),
         get("limit=many"),
@@ -253,10 +253,10 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
         of(json!({ "keys": vec!["a"; 10_001] })).token(&token),
     ];
     let mut reasons = Vec::new();
-    for call in refusals {
-        let answer = api.send(call).await;
-        assert_eq!(answer.status, 400, "{answer}");
-        let reason = answer.json();
+    for call in rejections {
+        let response = api.send(call).await;
+        assert_eq!(response.status, 400, "{response}");
+        let reason = response.json();
         reasons.push(format!(
             "{}: {}",
             reason["error"].as_str().expect("a name"),
@@ -291,7 +291,7 @@ async fn a_document_that_may_not_be_written_is_forbidden() {
     assert!(rows[0]["reason"].as_str().is_some_and(|reason| reason.contains("io.cozy.bills:PUT")), "{rows}");
 }
 
-/// A few bytes of a request must not become gigabytes of an answer.
+/// A small request must not produce a response of gigabytes.
 #[tokio::test]
 async fn what_one_request_reads_is_bounded() {
     let api = Api::new().await;
@@ -309,14 +309,14 @@ async fn what_one_request_reads_is_bounded() {
     insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: the documents occupy more than 32 MiB of memory; request fewer at a time");
 }
 
-/// Read as if they were absent, they would empty the document or make another one.
+/// If they were treated as absent, they would empty the document or create another one.
 #[tokio::test]
 async fn special_fields_of_the_wrong_type_change_nothing() {
     let api = Api::new().await;
     let token = api.token("io.cozy.things");
-    let made =
+    let created =
         api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&json!({ "name": "one" }))).await;
-    let rev = made.json()["rev"].as_str().expect("a revision").to_owned();
+    let rev = created.json()["rev"].as_str().expect("a revision").to_owned();
     let document = |name: &str, value: Value| {
         let mut document = json!({ "_id": "one", "_rev": rev, "name": "two" });
         document[name] = value;
@@ -329,26 +329,26 @@ async fn special_fields_of_the_wrong_type_change_nothing() {
         document("_id", json!(5)),
     ];
     let count = wrong.len();
-    let answer = api
+    let response = api
         .send(TestRequest::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&json!({ "docs": wrong })))
         .await;
-    let answer = answer.json();
+    let response = response.json();
     assert_eq!(
-        answer.as_array().expect("a list").iter().filter(|one| one["error"].is_string()).count(),
+        response.as_array().expect("a list").iter().filter(|one| one["error"].is_string()).count(),
         count,
-        "{answer}"
+        "{response}"
     );
     for body in [document("_deleted", json!(true)), document("_deleted", json!("true")), document("_rev", json!(5))] {
-        let refused = api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
-        assert_eq!(refused.status, 400, "{refused}");
+        let rejected = api.send(TestRequest::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
+        assert_eq!(rejected.status, 400, "{rejected}");
     }
-    let odd = json!({ "docs": [], "new_edits": 5 });
+    let malformed = json!({ "docs": [], "new_edits": 5 });
     assert_eq!(
-        api.send(TestRequest::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&odd)).await.status,
+        api.send(TestRequest::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&malformed)).await.status,
         400
     );
-    let kept = api.send(TestRequest::get("/data/io.cozy.things/one").token(&token)).await.json();
-    assert_eq!((kept["name"].as_str(), kept["_rev"].as_str()), (Some("one"), Some(rev.as_str())));
+    let unchanged = api.send(TestRequest::get("/data/io.cozy.things/one").token(&token)).await.json();
+    assert_eq!((unchanged["name"].as_str(), unchanged["_rev"].as_str()), (Some("one"), Some(rev.as_str())));
     let all = api.send(TestRequest::get("/data/io.cozy.things/_all_docs").token(&token)).await.json();
     assert_eq!(all["rows"].as_array().expect("rows").len(), 1, "{all}");
 }

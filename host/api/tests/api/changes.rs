@@ -1,4 +1,4 @@
-//! What changed: `_changes` and `_revs_diff`.
+//! Change feed: `_changes` and `_revs_diff`.
 
 use serde_json::{Value, json};
 
@@ -6,23 +6,23 @@ use crate::support::{Api, TestRequest, TestResponse};
 
 const CHANGES: &str = "/data/io.cozy.bills/_changes";
 
-/// Writes a bill; its revision.
+/// Writes a bill; returns its revision.
 async fn put(api: &Api, id: &str, body: Value) -> String {
-    let answer =
+    let response =
         api.send(TestRequest::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
-    assert_eq!(answer.status, 200, "{answer}");
-    answer.json()["rev"].as_str().expect("a revision").to_owned()
+    assert_eq!(response.status, 200, "{response}");
+    response.json()["rev"].as_str().expect("a revision").to_owned()
 }
 
-/// Three bills; the first is changed and the second deleted afterwards.
+/// Creates three bills, then changes the first and deletes the second.
 async fn bills() -> Api {
     let api = Api::new().await;
     let first = put(&api, "a", json!({ "n": 1 })).await;
     let second = put(&api, "b", json!({ "n": 2 })).await;
     put(&api, "c", json!({ "n": 3 })).await;
     put(&api, "a", json!({ "_id": "a", "_rev": first, "n": 4 })).await;
-    let gone = TestRequest::delete(&format!("/data/io.cozy.bills/b?rev={second}")).token(&api.token("*"));
-    assert_eq!(api.send(gone).await.status, 200);
+    let delete = TestRequest::delete(&format!("/data/io.cozy.bills/b?rev={second}")).token(&api.token("*"));
+    assert_eq!(api.send(delete).await.status, 200);
     api
 }
 
@@ -30,15 +30,15 @@ async fn get(api: &Api, query: &str) -> TestResponse {
     api.send(TestRequest::get(&format!("{CHANGES}{query}")).token(&api.token("io.cozy.bills:GET"))).await
 }
 
-fn ids(answer: &TestResponse) -> String {
-    assert_eq!(answer.status, 200, "{answer}");
-    let results = answer.json()["results"].as_array().expect("results").clone();
+fn ids(response: &TestResponse) -> String {
+    assert_eq!(response.status, 200, "{response}");
+    let results = response.json()["results"].as_array().expect("results").clone();
     results.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// Without the numbers of this run.
-fn stable_body(answer: &TestResponse) -> String {
-    let mut body = answer.json();
+/// Returns the body without the numbers of this run.
+fn stable_body(response: &TestResponse) -> String {
+    let mut body = response.json();
     let hide = |seq: &mut Value| {
         let number = seq.as_str().expect("a text").split('-').next().expect("a number").len();
         *seq = json!(if number == 1 && seq == "0" { "0" } else { "<seq>" });
@@ -50,7 +50,7 @@ fn stable_body(answer: &TestResponse) -> String {
     serde_json::to_string_pretty(&body).expect("a text")
 }
 
-/// Deletions included.
+/// The feed includes deletions.
 #[tokio::test]
 async fn d8_the_feed_lists_each_document_once_at_its_last_change() {
     let api = bills().await;
@@ -168,7 +168,7 @@ async fn d8_the_feed_can_be_limited_to_some_documents() {
 #[tokio::test]
 async fn d8_only_known_parameters_are_taken() {
     let api = bills().await;
-    let mut refusals = Vec::new();
+    let mut rejections = Vec::new();
     for query in [
         "?feed=continuous",
         "?style=not_a_valid_style",
@@ -179,11 +179,11 @@ async fn d8_only_known_parameters_are_taken() {
         "?since=soon",
         "?heartbeat=x",
     ] {
-        let answer = get(&api, query).await;
-        assert_eq!(answer.status, 400, "{answer}");
-        refusals.push(answer.json()["reason"].as_str().expect("a reason").to_owned());
+        let response = get(&api, query).await;
+        assert_eq!(response.status, 400, "{response}");
+        rejections.push(response.json()["reason"].as_str().expect("a reason").to_owned());
     }
-    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    insta::assert_snapshot!(rejections.join("\n"), @r#"
     the parameter feed must be normal, not 'continuous'
     the parameter style must be main_only or all_docs, not 'not_a_valid_style'
     the parameter limit must be a number, not 'not_a_number'
@@ -195,7 +195,7 @@ async fn d8_only_known_parameters_are_taken() {
     "#);
 }
 
-/// The whole type must be allowed; and what is closed, or was never there, has no changes.
+/// The token must permit the whole type; reserved and unknown types have no changes.
 #[tokio::test]
 async fn changes_need_a_rule_on_the_whole_type() {
     let api = bills().await;
@@ -210,7 +210,7 @@ async fn changes_need_a_rule_on_the_whole_type() {
     assert_eq!(api.send(TestRequest::get(CHANGES)).await.status, 401);
 }
 
-/// A type that is deleted as a whole is forgotten, with what was deleted of it before.
+/// Deleting a whole type also removes the changes of its deleted documents.
 #[tokio::test]
 async fn a_type_that_is_deleted_has_no_changes() {
     let api = bills().await;
@@ -228,9 +228,9 @@ async fn secrets_are_not_among_the_changes() {
     let account = json!({ "account_type": "vault", "auth": { "login": "me", "password": "s3cret" } });
     let token = api.token("*");
     api.send(TestRequest::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
-    let answer = api.send(TestRequest::get("/data/io.cozy.accounts/_changes?include_docs=true").token(&token)).await;
-    assert!(answer.status == 200 && answer.text().contains("account_type"), "{answer}");
-    assert!(!answer.text().contains("s3cret") && !answer.text().contains("_sealed"), "{answer}");
+    let response = api.send(TestRequest::get("/data/io.cozy.accounts/_changes?include_docs=true").token(&token)).await;
+    assert!(response.status == 200 && response.text().contains("account_type"), "{response}");
+    assert!(!response.text().contains("s3cret") && !response.text().contains("_sealed"), "{response}");
 }
 
 #[tokio::test]
@@ -238,14 +238,14 @@ async fn revisions_that_are_not_here_are_missing() {
     let api = Api::new().await;
     let rev = put(&api, "a", json!({})).await;
     let (old, new) = (format!("1-{}", "0".repeat(32)), format!("2-{}", "0".repeat(32)));
-    let asked = json!({ "a": [rev, old, new], "b": [new], "c": [], "d": [old] });
+    let requested = json!({ "a": [rev, old, new], "b": [new], "c": [], "d": [old] });
     let known = put(&api, "d", json!({})).await;
     let diff = |body: &Value| {
         TestRequest::post("/data/io.cozy.bills/_revs_diff").token(&api.token("io.cozy.bills")).json(body)
     };
-    let answer = api.send(diff(&asked)).await;
+    let response = api.send(diff(&requested)).await;
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({
             "a": { "missing": [old, new], "possible_ancestors": [rev] },
             "b": { "missing": [new] },

@@ -1,4 +1,4 @@
-//! Contents that are missing or damaged on the disk: nothing serves them as if they were whole.
+//! Missing and damaged blobs: no route serves them as if they were intact.
 
 use bytes::Bytes;
 use http::Request;
@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use crate::support::{Api, TestRequest};
 
-/// What becomes of a content.
+/// Kind of damage to a blob.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     Missing,
@@ -25,12 +25,12 @@ enum Damage {
 
 const ALL: [Damage; 5] = [Damage::Missing, Damage::Truncated, Damage::Extended, Damage::FirstByte, Damage::LastByte];
 
-async fn damage(api: &Api, blob: &BlobId, how: Damage) {
+async fn damage(api: &Api, blob: &BlobId, kind: Damage) {
     let blobs = api.platform.raw_store().blobs();
     let mut bytes = blobs.read(blob).expect("a content");
     blobs.remove(blob).await.expect("removed");
     let last = bytes.len() - 1;
-    match how {
+    match kind {
         Damage::Missing => return,
         Damage::Truncated => bytes.truncate(last),
         Damage::Extended => bytes.push(0),
@@ -42,8 +42,8 @@ async fn damage(api: &Api, blob: &BlobId, how: Damage) {
     writer.finish().await.expect("finished");
 }
 
-/// Status and body; `None` where the body breaks off.
-async fn answer(api: &Api, call: TestRequest) -> (u16, Option<Bytes>) {
+/// Sends a request; returns status and body, `None` if the body is interrupted.
+async fn fetch(api: &Api, call: TestRequest) -> (u16, Option<Bytes>) {
     let router = konnector_api::public(api.platform.clone());
     let response = router.oneshot(Request::from(call.token(&api.token("*")))).await.expect("infallible");
     let status = response.status().as_u16();
@@ -51,7 +51,7 @@ async fn answer(api: &Api, call: TestRequest) -> (u16, Option<Bytes>) {
     (status, response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes))
 }
 
-/// The blob of a file, by its id.
+/// Returns the blob of a file.
 fn blob(api: &Api, id: &str) -> BlobId {
     api.platform.files().get(&api.alice, id).expect("a file").content.expect("a content").blob
 }
@@ -62,41 +62,41 @@ async fn upload(api: &Api, name: &str, content: Vec<u8>) -> String {
 }
 
 fn contents() -> [(&'static str, Vec<u8>); 2] {
-    // One that is read before anything is sent, and one that is sent as it is read.
-    [("small", b"0123456789".to_vec()), ("large", (0..3_000_000_u32).map(|at| (at / 7) as u8).collect())]
+    // The first is read completely before it is sent, the second is streamed.
+    [("small", b"0123456789".to_vec()), ("large", (0..3_000_000_u32).map(|index| (index / 7) as u8).collect())]
 }
 
 #[tokio::test]
 async fn a_damaged_blob_is_never_served() {
     for (size, content) in contents() {
-        for how in ALL {
+        for kind in ALL {
             let api = Api::new().await;
             let id = upload(&api, "a.bin", content.clone()).await;
-            damage(&api, &blob(&api, &id), how).await;
+            damage(&api, &blob(&api, &id), kind).await;
             let archive = json!({ "data": { "attributes": { "ids": [id] } } });
-            for (door, call) in [
+            for (route, call) in [
                 ("id", TestRequest::get(&format!("/files/download/{id}"))),
                 ("path", TestRequest::get("/files/download?Path=/a.bin")),
                 ("the whole as a range", TestRequest::get(&format!("/files/download/{id}")).header(RANGE, "bytes=0-")),
                 ("archive", TestRequest::post("/files/archive").accept("application/zip").json(&archive)),
             ] {
-                let (status, body) = answer(&api, call).await;
-                assert!(status == 500 || body.is_none(), "{size} {how:?} by {door}: {status} and a whole body");
-                assert!(size == "large" || door == "archive" || status == 500, "{size} {how:?} by {door}: {status}");
+                let (status, body) = fetch(&api, call).await;
+                assert!(status == 500 || body.is_none(), "{size} {kind:?} by {route}: {status} and a whole body");
+                assert!(size == "large" || route == "archive" || status == 500, "{size} {kind:?} by {route}: {status}");
             }
-            // Of a part of a large content, only the size of the whole is known to be right.
+            // For a range of a large file, only the total size is verified.
             let part = TestRequest::get(&format!("/files/download/{id}")).header(RANGE, "bytes=1-3");
-            let (status, _) = answer(&api, part).await;
-            let sized = matches!(how, Damage::FirstByte | Damage::LastByte);
-            assert_eq!(status, if size == "large" && sized { 206 } else { 500 }, "{size} {how:?}");
-            // Nor is it multiplied, or made a version of.
+            let (status, _) = fetch(&api, part).await;
+            let sized = matches!(kind, Damage::FirstByte | Damage::LastByte);
+            assert_eq!(status, if size == "large" && sized { 206 } else { 500 }, "{size} {kind:?}");
+            // It is neither copied nor stored as a version.
             for call in [
                 TestRequest::post(&format!("/files/{id}/copy")),
                 TestRequest::post(&format!("/files/{id}/versions")).attributes(json!({ "a": "b" })),
             ] {
                 let line = call.request_line();
-                let (status, _) = answer(&api, call).await;
-                assert_eq!(status, 500, "{size} {how:?} by {line}");
+                let (status, _) = fetch(&api, call).await;
+                assert_eq!(status, 500, "{size} {kind:?} by {line}");
             }
         }
     }
@@ -112,34 +112,34 @@ async fn a_damaged_version_cannot_be_restored() {
     let content: BlobId = version.body["_content"]["blob"].as_str().expect("a blob").parse().expect("a blob");
     let rev = version.id.split_once('/').expect("an id").1.to_owned();
     damage(&api, &content, Damage::LastByte).await;
-    assert_eq!(answer(&api, TestRequest::get(&format!("/files/download/{id}/{rev}"))).await.0, 500);
-    assert_eq!(answer(&api, TestRequest::post(&format!("/files/revert/{id}/{rev}"))).await.0, 500);
-    let (status, body) = answer(&api, TestRequest::get(&format!("/files/download/{id}"))).await;
+    assert_eq!(fetch(&api, TestRequest::get(&format!("/files/download/{id}/{rev}"))).await.0, 500);
+    assert_eq!(fetch(&api, TestRequest::post(&format!("/files/revert/{id}/{rev}"))).await.0, 500);
+    let (status, body) = fetch(&api, TestRequest::get(&format!("/files/download/{id}"))).await;
     assert_eq!((status, body.as_deref()), (200, Some(b"second".as_slice())), "the file is as it was");
 }
 
-/// What replaces a damaged content heals the file: the damaged one becomes no version.
+/// New content repairs a file; the damaged content does not become a version.
 #[tokio::test]
 async fn another_content_heals_a_file() {
-    for how in ALL {
+    for kind in ALL {
         let api = Api::new().await;
         let id = upload(&api, "a.bin", b"first".to_vec()).await;
-        damage(&api, &blob(&api, &id), how).await;
+        damage(&api, &blob(&api, &id), kind).await;
         let token = api.token("*");
         assert_eq!(api.send(TestRequest::put(&format!("/files/{id}")).token(&token).text("first")).await.status, 200);
         assert_eq!(
-            answer(&api, TestRequest::get(&format!("/files/download/{id}"))).await.1.as_deref(),
+            fetch(&api, TestRequest::get(&format!("/files/download/{id}"))).await.1.as_deref(),
             Some(b"first".as_slice())
         );
         let mut problems = Vec::new();
-        let told = &mut |event: FsckProgress<'_>| {
+        let on_progress = &mut |event: FsckProgress<'_>| {
             if let FsckProgress::Found(problem) = event {
                 problems.push(problem.to_string());
             }
         };
         let check = FsckOptions { deep: true, repair: false };
-        api.platform.raw_store().fsck(&konnector_platform::Schema, check, told).await.expect("checked");
-        assert_eq!(problems, [""; 0], "{how:?}");
+        api.platform.raw_store().fsck(&konnector_platform::Schema, check, on_progress).await.expect("checked");
+        assert_eq!(problems, [""; 0], "{kind:?}");
     }
 }
 
@@ -169,24 +169,24 @@ async fn a_backup_that_lacks_a_content_fails_and_says_which() {
     assert!(error.contains(&format!("io.cozy.files/{id}")) && error.contains("is damaged: its SHA-256"), "{error}");
 }
 
-/// A konnector finds a file whose content is lost by none of its ways, as through its other doors, and saves it again.
+/// No route shows a konnector a file whose content is lost, so that the konnector saves it again.
 #[tokio::test]
 async fn a_konnector_saves_again_what_is_lost() {
-    for how in [Damage::Missing, Damage::Truncated, Damage::Extended] {
+    for kind in [Damage::Missing, Damage::Truncated, Damage::Extended] {
         let api = Api::new().await;
         api.install("saver", json!({ "files": { "type": "io.cozy.files" } })).await;
         let (person, konnector) = (api.token("*"), api.token_of(Audience::Konnector, "saver", ""));
         let id = upload(&api, "a.bin", b"first".to_vec()).await;
         let create = |token: &str| TestRequest::post("/files/?Type=file&Name=a.bin").token(token).text("first");
         assert_eq!(api.send(create(&konnector)).await.status, 409, "it is there");
-        damage(&api, &blob(&api, &id), how).await;
+        damage(&api, &blob(&api, &id), kind).await;
         for path in [
             format!("/files/{id}"),
             "/files/metadata?Path=/a.bin".to_owned(),
             format!("/files/download/{id}"),
             "/files/download?Path=/a.bin".to_owned(),
         ] {
-            assert_eq!(api.send(TestRequest::get(&path).token(&konnector)).await.status, 404, "{how:?} {path}");
+            assert_eq!(api.send(TestRequest::get(&path).token(&konnector)).await.status, 404, "{kind:?} {path}");
         }
         assert_eq!(
             api.send(TestRequest::get(&format!("/files/{id}")).token(&person)).await.status,
@@ -195,7 +195,7 @@ async fn a_konnector_saves_again_what_is_lost() {
         );
         assert_eq!(api.send(create(&person)).await.status, 409);
         let again = api.send(create(&konnector)).await;
-        assert_eq!((again.status, again.id()), (201, id.clone()), "{how:?}");
+        assert_eq!((again.status, again.id()), (201, id.clone()), "{kind:?}");
         assert_eq!(api.send(create(&konnector)).await.status, 409, "it is there again");
         let content = api.send(TestRequest::get(&format!("/files/download/{id}")).token(&konnector)).await;
         assert_eq!((content.status, content.text()), (200, "first"));

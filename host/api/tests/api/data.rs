@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, TestRequest};
 
-/// Creates a bill under an id; its revision.
+/// Creates a bill with an id; returns its revision.
 async fn put(api: &Api, id: &str, body: Value) -> String {
-    let answer =
+    let response =
         api.send(TestRequest::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
-    assert_eq!(answer.status, 200, "{answer}");
-    answer.json()["rev"].as_str().expect("a revision").to_owned()
+    assert_eq!(response.status, 200, "{response}");
+    response.json()["rev"].as_str().expect("a revision").to_owned()
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn d1_d2_d3_documents_are_created_and_read() {
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
-/// What §8.3 closes is closed to every route.
+/// The reserved types of §8.3 are closed to every route.
 #[tokio::test]
 async fn d2_reserved_types_are_closed_to_every_route() {
     let api = Api::new().await;
@@ -76,28 +76,28 @@ async fn d2_reserved_types_are_closed_to_every_route() {
             TestRequest::delete(&path(&format!("_design/one?rev={rev}"))),
         ]
     };
-    let refused = async |call: TestRequest, name: &str, what: &str| {
+    let rejected = async |call: TestRequest, name: &str, reason: &str| {
         let line = call.request_line();
-        let answer = api.send(call.token(&token)).await;
-        let reserved = answer.text().contains(&format!("reserved doctype {name} {what}"));
-        assert!(answer.status == 403 && reserved, "{line}: {answer}");
+        let response = api.send(call.token(&token)).await;
+        let reserved = response.text().contains(&format!("reserved doctype {name} {reason}"));
+        assert!(response.status == 403 && reserved, "{line}: {response}");
     };
     for name in ["io.cozy.permissions", "io.cozy.certified.carbon_copy", "io.cozy.notes.url"] {
         for call in reads(name) {
-            refused(call, name, "unreadable").await;
+            rejected(call, name, "unreadable").await;
         }
         for call in writes(name) {
-            refused(call, name, "un").await;
+            rejected(call, name, "un").await;
         }
     }
     for name in ["io.cozy.files", "io.cozy.jobs", "io.cozy.notifications"] {
         for call in writes(name) {
-            refused(call, name, "unwritable").await;
+            rejected(call, name, "unwritable").await;
         }
         for call in reads(name) {
             let line = call.request_line();
-            let answer = api.send(call.token(&token)).await;
-            assert_ne!(answer.status, 403, "{line}: {answer}");
+            let response = api.send(call.token(&token)).await;
+            assert_ne!(response.status, 403, "{line}: {response}");
         }
     }
 }
@@ -117,7 +117,7 @@ async fn d4_a_put_creates_or_updates_by_what_the_body_names() {
         write("one", json!({ "_id": "one" })),
         write("one", json!({ "_rev": rev })),
         write("one", json!({ "_id": "one", "_rev": "new" })),
-        // Neither creates, and there is one already.
+        // Without `_id` and `_rev` it would create, but the document exists.
         write("one", json!({})),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
@@ -134,24 +134,25 @@ async fn a_document_is_deleted_by_its_revision() {
     assert_eq!(api.send(delete("")).await.status, 400);
     assert_eq!(api.send(delete(&format!("?rev={rev}")).header(IF_MATCH, &old)).await.status, 400);
     assert_eq!(api.send(delete(&format!("?rev={old}"))).await.status, 409);
-    let answer = api.send(delete("").header(IF_MATCH, &format!("\"{rev}\""))).await.json();
-    assert_eq!((&answer["deleted"], &answer["id"]), (&json!(true), &json!("one")));
-    let gone = api.send(TestRequest::get(path).token(&token)).await;
-    assert_eq!((gone.status, &gone.json()["reason"]), (404, &json!("deleted")));
+    let response = api.send(delete("").header(IF_MATCH, &format!("\"{rev}\""))).await.json();
+    assert_eq!((&response["deleted"], &response["id"]), (&json!(true), &json!("one")));
+    let missing = api.send(TestRequest::get(path).token(&token)).await;
+    assert_eq!((missing.status, &missing.json()["reason"]), (404, &json!("deleted")));
 }
 
-/// As in a CouchDB that keeps one revision of each document, also of what is deleted.
+/// As in a CouchDB that keeps one revision of each document, including deleted ones.
 #[tokio::test]
 async fn the_history_of_a_document_is_its_last_revision() {
     let api = Api::new().await;
     let token = api.token("io.cozy.bills");
     let old = put(&api, "one", json!({ "amount": 1 })).await;
     let rev = put(&api, "one", json!({ "_id": "one", "_rev": old, "amount": 2 })).await;
-    let gone = put(&api, "gone", json!({ "amount": 3 })).await;
-    let deleted = TestRequest::delete(&format!("/data/io.cozy.bills/gone?rev={gone}")).token(&token);
+    let deleted_rev = put(&api, "gone", json!({ "amount": 3 })).await;
+    let deleted = TestRequest::delete(&format!("/data/io.cozy.bills/gone?rev={deleted_rev}")).token(&token);
     let deleted = api.send(deleted).await.json()["rev"].as_str().expect("a revision").to_owned();
     let get = |path: &str| TestRequest::get(&format!("/data/io.cozy.bills/{path}")).token(&token);
-    let wanted = json!({ "docs": [{ "id": "one", "rev": old }, { "id": "gone", "rev": deleted }, { "id": "never" }] });
+    let requested =
+        json!({ "docs": [{ "id": "one", "rev": old }, { "id": "gone", "rev": deleted }, { "id": "never" }] });
     let calls = [
         get(&format!("one?rev={rev}&revs=true&revs_info=true")),
         get(&format!("one?rev={old}")),
@@ -161,9 +162,9 @@ async fn the_history_of_a_document_is_its_last_revision() {
         get("never?open_revs=all"),
         get(&format!("never?open_revs=[%22{rev}%22]")),
         get("one?open_revs=some"),
-        // Who may read one document learns nothing of its deletion.
+        // A token for a single document does not reveal its deletion.
         TestRequest::get("/data/io.cozy.bills/gone?open_revs=all").token(&api.token("io.cozy.bills:GET:gone")),
-        TestRequest::post("/data/io.cozy.bills/_bulk_get?revs=true").token(&token).json(&wanted),
+        TestRequest::post("/data/io.cozy.bills/_bulk_get?revs=true").token(&token).json(&requested),
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
 }
@@ -231,7 +232,7 @@ async fn p3_a_rule_on_ids_or_members_reaches_only_those() {
         get("one", &by_id),
         get("two", &by_id),
         get("_all_docs", &by_id),
-        // Whether it exists is told only to those who may know.
+        // Do not reveal existence to callers without read access.
         get("three", &by_id),
         get("two", &by_member),
         get("one", &by_member),

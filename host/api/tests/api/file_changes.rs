@@ -8,11 +8,11 @@ const KEPT: &str = "0123456789abcdef0123456789abcde0";
 const TRASHED: &str = "0123456789abcdef0123456789abcde1";
 const DELETED: &str = "0123456789abcdef0123456789abcde2";
 
-/// A file that is kept, one in the trash and one that is deleted.
+/// Creates three files, moves one to the trash, and deletes one.
 async fn with_files() -> Api {
     let api = Api::new().await;
     for (id, name) in [(KEPT, "kept.txt"), (TRASHED, "trashed.txt"), (DELETED, "deleted.txt")] {
-        api.file(id, "/Folder", name, b"content").await;
+        api.add_file(id, "/Folder", name, b"content").await;
     }
     let token = api.token("*");
     assert_eq!(api.send(TestRequest::delete(&format!("/files/{TRASHED}")).token(&token)).await.status, 200);
@@ -22,10 +22,10 @@ async fn with_files() -> Api {
 }
 
 async fn feed(api: &Api, query: &str) -> Value {
-    let answer =
+    let response =
         api.send(TestRequest::get(&format!("/files/_changes?{query}")).token(&api.token("io.cozy.files:GET"))).await;
-    assert_eq!(answer.status, 200, "{answer}");
-    answer.json()
+    assert_eq!(response.status, 200, "{response}");
+    response.json()
 }
 
 fn lines(feed: &Value) -> &Vec<Value> {
@@ -50,25 +50,25 @@ async fn f18_the_feed_follows_its_parameters() {
     let seq = regex::Regex::new(r#"seq": "[^"]+"#).expect("a pattern");
     insta::assert_snapshot!(seq.replace_all(&api.transcript(calls).await, r#"seq": "<seq>"#));
 
-    let whole = feed(&api, "include_docs=true").await;
-    let kept = &line(&whole, KEPT).expect("a line")["doc"];
-    assert_eq!((&kept["size"], kept.get("_content")), (&json!("7"), None));
-    assert_eq!(feed(&api, "skip_deleted=true&skip_trashed=true").await["last_seq"], whole["last_seq"]);
+    let page = feed(&api, "include_docs=true").await;
+    let document = &line(&page, KEPT).expect("a line")["doc"];
+    assert_eq!((&document["size"], document.get("_content")), (&json!("7"), None));
+    assert_eq!(feed(&api, "skip_deleted=true&skip_trashed=true").await["last_seq"], page["last_seq"]);
 }
 
 #[tokio::test]
 async fn changes_come_in_pages_and_go_on() {
     let api = with_files().await;
-    let (mut since, mut told) = ("0".to_owned(), Vec::new());
+    let (mut since, mut ids) = ("0".to_owned(), Vec::new());
     loop {
         let page = feed(&api, &format!("limit=2&since={since}")).await;
-        told.extend(lines(&page).iter().map(|line| line["id"].as_str().expect("an id").to_owned()));
+        ids.extend(lines(&page).iter().map(|line| line["id"].as_str().expect("an id").to_owned()));
         since = page["last_seq"].as_str().expect("a place").to_owned();
         if page["pending"] == 0 {
             break;
         }
     }
-    assert_eq!(told.len(), 6);
+    assert_eq!(ids.len(), 6);
     assert_eq!(feed(&api, &format!("since={since}")).await["results"], json!([]));
     let put = TestRequest::put(&format!("/files/{KEPT}")).token(&api.token("*")).text("other");
     assert_eq!(api.send(put).await.status, 200);
@@ -81,8 +81,8 @@ async fn what_cannot_be_asked_is_refused() {
     let api = with_files().await;
     let token = api.token("io.cozy.files");
     for (query, status) in [("limit=x", 400), ("since=x", 400), ("skip_delete=true", 400), ("seq_interval=x", 400)] {
-        let answer = api.send(TestRequest::get(&format!("/files/_changes?{query}")).token(&token)).await;
-        assert_eq!(answer.status, status, "{query}: {answer}");
+        let response = api.send(TestRequest::get(&format!("/files/_changes?{query}")).token(&token)).await;
+        assert_eq!(response.status, status, "{query}: {response}");
     }
     assert_eq!(api.send(TestRequest::get("/files/_changes")).await.status, 401);
     let narrow = api.token(&format!("io.cozy.files:GET:{KEPT}"));

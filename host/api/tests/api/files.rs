@@ -15,7 +15,7 @@ const BILL: &str = "0123456789abcdef0123456789abcde0";
 
 async fn with_bill() -> Api {
     let api = Api::new().await;
-    api.file(BILL, "/Administrative/Bank", "bill n°1.html", b"0123456789").await;
+    api.add_file(BILL, "/Administrative/Bank", "bill n°1.html", b"0123456789").await;
     api
 }
 
@@ -65,7 +65,7 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     assert_eq!(names, (0..35).map(|number| format!("{number:02} & more")).collect::<Vec<_>>());
 }
 
-/// What cozy-client's `statById` sends.
+/// Requests of `statById` in cozy-client.
 #[tokio::test]
 async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     let api = Api::new().await;
@@ -77,12 +77,12 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     }
     let token = api.token("io.cozy.files");
     let show = async |path: &str| {
-        let shown = api.send(TestRequest::get(path).token(&token)).await.json();
-        let contents = shown["data"]["relationships"]["contents"].clone();
-        let children = shown["included"].as_array().cloned().unwrap_or_default();
+        let document = api.send(TestRequest::get(path).token(&token)).await.json();
+        let contents = document["data"]["relationships"]["contents"].clone();
+        let children = document["included"].as_array().cloned().unwrap_or_default();
         let names: Vec<String> = children.iter().map(|child| child["attributes"]["name"].to_string()).collect();
         assert_eq!(contents["data"].as_array().map(Vec::len), Some(names.len()));
-        assert_eq!(shown["links"]["next"], contents["links"]["next"]);
+        assert_eq!(document["links"]["next"], contents["links"]["next"]);
         let next = contents["links"]["next"].as_str().map(str::to_owned);
         (names.join(" ").replace('"', ""), contents["meta"]["count"].clone(), next)
     };
@@ -99,7 +99,7 @@ async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
     assert_eq!(show(&format!("{many}?page[skip]=1&page[limit]=1&page[cursor]={cursor}")).await.0, "4");
     assert_eq!(show(&format!("{many}?page[skip]=8")).await, (String::new(), json!(8), None));
     assert_eq!(show(&format!("{many}?page[skip]=99")).await, (String::new(), json!(8), None));
-    // The trash is no child of the root, wherever the page begins.
+    // The root does not list the trash, wherever the page begins.
     let root = format!("/files/{ROOT_ID}");
     assert_eq!(show(&root).await, ("!first Many last".to_owned(), json!(3), None));
     for (skip, names) in [(1, "Many last"), (2, "last"), (3, "")] {
@@ -161,15 +161,15 @@ async fn a_content_is_downloaded_whole_in_parts_and_conditionally() {
     assert_eq!(api.send(TestRequest::get(&format!("/files/download/{ROOT_ID}")).token(&token)).await.status, 400);
 }
 
-/// A large content comes in chunks, whole.
+/// A large file arrives completely, in chunks.
 #[tokio::test]
 async fn a_large_content_is_streamed() {
     let api = Api::new().await;
     let content: &'static [u8] = (0..300_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>().leak();
-    api.file(BILL, "/", "large.bin", content).await;
-    let answer =
+    api.add_file(BILL, "/", "large.bin", content).await;
+    let response =
         api.send(TestRequest::get(&format!("/files/download/{BILL}")).token(&api.token("io.cozy.files"))).await;
-    assert!(answer.body == content, "{} bytes", answer.body.len());
+    assert!(response.body == content, "{} bytes", response.body.len());
 }
 
 #[tokio::test]
@@ -195,16 +195,16 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
             assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.status, 200, "{allowed} {path}");
         }
     }
-    for refused in [
+    for rejected in [
         format!("io.cozy.files:GET:{other}"),
         format!("io.cozy.files:POST:{bank}"),
-        // Only the file itself has a class; its directory lends it none.
+        // Only the file has a class, not its directory.
         "io.cozy.files:GET:directory:type".to_owned(),
     ] {
-        let token = api.token(&refused);
+        let token = api.token(&rejected);
         let by_path = "/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html";
         for path in [format!("/files/{BILL}"), format!("/files/download/{BILL}"), by_path.to_owned()] {
-            assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.status, 403, "{refused} {path}");
+            assert_eq!(api.send(TestRequest::get(&path).token(&token)).await.status, 403, "{rejected} {path}");
         }
     }
     assert_eq!(
@@ -269,8 +269,8 @@ async fn files_are_found() {
     let api = with_bill().await;
     let token = api.token("io.cozy.files");
     let size = async |id: &str| {
-        let answer = api.send(TestRequest::get(&format!("/files/{id}/size")).token(&token)).await.json();
-        answer["data"]["attributes"]["size"].clone()
+        let response = api.send(TestRequest::get(&format!("/files/{id}/size")).token(&token)).await.json();
+        response["data"]["attributes"]["size"].clone()
     };
     assert_eq!((size(BILL).await, size(ROOT_ID).await), (json!("10"), json!("10")));
 
@@ -285,8 +285,8 @@ async fn files_are_found() {
         let files = page["data"].as_array().unwrap_or_else(|| panic!("{page}"));
         names.extend(files.iter().map(|file| file["attributes"]["name"].clone()));
         for file in files {
-            let shown: Vec<&String> = file["attributes"].as_object().expect("an object").keys().collect();
-            assert_eq!(shown, ["type", "name", "trashed"], "{file}");
+            let fields: Vec<&String> = file["attributes"].as_object().expect("an object").keys().collect();
+            assert_eq!(fields, ["type", "name", "trashed"], "{file}");
         }
         match page["links"]["next"].as_str() {
             Some(next) => path = next.to_owned(),
@@ -295,11 +295,11 @@ async fn files_are_found() {
     }
     assert_eq!(names, ["", ".cozy_trash", "Administrative", "Bank"]);
     query = json!({ "selector": { "size": "10" } });
-    let refused = api.send(TestRequest::post("/files/_find").token(&token).json(&query)).await;
-    assert_eq!(refused.status, 400, "{refused}");
+    let rejected = api.send(TestRequest::post("/files/_find").token(&token).json(&query)).await;
+    assert_eq!(rejected.status, 400, "{rejected}");
 }
 
-/// Whatever can be made can be thrown away, and comes back.
+/// Every directory that can be created can also be trashed and restored.
 #[tokio::test]
 async fn the_deepest_directory_goes_into_the_trash_and_back() {
     let api = Api::new().await;
@@ -307,12 +307,13 @@ async fn the_deepest_directory_goes_into_the_trash_and_back() {
     let mut parents = vec![String::new()];
     loop {
         let parent = parents.last().expect("a directory");
-        let made = api.send(TestRequest::post(&format!("/files/{parent}?Type=directory&Name=d")).token(&token)).await;
-        if made.status != 201 {
-            assert_eq!(made.status, 413, "{made}");
+        let created =
+            api.send(TestRequest::post(&format!("/files/{parent}?Type=directory&Name=d")).token(&token)).await;
+        if created.status != 201 {
+            assert_eq!(created.status, 413, "{created}");
             break;
         }
-        parents.push(made.id());
+        parents.push(created.id());
     }
     assert_eq!(parents.len(), 33);
     let trashed = api.send(TestRequest::delete(&format!("/files/{}", parents[1])).token(&token)).await;

@@ -5,24 +5,24 @@ use serde_json::{Value, json};
 use crate::support::{Api, TestRequest};
 
 async fn post(api: &Api, path: &str, body: Value) -> Value {
-    let answer = api
+    let response = api
         .send(TestRequest::post(&format!("/data/io.cozy.bills/{path}")).token(&api.token("io.cozy.bills")).json(&body))
         .await;
-    let mut json = answer.json();
+    let mut json = response.json();
     if let Some(stats) = json.get_mut("execution_stats").and_then(Value::as_object_mut) {
         assert!(stats.remove("execution_time_ms").is_some_and(|time| time.is_f64()));
     }
     json
 }
 
-/// The documents' `n`, and whether there may be more.
+/// Runs a query; returns the field `n` of the documents, and whether there are more.
 async fn find(api: &Api, query: Value) -> (Vec<i64>, bool) {
-    let answer = post(api, "_find", query.clone()).await;
-    let docs = answer["docs"].as_array().unwrap_or_else(|| panic!("{query}: {answer}"));
-    (docs.iter().map(|doc| doc["n"].as_i64().expect("a number")).collect(), answer["next"].as_bool().expect("a flag"))
+    let response = post(api, "_find", query.clone()).await;
+    let docs = response["docs"].as_array().unwrap_or_else(|| panic!("{query}: {response}"));
+    (docs.iter().map(|doc| doc["n"].as_i64().expect("a number")).collect(), response["next"].as_bool().expect("a flag"))
 }
 
-/// Twelve bills of two vendors, `n` from 0; every third one is not paid.
+/// Creates twelve bills of two vendors, with `n` from 0; every third one is unpaid.
 async fn bills() -> Api {
     let api = Api::new().await;
     for n in 0..12 {
@@ -91,7 +91,7 @@ async fn queries_are_answered_in_the_order_of_their_index() {
     let between = json!({ "selector": { "n": { "$gte": 3, "$lt": 6 } } });
     assert_eq!(find(&api, between).await, (vec![3, 4, 5], false));
     assert_eq!(find(&api, json!({ "selector": { "n": { "$in": [4, 5, 99] } }, "skip": 1 })).await, (vec![5], false));
-    // What is not in the index decides afterwards.
+    // Fields outside of the index are filtered afterwards.
     let unpaid = json!({ "selector": { "n": { "$gt": 0 }, "paid": { "$exists": false } } });
     assert_eq!(find(&api, unpaid).await.0, [3, 6, 9]);
     assert_eq!(
@@ -105,24 +105,24 @@ async fn queries_are_answered_in_the_order_of_their_index() {
 async fn a_bookmark_leads_to_the_next_page() {
     let api = bills().await;
     post(&api, "_index", json!({ "index": { "fields": ["n"] } })).await;
-    let mut met = Vec::new();
+    let mut numbers = Vec::new();
     let mut bookmark = json!(null);
     loop {
         let query =
             json!({ "selector": { "n": { "$gte": 2 } }, "sort": [{ "n": "desc" }], "limit": 4, "bookmark": bookmark });
-        let answer = post(&api, "_find", query).await;
-        met.extend(
-            answer["docs"].as_array().expect("documents").iter().map(|doc| doc["n"].as_i64().expect("a number")),
+        let response = post(&api, "_find", query).await;
+        numbers.extend(
+            response["docs"].as_array().expect("documents").iter().map(|doc| doc["n"].as_i64().expect("a number")),
         );
-        if answer["next"] == false {
+        if response["next"] == false {
             break;
         }
-        bookmark = answer["bookmark"].clone();
+        bookmark = response["bookmark"].clone();
     }
-    assert_eq!(met, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
+    assert_eq!(numbers, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
 }
 
-/// `$exists: false` needs a partial index, and a partial index must be named (CouchDB documentation, "Partial Indexes").
+/// `$exists: false` needs a partial index, which a query must name (CouchDB documentation, "Partial Indexes").
 #[tokio::test]
 async fn a_partial_index_is_used_by_who_names_it() {
     let api = bills().await;
@@ -137,14 +137,14 @@ async fn a_partial_index_is_used_by_who_names_it() {
     }
 }
 
-/// An index may come before the first document, and what is the server's own stays.
+/// An index may be created before the first document; the server's own indexes cannot be deleted.
 #[tokio::test]
 async fn d6_d11_design_documents_need_rights_of_their_own() {
     let api = Api::new().await;
     let all = api.token("*");
     let declare = TestRequest::post("/data/io.cozy.new/_index").token(&all);
-    let made = api.send(declare.json(&json!({ "index": { "fields": ["n"] }, "ddoc": "by-n" }))).await;
-    insta::assert_snapshot!(made, @r#"
+    let created = api.send(declare.json(&json!({ "index": { "fields": ["n"] }, "ddoc": "by-n" }))).await;
+    insta::assert_snapshot!(created, @r#"
     200 application/json
     {
       "result": "created",
@@ -175,8 +175,8 @@ async fn d6_d11_design_documents_need_rights_of_their_own() {
     "#);
     assert_eq!(status(TestRequest::delete(&path), "io.cozy.new:GET").await, 403);
     assert_eq!(status(TestRequest::delete(&path), "io.cozy.new:DELETE").await, 200);
-    let of_the_server = format!("/data/io.cozy.files/_design/dir-by-path?rev=1-{}", "0".repeat(32));
-    insta::assert_snapshot!(api.send(TestRequest::delete(&of_the_server).token(&all)).await, @r#"
+    let server_design = format!("/data/io.cozy.files/_design/dir-by-path?rev=1-{}", "0".repeat(32));
+    insta::assert_snapshot!(api.send(TestRequest::delete(&server_design).token(&all)).await, @r#"
     403 application/json
     {
       "error": "code=403, message=reserved doctype io.cozy.files unwritable"
@@ -184,17 +184,17 @@ async fn d6_d11_design_documents_need_rights_of_their_own() {
     "#);
     let counted = api.send(TestRequest::get("/data/io.cozy.new/_normal_docs").token(&all)).await.json();
     assert_eq!(counted, json!({ "rows": [], "total_rows": 0, "bookmark": "" }), "design documents are none");
-    // A type goes with its indexes.
+    // Deleting a type deletes its indexes.
     assert_eq!(status(TestRequest::delete("/data/io.cozy.new/"), "*").await, 200);
-    let left = api.send(TestRequest::get("/data/io.cozy.new/_design_docs").token(&all)).await.json();
-    assert_eq!(left["total_rows"], 0);
+    let remaining = api.send(TestRequest::get("/data/io.cozy.new/_design_docs").token(&all)).await.json();
+    assert_eq!(remaining["total_rows"], 0);
     assert_eq!(
         api.send(TestRequest::get("/data/io.cozy.new/_changes").token(&all)).await.json()["reason"],
         "wrong_doctype"
     );
 }
 
-/// A design document goes with its index, unless another one stands on it.
+/// Deleting a design document deletes its index, unless another design document uses it.
 #[tokio::test]
 async fn an_index_goes_with_the_last_design_document() {
     let api = bills().await;
@@ -203,21 +203,21 @@ async fn an_index_goes_with_the_last_design_document() {
     for name in ["one", "two"] {
         post(&api, "_index", json!({ "index": { "fields": ["n"] }, "ddoc": name })).await;
     }
-    for (name, left) in [("one", true), ("two", false)] {
+    for (name, remains) in [("one", true), ("two", false)] {
         let path = format!("/data/io.cozy.bills/_design/{name}");
         let rev = api.send(TestRequest::get(&path).token(&token)).await.json()["_rev"]
             .as_str()
             .expect("a revision")
             .to_owned();
-        let answer = api.send(TestRequest::delete(&format!("{path}?rev={rev}")).token(&token)).await;
-        assert_eq!(answer.status, 200, "{answer}");
-        assert_eq!(post(&api, "_find", query.clone()).await.get("docs").is_some(), left);
+        let response = api.send(TestRequest::delete(&format!("{path}?rev={rev}")).token(&token)).await;
+        assert_eq!(response.status, 200, "{response}");
+        assert_eq!(post(&api, "_find", query.clone()).await.get("docs").is_some(), remains);
     }
     let rows = api.send(TestRequest::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json();
     assert_eq!(rows["total_rows"], 12, "design documents are none of the bills");
 }
 
-/// Secrets of accounts are not shown, and cannot be found out by asking.
+/// Queries neither return nor reveal secrets of accounts.
 #[tokio::test]
 async fn secrets_are_neither_shown_nor_asked_for() {
     let api = Api::new().await;

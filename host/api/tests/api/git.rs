@@ -1,4 +1,4 @@
-//! Konnectors in git repositories, fetched from real servers. These tests need the program `git` with `git daemon` and `git http-backend`.
+//! Konnectors in git repositories, fetched from real servers. Requires `git` with `git daemon` and `git http-backend`.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,11 +24,11 @@ struct Repository {
 
 impl Repository {
     fn new() -> Self {
-        let own = Self { folder: TempDir::new().expect("a folder") };
-        std::fs::create_dir(own.path()).expect("a folder");
-        own.git(&["init", "--quiet", "--initial-branch=main"]);
-        own.commit("1.0.0", &["io.cozy.bills"]);
-        own
+        let repository = Self { folder: TempDir::new().expect("a folder") };
+        std::fs::create_dir(repository.path()).expect("a folder");
+        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        repository.commit("1.0.0", &["io.cozy.bills"]);
+        repository
     }
 
     fn path(&self) -> PathBuf {
@@ -54,7 +54,7 @@ impl Repository {
     }
 }
 
-/// A program that ends with the test.
+/// Process that ends with the test.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -66,7 +66,7 @@ impl Drop for Daemon {
 
 fn daemon(folder: &Path) -> (Daemon, String) {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    // The program itself: `git daemon` would start it and leave it behind.
+    // The program itself, because `git daemon` would start it and leave it running.
     let programs = Command::new("git").arg("--exec-path").output().expect("git is installed").stdout;
     let programs = PathBuf::from(String::from_utf8(programs).expect("a text").trim());
     let child = Command::new(programs.join("git-daemon"))
@@ -124,19 +124,19 @@ async fn without_main_there_is_master_and_a_missing_branch_is_named() {
     let api = Api::with_config(|_, gate| gate.allowed_private = local()).await;
     let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={url}"))).await;
     assert!(events[1].starts_with("ready 1.0.0-"), "{events:?}");
-    let refused = async |source: String| {
-        let answer =
+    let rejected = async |source: String| {
+        let response =
             api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
-        assert_eq!(answer.status, 404, "{answer}");
-        answer.json()["errors"][0]["detail"].as_str().expect("a text").replace(&url, "<url>")
+        assert_eq!(response.status, 404, "{response}");
+        response.json()["errors"][0]["detail"].as_str().expect("a text").replace(&url, "<url>")
     };
-    insta::assert_snapshot!(refused(format!("{url}%23gone")).await, @"the repository <url> cannot be fetched: it has no branch gone");
+    insta::assert_snapshot!(rejected(format!("{url}%23gone")).await, @"the repository <url> cannot be fetched: it has no branch gone");
     repository.git(&["rm", "--quiet", "manifest.konnector"]);
     repository.git(&["commit", "--quiet", "--message", "x"]);
-    let told = refused(url.clone()).await;
-    assert!(told.ends_with("has no manifest.konnector at its top level"), "{told}");
-    let told = refused(url.replace("/shop", "/other")).await;
-    assert!(told.contains("cannot be fetched"), "{told}");
+    let message = rejected(url.clone()).await;
+    assert!(message.ends_with("has no manifest.konnector at its top level"), "{message}");
+    let message = rejected(url.replace("/shop", "/other")).await;
+    assert!(message.contains("cannot be fetched"), "{message}");
 }
 
 #[tokio::test]
@@ -146,16 +146,16 @@ async fn private_addresses_are_not_contacted() {
     let api = Api::with_config(|_, gate| gate.allowed_private.clear()).await;
     let rest = url.trim_start_matches("git://");
     for source in [url.clone(), format!("git%2Bhttps://{rest}"), format!("git%2Bssh://git@{rest}")] {
-        let answer =
+        let response =
             api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&api.token("*"))).await;
-        assert_eq!(answer.status, 404, "{answer}");
-        let text = answer.text();
+        assert_eq!(response.status, 404, "{response}");
+        let text = response.text();
         assert!(text.contains("private addresses are blocked") || text.contains("not public"), "{source}: {text}");
     }
     for path in ["git://", "git:///srv/shop", "git%2Bfile:///srv/shop", "ext::sh"] {
-        let answer =
+        let response =
             api.send(TestRequest::post(&format!("/konnectors/shop?Source={path}")).token(&api.token("*"))).await;
-        assert_eq!(answer.status, 422, "{path}: {answer}");
+        assert_eq!(response.status, 422, "{path}: {response}");
     }
 }
 
@@ -164,7 +164,7 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
     let repository = Repository::new();
     let folder = repository.folder.path();
     let ssh = folder.join("ssh");
-    // Stands for a server: runs what ssh would run there, and notes how it was called.
+    // Stands for a server: runs the remote command locally and records the call.
     let script = format!(
         "#!/bin/sh\necho \"$@\" >> {}\nfor last; do :; done\nexec sh -c \"$last\"\n",
         folder.join("calls").display()
@@ -187,9 +187,9 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
         "{calls}"
     );
     let source = format!("git%2Bssh://git@localhost{}'$(id)'", repository.path().display());
-    let answer =
+    let response =
         api.send(TestRequest::post(&format!("/konnectors/three?Source={source}")).token(&api.token("*"))).await;
-    assert_eq!(answer.status, 404, "{answer}");
+    assert_eq!(response.status, 404, "{response}");
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_repository_is_fetched_over_https() {
     assert_eq!(events.last().expect("an event"), &format!("ready {newer}"));
 }
 
-/// A server of git's smart HTTP protocol with TLS; answers its certificate and its address.
+/// Serves git's smart HTTP protocol over TLS; returns the certificate and the address.
 async fn https(folder: PathBuf) -> (tokio_rustls::rustls::pki_types::CertificateDer<'static>, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = certified.cert.der().clone();
@@ -241,7 +241,7 @@ async fn https(folder: PathBuf) -> (tokio_rustls::rustls::pki_types::Certificate
     (certificate, format!("localhost:{port}"))
 }
 
-/// One request to `git http-backend`, by the Common Gateway Interface (RFC 3875).
+/// Passes a request to `git http-backend` (Common Gateway Interface, RFC 3875).
 async fn backend(folder: PathBuf, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.expect("a body");

@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use crate::support::{Api, NOW, TestRequest, object};
 
-/// Cozy's cases use its worker `print`; here `konnector` stands for it.
+/// Cozy's cases use the worker `print`; here `konnector` replaces it.
 #[tokio::test]
 async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
     let api = Api::new().await;
@@ -66,19 +66,19 @@ async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
     "#);
     let queued = api.send(TestRequest::get("/jobs/queue/konnector").token(&token)).await.json();
     let id = queued["data"][0]["id"].as_str().expect("an id");
-    let shown = api.send(TestRequest::get(&format!("/jobs/{id}")).token(&token)).await.json();
-    assert_eq!(shown["data"], queued["data"][0]);
+    let job = api.send(TestRequest::get(&format!("/jobs/{id}")).token(&token)).await.json();
+    assert_eq!(job["data"], queued["data"][0]);
 }
 
 #[tokio::test]
 async fn j3_j4_a_job_keeps_its_limits_and_that_a_person_asked_for_it() {
     let api = Api::new().await;
     let body = json!({ "arguments": { "konnector": "bank" }, "manual": true, "options": { "timeout": 42 } });
-    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
-    assert_eq!(answer.status, 202, "{answer}");
-    let attributes = &answer.json()["data"]["attributes"];
-    let kept = json!({ "options": attributes["options"], "manual_execution": attributes["manual_execution"] });
-    insta::assert_snapshot!(kept, @r#"{"options":{"timeout":42000000000},"manual_execution":true}"#);
+    let response = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
+    assert_eq!(response.status, 202, "{response}");
+    let attributes = &response.json()["data"]["attributes"];
+    let stored = json!({ "options": attributes["options"], "manual_execution": attributes["manual_execution"] });
+    insta::assert_snapshot!(stored, @r#"{"options":{"timeout":42000000000},"manual_execution":true}"#);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn j5_j6_other_workers_are_forbidden_or_unknown() {
     ");
 }
 
-/// Cozy's worker finds out, and is not asked again.
+/// In Cozy, the worker detects this, and the job is not retried.
 #[tokio::test]
 async fn j18_an_invalid_job_never_reaches_its_worker() {
     let api = Api::new().await;
@@ -120,7 +120,7 @@ async fn j18_an_invalid_job_never_reaches_its_worker() {
     "#);
 }
 
-/// Cozy sends the mail and answers 204.
+/// Cozy sends the mail and responds with 204.
 #[tokio::test]
 async fn j17_mail_is_checked_and_not_sent() {
     let api = Api::new().await;
@@ -152,12 +152,12 @@ async fn j17_mail_is_checked_and_not_sent() {
     ");
 }
 
-/// Cozy keeps the oldest fifty of each state and worker, by mistake; here it is the newest.
+/// By mistake, Cozy keeps the oldest fifty of each state and worker; here the newest fifty remain.
 #[tokio::test]
 async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     let api = Api::with_config(|config, _| config.hourly_limits.jobs = 0).await;
-    let ended = async |at: &str, count: usize, state: &str| {
-        api.clock.set(at.parse().expect("a date"));
+    let ended = async |time: &str, count: usize, state: &str| {
+        api.clock.set(time.parse().expect("a date"));
         let token = api.token("*");
         for _ in 0..count {
             let job = api.send(TestRequest::post("/jobs/queue/client").token(&token).attributes(json!({}))).await.id();
@@ -169,13 +169,13 @@ async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
     ended(NOW, 1, "done").await;
     ended("2100-01-01T00:00:00Z", 1, "done").await;
     ended("2026-01-01T00:00:00Z", 3, "errored").await;
-    // Whatever their age, the last fifty stay.
+    // The last fifty remain regardless of their age.
     ended("2026-01-01T00:00:00Z", 50, "done").await;
     push(&api).await;
     api.clock.set("2026-11-22T12:00:00Z".parse().expect("a date"));
     let purge = async |query: &str| {
-        let answer = api.send(TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*"))).await;
-        answer.text().to_owned()
+        let response = api.send(TestRequest::delete(&format!("/jobs/purge?{query}")).token(&api.token("*"))).await;
+        response.text().to_owned()
     };
     assert_eq!(purge("duration=1D&workers=konnector").await, r#"{"deleted":0}"#);
     assert_eq!(purge("duration=1D&workers=konnector,client").await, r#"{"deleted":2}"#, "the past and the present one");
@@ -205,26 +205,26 @@ async fn only_the_command_line_may_ask_for_logs() {
 async fn a_body_of_more_than_a_mebibyte_is_refused() {
     let api = Api::new().await;
     let body = json!({ "arguments": { "konnector": "bank", "padding": "x".repeat(1 << 20) } });
-    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
-    assert_eq!(answer.status, 413, "{answer}");
-    assert_eq!(answer.json()["errors"][0]["status"], "413");
+    let response = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
+    assert_eq!(response.status, 413, "{response}");
+    assert_eq!(response.json()["errors"][0]["status"], "413");
 }
 
-/// Pushes a job; its id.
+/// Pushes a job; returns its id.
 async fn push(api: &Api) -> String {
     let body = json!({ "arguments": { "konnector": "bank" } });
     api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await.id()
 }
 
-/// Lets a job be done, as a worker would.
+/// Marks a job as done, as a worker would.
 async fn end(api: &Api, id: &str) {
-    let at = api.alice.doc(&JOBS, id);
-    let found = api.platform.raw_store().get(&at).expect("readable").expect("a job");
+    let doc_ref = api.alice.doc(&JOBS, id);
+    let found = api.platform.raw_store().get(&doc_ref).expect("readable").expect("a job");
     let mut body = found.body;
     body.insert("state".to_owned(), json!("done"));
     body.insert("finished_at".to_owned(), json!(NOW));
     let mut changes = Changes::new();
-    changes.put(at, &found.rev, body);
+    changes.put(doc_ref, &found.rev, body);
     api.platform.raw_store().commit(changes).await.expect("stored");
 }
 
@@ -232,11 +232,11 @@ async fn end(api: &Api, id: &str) {
 async fn a_job_without_kept_lines_has_an_empty_log() {
     let api = Api::new().await;
     let id = push(&api).await;
-    let answer = api.send(TestRequest::get(&format!("/jobs/{id}/log")).token(&api.token("io.cozy.jobs"))).await;
-    assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "", "application/x-ndjson"));
+    let response = api.send(TestRequest::get(&format!("/jobs/{id}/log")).token(&api.token("io.cozy.jobs"))).await;
+    assert_eq!((response.status, response.text(), response.header(CONTENT_TYPE)), (200, "", "application/x-ndjson"));
 }
 
-/// They are masked: a konnector that read its own would learn which of its guesses are secrets.
+/// Secrets in them are masked; a konnector that read its own would learn which of its guesses are secrets.
 #[tokio::test]
 async fn a_konnector_does_not_read_what_runs_say() {
     let api = Api::new().await;
@@ -254,14 +254,14 @@ async fn a_konnector_does_not_read_what_runs_say() {
         "/data/io.cozy.jobs/_normal_docs".to_owned(),
         "/data/io.cozy.jobs/_changes".to_owned(),
     ] {
-        let answer = api.send(TestRequest::get(&path).token(&token)).await;
-        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        let response = api.send(TestRequest::get(&path).token(&token)).await;
+        assert_eq!(response.status, 403, "{path}: {}", response.text());
     }
     let find = TestRequest::post("/data/io.cozy.jobs/_find").token(&token).json(&json!({ "selector": {} }));
     assert_eq!(api.send(find).await.status, 403);
 }
 
-/// The stream of a job's events. Its listening has begun when this returns; the job is looked at when the first frame is read.
+/// Returns the event stream of a job. It is subscribed when this returns; the job is read with the first frame.
 async fn follow(api: &Api, id: &str) -> Body {
     let request = TestRequest::get(&format!("/jobs/{id}/events")).token(&api.token("io.cozy.jobs"));
     konnector_api::public(api.platform.clone()).oneshot(Request::from(request)).await.expect("infallible").into_body()
@@ -272,7 +272,7 @@ async fn a_job_is_followed_until_it_ends() {
     let api = Api::new().await;
     let (id, other) = (push(&api).await, push(&api).await);
     let token = api.token("io.cozy.jobs");
-    let tell = |doctype: &konnector_manifest::Doctype, id: &str, doc| {
+    let publish = |doctype: &konnector_manifest::Doctype, id: &str, doc| {
         api.platform.realtime().publish(RealtimeEvent {
             instance: api.alice.id.clone(),
             kind: ChangeKind::Updated,
@@ -283,12 +283,12 @@ async fn a_job_is_followed_until_it_ends() {
     };
     let mut body = follow(&api, &id).await;
     let first = body.frame().await.expect("not ended").expect("a frame").into_data().expect("data");
-    tell(&JOB_LOGS, &other, json!({ "message": "of another job" }));
-    tell(&JOB_LOGS, &id, json!({ "level": "info", "message": "hello" }));
-    tell(&JOB_EVENTS, &id, json!({ "type": "progress", "done": 1, "total": 3, "label": "bills" }));
-    tell(&JOB_EVENTS, &id, json!({ "type": "code_needed", "medium": "SMS", "hint": "**12" }));
+    publish(&JOB_LOGS, &other, json!({ "message": "of another job" }));
+    publish(&JOB_LOGS, &id, json!({ "level": "info", "message": "hello" }));
+    publish(&JOB_EVENTS, &id, json!({ "type": "progress", "done": 1, "total": 3, "label": "bills" }));
+    publish(&JOB_EVENTS, &id, json!({ "type": "code_needed", "medium": "SMS", "hint": "**12" }));
     end(&api, &id).await;
-    tell(&JOBS, &id, json!({}));
+    publish(&JOBS, &id, json!({}));
     let rest = body.collect().await.expect("a body").to_bytes();
     let text = String::from_utf8([first, rest].concat()).expect("a text");
     let events: Vec<&str> = text.split("\r\n\r\n").collect();
@@ -297,7 +297,7 @@ async fn a_job_is_followed_until_it_ends() {
     assert_eq!(names, expected, "{text}");
     assert_eq!(events[1], "event: log\r\ndata: {\"level\":\"info\",\"message\":\"hello\"}");
     assert!(events[0].contains("\"state\":\"queued\"") && events[4].contains("\"state\":\"done\""), "{text}");
-    // Whoever comes late sees how it ended, and the stream ends.
+    // A late client gets the final state, and the stream ends.
     let late = api.send(TestRequest::get(&format!("/jobs/{id}/events")).token(&token)).await;
     assert_eq!(late.text(), format!("{}\r\n\r\n", events[4]));
 }

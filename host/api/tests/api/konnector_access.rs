@@ -1,5 +1,5 @@
-//! A konnector's reach ends with its run: with every right that a manifest can give, it makes nothing that goes on afterwards or lets others in,
-//! and what it plans of itself ends with its removal.
+//! A konnector's access ends with its run: even with every permission that a manifest can request, it can neither
+//! create anything that outlasts the run nor give access to others. Its own triggers end when it is uninstalled.
 
 use konnector_platform::doctype::{PERMISSIONS, TRIGGERS};
 use konnector_platform::principal::Audience;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::openapi::operations;
 use crate::support::{Api, NOW, TestRequest, object};
 
-/// The types of documents that rules can name and that lead to something that lasts.
+/// Doctypes that rules can name and that lead to something lasting.
 const ALL_DOCTYPES: [&str; 12] = [
     "io.cozy.files",
     "io.cozy.bills",
@@ -31,26 +31,26 @@ async fn api_with_broad_rules() -> Api {
         ALL_DOCTYPES.iter().map(|name| ((*name).to_owned(), json!({ "type": name }))).collect();
     api.install("greedy", Value::Object(rules)).await;
     api.install("other", json!({})).await;
-    api.file("report", "/Reports", "report.html", b"<p>").await;
+    api.add_file("report", "/Reports", "report.html", b"<p>").await;
     api
 }
 
-/// What a request that changes something means for a konnector.
+/// Access of a konnector to an operation that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReviewedAccess {
-    /// Refused whatever its rules are.
+    /// Denied regardless of its rules.
     Denied,
-    /// Its rules decide: documents and files, which are what it is for, and what stops or removes something.
+    /// Permitted by its rules: documents and files, which are its purpose, and stopping or removing something.
     ByRules,
-    /// Its rules decide, and it may do this for itself only, a little at a time.
+    /// Permitted by its rules, but only for itself and at a limited rate.
     OwnOnly,
-    /// No token is asked for: who may do it shows something else, and a run cannot come there at all.
+    /// Requires no token but another secret; runs cannot reach it.
     WithoutToken,
-    /// It changes nothing.
+    /// Changes nothing.
     ReadOnly,
 }
 
-/// Every operation that may change something, with what was found when it was reviewed.
+/// Every operation that may change something, with the result of its review.
 const REVIEWED: &[(&str, ReviewedAccess)] = &[
     ("delete /auth/register/{client_id}", ReviewedAccess::WithoutToken),
     ("delete /data/{doctype}", ReviewedAccess::ByRules),
@@ -131,7 +131,7 @@ const REVIEWED: &[(&str, ReviewedAccess)] = &[
     ("put /settings/instance", ReviewedAccess::ByRules),
 ];
 
-/// A new route is looked at before it is there for konnectors.
+/// A new route must be reviewed before konnectors can use it.
 #[tokio::test]
 async fn every_operation_that_changes_something_was_reviewed() {
     let api = Api::new().await;
@@ -148,9 +148,9 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
     let api = api_with_broad_rules().await;
     let token = api.token_of(Audience::Konnector, "greedy", "");
     let own = json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "greedy" } });
-    let planned = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(own.clone())).await;
-    assert_eq!(planned.status, 201, "{planned}");
-    let trigger = planned.json()["data"]["id"].as_str().expect("an id").to_owned();
+    let created = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(own.clone())).await;
+    assert_eq!(created.status, 201, "{created}");
+    let trigger = created.json()["data"]["id"].as_str().expect("an id").to_owned();
     let files = json!({ "permissions": { "files": { "type": "io.cozy.files", "verbs": ["GET"] } } });
     let trigger_of = |kind: &str, worker: &str, slug: &str| {
         let message = json!({ "konnector": slug });
@@ -160,18 +160,18 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
     };
     let job =
         |worker: &str, attributes: Value| TestRequest::post(&format!("/jobs/queue/{worker}")).attributes(attributes);
-    // Somebody else's schedule and job.
+    // A schedule and a job of the owner.
     let owner = api.token("*");
-    let theirs =
+    let foreign_trigger =
         json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "bank" } });
-    let schedule = api.send(TestRequest::post("/jobs/triggers").token(&owner).attributes(theirs)).await.json();
+    let schedule = api.send(TestRequest::post("/jobs/triggers").token(&owner).attributes(foreign_trigger)).await.json();
     let schedule = schedule["data"]["id"].as_str().expect("an id").to_owned();
     let waiting =
         api.send(job("konnector", json!({ "arguments": { "konnector": "bank" } })).token(&owner)).await.json();
     let waiting = waiting["data"]["id"].as_str().expect("an id").to_owned();
-    // What opens a folder to the konnector that it names.
-    let whose = |kind: &str, id: &str| json!({ "data": [{ "type": kind, "id": id }] });
-    let mark = whose("io.cozy.konnectors", "io.cozy.konnectors/greedy");
+    // A reference that gives the named konnector access to a folder.
+    let reference = |kind: &str, id: &str| json!({ "data": [{ "type": kind, "id": id }] });
+    let mark = reference("io.cozy.konnectors", "io.cozy.konnectors/greedy");
     let calls = [
         TestRequest::delete(&format!("/jobs/triggers/{schedule}")),
         TestRequest::post(&format!("/jobs/{waiting}/cancel")),
@@ -180,7 +180,7 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
         TestRequest::post("/files/report/relationships/referenced_by").json(&mark),
         TestRequest::delete("/files/report/relationships/referenced_by").json(&mark),
         TestRequest::post("/data/io.cozy.konnectors/io.cozy.konnectors%2Fgreedy/relationships/references")
-            .json(&whose("io.cozy.files", "report")),
+            .json(&reference("io.cozy.files", "report")),
         TestRequest::post("/permissions?codes=mallory").attributes(files.clone()),
         TestRequest::patch("/permissions/konnector-greedy").attributes(files.clone()),
         TestRequest::patch("/permissions/konnectors/greedy").attributes(files.clone()),
@@ -206,15 +206,15 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
     ];
     for call in calls {
         let line = call.request_line();
-        let answer = api.send(call.token(&token)).await;
-        assert_eq!(answer.status, 403, "{line}: {answer}");
+        let response = api.send(call.token(&token)).await;
+        assert_eq!(response.status, 403, "{line}: {response}");
     }
-    // A konnector that is called like Cozy's store is not that.
+    // A konnector named like Cozy's store has none of its permissions.
     api.install("store", json!({ "konnectors": { "type": "io.cozy.konnectors" } })).await;
     let store = api.token_of(Audience::Konnector, "store", "");
     let install = TestRequest::post("/konnectors/new?Source=registry://new/stable").token(&store);
     assert_eq!(api.send(install).await.status, 403);
-    // What it may do for itself, and what leaves nothing.
+    // Permitted: operations for itself, and operations without lasting effect.
     let archive =
         TestRequest::post("/files/archive").accept("application/zip").attributes(json!({ "ids": ["report"] }));
     assert_eq!(api.send(archive.token(&token)).await.status, 200);
@@ -223,7 +223,7 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
     assert_eq!(api.send(TestRequest::post("/konnectors/greedy/trigger").token(&token)).await.status, 201);
 }
 
-/// Sixty triggers and 250 runs in half a minute were possible once.
+/// Once, sixty triggers and 250 runs in half a minute were possible.
 #[tokio::test]
 async fn a_konnector_that_starts_itself_again_and_again_is_held_up() {
     let api = api_with_broad_rules().await;
@@ -232,22 +232,22 @@ async fn a_konnector_that_starts_itself_again_and_again_is_held_up() {
         let attributes = json!({ "arguments": { "konnector": "greedy" } });
         TestRequest::post("/jobs/queue/konnector").token(&token).attributes(attributes)
     };
-    let soon = || {
+    let schedule = || {
         let message = json!({ "konnector": "greedy" });
         let attributes = json!({ "type": "@in", "arguments": "1s", "worker": "konnector", "message": message });
         TestRequest::post("/jobs/triggers").token(&token).attributes(attributes)
     };
-    let (mut accepted, mut refused) = (0, Vec::new());
+    let (mut accepted, mut rejected) = (0, Vec::new());
     for number in 0..120 {
-        let answer = api.send(if number % 2 == 0 { push() } else { soon() }).await;
-        match answer.status {
+        let response = api.send(if number % 2 == 0 { push() } else { schedule() }).await;
+        match response.status {
             201 | 202 => accepted += 1,
-            status => refused.push(status),
+            status => rejected.push(status),
         }
     }
     assert_eq!(accepted, 20, "in this hour");
-    assert!(refused.iter().all(|status| *status == 429 || *status == 403), "{refused:?}");
-    // Nobody else is held up by it.
+    assert!(rejected.iter().all(|status| *status == 429 || *status == 403), "{rejected:?}");
+    // Others are not delayed.
     let mut own = api.token("io.cozy.jobs");
     let attributes = json!({ "arguments": { "konnector": "bank" } });
     let call = |token: &str| TestRequest::post("/jobs/queue/konnector").token(token).attributes(attributes.clone());
@@ -260,16 +260,17 @@ async fn a_konnector_that_starts_itself_again_and_again_is_held_up() {
 async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
     let api = api_with_broad_rules().await;
     let token = api.token_of(Audience::Konnector, "greedy", "");
-    let planned = json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "greedy" } });
-    let planned = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(planned)).await.json();
-    let trigger = planned["data"]["id"].as_str().expect("an id").to_owned();
+    let trigger_json = json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "greedy" } });
+    let trigger_json =
+        api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(trigger_json)).await.json();
+    let trigger = trigger_json["data"]["id"].as_str().expect("an id").to_owned();
     let push = TestRequest::post("/jobs/queue/konnector").attributes(json!({ "arguments": { "konnector": "greedy" } }));
     let pushed = api.send(push.token(&token)).await.json();
     let job = pushed["data"]["id"].as_str().expect("an id").to_owned();
     let other = TestRequest::post("/jobs/queue/konnector").attributes(json!({ "arguments": { "konnector": "other" } }));
     let other = api.send(other.token(&api.token("*"))).await.json();
     let other = other["data"]["id"].as_str().expect("an id").to_owned();
-    // What a server before this one let it make: a share, and a trigger that runs another konnector.
+    // Documents that an earlier version let it create: a share, and a trigger for another konnector.
     let mut changes = Changes::new();
     changes.create(
         api.alice.doc(&PERMISSIONS, "share"),
@@ -304,7 +305,7 @@ async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
     );
 }
 
-/// A konnector that may read, make and move any file, and has a folder of its own, where it may do everything.
+/// Installs a konnector that may read, create and move any file, with full access to a folder of its own.
 async fn api_with_file_rules() -> (Api, String, String) {
     let api = Api::new().await;
     let rules = json!({
@@ -326,12 +327,12 @@ async fn api_with_file_rules() -> (Api, String, String) {
     (api, token, own)
 }
 
-/// A rule that lets a konnector move a file does not let it replace or delete it by way of its own folder.
+/// A konnector that may move a file cannot replace or delete it by moving it into its own folder first.
 #[tokio::test]
 async fn a_konnector_gains_nothing_by_a_move() {
     let (api, token, own) = api_with_file_rules().await;
-    api.file("will", "/Papers", "will.html", b"mine").await;
-    api.file("bill", "/Own", "bill.html", b"its own").await;
+    api.add_file("will", "/Papers", "will.html", b"mine").await;
+    api.add_file("bill", "/Own", "bill.html", b"its own").await;
     let papers = api.platform.files().ensure_directory(&api.alice, "/Papers").await.expect("a directory").id;
     let below = api.platform.files().ensure_directory(&api.alice, "/Own/2026").await.expect("a directory").id;
     let call = |call: TestRequest| api.send(call.token(&token));
@@ -344,15 +345,15 @@ async fn a_konnector_gains_nothing_by_a_move() {
         (papers.as_str(), json!({ "dir_id": own })),
         (papers.as_str(), json!({ "tags": ["draft"] })),
     ] {
-        let refused = change(id, attributes.clone()).await;
-        assert_eq!(refused.status, 403, "{attributes}: {refused}");
+        let rejected = change(id, attributes.clone()).await;
+        assert_eq!(rejected.status, 403, "{attributes}: {rejected}");
     }
     let by_path = TestRequest::patch("/files/metadata?Path=/Papers/will.html").attributes(json!({ "dir_id": own }));
     insta::assert_snapshot!(call(by_path).await.summary(), @"403 'will.html' cannot be changed in this way: the permissions would then allow PUT on it, but do not allow it now; copy it instead, or request a rule that allows PUT on it at its present place");
-    for refused in [TestRequest::put("/files/will").text("forged"), TestRequest::delete("/files/will")] {
-        assert_eq!(call(refused).await.status, 403);
+    for rejected in [TestRequest::put("/files/will").text("forged"), TestRequest::delete("/files/will")] {
+        assert_eq!(call(rejected).await.status, 403);
     }
-    // What gives it nothing it may still do, and with its own files everything.
+    // Moves that give it no access are permitted, and everything for its own files.
     for (id, attributes) in [
         ("will", json!({ "name": "testament.html", "tags": ["kept"] })),
         (papers.as_str(), json!({ "name": "Documents" })),
@@ -361,8 +362,8 @@ async fn a_konnector_gains_nothing_by_a_move() {
         (below.as_str(), json!({ "name": "2027" })),
         ("bill", json!({ "dir_id": papers })),
     ] {
-        let done = change(id, attributes.clone()).await;
-        assert_eq!(done.status, 200, "{attributes}: {done}");
+        let response = change(id, attributes.clone()).await;
+        assert_eq!(response.status, 200, "{attributes}: {response}");
     }
     let copy = call(TestRequest::post(&format!("/files/will/copy?DirID={own}"))).await;
     assert_eq!(copy.status, 201, "{copy}");
@@ -375,15 +376,15 @@ async fn a_konnector_gains_nothing_by_a_move() {
 #[tokio::test]
 async fn a_konnector_gains_nothing_by_a_restore() {
     let (api, token, own) = api_with_file_rules().await;
-    api.file("in-own", "/Own/2026", "a.html", b"a").await;
-    api.file("in-papers", "/Papers", "b.html", b"b").await;
+    api.add_file("in-own", "/Own/2026", "a.html", b"a").await;
+    api.add_file("in-papers", "/Papers", "b.html", b"b").await;
     for id in ["in-own", "in-papers"] {
         let trashed = api.send(TestRequest::delete(&format!("/files/{id}")).token(&api.token("*"))).await;
         assert_eq!(trashed.status, 200, "{trashed}");
     }
     let restore = |id: &str| api.send(TestRequest::post(&format!("/files/trash/{id}")).token(&token));
     assert_eq!(restore("in-own").await.status, 403);
-    // Its directory is gone, and would be made again in the folder of the konnector.
+    // Its directory was deleted, and would be created again in the folder of the konnector.
     let below = api.platform.files().get_by_path(&api.alice, "/Own/2026").expect("a directory").id;
     assert_ne!(below, own);
     assert_eq!(api.send(TestRequest::delete(&format!("/files/{below}")).token(&api.token("*"))).await.status, 200);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::{Api, TestRequest, component, manifest, write_bundle, write_manifest_bundle};
 
-/// A manifest that is valid, with two `type` members as real ones have.
+/// A valid manifest with two fields `type`, as real manifests have.
 const MANIFEST: &str = r#"{ "name": "New", "type": "node", "type": "konnector", "version": "2.0.0",
     "permissions": { "bills": { "type": "io.cozy.bills" } } }"#;
 
@@ -58,7 +58,7 @@ async fn k2_what_is_not_installed_is_neither_updated_nor_deleted() {
     ");
 }
 
-/// Cozy answers 500 to a web app, its documentation 400 to a manifest that cannot be processed.
+/// Cozy responds with 500 to a web app; its documentation says 400 for a manifest that cannot be processed.
 #[tokio::test]
 async fn k7_web_apps_are_not_supported() {
     let api = Api::new().await;
@@ -66,8 +66,8 @@ async fn k7_web_apps_are_not_supported() {
     let source = write_manifest_bundle(&api.folder.path().join("webapp"), &web_app);
     let konnector = write_manifest_bundle(&api.folder.path().join("konnector"), MANIFEST);
     let calls = [format!("/konnectors/new?Source={source}"), format!("/apps/new?Source={konnector}")];
-    let told = api.summary(calls.map(|path| TestRequest::post(&path).token(&api.token("*")))).await;
-    insta::assert_snapshot!(told.replace(&api.folder.path().display().to_string(), "<folder>"), @r#"
+    let summary = api.summary(calls.map(|path| TestRequest::post(&path).token(&api.token("*")))).await;
+    insta::assert_snapshot!(summary.replace(&api.folder.path().display().to_string(), "<folder>"), @r#"
     POST /konnectors/new?Source=file://<folder>/webapp → 400 Bad Request: the manifest cannot be used: line 1, column 42: type: "webapp" is not valid for a konnector; write "type": "konnector"
     POST /apps/new?Source=file://<folder>/konnector → 404 Not Found: there is no route /apps/new
     "#);
@@ -143,8 +143,9 @@ async fn k25_a_rule_on_an_illegal_doctype_is_forbidden() {
     let api = Api::new().await;
     let source =
         write_manifest_bundle(&api.folder.path().join("illegal"), &MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES"));
-    let answer = api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
-    insta::assert_snapshot!(answer.summary(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+    let response =
+        api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
+    insta::assert_snapshot!(response.summary(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
 }
 
 #[tokio::test]
@@ -185,7 +186,7 @@ async fn k13_apps_and_clients_may_not_install_except_the_store_from_the_registry
     let install_by_client = TestRequest::post("/konnectors/new?Source=registry://new/stable").token(&client);
     assert_eq!(api.send(install_by_client).await.status, 403);
     assert_eq!(api.send(TestRequest::put("/konnectors/bank").token(&client)).await.status, 403);
-    // Not refused for who asks: there is no registry yet.
+    // The caller is permitted: there is no registry yet.
     assert_eq!(install(Audience::App, "store", "registry://new/stable").await.status, 422);
     assert_eq!(install(Audience::Cli, "CLI", "file:///nowhere").await.status, 404);
     let update =
@@ -202,9 +203,9 @@ async fn k18_an_installation_is_accepted_when_its_manifest_was_read_and_before_i
     let unreachable = TestRequest::post("/konnectors/new?Source=file:///nowhere").token(&token);
     assert_eq!(api.send(unreachable).await.status, 404);
     let source = write_manifest_bundle(&api.folder.path().join("new"), MANIFEST);
-    let answer = api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&token)).await;
-    assert_eq!(answer.status, 202, "{answer}");
-    let body = answer.json();
+    let response = api.send(TestRequest::post(&format!("/konnectors/new?Source={source}")).token(&token)).await;
+    assert_eq!(response.status, 202, "{response}");
+    let body = response.json();
     let resource = &body["data"][0];
     assert_eq!(resource["id"], "io.cozy.konnectors/new");
     assert_eq!(resource["attributes"]["state"], "installing");
@@ -218,50 +219,50 @@ async fn k18_an_installation_can_be_followed_and_leaves_nothing_where_it_fails()
     let token = api.token("*");
     let source = write_manifest_bundle(&api.folder.path().join("new"), MANIFEST);
     let follow = |path: String| api.send(TestRequest::post(&path).token(&token).accept("text/event-stream"));
-    let answer = follow(format!("/konnectors/new?Source={source}")).await;
-    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"));
-    // The component has the right export and no function in it: it passes the inspection and fails when it is linked.
-    let events: Vec<&str> = answer.text().split("\r\n\r\n").collect();
+    let response = follow(format!("/konnectors/new?Source={source}")).await;
+    assert_eq!((response.status, response.header(CONTENT_TYPE)), (200, "text/event-stream"));
+    // The component has the right export without a function: it passes the inspection but cannot be linked.
+    let events: Vec<&str> = response.text().split("\r\n\r\n").collect();
     assert!(events[0].starts_with("event: state\r\ndata: {\"data\":{\"type\":\"io.cozy.konnectors\""), "{}", events[0]);
     assert!(events[0].contains("\"state\":\"installing\""), "{}", events[0]);
     assert!(events[1].starts_with("event: error\r\ndata: \"the component cannot be used"), "{}", events[1]);
     assert_eq!(events[2..], [""]);
     assert_eq!(api.send(TestRequest::get("/konnectors/new").token(&token)).await.status, 404);
-    // What is refused at once is an event too, because the status is sent before.
-    let refused = follow("/konnectors/Upper?Source=file:///nowhere".to_owned()).await;
-    assert_eq!(refused.status, 200);
-    assert!(refused.text().starts_with("event: error\r\ndata: \"Invalid slug name"), "{}", refused.text());
-    // Only exactly this media type asks for a stream.
+    // An immediate rejection is also an event, because the status was sent before.
+    let rejected = follow("/konnectors/Upper?Source=file:///nowhere".to_owned()).await;
+    assert_eq!(rejected.status, 200);
+    assert!(rejected.text().starts_with("event: error\r\ndata: \"Invalid slug name"), "{}", rejected.text());
+    // Only exactly this media type requests a stream.
     let mixed =
         TestRequest::post("/konnectors/Upper?Source=file:///nowhere").token(&token).accept("text/event-stream, */*");
     assert_eq!(api.send(mixed).await.status, 422);
 }
 
-/// What is no truth value is no consent; without the parameter there is consent, as the documentation has it.
+/// A value that is not a boolean is no consent; without the parameter consent is assumed, as documented.
 #[tokio::test]
 async fn k19_an_update_waits_for_consent_only_on_request() {
     let api = Api::new().await;
     let token = api.token("*");
     let source = write_manifest_bundle(&api.folder.path().join("new"), &MANIFEST.replace("bills", "contacts"));
     let blocked = format!("/konnectors/bank?Source={source}&PermissionsAcked=maybe");
-    let answer = api.send(TestRequest::put(&blocked).token(&token)).await;
-    assert_eq!(answer.status, 202, "{answer}");
-    let attributes = &answer.json()["data"][0]["attributes"];
+    let response = api.send(TestRequest::put(&blocked).token(&token)).await;
+    assert_eq!(response.status, 202, "{response}");
+    let attributes = &response.json()["data"][0]["attributes"];
     assert_eq!(
         (&attributes["state"], &attributes["version"], &attributes["available_version"]),
         (&json!("ready"), &json!("1.0.0"), &json!("2.0.0"))
     );
-    let answer = api.send(TestRequest::put(&format!("/konnectors/bank?Source={source}")).token(&token)).await;
-    assert_eq!(answer.json()["data"][0]["attributes"]["state"], "upgrading", "{answer}");
+    let response = api.send(TestRequest::put(&format!("/konnectors/bank?Source={source}")).token(&token)).await;
+    assert_eq!(response.json()["data"][0]["attributes"]["state"], "upgrading", "{response}");
 }
 
-/// The documentation says 204; Cozy answers 200 with the manifest.
+/// The documentation says 204; Cozy responds with 200 and the manifest.
 #[tokio::test]
 async fn k8_a_konnector_without_accounts_goes_at_once() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let answer = api.send(TestRequest::delete("/konnectors/bank").token(&token)).await;
-    assert_eq!((answer.status, answer.text()), (204, ""));
+    let response = api.send(TestRequest::delete("/konnectors/bank").token(&token)).await;
+    assert_eq!((response.status, response.text()), (204, ""));
     assert_eq!(api.send(TestRequest::get("/konnectors/bank").token(&token)).await.status, 404);
     assert_eq!(api.send(TestRequest::delete("/konnectors/bank").token(&token)).await.status, 404);
 }
@@ -270,32 +271,33 @@ async fn k8_a_konnector_without_accounts_goes_at_once() {
 async fn k15_an_icon_is_shown_and_runs_nothing() {
     let api = Api::new().await;
     let token = api.token("io.cozy.konnectors");
-    let answer = api.send(TestRequest::get("/konnectors/bank/icon").token(&token)).await;
-    assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "<svg/>", "image/svg+xml"));
-    assert!(answer.header(CONTENT_SECURITY_POLICY).starts_with("sandbox;"));
-    let answer = api.send(TestRequest::get("/konnectors/bank/icon/1.0.0").token(&token)).await;
-    assert!(answer.header(CACHE_CONTROL).ends_with("immutable"));
+    let response = api.send(TestRequest::get("/konnectors/bank/icon").token(&token)).await;
+    assert_eq!((response.status, response.text(), response.header(CONTENT_TYPE)), (200, "<svg/>", "image/svg+xml"));
+    assert!(response.header(CONTENT_SECURITY_POLICY).starts_with("sandbox;"));
+    let response = api.send(TestRequest::get("/konnectors/bank/icon/1.0.0").token(&token)).await;
+    assert!(response.header(CACHE_CONTROL).ends_with("immutable"));
 }
 
-/// Nobody asks whether there is such an account, and each call makes a trigger. Unlike Cozy's, its time is another one for each account.
+/// The account is not checked, and each call creates a trigger. Unlike Cozy's, its time differs between accounts.
 #[tokio::test]
 async fn k21_a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     let api = Api::new().await;
     let token = api.token("*");
     let narrow = api.token("io.cozy.triggers:POST:konnector:worker");
-    let answer = api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1").token(&narrow)).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    let attributes = &answer.json()["data"]["attributes"];
+    let response = api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1").token(&narrow)).await;
+    assert_eq!(response.status, 201, "{response}");
+    let attributes = &response.json()["data"]["attributes"];
     assert_eq!(attributes["type"], "@cron");
     assert_eq!(attributes["arguments"].as_str().expect("a crontab").split(' ').count(), 6);
     assert_eq!(attributes["message"], json!({ "account": "a1", "konnector": "bank", "folder_to_save": "yes" }));
     let queue = || api.send(TestRequest::get("/jobs/queue/konnector").token(&token));
     assert_eq!(queue().await.json()["meta"]["count"], 0);
-    let now = api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1&ExecNow=true").token(&token)).await;
+    let launched =
+        api.send(TestRequest::post("/konnectors/bank/trigger?AccountID=a1&ExecNow=true").token(&token)).await;
     let queued = queue().await.json();
-    assert_eq!(queued["data"][0]["attributes"]["trigger_id"], now.id().as_str());
+    assert_eq!(queued["data"][0]["attributes"]["trigger_id"], launched.id().as_str());
     assert_eq!(queued["data"][0]["attributes"]["manual_execution"], true);
-    assert_ne!(now.id(), answer.id());
+    assert_ne!(launched.id(), response.id());
     let mut crontabs = std::collections::BTreeSet::new();
     for account in ["a1", "a1", "a2", "a3", "a4"] {
         let call = TestRequest::post(&format!("/konnectors/bank/trigger?AccountID={account}")).token(&token);
@@ -304,7 +306,7 @@ async fn k21_a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     assert!((2..=4).contains(&crontabs.len()), "{crontabs:?}");
 }
 
-/// Cozy does not honour the hours of the manifest, by mistake.
+/// By mistake, Cozy ignores the hours of the manifest.
 #[tokio::test]
 async fn k24_the_time_of_a_trigger_is_within_the_hours_of_the_manifest() {
     let api = Api::new().await;
@@ -331,7 +333,7 @@ async fn a_konnector_can_be_installed_without_being_ready_and_brings_its_paramet
     assert_eq!(api.follow(TestRequest::post(&install)).await, ["installing 1.0.0", "installed 1.0.0"]);
     let shop = api.konnector("shop").await;
     assert_eq!((&shop["state"], &shop["parameters"]), (&json!("installed"), &json!({ "given": 2 })));
-    // A manifest with parameters brings them, one without leaves them.
+    // A manifest with parameters sets them; one without leaves them unchanged.
     api.follow(TestRequest::put("/konnectors/shop")).await;
     assert_eq!(api.konnector("shop").await["parameters"], json!({ "own": 1 }));
     manifest.as_object_mut().expect("an object").remove("parameters");
@@ -347,12 +349,12 @@ async fn what_was_installed_can_be_downloaded_and_installed_again() {
     let source = write_bundle(&api.folder.path().join("shop"), &manifest("1.0.0", &["io.cozy.bills"]));
     api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     let get = |path: &str| api.send(TestRequest::get(&format!("/konnectors/shop/download{path}")).token(&token));
-    let answer = get("/1.0.0").await;
-    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "application/gzip"));
-    let bundle = konnector_platform::konnector::Bundle::from_archive(&answer.body).expect("a bundle");
+    let response = get("/1.0.0").await;
+    assert_eq!((response.status, response.header(CONTENT_TYPE)), (200, "application/gzip"));
+    let bundle = konnector_platform::konnector::Bundle::from_archive(&response.body).expect("a bundle");
     assert_eq!((bundle.component, bundle.icon), (component(true), Some(b"<svg/>".to_vec())));
     assert_eq!(bundle.manifest.name, "Shop");
-    assert_eq!(get("").await.body, answer.body);
+    assert_eq!(get("").await.body, response.body);
     let other = get("/2.0.0").await;
     assert_eq!(other.status, 412);
     let error = &other.json()["errors"][0];
@@ -360,7 +362,7 @@ async fn what_was_installed_can_be_downloaded_and_installed_again() {
     assert_eq!(api.send(TestRequest::get("/konnectors/nope/download").token(&token)).await.status, 404);
 }
 
-/// There are no web apps, whose log would be written to `/apps/:slug/logs`.
+/// Web apps, whose log would be written to `/apps/:slug/logs`, are not supported.
 #[tokio::test]
 async fn k16_what_clients_log_goes_to_the_log_of_the_server() {
     let api = Api::new().await;
@@ -396,7 +398,7 @@ async fn k16_what_clients_log_goes_to_the_log_of_the_server() {
     assert_eq!(api.send(broken).await.status, 400);
 }
 
-/// What was logged.
+/// Captured log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -417,7 +419,7 @@ impl std::io::Write for Log {
     }
 }
 
-/// A bundle may come from somebody who is not allowed to read what the server reads.
+/// A bundle may come from an author who must not read the server's files.
 #[tokio::test]
 async fn a_link_in_a_folder_leads_nowhere() {
     let api = Api::new().await;
@@ -428,20 +430,20 @@ async fn a_link_in_a_folder_leads_nowhere() {
         let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
         std::fs::remove_file(folder.join(name)).expect("removed");
         std::os::unix::fs::symlink(&secret, folder.join(name)).expect("a link");
-        let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
-        assert!(refused.status == 404 && refused.summary().contains("is a symbolic link"), "{refused}");
+        let rejected = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        assert!(rejected.status == 404 && rejected.summary().contains("is a symbolic link"), "{rejected}");
         assert_eq!(api.send(TestRequest::get("/konnectors/shop/icon").token(&token)).await.status, 404);
     }
     let folder = api.folder.path().join("piped");
     let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
     std::fs::remove_file(folder.join("konnector.wasm")).expect("removed");
-    let made = std::process::Command::new("mkfifo").arg(folder.join("konnector.wasm")).status();
-    assert!(made.expect("mkfifo is installed").success());
-    let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
-    assert!(refused.status == 404 && refused.summary().contains("is not a regular file"), "{refused}");
+    let status = std::process::Command::new("mkfifo").arg(folder.join("konnector.wasm")).status();
+    assert!(status.expect("mkfifo is installed").success());
+    let rejected = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+    assert!(rejected.status == 404 && rejected.summary().contains("is not a regular file"), "{rejected}");
 }
 
-/// What cannot be used is described in a few lines, however many names it has.
+/// An unusable component is described in a few lines, however many names it has.
 #[tokio::test]
 async fn a_component_with_many_names_has_a_short_error() {
     let api = Api::new().await;
@@ -469,13 +471,13 @@ async fn a_component_with_many_names_has_a_short_error() {
     });
     for bytes in [exporting, importing] {
         std::fs::write(folder.join("konnector.wasm"), &bytes).expect("written");
-        let refused = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
-        assert_eq!(refused.status, 422, "{}", refused.body.len());
-        assert!(refused.body.len() < 3_000, "{} bytes", refused.body.len());
+        let rejected = api.send(TestRequest::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        assert_eq!(rejected.status, 422, "{}", rejected.body.len());
+        assert!(rejected.body.len() < 3_000, "{} bytes", rejected.body.len());
     }
 }
 
-/// The command that uninstalls looks at the list until the konnector is gone from it.
+/// The uninstall command polls the list until the konnector is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_read_while_konnectors_are_uninstalled() {
     let api = Api::new().await;
@@ -489,18 +491,18 @@ async fn a_list_is_read_while_konnectors_are_uninstalled() {
         let lists = std::iter::repeat_with(|| TestRequest::get("/konnectors/?limit=1000").token(&token)).take(3);
         std::iter::once(delete).chain(lists)
     });
-    for answer in api.send_concurrently(calls.collect::<Vec<_>>()).await {
-        assert!(matches!(answer.status, 200 | 204), "{answer}");
+    for response in api.send_concurrently(calls.collect::<Vec<_>>()).await {
+        assert!(matches!(response.status, 200 | 204), "{response}");
     }
 }
 
-/// The names of the events of an uninstallation of `bank`, with the text of an error.
+/// Uninstalls `bank`; returns the names of the events, with the message of an error.
 async fn uninstalled(api: &Api, query: &str) -> Vec<String> {
     let call =
         TestRequest::delete(&format!("/konnectors/bank{query}")).token(&api.token("*")).accept("text/event-stream");
-    let answer = api.send(call).await;
-    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"), "{answer}");
-    let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
+    let response = api.send(call).await;
+    assert_eq!((response.status, response.header(CONTENT_TYPE)), (200, "text/event-stream"), "{response}");
+    let events = response.text().split("\r\n\r\n").filter(|event| !event.is_empty());
     let names = events.map(|event| {
         let (name, data) = event.trim_start_matches("event: ").split_once("\r\ndata: ").expect("an event");
         if name == "error" { data.to_owned() } else { name.to_owned() }
@@ -511,8 +513,8 @@ async fn uninstalled(api: &Api, query: &str) -> Vec<String> {
 async fn add_account(api: &Api) {
     let call =
         TestRequest::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&json!({ "account_type": "bank" }));
-    let answer = api.send(call).await;
-    assert_eq!(answer.status, 201, "{answer}");
+    let response = api.send(call).await;
+    assert_eq!(response.status, 201, "{response}");
 }
 
 #[tokio::test]
@@ -522,19 +524,19 @@ async fn an_uninstallation_can_be_followed() {
     let api = Api::new().await;
     add_account(&api).await;
     assert_eq!(uninstalled(&api, "").await, ["cleaning", "deleted"]);
-    let gone = api.send(TestRequest::get("/konnectors/bank").token(&api.token("*"))).await;
-    assert_eq!(gone.status, 404, "{gone}");
+    let missing = api.send(TestRequest::get("/konnectors/bank").token(&api.token("*"))).await;
+    assert_eq!(missing.status, 404, "{missing}");
 }
 
 #[tokio::test]
-async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
+async fn a_follower_of_an_uninstallation_learns_why_the_konnector_stays() {
     let api = Api::new().await;
-    let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank");
-    let konnector = api.platform.raw_store().get(&at).expect("read").expect("the konnector");
+    let doc_ref = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank");
+    let konnector = api.platform.raw_store().get(&doc_ref).expect("read").expect("the konnector");
     let mut body = konnector.body;
     body.insert("on_delete_account".to_owned(), json!("onDeleteAccount.js"));
     let mut changes = Changes::new();
-    changes.put(at, &konnector.rev, body);
+    changes.put(doc_ref, &konnector.rev, body);
     api.platform.raw_store().commit(changes).await.expect("stored");
     for (query, last) in [("", "the clean-up failed"), ("?Force=true", "deleted")] {
         if query.is_empty() {
@@ -545,10 +547,10 @@ async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
                 let queue = api.send(TestRequest::get("/jobs/queue/konnector").token(&api.token("*"))).await.json();
                 queue["data"][0]["id"].as_str().map(str::to_owned)
             };
-            api.until(true, async || job().await.is_some()).await;
+            api.wait_until(true, async || job().await.is_some()).await;
             let path = format!("/jobs/{}/cancel", job().await.expect("a job"));
-            let answer = api.send(TestRequest::post(&path).token(&api.token("*")).attributes(json!({}))).await;
-            assert_eq!(answer.status, 202, "{answer}");
+            let response = api.send(TestRequest::post(&path).token(&api.token("*")).attributes(json!({}))).await;
+            assert_eq!(response.status, 202, "{response}");
         };
         let (events, ()) = tokio::join!(uninstalled(&api, query), cancelled);
         assert_eq!(events.len(), 2, "{events:?}");

@@ -1,4 +1,4 @@
-//! The routes as clients meet them: a real platform over a store in memory, and requests straight into the router.
+//! Tests of the routes: a real platform with a store in memory, and requests directly to the router.
 
 #![expect(clippy::disallowed_methods, reason = "tests of the server make routes of their own")]
 #![expect(

@@ -1,4 +1,4 @@
-//! Bodies of the wrong shape, for every route: each is refused or accepted, and an error is for people who do not write Rust.
+//! Malformed bodies on every route: each is accepted or rejected, and no error uses Rust's terms.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::openapi::operations;
 use crate::support::{Api, TestRequest};
 
-/// Names of fields that some route reads, at the top of the body or among its attributes.
+/// Names of fields that some route reads, in the body or its attributes.
 const FIELDS: &[&str] = &[
     "_id",
     "_rev",
@@ -54,7 +54,7 @@ const FIELDS: &[&str] = &[
     "worker",
 ];
 
-/// What serde and Rust call things.
+/// Terms of serde and Rust.
 const JARGON: &[&str] = &[
     "struct ",
     "enum ",
@@ -83,7 +83,7 @@ fn values() -> [Value; 4] {
 #[tokio::test]
 async fn a_body_of_the_wrong_shape_is_refused_in_plain_words() {
     let api = Api::new().await;
-    api.file("report", "/Reports", "report.html", b"<p>").await;
+    api.add_file("report", "/Reports", "report.html", b"<p>").await;
     let token = api.token("*");
     let mut sent = 0;
     let description = api.send(TestRequest::get("/openapi.json")).await.json();
@@ -109,11 +109,11 @@ async fn a_body_of_the_wrong_shape_is_refused_in_plain_words() {
         }
         for body in bodies {
             let call = TestRequest::new(method.clone(), &path).header(http::header::CONTENT_TYPE, "application/json");
-            let answer = api.send(call.token(&token).text(body.clone())).await;
+            let response = api.send(call.token(&token).text(body.clone())).await;
             sent += 1;
-            assert!(answer.status < 500 || answer.status == 502, "{operation} {body}: {answer}");
-            if answer.status >= 400 {
-                let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(response.status < 500 || response.status == 502, "{operation} {body}: {response}");
+            if response.status >= 400 {
+                let text = String::from_utf8_lossy(&response.body).into_owned();
                 let found = JARGON.iter().find(|word| text.contains(**word));
                 assert_eq!(found, None, "{operation} {body}: {text}");
             }

@@ -1,4 +1,4 @@
-//! Manifests as authors write them: each installs, with a component that stands for its program, or is refused with the place and the reason.
+//! Manifests of authors: each installs, or is rejected with the position and the reason.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::support::{Api, TestRequest, component};
 
-/// A folder with more manifests, one in each `*.json`; they are tried too where this variable names it.
+/// Variable with a folder of further manifests, one in each `*.json`, which are tested too.
 const FOLDER_VARIABLE: &str = "KONNECTOR_MANIFESTS";
 
-/// Name, manifest, and what becomes of it: `ready`, or a part of the refusal.
+/// Name, manifest and expected outcome: `ready`, or a part of the error.
 const SAMPLES: [(&str, &str, &str); 13] = [
     ("the least", r#"{ "name": "A", "version": "1.0.0" }"#, "ready"),
     (
@@ -74,14 +74,15 @@ const SAMPLES: [(&str, &str, &str); 13] = [
     ),
 ];
 
-/// Installs a manifest; what became of it.
+/// Installs a manifest; returns the outcome.
 async fn install(api: &Api, folder: &Path, slug: &str, text: &[u8]) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("manifest.konnector"), text).expect("written");
-    let named = serde_json::from_slice::<Value>(text)
+    let component_name = serde_json::from_slice::<Value>(text)
         .ok()
         .and_then(|manifest| Some(manifest.get("component")?.as_str()?.to_owned()));
-    std::fs::write(folder.join(named.as_deref().unwrap_or("konnector.wasm")), component(true)).expect("written");
+    std::fs::write(folder.join(component_name.as_deref().unwrap_or("konnector.wasm")), component(true))
+        .expect("written");
     let events = api.follow(TestRequest::post(&format!("/konnectors/{slug}?Source=file://{}", folder.display()))).await;
     let last = events.last().expect("an event");
     if last.starts_with("ready ") { "ready".to_owned() } else { last.clone() }
@@ -90,30 +91,30 @@ async fn install(api: &Api, folder: &Path, slug: &str, text: &[u8]) -> String {
 #[tokio::test]
 async fn manifests_install_or_are_refused_with_place_and_reason() {
     let api = Api::new().await;
-    for (position, (name, text, wanted)) in SAMPLES.iter().enumerate() {
+    for (position, (name, text, expected)) in SAMPLES.iter().enumerate() {
         let folder = api.folder.path().join(format!("sample-{position}"));
-        let became = install(&api, &folder, &format!("sample-{position}"), text.as_bytes()).await;
-        assert!(became.contains(wanted), "{name}: {became}");
+        let outcome = install(&api, &folder, &format!("sample-{position}"), text.as_bytes()).await;
+        assert!(outcome.contains(expected), "{name}: {outcome}");
     }
 }
 
 #[tokio::test]
 async fn manifests_of_a_given_folder_install_or_are_rejected() {
-    let Some(named) = std::env::var_os(FOLDER_VARIABLE) else { return };
+    let Some(samples) = std::env::var_os(FOLDER_VARIABLE) else { return };
     let api = Api::new().await;
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     let mut ready = 0;
-    for (position, entry) in std::fs::read_dir(&named).expect("a folder").enumerate() {
+    for (position, entry) in std::fs::read_dir(&samples).expect("a folder").enumerate() {
         let path = entry.expect("an entry").path();
         let text = std::fs::read(&path).expect("a manifest");
         let folder = api.folder.path().join(format!("own-{position}"));
         match install(&api, &folder, &format!("own-{position}"), &text).await.as_str() {
             "ready" => ready += 1,
-            reason => refused.push(format!("{}: {reason}", path.file_name().expect("a name").to_string_lossy())),
+            reason => rejected.push(format!("{}: {reason}", path.file_name().expect("a name").to_string_lossy())),
         }
     }
-    println!("{ready} installed, {} refused\n{}", refused.len(), refused.join("\n"));
-    // Each refusal names the line, or the field.
+    println!("{ready} installed, {} refused\n{}", rejected.len(), rejected.join("\n"));
+    // Each error names the line or the field.
     let placed = |reason: &String| reason.contains("line ") || reason.contains("cannot be used: ");
-    assert!(refused.iter().all(placed), "{refused:#?}");
+    assert!(rejected.iter().all(placed), "{rejected:#?}");
 }

@@ -1,4 +1,4 @@
-//! Konnectors in a registry of the Open Container Initiative: a small one that hands out tokens, asked over the network.
+//! Konnectors in an OCI registry: a small one that issues tokens, on a real socket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tokio::net::TcpListener;
 
 use crate::support::{Api, TestRequest, component, manifest};
 
-/// What the registry has, by path.
+/// Contents of the registry by path.
 type Contents = HashMap<String, Vec<u8>>;
 
 fn digest(content: &[u8]) -> String {
     Sha256::digest(content).iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Adds an artifact; answers its digest.
+/// Adds an artifact; returns its digest.
 fn push(contents: &mut Contents, tag: &str, layers: &[(&str, &str, Vec<u8>)]) -> String {
     let described: Vec<Value> = layers
         .iter()
@@ -32,11 +32,11 @@ fn push(contents: &mut Contents, tag: &str, layers: &[(&str, &str, Vec<u8>)]) ->
         })
         .collect();
     let artifact = json!({ "schemaVersion": 2, "layers": described }).to_string().into_bytes();
-    let own = digest(&artifact);
-    for name in [tag, &own] {
+    let digest = digest(&artifact);
+    for name in [tag, &digest] {
         contents.insert(format!("/v2/me/shop/manifests/{name}"), artifact.clone());
     }
-    own
+    digest
 }
 
 async fn registry(contents: Contents) -> String {
@@ -44,20 +44,20 @@ async fn registry(contents: Contents) -> String {
     let address = listener.local_addr().expect("an address").to_string();
     let (own, contents) = (address.clone(), Arc::new(contents));
     let router = Router::new().fallback(move |request: Request| {
-        let answer = answer(&own, &contents, &request);
-        async move { answer }
+        let response = respond(&own, &contents, &request);
+        async move { response }
     });
     tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
     address
 }
 
-fn answer(own: &str, contents: &Contents, request: &Request) -> Response {
+fn respond(address: &str, contents: &Contents, request: &Request) -> Response {
     if request.uri().path() == "/token" {
         return axum::Json(json!({ "token": "let-me-in" })).into_response();
     }
     if request.headers().get(AUTHORIZATION).is_none_or(|value| value != "Bearer let-me-in") {
         let challenge =
-            format!("Bearer realm=\"http://{own}/token\",service=\"reg\",scope=\"repository:me/shop:pull\"");
+            format!("Bearer realm=\"http://{address}/token\",service=\"reg\",scope=\"repository:me/shop:pull\"");
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
     }
     match contents.get(request.uri().path()) {
@@ -98,7 +98,7 @@ async fn an_artifact_is_an_archive_or_the_files() {
             .await;
         assert_eq!(events, [format!("installing {version}"), format!("ready {version}")], "{reference}");
     }
-    // The same again is no update.
+    // Installing the same version again is not an update.
     assert_eq!(api.follow(TestRequest::put("/konnectors/a")).await, ["ready 1.0.0"]);
     for (reference, reason) in [
         (":bare", "it has neither a layer manifest.konnector nor an archive"),
@@ -107,7 +107,7 @@ async fn an_artifact_is_an_archive_or_the_files() {
     ] {
         let call = TestRequest::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}"))
             .token(&api.token("*"));
-        let answer = api.send(call).await;
-        assert!(answer.status == 404 && answer.text().contains(reason), "{reference}: {answer}");
+        let response = api.send(call).await;
+        assert!(response.status == 404 && response.text().contains(reason), "{reference}: {response}");
     }
 }

@@ -1,10 +1,10 @@
-//! The description of the routes: every route is in it, and each operation is described to its end.
+//! OpenAPI description: it contains every route, and describes each operation completely.
 
 use serde_json::{Value, json};
 
 use crate::support::{Api, TestRequest};
 
-/// Every operation of a description, with its method and path.
+/// Returns every operation of a description, with its method and path.
 pub fn operations(description: &Value) -> Vec<(String, &Value)> {
     let paths = description["paths"].as_object().expect("paths");
     paths
@@ -29,16 +29,16 @@ async fn each_operation_says_what_it_does_takes_and_answers() {
             let is_described = |known: &Value| known["name"] == parameter && known["in"] == "path";
             assert!(parameters.iter().any(is_described), "{name} has no {parameter}");
         }
-        let answers = operation["responses"].as_object().expect("answers");
-        let useful = answers.keys().any(|status| status.as_str() < "400" || status == "501");
+        let responses = operation["responses"].as_object().expect("answers");
+        let useful = responses.keys().any(|status| status.as_str() < "400" || status == "501");
         assert!(useful, "{name} has no answer but failures, and is not said to be missing");
-        for (status, answer) in answers {
+        for (status, response) in responses {
             assert!(
-                answer["description"].as_str().is_some_and(|text| !text.is_empty()),
+                response["description"].as_str().is_some_and(|text| !text.is_empty()),
                 "{name} {status} says nothing"
             );
             if status.as_str() >= "400" {
-                assert!(answer["content"].is_object(), "{name} {status} has no body");
+                assert!(response["content"].is_object(), "{name} {status} has no body");
             }
         }
     }

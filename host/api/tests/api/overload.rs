@@ -1,4 +1,4 @@
-//! The worst that requests can ask for: none of it is done on the threads that serve connections, none of it is an error of the server.
+//! Expensive requests: none blocks the threads that serve connections, and none causes a server error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::openapi::operations;
 use crate::support::{Api, TestRequest, TestResponse};
 
-/// Processor time that one step of a request may take on a thread that serves connections. Time of this thread alone: how busy the machine
-/// is does not matter.
+/// Maximum CPU time of one poll on a thread that serves connections. It counts this thread only, so the load of the
+/// machine does not matter.
 const MAX_POLL_TIME: Duration = Duration::from_millis(60);
 
-/// A future that notes how long its longest step took this thread.
+/// Future that measures its longest poll.
 struct PollTimer<F> {
     inner: Pin<Box<F>>,
     longest: Duration,
@@ -29,19 +29,19 @@ impl<F: Future> Future for PollTimer<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let begun = processor_time();
+        let start = processor_time();
         let polled = self.inner.as_mut().poll(context);
-        self.longest = self.longest.max(processor_time() - begun);
+        self.longest = self.longest.max(processor_time() - start);
         polled.map(|output| (output, self.longest))
     }
 }
 
-/// Sends a request, also when it takes all the time that it may; its answer and its longest step.
+/// Sends a request that may take very long; returns the response and the longest poll.
 async fn send_timed(api: &Api, call: TestRequest) -> (TestResponse, Duration) {
     PollTimer { inner: Box::pin(api.send(call)), longest: Duration::ZERO }.await
 }
 
-/// Bodies of about 1 MiB, each of which is the worst for some route.
+/// Returns bodies of about 1 MiB, each the worst case of some route.
 fn bodies() -> Vec<(&'static str, String)> {
     let regex = json!({ "a": { "$regex": "a?".repeat(400_000) } });
     let fields: Vec<String> = (0..90_000).map(|number| format!("f{number}")).collect();
@@ -97,9 +97,9 @@ async fn no_body_holds_a_thread_up_that_serves_connections() {
         for (name, body) in &bodies {
             assert!(body.len() <= 1 << 20, "{name}: {}", body.len());
             let call = TestRequest::new(method.clone(), &path).token(&token).text(body.clone());
-            let (answer, longest) = send_timed(&api, call).await;
-            assert_ne!(answer.status, 500, "{method} {path} with {name}: {answer}");
-            assert!(answer.body.len() < 4 << 20, "{method} {path} with {name} answers {} bytes", answer.body.len());
+            let (response, longest) = send_timed(&api, call).await;
+            assert_ne!(response.status, 500, "{method} {path} with {name}: {response}");
+            assert!(response.body.len() < 4 << 20, "{method} {path} with {name} answers {} bytes", response.body.len());
             if longest > MAX_POLL_TIME {
                 slow.push(format!("{method} {path} with {name}: {longest:?}"));
             }
@@ -108,7 +108,7 @@ async fn no_body_holds_a_thread_up_that_serves_connections() {
     assert!(slow.is_empty(), "{}", slow.join("\n"));
 }
 
-/// What is stored may be as large as what is sent, and there may be more of it.
+/// Stored documents may be as large as bodies, and there may be more of them.
 #[tokio::test]
 async fn no_list_holds_a_thread_up_that_serves_connections() {
     let api = Api::new().await;
@@ -140,13 +140,13 @@ async fn no_list_holds_a_thread_up_that_serves_connections() {
     ];
     for call in calls {
         let line = call.request_line().chars().take(100).collect::<String>();
-        let (answer, longest) = send_timed(&api, call.token(&token)).await;
-        assert_eq!(answer.status, 200, "{line}: {}", answer.summary());
+        let (response, longest) = send_timed(&api, call.token(&token)).await;
+        assert_eq!(response.status, 200, "{line}: {}", response.summary());
         assert!(longest <= MAX_POLL_TIME, "{line}: {longest:?}");
     }
 }
 
-/// A query that takes too much work is refused, and others are answered meanwhile.
+/// An expensive query is rejected, and others get responses in the meantime.
 #[tokio::test]
 async fn a_query_ends_when_it_has_cost_enough() {
     let api = Api::new().await;
@@ -159,20 +159,20 @@ async fn a_query_ends_when_it_has_cost_enough() {
     }
     let selector = json!({ "n": { "$gt": null }, "a": { "$in": vec!["x"; 10_000] } });
     let call = || TestRequest::post("/data/io.cozy.bills/_find").token(&token).json(&json!({ "selector": selector }));
-    let (answer, longest) = send_timed(&api, call()).await;
-    assert_eq!(answer.status, 400, "{answer}");
-    insta::assert_snapshot!(answer.json()["reason"].as_str().expect("a reason"), @"the query is too expensive; narrow its selector, or create an index for the fields that it uses");
+    let (response, longest) = send_timed(&api, call()).await;
+    assert_eq!(response.status, 400, "{response}");
+    insta::assert_snapshot!(response.json()["reason"].as_str().expect("a reason"), @"the query is too expensive; narrow its selector, or create an index for the fields that it uses");
     assert!(longest <= MAX_POLL_TIME, "{longest:?}");
 }
 
-/// What a client writes into the head of a request is never an error of the server, and no answer repeats what is the store's own.
+/// No request head causes a server error, and no response contains the store's internal errors.
 #[tokio::test]
 async fn absurd_paths_hosts_and_headers_are_refused() {
     let api = Api::new().await;
     let token = api.token("*");
     let description = api.send(TestRequest::get("/openapi.json")).await.json();
     let long = "x".repeat(8_000);
-    let odd = [
+    let parts = [
         long.as_str(),
         "%00",
         "%ff",
@@ -190,13 +190,13 @@ async fn absurd_paths_hosts_and_headers_are_refused() {
     for (operation, _) in operations(&description) {
         let (method, path) = operation.split_once(' ').expect("a method and a path");
         let method: Method = method.to_uppercase().parse().expect("a method");
-        for part in odd {
-            let mut named = path.to_owned();
-            while let (Some(start), Some(end)) = (named.find('{'), named.find('}')) {
-                named.replace_range(start..=end, part);
+        for part in parts {
+            let mut filled = path.to_owned();
+            while let (Some(start), Some(end)) = (filled.find('{'), filled.find('}')) {
+                filled.replace_range(start..=end, part);
             }
             for path in [
-                named.clone(),
+                filled.clone(),
                 path.replace("{doctype}", "io.cozy.bills").replace(['{', '}'], "")
                     + "?page[cursor]="
                     + part
@@ -211,11 +211,11 @@ async fn absurd_paths_hosts_and_headers_are_refused() {
                 let call = TestRequest::new(method.clone(), &path)
                     .token(&token)
                     .json(&json!({ "data": { "attributes": {} } }));
-                let (answer, longest) = send_timed(&api, call).await;
+                let (response, longest) = send_timed(&api, call).await;
                 let line = format!("{method} {}", path.chars().take(80).collect::<String>());
-                assert!(!matches!(answer.status, 500 | 507), "{line}: {}", answer.summary());
-                let told = String::from_utf8_lossy(&answer.body);
-                assert!(!told.contains('\0') && !told.contains("\\u0000"), "{line}: {told}");
+                assert!(!matches!(response.status, 500 | 507), "{line}: {}", response.summary());
+                let text = String::from_utf8_lossy(&response.body);
+                assert!(!text.contains('\0') && !text.contains("\\u0000"), "{line}: {text}");
                 assert!(longest <= MAX_POLL_TIME, "{line}: {longest:?}");
             }
         }
@@ -235,10 +235,10 @@ async fn an_unknown_host_is_not_found() {
         "[::1".to_owned(),
         "..".to_owned(),
     ] {
-        let answer = api.send(TestRequest::get("/data/io.cozy.bills/1").host(&host).token(&token)).await;
-        let told = answer.summary();
-        assert!(matches!(answer.status, 400 | 401 | 404), "{told}");
-        assert!(told.len() < 500, "{} bytes", told.len());
+        let response = api.send(TestRequest::get("/data/io.cozy.bills/1").host(&host).token(&token)).await;
+        let summary = response.summary();
+        assert!(matches!(response.status, 400 | 401 | 404), "{summary}");
+        assert!(summary.len() < 500, "{} bytes", summary.len());
     }
 }
 

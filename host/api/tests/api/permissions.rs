@@ -29,9 +29,9 @@ async fn a_share_code_grants_only_the_rules_of_the_share() {
             TestRequest::put(&format!("/data/io.cozy.photos/{id}")).token(&api.token("*")).json(&json!({ "id": id }));
         assert_eq!(api.send(put).await.status, 200);
     }
-    let made = share(&api, &app, "?codes=bob,jane&ttl=1D", photo()).await;
-    assert_eq!(made.status, 200, "{made}");
-    let attributes = &made.json()["data"]["attributes"];
+    let created = share(&api, &app, "?codes=bob,jane&ttl=1D", photo()).await;
+    assert_eq!(created.status, 200, "{created}");
+    let attributes = &created.json()["data"]["attributes"];
     assert_eq!(attributes["type"], "share");
     assert_eq!(attributes["source_id"], "io.cozy.apps/photos");
     assert_eq!(attributes["permissions"], photo());
@@ -44,27 +44,27 @@ async fn a_share_code_grants_only_the_rules_of_the_share() {
         assert_eq!(status(TestRequest::get("/data/io.cozy.photos/two")).await, 403);
         assert_eq!(status(TestRequest::get("/data/io.cozy.bills/one")).await, 403);
         assert_eq!(status(TestRequest::put("/data/io.cozy.photos/one").json(&json!({}))).await, 403);
-        // Nobody shares on what was shared, nor changes it.
+        // The holder of a share can neither share it nor change it.
         assert_eq!(status(TestRequest::post("/permissions?codes=x").attributes(rules(photo()))).await, 403);
-        let set = format!("/permissions/{}", made.id());
+        let set = format!("/permissions/{}", created.id());
         assert_eq!(status(TestRequest::patch(&set).attributes(rules(photo()))).await, 403);
         assert_eq!(status(TestRequest::delete(&set)).await, 403);
-        let own = api.send(TestRequest::get("/permissions/self").token(&code)).await.json();
+        let own_set = api.send(TestRequest::get("/permissions/self").token(&code)).await.json();
         assert_eq!(
-            (own["data"]["id"].as_str(), &own["data"]["attributes"]["type"]),
-            (Some(&*made.id()), &json!("share"))
+            (own_set["data"]["id"].as_str(), &own_set["data"]["attributes"]["type"]),
+            (Some(&*created.id()), &json!("share"))
         );
     }
     api.clock.set("2026-11-21T12:00:00Z".parse().expect("a date"));
-    let late = api.send(TestRequest::get("/data/io.cozy.photos/one").token(&code("codes", "bob"))).await;
-    assert_eq!((late.status, late.text()), (400, r#"{"error":"code=400, message=Expired token"}"#));
+    let expired = api.send(TestRequest::get("/data/io.cozy.photos/one").token(&code("codes", "bob"))).await;
+    assert_eq!((expired.status, expired.text()), (400, r#"{"error":"code=400, message=Expired token"}"#));
 }
 
 #[tokio::test]
 async fn p4_a_share_is_made_of_what_its_maker_has() {
     let api = Api::new().await;
     let narrow = api.token_of(Audience::App, "photos", "io.cozy.photos:GET:one,two io.cozy.contacts:GET:me:owner");
-    for (wanted, status) in [
+    for (requested, status) in [
         (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"], "values": ["one"] } }), 200),
         (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"], "values": ["one", "three"] } }), 403),
         (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"] } }), 403),
@@ -78,8 +78,8 @@ async fn p4_a_share_is_made_of_what_its_maker_has() {
         (json!({ "a": { "type": "IO.COZY.PHOTOS" } }), 403),
         (json!([]), 422),
     ] {
-        let answer = share(&api, &narrow, "?codes=code", wanted.clone()).await;
-        assert_eq!(answer.status, status, "{wanted}: {answer}");
+        let response = share(&api, &narrow, "?codes=code", requested.clone()).await;
+        assert_eq!(response.status, status, "{requested}: {response}");
     }
     let larger = share(&api, &narrow, "?codes=code", json!({ "a": { "type": "io.cozy.bills" } })).await;
     insta::assert_snapshot!(larger, @r#"
@@ -109,7 +109,7 @@ async fn rules_are_added_replaced_and_removed_by_title() {
         added.json()["data"]["attributes"]["permissions"],
         json!({ "bills": { "type": "io.cozy.bills" }, "saveFolder": folder })
     );
-    // It counts for the next request.
+    // It takes effect for the next request.
     assert_eq!(api.send(bills.token(&konnector)).await.status, 200);
     let removed = patch(&app, "/permissions/konnectors/bank", rules(json!({ "bills": {}, "unknown": {} }))).await;
     assert_eq!(removed.json()["data"]["attributes"]["permissions"], json!({ "saveFolder": folder }));
@@ -124,12 +124,12 @@ async fn rules_are_added_replaced_and_removed_by_title() {
         (json!({ "codes": { "bob": "" } }), 403, "Permissions can be updated only by its parent"),
         (rules(json!({ "f": { "type": "http", "values": ["https://a.example"] } })), 403, LARGER_SET_ERROR),
     ] {
-        let answer = patch(&app, "/permissions/konnectors/bank", attributes.clone()).await;
-        assert_eq!(answer.status, status, "{attributes}: {answer}");
-        assert!(text.is_empty() || answer.text() == text, "{answer}");
+        let response = patch(&app, "/permissions/konnectors/bank", attributes.clone()).await;
+        assert_eq!(response.status, status, "{attributes}: {response}");
+        assert!(text.is_empty() || response.text() == text, "{response}");
     }
     let narrow = api.token_of(Audience::App, "other", "io.cozy.contacts");
-    // What one has not, one does not take away either.
+    // A caller cannot remove permissions that it does not have.
     assert_eq!(patch(&narrow, "/permissions/konnectors/bank", rules(json!({ "saveFolder": {} }))).await.status, 403);
     assert_eq!(patch(&narrow, "/permissions/konnectors/none", rules(contacts.clone())).await.status, 404);
     assert_eq!(patch(&narrow, "/permissions/apps/drive", rules(contacts)).await.status, 404);
@@ -139,9 +139,9 @@ async fn rules_are_added_replaced_and_removed_by_title() {
 async fn a_share_is_changed_and_ended_by_who_made_it() {
     let api = Api::new().await;
     let app = api.token_of(Audience::App, "photos", "io.cozy.photos");
-    let made = share(&api, &app, "?codes=bob,jane", photo()).await;
-    let path = format!("/permissions/{}", made.id());
-    let codes = made.json()["data"]["attributes"]["codes"].clone();
+    let created = share(&api, &app, "?codes=bob,jane", photo()).await;
+    let path = format!("/permissions/{}", created.id());
+    let codes = created.json()["data"]["attributes"]["codes"].clone();
     let other = api.token_of(Audience::App, "drive", "io.cozy.photos");
     assert_eq!(api.send(TestRequest::get(&path).token(&other)).await.status, 403);
     assert_eq!(api.send(TestRequest::delete(&path).token(&other)).await.status, 403);
@@ -149,13 +149,13 @@ async fn a_share_is_changed_and_ended_by_who_made_it() {
     assert_eq!(api.send(TestRequest::get(&path).token(&api.token("*"))).await.status, 200);
 
     let patched = TestRequest::patch(&path).token(&app).attributes(json!({ "codes": { "bob": "", "eve": "" } }));
-    let now = api.send(patched).await.json()["data"]["attributes"]["codes"].clone();
-    assert_eq!(now["bob"], codes["bob"]);
-    assert!(now["eve"].is_string() && now["jane"].is_null(), "{now}");
+    let new_codes = api.send(patched).await.json()["data"]["attributes"]["codes"].clone();
+    assert_eq!(new_codes["bob"], codes["bob"]);
+    assert!(new_codes["eve"].is_string() && new_codes["jane"].is_null(), "{new_codes}");
     let with = async |code: &Value| {
         api.send(TestRequest::get("/permissions/self").token(code.as_str().expect("a code"))).await.status
     };
-    assert_eq!([with(&now["eve"]).await, with(&codes["jane"]).await], [200, 400]);
+    assert_eq!([with(&new_codes["eve"]).await, with(&codes["jane"]).await], [200, 400]);
 
     let end = TestRequest::patch(&path).token(&app).attributes(json!({ "expires_at": "2026-11-20T13:00:00Z" }));
     assert_eq!(api.send(end).await.json()["data"]["attributes"]["expires_at"], "2026-11-20T13:00:00Z");
@@ -163,7 +163,7 @@ async fn a_share_is_changed_and_ended_by_who_made_it() {
     assert_eq!(api.send(never).await.json()["data"]["attributes"]["expires_at"], Value::Null);
 
     assert_eq!(api.send(TestRequest::delete(&path).token(&app)).await.status, 204);
-    assert_eq!(with(&now["bob"]).await, 400);
+    assert_eq!(with(&new_codes["bob"]).await, 400);
     assert_eq!(api.send(TestRequest::delete(&path).token(&api.token("*"))).await.status, 404);
 }
 
@@ -175,10 +175,10 @@ async fn what_is_shared_can_be_asked() {
         let rule = json!({ "photo": { "type": "io.cozy.photos", "verbs": verbs, "values": ["one"] } });
         assert_eq!(share(&api, &app, "?codes=bob", rule).await.status, 200);
     }
-    let asked = json!({ "data": [
+    let documents = json!({ "data": [
         { "type": "io.cozy.photos", "id": "one" }, { "type": "io.cozy.photos", "id": "two" },
     ] });
-    let exists = |token: &str| api.send(TestRequest::post("/permissions/exists").token(token).json(&asked));
+    let exists = |token: &str| api.send(TestRequest::post("/permissions/exists").token(token).json(&documents));
     let found = exists(&app).await;
     assert_eq!(found.json(), json!({ "data": [{ "type": "io.cozy.photos", "id": "one", "verbs": ["GET", "PATCH"] }] }));
     assert_eq!(exists(&api.token("io.cozy.bills")).await.status, 403);
@@ -191,10 +191,11 @@ async fn what_is_shared_can_be_asked() {
     let last = list(page["links"]["next"].as_str().expect("a next page")).await;
     assert_eq!((&last["meta"]["count"], &last["links"]), (&json!(1), &json!({})));
     assert_ne!(page["data"][0]["id"], last["data"][0]["id"]);
-    let one = api.token("io.cozy.photos:GET:one");
-    let refused = api.send(TestRequest::get("/permissions/doctype/io.cozy.photos/shared-by-link").token(&one)).await;
+    let narrow = api.token("io.cozy.photos:GET:one");
+    let rejected =
+        api.send(TestRequest::get("/permissions/doctype/io.cozy.photos/shared-by-link").token(&narrow)).await;
     assert_eq!(
-        (refused.status, refused.text()),
+        (rejected.status, rejected.text()),
         (403, "You need GET permission on whole type to list its permissions")
     );
 }
@@ -218,7 +219,7 @@ async fn each_route_wants_a_token() {
     }
 }
 
-/// All of a set is read at every request under it.
+/// The whole set is read for every request.
 #[tokio::test]
 async fn sets_and_shares_have_bounds() {
     let api = Api::new().await;
@@ -234,9 +235,9 @@ async fn sets_and_shares_have_bounds() {
     };
     let full = share("a", rules(200)).await;
     assert_eq!(full.status, 200, "{full}");
-    let refused = share("a", rules(201)).await;
-    assert_eq!(refused.status, 400);
-    assert!(refused.summary().contains("permissions: 201 rules; a set has at most 200"), "{refused}");
+    let rejected = share("a", rules(201)).await;
+    assert_eq!(rejected.status, 400);
+    assert!(rejected.summary().contains("permissions: 201 rules; a set has at most 200"), "{rejected}");
     let values: Vec<String> = (0..2_001).map(|number| number.to_string()).collect();
     assert_eq!(share("a", json!({ "one": { "type": "io.cozy.bills", "values": values } })).await.status, 400);
     assert_eq!(share(&"n".repeat(201), rules(1)).await.status, 400);

@@ -1,4 +1,4 @@
-//! A little OAuth provider on a real socket: it checks who asks, rotates its refresh tokens, and counts.
+//! A small OAuth provider on a real socket: it authenticates clients, rotates refresh tokens, and records requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What a request for tokens said.
+/// A recorded token request.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedTokenRequest {
     pub method: String,
@@ -28,7 +28,7 @@ impl RecordedTokenRequest {
     }
 }
 
-/// How it answers.
+/// Behavior of the provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProviderBehavior {
     #[default]
@@ -43,7 +43,7 @@ pub enum ProviderBehavior {
 pub struct ProviderState {
     pub requests: Vec<RecordedTokenRequest>,
     pub behavior: ProviderBehavior,
-    /// How long it thinks about an answer.
+    /// Delay before each response.
     pub delay: Duration,
     rotations: u32,
 }
@@ -67,8 +67,8 @@ impl FakeProvider {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn set_behavior(&self, mood: ProviderBehavior) {
-        self.state.lock().expect("a book").behavior = mood;
+    pub fn set_behavior(&self, behavior: ProviderBehavior) {
+        self.state.lock().expect("a book").behavior = behavior;
     }
 
     pub fn requests(&self) -> Vec<RecordedTokenRequest> {
@@ -84,16 +84,16 @@ async fn token(State(provider): State<FakeProvider>, request: Request) -> Respon
     } else {
         body.to_vec()
     };
-    let asked = RecordedTokenRequest {
+    let recorded = RecordedTokenRequest {
         method: parts.method.to_string(),
         authorization: parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned),
         fields: url::form_urlencoded::parse(&text).into_owned().collect(),
     };
-    let thinks = provider.state.lock().expect("a book").delay;
-    tokio::time::sleep(thinks).await;
-    let mut book = provider.state.lock().expect("a book");
-    book.requests.push(asked.clone());
-    match book.behavior {
+    let delay = provider.state.lock().expect("a book").delay;
+    tokio::time::sleep(delay).await;
+    let mut state = provider.state.lock().expect("a book");
+    state.requests.push(recorded.clone());
+    match state.behavior {
         ProviderBehavior::Normal => {}
         ProviderBehavior::Revoked => {
             return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" }))).into_response();
@@ -101,22 +101,22 @@ async fn token(State(provider): State<FakeProvider>, request: Request) -> Respon
         ProviderBehavior::Broken => return (StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response(),
         ProviderBehavior::Redirecting => return axum::response::Redirect::to("/elsewhere").into_response(),
     }
-    let current = format!("refresh-{}", book.rotations);
-    let good = match asked.get("grant_type") {
-        Some("authorization_code") => asked.get("code") == Some("the-code"),
-        Some("refresh_token") => asked.get("refresh_token") == Some(&current),
+    let current = format!("refresh-{}", state.rotations);
+    let good = match recorded.get("grant_type") {
+        Some("authorization_code") => recorded.get("code") == Some("the-code"),
+        Some("refresh_token") => recorded.get("refresh_token") == Some(&current),
         _ => false,
     };
     if !good {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
     }
-    book.rotations += 1;
-    let answer: Value = json!({
-        "access_token": format!("access-{}", book.rotations),
-        "refresh_token": format!("refresh-{}", book.rotations),
+    state.rotations += 1;
+    let tokens: Value = json!({
+        "access_token": format!("access-{}", state.rotations),
+        "refresh_token": format!("refresh-{}", state.rotations),
         "token_type": "Bearer",
         "expires_in": 3600,
         "customer": "c-42",
     });
-    Json(answer).into_response()
+    Json(tokens).into_response()
 }

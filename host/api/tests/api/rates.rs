@@ -1,4 +1,4 @@
-//! How much of something there may be in an hour.
+//! Hourly limits.
 
 use http::header::RETRY_AFTER;
 use serde_json::json;
@@ -10,7 +10,7 @@ async fn push(api: &Api) -> TestResponse {
     api.send(call.attributes(json!({ "arguments": {} }))).await
 }
 
-/// Cozy answers 400; a 429 says when to come again.
+/// Cozy responds with 400; a 429 says when to retry.
 #[tokio::test]
 async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
     let api = Api::with_config(|config, _| config.hourly_limits.jobs = 10).await;
@@ -18,10 +18,14 @@ async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
         assert_eq!(push(&api).await.status, 202, "{number}");
     }
     for _ in 0..2 {
-        let refused = push(&api).await;
-        assert_eq!((refused.status, refused.header(RETRY_AFTER)), (429, "Fri, 20 Nov 2026 13:00:00 GMT"), "{refused}");
+        let rejected = push(&api).await;
+        assert_eq!(
+            (rejected.status, rejected.header(RETRY_AFTER)),
+            (429, "Fri, 20 Nov 2026 13:00:00 GMT"),
+            "{rejected}"
+        );
     }
-    // Others are not held up, and neither is the next hour.
+    // Other instances and the next hour are not affected.
     let bob = api
         .platform
         .auth()

@@ -13,7 +13,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::{Api, TestRequest};
 
-/// A server that listens, and its address.
+/// Starts a server; returns its address.
 async fn start_with_token() -> (Api, String) {
     let api = Api::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -49,7 +49,7 @@ impl Socket {
         self.send(json!({ "method": "SUBSCRIBE", "payload": { "type": doctype, "id": id } })).await;
     }
 
-    /// The next frame; `None` when the server closes, or says nothing for a while.
+    /// Receives the next frame; `None` if the server closes or sends nothing for a while.
     async fn next(&mut self) -> Option<Value> {
         loop {
             let message = tokio::time::timeout(Duration::from_millis(500), self.0.next()).await.ok()??.ok()?;
@@ -61,11 +61,11 @@ impl Socket {
         }
     }
 
-    /// Waits until everything sent before was followed: an unknown method is answered in its turn.
+    /// Waits until all sent frames are processed: an unknown method gets its response in order.
     async fn sync(&mut self) {
         self.send(json!({ "method": "SETTLE" })).await;
-        let answer = self.next().await.expect("an answer");
-        assert_eq!(answer["payload"]["title"], "The SETTLE method is not supported");
+        let response = self.next().await.expect("an answer");
+        assert_eq!(response["payload"]["title"], "The SETTLE method is not supported");
     }
 }
 
@@ -116,19 +116,19 @@ async fn r1_events_come_exactly_for_what_was_subscribed() {
         notify(&api, &format!("io.cozy.bazs/{id}"), json!({ "hello": id })).await;
     }
     notify(&api, "io.cozy.contacts/one", json!({})).await;
-    let mut told = vec![socket.next().await.expect("an event"), socket.next().await.expect("an event")];
+    let mut events = vec![socket.next().await.expect("an event"), socket.next().await.expect("an event")];
     socket.send(json!({ "method": "UNSUBSCRIBE", "payload": { "type": "io.cozy.bazs", "id": "one" } })).await;
     socket.sync().await;
     notify(&api, "io.cozy.bazs/one", json!({})).await;
     notify(&api, "io.cozy.bazs/two", json!({ "hello": "again" })).await;
-    told.push(socket.next().await.expect("an event"));
-    insta::assert_snapshot!(told.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"), @r#"
+    events.push(socket.next().await.expect("an event"));
+    insta::assert_snapshot!(events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"), @r#"
     {"event":"NOTIFIED","payload":{"type":"io.cozy.bazs","id":"one","doc":{"hello":"one","_id":"one"}}}
     {"event":"NOTIFIED","payload":{"type":"io.cozy.bazs","id":"two","doc":{"hello":"two","_id":"two"}}}
     {"event":"NOTIFIED","payload":{"type":"io.cozy.bazs","id":"two","doc":{"hello":"again","_id":"two"}}}
     "#);
 
-    // What is stored is told with what became of it.
+    // Changes of stored documents are sent with their kind.
     let token = api.token("io.cozy.bills");
     let created =
         api.send(TestRequest::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1 }))).await.json();
@@ -148,7 +148,7 @@ async fn r1_events_come_exactly_for_what_was_subscribed() {
     assert_eq!(socket.next().await, None, "nothing else");
 }
 
-/// A right to a directory reaches the files below it; one instance hears nothing of another.
+/// A rule on a directory covers the files below it; instances receive no events of others.
 #[tokio::test]
 async fn rules_and_instances_hold_for_events_too() {
     let (api, address) = start_with_token().await;
@@ -158,8 +158,8 @@ async fn rules_and_instances_hold_for_events_too() {
         Socket::open_authenticated(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
     socket.subscribe("io.cozy.files", Some(&below.id)).await;
     socket.subscribe("io.cozy.files", Some("io.cozy.files.root-dir")).await;
-    let refused = socket.next().await.expect("an answer");
-    assert_eq!(refused["payload"]["source"]["payload"]["id"], "io.cozy.files.root-dir");
+    let rejected = socket.next().await.expect("an answer");
+    assert_eq!(rejected["payload"]["source"]["payload"]["id"], "io.cozy.files.root-dir");
 
     let mut everything = Socket::open_authenticated(&address, &api.token("*")).await;
     everything.subscribe("io.cozy.bazs", None).await;
@@ -169,7 +169,7 @@ async fn rules_and_instances_hold_for_events_too() {
 }
 
 impl Socket {
-    /// The code and the reason with which the server closes.
+    /// Waits for the close frame; returns its code and reason.
     async fn wait_closed(&mut self) -> Option<(u16, String)> {
         let closed = async {
             while let Some(Ok(message)) = self.0.next().await {
@@ -183,7 +183,7 @@ impl Socket {
     }
 }
 
-/// A frame of more than 1,024 bytes ends the connection, and the client is told why (RFC 6455 §7.4.1).
+/// A frame of more than 1,024 bytes closes the connection with a reason (RFC 6455 §7.4.1).
 #[tokio::test]
 async fn large_frames_end_the_connection() {
     let (api, address) = start_with_token().await;
@@ -198,8 +198,8 @@ async fn large_frames_end_the_connection() {
             socket.sync().await;
             continue;
         }
-        let told = (1009, "a frame of a client may have at most 1024 bytes".to_owned());
-        assert_eq!(socket.wait_closed().await, Some(told), "{length} bytes");
+        let close = (1009, "a frame of a client may have at most 1024 bytes".to_owned());
+        assert_eq!(socket.wait_closed().await, Some(close), "{length} bytes");
     }
 }
 
@@ -220,7 +220,7 @@ async fn the_reason_of_a_close_is_the_reason() {
     }
 }
 
-/// What one instance publishes, in any amount, closes no socket of another one; and what a run says of itself closes none at all.
+/// Events of one instance never close a socket of another; events of a run close none at all.
 #[tokio::test]
 async fn a_flood_on_one_instance_is_nothing_to_another() {
     let (api, address) = start_with_token().await;
@@ -255,7 +255,7 @@ async fn a_listener_that_falls_behind_is_sent_away() {
     socket.subscribe("io.cozy.bazs", None).await;
     socket.sync().await;
     let doctype = "io.cozy.bazs".parse().expect("a type");
-    // Without a pause: the socket's task has no turn in between.
+    // Without a pause, so that the socket's task does not run in between.
     for number in 0..3_000 {
         let body = serde_json::Map::from_iter([("number".to_owned(), json!(number))]);
         api.platform.realtime().notify(&api.alice, &doctype, "one", body);
@@ -271,17 +271,17 @@ async fn a_listener_that_falls_behind_is_sent_away() {
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), closed).await.expect("an end"), Some(1013));
 }
 
-/// Listeners believe what they hear of jobs, triggers and files.
+/// Listeners trust events about jobs, triggers and files.
 #[tokio::test]
 async fn a_konnector_cannot_notify_about_reserved_doctypes() {
     let (api, address) = start_with_token().await;
-    let kept = ["io.cozy.jobs", "io.cozy.jobs.events", "io.cozy.triggers", "io.cozy.files", "io.cozy.permissions"];
+    let reserved = ["io.cozy.jobs", "io.cozy.jobs.events", "io.cozy.triggers", "io.cozy.files", "io.cozy.permissions"];
     let rules =
-        kept.iter().chain(&["io.cozy.bills"]).map(|doctype| ((*doctype).to_owned(), json!({ "type": doctype })));
+        reserved.iter().chain(&["io.cozy.bills"]).map(|doctype| ((*doctype).to_owned(), json!({ "type": doctype })));
     api.install("liar", Value::Object(rules.collect())).await;
     let token = api.token_of(Audience::Konnector, "liar", "");
     let mut socket = Socket::open_authenticated(&address, &api.token("*")).await;
-    for doctype in kept.iter().chain(&["io.cozy.bills", "io.cozy.contacts"]) {
+    for doctype in reserved.iter().chain(&["io.cozy.bills", "io.cozy.contacts"]) {
         socket.subscribe(doctype, None).await;
     }
     socket.sync().await;
@@ -290,7 +290,7 @@ async fn a_konnector_cannot_notify_about_reserved_doctypes() {
             TestRequest::post(&format!("/realtime/{doctype}/one")).token(&token).json(&json!({ "state": "done" }));
         api.send(call).await.status
     };
-    for doctype in kept {
+    for doctype in reserved {
         assert_eq!(send(doctype).await, 403, "{doctype}");
     }
     assert_eq!(send("io.cozy.contacts").await, 403, "the manifest has no rule for it");
@@ -301,9 +301,9 @@ async fn a_konnector_cannot_notify_about_reserved_doctypes() {
 #[tokio::test]
 async fn websockets_have_bounds() {
     let (api, address) = start_with_token().await;
-    // Clients that do not say who they are.
+    // Clients that send no token.
     let mut silent = Vec::new();
-    let refused = loop {
+    let rejected = loop {
         assert!(silent.len() <= 256, "nobody is refused");
         let mut request = format!("ws://{address}/realtime/").into_client_request().expect("a request");
         request.headers_mut().insert(HOST, "alice.example".parse().expect("a header"));
@@ -312,9 +312,9 @@ async fn websockets_have_bounds() {
             Err(error) => break error.to_string(),
         }
     };
-    assert!(refused.contains("503"), "{refused}");
+    assert!(rejected.contains("503"), "{rejected}");
     assert_eq!(silent.len(), 256);
-    // One that leaves makes room, once the server knows.
+    // A disconnect frees a permit once the server notices it.
     silent.pop().expect("one").close(None).await.expect("closed");
     let mut known = loop {
         let mut request = format!("ws://{address}/realtime/").into_client_request().expect("a request");
@@ -328,6 +328,6 @@ async fn websockets_have_bounds() {
     for number in 0..73 {
         known.subscribe("io.cozy.bills", Some(&format!("{long}{number:03}"))).await;
     }
-    let refused = known.next().await.expect("an answer");
-    assert_eq!(refused["payload"]["status"], "429 Too Many Requests", "{refused}");
+    let rejected = known.next().await.expect("an answer");
+    assert_eq!(rejected["payload"]["status"], "429 Too Many Requests", "{rejected}");
 }

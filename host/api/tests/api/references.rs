@@ -1,4 +1,4 @@
-//! The files that refer to a document (spec §9.1).
+//! Files that reference a document (spec §9.1).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const ALBUM: &str = "/data/io.cozy.photos.albums/1%2F2/relationships/references"
 async fn photos() -> Api {
     let api = Api::new().await;
     for number in 0..5 {
-        api.file(&format!("photo-{number}"), "/Photos", &format!("{number}.jpg"), b"x").await;
+        api.add_file(&format!("photo-{number}"), "/Photos", &format!("{number}.jpg"), b"x").await;
     }
     api
 }
@@ -31,9 +31,9 @@ async fn send(api: &Api, method: Method, scope: &str, body: &Value) -> u16 {
     api.send(TestRequest::new(method, ALBUM).token(&api.token(scope)).json(body)).await.status
 }
 
-fn ids(answer: &TestResponse) -> Vec<String> {
-    assert_eq!(answer.status, 200, "{answer}");
-    let data = answer.json()["data"].as_array().expect("data").clone();
+fn ids(response: &TestResponse) -> Vec<String> {
+    assert_eq!(response.status, 200, "{response}");
+    let data = response.json()["data"].as_array().expect("data").clone();
     data.iter().map(|file| file["id"].as_str().expect("an id").to_owned()).collect()
 }
 
@@ -45,7 +45,7 @@ async fn the_files_of_a_document_are_listed() {
     assert_eq!(ids(&list("").await), [""; 0]);
     assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2, 0, 1])).await, 204);
     assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2])).await, 204, "again");
-    // The document of another id, of which this one's is the beginning.
+    // A document whose id is a prefix of this one's.
     let other = "/data/io.cozy.photos.albums/1/relationships/references";
     api.send(TestRequest::post(other).token(&token).json(&data([4]))).await;
     assert_eq!(ids(&list("").await), ["photo-0", "photo-1", "photo-2"]);
@@ -65,7 +65,7 @@ async fn the_files_of_a_document_are_listed() {
     assert_eq!(ids(&list("").await), ["photo-1", "photo-2"]);
 }
 
-/// However a file gets or loses a reference, and its date.
+/// The list follows every way in which references and dates change.
 #[tokio::test]
 async fn the_list_follows_from_the_files() {
     let api = photos().await;
@@ -78,7 +78,7 @@ async fn the_list_follows_from_the_files() {
         assert_eq!(api.send(add).await.status, 200);
     }
     assert_eq!(list().await, ["photo-0", "photo-1"]);
-    // The one whose picture was taken earlier comes first.
+    // The file with the earlier picture comes first.
     let patch = json!({ "data": { "attributes": { "metadata": { "datetime": "2001-01-01T00:00:00+02:00" } } } });
     let patch = TestRequest::patch("/files/photo-1").token(&token).json(&patch);
     assert_eq!(api.send(patch).await.status, 200);
@@ -92,29 +92,29 @@ async fn the_list_follows_from_the_files() {
     assert_eq!(list().await, ["photo-0"]);
     let check = konnector_store::FsckOptions { deep: true, repair: false };
     let mut problems = Vec::new();
-    let mut told = |event: konnector_store::FsckProgress<'_>| {
+    let mut on_progress = |event: konnector_store::FsckProgress<'_>| {
         if let konnector_store::FsckProgress::Found(problem) = event {
             problems.push(problem.to_string());
         }
     };
-    api.platform.raw_store().fsck(&konnector_platform::Schema, check, &mut told).await.expect("checked");
+    api.platform.raw_store().fsck(&konnector_platform::Schema, check, &mut on_progress).await.expect("checked");
     problems.retain(|problem| !problem.contains("io.cozy.konnectors"));
     assert_eq!(problems, [""; 0]);
 }
 
-/// A store that was written before there was an index gets it at the start.
+/// A store from before the index gets it at startup.
 #[tokio::test]
 async fn references_of_an_older_store_are_found() {
     let api = Api::new().await;
-    api.file("old", "/Photos", "old.jpg", b"x").await;
-    // As a former version wrote it: past the platform.
-    let at = api.alice.doc(&FILES, "old");
-    let mut found = api.platform.raw_store().get(&at).expect("read").expect("a file");
+    api.add_file("old", "/Photos", "old.jpg", b"x").await;
+    // As an earlier version wrote it, bypassing the platform.
+    let file_ref = api.alice.doc(&FILES, "old");
+    let mut found = api.platform.raw_store().get(&file_ref).expect("read").expect("a file");
     found.body.insert("referenced_by".to_owned(), json!([{ "type": "io.cozy.photos.albums", "id": "1/2" }]));
-    let done = DocRef::new(&InstanceId::global(), &SETTINGS, "files.references");
-    let mark = api.platform.raw_store().get(&done).expect("read").expect("a mark");
+    let mark_ref = DocRef::new(&InstanceId::global(), &SETTINGS, "files.references");
+    let mark = api.platform.raw_store().get(&mark_ref).expect("read").expect("a mark");
     let mut changes = Changes::new();
-    changes.put(at, &found.rev, found.body).delete(done, &mark.rev);
+    changes.put(file_ref, &found.rev, found.body).delete(mark_ref, &mark.rev);
     api.platform.raw_store().commit(changes).await.expect("stored");
     let token = api.token("*");
     let list = async || ids(&api.send(TestRequest::get(ALBUM).token(&token)).await);
@@ -132,7 +132,7 @@ async fn references_of_an_older_store_are_found() {
     assert_eq!(list().await, ["old"]);
 }
 
-/// A rule on the document is enough, and one on all files is.
+/// A rule on the document or on all files suffices.
 #[tokio::test]
 async fn references_need_a_rule_on_the_document_or_on_all_files() {
     let api = photos().await;
@@ -163,7 +163,7 @@ async fn references_need_a_rule_on_the_document_or_on_all_files() {
     }
 }
 
-/// Types of references may have capitals, which types of documents may not.
+/// Unlike doctypes, the types of references may contain capitals.
 #[tokio::test]
 async fn a_reference_may_have_a_type_with_capitals() {
     let api = photos().await;
@@ -176,11 +176,11 @@ async fn a_reference_may_have_a_type_with_capitals() {
     let path = format!("/data/{kind}/one%40bank.example/relationships/references");
     assert_eq!(api.send(TestRequest::post(&path).token(&token).json(&data([1]))).await.status, 204);
     assert_eq!(ids(&api.send(TestRequest::get(&path).token(&token)).await), ["photo-0", "photo-1"]);
-    // No rule is about such a type.
+    // No rule can name such a type.
     assert_eq!(api.send(TestRequest::get(&path).token(&api.token("io.cozy.accounts"))).await.status, 403);
     for (doctype, id) in [("", "x"), ("a..b", "x"), ("a b", "x"), (kind, "")] {
         let body = json!({ "data": [{ "type": doctype, "id": id }] });
-        let refused = api.send(TestRequest::post(referenced_by).token(&token).json(&body)).await;
-        assert_eq!(refused.status, 400, "{doctype}/{id}: {refused}");
+        let rejected = api.send(TestRequest::post(referenced_by).token(&token).json(&body)).await;
+        assert_eq!(rejected.status, 400, "{doctype}/{id}: {rejected}");
     }
 }

@@ -1,4 +1,4 @@
-//! Several registries: real ones, asked over the network, in the order in which the operator named them.
+//! Several registries on real sockets, in the operator's order.
 
 use konnector_egress::AddressRule;
 use konnector_platform::konnector::BundleDirectory;
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Api, TestRequest, TestResponse, manifest, write_bundle};
 
-/// A registry with these konnectors, whose version is told.
+/// Registry on a real socket.
 struct RegistryFixture {
     folder: TempDir,
     url: String,
@@ -19,15 +19,15 @@ struct RegistryFixture {
 
 impl RegistryFixture {
     async fn with(version: &str, slugs: &[&str]) -> Self {
-        let shelf = TempDir::new().expect("a folder");
+        let folder = TempDir::new().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let router = konnector_api::registry_server(
-            BundleDirectory::new(shelf.path().to_owned(), |_| {}).expect("a shelf"),
+            BundleDirectory::new(folder.path().to_owned(), |_| {}).expect("a shelf"),
             None,
         );
         let serving = tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
-        let registry = Self { folder: shelf, url, serving };
+        let registry = Self { folder, url, serving };
         for slug in slugs {
             write_bundle(&registry.folder.path().join(slug).join(version), &manifest(version, &["io.cozy.bills"]));
         }
@@ -40,7 +40,7 @@ impl RegistryFixture {
     }
 }
 
-/// A server that knows these registries.
+/// Starts a server with these registries.
 async fn server(registries: &[&RegistryFixture]) -> Api {
     Api::with_config(|config, gate| {
         config.registries = registries.iter().map(|registry| registry.url.parse().expect("an address")).collect();
@@ -53,7 +53,7 @@ async fn get(api: &Api, path: &str) -> TestResponse {
     api.send(TestRequest::get(path).token(&api.token_of(Audience::App, "store", "io.cozy.apps"))).await
 }
 
-/// Slug and version of all konnectors, page by page.
+/// Returns slug and version of all konnectors, page by page.
 async fn list(api: &Api, query: &str) -> Vec<Vec<String>> {
     let (mut pages, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -74,7 +74,7 @@ async fn list(api: &Api, query: &str) -> Vec<Vec<String>> {
     }
 }
 
-/// All that the first has, then what only the second has; no matter how the pages fall.
+/// The konnectors of the first registry, then those that only the second has, whatever the page size.
 const ALL: [&str; 6] = ["b 1.0.0", "d 1.0.0", "f 1.0.0", "a 2.0.0", "c 2.0.0", "e 2.0.0"];
 
 #[tokio::test]
@@ -88,11 +88,11 @@ async fn a_list_has_each_konnector_once_and_that_of_the_first_registry() {
         let pages = list(&api, &format!("limit={limit}")).await;
         assert_eq!(pages.concat(), ALL, "limit {limit}");
         assert!(pages.iter().all(|page| page.len() <= limit), "limit {limit}: {pages:?}");
-        // That the rest is what others have is not known before it was looked at.
+        // Duplicates are detected only while reading, so the last page may be empty.
         assert!(pages.iter().rev().skip(1).all(|page| !page.is_empty()), "limit {limit}: {pages:?}");
     }
     assert_eq!(list(&api, "").await.concat(), ALL);
-    // What is shown and installed is the same.
+    // The shown version is the installed one.
     assert_eq!(get(&api, "/registry/d").await.json()["latest_version"]["version"], "1.0.0");
     assert_eq!(api.follow(TestRequest::post("/konnectors/d")).await, ["installing 1.0.0", "ready 1.0.0"]);
     assert_eq!(api.follow(TestRequest::post("/konnectors/e")).await, ["installing 2.0.0", "ready 2.0.0"]);
@@ -106,8 +106,8 @@ async fn the_first_registry_has_the_word_on_maintenance() {
     for slug in ["a", "b"] {
         public.close(slug);
     }
-    let slugs = |answer: TestResponse| -> Vec<String> {
-        let apps = answer.json();
+    let slugs = |response: TestResponse| -> Vec<String> {
+        let apps = response.json();
         apps.as_array().expect("a list").iter().map(|app| app["slug"].as_str().expect("a slug").to_owned()).collect()
     };
     let api = server(&[&own, &public]).await;
@@ -116,7 +116,7 @@ async fn the_first_registry_has_the_word_on_maintenance() {
     assert_eq!(slugs(get(&api, "/registry/maintenance").await), ["b", "a"]);
 }
 
-/// It may be the operator's own, whose konnectors nobody must be able to replace by keeping it from answering.
+/// It may be the operator's own; an attacker who blocks it must not be able to replace its konnectors.
 #[tokio::test]
 async fn a_registry_that_fails_is_an_error_and_not_passed_over() {
     let (own, public) =
@@ -126,13 +126,13 @@ async fn a_registry_that_fails_is_an_error_and_not_passed_over() {
     own.serving.abort();
     drop(own.serving.await);
     for path in ["/registry?limit=1", "/registry?cursor=1|", "/registry/b", "/registry/a", "/registry/maintenance"] {
-        let answer = get(&api, path).await;
-        assert!(answer.status >= 400, "{path}: {answer}");
-        assert!(answer.text().contains(&own.url), "{path}: {answer}");
+        let response = get(&api, path).await;
+        assert!(response.status >= 400, "{path}: {response}");
+        assert!(response.text().contains(&own.url), "{path}: {response}");
     }
-    let answer = api.send(TestRequest::post("/konnectors/b").token(&api.token("*"))).await;
-    assert_eq!(answer.status, 404, "{answer}");
-    assert!(answer.text().contains(&own.url), "{answer}");
+    let response = api.send(TestRequest::post("/konnectors/b").token(&api.token("*"))).await;
+    assert_eq!(response.status, 404, "{response}");
+    assert!(response.text().contains(&own.url), "{response}");
 }
 
 #[tokio::test]
@@ -140,8 +140,8 @@ async fn a_cursor_that_is_none_is_refused() {
     let registry = RegistryFixture::with("1.0.0", &["b"]).await;
     let api = server(&[&registry]).await;
     for cursor in ["x", "x|", "0", "-1|"] {
-        let answer = get(&api, &format!("/registry?cursor={cursor}")).await;
-        assert_eq!(answer.status, 400, "{cursor}: {answer}");
+        let response = get(&api, &format!("/registry?cursor={cursor}")).await;
+        assert_eq!(response.status, 400, "{cursor}: {response}");
     }
     assert_eq!(get(&api, "/registry?cursor=7|").await.json()["data"], serde_json::json!([]));
 }

@@ -1,4 +1,4 @@
-//! Konnectors of a registry: a real one, asked over the network.
+//! Konnectors of a registry on a real socket.
 
 use konnector_egress::AddressRule;
 use konnector_platform::konnector::BundleDirectory;
@@ -11,23 +11,23 @@ use crate::support::{Api, TestRequest, manifest, revealing_component, write_bund
 
 const BILLS: &[&str] = &["io.cozy.bills"];
 
-/// A registry with a shelf, and its address.
+/// Registry with its bundle folder.
 struct FakeRegistry {
-    shelf: TempDir,
+    folder: TempDir,
     url: String,
 }
 
 impl FakeRegistry {
     async fn start() -> Self {
-        let shelf = TempDir::new().expect("a folder");
+        let folder = TempDir::new().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let router = konnector_api::registry_server(
-            BundleDirectory::new(shelf.path().to_owned(), |_| {}).expect("a shelf"),
+            BundleDirectory::new(folder.path().to_owned(), |_| {}).expect("a shelf"),
             None,
         );
         tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
-        Self { shelf, url }
+        Self { folder, url }
     }
 
     fn publish(&self, version: &str, types: &[&str]) {
@@ -35,19 +35,19 @@ impl FakeRegistry {
     }
 
     fn publish_as(&self, version: &str, manifest: &Value) {
-        write_bundle(&self.shelf.path().join("shop").join(version), manifest);
+        write_bundle(&self.folder.path().join("shop").join(version), manifest);
     }
 
-    /// With the same rules, and a component that reads passwords.
+    /// Publishes a component that reads passwords, with the same rules.
     fn publish_revealing(&self, version: &str, types: &[&str]) {
         write_bundle_with(
-            &self.shelf.path().join("shop").join(version),
+            &self.folder.path().join("shop").join(version),
             &manifest(version, types),
             &revealing_component(),
         );
     }
 
-    /// A server that knows this registry.
+    /// Starts a server with this registry.
     async fn server(&self) -> Api {
         Api::with_config(|config, gate| {
             config.registries = vec![self.url.parse().expect("an address")];
@@ -68,7 +68,7 @@ async fn a_konnector_is_installed_from_a_channel_or_at_a_version() {
         registry.publish(version, BILLS);
     }
     let api = registry.server().await;
-    // Where no source is named, it is the stable channel of the slug.
+    // The default source is the stable channel of the slug.
     assert_eq!(api.follow(TestRequest::post("/konnectors/shop")).await, ["installing 1.10.0", "ready 1.10.0"]);
     let shop = api.konnector("shop").await;
     assert_eq!(shop["source"], "registry://shop/stable");
@@ -90,13 +90,17 @@ async fn missing_and_malformed_versions_are_reported() {
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
     let token = api.token("*");
-    let mut told = Vec::new();
+    let mut summaries = Vec::new();
     for source in ["other/stable", "shop/nightly", "shop/3.0.0"] {
         let call = TestRequest::post(&format!("/konnectors/new?Source=registry://{source}")).token(&token);
-        let answer = api.send(call).await;
-        told.push(format!("{} {}", answer.status, answer.json()["errors"][0]["detail"].as_str().expect("a text")));
+        let response = api.send(call).await;
+        summaries.push(format!(
+            "{} {}",
+            response.status,
+            response.json()["errors"][0]["detail"].as_str().expect("a text")
+        ));
     }
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(summaries.join("\n"), @r"
     404 no registry of this server offers 'other' in the channel 'stable'
     404 no registry of this server offers 'shop' in the channel 'nightly'
     404 no registry of this server offers version 3.0.0 of 'shop'
@@ -106,7 +110,7 @@ async fn missing_and_malformed_versions_are_reported() {
     assert_eq!(nowhere.send(call).await.status, 422);
 }
 
-/// The operator can waive the question, for the whole server.
+/// The operator can waive consent for the whole server.
 #[tokio::test]
 async fn k5_an_update_that_wants_more_waits_for_consent() {
     let registry = FakeRegistry::start().await;
@@ -119,7 +123,7 @@ async fn k5_an_update_that_wants_more_waits_for_consent() {
     assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", Some("2.0.0")));
     assert_eq!(api.follow(update("")).await, ["upgrading 2.0.0", "ready 2.0.0"]);
     assert_eq!(versions(&api.konnector("shop").await), ("2.0.0", None));
-    // There is nothing newer: nothing is done, and that is no error.
+    // Without a newer version the update does nothing and succeeds.
     assert_eq!(api.follow(update("")).await, ["ready 2.0.0"]);
 
     let waived = Api::with_config(|config, gate| {
@@ -135,7 +139,7 @@ async fn k5_an_update_that_wants_more_waits_for_consent() {
     let konnector = waived.token_of(Audience::Konnector, "shop", "");
     let rules = waived.send(TestRequest::get("/permissions/self").token(&konnector)).await.json();
     assert_eq!(rules["data"]["attributes"]["permissions"]["io.cozy.files"], json!({ "type": "io.cozy.files" }));
-    // Terms are another matter.
+    // New terms still require consent.
     let mut terms = manifest("3.0.0", &["io.cozy.bills", "io.cozy.files"]);
     terms["terms"] = json!({ "id": "shop", "url": "https://shop.example/terms", "version": "1" });
     registry.publish_as("3.0.0", &terms);
@@ -163,7 +167,7 @@ async fn showing_a_konnector_offers_the_newest_version_without_consent() {
     assert_eq!(versions(&api.konnector("shop").await), ("1.2.0", Some("1.3.0")));
 }
 
-/// The same rules, but the new version imports `reveal`: neither somebody who looks at it nor a run installs it.
+/// The new version has the same rules but imports `reveal`: neither showing the konnector nor a run installs it.
 #[tokio::test]
 async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
     let registry = FakeRegistry::start().await;
@@ -193,14 +197,14 @@ async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
     assert_eq!(installed.available_version.as_deref(), Some("1.1.0"));
 }
 
-/// Whatever the source, whatever grows, and also where the operator waives the question about permissions: passwords and terms are asked for.
+/// Passwords and terms require consent for every source, even if the operator waives consent to permissions.
 #[tokio::test]
 async fn every_source_of_an_update_is_held_to_the_same_consent() {
     for waived in [false, true] {
         let api = Api::with_config(|config, _| config.permissions_skip_verification = waived).await;
         let folder = TempDir::new().expect("a folder");
         let accounts = &["io.cozy.accounts"];
-        // A command component with a rule on accounts is shown passwords by the API.
+        // The API shows passwords to a command component with a rule on accounts.
         let source = write_bundle(folder.path(), &manifest("1.0.0", BILLS));
         api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
         let update = async || api.follow(TestRequest::put("/konnectors/shop?PermissionsAcked=false")).await;
@@ -224,16 +228,16 @@ async fn an_unreachable_registry_changes_nothing() {
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
     api.follow(TestRequest::post("/konnectors/shop")).await;
-    std::fs::remove_dir_all(registry.shelf.path().join("shop")).expect("removed");
+    std::fs::remove_dir_all(registry.folder.path().join("shop")).expect("removed");
     assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", None));
-    let answer = api.send(TestRequest::put("/konnectors/shop").token(&api.token("*"))).await;
-    assert_eq!(answer.status, 404, "{answer}");
+    let response = api.send(TestRequest::put("/konnectors/shop").token(&api.token("*"))).await;
+    assert_eq!(response.status, 404, "{response}");
 }
 
 #[tokio::test]
 async fn an_archive_that_is_not_the_announced_one_is_refused() {
     let registry = FakeRegistry::start().await;
-    let archive = registry.shelf.path().join("shop/1.0.0.tar.gz");
+    let archive = registry.folder.path().join("shop/1.0.0.tar.gz");
     let files = |content: &[u8]| {
         let manifest = manifest("1.0.0", BILLS).to_string().into_bytes();
         let files = [("manifest.konnector", manifest), ("konnector.wasm", content.to_vec())];
@@ -245,7 +249,7 @@ async fn an_archive_that_is_not_the_announced_one_is_refused() {
     let stamp = std::fs::metadata(&archive).expect("there").modified().expect("a time");
     let api = registry.server().await;
     api.follow(TestRequest::post("/konnectors/shop")).await;
-    // The registry takes it for the same file, as one would that was tampered with behind its back.
+    // The registry considers the file unchanged, like one that was tampered with.
     let size = std::fs::metadata(&archive).expect("there").len();
     let mut other = std::fs::read(&archive).expect("there");
     *other.last_mut().expect("bytes") ^= 1;
@@ -262,10 +266,10 @@ async fn a_download_leads_to_the_registry() {
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
     api.follow(TestRequest::post("/konnectors/shop")).await;
-    let answer = api.send(TestRequest::get("/konnectors/shop/download").token(&api.token("*"))).await;
-    assert_eq!(answer.status, 303);
+    let response = api.send(TestRequest::get("/konnectors/shop/download").token(&api.token("*"))).await;
+    assert_eq!(response.status, 303);
     let expected = format!("{}/registry/shop/1.0.0/tarball/shop-1.0.0.tar.gz", registry.url);
-    assert_eq!(answer.header(http::header::LOCATION), expected);
+    assert_eq!(response.header(http::header::LOCATION), expected);
 }
 
 #[tokio::test]
@@ -291,7 +295,7 @@ async fn an_app_reads_the_registry_through_the_server() {
     assert_eq!((icon.text(), icon.header(http::header::CONTENT_TYPE)), ("<svg/>", "image/svg+xml"));
     assert_eq!(get("/registry/other").await.status, 404);
     assert_eq!(get("/registry/maintenance").await.json(), json!([]));
-    // The operator's word counts beside that of the registry.
+    // The operator's maintenance applies in addition to the registry's.
     api.platform
         .konnectors()
         .begin_maintenance(&"shop".parse().expect("a slug"), crate::support::object(json!({})))
@@ -299,7 +303,7 @@ async fn an_app_reads_the_registry_through_the_server() {
         .expect("begun");
     assert_eq!(get("/registry/shop").await.json()["maintenance_options"], json!({ "flag_infra_maintenance": true }));
     assert_eq!(get("/registry/maintenance").await.json()[0]["slug"], "shop");
-    // Who may not.
+    // Callers without permission.
     let narrow = api.token_of(Audience::App, "drive", "io.cozy.files");
     assert_eq!(api.send(TestRequest::get("/registry/shop/1.0.0").token(&narrow)).await.status, 403);
     assert_eq!(api.send(TestRequest::get("/registry").token(&api.token("io.cozy.apps"))).await.status, 403);

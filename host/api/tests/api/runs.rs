@@ -1,11 +1,11 @@
-//! Jobs that workers carry out, and how often.
+//! Runs of jobs, and their retries.
 
 use konnector_platform::doctype::JOBS;
 use serde_json::{Value, json};
 
 use crate::support::{Api, TestRequest, component_of, manifest, write_bundle};
 
-/// Installs a konnector whose runs do this.
+/// Installs a konnector whose runs execute these instructions.
 async fn install(api: &Api, slug: &str, instructions: &str) {
     let folder = api.folder.path().join(slug);
     let source = write_bundle(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
@@ -16,38 +16,38 @@ async fn install(api: &Api, slug: &str, instructions: &str) {
 
 async fn push(api: &Api, slug: &str, options: Value) {
     let job = json!({ "arguments": { "konnector": slug }, "manual": true, "options": options });
-    let answer = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await;
-    assert_eq!(answer.status, 202, "{answer}");
+    let response = api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await;
+    assert_eq!(response.status, 202, "{response}");
 }
 
-/// The jobs of a konnector, oldest first: which attempt each is, its state and its error.
+/// Returns the jobs of a konnector, oldest first, with attempt, state and error.
 fn jobs(api: &Api, slug: &str) -> Vec<String> {
     let all = api.platform.raw_store().list(&api.alice.id, &JOBS, None, 100).expect("jobs");
-    let own = all.iter().filter(|job| job.body["message"]["konnector"] == slug);
-    let shown = own.map(|job| {
+    let own_jobs = all.iter().filter(|job| job.body["message"]["konnector"] == slug);
+    let lines = own_jobs.map(|job| {
         let text = |name: &str| job.body.get(name).and_then(Value::as_str).unwrap_or_default();
         format!("{} {} {}", job.body["attempt"], text("state"), text("error")).trim_end().to_owned()
     });
-    shown.collect()
+    lines.collect()
 }
 
 #[tokio::test]
 async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
     let api = Api::new().await;
-    let mut asks = manifest("1.0.0", &["io.cozy.bills"]);
-    asks["fields"] = json!({ "login": { "type": "text" }, "password": { "type": "password" } });
-    let source = write_bundle(&api.folder.path().join("shop"), &asks);
+    let mut new_manifest = manifest("1.0.0", &["io.cozy.bills"]);
+    new_manifest["fields"] = json!({ "login": { "type": "text" }, "password": { "type": "password" } });
+    let source = write_bundle(&api.folder.path().join("shop"), &new_manifest);
     let events = api.follow(TestRequest::post(&format!("/konnectors/shop?Source={source}"))).await;
     assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
     let push = |message: Value| {
         let job = json!({ "arguments": message, "manual": true });
         api.send(TestRequest::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job))
     };
-    let refused = push(json!({ "konnector": "shop" })).await;
+    let rejected = push(json!({ "konnector": "shop" })).await;
     assert_eq!(
-        (refused.status, &refused.json()["errors"][0]["source"]["pointer"]),
+        (rejected.status, &rejected.json()["errors"][0]["source"]["pointer"]),
         (422, &json!("/data/attributes/arguments/account")),
-        "{refused}"
+        "{rejected}"
     );
     assert_eq!(jobs(&api, "shop"), [""; 0]);
     let body = json!({ "account_type": "shop", "auth": { "login": "ada" } });
@@ -58,32 +58,32 @@ async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
         let new = json!({ "type": "@cron", "arguments": "0 0 13 * * *", "worker": "konnector", "message": message });
         api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new))
     };
-    let refused = trigger(json!({ "konnector": "shop" })).await;
+    let rejected = trigger(json!({ "konnector": "shop" })).await;
     assert_eq!(
-        (refused.status, &refused.json()["errors"][0]["source"]["pointer"]),
+        (rejected.status, &rejected.json()["errors"][0]["source"]["pointer"]),
         (422, &json!("/data/attributes/message/account")),
-        "{refused}"
+        "{rejected}"
     );
-    let made = trigger(json!({ "konnector": "shop", "account": account["id"] })).await;
-    assert_eq!(made.status, 201, "{made}");
+    let created = trigger(json!({ "konnector": "shop", "account": account["id"] })).await;
+    assert_eq!(created.status, 201, "{created}");
     let patch = json!({ "message": { "konnector": "shop" } });
-    let path = format!("/jobs/triggers/{}", made.id());
-    let refused = api.send(TestRequest::patch(&path).token(&api.token("*")).attributes(patch)).await;
-    assert_eq!(refused.status, 422, "{refused}");
+    let path = format!("/jobs/triggers/{}", created.id());
+    let rejected = api.send(TestRequest::patch(&path).token(&api.token("*")).attributes(patch)).await;
+    assert_eq!(rejected.status, 422, "{rejected}");
     // A client runs these itself.
     let new = json!({ "type": "@client", "arguments": "", "worker": "client", "message": { "konnector": "shop" } });
-    let made = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
-    assert_eq!(made.status, 201, "{made}");
+    let created = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
+    assert_eq!(created.status, 201, "{created}");
     let unknown = trigger(json!({ "konnector": "shop", "account": "of-a-user-who-left" })).await;
     assert_eq!(unknown.status, 201, "an account that does not exist is for the run to find out: {unknown}");
 }
 
-/// Lets an hour pass: then a run that failed by a fault is tried again.
+/// Advances the clock by an hour, after which a failed run is retried.
 fn pass_an_hour(api: &Api, hour: u32) {
     api.clock.set(format!("2026-11-20T{hour}:00:00Z").parse().expect("a date"));
 }
 
-/// Cozy tries again within a second.
+/// Cozy retries within a second.
 #[tokio::test]
 async fn j18_a_run_that_panics_is_tried_again_and_holds_up_no_other() {
     let api = Api::with_config(|config, _| config.workers = 1).await;
@@ -92,16 +92,16 @@ async fn j18_a_run_that_panics_is_tried_again_and_holds_up_no_other() {
     api.start().await;
     push(&api, "panics", json!({})).await;
     push(&api, "works", json!({})).await;
-    api.until(vec!["1 done".to_owned()], async || jobs(&api, "works")).await;
-    // Which of the two the only worker takes first is not promised.
+    api.wait_until(vec!["1 done".to_owned()], async || jobs(&api, "works")).await;
+    // The order in which the only worker takes the two is unspecified.
     let retried = vec!["1 errored UNKNOWN_ERROR".to_owned(), "2 queued".to_owned()];
-    api.until(retried, async || jobs(&api, "panics")).await;
+    api.wait_until(retried, async || jobs(&api, "panics")).await;
     pass_an_hour(&api, 13);
     let both = ["1 errored UNKNOWN_ERROR", "2 errored UNKNOWN_ERROR"].map(str::to_owned).to_vec();
-    api.until(both, async || jobs(&api, "panics")).await;
+    api.wait_until(both, async || jobs(&api, "panics")).await;
 }
 
-/// A job may ask for fewer attempts than the two that a fault gets, not for more (Cozy API, konnector worker policy).
+/// A job may request fewer attempts than the default of two, but not more (Cozy API, konnector worker policy).
 #[tokio::test]
 async fn j18_a_run_that_takes_too_long_is_tried_again_as_often_as_its_job_allows() {
     let api = Api::new().await;
@@ -110,11 +110,13 @@ async fn j18_a_run_that_takes_too_long_is_tried_again_as_often_as_its_job_allows
     api.start().await;
     push(&api, "once", json!({ "timeout": 1, "max_exec_count": 1 })).await;
     push(&api, "often", json!({ "timeout": 1, "max_exec_count": 4 })).await;
-    api.until(vec!["1 errored UNKNOWN_ERROR.TIMEOUT".to_owned(), "2 queued".to_owned()], async || jobs(&api, "often"))
-        .await;
+    api.wait_until(vec!["1 errored UNKNOWN_ERROR.TIMEOUT".to_owned(), "2 queued".to_owned()], async || {
+        jobs(&api, "often")
+    })
+    .await;
     pass_an_hour(&api, 13);
     let both = [1, 2].map(|attempt| format!("{attempt} errored UNKNOWN_ERROR.TIMEOUT")).to_vec();
-    api.until(both, async || jobs(&api, "often")).await;
+    api.wait_until(both, async || jobs(&api, "often")).await;
     assert_eq!(jobs(&api, "once"), ["1 errored UNKNOWN_ERROR.TIMEOUT"]);
 }
 
@@ -123,8 +125,8 @@ async fn x2_a_konnector_that_is_not_installed_is_not_run() {
     let api = Api::new().await;
     api.start().await;
     push(&api, "absent", json!({})).await;
-    let told = vec!["1 errored UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED".to_owned()];
-    api.until(told, async || jobs(&api, "absent")).await;
+    let expected = vec!["1 errored UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED".to_owned()];
+    api.wait_until(expected, async || jobs(&api, "absent")).await;
 }
 
 #[tokio::test]
@@ -139,6 +141,6 @@ async fn j29_a_trigger_of_a_deleted_account_is_removed_by_its_first_job() {
     let trigger = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
     let path = format!("/jobs/triggers/{}", trigger.id());
     pass_an_hour(&api, 13);
-    api.until(vec!["1 errored UNKNOWN_ERROR.ACCOUNT_NOT_FOUND".to_owned()], async || jobs(&api, "works")).await;
+    api.wait_until(vec!["1 errored UNKNOWN_ERROR.ACCOUNT_NOT_FOUND".to_owned()], async || jobs(&api, "works")).await;
     assert_eq!(api.send(TestRequest::get(&path).token(&api.token("*"))).await.status, 404);
 }

@@ -50,14 +50,14 @@ async fn the_owner_changes_name_language_and_time_zone() {
     assert_eq!(put(json!({ "locale": 7 })).await.status, 422);
     assert_eq!(put(json!({})).await.json()["data"]["attributes"]["tz"], "Europe/Paris");
     let reader = api.token("io.cozy.settings:GET");
-    let refused = TestRequest::put("/settings/instance").token(&reader).attributes(json!({ "locale": "de" }));
-    assert_eq!(api.send(refused).await.status, 403);
+    let rejected = TestRequest::put("/settings/instance").token(&reader).attributes(json!({ "locale": "de" }));
+    assert_eq!(api.send(rejected).await.status, 403);
 }
 
 #[tokio::test]
 async fn an_oauth_client_says_that_it_is_up_to_date() {
     let api = Api::new().await;
-    let say = |token: String| api.send(TestRequest::post("/settings/synchronized").token(&token));
-    assert_eq!(say(api.client_token("io.cozy.files").await).await.status, 204);
-    assert_eq!(say(api.token("*")).await.status, 403);
+    let report = |token: String| api.send(TestRequest::post("/settings/synchronized").token(&token));
+    assert_eq!(report(api.client_token("io.cozy.files").await).await.status, 204);
+    assert_eq!(report(api.token("*")).await.status, 403);
 }

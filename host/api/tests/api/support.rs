@@ -1,4 +1,4 @@
-//! What the tests share: an instance with a konnector, a way to send requests, and answers as text for snapshots.
+//! Fixtures of the tests: an instance with a konnector, requests, and responses as strings for snapshots.
 
 use std::fmt::{self, Display, Write as _};
 use std::path::Path;
@@ -37,19 +37,19 @@ pub struct Api {
 }
 
 impl Api {
-    /// Two instances, alice's with the konnector `bank`.
+    /// Creates two instances, alice's with the konnector `bank`.
     pub async fn new() -> Self {
         Self::with_config(|_, _| {}).await
     }
 
-    /// The same with other settings. Konnectors and the server reach this machine.
-    pub async fn with_config(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
+    /// Like [`Self::new`], with other settings. Konnectors and the server may reach this machine.
+    pub async fn with_config(configure: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
         let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
         let (mut config, mut gate) = (Config::new(folder.path().join("cache")), GateOptions::default());
         gate.allowed_private = vec!["127.0.0.0/8".parse().expect("an address")];
-        set(&mut config, &mut gate);
+        configure(&mut config, &mut gate);
         let platform = Platform::new(PlatformParts {
             store: Store::in_memory(),
             sandbox: Arc::new(Sandbox::new(options).expect("a sandbox")),
@@ -60,26 +60,26 @@ impl Api {
         })
         .await
         .expect("a platform");
-        let given = InstancePatch::default();
-        let alice = platform.instances().create("alice.example", &given).await.expect("an instance");
-        let bob = platform.instances().create("bob.example", &given).await.expect("an instance");
+        let patch = InstancePatch::default();
+        let alice = platform.instances().create("alice.example", &patch).await.expect("an instance");
+        let bob = platform.instances().create("bob.example", &patch).await.expect("an instance");
         let router = konnector_api::public(platform.clone());
         let api = Self { platform, clock, alice, bob, folder, router };
         api.install("bank", json!({ "bills": { "type": "io.cozy.bills" } })).await;
         api
     }
 
-    /// Lets jobs run, also those of command components.
+    /// Starts the workers, which also run command components.
     pub async fn start(&self) {
         self.platform.set_internal_api(Arc::new(konnector_api::InProcessApi::default()));
         self.platform.start().await.expect("started");
     }
 
-    /// Installs or updates to the end, and answers the states and the error that it went through.
+    /// Installs or updates a konnector; returns its states and its error.
     pub async fn follow(&self, call: TestRequest) -> Vec<String> {
-        let answer = self.send(call.token(&self.token("*")).accept("text/event-stream")).await;
-        let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
-        let shown = events.map(|event| {
+        let response = self.send(call.token(&self.token("*")).accept("text/event-stream")).await;
+        let events = response.text().split("\r\n\r\n").filter(|event| !event.is_empty());
+        let lines = events.map(|event| {
             let data = event.split_once("data: ").expect("data").1;
             let data: Value = serde_json::from_str(data).expect("JSON");
             let attributes = &data["data"]["attributes"];
@@ -92,31 +92,31 @@ impl Api {
                 ),
             }
         });
-        shown.collect()
+        lines.collect()
     }
 
-    /// The attributes of an installed konnector.
+    /// Returns the attributes of an installed konnector.
     pub async fn konnector(&self, slug: &str) -> Value {
-        let answer = self.send(TestRequest::get(&format!("/konnectors/{slug}")).token(&self.token("*"))).await;
-        assert_eq!(answer.status, 200, "{answer}");
-        answer.json()["data"]["attributes"].clone()
+        let response = self.send(TestRequest::get(&format!("/konnectors/{slug}")).token(&self.token("*"))).await;
+        assert_eq!(response.status, 200, "{response}");
+        response.json()["data"]["attributes"].clone()
     }
 
-    /// Waits until a question has this answer.
-    pub async fn until<T: PartialEq + std::fmt::Debug>(&self, wanted: T, ask: impl AsyncFn() -> T) {
+    /// Waits until `actual` returns the expected value.
+    pub async fn wait_until<T: PartialEq + std::fmt::Debug>(&self, expected: T, actual: impl AsyncFn() -> T) {
         let mut last = None;
         for _ in 0..400 {
-            let found = ask().await;
-            if found == wanted {
+            let found = actual().await;
+            if found == expected {
                 return;
             }
             last = Some(found);
             tokio::time::sleep(std::time::Duration::from_millis(25)).await;
         }
-        panic!("waited for {wanted:?}, but there is {last:?}");
+        panic!("waited for {expected:?}, but there is {last:?}");
     }
 
-    /// Puts a konnector into the store without the work of compiling it.
+    /// Stores a konnector without compiling it.
     pub async fn install(&self, slug: &str, permissions: Value) {
         let (icon, _) = self.blob(b"<svg/>").await;
         let mut changes = Changes::new();
@@ -146,8 +146,8 @@ impl Api {
         (ContentRef { blob: blob.id, sha256, size: blob.size }, blob.md5)
     }
 
-    /// Puts a file into alice's store, as a run would.
-    pub async fn file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
+    /// Stores a file of alice's, as a run would.
+    pub async fn add_file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
         let parent = self.platform.files().ensure_directory(&self.alice, directory).await.expect("a directory");
         let (stored, md5) = self.blob(content).await;
         let now = NOW.parse().expect("a date");
@@ -181,7 +181,7 @@ impl Api {
         self.platform.raw_store().commit(changes).await.expect("stored");
     }
 
-    /// A token of the command line for alice's data.
+    /// Issues a token of the command line for alice's data.
     pub fn token(&self, scope: &str) -> String {
         self.token_of(Audience::Cli, "CLI", scope)
     }
@@ -190,7 +190,7 @@ impl Api {
         self.platform.auth().issue_token(&self.alice, audience, subject, scope).expect("a token")
     }
 
-    /// A token of an OAuth client of alice's that is registered for it.
+    /// Registers an OAuth client of alice's; issues a token for it.
     pub async fn client_token(&self, scope: &str) -> String {
         let client = json!({ "redirect_uris": ["https://app.example/"], "client_name": "App", "software_id": "app" });
         let client = self.platform.oauth_clients().register(&self.alice, object(client)).await.expect("a client");
@@ -201,13 +201,13 @@ impl Api {
         send(self.router.clone(), call).await
     }
 
-    /// Sends calls at the same time, each in a task of its own; the answers in the order of the calls.
+    /// Sends requests concurrently, each in its own task; returns the responses in the order of the requests.
     pub async fn send_concurrently(&self, calls: impl IntoIterator<Item = TestRequest>) -> Vec<TestResponse> {
         let sent: Vec<_> = calls.into_iter().map(|call| tokio::spawn(send(self.router.clone(), call))).collect();
-        futures_util::future::join_all(sent).await.into_iter().map(|answer| answer.expect("an answer")).collect()
+        futures_util::future::join_all(sent).await.into_iter().map(|response| response.expect("an answer")).collect()
     }
 
-    /// Sends calls one after the other; the text of them all.
+    /// Sends requests one after the other; returns the responses as a string.
     pub async fn transcript(&self, calls: impl IntoIterator<Item = TestRequest>) -> String {
         let mut text = String::new();
         for call in calls {
@@ -217,7 +217,7 @@ impl Api {
         text
     }
 
-    /// The same with one line for each answer.
+    /// Like [`Self::transcript`], with one line for each response.
     pub async fn summary(&self, calls: impl IntoIterator<Item = TestRequest>) -> String {
         let mut lines = Vec::new();
         for call in calls {
@@ -300,12 +300,12 @@ impl TestRequest {
         self.text(body.to_string())
     }
 
-    /// A JSON:API body with these attributes.
+    /// Sets a JSON:API body with these attributes.
     pub fn attributes(self, attributes: Value) -> Self {
         self.json(&json!({ "data": { "attributes": attributes } }))
     }
 
-    /// What is asked for, for messages.
+    /// Returns method and path, for messages.
     pub fn request_line(&self) -> String {
         redact(&format!("{} {}", self.0.method(), self.0.uri()))
     }
@@ -317,7 +317,7 @@ impl From<TestRequest> for Request<Body> {
     }
 }
 
-/// An answer. Shown with ids and revisions replaced, so that it is the same each time.
+/// A response. `Display` replaces ids and revisions, so that snapshots are stable.
 pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
@@ -337,19 +337,19 @@ impl TestResponse {
         self.headers.get(&name).map(|value| value.to_str().expect("a text")).unwrap_or_default()
     }
 
-    /// The status and, of a refusal, what it says: a text, or the first error with what it is about.
+    /// Returns the status and, for an error, its message: the plain text, or the first error with its source.
     pub fn summary(&self) -> String {
         let Ok(body) = serde_json::from_slice::<Value>(&self.body) else {
             return redact(format!("{} {}", self.status, self.text()).trim_end());
         };
         let error = &body["errors"][0];
         let Some(detail) = error["detail"].as_str() else { return self.status.to_string() };
-        let about = object(error["source"].clone()).into_values().next();
-        let about = about.map(|about| format!(" ({})", about.as_str().expect("a text"))).unwrap_or_default();
-        redact(&format!("{} {}{about}: {detail}", self.status, error["title"].as_str().expect("a title")))
+        let source = object(error["source"].clone()).into_values().next();
+        let source = source.map(|source| format!(" ({})", source.as_str().expect("a text"))).unwrap_or_default();
+        redact(&format!("{} {}{source}: {detail}", self.status, error["title"].as_str().expect("a title")))
     }
 
-    /// The id of the one resource of a JSON:API answer.
+    /// Returns the id of the resource in a JSON:API response.
     pub fn id(&self) -> String {
         self.json()["data"]["id"].as_str().expect("an id").to_owned()
     }
@@ -370,35 +370,35 @@ impl Display for TestResponse {
     }
 }
 
-/// The text with each run of 32 hexadecimal digits replaced.
+/// Replaces each run of 32 hexadecimal digits.
 fn redact(text: &str) -> String {
-    let mut out = String::new();
+    let mut redacted = String::new();
     let mut run = String::new();
     for character in text.chars().chain(['\0']) {
         if character.is_ascii_digit() || ('a'..='f').contains(&character) {
             run.push(character);
             continue;
         }
-        out.push_str(if run.len() == 32 { "<id>" } else { &run });
+        redacted.push_str(if run.len() == 32 { "<id>" } else { &run });
         run.clear();
         if character != '\0' {
-            out.push(character);
+            redacted.push(character);
         }
     }
-    out
+    redacted
 }
 
-/// A component that can be installed, and whose runs end at once.
+/// Returns a component whose runs end at once.
 pub fn component(succeeds: bool) -> Vec<u8> {
     component_of(if succeeds { "i32.const 0" } else { "i32.const 1" })
 }
 
-/// A component whose runs do this, and end well where it leaves 0.
+/// Returns a component whose runs execute these instructions and succeed if they leave 0.
 pub fn component_of(instructions: &str) -> Vec<u8> {
     component_with("", instructions)
 }
 
-/// A component that imports `reveal`, so that it can read passwords.
+/// Returns a component that imports `reveal`, so that it can read passwords.
 pub fn revealing_component() -> Vec<u8> {
     component_with(r#"(import "konnector:host/reveal@0.1.0" (instance))"#, "i32.const 0")
 }
@@ -416,12 +416,12 @@ fn component_with(imports: &str, instructions: &str) -> Vec<u8> {
     wat::parse_str(text).expect("a component")
 }
 
-/// Writes a bundle that can be installed and run; answers its source.
+/// Writes a bundle that can be installed and run; returns its source.
 pub fn write_bundle(folder: &Path, manifest: &Value) -> String {
     write_bundle_with(folder, manifest, &component(true))
 }
 
-/// The same with this component.
+/// Like [`write_bundle`], with this component.
 pub fn write_bundle_with(folder: &Path, manifest: &Value, component: &[u8]) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("konnector.wasm"), component).expect("written");
@@ -430,13 +430,13 @@ pub fn write_bundle_with(folder: &Path, manifest: &Value, component: &[u8]) -> S
     format!("file://{}", folder.display())
 }
 
-/// A manifest with rules on these types.
+/// Returns a manifest with rules on these types.
 pub fn manifest(version: &str, types: &[&str]) -> Value {
     let rules: Map = types.iter().map(|name| ((*name).to_owned(), json!({ "type": name }))).collect();
     json!({ "name": "Shop", "type": "konnector", "version": version, "icon": "icon.svg", "editor": "me", "permissions": rules })
 }
 
-/// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
+/// Writes a bundle whose component passes the inspection but cannot be linked, because it exports no function.
 pub fn write_manifest_bundle(folder: &Path, manifest: &str) -> String {
     let mut component = wasm_encoder::ComponentBuilder::default();
     let instance = component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());

@@ -10,9 +10,9 @@ pub fn cron(slug: &str) -> Value {
 }
 
 pub async fn create(api: &Api, attributes: Value) -> String {
-    let answer = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(attributes)).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    answer.id()
+    let response = api.send(TestRequest::post("/jobs/triggers").token(&api.token("*")).attributes(attributes)).await;
+    assert_eq!(response.status, 201, "{response}");
+    response.id()
 }
 
 pub fn post(token: &str, attributes: Value) -> TestRequest {
@@ -107,7 +107,7 @@ async fn j7_an_instant_and_the_worker_are_echoed() {
     "#);
 }
 
-/// With more that is no trigger.
+/// Also rejects other invalid triggers.
 #[tokio::test]
 async fn j8_an_invalid_instant_is_rejected() {
     let api = Api::new().await;
@@ -196,7 +196,7 @@ async fn j9_j11_a_trigger_is_made_changed_and_deleted() {
     ");
 }
 
-/// Cozy answers 500 to an unknown job, by mistake.
+/// By mistake, Cozy responds with 500 to an unknown job.
 #[tokio::test]
 async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
     let api = Api::new().await;
@@ -206,10 +206,10 @@ async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
         let call = TestRequest::post(&format!("/jobs/queue/{worker}")).token(&token).attributes(body.clone());
         async { format!("/jobs/{}", api.send(call).await.id()) }
     };
-    let (of_server, of_client) = (push("konnector").await, push("client").await);
+    let (server_job, client_job) = (push("konnector").await, push("client").await);
     let calls = [
-        TestRequest::patch(&of_server).token(&token).attributes(json!({ "state": "done" })),
-        TestRequest::patch(&of_client).token(&token).attributes(json!({ "state": "running" })),
+        TestRequest::patch(&server_job).token(&token).attributes(json!({ "state": "done" })),
+        TestRequest::patch(&client_job).token(&token).attributes(json!({ "state": "running" })),
         TestRequest::get("/jobs/0123456789abcdef0123456789abcdef").token(&token),
         TestRequest::get("/jobs/triggers/0123456789abcdef0123456789abcdef").token(&token),
         post(&token, json!({ "type": "@foo" })),
@@ -225,20 +225,21 @@ async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
     ");
 }
 
-/// Cozy changes the message before it refuses the crontab.
+/// Cozy changes the message before it rejects the crontab.
 #[tokio::test]
 async fn j16_a_patch_that_is_refused_changes_nothing() {
     let api = Api::new().await;
     let token = api.token("*");
     let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
     let message = json!({ "konnector": "bank" });
-    let at = json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector", "message": message });
-    let at = create(&api, at).await;
+    let one_shot =
+        json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector", "message": message });
+    let one_shot = create(&api, one_shot).await;
     let before = api.send(TestRequest::get(&path).token(&token)).await.json();
     let patch = |path: &str, attributes| TestRequest::patch(path).token(&token).attributes(attributes);
     let calls = [
         patch(&path, json!({})),
-        patch(&format!("/jobs/triggers/{at}"), json!({ "arguments": "2028-01-01T00:00:00Z" })),
+        patch(&format!("/jobs/triggers/{one_shot}"), json!({ "arguments": "2028-01-01T00:00:00Z" })),
         patch(&path, json!({ "arguments": "bad cron", "message": { "konnector": "other" } })),
     ];
     insta::assert_snapshot!(api.summary(calls).await, @r"
@@ -250,7 +251,7 @@ async fn j16_a_patch_that_is_refused_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_trigger_is_launched_and_shows_how_it_fared() {
+async fn a_trigger_is_launched_and_shows_its_state() {
     let api = Api::new().await;
     let token = api.token("io.cozy.triggers io.cozy.jobs");
     let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
@@ -266,18 +267,18 @@ async fn a_trigger_is_launched_and_shows_how_it_fared() {
 async fn a_list_is_filtered_and_a_narrow_right_reads_one_worker() {
     let api = Api::new().await;
     create(&api, cron("bank")).await;
-    let every =
+    let interval_trigger =
         json!({ "type": "@every", "arguments": "1h", "worker": "konnector", "message": { "konnector": "bank" } });
-    create(&api, every).await;
+    create(&api, interval_trigger).await;
     let narrow = api.token("io.cozy.triggers:GET:konnector:worker");
     let list = async |query: &str| {
-        let answer = api.send(TestRequest::get(&format!("/jobs/triggers?{query}")).token(&narrow)).await;
-        (answer.status == 200).then(|| answer.json()["meta"]["count"].clone())
+        let response = api.send(TestRequest::get(&format!("/jobs/triggers?{query}")).token(&narrow)).await;
+        (response.status == 200).then(|| response.json()["meta"]["count"].clone())
     };
     assert_eq!(list("Worker=konnector").await, Some(json!(2)));
     assert_eq!(list("Worker=konnector&Type=@every,@in").await, Some(json!(1)));
-    for refused in ["", "Worker=konnector,print", "Worker=print"] {
-        assert_eq!(list(refused).await, None, "{refused}");
+    for rejected in ["", "Worker=konnector,print", "Worker=print"] {
+        assert_eq!(list(rejected).await, None, "{rejected}");
     }
 }
 
@@ -392,12 +393,12 @@ async fn j14_a_client_launches_and_ends_its_own_jobs() {
     let path = format!("/jobs/{}", job.id());
     let end = |attributes| TestRequest::patch(&path).token(&token).attributes(attributes);
     let ended = api.send(end(json!({ "state": "errored", "error": "LOGIN_FAILED" }))).await.json();
-    let shown = ["state", "error", "finished_at"].map(|name| ended["data"]["attributes"][name].clone());
-    assert_eq!(shown, ["errored", "LOGIN_FAILED", NOW]);
+    let fields = ["state", "error", "finished_at"].map(|name| ended["data"]["attributes"][name].clone());
+    assert_eq!(fields, ["errored", "LOGIN_FAILED", NOW]);
     insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.summary(), @"409 Conflict: the job '<id>' has already ended");
 }
 
-/// What an event tells must be readable for whoever asks to be told.
+/// The creator of an event trigger must be allowed to read the documents of its events.
 #[tokio::test]
 async fn events_are_for_those_who_may_read_the_documents() {
     let api = Api::new().await;
@@ -417,22 +418,22 @@ async fn a_list_has_pages_for_those_who_ask_for_them() {
     }
     create(&api, json!({ "type": "@webhook", "worker": "konnector", "message": { "konnector": "bank" } })).await;
     let mut path = "/jobs/triggers?Type=@cron&page[limit]=2".to_owned();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut all_ids = std::collections::BTreeSet::new();
     let mut pages = Vec::new();
     loop {
         let page = api.send(TestRequest::get(&path).token(&token)).await.json();
         let ids: Vec<_> = page["data"].as_array().expect("a list").iter().map(|item| item["id"].to_string()).collect();
         pages.push(ids.len());
-        seen.extend(ids);
+        all_ids.extend(ids);
         match page["links"]["next"].as_str() {
             Some(next) => path = next.to_owned(),
             None => break,
         }
     }
-    assert_eq!((pages, seen.len()), (vec![2, 2, 1], 5));
+    assert_eq!((pages, all_ids.len()), (vec![2, 2, 1], 5));
 }
 
-/// What no run can do anything with is refused where somebody can still mend it.
+/// A message that no run can use is rejected while the user can still correct it.
 #[tokio::test]
 async fn a_message_that_makes_no_job_is_refused() {
     let api = Api::new().await;
@@ -454,8 +455,8 @@ async fn a_message_that_makes_no_job_is_refused() {
                 _ => "io.cozy.bills",
             };
             let trigger = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
-            let answer = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(trigger)).await;
-            assert_eq!(answer.status, 422, "{kind} {message}: {answer}");
+            let response = api.send(TestRequest::post("/jobs/triggers").token(&token).attributes(trigger)).await;
+            assert_eq!(response.status, 422, "{kind} {message}: {response}");
         }
         let push = TestRequest::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": message }));
         assert_eq!(api.send(push).await.status, 400, "{message}");

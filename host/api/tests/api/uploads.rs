@@ -1,4 +1,4 @@
-//! `/files`, what clients send and change.
+//! `/files`: uploads and changes by clients.
 
 use axum::body::Body;
 use base64::Engine as _;
@@ -22,20 +22,20 @@ const FOO: &str = "rL0Y20zC+Fzt72VPzMSk2A==";
 
 async fn upload(api: &Api, dir: &str, query: &str, content: &str) -> Value {
     let call = TestRequest::post(&format!("/files/{dir}?Type=file&{query}")).token(&api.token("io.cozy.files"));
-    let answer = api.send(call.header(CONTENT_TYPE, "text/plain").text(content.to_owned())).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    answer.json()["data"].clone()
+    let response = api.send(call.header(CONTENT_TYPE, "text/plain").text(content.to_owned())).await;
+    assert_eq!(response.status, 201, "{response}");
+    response.json()["data"].clone()
 }
 
 async fn directory(api: &Api, dir: &str, name: &str) -> String {
     let call =
         TestRequest::post(&format!("/files/{dir}?Type=directory&Name={name}")).token(&api.token("io.cozy.files"));
-    let answer = api.send(call).await;
-    assert_eq!(answer.status, 201, "{answer}");
-    answer.id()
+    let response = api.send(call).await;
+    assert_eq!(response.status, 201, "{response}");
+    response.id()
 }
 
-/// How many contents are kept, besides the component of the konnector that is installed.
+/// Returns the number of stored blobs, without the icon of the installed konnector.
 async fn contents(api: &Api) -> usize {
     api.platform.raw_store().blobs().list().await.expect("a list").len() - 1
 }
@@ -101,7 +101,7 @@ async fn f5_f6_a_content_is_created_and_replaced() {
     };
     api.clock.set("2026-11-20T12:10:00Z".parse().expect("a date"));
     let rev = created["meta"]["rev"].as_str().expect("a revision");
-    // The first account that a file is of stays.
+    // The first source account of a file remains.
     let calls = [put("", "badrev"), put("&Executable=false&Encrypted=true", rev)];
     insta::assert_snapshot!(api.transcript(calls).await);
     let content = api.send(TestRequest::get(&format!("/files/download/{}", id(&created))).token(&token)).await;
@@ -114,8 +114,8 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let create = |_| TestRequest::post("/files/?Type=directory&Name=same").token(&token);
-    let answers = api.send_concurrently((0..100).map(create)).await;
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    let responses = api.send_concurrently((0..100).map(create)).await;
+    let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
     assert!(statuses.iter().all(|status| [201, 409, 503].contains(status)), "{statuses:?}");
 
@@ -123,14 +123,17 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     let path = format!("/files/{}", id(&file));
     let texts: Vec<String> = (0..100).map(|number| format!("content {number}")).collect();
     let put = |content: &String| TestRequest::put(&path).token(&token).text(content.clone());
-    let answers = api.send_concurrently(texts.iter().map(put)).await;
-    assert!(answers.iter().all(|answer| [200, 409, 503].contains(&answer.status)));
-    let mut generations: Vec<u64> =
-        answers.iter().filter(|answer| answer.status == 200).map(|answer| generation(&answer.json()["data"])).collect();
+    let responses = api.send_concurrently(texts.iter().map(put)).await;
+    assert!(responses.iter().all(|response| [200, 409, 503].contains(&response.status)));
+    let mut generations: Vec<u64> = responses
+        .iter()
+        .filter(|response| response.status == 200)
+        .map(|response| generation(&response.json()["data"]))
+        .collect();
     generations.sort_unstable();
     assert!(!generations.is_empty());
     assert_eq!(generations, (2..2 + generations.len() as u64).collect::<Vec<_>>(), "each has its own revision");
-    let winners = answers.iter().zip(&texts).filter(|(answer, _)| answer.status == 200).map(|(_, text)| text);
+    let winners = responses.iter().zip(&texts).filter(|(response, _)| response.status == 200).map(|(_, text)| text);
     let last = api.send(TestRequest::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
     assert!(winners.into_iter().any(|content| content == last.text()));
     assert_eq!(contents(&api).await, 2, "those that lost left nothing, the first is a version");
@@ -170,13 +173,13 @@ async fn who_saw_a_revision_changes_that_one_or_nothing() {
             };
             call.token(&token).header(IF_MATCH, &rev)
         });
-        let answers = api.send_concurrently(calls).await;
-        let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+        let responses = api.send_concurrently(calls).await;
+        let (won, lost): (Vec<_>, Vec<_>) = responses.into_iter().partition(|response| response.status == 200);
         assert_eq!(won.len(), 1, "round {round}");
-        assert!(lost.iter().all(|answer| answer.status == 412), "round {round}");
-        let shown = api.send(TestRequest::get(&path).token(&token)).await.json()["data"].clone();
+        assert!(lost.iter().all(|response| response.status == 412), "round {round}");
+        let current = api.send(TestRequest::get(&path).token(&token)).await.json()["data"].clone();
         let winner = won[0].json()["data"].clone();
-        assert_eq!((&shown["meta"], &shown["attributes"]), (&winner["meta"], &winner["attributes"]));
+        assert_eq!((&current["meta"], &current["attributes"]), (&winner["meta"], &winner["attributes"]));
         rev = winner["meta"]["rev"].as_str().expect("a revision").to_owned();
     }
     // The trash, and the way out of it.
@@ -202,8 +205,8 @@ async fn who_saw_a_revision_changes_that_one_or_nothing() {
     assert_eq!(api.send(stale).await.status, 412);
     let stale = TestRequest::delete(&from_trash).token(&token).header(IF_MATCH, &rev);
     assert_eq!(api.send(stale).await.status, 412);
-    let any = TestRequest::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
-    assert_eq!(api.send(any).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");
+    let without_rev = TestRequest::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
+    assert_eq!(api.send(without_rev).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");
 }
 
 /// Used by uploads of the same instance within a day.
@@ -212,10 +215,10 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let metadata = json!({ "category": "report", "datetime": "2017-04-22T01:00:00-05:00" });
-    let left = api.send(TestRequest::post("/files/upload/metadata").token(&token).attributes(metadata.clone())).await;
-    let (status, left) = (left.status, left.json()["data"].clone());
-    assert_eq!((status, &left["type"], &left["attributes"]), (201, &json!("io.cozy.files.metadata"), &metadata));
-    let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&left)), "foo").await;
+    let saved = api.send(TestRequest::post("/files/upload/metadata").token(&token).attributes(metadata.clone())).await;
+    let (status, saved) = (saved.status, saved.json()["data"].clone());
+    assert_eq!((status, &saved["type"], &saved["attributes"]), (201, &json!("io.cozy.files.metadata"), &metadata));
+    let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&saved)), "foo").await;
     assert_eq!(file["attributes"]["metadata"], metadata);
     let put = |metadata_id: &str| {
         TestRequest::put(&format!(
@@ -226,14 +229,15 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
         .text("bar")
     };
     assert_eq!(api.send(put("unknown")).await.status, 422);
-    let replaced = api.send(put(id(&left))).await.json()["data"]["attributes"].clone();
+    let replaced = api.send(put(id(&saved))).await.json()["data"]["attributes"].clone();
     assert_eq!((&replaced["metadata"], &replaced["encrypted"]), (&metadata, &json!(true)));
     assert_eq!(replaced["executable"], true);
     let source = ["sourceAccount", "sourceAccountIdentifier"].map(|name| &replaced["cozyMetadata"][name]);
     assert_eq!(source, ["one", "ana"], "it had none");
-    let kept = api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
-    assert_eq!(kept["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
-    let elsewhere = api.platform.files().upload_metadata(&api.bob, id(&left)).expect("read");
+    let overwritten =
+        api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
+    assert_eq!(overwritten["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
+    let elsewhere = api.platform.files().upload_metadata(&api.bob, id(&saved)).expect("read");
     assert_eq!(elsewhere, None, "another instance");
     let large = json!({ "text": "x".repeat(70_000) });
     let large = TestRequest::post("/files/upload/metadata").token(&token).attributes(large);
@@ -243,8 +247,9 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     assert_eq!(api.send(denied).await.status, 403);
     api.clock.set(api.clock.now() + chrono::Duration::seconds(86_401));
     let token = api.token("io.cozy.files");
-    let late = TestRequest::put(&format!("/files/{}?MetadataID={}", id(&file), id(&left))).token(&token).text("bar");
-    insta::assert_snapshot!(api.send(late).await, @r#"
+    let expired =
+        TestRequest::put(&format!("/files/{}?MetadataID={}", id(&file), id(&saved))).token(&token).text("bar");
+    insta::assert_snapshot!(api.send(expired).await, @r#"
     422 application/vnd.api+json
     {
       "errors": [
@@ -261,11 +266,11 @@ async fn f5_f6_metadata_is_left_for_an_upload() {
     "#);
     let again = TestRequest::post("/files/upload/metadata").token(&token).attributes(json!({}));
     assert_eq!(api.send(again).await.status, 201);
-    let left = api.platform.raw_store().list(&api.alice.id, &UPLOAD_METADATA, None, 10).expect("a list");
-    assert_eq!(left.len(), 1, "what is over is forgotten");
+    let saved = api.platform.raw_store().list(&api.alice.id, &UPLOAD_METADATA, None, 10).expect("a list");
+    assert_eq!(saved.len(), 1, "what is over is forgotten");
 }
 
-/// Names that look alike are the same name, however a client composes them.
+/// Names that look alike are equal, however a client composes them.
 #[tokio::test]
 async fn names_are_composed() {
     let api = Api::new().await;
@@ -301,7 +306,7 @@ async fn f7_name_place_and_more_are_patched() {
     let changed = api.send(patch(id(&file), json!({ "metadata": { "b": 2 } }))).await.json();
     assert_eq!(changed["data"]["attributes"]["metadata"], json!({ "b": 2 }), "not merged");
 
-    // A directory takes along what is in it.
+    // Moving a directory moves its contents.
     assert_eq!(api.send(patch(&one, json!({ "dir_id": two, "name": "moved" }))).await.status, 200);
     let found = api.send(TestRequest::get(&format!("/files/{below}")).token(&token)).await.json();
     assert_eq!(found["data"]["attributes"]["path"], "/two/moved/below");
@@ -338,7 +343,7 @@ async fn f11_what_is_deleted_lies_in_the_trash() {
         delete(&folder),
         delete(&folder),
         patch(id(&other), json!({ "move_to_trash": true })),
-        // What lies below is trashed with it, and was not trashed itself.
+        // Its children count as trashed, but were not trashed themselves.
         TestRequest::get(&format!("/files/{}", id(&file))).token(&token),
         patch(id(&file), json!({ "dir_id": ROOT_ID })),
         TestRequest::get("/files/download?Path=/.cozy_trash/folder/a.txt").token(&token),
@@ -361,7 +366,7 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     let delete = |path: &str| TestRequest::delete(&format!("/files/{path}")).token(&token);
     api.send(delete(&folder)).await;
 
-    // Back again: the name is taken by now, and of a child the directories are made again.
+    // Restoring: the name is taken in the meantime, and a child's directories are created again.
     directory(&api, "", "folder").await;
     let restore = |id: &str| TestRequest::post(&format!("/files/trash/{id}")).token(&token);
     let child = api.send(restore(id(&file))).await.json();
@@ -372,7 +377,7 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     assert_eq!(get(&below).await["path"], "/folder (2)/below");
     assert_eq!(api.send(restore(&folder)).await.status, 400);
 
-    // For good.
+    // Permanently.
     assert_eq!(api.send(delete(&format!("trash/{}", id(&file)))).await.status, 400, "not in the trash");
     let single = directory(&api, "", "single").await;
     upload(&api, &below, "Name=b.txt", "bar").await;
@@ -392,7 +397,7 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     assert_eq!(api.platform.files().disk_usage(&api.alice).await.expect("a number"), 0);
 }
 
-/// A right to one directory is none to others.
+/// A rule on one directory does not cover others.
 #[tokio::test]
 async fn p10_rules_hold_for_what_is_created_and_moved() {
     let api = Api::new().await;
@@ -421,9 +426,9 @@ async fn p10_rules_hold_for_what_is_created_and_moved() {
     ] {
         assert_eq!(status(TestRequest::new(method.clone(), &path), &token).await, 403, "{method} {path}");
     }
-    let own = api.send(TestRequest::get("/files/metadata?Path=/mine/new.txt").token(&token)).await.id();
-    let out = TestRequest::patch(&format!("/files/{own}")).attributes(json!({ "dir_id": other }));
-    assert_eq!(status(out, &token).await, 403, "moved out of its reach");
+    let created_id = api.send(TestRequest::get("/files/metadata?Path=/mine/new.txt").token(&token)).await.id();
+    let move_out = TestRequest::patch(&format!("/files/{created_id}")).attributes(json!({ "dir_id": other }));
+    assert_eq!(status(move_out, &token).await, 403, "moved out of its reach");
 }
 
 #[tokio::test]
@@ -433,27 +438,27 @@ async fn a_copy_is_a_file_of_its_own() {
     let (file, folder) = (upload(&api, "", "Name=a.txt", "foo").await, directory(&api, "", "folder").await);
     let copy = |query: &str| TestRequest::post(&format!("/files/{}/copy{query}", id(&file))).token(&token);
     for (query, path) in [("", "/a (copy).txt"), ("", "/a (copy) (2).txt"), ("?Name=b.txt", "/b.txt")] {
-        let answer = api.send(copy(query)).await;
-        assert_eq!((answer.status, &answer.json()["data"]["attributes"]["path"]), (201, &json!(path)));
+        let response = api.send(copy(query)).await;
+        assert_eq!((response.status, &response.json()["data"]["attributes"]["path"]), (201, &json!(path)));
     }
-    let answer = api.send(copy(&format!("?DirID={folder}"))).await.json();
-    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a.txt", "the name is free there");
-    let answer = api.send(copy(&format!("?DirID={folder}&Name=a.txt"))).await.json();
-    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a (2).txt");
+    let response = api.send(copy(&format!("?DirID={folder}"))).await.json();
+    assert_eq!(response["data"]["attributes"]["path"], "/folder/a.txt", "the name is free there");
+    let response = api.send(copy(&format!("?DirID={folder}&Name=a.txt"))).await.json();
+    assert_eq!(response["data"]["attributes"]["path"], "/folder/a (2).txt");
     api.send(TestRequest::put(&format!("/files/{}", id(&file))).token(&token).text("changed")).await;
-    let content = TestRequest::get(&format!("/files/download/{}", id(&answer["data"]))).token(&token);
+    let content = TestRequest::get(&format!("/files/download/{}", id(&response["data"]))).token(&token);
     assert_eq!(api.send(content).await.text(), "foo");
 }
 
-/// The quota holds before and while a content comes.
+/// The quota applies before and during an upload.
 #[tokio::test]
 async fn what_does_not_fit_is_refused() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
     let mut alice = api.alice.clone();
     alice.disk_quota = Some(10);
-    let left = api.platform.files().remaining_space(&alice).await.expect("a number");
-    assert_eq!(left, 10);
+    let remaining = api.platform.files().remaining_space(&alice).await.expect("a number");
+    assert_eq!(remaining, 10);
     let too_large = api.platform.files().remaining_space(&api.alice).await.expect("a number") + 1;
     let announced =
         TestRequest::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
@@ -476,19 +481,19 @@ async fn a_directory_has_the_dates_of_the_request() {
         (attributes["created_at"].clone(), attributes["updated_at"].clone())
     };
     let (created, updated) = ("2024-01-02T03:04:05Z", "2025-01-02T03:04:05Z");
-    let both = format!("CreatedAt={created}&UpdatedAt={updated}");
+    let query = format!("CreatedAt={created}&UpdatedAt={updated}");
     let date = Some("Tue, 17 Nov 2026 08:00:00 GMT");
-    let told = "2026-11-17T08:00:00Z";
-    assert_eq!(dates(&format!("Name=both&{both}"), date).await, (json!(created), json!(updated)));
-    assert_eq!(dates(&format!("Path=/path&{both}"), None).await, (json!(created), json!(updated)));
-    assert_eq!(dates("Name=header", date).await, (json!(told), json!(told)));
-    assert_eq!(dates(&format!("Name=created&CreatedAt={created}"), date).await, (json!(created), json!(told)));
+    let header_date = "2026-11-17T08:00:00Z";
+    assert_eq!(dates(&format!("Name=both&{query}"), date).await, (json!(created), json!(updated)));
+    assert_eq!(dates(&format!("Path=/path&{query}"), None).await, (json!(created), json!(updated)));
+    assert_eq!(dates("Name=header", date).await, (json!(header_date), json!(header_date)));
+    assert_eq!(dates(&format!("Name=created&CreatedAt={created}"), date).await, (json!(created), json!(header_date)));
     let wrong =
         api.send(TestRequest::post("/files/?Type=directory&Name=wrong&CreatedAt=yesterday").token(&token)).await;
     assert_eq!(wrong.status, 422, "{wrong}");
 }
 
-/// What is made follows the same rule on dates as what is changed.
+/// The rule on dates applies to created and changed files alike.
 #[tokio::test]
 async fn nothing_is_changed_before_it_is_created() {
     let api = Api::new().await;
@@ -497,12 +502,12 @@ async fn nothing_is_changed_before_it_is_created() {
     for kind in ["file", "directory"] {
         let early = "CreatedAt=2026-03-01T00:00:00Z&UpdatedAt=2026-01-01T00:00:00Z";
         let call = TestRequest::post(&format!("/files/?Type={kind}&Name=early&{early}")).token(&token).text("foo");
-        let refused = api.send(call).await;
-        assert_eq!(refused.status, 422, "{kind}: {refused}");
-        assert_eq!(refused.json()["errors"][0]["source"]["pointer"], "/data/attributes/UpdatedAt", "{refused}");
+        let rejected = api.send(call).await;
+        assert_eq!(rejected.status, 422, "{kind}: {rejected}");
+        assert_eq!(rejected.json()["errors"][0]["source"]["pointer"], "/data/attributes/UpdatedAt", "{rejected}");
     }
     assert_eq!(contents(&api).await, before, "no content is left behind");
-    // Somebody who says only when it was changed says when it was created at the latest.
+    // If only the date of change is set, the file was created at the latest then.
     let old = upload(&api, "", "Name=old&UpdatedAt=2016-01-01T00:00:00Z", "foo").await;
     assert_eq!(old["attributes"]["created_at"], old["attributes"]["updated_at"]);
 }
@@ -513,12 +518,12 @@ async fn tags_have_a_bound() {
     let tags = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     upload(&api, "", &format!("Name=some&Tags={}", tags(100)), "foo").await;
     let call = TestRequest::post(&format!("/files/?Type=file&Name=many&Tags={}", tags(101)));
-    let refused = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
-    assert_eq!(refused.status, 422, "{refused}");
-    assert!(refused.summary().contains("a file has at most 100"), "{refused}");
+    let rejected = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
+    assert_eq!(rejected.status, 422, "{rejected}");
+    assert!(rejected.summary().contains("a file has at most 100"), "{rejected}");
 }
 
-/// What is on its way counts, announced or not, until it is stored or given up.
+/// Uploads in progress count, announced or not, until they are stored or abandoned.
 #[tokio::test]
 async fn uploads_at_the_same_time_stay_within_the_quota() {
     let api = Api::new().await;
@@ -526,7 +531,7 @@ async fn uploads_at_the_same_time_stay_within_the_quota() {
     let used = api.platform.files().disk_usage(&api.alice).await.expect("a number");
     let quota = InstancePatch { disk_quota: Some(used + 10), ..InstancePatch::default() };
     let alice = api.platform.instances().update(&api.alice, &quota).await.expect("changed");
-    let left = async || api.platform.files().remaining_space(&alice).await.expect("a number");
+    let remaining = async || api.platform.files().remaining_space(&alice).await.expect("a number");
     let create = |name: &str| TestRequest::post(&format!("/files/?Type=file&Name={name}")).token(&token);
     for announced in [true, false] {
         let (mut client, body) = tokio::io::duplex(64);
@@ -534,7 +539,7 @@ async fn uploads_at_the_same_time_stay_within_the_quota() {
         let slow = if announced { slow.header(CONTENT_LENGTH, "6") } else { slow };
         let others = async {
             client.write_all(b"12345").await.expect("sent");
-            while left().await > 5 {
+            while remaining().await > 5 {
                 tokio::task::yield_now().await;
             }
             assert_eq!(api.send(create("large").header(CONTENT_LENGTH, "6").text("123456")).await.status, 413);
@@ -546,20 +551,20 @@ async fn uploads_at_the_same_time_stay_within_the_quota() {
             small.id()
         };
         let (stored, small) = tokio::join!(api.send(slow), others);
-        assert_eq!((stored.status, left().await), (201, 0), "{stored}");
+        assert_eq!((stored.status, remaining().await), (201, 0), "{stored}");
         for id in [stored.id(), small] {
             api.send(TestRequest::delete(&format!("/files/{id}")).token(&token)).await;
         }
         assert_eq!(api.send(TestRequest::delete("/files/trash").token(&token)).await.status, 204);
-        assert_eq!(left().await, 10);
-        // A client that goes leaves nothing behind.
+        assert_eq!(remaining().await, 10);
+        // A client that disconnects leaves nothing.
         let (client, body) = tokio::io::duplex(64);
         let call = create("gone").header(CONTENT_LENGTH, "10").text(Body::from_stream(ReaderStream::new(body)));
-        let given_up = tokio::select! {
-            answer = api.send(call) => Some(answer.status),
-            () = async { while left().await > 0 { tokio::task::yield_now().await } } => None,
+        let abandoned = tokio::select! {
+            response = api.send(call) => Some(response.status),
+            () = async { while remaining().await > 0 { tokio::task::yield_now().await } } => None,
         };
         drop(client);
-        assert_eq!((given_up, left().await), (None, 10));
+        assert_eq!((abandoned, remaining().await), (None, 10));
     }
 }

@@ -1,4 +1,4 @@
-//! `/files`, former contents.
+//! `/files`: versions.
 
 use chrono::Duration;
 use http::Method;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, TestRequest};
 
-/// An instance with a file whose content is `one`.
+/// Creates an instance with a file whose content is `one`.
 async fn with_file() -> (Api, String) {
     let api = Api::new().await;
     let token = api.token("*");
@@ -20,16 +20,16 @@ async fn with_file() -> (Api, String) {
 }
 
 impl Api {
-    /// Puts a content, so many minutes later.
+    /// Replaces the content after this number of minutes.
     async fn put_later(&self, id: &str, minutes: i64, content: &str) -> Value {
         self.clock.set(self.clock.now() + Duration::minutes(minutes));
         let call = TestRequest::put(&format!("/files/{id}")).token(&self.token("*")).text(content.to_owned());
-        let answer = self.send(call).await;
-        assert_eq!(answer.status, 200, "{answer}");
-        answer.json()
+        let response = self.send(call).await;
+        assert_eq!(response.status, 200, "{response}");
+        response.json()
     }
 
-    /// The ids of a file's versions, the newest first.
+    /// Returns the ids of a file's versions, the newest first.
     async fn versions(&self, id: &str) -> Vec<String> {
         let file = self.send(TestRequest::get(&format!("/files/{id}")).token(&self.token("*"))).await.json();
         let versions = file["data"]["relationships"]["old_versions"]["data"].as_array().cloned().unwrap_or_default();
@@ -42,12 +42,12 @@ impl Api {
     }
 
     async fn download(&self, id: &str) -> String {
-        let answer = self.send(TestRequest::get(&format!("/files/download/{id}")).token(&self.token("*"))).await;
-        assert_eq!(answer.status, 200, "{answer}");
-        answer.text().to_owned()
+        let response = self.send(TestRequest::get(&format!("/files/download/{id}")).token(&self.token("*"))).await;
+        assert_eq!(response.status, 200, "{response}");
+        response.text().to_owned()
     }
 
-    /// What alice's files take, counted anew and as it was kept up; nothing else is stored, and nothing is wrong.
+    /// Returns the disk usage of alice's files, and checks it against the blobs; the store must have no problems.
     async fn usage(&self) -> u64 {
         let blobs = self.platform.raw_store().blobs();
         let mut sizes = Vec::new();
@@ -59,12 +59,12 @@ impl Api {
         assert_eq!(sizes.iter().sum::<u64>(), usage + icon, "{sizes:?}");
         let mut problems = Vec::new();
         let options = FsckOptions { deep: true, repair: false };
-        let mut told = |progress: konnector_store::FsckProgress<'_>| {
+        let mut on_progress = |progress: konnector_store::FsckProgress<'_>| {
             if let konnector_store::FsckProgress::Found(problem) = progress {
                 problems.push(problem.to_string());
             }
         };
-        self.platform.raw_store().fsck(&Schema, options, &mut told).await.expect("checked");
+        self.platform.raw_store().fsck(&Schema, options, &mut on_progress).await.expect("checked");
         assert_eq!(problems, Vec::<String>::new());
         usage
     }
@@ -119,11 +119,11 @@ async fn a_replaced_content_becomes_a_version() {
     "#);
     assert_eq!(api.usage().await, 9);
 
-    // Soon after, what was there for a moment is not kept.
+    // A content that is replaced soon does not become a version.
     api.put_later(&id, 14, "third").await;
     assert_eq!(api.versions(&id).await, versions);
     assert_eq!(api.usage().await, 8);
-    // Unless it is important: it has tags.
+    // Unless the version has tags.
     let tagged =
         TestRequest::patch(&format!("/files/{id}")).token(&api.token("*")).attributes(json!({ "tags": ["kept"] }));
     assert_eq!(api.send(tagged).await.status, 200);
@@ -133,7 +133,7 @@ async fn a_replaced_content_becomes_a_version() {
     assert_eq!(api.usage().await, "fourth".len() as u64 + 3 + 5);
 }
 
-/// Cozy keeps 20 contents, the present one among them.
+/// Cozy keeps 20 contents, including the current one.
 #[tokio::test]
 async fn the_oldest_versions_go() {
     let (api, id) = with_file().await;
@@ -145,7 +145,7 @@ async fn the_oldest_versions_go() {
     assert_eq!(api.download(&versions[0]).await, "content 23");
     assert_eq!(api.download(&versions[18]).await, "content 05");
     assert_eq!(api.usage().await, 20 * 10);
-    // Back to the oldest one, which goes in none but one way.
+    // Reverting to the oldest version.
     let revert = TestRequest::post(&format!("/files/revert/{}", versions[18])).token(&api.token("*"));
     assert_eq!(api.send(revert).await.status, 200);
     assert_eq!(api.download(&id).await, "content 05");
@@ -246,7 +246,7 @@ async fn versions_are_tagged_and_deleted() {
     assert_eq!(api.versions(&id).await, [versions[0].clone(), versions[2].clone()]);
     assert_eq!(api.usage().await, 4 + 5 + 3);
 
-    // Those of every file, and those of a file that is deleted for good.
+    // Versions of every file, and of a permanently deleted file.
     assert_eq!(api.send(delete("versions", &api.token("io.cozy.files:DELETE:one"))).await.status, 403);
     assert_eq!(api.send(delete("versions", &token)).await.status, 204);
     assert_eq!(api.versions(&id).await, Vec::<String>::new());
@@ -254,9 +254,9 @@ async fn versions_are_tagged_and_deleted() {
     api.put_later(&id, 20, "five").await;
     assert_eq!(api.usage().await, 8);
     let token = api.token("*");
-    let gone =
+    let deleted =
         TestRequest::patch(&format!("/files/{id}")).token(&token).attributes(json!({ "permanent_delete": true }));
-    assert_eq!(api.send(gone).await.status, 204);
+    assert_eq!(api.send(deleted).await.status, 204);
     assert_eq!(api.usage().await, 0);
     let read = TestRequest::get("/data/io.cozy.files.versions/_all_docs").token(&token);
     assert_eq!(api.send(read).await.json()["rows"].as_array().map_or(0, Vec::len), 0);

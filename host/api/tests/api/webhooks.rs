@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Api, TestRequest};
 use crate::triggers::{create, cron, post};
 
-/// A token's subject is who made it.
+/// The subject of a token is the creator.
 #[tokio::test]
 async fn j12_a_webhook_has_an_address() {
     let api = Api::new().await;
@@ -50,7 +50,7 @@ async fn j12_a_webhook_has_an_address() {
     "#);
 }
 
-/// The id is all that a caller needs.
+/// A caller needs only the id.
 #[tokio::test]
 async fn j27_a_webhook_is_called_without_a_token() {
     let api = Api::new().await;
@@ -62,14 +62,14 @@ async fn j27_a_webhook_is_called_without_a_token() {
     assert_eq!(api.send(TestRequest::post(&path).text("no json")).await.status, 204);
     assert_eq!(api.send(TestRequest::post(&format!("{path}?Manual=true")).json(&json!({ "n": 1 }))).await.status, 204);
     let jobs = api.send(TestRequest::get(&format!("/jobs/triggers/{hook}/jobs")).token(&token)).await.json();
-    let shown = |job: usize, name: &str| jobs["data"][job]["attributes"][name].clone();
-    assert_eq!((shown(0, "payload"), shown(0, "manual_execution")), (json!("eyJuIjoxfQ=="), json!(true)));
-    assert_eq!((shown(1, "payload"), shown(1, "manual_execution")), (json!("bm8ganNvbg=="), Value::Null));
-    let refused = [
+    let attribute = |job: usize, name: &str| jobs["data"][job]["attributes"][name].clone();
+    assert_eq!((attribute(0, "payload"), attribute(0, "manual_execution")), (json!("eyJuIjoxfQ=="), json!(true)));
+    assert_eq!((attribute(1, "payload"), attribute(1, "manual_execution")), (json!("bm8ganNvbg=="), Value::Null));
+    let rejected = [
         TestRequest::post("/jobs/webhooks/0123456789abcdef0123456789abcdef"),
         TestRequest::post(&format!("/jobs/webhooks/{timed}")),
         TestRequest::post(&path).host("bob.example"),
         TestRequest::post(&path).text(vec![b'x'; (1 << 20) + 1]),
     ];
-    insta::assert_snapshot!(api.transcript(refused).await);
+    insta::assert_snapshot!(api.transcript(rejected).await);
 }

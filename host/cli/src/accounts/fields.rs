@@ -12,7 +12,7 @@ pub type FieldValues = Map<String, Value>;
 
 /// Parses the values from the command line and standard input.
 pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValues> {
-    let mut given = Map::new();
+    let mut values = Map::new();
     for field in fields {
         let (name, value) = field.split_once('=').ok_or_else(|| {
             Error::usage(
@@ -20,7 +20,7 @@ pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValu
                 "write NAME=VALUE, for example --field login=ada",
             )
         })?;
-        given.insert(name.trim().to_owned(), Value::String(value.to_owned()));
+        values.insert(name.trim().to_owned(), Value::String(value.to_owned()));
     }
     if password_stdin {
         let mut line = String::new();
@@ -32,43 +32,43 @@ pub fn parse_fields(fields: &[String], password_stdin: bool) -> Result<FieldValu
                 "give it as one line, or omit --password-stdin",
             ));
         }
-        given.insert("password".to_owned(), Value::String(password.to_owned()));
+        values.insert("password".to_owned(), Value::String(password.to_owned()));
     }
-    Ok(given)
+    Ok(values)
 }
 
 /// Checks the fields against the manifest's form, asks for missing passwords, and reports other missing fields.
-pub fn complete(manifest: &Manifest, mut given: FieldValues) -> Result<FieldValues> {
-    check_names(manifest, &given)?;
+pub fn complete(manifest: &Manifest, mut values: FieldValues) -> Result<FieldValues> {
+    check_names(manifest, &values)?;
     for field in &manifest.fields {
-        if field.secret && is_missing(field, &given) && stdin().is_terminal() {
+        if field.secret && is_missing(field, &values) && stdin().is_terminal() {
             let question = format!("{}: ", field.label.as_deref().unwrap_or(&field.name));
             let answer = rpassword::prompt_password(question).map_err(io("prompting for a password"))?;
-            given.insert(field.name.clone(), Value::String(answer));
+            values.insert(field.name.clone(), Value::String(answer));
         }
     }
-    let missing: Vec<_> = manifest.fields.iter().filter(|field| is_missing(field, &given)).collect();
+    let missing: Vec<_> = manifest.fields.iter().filter(|field| is_missing(field, &values)).collect();
     if missing.is_empty() {
-        return Ok(given);
+        return Ok(values);
     }
     let names: Vec<_> = missing.iter().map(|field| field.name.as_str()).collect();
-    let how: Vec<_> = missing
+    let flags: Vec<_> = missing
         .iter()
         .map(|field| {
             if field.name == "password" { "--password-stdin".to_owned() } else { format!("--field {}=…", field.name) }
         })
         .collect();
-    Err(Error::usage(format!("{} requires {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
+    Err(Error::usage(format!("{} requires {}", manifest.name, names.join(" and ")), format!("add {}", flags.join(" "))))
 }
 
-fn is_missing(field: &Field, given: &FieldValues) -> bool {
-    field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
+fn is_missing(field: &Field, values: &FieldValues) -> bool {
+    field.required && !field.advanced && field.default.is_none() && !values.contains_key(&field.name)
 }
 
 /// Rejects unknown names, because a misspelt field would be stored but never used.
-fn check_names(manifest: &Manifest, given: &FieldValues) -> Result<()> {
+fn check_names(manifest: &Manifest, values: &FieldValues) -> Result<()> {
     let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
-    let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));
+    let unknown = values.keys().find(|name| !manifest.fields.is_empty() && !known(name));
     unknown.map_or(Ok(()), |unknown| {
         let names: Vec<_> = manifest.fields.iter().map(|field| field.name.as_str()).collect();
         Err(Error::usage(

@@ -54,8 +54,8 @@ fn compile(folder: &Path) -> Result<PathBuf> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Error::failed(format!("cannot start cargo: {error}"), "install Rust with rustup"))?;
-    let built = child.wait_with_output().map_err(io("compiling"))?;
-    if !built.status.success() {
+    let output = child.wait_with_output().map_err(io("compiling"))?;
+    if !output.status.success() {
         return Err(Error::failed(
             "the konnector failed to compile",
             format!(
@@ -63,7 +63,7 @@ fn compile(folder: &Path) -> Result<PathBuf> {
             ),
         ));
     }
-    artifact(&String::from_utf8_lossy(&built.stdout))
+    artifact(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| Error::failed("cargo built no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]"))
 }
 
@@ -73,7 +73,7 @@ fn artifact(messages: &str) -> Option<PathBuf> {
     let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();
     files
         .filter_map(|name| Some(PathBuf::from(name.as_str()?)))
-        .rfind(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .rfind(|path| path.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 #[cfg(test)]

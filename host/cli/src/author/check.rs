@@ -69,25 +69,25 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
 /// Returns the destinations of the account's secrets, one sentence for each secret and rule.
 fn secret_destinations(manifest: &Manifest) -> Vec<String> {
     let rules = manifest.permissions.rules().iter().filter(|rule| rule.kind == RuleKind::Http);
-    let bound = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
-    let mut sentences: Vec<String> = bound
+    let bindings = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
+    let mut sentences: Vec<String> = bindings
         .map(|(rule, secret)| {
-            let mut to = rule.values.join(", ");
+            let mut hosts = rule.values.join(", ");
             if rule.selector.is_some() {
-                to = format!("the address in the account's {to}");
+                hosts = format!("the address in the account's {hosts}");
             }
             let path = secret.path.as_deref().map(|path| format!(" below {path}")).unwrap_or_default();
             let part = match secret.fields.as_slice() {
                 [] => String::new(),
                 fields => format!(", as {}", fields.join(", ")),
             };
-            format!("secret {} may be sent to {to}{path}{part}", secret.name)
+            format!("secret {} may be sent to {hosts}{path}{part}", secret.name)
         })
         .collect();
     if sentences.is_empty() {
-        let every = manifest.secret_fields();
+        let secrets = manifest.secret_fields();
         sentences
-            .extend(every.map(|name| format!("secret {name} may be sent to every host that a rule names in full")));
+            .extend(secrets.map(|name| format!("secret {name} may be sent to every host that a rule names in full")));
     }
     sentences
 }
@@ -98,7 +98,7 @@ fn location(line: Option<usize>) -> String {
 
 /// Returns the manifest's file name, with the line of a field.
 fn field_location(text: &[u8], path: &str) -> String {
-    location(TextPosition::find(text, path).map(|place| place.line))
+    location(TextPosition::find(text, path).map(|position| position.line))
 }
 
 fn check_manifest(text: &[u8], problems: &mut Vec<CheckProblem>) -> Option<Manifest> {

@@ -99,7 +99,8 @@ mod tests {
         for (file, text) in &all {
             assert!(!text.contains("{{"), "{file} has a gap");
         }
-        let text = |wanted: &str| all.iter().find(|(file, _)| *file == wanted).map(|(_, text)| text.as_str()).unwrap();
+        let text =
+            |file_name: &str| all.iter().find(|(file, _)| *file == file_name).map(|(_, text)| text.as_str()).unwrap();
         let manifest = Manifest::parse(text("manifest.konnector").as_bytes()).unwrap();
         assert_eq!((manifest.name.as_str(), manifest.slug.as_ref()), ("My Shop2", Some(&name)));
         assert!(manifest.warnings().is_empty(), "{:?}", manifest.warnings());
@@ -109,9 +110,10 @@ mod tests {
 
     #[test]
     fn an_existing_folder_is_left_alone() {
-        let place = tempfile::tempdir().unwrap();
-        fs::create_dir(place.path().join("shop")).unwrap();
-        let arguments = Arguments { name: "shop".parse().unwrap(), directory: place.path().to_owned(), sdk_path: None };
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("shop")).unwrap();
+        let arguments =
+            Arguments { name: "shop".parse().unwrap(), directory: directory.path().to_owned(), sdk_path: None };
         let error = run(Output { json: false }, &arguments).unwrap_err().to_string();
         assert!(error.ends_with("shop already exists"), "{error}");
     }

@@ -52,17 +52,17 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let bundle = Bundle::read(&arguments.folder)?;
     // Reports a missing component before asking the user anything.
     bundle.component()?;
-    let given = accounts::parse_fields(&arguments.field, arguments.password_stdin)?;
-    let fields = accounts::complete(&bundle.manifest, given)?;
+    let values = accounts::parse_fields(&arguments.field, arguments.password_stdin)?;
+    let fields = accounts::complete(&bundle.manifest, values)?;
     let parameters = arguments.parameters.as_deref().map(parse_parameters).transpose()?;
 
-    let bench = RunEnvironment::set_up(arguments.allow_address.clone()).await?;
-    let konnector = bench.install(&bundle, parameters).await?;
-    let account = bench.add_account(&konnector, &bundle.manifest, fields).await?;
-    let job = bench.run(output, &konnector, account).await?;
-    let saved = RunResults::collect(&bench).await?;
+    let environment = RunEnvironment::set_up(arguments.allow_address.clone()).await?;
+    let konnector = environment.install(&bundle, parameters).await?;
+    let account = environment.add_account(&konnector, &bundle.manifest, fields).await?;
+    let job = environment.run(output, &konnector, account).await?;
+    let saved = RunResults::collect(&environment).await?;
     if let Some(folder) = &arguments.out {
-        saved.write_files(&bench, folder).await?;
+        saved.write_files(&environment, folder).await?;
     }
     let succeeded = job.get("state").and_then(Value::as_str) == Some("done");
     output.show(&json!({ "job": job, "documents": saved.documents, "files": saved.files }), || {
@@ -77,7 +77,7 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
             done("the run succeeded");
         }
     });
-    bench.shut_down().await;
+    environment.shut_down().await;
     if succeeded {
         return Ok(ExitCode::SUCCESS);
     }

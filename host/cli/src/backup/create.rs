@@ -32,10 +32,10 @@ pub(super) async fn run(
     }
     // An aborted backup leaves no file under the name.
     let draft = Draft::new_private(&target)?;
-    let mut written = draft.as_async_file()?;
-    let key = write(connection, output, key, &mut written).await?;
-    written.flush().await.map_err(io("writing the backup"))?;
-    drop(written);
+    let mut writer = draft.as_async_file()?;
+    let key = write(connection, output, key, &mut writer).await?;
+    writer.flush().await.map_err(io("writing the backup"))?;
+    drop(writer);
     let Some(key) = key else {
         draft.persist(&target)?;
         warning(
@@ -54,7 +54,7 @@ pub(super) async fn run(
 }
 
 /// Writes the backup to the file; returns the key if it is on this machine.
-async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut File) -> Result<Option<MasterKey>> {
+async fn write(connection: &Connection, output: Output, key: &KeyFile, target: &mut File) -> Result<Option<MasterKey>> {
     let data = connection.data();
     let spinner = Spinner::new(output);
     let running = connection.admin_url.is_some() || crate::doctor::is_locked(&data);
@@ -63,7 +63,7 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
         offline::check_key(&data.store(), &key)?;
         let store = offline::open(data.store()).await?;
         let result = store
-            .back_up(&Schema, &key, to, &mut |written| spinner.set_message(format!("writing: {}", bytes(written))))
+            .back_up(&Schema, &key, target, &mut |written| spinner.set_message(format!("writing: {}", bytes(written))))
             .await;
         store.close().await?;
         result.map_err(|error| match error {
@@ -82,7 +82,7 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
         };
         size += part.len() as u64;
         spinner.set_message(format!("writing: {}", bytes(size)));
-        to.write_all(&part).await.map_err(io("writing the backup"))?;
+        target.write_all(&part).await.map_err(io("writing the backup"))?;
     }
     // The server may run elsewhere, and the key may be there.
     Ok(MasterKey::load(&key.path(&data))?)

@@ -27,7 +27,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     check_empty(&data)?;
     let failpoint = |place| failpoint::hit(place).map_err(file("write", data.path()));
     let (key_file, key) = (key.path(&data), key.load(&data)?);
-    let mut from = open(backup).await?;
+    let mut source = open(backup).await?;
     data.create()?;
     let folder = data.path().join(RESTORE_FOLDER);
     if folder.exists() {
@@ -38,7 +38,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
     let store = offline::open_or_create(folder.clone()).await?;
     let on_progress = &mut |read| spinner.set_message(format!("reading {}: {}", backup.display(), bytes(read)));
     let restored =
-        store.restore(&mut from, &key, on_progress).await.map_err(|error| invalid_backup_error(backup, &error));
+        store.restore(&mut source, &key, on_progress).await.map_err(|error| invalid_backup_error(backup, &error));
     if restored.is_err() {
         drop(store);
         // A partial restore is useless; if the deletion fails, the next attempt repeats it.

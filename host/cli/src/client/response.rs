@@ -88,10 +88,10 @@ fn detail(body: &str) -> Option<String> {
     };
     if let Some(error) = value.get("errors").and_then(|errors| errors.get(0)) {
         let source = error.get("source");
-        let place = source.and_then(|source| text(source, "parameter").or_else(|| text(source, "pointer")));
+        let location = source.and_then(|source| text(source, "parameter").or_else(|| text(source, "pointer")));
         let sentence = text(error, "detail").or_else(|| text(error, "title"))?;
-        return Some(match place {
-            Some(place) if !sentence.contains(&place) => format!("{place}: {sentence}"),
+        return Some(match location {
+            Some(location) if !sentence.contains(&location) => format!("{location}: {sentence}"),
             _ => sentence,
         });
     }

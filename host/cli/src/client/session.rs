@@ -51,8 +51,8 @@ impl ApiClient {
     /// Returns a URL of the instance, for a browser.
     pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
         // The instance may have a name other than the server's address.
-        let named = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
-        response::join_url(named.as_ref().unwrap_or(&self.url), path, query)
+        let base = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
+        response::join_url(base.as_ref().unwrap_or(&self.url), path, query)
     }
 
     /// Sends a `GET` request; returns the response as JSON.

@@ -29,12 +29,12 @@ pub fn files(data: &DataDir) -> Vec<Finding> {
         )];
     }
     let mut findings = vec![check_mode(data.path(), 0o700)];
-    for (path, meaning) in [(data.key_file(), "the master key"), (data.passphrase_file(), "the admin passphrase")] {
+    for (path, description) in [(data.key_file(), "the master key"), (data.passphrase_file(), "the admin passphrase")] {
         if path.exists() {
             findings.push(check_mode(&path, 0o600));
         } else if data.has_data() {
             findings.push(Finding::warning(
-                format!("{meaning} does not exist at {}", path.display()),
+                format!("{description} does not exist at {}", path.display()),
                 "this is fine if the server gets it from elsewhere (--key-file, KONNECTOR_ADMIN_PASSPHRASE); otherwise restore it from a backup",
             ));
         }
@@ -171,10 +171,11 @@ pub fn disk(data: &DataDir) -> Option<Finding> {
 
 /// Checks the clock, which schedules follow. It is wrong if it is earlier than the data or the build of this program.
 pub fn clock(data: &DataDir, now: DateTime<Utc>) -> Finding {
-    let written =
+    let modified_at =
         |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok().map(DateTime::<Utc>::from);
     let program = std::env::current_exe().ok();
-    let newest = [program.as_deref().and_then(written), written(&data.store().join("sled")), written(&data.store())];
+    let newest =
+        [program.as_deref().and_then(modified_at), modified_at(&data.store().join("sled")), modified_at(&data.store())];
     match newest.into_iter().flatten().max() {
         Some(newest) if now + MAX_CLOCK_SKEW < newest => Finding::problem(
             format!("the clock shows {}, but files here are from {}", format_date(now), format_date(newest)),

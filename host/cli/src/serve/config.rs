@@ -97,7 +97,7 @@ pub struct Settings {
     /// Maximum number of concurrent jobs of one konnector, in the whole server; 0 means no limit.
     pub konnector_concurrency: u32,
     /// Retention of ended jobs.
-    pub history: JobRetention,
+    pub job_retention: JobRetention,
     /// Bytes of disk space that new data leaves free; `None` for the store's default.
     pub disk_reserve: Option<u64>,
     /// Limits of runs.
@@ -144,16 +144,16 @@ impl Settings {
             for (key, value) in layer {
                 match (merged.get_mut(&key), value) {
                     // Limit by limit, so that a layer that sets one limit leaves the others unchanged.
-                    (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
+                    (Some(Value::Table(base)), Value::Table(overrides)) => base.extend(overrides),
                     (_, value) => drop(merged.insert(key, value)),
                 }
             }
         }
-        let given: RawConfig = merged.try_into().map_err(|error: toml::de::Error| {
+        let raw: RawConfig = merged.try_into().map_err(|error: toml::de::Error| {
             let message = error.to_string();
             Error::usage(format!("a setting is not valid: {}", message.trim()), "see `konnector serve --help`")
         })?;
-        given.complete()
+        raw.complete()
     }
 }
 
@@ -187,7 +187,7 @@ impl RawConfig {
             )?),
             vendor_concurrency: self.vendor_concurrency.unwrap_or(1),
             konnector_concurrency: self.konnector_concurrency.unwrap_or(0),
-            history: history(self.keep_jobs, self.keep_jobs_days),
+            job_retention: job_retention(self.keep_jobs, self.keep_jobs_days),
             disk_reserve: self.disk_reserve_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             limits: LimitPolicy {
                 max: Limits::default_max().with_requested(&limits("limits", self.limits)?),
@@ -200,7 +200,7 @@ impl RawConfig {
     }
 }
 
-fn history(jobs: Option<u32>, days: Option<u32>) -> JobRetention {
+fn job_retention(jobs: Option<u32>, days: Option<u32>) -> JobRetention {
     let default = JobRetention::default();
     JobRetention {
         max_per_trigger: jobs.map_or(default.max_per_trigger, |jobs| jobs as usize),
@@ -208,28 +208,28 @@ fn history(jobs: Option<u32>, days: Option<u32>) -> JobRetention {
     }
 }
 
-fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
+fn limits(setting: &str, table: Option<Table>) -> Result<LimitValues> {
     let mut values = LimitValues::default();
-    for (key, value) in given.into_iter().flatten() {
+    for (key, value) in table.into_iter().flatten() {
         let limit = Limit::from_key(&key).ok_or_else(|| unknown_limit(setting, &key))?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
-        let wrong = || {
+        let invalid = || {
             Error::usage(
                 format!("{setting}.{key}: {value} is not a positive whole number"),
                 format!("for example {key} = {}", limit.default_max()),
             )
         };
-        values.set(limit, number.ok_or_else(wrong)?)?;
+        values.set(limit, number.ok_or_else(invalid)?)?;
     }
     Ok(values)
 }
 
 /// Parses the hourly limits; 0 means no limit.
-fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
+fn hourly(table: Option<Table>) -> Result<HourlyLimits> {
     let mut limits = HourlyLimits::default();
-    for (key, value) in given.into_iter().flatten() {
+    for (key, value) in table.into_iter().flatten() {
         let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
-        let wrong = || {
+        let invalid = || {
             Error::usage(
                 format!("hourly_limits.{key}: {value} is not valid; it must be a whole number from 0 to 4294967295"),
                 format!("for example {key} = 100"),
@@ -239,7 +239,7 @@ fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
             let known = HourlyLimits::NAMES.join(", ");
             Error::usage(format!("hourly_limits has no limit '{key}'"), format!("the limits are {known}"))
         };
-        *limits.limit_mut(&key).ok_or_else(unknown)? = number.ok_or_else(wrong)?;
+        *limits.limit_mut(&key).ok_or_else(unknown)? = number.ok_or_else(invalid)?;
     }
     Ok(limits)
 }
@@ -301,18 +301,18 @@ fn unknown_key(unknown: &str, path: &Path) -> Error {
 
 /// Returns the known name that was probably meant.
 pub fn closest_match<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let written = unknown.replace('-', "_").to_lowercase();
+    let normalized = unknown.replace('-', "_").to_lowercase();
     known
-        .map(|known| (similarity(&written, known), known))
+        .map(|known| (similarity(&normalized, known), known))
         .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
 }
 
 /// Returns the similarity, from 0 to 1, of the written name to a key or, weighted slightly lower, to a word of the key.
-fn similarity(written: &str, known: &str) -> f64 {
-    let words = known.split('_').map(|word| strsim::jaro_winkler(written, word) * 0.9);
-    words.fold(strsim::jaro_winkler(written, known), f64::max)
+fn similarity(name: &str, known: &str) -> f64 {
+    let words = known.split('_').map(|word| strsim::jaro_winkler(name, word) * 0.9);
+    words.fold(strsim::jaro_winkler(name, known), f64::max)
 }
 
 /// Reads the layer of the environment. `KONNECTOR_X_FILE` names a file that contains the value, for secrets of
@@ -406,13 +406,13 @@ mod tests {
         parse(text, Path::new("konnector.toml")).unwrap()
     }
 
-    fn nothing(_: &str) -> Option<String> {
+    fn no_variables(_: &str) -> Option<String> {
         None
     }
 
     #[test]
     fn nothing_is_needed() {
-        let settings = Settings::merge(Table::new(), &nothing, Table::new()).unwrap();
+        let settings = Settings::merge(Table::new(), &no_variables, Table::new()).unwrap();
         assert_eq!(settings.listen, "127.0.0.1:8080");
         assert_eq!(settings.admin_listen, "127.0.0.1:6060");
         assert_eq!(settings.key_file, Path::new("data/master-key"));
@@ -464,11 +464,11 @@ mod tests {
             parse("colour = 'x'", path).map(drop).unwrap_err(),
             Settings::merge(Table::new(), &both, Table::new()).map(drop).unwrap_err(),
             Settings::merge(Table::new(), &number, Table::new()).map(drop).unwrap_err(),
-            Settings::merge(file("workers = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
-            Settings::merge(file("[limits]\nmemory = 1"), &nothing, Table::new()).map(drop).unwrap_err(),
-            Settings::merge(file("[default_limits]\nfiles = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
-            Settings::merge(file("[hourly_limits]\njob = 1"), &nothing, Table::new()).map(drop).unwrap_err(),
-            Settings::merge(file("[hourly_limits]\njobs = -1"), &nothing, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("workers = 0"), &no_variables, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[limits]\nmemory = 1"), &no_variables, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[default_limits]\nfiles = 0"), &no_variables, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[hourly_limits]\njob = 1"), &no_variables, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[hourly_limits]\njobs = -1"), &no_variables, Table::new()).map(drop).unwrap_err(),
             read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(error_text).join("\n"), @"

@@ -29,12 +29,12 @@ pub struct ListenerLimits {
 
 /// Raises the soft limit up to the hard limit, and divides the result.
 pub fn raise_file_limit() -> ListenerLimits {
-    let found = getrlimit(Resource::Nofile);
-    let wanted = found.maximum.unwrap_or(u64::MAX);
-    let mut limit = found.current.unwrap_or(u64::MAX);
-    if limit < wanted {
-        match setrlimit(Resource::Nofile, Rlimit { current: found.maximum, maximum: found.maximum }) {
-            Ok(()) => limit = wanted,
+    let limits = getrlimit(Resource::Nofile);
+    let hard_limit = limits.maximum.unwrap_or(u64::MAX);
+    let mut limit = limits.current.unwrap_or(u64::MAX);
+    if limit < hard_limit {
+        match setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum }) {
+            Ok(()) => limit = hard_limit,
             Err(error) => tracing::warn!(%error, limit, "cannot raise the limit of open files"),
         }
     }

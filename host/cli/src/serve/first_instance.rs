@@ -10,23 +10,23 @@ use crate::error::Result;
 
 /// Creates the first instance if there is none; returns the domain of an instance for which a token can be issued.
 pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAddr) -> Result<String> {
-    let reached = settings.domain.clone().unwrap_or_else(|| connectable(address).to_string());
+    let public_domain = settings.domain.clone().unwrap_or_else(|| connectable(address).to_string());
     let instances = platform.instances().list()?;
     if let Some(first) = instances.first() {
-        if platform.instances().get(&reached).is_err() {
+        if platform.instances().get(&public_domain).is_err() {
             tracing::warn!(
-                address = reached,
+                address = public_domain,
                 instance = first.domain,
                 "no instance has this address as its domain; requests must name the domain of an instance in their Host header"
             );
             return Ok(first.domain.clone());
         }
-        return Ok(reached);
+        return Ok(public_domain);
     }
     let local = settings.domain.is_none() && address.ip().is_loopback();
     let aliases = local.then(|| vec![format!("localhost:{}", address.port())]);
     let instance =
-        platform.instances().create(&reached, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
+        platform.instances().create(&public_domain, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
     tracing::info!(domain = instance.domain, "created the first instance");
     Ok(instance.domain)
 }

@@ -16,9 +16,9 @@ pub fn load(settings: &Settings) -> Result<MasterKey> {
         return Ok(key);
     }
     if settings.data_dir.has_data() {
-        let needed = key_fingerprint(&store)?.map(|needed| format!(" {needed}")).unwrap_or_default();
+        let fingerprint = key_fingerprint(&store)?.map(|fingerprint| format!(" {fingerprint}")).unwrap_or_default();
         return Err(Error::KeyMismatch(format!(
-            "{} contains data, but its key{needed} does not exist at {}; restore the key file from its backup, or set its path with \
+            "{} contains data, but its key{fingerprint} does not exist at {}; restore the key file from its backup, or set its path with \
              --key-file. Nothing was changed",
             store.display(),
             settings.key_file.display()
@@ -47,8 +47,8 @@ mod tests {
     fn a_key_is_made_for_new_data_only() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let made = load(&settings).unwrap().fingerprint();
-        assert_eq!(load(&settings).unwrap().fingerprint(), made);
+        let fingerprint = load(&settings).unwrap().fingerprint();
+        assert_eq!(load(&settings).unwrap().fingerprint(), fingerprint);
 
         std::fs::create_dir_all(settings.data_dir.store().join("sled")).unwrap();
         std::fs::remove_file(&settings.key_file).unwrap();

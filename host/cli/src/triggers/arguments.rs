@@ -42,7 +42,7 @@ pub struct ScheduleArguments {
 impl ScheduleArguments {
     /// Returns the type and arguments of the trigger; `None` to use the manifest's.
     pub fn into_type_and_arguments(self) -> Option<(&'static str, String)> {
-        let given = [
+        let flags = [
             ("@cron", self.cron),
             ("@every", self.every),
             ("@at", self.at),
@@ -54,7 +54,7 @@ impl ScheduleArguments {
             ("@event", self.event),
             ("@webhook", self.webhook.then(String::new)),
         ];
-        given.into_iter().find_map(|(kind, arguments)| arguments.map(|arguments| (kind, arguments)))
+        flags.into_iter().find_map(|(kind, arguments)| arguments.map(|arguments| (kind, arguments)))
     }
 }
 
@@ -85,7 +85,7 @@ pub struct TriggerSettings {
 impl TriggerSettings {
     /// Converts the given flags to attributes of the API.
     pub fn into_attributes(self) -> Map<String, Value> {
-        let given = [
+        let attributes = [
             ("time_zone", self.time_zone.map(Value::String)),
             ("missed_policy", self.missed_policy.map(Value::String)),
             ("missed_limit", self.missed_limit.map(|limit| json!(limit))),
@@ -93,6 +93,6 @@ impl TriggerSettings {
             ("overlap_policy", self.overlap_policy.map(Value::String)),
             ("debounce", self.debounce.map(Value::String)),
         ];
-        given.into_iter().filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect()
+        attributes.into_iter().filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect()
     }
 }

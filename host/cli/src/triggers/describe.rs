@@ -25,23 +25,23 @@ const MONTHS: [&str; 12] = [
 pub fn describe_schedule(trigger: &Value) -> String {
     let (kind, arguments) = (cell(trigger.get("type")), cell(trigger.get("arguments")));
     let arguments = arguments.trim();
-    let within = if arguments.is_empty() { String::new() } else { format!(" {arguments}") };
+    let suffix = if arguments.is_empty() { String::new() } else { format!(" {arguments}") };
     match kind.as_str() {
         "@cron" => match arguments.strip_prefix("@every ") {
             Some(interval) => format!("every {interval}"),
             None => describe_crontab(arguments).unwrap_or_else(|| format!("by the crontab `{arguments}`")),
         },
         "@every" => format!("every {arguments}"),
-        "@hourly" => format!("once an hour{within}"),
-        "@daily" => format!("once a day{within}"),
-        "@weekly" => format!("once a week{within}"),
-        "@monthly" => format!("once a month{within}"),
+        "@hourly" => format!("once an hour{suffix}"),
+        "@daily" => format!("once a day{suffix}"),
+        "@weekly" => format!("once a week{suffix}"),
+        "@monthly" => format!("once a month{suffix}"),
         "@at" => format!("once, at {arguments}"),
         "@in" => format!("once, {arguments} after it was added"),
         "@event" => format!("on the event {arguments}"),
         "@webhook" => "when its webhook is called".to_owned(),
         "@client" => "when a client runs it".to_owned(),
-        other => format!("{other}{within}"),
+        other => format!("{other}{suffix}"),
     }
 }
 
@@ -49,18 +49,19 @@ pub fn describe_schedule(trigger: &Value) -> String {
 pub fn describe(trigger: &Value, now: DateTime<Utc>) -> String {
     let mut sentence = describe_schedule(trigger);
     // A crontab that names its own time zone uses that one.
-    let own_zone = cell(trigger.get("arguments")).contains("TZ=");
-    let clocks = !own_zone
+    let has_own_zone = cell(trigger.get("arguments")).contains("TZ=");
+    let follows_clock = !has_own_zone
         && !matches!(cell(trigger.get("type")).as_str(), "@every" | "@at" | "@in" | "@event" | "@webhook" | "@client");
-    if let Some(zone) = trigger.get("time_zone").and_then(Value::as_str).filter(|_| clocks) {
+    if let Some(zone) = trigger.get("time_zone").and_then(Value::as_str).filter(|_| follows_clock) {
         sentence = format!("{sentence}, {zone}");
     }
     let state = trigger.get("current_state");
-    let of_state = |name: &str| state.and_then(|state| state.get(name));
-    let next = of_state("next_execution").and_then(Value::as_str).and_then(|next| next.parse::<DateTime<Utc>>().ok());
-    if let Some(locked) = of_state("locked_until") {
+    let state_field = |name: &str| state.and_then(|state| state.get(name));
+    let next =
+        state_field("next_execution").and_then(Value::as_str).and_then(|next| next.parse::<DateTime<Utc>>().ok());
+    if let Some(locked) = state_field("locked_until") {
         sentence = format!("{sentence}; the vendor locked the account, nothing runs before {}", cell(Some(locked)));
-    } else if let Some(code) = of_state("paused").and_then(|paused| paused.get("code")) {
+    } else if let Some(code) = state_field("paused").and_then(|paused| paused.get("code")) {
         sentence = format!("{sentence}; paused until you act ({})", cell(Some(code)));
     } else if let Some(next) = next {
         sentence = format!("{sentence}; next {}", time_until(next, now));
@@ -92,8 +93,8 @@ fn describe_crontab(text: &str) -> Option<String> {
         ["@hourly"] => ("0", "0", "*", "*", "*", "*"),
         _ => return None,
     };
-    let any = |field: &str| field == "*" || field == "?";
-    let days = match (any(day), any(month), any(weekday)) {
+    let is_any = |field: &str| field == "*" || field == "?";
+    let days = match (is_any(day), is_any(month), is_any(weekday)) {
         (true, true, true) => None,
         (true, true, false) => Some(format!("every {}", field_names(weekday, &DAYS, 0)?)),
         (false, true, true) => Some(format!("on the {} of every month", ordinals(day)?)),
@@ -102,10 +103,10 @@ fn describe_crontab(text: &str) -> Option<String> {
     };
     let second: u32 = second.parse().ok()?;
     let seconds = if second == 0 { String::new() } else { format!(":{second:02}") };
-    if any(hour) {
+    if is_any(hour) {
         let each = match minute.strip_prefix("*/") {
             Some(step) => format!("every {} minutes", step.parse::<u32>().ok()?),
-            None if any(minute) => "every minute".to_owned(),
+            None if is_any(minute) => "every minute".to_owned(),
             None => format!("every hour at minute {:02}{seconds}", minute.parse::<u32>().ok()?),
         };
         return Some(days.map_or(each.clone(), |days| format!("{each}, {days}")));

@@ -98,7 +98,7 @@ impl RunEnvironment {
 
     /// Runs the konnector and shows its progress; returns the job after its end.
     pub async fn run(&self, output: Output, konnector: &Slug, account: Option<String>) -> Result<Value> {
-        let live = JobProgress::new(output);
+        let progress = JobProgress::new(output);
         let mut events = self.platform.realtime().subscribe(&self.instance.id);
         let mut message = json!({ "konnector": konnector });
         if let (Some(account), Some(members)) = (&account, message.as_object_mut()) {
@@ -115,12 +115,12 @@ impl RunEnvironment {
         };
         let job = self.platform.jobs().push(&self.instance, request).await?;
         loop {
-            let now = self.platform.jobs().get(&self.instance, &job.id)?;
-            if now.finished_at.is_some() {
-                live.finish();
-                let mut result = serde_json::to_value(&now).map_err(Error::message)?;
+            let current = self.platform.jobs().get(&self.instance, &job.id)?;
+            if current.finished_at.is_some() {
+                progress.finish();
+                let mut result = serde_json::to_value(&current).map_err(Error::message)?;
                 if let Some(members) = result.as_object_mut() {
-                    members.insert("id".to_owned(), json!(now.id));
+                    members.insert("id".to_owned(), json!(current.id));
                     members.retain(|name, _| !name.starts_with('_'));
                 }
                 return Ok(result);
@@ -130,14 +130,15 @@ impl RunEnvironment {
                     Ok(event) if event.id != job.id => {}
                     Ok(event) if event.doctype == *JOBS => break,
                     Ok(event) if event.doctype == *JOB_LOGS => {
-                        live.handle_event(&Event { name: "log".to_owned(), data: Value::Object(event.doc.clone()) });
+                        progress
+                            .handle_event(&Event { name: "log".to_owned(), data: Value::Object(event.doc.clone()) });
                     }
                     Ok(event) if event.doctype == *JOB_EVENTS => {
                         let event = Event { name: cell(event.doc.get("type")), data: Value::Object(event.doc.clone()) };
                         if event.name == "code_needed" {
-                            self.answer_question(&live, account.as_deref(), &event.data).await?;
+                            self.answer_question(&progress, account.as_deref(), &event.data).await?;
                         }
-                        live.handle_event(&event);
+                        progress.handle_event(&event);
                     }
                     // Some events were missed; the stored job is authoritative.
                     Err(_) => break,
@@ -148,13 +149,13 @@ impl RunEnvironment {
     }
 
     /// Asks for the one-time code at the terminal and stores it in the account, where the run looks for it.
-    async fn answer_question(&self, live: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
-        let (Some(account), Some(code)) = (account, live.prompt_code(question).await?) else { return Ok(()) };
+    async fn answer_question(&self, progress: &JobProgress, account: Option<&str>, question: &Value) -> Result<()> {
+        let (Some(account), Some(code)) = (account, progress.prompt_code(question).await?) else { return Ok(()) };
         let platform = &self.platform;
-        let before = platform.documents().read(&self.instance, &self.principal, &ACCOUNTS, account)?;
-        let mut body = before.body;
+        let document = platform.documents().read(&self.instance, &self.principal, &ACCOUNTS, account)?;
+        let mut body = document.body;
         body.insert("twoFACode".to_owned(), json!(code));
-        platform.documents().update(&self.instance, &self.principal, &ACCOUNTS, account, &before.rev, body).await?;
+        platform.documents().update(&self.instance, &self.principal, &ACCOUNTS, account, &document.rev, body).await?;
         Ok(())
     }
 

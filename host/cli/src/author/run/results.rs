@@ -40,17 +40,17 @@ pub struct RunResults {
 
 impl RunResults {
     /// Collects all documents and files of the instance.
-    pub async fn collect(bench: &RunEnvironment) -> Result<Self> {
+    pub async fn collect(environment: &RunEnvironment) -> Result<Self> {
         let mut documents = Map::new();
-        for doctype in bench.platform.documents().doctypes(&bench.instance)? {
+        for doctype in environment.platform.documents().doctypes(&environment.instance)? {
             if !INTERNAL_DOCTYPES.contains(&doctype.to_string().as_str()) && doctype != *FILES {
-                documents.insert(doctype.to_string(), Value::Array(all_documents(bench, &doctype)?));
+                documents.insert(doctype.to_string(), Value::Array(all_documents(environment, &doctype)?));
             }
         }
         let mut contents = Vec::new();
         let mut folders = vec![(String::new(), ROOT_ID.to_owned())];
         while let Some((folder, id)) = folders.pop() {
-            for child in children(bench, &id)? {
+            for child in children(environment, &id)? {
                 let path = format!("{folder}/{}", child.name);
                 match child.kind {
                     FileKind::Directory if child.id == TRASH_ID => {}
@@ -90,13 +90,13 @@ impl RunResults {
     }
 
     /// Writes the files below a folder, at their paths.
-    pub async fn write_files(&self, bench: &RunEnvironment, folder: &Path) -> Result<()> {
+    pub async fn write_files(&self, environment: &RunEnvironment, folder: &Path) -> Result<()> {
         for (path, content) in &self.contents {
             let target = folder.join(safe_relative_path(path)?);
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(file("create", parent))?;
             }
-            let mut reader = bench.platform.files().open_content(content).await?;
+            let mut reader = environment.platform.files().open_content(content).await?;
             let draft = Draft::new_shared(&target)?;
             let mut writer = draft.as_async_file()?;
             tokio::io::copy(&mut reader, &mut writer).await.map_err(file("write", &target))?;
@@ -116,12 +116,17 @@ fn safe_relative_path(path: &str) -> Result<PathBuf> {
     Err(Error::failed(format!("file {} would be written outside the folder", path.display()), ""))
 }
 
-fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>> {
+fn all_documents(environment: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page =
-            bench.platform.documents().list(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
+        let page = environment.platform.documents().list(
+            &environment.instance,
+            &environment.principal,
+            doctype,
+            after.as_deref(),
+            1_000,
+        )?;
         documents.extend(page.documents.into_iter().map(|document| {
             let mut members = Map::from_iter([("_id".to_owned(), json!(document.id))]);
             members.extend(document.body);
@@ -135,12 +140,12 @@ fn all_documents(bench: &RunEnvironment, doctype: &Doctype) -> Result<Vec<Value>
 }
 
 /// Lists the children of a directory, sorted by name.
-fn children(bench: &RunEnvironment, id: &str) -> Result<Vec<File>> {
+fn children(environment: &RunEnvironment, id: &str) -> Result<Vec<File>> {
     const PAGE: usize = 500;
     let mut children: Vec<File> = Vec::new();
     loop {
         let after = children.last().map(|child| child.name.clone());
-        let page = bench.platform.files().children(&bench.instance, id, after.as_deref(), PAGE)?;
+        let page = environment.platform.files().children(&environment.instance, id, after.as_deref(), PAGE)?;
         let full = page.len() == PAGE;
         children.extend(page);
         if !full {
