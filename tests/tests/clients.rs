@@ -15,6 +15,7 @@ use konnector_tests::client::TestClient;
 use konnector_tests::server::TestServer;
 use serde_json::json;
 use tempfile::TempDir;
+use test_tools::Tool;
 use tokio::process::Command;
 
 /// The folder with the programs.
@@ -24,15 +25,6 @@ fn folder() -> PathBuf {
 
 /// What the konnector of `tests/clients/sdk` saves in addition to the bank's own konnector.
 const SAVED: [&str; 3] = ["io.cozy.accounts", "io.cozy.bank.operations", "io.cozy.notes.bank101"];
-
-/// The folder of the npm packages (set by `cargo xtask test`); `None` if they are not installed.
-fn packages() -> Option<String> {
-    let packages = std::env::var("KONNECTOR_TEST_NODE_PACKAGES").ok();
-    if packages.is_none() {
-        eprintln!("skipped: KONNECTOR_TEST_NODE_PACKAGES names no packages; `cargo xtask test` installs them");
-    }
-    packages
-}
 
 /// A server with the bank's konnector, an account and its trigger.
 struct ClientsFixture {
@@ -96,7 +88,7 @@ impl ClientsFixture {
 
 #[tokio::test]
 async fn the_clients_that_cozy_publishes_work() {
-    let Some(packages) = packages() else { return };
+    let Some(packages) = Tool::NODE_PACKAGES.require_variable("KONNECTOR_TEST_NODE_PACKAGES") else { return };
     let setting = ClientsFixture::new().await;
     setting.node(&packages, &["--test", "--test-concurrency=1"]).await;
 }

@@ -303,7 +303,10 @@ async fn a_password_leaves_through_no_answer_and_no_log() {
     for text in [attributes.to_string(), log, account.to_string(), setting.server.log()] {
         assert!(!text.contains("kept-9f3b-secret"), "{text}");
     }
-    for file in walk(setting.data.path()) {
+    let files = walk(setting.data.path());
+    let store = setting.data.path().join("store");
+    assert!(files.iter().any(|file| file.starts_with(&store)), "no file of the store: {files:?}");
+    for file in files {
         let bytes = std::fs::read(&file).expect("a file");
         let found = bytes.windows(16).any(|window| window == b"kept-9f3b-secret");
         assert!(!found, "the password lies in clear in {}", file.display());

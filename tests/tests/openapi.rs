@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use konnector_tests::server::TestServer;
+use test_tools::Tool;
 use tokio::process::Command;
 
 /// Checks of each response: no server error, and status, media type and body as described.
@@ -35,10 +36,7 @@ async fn run_schemathesis(program: &str, folder: &Path, url: &str, credentials: 
 
 #[tokio::test]
 async fn every_answer_is_described() {
-    let Ok(program) = std::env::var("KONNECTOR_TEST_SCHEMATHESIS") else {
-        eprintln!("skipped: KONNECTOR_TEST_SCHEMATHESIS names no Schemathesis; `cargo xtask test` installs one");
-        return;
-    };
+    let Some(program) = Tool::SCHEMATHESIS.require_variable("KONNECTOR_TEST_SCHEMATHESIS") else { return };
     let data = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(data.path());
     let client = server.client().await;

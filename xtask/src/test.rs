@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 
+mod deny;
 mod node;
 mod python;
 mod report;
@@ -28,13 +29,13 @@ const E2E_PACKAGE: &str = "konnector-tests";
 
 /// Runs all steps and prints a summary.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let mut report = Report::default();
+    let mut report = Report::new(test_tools::are_required());
     report.step("Format", || workspace.cargo().args(["fmt", "--all", "--check"]).run().map(|()| StepOutcome::Passed));
     report.step("Lints", || {
         let lints = workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]);
         lints.args(["--", "-D", "warnings"]).run().map(|()| StepOutcome::Passed)
     });
-    report.step("Licences and advisories", || licences(workspace));
+    report.step("Licences and advisories", || deny::check(workspace));
     report.step("Security releases", || Ok(security_releases(workspace)));
     report.step("Documentation tests", || {
         workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| StepOutcome::Passed)
@@ -100,19 +101,6 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     report.finish()
 }
 
-fn licences(workspace: &Workspace) -> Result<StepOutcome> {
-    if !Command::cargo().args(["deny", "--version"]).succeeds() {
-        return Ok(StepOutcome::Skipped("cargo-deny is not installed".to_owned()));
-    }
-    let deny = |arguments: &[&str]| workspace.cargo().args(["deny", "--workspace"]).args(arguments);
-    deny(&["check", "bans", "licenses", "sources"]).run()?;
-    // The advisory database is a git repository, which machines that can only reach package registries cannot fetch.
-    if !deny(&["fetch", "db"]).succeeds() {
-        return Ok(StepOutcome::PassedWith("! advisories were not checked: cannot fetch their database".to_owned()));
-    }
-    deny(&["check", "advisories"]).run().map(|()| StepOutcome::Passed)
-}
-
 /// Checks for a newer wasmtime. Neither a newer version nor an unreachable registry is a failure of this revision.
 fn security_releases(workspace: &Workspace) -> StepOutcome {
     match audit::check_release(workspace) {
@@ -121,6 +109,6 @@ fn security_releases(workspace: &Workspace) -> StepOutcome {
             term::warning(&sentence);
             StepOutcome::PassedWith(format!("! {sentence}"))
         }
-        Err(error) => StepOutcome::Skipped(format!("{error:#}")),
+        Err(error) => StepOutcome::PassedWith(format!("! the newest wasmtime is unknown: {error:#}")),
     }
 }

@@ -118,12 +118,15 @@ mod tests {
             assert!(bytes.starts_with(b"%PDF-1."));
             assert!((1_500..64_000).contains(&bytes.len()), "{} is {} bytes", bill.reference, bytes.len());
             let document = Document::load_mem(&bytes).unwrap();
+            let mut objects = 0;
             for (number, entry) in &document.reference_table.entries {
                 if let XrefEntry::Normal { offset, .. } = entry {
                     let expected = format!("{number} 0 obj");
                     assert!(bytes[*offset as usize..].starts_with(expected.as_bytes()), "object {number} is elsewhere");
+                    objects += 1;
                 }
             }
+            assert!(objects > 0, "{} has no objects", bill.reference);
             let text = document.extract_text(&[1]).unwrap();
             // Byte A0 of WinAnsiEncoding is a plain space (ISO 32000-1, Annex D.2).
             let amount = bill.contract.language().amount(bill.amount).replace('\u{a0}', " ");

@@ -271,7 +271,9 @@ mod tests {
         assert!(permits("127.0.0.1:8081", "127.0.0.1:8081"));
         assert!(!permits("127.0.0.1:8081", "127.0.0.1:8082"));
         assert!(permits("192.168.0.0/16", "192.168.3.4:80"));
-        assert!(!permits("192.168.0.0/16", "192.169.3.4:80") || is_public("192.169.3.4".parse().unwrap()));
+        // A private address next to the network; 192.169.0.0 is public.
+        assert!(!permits("172.16.0.0/13", "172.24.0.1:80"));
+        assert!(!permits("192.168.0.0/16", "10.0.0.1:80"));
         assert!(!permits("192.168.0.0/16:443", "192.168.3.4:80"));
         assert!(permits("[fd00::/8]:443", "[fd12::1]:443"));
         assert!(!permits("[fd00::/8]:443", "[fd12::1]:80"));

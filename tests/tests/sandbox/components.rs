@@ -207,8 +207,9 @@ async fn code_of_other_engines_is_removed() {
     for name in ["0a-1111.cwasm", "0a-1111.sha256"] {
         fs::write(folder.path().join(name), "of an earlier version").unwrap();
     }
-    prepare_compiles(&new_sandbox(1), &wat_components::konnector_component("", "", ""), folder.path()).await;
-    code(folder.path());
+    let component = wat_components::konnector_component("", "", "");
+    assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await);
+    assert_ne!(code(folder.path()).file_name().unwrap(), "0a-1111.cwasm");
 }
 
 #[tokio::test]

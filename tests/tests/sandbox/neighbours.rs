@@ -97,6 +97,7 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
         }
         if round == 0 {
             before = resident_memory();
+            assert!(before > 0, "the system does not report the resident memory");
         }
     }
     let grown = resident_memory().saturating_sub(before);

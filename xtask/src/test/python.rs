@@ -17,17 +17,16 @@ const PROGRAMS: [(&str, &str); 2] = [("radicale", "radicale==3.*"), ("schemathes
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// Installs the programs once; returns `None` if Python is missing.
+    /// Installs the programs once; returns `None` if Python or pip is missing.
     pub fn install(workspace: &Workspace) -> Result<(StepOutcome, Option<Self>)> {
         let programs = Self(workspace.target().join("venv/bin"));
         if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").succeeds()) {
             return Ok((StepOutcome::Passed, Some(programs)));
         }
-        if !Command::new("python3").args(["-c", "import venv, ensurepip"]).succeeds() {
-            let reason = "python3 with venv is not installed, so some tests are skipped (on Debian: apt-get install python3-venv)";
+        if !create_environment(workspace)? {
+            let reason = "python3 with venv or pip is not installed, so some tests are skipped (on Debian: apt-get install python3-venv)";
             return Ok((StepOutcome::Skipped(reason.to_owned()), None));
         }
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(workspace.target().join("venv")).run()?;
         Command::new(programs.path("python"))
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .args(PROGRAMS.map(|(_, package)| package))
@@ -40,4 +39,26 @@ impl Programs {
     pub fn path(&self, program: &str) -> PathBuf {
         self.0.join(program)
     }
+}
+
+/// Creates the virtual environment; returns whether Python has the modules for it.
+fn create_environment(workspace: &Workspace) -> Result<bool> {
+    let python = |arguments: &[&str]| Command::new("python3").args(arguments);
+    let environment = workspace.target().join("venv");
+    if python(&["-c", "import venv, ensurepip"]).succeeds() {
+        python(&["-m", "venv", "--clear"]).arg(environment).run()?;
+        return Ok(true);
+    }
+    // Debian's Python has no venv without another package. With pip, virtualenv from the package index replaces it.
+    if !python(&["-m", "pip", "--version"]).succeeds() {
+        return Ok(false);
+    }
+    let modules = workspace.target().join("virtualenv");
+    python(&["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+        .arg(&modules)
+        .arg("virtualenv")
+        .run()
+        .context("cannot install virtualenv from the Python package index")?;
+    python(&["-m", "virtualenv", "--quiet", "--clear"]).arg(environment).env("PYTHONPATH", modules).run()?;
+    Ok(true)
 }

@@ -13,14 +13,15 @@ pub enum StepOutcome {
     Passed,
     /// Passed, with a line worth repeating at the end.
     PassedWith(String),
-    /// Could not run on this machine, with the reason.
+    /// Could not run on this machine because a tool is missing, with the reason.
     Skipped(String),
 }
 
 /// Outcomes of the steps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Report {
     steps: Vec<Step>,
+    are_tools_required: bool,
 }
 
 #[derive(Debug)]
@@ -31,11 +32,21 @@ struct Step {
 }
 
 impl Report {
+    /// Creates a report in which a skipped step fails if tools are required.
+    pub fn new(are_tools_required: bool) -> Self {
+        Self { steps: Vec::new(), are_tools_required }
+    }
+
     /// Runs a step under its title.
     pub fn step(&mut self, title: &'static str, work: impl FnOnce() -> Result<StepOutcome>) {
         term::heading(&format!("▶ {title}"));
         let start = Instant::now();
-        let result = work();
+        let result = work().and_then(|outcome| match outcome {
+            StepOutcome::Skipped(reason) if self.are_tools_required => {
+                bail!("skipped although {} is set: {reason}", test_tools::REQUIRE_VARIABLE)
+            }
+            outcome => Ok(outcome),
+        });
         let took = start.elapsed();
         match &result {
             Ok(StepOutcome::Skipped(reason)) => term::note(&format!("skipped: {reason}")),
@@ -109,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_failed_step_fails_the_run_and_the_others_still_run() {
-        let mut report = Report::default();
+        let mut report = Report::new(false);
         let mut ran = 0;
         report.step("first", || bail!("broken\nwith details"));
         report.step("second", || {
@@ -118,5 +129,15 @@ mod tests {
         });
         assert_eq!(ran, 1);
         assert_eq!(report.finish().unwrap_err().to_string(), "failed: first");
+    }
+
+    #[test]
+    fn a_skipped_step_fails_if_tools_are_required() {
+        for (are_tools_required, failed) in [(false, None), (true, Some("failed: first"))] {
+            let mut report = Report::new(are_tools_required);
+            report.step("first", || Ok(StepOutcome::Skipped("nothing here".to_owned())));
+            report.step("second", || Ok(StepOutcome::Passed));
+            assert_eq!(report.finish().err().map(|error| error.to_string()).as_deref(), failed);
+        }
     }
 }

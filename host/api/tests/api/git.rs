@@ -23,12 +23,14 @@ struct Repository {
 }
 
 impl Repository {
-    fn new() -> Self {
+    /// `None` if git is not installed.
+    fn new() -> Option<Self> {
+        test_tools::require_git()?;
         let repository = Self { folder: TempDir::new().expect("a folder") };
         std::fs::create_dir(repository.path()).expect("a folder");
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         repository.commit("1.0.0", &["io.cozy.bills"]);
-        repository
+        Some(repository)
     }
 
     fn path(&self) -> PathBuf {
@@ -94,7 +96,7 @@ fn source(konnector: &Value) -> (&str, &str) {
 
 #[tokio::test]
 async fn k1_k4_a_branch_is_installed_and_stays_chosen() {
-    let repository = Repository::new();
+    let Some(repository) = Repository::new() else { return };
     let first = repository.git(&["rev-parse", "HEAD"]);
     repository.git(&["checkout", "--quiet", "-b", "feature/two"]);
     let on_branch = repository.commit("2.0.0", &["io.cozy.bills"]);
@@ -118,7 +120,7 @@ async fn k1_k4_a_branch_is_installed_and_stays_chosen() {
 
 #[tokio::test]
 async fn without_main_there_is_master_and_a_missing_branch_is_named() {
-    let repository = Repository::new();
+    let Some(repository) = Repository::new() else { return };
     repository.git(&["branch", "-m", "main", "master"]);
     let (_daemon, url) = daemon(repository.folder.path());
     let api = Api::with_config(|_, gate| gate.allowed_private = local()).await;
@@ -141,7 +143,7 @@ async fn without_main_there_is_master_and_a_missing_branch_is_named() {
 
 #[tokio::test]
 async fn private_addresses_are_not_contacted() {
-    let repository = Repository::new();
+    let Some(repository) = Repository::new() else { return };
     let (_daemon, url) = daemon(repository.folder.path());
     let api = Api::with_config(|_, gate| gate.allowed_private.clear()).await;
     let rest = url.trim_start_matches("git://");
@@ -161,7 +163,7 @@ async fn private_addresses_are_not_contacted() {
 
 #[tokio::test]
 async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
-    let repository = Repository::new();
+    let Some(repository) = Repository::new() else { return };
     let folder = repository.folder.path();
     let ssh = folder.join("ssh");
     // Stands for a server: runs the remote command locally and records the call.
@@ -194,7 +196,7 @@ async fn a_repository_is_reached_over_ssh_by_the_systems_program() {
 
 #[tokio::test]
 async fn a_repository_is_fetched_over_https() {
-    let repository = Repository::new();
+    let Some(repository) = Repository::new() else { return };
     let (root, address) = https(repository.folder.path().to_owned()).await;
     let api = Api::with_config(|_, gate| {
         gate.allowed_private = local();

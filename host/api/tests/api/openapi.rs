@@ -7,6 +7,7 @@ use crate::support::{Api, TestRequest};
 /// Returns every operation of a description, with its method and path.
 pub fn operations(description: &Value) -> Vec<(String, &Value)> {
     let paths = description["paths"].as_object().expect("paths");
+    assert!(!paths.is_empty(), "the description has no path");
     paths
         .iter()
         .flat_map(|(path, item)| {

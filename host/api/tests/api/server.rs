@@ -164,7 +164,9 @@ async fn a_request_with_two_hosts_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_sends_no_request_is_closed() {
     let (address, _stop, _server) = start(Router::new().route("/", get(async || "ok"))).await;
-    for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
-        exchange(address, sent).await;
+    for (sent, is_request) in [("", false), ("GET / HT", false), ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", true)] {
+        let exchange = tokio::time::timeout(Duration::from_secs(3_600), exchange(address, sent));
+        let answer = exchange.await.expect("the connection is closed");
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), is_request, "{sent:?}: {answer}");
     }
 }

@@ -513,6 +513,8 @@ async fn a_backup_keeps_up_with_many_writes() {
             }
         })
     };
-    back_up(&store, &key).await;
+    let backup = back_up(&store, &key).await;
     writing.await.unwrap();
+    let entries = verify(&backup, &key).await.unwrap();
+    assert!(entries >= 40_000, "{entries} entries");
 }

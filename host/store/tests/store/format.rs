@@ -93,7 +93,7 @@ async fn assert_intact(store: &Store) {
 }
 
 /// Creates the fixture of a new format: `KONNECTOR_STORE_FIXTURE=tests/fixtures/format-N.tar.gz cargo test -p
-/// konnector-store -- --ignored`.
+/// konnector-store -- --ignored write_the_fixture`.
 #[tokio::test]
 #[ignore = "writes a file of the source tree, once for each format"]
 async fn write_the_fixture() {
