@@ -6,7 +6,7 @@ use std::ops::{Bound as RangeBound, RangeBounds};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::konnector::host::documents::{Between, Bound, Document as WitDocument, Order, Query, Range};
+use crate::bindings::konnector::host::documents::{Bound, Bounds, Document as WitDocument, Order, Query, Range};
 use crate::{Error, Locator, Result, host};
 
 /// Documents per request.
@@ -90,7 +90,7 @@ impl<T: DeserializeOwned> DocumentQuery<T> {
     pub fn in_range<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
         self.range(member, || {
             let (lower, upper) = (bound(range.start_bound())?, bound(range.end_bound())?);
-            Ok(Range::Between(Between { lower, upper }))
+            Ok(Range::Between(Bounds { lower, upper }))
         })
     }
 

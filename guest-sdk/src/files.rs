@@ -3,11 +3,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-#[cfg(target_family = "wasm")]
-use crate::bindings::konnector::host::files::Content as Handle;
 use crate::bindings::konnector::host::files::Reference;
-#[cfg(not(target_family = "wasm"))]
-use crate::host::files::OpenFile as Handle;
+use crate::host::files::OpenFile;
 use crate::save::Metadata;
 use crate::{Error, Locator, Result, host};
 
@@ -21,7 +18,7 @@ const PAGE: u32 = 500;
 
 /// Reads the content that a file had when it was opened, regardless of later changes.
 pub struct FileReader {
-    handle: Handle,
+    handle: OpenFile,
     position: u64,
 }
 
@@ -61,7 +58,7 @@ impl FileReader {
 
 impl std::fmt::Debug for FileReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Content").field("position", &self.position).finish_non_exhaustive()
+        formatter.debug_struct("FileReader").field("position", &self.position).finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,7 @@ const WASI: &[&str] = &[
      }",
 ];
 
-/// A konnector whose `run.start` executes `body`, and then reports success.
+/// A konnector whose `run.run` executes `body`, and then reports success.
 ///
 /// `world` names further imports of the component, `items` are further items of the module.
 pub fn konnector_component(world: &str, items: &str, body: &str) -> Vec<u8> {
@@ -50,7 +50,7 @@ pub fn konnector_component(world: &str, items: &str, body: &str) -> Vec<u8> {
              (memory (export "memory") 1)
              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 8192)
              ;; The fifteen words of a job; the answer is at 1024: `ok`, and an empty list.
-             (func (export "konnector:host/run@0.1.0#start")
+             (func (export "konnector:host/run@0.1.0#run")
                (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                (local $count i32)
                {body}

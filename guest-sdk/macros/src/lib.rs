@@ -4,7 +4,7 @@ use proc_macro::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
-/// Makes a function the program's entry point, the export `run.start` of the contract.
+/// Makes a function the program's entry point, the export `run.run` of the contract.
 ///
 /// The function has one of these signatures:
 /// - `fn(Context) -> Result<Report>`, where `()` or the result of `save_bills` may replace the report,
@@ -24,8 +24,7 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Err(problem) => return problem.to_compile_error().into(),
     };
     let name = &function.sig.ident;
-    let start =
-        quote_spanned! { function.sig.span() => ::konnector_sdk::entry::run(&[#(#saves),*], super::#name, job) };
+    let call = quote_spanned! { function.sig.span() => ::konnector_sdk::entry::run(&[#(#saves),*], super::#name, job) };
     quote! {
         #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a component calls its entry point"))]
         #function
@@ -35,13 +34,13 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
         mod __konnector {
             struct Konnector;
             impl ::konnector_sdk::bindings::exports::konnector::host::run::Guest for Konnector {
-                fn start(
+                fn run(
                     job: ::konnector_sdk::bindings::exports::konnector::host::run::Job,
                 ) -> ::core::result::Result<
                     ::konnector_sdk::bindings::exports::konnector::host::run::Report,
                     ::konnector_sdk::bindings::exports::konnector::host::run::Failure,
                 > {
-                    #start
+                    #call
                 }
             }
             ::konnector_sdk::bindings::export!(Konnector with_types_in ::konnector_sdk::bindings);

@@ -3,7 +3,7 @@ use std::fmt::Display;
 use url::Url;
 
 use super::{Pages, Request, RequestBuilder, Response, download_error, exchange_error, parse_url};
-use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::files::{SavedFile, Target};
 use crate::bindings::konnector::host::http::Request as Wire;
 use crate::{Result, host};
 
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Stores the response body as a file, without passing it through the konnector.
-    pub(crate) fn download(&self, request: &Request, target: &Target) -> Result<Stored> {
+    pub(crate) fn download(&self, request: &Request, target: &Target) -> Result<SavedFile> {
         let wire = self.wire(request);
         host::http::download(&wire, target).map_err(|error| download_error(&wire.method, &wire.url, error))
     }

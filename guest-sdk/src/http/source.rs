@@ -3,7 +3,7 @@ use std::fmt;
 use url::Url;
 
 use super::Request;
-use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::files::{SavedFile, Target};
 use crate::http::Client;
 use crate::{Error, Result, host};
 
@@ -28,7 +28,7 @@ impl FileSource {
         Self(SourceKind::Generated(Box::new(make)))
     }
 
-    pub(crate) fn store(&self, client: &Client, target: &Target) -> Result<Stored> {
+    pub(crate) fn store(&self, client: &Client, target: &Target) -> Result<SavedFile> {
         match &self.0 {
             SourceKind::Request(request) => client.download(request, target),
             SourceKind::Bytes(content) => store(target, content),
@@ -44,7 +44,7 @@ impl FileSource {
 }
 
 /// Stores content of the konnector, unless it is a truncated PDF. The host checks downloads itself.
-fn store(target: &Target, content: &[u8]) -> Result<Stored> {
+fn store(target: &Target, content: &[u8]) -> Result<SavedFile> {
     /// Readers search for the end of a PDF in this many last bytes (ISO 32000-1, annex H, note 18).
     const PDF_TRAILER_SIZE: usize = 1 << 10;
     let end = content.get(content.len().saturating_sub(PDF_TRAILER_SIZE)..).unwrap_or(content);

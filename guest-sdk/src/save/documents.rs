@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::SaveSummary;
 use crate::Locator;
-use crate::bindings::konnector::host::documents::{Change as WitChange, Item as WitItem, Saved as WitSaved};
+use crate::bindings::konnector::host::documents::{Change as WitChange, Item as WitItem, SavedDocument};
 use crate::{Error, Result, host};
 
 /// The contract's limit for one call.
@@ -60,9 +60,9 @@ pub fn update_documents<T: Serialize>(
     doctype: &str,
     changes: impl IntoIterator<Item = (Locator, T)>,
 ) -> Result<SaveSummary> {
-    let change = |(which, body): (Locator, T)| {
+    let change = |(locator, body): (Locator, T)| {
         let body = Item::new("", body)?.body;
-        Ok(WitChange { which, rev: None, body })
+        Ok(WitChange { locator, rev: None, body })
     };
     let changes = changes.into_iter().map(change).collect::<Result<Vec<_>>>()?;
     let mut saved = SaveSummary::default();
@@ -84,7 +84,7 @@ pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<
     keys.chunks(BATCH_SIZE).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
 }
 
-pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<WitSaved>> {
+pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<SavedDocument>> {
     let mut written = Vec::with_capacity(items.len());
     for batch in batches(items, |item| item.body.len()) {
         written.extend(host::documents::save(doctype, batch)?);

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::{File, SaveSummary, is_out_of_time};
 use crate::Locator;
-use crate::bindings::konnector::host::files::{File as WitFile, Stored, Target};
-use crate::bindings::konnector::host::types::Outcome;
+use crate::bindings::konnector::host::files::{File as WitFile, SavedFile, Target};
+use crate::bindings::konnector::host::types::SaveOutcome;
 use crate::http::{Client, FileSource};
 use crate::progress::report_progress;
 use crate::{Result, host};
@@ -31,7 +31,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
     let (total, mut saved, mut patience) = (files.len(), SaveSummary::default(), RetryBudget::new());
     for (done, (file, known)) in files.iter().zip(known).enumerate() {
         if known.is_some() && !file.overwrite {
-            saved.count_item(Outcome::Unchanged);
+            saved.count_item(SaveOutcome::Unchanged);
             continue;
         }
         if is_out_of_time() {
@@ -78,7 +78,7 @@ impl RetryBudget {
     }
 
     /// Stores one file, with up to three attempts.
-    pub(super) fn fetch(&mut self, client: &Client, source: &FileSource, target: &Target) -> Result<Stored> {
+    pub(super) fn fetch(&mut self, client: &Client, source: &FileSource, target: &Target) -> Result<SavedFile> {
         let mut pauses = RETRY_DELAYS.into_iter();
         loop {
             let error = match source.store(client, target) {

@@ -1,5 +1,5 @@
 use crate::Error;
-use crate::bindings::konnector::host::types::Outcome;
+use crate::bindings::konnector::host::types::SaveOutcome;
 
 /// Result of a save. As the return value of a konnector it becomes the report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,16 +41,16 @@ impl SaveSummary {
         self.first_error = self.first_error.take().or(other.first_error);
     }
 
-    pub(super) fn count_outcome(&mut self, outcome: Outcome) {
+    pub(super) fn count_outcome(&mut self, outcome: SaveOutcome) {
         match outcome {
-            Outcome::Created => self.created += 1,
-            Outcome::Updated => self.updated += 1,
-            Outcome::Unchanged => self.unchanged += 1,
+            SaveOutcome::Created => self.created += 1,
+            SaveOutcome::Updated => self.updated += 1,
+            SaveOutcome::Unchanged => self.unchanged += 1,
         }
     }
 
     /// Counts a bill or a file, each of which may fail while others are saved.
-    pub(super) fn count_item(&mut self, outcome: Outcome) {
+    pub(super) fn count_item(&mut self, outcome: SaveOutcome) {
         self.count_outcome(outcome);
         self.up_to_date += 1;
     }

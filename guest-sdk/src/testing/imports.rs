@@ -1,7 +1,7 @@
 //! The contract's functions, with the signatures of the bindings in a component.
 
 use super::state::{SentRequest, with_state};
-use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::files::{SavedFile, Target};
 use crate::bindings::konnector::host::types::Error;
 
 pub(crate) mod documents;
@@ -58,7 +58,7 @@ pub(crate) mod secrets {
 }
 
 pub(crate) mod http {
-    use super::{SentRequest, Stored, Target, with_state};
+    use super::{SavedFile, SentRequest, Target, with_state};
     use crate::bindings::konnector::host::http::{Body, Cookie, DownloadError, HttpError, Request, Response};
 
     pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
@@ -76,7 +76,7 @@ pub(crate) mod http {
         response.unwrap_or_else(|| super::super::MockResponse::status(404, "")).into_result(&request.url)
     }
 
-    pub(crate) fn download(request: &Request, target: &Target) -> Result<Stored, DownloadError> {
+    pub(crate) fn download(request: &Request, target: &Target) -> Result<SavedFile, DownloadError> {
         let response = send(request).map_err(DownloadError::Http)?;
         if !(200..300).contains(&response.status) {
             return Err(DownloadError::Status(response.status));

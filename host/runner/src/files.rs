@@ -228,7 +228,7 @@ impl Files for RunFiles {
     async fn move_file(&self, locator: &Locator, folder: &str, name: &str) -> Result<GuestFile, CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, locator)?);
         if file.kind == FileKind::Directory {
-            return Err(CapabilityError::Invalid("which: only files can be moved, not folders".to_owned()));
+            return Err(CapabilityError::Invalid("locator: only files can be moved, not folders".to_owned()));
         }
         let top = self.folder.find(scope).await.map_err(to_capability_error)?.map(|top| top.id);
         let above = scope.domain.files().ancestors(&scope.instance, &file).map_err(to_capability_error)?;
@@ -258,7 +258,7 @@ impl Files for RunFiles {
                 Ok(file) if file.kind == FileKind::File => file,
                 Ok(_) => {
                     return Err(CapabilityError::Invalid(
-                        "which: only files can be moved to the trash, not folders".to_owned(),
+                        "locators: only files can be moved to the trash, not folders".to_owned(),
                     ));
                 }
                 Err(CapabilityError::NotFound(_)) => continue,

@@ -22,7 +22,7 @@ wasmtime::component::bindgen!({
         "konnector:host/secrets.names": trappable,
         "konnector:host/secrets.placeholder": trappable,
         "konnector:host/reveal.reveal": trappable,
-        "konnector:host/files.[method]content.size": trappable,
+        "konnector:host/files.[method]open-file.size": trappable,
         "konnector:host/http.cookies": trappable,
         "konnector:host/http.set-cookie": trappable,
         "konnector:host/http.clear-cookies": trappable,
@@ -34,6 +34,6 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     with: {
         "konnector:host/files.upload": crate::host::files::OpenUpload,
-        "konnector:host/files.content": crate::host::files::OpenFileHandle,
+        "konnector:host/files.open-file": crate::host::files::OpenFileHandle,
     },
 });

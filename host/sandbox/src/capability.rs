@@ -176,7 +176,7 @@ pub enum Locator {
     Key(String),
 }
 
-/// Effect of a keyed write.
+/// Effect of a save on one document or file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveOutcome {
     /// The item did not exist before.

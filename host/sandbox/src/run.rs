@@ -200,7 +200,7 @@ impl Run {
     }
 }
 
-/// Runs the guest from its first instruction until `run.start` returns or `main` ends. Dropping the future drops the
+/// Runs the guest from its first instruction until `run.run` returns or `main` ends. Dropping the future drops the
 /// store and everything in it.
 async fn run_guest(program: Program, host: Host, job: RunInput) -> GuestExit {
     let started = Instant::now();
@@ -210,7 +210,7 @@ async fn run_guest(program: Program, host: Host, job: RunInput) -> GuestExit {
     let ended = match program.pre() {
         ProgramPre::Typed(pre) => match pre.instantiate_async(&mut store).await.inspect(|_| ready()) {
             Ok(konnector) => {
-                konnector.konnector_host_run().call_start(&mut store, &job.into()).await.map(GuestExit::Returned)
+                konnector.konnector_host_run().call_run(&mut store, &job.into()).await.map(GuestExit::Returned)
             }
             Err(error) => return GuestExit::NotStarted(error),
         },

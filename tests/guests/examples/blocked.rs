@@ -25,7 +25,9 @@ fn call(name: &str, doctype: &str) -> Result<(), Error> {
         "find" => documents::find(doctype, &query(&["a"], &["1"], documents::Range::Any)).map(drop),
         "check-save" => documents::check_save(doctype),
         "save" => documents::save(doctype, &[documents::Item { key: body(), body: body() }]).map(drop),
-        "update" => documents::update(doctype, &[documents::Change { which: slow, rev: None, body: body() }]).map(drop),
+        "update" => {
+            documents::update(doctype, &[documents::Change { locator: slow, rev: None, body: body() }]).map(drop)
+        }
         "delete" => documents::delete(doctype, &[slow]).map(drop),
         "open" => files::open(&slow).map(drop),
         "read" => files::open(&Locator::Id("stuck".to_owned()))?.read(0, 1).map(drop),

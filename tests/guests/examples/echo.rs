@@ -53,8 +53,8 @@ fn documents() {
     log_info(format!("{:?}", documents::get("io.cozy.contacts", &id("1"))));
     log_info(format!("{:?}", documents::check_save(bills)));
     log_info(format!("{:?}", documents::check_save("io.cozy.contacts")));
-    let change = |which: Locator, rev: Option<&str>, body: &str| documents::Change {
-        which,
+    let change = |locator: Locator, rev: Option<&str>, body: &str| documents::Change {
+        locator,
         rev: rev.map(str::to_owned),
         body: body.to_owned(),
     };
@@ -68,7 +68,7 @@ fn documents() {
 }
 
 fn queries(bills: &str) {
-    use documents::{Between, Bound, Order, Query, Range};
+    use documents::{Bound, Bounds, Order, Query, Range};
     let ids = |query: &Query| {
         documents::find(bills, query)
             .map(|page| (page.documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), page.next_cursor))
@@ -85,7 +85,7 @@ fn queries(bills: &str) {
         query(&["a"], &["1", "2"], Range::Any),
         query(&["a"], &["1"], Range::Prefix("x".to_owned())),
         query(&["a"], &["{"], Range::Any),
-        query(&["a"], &[], Range::Between(Between { lower: Bound::Unbounded, upper: Bound::Excluded("x".to_owned()) })),
+        query(&["a"], &[], Range::Between(Bounds { lower: Bound::Unbounded, upper: Bound::Excluded("x".to_owned()) })),
         query(&["a"], &[], Range::Prefix("x".repeat(65_537))),
     ] {
         log_info(format!("{:?}", ids(&wrong)));

@@ -71,7 +71,7 @@ fn all_documents(guess: &str) {
         "documents.get",
         (documents::get(bills, &key(guess)), documents::get(bills, &Locator::Id(guess.to_owned()))),
     );
-    let change = documents::Change { which: key(guess), rev: Some(guess.to_owned()), body: guess.to_owned() };
+    let change = documents::Change { locator: key(guess), rev: Some(guess.to_owned()), body: guess.to_owned() };
     log_reversed("documents.update", documents::update(bills, &[change]));
     let query = query(&[guess], &[&format!("\"{guess}\"")], documents::Range::Any);
     log_reversed("documents.find", (documents::find(bills, &query), documents::find(guess, &query)));

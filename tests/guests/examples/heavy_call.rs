@@ -49,11 +49,11 @@ fn run(job: Job) -> Result<Report, Failure> {
         "account.save-state json" => format!("{:?}", account::save_state(&format!("[{}0]", text()))),
         "documents.find values" => {
             let value = |share: usize| format!("[{}0]", unit.repeat(bytes / share / unit.len()));
-            let between = documents::Between {
+            let bounds = documents::Bounds {
                 lower: documents::Bound::Included(value(16)),
                 upper: documents::Bound::Excluded(value(16)),
             };
-            let mut search = query(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(between));
+            let mut search = query(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(bounds));
             search.equals = (0..7).map(|_| value(8)).collect();
             format!("{:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
@@ -90,13 +90,14 @@ fn run(job: Job) -> Result<Report, Failure> {
         "documents.update" => {
             let item = documents::Item { key: "1".to_owned(), body: "{}".to_owned() };
             documents::save("io.cozy.bills", &[item]).expect("saved");
-            let which = types::Locator::Key("1".to_owned());
-            let change = documents::Change { which, rev: None, body: format!("{{\"a\":[{}0]}}", text()) };
+            let locator = types::Locator::Key("1".to_owned());
+            let change = documents::Change { locator, rev: None, body: format!("{{\"a\":[{}0]}}", text()) };
             format!("{:?}", documents::update("io.cozy.bills", &[change]).map(|saved| saved.len()))
         }
         "documents.delete" => {
-            let which: Vec<_> = (0..500).map(|_| types::Locator::Key(unit.repeat(bytes / 500 / unit.len()))).collect();
-            format!("{:?}", documents::delete("io.cozy.bills", &which))
+            let locators: Vec<_> =
+                (0..500).map(|_| types::Locator::Key(unit.repeat(bytes / 500 / unit.len()))).collect();
+            format!("{:?}", documents::delete("io.cozy.bills", &locators))
         }
         "documents.get" => {
             let got = documents::get("io.cozy.bills", &types::Locator::Id(text())).map(drop);
@@ -111,14 +112,14 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{index:?} {:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files" => {
-            let which = types::Locator::Key(text());
+            let locator = types::Locator::Key(text());
             let mut to = target("a");
             (to.folder, to.key) = (text(), None);
             let upload = files::begin_upload(&to).map(drop);
-            let opened = files::open(&which).map(drop);
+            let opened = files::open(&locator).map(drop);
             let folder = files::ensure_folder(&text()).map(drop);
             let listed = files::list_folder(&text(), 10, None).map(drop);
-            format!("{upload:?} {opened:?} {folder:?} {listed:?} {:?}", files::describe(&which).map(drop))
+            format!("{upload:?} {opened:?} {folder:?} {listed:?} {:?}", files::describe(&locator).map(drop))
         }
         "files.lookup" => {
             let keys: Vec<_> = (0..500).map(|_| unit.repeat(bytes / 500 / unit.len())).collect();

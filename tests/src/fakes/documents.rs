@@ -27,8 +27,8 @@ impl FakeDocuments {
         }
     }
 
-    fn id(doctype: &str, which: &Locator) -> String {
-        match which {
+    fn id(doctype: &str, locator: &Locator) -> String {
+        match locator {
             Locator::Id(id) => id.clone(),
             Locator::Key(key) => format!("{doctype}-{key}"),
         }
@@ -41,9 +41,9 @@ impl FakeDocuments {
 
 #[async_trait]
 impl Documents for FakeDocuments {
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
+    async fn get(&self, doctype: &str, locator: &Locator) -> Result<Document, CapabilityError> {
         self.check_access(doctype).await?;
-        let (documents, id) = (self.0.lock().unwrap(), Self::id(doctype, which));
+        let (documents, id) = (self.0.lock().unwrap(), Self::id(doctype, locator));
         let found = documents.get(&id).ok_or_else(|| CapabilityError::NotFound(format!("{doctype} {id}")))?;
         Ok(Self::document(&id, found))
     }
@@ -113,10 +113,10 @@ impl Documents for FakeDocuments {
         changes.into_iter().map(&mut update).collect()
     }
 
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
+    async fn delete(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         self.check_access(doctype).await?;
         let mut documents = self.0.lock().unwrap();
-        let removed = which.iter().filter(|which| documents.remove(&Self::id(doctype, which)).is_some()).count();
+        let removed = locators.iter().filter(|locator| documents.remove(&Self::id(doctype, locator)).is_some()).count();
         Ok(u32::try_from(removed).expect("few documents"))
     }
 }

@@ -63,8 +63,8 @@ fn file(name: &str, mime: Option<String>, content: &[u8]) -> File {
 
 impl FakeFiles {
     /// A file's name and content.
-    async fn resolve(&self, which: &Locator) -> Result<(String, Vec<u8>), CapabilityError> {
-        let (Locator::Id(name) | Locator::Key(name)) = which;
+    async fn resolve(&self, locator: &Locator) -> Result<(String, Vec<u8>), CapabilityError> {
+        let (Locator::Id(name) | Locator::Key(name)) = locator;
         if name == "slow" {
             std::future::pending().await
         }
@@ -98,39 +98,39 @@ impl Files for FakeFiles {
         Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, _open: OpenCount::new(&self.open) }))
     }
 
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
-        let content = self.resolve(which).await?.1;
+    async fn open(&self, locator: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
+        let content = self.resolve(locator).await?.1;
         Ok(Box::new(FakeContent { content, _open: OpenCount::new(&self.open) }))
     }
 
-    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
-        let (name, content) = self.resolve(which).await?;
+    async fn describe(&self, locator: &Locator) -> Result<Details, CapabilityError> {
+        let (name, content) = self.resolve(locator).await?;
         let (metadata, references) = self.known.lock().unwrap().get(&name).cloned().unwrap_or_default();
         let entry = Entry::File(file(&name, None, &content));
         Ok(Details { entry, created_at: -1, updated_at: 1, metadata, references })
     }
 
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
-        let (name, _) = self.resolve(which).await?;
+    async fn merge_metadata(&self, locator: &Locator, patch: Object) -> Result<(), CapabilityError> {
+        let (name, _) = self.resolve(locator).await?;
         self.known.lock().unwrap().entry(name).or_default().0.extend(patch);
         Ok(())
     }
 
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (name, _) = self.resolve(which).await?;
+    async fn add_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
+        let (name, _) = self.resolve(locator).await?;
         self.known.lock().unwrap().entry(name).or_default().1.extend(references);
         Ok(())
     }
 
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
-        let (name, _) = self.resolve(which).await?;
+    async fn remove_references(&self, locator: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
+        let (name, _) = self.resolve(locator).await?;
         self.known.lock().unwrap().entry(name).or_default().1.retain(|known| !references.contains(known));
         Ok(())
     }
 
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError> {
+    async fn move_file(&self, locator: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError> {
         check_folder(folder)?;
-        let (old, content) = self.resolve(which).await?;
+        let (old, content) = self.resolve(locator).await?;
         let moved = file(name, None, &content);
         let mut files = self.stored.lock().unwrap();
         files.remove(&old);
@@ -138,10 +138,10 @@ impl Files for FakeFiles {
         Ok(moved)
     }
 
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError> {
+    async fn trash(&self, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         let mut files = self.stored.lock().unwrap();
-        let (Locator::Id(name) | Locator::Key(name)) = &which[0];
-        assert_eq!(which.len(), 1, "the guests trash one at a time");
+        let (Locator::Id(name) | Locator::Key(name)) = &locators[0];
+        assert_eq!(locators.len(), 1, "the guests trash one at a time");
         Ok(u32::from(files.remove(name).is_some()))
     }
 

@@ -87,7 +87,7 @@ fn what_a_component_wants_is_known_beforehand() {
 async fn a_component_whose_run_is_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = SANDBOX.prepare(&component_with_names(&[], &[RUN]), folder.path()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"cannot link the component: instance export `konnector:host/run@0.1.0` does not have export `start`");
+    insta::assert_snapshot!(error, @"cannot link the component: instance export `konnector:host/run@0.1.0` does not have export `run`");
 }
 
 /// The one compiled component in a folder.

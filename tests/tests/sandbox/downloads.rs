@@ -50,7 +50,7 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf", "half.pdf"]).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"
-    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
+    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes SaveOutcome::Created
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
     Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got an empty file")
     Info: missing.pdf: DownloadError::Status(404)
@@ -72,7 +72,7 @@ async fn a_part_of_a_file_is_not_stored() {
     Info: part.txt: DownloadError::Status(206)
     Info: later.txt: DownloadError::Status(202)
     Info: nothing.txt: DownloadError::Status(204)
-    Info: all.txt: /Administration/Bank101/all.txt application/pdf 5 bytes Outcome::Created
+    Info: all.txt: /Administration/Bank101/all.txt application/pdf 5 bytes SaveOutcome::Created
     ");
     assert_eq!(world.files.stored.lock().unwrap().keys().collect::<Vec<_>>(), ["all.txt"]);
 }
@@ -82,7 +82,7 @@ async fn a_download_keeps_to_the_limits() {
     let mut world = FakeEnvironment::with_limits(|limits| limits.files = 1);
     download(&mut world, &["bill.pdf", "bill.pdf"]).await;
     insta::assert_snapshot!(world.log(), @r#"
-    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
+    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes SaveOutcome::Created
     Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files has been reached"))
     "#);
 

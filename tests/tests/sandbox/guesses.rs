@@ -28,7 +28,7 @@ fn imports() -> BTreeSet<String> {
             imports.insert(format!("{interface}.{name}"));
         }
     }
-    imports.remove("run.start");
+    imports.remove("run.run");
     imports
 }
 

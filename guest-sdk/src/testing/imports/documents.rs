@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{Error, with_state};
 use crate::Locator;
-use crate::bindings::konnector::host::documents::{Bound, Change, Document, Item, Order, Page, Query, Range, Saved};
-use crate::bindings::konnector::host::types::Outcome;
+use crate::bindings::konnector::host::documents::{
+    Bound, Change, Document, Item, Order, Page, Query, Range, SavedDocument,
+};
+use crate::bindings::konnector::host::types::SaveOutcome;
 
 type Body = Map<String, Value>;
 
@@ -87,7 +89,7 @@ impl<'a> Filter<'a> {
         };
         match &self.query.range {
             Range::Any => true,
-            Range::Between(between) => side(&between.lower, Ordering::Less) && side(&between.upper, Ordering::Greater),
+            Range::Between(bounds) => side(&bounds.lower, Ordering::Less) && side(&bounds.upper, Ordering::Greater),
             Range::Prefix(prefix) => found.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
         }
     }
@@ -134,18 +136,18 @@ pub(crate) fn check_save(_kind: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn save(kind: &str, items: &[Item]) -> Result<Vec<Saved>, Error> {
+pub(crate) fn save(kind: &str, items: &[Item]) -> Result<Vec<SavedDocument>, Error> {
     if items.len() > 500 {
         return Err(Error::Invalid("items: at most 500".to_owned()));
     }
     items.iter().map(|item| write(kind, &item.key, &item.body, true)).collect()
 }
 
-pub(crate) fn update(kind: &str, changes: &[Change]) -> Result<Vec<Saved>, Error> {
-    changes.iter().map(|change| write(kind, id_of(&change.which), &change.body, false)).collect()
+pub(crate) fn update(kind: &str, changes: &[Change]) -> Result<Vec<SavedDocument>, Error> {
+    changes.iter().map(|change| write(kind, id_of(&change.locator), &change.body, false)).collect()
 }
 
-fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error> {
+fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<SavedDocument, Error> {
     let body = object(body)?;
     let place = (kind.to_owned(), id.to_owned());
     let outcome = with_state(|state| {
@@ -156,12 +158,12 @@ fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error
         let document = state.documents.entry(place).or_default();
         document.extend(body);
         Ok(match before {
-            None => Outcome::Created,
-            Some(before) if before == *document => Outcome::Unchanged,
-            Some(_) => Outcome::Updated,
+            None => SaveOutcome::Created,
+            Some(before) if before == *document => SaveOutcome::Unchanged,
+            Some(_) => SaveOutcome::Updated,
         })
     })?;
-    Ok(Saved { id: id.to_owned(), rev: "1-0".to_owned(), outcome })
+    Ok(SavedDocument { id: id.to_owned(), rev: "1-0".to_owned(), outcome })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]

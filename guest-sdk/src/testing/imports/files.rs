@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 use super::super::state::{MockState, StoredFile};
-use super::{Error, Stored, Target, with_state};
+use super::{Error, SavedFile, Target, with_state};
 use crate::Locator;
 use crate::bindings::konnector::host::files::{Details, Entry, File, Folder, Page, Reference};
-use crate::bindings::konnector::host::types::Outcome;
+use crate::bindings::konnector::host::types::SaveOutcome;
 
 pub(crate) struct Upload {
     target: Target,
@@ -23,7 +23,7 @@ impl Upload {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
-    pub(crate) fn commit(this: Self) -> Result<Stored, Error> {
+    pub(crate) fn commit(this: Self) -> Result<SavedFile, Error> {
         Ok(store_file(&this.target, this.content.into_inner()))
     }
 }
@@ -182,7 +182,7 @@ fn to_wit_file(file: &StoredFile) -> File {
     }
 }
 
-pub(super) fn store_file(target: &Target, content: Vec<u8>) -> Stored {
+pub(super) fn store_file(target: &Target, content: Vec<u8>) -> SavedFile {
     let path = path_of(&target.folder, &target.name);
     let metadata = serde_json::from_str(&target.metadata).unwrap_or_default();
     with_state(|state| {
@@ -191,16 +191,16 @@ pub(super) fn store_file(target: &Target, content: Vec<u8>) -> Stored {
             if target.key.is_some() { file.key == target.key } else { file.path == path }
         };
         if let Some(file) = state.files.iter_mut().find(same) {
-            let outcome = if file.content == content { Outcome::Unchanged } else { Outcome::Updated };
+            let outcome = if file.content == content { SaveOutcome::Unchanged } else { SaveOutcome::Updated };
             file.content = content;
             add_to_file(file, &target.references);
-            return Stored { file: to_wit_file(file), outcome };
+            return SavedFile { file: to_wit_file(file), outcome };
         }
         let key = target.key.clone();
         let mut file =
             StoredFile { id: format!("file-{number}"), path, key, content, metadata, references: Vec::new() };
         add_to_file(&mut file, &target.references);
-        let stored = Stored { file: to_wit_file(&file), outcome: Outcome::Created };
+        let stored = SavedFile { file: to_wit_file(&file), outcome: SaveOutcome::Created };
         state.files.push(file);
         stored
     })

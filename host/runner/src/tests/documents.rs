@@ -10,8 +10,8 @@ fn item(key: &str, body: Value) -> Item {
     Item { key: key.to_owned(), body: object(body) }
 }
 
-fn change(which: Locator, rev: Option<&str>, body: Value) -> Change {
-    Change { locator: which, rev: rev.map(str::to_owned), body: object(body) }
+fn change(locator: Locator, rev: Option<&str>, body: Value) -> Change {
+    Change { locator, rev: rev.map(str::to_owned), body: object(body) }
 }
 
 fn query(index: &[&str], equal: &[Value], range: Range) -> Query {
@@ -268,12 +268,15 @@ async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
     for kind in kinds {
         answers.push(documents.check_save(kind).await.err());
         for name in names {
-            for which in [id(name), key(name)] {
-                answers.push(documents.get(kind, &which).await.err());
+            for locator in [id(name), key(name)] {
+                answers.push(documents.get(kind, &locator).await.err());
                 answers.push(
-                    documents.update(kind, vec![change(which.clone(), Some(name), json!({ name: name }))]).await.err(),
+                    documents
+                        .update(kind, vec![change(locator.clone(), Some(name), json!({ name: name }))])
+                        .await
+                        .err(),
                 );
-                answers.push(documents.delete(kind, vec![which]).await.err());
+                answers.push(documents.delete(kind, vec![locator]).await.err());
             }
             answers.push(
                 documents.save(kind, vec![item(name, json!({ name: name, "_id": name, "_rev": [name] }))]).await.err(),

@@ -135,8 +135,8 @@ async fn folders_are_made_and_listed_page_by_page() {
     Invalid("folder: 'a.txt' is a file")
     Conflict("'a.txt' is a file, not a directory")
     NotFound("'november' is a directory and has no content")
-    Invalid("which: only files can be moved to the trash, not folders")
-    Invalid("which: only files can be moved, not folders")
+    Invalid("locators: only files can be moved to the trash, not folders")
+    Invalid("locator: only files can be moved, not folders")
     "#);
 }
 

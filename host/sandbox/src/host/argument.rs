@@ -32,8 +32,8 @@ pub(super) fn check_optional_length(argument: &str, text: Option<&String>, max: 
 /// Like [`check_length`], for the locator of a document or file.
 pub(super) fn check_locator(locator: &Locator) -> Result<(), CapabilityError> {
     match locator {
-        Locator::Id(id) => check_length("which.id", id, MAX_NAME),
-        Locator::Key(key) => check_length("which.key", key, MAX_NAME),
+        Locator::Id(id) => check_length("locator.id", id, MAX_NAME),
+        Locator::Key(key) => check_length("locator.key", key, MAX_NAME),
     }
 }
 

@@ -56,18 +56,18 @@ impl Context {
         self.check_document_quota(changes.len())?;
         let mut documents = DocumentParser::new(changes.iter().map(|change| change.body.len()));
         let mut read = Vec::with_capacity(changes.len());
-        for (position, wit::Change { which, rev, body }) in changes.into_iter().enumerate() {
-            check_locator(&which)?;
+        for (position, wit::Change { locator, rev, body }) in changes.into_iter().enumerate() {
+            check_locator(&locator)?;
             check_optional_length(&format!("changes[{position}].rev"), rev.as_ref(), MAX_DOCTYPE)?;
             let body = documents.parse_document(&format!("changes[{position}].body"), &body).await?;
-            read.push(Change { locator: which.into(), rev, body });
+            read.push(Change { locator: locator.into(), rev, body });
         }
         self.capabilities.documents.update(doctype, read).await
     }
 
     async fn delete_documents(&self, doctype: &str, locators: Vec<Locator>) -> Result<u32, CapabilityError> {
         check_length("doctype", doctype, MAX_DOCTYPE)?;
-        check_batch("which", locators.len())?;
+        check_batch("locators", locators.len())?;
         check_locators(&locators)?;
         self.check_document_quota(locators.len())?;
         self.capabilities.documents.delete(doctype, locators.into_iter().map(Into::into).collect()).await
@@ -89,10 +89,10 @@ impl Context {
         self.capabilities.documents.check_save(doctype).await
     }
 
-    fn record_saved(&self, saved: Vec<SavedDocument>) -> Vec<wit::Saved> {
+    fn record_saved(&self, saved: Vec<SavedDocument>) -> Vec<wit::SavedDocument> {
         let count = |saved: SavedDocument| {
             self.meter.documents.record(saved.outcome);
-            wit::Saved { id: saved.id, rev: saved.rev, outcome: saved.outcome.into() }
+            wit::SavedDocument { id: saved.id, rev: saved.rev, outcome: saved.outcome.into() }
         };
         saved.into_iter().map(count).collect()
     }
@@ -116,12 +116,12 @@ impl wit::Host for Host {
         to_host_result(self.context.unless_cancelled(self.context.check_save_documents(&doctype)).await)
     }
 
-    async fn save(&mut self, doctype: String, items: Vec<wit::Item>) -> HostResult<Vec<wit::Saved>> {
+    async fn save(&mut self, doctype: String, items: Vec<wit::Item>) -> HostResult<Vec<wit::SavedDocument>> {
         let saved = self.context.unless_cancelled(self.context.save_documents(&doctype, items)).await;
         to_host_result(saved.map(|saved| self.context.record_saved(saved)))
     }
 
-    async fn update(&mut self, doctype: String, changes: Vec<wit::Change>) -> HostResult<Vec<wit::Saved>> {
+    async fn update(&mut self, doctype: String, changes: Vec<wit::Change>) -> HostResult<Vec<wit::SavedDocument>> {
         let saved = self.context.unless_cancelled(self.context.update_documents(&doctype, changes)).await;
         to_host_result(saved.map(|saved| self.context.record_saved(saved)))
     }
@@ -175,7 +175,7 @@ fn parse_query(query: wit::Query) -> Result<Query, CapabilityError> {
         equals: parse_each(query.equals, |position, value| parse_json(&format!("equals[{position}]"), &value))?,
         range: match query.range {
             wit::Range::Any => Range::Any,
-            wit::Range::Between(wit::Between { lower, upper }) => {
+            wit::Range::Between(wit::Bounds { lower, upper }) => {
                 Range::Between(parse_bound("range.lower", lower)?, parse_bound("range.upper", upper)?)
             }
             wit::Range::Prefix(prefix) => Range::Prefix(prefix),
@@ -205,7 +205,7 @@ fn range_size(range: &wit::Range) -> usize {
     };
     match range {
         wit::Range::Any => 0,
-        wit::Range::Between(between) => size(&between.lower) + size(&between.upper),
+        wit::Range::Between(bounds) => size(&bounds.lower) + size(&bounds.upper),
         wit::Range::Prefix(prefix) => prefix.len(),
     }
 }

@@ -34,9 +34,9 @@ impl From<CapabilityError> for DownloadFailure {
 pub(super) async fn download(
     context: &Context,
     request: Request,
-    to: wit::Target,
+    target: wit::Target,
 ) -> Result<SavedFile, DownloadFailure> {
-    let target = parse_target(to)?;
+    let target = parse_target(target)?;
     let type_check = ContentTypeCheck::for_target(&target);
     let mut upload = context.begin_upload(target).await?;
     let mut stream = context.capabilities.http.open(request).await?;

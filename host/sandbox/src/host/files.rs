@@ -46,10 +46,10 @@ impl Context {
     }
 
     /// Begins an upload for the guest to hold, within the run's limit on concurrent uploads.
-    async fn open_upload(&self, to: wit::Target) -> Result<OpenUpload, CapabilityError> {
+    async fn open_upload(&self, target: wit::Target) -> Result<OpenUpload, CapabilityError> {
         let slot = self.acquire_upload_permit()?;
-        let weight = convert::weight(&to);
-        let target = parse_target(to)?;
+        let weight = convert::weight(&target);
+        let target = parse_target(target)?;
         let mut memory = self.memory.new_charge();
         if !memory.resize(weight) {
             return Err(CapabilityError::QuotaExceeded(QuotaKind::Memory));
@@ -103,8 +103,8 @@ impl wit::Host for Host {
         to_host_result(found.map(|found| found.into_iter().map(|file| file.map(wit::File::from)).collect()))
     }
 
-    async fn begin_upload(&mut self, to: wit::Target) -> HostResult<Resource<OpenUpload>> {
-        let opened = self.context.unless_cancelled(self.context.open_upload(to)).await;
+    async fn begin_upload(&mut self, target: wit::Target) -> HostResult<Resource<OpenUpload>> {
+        let opened = self.context.unless_cancelled(self.context.open_upload(target)).await;
         Ok(match to_host_result(opened)? {
             Ok(upload) => Ok(self.push_handle(upload)?),
             Err(error) => Err(error),
@@ -173,7 +173,7 @@ impl wit::Host for Host {
 
     async fn trash(&mut self, locators: Vec<Locator>) -> HostResult<u32> {
         let trashed = async {
-            check_batch("which", locators.len())?;
+            check_batch("locators", locators.len())?;
             check_locators(&locators)?;
             self.context.check_file_quota(locators.len())?;
             self.context.capabilities.files.trash(locators.into_iter().map(Into::into).collect()).await
@@ -216,7 +216,7 @@ impl wit::HostUpload for Host {
         to_host_result(written)
     }
 
-    async fn commit(&mut self, this: Resource<OpenUpload>) -> HostResult<wit::Stored> {
+    async fn commit(&mut self, this: Resource<OpenUpload>) -> HostResult<wit::SavedFile> {
         let mut open = self.table.delete(this)?;
         let stored = async {
             let upload = open.take().ok_or_else(open_handles::broken_upload)?;
@@ -224,7 +224,9 @@ impl wit::HostUpload for Host {
             upload.commit().await
         };
         let stored = self.context.unless_cancelled(stored).await;
-        to_host_result(stored.inspect(|stored| self.context.meter.files.record(stored.outcome)).map(wit::Stored::from))
+        to_host_result(
+            stored.inspect(|stored| self.context.meter.files.record(stored.outcome)).map(wit::SavedFile::from),
+        )
     }
 
     async fn drop(&mut self, this: Resource<OpenUpload>) -> wasmtime::Result<()> {
@@ -233,7 +235,7 @@ impl wit::HostUpload for Host {
     }
 }
 
-impl wit::HostContent for Host {
+impl wit::HostOpenFile for Host {
     fn size(&mut self, this: Resource<OpenFileHandle>) -> wasmtime::Result<u64> {
         Ok(self.table.get(&this)?.content.size())
     }

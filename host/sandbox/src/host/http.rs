@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::download::{self, DownloadFailure};
 use super::{Host, LeaseLost, to_guest_error, truncate_error};
-use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::files::{SavedFile, Target};
 use crate::bindings::konnector::host::http as wit;
 use konnector_egress::{BodyFormat, DecodedBody, HttpError, Phase, Request};
 
@@ -36,10 +36,10 @@ impl wit::Host for Host {
     async fn download(
         &mut self,
         request: wit::Request,
-        to: Target,
-    ) -> wasmtime::Result<Result<Stored, wit::DownloadError>> {
+        target: Target,
+    ) -> wasmtime::Result<Result<SavedFile, wit::DownloadError>> {
         let context = Arc::clone(&self.context);
-        let stored = Box::pin(async move { download::download(&context, request.into(), to).await });
+        let stored = Box::pin(async move { download::download(&context, request.into(), target).await });
         Ok(match self.context.run_side_task(stored).await {
             None => Err(wit::DownloadError::Http(wit::HttpError::Cancelled)),
             Some(Ok(stored)) => {

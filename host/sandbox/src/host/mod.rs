@@ -164,7 +164,7 @@ impl From<wit::Locator> for Locator {
     }
 }
 
-impl From<SaveOutcome> for wit::Outcome {
+impl From<SaveOutcome> for wit::SaveOutcome {
     fn from(written: SaveOutcome) -> Self {
         match written {
             SaveOutcome::Created => Self::Created,

@@ -28,8 +28,8 @@ pub fn rows(engine: &Engine) -> (Row, Row) {
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("linked");
     linker.define_unknown_imports_as_traps(&component).expect("linked");
     let ready = linker.instantiate_pre(&component).expect("linked");
-    let run = component.get_export_index(None, "konnector:host/run@0.1.0").expect("the interface");
-    let start = component.get_export_index(Some(&run), "start").expect("the function");
+    let interface = component.get_export_index(None, "konnector:host/run@0.1.0").expect("the interface");
+    let run = component.get_export_index(Some(&interface), "run").expect("the function");
 
     let text = |text: &str| Val::String(text.to_owned());
     let job = Val::Record(vec![
@@ -50,7 +50,7 @@ pub fn rows(engine: &Engine) -> (Row, Row) {
         store.set_epoch_deadline(1_000_000);
         let instance = ready.instantiate(&mut store).expect("an instance");
         instantiations.push(started.elapsed());
-        let function = instance.get_func(&mut store, start).expect("the function");
+        let function = instance.get_func(&mut store, run).expect("the function");
         let mut results = [Val::Bool(false)];
         function.call(&mut store, std::slice::from_ref(&job), &mut results).expect("called");
         assert!(matches!(results[0], Val::Result(Ok(_))), "{results:?}");

@@ -5,34 +5,34 @@ use super::{MAX_METADATA, check_batch, json_weight, parse_object, wit};
 use crate::capability::{CapabilityError, Details, Entry, File, Folder, Listing, Object, Reference, SavedFile, Target};
 
 /// Checks and converts the target of an upload.
-pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, CapabilityError> {
-    if to.metadata.len() as u64 > MAX_METADATA {
+pub(in crate::host) fn parse_target(target: wit::Target) -> Result<Target, CapabilityError> {
+    if target.metadata.len() as u64 > MAX_METADATA {
         return Err(CapabilityError::TooLarge(MAX_METADATA));
     }
-    check_length("folder", &to.folder, MAX_NAME)?;
-    check_length("name", &to.name, MAX_NAME)?;
-    check_optional_length("key", to.key.as_ref(), MAX_NAME)?;
-    check_optional_length("mime", to.mime.as_ref(), MAX_MIME)?;
+    check_length("folder", &target.folder, MAX_NAME)?;
+    check_length("name", &target.name, MAX_NAME)?;
+    check_optional_length("key", target.key.as_ref(), MAX_NAME)?;
+    check_optional_length("mime", target.mime.as_ref(), MAX_MIME)?;
     // An empty string means no metadata, because a guest without a JSON library must be able to save files too.
-    let metadata = if to.metadata.is_empty() { Object::new() } else { parse_object("metadata", &to.metadata)? };
+    let metadata = if target.metadata.is_empty() { Object::new() } else { parse_object("metadata", &target.metadata)? };
     Ok(Target {
-        folder: to.folder,
-        name: to.name,
-        key: to.key,
-        mime: to.mime,
-        created_at: to.created_at,
+        folder: target.folder,
+        name: target.name,
+        key: target.key,
+        mime: target.mime,
+        created_at: target.created_at,
         metadata,
-        references: parse_references(to.references)?,
+        references: parse_references(target.references)?,
     })
 }
 
 /// Returns an upper bound of a target's size in memory in bytes.
-pub(super) fn weight(to: &wit::Target) -> u64 {
+pub(super) fn weight(target: &wit::Target) -> u64 {
     /// Size of a reference without its strings.
     const REFERENCE: usize = size_of::<Reference>() + 64;
-    let texts = to.folder.len() + to.name.len() + to.key.as_ref().map_or(0, String::len);
-    let references: usize = to.references.iter().map(|one| one.doctype.len() + one.id.len() + REFERENCE).sum();
-    (texts + json_weight(&to.metadata) + references) as u64
+    let texts = target.folder.len() + target.name.len() + target.key.as_ref().map_or(0, String::len);
+    let references: usize = target.references.iter().map(|one| one.doctype.len() + one.id.len() + REFERENCE).sum();
+    (texts + json_weight(&target.metadata) + references) as u64
 }
 
 /// Checks and converts the references of a batch.
@@ -85,8 +85,8 @@ impl From<Details> for wit::Details {
     }
 }
 
-impl From<SavedFile> for wit::Stored {
-    fn from(stored: SavedFile) -> Self {
-        Self { file: stored.file.into(), outcome: stored.outcome.into() }
+impl From<SavedFile> for wit::SavedFile {
+    fn from(saved: SavedFile) -> Self {
+        Self { file: saved.file.into(), outcome: saved.outcome.into() }
     }
 }
