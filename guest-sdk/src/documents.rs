@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_in_the_wrong_order_says_so() {
+    fn a_query_in_the_wrong_order_is_an_error() {
         let _host = MockHost::new();
         let misplaced = find::<Value>(CONTACTS).order_by("a").equals("b", 1).collect().unwrap_err();
         insta::assert_snapshot!(misplaced, @r#"`equals("b", …)` follows a range or an order; put it first"#);

@@ -134,8 +134,8 @@ impl Error {
     /// Returns the same failure, with the konnector's activity in front of its message:
     /// `error.context("the list of bills")`.
     #[must_use]
-    pub fn context(self, what: impl std::fmt::Display) -> Self {
-        let add = |text: String| format!("{what}: {text}");
+    pub fn context(self, activity: impl std::fmt::Display) -> Self {
+        let add = |text: String| format!("{activity}: {text}");
         match self {
             Self::BadCredentials(text) => Self::BadCredentials(add(text)),
             Self::TooManyAttempts(text) => Self::TooManyAttempts(add(text)),
@@ -296,8 +296,8 @@ mod tests {
             (HttpError::Cancelled, Error::Cancelled),
             (HttpError::Internal("closed".into()), Error::HostFailed("closed".into())),
         ];
-        for (given, expected) in cases {
-            assert_eq!(Error::from(given), expected);
+        for (host_error, expected) in cases {
+            assert_eq!(Error::from(host_error), expected);
         }
         let cases = [
             (DownloadError::Status(503), Error::vendor_down("the address returned 503 Service Unavailable")),
@@ -315,8 +315,8 @@ mod tests {
             ),
             (DownloadError::Http(HttpError::Cancelled), Error::Cancelled),
         ];
-        for (given, expected) in cases {
-            assert_eq!(Error::from(given), expected);
+        for (host_error, expected) in cases {
+            assert_eq!(Error::from(host_error), expected);
         }
     }
 

@@ -64,10 +64,10 @@ impl std::fmt::Debug for FileReader {
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = u32::try_from(buffer.len()).unwrap_or(u32::MAX).min(CHUNK_BYTES);
-        let part = self.handle.read(self.position, most).map_err(|error| io::Error::other(Error::from(error)))?;
-        for (place, byte) in buffer.iter_mut().zip(&part) {
-            *place = *byte;
+        let max_length = u32::try_from(buffer.len()).unwrap_or(u32::MAX).min(CHUNK_BYTES);
+        let part = self.handle.read(self.position, max_length).map_err(|error| io::Error::other(Error::from(error)))?;
+        for (target, byte) in buffer.iter_mut().zip(&part) {
+            *target = *byte;
         }
         self.position += part.len() as u64;
         Ok(part.len())
@@ -247,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_listed_and_moved_into() {
+    fn folders_are_created_listed_and_moved_into() {
         let _host = MockHost::new();
         let year = Folder::account_root().subfolder("2026");
         assert_eq!(year.entries().unwrap().len(), 0);
-        let made = year.ensure().unwrap();
-        assert_eq!((made.id.as_str(), made.path.as_str()), ("folder-2026", "2026"));
+        let folder = year.ensure().unwrap();
+        assert_eq!((folder.id.as_str(), folder.path.as_str()), ("folder-2026", "2026"));
         save(NewFile::new("a.txt", FileSource::from_bytes("a")));
         let moved = move_file(&key("a.txt"), &year, "b.txt").unwrap();
         assert_eq!(moved.path, "2026/b.txt");

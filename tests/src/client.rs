@@ -43,9 +43,9 @@ impl TestClient {
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
-        let answer = request.send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        let text = answer.text().await.expect("a text");
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a text");
         (
             status,
             serde_json::from_str(&text).unwrap_or_else(|_| if text.is_empty() { Value::Null } else { json!(text) }),
@@ -66,7 +66,7 @@ impl TestClient {
 
     /// Raw bytes of a response that must be 200.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let answer = self
+        let response = self
             .http
             .get(format!("{}{path}", self.url))
             .header("Host", &self.domain)
@@ -74,18 +74,18 @@ impl TestClient {
             .send()
             .await
             .expect("an answer");
-        assert_eq!(answer.status(), 200, "GET {path}");
-        answer.bytes().await.expect("a body").to_vec()
+        assert_eq!(response.status(), 200, "GET {path}");
+        response.bytes().await.expect("a body").to_vec()
     }
 
     /// Installs a bundle and waits until it is ready; returns the final event.
     pub async fn install(&self, slug: &str, source: &str) -> StatusAndBody {
         let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
             .expect("a URL");
-        let answer =
+        let response =
             self.http.post(url).header("Host", &self.domain).bearer_auth(&self.token).send().await.expect("an answer");
-        let status = answer.status().as_u16();
-        let text = answer.text().await.expect("a text");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a text");
         let body = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));
         if status == 202 {
             let deadline = Instant::now() + Duration::from_secs(120);
@@ -102,9 +102,9 @@ impl TestClient {
         let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
             .expect("a URL");
         let request = self.http.post(url).header("Host", &self.domain).header("Accept", "text/event-stream");
-        let answer = request.bearer_auth(&self.token).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        let text = answer.text().await.expect("events");
+        let response = request.bearer_auth(&self.token).send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        let text = response.text().await.expect("events");
         text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
     }
 

@@ -45,9 +45,9 @@ pub struct FakeEnvironment {
 impl FakeEnvironment {
     /// An environment with other limits.
     pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut world = Self::default();
-        change(&mut world.limits);
-        world
+        let mut environment = Self::default();
+        change(&mut environment.limits);
+        environment
     }
 
     /// The capabilities of a run, with a separate gate.

@@ -107,8 +107,8 @@ pub fn target(name: &str) -> &'static FuzzTarget {
 /// Manifests from strangers: no panic, and an accepted manifest satisfies its guarantees.
 pub fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::parse(data) else { return };
-    let again = Manifest::from_object(manifest.raw().clone()).expect("what was read can be read again");
-    assert_eq!(again, manifest);
+    let reparsed = Manifest::from_object(manifest.raw().clone()).expect("what was read can be read again");
+    assert_eq!(reparsed, manifest);
     for path in [Some(&manifest.component), manifest.icon.as_ref(), manifest.on_delete_account.as_ref()] {
         let leaves = |path: &String| path.starts_with('/') || path.split(['/', '\\']).any(|part| part == "..");
         assert!(!path.is_some_and(leaves), "a path leaves the bundle: {path:?}");
@@ -141,22 +141,22 @@ pub fn http_rule(data: &[u8]) {
         Some((scheme, rest)) => (true, format!("{scheme}{rest}")),
         None => (false, written),
     };
-    let wanted = Url::parse(&written).expect("a rule is a URL, but for its star");
-    assert_eq!(url.scheme(), wanted.scheme(), "{written} lets {url} through");
-    assert_eq!(url.port_or_known_default(), wanted.port_or_known_default(), "{written} lets {url} through");
+    let expected = Url::parse(&written).expect("a rule is a URL, but for its star");
+    assert_eq!(url.scheme(), expected.scheme(), "{written} lets {url} through");
+    assert_eq!(url.port_or_known_default(), expected.port_or_known_default(), "{written} lets {url} through");
     assert!(url.username().is_empty() && url.password().is_none(), "{written} lets {url} through");
     let host = |url: &Url| url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
-    let (wanted_host, found) = (host(&wanted), host(&url));
+    let (expected_host, found) = (host(&expected), host(&url));
     if star {
         assert!(
-            found.len() > wanted_host.len() + 1 && found.ends_with(&format!(".{wanted_host}")),
+            found.len() > expected_host.len() + 1 && found.ends_with(&format!(".{expected_host}")),
             "{written} lets {url} through"
         );
         assert!(matches!(url.host(), Some(Host::Domain(_))), "{written} lets {url} through");
     } else {
-        assert_eq!(found, wanted_host, "{written} lets {url} through");
+        assert_eq!(found, expected_host, "{written} lets {url} through");
     }
-    let prefix = wanted.path().trim_end_matches('/');
+    let prefix = expected.path().trim_end_matches('/');
     let rest = url.path().strip_prefix(prefix).unwrap_or_else(|| panic!("{written} lets {url} through"));
     assert!(rest.is_empty() || rest.starts_with('/'), "{written} lets {url} through");
 }
@@ -182,16 +182,16 @@ pub fn protocol(data: &[u8]) {
     );
     let too_long = output.split(|byte| *byte == b'\n').any(|line| line.len() > MAX_LINE);
     assert_eq!(stopped, too_long);
-    let mut told = RunStatus::default();
+    let mut status = RunStatus::default();
     let mut failed = false;
     for line in &lines {
         if let Line::Message(message) = line {
             assert!(message.kind.len() <= 100, "{}", message.kind);
-            told.record(message, &message.message);
+            status.record(message, &message.message);
             failed |= matches!(message.severity(), Severity::Error | Severity::Critical);
         }
     }
-    assert_eq!(told.error().is_some(), failed);
+    assert_eq!(status.error().is_some(), failed);
 }
 
 /// Generates inputs from seeds: the same number always generates the same inputs.
@@ -221,17 +221,17 @@ impl Mutator {
     pub fn input(&mut self, target: &FuzzTarget) -> Vec<u8> {
         let mut input = target.seeds[self.below(target.seeds.len())].to_vec();
         for _ in 0..=self.below(4) {
-            let (at, to) = (self.below(input.len() + 1), self.below(input.len() + 1));
-            let part = at.min(to)..at.max(to).min(at.min(to) + 1 + self.below(16)).min(input.len());
+            let (start, end) = (self.below(input.len() + 1), self.below(input.len() + 1));
+            let part = start.min(end)..start.max(end).min(start.min(end) + 1 + self.below(16)).min(input.len());
             match self.below(6) {
                 0 => drop(input.drain(part)),
                 1 => {
                     let copy = input[part].to_vec();
-                    drop(input.splice(to..to, copy));
+                    drop(input.splice(end..end, copy));
                 }
                 2 => {
                     let word = target.dictionary[self.below(target.dictionary.len())].as_bytes();
-                    drop(input.splice(at..at, word.iter().copied()));
+                    drop(input.splice(start..start, word.iter().copied()));
                 }
                 3 => {
                     let word = target.dictionary[self.below(target.dictionary.len())].as_bytes();
@@ -240,11 +240,11 @@ impl Mutator {
                 4 => {
                     let other = target.seeds[self.below(target.seeds.len())];
                     let from = self.below(other.len());
-                    input.truncate(at);
+                    input.truncate(start);
                     input.extend(&other[from..]);
                 }
                 _ => {
-                    if let Some(byte) = input.get_mut(at) {
+                    if let Some(byte) = input.get_mut(start) {
                         *byte ^= 1 << self.below(8);
                     }
                 }

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 /// If it was not built.
 pub fn guest(name: &str) -> Vec<u8> {
     let folder = guests_folder();
-    let places = [folder.join("examples").join(format!("{name}.wasm")), folder.join(format!("{name}.wasm"))];
-    places.iter().find_map(|place| std::fs::read(place).ok()).unwrap_or_else(|| {
+    let paths = [folder.join("examples").join(format!("{name}.wasm")), folder.join(format!("{name}.wasm"))];
+    paths.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_else(|| {
         panic!("there is no guest program `{name}` in {}: run `cargo xtask guests` to build them", folder.display())
     })
 }
@@ -32,8 +32,8 @@ fn guests_folder() -> PathBuf {
     }
     let test = std::env::current_exe().expect("the path of this test");
     // A test is <target>/debug/deps/sandbox-0123456789abcdef, the bench <target>/release/bench.
-    let places = test.ancestors().map(|folder| folder.join("wasm32-wasip2/guest"));
-    places
+    let folders = test.ancestors().map(|folder| folder.join("wasm32-wasip2/guest"));
+    folders
         .into_iter()
         .find(|folder| folder.is_dir())
         .unwrap_or_else(|| Path::new("target/wasm32-wasip2/guest").to_owned())

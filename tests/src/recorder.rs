@@ -14,17 +14,17 @@ pub struct RecordingServer {
 
 impl RecordingServer {
     /// Starts it; `answer` maps a body to a status and JSON.
-    pub fn start(answer: impl Fn(&str) -> (u16, &'static str) + Send + 'static) -> Self {
+    pub fn start(respond: impl Fn(&str) -> (u16, &'static str) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let sent = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&sent);
+        let recorded = Arc::clone(&sent);
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let connection = connection.expect("a connection");
                 let body = body(&connection);
-                let (status, json) = answer(&body);
-                kept.lock().expect("the list").push(body);
+                let (status, json) = respond(&body);
+                recorded.lock().expect("the list").push(body);
                 let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n");
                 write!(&connection, "{head}Content-Length: {}\r\n\r\n{json}", json.len()).expect("written");
             }

@@ -30,8 +30,8 @@ pub fn binary() -> PathBuf {
 pub fn example_binary(name: &str) -> PathBuf {
     // A test is in <target>/debug/deps, the bench in <target>/release.
     let tests = std::env::current_exe().expect("the path of the test");
-    let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
-    let found = places.find(|place| place.is_file());
+    let mut paths = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = paths.find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("the binary `{name}` beside the tests; run `cargo xtask test`, which builds it"))
 }
 
@@ -136,8 +136,8 @@ impl TestServer {
         let domain = "small.example".to_owned();
         let mut url = url::Url::parse(&format!("{}/instances", self.admin_url)).expect("a URL");
         url.query_pairs_mut().append_pair("Domain", &domain).append_pair("DiskQuota", &bytes.to_string());
-        let answer = http.post(url).basic_auth("admin", Some(self.passphrase())).send().await.expect("an answer");
-        assert_eq!(answer.status(), 201);
+        let response = http.post(url).basic_auth("admin", Some(self.passphrase())).send().await.expect("an answer");
+        assert_eq!(response.status(), 201);
         let token = self.token_on(&domain, "cli", "tests", "*").await;
         TestClient { http, url: self.url.clone(), domain, token }
     }
@@ -151,9 +151,9 @@ impl TestServer {
             ("Scope", scope),
         ]);
         let request = reqwest_client().post(url).basic_auth("admin", Some(self.passphrase()));
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        answer.text().await.expect("a token").trim().to_owned()
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        response.text().await.expect("a token").trim().to_owned()
     }
 
     /// Resident memory in KiB.
@@ -173,8 +173,8 @@ impl TestServer {
     }
 
     /// Waits until the server exits by itself.
-    pub fn wait_for_exit(&mut self, patience: Duration) -> std::process::ExitStatus {
-        let deadline = Instant::now() + patience;
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> std::process::ExitStatus {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
@@ -225,9 +225,9 @@ pub fn run_command_with(data: &Path, arguments: &[&str], environment: &[(&str, &
 
 /// Reads a JSON response.
 async fn read(request: reqwest::RequestBuilder) -> Value {
-    let answer = request.send().await.expect("an answer");
-    let status = answer.status();
-    let text = answer.text().await.expect("a text");
+    let response = request.send().await.expect("an answer");
+    let status = response.status();
+    let text = response.text().await.expect("a text");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: {error}: {text}"))
 }
 

@@ -42,8 +42,8 @@ const WASI: &[&str] = &[
 
 /// A konnector whose `run.run` executes `body`, and then reports success.
 ///
-/// `world` names further imports of the component, `items` are further items of the module.
-pub fn konnector_component(world: &str, items: &str, body: &str) -> Vec<u8> {
+/// `imports` names further imports of the component, `items` are further items of the module.
+pub fn konnector_component(imports: &str, items: &str, body: &str) -> Vec<u8> {
     let module = format!(
         r#"(module
              {items}
@@ -56,17 +56,17 @@ pub fn konnector_component(world: &str, items: &str, body: &str) -> Vec<u8> {
                {body}
                i32.const 1024))"#
     );
-    component(world, &module)
+    component(imports, &module)
 }
 
-fn component(world: &str, module: &str) -> Vec<u8> {
+fn component(imports: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     for (number, package) in WASI.iter().enumerate() {
         resolve.push_str(format!("wasi{number}.wit"), package).expect("the cut-down WASI is correct");
     }
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/0.1.0");
     resolve.push_path(&contract).expect("the contract is correct");
-    let world = format!("package test:handmade; world handmade {{ {world} export konnector:host/run@0.1.0; }}");
+    let world = format!("package test:handmade; world handmade {{ {imports} export konnector:host/run@0.1.0; }}");
     let package = resolve.push_str("handmade.wit", &world).expect("a correct world");
     let world = resolve.select_world(&[package], Some("handmade")).expect("the world just written");
     let mut module = wat::parse_str(module).unwrap_or_else(|error| panic!("{error}\n{module}"));

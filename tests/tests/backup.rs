@@ -46,7 +46,7 @@ async fn all_data(client: &TestClient) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_before_a_backup_is_in_it() {
+async fn acknowledged_data_is_in_the_next_backup() {
     let folder = tempfile::tempdir().expect("a folder");
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     std::fs::create_dir(&old).expect("a folder");
@@ -84,17 +84,18 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
     while acknowledged.lock().expect("a list").len() < 50 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    let certain = acknowledged.lock().expect("a list").clone();
+    let acknowledged_ids = acknowledged.lock().expect("a list").clone();
     let backup = folder.path().join("monday.backup");
     let (backup_of, data) = (backup.clone(), old.clone());
-    let made = tokio::task::spawn_blocking(move || run_command(&data, &["backup", "create", text(&backup_of)])).await;
-    let made = made.expect("a command");
-    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let created =
+        tokio::task::spawn_blocking(move || run_command(&data, &["backup", "create", text(&backup_of)])).await;
+    let created = created.expect("a command");
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
     stop.store(true, Ordering::SeqCst);
     for writer in busy {
         writer.await.expect("a writer");
     }
-    assert!(acknowledged.lock().expect("a list").len() > certain.len(), "nobody wrote meanwhile");
+    assert!(acknowledged.lock().expect("a list").len() > acknowledged_ids.len(), "nobody wrote meanwhile");
     server.stop();
 
     let bytes = std::fs::read(&backup).expect("the backup");
@@ -132,43 +133,43 @@ async fn what_was_acknowledged_before_a_backup_is_in_it() {
         assert_eq!(after.get(name), Some(value), "{name}");
     }
     let bills: Vec<_> = client.documents("io.cozy.bills").await.into_iter().map(|bill| bill["_id"].clone()).collect();
-    for id in certain {
+    for id in acknowledged_ids {
         assert!(bills.contains(&id), "{id} was acknowledged before the backup and is not in it");
     }
     // Its password and its konnector exist, too.
-    let ended = client.run(&trigger).await;
-    assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());
+    let job_document = client.run(&trigger).await;
+    assert_eq!(job_document["state"], "done", "{job_document:#}\n{}", server.log());
     server.stop();
     let checked = run_command(&new, &["fsck", "--deep"]);
     assert_eq!((checked.code, &checked.json["problems"]), (Some(0), &json!(0)), "{checked:?}");
 }
 
 #[test]
-fn a_restore_that_is_cut_off_is_done_again() {
+fn an_interrupted_restore_is_repeated() {
     let folder = tempfile::tempdir().expect("a folder");
     let old = folder.path().join("old");
     std::fs::create_dir(&old).expect("a folder");
     TestServer::start(&old).stop();
     let backup = folder.path().join("backup");
-    let made = run_command(&old, &["backup", "create", text(&backup)]);
-    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let created = run_command(&old, &["backup", "create", text(&backup)]);
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
     let key = old.join("master-key");
     let arguments = ["backup", "restore", text(&backup), "--key-file", text(&key)];
-    for place in ["restore.entries", "restore.read", "restore.checked", "restore.key", "restore.moved"] {
+    for failpoint_name in ["restore.entries", "restore.read", "restore.checked", "restore.key", "restore.moved"] {
         for action in ["abort", "error"] {
-            let new = folder.path().join(format!("{place}-{action}"));
-            let failpoint = format!("{place}={action}");
+            let new = folder.path().join(format!("{failpoint_name}-{action}"));
+            let failpoint = format!("{failpoint_name}={action}");
             let cut_off = run_command_with(&new, &arguments, &[("KONNECTOR_FAILPOINT", &failpoint)]);
             let expected = if action == "abort" { None } else { Some(1) };
             assert_eq!(cut_off.code, expected, "{failpoint}: {}", cut_off.stderr);
-            let again = run_command(&new, &arguments);
+            let second = run_command(&new, &arguments);
             // After the move the restore is complete: the folder is not changed again.
-            let expected = if place == "restore.moved" { Some(2) } else { Some(0) };
-            assert_eq!(again.code, expected, "{failpoint}: {}", again.stderr);
+            let expected = if failpoint_name == "restore.moved" { Some(2) } else { Some(0) };
+            assert_eq!(second.code, expected, "{failpoint}: {}", second.stderr);
             assert_eq!(run_command(&new, &["fsck", "--deep"]).code, Some(0));
-            let left: Vec<_> =
+            let remaining: Vec<_> =
                 std::fs::read_dir(&new).expect("the folder").map(|entry| entry.expect("a name").file_name()).collect();
-            assert!(!left.iter().any(|name| name == "store.restoring"), "{left:?}");
+            assert!(!remaining.iter().any(|name| name == "store.restoring"), "{remaining:?}");
         }
     }
 }
@@ -180,18 +181,18 @@ fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
     std::fs::create_dir(&data).expect("a folder");
     TestServer::start(&data).stop();
     let backup = folder.path().join("backup");
-    for place in ["backup.entries", "backup.blobs"] {
+    for failpoint_name in ["backup.entries", "backup.blobs"] {
         for action in ["abort", "error"] {
-            let failpoint = format!("{place}={action}");
-            let made =
+            let failpoint = format!("{failpoint_name}={action}");
+            let created =
                 run_command_with(&data, &["backup", "create", text(&backup)], &[("KONNECTOR_FAILPOINT", &failpoint)]);
-            assert_ne!(made.code, Some(0), "{failpoint}");
+            assert_ne!(created.code, Some(0), "{failpoint}");
             assert!(!backup.exists(), "{failpoint}");
         }
     }
     assert_eq!(run_command(&data, &["backup", "create", text(&backup)]).code, Some(0));
-    let there = run_command(&data, &["backup", "create", text(&backup)]);
-    assert!(there.code == Some(1) && there.stderr.contains("already exists"), "{there:?}");
+    let existing = run_command(&data, &["backup", "create", text(&backup)]);
+    assert!(existing.code == Some(1) && existing.stderr.contains("already exists"), "{existing:?}");
 }
 
 /// Starts `count` backups of a server that sends a part and then stalls; returns once that many files are being

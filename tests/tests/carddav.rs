@@ -58,12 +58,12 @@ impl Radicale {
     async fn send(&self, method: &str, path: &str, body: &str) {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let request = self.http.request(method, format!("{}{path}", self.url)).basic_auth("ada", Some("correct horse"));
-        let answer = request.body(body.to_owned()).send().await.expect("an answer");
+        let response = request.body(body.to_owned()).send().await.expect("an answer");
         assert!(
-            answer.status().is_success(),
+            response.status().is_success(),
             "{path}: {}: {}",
-            answer.status(),
-            answer.text().await.unwrap_or_default()
+            response.status(),
+            response.text().await.unwrap_or_default()
         );
     }
 
@@ -84,9 +84,9 @@ const ADDRESS_BOOK: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 <resourcetype><collection/><C:addressbook/></resourcetype><displayname>Friends</displayname>
 </prop></set></mkcol>"#;
 
-fn card(uid: &str, family: &str, given: &str, email: &str) -> String {
+fn card(uid: &str, family: &str, given_name: &str, email: &str) -> String {
     format!(
-        "BEGIN:VCARD\nVERSION:3.0\nUID:{uid}\nFN:{given} {family}\nN:{family};{given};;;\nEMAIL;TYPE=HOME:{email}\nTEL;TYPE=CELL:+33 6 12 34 56 78\nEND:VCARD\n"
+        "BEGIN:VCARD\nVERSION:3.0\nUID:{uid}\nFN:{given_name} {family}\nN:{family};{given_name};;;\nEMAIL;TYPE=HOME:{email}\nTEL;TYPE=CELL:+33 6 12 34 56 78\nEND:VCARD\n"
     )
 }
 
@@ -135,9 +135,13 @@ async fn an_address_book_is_imported_and_kept_up_to_date() {
     assert!(String::from_utf8(content).expect("text").contains("EMAIL;TYPE=HOME:emile@plume.example"));
 
     let requests = |job: &Value| job["receipt"]["requests"].as_u64().expect("a count");
-    let again = client.run(&trigger).await;
-    assert_eq!((&again["state"], &again["receipt"]["documents"]["created"]), (&json!("done"), &json!(0)), "{again:#}");
-    assert!(requests(&again) < requests(&job), "nothing changed, yet as much was asked: {again:#}");
+    let second = client.run(&trigger).await;
+    assert_eq!(
+        (&second["state"], &second["receipt"]["documents"]["created"]),
+        (&json!("done"), &json!(0)),
+        "{second:#}"
+    );
+    assert!(requests(&second) < requests(&job), "nothing changed, yet as much was asked: {second:#}");
 
     radicale.card("grace", &card("1", "Hopper", "Grace", "admiral@navy.example")).await;
     radicale.send("DELETE", "/ada/friends/emile.vcf", "").await;

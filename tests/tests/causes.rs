@@ -22,13 +22,13 @@ use serde_json::{Value, json};
 
 /// What a vendor received since the last call: cause and login, sorted.
 fn received(vendor: &RecordingServer) -> Vec<String> {
-    let told = vendor.take_requests().into_iter().map(|body| {
-        let told: Value = serde_json::from_str(&body).expect("JSON");
-        format!("{} {}", told["cause"].as_str().expect("a cause"), told["login"].as_str().expect("a login"))
+    let requests = vendor.take_requests().into_iter().map(|body| {
+        let request: Value = serde_json::from_str(&body).expect("JSON");
+        format!("{} {}", request["cause"].as_str().expect("a cause"), request["login"].as_str().expect("a login"))
     });
-    let mut told: Vec<String> = told.collect();
-    told.sort();
-    told
+    let mut requests: Vec<String> = requests.collect();
+    requests.sort();
+    requests
 }
 
 /// Installs a guest that cleans up.
@@ -114,8 +114,8 @@ async fn a_konnector_learns_why_it_was_started() {
             if cause == "account_deleted" {
                 delete_account(&client, &account).await;
             }
-            let said = logged(&client, slug, cause).await;
-            let says = |text: &str| assert!(said.iter().any(|line| line == text), "{cause}: no {text} in {said:#?}");
+            let lines = logged(&client, slug, cause).await;
+            let says = |text: &str| assert!(lines.iter().any(|line| line == text), "{cause}: no {text} in {lines:#?}");
             let payload = Some(r#"{"order":7}"#).filter(|_| cause == "webhook");
             if slug == "typed" {
                 let name = match cause {
@@ -131,13 +131,13 @@ async fn a_konnector_learns_why_it_was_started() {
             }
             says(&format!("COZY_JOB_MANUAL_EXECUTION={}", matches!(cause, "manual" | "account_deleted")));
             says(&format!("COZY_PAYLOAD={}", payload.unwrap_or_default()));
-            let fields = said.iter().find_map(|line| line.strip_prefix("COZY_FIELDS=")).expect("fields");
+            let fields = lines.iter().find_map(|line| line.strip_prefix("COZY_FIELDS=")).expect("fields");
             let fields: Value = serde_json::from_str(fields).expect("JSON");
             assert_eq!(fields["account"], account.as_str());
             assert_eq!(fields["account_deleted"] == true, cause == "account_deleted", "{cause}: {fields}");
             match trigger {
                 Some(id) => says(&format!("COZY_TRIGGER_ID={id}")),
-                None => assert!(!said.iter().any(|line| line.starts_with("COZY_TRIGGER_ID")), "{said:#?}"),
+                None => assert!(!lines.iter().any(|line| line.starts_with("COZY_TRIGGER_ID")), "{lines:#?}"),
             }
         }
     }
@@ -174,11 +174,11 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
     let server = TestServer::start(data.path());
     let client = server.client().await;
     let status = Arc::new(AtomicU16::new(500));
-    let answers = Arc::clone(&status);
-    let good = RecordingServer::start(|_| (200, "{}"));
-    let bad = RecordingServer::start(move |_| (answers.load(Ordering::Relaxed), "{}"));
-    install(&client, data.path(), "shop", "cause", Some(&good)).await;
-    install(&client, data.path(), "bank", "cause", Some(&bad)).await;
+    let response_status = Arc::clone(&status);
+    let healthy_vendor = RecordingServer::start(|_| (200, "{}"));
+    let failing_vendor = RecordingServer::start(move |_| (response_status.load(Ordering::Relaxed), "{}"));
+    install(&client, data.path(), "shop", "cause", Some(&healthy_vendor)).await;
+    install(&client, data.path(), "bank", "cause", Some(&failing_vendor)).await;
     account(&client, "shop", "ada").await;
     let with_trigger = account(&client, "shop", "bob").await;
     client.create_trigger("shop", &with_trigger).await;
@@ -196,13 +196,13 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
         // The instance exists, as does everything that needs no clean-up; konnectors that succeeded are not run
         // again.
         assert_eq!(client.documents("io.cozy.accounts").await.len(), 1);
-        assert_eq!(received(&good), expected);
-        assert_eq!(received(&bad), ["Cause::AccountDeleted eve"]);
+        assert_eq!(received(&healthy_vendor), expected);
+        assert_eq!(received(&failing_vendor), ["Cause::AccountDeleted eve"]);
     }
     status.store(200, Ordering::Relaxed);
     let ran = remove();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(received(&bad), ["Cause::AccountDeleted eve"]);
-    let gone = reqwest_client().get(format!("{}/konnectors/", server.url)).bearer_auth(&client.token).send().await;
-    assert_eq!(gone.expect("an answer").status(), 404);
+    assert_eq!(received(&failing_vendor), ["Cause::AccountDeleted eve"]);
+    let response = reqwest_client().get(format!("{}/konnectors/", server.url)).bearer_auth(&client.token).send().await;
+    assert_eq!(response.expect("an answer").status(), 404);
 }

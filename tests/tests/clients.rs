@@ -74,13 +74,13 @@ impl ClientsFixture {
             .output()
             .await
             .expect("node, which the packages were installed with");
-        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
             output.status.success(),
             "node {arguments:?}: {}\n{}\n{}\n{}",
             output.status,
-            told(&output.stdout),
-            told(&output.stderr),
+            text(&output.stdout),
+            text(&output.stderr),
             self.server.log()
         );
     }
@@ -89,6 +89,6 @@ impl ClientsFixture {
 #[tokio::test]
 async fn the_clients_that_cozy_publishes_work() {
     let Some(packages) = Tool::NODE_PACKAGES.require_variable("KONNECTOR_TEST_NODE_PACKAGES") else { return };
-    let setting = ClientsFixture::new().await;
-    setting.node(&packages, &["--test", "--test-concurrency=1"]).await;
+    let fixture = ClientsFixture::new().await;
+    fixture.node(&packages, &["--test", "--test-concurrency=1"]).await;
 }

@@ -56,8 +56,8 @@ impl CommandFixture {
     async fn run(&self) -> (Value, String) {
         let trigger = self.client.create_trigger("plain101", &self.account).await;
         let job = self.client.launch(&trigger).await;
-        let ended = self.client.wait_for_job(&job).await;
-        (ended, trigger)
+        let job_document = self.client.wait_for_job(&job).await;
+        (job_document, trigger)
     }
 }
 
@@ -99,9 +99,9 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
         .output()
         .await
         .expect("the program runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("bills are new"), "{said}");
-    assert_eq!(outside.bills().await, bills, "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("bills are new"), "{stdout}");
+    assert_eq!(outside.bills().await, bills, "{stdout}");
 
     // The same bytes: in the folder of the process, and in the person's files of the component.
     let files = inside.client.files().await;
@@ -121,39 +121,39 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
 }
 
 #[tokio::test]
-async fn a_refused_password_makes_the_schedule_wait() {
+async fn a_rejected_password_pauses_the_schedule() {
     let vendor = vendor().await;
-    let setting = CommandFixture::new(&vendor, "wrong", |_| {}).await;
-    let (job, trigger) = setting.run().await;
+    let fixture = CommandFixture::new(&vendor, "wrong", |_| {}).await;
+    let (job, trigger) = fixture.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
     assert_eq!(job["next_attempt_at"], Value::Null, "{job:#}");
-    let trigger = setting.client.get(&format!("/jobs/triggers/{trigger}")).await;
+    let trigger = fixture.client.get(&format!("/jobs/triggers/{trigger}")).await;
     assert_eq!(trigger["data"]["attributes"]["current_state"]["paused"]["code"], "LOGIN_FAILED", "{trigger:#}");
 }
 
 #[tokio::test]
 async fn a_vendor_that_is_down_is_tried_again() {
     let vendor = vendor().await;
-    let setting = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let fixture = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
     vendor.control().set(|switches| switches.maintenance = true);
-    let (job, _) = setting.run().await;
+    let (job, _) = fixture.run().await;
     assert_eq!(job["state"], "errored", "{job:#}");
     assert!(job["error"].as_str().expect("a code").starts_with("VENDOR_DOWN"), "{job:#}");
     assert!(job["next_attempt_at"].is_string(), "{job:#}");
 }
 
 #[tokio::test]
-async fn what_no_rule_allows_is_refused_by_the_api_and_by_the_gate() {
+async fn the_api_and_the_gate_deny_requests_without_a_rule() {
     let vendor = vendor().await;
-    let setting = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |manifest| {
+    let fixture = CommandFixture::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |manifest| {
         manifest["permissions"].as_object_mut().expect("rules").remove("bills");
     })
     .await;
-    let (job, _) = setting.run().await;
+    let (job, _) = fixture.run().await;
     let error = job["error"].as_str().expect("an error");
     assert!(error.contains("403") && error.contains("io.cozy.bills"), "{job:#}");
-    assert!(setting.bills().await.is_empty());
+    assert!(fixture.bills().await.is_empty());
 }
 
 #[tokio::test]
@@ -182,8 +182,8 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
     assert_eq!(client.install("requests", &source).await.0, 202);
     let trigger = client.create_trigger("requests", &own).await;
     let job = client.launch(&trigger).await;
-    let ended = client.wait_for_job(&job).await;
-    assert_eq!(ended["state"], "done", "{ended:#}");
+    let job_document = client.wait_for_job(&job).await;
+    assert_eq!(job_document["state"], "done", "{job_document:#}");
     let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
     let line = |name: &str| log.lines().find(|line| line.contains(&format!("\"{name}: "))).expect(name).to_owned();
     // Its own password is masked in the log, which proves that it was present.
@@ -194,7 +194,7 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
     }
     assert!(line("admin").contains("404"), "{log}");
     assert!(line("without token").contains("401"), "{log}");
-    assert_eq!(ended["receipt"]["secrets_read"], 3, "{ended:#}");
+    assert_eq!(job_document["receipt"]["secrets_read"], 3, "{job_document:#}");
 }
 
 /// The API handles requests on its own threads; the run is charged for them anyway.
@@ -232,11 +232,11 @@ async fn a_run_pays_for_what_its_requests_cost_the_api() {
         let account = client.create_account(&slug, json!({ "login": "ada" })).await;
         let trigger = client.create_trigger(&slug, &account).await;
         let job = client.launch(&trigger).await;
-        let ended = client.wait_for_job(&job).await;
-        assert_eq!(ended["state"], "done", "{ended:#}");
+        let job_document = client.wait_for_job(&job).await;
+        assert_eq!(job_document["state"], "done", "{job_document:#}");
         let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
         assert!(log.contains("find: 200"), "{log}");
-        used.push(ended["receipt"]["cpu_ms"].as_u64().expect("a number"));
+        used.push(job_document["receipt"]["cpu_ms"].as_u64().expect("a number"));
     }
     // Fifty times as many comparisons: 600,000.
     assert!(used[1] > used[0] + 50, "{used:?}");

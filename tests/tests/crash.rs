@@ -47,25 +47,25 @@ async fn prepare(client: &TestClient, folder: &std::path::Path, vendor: &str) ->
 async fn a_killed_server_ends_where_an_undisturbed_one_does() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
 
-    let calm = tempfile::tempdir().expect("a folder");
-    let server = TestServer::start(calm.path());
+    let undisturbed = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start(undisturbed.path());
     let client = server.client().await;
-    let trigger = prepare(&client, calm.path(), vendor.url()).await;
-    let done = client.run(&trigger).await;
-    assert_eq!(done["state"], "done", "{done:#}");
+    let trigger = prepare(&client, undisturbed.path(), vendor.url()).await;
+    let job = client.run(&trigger).await;
+    assert_eq!(job["state"], "done", "{job:#}");
     let expected = all_data(&client).await;
     drop(server);
 
-    let rough = tempfile::tempdir().expect("a folder");
-    let mut server = TestServer::start(rough.path());
+    let killed = tempfile::tempdir().expect("a folder");
+    let mut server = TestServer::start(killed.path());
     let mut client = server.client().await;
-    let trigger = prepare(&client, rough.path(), vendor.url()).await;
+    let trigger = prepare(&client, killed.path(), vendor.url()).await;
     vendor.control().set(|switches| switches.slow_ms = 40);
     let job = client.launch(&trigger).await;
     for round in 0..4_u64 {
         tokio::time::sleep(Duration::from_millis(350 + 150 * round)).await;
         server.kill();
-        server = TestServer::start(rough.path());
+        server = TestServer::start(killed.path());
         client = server.client().await;
     }
     vendor.control().set(|switches| switches.slow_ms = 0);
@@ -86,17 +86,17 @@ async fn write_on(client: TestClient, writer: usize) -> Vec<String> {
         let size = if acknowledged.len() % 5 == 4 { 20_000 } else { 500 };
         let body = json!({ "writer": writer, "text": "x".repeat(size) });
         let request = http.post(&url).header("Host", &client.domain).bearer_auth(&client.token);
-        let answer = request.header("Content-Type", "application/json").body(body.to_string()).send().await;
-        let Ok(answer) = answer else { return acknowledged };
-        let status = answer.status();
-        let Ok(body) = answer.json::<Value>().await else { return acknowledged };
+        let response = request.header("Content-Type", "application/json").body(body.to_string()).send().await;
+        let Ok(response) = response else { return acknowledged };
+        let status = response.status();
+        let Ok(body) = response.json::<Value>().await else { return acknowledged };
         assert_eq!(status, 201, "{body}");
         acknowledged.push(body["id"].as_str().expect("an id").to_owned());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_again_and_again_has_what_it_acknowledged() {
+async fn a_repeatedly_killed_server_has_all_acknowledged_data() {
     const ROUNDS: u32 = 24;
     let data = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(data.path());

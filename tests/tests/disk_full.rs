@@ -96,8 +96,8 @@ async fn attempt(client: &TestClient, method: Method, path: &str, body: Value) -
     let http = konnector_tests::server::reqwest_client();
     let request =
         http.request(method, format!("{}{path}", client.url)).header("Host", &client.domain).bearer_auth(&client.token);
-    let answer = request.header("Content-Type", "application/json").body(body.to_string()).send().await.ok()?;
-    Some((answer.status().as_u16(), answer.json().await.ok()?))
+    let response = request.header("Content-Type", "application/json").body(body.to_string()).send().await.ok()?;
+    Some((response.status().as_u16(), response.json().await.ok()?))
 }
 
 async fn bill(client: &TestClient, number: usize) -> (u16, Value) {
@@ -157,10 +157,10 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let status = server.wait_for_exit(Duration::from_secs(20));
     assert_eq!(status.code(), Some(1), "{}", server.log());
     let log = server.log();
-    let said = log.lines().find(|line| line.contains("error: the disk failed a write to")).expect("one clear sentence");
+    let line = log.lines().find(|line| line.contains("error: the disk failed a write to")).expect("one clear sentence");
     assert!(
-        said.contains("No space left on device") && said.contains("all data acknowledged before is stored"),
-        "{said}"
+        line.contains("No space left on device") && line.contains("all data acknowledged before is stored"),
+        "{line}"
     );
 
     // The ballast makes room for a start on the full disk, for reading and deleting.

@@ -141,7 +141,7 @@ async fn a_written_file_is_one_of_the_users() {
 }
 
 #[tokio::test]
-async fn what_no_rule_reaches_is_not_there() {
+async fn files_without_a_rule_are_invisible() {
     let site = FilesystemFixture::new().await;
     let script = json!([
         ["mkdir", "/files/Shown/deep"],
@@ -223,8 +223,8 @@ async fn what_no_rule_reaches_is_not_there() {
 
     let mut directories = site.client.documents("io.cozy.files").await;
     directories.retain(|file| file["name"] == "Shown");
-    let shown = directories[0]["_id"].clone();
-    let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT", "PATCH"], "values": [shown] });
+    let directory_id = directories[0]["_id"].clone();
+    let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT", "PATCH"], "values": [directory_id] });
     let (log, _) = site.run("folder", rule, everything.clone()).await;
     insta::assert_snapshot!(log, @r#"
     info: walk /files: "/files/Shown/ /files/Shown/deep/ /files/Shown/deep/other.txt /files/Shown/deep/this.txt"

@@ -20,12 +20,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn store_in(findings: &Value) -> &Value {
     let findings = findings["findings"].as_array().expect("findings");
-    let about = |finding: &&Value| finding["what"].as_str().is_some_and(|what| what.contains("the store has "));
+    let about =
+        |finding: &&Value| finding["what"].as_str().is_some_and(|description| description.contains("the store has "));
     findings.iter().find(about).expect("a finding about the store")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_missing_is_found_and_said() {
+async fn missing_data_is_found_and_reported() {
     let data = tempfile::tempdir().expect("a folder");
     let empty = run_command(data.path(), &["fsck"]);
     assert_eq!(empty.code, Some(2), "{empty:?}");
@@ -46,13 +47,13 @@ async fn what_is_missing_is_found_and_said() {
     assert_eq!((whole.code, &whole.json["blobs"]), (Some(0), &json!(1)), "{whole:?}");
     assert_eq!(store_in(&run_command(data.path(), &["doctor"]).json)["level"], "good");
     let blob = files(&data.path().join("store/blobs")).pop().expect("the document's content");
-    let aside = data.path().join("aside");
-    std::fs::rename(&blob, &aside).expect("a file");
+    let moved = data.path().join("aside");
+    std::fs::rename(&blob, &moved).expect("a file");
     let found = run_command(data.path(), &["fsck", "--repair"]);
     assert_eq!((found.code, &found.json["problems"]), (Some(1), &json!(1)), "{found:?}");
     assert_eq!(found.json["findings"][0]["kind"], "content_missing");
     assert_eq!(store_in(&run_command(data.path(), &["doctor"]).json)["level"], "problem");
-    std::fs::rename(&aside, &blob).expect("a file");
+    std::fs::rename(&moved, &blob).expect("a file");
     assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
     TestServer::start(data.path()).stop();
 }

@@ -76,14 +76,14 @@ impl<F: Future> Future for PollTimer<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let before = processor_time();
+        let before = cpu_time();
         let polled = self.future.as_mut().poll(context);
-        self.longest = self.longest.max(processor_time() - before);
+        self.longest = self.longest.max(cpu_time() - before);
         polled.map(|output| (output, self.longest))
     }
 }
 
-fn processor_time() -> Duration {
+fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
@@ -93,7 +93,7 @@ fn processor_time() -> Duration {
 /// 15 MiB of one argument.
 const MAX_POLL_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 50 });
 /// The same for the secrets of a run: their matcher is built in one poll, which takes up to 1 s without optimisation.
-const LONGEST_POLL_OF_SECRETS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 50 });
+const MAX_SECRETS_POLL_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 50 });
 /// Memory that a call may use in addition to four times its bytes.
 const BASE_MEMORY_ALLOWANCE: usize = 16 << 20;
 
@@ -112,26 +112,27 @@ impl CallFixture {
     async fn check(&self, call: &str, unit: &str, bytes: usize) -> String {
         let cache = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
         let program = self.sandbox.prepare(&guest("heavy_call"), cache).await.unwrap_or_else(|error| panic!("{error}"));
-        let world = FakeEnvironment::with_limits(|limits| {
+        let environment = FakeEnvironment::with_limits(|limits| {
             limits.host_call_bytes = 64 << 20;
             limits.memory = 512 << 20;
         });
         let parameters = job(json!({ "call": call, "unit": unit, "bytes": bytes }));
-        let capabilities = world.capabilities();
+        let capabilities = environment.capabilities();
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let run = self.sandbox.run(&program, parameters, capabilities, CancellationToken::new());
-        let (ended, longest): (RunOutput, _) = PollTimer { future: Box::pin(run), longest: Duration::ZERO }.await;
+        let (output, longest): (RunOutput, _) = PollTimer { future: Box::pin(run), longest: Duration::ZERO }.await;
         let growth = PEAK.load(Ordering::Relaxed) - before;
         let case = format!("{call} with {bytes} bytes of {unit:?}");
         println!("{case}: {} KiB, {longest:?}", growth >> 10);
         assert!(growth <= 4 * bytes + BASE_MEMORY_ALLOWANCE, "{case} took {} MiB", growth >> 20);
-        let most = if call == "secrets.put" { LONGEST_POLL_OF_SECRETS } else { MAX_POLL_TIME };
-        assert!(longest <= most, "{case} took {longest:?} in one turn");
-        assert!(matches!(ended.outcome, Outcome::Completed(_)), "{case}: {:?}", ended.outcome);
-        let answer = world.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
-        assert!(!answer.contains("Internal"), "{case}: {answer}");
-        answer
+        let max_poll_time = if call == "secrets.put" { MAX_SECRETS_POLL_TIME } else { MAX_POLL_TIME };
+        assert!(longest <= max_poll_time, "{case} took {longest:?} in one turn");
+        assert!(matches!(output.outcome, Outcome::Completed(_)), "{case}: {:?}", output.outcome);
+        let message =
+            environment.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
+        assert!(!message.contains("Internal"), "{case}: {message}");
+        message
     }
 }
 
@@ -161,17 +162,17 @@ const TEXTS: [&str; 17] = [
 
 #[tokio::test]
 async fn texts() {
-    let bench = CallFixture::new();
+    let fixture = CallFixture::new();
     for call in TEXTS {
         for unit in UNITS {
-            bench.check(call, unit, 15 << 20).await;
+            fixture.check(call, unit, 15 << 20).await;
         }
     }
 }
 
 #[tokio::test]
 async fn json() {
-    let bench = CallFixture::new();
+    let fixture = CallFixture::new();
     // Each import with a JSON argument.
     for call in [
         "account.save-state json",
@@ -193,36 +194,37 @@ async fn json() {
         ] {
             // Metadata, values and a state have at most 64 KiB.
             for bytes in [30_000, 60_000, 100 << 10, 1 << 20, 15 << 20, 60 << 20] {
-                bench.check(call, unit, bytes).await;
+                fixture.check(call, unit, bytes).await;
             }
         }
     }
-    insta::assert_snapshot!(bench.check("documents.save", "{\"a\":0},", 5 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): its values would take more than 13 MiB of memory; send fewer at a time, or fewer fields in each"))"#);
-    insta::assert_snapshot!(bench.check("documents.save", "[", 1 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): nested deeper than 120 levels; flatten it"))"#);
-    insta::assert_snapshot!(bench.check("documents.save string", "x", 9 << 20).await, @"Err(Error::TooLarge(8388608))");
-    insta::assert_snapshot!(bench.check("documents.save string", "x", 8_000_000).await, @"Ok(1)");
+    insta::assert_snapshot!(fixture.check("documents.save", "{\"a\":0},", 5 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): its values would take more than 13 MiB of memory; send fewer at a time, or fewer fields in each"))"#);
+    insta::assert_snapshot!(fixture.check("documents.save", "[", 1 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): nested deeper than 120 levels; flatten it"))"#);
+    insta::assert_snapshot!(fixture.check("documents.save string", "x", 9 << 20).await, @"Err(Error::TooLarge(8388608))");
+    insta::assert_snapshot!(fixture.check("documents.save string", "x", 8_000_000).await, @"Ok(1)");
 }
 
 /// They outlive their call, unlike all other JSON from a guest.
 #[tokio::test]
 async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
-    let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
+    let (fixture, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
     let program =
-        bench.sandbox.prepare(&guest("heavy_call"), folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
+        fixture.sandbox.prepare(&guest("heavy_call"), folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
     for memory in [32_usize << 20, 64 << 20] {
-        let world = FakeEnvironment::with_limits(|limits| (limits.memory, limits.uploads) = (memory as u64, 32));
+        let environment = FakeEnvironment::with_limits(|limits| (limits.memory, limits.uploads) = (memory as u64, 32));
         let parameters = job(json!({ "call": "files.held", "unit": "[],", "bytes": 50_000 }));
-        let capabilities = world.capabilities();
+        let capabilities = environment.capabilities();
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
-        let ended = bench.sandbox.run(&program, parameters, capabilities, CancellationToken::new()).await;
+        let output = fixture.sandbox.run(&program, parameters, capabilities, CancellationToken::new()).await;
         let growth = PEAK.load(Ordering::Relaxed) - before;
-        assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+        assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
         assert!(growth <= memory + BASE_MEMORY_ALLOWANCE, "{} MiB", growth >> 20);
-        let said = world.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
-        let (held, error) = said.split_once(' ').unwrap();
+        let message =
+            environment.progress.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
+        let (open_uploads, error) = message.split_once(' ').unwrap();
         // Each takes about 7 MiB.
-        assert!((2..=memory >> 22).contains(&held.parse().unwrap()), "{said}");
+        assert!((2..=memory >> 22).contains(&open_uploads.parse().unwrap()), "{message}");
         insta::allow_duplicates!(
             insta::assert_snapshot!(error, @r#"Error::LimitReached("the limit on memory has been reached")"#)
         );
@@ -231,10 +233,10 @@ async fn the_metadata_of_unfinished_uploads_counts_as_memory_of_the_run() {
 
 #[tokio::test]
 async fn contents() {
-    let bench = CallFixture::new();
+    let fixture = CallFixture::new();
     for call in ["files.write", "stdout", "http.send"] {
         for unit in ["x", "\n", "\u{202e}é"] {
-            bench.check(call, unit, 15 << 20).await;
+            fixture.check(call, unit, 15 << 20).await;
         }
     }
 }
@@ -263,17 +265,17 @@ fn headers(body: &str) -> Vec<u8> {
 /// Runs a component with 64 MiB of memory and 10,000 handles; returns its outcome, and the bytes that the host
 /// allocated meanwhile.
 async fn run(component: &[u8]) -> (Outcome, usize) {
-    let (bench, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
-    let program = bench.sandbox.prepare(component, folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
-    let world = FakeEnvironment::with_limits(|limits| {
+    let (fixture, folder) = (CallFixture::new(), tempfile::tempdir().unwrap());
+    let program = fixture.sandbox.prepare(component, folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
+    let environment = FakeEnvironment::with_limits(|limits| {
         limits.memory = 64 << 20;
         limits.handles = 10_000;
     });
-    let capabilities = world.capabilities();
+    let capabilities = environment.capabilities();
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    let ended = bench.sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
-    (ended.outcome, PEAK.load(Ordering::Relaxed) - before)
+    let output = fixture.sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
+    (output.outcome, PEAK.load(Ordering::Relaxed) - before)
 }
 
 fn sentence(outcome: &Outcome) -> String {
@@ -304,16 +306,16 @@ async fn a_method_is_a_word() {
         (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
         (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-method"
           (func $method (param i32 i32 i32 i32) (result i32)))"#;
-    let body = |length: usize, wanted: u8| {
+    let body = |length: usize, expected: u8| {
         format!(
             "(memory.fill (i32.const 4096) (i32.const 65) (i32.const 60000))
              (local.set 0 (call $request (call $fields)))
-             (if (i32.ne (i32.const {wanted}) (call $method (local.get 0) (i32.const 9) (i32.const 4096) (i32.const {length})))
+             (if (i32.ne (i32.const {expected}) (call $method (local.get 0) (i32.const 9) (i32.const 4096) (i32.const {length})))
                (then unreachable))"
         )
     };
-    for (length, wanted) in [(32, 0), (33, 1), (60_000, 1)] {
-        let (outcome, _) = run(&wat_components::konnector_component(HTTP, items, &body(length, wanted))).await;
+    for (length, expected) in [(32, 0), (33, 1), (60_000, 1)] {
+        let (outcome, _) = run(&wat_components::konnector_component(HTTP, items, &body(length, expected))).await;
         assert!(matches!(outcome, Outcome::Completed(_)), "{length}: {outcome:?}");
     }
 }
@@ -330,7 +332,7 @@ async fn a_list_of_pollables_is_no_longer_than_the_table() {
           (local.set $count (i32.add (local.get $count) (i32.const 1)))
           (br_if $more (i32.lt_u (local.get $count) (i32.const 12000))))
         (call $poll (i32.const 4096) (i32.const 12000) (i32.const 2040))";
-    let world = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
-    let (outcome, _) = run(&wat_components::konnector_component(world, items, body)).await;
+    let imports = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
+    let (outcome, _) = run(&wat_components::konnector_component(imports, items, body)).await;
     insta::assert_snapshot!(sentence(&outcome), @"the konnector was stopped: `poll` takes at most 10000 pollables, got 12000");
 }

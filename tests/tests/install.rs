@@ -34,8 +34,8 @@ impl InstallFixture<'_> {
 
     async fn answer(&self, slug: &str, source: &str) -> String {
         let (status, body): StatusAndBody = self.client.install(slug, source).await;
-        let (gone, _) = self.client.request(reqwest::Method::GET, "/konnectors/bank101", None).await;
-        assert_eq!(gone, 404, "something was installed: {body}");
+        let (konnector_status, _) = self.client.request(reqwest::Method::GET, "/konnectors/bank101", None).await;
+        assert_eq!(konnector_status, 404, "something was installed: {body}");
         let error = &body["errors"][0];
         let text = error["detail"].as_str().map_or_else(|| body.to_string(), str::to_owned);
         let text = text.replace(&self.folder.display().to_string(), "<folder>");
@@ -68,7 +68,7 @@ async fn nothing_unusable_is_installed() {
     let manifest = |text: &'static str| {
         move |folder: &Path| std::fs::write(folder.join("manifest.konnector"), text).expect("written")
     };
-    let answers = [
+    let responses = [
         ("not JSON", case.install_error(manifest("{\n  \"name\": \"A\",\n}")).await),
         (
             "no name",
@@ -126,7 +126,8 @@ async fn nothing_unusable_is_installed() {
         ("no folder", case.answer("bank101", "file:///there/is/no/such/folder").await),
         ("unreachable", case.answer("bank101", "http://127.0.0.1:1/konnector.tar.gz").await),
     ];
-    let listing: Vec<String> = answers.iter().map(|(what, answer)| format!("{what}: {answer}")).collect();
+    let listing: Vec<String> =
+        responses.iter().map(|(description, response)| format!("{description}: {response}")).collect();
     insta::assert_snapshot!(listing.join("\n"), @r##"
     not JSON: 400 the manifest cannot be used: the manifest is not valid JSON: line 3, column 1: trailing comma
     no name: 400 the manifest cannot be used: name: this field is required; add "name": "My Bank"
@@ -155,10 +156,10 @@ async fn nothing_unusable_is_installed() {
 fn replace_bytes(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes.to_vec();
-    let mut at = 0;
-    while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from.as_bytes()) {
-        at += found;
-        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    let mut offset = 0;
+    while let Some(found) = bytes[offset..].windows(from.len()).position(|window| window == from.as_bytes()) {
+        offset += found;
+        bytes[offset..offset + to.len()].copy_from_slice(to.as_bytes());
     }
     bytes
 }
@@ -215,11 +216,14 @@ async fn a_source_that_hangs_does_not_keep_the_server_from_stopping() {
     use std::time::{Duration, Instant};
 
     let folder = tempfile::tempdir().expect("a folder");
-    let (programs, begun) = (folder.path().join("bin"), folder.path().join("begun"));
+    let (programs, started_file) = (folder.path().join("bin"), folder.path().join("started"));
     std::fs::create_dir(&programs).expect("a folder");
     let ssh = programs.join("ssh");
-    std::fs::write(&ssh, format!("#!/bin/sh\ntouch '{}'\ntrap '' TERM HUP PIPE\nexec sleep 60\n", begun.display()))
-        .expect("written");
+    std::fs::write(
+        &ssh,
+        format!("#!/bin/sh\ntouch '{}'\ntrap '' TERM HUP PIPE\nexec sleep 60\n", started_file.display()),
+    )
+    .expect("written");
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("executable");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
     let server = TestServer::start_in(folder.path(), &[], &[("PATH", &path)]);
@@ -233,12 +237,12 @@ async fn a_source_that_hangs_does_not_keep_the_server_from_stopping() {
             )
             .await
     });
-    while !begun.exists() {
+    while !started_file.exists() {
         assert!(!installing.is_finished(), "it was refused");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let asked = Instant::now();
+    let started = Instant::now();
     tokio::task::spawn_blocking(move || server.stop()).await.expect("it stops in order");
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     installing.abort();
 }

@@ -56,9 +56,9 @@ fn another_key_or_none_touches_nothing() {
         run_command(other.path(), &["keys", "show"]).json["fingerprint"].as_str().expect("a fingerprint").to_owned();
     std::fs::copy(other.path().join("master-key"), &key).expect("a key");
     let before = hash(&data);
-    let refused = run_command(&data, &SERVE);
-    assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert!(refused.stderr.contains(&right) && refused.stderr.contains(&wrong), "{}", refused.stderr);
+    let output = run_command(&data, &SERVE);
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains(&right) && output.stderr.contains(&wrong), "{}", output.stderr);
     assert_eq!(hash(&data), before, "something was written");
 
     std::fs::rename(folder.path().join("safe"), &key).expect("a file");
@@ -66,7 +66,7 @@ fn another_key_or_none_touches_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
+async fn a_key_rotation_continues_after_any_interruption() {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let data = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(data.path());
@@ -95,29 +95,30 @@ async fn a_change_of_the_key_goes_on_wherever_it_was_cut_off() {
             let failpoint = format!("{place}={action}");
             let cut_off = run_command_with(data.path(), &["keys", "rotate"], &[("KONNECTOR_FAILPOINT", &failpoint)]);
             assert_ne!(cut_off.code, Some(0), "{failpoint}: {}", cut_off.stderr);
-            let refused = run_command(data.path(), &SERVE);
-            assert_eq!(refused.code, Some(78), "{failpoint}: {refused:?}");
-            assert!(refused.stderr.contains("run konnector keys rotate to finish it"), "{}", refused.stderr);
-            let done = run_command(data.path(), &["keys", "rotate"]);
-            assert_eq!(done.code, Some(0), "{failpoint}: {}", done.stderr);
-            assert_eq!((&done.json["from"], done.json["to"] == old), (&old, false), "{failpoint}");
-            assert_eq!(fingerprint(), done.json["to"]);
+            let rejected = run_command(data.path(), &SERVE);
+            assert_eq!(rejected.code, Some(78), "{failpoint}: {rejected:?}");
+            assert!(rejected.stderr.contains("run konnector keys rotate to finish it"), "{}", rejected.stderr);
+            let output = run_command(data.path(), &["keys", "rotate"]);
+            assert_eq!(output.code, Some(0), "{failpoint}: {}", output.stderr);
+            assert_eq!((&output.json["from"], output.json["to"] == old), (&old, false), "{failpoint}");
+            assert_eq!(fingerprint(), output.json["to"]);
             assert_eq!(run_command(data.path(), &["fsck"]).code, Some(0));
         }
     }
     let last = run_command(data.path(), &["keys", "rotate"]);
     assert_eq!(last.json["secrets"], json!(3), "two passwords, and the cookies of one: {last:?}");
     // The old key no longer opens anything.
-    let (key, kept) = (data.path().join("master-key"), last.json["old_key_file"].as_str().expect("a path").to_owned());
+    let (key, old_key) =
+        (data.path().join("master-key"), last.json["old_key_file"].as_str().expect("a path").to_owned());
     let new = std::fs::read(&key).expect("the key");
-    std::fs::copy(kept, &key).expect("a key");
+    std::fs::copy(old_key, &key).expect("a key");
     assert_eq!(run_command(data.path(), &SERVE).code, Some(78));
     std::fs::write(&key, new).expect("the key");
 
     // The passwords are unchanged.
     let server = TestServer::start(data.path());
     let client = server.client().await;
-    let ended = client.run(&trigger).await;
-    assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());
+    let job_document = client.run(&trigger).await;
+    assert_eq!(job_document["state"], "done", "{job_document:#}\n{}", server.log());
     server.stop();
 }

@@ -49,9 +49,9 @@ async fn a_manifest_asks_and_the_operator_has_the_last_word() {
     let server = TestServer::start_with(folder.path(), &["--limit", "memory_mib=32", "--default-limit", "log_lines=7"]);
     let client = server.client().await;
     install(&client, folder.path(), "memory_hog", json!({ "limits": { "memory_mib": 128, "wall_s": 20 } })).await;
-    let shown = client.get("/konnectors/memory-hog").await["data"]["attributes"].clone();
-    assert_eq!(shown["limits"], json!({ "memory_mib": 128, "wall_s": 20 }), "the manifest stays as written");
-    assert_eq!(shown["limits_cut"], json!({ "memory_mib": { "asked": 128, "granted": 32 } }));
+    let attributes = client.get("/konnectors/memory-hog").await["data"]["attributes"].clone();
+    assert_eq!(attributes["limits"], json!({ "memory_mib": 128, "wall_s": 20 }), "the manifest stays as written");
+    assert_eq!(attributes["limits_cut"], json!({ "memory_mib": { "asked": 128, "granted": 32 } }));
     let job = run(&client, "memory-hog").await;
     let sentence = job["error_message"].as_str().expect("a sentence");
     let (end, retry) = sentence.split_once(" It will be retried at ").expect("a retry");
@@ -105,7 +105,7 @@ async fn a_server_leaves_no_image_of_its_memory() {
 }
 
 #[test]
-fn errors_are_json_where_json_was_asked_for() {
+fn errors_are_json_if_json_was_requested() {
     let error = |arguments: &[&str]| {
         let output = Command::new(binary()).args(arguments).output().expect("it runs");
         let text = String::from_utf8(output.stderr).expect("text");

@@ -73,20 +73,20 @@ impl BankFixture {
 
 #[tokio::test]
 async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
-    let setting = BankFixture::new().await;
-    let job = setting.run().await;
+    let fixture = BankFixture::new().await;
+    let job = fixture.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
-    let bills = setting.client.documents("io.cozy.bills").await;
+    let bills = fixture.client.documents("io.cozy.bills").await;
     assert_eq!(bills.len(), demo_vendor::DEFAULT_BILLS);
-    assert_eq!(setting.client.files().await.len(), demo_vendor::DEFAULT_BILLS);
+    assert_eq!(fixture.client.files().await.len(), demo_vendor::DEFAULT_BILLS);
 
     for bill in &bills {
         let reference = bill["vendorRef"].as_str().expect("a reference");
         let id =
             bill["invoice"].as_str().and_then(|invoice| invoice.strip_prefix("io.cozy.files:")).expect("an invoice");
-        let expected = setting.vendor.control().pdf(reference).expect("a bill of the vendor");
+        let expected = fixture.vendor.control().pdf(reference).expect("a bill of the vendor");
         assert!(
-            setting.client.bytes(&format!("/files/download/{id}")).await == expected,
+            fixture.client.bytes(&format!("/files/download/{id}")).await == expected,
             "the PDF of {reference} differs"
         );
     }
@@ -94,31 +94,31 @@ async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
     // The bills, and the customer's identity.
     assert_eq!(receipt["documents"]["created"], demo_vendor::DEFAULT_BILLS + 1, "{receipt:#}");
     assert_eq!(receipt["files"]["created"], demo_vendor::DEFAULT_BILLS, "{receipt:#}");
-    assert_eq!(receipt["hosts"][0]["host"], setting.vendor.url(), "{receipt:#}");
+    assert_eq!(receipt["hosts"][0]["host"], fixture.vendor.url(), "{receipt:#}");
 
-    let again = setting.run().await;
-    assert_eq!(again["state"], "done", "{again:#}");
-    assert_eq!(again["receipt"]["documents"]["created"], 0, "{again:#}");
-    assert_eq!(again["receipt"]["files"]["created"], 0, "{again:#}");
-    assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
-    assert_eq!(setting.vendor.control().counters().pdfs, demo_vendor::DEFAULT_BILLS as u64, "a PDF was fetched again");
+    let second = fixture.run().await;
+    assert_eq!(second["state"], "done", "{second:#}");
+    assert_eq!(second["receipt"]["documents"]["created"], 0, "{second:#}");
+    assert_eq!(second["receipt"]["files"]["created"], 0, "{second:#}");
+    assert_eq!(fixture.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
+    assert_eq!(fixture.vendor.control().counters().pdfs, demo_vendor::DEFAULT_BILLS as u64, "a PDF was fetched again");
 
-    setting.vendor.control().add_bill(NewBill::default());
-    let third = setting.run().await;
+    fixture.vendor.control().add_bill(NewBill::default());
+    let third = fixture.run().await;
     assert_eq!(third["receipt"]["documents"]["created"], 1, "{third:#}");
-    assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS + 1, demo_vendor::DEFAULT_BILLS + 1));
+    assert_eq!(fixture.counts().await, (demo_vendor::DEFAULT_BILLS + 1, demo_vendor::DEFAULT_BILLS + 1));
 }
 
 #[tokio::test]
 async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
-    let setting = BankFixture::new().await;
-    let bills = setting.vendor.control().bills();
+    let fixture = BankFixture::new().await;
+    let bills = fixture.vendor.control().bills();
     let (broken, page) = (bills[2].reference.clone(), bills[5].reference.clone());
-    setting.switch(|switches| {
+    fixture.switch(|switches| {
         switches.pdf_error = vec![broken.clone()];
         switches.pdf_html = vec![page.clone()];
     });
-    let job = setting.run().await;
+    let job = fixture.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
     let problems: Vec<&str> =
         job["problems"].as_array().expect("problems").iter().map(|p| p["item"].as_str().expect("an item")).collect();
@@ -128,96 +128,96 @@ async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
         "{problems:?}"
     );
     let saved = demo_vendor::DEFAULT_BILLS - 2;
-    assert_eq!(setting.counts().await, (saved, saved));
+    assert_eq!(fixture.counts().await, (saved, saved));
     // The identity is a document without a file.
     assert_eq!(job["partial"], json!({ "failed": 2, "documents": saved + 1, "files": saved }));
 
-    setting.switch(|switches| (switches.pdf_error, switches.pdf_html) = (Vec::new(), Vec::new()));
-    let job = setting.run().await;
+    fixture.switch(|switches| (switches.pdf_error, switches.pdf_html) = (Vec::new(), Vec::new()));
+    let job = fixture.run().await;
     assert_eq!(job.get("partial"), None, "{job:#}");
     assert_eq!(
-        (job["problems"].as_array().map_or(0, Vec::len), setting.counts().await),
+        (job["problems"].as_array().map_or(0, Vec::len), fixture.counts().await),
         (0, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS))
     );
 }
 
 #[tokio::test]
 async fn a_run_that_saves_none_of_its_bills_has_failed() {
-    let setting = BankFixture::new().await;
-    let all = setting.vendor.control().bills().iter().map(|bill| bill.reference.clone()).collect();
-    setting.switch(|switches| switches.pdf_html = all);
-    let job = setting.run().await;
+    let fixture = BankFixture::new().await;
+    let all = fixture.vendor.control().bills().iter().map(|bill| bill.reference.clone()).collect();
+    fixture.switch(|switches| switches.pdf_html = all);
+    let job = fixture.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.VENDOR_CHANGED")), "{job:#}");
     let message = job["error_message"].as_str().expect("a sentence");
     assert!(
         message.starts_with(&format!("none of {} items could be saved; the first: ", demo_vendor::DEFAULT_BILLS)),
         "{message}"
     );
-    assert_eq!(setting.counts().await, (0, 0));
+    assert_eq!(fixture.counts().await, (0, 0));
 }
 
 #[tokio::test]
-async fn a_refused_password_is_tried_once_until_it_is_corrected() {
-    let setting = BankFixture::with("wrong", |_| {}, &[]).await;
-    let job = setting.run().await;
+async fn a_rejected_password_is_tried_once_until_it_is_corrected() {
+    let fixture = BankFixture::with("wrong", |_| {}, &[]).await;
+    let job = fixture.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
-    assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
+    assert_eq!(fixture.vendor.control().counters().login_attempts_wrong, 1);
 
     // One tick per second; the schedule waits for the user.
-    let path = format!("/jobs/triggers/{}", setting.trigger);
+    let path = format!("/jobs/triggers/{}", fixture.trigger);
     let every_second = json!({ "data": { "attributes": { "arguments": "* * * * * *" } } });
-    assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
+    assert_eq!(fixture.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
-    let state = setting.client.get(&format!("{path}/state")).await;
+    assert_eq!(fixture.vendor.control().counters().login_attempts_wrong, 1);
+    let state = fixture.client.get(&format!("{path}/state")).await;
     assert_eq!(state["data"]["attributes"]["last_error"], "LOGIN_FAILED", "{state:#}");
 
     let never = json!({ "data": { "attributes": { "arguments": "0 0 0 29 2 *" } } });
-    assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(never)).await.0, 200);
-    setting.change_password(PASSWORD).await;
-    let job = setting.run().await;
+    assert_eq!(fixture.client.request(reqwest::Method::PATCH, &path, Some(never)).await.0, 200);
+    fixture.change_password(PASSWORD).await;
+    let job = fixture.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
-    assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
-    assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
+    assert_eq!(fixture.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
+    assert_eq!(fixture.vendor.control().counters().login_attempts_wrong, 1);
 
     // The session is still valid, but does not hide that the new password is wrong.
-    setting.change_password("wrong again").await;
-    let job = setting.run().await;
+    fixture.change_password("wrong again").await;
+    let job = fixture.run().await;
     assert_eq!(job["error"], "LOGIN_FAILED", "{job:#}");
 }
 
 #[tokio::test]
 async fn a_due_trigger_runs_by_itself() {
-    let setting = BankFixture::new().await;
-    let path = format!("/jobs/triggers/{}", setting.trigger);
+    let fixture = BankFixture::new().await;
+    let path = format!("/jobs/triggers/{}", fixture.trigger);
     let every_second = json!({ "data": { "attributes": { "arguments": "* * * * * *" } } });
-    assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
+    assert_eq!(fixture.client.request(reqwest::Method::PATCH, &path, Some(every_second)).await.0, 200);
     for _ in 0..200 {
-        if setting.counts().await == (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS) {
+        if fixture.counts().await == (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("no bills: {}", setting.server.log());
+    panic!("no bills: {}", fixture.server.log());
 }
 
 #[tokio::test]
 async fn a_vendor_in_maintenance_is_tried_again_later() {
-    let setting = BankFixture::new().await;
-    setting.switch(|switches| switches.maintenance = true);
-    let job = setting.run().await;
+    let fixture = BankFixture::new().await;
+    fixture.switch(|switches| switches.maintenance = true);
+    let job = fixture.run().await;
     assert_eq!(job["state"], "errored", "{job:#}");
     assert!(job["error"].as_str().expect("a code").starts_with("VENDOR_DOWN"), "{job:#}");
     assert!(job["next_attempt_at"].is_string(), "{job:#}");
 
-    setting.switch(|switches| switches.maintenance = false);
-    let jobs = || async { setting.client.get(&format!("/jobs/triggers/{}/jobs", setting.trigger)).await };
+    fixture.switch(|switches| switches.maintenance = false);
+    let jobs = || async { fixture.client.get(&format!("/jobs/triggers/{}/jobs", fixture.trigger)).await };
     for _ in 0..300 {
         let newest = jobs().await["data"][0]["attributes"].clone();
         if newest["cause"] == "retry" && newest["state"] == "done" {
             assert_eq!(newest["attempt"], 2, "{newest:#}");
-            assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
+            assert_eq!(fixture.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -227,31 +227,31 @@ async fn a_vendor_in_maintenance_is_tried_again_later() {
 
 #[tokio::test]
 async fn a_changed_site_is_the_authors_task() {
-    let setting = BankFixture::new().await;
-    setting.switch(|switches| switches.layout = demo_vendor::Layout::New);
-    let job = setting.run().await;
+    let fixture = BankFixture::new().await;
+    fixture.switch(|switches| switches.layout = demo_vendor::Layout::New);
+    let job = fixture.run().await;
     assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.VENDOR_CHANGED")), "{job:#}");
-    assert_eq!(setting.counts().await, (0, 0));
+    assert_eq!(fixture.counts().await, (0, 0));
 }
 
 #[tokio::test]
 async fn a_one_time_code_reaches_the_run() {
-    let setting = BankFixture::new().await;
-    setting.switch(|switches| switches.otp = true);
-    let job = setting.client.launch(&setting.trigger).await;
-    let path = format!("/data/io.cozy.accounts/{}", setting.account);
+    let fixture = BankFixture::new().await;
+    fixture.switch(|switches| switches.otp = true);
+    let job = fixture.client.launch(&fixture.trigger).await;
+    let path = format!("/data/io.cozy.accounts/{}", fixture.account);
     let mut account = Value::Null;
     for _ in 0..200 {
-        account = setting.client.get(&path).await;
+        account = fixture.client.get(&path).await;
         if account["state"].as_str().is_some_and(|state| state.starts_with("TWOFA_NEEDED")) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    account["twoFACode"] = json!(setting.vendor.control().code().expect("a code was sent"));
-    let (status, body) = setting.client.request(reqwest::Method::PUT, &path, Some(account)).await;
+    account["twoFACode"] = json!(fixture.vendor.control().code().expect("a code was sent"));
+    let (status, body) = fixture.client.request(reqwest::Method::PUT, &path, Some(account)).await;
     assert_eq!(status, 200, "{body}");
-    let job = setting.client.wait_for_job(&job).await;
+    let job = fixture.client.wait_for_job(&job).await;
     assert_eq!(job["state"], "done", "{job:#}");
 }
 
@@ -261,8 +261,8 @@ async fn without_rule(names: &str, remove: impl Fn(&Value) -> bool) {
         let rules = manifest["permissions"].as_object_mut().expect("rules");
         rules.retain(|_, rule| !remove(rule));
     };
-    let setting = BankFixture::with(PASSWORD, change, &[]).await;
-    let job = setting.run().await;
+    let fixture = BankFixture::with(PASSWORD, change, &[]).await;
+    let job = fixture.run().await;
     assert_eq!(
         (&job["state"], &job["error"]),
         (&json!("errored"), &json!("UNKNOWN_ERROR.PERMISSION_DENIED")),
@@ -270,8 +270,8 @@ async fn without_rule(names: &str, remove: impl Fn(&Value) -> bool) {
     );
     let message = job["error_message"].as_str().expect("a sentence");
     assert!(message.contains(names) && message.contains("\"permissions\""), "{message}");
-    assert_eq!(setting.counts().await, (0, 0));
-    assert_eq!(setting.vendor.control().counters().requests(), 0, "the vendor was contacted");
+    assert_eq!(fixture.counts().await, (0, 0));
+    assert_eq!(fixture.vendor.control().counters().requests(), 0, "the vendor was contacted");
 }
 
 #[tokio::test]
@@ -290,21 +290,21 @@ async fn without_its_rule_for_the_vendor_nothing_happens() {
 }
 
 #[tokio::test]
-async fn a_password_leaves_through_no_answer_and_no_log() {
-    let setting = BankFixture::with("kept-9f3b-secret", |_| {}, &[]).await;
-    let job = setting.client.launch(&setting.trigger).await;
-    let attributes = setting.client.wait_for_job(&job).await;
-    let log = String::from_utf8(setting.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
-    let account = setting.client.get(&format!("/data/io.cozy.accounts/{}", setting.account)).await;
+async fn a_password_appears_in_no_response_and_no_log() {
+    let fixture = BankFixture::with("kept-9f3b-secret", |_| {}, &[]).await;
+    let job = fixture.client.launch(&fixture.trigger).await;
+    let attributes = fixture.client.wait_for_job(&job).await;
+    let log = String::from_utf8(fixture.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
+    let account = fixture.client.get(&format!("/data/io.cozy.accounts/{}", fixture.account)).await;
     assert!(
         account["auth"]["credentials_encrypted"].is_string() && account["auth"]["password"].is_null(),
         "{account:#}"
     );
-    for text in [attributes.to_string(), log, account.to_string(), setting.server.log()] {
+    for text in [attributes.to_string(), log, account.to_string(), fixture.server.log()] {
         assert!(!text.contains("kept-9f3b-secret"), "{text}");
     }
-    let files = walk(setting.data.path());
-    let store = setting.data.path().join("store");
+    let files = walk(fixture.data.path());
+    let store = fixture.data.path().join("store");
     assert!(files.iter().any(|file| file.starts_with(&store)), "no file of the store: {files:?}");
     for file in files {
         let bytes = std::fs::read(&file).expect("a file");

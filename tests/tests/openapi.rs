@@ -29,13 +29,13 @@ async fn run_schemathesis(program: &str, folder: &Path, url: &str, credentials: 
         .output()
         .await
         .expect("Schemathesis runs");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let report = told.split_once("= FAILURES =").map_or(&*told, |(_, failures)| failures);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let report = stdout.split_once("= FAILURES =").map_or(&*stdout, |(_, failures)| failures);
     assert!(output.status.success(), "{report}\n{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
 }
 
 #[tokio::test]
-async fn every_answer_is_described() {
+async fn every_response_is_described() {
     let Some(program) = Tool::SCHEMATHESIS.require_variable("KONNECTOR_TEST_SCHEMATHESIS") else { return };
     let data = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(data.path());

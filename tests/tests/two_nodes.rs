@@ -157,14 +157,14 @@ impl ClusterFixture {
     }
 }
 
-async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+async fn wait_until(description: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..600 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("waited in vain: {what}");
+    panic!("waited in vain: {description}");
 }
 
 async fn assert_taken_over(slept: u64) {
@@ -223,12 +223,12 @@ async fn assert_taken_over(slept: u64) {
     cut.store(false, Ordering::SeqCst);
     tokio::time::sleep(LEASE).await;
     let visits = seen.lock().unwrap().clone();
-    let turn = visits.iter().position(|node| node == "second").unwrap();
-    assert!(visits[turn..].iter().all(|node| node == "second"), "{visits:?}");
+    let index = visits.iter().position(|node| node == "second").unwrap();
+    assert!(visits[index..].iter().all(|node| node == "second"), "{visits:?}");
     if slept > 0 {
         // One request may have been in flight.
         assert!(
-            turn <= before + 1,
+            index <= before + 1,
             "a machine that slept longer than its lease sends nothing before it has renewed it"
         );
     }

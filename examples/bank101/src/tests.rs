@@ -10,7 +10,7 @@ const PROFILE: &str = r#"<dl class="profile"><dd class="name"><span class="given
     <dd class="address"><span class="street">1 rue Haute</span>, <span class="postcode">69001</span> <span class="city">Lyon</span></dd>
     <dd class="email">zoe@example.org</dd><dd class="phone">+33 1 00</dd></dl>"#;
 
-fn at(path: &str) -> String {
+fn url(path: &str) -> String {
     format!("{SITE}{path}")
 }
 
@@ -31,9 +31,9 @@ fn host(after: &str) -> MockHost {
         .parameters(json!({ "url": SITE }))
         .field("login", "zoe")
         .secret("password")
-        .respond(&at("/login"), LOGIN)
-        .respond(&at("/login"), MockResponse::from(after).with_final_url(&at("/account/home")))
-        .respond(&at("/account/profile"), PROFILE)
+        .respond(&url("/login"), LOGIN)
+        .respond(&url("/login"), MockResponse::from(after).with_final_url(&url("/account/home")))
+        .respond(&url("/account/profile"), PROFILE)
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn saves_the_bills_of_all_pages_and_the_identity() {
     let second = row("FA-2", "1er mai 2026", "<td class=amount>0,05\u{a0}€</td>");
     let next = r#"<a rel="next" href="/account/bills?contract=FR-2041&amp;page=2">Suivante</a>"#;
     let host = host(HOME)
-        .respond(&at("/account/bills?contract=FR-2041"), bills(&first, next).as_str())
-        .respond(&at("/account/bills?contract=FR-2041&page=2"), bills(&second, "").as_str())
-        .respond(&at("/account/bills/FA-1.pdf"), MockResponse::bytes(b"%PDF-1"))
-        .respond(&at("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
+        .respond(&url("/account/bills?contract=FR-2041"), bills(&first, next).as_str())
+        .respond(&url("/account/bills?contract=FR-2041&page=2"), bills(&second, "").as_str())
+        .respond(&url("/account/bills/FA-1.pdf"), MockResponse::bytes(b"%PDF-1"))
+        .respond(&url("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
     let report = host.run(run).unwrap();
     assert!(report.problems().is_empty(), "{report:?}");
     let amounts: Vec<_> = host.documents("io.cozy.bills").iter().map(|bill| bill["amount"].clone()).collect();
@@ -60,8 +60,8 @@ fn saves_the_bills_of_all_pages_and_the_identity() {
 fn a_row_without_amount_is_reported_and_the_others_are_saved() {
     let rows = row("FA-1", "3 novembre 2026", "") + &row("FA-2", "03/11/2026", "<td class=amount>5,00 €</td>");
     let host = host(HOME)
-        .respond(&at("/account/bills?contract=FR-2041"), bills(&rows, "").as_str())
-        .respond(&at("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
+        .respond(&url("/account/bills?contract=FR-2041"), bills(&rows, "").as_str())
+        .respond(&url("/account/bills/FA-2.pdf"), MockResponse::bytes(b"%PDF-2"));
     let report = host.run(run).unwrap();
     assert_eq!(host.documents("io.cozy.bills").len(), 1);
     insta::assert_debug_snapshot!(report.problems(), @r#"
@@ -82,7 +82,7 @@ fn each_failure_has_its_own_error() {
     let error = host("<script>window.__BANK101__ = {};</script>").run(run).unwrap_err();
     insta::assert_snapshot!(error, @"the vendor's site changed: http://127.0.0.1:9091/account/home has no `#account-data`");
     let down = MockHost::new().parameters(json!({ "url": SITE }));
-    let down = down.respond(&at("/login"), MockResponse::status(503, "").header("retry-after", "60"));
+    let down = down.respond(&url("/login"), MockResponse::status(503, "").header("retry-after", "60"));
     assert!(matches!(down.run(run), Err(Error::VendorMaintenance(_))));
 }
 
@@ -91,10 +91,10 @@ fn a_one_time_code_is_asked_for() {
     const CODE: &str = r#"<p class="lead">Saisissez le code</p>
         <form id="code" method="post" action="/login/code"><input name="code"></form>"#;
     assert!(matches!(host(CODE).run(run), Err(Error::CodeMissing(_))), "nobody is there");
-    let wrong = host(CODE).one_time_code("1").respond(&at("/login/code"), "<p class=error>Code incorrect.</p>");
+    let wrong = host(CODE).one_time_code("1").respond(&url("/login/code"), "<p class=error>Code incorrect.</p>");
     assert_eq!(wrong.run(run), Err(Error::code_rejected("Code incorrect.")));
-    let right = host(CODE).one_time_code(" 123456 ").respond(&at("/login/code"), HOME);
-    let right = right.respond(&at("/account/bills?contract=FR-2041"), bills("", "").as_str());
+    let right = host(CODE).one_time_code(" 123456 ").respond(&url("/login/code"), HOME);
+    let right = right.respond(&url("/account/bills?contract=FR-2041"), bills("", "").as_str());
     assert_eq!(right.run(run), Ok(Report::new()));
     assert_eq!(right.requests()[2].body, "code=123456");
 }

@@ -28,10 +28,10 @@ fn document(card: &VCard) -> Value {
     let emails =
         map_properties(card, "EMAIL", |email| Some(json!({ "address": address_of(&email.text(), "mailto:")? })));
     let first_email = emails.first().and_then(|email| email["address"].as_str());
-    let shown = [Some(full_name.as_str()), company.as_deref(), first_email];
-    let shown = shown.into_iter().flatten().find(|text| !text.is_empty()).unwrap_or_default().to_owned();
+    let display_name = [Some(full_name.as_str()), company.as_deref(), first_email];
+    let display_name = display_name.into_iter().flatten().find(|text| !text.is_empty()).unwrap_or_default().to_owned();
     json!({
-        "displayName": shown,
+        "displayName": display_name,
         "fullname": full_name,
         "name": name,
         "email": emails,

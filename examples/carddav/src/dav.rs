@@ -109,10 +109,10 @@ impl CardDavServer {
     /// book.
     pub fn address_books(&self) -> Result<AddressBooks> {
         let homes = self.homes()?;
-        let what = "<D:resourcetype/><D:displayname/><S:getctag/>";
+        let properties = "<D:resourcetype/><D:displayname/><S:getctag/>";
         let mut found = AddressBooks { is_complete: true, ..AddressBooks::default() };
         for home in &homes {
-            let listed = self.propfind(home, 1, what).map_err(|error| self.explain(error, home))?;
+            let listed = self.propfind(home, 1, properties).map_err(|error| self.explain(error, home))?;
             found.is_complete &= listed.is_complete && listed.unreadable.is_empty();
             // Without its type, a resource may be a book that cannot be read at the moment.
             found.is_complete &= listed.resources.iter().all(|resource| resource.has(&["resourcetype"]));
@@ -132,11 +132,11 @@ impl CardDavServer {
         if let Some(books) = &self.books {
             return Ok(vec![books.base_url().clone()]);
         }
-        let what = "<D:current-user-principal/><C:addressbook-home-set/><D:resourcetype/>";
+        let properties = "<D:current-user-principal/><C:addressbook-home-set/><D:resourcetype/>";
         let well_known = self.main.base_url().join("/.well-known/carddav")?;
         let mut last = None;
         for start in [self.main.base_url().clone(), well_known] {
-            let found = match self.propfind(&start, 0, what) {
+            let found = match self.propfind(&start, 0, properties) {
                 Ok(found) => found,
                 // Many servers return their front page to a request for an address book there.
                 Err(Error::VendorChanged(text)) => {
@@ -164,8 +164,8 @@ impl CardDavServer {
                 }
             }
         }
-        let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
-        let text = format!("{} is not a CardDAV server{why}; check the address", self.main.base_url());
+        let reason = last.map(|text| format!(" ({text})")).unwrap_or_default();
+        let text = format!("{} is not a CardDAV server{reason}; check the address", self.main.base_url());
         Err(Error::user_action(Action::Unspecified, text))
     }
 
@@ -186,16 +186,16 @@ impl CardDavServer {
 
     /// Lists the cards of a book.
     pub fn list(&self, book: &AddressBook) -> Result<BookListing> {
-        let what = "<D:getetag/><D:getcontentlength/>";
+        let properties = "<D:getetag/><D:getcontentlength/>";
         let body =
-            format!("<C:addressbook-query {NAMESPACES}><D:prop>{what}</D:prop><C:filter/></C:addressbook-query>");
+            format!("<C:addressbook-query {NAMESPACES}><D:prop>{properties}</D:prop><C:filter/></C:addressbook-query>");
         let list =
             BookListing::from_multistatus(book, Multistatus::parse(self.request("REPORT", &book.url, 1, &body)?)?);
         if list.is_complete {
             return Ok(list);
         }
         // Servers limit the results of a query, seldom the listing of a collection.
-        match self.propfind(&book.url, 1, &format!("{what}<D:resourcetype/>")) {
+        match self.propfind(&book.url, 1, &format!("{properties}<D:resourcetype/>")) {
             Ok(all) => {
                 let all = BookListing::from_multistatus(book, all);
                 Ok(if all.is_complete || all.entries.len() > list.entries.len() { all } else { list })
@@ -209,14 +209,16 @@ impl CardDavServer {
     pub fn fetch(&self, book: &AddressBook, entries: &[&CardEntry]) -> Result<FetchedCards> {
         let hrefs: String =
             entries.iter().map(|entry| format!("<D:href>{}</D:href>", escape(entry.href.as_str()))).collect();
-        let what = "<D:prop><D:getetag/><C:address-data/></D:prop>";
-        let body = format!("<C:addressbook-multiget {NAMESPACES}>{what}{hrefs}</C:addressbook-multiget>");
+        let properties = "<D:prop><D:getetag/><C:address-data/></D:prop>";
+        let body = format!("<C:addressbook-multiget {NAMESPACES}>{properties}{hrefs}</C:addressbook-multiget>");
         let found = Multistatus::parse(self.request("REPORT", &book.url, 1, &body)?)?;
         let mut fetched = FetchedCards {
             missing: found.missing.iter().map(CardKey::with_final_url).collect(),
             ..FetchedCards::default()
         };
-        fetched.failed.extend(found.unreadable.iter().map(|(url, why)| (CardKey::with_final_url(url), why.clone())));
+        fetched
+            .failed
+            .extend(found.unreadable.iter().map(|(url, reason)| (CardKey::with_final_url(url), reason.clone())));
         for resource in found.resources {
             match resource.text("address-data") {
                 Some(text) => {
@@ -244,8 +246,8 @@ impl CardDavServer {
         Ok(fetched)
     }
 
-    fn propfind(&self, url: &Url, depth: u8, what: &str) -> Result<Multistatus> {
-        let body = format!("<D:propfind {NAMESPACES}><D:prop>{what}</D:prop></D:propfind>");
+    fn propfind(&self, url: &Url, depth: u8, properties: &str) -> Result<Multistatus> {
+        let body = format!("<D:propfind {NAMESPACES}><D:prop>{properties}</D:prop></D:propfind>");
         Multistatus::parse(self.request("PROPFIND", url, depth, &body)?)
     }
 
@@ -276,7 +278,7 @@ impl BookListing {
         let unreadable = found.unreadable.into_iter().filter(|(url, _)| is_card(url));
         Self {
             entries: entries.map(entry).collect(),
-            unreadable: unreadable.map(|(url, why)| (CardKey::with_final_url(&url), why)).collect(),
+            unreadable: unreadable.map(|(url, reason)| (CardKey::with_final_url(&url), reason)).collect(),
             is_complete: found.is_complete,
         }
     }

@@ -39,9 +39,9 @@ impl SyncState {
 
     /// Returns the cards that are in none of these books.
     pub fn removed_cards(&self, books: &HashSet<String>) -> Vec<CardKey> {
-        let (here, gone): (Vec<_>, Vec<_>) = self.0.iter().partition(|(url, _)| books.contains(*url));
-        let here: HashSet<CardKey> = here.into_iter().flat_map(|(_, book)| book.keys()).collect();
-        gone.into_iter().flat_map(|(_, book)| book.keys()).filter(|key| !here.contains(key)).collect()
+        let (listed, deleted): (Vec<_>, Vec<_>) = self.0.iter().partition(|(url, _)| books.contains(*url));
+        let listed: HashSet<CardKey> = listed.into_iter().flat_map(|(_, book)| book.keys()).collect();
+        deleted.into_iter().flat_map(|(_, book)| book.keys()).filter(|key| !listed.contains(key)).collect()
     }
 
     /// Removes all books except these.

@@ -38,8 +38,8 @@ pub fn sync_all(
         return Ok(());
     }
     // A card of a deleted book may be in another book by now.
-    let gone = state.removed_cards(&names);
-    remove(gone.into_iter())?;
+    let removed = state.removed_cards(&names);
+    remove(removed.into_iter())?;
     state.retain(&names);
     Ok(())
 }
@@ -62,19 +62,19 @@ impl Sync<'_> {
         }
         state.set_tag(None);
         let listed = self.server.list(book)?;
-        for (_, why) in &listed.unreadable {
-            self.problem(&book.name, &format!("a card cannot be read: {why}"));
+        for (_, reason) in &listed.unreadable {
+            self.problem(&book.name, &format!("a card cannot be read: {reason}"));
         }
         if listed.is_complete {
-            let here: HashSet<CardKey> = listed
+            let present: HashSet<CardKey> = listed
                 .entries
                 .iter()
                 .map(CardEntry::key)
                 .chain(listed.unreadable.iter().map(|(key, _)| *key))
                 .collect();
-            let gone: Vec<CardKey> = state.keys().filter(|key| !here.contains(key)).collect();
-            remove(gone.iter().copied())?;
-            state.forget(&gone);
+            let removed: Vec<CardKey> = state.keys().filter(|key| !present.contains(key)).collect();
+            remove(removed.iter().copied())?;
+            state.forget(&removed);
         } else {
             self.problem(&book.name, "the server sent only a part of its list; cards missing from it are kept");
         }
@@ -152,9 +152,9 @@ impl Sync<'_> {
                 Err(error) => return Err(error),
             }
         }
-        for (key, why) in fetched.failed {
+        for (key, reason) in fetched.failed {
             let href = batch.iter().find(|entry| entry.key() == key).map(|entry| entry.href.as_str());
-            self.problem(href.unwrap_or(&self.book.name.clone()), &why);
+            self.problem(href.unwrap_or(&self.book.name.clone()), &reason);
         }
         Ok(())
     }

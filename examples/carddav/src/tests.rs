@@ -24,7 +24,7 @@ fn resource(href: &str, properties: &str) -> String {
     )
 }
 
-fn at(path: &str) -> String {
+fn url(path: &str) -> String {
     format!("{SITE}{path}")
 }
 
@@ -43,20 +43,20 @@ fn server(tag: &str) -> MockHost {
         .field("url", SITE)
         .field("login", "zoe")
         .secret("password")
-        .respond(&at("/"), MockResponse::status(405, ""))
+        .respond(&url("/"), MockResponse::status(405, ""))
         .respond(
-            &at("/.well-known/carddav"),
+            &url("/.well-known/carddav"),
             multistatus(&resource("/", "<d:current-user-principal><d:href>/me/</d:href></d:current-user-principal>"))
-                .with_final_url(&at("/dav/")),
+                .with_final_url(&url("/dav/")),
         )
         .respond(
-            &at("/me/"),
+            &url("/me/"),
             multistatus(&resource(
                 "/me/",
                 "<card:addressbook-home-set><d:href>/books/</d:href></card:addressbook-home-set>",
             )),
         )
-        .respond(&at("/books/"), multistatus(&home))
+        .respond(&url("/books/"), multistatus(&home))
 }
 
 fn listing(cards: &[(&str, &str)]) -> MockResponse {
@@ -80,7 +80,7 @@ fn names(host: &MockHost) -> Vec<String> {
 
 #[test]
 fn finds_the_books_and_then_fetches_only_what_changed() {
-    let book = at("/books/family/");
+    let book = url("/books/family/");
     let host = server("1")
         .respond(&book, listing(&[("/books/family/a.vcf", "1"), ("/books/family/b.vcf", "1")]))
         .respond(&book, multiget(&[("/books/family/a.vcf", "1", "Ada"), ("/books/family/b.vcf", "1", "Bob")]));
@@ -100,7 +100,7 @@ fn finds_the_books_and_then_fetches_only_what_changed() {
 
 #[test]
 fn a_second_run_updates_and_deletes() {
-    let book = at("/books/family/");
+    let book = url("/books/family/");
     let (a, b) = ("/books/family/a.vcf", "/books/family/b.vcf");
     let host = server("1")
         .respond(&book, listing(&[(a, "1"), (b, "1")]))
@@ -121,7 +121,7 @@ fn a_second_run_updates_and_deletes() {
 
 #[test]
 fn a_card_that_is_broken_is_reported_and_tried_again() {
-    let book = at("/books/family/");
+    let book = url("/books/family/");
     let (a, b) = ("/books/family/a.vcf", "/books/family/b.vcf");
     let broken = resource(a, "<d:getetag>\"1\"</d:getetag><card:address-data>no card</card:address-data>");
     let fine = resource(b, &format!("<d:getetag>\"1\"</d:getetag>{}", card("Bob")));
@@ -146,12 +146,12 @@ fn an_invalid_server_is_reported_to_the_user() {
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: https://dav.example/ is not a CardDAV server (PROPFIND https://dav.example/.well-known/carddav returned 404 Not Found); check the address");
     let host = MockHost::new().field("url", "dav.example").field("login", "zoe").secret("password");
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: `dav.example` is not a valid URL: relative URL without a base; enter the server's full address, for example https://dav.example.org");
-    let refused = MockHost::new()
+    let host = MockHost::new()
         .field("url", SITE)
         .field("login", "zoe")
         .secret("password")
-        .respond(&at("/"), MockResponse::status(401, ""));
-    assert!(matches!(refused.run(run), Err(Error::BadCredentials(_))));
+        .respond(&url("/"), MockResponse::status(401, ""));
+    assert!(matches!(host.run(run), Err(Error::BadCredentials(_))));
 }
 
 /// Returns a response about a resource that has no properties, but a status.
@@ -170,8 +170,8 @@ fn content(href: &str, etag: &str, name: &str) -> String {
 /// Returns the state after a run that saved Ada at A and Bob at B.
 fn both_saved() -> Value {
     let host = server("1")
-        .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
-        .respond(&at("/books/family/"), multiget(&[(A, "1", "Ada"), (B, "1", "Bob")]));
+        .respond(&url("/books/family/"), listing(&[(A, "1"), (B, "1")]))
+        .respond(&url("/books/family/"), multiget(&[(A, "1", "Ada"), (B, "1", "Bob")]));
     host.run(run).unwrap();
     host.state().unwrap()
 }
@@ -180,7 +180,7 @@ fn both_saved() -> Value {
 /// and once for a PROPFIND.
 fn count_remembered(list: &str) -> usize {
     let saved = both_saved();
-    let host = server("2").account_state(&saved).respond(&at("/books/family/"), multistatus(list));
+    let host = server("2").account_state(&saved).respond(&url("/books/family/"), multistatus(list));
     host.run(run).unwrap();
     host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len()
 }
@@ -193,10 +193,10 @@ fn cards_missing_from_an_incomplete_list_are_not_deleted() {
     assert_eq!(count_remembered(""), 0);
     assert_eq!(count_remembered(&(a.clone() + &status(B, "HTTP/1.1 404 Not Found", ""))), 1);
     let limit = "<d:error><card:number-of-matches-within-limits/></d:error>";
-    for (what, more) in [
+    for (description, more) in [
         ("cut by RFC 6352", status(book, "HTTP/1.1 507 Insufficient Storage", "")),
         ("cut, with the reason", status(book, "HTTP/1.1 507 Insufficient Storage", limit)),
-        ("cut, spelled otherwise", status(&at("/books/family"), "HTTP/2 507", "")),
+        ("cut, spelled otherwise", status(&url("/books/family"), "HTTP/2 507", "")),
         ("only the reason", status(book, "HTTP/1.1 403 Forbidden", limit)),
         ("a card that is there and cannot be read", status(B, "HTTP/1.1 403 Forbidden", "")),
         ("a card that the server stumbles over", status(B, "HTTP/1.1 500 Internal Server Error", "")),
@@ -204,7 +204,7 @@ fn cards_missing_from_an_incomplete_list_are_not_deleted() {
         ("a response without an address", "<d:response><d:status>HTTP/1.1 200 OK</d:status></d:response>".to_owned()),
         ("an address that is none", entry("https://[", "1")),
     ] {
-        assert_eq!(count_remembered(&(a.clone() + &more)), 2, "{what}");
+        assert_eq!(count_remembered(&(a.clone() + &more)), 2, "{description}");
     }
 }
 
@@ -212,15 +212,15 @@ fn cards_missing_from_an_incomplete_list_are_not_deleted() {
 fn an_invalid_list_deletes_nothing() {
     for text in ["<html><body>Welcome</body></html>", "<d:multistatus xmlns:d=\"DAV:\"><d:response>", ""] {
         let saved = both_saved();
-        let host = server("2").account_state(&saved).respond(&at("/books/family/"), MockResponse::status(207, text));
+        let host = server("2").account_state(&saved).respond(&url("/books/family/"), MockResponse::status(207, text));
         assert!(host.run(run).is_err(), "{text}");
         assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2, "{text}");
     }
 }
 
 #[test]
-fn a_list_that_is_cut_is_asked_for_in_another_way() {
-    let book = at("/books/family/");
+fn a_truncated_list_is_requested_in_another_form() {
+    let book = url("/books/family/");
     let cut = entry(A, "1") + &status("/books/family/", "HTTP/1.1 507 Insufficient Storage", "");
     let whole = resource("/books/family/", "<d:resourcetype><d:collection/></d:resourcetype>")
         + &entry(A, "1")
@@ -240,7 +240,7 @@ fn a_list_that_is_cut_is_asked_for_in_another_way() {
 fn a_card_is_recognised_however_its_address_is_spelled() {
     let saved = both_saved();
     let host = server("2").account_state(&saved).respond(
-        &at("/books/family/"),
+        &url("/books/family/"),
         multistatus(
             &(entry("http://dav.example/books/family/%61.vcf", "1") + &entry("/books/x/../family//b%2Evcf", "1")),
         ),
@@ -257,15 +257,15 @@ fn a_card_without_an_etag_stays_and_is_fetched_anew() {
     let saved = both_saved();
     let host = server("2")
         .account_state(&saved)
-        .respond(&at("/books/family/"), multistatus(&(resource(A, "") + &entry(B, "1"))))
-        .respond(&at("/books/family/"), multistatus(&resource(A, &card("Ada L."))));
+        .respond(&url("/books/family/"), multistatus(&(resource(A, "") + &entry(B, "1"))))
+        .respond(&url("/books/family/"), multistatus(&resource(A, &card("Ada L."))));
     assert!(host.run(run).unwrap().problems().is_empty());
     assert_eq!(names(&host), ["Ada L."]);
     assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2);
 }
 
 #[test]
-fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
+fn a_missing_card_is_requested_again_in_the_next_run() {
     let lost = [
         ("", "the server did not return it"),
         (
@@ -274,22 +274,22 @@ fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
         ),
         ("<d:response><d:href>/books/family/a.vcf</d:href></d:response>", "the server returned it without its content"),
     ];
-    for (response, why) in lost {
+    for (response, reason) in lost {
         let host = server("1")
-            .respond(&at("/books/family/"), listing(&[(A, "1"), (B, "1")]))
-            .respond(&at("/books/family/"), multistatus(&(response.to_owned() + &content(B, "1", "Bob"))));
+            .respond(&url("/books/family/"), listing(&[(A, "1"), (B, "1")]))
+            .respond(&url("/books/family/"), multistatus(&(response.to_owned() + &content(B, "1", "Bob"))));
         let report = host.run(run).unwrap();
-        assert_eq!(report.problems(), [(A.to_owned(), why.to_owned())]);
+        assert_eq!(report.problems(), [(A.to_owned(), reason.to_owned())]);
         assert_eq!(names(&host), ["Bob"]);
         assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["tag"], Value::Null);
     }
 }
 
 #[test]
-fn one_card_that_no_answer_survives_costs_no_other() {
+fn one_card_that_breaks_every_response_affects_no_other() {
     let broken = MockResponse::status(207, "<d:multistatus xmlns:d=\"DAV:\">\u{1}&nothing;</d:multistatus>");
     let large = MockResponse::failure(HttpError::TooLarge(10 << 20));
-    for (failure, why) in [
+    for (failure, reason) in [
         (broken, "the server's response is not XML: `&nothing;` is not known"),
         (
             large,
@@ -300,7 +300,7 @@ fn one_card_that_no_answer_survives_costs_no_other() {
             "the vendor does not respond: REPORT https://dav.example/books/family/ returned 500 Internal Server Error",
         ),
     ] {
-        let (book, c) = (at("/books/family/"), "/books/family/c.vcf");
+        let (book, c) = (url("/books/family/"), "/books/family/c.vcf");
         let host = server("1")
             .respond(&book, listing(&[(A, "1"), (B, "1"), (c, "1")]))
             // All three, a alone, b and c, b alone, c alone.
@@ -310,14 +310,14 @@ fn one_card_that_no_answer_survives_costs_no_other() {
             .respond(&book, failure)
             .respond(&book, multistatus(&content(c, "1", "Cleo")));
         let report = host.run(run).unwrap();
-        assert_eq!(report.problems(), [(B.to_owned(), why.to_owned())]);
+        assert_eq!(report.problems(), [(B.to_owned(), reason.to_owned())]);
         assert_eq!(names(&host), ["Ada", "Cleo"]);
     }
 }
 
 #[test]
 fn a_failing_server_is_abandoned_and_saved_cards_are_remembered() {
-    let book = at("/books/family/");
+    let book = url("/books/family/");
     let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
     let entries: Vec<_> = hrefs.iter().map(|href| (href.as_str(), "1")).collect();
     let first: Vec<_> = hrefs.iter().take(50).map(|href| (href.as_str(), "1", "Ada")).collect();
@@ -331,8 +331,8 @@ fn a_failing_server_is_abandoned_and_saved_cards_are_remembered() {
 }
 
 #[test]
-fn sixty_cards_with_photos_come_in_small_answers() {
-    let book = at("/books/family/");
+fn sixty_cards_with_photos_come_in_small_responses() {
+    let book = url("/books/family/");
     let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
     let list =
         |href: &String| resource(href, "<d:getetag>\"1\"</d:getetag><d:getcontentlength>270000</d:getcontentlength>");
@@ -354,7 +354,7 @@ fn home(books: &[(&str, &str)], more: &str) -> MockResponse {
 }
 
 fn signed_in(host: MockHost) -> MockHost {
-    host.field("url", at("/books/")).field("login", "zoe").secret("password")
+    host.field("url", url("/books/")).field("login", "zoe").secret("password")
 }
 
 fn principal(homes: &str) -> MockResponse {
@@ -366,10 +366,10 @@ fn books_after(list: MockResponse) -> Vec<String> {
     let saved = both_saved();
     let host = signed_in(MockHost::new())
         .account_state(&saved)
-        .respond(&at("/books/"), principal("<d:href>/books/</d:href>"))
-        .respond(&at("/books/"), list)
-        .respond(&at("/books/work/"), multistatus(""))
-        .respond(&at("/books/family"), listing(&[(A, "1"), (B, "1")]));
+        .respond(&url("/books/"), principal("<d:href>/books/</d:href>"))
+        .respond(&url("/books/"), list)
+        .respond(&url("/books/work/"), multistatus(""))
+        .respond(&url("/books/family"), listing(&[(A, "1"), (B, "1")]));
     host.run(run).unwrap();
     let state = host.state().unwrap();
     state
@@ -401,7 +401,7 @@ fn a_server_may_keep_the_books_at_another_host_that_the_user_allows() {
     let home_url = "https://p42.dav.example/zoe/";
     let named = || principal(&format!("<d:href>{home_url}</d:href>"));
     let denied = MockResponse::failure(HttpError::Denied("no rule allows p42.dav.example".to_owned()));
-    let host = signed_in(MockHost::new()).respond(&at("/books/"), named()).respond(home_url, denied);
+    let host = signed_in(MockHost::new()).respond(&url("/books/"), named()).respond(home_url, denied);
     insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: dav.example stores the address books at https://p42.dav.example/zoe/; enter this address as the address of the address books to allow it");
 
     let host = signed_in(MockHost::new())

@@ -82,8 +82,8 @@ impl Property {
 
     /// Returns the values of a parameter, in lower case; it may occur several times.
     fn parameter(&self, name: &str) -> impl Iterator<Item = String> {
-        let given = self.parameters.iter().filter(move |(known, _)| known == name);
-        let values = given.flat_map(|(_, value)| split_unquoted(value, ','));
+        let matching = self.parameters.iter().filter(move |(known, _)| known == name);
+        let values = matching.flat_map(|(_, value)| split_unquoted(value, ','));
         values.map(|value| value.trim_matches('"').to_lowercase()).flat_map(|value| {
             // iOS writes TYPE="home,work" for two values.
             value.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>()
@@ -157,7 +157,7 @@ fn is_quoted_printable(head: &str) -> bool {
 fn quoted_printable(value: &str, charset: Option<&str>) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.as_bytes());
     while let Some((first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        let digit = |index: usize| after.get(index).and_then(|digit| char::from(*digit).to_digit(16));
         match (first, digit(0), digit(1)) {
             (b'=', Some(high), Some(low)) => {
                 let byte = u8::try_from(high * 16 + low).unwrap_or_default();
@@ -190,7 +190,7 @@ fn windows_1252(byte: u8) -> char {
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
         '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
     ];
-    let high = byte.checked_sub(0x80).and_then(|place| HIGH.get(usize::from(place)));
+    let high = byte.checked_sub(0x80).and_then(|index| HIGH.get(usize::from(index)));
     high.copied().unwrap_or(char::from(byte))
 }
 
@@ -210,9 +210,9 @@ fn unescape(value: &str) -> String {
 fn split_unescaped(value: &str, separator: char) -> Vec<&str> {
     let mut is_escaped = false;
     split_where(value, |letter| {
-        let here = letter == separator && !is_escaped;
+        let is_separator = letter == separator && !is_escaped;
         is_escaped = letter == '\\' && !is_escaped;
-        here
+        is_separator
     })
 }
 

@@ -25,8 +25,8 @@ impl XmlElement {
                 Event::Start(start) => open.push(Self::new(start.local_name().as_ref())),
                 Event::Empty(start) => close(&mut open, Self::new(start.local_name().as_ref())),
                 Event::End(_) => {
-                    let done = open.pop().ok_or_else(|| parse_error("an element ends twice"))?;
-                    close(&mut open, done);
+                    let element = open.pop().ok_or_else(|| parse_error("an element ends twice"))?;
+                    close(&mut open, element);
                 }
                 Event::Text(text) => write(&mut open, &text.xml10_content()),
                 Event::CData(text) => write(&mut open, &text.into_inner()),
@@ -71,15 +71,15 @@ impl XmlElement {
     }
 }
 
-fn close(open: &mut [XmlElement], done: XmlElement) {
-    if let Some(around) = open.last_mut() {
-        around.children.push(done);
+fn close(open: &mut [XmlElement], element: XmlElement) {
+    if let Some(parent) = open.last_mut() {
+        parent.children.push(element);
     }
 }
 
 fn write(open: &mut [XmlElement], text: &str) {
-    if let Some(around) = open.last_mut() {
-        around.text.push_str(text);
+    if let Some(parent) = open.last_mut() {
+        parent.text.push_str(text);
     }
 }
 
@@ -91,8 +91,8 @@ fn resolve(reference: &BytesRef<'_>) -> Result<String> {
     known.map(ToOwned::to_owned).ok_or_else(|| parse_error(&format!("`&{};` is not known", &**reference)))
 }
 
-fn parse_error(why: &str) -> Error {
-    Error::vendor_changed(format!("the server's response is not XML: {why}"))
+fn parse_error(reason: &str) -> Error {
+    Error::vendor_changed(format!("the server's response is not XML: {reason}"))
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl BankSite {
     }
 
     /// Checks a one-time code sent in the session of `token`.
-    pub fn check_code(&mut self, token: Option<&SessionToken>, csrf: &str, given: &str) -> CodeCheck {
+    pub fn check_code(&mut self, token: Option<&SessionToken>, csrf: &str, entered: &str) -> CodeCheck {
         let Some(token) = token.filter(|token| self.accepts_form(token, csrf)) else {
             self.counters.forged += 1;
             return CodeCheck::InvalidCsrfToken;
@@ -118,7 +118,7 @@ impl BankSite {
         let Some(Session { stage: LoginStage::AwaitingCode { code, wrong }, .. }) = self.sessions.get_mut(token) else {
             return CodeCheck::LoginRequired;
         };
-        if code == given.trim() {
+        if code == entered.trim() {
             self.sessions.end(token);
             return CodeCheck::Done(self.sign_in());
         }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_csrf_token_of_another_session_is_refused() {
+    fn the_csrf_token_of_another_session_is_rejected() {
         let mut site = site(|_| {});
         let (token, _) = visit(&mut site);
         let (_, other) = visit(&mut site);

@@ -88,12 +88,12 @@ impl<'a> Element<'a> {
     /// [`Error::VendorChanged`] if no element matches; [`Error::Bug`] if the selector is invalid.
     pub fn closest(self, css: &str) -> Result<Self> {
         let selector = select::parse(css)?;
-        let around = std::iter::successors(Some(self), |element| element.parent());
-        let mut matching = around.filter(|element| selector.matches(&element.node));
-        let place = self.description().unwrap_or_default();
+        let ancestors = std::iter::successors(Some(self), |element| element.parent());
+        let mut matching = ancestors.filter(|element| selector.matches(&element.node));
+        let description = self.description().unwrap_or_default();
         matching
             .next()
-            .ok_or_else(|| Error::vendor_changed(format!("{} has no `{css}` around `{place}`", self.page.url())))
+            .ok_or_else(|| Error::vendor_changed(format!("{} has no `{css}` around `{description}`", self.page.url())))
     }
 
     /// Returns tag, id and classes, in selector syntax; `None` for the whole page.
@@ -107,8 +107,8 @@ impl<'a> Element<'a> {
 
     /// Returns whether the element is inside a `tag` that has the attribute.
     pub(super) fn is_within(self, tag: &str, attribute: &str) -> bool {
-        let around = std::iter::successors(self.parent(), |element| element.parent());
-        around.into_iter().any(|element| element.tag() == tag && element.attribute(attribute).is_some())
+        let ancestors = std::iter::successors(self.parent(), |element| element.parent());
+        ancestors.into_iter().any(|element| element.tag() == tag && element.attribute(attribute).is_some())
     }
 
     /// Returns the matching descendants; for selectors of the SDK itself, which are known to be valid.

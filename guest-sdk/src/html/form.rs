@@ -117,9 +117,9 @@ impl Form {
     #[must_use]
     pub fn put(mut self, name: &str, value: impl Display) -> Self {
         let value = value.to_string();
-        let place = self.fields.iter().position(|(known, _)| known == name).unwrap_or(self.fields.len());
+        let index = self.fields.iter().position(|(known, _)| known == name).unwrap_or(self.fields.len());
         self.fields.retain(|(known, _)| known != name);
-        self.fields.insert(place.min(self.fields.len()), (name.to_owned(), value));
+        self.fields.insert(index.min(self.fields.len()), (name.to_owned(), value));
         self
     }
 
@@ -198,9 +198,8 @@ fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
     let all = form.page().root().select_all("input, select, textarea, button");
     let is_own = |control: &Element<'a>| match control.attribute("form") {
         Some(named) => id == Some(named),
-        None => {
-            std::iter::successors(Some(*control), |element| element.parent()).any(|around| around.node() == form.node())
-        }
+        None => std::iter::successors(Some(*control), |element| element.parent())
+            .any(|ancestor| ancestor.node() == form.node()),
     };
     all.into_iter().filter(is_own).collect()
 }
@@ -209,8 +208,8 @@ fn is_hidden(control: Element<'_>) -> bool {
     is_of_type(control, "hidden")
 }
 
-fn is_of_type(control: Element<'_>, wanted: &str) -> bool {
-    control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
+fn is_of_type(control: Element<'_>, expected: &str) -> bool {
+    control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case(expected))
 }
 
 /// Creates a line that occurs in no value, because it is unguessable. The host inserts secret values later, so they
@@ -383,7 +382,7 @@ two lines</textarea>
     }
 
     #[test]
-    fn the_encoding_of_an_answer_is_that_of_its_page() {
+    fn the_encoding_of_a_response_is_that_of_its_page() {
         let _host = MockHost::new()
             .respond("https://a.example/", crate::testing::MockResponse::from("<form>").charset("windows-1252"));
         let response = Client::new("https://a.example").unwrap().get("/").send().unwrap();

@@ -125,9 +125,9 @@ pub(super) fn parse(css: &str) -> Result<Selector> {
     Selector::parse(css).map_err(|_details| Error::bug(format!("`{css}` is not a valid CSS selector")))
 }
 
-fn missing(scope: Element<'_>, what: &str) -> Error {
-    let place = scope.description().map(|element| format!(" within `{element}`")).unwrap_or_default();
-    Error::vendor_changed(format!("{} has no {what}{place}", scope.page().url()))
+fn missing(scope: Element<'_>, expected: &str) -> Error {
+    let location = scope.description().map(|element| format!(" within `{element}`")).unwrap_or_default();
+    Error::vendor_changed(format!("{} has no {expected}{location}", scope.page().url()))
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_place() {
+    fn a_missing_element_is_named_with_its_location() {
         let page = page();
         let rows = page.select("tr").unwrap();
         insta::assert_snapshot!(page.select_one(".total").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.total`");

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requests_header_stands_in_place_of_the_clients() {
+    fn a_requests_header_replaces_the_clients() {
         let host = MockHost::new().respond("https://a.example/x", "fine");
         let client = Client::new("https://a.example").unwrap().header("Accept", "text/html").header("dnt", 1);
         let text = client.post("x").header("accept", "application/json").form(&json!({ "a b": "é", "n": 1 })).text();

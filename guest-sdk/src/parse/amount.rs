@@ -121,7 +121,7 @@ pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
 }
 
 fn parse_amount(text: &str, default: Option<Currency>) -> Result<Amount> {
-    let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is not an amount: {why}"));
+    let wrong = |reason: &str| Error::vendor_changed(format!("`{text}` is not an amount: {reason}"));
     let (number, words) = split_words(text.trim());
     let currency = match (words.as_slice(), default) {
         ([word], _) => word.parse().map_err(|_no_currency| wrong("its currency is unknown"))?,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_is_refused() {
+    fn ambiguous_amounts_are_rejected() {
         for text in [
             "",
             "€",
@@ -362,14 +362,14 @@ mod tests {
         fn an_amount_written_in_any_of_the_ways_is_read_back(cents in -100_000_000_000_i64..100_000_000_000) {
             let (units, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
             let sign = if cents < 0 { "-" } else { "" };
-            let ways = [
+            let forms = [
                 format!("{sign}{},{rest:02}\u{a0}€", format_grouped(units, "\u{a0}")),
                 format!("{sign}{},{rest:02} EUR", format_grouped(units, ".")),
                 format!("{sign}€{}.{rest:02}", format_grouped(units, ",")),
                 format!("EUR {sign}{}.{rest:02}", format_grouped(units, "'")),
                 Amount::new(cents, Currency::EUR).to_string(),
             ];
-            for text in ways {
+            for text in forms {
                 prop_assert_eq!(amount(&text), Ok(Amount::new(cents, Currency::EUR)), "{}", text);
             }
         }
@@ -398,9 +398,9 @@ mod tests {
             if let Ok(read) = amount(&text) {
                 prop_assert_eq!(amount(&read.to_string()), Ok(read));
                 // All of its digits are those of the text, so nothing was invented or left out.
-                let figures = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
-                let (given, taken) = (figures(&text), figures(&read.decimal()));
-                prop_assert_eq!(given.trim_matches('0'), taken.trim_matches('0'), "{}", text);
+                let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+                let (text_digits, amount_digits) = (digits(&text), digits(&read.decimal()));
+                prop_assert_eq!(text_digits.trim_matches('0'), amount_digits.trim_matches('0'), "{}", text);
             }
         }
     }

@@ -313,14 +313,14 @@ mod tests {
             let day = NaiveDate::from_yo_opt(year, ordinal).unwrap();
             let french = FRENCH[day.month0() as usize];
             let first = if day.day() == 1 { "er" } else { "" };
-            let ways = [
+            let forms = [
                 day.to_string(),
                 day.format("%d/%m/%Y").to_string(),
                 day.format("%b %-d, %Y").to_string(),
                 day.format("%A %-d %B %Y").to_string(),
                 format!("{}{first} {french} {}", day.day(), day.year()),
             ];
-            for text in ways {
+            for text in forms {
                 prop_assert_eq!(date(&text), Ok(day), "{}", text);
             }
             prop_assert_eq!(month(&format!("{french} {year}")), Ok(day.with_day(1).unwrap()));
@@ -330,7 +330,7 @@ mod tests {
         /// is not a date.
         #[test]
         fn a_time_is_never_a_part_of_the_date(
-            year in 1900_i32..2100, ordinal in 1_u32..366, seconds in 0_u32..86_400, place in 0_usize..4,
+            year in 1900_i32..2100, ordinal in 1_u32..366, seconds in 0_u32..86_400, position in 0_usize..4,
             form in prop::sample::select(vec![
                 "%H:%M", "%H:%M:%S", "%k:%M", "%Hh%M", "%H h %M", "%Hh", "%I:%M %p", "%I %p", "%H:%M:%S GMT", "%H:%M:%S.%3f", "%H:%M+01:00",
                 "T%H%M%S", "T%H:%M:%SZ", "à %H:%M", "%H:%M:%S -0500", "%H.%M", "%H-%M",
@@ -341,7 +341,7 @@ mod tests {
             let moment = day.and_time(chrono::NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0).unwrap());
             let (time, day_text) = (moment.format(form).to_string(), day.format(style).to_string());
             let mut parts: Vec<&str> = day_text.split('|').collect();
-            parts.insert(place.min(parts.len()), &time);
+            parts.insert(position.min(parts.len()), &time);
             let text = parts.join(" ");
             let expected = if style.contains("%y") { day.with_year(2000 + year % 100) } else { Some(day) };
             if let Ok(read) = date(&text) {

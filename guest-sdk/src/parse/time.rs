@@ -83,7 +83,7 @@ fn time_length(tokens: &[Token]) -> Option<usize> {
     if reader.word(&["t"]) {
         // The basic format of ISO 8601, in which a time always follows a T: 103000Z.
         let digits = reader.number(&[2, 4, 6])?;
-        let part = |at: usize| digits.get(at..at + 2).map_or(Some(0), |part| part.parse().ok());
+        let part = |start: usize| digits.get(start..start + 2).map_or(Some(0), |part| part.parse().ok());
         let extended = matches!(reader.tokens.get(reader.position), Some(Token::Mark(':')));
         if !extended && is_time(part(0)?, part(2)?, part(4)?) {
             reader.zone();
@@ -129,8 +129,8 @@ impl<'a> TokenReader<'a> {
                 reader.space();
                 parse_two_digits(reader.number(&[2])?)
             });
-            if let Some(given) = minutes {
-                minute = given;
+            if let Some(parsed) = minutes {
+                minute = parsed;
                 self.optional(|reader| reader.spaced_word(&["m", "mn", "min"]));
             }
         } else if !self.meridiem() {

@@ -85,8 +85,9 @@ impl Bill {
 
     /// Returns an error if the bill cannot be saved.
     pub(super) fn check(&self) -> Result<()> {
-        let wrong =
-            |what: &str| Err(Error::bug(format!("the bill of {} for {} is invalid: {what}", self.date, self.amount)));
+        let wrong = |reason: &str| {
+            Err(Error::bug(format!("the bill of {} for {} is invalid: {reason}", self.date, self.amount)))
+        };
         match &self.reference {
             _ if self.vendor.trim().is_empty() => wrong("its vendor is empty"),
             Some(reference) if reference.trim().is_empty() => wrong("its vendor_ref is empty; leave it out"),

@@ -110,7 +110,7 @@ impl BillSaver<'_> {
                 self.can_add_references = false;
                 Ok(())
             }
-            done => Ok(done?),
+            result => Ok(result?),
         }
     }
 }
@@ -122,8 +122,8 @@ fn assign_keys(bills: impl IntoIterator<Item = Bill>, saved: &mut SaveSummary) -
     for bill in bills {
         bill.check()?;
         let natural = bill.natural_key();
-        let place = keyed.len();
-        let (first, times) = seen.entry(natural.clone()).or_insert((place, 0));
+        let index = keyed.len();
+        let (first, times) = seen.entry(natural.clone()).or_insert((index, 0));
         *times += 1;
         match keyed.get(*first) {
             None => keyed.push((natural, bill)),
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn a_bill_seen_twice_is_saved_once_and_a_number_used_twice_is_a_problem() {
         let host = MockHost::new().respond("https://a.example/1.pdf", PDF);
-        let again = |amount: &str| bill("03/11/2026", amount, "1.pdf").vendor_ref("F-7");
-        let saved = save_bills(&client(), [again("5"), again("5"), again("6")]).unwrap();
+        let correction = |amount: &str| bill("03/11/2026", amount, "1.pdf").vendor_ref("F-7");
+        let saved = save_bills(&client(), [correction("5"), correction("5"), correction("6")]).unwrap();
         assert_eq!(host.documents(DOCTYPE).len(), 1);
         insta::assert_debug_snapshot!(saved.problems(), @r#"
         [
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendor_that_fails_all_the_time_is_not_asked_three_times_each() {
+    fn a_vendor_that_always_fails_is_not_tried_three_times_per_file() {
         let host = MockHost::new();
         let bills: Vec<_> = (1..=28).map(|day| bill(&format!("2026-02-{day:02}"), "5", &day.to_string())).collect();
         let host = (1..=28)

@@ -96,11 +96,11 @@ pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<SavedDocumen
 fn batches<'a, T>(mut items: &'a [T], size: impl Fn(&T) -> usize + 'a) -> impl Iterator<Item = &'a [T]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |item: &&T| {
+        let fits_in_batch = |item: &&T| {
             bytes += size(item);
             bytes <= MAX_BATCH_BYTES
         };
-        let number = items.iter().take(BATCH_SIZE).take_while(fits).count().max(1);
+        let number = items.iter().take(BATCH_SIZE).take_while(fits_in_batch).count().max(1);
         let (batch, rest) = items.split_at_checked(number)?;
         items = rest;
         Some(batch)
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_exists_is_changed_and_another_is_not_made() {
+    fn a_document_that_exists_is_changed_and_another_is_not_created() {
         let host = MockHost::new();
         let item = Item::new("7", json!({ "name": "a", "age": 7 })).unwrap();
         save_documents("io.cozy.contacts", [item]).unwrap().updated = 0;

@@ -28,7 +28,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
     let files: Vec<_> = files.into_iter().filter(|file| keys.insert(file.lookup_key())).collect();
     let keys: Vec<_> = files.iter().map(File::lookup_key).collect();
     let known = lookup(&keys)?;
-    let (total, mut saved, mut patience) = (files.len(), SaveSummary::default(), RetryBudget::new());
+    let (total, mut saved, mut retry_budget) = (files.len(), SaveSummary::default(), RetryBudget::new());
     for (done, (file, known)) in files.iter().zip(known).enumerate() {
         if known.is_some() && !file.overwrite {
             saved.count_item(SaveOutcome::Unchanged);
@@ -40,7 +40,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
         }
         let label = file.label();
         report_progress(done, total, &label);
-        match patience.fetch(client, &file.source, &file.target()) {
+        match retry_budget.fetch(client, &file.source, &file.target()) {
             Ok(stored) => saved.count_item(stored.outcome),
             Err(error) if error.is_item_error() => saved.add_problem(&label, error),
             Err(error) => return Err(error),
@@ -121,8 +121,8 @@ mod tests {
         let host = MockHost::new().respond("https://a.example/1.txt", "one").respond("https://a.example/2.txt", "two");
         let files = || ["1.txt", "2.txt", "1.txt"].map(|name| File::from_source(address(name)).folder("papers"));
         assert_eq!(save_files(&client(), files()).unwrap().created, 2);
-        let again = save_files(&client(), files()).unwrap();
-        assert_eq!((again.created, again.unchanged), (0, 2));
+        let second = save_files(&client(), files()).unwrap();
+        assert_eq!((second.created, second.unchanged), (0, 2));
         assert_eq!(host.requests().len(), 2);
         assert_eq!(host.files()[1].path, "papers/2.txt");
         assert_eq!(trash_files(["papers/1.txt", "papers/3.txt"]), Ok(1));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendor_that_recovers_is_asked_again_and_one_that_fails_is_reported() {
+    fn a_request_is_retried_and_a_vendor_that_fails_is_reported() {
         let host = MockHost::new()
             .respond("https://a.example/slow.txt", MockResponse::failure(HttpError::Unreachable("reset".into())))
             .respond("https://a.example/slow.txt", MockResponse::status(502, ""))
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_before_the_time_is_up_and_says_so() {
+    fn stops_before_the_deadline_and_reports_it() {
         let _host = MockHost::new().remaining_time(Duration::from_secs(14));
         let files = ["1.txt", "2.txt"].map(|name| File::from_source(address(name)));
         let saved = save_files(&client(), files).unwrap();

@@ -63,12 +63,12 @@ impl SaveSummary {
     }
 
     /// Records that the remaining items are left for the next run.
-    pub(super) fn postpone(&mut self, count: usize, what: &str) {
+    pub(super) fn postpone(&mut self, count: usize, items: &str) {
         if count > 0 {
-            crate::info!("the time limit is nearly reached; {count} {what} are left for the next run");
+            crate::info!("the time limit is nearly reached; {count} {items} are left for the next run");
             self.postponed += count;
             let message = "the time limit was reached; the next run continues with them".to_owned();
-            self.problems.push((format!("{count} {what}"), message));
+            self.problems.push((format!("{count} {items}"), message));
         }
     }
 }

@@ -132,8 +132,8 @@ impl MockHost {
     pub fn documents(&self, doctype: &str) -> Vec<Value> {
         let is_wanted = |kind: &str| kind == doctype;
         state::with_state(|state| {
-            let wanted = state.documents.iter().filter(|((kind, _), _)| is_wanted(kind));
-            wanted.map(|(_, body)| Value::Object(body.clone())).collect()
+            let selected = state.documents.iter().filter(|((kind, _), _)| is_wanted(kind));
+            selected.map(|(_, body)| Value::Object(body.clone())).collect()
         })
     }
 

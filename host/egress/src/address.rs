@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused_with_examples() {
+    fn an_invalid_rule_is_rejected_with_examples() {
         for text in [
             "",
             "localhost",

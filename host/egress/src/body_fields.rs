@@ -53,18 +53,18 @@ impl BodyField {
 pub(super) fn find_fields(
     syntax: &BodySyntax,
     body: &[u8],
-    words: &[String],
+    placeholders: &[String],
 ) -> Result<Vec<Option<BodyField>>, MultipartError> {
     let filled = match syntax {
         BodySyntax::Form => form_fields(body),
         BodySyntax::Json => json_fields(body),
-        BodySyntax::Multipart(content_type) => multipart_fields(content_type, body, words)?,
+        BodySyntax::Multipart(content_type) => multipart_fields(content_type, body, placeholders)?,
     };
-    let place = |word: &String| {
-        let mut found = filled.iter().filter(|(value, _)| value == word);
-        found.next().filter(|_| found.next().is_none()).map(|(_, place)| place.clone())
+    let field_of = |placeholder: &String| {
+        let mut found = filled.iter().filter(|(value, _)| value == placeholder);
+        found.next().filter(|_| found.next().is_none()).map(|(_, field)| field.clone())
     };
-    Ok(words.iter().map(place).collect())
+    Ok(placeholders.iter().map(field_of).collect())
 }
 
 fn form_fields(body: &[u8]) -> Vec<(String, BodyField)> {
@@ -106,10 +106,10 @@ fn collect_json_fields(value: &Value, pointer: &mut String, key: &str, found: &m
 fn multipart_fields(
     content_type: &str,
     body: &[u8],
-    words: &[String],
+    placeholders: &[String],
 ) -> Result<Vec<(String, BodyField)>, MultipartError> {
     let parts = multipart::parse_parts(content_type, body)?;
-    if !words.iter().all(|word| parts.iter().any(|part| part.content == word)) {
+    if !placeholders.iter().all(|placeholder| parts.iter().any(|part| part.content == placeholder)) {
         return Err(MultipartError::Placeholder);
     }
     let filled =
@@ -156,8 +156,8 @@ mod tests {
         assert_eq!(of("pwd", "WORD", &["WORD"]), Ok(vec![Some(BodyField::FormField("pwd".to_owned()))]));
         assert_eq!(of("pw%64", "WORD", &["WORD"]), Ok(vec![None]));
         for (name, content) in [("pwd", "WORD "), ("pwd", "WORD\r\n"), ("OTHER", "WORD"), ("pwd", "WORDOTHER")] {
-            let refused = of(name, content, &["WORD", "OTHER"]);
-            assert_eq!(refused, Err(MultipartError::Placeholder), "{name} {content}");
+            let error = of(name, content, &["WORD", "OTHER"]);
+            assert_eq!(error, Err(MultipartError::Placeholder), "{name} {content}");
         }
     }
 }

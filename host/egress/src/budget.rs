@@ -73,11 +73,11 @@ impl Meter {
     }
 }
 
-fn charge(used: &AtomicU64, amount: u64, limit: u64, what: &str) -> Result<(), HttpError> {
+fn charge(used: &AtomicU64, amount: u64, limit: u64, unit: &str) -> Result<(), HttpError> {
     // The counter guards no other data, so no ordering with other memory is needed.
     used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit))
         .map(|_| ())
-        .map_err(|_| HttpError::QuotaExceeded(format!("the run's budget of {limit} {what} is exhausted")))
+        .map_err(|_| HttpError::QuotaExceeded(format!("the run's budget of {limit} {unit} is exhausted")))
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_statement_is_passed_over() {
+    fn invalid_declarations_are_skipped() {
         for page in [
             "<metadata charset=windows-1252>",
             "<!-- <meta charset=windows-1252>",

@@ -262,8 +262,8 @@ fn is_padding(byte: u8) -> bool {
     matches!(byte, 0 | b' ' | b'\t' | b'\r' | b'\n')
 }
 
-fn invalid(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 async fn read_chunk(decoder: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn public_suffixes_and_foreign_domains_are_refused() {
+    fn public_suffixes_and_foreign_domains_are_rejected() {
         let jar = jar(
             "https://shop.co.uk/",
             &[
@@ -361,12 +361,12 @@ mod tests {
     fn saving_keeps_session_cookies_and_drops_expired_ones() {
         let mut jar = jar("https://a.example/", &["session=1", "lasting=2; Max-Age=3600", "gone=3; Max-Age=3600"]);
         set(&mut jar, "https://a.example/", &["gone=; Max-Age=0"]);
-        let again = CookieJar::load(&jar.save().unwrap());
-        let all = sent(&again, "https://a.example/", None);
+        let loaded = CookieJar::load(&jar.save().unwrap());
+        let all = sent(&loaded, "https://a.example/", None);
         assert!(all.contains("session=1") && all.contains("lasting=2") && !all.contains("gone"), "{all}");
-        let mut again = again;
-        again.clear();
-        assert_eq!(again.save(), None);
+        let mut loaded = loaded;
+        loaded.clear();
+        assert_eq!(loaded.save(), None);
     }
 
     #[test]

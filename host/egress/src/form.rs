@@ -101,7 +101,7 @@ mod tests {
     proptest! {
         /// A server that reads a form in its page's encoding gets the text that was typed.
         #[test]
-        fn what_was_typed_in_arrives(
+        fn the_form_arrives_as_entered(
             fields in prop::collection::vec(("[a-z\u{e9}]{1,4}", "\\PC{0,12}"), 0..4),
             encoding in prop::sample::select(vec![WINDOWS_1252, ISO_8859_15, SHIFT_JIS, ISO_2022_JP, GB18030, UTF_8]),
         ) {

@@ -57,9 +57,9 @@ impl GuessDetector {
         if guesses.secrets.is_empty() {
             return Ok(guesses);
         }
-        let GuestText { template: draft, carried, cookies } = guest;
-        guesses.scan_text(draft.url.as_str().as_bytes()).await;
-        for (name, value) in &draft.headers {
+        let GuestText { template, carried, cookies } = guest;
+        guesses.scan_text(template.url.as_str().as_bytes()).await;
+        for (name, value) in &template.headers {
             guesses.scan_text(name.as_str().as_bytes()).await;
             guesses.scan_text(value.as_bytes()).await;
         }
@@ -70,7 +70,7 @@ impl GuessDetector {
         for value in secrets.known_values(carried) {
             guesses.scan_text(value.as_bytes()).await;
         }
-        if let Some(body) = &draft.body {
+        if let Some(body) = &template.body {
             guesses.scan_text(body).await;
         }
         Ok(guesses)
@@ -103,7 +103,7 @@ impl GuessDetector {
     /// Returns the secrets that the guest did not write itself, which are to be hidden in the response.
     pub(super) fn secrets_not_guessed(&mut self, names: &[String]) -> Vec<String> {
         self.finish();
-        let wrote = |name: &String| self.secrets.iter().any(|guess| guess.found && guess.name == *name);
-        names.iter().filter(|name| !wrote(name)).cloned().collect()
+        let was_guessed = |name: &String| self.secrets.iter().any(|guess| guess.found && guess.name == *name);
+        names.iter().filter(|name| !was_guessed(name)).cloned().collect()
     }
 }

@@ -42,8 +42,8 @@ mod tests {
     #[tokio::test]
     async fn each_run_may_cause_a_few_lines() {
         let admitted = async || (0..1_000).filter(|_| may_log()).count();
-        let of_runs = futures_util::join!(with_log_limit("a", admitted()), with_log_limit("b", admitted()));
-        assert_eq!(of_runs, (MAX_LINES as usize, MAX_LINES as usize));
+        let admitted_per_run = futures_util::join!(with_log_limit("a", admitted()), with_log_limit("b", admitted()));
+        assert_eq!(admitted_per_run, (MAX_LINES as usize, MAX_LINES as usize));
         assert_eq!(admitted().await, 1_000, "lines that no run causes are always logged");
     }
 }

@@ -69,34 +69,34 @@ impl Mask {
 /// A text that is being masked.
 struct Masked {
     replacer: SecretReplacer,
-    shown: BytesMut,
+    output: BytesMut,
     found: bool,
 }
 
 impl Masked {
     fn new(finder: &SecretFinder, length: usize) -> Self {
-        Self { replacer: SecretReplacer::new(finder), shown: BytesMut::with_capacity(length), found: false }
+        Self { replacer: SecretReplacer::new(finder), output: BytesMut::with_capacity(length), found: false }
     }
 
     fn push(&mut self, part: &[u8]) {
-        let Self { replacer, shown, found } = self;
-        replacer.push(part, &mut |piece| show(piece, shown, found));
+        let Self { replacer, output, found } = self;
+        replacer.push(part, &mut |piece| append(piece, output, found));
     }
 
     /// Returns the masked text, or `None` if nothing was found.
     fn finish(mut self) -> Option<String> {
-        let Self { replacer, shown, found } = &mut self;
-        replacer.finish(&mut |piece| show(piece, shown, found));
-        self.found.then(|| String::from_utf8_lossy(&self.shown).into_owned())
+        let Self { replacer, output, found } = &mut self;
+        replacer.finish(&mut |piece| append(piece, output, found));
+        self.found.then(|| String::from_utf8_lossy(&self.output).into_owned())
     }
 }
 
-fn show(piece: Segment<'_>, shown: &mut BytesMut, found: &mut bool) {
+fn append(piece: Segment<'_>, output: &mut BytesMut, found: &mut bool) {
     match piece {
-        Segment::Text(text) => shown.extend_from_slice(text),
+        Segment::Text(text) => output.extend_from_slice(text),
         Segment::Secret { .. } => {
             *found = true;
-            shown.extend_from_slice(MASKED.as_bytes());
+            output.extend_from_slice(MASKED.as_bytes());
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_log_makes_of_a_secret_is_found() {
+    fn encodings_of_a_secret_in_a_log_are_masked() {
         let key = "-----BEGIN KEY-----\nMIIBVQ/+==\r\nabc\n-----END KEY-----";
         for line in ["-----BEGIN KEY-----", "MIIBVQ/+==", "-----END KEY-----"] {
             assert_eq!(masked(key, &format!("> {line} <")), "> [masked] <");
@@ -162,10 +162,10 @@ mod tests {
     fn a_password_is_found_inside_of_basic_credentials() {
         for user in ["", "u", "us", "user", "somebody@mail.example"] {
             let header = STANDARD.encode(format!("{user}:correct horse battery"));
-            let shown = masked("correct horse battery", &header);
-            let decoded = STANDARD_NO_PAD.decode(shown.replace(MASKED, "").trim_end_matches('='));
-            assert!(shown.contains(MASKED), "{header} {shown}");
-            assert!(decoded.is_err() || !String::from_utf8_lossy(&decoded.unwrap()).contains("rse"), "{shown}");
+            let masked_header = masked("correct horse battery", &header);
+            let decoded = STANDARD_NO_PAD.decode(masked_header.replace(MASKED, "").trim_end_matches('='));
+            assert!(masked_header.contains(MASKED), "{header} {masked_header}");
+            assert!(decoded.is_err() || !String::from_utf8_lossy(&decoded.unwrap()).contains("rse"), "{masked_header}");
         }
     }
 
@@ -193,17 +193,17 @@ mod tests {
                 STANDARD.encode(&secret),
                 URL_SAFE.encode(&secret),
             ] {
-                let shown = masked(&secret, &format!("{before}{form}{after}"));
-                let shown = shown.replace(MASKED, "\u{0}");
-                prop_assert!(!shown.contains(form.trim_end_matches('=')), "{form} in {shown}");
-                prop_assert!(shown.contains(char::from(0)));
+                let masked_text = masked(&secret, &format!("{before}{form}{after}"));
+                let masked_text = masked_text.replace(MASKED, "\u{0}");
+                prop_assert!(!masked_text.contains(form.trim_end_matches('=')), "{form} in {masked_text}");
+                prop_assert!(masked_text.contains(char::from(0)));
             }
         }
 
         /// A secret is masked in every way a program may write it, at every position in a line.
         #[test]
-        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WRITERS.len()) {
-            let written = WRITERS[way](&format!("{before}{secret}{after}"));
+        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", writer in 0..WRITERS.len()) {
+            let written = WRITERS[writer](&format!("{before}{secret}{after}"));
             prop_assert!(masked(&secret, &written).contains(MASKED), "{written}");
         }
 

@@ -141,11 +141,11 @@ fn parse_header_value(header: &str) -> Option<(&str, Vec<(String, &str)>)> {
     let mut parameters = Vec::new();
     while !rest.is_empty() {
         let (name, assigned) = rest.strip_prefix(';')?.trim_start_matches(' ').split_once('=')?;
-        let (name, value, behind) = match assigned.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').map(|(value, behind)| (name, value, behind)),
+        let (name, value, remainder) = match assigned.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').map(|(value, remainder)| (name, value, remainder)),
             None => {
-                let (value, behind) = assigned.split_at(assigned.find([';', ' ']).unwrap_or(assigned.len()));
-                is_token(value).then_some((name, value, behind))
+                let (value, remainder) = assigned.split_at(assigned.find([';', ' ']).unwrap_or(assigned.len()));
+                is_token(value).then_some((name, value, remainder))
             }
         }?;
         let name = name.to_ascii_lowercase();
@@ -157,13 +157,13 @@ fn parse_header_value(header: &str) -> Option<(&str, Vec<(String, &str)>)> {
             return None;
         }
         parameters.push((name, value));
-        rest = behind.trim_start_matches(' ');
+        rest = remainder.trim_start_matches(' ');
     }
     Some((first.trim_end_matches(' '), parameters))
 }
 
-fn find<'a>(parameters: &[(String, &'a str)], wanted: &str) -> Option<&'a str> {
-    parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
+fn find<'a>(parameters: &[(String, &'a str)], key: &str) -> Option<&'a str> {
+    parameters.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
 }
 
 /// Returns whether the string is a token (RFC 9110 §5.6.2) without `*`, which after a name introduces an extended
@@ -256,8 +256,8 @@ mod tests {
             "multipart/form-data; charset=boundary; boundary=x",
             "multipart/form-data; boundary=x (comment)",
         ] {
-            let refused = parse_parts(content_type, whole.as_bytes());
-            assert_eq!(refused, Err(MultipartError::ContentType), "{content_type}");
+            let result = parse_parts(content_type, whole.as_bytes());
+            assert_eq!(result, Err(MultipartError::ContentType), "{content_type}");
         }
         let long = "x".repeat(MAX_BOUNDARY_LENGTH + 1);
         assert_eq!(boundary(&format!("multipart/form-data; boundary={long}")), None);
@@ -347,7 +347,7 @@ mod tests {
     proptest! {
         /// For any head, the field that is found is the only named field.
         #[test]
-        fn what_is_put_into_a_head_names_no_other_field(
+        fn a_part_header_cannot_name_another_field(
             place in any::<prop::sample::Index>(),
             put in prop_oneof![
                 "[\\r\\n\\t\\x00 ;:=\"'*\\\\]{1,4}",

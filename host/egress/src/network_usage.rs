@@ -172,24 +172,24 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_make_it_grow_without_end() {
-        let mut ledger = NetworkUsage::default();
+        let mut usage = NetworkUsage::default();
         for number in 0..1_000 {
-            ledger.host(&format!("https://{number}.example")).denied += 1;
+            usage.host(&format!("https://{number}.example")).denied += 1;
         }
-        let records = ledger.records();
+        let records = usage.records();
         assert_eq!(records.len(), MAX_HOSTS + 1);
         assert_eq!(records.iter().map(|record| record.denied).sum::<u64>(), 1_000);
     }
 
     #[test]
     fn it_is_written_in_snake_case() {
-        let mut ledger = NetworkUsage::default();
-        let record = ledger.host("https://a.example");
+        let mut usage = NetworkUsage::default();
+        let record = usage.host("https://a.example");
         record.record_sent("GET", 100, &SentSecrets { names: vec!["password".to_owned()], substitutions: 2 });
         record.record_response(200);
         record.bytes_down += 50;
         record.record_denied(DenialReason::SecretNotBound);
-        insta::assert_json_snapshot!(ledger.records(), @r#"
+        insta::assert_json_snapshot!(usage.records(), @r#"
         [
           {
             "host": "https://a.example",
@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn invented_methods_share_a_count() {
-        let mut ledger = NetworkUsage::default();
-        let record = ledger.host("https://a.example");
+        let mut usage = NetworkUsage::default();
+        let record = usage.host("https://a.example");
         for number in 0..1_000 {
             record.record_sent(&format!("M{number}"), 1, &SentSecrets::default());
         }

@@ -29,15 +29,15 @@ pub(super) struct RedirectRequest {
 
 /// Returns the next request, or `None` if the response is not a redirect.
 pub(super) fn redirect_request(
-    draft: &RequestTemplate,
+    template: &RequestTemplate,
     status: StatusCode,
     headers: &HeaderMap,
     secrets: &SecretSnapshot,
     redactor: Option<&SecretRedactor>,
 ) -> Result<Option<RedirectRequest>, HttpError> {
     let becomes_get = match status.as_u16() {
-        301 | 302 => draft.method == Method::POST,
-        303 => !matches!(draft.method, Method::GET | Method::HEAD),
+        301 | 302 => template.method == Method::POST,
+        303 => !matches!(template.method, Method::GET | Method::HEAD),
         307 | 308 => false,
         _ => return Ok(None),
     };
@@ -47,10 +47,10 @@ pub(super) fn redirect_request(
     let unusable = |reason: String| {
         HttpError::Protocol(format!(
             "a redirect from {} cannot be followed: {reason}",
-            draft.url.origin().ascii_serialization()
+            template.url.origin().ascii_serialization()
         ))
     };
-    let url = draft.url.join(&location).map_err(|error| unusable(error.to_string()))?;
+    let url = template.url.join(&location).map_err(|error| unusable(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unusable(format!(
             "its target is a {}: URL, not a web page; to read the target, send the request with follow-redirects off",
@@ -61,7 +61,7 @@ pub(super) fn redirect_request(
     if let (Some(redactor), Some(redacted)) = (redactor, redacted) {
         // A value that the vendor writes unencoded, and that changes when it becomes part of a URL, would no longer be
         // recognised there.
-        let same = draft.url.join(&String::from_utf8_lossy(&redacted)).is_ok_and(|redacted| {
+        let same = template.url.join(&String::from_utf8_lossy(&redacted)).is_ok_and(|redacted| {
             normalize_url(redacted)
                 .is_ok_and(|redacted| redacted.as_str().eq_ignore_ascii_case(&redactor.redact(url.as_str())))
         });
@@ -69,14 +69,14 @@ pub(super) fn redirect_request(
             return Err(unusable("its target contains a secret that is not URL-encoded".to_owned()));
         }
     }
-    if draft.url.scheme() == "https" && url.scheme() == "http" {
+    if template.url.scheme() == "https" && url.scheme() == "http" {
         return Err(HttpError::Denied(format!(
             "{} redirects to {}: redirects from https to http are not allowed",
-            draft.url.origin().ascii_serialization(),
+            template.url.origin().ascii_serialization(),
             url.origin().ascii_serialization()
         )));
     }
-    let (mut next, mut dropped) = (draft.clone(), 0);
+    let (mut next, mut dropped) = (template.clone(), 0);
     if becomes_get {
         next.method = Method::GET;
         next.body = None;
@@ -84,8 +84,9 @@ pub(super) fn redirect_request(
             next.headers.remove(name);
         }
     }
-    if url.origin() != draft.url.origin() {
-        let secret_holders = draft.headers.iter().filter(|(_, value)| secrets.find(value.as_bytes()).next().is_some());
+    if url.origin() != template.url.origin() {
+        let secret_holders =
+            template.headers.iter().filter(|(_, value)| secrets.find(value.as_bytes()).next().is_some());
         for name in secret_holders.map(|(name, _)| name).chain(&[header::AUTHORIZATION, header::COOKIE]) {
             dropped += u64::from(next.headers.remove(name).is_some());
         }
@@ -135,11 +136,11 @@ mod tests {
             ("HEAD", 303, "HEAD"),
             ("GET", 302, "GET"),
         ] {
-            let draft = follow(Request { method: method.into(), ..post() }, status, "/x").unwrap().unwrap();
-            assert_eq!(draft.method, expected, "{method} {status}");
+            let template = follow(Request { method: method.into(), ..post() }, status, "/x").unwrap().unwrap();
+            assert_eq!(template.method, expected, "{method} {status}");
             let is_unchanged = method == expected;
             assert_eq!(
-                draft.body.is_some() && draft.headers.contains_key("content-type"),
+                template.body.is_some() && template.headers.contains_key("content-type"),
                 is_unchanged,
                 "{method} {status}"
             );
@@ -147,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redirect_stays() {
+    fn a_response_that_is_not_a_redirect_is_returned() {
         for status in [200, 300, 304, 305, 306, 404] {
             assert!(follow(post(), status, "/x").unwrap().is_none(), "{status}");
         }
-        let draft = RequestTemplate::new(post()).unwrap();
+        let template = RequestTemplate::new(post()).unwrap();
         assert!(
-            redirect_request(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot(), None)
+            redirect_request(&template, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot(), None)
                 .unwrap()
                 .is_none()
         );
@@ -182,8 +183,8 @@ mod tests {
                 .header("X-Other", "1")
         };
         let names = |location| {
-            let draft = follow_with(&table, request(), 307, location).unwrap().unwrap();
-            draft
+            let template = follow_with(&table, request(), 307, location).unwrap().unwrap();
+            template
                 .headers
                 .keys()
                 .map(|name| name.as_str().to_owned())
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_that_are_not_gone() {
+    fn redirects_that_are_not_followed() {
         let refusal = |location| follow(post(), 302, location).unwrap_err().to_string();
         insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example: redirects from https to http are not allowed");
         insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off");

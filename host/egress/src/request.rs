@@ -170,14 +170,14 @@ impl RequestTemplate {
         let body_length = request.body.as_ref().map_or(0, Bytes::len);
         let mut headers = parse_headers(&request.headers, &url, body_length)?;
         headers.insert(header::ACCEPT_ENCODING, ACCEPT_ENCODING);
-        let draft =
+        let template =
             Self { method: parse_method(&request.method)?, headers, body: request.body, url, form_charset: UTF_8 };
         match request.form_charset {
             Some(labels) if labels.len() > MAX_CHARSET_LABELS_BYTES => {
                 Err(invalid(format!("form-charset: {} bytes, the limit is {MAX_CHARSET_LABELS_BYTES}", labels.len())))
             }
-            Some(labels) => draft.with_charset(form::choose_encoding(&labels)),
-            None => Ok(draft),
+            Some(labels) => template.with_charset(form::choose_encoding(&labels)),
+            None => Ok(template),
         }
     }
 
@@ -191,16 +191,16 @@ impl RequestTemplate {
                 form::MAX_FORM_BYTES
             )));
         }
-        let written = form::transcode(form, charset);
+        let transcoded = form::transcode(form, charset);
         if self.body.is_none() {
             if self.url.query().is_some() {
-                self.url.set_query(Some(&written));
+                self.url.set_query(Some(&transcoded));
             }
             if self.url.as_str().len() > MAX_URL_LENGTH {
                 return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", self.url.as_str().len())));
             }
         } else if content_type(&self.headers).essence == FORM_MEDIA_TYPE {
-            self.body = Some(written.into());
+            self.body = Some(transcoded.into());
         } else {
             return Err(invalid(format!("form-charset: the Content-Type of the body is not {FORM_MEDIA_TYPE}")));
         }
@@ -249,14 +249,14 @@ impl StreamingRequest {
                 _ => append(&mut headers, name.clone(), value.clone())?,
             }
         }
-        let draft = RequestTemplate {
+        let template = RequestTemplate {
             method: parse_method(parts.method.as_str())?,
             url: parse_url(&parts.uri.to_string())?,
             headers,
             body: None,
             form_charset: UTF_8,
         };
-        Ok(Self { template: draft, content_length: length })
+        Ok(Self { template, content_length: length })
     }
 }
 
@@ -417,8 +417,8 @@ mod tests {
             |name: &str| Request::get("https://bank.example/").header(name, "a").header(&name.to_uppercase(), "b");
         insta::assert_snapshot!(refused(twice("content-type")), @"headers: content-type occurs twice; send it once");
         SINGLE_VALUE_HEADERS.iter().for_each(|name| drop(refused(twice(name))));
-        let draft = RequestTemplate::new(twice("accept-language")).unwrap();
-        assert_eq!(draft.headers.get_all("accept-language").iter().count(), 2);
+        let template = RequestTemplate::new(twice("accept-language")).unwrap();
+        assert_eq!(template.headers.get_all("accept-language").iter().count(), 2);
         let (mut parts, ()) = http::Request::get("https://bank.example/").body(()).unwrap().into_parts();
         for value in ["Bearer a", "Bearer b"] {
             parts.headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused() {
+    fn other_urls_are_rejected() {
         for text in [
             "",
             "/path",
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_connection_are_refused() {
+    fn headers_of_the_connection_are_rejected() {
         for (name, value) in [
             ("Host", "evil.example"),
             ("content-length", "4"),
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_where() {
+    fn errors_name_the_field() {
         let get = || Request::get("https://a.example/");
         let labels = Request { form_charset: Some("x ".repeat(1_000)), ..get() };
         insta::assert_snapshot!(refused(labels), @"form-charset: 2000 bytes, the limit is 1024");
@@ -491,8 +491,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_break_gets_through(name in "[a-zA-Z]{1,8}", value in "(\\PC|\r|\n|\0){0,20}") {
-            if let Ok(draft) = RequestTemplate::new(Request::get("https://a.example/").header(&name, &value)) {
-                for value in draft.headers.values() {
+            if let Ok(template) = RequestTemplate::new(Request::get("https://a.example/").header(&name, &value)) {
+                for value in template.headers.values() {
                     prop_assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
                 }
             }

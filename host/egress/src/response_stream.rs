@@ -184,7 +184,7 @@ impl ResponseStream {
     }
 
     fn meter(&self, bytes: usize) -> Result<(), HttpError> {
-        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_down += bytes as u64);
+        self.run.record_usage(|usage| usage.host(&self.origin).bytes_down += bytes as u64);
         self.run.meter.count_received(bytes as u64)
     }
 

@@ -127,8 +127,8 @@ impl SecretSnapshot {
 
     /// Like `find`, with the positions.
     fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a Secret)> {
-        let words = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PLACEHOLDER_PREFIX));
-        words.into_iter().flatten().filter_map(|start| {
+        let positions = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PLACEHOLDER_PREFIX));
+        positions.into_iter().flatten().filter_map(|start| {
             let rest = text.get(start..)?;
             let secret = self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()))?;
             Some((start..start + secret.placeholder.len(), secret))
@@ -146,9 +146,9 @@ impl SecretSnapshot {
         }
         let (mut unknown, mut known) = (Vec::new(), Vec::new());
         for (name, value, origin) in self.named_values() {
-            let word = self.secrets.iter().find(|secret| secret.name == name && names.contains(&secret.name));
+            let current = self.secrets.iter().find(|secret| secret.name == name && names.contains(&secret.name));
             let layer = if origin == SecretOrigin::Account { &mut unknown } else { &mut known };
-            layer.extend(word.map(|secret| (value, secret.placeholder.as_str())));
+            layer.extend(current.map(|secret| (value, secret.placeholder.as_str())));
         }
         let layers = RedactionLayers::new(unknown, known)
             .map_err(|error| HttpError::Other(format!("cannot redact secrets: {error}")))?;
@@ -198,15 +198,15 @@ impl SecretSnapshot {
 
     /// Like `replace`, but `write` gets the whole secret.
     pub(super) fn replace_with(&self, text: &[u8], mut write: impl FnMut(&Secret) -> String) -> Zeroizing<Vec<u8>> {
-        let written: Vec<_> = self.find(text).map(|secret| Zeroizing::new(write(secret))).collect();
+        let replacements: Vec<_> = self.find(text).map(|secret| Zeroizing::new(write(secret))).collect();
         // Reserve room for the whole text, because a reallocation would leave a partial copy in memory.
-        let grown: usize = written.iter().map(|written| written.len()).sum();
+        let grown: usize = replacements.iter().map(|replacement| replacement.len()).sum();
         let mut replaced = Zeroizing::new(Vec::with_capacity(text.len() + grown));
         let mut position = 0;
-        for ((place, _), written) in self.occurrences(text).zip(&written) {
-            replaced.extend_from_slice(text.get(position..place.start).unwrap_or_default());
-            replaced.extend_from_slice(written.as_bytes());
-            position = place.end;
+        for ((range, _), replacement) in self.occurrences(text).zip(&replacements) {
+            replaced.extend_from_slice(text.get(position..range.start).unwrap_or_default());
+            replaced.extend_from_slice(replacement.as_bytes());
+            position = range.end;
         }
         replaced.extend_from_slice(text.get(position..).unwrap_or_default());
         replaced
@@ -337,20 +337,20 @@ impl fmt::Debug for SecretTable {
 }
 
 pub(super) fn random_placeholder() -> Result<String, SetupError> {
-    let mut word = PLACEHOLDER_PREFIX.to_owned();
-    while word.len() < PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH {
+    let mut placeholder = PLACEHOLDER_PREFIX.to_owned();
+    while placeholder.len() < PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH {
         let mut bytes = [0; 2 * PLACEHOLDER_RANDOM_LENGTH];
         getrandom::fill(&mut bytes)?;
         // A byte beyond the last multiple of 62 would make some characters more likely than others.
         let characters =
             bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
-        word.extend(
+        placeholder.extend(
             characters
-                .take(PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH - word.len())
+                .take(PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH - placeholder.len())
                 .map(|character| char::from(*character)),
         );
     }
-    Ok(word)
+    Ok(placeholder)
 }
 
 #[cfg(test)]
@@ -358,9 +358,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_placeholder_is_found_wherever_it_stands_in_a_large_text() {
+    async fn a_placeholder_is_found_at_any_position_of_a_large_text() {
         let table = table();
-        let (snapshot, word) = (table.snapshot(), table.placeholder("pin").unwrap());
+        let (snapshot, placeholder) = (table.snapshot(), table.placeholder("pin").unwrap());
         for start in [
             0,
             1,
@@ -371,7 +371,7 @@ mod tests {
             3 * YIELD_INTERVAL_BYTES - 31,
         ] {
             let mut text = vec![b'k'; 3 * YIELD_INTERVAL_BYTES];
-            text[start..start + word.len()].copy_from_slice(word.as_bytes());
+            text[start..start + placeholder.len()].copy_from_slice(placeholder.as_bytes());
             assert_eq!(snapshot.find_in_large(&text).await.map(|secret| secret.name.as_str()), Some("pin"), "{start}");
         }
         assert!(snapshot.find_in_large(PLACEHOLDER_PREFIX.repeat(YIELD_INTERVAL_BYTES).as_bytes()).await.is_none());
@@ -385,11 +385,12 @@ mod tests {
     #[test]
     fn placeholders_are_words_that_nobody_can_guess() {
         let (one, two) = (table(), table());
-        let word = one.placeholder("password").unwrap();
+        let placeholder = one.placeholder("password").unwrap();
         assert!(
-            word.starts_with(PLACEHOLDER_PREFIX) && word.len() == PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH
+            placeholder.starts_with(PLACEHOLDER_PREFIX)
+                && placeholder.len() == PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH
         );
-        assert!(word.chars().all(|character| character.is_ascii_alphanumeric()));
+        assert!(placeholder.chars().all(|character| character.is_ascii_alphanumeric()));
         assert_ne!(one.placeholder("password"), one.placeholder("pin"));
         assert_ne!(one.placeholder("password"), two.placeholder("password"));
         assert_eq!(one.placeholder("nothing"), None);
@@ -398,9 +399,9 @@ mod tests {
     #[test]
     fn a_rotated_value_is_used_and_both_are_masked() {
         let table = table();
-        let word = table.placeholder("password");
+        let placeholder = table.placeholder("password");
         table.put("password", "correct horse").unwrap();
-        assert_eq!(table.placeholder("password"), word);
+        assert_eq!(table.placeholder("password"), placeholder);
         assert_eq!(table.reveal("password").unwrap().expose(), "correct horse");
         assert_eq!(table.mask("hunter22, correct horse"), "[masked], [masked]");
         assert_eq!(table.scan_cost(), 3 << 10);

@@ -53,8 +53,8 @@ impl RedactionLayers {
                 })
                 .collect();
             if let Some(finder) = SecretFinder::new(&forms)? {
-                let words = secrets.iter().map(|(_, word)| (*word).to_owned()).collect();
-                hidden.layers.push(Layer { finder, placeholders: words, unknown_to_guest: guarded });
+                let placeholders = secrets.iter().map(|(_, word)| (*word).to_owned()).collect();
+                hidden.layers.push(Layer { finder, placeholders, unknown_to_guest: guarded });
             }
         }
         Ok(hidden)
@@ -103,7 +103,7 @@ impl SecretRedactor {
 
     /// Returns the size of the response headers in bytes as the guest sees them, and charges for the secrets in them.
     /// The length of the body is hidden and not counted.
-    pub(super) async fn shown_size(&self, headers: &HeaderMap) -> u64 {
+    pub(super) async fn redacted_size(&self, headers: &HeaderMap) -> u64 {
         let (mut size, mut yield_budget) = (0, YieldBudget::default());
         for (name, value) in headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
             size +=

@@ -63,8 +63,8 @@ pub struct RequestTimeouts {
     pub between_bytes: Option<Duration>,
 }
 
-fn clamp_timeout(wanted: Option<Duration>, ceiling: Duration) -> Duration {
-    wanted.unwrap_or(ceiling).max(MIN_TIMEOUT).min(ceiling)
+fn clamp_timeout(requested: Option<Duration>, ceiling: Duration) -> Duration {
+    requested.unwrap_or(ceiling).max(MIN_TIMEOUT).min(ceiling)
 }
 
 impl Session {
@@ -140,10 +140,8 @@ impl StreamingExchange<'_> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let Self {
-            run, request: StreamingRequest { template: draft, content_length: length }, origin, deadline, ..
-        } = *self;
-        let FilledRequest { mut headers, secrets, .. } = run.authorize(draft, origin)?;
+        let Self { run, request: StreamingRequest { template, content_length: length }, origin, deadline, .. } = *self;
+        let FilledRequest { mut headers, secrets, .. } = run.authorize(template, origin)?;
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
@@ -151,19 +149,19 @@ impl StreamingExchange<'_> {
         if snapshot.redaction_layers(&secrets.names)?.has_unknown_secrets() {
             run.echo_budget.check(&secrets.names)?;
         }
-        let guest = GuestText { template: draft, carried: &secrets.names, cookies: &[] };
+        let guest = GuestText { template, carried: &secrets.names, cookies: &[] };
         let guest_bytes = guest.size(&snapshot);
         progress.set_guess_detector(GuessDetector::scan_request(guest, &snapshot, &secrets.names).await?);
         if !secrets.names.is_empty() {
             // A repeated secret can be redacted only in an uncompressed response.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let pool = run.origin_pool(&draft.url)?;
-        let places = run.acquire_permits(&pool.exchange_permits, deadline).await?;
+        let pool = run.origin_pool(&template.url)?;
+        let permits = run.acquire_permits(&pool.exchange_permits, deadline).await?;
         // Count placeholders, not values, because the guest must not learn the length of a value.
-        let bytes = head_size(draft, &draft.headers);
+        let bytes = head_size(template, &template.headers);
         let body = if upload.is_end_stream() { empty_body() } else { upload.boxed_unsync() };
-        let request = run.build_request(draft, headers, body)?;
+        let request = run.build_request(template, headers, body)?;
         let times = &run.gate.timeouts;
         let wait = clamp_timeout(self.timeouts.connect, times.connect)
             + clamp_timeout(self.timeouts.first_byte, times.headers);
@@ -185,11 +183,11 @@ impl StreamingExchange<'_> {
         if let Some(redactor) = &redactor {
             redact_headers(redactor, response.headers_mut(), origin).await?;
         }
-        run.received_head(origin, response.headers(), headers_size(response.headers()))?;
+        run.record_headers(origin, response.headers(), headers_size(response.headers()))?;
         Ok(self.to_response(
             response.map(|body| body.map_err(move |error| to_http_error(&error, &of)).boxed_unsync()),
             redactor,
-            places.into(),
+            permits.into(),
         ))
     }
 
@@ -204,30 +202,28 @@ impl StreamingExchange<'_> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let Self {
-            run, request: StreamingRequest { template: draft, content_length: length }, origin, deadline, ..
-        } = *self;
-        let bytes = head_size(draft, &draft.headers);
+        let Self { run, request: StreamingRequest { template, content_length: length }, origin, deadline, .. } = *self;
+        let bytes = head_size(template, &template.headers);
         run.meter.count_sent(bytes)?;
-        run.record_usage(|ledger| {
-            let record = ledger.host(origin);
+        run.record_usage(|usage| {
+            let record = usage.host(origin);
             record.internal = true;
-            record.record_sent(draft.method.as_str(), bytes, &SentSecrets::default());
+            record.record_sent(template.method.as_str(), bytes, &SentSecrets::default());
         });
-        let place =
+        let permit =
             deadline.timeout(Arc::clone(&run.internal_permits).acquire_owned()).await?.map_err(gate_closed_error)?;
-        let request = internal_request(draft, *length, api, upload.boxed_unsync())?;
+        let request = internal_request(template, *length, api, upload.boxed_unsync())?;
         let response = deadline.timeout(api.call(request)).await?;
         run.record_response(origin, response.status(), response.headers())?;
-        run.received_head(origin, response.headers(), headers_size(response.headers()))?;
-        Ok(self.to_response(response, None, vec![place]))
+        run.record_headers(origin, response.headers(), headers_size(response.headers()))?;
+        Ok(self.to_response(response, None, vec![permit]))
     }
 
     fn to_response(
         &self,
         response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
         redactor: Option<SecretRedactor>,
-        places: Vec<OwnedSemaphorePermit>,
+        permits: Vec<OwnedSemaphorePermit>,
     ) -> http::Response<StreamingBody> {
         let idle = clamp_timeout(self.timeouts.between_bytes, self.run.gate.timeouts.idle);
         response.map(|inner| StreamingBody {
@@ -238,22 +234,23 @@ impl StreamingExchange<'_> {
             deadline: self.deadline,
             timer: Box::pin(sleep_until(self.deadline.earlier_of(idle))),
             run: self.run.clone(),
-            permits: places,
+            permits,
         })
     }
 }
 
 /// Builds the request in origin form, with the `Host` set by us, because it selects the instance.
 fn internal_request(
-    draft: &RequestTemplate,
+    template: &RequestTemplate,
     length: Option<u64>,
     api: &dyn InternalApi,
     body: UnsyncBoxBody<Bytes, HttpError>,
 ) -> Result<http::Request<UnsyncBoxBody<Bytes, HttpError>>, HttpError> {
-    let path = draft.url.as_str().get(draft.url.origin().ascii_serialization().len()..).unwrap_or("/");
+    let path = template.url.as_str().get(template.url.origin().ascii_serialization().len()..).unwrap_or("/");
     let malformed = |error: http::Error| HttpError::Invalid(format!("url: {error}"));
-    let mut request = http::Request::builder().method(draft.method.clone()).uri(path).body(body).map_err(malformed)?;
-    let mut headers: HeaderMap = draft.headers.clone();
+    let mut request =
+        http::Request::builder().method(template.method.clone()).uri(path).body(body).map_err(malformed)?;
+    let mut headers: HeaderMap = template.headers.clone();
     headers.insert(header::HOST, api.host());
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
@@ -282,7 +279,7 @@ async fn redact_headers(redactor: &SecretRedactor, headers: &mut HeaderMap, orig
 
 impl StreamingBody {
     fn meter(&self, bytes: u64) -> Result<(), HttpError> {
-        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_down += bytes);
+        self.run.record_usage(|usage| usage.host(&self.origin).bytes_down += bytes);
         self.run.meter.count_received(bytes)
     }
 

@@ -43,11 +43,11 @@ pub(super) trait SecretPolicy {
 
 /// Replaces the placeholders in a request.
 pub(super) fn fill(
-    draft: &RequestTemplate,
+    template: &RequestTemplate,
     secrets: &SecretSnapshot,
     binding: &impl SecretPolicy,
 ) -> Result<FilledRequest, HttpError> {
-    if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()).next() {
+    if let Some(secret) = secrets.find(template.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
             "url: contains the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, \
              JSON or XML body",
@@ -56,9 +56,9 @@ pub(super) fn fill(
     }
     let mut filling =
         RequestFiller { secrets, policy: binding, scopes: BTreeMap::new(), sent: Vec::new(), substitutions: 0 };
-    let headers = filling.fill_headers(&draft.headers)?;
-    let body = match &draft.body {
-        Some(body) => Some(filling.fill_body(body, draft)?),
+    let headers = filling.fill_headers(&template.headers)?;
+    let body = match &template.body {
+        Some(body) => Some(filling.fill_body(body, template)?),
         None => None,
     };
     let RequestFiller { sent, substitutions, .. } = filling;
@@ -109,9 +109,9 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         Ok(())
     }
 
-    fn fill_headers(&mut self, draft: &HeaderMap) -> Result<HeaderMap, HttpError> {
-        let mut headers = HeaderMap::with_capacity(draft.len());
-        for (name, value) in draft {
+    fn fill_headers(&mut self, original: &HeaderMap) -> Result<HeaderMap, HttpError> {
+        let mut headers = HeaderMap::with_capacity(original.len());
+        for (name, value) in original {
             let credentials = basic_credentials(name, value);
             let text = credentials.as_deref().unwrap_or(value.as_bytes());
             let found: Vec<_> = self.secrets.find(text).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
@@ -140,7 +140,7 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         Ok(headers)
     }
 
-    fn fill_body(&mut self, body: &Bytes, draft: &RequestTemplate) -> Result<Bytes, HttpError> {
+    fn fill_body(&mut self, body: &Bytes, template: &RequestTemplate) -> Result<Bytes, HttpError> {
         // A large body was searched before, see `check_large_body`.
         if body.len() > MAX_SECRET_BODY {
             return Ok(body.clone());
@@ -149,8 +149,8 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
         let found: Vec<_> = self.secrets.find(body).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
         let Some(secret) = found.first() else { return Ok(body.clone()) };
         self.authorize(&found)?;
-        let content_type = content_type(&draft.headers);
-        let (write, syntax) = value_encoder(&content_type, secret, draft)?;
+        let content_type = content_type(&template.headers);
+        let (write, syntax) = value_encoder(&content_type, secret, template)?;
         self.check_fields(body, &found, syntax)?;
         Ok(Bytes::from_owner(self.secrets.replace(body, write)))
     }
@@ -162,14 +162,15 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
             return Ok(());
         }
         let unknown = |error| HttpError::Other(format!("cannot distinguish secrets: {error}"));
-        let words = found.iter().map(|_| random_placeholder().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
-        let mut next = words.iter();
+        let placeholders =
+            found.iter().map(|_| random_placeholder().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
+        let mut next = placeholders.iter();
         let marked = self.secrets.replace_with(body, |_| next.next().cloned().unwrap_or_default());
-        let places = match &syntax {
-            Some(syntax) => find_fields(syntax, &marked, &words),
-            None => Ok(vec![None; words.len()]),
+        let fields = match &syntax {
+            Some(syntax) => find_fields(syntax, &marked, &placeholders),
+            None => Ok(vec![None; placeholders.len()]),
         };
-        let places = places.map_err(|error| self.ambiguous_form_error(found, error))?;
+        let fields = fields.map_err(|error| self.ambiguous_form_error(found, error))?;
         if let Some(BodySyntax::Multipart(_)) = syntax
             && let Some(secret) = found.iter().find(|secret| secret.value.expose().contains(['\r', '\n', '\0']))
         {
@@ -179,10 +180,10 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
                 secret.name
             )));
         }
-        for (secret, place) in found.iter().zip(&places) {
+        for (secret, field) in found.iter().zip(&fields) {
             self.check_placement(
                 secret,
-                place.as_ref().map(|place: &BodyField| (place.as_request_part(), place.name())),
+                field.as_ref().map(|field: &BodyField| (field.as_request_part(), field.name())),
             )?;
         }
         Ok(())
@@ -202,22 +203,22 @@ impl<B: SecretPolicy> RequestFiller<'_, B> {
     }
 
     /// Rejects a secret that may not occur in this part of the request; `None` stands for a part without a name.
-    fn check_placement(&self, secret: &Secret, place: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
+    fn check_placement(&self, secret: &Secret, field: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
         let Some(scope @ SecretScope::Fields(_)) = self.scopes.get(&secret.name) else { return Ok(()) };
-        if place.is_some_and(|(part, _)| scope.allows(part)) {
+        if field.is_some_and(|(part, _)| scope.allows(part)) {
             return Ok(());
         }
-        let (name, fields) = (serde_json::Value::from(secret.name.as_str()), scope.names());
-        Err(self.policy.deny_placement(match place {
-            Some((_, place)) => {
-                let place = serde_json::Value::from(place);
+        let (secret_name, fields) = (serde_json::Value::from(secret.name.as_str()), scope.names());
+        Err(self.policy.deny_placement(match field {
+            Some((_, field)) => {
+                let field = serde_json::Value::from(field);
                 format!(
-                    r#"the manifest binds the secret {name} to the fields {fields}, but it occurs in {place}; add {place} to the "fields" of the secret in the rule"#
+                    r#"the manifest binds the secret {secret_name} to the fields {fields}, but it occurs in {field}; add {field} to the "fields" of the secret in the rule"#
                 )
             }
             None => format!(
-                "the manifest binds the secret {name} to the fields {fields}; its placeholder must be the whole value \
-                 of one of them in a form, a multipart form or a JSON body"
+                "the manifest binds the secret {secret_name} to the fields {fields}; its placeholder must be the whole \
+                 value of one of them in a form, a multipart form or a JSON body"
             ),
         }))
     }
@@ -229,16 +230,16 @@ type ValueEncoder = Box<dyn Fn(&str) -> String>;
 fn value_encoder(
     content_type: &ContentType,
     secret: &Secret,
-    draft: &RequestTemplate,
+    template: &RequestTemplate,
 ) -> Result<(ValueEncoder, Option<BodySyntax>), HttpError> {
-    let charset = draft.form_charset;
+    let charset = template.form_charset;
     Ok(match content_type.essence.as_str() {
         "application/x-www-form-urlencoded" => {
             (Box::new(move |value: &str| form::encode_value(value, charset)), Some(BodySyntax::Form))
         }
         // The parts of a form are not escaped (RFC 7578).
         "multipart/form-data" => {
-            (Box::new(str::to_owned), Some(BodySyntax::Multipart(single_content_type(&draft.headers))))
+            (Box::new(str::to_owned), Some(BodySyntax::Multipart(single_content_type(&template.headers))))
         }
         "text/plain" => (Box::new(str::to_owned), None),
         _ if content_type.is_json() => (Box::new(json_escape), Some(BodySyntax::Json)),
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said() {
+    fn errors_name_the_problem() {
         let fixture = fixture("line\nbreak");
         let word = &fixture.word;
         let get = || Request::get("https://a.example/");
@@ -387,8 +388,8 @@ mod tests {
     async fn a_large_body_holds_no_secret() {
         let fixture = fixture("s3cret-value");
         let check = async |body: String| check_large_body(Some(&body.into()), &fixture.table.snapshot()).await;
-        let refused = check(format!("{}{}", "x".repeat(MAX_SECRET_BODY), fixture.word)).await.unwrap_err();
-        insta::assert_snapshot!(refused, @"body: contains the placeholder of the secret password and has 65567 bytes; the limit for a body with a secret is 65536");
+        let error = check(format!("{}{}", "x".repeat(MAX_SECRET_BODY), fixture.word)).await.unwrap_err();
+        insta::assert_snapshot!(error, @"body: contains the placeholder of the secret password and has 65567 bytes; the limit for a body with a secret is 65536");
         assert_eq!(check("x".repeat(MAX_SECRET_BODY + 1)).await, Ok(()));
         assert_eq!(check(fixture.word.clone()).await, Ok(()), "a short one is filled");
     }
@@ -411,15 +412,15 @@ mod tests {
         let word = |name: &str| table.placeholder(name).unwrap();
         let body = format!("{} {} {}", word("one"), word("two"), word("one"));
         let request = Request::post("https://a.example/", "text/plain", body).header("x-key", &word("three"));
-        let draft = RequestTemplate::new(request).unwrap();
+        let template = RequestTemplate::new(request).unwrap();
         for refused in ["one", "two", "three"] {
             let scope = |name: &str| {
                 if name == refused { Err(HttpError::Denied(name.to_owned())) } else { Ok(SecretScope::Anywhere) }
             };
-            let refusal = fill(&draft, &table.snapshot(), &FixedPolicy(scope)).err();
-            assert_eq!(refusal, Some(HttpError::Denied(refused.to_owned())));
+            let error = fill(&template, &table.snapshot(), &FixedPolicy(scope)).err();
+            assert_eq!(error, Some(HttpError::Denied(refused.to_owned())));
         }
-        let filled = fill(&draft, &table.snapshot(), &FixedPolicy(|_: &str| Ok(SecretScope::Anywhere))).unwrap();
+        let filled = fill(&template, &table.snapshot(), &FixedPolicy(|_: &str| Ok(SecretScope::Anywhere))).unwrap();
         assert_eq!(filled.secrets.substitutions, 4);
         assert_eq!(filled.secrets.names, ["three", "one", "two"]);
         assert_eq!(filled.body.unwrap(), "value of one value of two value of one");
@@ -465,8 +466,8 @@ mod tests {
             Request::get(url).header("X-Key", word),
             Request::get(url).header("pwd", word),
         ] {
-            let refused = fixture.fill_fields(request.clone(), &fields).err();
-            assert!(matches!(refused, Some(HttpError::Denied(_))), "{request:?} {refused:?}");
+            let error = fixture.fill_fields(request.clone(), &fields).err();
+            assert!(matches!(error, Some(HttpError::Denied(_))), "{request:?} {error:?}");
         }
         let refusal = |request| fixture.fill_fields(request, &fields).err().unwrap().to_string();
         insta::assert_snapshot!(refusal(form(format!("q={word}"))), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd", but it occurs in "q"; add "q" to the "fields" of the secret in the rule"#);
@@ -483,8 +484,8 @@ mod tests {
             _ => Ok(SecretScope::Anywhere),
         };
         let fill = |content_type: &str, body: String| {
-            let draft = RequestTemplate::new(Request::post("https://a.example/", content_type, body)).unwrap();
-            fill(&draft, &table.snapshot(), &FixedPolicy(scope)).map(|filled| filled.secrets.substitutions)
+            let template = RequestTemplate::new(Request::post("https://a.example/", content_type, body)).unwrap();
+            fill(&template, &table.snapshot(), &FixedPolicy(scope)).map(|filled| filled.secrets.substitutions)
         };
         let plain = "multipart/form-data; boundary=x";
         let part = |name: &str, extra: &str, content: &str| {

@@ -57,8 +57,8 @@ pub fn truncate(mut text: String, limit: usize) -> String {
 
 /// Removes `tail` bytes from the end of a text, truncates the rest to at most `limit`, and marks it with an ellipsis.
 pub fn truncate_tail(mut text: String, tail: usize, limit: usize) -> String {
-    let room = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
-    text.truncate(text.floor_char_boundary(room));
+    let length = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
+    text.truncate(text.floor_char_boundary(length));
     text.push_str(ELLIPSIS);
     text
 }

@@ -85,7 +85,7 @@ impl UploadProgress {
             let end = deadline.earlier_of((before + limit).saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
-                done = &mut work => return Ok(done),
+                output = &mut work => return Ok(output),
                 () = sleep_until(end) => {}
             }
             if deadline.has_passed() {
@@ -150,7 +150,7 @@ where
         self.sent = self.sent.saturating_add(bytes);
         self.check_length(false)?;
         self.run.meter.count_sent(bytes)?;
-        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_up += bytes);
+        self.run.record_usage(|usage| usage.host(&self.origin).bytes_up += bytes);
         let mut state = self.progress.state();
         state.last_part = Instant::now();
         state.bytes += bytes;
@@ -182,7 +182,7 @@ where
             }
             // Not an error, which would close the connection that the response uses.
             let Some(inner) = &mut self.inner else { return Poll::Pending };
-            let taken = match ready!(inner.as_mut().poll_frame(context)) {
+            let result = match ready!(inner.as_mut().poll_frame(context)) {
                 // The response arrived during the wait for this part.
                 Some(Ok(_)) if self.progress.state().closed => continue,
                 None => {
@@ -192,7 +192,7 @@ where
                 Some(Ok(frame)) => self.accept_frame(frame),
                 Some(Err(error)) => Err(HttpError::Other(format!("cannot read the request body: {error}"))),
             };
-            match taken {
+            match result {
                 Ok(None) => {}
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),

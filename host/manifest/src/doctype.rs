@@ -35,16 +35,16 @@ impl FromStr for Doctype {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
+        let reject = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'.';
         if !text.bytes().all(allowed) {
-            return refuse(r#"use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+            return reject(r#"use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
         }
         if text.split('.').any(str::is_empty) {
-            return refuse("put each dot between two names, as in \"io.cozy.bills\"");
+            return reject("put each dot between two names, as in \"io.cozy.bills\"");
         }
         if text == HTTP {
-            return refuse("it is reserved for rules on hosts");
+            return reject("it is reserved for rules on hosts");
         }
         Ok(Self(text.to_owned()))
     }
@@ -93,20 +93,20 @@ impl FromStr for DoctypePattern {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
+        let reject = |reason| Err(Error::Doctype { doctype: text.to_owned(), reason });
         if text == "*" {
-            return refuse("name each type, as in \"io.cozy.bills\"");
+            return reject("name each type, as in \"io.cozy.bills\"");
         }
         let Some(before) = text.strip_suffix(".*") else {
             return text.parse().map(Self::Exact);
         };
         let parent = match before.parse::<Doctype>() {
             Ok(parent) => parent,
-            Err(Error::Doctype { reason, .. }) => return refuse(reason),
+            Err(Error::Doctype { reason, .. }) => return reject(reason),
             Err(other) => return Err(other),
         };
         if before.split('.').count() < 3 {
-            return refuse("put at least three names before the star, as in \"io.cozy.bank.*\"");
+            return reject("put at least three names before the star, as in \"io.cozy.bank.*\"");
         }
         Ok(Self::Subtree(parent))
     }
@@ -223,7 +223,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_refused(text in any::<String>()) {
+        fn anything_else_is_rejected(text in any::<String>()) {
             let joined = text.split('.').all(|name| {
                 !name.is_empty() && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'))
             });

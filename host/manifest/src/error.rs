@@ -132,9 +132,9 @@ impl Error {
 
     /// Adds the position of the error's field in the text that was read.
     pub(crate) fn with_position(self, text: &[u8]) -> Self {
-        let place = if let Self::AtField { path, .. } = &self { TextPosition::find(text, path) } else { None };
-        match place {
-            Some(place) => Self::AtPosition { position: place, error: Box::new(self) },
+        let position = if let Self::AtField { path, .. } = &self { TextPosition::find(text, path) } else { None };
+        match position {
+            Some(position) => Self::AtPosition { position, error: Box::new(self) },
             None => self,
         }
     }
@@ -142,7 +142,7 @@ impl Error {
     /// Returns the line of the error in the text, from 1, if it is known.
     pub fn line(&self) -> Option<usize> {
         match self {
-            Self::AtPosition { position: place, .. } => Some(place.line),
+            Self::AtPosition { position, .. } => Some(position.line),
             Self::Syntax { line, .. } => Some(*line),
             _ => None,
         }

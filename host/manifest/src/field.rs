@@ -151,8 +151,8 @@ fn read_options(field: &ObjectReader) -> Result<Vec<Choice>, Error> {
     options
         .iter()
         .enumerate()
-        .map(|(place, option)| {
-            let path = field.path(&format!("options[{place}]"));
+        .map(|(index, option)| {
+            let path = field.path(&format!("options[{index}]"));
             match option {
                 Value::String(text) => Ok(Choice { name: text.clone(), value: text.clone() }),
                 Value::Object(_) => {

@@ -83,10 +83,10 @@ impl<'a> ObjectReader<'a> {
         let list = self.list(name)?.map(Vec::as_slice).unwrap_or_default();
         list.iter()
             .enumerate()
-            .map(|(place, value)| {
+            .map(|(index, value)| {
                 value
                     .as_str()
-                    .ok_or_else(|| wrong_type("a string", value).at_field(self.path(&format!("{name}[{place}]"))))
+                    .ok_or_else(|| wrong_type("a string", value).at_field(self.path(&format!("{name}[{index}]"))))
             })
             .collect()
     }

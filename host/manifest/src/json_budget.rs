@@ -176,9 +176,9 @@ pub fn heap_bytes(members: &Map<String, Value>) -> usize {
     // A bucket is a hash, a name and a value; a table has an index and a control byte for each slot, and 8/7 slots for
     // each bucket.
     let bucket = size_of::<usize>() + size_of::<String>() + size_of::<Value>();
-    let places = if members.is_empty() { 0 } else { members.len().max(3).next_power_of_two() };
+    let slots = if members.is_empty() { 0 } else { members.len().max(3).next_power_of_two() };
     let values: usize = members.iter().map(|(name, value)| name.capacity() + value_heap_bytes(value)).sum();
-    places * (bucket + 2 * size_of::<usize>()) + values
+    slots * (bucket + 2 * size_of::<usize>()) + values
 }
 
 fn value_heap_bytes(value: &Value) -> usize {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused_and_ordinary_documents_are_not() {
+    fn bombs_are_rejected_and_ordinary_documents_are_not() {
         let repeated = |part: &str, bytes: usize| format!("[{}0]", part.repeat(bytes / part.len()));
         for bomb in ["{\"a\":0},", "0,", "[],", "{},", "\"\",", "{\"a\":{\"b\":[]}},"] {
             assert!(matches!(check(&repeated(bomb, 15 << 20)), Err(JsonBudgetExceeded::Heap { .. })), "{bomb}");

@@ -12,11 +12,11 @@ use crate::json::{ObjectReader, wrong_type};
 /// Generates [`Limit`] from one line per limit: name, key, unit, default, maximum unless the operator sets another, and
 /// description.
 macro_rules! limits {
-    ($($name:ident $key:literal $unit:ident $default:literal $most:literal $what:literal;)+) => {
+    ($($name:ident $key:literal $unit:ident $default:literal $max:literal $description:literal;)+) => {
         /// A resource that is limited for each run.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit {
-            $(#[doc = concat!($what, ".")] $name,)+
+            $(#[doc = concat!($description, ".")] $name,)+
         }
 
         impl Limit {
@@ -44,13 +44,13 @@ macro_rules! limits {
             /// Returns the maximum that a manifest can request, unless the operator sets another, in [`Limit::unit`].
             #[must_use]
             pub const fn default_max(self) -> u64 {
-                match self { $(Self::$name => $most),+ }
+                match self { $(Self::$name => $max),+ }
             }
 
             /// Returns a human-readable description.
             #[must_use]
             pub const fn description(self) -> &'static str {
-                match self { $(Self::$name => $what),+ }
+                match self { $(Self::$name => $description),+ }
             }
         }
     };
@@ -221,17 +221,17 @@ mod tests {
     fn operators_read_the_same_list() {
         let digits = |number: u64| {
             let mut text = number.to_string();
-            for place in
-                (1..text.len()).rev().filter(|place| (text.len() - place).is_multiple_of(3)).collect::<Vec<_>>()
+            for position in
+                (1..text.len()).rev().filter(|position| (text.len() - position).is_multiple_of(3)).collect::<Vec<_>>()
             {
-                text.insert(place, ',');
+                text.insert(position, ',');
             }
             text
         };
         let guide = include_str!("../../../docs/operators.md");
         for limit in Limit::ALL {
-            let (default, most) = (digits(limit.default_value()), digits(limit.default_max()));
-            let row = format!("| `{limit}` | {} | {default} | {most} |", limit.description());
+            let (default, max) = (digits(limit.default_value()), digits(limit.default_max()));
+            let row = format!("| `{limit}` | {} | {default} | {max} |", limit.description());
             assert!(guide.contains(&row), "docs/operators.md lacks this row:\n{row}");
         }
     }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_problem() {
         let wrong = [
             json!({ "memory_mib": "512" }),
             json!({ "wall_s": 0 }),

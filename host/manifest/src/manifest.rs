@@ -220,7 +220,7 @@ impl Manifest {
     /// Returns the field whose value identifies the account at the vendor. This is the declared field, otherwise
     /// `login`, otherwise `email`.
     pub fn identifier_field(&self) -> Option<&str> {
-        let first = |wanted: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| wanted(field));
+        let first = |matches: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| matches(field));
         first(&|field| field.identifier)
             .or_else(|| first(&|field| field.name == "login"))
             .or_else(|| first(&|field| field.name == "email"))
@@ -235,7 +235,7 @@ impl Manifest {
 }
 
 fn syntax_error(error: &serde_json::Error, text: &[u8]) -> Error {
-    let place = format!(" at line {} column {}", error.line(), error.column());
+    let suffix = format!(" at line {} column {}", error.line(), error.column());
     let sentence = error.to_string();
     let (line, column) = match (error.line(), error.column()) {
         // The invalid byte is itself a line break in a string. serde_json reports the line that begins after it.
@@ -243,9 +243,9 @@ fn syntax_error(error: &serde_json::Error, text: &[u8]) -> Error {
             let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
             (line - 1, broken.len() + 1)
         }
-        place => place,
+        suffix => suffix,
     };
-    Error::Syntax { line, column, reason: sentence.strip_suffix(&place).unwrap_or(&sentence).to_owned() }
+    Error::Syntax { line, column, reason: sentence.strip_suffix(&suffix).unwrap_or(&sentence).to_owned() }
 }
 
 fn read_type(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<(), Error> {

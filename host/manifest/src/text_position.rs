@@ -20,11 +20,11 @@ impl TextPosition {
     pub fn find(text: &[u8], path: &str) -> Option<Self> {
         let text = std::str::from_utf8(strip_byte_order_mark(text)).ok()?;
         let (mut value, mut path) = (serde_json::from_str::<&RawValue>(text).ok()?, path);
-        let whole = value;
+        let root = value;
         while let Some((inner, rest)) = descend(value, path) {
             (value, path) = (inner, rest);
         }
-        if std::ptr::eq(value, whole) {
+        if std::ptr::eq(value, root) {
             return None;
         }
         // A raw value is a slice of the text from which it was read.
@@ -51,12 +51,12 @@ fn descend<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'
     }
     // Of duplicate keys the last one wins, as when the manifest is read.
     let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
-    let ways = members.into_iter().filter_map(|(name, inner)| {
+    let matches = members.into_iter().filter_map(|(name, inner)| {
         let rest = path.strip_prefix(name.as_str())?;
         (rest.is_empty() || rest.starts_with(['.', '['])).then_some((name.len(), inner, rest))
     });
     // Names may contain dots, so the longest match wins.
-    let (_, inner, rest) = ways.max_by_key(|(length, ..)| *length)?;
+    let (_, inner, rest) = matches.max_by_key(|(length, ..)| *length)?;
     Some((inner, rest.trim_start_matches('.')))
 }
 
@@ -80,43 +80,43 @@ mod tests {
   "name": "é", "bills": null
 }"#;
 
-    fn at(line: usize, column: usize) -> Option<TextPosition> {
+    fn position(line: usize, column: usize) -> Option<TextPosition> {
         Some(TextPosition { line, column })
     }
 
     #[test]
     fn a_path_leads_to_its_place() {
-        for (path, place) in [
-            ("name", at(11, 11)),
-            ("permissions.bills.type", at(4, 24)),
-            ("permissions.my.files.verbs[0]", at(7, 9)),
-            ("permissions.my.files.verbs[1].a", at(7, 22)),
-            ("bills", at(11, 26)),
+        for (path, expected) in [
+            ("name", position(11, 11)),
+            ("permissions.bills.type", position(4, 24)),
+            ("permissions.my.files.verbs[0]", position(7, 9)),
+            ("permissions.my.files.verbs[1].a", position(7, 22)),
+            ("bills", position(11, 26)),
             // The nearest one above.
-            ("permissions.my.files.values", at(5, 17)),
-            ("permissions.my.files.verbs[7]", at(6, 16)),
-            ("permissions.bills.type.what[0]", at(4, 24)),
+            ("permissions.my.files.values", position(5, 17)),
+            ("permissions.my.files.verbs[7]", position(6, 16)),
+            ("permissions.bills.type.what[0]", position(4, 24)),
             ("absent", None),
             ("names", None),
             ("", None),
         ] {
-            assert_eq!(TextPosition::find(TEXT.as_bytes(), path), place, "{path}");
-            assert_eq!(TextPosition::find(format!("\u{feff}{TEXT}").as_bytes(), path), place, "{path}");
+            assert_eq!(TextPosition::find(TEXT.as_bytes(), path), expected, "{path}");
+            assert_eq!(TextPosition::find(format!("\u{feff}{TEXT}").as_bytes(), path), expected, "{path}");
         }
         assert_eq!(TextPosition::find(b"{\"name\": 1,}", "name"), None);
     }
 
     /// Collects all parts of a value, by path.
-    fn places(value: &Value, path: String, all: &mut Vec<(String, Value)>) {
+    fn collect_parts(value: &Value, path: String, all: &mut Vec<(String, Value)>) {
         match value {
             Value::Object(members) => {
                 for (name, inner) in members {
-                    places(inner, if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, all);
+                    collect_parts(inner, if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, all);
                 }
             }
             Value::Array(items) => {
                 for (index, inner) in items.iter().enumerate() {
-                    places(inner, format!("{path}[{index}]"), all);
+                    collect_parts(inner, format!("{path}[{index}]"), all);
                 }
             }
             _ => {}
@@ -141,15 +141,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_stands_there_is_the_field(document in json(), pretty: bool) {
+        fn the_value_at_the_position_is_the_field(document in json(), pretty: bool) {
             let text = if pretty { format!("{document:#}") } else { document.to_string() };
             let mut all = Vec::new();
-            places(&document, String::new(), &mut all);
+            collect_parts(&document, String::new(), &mut all);
             for (path, value) in all {
-                let place = TextPosition::find(text.as_bytes(), &path).expect("a place");
-                let line_start: usize = text.split_inclusive('\n').take(place.line - 1).map(str::len).sum();
-                let there = &text[line_start + place.column - 1..];
-                let first = serde_json::Deserializer::from_str(there).into_iter::<Value>().next();
+                let position = TextPosition::find(text.as_bytes(), &path).expect("a place");
+                let line_start: usize = text.split_inclusive('\n').take(position.line - 1).map(str::len).sum();
+                let remainder = &text[line_start + position.column - 1..];
+                let first = serde_json::Deserializer::from_str(remainder).into_iter::<Value>().next();
                 prop_assert_eq!(first.expect("a value").expect("JSON"), value, "{}", path);
             }
         }

@@ -76,7 +76,7 @@ fn is_binary(byte: u8) -> bool {
 
 /// Checks for two letters, the size of the following header, and pixels that begin after both.
 fn is_bitmap(beginning: &[u8]) -> bool {
-    let number = |at: usize| beginning.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    let number = |offset: usize| beginning.get(offset..offset + 4)?.try_into().ok().map(u32::from_le_bytes);
     match (number(10), number(14)) {
         (Some(pixels), Some(header)) => BITMAP_HEADER_SIZES.contains(&header) && pixels >= 14 + header,
         _ => false,

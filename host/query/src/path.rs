@@ -119,8 +119,8 @@ fn descend<'a>(value: &'a Value, names: &[String]) -> Lookup<'a> {
 /// Writes the form that [`FieldPath::parse`] reads.
 impl std::fmt::Display for FieldPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, name) in self.0.iter().enumerate() {
-            if at > 0 {
+        for (index, name) in self.0.iter().enumerate() {
+            if index > 0 {
                 f.write_str(".")?;
             }
             f.write_str(&name.replace('.', "\\."))?;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_name_is_refused() {
+    fn an_empty_name_is_rejected() {
         for wrong in ["", ".a", "a.", "a..b", "\\", "a.\\"] {
             assert!(FieldPath::parse(wrong).is_err(), "{wrong}");
         }

@@ -121,13 +121,13 @@ pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> 
     {
         return Ok(Plan::ById(id.clone()));
     }
-    let usable = indexes.iter().enumerate().filter_map(|(place, members)| {
+    let usable = indexes.iter().enumerate().filter_map(|(index, members)| {
         let members: Vec<FieldPath> =
             members.iter().map(|member| FieldPath::parse(member)).collect::<Result<_, _>>().ok()?;
         let (rank, range) = rank_index(&members, sort, &constraints)?;
-        Some((rank, Reverse(members.len()), Reverse(place), range))
+        Some((rank, Reverse(members.len()), Reverse(index), range))
     });
-    if let Some((.., Reverse(index), range)) = usable.max_by_key(|(rank, length, place, _)| (*rank, *length, *place)) {
+    if let Some((.., Reverse(index), range)) = usable.max_by_key(|(rank, length, index, _)| (*rank, *length, *index)) {
         return Ok(Plan::Index { index, range, direction });
     }
     if by_id && constraints.keys().all(FieldPath::is_id) {
@@ -143,7 +143,7 @@ fn rank_index(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constrai
         return None;
     }
     let equal: Vec<Value> = members.iter().map_while(|member| constraints.get(member)?.equal.clone()).collect();
-    let starts = |at: usize| members.get(at..).is_some_and(|rest| rest.starts_with(sorted));
+    let starts = |start: usize| members.get(start..).is_some_and(|rest| rest.starts_with(sorted));
     if !(0..=equal.len()).any(starts) {
         return None;
     }

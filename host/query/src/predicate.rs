@@ -31,14 +31,14 @@ impl Comparison {
         }
     }
 
-    fn matches(self, value: &Value, wanted: &Value, collation: Collation) -> bool {
+    fn matches(self, value: &Value, expected: &Value, collation: Collation) -> bool {
         match self {
-            Self::Equal => is_equal(value, wanted),
-            Self::NotEqual => !is_equal(value, wanted),
-            Self::Greater => collation.compare(value, wanted) == Ordering::Greater,
-            Self::GreaterOrEqual => collation.compare(value, wanted) != Ordering::Less,
-            Self::Less => collation.compare(value, wanted) == Ordering::Less,
-            Self::LessOrEqual => collation.compare(value, wanted) != Ordering::Greater,
+            Self::Equal => is_equal(value, expected),
+            Self::NotEqual => !is_equal(value, expected),
+            Self::Greater => collation.compare(value, expected) == Ordering::Greater,
+            Self::GreaterOrEqual => collation.compare(value, expected) != Ordering::Less,
+            Self::Less => collation.compare(value, expected) == Ordering::Less,
+            Self::LessOrEqual => collation.compare(value, expected) != Ordering::Greater,
         }
     }
 }
@@ -51,19 +51,19 @@ pub(super) enum Collation {
 }
 
 impl Collation {
-    fn compare(self, value: &Value, wanted: &Value) -> Ordering {
-        match (self, value, wanted) {
-            (Self::Bytes, Value::String(value), Value::String(wanted)) => value.cmp(wanted),
-            _ => collate(value, wanted),
+    fn compare(self, value: &Value, expected: &Value) -> Ordering {
+        match (self, value, expected) {
+            (Self::Bytes, Value::String(value), Value::String(expected)) => value.cmp(expected),
+            _ => collate(value, expected),
         }
     }
 }
 
 /// Returns whether two values are equal: strings character by character, other values by the order (1 equals 1.0).
-fn is_equal(value: &Value, wanted: &Value) -> bool {
-    match (value, wanted) {
-        (Value::String(value), Value::String(wanted)) => value == wanted,
-        _ => collate(value, wanted) == Ordering::Equal,
+fn is_equal(value: &Value, expected: &Value) -> bool {
+    match (value, expected) {
+        (Value::String(value), Value::String(expected)) => value == expected,
+        _ => collate(value, expected) == Ordering::Equal,
     }
 }
 
@@ -156,7 +156,7 @@ impl Predicate {
             Self::Or(tests) => Self::And(tests.into_iter().map(Self::negate).collect()),
             Self::Not(test) => *test,
             Self::Field(path, test) => Self::Field(path, Box::new(test.negate())),
-            Self::Exists(there) => Self::Exists(!there),
+            Self::Exists(exists) => Self::Exists(!exists),
             Self::Compare(comparison, value) => Self::Compare(comparison.negate(), value),
             other => Self::Not(Box::new(other)),
         }
@@ -180,17 +180,17 @@ impl Predicate {
                 Lookup::Missing => test.requires_absence(),
                 Lookup::Unreachable => false,
             },
-            Self::Exists(there) => *there,
-            Self::Compare(comparison, wanted) => {
-                cost.spend_comparison(wanted)?;
-                comparison.matches(value, wanted, collation)
+            Self::Exists(exists) => *exists,
+            Self::Compare(comparison, expected) => {
+                cost.spend_comparison(expected)?;
+                comparison.matches(value, expected, collation)
             }
-            Self::In(wanted) => {
+            Self::In(expected) => {
                 let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
                 any_of(values, |value| {
-                    any_of(wanted, |wanted| {
-                        cost.spend_comparison(wanted)?;
-                        Ok(is_equal(value, wanted))
+                    any_of(expected, |expected| {
+                        cost.spend_comparison(expected)?;
+                        Ok(is_equal(value, expected))
                     })
                 })?
             }
@@ -209,12 +209,12 @@ impl Predicate {
             },
             Self::BeginsWith(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
             // Erlang compares these without CouchDB's order: 1 is not 1.0.
-            Self::All(wanted) => match (value, wanted.as_slice()) {
+            Self::All(expected) => match (value, expected.as_slice()) {
                 (Value::Array(items), [Value::Array(only)]) if items == only => true,
-                (Value::Array(items), [_, ..]) => try_all(wanted, |wanted| {
+                (Value::Array(items), [_, ..]) => try_all(expected, |expected| {
                     any_of(items, |item| {
-                        cost.spend_comparison(wanted)?;
-                        Ok(item == wanted)
+                        cost.spend_comparison(expected)?;
+                        Ok(item == expected)
                     })
                 })?,
                 _ => false,
@@ -244,11 +244,11 @@ impl Predicate {
 
 /// Returns whether any item passes; the first error ends the search.
 fn any_of<T>(
-    things: impl IntoIterator<Item = T>,
+    items: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,
 ) -> Result<bool, QueryError> {
-    for thing in things {
-        if passes(thing)? {
+    for item in items {
+        if passes(item)? {
             return Ok(true);
         }
     }
@@ -257,8 +257,8 @@ fn any_of<T>(
 
 /// Returns whether all items pass.
 fn try_all<T>(
-    things: impl IntoIterator<Item = T>,
+    items: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,
 ) -> Result<bool, QueryError> {
-    any_of(things, |thing| passes(thing).map(|passed| !passed)).map(|one_fails| !one_fails)
+    any_of(items, |item| passes(item).map(|passed| !passed)).map(|one_fails| !one_fails)
 }

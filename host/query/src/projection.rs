@@ -50,7 +50,7 @@ impl Projection {
     pub fn apply(&self, body: Map<String, Value>) -> Map<String, Value> {
         match &self.0 {
             ProjectionNode::All => body,
-            ProjectionNode::Fields(wanted) => apply_to_fields(wanted, body),
+            ProjectionNode::Fields(selected) => apply_to_fields(selected, body),
         }
     }
 }
@@ -60,21 +60,21 @@ impl ProjectionNode {
         match (&mut *self, names) {
             (Self::All, _) => {}
             (_, []) => *self = Self::All,
-            (Self::Fields(wanted), [name, rest @ ..]) => wanted.entry(name.clone()).or_default().add(rest),
+            (Self::Fields(selected), [name, rest @ ..]) => selected.entry(name.clone()).or_default().add(rest),
         }
     }
 
     fn apply(&self, value: Value) -> Option<Value> {
         match (self, value) {
             (Self::All, value) => Some(value),
-            (Self::Fields(wanted), Value::Object(members)) => {
-                let found = apply_to_fields(wanted, members);
+            (Self::Fields(selected), Value::Object(members)) => {
+                let found = apply_to_fields(selected, members);
                 (!found.is_empty()).then_some(Value::Object(found))
             }
             // CouchDB builds objects for the indices of arrays.
-            (Self::Fields(wanted), Value::Array(items)) => {
+            (Self::Fields(selected), Value::Array(items)) => {
                 let items = items.into_iter().enumerate().map(|(index, item)| (index.to_string(), item));
-                let found = apply_to_fields(wanted, items);
+                let found = apply_to_fields(selected, items);
                 (!found.is_empty()).then_some(Value::Object(found))
             }
             (Self::Fields(_), _) => None,
@@ -83,11 +83,11 @@ impl ProjectionNode {
 }
 
 fn apply_to_fields(
-    wanted: &HashMap<String, ProjectionNode>,
+    selected: &HashMap<String, ProjectionNode>,
     members: impl IntoIterator<Item = (String, Value)>,
 ) -> Map<String, Value> {
     let found = members.into_iter().filter_map(|(name, value)| {
-        let value = wanted.get(&name)?.apply(value)?;
+        let value = selected.get(&name)?.apply(value)?;
         Some((name, value))
     });
     found.collect()
@@ -128,7 +128,7 @@ mod tests {
     proptest! {
         /// The result contains exactly the named fields.
         #[test]
-        fn it_is_what_the_paths_lead_to(
+        fn it_contains_the_values_at_the_paths(
             values in proptest::collection::btree_map("[a-c]", proptest::collection::btree_map("[a-c]", any::<u8>(), 0..3), 0..4),
             paths in proptest::collection::vec(("[a-d]", proptest::option::of("[a-d]")), 1..6),
         ) {

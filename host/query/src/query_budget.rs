@@ -46,16 +46,16 @@ impl QueryBudget {
     /// [`QueryError::TooExpensive`] if the budget is exceeded.
     pub(super) fn spend(&mut self, work: u64) -> Result<(), QueryError> {
         self.remaining_work = self.remaining_work.checked_sub(work).ok_or(QueryError::TooExpensive)?;
-        if let Some(left) = self.work_until_clock_check.checked_sub(work) {
-            self.work_until_clock_check = left;
+        if let Some(remaining) = self.work_until_clock_check.checked_sub(work) {
+            self.work_until_clock_check = remaining;
             return Ok(());
         }
         self.check_clock()
     }
 
     /// Counts a comparison with a value.
-    pub(super) fn spend_comparison(&mut self, wanted: &Value) -> Result<(), QueryError> {
-        self.spend(comparison_work(wanted))
+    pub(super) fn spend_comparison(&mut self, expected: &Value) -> Result<(), QueryError> {
+        self.spend(comparison_work(expected))
     }
 
     /// Counts a search with a regular expression that takes at most `states` steps per byte.

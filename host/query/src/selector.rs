@@ -159,7 +159,7 @@ impl SelectorParser {
             "$nin" => Ok(Predicate::In(self.values(name, value)?).negate()),
             "$all" => Ok(Predicate::All(self.values(name, value)?)),
             "$exists" => match value {
-                Value::Bool(there) => Ok(Predicate::Exists(*there)),
+                Value::Bool(exists) => Ok(Predicate::Exists(*exists)),
                 _ => selector_error("$exists takes true or false".to_owned()),
             },
             "$type" => match value.as_str().and_then(JsonType::parse) {
@@ -427,29 +427,29 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
-        insta::assert_snapshot!(refused(json!({ "a": { "$foo": 1 } })), @"selector: $foo is not an operator that is valid here");
-        insta::assert_snapshot!(refused(json!({ "$text": "x" })), @"selector: $text is not an operator that is valid here");
-        insta::assert_snapshot!(refused(json!({ "a": { "$in": 1 } })), @"selector: $in takes a list of values");
-        insta::assert_snapshot!(refused(json!({ "$or": [1] })), @"selector: $or takes an object");
-        insta::assert_snapshot!(refused(json!({ "a": { "$mod": [0, 1] } })), @"selector: $mod takes two whole numbers, the first of which is not 0");
-        insta::assert_snapshot!(refused(json!({ "a..b": 1 })), @r#"selector: "a..b" is not a field path such as `vendor` or `cozyMetadata.createdAt`"#);
+        let error = |selector: Value| parse(selector).expect_err("refused").to_string();
+        insta::assert_snapshot!(error(json!({ "a": { "$foo": 1 } })), @"selector: $foo is not an operator that is valid here");
+        insta::assert_snapshot!(error(json!({ "$text": "x" })), @"selector: $text is not an operator that is valid here");
+        insta::assert_snapshot!(error(json!({ "a": { "$in": 1 } })), @"selector: $in takes a list of values");
+        insta::assert_snapshot!(error(json!({ "$or": [1] })), @"selector: $or takes an object");
+        insta::assert_snapshot!(error(json!({ "a": { "$mod": [0, 1] } })), @"selector: $mod takes two whole numbers, the first of which is not 0");
+        insta::assert_snapshot!(error(json!({ "a..b": 1 })), @r#"selector: "a..b" is not a field path such as `vendor` or `cozyMetadata.createdAt`"#);
         let deep = (0..40).fold(json!({ "a": 1 }), |inner, _| json!({ "$not": inner }));
-        insta::assert_snapshot!(refused(deep), @"selector: it is nested deeper than 32 levels");
-        assert!(refused(json!({ "a": { "$regex": "(a{1000}){1000}" } })).contains("$regex"));
+        insta::assert_snapshot!(error(deep), @"selector: it is nested deeper than 32 levels");
+        assert!(error(json!({ "a": { "$regex": "(a{1000}){1000}" } })).contains("$regex"));
     }
 
     #[test]
     fn what_makes_a_selector_expensive_is_limited() {
-        let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
-        insta::assert_snapshot!(refused(json!({ "a": { "$regex": "a?".repeat(400_000) } })), @"selector: $regex takes a string of at most 1000 bytes");
+        let error = |selector: Value| parse(selector).expect_err("refused").to_string();
+        insta::assert_snapshot!(error(json!({ "a": { "$regex": "a?".repeat(400_000) } })), @"selector: $regex takes a string of at most 1000 bytes");
         let many: Vec<Value> = (0..17).map(|_| json!({ "a": { "$regex": "a" } })).collect();
-        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 16 regular expressions");
+        insta::assert_snapshot!(error(json!({ "$or": many })), @"selector: it has more than 16 regular expressions");
         let half: Vec<u64> = (0..5_001).collect();
-        insta::assert_snapshot!(refused(json!({ "a": { "$in": half }, "b": { "$all": half } })), @"selector: its lists have more than 10000 values");
+        insta::assert_snapshot!(error(json!({ "a": { "$in": half }, "b": { "$all": half } })), @"selector: its lists have more than 10000 values");
         let many: Vec<Value> = (0..1_001).map(|_| json!({})).map(|_| json!({ "a": 1 })).collect();
-        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 1000 operators and fields");
-        insta::assert_snapshot!(refused(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a field path has more than 128 names");
+        insta::assert_snapshot!(error(json!({ "$or": many })), @"selector: it has more than 1000 operators and fields");
+        insta::assert_snapshot!(error(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a field path has more than 128 names");
     }
 
     /// Each selector does the maximum work on a document of the maximum size; the work ends when the budget is

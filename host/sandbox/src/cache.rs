@@ -107,15 +107,15 @@ impl CodeCache {
 
     /// Returns whether the file ends with the correct MAC of the preceding bytes.
     fn is_authentic(&self, mut file: &File, digest: ComponentDigest) -> io::Result<bool> {
-        let Some(mut left) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
+        let Some(mut remaining) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
         let mut mac = self.mac(digest);
         let mut buffer = vec![0; 64 << 10];
-        while left > 0 {
-            let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        while remaining > 0 {
+            let part = usize::try_from(remaining).unwrap_or(usize::MAX).min(buffer.len());
             let part = buffer.get_mut(..part).unwrap_or_default();
             file.read_exact(part)?;
             mac.update(part);
-            left -= part.len() as u64;
+            remaining -= part.len() as u64;
         }
         let mut tag = [0; TAG_BYTES];
         file.read_exact(&mut tag)?;

@@ -41,9 +41,9 @@ impl Clock {
 
     /// Time since the start, excluding waits.
     pub(crate) fn running_time(&self) -> Duration {
-        let waits = self.pauses();
-        let until = waits.paused_since.unwrap_or_else(Instant::now);
-        until.duration_since(self.started).saturating_sub(waits.ended)
+        let pauses = self.pauses();
+        let until = pauses.paused_since.unwrap_or_else(Instant::now);
+        until.duration_since(self.started).saturating_sub(pauses.ended)
     }
 
     /// Time until the deadline.
@@ -60,16 +60,16 @@ impl Clock {
 
     /// Resolves when the deadline is reached. Cancel-safe.
     pub(crate) async fn deadline(&self) {
-        let mut stopped = self.is_paused.subscribe();
+        let mut paused = self.is_paused.subscribe();
         loop {
-            let standing = *stopped.borrow_and_update();
+            let is_paused = *paused.borrow_and_update();
             let remaining = self.remaining();
             if remaining.is_zero() {
                 return;
             }
             tokio::select! {
-                changed = stopped.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(remaining), if !standing => {}
+                changed = paused.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(remaining), if !is_paused => {}
             }
         }
     }
@@ -86,11 +86,11 @@ pub(crate) struct PauseGuard<'a>(&'a Clock);
 
 impl Drop for PauseGuard<'_> {
     fn drop(&mut self) {
-        let mut waits = self.0.pauses();
-        if let Some(since) = waits.paused_since.take() {
-            waits.ended += since.elapsed();
+        let mut pauses = self.0.pauses();
+        if let Some(since) = pauses.paused_since.take() {
+            pauses.ended += since.elapsed();
         }
-        drop(waits);
+        drop(pauses);
         self.0.is_paused.send_replace(false);
     }
 }

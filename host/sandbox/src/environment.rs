@@ -120,7 +120,7 @@ mod tests {
     fn absent_values_are_null_or_omitted() {
         let job = RunInput { parameters: serde_json::Map::new(), trigger: None, cause: RunCause::Retry, ..job(None) };
         let variables = Environment::for_command(&job, None, Duration::from_secs(300)).variables;
-        let value = |wanted| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
+        let value = |variable| variables.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.as_str());
         assert_eq!(value("COZY_PARAMETERS"), Some("null"));
         assert_eq!(value("COZY_TRIGGER_ID"), None);
         assert_eq!(value("COZY_JOB_MANUAL_EXECUTION"), Some("false"));

@@ -106,10 +106,10 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
 
 /// Derives the kind of a component from its exports; prefers the typed one if both apply.
 fn component_kind(exports: Vec<String>) -> Result<ComponentKind, Error> {
-    let version_of = |wanted: &str| {
+    let version_of = |interface: &str| {
         exports
             .iter()
-            .find_map(|name| name.split_once('@').filter(|(name, _)| *name == wanted))
+            .find_map(|name| name.split_once('@').filter(|(name, _)| *name == interface))
             .map(|(_, version)| version.to_owned())
     };
     match (version_of(RUN_INTERFACE), version_of(COMMAND_INTERFACE)) {

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p2::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::bindings::konnector::host as ours;
+use crate::bindings::konnector::host as interfaces;
 use crate::filesystem::interfaces as filesystem;
 use crate::host::Host;
 
@@ -65,14 +65,14 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 fn link_konnector_interfaces(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type HostData = HasSelf<Host>;
-    ours::types::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::account::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::secrets::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::reveal::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::documents::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::files::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::http::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::log::add_to_linker::<Host, HostData>(linker, |host| host)?;
-    ours::progress::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::types::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::account::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::secrets::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::reveal::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::documents::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::files::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::http::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::log::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    interfaces::progress::add_to_linker::<Host, HostData>(linker, |host| host)?;
     Ok(())
 }

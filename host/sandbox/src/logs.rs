@@ -62,7 +62,7 @@ enum PanicState {
     Location(String),
     Complete {
         message: String,
-        place: String,
+        location: String,
     },
 }
 
@@ -91,9 +91,12 @@ impl RunLog {
         let mut yield_budget = YieldBudget::default();
         let panicked = level == Level::Error && message.starts_with(PANIC_PREFIX);
         let first = message.split_once('\n').map_or(message, |(first, _)| first);
-        let room = self.0.max_line_bytes - self.0.counted(first);
-        let mut fields =
-            if self.0.is_full() { Fields::default() } else { self.safe_fields(fields, room, &mut yield_budget).await };
+        let available = self.0.max_line_bytes - self.0.counted(first);
+        let mut fields = if self.0.is_full() {
+            Fields::default()
+        } else {
+            self.safe_fields(fields, available, &mut yield_budget).await
+        };
         let mut rest = Some(message);
         while let Some(text) = rest {
             if self.0.is_full() && !panicked {
@@ -189,8 +192,8 @@ impl RunLog {
     pub(crate) fn panic_message(&self) -> Option<String> {
         match &*self.0.panic() {
             PanicState::None => None,
-            PanicState::Location(place) => Some(format!("at {place}")),
-            PanicState::Complete { message, place } => Some(format!("{message} (at {place})")),
+            PanicState::Location(location) => Some(format!("at {location}")),
+            PanicState::Complete { message, location } => Some(format!("{message} (at {location})")),
         }
     }
 }
@@ -256,10 +259,10 @@ impl RunLogState {
         let mut panic = self.panic();
         if (line.starts_with("thread '") && line.contains(PANIC_PREFIX)) || line.starts_with(PANIC_PREFIX) {
             let line = readable();
-            let place = line.split_once(PANIC_PREFIX).map_or("", |(_, place)| place).trim_end_matches(':');
-            *panic = PanicState::Location(place.to_owned());
-        } else if let PanicState::Location(place) = &mut *panic {
-            *panic = PanicState::Complete { message: readable(), place: std::mem::take(place) };
+            let location = line.split_once(PANIC_PREFIX).map_or("", |(_, location)| location).trim_end_matches(':');
+            *panic = PanicState::Location(location.to_owned());
+        } else if let PanicState::Location(location) = &mut *panic {
+            *panic = PanicState::Complete { message: readable(), location: std::mem::take(location) };
         }
     }
 }
@@ -337,9 +340,9 @@ pub(crate) mod tests {
         assert!(
             lines.iter().all(|line| line.level == Level::Info && line.fields == [("k\"".to_owned(), "v{}".to_owned())])
         );
-        let shown: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
-        assert!(shown.iter().all(|line| line.chars().all(|character| !character.is_control())));
-        insta::assert_snapshot!(shown.join("\n"), @r#"
+        let messages: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
+        assert!(messages.iter().all(|line| line.chars().all(|character| !character.is_control())));
+        insta::assert_snapshot!(messages.join("\n"), @r#"
         {"level":"error","job":"job-2","message":"all is well"}
         done{"level":"error"}
         2026-01-01T00:00:00Z ERROR another job failed
@@ -373,7 +376,7 @@ pub(crate) mod tests {
 
     /// A correct guess costs as much as a wrong one, wherever it occurs, and a long secret as much as a short one.
     #[tokio::test]
-    async fn what_is_used_up_does_not_depend_on_a_secret() {
+    async fn the_used_budget_does_not_depend_on_a_secret() {
         let limits = Limits { log_line_bytes: 60, log_bytes: 600, ..Limits::default() };
         let guess = "correct horse battery";
         let observed = async |secret: &str| {

@@ -139,8 +139,8 @@ impl OutcomeClassifier<'_> {
             wit::Failure::BadCredentials(message) => Failure::BadCredentials(self.safe_text(&message)),
             wit::Failure::MissingCredentials(message) => Failure::MissingCredentials(self.safe_text(&message)),
             wit::Failure::TooManyAttempts(message) => Failure::TooManyAttempts(self.safe_text(&message)),
-            wit::Failure::UserAction((what, message)) => {
-                Failure::UserAction(to_user_action(what), self.safe_text(&message))
+            wit::Failure::UserAction((action, message)) => {
+                Failure::UserAction(to_user_action(action), self.safe_text(&message))
             }
             wit::Failure::CodeMissing(message) => Failure::CodeMissing(self.safe_text(&message)),
             wit::Failure::CodeRejected(message) => Failure::CodeRejected(self.safe_text(&message)),

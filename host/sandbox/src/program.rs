@@ -177,12 +177,12 @@ impl ProgramCache {
         let digest = ComponentDigest::compute(bytes);
         let cell = self.ready().entry(digest);
         let mut origin = Preparation::Memory;
-        let made = cell.get_or_try_init(async || {
+        let prepared = cell.get_or_try_init(async || {
             let (inner, from) = self.load_or_compile(bytes, digest, cache_dir).await?;
             origin = from;
             Ok::<_, Error>(inner)
         });
-        let inner = Arc::clone(made.await?);
+        let inner = Arc::clone(prepared.await?);
         Ok(Program { inner, preparation: origin })
     }
 
@@ -214,7 +214,8 @@ impl ProgramCache {
     }
 
     async fn compile(&self, bytes: &[u8], digest: ComponentDigest, dir: &Path) -> Result<Component, Error> {
-        let _turn = self.compile_permits.acquire().await.map_err(|closed| Error::CompilerFailed(closed.to_string()))?;
+        let _permit =
+            self.compile_permits.acquire().await.map_err(|closed| Error::CompilerFailed(closed.to_string()))?;
         let code = self.compiler.compile(&self.engine, self.memory_reservation, bytes).await?;
         let (cache, engine, dir) = (self.code_cache.clone(), self.engine.clone(), dir.to_owned());
         let keep = move || {

@@ -49,9 +49,9 @@ impl RequestCpuMeter {
     /// Bills the run for work that blocks another thread.
     pub fn meter_blocking<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = thread_cpu_time();
-        let done = work();
+        let result = work();
         self.charge(thread_cpu_time().saturating_sub(before));
-        done
+        result
     }
 
     /// Limits the request where its polls are already billed to the run.
@@ -60,8 +60,8 @@ impl RequestCpuMeter {
     }
 
     fn charge(&self, used: Duration) -> bool {
-        let of_run = self.0.meter.add_cpu(used);
-        self.charge_request(used) || of_run > self.0.run_limit
+        let run_total = self.0.meter.add_cpu(used);
+        self.charge_request(used) || run_total > self.0.run_limit
     }
 
     /// Adds to the request's time; returns whether its budget is exhausted.
@@ -115,11 +115,11 @@ mod tests {
     #[tokio::test]
     async fn work_on_other_threads_counts_and_ends_at_the_cpu_limit_of_the_run() {
         let meter = Arc::new(Meter::default());
-        let bill = RequestCpuMeter::new(Arc::clone(&meter), Duration::from_millis(30));
-        bill.meter_blocking(|| compute(10));
+        let request_meter = RequestCpuMeter::new(Arc::clone(&meter), Duration::from_millis(30));
+        request_meter.meter_blocking(|| compute(10));
         assert!(meter.cpu() >= Duration::from_millis(10));
-        let of_thread = bill.clone();
-        let work = async move { of_thread.meter(compute_forever()).await };
+        let thread_meter = request_meter.clone();
+        let work = async move { thread_meter.meter(compute_forever()).await };
         assert_eq!(tokio::spawn(work).await.unwrap(), Err(CpuExhausted));
         assert!(meter.cpu() >= Duration::from_millis(30));
     }
@@ -127,16 +127,17 @@ mod tests {
     #[tokio::test]
     async fn a_request_ends_at_its_own_cpu_limit_and_is_charged_once() {
         let meter = Arc::new(Meter::default());
-        let bill = RequestCpuMeter::with_request_limit(Arc::clone(&meter), Duration::MAX, Duration::from_millis(30));
-        bill.meter_blocking(|| compute(15));
-        let elsewhere = meter.cpu();
+        let request_meter =
+            RequestCpuMeter::with_request_limit(Arc::clone(&meter), Duration::MAX, Duration::from_millis(30));
+        request_meter.meter_blocking(|| compute(15));
+        let charged = meter.cpu();
         let request = async {
             compute(10);
             tokio::task::yield_now().await;
             7
         };
-        assert_eq!(bill.limit(request).await, Ok(7));
-        assert_eq!(bill.limit(compute_forever()).await, Err(CpuExhausted));
-        assert_eq!(meter.cpu(), elsewhere, "the polls of the run are billed by the run");
+        assert_eq!(request_meter.limit(request).await, Ok(7));
+        assert_eq!(request_meter.limit(compute_forever()).await, Err(CpuExhausted));
+        assert_eq!(meter.cpu(), charged, "the polls of the run are billed by the run");
     }
 }

@@ -145,14 +145,14 @@ impl Sandbox {
         cancel: CancellationToken,
     ) -> RunOutput {
         capabilities.limits.memory = capabilities.limits.memory.min(self.memory_ceiling);
-        let turn = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
             // The semaphore is never closed.
-            turn = self.run_permits.acquire() => turn.ok(),
+            permit = self.run_permits.acquire() => permit.ok(),
         };
         let run = Run::new(program, capabilities, cancel, Arc::clone(&self.memory));
-        let Some(_turn) = turn else { return run.finish_without_start(AbortReason::Cancelled).await };
+        let Some(_permit) = permit else { return run.finish_without_start(AbortReason::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
         let id = job.id.clone();
         log_limit::with_log_limit(&id, run.execute(job)).await

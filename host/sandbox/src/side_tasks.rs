@@ -95,13 +95,13 @@ mod tests {
     #[tokio::test]
     async fn side_tasks_run_while_the_guest_waits_for_them() {
         let side_tasks = Arc::new(SideTasks::default());
-        let of_guest = Arc::clone(&side_tasks);
+        let guest_tasks = Arc::clone(&side_tasks);
         let guest = async move {
-            let slow = of_guest.run(Box::pin(async {
+            let slow = guest_tasks.run(Box::pin(async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 1
             }));
-            let quick = of_guest.run(Box::pin(async { 2 }));
+            let quick = guest_tasks.run(Box::pin(async { 2 }));
             tokio::join!(slow, quick)
         };
         assert_eq!(GuestWithTasks::new(guest, side_tasks).await, (Some(1), Some(2)));
@@ -116,10 +116,10 @@ mod tests {
             }
         }
         let (side_tasks, dropped) = (Arc::new(SideTasks::default()), Arc::new(AtomicBool::new(false)));
-        let (of_guest, sets) = (Arc::clone(&side_tasks), DroppedFlag(Arc::clone(&dropped)));
+        let (guest_tasks, setter) = (Arc::clone(&side_tasks), DroppedFlag(Arc::clone(&dropped)));
         let guest = async move {
-            let work = of_guest.run(Box::pin(async move {
-                let _sets = sets;
+            let work = guest_tasks.run(Box::pin(async move {
+                let _setter = setter;
                 std::future::pending::<()>().await;
             }));
             assert!(tokio::time::timeout(Duration::from_millis(10), work).await.is_err());

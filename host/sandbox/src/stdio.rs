@@ -76,14 +76,14 @@ pub(crate) enum StdioSource {
 
 impl LogLineSink {
     pub(crate) fn new(logs: RunLog, source: StdioSource) -> Self {
-        let room = if source == StdioSource::CommandError { MAX_COMMAND_STDERR } else { usize::MAX };
-        Self { logs, source, partial_line: Vec::new(), is_cut: false, remaining_bytes: room }
+        let remaining_bytes = if source == StdioSource::CommandError { MAX_COMMAND_STDERR } else { usize::MAX };
+        Self { logs, source, partial_line: Vec::new(), is_cut: false, remaining_bytes }
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        let room = MAX_PARTIAL_LINE.saturating_sub(self.partial_line.len());
-        self.is_cut |= bytes.len() > room;
-        self.partial_line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        let available = MAX_PARTIAL_LINE.saturating_sub(self.partial_line.len());
+        self.is_cut |= bytes.len() > available;
+        self.partial_line.extend_from_slice(bytes.get(..available).unwrap_or(bytes));
     }
 
     fn end_line(&mut self, at_end: bool) {

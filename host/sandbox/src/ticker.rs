@@ -139,8 +139,8 @@ impl TickerShared {
             state.is_asleep = false;
             *idle_ticks = 0;
         }
-        let in_no_hurry = |state: &mut TickerState| !state.is_stopped && !self.is_fast.load(Ordering::SeqCst);
-        let timeout = self.changed.wait_while_for(&mut state, in_no_hurry, TICK_INTERVAL);
+        let is_slow = |state: &mut TickerState| !state.is_stopped && !self.is_fast.load(Ordering::SeqCst);
+        let timeout = self.changed.wait_while_for(&mut state, is_slow, TICK_INTERVAL);
         let stopped = state.is_stopped;
         drop(state);
         if !stopped && !timeout.timed_out() {

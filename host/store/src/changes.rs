@@ -30,20 +30,20 @@ pub struct DocumentWrite<'a> {
 /// One change.
 #[derive(Debug, Clone)]
 pub(crate) enum ChangeOp {
-    Create { document: DocRef, body: PendingBody, given: Option<Rev> },
-    Put { document: DocRef, expected: Rev, body: PendingBody, given: Option<Rev> },
-    Delete { document: DocRef, expected: Rev, trace: DeleteMode, given: Option<Rev> },
+    Create { document: DocRef, body: PendingBody, assigned: Option<Rev> },
+    Put { document: DocRef, expected: Rev, body: PendingBody, assigned: Option<Rev> },
+    Delete { document: DocRef, expected: Rev, mode: DeleteMode, assigned: Option<Rev> },
     PutUnique { instance: InstanceId, index: String, key: String, value: String },
     RemoveUnique { instance: InstanceId, index: String, key: String },
-    Enqueue { job: DocRef, turn: QueueEntry },
+    Enqueue { job: DocRef, entry: QueueEntry },
     Promote { queued: QueuedJob },
     Dequeue { job: DocRef },
-    Claim { lease: Lease, turn: QueueEntry },
+    Claim { lease: Lease, entry: QueueEntry },
     Renew { lease: Lease },
     Complete { lease: Lease },
     Expire { lease: Lease },
     Require { document: DocRef },
-    Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
+    Schedule { trigger: DocRef, due: Option<DateTime<Utc>> },
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
 }
 
@@ -68,12 +68,12 @@ impl Changes {
 
     /// Creates a document. Conflicts if it exists; a deleted document continues with its next revision.
     pub fn create(&mut self, document: DocRef, body: Map) -> &mut Self {
-        self.push(ChangeOp::Create { document, body: PendingBody::new(body), given: None })
+        self.push(ChangeOp::Create { document, body: PendingBody::new(body), assigned: None })
     }
 
     /// Replaces a document. Conflicts unless `rev` is its current revision.
     pub fn put(&mut self, document: DocRef, rev: &Rev, body: Map) -> &mut Self {
-        self.push(ChangeOp::Put { document, expected: rev.clone(), body: PendingBody::new(body), given: None })
+        self.push(ChangeOp::Put { document, expected: rev.clone(), body: PendingBody::new(body), assigned: None })
     }
 
     /// Replaces the revision of a document that was read, or creates the document if there was none.
@@ -87,22 +87,23 @@ impl Changes {
     /// Deletes a document and removes it from the queue and the schedule. Conflicts unless `rev` is its current
     /// revision, and while it is a running job.
     pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
-        self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Tombstone, given: None })
+        self.push(ChangeOp::Delete { document, expected: rev.clone(), mode: DeleteMode::Tombstone, assigned: None })
     }
 
     /// Like [`Changes::delete`], but leaves no tombstone. For documents such as jobs, which are many and whose ids are
     /// never reused. Afterwards, they do not count as deleted but as never created.
     pub fn purge(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
-        self.push(ChangeOp::Delete { document, expected: rev.clone(), trace: DeleteMode::Purge, given: None })
+        self.push(ChangeOp::Delete { document, expected: rev.clone(), mode: DeleteMode::Purge, assigned: None })
     }
 
     /// Gives the last written document this revision from another store instead of its next revision. Conflicts unless
     /// its generation is later than that of the previous revision.
     pub fn with_rev(&mut self, rev: &Rev) -> &mut Self {
-        if let Some(ChangeOp::Create { given, .. } | ChangeOp::Put { given, .. } | ChangeOp::Delete { given, .. }) =
-            self.ops.last_mut()
+        if let Some(
+            ChangeOp::Create { assigned, .. } | ChangeOp::Put { assigned, .. } | ChangeOp::Delete { assigned, .. },
+        ) = self.ops.last_mut()
         {
-            *given = Some(rev.clone());
+            *assigned = Some(rev.clone());
         }
         self
     }
@@ -142,8 +143,8 @@ impl Changes {
 
     /// Puts a job into the queue, or moves it if it is already waiting. Conflicts while the job runs; its document must
     /// exist or be created by an earlier change.
-    pub fn enqueue(&mut self, job: DocRef, turn: QueueEntry) -> &mut Self {
-        self.push(ChangeOp::Enqueue { job, turn })
+    pub fn enqueue(&mut self, job: DocRef, entry: QueueEntry) -> &mut Self {
+        self.push(ChangeOp::Enqueue { job, entry })
     }
 
     /// Removes a waiting job from the queue. Conflicts if it is not waiting.
@@ -165,8 +166,8 @@ impl Changes {
 
     /// Sets when a trigger is due next, or with `None` removes it from the schedule. Its document must exist or be
     /// created by an earlier change. Instants are stored with microsecond precision.
-    pub fn schedule(&mut self, trigger: DocRef, at: Option<DateTime<Utc>>) -> &mut Self {
-        self.push(ChangeOp::Schedule { trigger, at })
+    pub fn schedule(&mut self, trigger: DocRef, due: Option<DateTime<Utc>>) -> &mut Self {
+        self.push(ChangeOp::Schedule { trigger, due })
     }
 
     /// Consumes the due instant of a trigger and sets the next one. Conflicts unless the trigger is due exactly at
@@ -197,7 +198,7 @@ impl Changes {
     pub fn has_schedule(&self) -> bool {
         self.ops
             .iter()
-            .any(|step| matches!(step, ChangeOp::Schedule { at: Some(_), .. } | ChangeOp::Fire { next: Some(_), .. }))
+            .any(|step| matches!(step, ChangeOp::Schedule { due: Some(_), .. } | ChangeOp::Fire { next: Some(_), .. }))
     }
 
     /// Appends the changes of another set.

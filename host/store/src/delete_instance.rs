@@ -12,7 +12,7 @@ use crate::store::Store;
 const DELETE_BATCH_SIZE: usize = 200;
 
 impl Store {
-    /// Removes all documents of an instance with their blobs and their places in the queue and the schedule, then its
+    /// Removes all documents of an instance with their blobs and their entries in the queue and the schedule, then its
     /// indexes and tombstones. Readers of a blob can read it to its end; a running backup delays the removal of blobs
     /// that it may need.
     ///

@@ -62,10 +62,10 @@ impl DiskSpace {
         if size == 0 || !enough || ballast.exists() {
             return;
         }
-        let taken = File::create(&ballast).and_then(|file| {
+        let result = File::create(&ballast).and_then(|file| {
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).map_err(io::Error::from)
         });
-        if let Err(error) = taken {
+        if let Err(error) = result {
             tracing::debug!(%error, "cannot create the ballast file");
             let _ = fs::remove_file(&ballast);
         }
@@ -78,7 +78,8 @@ impl DiskSpace {
 
 /// Returns the space available to this process and the size of the disk, in bytes.
 fn free_and_total_bytes(dir: &Path) -> Result<(u64, u64)> {
-    let room = rustix::fs::statvfs(dir).map_err(|error| Error::io("read the free space of", dir)(error.into()))?;
-    let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
-    Ok((bytes(room.f_bavail), bytes(room.f_blocks)))
+    let statistics =
+        rustix::fs::statvfs(dir).map_err(|error| Error::io("read the free space of", dir)(error.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
+    Ok((bytes(statistics.f_bavail), bytes(statistics.f_blocks)))
 }

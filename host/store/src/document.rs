@@ -246,7 +246,12 @@ pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Re
 }
 
 /// Writes a new document, on top of its tombstone if one exists; returns its revision.
-pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &PendingBody, given: Option<&Rev>) -> Result<Rev> {
+pub(crate) fn create(
+    view: &mut View<'_>,
+    document: &DocRef,
+    body: &PendingBody,
+    assigned: Option<&Rev>,
+) -> Result<Rev> {
     let key = key::of_document(Keyspace::Document, document)?;
     if view.get::<DocumentRecord>(&key)?.is_some() {
         return Err(Conflict::Exists { document: document.clone() }.into());
@@ -256,7 +261,7 @@ pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &PendingBody,
     if tombstone.is_some() {
         view.remove(tombstone_key);
     }
-    let rev = next_rev(document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body.digest, given)?;
+    let rev = next_rev(document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body.digest, assigned)?;
     write_record(view, key, document, &rev, body)?;
     Ok(rev)
 }
@@ -267,10 +272,10 @@ pub(crate) fn replace(
     document: &DocRef,
     expected: &Rev,
     body: &PendingBody,
-    given: Option<&Rev>,
+    assigned: Option<&Rev>,
 ) -> Result<(Rev, DocumentRecord)> {
     let (key, old) = require_rev(view, document, expected)?;
-    let rev = next_rev(document, Some(expected), body.digest, given)?;
+    let rev = next_rev(document, Some(expected), body.digest, assigned)?;
     write_record(view, key, document, &rev, body)?;
     Ok((rev, old))
 }
@@ -280,13 +285,13 @@ pub(crate) fn delete(
     view: &mut View<'_>,
     document: &DocRef,
     expected: &Rev,
-    trace: DeleteMode,
-    given: Option<&Rev>,
+    mode: DeleteMode,
+    assigned: Option<&Rev>,
 ) -> Result<(Rev, DocumentRecord)> {
     let (key, old) = require_rev(view, document, expected)?;
-    let rev = next_rev(document, Some(expected), BodyDigest::DELETED, given)?;
+    let rev = next_rev(document, Some(expected), BodyDigest::DELETED, assigned)?;
     view.remove(key);
-    if trace == DeleteMode::Tombstone {
+    if mode == DeleteMode::Tombstone {
         view.put(key::of_document(Keyspace::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
     }
     Ok((rev, old))
@@ -314,14 +319,16 @@ fn require_rev(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result
 }
 
 /// Returns the revision after `previous`, or the one that another store assigned.
-fn next_rev(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Option<&Rev>) -> Result<Rev> {
-    match given {
+fn next_rev(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, assigned: Option<&Rev>) -> Result<Rev> {
+    match assigned {
         None => Ok(Rev::after(previous, body)),
-        Some(given) if given.generation() > previous.map_or(0, Rev::generation) => Ok(given.clone()),
-        Some(given) => {
-            Err(Conflict::Revision { document: document.clone(), expected: given.clone(), current: previous.cloned() }
-                .into())
+        Some(assigned) if assigned.generation() > previous.map_or(0, Rev::generation) => Ok(assigned.clone()),
+        Some(assigned) => Err(Conflict::Revision {
+            document: document.clone(),
+            expected: assigned.clone(),
+            current: previous.cloned(),
         }
+        .into()),
     }
 }
 

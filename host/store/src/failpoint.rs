@@ -35,10 +35,10 @@ mod ordered {
 
     static ARMED: LazyLock<Option<ArmedFailpoint>> = LazyLock::new(|| {
         let text = std::env::var("KONNECTOR_FAILPOINT").ok()?;
-        let (place, action) = text.split_once('=')?;
+        let (name, action) = text.split_once('=')?;
         let (action, time) = action.split_once('#').unwrap_or((action, "1"));
         Some(ArmedFailpoint {
-            name: place.to_owned(),
+            name: name.to_owned(),
             abort: action == "abort",
             remaining_hits: AtomicU64::new(time.parse().ok()?),
         })
@@ -49,15 +49,15 @@ mod ordered {
     /// # Errors
     ///
     /// If a test armed the failpoint with the action `error`.
-    pub fn hit(place: &str) -> io::Result<()> {
-        let Some(order) = ARMED.as_ref().filter(|order| order.name == place) else { return Ok(()) };
-        if order.remaining_hits.fetch_sub(1, Ordering::SeqCst) != 1 {
+    pub fn hit(name: &str) -> io::Result<()> {
+        let Some(failpoint) = ARMED.as_ref().filter(|failpoint| failpoint.name == name) else { return Ok(()) };
+        if failpoint.remaining_hits.fetch_sub(1, Ordering::SeqCst) != 1 {
             return Ok(());
         }
-        if order.abort {
+        if failpoint.abort {
             // Like a power failure, without cleanup.
             std::process::abort();
         }
-        Err(io::Error::other(format!("the failpoint {place}")))
+        Err(io::Error::other(format!("the failpoint {name}")))
     }
 }

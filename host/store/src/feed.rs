@@ -85,27 +85,27 @@ pub(crate) struct FeedEntry {
 
 /// Adds a document to the end of its feed.
 pub(crate) fn record(view: &mut View<'_>, document: &DocRef, rev: &Rev, deleted: bool) -> Result<()> {
-    let (place, log) = remove_entry(view, document)?;
-    view.append(log, FeedEntry { id: document.id.clone(), rev: rev.clone(), deleted }, place);
+    let (number_key, log) = remove_entry(view, document)?;
+    view.append(log, FeedEntry { id: document.id.clone(), rev: rev.clone(), deleted }, number_key);
     Ok(())
 }
 
 /// Removes a document from its feed.
 pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
-    let (place, _) = remove_entry(view, document)?;
-    view.cancel_append(&place);
-    view.remove(place);
+    let (number_key, _) = remove_entry(view, document)?;
+    view.cancel_append(&number_key);
+    view.remove(number_key);
     Ok(())
 }
 
-/// Removes the entry of a document's last change; returns its place and the key prefix of its feed.
+/// Removes the entry of a document's last change; returns the key of its number and the key prefix of its feed.
 fn remove_entry(view: &mut View<'_>, document: &DocRef) -> Result<(Vec<u8>, Vec<u8>)> {
-    let place = key::of_document(Keyspace::Change, document)?;
+    let number_key = key::of_document(Keyspace::Change, document)?;
     let log = key::changes(&document.instance, &document.doctype).from;
-    if let Some(number) = view.get::<u64>(&place)? {
+    if let Some(number) = view.get::<u64>(&number_key)? {
         view.remove(key::of_log_entry(&log, number));
     }
-    Ok((place, log))
+    Ok((number_key, log))
 }
 
 /// Returns the key of a document's last change, given the entry that stores its number; `None` for any other entry.
@@ -141,8 +141,8 @@ fn list_for(
     let (range, log) = (range_after(instance, doctype, since, &epoch), key::changes(instance, doctype).from);
     let mut found = BTreeMap::new();
     for id in ids {
-        let Ok(place) = key::of_document(Keyspace::Change, &DocRef::new(instance, doctype, id)) else { continue };
-        let Some(number) = view::read(kv, &place)? else { continue };
+        let Ok(number_key) = key::of_document(Keyspace::Change, &DocRef::new(instance, doctype, id)) else { continue };
+        let Some(number) = view::read(kv, &number_key)? else { continue };
         let key = key::of_log_entry(&log, number);
         if key >= range.from
             && let Some(record) = view::read::<FeedEntry>(kv, &key)?
@@ -170,11 +170,11 @@ fn range_after(instance: &InstanceId, doctype: &Doctype, since: &Seq, epoch: &st
 
 /// Makes the positions of a restored store differ from those returned before the restore.
 pub(crate) async fn renew_incarnation(store: &Store) -> Result<()> {
-    let at = key::sequence();
-    let Some(Sequence { last, .. }) = view::read(store.kv(), &at)? else { return Ok(()) };
+    let sequence_key = key::sequence();
+    let Some(Sequence { last, .. }) = view::read(store.kv(), &sequence_key)? else { return Ok(()) };
     let sequence = Sequence { last, ..Sequence::new()? };
     let mut batch = Batch::default();
-    batch.put(at, crate::frame::encode(|| "the sequence of changes".to_owned(), &sequence)?);
+    batch.put(sequence_key, crate::frame::encode(|| "the sequence of changes".to_owned(), &sequence)?);
     // Without checks, the commit cannot be rejected.
     let _: CommitOutcome = store.kv().commit(batch).await?;
     Ok(())

@@ -18,12 +18,12 @@ const HEADER_BYTES: usize = 5;
 /// # Errors
 ///
 /// [`Error::TooLarge`] if the entry exceeds [`MAX_ENTRY_BYTES`].
-pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
+pub(crate) fn encode<T: Serialize>(describe: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
     let content = serde_json::to_vec(record)
-        .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", what()) })?;
+        .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", describe()) })?;
     let size = HEADER_BYTES + content.len();
     if size > MAX_ENTRY_BYTES {
-        return Err(Error::TooLarge { what: what(), size, limit: MAX_ENTRY_BYTES });
+        return Err(Error::TooLarge { what: describe(), size, limit: MAX_ENTRY_BYTES });
     }
     let mut bytes = Vec::with_capacity(size);
     bytes.push(JSON);
@@ -37,9 +37,9 @@ pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Res
 /// # Errors
 ///
 /// [`Error::Corrupt`], naming the entry, when the bytes are not such an output.
-pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(verify(&what, bytes)?)
-        .map_err(|error| Error::Corrupt { what: what(), reason: error.to_string() })
+pub(crate) fn decode<T: DeserializeOwned>(describe: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(verify(&describe, bytes)?)
+        .map_err(|error| Error::Corrupt { what: describe(), reason: error.to_string() })
 }
 
 /// Returns the content of an entry, regardless of its type.
@@ -47,8 +47,8 @@ pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8
 /// # Errors
 ///
 /// [`Error::Corrupt`], naming the entry, when the bytes differ from the written ones.
-pub(crate) fn verify(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
-    let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
+pub(crate) fn verify(describe: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
+    let corrupt = |reason: String| Error::Corrupt { what: describe(), reason };
     match bytes {
         [JSON, a, b, c, d, content @ ..] => {
             let (written, found) = (u32::from_be_bytes([*a, *b, *c, *d]), crc32fast::hash(content));

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_survives_json_and_a_wrong_one_is_refused() {
+    fn an_id_survives_json_and_an_invalid_one_is_rejected() {
         let id = InstanceId::new();
         let json = serde_json::to_string(&id).unwrap();
         assert_eq!(serde_json::from_str::<InstanceId>(&json).unwrap(), id);

@@ -406,8 +406,8 @@ pub(crate) fn leases() -> KeyRange {
     KeyRange::with_prefix(vec![2, b'l'])
 }
 
-pub(crate) fn of_timeline(timeline: Timeline, at: DateTime<Utc>, document: &DocRef) -> Vec<u8> {
-    cross_instance(timeline.letter(), &encode_time(at), document)
+pub(crate) fn of_timeline(timeline: Timeline, time: DateTime<Utc>, document: &DocRef) -> Vec<u8> {
+    cross_instance(timeline.letter(), &encode_time(time), document)
 }
 
 /// Returns the range of the entries up to and including `until`, or of all entries.
@@ -483,8 +483,8 @@ fn cross_instance(letter: u8, time: &[u8], document: &DocRef) -> Vec<u8> {
 }
 
 /// Sorts in the order of the instants, before and after 1970; the store has microsecond precision.
-fn encode_time(at: DateTime<Utc>) -> [u8; 8] {
-    (at.timestamp_micros() ^ i64::MIN).to_be_bytes()
+fn encode_time(time: DateTime<Utc>) -> [u8; 8] {
+    (time.timestamp_micros() ^ i64::MIN).to_be_bytes()
 }
 
 /// Encodes a doctype in at most 36 bytes. `~` occurs in no doctype, so a truncated one equals no other.

@@ -130,15 +130,15 @@ impl Batch {
         self
     }
 
-    /// Adds an entry whose key is `log` and the next number, in eight bytes, and sets the key `place` to that number.
+    /// Adds an entry whose key is `log` and the next number, in eight bytes, and sets `number_key` to that number.
     /// Numbers are consecutive in the order in which batches are applied, regardless of the order of the commits.
     ///
     /// # Errors
     ///
     /// [`Error::TooLarge`] if the record exceeds the maximum size of an entry.
-    pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, place: Vec<u8>) -> Result<&mut Self> {
+    pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, number_key: Vec<u8>) -> Result<&mut Self> {
         let value = frame::encode(|| format!("entry {}", log.escape_ascii()), record)?;
-        self.appends.push(Append { log_prefix: log, value, number_key: place });
+        self.appends.push(Append { log_prefix: log, value, number_key });
         Ok(self)
     }
 
@@ -155,7 +155,7 @@ impl Batch {
     }
 
     /// Returns the keys that are known before the batch is applied: all except those of log entries, which are found
-    /// through their places.
+    /// through their number keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
         let sequence = (!self.appends.is_empty()).then(key::sequence);
         let written = self.writes.iter().map(|(key, _)| key);
@@ -173,18 +173,18 @@ impl Batch {
         if self.appends.is_empty() {
             return Ok(writes);
         }
-        let what = || "the sequence of changes".to_owned();
-        let at = key::sequence();
-        let mut sequence = match read(&at)? {
-            Some(bytes) => frame::decode::<Sequence>(what, &bytes)?,
+        let describe = || "the sequence of changes".to_owned();
+        let sequence_key = key::sequence();
+        let mut sequence = match read(&sequence_key)? {
+            Some(bytes) => frame::decode::<Sequence>(describe, &bytes)?,
             None => Sequence::new()?,
         };
-        for Append { log_prefix: log, value, number_key: place } in &self.appends {
+        for Append { log_prefix: log, value, number_key } in &self.appends {
             sequence.last += 1;
             writes.push((key::of_log_entry(log, sequence.last), Some(value.clone())));
-            writes.push((place.clone(), Some(frame::encode(what, &sequence.last)?)));
+            writes.push((number_key.clone(), Some(frame::encode(describe, &sequence.last)?)));
         }
-        writes.push((at, Some(frame::encode(what, &sequence)?)));
+        writes.push((sequence_key, Some(frame::encode(describe, &sequence)?)));
         Ok(writes)
     }
 
@@ -210,13 +210,13 @@ impl Batch {
     pub fn validate(&self) -> Result<()> {
         let appended = self.appends.iter().map(|append| (&append.number_key, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
-            let fits = |what: &str, size, limit| {
+            let check_size = |part: &str, size, limit| {
                 // The message reaches clients, so it omits the bytes of the key, which are private.
-                let what = || format!("the {what} of an entry");
+                let what = || format!("the {part} of an entry");
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };
-            fits("key", key.len(), MAX_KEY_BYTES)?;
-            fits("value", value.map_or(0, Vec::len), MAX_VALUE_BYTES)?;
+            check_size("key", key.len(), MAX_KEY_BYTES)?;
+            check_size("value", value.map_or(0, Vec::len), MAX_VALUE_BYTES)?;
         }
         Ok(())
     }

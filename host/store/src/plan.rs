@@ -34,22 +34,22 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
     }
     for step in &changes.ops {
         match step {
-            ChangeOp::Create { document, body, given } => {
-                let rev = document::create(&mut view, document, body, given.as_ref())?;
+            ChangeOp::Create { document, body, assigned } => {
+                let rev = document::create(&mut view, document, body, assigned.as_ref())?;
                 feed::record(&mut view, document, &rev, false)?;
                 revs.push(rev);
                 secondary_index::update(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
             }
-            ChangeOp::Put { document, expected, body, given } => {
-                let (rev, old) = document::replace(&mut view, document, expected, body, given.as_ref())?;
+            ChangeOp::Put { document, expected, body, assigned } => {
+                let (rev, old) = document::replace(&mut view, document, expected, body, assigned.as_ref())?;
                 feed::record(&mut view, document, &rev, false)?;
                 let before = || document::body(blobs, &old).map(Some);
                 secondary_index::update(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
                 freed.extend(old.body.blob());
             }
-            ChangeOp::Delete { document, expected, trace, given } => {
-                let (rev, old) = delete(&mut view, document, expected, *trace, given.as_ref())?;
+            ChangeOp::Delete { document, expected, mode, assigned } => {
+                let (rev, old) = delete(&mut view, document, expected, *mode, assigned.as_ref())?;
                 let before = || document::body(blobs, &old).map(Some);
                 secondary_index::update(&mut view, document, before, || Ok(None))?;
                 revs.push(rev);
@@ -60,10 +60,10 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             }
             ChangeOp::RemoveUnique { instance, index, key } => unique_index::remove(&mut view, instance, index, key)?,
             ChangeOp::Require { document } => document::require(&mut view, document)?,
-            ChangeOp::Enqueue { job, turn } => queue::enqueue(&mut view, job, turn)?,
+            ChangeOp::Enqueue { job, entry } => queue::enqueue(&mut view, job, entry)?,
             ChangeOp::Promote { queued } => queue::promote(&mut view, queued)?,
             ChangeOp::Dequeue { job } => queue::dequeue(&mut view, job)?,
-            ChangeOp::Claim { lease, turn } => queue::start_lease(&mut view, lease, turn)?,
+            ChangeOp::Claim { lease, entry } => queue::start_lease(&mut view, lease, entry)?,
             ChangeOp::Renew { lease } => queue::renew(&mut view, lease)?,
             ChangeOp::Complete { lease } => queue::complete(&mut view, lease)?,
             ChangeOp::Expire { lease } => queue::expire(&mut view, lease)?,
@@ -78,11 +78,11 @@ fn delete(
     view: &mut View<'_>,
     document: &DocRef,
     expected: &Rev,
-    trace: DeleteMode,
-    given: Option<&Rev>,
+    mode: DeleteMode,
+    assigned: Option<&Rev>,
 ) -> Result<(Rev, DocumentRecord)> {
-    let deleted = document::delete(view, document, expected, trace, given)?;
-    match trace {
+    let deleted = document::delete(view, document, expected, mode, assigned)?;
+    match mode {
         DeleteMode::Tombstone => feed::record(view, document, &deleted.0, true)?,
         DeleteMode::Purge => feed::remove(view, document)?,
     }

@@ -152,46 +152,46 @@ struct LockHolder {
     job: DocRef,
 }
 
-pub(crate) fn enqueue(view: &mut View<'_>, job: &DocRef, turn: &QueueEntry) -> Result<()> {
+pub(crate) fn enqueue(view: &mut View<'_>, job: &DocRef, entry: &QueueEntry) -> Result<()> {
     document::require(view, job)?;
-    let (key, standing) = read_record(view, job)?;
-    match standing.state {
+    let (key, record) = read_record(view, job)?;
+    match record.state {
         JobQueueState::Leased { .. } => return Err(Conflict::Running { job: job.clone() }.into()),
-        JobQueueState::Waiting(turn) => view.remove(turn.key(job)),
+        JobQueueState::Waiting(entry) => view.remove(entry.key(job)),
         JobQueueState::Ended => {}
     }
-    view.put(turn.key(job), &QueuedJob { job: job.clone(), entry: turn.clone() })?;
-    view.put(key, &QueueRecord { state: JobQueueState::Waiting(turn.clone()), ..standing })
+    view.put(entry.key(job), &QueuedJob { job: job.clone(), entry: entry.clone() })?;
+    view.put(key, &QueueRecord { state: JobQueueState::Waiting(entry.clone()), ..record })
 }
 
 /// Moves a job from the timeline to the ready ones.
-pub(crate) fn promote(view: &mut View<'_>, QueuedJob { job, entry: turn }: &QueuedJob) -> Result<()> {
-    let (_, standing) = read_record(view, job)?;
-    if !matches!(standing.state, JobQueueState::Waiting(current) if current == *turn) {
+pub(crate) fn promote(view: &mut View<'_>, QueuedJob { job, entry }: &QueuedJob) -> Result<()> {
+    let (_, record) = read_record(view, job)?;
+    if !matches!(record.state, JobQueueState::Waiting(current) if current == *entry) {
         // The job was moved in the meantime, so this entry no longer exists. If it did, no claim would ever read it
         // again.
-        view.remove(turn.key(job));
+        view.remove(entry.key(job));
         return Ok(());
     }
-    enqueue(view, job, &QueueEntry { ready: true, ..turn.clone() })
+    enqueue(view, job, &QueueEntry { ready: true, ..entry.clone() })
 }
 
 pub(crate) fn dequeue(view: &mut View<'_>, job: &DocRef) -> Result<()> {
-    let (key, standing) = read_record(view, job)?;
-    let JobQueueState::Waiting(turn) = standing.state else {
+    let (key, record) = read_record(view, job)?;
+    let JobQueueState::Waiting(entry) = record.state else {
         return Err(Conflict::NotWaiting { job: job.clone() }.into());
     };
-    view.remove(turn.key(job));
-    view.put(key, &QueueRecord { state: JobQueueState::Ended, ..standing })
+    view.remove(entry.key(job));
+    view.put(key, &QueueRecord { state: JobQueueState::Ended, ..record })
 }
 
 /// Removes the queue's entries of a document that is being deleted.
 pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
     let key = key::of_document(Keyspace::Job, document)?;
-    match view.get::<QueueRecord>(&key)?.map(|standing| standing.state) {
+    match view.get::<QueueRecord>(&key)?.map(|record| record.state) {
         None => return Ok(()),
         Some(JobQueueState::Leased { .. }) => return Err(Conflict::Running { job: document.clone() }.into()),
-        Some(JobQueueState::Waiting(turn)) => view.remove(turn.key(document)),
+        Some(JobQueueState::Waiting(entry)) => view.remove(entry.key(document)),
         Some(JobQueueState::Ended) => {}
     }
     view.remove(key);
@@ -200,19 +200,19 @@ pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
 
 /// Turns a waiting job into a leased one, with the next epoch.
 pub(crate) fn start_lease(view: &mut View<'_>, lease: &Lease, expected: &QueueEntry) -> Result<()> {
-    let (key, standing) = read_record(view, &lease.job)?;
-    match standing.state {
-        JobQueueState::Waiting(turn) if turn == *expected && standing.epoch.checked_add(1) == Some(lease.epoch) => {}
+    let (key, record) = read_record(view, &lease.job)?;
+    match record.state {
+        JobQueueState::Waiting(entry) if entry == *expected && record.epoch.checked_add(1) == Some(lease.epoch) => {}
         _ => return Err(Conflict::NotWaiting { job: lease.job.clone() }.into()),
     }
     let lock = lease.lock.iter().map(|lock| ("lock", lock, key::of_lock(&lease.job.instance, lock)));
     let slots = lease.slots.iter().map(|slot| ("permit", &slot.permit, key::of_slot(&slot.permit, slot.number)));
-    for (index, name, place) in lock.chain(slots) {
-        if let Some(holder) = view.get::<LockHolder>(&place)? {
+    for (index, name, lock_key) in lock.chain(slots) {
+        if let Some(holder) = view.get::<LockHolder>(&lock_key)? {
             let (index, key, holder) = (index.to_owned(), name.clone(), holder.job.to_string());
             return Err(Conflict::Taken { index, key, holder }.into());
         }
-        view.put(place, &LockHolder { job: lease.job.clone() })?;
+        view.put(lock_key, &LockHolder { job: lease.job.clone() })?;
     }
     view.remove(expected.key(&lease.job));
     let state =
@@ -223,9 +223,9 @@ pub(crate) fn start_lease(view: &mut View<'_>, lease: &Lease, expected: &QueueEn
 
 /// Requires a lease to be held; returns its lock and its permits.
 pub(crate) fn fence(view: &mut View<'_>, lease: &Lease) -> Result<(Option<String>, Vec<PermitSlot>)> {
-    let (_, standing) = read_record(view, &lease.job)?;
-    match standing.state {
-        JobQueueState::Leased { worker, lock, slots } if standing.epoch == lease.epoch && worker == lease.worker => {
+    let (_, record) = read_record(view, &lease.job)?;
+    match record.state {
+        JobQueueState::Leased { worker, lock, slots } if record.epoch == lease.epoch && worker == lease.worker => {
             Ok((lock, slots))
         }
         _ => Err(Error::StaleLease { job: lease.job.clone(), epoch: lease.epoch }),
@@ -234,9 +234,9 @@ pub(crate) fn fence(view: &mut View<'_>, lease: &Lease) -> Result<(Option<String
 
 pub(crate) fn renew(view: &mut View<'_>, lease: &Lease) -> Result<()> {
     fence(view, lease)?;
-    let place = key::of_lease(&lease.job);
-    let stored = view.get::<Lease>(&place)?.unwrap_or_else(|| lease.clone());
-    view.put(place, &Lease { heartbeats: stored.heartbeats.wrapping_add(1), ..stored })
+    let lease_key = key::of_lease(&lease.job);
+    let stored = view.get::<Lease>(&lease_key)?.unwrap_or_else(|| lease.clone());
+    view.put(lease_key, &Lease { heartbeats: stored.heartbeats.wrapping_add(1), ..stored })
 }
 
 pub(crate) fn complete(view: &mut View<'_>, lease: &Lease) -> Result<()> {
@@ -264,8 +264,8 @@ pub(crate) fn expire(view: &mut View<'_>, lease: &Lease) -> Result<()> {
 /// Returns up to `limit` waiting jobs: those that are ready, then the others in the order of their time.
 pub(crate) fn list(kv: &dyn Kv, limit: usize) -> Result<Vec<QueuedJob>> {
     let mut queued: Vec<QueuedJob> = view::scan_readable(kv, key::ready(), limit)?;
-    let left = limit.saturating_sub(queued.len());
-    queued.extend(view::scan_readable::<QueuedJob>(kv, key::timeline(Timeline::Delayed, None), left)?);
+    let remaining = limit.saturating_sub(queued.len());
+    queued.extend(view::scan_readable::<QueuedJob>(kv, key::timeline(Timeline::Delayed, None), remaining)?);
     Ok(queued)
 }
 
@@ -276,9 +276,9 @@ pub(crate) fn list_delayed(kv: &dyn Kv, until: Option<DateTime<Utc>>, limit: usi
 
 /// Returns the state of one waiting job.
 pub(crate) fn get(kv: &dyn Kv, job: &DocRef) -> Result<Option<QueuedJob>> {
-    let standing = view::read::<QueueRecord>(kv, &key::of_document(Keyspace::Job, job)?)?;
-    Ok(match standing.map(|standing| standing.state) {
-        Some(JobQueueState::Waiting(turn)) => Some(QueuedJob { job: job.clone(), entry: turn }),
+    let record = view::read::<QueueRecord>(kv, &key::of_document(Keyspace::Job, job)?)?;
+    Ok(match record.map(|record| record.state) {
+        Some(JobQueueState::Waiting(entry)) => Some(QueuedJob { job: job.clone(), entry }),
         _ => None,
     })
 }
@@ -295,8 +295,8 @@ pub(crate) fn lease(kv: &dyn Kv, job: &DocRef) -> Result<Option<Lease>> {
 
 fn read_record(view: &mut View<'_>, job: &DocRef) -> Result<(Vec<u8>, QueueRecord)> {
     let key = key::of_document(Keyspace::Job, job)?;
-    let standing = view.get(&key)?.unwrap_or(QueueRecord { epoch: 0, state: JobQueueState::Ended });
-    Ok((key, standing))
+    let record = view.get(&key)?.unwrap_or(QueueRecord { epoch: 0, state: JobQueueState::Ended });
+    Ok((key, record))
 }
 
 #[cfg(test)]

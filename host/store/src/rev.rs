@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_read_back_and_others_are_refused() {
+    fn a_revision_is_read_back_and_invalid_ones_are_rejected() {
         let rev = Rev::after(None, BodyDigest::of(b"{}"));
         assert_eq!(rev.to_string().parse::<Rev>().unwrap(), rev);
         let digits = "0".repeat(32);

@@ -30,15 +30,15 @@ mod check;
 
 pub(crate) use check::{check_due_entry, check_schedule};
 
-pub(crate) fn set(view: &mut View<'_>, trigger: &DocRef, at: Option<DateTime<Utc>>) -> Result<()> {
+pub(crate) fn set(view: &mut View<'_>, trigger: &DocRef, due: Option<DateTime<Utc>>) -> Result<()> {
     let key = key::of_document(Keyspace::Schedule, trigger)?;
     if let Some(schedule) = view.get::<TriggerSchedule>(&key)? {
         view.remove(key::of_timeline(Timeline::Due, schedule.due, trigger));
         view.remove(key.clone());
     }
-    if let Some(at) = at {
+    if let Some(due) = due {
         document::require(view, trigger)?;
-        let due = at.trunc_subsecs(6);
+        let due = due.trunc_subsecs(6);
         view.put(key, &TriggerSchedule { due })?;
         view.put(key::of_timeline(Timeline::Due, due, trigger), &DueEntry { trigger: trigger.clone(), due })?;
     }
@@ -59,13 +59,13 @@ pub(crate) fn fire(
 }
 
 pub(crate) fn due(kv: &dyn Kv, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
-    let places = view::scan_readable::<DueEntry>(kv, key::timeline(Timeline::Due, Some(now)), limit)?;
-    Ok(places.into_iter().map(|place| (place.trigger, place.due)).collect())
+    let entries = view::scan_readable::<DueEntry>(kv, key::timeline(Timeline::Due, Some(now)), limit)?;
+    Ok(entries.into_iter().map(|entry| (entry.trigger, entry.due)).collect())
 }
 
 pub(crate) fn next_due_at(kv: &dyn Kv) -> Result<Option<DateTime<Utc>>> {
     let first = view::scan_readable::<DueEntry>(kv, key::timeline(Timeline::Due, None), 1)?;
-    Ok(first.into_iter().next().map(|place| place.due))
+    Ok(first.into_iter().next().map(|entry| entry.due))
 }
 
 pub(crate) fn due_at(kv: &dyn Kv, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {

@@ -23,13 +23,13 @@ mod check;
 pub(crate) use check::{check_entry, check_unique_key};
 
 pub(crate) fn put(view: &mut View<'_>, instance: &InstanceId, index: &str, key: &str, value: &str) -> Result<()> {
-    let place = key::of_unique(instance, index, key)?;
-    match view.get::<UniqueRecord>(&place)? {
+    let unique_key = key::of_unique(instance, index, key)?;
+    match view.get::<UniqueRecord>(&unique_key)? {
         Some(record) if record.value == value => Ok(()),
         Some(record) => {
             Err(Conflict::Taken { index: index.to_owned(), key: key.to_owned(), holder: record.value }.into())
         }
-        None => view.put(place, &UniqueRecord { key: key.to_owned(), value: value.to_owned() }),
+        None => view.put(unique_key, &UniqueRecord { key: key.to_owned(), value: value.to_owned() }),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct View<'a> {
     kv: &'a dyn Kv,
     reads: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// By place; each place has at most one append.
+    /// By the key of the number; each key has at most one append.
     appends: BTreeMap<Vec<u8>, (Vec<u8>, feed::FeedEntry)>,
 }
 
@@ -45,14 +45,15 @@ impl<'a> View<'a> {
         self.writes.insert(key, None);
     }
 
-    /// Appends an entry to a log; `place` will point to it. Replaces a pending append for the same place.
-    pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::FeedEntry, place: Vec<u8>) {
-        self.appends.insert(place, (log, record));
+    /// Appends an entry to a log; the number under `number_key` will point to it. Replaces a pending append for the
+    /// same key.
+    pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::FeedEntry, number_key: Vec<u8>) {
+        self.appends.insert(number_key, (log, record));
     }
 
-    /// Cancels the pending append for a place.
-    pub(crate) fn cancel_append(&mut self, place: &[u8]) {
-        self.appends.remove(place);
+    /// Cancels the pending append for a key.
+    pub(crate) fn cancel_append(&mut self, number_key: &[u8]) {
+        self.appends.remove(number_key);
     }
 
     pub(crate) fn into_batch(self) -> Result<Batch> {
@@ -66,8 +67,8 @@ impl<'a> View<'a> {
                 None => batch.remove(key),
             };
         }
-        for (place, (log, record)) in self.appends {
-            batch.append(log, &record, place)?;
+        for (number_key, (log, record)) in self.appends {
+            batch.append(log, &record, number_key)?;
         }
         Ok(batch)
     }

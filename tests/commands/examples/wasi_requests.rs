@@ -6,10 +6,10 @@ fn main() {}
 #[cfg(target_os = "wasi")]
 fn main() {
     for request in test_commands::parameters()["requests"].as_array().into_iter().flatten() {
-        let told = match wasi::send(request) {
-            Ok(told) | Err(told) => told,
+        let message = match wasi::send(request) {
+            Ok(message) | Err(message) => message,
         };
-        test_commands::print_message(format!("{}: {told}", request["name"].as_str().unwrap_or("request")));
+        test_commands::print_message(format!("{}: {message}", request["name"].as_str().unwrap_or("request")));
     }
 }
 
@@ -26,7 +26,7 @@ mod wasi {
     pub fn send(request: &Value) -> Result<String, String> {
         let text = |name: &str| request[name].as_str();
         let outgoing = OutgoingRequest::new(fields(&request["headers"])?);
-        let refused = |what: &'static str| move |()| format!("{what} refused");
+        let refused = |setting: &'static str| move |()| format!("{setting} refused");
         outgoing.set_method(&Method::Other(text("method").unwrap_or("GET").to_owned())).map_err(refused("method"))?;
         let scheme = match text("scheme") {
             Some("https") => Scheme::Https,
@@ -39,10 +39,10 @@ mod wasi {
         let options = options(&request["timeouts"])?;
         let has_body = request["body"].is_object();
         let body = has_body.then(|| outgoing.body()).transpose().map_err(refused("body"))?;
-        let answer = handle(outgoing, options).map_err(|error| format!("refused at once: {error:?}"))?;
+        let future = handle(outgoing, options).map_err(|error| format!("refused at once: {error:?}"))?;
         let written = body.map(|body| write(body, request)).transpose();
-        answer.subscribe().block();
-        let incoming = match answer.get() {
+        future.subscribe().block();
+        let incoming = match future.get() {
             Some(Ok(Ok(incoming))) => incoming,
             Some(Ok(Err(error))) => return Err(format!("{error:?}")),
             Some(Err(())) | None => return Err("the answer is gone".to_owned()),
@@ -105,14 +105,14 @@ mod wasi {
         OutgoingBody::finish(body, None).map_err(|error| format!("the end of the body: {error:?}"))
     }
 
-    fn read(body: &IncomingBody, shown: usize) -> Result<(usize, String), String> {
+    fn read(body: &IncomingBody, max_length: usize) -> Result<(usize, String), String> {
         let stream = body.stream().map_err(|()| "no stream".to_owned())?;
         let (mut length, mut beginning) = (0, Vec::new());
         loop {
             match stream.blocking_read(64 << 10) {
                 Ok(part) => {
                     length += part.len();
-                    beginning.extend(part.iter().take(shown.saturating_sub(beginning.len())));
+                    beginning.extend(part.iter().take(max_length.saturating_sub(beginning.len())));
                 }
                 Err(StreamError::Closed) => break,
                 Err(StreamError::LastOperationFailed(error)) => {

@@ -1,4 +1,4 @@
-//! Asks for a one-time code repeatedly, whatever the response, and ends with the first error that is not
+//! Asks for a one-time code repeatedly, regardless of the response, and ends with the first error that is not
 //! `unattended`.
 
 use test_guests::prelude::*;

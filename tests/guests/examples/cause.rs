@@ -8,14 +8,15 @@ use test_guests::prelude::*;
 fn run(job: Job) -> Result<Report, Failure> {
     let fields: Value = serde_json::from_str(&account::fields()).unwrap_or_default();
     let payload = job.payload.as_deref().map(serde_json::from_str::<Value>).transpose().unwrap_or_default();
-    let told = json!({ "cause": format!("{:?}", job.cause), "login": fields["login"], "payload": payload }).to_string();
-    log_info(&told);
+    let message =
+        json!({ "cause": format!("{:?}", job.cause), "login": fields["login"], "payload": payload }).to_string();
+    log_info(&message);
     let Some(url) = parameters(&job)["url"].as_str().map(str::to_owned) else { return Ok(empty_report()) };
     let request = http::Request {
         method: "POST".to_owned(),
         url,
         headers: Vec::new(),
-        body: Some(told.into_bytes()),
+        body: Some(message.into_bytes()),
         form_charset: None,
         response_format: http::BodyFormat::ByMediaType,
         follow_redirects: false,

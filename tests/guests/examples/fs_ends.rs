@@ -65,14 +65,14 @@ fn run(job: Job) -> Result<Report, Failure> {
         }
         "writes before it is there" => {
             log_info(format!("{:?}", File::create_new("/files/half.txt").map(drop).map_err(|error| error.kind())));
-            let again = OpenOptions::new().append(true).open("/files/half.txt");
-            again.and_then(|mut file| file.write_all(b", the other half")).expect("written");
+            let reopened = OpenOptions::new().append(true).open("/files/half.txt");
+            reopened.and_then(|mut file| file.write_all(b", the other half")).expect("written");
             fs::rename("/files/half.txt", "/files/whole.txt").expect("renamed");
             log_info(format!("{:?}", fs::metadata("/files/half.txt").map(drop).map_err(|error| error.kind())));
             log_info(format!("{} bytes", fs::metadata("/files/whole.txt").expect("there").len()));
-            let gone = File::create("/files/gone.txt").expect("a file");
+            let deleted = File::create("/files/gone.txt").expect("a file");
             fs::remove_file("/files/gone.txt").expect("removed");
-            drop(gone);
+            drop(deleted);
         }
         "opens too many" => {
             let files: Vec<_> = (0..20).map(|number| File::create(format!("/files/{number}"))).collect();

@@ -11,8 +11,8 @@ fn run(_: Job) -> Result<Report, Failure> {
     let mut file = File::create("/tmp/large").expect("a file");
     let mut error = None;
     for _ in 0..1_024 {
-        if let Err(refused) = file.write_all(&part) {
-            error = Some(refused);
+        if let Err(write_error) = file.write_all(&part) {
+            error = Some(write_error);
             break;
         }
     }
@@ -30,13 +30,13 @@ fn run(_: Job) -> Result<Report, Failure> {
     drop(sparse);
     fs::remove_file("/tmp/sparse").expect("removed");
 
-    let mut made = 0;
-    let refused = (0..1_000_000).find_map(|number| {
+    let mut count = 0;
+    let error = (0..1_000_000).find_map(|number| {
         let created = File::create(format!("/tmp/{number}"));
-        made += usize::from(created.is_ok());
+        count += usize::from(created.is_ok());
         created.err()
     });
-    log_info(format!("10^6 files: {refused:?} after {made}"));
+    log_info(format!("10^6 files: {error:?} after {count}"));
     fs::remove_file("/tmp/1").expect("removed");
     log_info(format!("room for one more: {:?}", fs::create_dir("/tmp/one").map_err(|error| error.kind())));
 

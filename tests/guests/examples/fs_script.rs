@@ -9,7 +9,7 @@ use test_guests::prelude::*;
 fn run(job: Job) -> Result<Report, Failure> {
     for step in parameters(&job)["script"].as_array().expect("a script") {
         let words: Vec<&str> = step.as_array().expect("a step").iter().filter_map(Value::as_str).collect();
-        let answer = match words.as_slice() {
+        let result = match words.as_slice() {
             ["write", path, text] => fs::write(path, text).map(|()| String::new()),
             ["write much", path] => fs::write(path, vec![7; 10 << 20]).map(|()| String::new()),
             ["sync much", path] => fs::File::create(path).and_then(|mut file| {
@@ -34,8 +34,8 @@ fn run(job: Job) -> Result<Report, Failure> {
             other => panic!("{other:?} is no step"),
         };
         let words: Vec<String> = words.iter().map(|word| word.replace('\n', "⏎")).collect();
-        match answer {
-            Ok(answer) => log_info(format!("{}: {answer:?}", words.join(" "))),
+        match result {
+            Ok(result) => log_info(format!("{}: {result:?}", words.join(" "))),
             Err(error) => log_info(format!("{}: {:?}", words.join(" "), error.kind())),
         }
     }

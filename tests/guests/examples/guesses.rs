@@ -20,8 +20,8 @@ fn run(job: Job) -> Result<Report, Failure> {
 }
 
 /// One line for one import: its results, backwards.
-fn log_reversed(import: &str, answers: impl std::fmt::Debug) {
-    let backwards: String = format!("{answers:?}").chars().rev().collect();
+fn log_reversed(import: &str, result: impl std::fmt::Debug) {
+    let backwards: String = format!("{result:?}").chars().rev().collect();
     log_info(format!("{import} {backwards}"));
 }
 
@@ -174,9 +174,9 @@ fn progress(guess: &str) {
 }
 
 fn filesystem(guess: &str) {
-    let place = format!("/tmp/{guess}");
-    log_reversed("filesystem.write", std::fs::write(&place, guess).map_err(|error| error.to_string()));
-    log_reversed("filesystem.read", std::fs::read_to_string(&place).map_err(|error| error.to_string()));
+    let path = format!("/tmp/{guess}");
+    log_reversed("filesystem.write", std::fs::write(&path, guess).map_err(|error| error.to_string()));
+    log_reversed("filesystem.read", std::fs::read_to_string(&path).map_err(|error| error.to_string()));
     let names = std::fs::read_dir("/tmp")
         .map(|found| found.filter_map(|entry| Some(entry.ok()?.file_name())).collect::<Vec<_>>());
     log_reversed("filesystem.list", names.map_err(|error| error.to_string()));

@@ -58,13 +58,13 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{:?}", documents::find("io.cozy.bills", &search).map(drop))
         }
         "files.held" => {
-            let mut held = Vec::new();
+            let mut uploads = Vec::new();
             loop {
-                let mut to = target(&format!("{}", held.len()));
+                let mut to = target(&format!("{}", uploads.len()));
                 to.metadata = format!("{{\"a\":[{}0]}}", text());
                 match files::begin_upload(&to) {
-                    Ok(upload) => held.push(upload),
-                    Err(error) => break format!("{} {error:?}", held.len()),
+                    Ok(upload) => uploads.push(upload),
+                    Err(error) => break format!("{} {error:?}", uploads.len()),
                 }
             }
         }
@@ -100,8 +100,8 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{:?}", documents::delete("io.cozy.bills", &locators))
         }
         "documents.get" => {
-            let got = documents::get("io.cozy.bills", &types::Locator::Id(text())).map(drop);
-            format!("{got:?} {:?}", documents::get(&text(), &types::Locator::Id("1".to_owned())).map(drop))
+            let result = documents::get("io.cozy.bills", &types::Locator::Id(text())).map(drop);
+            format!("{result:?} {:?}", documents::get(&text(), &types::Locator::Id("1".to_owned())).map(drop))
         }
         "documents.find" => {
             let mut search = query(&["a"], &[], documents::Range::Any);
@@ -128,7 +128,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         "files.metadata" => {
             let mut to = target("a");
             to.metadata = format!("{{\"a\":[{}0]}}", text());
-            let begun = files::begin_upload(&to).map(drop);
+            let result = files::begin_upload(&to).map(drop);
             let merged = files::merge_metadata(&types::Locator::Key("a".to_owned()), &to.metadata);
             let references: Vec<_> = (0..500)
                 .map(|_| wit_files::Reference {
@@ -137,7 +137,7 @@ fn run(job: Job) -> Result<Report, Failure> {
                 })
                 .collect();
             let added = files::add_references(&types::Locator::Key("a".to_owned()), &references);
-            format!("{begun:?} {merged:?} {added:?}")
+            format!("{result:?} {merged:?} {added:?}")
         }
         "files.write" => {
             let upload = files::begin_upload(&target("a")).expect("an upload");
@@ -189,10 +189,10 @@ fn run(job: Job) -> Result<Report, Failure> {
             "written".to_owned()
         }
         "paths" => {
-            let made = std::fs::create_dir_all(format!("/tmp/{}", text())).map_err(|error| error.kind());
+            let result = std::fs::create_dir_all(format!("/tmp/{}", text())).map_err(|error| error.kind());
             let opened = std::fs::File::open(format!("/tmp/{}", text())).map(drop).map_err(|error| error.kind());
             let renamed = std::fs::rename("/tmp", format!("/tmp/{}", text())).map_err(|error| error.kind());
-            format!("{made:?} {opened:?} {renamed:?}")
+            format!("{result:?} {opened:?} {renamed:?}")
         }
         "report" => {
             let problem = |_| Problem { item: unit.repeat(bytes / 2_000 / unit.len()), message: "m".to_owned() };

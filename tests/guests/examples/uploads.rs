@@ -17,17 +17,17 @@ fn run(job: Job) -> Result<Report, Failure> {
     log_info(format!("{:?}", failing.write(b"more")));
     log_info(format!("{:?}", files::Upload::commit(failing).map(|stored| stored.file.path)));
 
-    let mut held = Vec::new();
+    let mut uploads = Vec::new();
     for number in 0..parameters(&job)["uploads"].as_u64().unwrap_or(0) {
         match files::begin_upload(&target(&format!("{number}.bin"))) {
-            Ok(upload) => held.push(upload),
+            Ok(upload) => uploads.push(upload),
             Err(error) => {
-                log_info(format!("after {} uploads: {error:?}", held.len()));
+                log_info(format!("after {} uploads: {error:?}", uploads.len()));
                 break;
             }
         }
     }
     // The host drops the last ones.
-    std::mem::forget(held);
+    std::mem::forget(uploads);
     Ok(empty_report())
 }

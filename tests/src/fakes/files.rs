@@ -153,8 +153,8 @@ impl Files for FakeFiles {
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
         check_folder(folder)?;
         let files = self.stored.lock().unwrap();
-        let behind = files.iter().filter(|(name, _)| cursor.as_ref().is_none_or(|cursor| *name > cursor));
-        let mut entries: Vec<_> = behind.map(|(name, content)| file(name, None, content)).collect();
+        let remaining = files.iter().filter(|(name, _)| cursor.as_ref().is_none_or(|cursor| *name > cursor));
+        let mut entries: Vec<_> = remaining.map(|(name, content)| file(name, None, content)).collect();
         let next = entries.len() > limit as usize;
         entries.truncate(limit as usize);
         let next = entries.last().filter(|_| next).map(|last| last.id.clone());

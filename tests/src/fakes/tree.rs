@@ -114,8 +114,8 @@ impl FakeNodes {
         })
     }
 
-    fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
-        let found = self.items.iter().find(|(_, item)| item.parent == at.directory && item.name == at.name);
+    fn child(&self, child: ChildRef<'_>) -> Result<Node, TreeError> {
+        let found = self.items.iter().find(|(_, item)| item.parent == child.directory && item.name == child.name);
         self.node(found.ok_or(TreeError::NotFound)?.0)
     }
 
@@ -218,8 +218,8 @@ impl Tree for FakeTree {
         self.items().node(id)
     }
 
-    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
-        self.items().child(at)
+    async fn child(&self, child: ChildRef<'_>) -> Result<Node, TreeError> {
+        self.items().child(child)
     }
 
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
@@ -244,13 +244,13 @@ impl Tree for FakeTree {
         Ok(Box::new(FakeDraft { tree: self.clone(), content: Vec::new() }))
     }
 
-    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
+    async fn create_directory(&self, child: ChildRef<'_>) -> Result<Node, TreeError> {
         let mut items = self.items();
-        items.check(at.directory, at.name)?;
-        if items.path(at.directory).matches('/').count() >= 32 {
+        items.check(child.directory, child.name)?;
+        if items.path(child.directory).matches('/').count() >= 32 {
             return Err(TreeError::TooLong);
         }
-        let id = items.add(at.directory, at.name, None);
+        let id = items.add(child.directory, child.name, None);
         items.node(&id)
     }
 
@@ -263,12 +263,12 @@ impl Tree for FakeTree {
         if into == moved.path || into.starts_with(&format!("{}/", moved.path)) {
             return Err(TreeError::MoveIntoItself);
         }
-        if let Ok(there) = items.child(to) {
-            match (moved.is_directory, there.is_directory) {
+        if let Ok(existing) = items.child(to) {
+            match (moved.is_directory, existing.is_directory) {
                 (true, false) => return Err(TreeError::NotDirectory),
                 (false, true) => return Err(TreeError::IsDirectory),
-                (true, true) if !items.is_empty(&there.id) => return Err(TreeError::NotEmpty),
-                _ => drop(items.items.remove(&there.id)),
+                (true, true) if !items.is_empty(&existing.id) => return Err(TreeError::NotEmpty),
+                _ => drop(items.items.remove(&existing.id)),
             }
         }
         let item = items.items.get_mut(&moved.id).ok_or(TreeError::NotFound)?;
@@ -276,14 +276,14 @@ impl Tree for FakeTree {
         Ok(())
     }
 
-    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
+    async fn remove(&self, child: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
         let mut items = self.items();
-        items.check(at.directory, at.name)?;
-        let gone = items.child(at)?;
-        if directory && !items.is_empty(&gone.id) {
+        items.check(child.directory, child.name)?;
+        let removed = items.child(child)?;
+        if directory && !items.is_empty(&removed.id) {
             return Err(TreeError::NotEmpty);
         }
-        items.items.remove(&gone.id);
+        items.items.remove(&removed.id);
         Ok(())
     }
 }

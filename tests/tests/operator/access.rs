@@ -18,12 +18,12 @@ fn browser() -> Client {
 
 /// The target of a redirect.
 async fn redirect_target(request: RequestBuilder) -> Url {
-    let answer = request.send().await.expect("an answer");
-    let status = answer.status();
-    let place = answer.headers().get("location").map(|place| place.to_str().expect("text").to_owned());
-    let text = answer.text().await.expect("a text");
+    let response = request.send().await.expect("an answer");
+    let status = response.status();
+    let location = response.headers().get("location").map(|location| location.to_str().expect("text").to_owned());
+    let text = response.text().await.expect("a text");
     assert_eq!(status, 303, "{text}");
-    place.expect("a place").parse().expect("an address")
+    location.expect("a place").parse().expect("an address")
 }
 
 fn param(url: &Url, name: &str) -> String {
@@ -71,16 +71,16 @@ async fn an_account_is_connected_from_the_command_line() {
     .expect("an address");
     let home = redirect_target(browser.get(back.clone())).await;
     let account = param(&home, "account");
-    let asked = provider.take_requests();
-    assert!(asked.len() == 1 && asked[0].contains("client_secret=s3cret"), "{asked:?}");
+    let requests = provider.take_requests();
+    assert!(requests.len() == 1 && requests[0].contains("client_secret=s3cret"), "{requests:?}");
 
     let accounts = run_ok(data, &["accounts", "ls", "bank101"]);
     assert_eq!((accounts.as_array().expect("a list").len(), &accounts[0]["_id"]), (1, &json!(account)));
-    let shown = run_ok(data, &["accounts", "show", &account]).to_string();
-    assert!(!shown.contains("access-1") && !shown.contains("refresh-1"), "{shown}");
+    let output = run_ok(data, &["accounts", "show", &account]).to_string();
+    assert!(!output.contains("access-1") && !output.contains("refresh-1"), "{output}");
     // The URL was valid only once.
-    let again = browser.get(&address).send().await.expect("an answer");
-    assert_eq!(again.status(), 403);
+    let response = browser.get(&address).send().await.expect("an answer");
+    assert_eq!(response.status(), 403);
 
     run_ok(data, &["account-types", "rm", "bank101"]);
     std::fs::write(&file, "{ \"grant_mode\": \"password\" }").expect("written");
@@ -129,8 +129,8 @@ async fn a_program_gets_its_tokens_by_a_session_code_or_from_the_operator() {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).extend_pairs(more).finish();
         let request = reqwest_client().post(format!("{}/auth/access_token", server.url)).body(body);
         let request = request.header("Content-Type", "application/x-www-form-urlencoded");
-        let answer = request.send().await.expect("an answer").text().await.expect("a text");
-        serde_json::from_str(&answer).expect("JSON")
+        let body = request.send().await.expect("an answer").text().await.expect("a text");
+        serde_json::from_str(&body).expect("JSON")
     };
 
     // The owner's consent, given by the session code.

@@ -19,18 +19,18 @@ struct RegistryProcess {
 }
 
 impl RegistryProcess {
-    fn serve(shelf: &Path, said: PathBuf) -> Self {
+    fn serve(source_dir: &Path, stderr_path: PathBuf) -> Self {
         let mut child = Command::new(binary())
             .args(["registry", "serve", "--listen", "127.0.0.1:0"])
-            .arg(shelf)
+            .arg(source_dir)
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(&said).expect("a file"))
+            .stderr(std::fs::File::create(&stderr_path).expect("a file"))
             .spawn()
             .expect("the registry starts");
         let mut line = String::new();
         let output = child.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut line).expect("a line");
-        Self { child, stderr_path: said, line }
+        Self { child, stderr_path, line }
     }
 
     fn url(&self) -> &str {
@@ -41,11 +41,11 @@ impl RegistryProcess {
     fn wait_for_stderr(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let said = std::fs::read_to_string(&self.stderr_path).expect("a text");
-            if said.contains(text) {
-                return said;
+            let stderr = std::fs::read_to_string(&self.stderr_path).expect("a text");
+            if stderr.contains(text) {
+                return stderr;
             }
-            assert!(Instant::now() < deadline, "it does not say {text}: {said}");
+            assert!(Instant::now() < deadline, "it does not say {text}: {stderr}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -61,33 +61,33 @@ impl Drop for RegistryProcess {
 #[tokio::test]
 async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (data, shelf) = (folder.path().join("data"), folder.path().join("shelf"));
+    let (data, source_dir) = (folder.path().join("data"), folder.path().join("source"));
     std::fs::create_dir(&data).expect("a folder");
     let publish = |name: &str, version: &str| {
-        bundle::bank101(&shelf.join("bank101").join(name), "http://127.0.0.1:9", |manifest| {
+        bundle::bank101(&source_dir.join("bank101").join(name), "http://127.0.0.1:9", |manifest| {
             manifest["version"] = version.into();
         });
     };
     publish("1.0.0", "1.0.0");
     publish("newest", "1.1.0");
-    let registry = RegistryProcess::serve(&shelf, folder.path().join("said"));
+    let registry = RegistryProcess::serve(&source_dir, folder.path().join("stderr"));
     assert!(registry.line.contains(" serves 1 konnectors from "), "{}", registry.line);
     let server = TestServer::start_with(&data, &["--registry", registry.url()]);
 
     let installed = run_ok(&data, &["konnectors", "install", "bank101"]);
     assert_eq!((&installed["version"], &installed["source"]), (&"1.0.0".into(), &"registry://bank101/stable".into()));
     assert_eq!(run_ok(&data, &["konnectors", "update", "bank101"])["version"], "1.0.0");
-    std::fs::rename(shelf.join("bank101/newest"), shelf.join("bank101/1.1.0")).expect("renamed");
+    std::fs::rename(source_dir.join("bank101/newest"), source_dir.join("bank101/1.1.0")).expect("renamed");
     publish("1.2.0", "1.3.0");
     assert_eq!(run_ok(&data, &["konnectors", "update", "bank101"])["version"], "1.1.0");
     assert_eq!(run_ok(&data, &["konnectors", "ls"])[0]["version"], "1.1.0");
 
-    let said = registry.wait_for_stderr("1.2.0 is not offered");
-    insta::assert_snapshot!(said.replace(&shelf.display().to_string(), "SHELF"), @r"
-    ! SHELF/bank101/newest is not offered: its manifest has version 1.1.0
-      → rename it to SHELF/bank101/1.1.0
-    ! SHELF/bank101/1.2.0 is not offered: its manifest has version 1.3.0
-      → rename it to SHELF/bank101/1.3.0
+    let stderr = registry.wait_for_stderr("1.2.0 is not offered");
+    insta::assert_snapshot!(stderr.replace(&source_dir.display().to_string(), "SOURCE"), @r"
+    ! SOURCE/bank101/newest is not offered: its manifest has version 1.1.0
+      → rename it to SOURCE/bank101/1.1.0
+    ! SOURCE/bank101/1.2.0 is not offered: its manifest has version 1.3.0
+      → rename it to SOURCE/bank101/1.3.0
     ");
     let refusals = [
         run_error(&data, &["konnectors", "install", "bank102"]),

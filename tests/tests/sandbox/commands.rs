@@ -14,12 +14,12 @@ fn line(kind: &str, message: &str) -> Value {
     Value::String(json!({ "type": kind, "message": message }).to_string())
 }
 
-async fn run_output_guest(parameters: Value, world: &FakeEnvironment) -> RunOutput {
-    run(&guest("speaks"), parameters, world).await
+async fn run_output_guest(parameters: Value, environment: &FakeEnvironment) -> RunOutput {
+    run(&guest("speaks"), parameters, environment).await
 }
 
-fn konnector_error(ended: &RunOutput) -> (&str, bool) {
-    match &ended.outcome {
+fn konnector_error(run_output: &RunOutput) -> (&str, bool) {
+    match &run_output.outcome {
         Outcome::Failed(Failure::Custom { error, no_retry }) => (error, *no_retry),
         other => panic!("expected the konnector's own words, got {other:?}"),
     }
@@ -37,10 +37,10 @@ fn a_command_is_known_by_what_it_exports() {
 
 #[tokio::test]
 async fn the_environment_is_the_table_and_nothing_else() {
-    let world = FakeEnvironment::default();
-    let ended = run(&guest("environment"), json!({ "url": "https://a.example" }), &world).await;
-    assert_eq!(ended.outcome, completed());
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = FakeEnvironment::default();
+    let run_output = run(&guest("environment"), json!({ "url": "https://a.example" }), &environment).await;
+    assert_eq!(run_output.outcome, completed());
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: arguments: ["konnector"]
     Info: COZY_FIELDS={"konnector":"tests"}
     Info: COZY_JOB_ID=konnector/0/job-1
@@ -61,43 +61,45 @@ async fn a_large_payload_is_a_file_in_the_working_directory() {
     let payload = json!({ "large": "x".repeat(100_000) });
     let length = payload.to_string().len();
     job.payload = Some(payload);
-    let world = FakeEnvironment::default();
-    let ended = SANDBOX.run(&program, job.clone(), world.capabilities(), CancellationToken::new()).await;
-    assert_eq!(ended.outcome, completed());
+    let environment = FakeEnvironment::default();
+    let run_output = SANDBOX.run(&program, job.clone(), environment.capabilities(), CancellationToken::new()).await;
+    assert_eq!(run_output.outcome, completed());
     assert!(
-        world.log().contains(&format!("Info: cozy_payload.json: Ok({length}), in /tmp: Ok({length})")),
+        environment.log().contains(&format!("Info: cozy_payload.json: Ok({length}), in /tmp: Ok({length})")),
         "{}",
-        world.log()
+        environment.log()
     );
 
-    let world = FakeEnvironment::with_limits(|limits| limits.scratch_bytes = 1_000);
-    let ended = SANDBOX.run(&program, job, world.capabilities(), CancellationToken::new()).await;
-    insta::assert_snapshot!(super::sentence(&ended), @"the component could not be started: its payload does not fit into /tmp");
+    let environment = FakeEnvironment::with_limits(|limits| limits.scratch_bytes = 1_000);
+    let run_output = SANDBOX.run(&program, job, environment.capabilities(), CancellationToken::new()).await;
+    insta::assert_snapshot!(super::sentence(&run_output), @"the component could not be started: its payload does not fit into /tmp");
 }
 
 #[tokio::test]
 async fn x10_the_last_critical_line_counts_then_the_last_error_then_the_end() {
-    let world = FakeEnvironment::default();
-    let ended = run_output_guest(json!({}), &world).await;
-    assert_eq!(ended.outcome, completed());
+    let environment = FakeEnvironment::default();
+    let run_output = run_output_guest(json!({}), &environment).await;
+    assert_eq!(run_output.outcome, completed());
     // An error message fails a run that would otherwise succeed.
-    let ended =
-        run_output_guest(json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }), &world)
-            .await;
-    assert_eq!(konnector_error(&ended), ("X", false));
-    let ended = run_output_guest(
-        json!({ "output": [line("critical", "V"), line("critical", "Y"), line("error", "X")] }),
-        &world,
+    let run_output = run_output_guest(
+        json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }),
+        &environment,
     )
     .await;
-    assert_eq!(konnector_error(&ended), ("Y", false));
+    assert_eq!(konnector_error(&run_output), ("X", false));
+    let run_output = run_output_guest(
+        json!({ "output": [line("critical", "V"), line("critical", "Y"), line("error", "X")] }),
+        &environment,
+    )
+    .await;
+    assert_eq!(konnector_error(&run_output), ("Y", false));
     let no_retry = r#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#;
-    let ended = run_output_guest(json!({ "output": [no_retry], "end": "fail" }), &world).await;
-    assert_eq!(konnector_error(&ended), ("LOGIN_FAILED", true));
+    let run_output = run_output_guest(json!({ "output": [no_retry], "end": "fail" }), &environment).await;
+    assert_eq!(konnector_error(&run_output), ("LOGIN_FAILED", true));
 }
 
 #[tokio::test]
-async fn x10_every_way_to_end_has_its_words() {
+async fn x10_every_outcome_has_its_message() {
     let ends = async |end: &str| run_output_guest(json!({ "end": end }), &FakeEnvironment::default()).await.outcome;
     assert_eq!(ends("exit 0").await, completed());
     let status = Failure::Custom { error: "exit status 1".to_owned(), no_retry: false };
@@ -112,32 +114,33 @@ async fn x10_every_way_to_end_has_its_words() {
 
 #[tokio::test]
 async fn x10_a_critical_line_hides_a_trap_and_a_later_timeout() {
-    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
-    let ended = run_output_guest(json!({ "end": "sleep" }), &world).await;
-    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
-    let ended = run_output_guest(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &world).await;
-    assert_eq!(konnector_error(&ended), ("VENDOR_DOWN", false));
-    let ended = run_output_guest(json!({ "output": [line("error", "X")], "end": "panic" }), &world).await;
-    assert_eq!(konnector_error(&ended), ("X", false));
+    let environment = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(300));
+    let run_output = run_output_guest(json!({ "end": "sleep" }), &environment).await;
+    assert_eq!(run_output.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
+    let run_output =
+        run_output_guest(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &environment).await;
+    assert_eq!(konnector_error(&run_output), ("VENDOR_DOWN", false));
+    let run_output = run_output_guest(json!({ "output": [line("error", "X")], "end": "panic" }), &environment).await;
+    assert_eq!(konnector_error(&run_output), ("X", false));
 }
 
 #[tokio::test]
 async fn a_cancelled_run_is_reported_as_cancelled() {
-    let world = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::from_millis(100));
+    let environment = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::from_millis(100));
     let (program, cancel) = (prepare(&guest("speaks")).await, CancellationToken::new());
     let job = job(json!({ "output": [line("critical", "X")], "end": "sleep" }));
-    let running = SANDBOX.run(&program, job, world.capabilities(), cancel.clone());
+    let running = SANDBOX.run(&program, job, environment.capabilities(), cancel.clone());
     let cancelling = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         cancel.cancel();
     };
-    let (ended, ()) = tokio::join!(running, cancelling);
-    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled));
+    let (run_output, ()) = tokio::join!(running, cancelling);
+    assert_eq!(run_output.outcome, Outcome::Aborted(AbortReason::Cancelled));
 }
 
 #[tokio::test]
 async fn x4_messages_are_published_and_other_lines_are_not() {
-    let world = FakeEnvironment::default();
+    let environment = FakeEnvironment::default();
     let output = json!([
         line("toto", "one"),
         "not JSON",
@@ -145,12 +148,14 @@ async fn x4_messages_are_published_and_other_lines_are_not() {
         "[\"critical\"]",
         "{\"type\":\"info\",\"message\":\"a\\u001b[2Jb\"}",
     ]);
-    let ended =
-        run_output_guest(json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }), &world)
-            .await;
-    assert_eq!(ended.outcome, completed());
-    assert_eq!(*world.progress.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
-    insta::assert_snapshot!(world.log(), @r#"
+    let run_output = run_output_guest(
+        json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }),
+        &environment,
+    )
+    .await;
+    assert_eq!(run_output.outcome, completed());
+    assert_eq!(*environment.progress.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
+    insta::assert_snapshot!(environment.log(), @r#"
     Debug: one
     Debug: not JSON
     Debug: two [masked]
@@ -162,22 +167,22 @@ async fn x4_messages_are_published_and_other_lines_are_not() {
 
 #[tokio::test]
 async fn a_flood_is_held_to_the_budget_and_its_end_still_counts() {
-    let world = FakeEnvironment::with_limits(|limits| limits.log_lines = 100);
+    let environment = FakeEnvironment::with_limits(|limits| limits.log_lines = 100);
     let flood = json!({ "text": "{\"type\":\"info\",\"message\":\"a\"}\n", "times": 50_000 });
-    let ended = run_output_guest(json!({ "output": [flood, line("critical", "X")] }), &world).await;
-    assert_eq!(konnector_error(&ended), ("X", false));
-    assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (100, 49_901));
-    assert_eq!(world.progress.events.lock().unwrap().len(), 100);
+    let run_output = run_output_guest(json!({ "output": [flood, line("critical", "X")] }), &environment).await;
+    assert_eq!(konnector_error(&run_output), ("X", false));
+    assert_eq!((run_output.receipt.log_lines, run_output.receipt.log_lines_dropped), (100, 49_901));
+    assert_eq!(environment.progress.events.lock().unwrap().len(), 100);
 }
 
 #[tokio::test]
 async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
-    let world = FakeEnvironment::default();
+    let environment = FakeEnvironment::default();
     let long = json!({ "text": "x".repeat(1_000), "times": 70 });
     let output = json!([line("error", "before"), long, "", line("critical", "after")]);
-    let ended = run_output_guest(json!({ "output": output, "end": "fail" }), &world).await;
-    assert_eq!(konnector_error(&ended), ("before", false));
-    insta::assert_snapshot!(world.log(), @r"
+    let run_output = run_output_guest(json!({ "output": output, "end": "fail" }), &environment).await;
+    assert_eq!(konnector_error(&run_output), ("before", false));
+    insta::assert_snapshot!(environment.log(), @r"
     Error: before
     Warn: a line of standard output is longer than 64 KiB; the rest of standard output is ignored
     ");
@@ -185,7 +190,7 @@ async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
 
 #[tokio::test]
 async fn x11_a_message_is_cut_to_4000_bytes() {
-    let ended =
+    let run_output =
         run_output_guest(json!({ "output": [line("error", &"é".repeat(5_000))] }), &FakeEnvironment::default()).await;
-    assert_eq!(konnector_error(&ended).0, "é".repeat(2_000));
+    assert_eq!(konnector_error(&run_output).0, "é".repeat(2_000));
 }

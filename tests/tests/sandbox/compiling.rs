@@ -32,10 +32,10 @@ async fn a_child_compiles_what_this_process_runs() {
     let component = guest("noop");
     let program = sandbox.prepare(&component, folder.path()).await.unwrap();
     assert!(matches!(program.preparation(), Preparation::Compiled(_)), "{:?}", program.preparation());
-    let ended = sandbox
+    let output = sandbox
         .run(&program, job(json!({})), FakeEnvironment::default().capabilities(), CancellationToken::new())
         .await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
     assert_eq!(sandbox.prepare(&component, folder.path()).await.unwrap().preparation(), Preparation::Memory);
 }
 
@@ -48,20 +48,20 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
     let options = SandboxOptions { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).unwrap();
     let program = sandbox.prepare(&guest("noop"), folder.path()).await.unwrap();
-    let ended = sandbox
+    let output = sandbox
         .run(&program, job(json!({})), FakeEnvironment::default().capabilities(), CancellationToken::new())
         .await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
 }
 
 #[tokio::test]
-async fn what_cannot_be_compiled_is_said_by_the_child() {
+async fn the_child_reports_compile_errors() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(CompileLimits::default()));
     // Its names are valid, but its code is not.
     let mut component =
         wat_components::konnector_component("", "(func $add (result i32) (i32.add (i32.const 7) (i32.const 7)))", "");
-    let at = component.windows(5).position(|bytes| bytes == [0x41, 7, 0x41, 7, 0x6a]).unwrap();
-    component[at + 4] = 0x01;
+    let index = component.windows(5).position(|bytes| bytes == [0x41, 7, 0x41, 7, 0x6a]).unwrap();
+    component[index + 4] = 0x01;
     let error = sandbox.prepare(&component, folder.path()).await.unwrap_err();
     assert!(matches!(error, Error::Compile(_)), "{error:?}");
     assert!(error.to_string().contains("type mismatch"), "{error}");

@@ -61,14 +61,14 @@ fn what_imports_more_than_there_is() {
 async fn a_later_version_of_the_same_track_runs() {
     let mut component = wat_components::konnector_component("", "", "");
     let name = b"konnector:host/run@0.1.0";
-    let places: Vec<_> = (0..component.len()).filter(|at| component[*at..].starts_with(name)).collect();
-    for at in places {
-        component[at + name.len() - 1] = b'7';
+    let indices: Vec<_> = (0..component.len()).filter(|index| component[*index..].starts_with(name)).collect();
+    for index in indices {
+        component[index + name.len() - 1] = b'7';
     }
     assert_eq!(Sandbox::inspect(&component).unwrap().kind, typed("0.1.7"));
-    let ended =
+    let output =
         super::run(&component, serde_json::json!({}), &konnector_tests::fakes::FakeEnvironment::default()).await;
-    assert!(matches!(ended.outcome, konnector_sandbox::Outcome::Completed(_)), "{:?}", ended.outcome);
+    assert!(matches!(output.outcome, konnector_sandbox::Outcome::Completed(_)), "{:?}", output.outcome);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn what_a_component_wants_is_known_beforehand() {
 }
 
 #[tokio::test]
-async fn a_component_whose_run_is_something_else_is_refused() {
+async fn a_component_whose_run_is_something_else_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let error = SANDBOX.prepare(&component_with_names(&[], &[RUN]), folder.path()).await.unwrap_err();
     insta::assert_snapshot!(error, @"cannot link the component: instance export `konnector:host/run@0.1.0` does not have export `run`");
@@ -145,9 +145,9 @@ async fn code_that_was_changed_is_never_loaded() {
     prepare_compiles(&new_sandbox(1), &component, folder.path()).await;
     let code = code(folder.path());
     let good = fs::read(&code).unwrap();
-    let changed = |at: usize| {
+    let changed = |index: usize| {
         let mut bytes = good.clone();
-        bytes[at] ^= 1;
+        bytes[index] ^= 1;
         bytes
     };
     let (last, grown) = (good.len() - 1, [&good[..], &[0]].concat());
@@ -191,9 +191,9 @@ async fn code_that_others_could_have_written_is_never_loaded() {
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o606)).unwrap();
     assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a file that all can write");
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs::rename(&path, elsewhere.path().join("code")).unwrap();
-    std::os::unix::fs::symlink(elsewhere.path().join("code"), &path).unwrap();
+    let other_folder = tempfile::tempdir().unwrap();
+    fs::rename(&path, other_folder.path().join("code")).unwrap();
+    std::os::unix::fs::symlink(other_folder.path().join("code"), &path).unwrap();
     assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a link");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o707)).unwrap();
     assert!(prepare_compiles(&new_sandbox(1), &component, folder.path()).await, "a folder that all can write");

@@ -36,66 +36,66 @@ async fn server() -> String {
     format!("http://{address}")
 }
 
-async fn download(world: &mut FakeEnvironment, names: &[&str]) -> RunOutput {
+async fn download(environment: &mut FakeEnvironment, names: &[&str]) -> RunOutput {
     let server = server().await;
-    world.hosts = vec![server.clone()];
+    environment.hosts = vec![server.clone()];
     let downloads: Vec<_> =
         names.iter().map(|name| json!({ "url": format!("{server}/{name}"), "name": name })).collect();
-    run(&guest("download"), json!({ "downloads": downloads }), world).await
+    run(&guest("download"), json!({ "downloads": downloads }), environment).await
 }
 
 #[tokio::test]
 async fn a_bill_is_stored_and_a_login_page_is_not() {
-    let mut world = FakeEnvironment::default();
-    let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf", "half.pdf"]).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    insta::assert_snapshot!(world.log(), @r#"
+    let mut environment = FakeEnvironment::default();
+    let output = download(&mut environment, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf", "half.pdf"]).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes SaveOutcome::Created
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
     Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got an empty file")
     Info: missing.pdf: DownloadError::Status(404)
     Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is truncated: no %%EOF in its last 1 KiB"))
     "#);
-    let stored = world.files.stored.lock().unwrap();
+    let stored = environment.files.stored.lock().unwrap();
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);
     assert_eq!(stored["bill.pdf"].len(), 100_009);
-    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
-    assert_eq!((ended.receipt.files.created, ended.receipt.file_bytes, ended.receipt.requests), (1, 200_018, 5));
-    assert_eq!(ended.receipt.hosts.len(), 1);
+    assert_eq!(environment.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!((output.receipt.files.created, output.receipt.file_bytes, output.receipt.requests), (1, 200_018, 5));
+    assert_eq!(output.receipt.hosts.len(), 1);
 }
 
 #[tokio::test]
 async fn a_part_of_a_file_is_not_stored() {
-    let mut world = FakeEnvironment::default();
-    download(&mut world, &["part.txt", "later.txt", "nothing.txt", "all.txt"]).await;
-    insta::assert_snapshot!(world.log(), @r"
+    let mut environment = FakeEnvironment::default();
+    download(&mut environment, &["part.txt", "later.txt", "nothing.txt", "all.txt"]).await;
+    insta::assert_snapshot!(environment.log(), @r"
     Info: part.txt: DownloadError::Status(206)
     Info: later.txt: DownloadError::Status(202)
     Info: nothing.txt: DownloadError::Status(204)
     Info: all.txt: /Administration/Bank101/all.txt application/pdf 5 bytes SaveOutcome::Created
     ");
-    assert_eq!(world.files.stored.lock().unwrap().keys().collect::<Vec<_>>(), ["all.txt"]);
+    assert_eq!(environment.files.stored.lock().unwrap().keys().collect::<Vec<_>>(), ["all.txt"]);
 }
 
 #[tokio::test]
 async fn a_download_keeps_to_the_limits() {
-    let mut world = FakeEnvironment::with_limits(|limits| limits.files = 1);
-    download(&mut world, &["bill.pdf", "bill.pdf"]).await;
-    insta::assert_snapshot!(world.log(), @r#"
+    let mut environment = FakeEnvironment::with_limits(|limits| limits.files = 1);
+    download(&mut environment, &["bill.pdf", "bill.pdf"]).await;
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes SaveOutcome::Created
     Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files has been reached"))
     "#);
 
-    let mut world = FakeEnvironment::with_limits(|limits| limits.file_bytes = 50_000);
-    download(&mut world, &["bill.pdf"]).await;
-    insta::assert_snapshot!(world.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files has been reached"))"#);
-    assert!(world.files.stored.lock().unwrap().is_empty());
+    let mut environment = FakeEnvironment::with_limits(|limits| limits.file_bytes = 50_000);
+    download(&mut environment, &["bill.pdf"]).await;
+    insta::assert_snapshot!(environment.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files has been reached"))"#);
+    assert!(environment.files.stored.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_host_that_the_manifest_does_not_name_is_denied() {
-    let world = FakeEnvironment::default();
+    let environment = FakeEnvironment::default();
     let downloads = json!({ "downloads": [{ "url": "https://elsewhere.example/a.pdf", "name": "a.pdf" }] });
-    run(&guest("download"), downloads, &world).await;
-    insta::assert_snapshot!(world.log(), @r#"Info: a.pdf: DownloadError::Http(HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }"))"#);
+    run(&guest("download"), downloads, &environment).await;
+    insta::assert_snapshot!(environment.log(), @r#"Info: a.pdf: DownloadError::Http(HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }"))"#);
 }

@@ -22,7 +22,7 @@ struct FairnessFixture {
     spin: Program,
     naps: Program,
     stop: CancellationToken,
-    world: FakeEnvironment,
+    environment: FakeEnvironment,
 }
 
 impl FairnessFixture {
@@ -34,12 +34,12 @@ impl FairnessFixture {
         let endless = |limits: &mut Limits| {
             (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         };
-        Self { spin, naps, stop: CancellationToken::new(), world: FakeEnvironment::with_limits(endless), sandbox }
+        Self { spin, naps, stop: CancellationToken::new(), environment: FakeEnvironment::with_limits(endless), sandbox }
     }
 
     fn start(&self, program: &Program, parameters: Value) -> GuestTask<RunOutput> {
         let (sandbox, program, stop) = (Arc::clone(&self.sandbox), program.clone(), self.stop.clone());
-        let capabilities = self.world.capabilities();
+        let capabilities = self.environment.capabilities();
         self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
     }
 
@@ -71,14 +71,14 @@ async fn busy_runs_have_even_shares() {
 }
 
 /// The CPU time of busy runs while another run makes twenty short waits.
-async fn busy_cpu_during(number: usize, parameters: Value, world: impl FnOnce(&mut FakeEnvironment)) -> u64 {
+async fn busy_cpu_during(number: usize, parameters: Value, change: impl FnOnce(&mut FakeEnvironment)) -> u64 {
     let mut site = FairnessFixture::new().await;
-    world(&mut site.world);
+    change(&mut site.environment);
     let busy = site.start_busy(number);
     // So that they already compute when the other run starts.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let ended = site.start(&site.naps, parameters).await.expect("the sandbox is there");
-    assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+    let output = site.start(&site.naps, parameters).await.expect("the sandbox is there");
+    assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
     site.used(busy).await.iter().sum()
 }
 
@@ -111,7 +111,7 @@ async fn a_run_that_sends_requests_is_served_next_to_busy_ones() {
     for number in [THREADS, THREADS + 1, 12] {
         let hosts = vec![url.clone()];
         let parameters = json!({ "rounds": 20, "url": url });
-        let used = busy_cpu_during(number, parameters, |world| world.hosts = hosts).await;
+        let used = busy_cpu_during(number, parameters, |environment| environment.hosts = hosts).await;
         assert!(used < MAX_BUSY_CPU_MS, "{number} busy runs used {used} ms while a run sent twenty requests");
     }
 }

@@ -11,29 +11,29 @@ use serde_json::json;
 use super::{run, sentence};
 
 /// An environment with files.
-fn world() -> FakeEnvironment {
+fn environment() -> FakeEnvironment {
     FakeEnvironment { tree: Some(Arc::new(FakeTree::default())), ..FakeEnvironment::default() }
 }
 
-fn listed(world: &FakeEnvironment) -> String {
-    world.tree.as_ref().expect("files").listing()
+fn listed(environment: &FakeEnvironment) -> String {
+    environment.tree.as_ref().expect("files").listing()
 }
 
 /// Runs the guest that ends in this way.
-async fn end(world: &FakeEnvironment, how: &str) -> RunOutput {
-    run(&guest("fs_ends"), json!({ "end": how }), world).await
+async fn end(environment: &FakeEnvironment, how: &str) -> RunOutput {
+    run(&guest("fs_ends"), json!({ "end": how }), environment).await
 }
 
-fn completed(ended: &RunOutput, world: &FakeEnvironment) {
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
+fn completed(output: &RunOutput, environment: &FakeEnvironment) {
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()), "{}", environment.log());
 }
 
 #[tokio::test]
 async fn an_ordinary_program_works_in_both_directories() {
-    let world = world();
-    let ended = run(&guest("std_fs"), json!({ "directories": ["/tmp", "/files"] }), &world).await;
-    completed(&ended, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    let output = run(&guest("std_fs"), json!({ "directories": ["/tmp", "/files"] }), &environment).await;
+    completed(&output, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: in /tmp:
     Info: "first line\n"
     Info: "first LINE\nsecond line\n", then "first LINE\nseco"
@@ -55,15 +55,15 @@ async fn an_ordinary_program_works_in_both_directories() {
     Info: 100000 bytes read back
     Info: 1 left
     "#);
-    assert_eq!(ended.receipt.files_not_saved, 0);
+    assert_eq!(output.receipt.files_not_saved, 0);
 }
 
 #[tokio::test]
 async fn what_tmp_refuses() {
-    let world = world();
-    let ended = run(&guest("fs_refusals"), json!({ "directory": "/tmp" }), &world).await;
-    completed(&ended, &world);
-    insta::assert_snapshot!(world.log(), @r"
+    let environment = environment();
+    let output = run(&guest("fs_refusals"), json!({ "directory": "/tmp" }), &environment).await;
+    completed(&output, &environment);
+    insta::assert_snapshot!(environment.log(), @r"
     Info: read nothing: NotFound, No such file or directory (os error 44)
     Info: create twice: AlreadyExists, File exists (os error 20)
     Info: create a directory twice: AlreadyExists, File exists (os error 20)
@@ -109,10 +109,10 @@ async fn what_tmp_refuses() {
 
 #[tokio::test]
 async fn what_files_refuses() {
-    let world = world();
-    let ended = run(&guest("fs_refusals"), json!({ "directory": "/files" }), &world).await;
-    completed(&ended, &world);
-    insta::assert_snapshot!(world.log(), @r"
+    let environment = environment();
+    let output = run(&guest("fs_refusals"), json!({ "directory": "/files" }), &environment).await;
+    completed(&output, &environment);
+    insta::assert_snapshot!(environment.log(), @r"
     Info: read nothing: NotFound, No such file or directory (os error 44)
     Info: create twice: AlreadyExists, File exists (os error 20)
     Info: create a directory twice: AlreadyExists, File exists (os error 20)
@@ -159,7 +159,7 @@ async fn what_files_refuses() {
     Info: very deep: InvalidFilename, Filename too long (os error 37)
     Info: everything goes: ok
     ");
-    insta::assert_snapshot!(listed(&world), @r#"
+    insta::assert_snapshot!(listed(&environment), @r#"
     /Closed/
     /Hidden/
     /e/
@@ -170,9 +170,9 @@ async fn what_files_refuses() {
 
 #[tokio::test]
 async fn tmp_is_held_to_its_quota() {
-    let world = world();
-    let ended = run(&guest("fs_flood"), json!({}), &world).await;
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    let output = run(&guest("fs_flood"), json!({}), &environment).await;
+    insta::assert_snapshot!(environment.log(), @r#"
     Warn: /tmp is full: the total size of its files would exceed the limit of the run
     Info: 1 GiB: Some(Os { code: 29, kind: Uncategorized, message: "I/O error" }) after 33554432 bytes
     Info: reading goes on: Ok(33554432)
@@ -183,17 +183,17 @@ async fn tmp_is_held_to_its_quota() {
     Info: 10^6 files: Some(Os { code: 51, kind: StorageFull, message: "No space left on device" }) after 10000
     Info: room for one more: Ok(())
     "#);
-    insta::assert_snapshot!(sentence(&ended), @"the konnector has more than 2048 resources (files, streams, timers, uploads) open at one time; drop those that are no longer needed");
+    insta::assert_snapshot!(sentence(&output), @"the konnector has more than 2048 resources (files, streams, timers, uploads) open at one time; drop those that are no longer needed");
 }
 
 #[tokio::test]
 async fn tmp_is_deleted_at_the_end() {
-    let world = world();
+    let environment = environment();
     for _ in 0..2 {
         let script = json!([["walk", "/tmp"], ["write", "/tmp/secret", "x"]]);
-        completed(&run(&guest("fs_script"), json!({ "script": script }), &world).await, &world);
+        completed(&run(&guest("fs_script"), json!({ "script": script }), &environment).await, &environment);
     }
-    insta::assert_snapshot!(world.log(), @r#"
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: walk /tmp: ""
     Info: write /tmp/secret x: ""
     Info: walk /tmp: ""
@@ -209,47 +209,52 @@ async fn a_file_is_there_as_a_whole_or_not_at_all() {
         ("forgets", ""),
         ("syncs", "/half.txt (10 bytes) \"half of it\""),
     ] {
-        let world = world();
-        end(&world, how).await;
-        assert_eq!(listed(&world), ["/Closed/", "/Hidden/", left].join("\n").trim_end(), "{how}: {}", world.log());
+        let environment = environment();
+        end(&environment, how).await;
+        assert_eq!(
+            listed(&environment),
+            ["/Closed/", "/Hidden/", left].join("\n").trim_end(),
+            "{how}: {}",
+            environment.log()
+        );
     }
 }
 
 #[tokio::test]
 async fn a_lost_lease_ends_the_run() {
-    let world = world();
-    let ended = end(&world, "fails").await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was abandoned because another worker restarted the job");
-    insta::assert_snapshot!(world.log(), @r"
+    let environment = environment();
+    let output = end(&environment, "fails").await;
+    insta::assert_snapshot!(sentence(&output), @"the run was abandoned because another worker restarted the job");
+    insta::assert_snapshot!(environment.log(), @r"
     Warn: /files: the disk is full
     Error: /files/refused.txt was not saved when it was closed: I/O error
     Info: after fail: Err(NotFound)
     ");
-    insta::assert_snapshot!(listed(&world), @r"
+    insta::assert_snapshot!(listed(&environment), @r"
     /Closed/
     /Hidden/
     ");
-    assert_eq!(ended.receipt.files_not_saved, 1);
+    assert_eq!(output.receipt.files_not_saved, 1);
 }
 
 #[tokio::test]
 async fn sync_reports_errors_that_close_cannot() {
-    let world = world();
-    let ended = end(&world, "fails to sync").await;
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    let output = end(&environment, "fails to sync").await;
+    insta::assert_snapshot!(environment.log(), @r#"
     Warn: /files: the disk is full
     Info: Err(Os { code: 29, kind: Uncategorized, message: "I/O error" })
     Info: Err(Os { code: 29, kind: Uncategorized, message: "I/O error" })
     "#);
-    completed(&ended, &world);
+    completed(&output, &environment);
 }
 
 #[tokio::test]
 async fn readers_see_what_was_there_until_it_is_closed() {
-    let world = world();
-    world.tree.as_ref().expect("files").put("", "old.txt", b"old content");
-    completed(&end(&world, "is read meanwhile").await, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    environment.tree.as_ref().expect("files").put("", "old.txt", b"old content");
+    completed(&end(&environment, "is read meanwhile").await, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: before: Ok("old content")
     Info: after: Ok("new content")
     Info: whoever had it open: "old content"
@@ -258,10 +263,10 @@ async fn readers_see_what_was_there_until_it_is_closed() {
 
 #[tokio::test]
 async fn files_can_be_written_in_any_order() {
-    let world = world();
-    world.tree.as_ref().expect("files").put("", "old.txt", b"old content");
-    completed(&end(&world, "writes anywhere").await, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    environment.tree.as_ref().expect("files").put("", "old.txt", b"old content");
+    completed(&end(&environment, "writes anywhere").await, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: Ok("old CONTENT\0\0\0\0\0!?")
     Info: Err(Os { code: 51, kind: StorageFull, message: "No space left on device" })
     "#);
@@ -269,14 +274,14 @@ async fn files_can_be_written_in_any_order() {
 
 #[tokio::test]
 async fn a_new_file_has_its_name_from_the_beginning() {
-    let world = world();
-    completed(&end(&world, "writes before it is there").await, &world);
-    insta::assert_snapshot!(world.log(), @r"
+    let environment = environment();
+    completed(&end(&environment, "writes before it is there").await, &environment);
+    insta::assert_snapshot!(environment.log(), @r"
     Info: Err(AlreadyExists)
     Info: Err(NotFound)
     Info: 26 bytes
     ");
-    insta::assert_snapshot!(listed(&world), @r#"
+    insta::assert_snapshot!(listed(&environment), @r#"
     /Closed/
     /Hidden/
     /whole.txt (26 bytes) "half of it, the othe"
@@ -285,9 +290,9 @@ async fn a_new_file_has_its_name_from_the_beginning() {
 
 #[tokio::test]
 async fn open_files_are_held_to_a_number() {
-    let world = world();
-    completed(&end(&world, "opens too many").await, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = environment();
+    completed(&end(&environment, "opens too many").await, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Warn: /files: the limit on unfinished uploads has been reached
     Warn: /files: the limit on unfinished uploads has been reached
     Warn: /files: the limit on unfinished uploads has been reached
@@ -307,11 +312,11 @@ async fn open_files_are_held_to_a_number() {
 
 #[tokio::test]
 async fn rules_and_quotas_hold_below_files() {
-    let world = FakeEnvironment {
+    let environment = FakeEnvironment {
         tree: Some(Arc::new(FakeTree::with_capacity(1 << 20))),
         ..FakeEnvironment::with_limits(|limits| limits.files = 3)
     };
-    let tree = world.tree.as_ref().expect("files");
+    let tree = environment.tree.as_ref().expect("files");
     tree.put("Closed", "closed.txt", b"closed");
     tree.put("Hidden", "hidden.txt", b"hidden");
     let script = json!([
@@ -329,9 +334,9 @@ async fn rules_and_quotas_hold_below_files() {
         ["write", "/files/3", "x"],
         ["write", "/files/4", "x"],
     ]);
-    let ended = run(&guest("fs_script"), json!({ "script": script }), &world).await;
-    completed(&ended, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    let output = run(&guest("fs_script"), json!({ "script": script }), &environment).await;
+    completed(&output, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: walk /files: "/files/Closed/ /files/Closed/closed.txt"
     Info: read /files/Closed/closed.txt: "closed"
     Info: read /files/Hidden/hidden.txt: NotFound
@@ -354,7 +359,7 @@ async fn rules_and_quotas_hold_below_files() {
     Warn: /files: the limit on files has been reached
     Info: write /files/4 x: QuotaExceeded
     "#);
-    insta::assert_snapshot!(listed(&world), @r#"
+    insta::assert_snapshot!(listed(&environment), @r#"
     /1/
     /2 (1 bytes) "x"
     /3 (1 bytes) "x"
@@ -367,10 +372,10 @@ async fn rules_and_quotas_hold_below_files() {
 
 #[tokio::test]
 async fn without_a_rule_there_is_no_directory() {
-    let world = FakeEnvironment::default();
+    let environment = FakeEnvironment::default();
     let script = json!([["walk", "/files"], ["write", "/files/x", "x"], ["write", "/tmp/x", "x"], ["walk", "/tmp"]]);
-    completed(&run(&guest("fs_script"), json!({ "script": script }), &world).await, &world);
-    insta::assert_snapshot!(world.log(), @r#"
+    completed(&run(&guest("fs_script"), json!({ "script": script }), &environment).await, &environment);
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: walk /files: NotFound
     Info: write /files/x x: NotFound
     Info: write /tmp/x x: ""

@@ -34,8 +34,8 @@ fn imports() -> BTreeSet<String> {
 
 /// The lines in which the guest logs its results, and those of the log that anyone else would read.
 async fn answers(guess: &str) -> (Vec<(String, String)>, FakeEnvironment, String) {
-    let world = FakeEnvironment::default();
-    let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
+    let environment = FakeEnvironment::default();
+    let output = run(&guest("guesses"), json!({ "guess": guess }), &environment).await;
     let imports: BTreeSet<_> = imports().into_iter().chain(OF_WASI.map(str::to_owned)).collect();
     let backwards = |text: &str| text.chars().rev().collect::<String>();
     // A file whose content is the guess is read as its bytes and has its hash, which the guest knows as well.
@@ -43,24 +43,24 @@ async fn answers(guess: &str) -> (Vec<(String, String)>, FakeEnvironment, String
     let forms = [(backwards(guess), "GUESS"), (backwards(&hash), "HASH"), (backwards(&bytes), "BYTES")];
     let without_guess =
         |answer: &str| forms.iter().fold(answer.to_owned(), |answer, (form, name)| answer.replace(form, name));
-    let log = world.log();
-    let told = log.lines().filter_map(|line| {
+    let log = environment.log();
+    let answers = log.lines().filter_map(|line| {
         let (import, answer) = line.strip_prefix("Info: ")?.split_once(' ')?;
         imports.contains(import).then(|| (import.to_owned(), without_guess(answer)))
     });
-    let told = told.collect();
-    (told, world, format!("{:?} {:?}", ended.outcome, ended.receipt))
+    let answers = answers.collect();
+    (answers, environment, format!("{:?} {:?}", output.outcome, output.receipt))
 }
 
 #[tokio::test]
-async fn every_import_answers_a_right_guess_as_a_wrong_one() {
-    let (right, world, outcome) = answers("hunter22").await;
-    let told: BTreeSet<_> = right.iter().map(|(import, _)| import.clone()).collect();
-    let missing: Vec<_> = imports().into_iter().filter(|import| !told.contains(import)).collect();
+async fn every_import_treats_a_right_guess_like_a_wrong_one() {
+    let (right, environment, outcome) = answers("hunter22").await;
+    let called_imports: BTreeSet<_> = right.iter().map(|(import, _)| import.clone()).collect();
+    let missing: Vec<_> = imports().into_iter().filter(|import| !called_imports.contains(import)).collect();
     assert!(missing.is_empty(), "the guest `guesses` has no case for {missing:?}");
-    assert!(OF_WASI.iter().all(|import| told.contains(*import)));
+    assert!(OF_WASI.iter().all(|import| called_imports.contains(*import)));
     // The output of the process is masked, so the guess was the secret.
-    assert!(world.log().contains("[masked]") && !world.log().contains("hunter22"), "{}", world.log());
+    assert!(environment.log().contains("[masked]") && !environment.log().contains("hunter22"), "{}", environment.log());
     assert!(outcome.contains("[masked]") && !outcome.contains("hunter22"), "{outcome}");
     for wrong in ["hunter23", "hxnter22"] {
         let (other, _, _) = answers(wrong).await;

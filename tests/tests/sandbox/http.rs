@@ -54,7 +54,7 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
     let redirect = |to: &str| {
         format!("HTTP/1.1 302 Found\r\nconnection: close\r\ncontent-length: 0\r\nlocation: {to}\r\n\r\n").into_bytes()
     };
-    let answer = match path.as_str() {
+    let script = match path.as_str() {
         "/to-inside" => redirect("http://inside.example:1/"),
         "/to-metadata" => redirect("http://169.254.169.254/latest/meta-data/"),
         "/to-file" => redirect("file:///etc/passwd"),
@@ -74,7 +74,7 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
         "/slow" | "/endless" => head("transfer-encoding: chunked\r\n"),
         _ => [head("content-type: text/plain\r\ncontent-length: 5\r\n"), b"hello".to_vec()].concat(),
     };
-    let _ = stream.write_all(&answer).await;
+    let _ = stream.write_all(&script).await;
     let part = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
     match path.as_str() {
         "/silent" => tokio::time::sleep(Duration::from_secs(60)).await,
@@ -125,7 +125,7 @@ async fn send_requests(requests: &[Value]) -> RequestResults {
         "169.254.169.254",
         "[::1]",
     ];
-    let world = FakeEnvironment {
+    let environment = FakeEnvironment {
         hosts: named
             .iter()
             .flat_map(|host| [format!("http://{host}:{port}"), format!("http://{host}"), format!("http://{host}:1")])
@@ -144,10 +144,10 @@ async fn send_requests(requests: &[Value]) -> RequestResults {
     };
     let requests = Value::from(requests).to_string().replace("PORT", &port.to_string());
     let requests: Value = serde_json::from_str(&requests).unwrap();
-    let ended = run(&guest("requests"), json!({ "requests": requests }), &world).await;
-    let log = world.log().replace(&format!(":{port}"), "").replace("Info: ", "");
+    let output = run(&guest("requests"), json!({ "requests": requests }), &environment).await;
+    let log = environment.log().replace(&format!(":{port}"), "").replace("Info: ", "");
     let seen = seen.lock().unwrap().clone();
-    RequestResults { log, seen, receipt: ended.receipt }
+    RequestResults { log, seen, receipt: output.receipt }
 }
 
 fn get(url: &str) -> Value {
@@ -156,7 +156,7 @@ fn get(url: &str) -> Value {
 
 #[tokio::test]
 async fn addresses_inside_in_every_spelling() {
-    let told = send_requests(&[
+    let results = send_requests(&[
         get("http://127.0.0.1:PORT/"),
         get("http://127.0.0.2:PORT/"),
         get("http://2130706434:PORT/"),
@@ -175,8 +175,8 @@ async fn addresses_inside_in_every_spelling() {
         get(&format!("http://vendor.example:PORT/{}", "x".repeat(100_000))),
     ])
     .await;
-    assert!(told.seen.is_empty(), "{:?}", told.seen);
-    insta::assert_snapshot!(told.log, @r#"
+    assert!(results.seen.is_empty(), "{:?}", results.seen);
+    insta::assert_snapshot!(results.log, @r#"
     HttpError::Denied("the manifest has no rule for GET on http://127.0.0.1; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"http://127.0.0.1\"] }")
     HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::AddressProhibited("127.0.0.2 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
@@ -198,22 +198,22 @@ async fn addresses_inside_in_every_spelling() {
 
 #[tokio::test]
 async fn a_name_that_changes_between_look_ups() {
-    let told = send_requests(&vec![get("http://turncoat.example:PORT/"); 4]).await;
-    assert_eq!(told.seen.len(), 2);
-    insta::assert_snapshot!(told.log, @r#"
+    let results = send_requests(&vec![get("http://turncoat.example:PORT/"); 4]).await;
+    assert_eq!(results.seen.len(), 2);
+    insta::assert_snapshot!(results.log, @r#"
     200 Body::Text("hello")
     HttpError::AddressProhibited("turncoat.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     200 Body::Text("hello")
     HttpError::AddressProhibited("turncoat.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     "#);
-    let host = &told.receipt.hosts[0];
+    let host = &results.receipt.hosts[0];
     assert_eq!((host.requests, host.denied, host.refusals["address_prohibited"], host.private), (2, 2, 2, 2));
 }
 
 #[tokio::test]
 async fn other_hosts_by_header_and_by_target() {
     let with = |name: &str, value: &str| json!({ "url": "http://vendor.example:PORT/", "headers": { name: value } });
-    let told = send_requests(&[
+    let results = send_requests(&[
         with("Host", "inside.example"),
         with("host", "vendor.example:PORT"),
         with("X-Forwarded-Host\r\nHost", "inside.example"),
@@ -228,7 +228,7 @@ async fn other_hosts_by_header_and_by_target() {
         get("http://vendor.example:PORT//inside.example/"),
     ])
     .await;
-    insta::assert_snapshot!(told.log, @r#"
+    insta::assert_snapshot!(results.log, @r#"
     HttpError::Invalid("headers: host is set by the host; leave it out")
     200 Body::Text("hello")
     HttpError::Invalid("headers: \"X-Forwarded-Host\\r\\nHost\" is not a valid header name (RFC 9110 §5.1)")
@@ -242,20 +242,20 @@ async fn other_hosts_by_header_and_by_target() {
     200 Body::Text("hello")
     200 Body::Text("hello")
     "#);
-    let lines: Vec<_> = told.seen.iter().filter_map(|request| request.lines().next()).collect();
+    let lines: Vec<_> = results.seen.iter().filter_map(|request| request.lines().next()).collect();
     assert_eq!(lines, ["GET / HTTP/1.1", "GET /http://inside.example/ HTTP/1.1", "GET //inside.example/ HTTP/1.1"]);
-    assert!(told.seen.iter().all(|request| request.to_lowercase().contains("\r\nhost: vendor.example:")));
+    assert!(results.seen.iter().all(|request| request.to_lowercase().contains("\r\nhost: vendor.example:")));
 }
 
 #[tokio::test]
 async fn redirects_to_where_it_may_not_go() {
-    let told = send_requests(
+    let results = send_requests(
         &["/to-inside", "/to-metadata", "/to-file", "/loop"]
             .map(|path| get(&format!("http://vendor.example:PORT{path}"))),
     )
     .await;
-    assert_eq!(told.seen.len(), 3 + 11);
-    insta::assert_snapshot!(told.log, @r#"
+    assert_eq!(results.seen.len(), 3 + 11);
+    insta::assert_snapshot!(results.log, @r#"
     HttpError::AddressProhibited("inside.example does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::AddressProhibited("169.254.169.254 does not resolve to a public address, and private addresses are blocked; the operator can allow individual ones with --allow-address")
     HttpError::Protocol("a redirect from http://vendor.example cannot be followed: its target is a file: URL, not a web page; to read the target, send the request with follow-redirects off")
@@ -269,8 +269,8 @@ async fn hostile_responses() {
     let mut requests = paths.map(|path| get(&format!("http://vendor.example:PORT{path}"))).to_vec();
     requests.push(json!({ "url": "http://vendor.example:PORT/silent", "timeout": 0 }));
     requests.push(json!({ "url": "http://vendor.example:PORT/", "timeout": 0 }));
-    let told = send_requests(&requests).await;
-    insta::assert_snapshot!(told.log, @r#"
+    let results = send_requests(&requests).await;
+    insta::assert_snapshot!(results.log, @r#"
     HttpError::Protocol("the exchange with http://vendor.example failed: invalid content-length parsed")
     HttpError::Protocol("the response from http://vendor.example has both a Content-Length and a Transfer-Encoding")
     HttpError::Protocol("the exchange with http://vendor.example failed: end of file before message length reached")
@@ -292,7 +292,7 @@ async fn a_password_is_used_and_never_seen() {
             "headers": { "Content-Type": "application/x-www-form-urlencoded" },
         })
     };
-    let told = send_requests(&[
+    let results = send_requests(&[
         form("vendor.example", "/"),
         form("vendor.example", "/echo"),
         form("elsewhere.example", "/"),
@@ -301,9 +301,9 @@ async fn a_password_is_used_and_never_seen() {
         json!({ "method": "POST", "url": "http://vendor.example:PORT/", "body": "{password}" }),
     ])
     .await;
-    assert!(told.seen.iter().all(|request| request.contains("hunter22")) && told.seen.len() == 3);
-    assert!(!told.log.contains("hunter22"));
-    insta::assert_snapshot!(told.log, @r#"
+    assert!(results.seen.iter().all(|request| request.contains("hunter22")) && results.seen.len() == 3);
+    assert!(!results.log.contains("hunter22"));
+    insta::assert_snapshot!(results.log, @r#"
     200 Body::Text("hello")
     200 Body::Text("login=ada&password={password}")
     HttpError::Denied("the manifest has no rule for POST on http://elsewhere.example; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"POST\"], \"values\": [\"http://elsewhere.example\"] }")
@@ -311,20 +311,21 @@ async fn a_password_is_used_and_never_seen() {
     200 Body::Text("hello")
     HttpError::Invalid("body: contains the placeholder of the secret password, but its Content-Type is not given; secrets can be sent in application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
     "#);
-    let vendor = told.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
+    let vendor = results.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
     assert_eq!(vendor.secrets["password"], 3);
 }
 
 #[tokio::test]
 async fn tokens_are_kept_within_limits() {
-    let world = FakeEnvironment::default();
-    run(&guest("rotates"), json!({}), &world).await;
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = FakeEnvironment::default();
+    run(&guest("rotates"), json!({}), &environment).await;
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: Ok(())
     Info: Err(Error::Invalid("value: contains the placeholder of the secret password"))
     Info: long: Some((3, Error::LimitReached("the limit on secrets has been reached")))
     Info: short: Some((15, Error::LimitReached("the limit on secrets has been reached")))
     "#);
-    let kept = world.secrets.0.lock().unwrap();
-    assert!(!kept.is_empty() && kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));
+    let secrets = environment.secrets.0.lock().unwrap();
+    let is_masked = |(name, value): (&String, &String)| name != "password" && !value.contains("ksecret");
+    assert!(!secrets.is_empty() && secrets.iter().all(is_masked));
 }

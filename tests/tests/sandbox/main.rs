@@ -13,18 +13,18 @@ mod commands;
 mod compiling;
 mod components;
 mod downloads;
-mod endings;
 mod fairness;
 mod filesystem;
 mod guesses;
 mod hostile;
 mod http;
-mod measure;
-mod neighbours;
-mod orderly;
-mod own_api;
+mod internal_api;
+mod isolation;
+mod min_cost;
+mod outcomes;
 mod pool;
 mod wasi_http;
+mod well_behaved;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -51,9 +51,9 @@ async fn prepare(component: &[u8]) -> Program {
 }
 
 /// Runs a component in a fake environment.
-async fn run(component: &[u8], parameters: Value, world: &FakeEnvironment) -> RunOutput {
+async fn run(component: &[u8], parameters: Value, environment: &FakeEnvironment) -> RunOutput {
     let program = prepare(component).await;
-    SANDBOX.run(&program, job(parameters), world.capabilities(), CancellationToken::new()).await
+    SANDBOX.run(&program, job(parameters), environment.capabilities(), CancellationToken::new()).await
 }
 
 /// The message for a run that the host ended.

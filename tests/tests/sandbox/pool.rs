@@ -28,26 +28,26 @@ async fn the_largest_components_run_at_the_same_time() {
     let spins = "(loop $more (br $more))";
     let program = sandbox.prepare(&wat_components::command_component(32, 4, 16, spins), cache()).await.unwrap();
     let stop = CancellationToken::new();
-    let world = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::ZERO);
+    let environment = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::ZERO);
     let runs: Vec<_> = (0..RUNS)
         .map(|_| {
-            let (of_run, program, stop, world) =
-                (Arc::clone(&sandbox), program.clone(), stop.clone(), world.capabilities());
-            sandbox.spawn(async move { of_run.run(&program, job(json!({})), world, stop).await })
+            let (owned_sandbox, program, stop, environment) =
+                (Arc::clone(&sandbox), program.clone(), stop.clone(), environment.capabilities());
+            sandbox.spawn(async move { owned_sandbox.run(&program, job(json!({})), environment, stop).await })
         })
         .collect();
     // So that all of them have started.
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.cancel();
     for run in runs {
-        let ended = run.await.unwrap();
-        assert!(matches!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled)), "{:?}", ended.outcome);
-        assert_eq!(ended.receipt.peak_memory, 4 << 16, "it has all its memories");
+        let output = run.await.unwrap();
+        assert!(matches!(output.outcome, Outcome::Aborted(AbortReason::Cancelled)), "{:?}", output.outcome);
+        assert_eq!(output.receipt.peak_memory, 4 << 16, "it has all its memories");
     }
 }
 
 #[tokio::test]
-async fn a_component_that_needs_more_is_refused_before_it_runs() {
+async fn a_component_that_needs_more_is_rejected_before_it_runs() {
     let sandbox = sandbox();
     let refusal = async |instances, memories, tables| {
         let component = wat_components::command_component(instances, memories, tables, "");

@@ -45,33 +45,33 @@ async fn serve(mut stream: TcpStream) {
         }
     }
     let text = String::from_utf8_lossy(&request).into_owned();
-    let answer = match text.split(' ').nth(1) {
+    let response = match text.split(' ').nth(1) {
         Some("/slow") => return tokio::time::sleep(std::time::Duration::from_secs(20)).await,
         Some("/echo") => text.matches('x').count().to_string(),
         Some("/large") => "y".repeat(300_000),
         _ => "hello".to_owned(),
     };
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
-    drop(stream.write_all(format!("{head}{answer}").as_bytes()).await);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", response.len());
+    drop(stream.write_all(format!("{head}{response}").as_bytes()).await);
 }
 
 /// Sends requests to one host, which the manifest names unless a request names another; returns the log, with the
 /// port hidden.
-async fn send(world: &mut FakeEnvironment, mut requests: Value) -> (String, RunOutput) {
+async fn send(environment: &mut FakeEnvironment, mut requests: Value) -> (String, RunOutput) {
     let server = server().await;
-    world.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
+    environment.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
     for request in requests.as_array_mut().unwrap() {
         let members = request.as_object_mut().unwrap();
         members.entry("authority").or_insert_with(|| json!(server));
     }
-    let ended = run(&guest("wasi_requests"), json!({ "requests": requests }), world).await;
+    let output = run(&guest("wasi_requests"), json!({ "requests": requests }), environment).await;
     let port = server.rsplit(':').next().unwrap();
-    (world.log().replace(port, "PORT"), ended)
+    (environment.log().replace(port, "PORT"), output)
 }
 
 #[tokio::test]
 async fn ordinary_requests_work() {
-    let mut world = FakeEnvironment::default();
+    let mut environment = FakeEnvironment::default();
     let requests = json!([
         { "name": "get" },
         { "name": "streamed", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(1_000), "times": 200 } },
@@ -79,8 +79,8 @@ async fn ordinary_requests_work() {
         { "name": "large", "path": "/large" },
         { "name": "unread", "path": "/large", "read": false },
     ]);
-    let (log, ended) = send(&mut world, requests).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    let (log, output) = send(&mut environment, requests).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(log, @r"
     Info: get: 200 [content-length=5] 5 bytes: hello
     Info: streamed: 200 [content-length=6] 6 bytes: 200000
@@ -88,14 +88,14 @@ async fn ordinary_requests_work() {
     Info: large: 200 [content-length=300000] 300000 bytes: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy
     Info: unread: 200 [content-length=300000]
     ");
-    let [host] = &ended.receipt.hosts[..] else { panic!("{:?}", ended.receipt.hosts) };
+    let [host] = &output.receipt.hosts[..] else { panic!("{:?}", output.receipt.hosts) };
     assert_eq!((host.requests, host.statuses[&200], host.internal), (5, 5, false));
     assert!(host.bytes_up > 200_000 && host.bytes_down > 300_000, "{host:?}");
 }
 
 #[tokio::test]
 async fn refusals_have_a_code_and_the_log_says_what_to_do() {
-    let mut world = FakeEnvironment::default();
+    let mut environment = FakeEnvironment::default();
     let requests = json!([
         { "name": "denied host", "scheme": "https", "authority": "other.example" },
         { "name": "private address", "authority": "10.0.0.1" },
@@ -109,8 +109,8 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
         { "name": "trace", "method": "TRACE" },
         { "name": "long address", "path": format!("/{}", "x".repeat(9_000)) },
     ]);
-    let (log, ended) = send(&mut world, requests).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    let (log, output) = send(&mut environment, requests).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(log, @r#"
     Warn: wasi:http: the manifest has no rule for GET on https://other.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://other.example"] }
     Info: denied host: ErrorCode::HttpRequestDenied
@@ -134,13 +134,13 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
 
 #[tokio::test]
 async fn headers_of_the_connection_are_not_the_guests() {
-    let mut world = FakeEnvironment::default();
+    let mut environment = FakeEnvironment::default();
     let names =
         ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "Expect"];
     let mut requests: Vec<_> = names.iter().map(|name| json!({ "name": name, "headers": [[name, "x"]] })).collect();
     requests.push(json!({ "name": "line break", "headers": [["x", "a\r\nb: c"]] }));
     requests.push(json!({ "name": "two lengths", "headers": [["content-length", "1"], ["content-length", "2"]] }));
-    let (log, _) = send(&mut world, requests.into()).await;
+    let (log, _) = send(&mut environment, requests.into()).await;
     insta::assert_snapshot!(log, @r"
     Info: Host: header Host: HeaderError::Forbidden
     Info: Connection: header Connection: HeaderError::Forbidden
@@ -157,20 +157,20 @@ async fn headers_of_the_connection_are_not_the_guests() {
 
 #[tokio::test]
 async fn too_many_headers_end_the_run() {
-    let mut world = FakeEnvironment::default();
+    let mut environment = FakeEnvironment::default();
     let headers: Vec<_> = (0..100).map(|number| json!([format!("x-{number}"), "y".repeat(1_000)])).collect();
-    let (_, ended) = send(&mut world, json!([{ "name": "large", "headers": headers }])).await;
-    insta::assert_snapshot!(super::sentence(&ended), @"the konnector put more than 64 KiB of headers into one request; send less, or move it to the body");
+    let (_, output) = send(&mut environment, json!([{ "name": "large", "headers": headers }])).await;
+    insta::assert_snapshot!(super::sentence(&output), @"the konnector put more than 64 KiB of headers into one request; send less, or move it to the body");
 }
 
 #[tokio::test]
 async fn a_body_has_the_length_that_it_promises() {
-    let mut world = FakeEnvironment::default();
+    let mut environment = FakeEnvironment::default();
     let request = |name: &str, length: &str, times: u32| {
         json!({ "name": name, "method": "POST", "path": "/echo", "headers": [["content-length", length]],
                 "body": { "text": "x".repeat(100), "times": times } })
     };
-    let (log, _) = send(&mut world, json!([request("shorter", "500", 1), request("longer", "50", 1)])).await;
+    let (log, _) = send(&mut environment, json!([request("shorter", "500", 1), request("longer", "50", 1)])).await;
     insta::assert_snapshot!(log, @r#"
     Warn: wasi:http: cannot read the request body: HTTP protocol error
     Info: shorter: ErrorCode::InternalError(Some("cannot read the request body: HTTP protocol error"))
@@ -181,18 +181,18 @@ async fn a_body_has_the_length_that_it_promises() {
 
 #[tokio::test]
 async fn an_endless_body_ends_with_the_budget() {
-    let mut world = FakeEnvironment::with_limits(|limits| limits.http.bytes_up = 1_000_000);
+    let mut environment = FakeEnvironment::with_limits(|limits| limits.http.bytes_up = 1_000_000);
     let requests = json!([
         { "name": "endless", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(4_096), "times": 10_000_000 } },
         { "name": "after it" },
     ]);
-    let (log, ended) = send(&mut world, requests).await;
+    let (log, output) = send(&mut environment, requests).await;
     insta::assert_snapshot!(log, @r"
     Warn: wasi:http: the run's budget of 1000000 bytes to send is exhausted
     Info: endless: ErrorCode::ConnectionLimitReached
     Info: after it: 200 [content-length=5] 5 bytes: hello
     ");
-    assert!(ended.receipt.bytes_up <= 1_000_000, "{:?}", ended.receipt);
+    assert!(output.receipt.bytes_up <= 1_000_000, "{:?}", output.receipt);
 }
 
 #[tokio::test]
@@ -203,38 +203,38 @@ async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
         timeouts: Timeouts { headers: Duration::from_secs(300), ..Timeouts::default() },
         ..GateOptions::default()
     };
-    let mut world = FakeEnvironment { gate: Some(gate), ..FakeEnvironment::default() };
+    let mut environment = FakeEnvironment { gate: Some(gate), ..FakeEnvironment::default() };
     let requests = json!([
         { "name": "empty", "method": "POST", "path": "/echo", "empty_writes": 1_000_000, "body": { "text": "xx" } },
     ]);
-    let (log, ended) = send(&mut world, requests).await;
+    let (log, output) = send(&mut environment, requests).await;
     insta::assert_snapshot!(log, @"Info: empty: 200 [content-length=1] 1 bytes: 2");
-    assert!(ended.receipt.bytes_up < 1_000, "{:?}", ended.receipt);
+    assert!(output.receipt.bytes_up < 1_000, "{:?}", output.receipt);
 }
 
 #[tokio::test]
 async fn a_timeout_of_nothing_is_a_second() {
-    let mut world = FakeEnvironment::default();
-    let begun = Instant::now();
+    let mut environment = FakeEnvironment::default();
+    let started = Instant::now();
     let requests = json!([
         { "name": "slow", "path": "/slow", "timeouts": [0, 0, 0] },
         { "name": "quick", "timeouts": [0, 0, 0] },
         { "name": "for ever", "timeouts": [u64::MAX, u64::MAX, u64::MAX] },
     ]);
-    let (log, _) = send(&mut world, requests).await;
+    let (log, _) = send(&mut environment, requests).await;
     insta::assert_snapshot!(log, @r"
     Warn: wasi:http: the response headers did not arrive in time
     Info: slow: ErrorCode::HttpResponseTimeout
     Info: quick: 200 [content-length=5] 5 bytes: hello
     Info: for ever: 200 [content-length=5] 5 bytes: hello
     ");
-    assert!((1_900..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((1_900..10_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
 async fn the_budget_of_requests_holds_here_too() {
-    let mut world = FakeEnvironment::with_limits(|limits| limits.http.requests = 1);
-    let (log, _) = send(&mut world, json!([{ "name": "first" }, { "name": "second" }])).await;
+    let mut environment = FakeEnvironment::with_limits(|limits| limits.http.requests = 1);
+    let (log, _) = send(&mut environment, json!([{ "name": "first" }, { "name": "second" }])).await;
     insta::assert_snapshot!(log, @r"
     Info: first: 200 [content-length=5] 5 bytes: hello
     Warn: wasi:http: the run's budget of 1 requests is exhausted

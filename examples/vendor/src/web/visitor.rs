@@ -71,12 +71,12 @@ impl FromRequestParts<Control> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Redirect> {
         let Ok(visitor) = Visitor::from_request_parts(parts, control).await;
-        let elsewhere = Redirect::to(visitor.next_step());
+        let redirect = Redirect::to(visitor.next_step());
         match visitor.session {
             Some((token, Session { csrf, stage: LoginStage::SignedIn, .. })) => {
                 Ok(Self { language: visitor.language, token, csrf })
             }
-            _ => Err(elsewhere),
+            _ => Err(redirect),
         }
     }
 }

@@ -82,8 +82,8 @@ async fn a_pdf_that_the_client_has_is_not_sent_again() {
     let first = browser.get_with(path, &[("accept-encoding", "gzip")]).await.unwrap();
     assert!(!first.headers().contains_key("content-encoding"));
     let etag = first.headers()["etag"].to_str().unwrap().to_owned();
-    let again = browser.get_with(path, &[("if-none-match", &etag)]).await.unwrap();
-    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    let response = browser.get_with(path, &[("if-none-match", &etag)]).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
     let other = browser.get_with(path, &[("if-none-match", "\"other\"")]).await.unwrap();
     assert_eq!(other.status(), StatusCode::OK);
     assert_eq!(vendor.control().counters().pdfs, 2);
@@ -110,8 +110,8 @@ async fn pdfs_fail_in_two_ways() {
 async fn the_new_layout_has_the_bills_but_nothing_of_the_old() {
     let (_vendor, browser) = start_signed_in(|switches| switches.layout = Layout::New).await.unwrap();
     let page = browser.page("/account/bills").await.unwrap();
-    for gone in ["table", ".bill", ".bills", ".amount", "a[rel=next]"] {
-        assert_eq!(page.select(&select(gone)).count(), 0, "{gone} is still there");
+    for missing in ["table", ".bill", ".bills", ".amount", "a[rel=next]"] {
+        assert_eq!(page.select(&select(missing)).count(), 0, "{missing} is still there");
     }
     assert_eq!(page.select(&select("article.invoice-card")).count(), 7);
     let home = browser.page("/account/home").await.unwrap();

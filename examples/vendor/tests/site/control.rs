@@ -53,9 +53,9 @@ async fn bills_are_added_with_and_without_a_body() {
     assert_eq!(plain.reference, "FA-2026-0021");
     let body =
         json!({"contract": "EN-7730", "issued_on": "2027-01-01", "amount_cents": 123456, "subject": "A <b> & c"});
-    let given: Bill = call(vendor.url(), Method::POST, "/bills", Some(body)).await.json().await.unwrap();
-    assert_eq!((given.contract, given.reference.as_str()), (Contract::English, "INV-2027-0022"));
-    assert_eq!(vendor.control().bills()[20..], [plain, given]);
+    let reported: Bill = call(vendor.url(), Method::POST, "/bills", Some(body)).await.json().await.unwrap();
+    assert_eq!((reported.contract, reported.reference.as_str()), (Contract::English, "INV-2027-0022"));
+    assert_eq!(vendor.control().bills()[20..], [plain, reported]);
 
     let page = browser.page("/account/bills?contract=EN-7730").await.unwrap();
     assert_eq!(texts(&page, "td.amount")[0], "€1,234.56");
@@ -99,10 +99,10 @@ async fn a_vendor_stops_when_it_is_dropped_and_frees_its_address() {
     vendor.shutdown().await.unwrap();
     assert!(browser.get("/").await.is_err());
 
-    let again = Vendor::start(VendorOptions { listen: address, ..VendorOptions::default() }).await.unwrap();
-    let taken = Vendor::start(VendorOptions { listen: address, ..VendorOptions::default() }).await.unwrap_err();
-    assert!(matches!(taken, Error::Listen { address: named, .. } if named == address));
-    drop(again);
+    let restarted = Vendor::start(VendorOptions { listen: address, ..VendorOptions::default() }).await.unwrap();
+    let error = Vendor::start(VendorOptions { listen: address, ..VendorOptions::default() }).await.unwrap_err();
+    assert!(matches!(error, Error::Listen { address: named, .. } if named == address));
+    drop(restarted);
     while browser.get("/").await.is_ok() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }

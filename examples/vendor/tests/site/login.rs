@@ -66,7 +66,7 @@ async fn a_wrong_password_is_reported_in_the_language_of_the_browser_and_counted
 }
 
 #[tokio::test]
-async fn pages_behind_the_login_lead_to_it() {
+async fn pages_that_need_a_login_redirect_to_it() {
     let (_vendor, browser) = start(|_| {}).await.unwrap();
     for path in ["/account", "/account/home", "/account/profile", "/account/bills", "/account/bills/FA-2026-0020.pdf"] {
         let response = browser.get(path).await.unwrap();

@@ -38,17 +38,17 @@ fn value(text: &str) -> Result<Value, Error> {
 }
 
 pub(crate) fn get(kind: &str, locator: &Locator) -> Result<Document, Error> {
-    let place = (kind.to_owned(), id_of(locator).to_owned());
-    let found = with_state(|state| state.documents.get(&place).map(|body| document(&place.1, body)));
-    found.ok_or_else(|| not_found(kind, &place.1))
+    let document_key = (kind.to_owned(), id_of(locator).to_owned());
+    let found = with_state(|state| state.documents.get(&document_key).map(|body| document(&document_key.1, body)));
+    found.ok_or_else(|| not_found(kind, &document_key.1))
 }
 
 /// Pages as defined by the contract; the cursor is the number of documents before the page.
 pub(crate) fn find(kind: &str, query: &Query) -> Result<Page, Error> {
     let filter = Filter::new(query)?;
     let mut found: Vec<(Vec<Value>, String, Body)> = with_state(|state| {
-        let of_kind = state.documents.iter().filter(|((known, _), _)| known == kind);
-        let matching = of_kind.filter_map(|((_, id), body)| Some((filter.values(body)?, id.clone(), body.clone())));
+        let same_type = state.documents.iter().filter(|((known, _), _)| known == kind);
+        let matching = same_type.filter_map(|((_, id), body)| Some((filter.values(body)?, id.clone(), body.clone())));
         matching.collect()
     });
     found.sort_by(|(one, one_id, _), (other, other_id, _)| order(one, other).then_with(|| one_id.cmp(other_id)));
@@ -76,7 +76,7 @@ impl<'a> Filter<'a> {
     fn values(&self, body: &Body) -> Option<Vec<Value>> {
         let values: Vec<Value> =
             self.query.index_fields.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
-        let is_equal = self.equals.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());
+        let is_equal = self.equals.iter().zip(&values).all(|(expected, value)| compare(expected, value).is_eq());
         let is_within = values.get(self.equals.len()).is_none_or(|value| self.is_within(value));
         (is_equal && is_within).then_some(values)
     }
@@ -149,13 +149,13 @@ pub(crate) fn update(kind: &str, changes: &[Change]) -> Result<Vec<SavedDocument
 
 fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<SavedDocument, Error> {
     let body = object(body)?;
-    let place = (kind.to_owned(), id.to_owned());
+    let document_key = (kind.to_owned(), id.to_owned());
     let outcome = with_state(|state| {
-        let before = state.documents.get(&place).cloned();
+        let before = state.documents.get(&document_key).cloned();
         if before.is_none() && !creates {
             return Err(not_found(kind, id));
         }
-        let document = state.documents.entry(place).or_default();
+        let document = state.documents.entry(document_key).or_default();
         document.extend(body);
         Ok(match before {
             None => SaveOutcome::Created,
@@ -169,8 +169,8 @@ fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<SavedDocumen
 #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
 pub(crate) fn delete(kind: &str, locators: &[Locator]) -> Result<u32, Error> {
     let removed = with_state(|state| {
-        let places = locators.iter().map(|locator| (kind.to_owned(), id_of(locator).to_owned()));
-        places.filter(|place| state.documents.remove(place).is_some()).count()
+        let document_keys = locators.iter().map(|locator| (kind.to_owned(), id_of(locator).to_owned()));
+        document_keys.filter(|document_key| state.documents.remove(document_key).is_some()).count()
     });
     Ok(u32::try_from(removed).unwrap_or(u32::MAX))
 }

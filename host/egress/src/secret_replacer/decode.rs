@@ -122,15 +122,15 @@ fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> EscapePa
 }
 
 fn percent(escape: &[u8]) -> EscapeParse {
-    let (digits, wanted) = match escape {
+    let (digits, required) = match escape {
         [] | [_] => return EscapeParse::Incomplete,
         [_, b'u' | b'U', digits @ ..] => (digits, 4),
         [_, digits @ ..] => (digits, 2),
     };
     match hexadecimal(digits) {
         None => EscapeParse::Literal,
-        Some(_) if digits.len() < wanted => EscapeParse::Incomplete,
-        Some(code) if wanted == 2 => EscapeParse::Decoded(escape.len(), DecodedBytes::from_byte(code as u8)),
+        Some(_) if digits.len() < required => EscapeParse::Incomplete,
+        Some(code) if required == 2 => EscapeParse::Decoded(escape.len(), DecodedBytes::from_byte(code as u8)),
         Some(code) => EscapeParse::Decoded(escape.len(), DecodedBytes::from_code_points([code])),
     }
 }

@@ -97,22 +97,22 @@ impl SecretReplacer {
 
     /// Emits the text before `limit`, where no further match can begin.
     fn emit(&mut self, limit: u64, out: &mut dyn FnMut(Segment<'_>)) {
-        self.matches.sort_unstable_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
-        let decided = self.matches.partition_point(|place| place.start < limit);
+        self.matches.sort_unstable_by_key(|found| (found.start, std::cmp::Reverse(found.end)));
+        let decided = self.matches.partition_point(|found| found.start < limit);
         let mut position = self.emitted;
-        for place in self.matches.drain(..decided) {
-            let touches = place.start == self.replaced_until && self.replaced_until > 0;
-            let continues = place.start < self.replaced_until || (touches && !place.starts_form);
+        for found in self.matches.drain(..decided) {
+            let touches = found.start == self.replaced_until && self.replaced_until > 0;
+            let continues = found.start < self.replaced_until || (touches && !found.starts_form);
             if !continues {
-                emit_text(&self.buffer, self.emitted, position.max(self.replaced_until)..place.start, out);
-                let behind = self.buffer.iter().skip((place.start - self.emitted) as usize + 1);
+                emit_text(&self.buffer, self.emitted, position.max(self.replaced_until)..found.start, out);
+                let following = self.buffer.iter().skip((found.start - self.emitted) as usize + 1);
                 out(Segment::Secret {
-                    owner: place.owner,
-                    null_padding: behind.take(3).take_while(|byte| **byte == 0).count(),
+                    owner: found.owner,
+                    null_padding: following.take(3).take_while(|byte| **byte == 0).count(),
                 });
-                position = place.start;
+                position = found.start;
             }
-            self.replaced_until = self.replaced_until.max(place.end);
+            self.replaced_until = self.replaced_until.max(found.end);
         }
         emit_text(&self.buffer, self.emitted, position.max(self.replaced_until)..limit, out);
         self.buffer.advance((limit - self.emitted) as usize);
@@ -121,19 +121,19 @@ impl SecretReplacer {
 }
 
 /// Emits a part of the buffered bytes, if it is not empty.
-fn emit_text(held: &[u8], released: u64, range: std::ops::Range<u64>, out: &mut dyn FnMut(Segment<'_>)) {
-    let inside = |place: u64| place.saturating_sub(released) as usize;
-    if let Some(text) = held.get(inside(range.start)..inside(range.end)).filter(|text| !text.is_empty()) {
+fn emit_text(buffer: &[u8], start: u64, range: std::ops::Range<u64>, out: &mut dyn FnMut(Segment<'_>)) {
+    let index = |position: u64| position.saturating_sub(start) as usize;
+    if let Some(text) = buffer.get(index(range.start)..index(range.end)).filter(|text| !text.is_empty()) {
         out(Segment::Text(text));
     }
 }
 
 /// Writes a placeholder with the same character width as the surrounding text.
-pub(super) fn write_placeholder(word: &str, gap: usize, into: &mut BytesMut) {
-    for (place, byte) in word.bytes().enumerate() {
-        if place > 0 {
-            into.resize(into.len() + gap, 0);
+pub(super) fn write_placeholder(placeholder: &str, gap: usize, output: &mut BytesMut) {
+    for (index, byte) in placeholder.bytes().enumerate() {
+        if index > 0 {
+            output.resize(output.len() + gap, 0);
         }
-        into.extend_from_slice(&[byte]);
+        output.extend_from_slice(&[byte]);
     }
 }

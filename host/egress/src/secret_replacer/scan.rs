@@ -97,17 +97,17 @@ impl FormAutomaton {
             loop {
                 // The last piece overlaps the previous one, because a short piece would match everywhere.
                 let from = rest.len().min(MAX_PATTERN_LENGTH);
-                let (piece, behind) = rest.split_at(from);
+                let (piece, remainder) = rest.split_at(from);
                 let first = rest.len() == folded.len();
                 hits.push(PatternMatch { length: piece.len(), owner, starts_form: first });
                 pieces.push(Zeroizing::new(piece.to_vec()));
-                if behind.is_empty() {
+                if remainder.is_empty() {
                     break;
                 }
-                rest = if behind.len() < MAX_PATTERN_LENGTH {
-                    folded.get(folded.len() - MAX_PATTERN_LENGTH..).unwrap_or(behind)
+                rest = if remainder.len() < MAX_PATTERN_LENGTH {
+                    folded.get(folded.len() - MAX_PATTERN_LENGTH..).unwrap_or(remainder)
                 } else {
-                    behind
+                    remainder
                 };
             }
         }
@@ -268,12 +268,12 @@ impl Scanner {
             self.process(finder, Symbol { byte: 0xff, start, end }, found);
         }
         for reading in &mut self.chains {
-            if let Some(ActiveChain { matcher: track, decoders, .. }) = &mut reading.active {
+            if let Some(ActiveChain { matcher, decoders, .. }) = &mut reading.active {
                 for stage in 0..decoders.len() {
-                    let (done, later) = decoders.split_at_mut(stage + 1);
-                    let Some(decoder) = done.last_mut() else { continue };
+                    let (current, later) = decoders.split_at_mut(stage + 1);
+                    let Some(decoder) = current.last_mut() else { continue };
                     decoder.finish(&mut |symbol, _| {
-                        feed(later, symbol, &mut |symbol, _| track.step(finder, symbol, found))
+                        feed(later, symbol, &mut |symbol, _| matcher.step(finder, symbol, found))
                     });
                 }
             }
@@ -299,13 +299,13 @@ impl Scanner {
             if reading.codings.first().is_some_and(|coding| coding.is_skipped() && coding.is_mark(symbol.byte)) {
                 awake.last_escape_end = symbol.end;
             }
-            let ActiveChain { matcher: track, decoders, last_escape_end: escaped } = awake;
+            let ActiveChain { matcher, decoders, last_escape_end: escaped } = awake;
             if let Some((outermost, rest)) = decoders.split_first_mut() {
                 outermost.push(symbol, &mut |symbol, was_escape| {
                     if was_escape {
                         *escaped = symbol.end;
                     }
-                    feed(rest, symbol, &mut |symbol, _| track.step(finder, symbol, found));
+                    feed(rest, symbol, &mut |symbol, _| matcher.step(finder, symbol, found));
                 });
             }
             // From here on it is identical to its inner reading.
@@ -329,15 +329,15 @@ impl Scanner {
             if reading.active.is_some() {
                 continue;
             }
-            let (track, mut decoders) = self.state_of(reading.inner, reading.codings.get(1..).unwrap_or_default());
+            let (matcher, mut decoders) = self.state_of(reading.inner, reading.codings.get(1..).unwrap_or_default());
             // An isolated null byte or line break is irrelevant.
-            let idle = track.state == finder.root && decoders.iter().all(|decoder| decoder.pending().is_none());
+            let idle = matcher.state == finder.root && decoders.iter().all(|decoder| decoder.pending().is_none());
             if outermost.is_skipped() && idle {
                 continue;
             }
             decoders.insert(0, TextDecoder::new(*outermost));
             if let Some(reading) = self.chains.get_mut(index) {
-                reading.active = Some(ActiveChain { matcher: track, decoders, last_escape_end: self.position });
+                reading.active = Some(ActiveChain { matcher, decoders, last_escape_end: self.position });
                 self.active_count += 1;
             }
         }
@@ -351,9 +351,9 @@ impl Scanner {
         if let Some(awake) = &reading.active {
             return (awake.matcher.clone(), awake.decoders.clone());
         }
-        let (track, mut decoders) = self.state_of(reading.inner, codings.get(1..).unwrap_or_default());
+        let (matcher, mut decoders) = self.state_of(reading.inner, codings.get(1..).unwrap_or_default());
         decoders.splice(0..0, codings.first().map(|coding| TextDecoder::new(*coding)));
-        (track, decoders)
+        (matcher, decoders)
     }
 }
 

@@ -17,12 +17,12 @@ enum EscapeStyle {
 }
 
 /// Writes a text in one way, each character in a form that `choices` picks.
-fn write(way: EscapeStyle, text: &str, choices: &[u8]) -> String {
+fn write(style: EscapeStyle, text: &str, choices: &[u8]) -> String {
     let mut written = String::new();
     for (place, character) in text.chars().enumerate() {
         let choice = choices[place % choices.len()];
         let code = u32::from(character);
-        let escape = match (way, choice % 6) {
+        let escape = match (style, choice % 6) {
             (EscapeStyle::Percent, 0) if character != '%' && character != '+' => character.to_string(),
             (EscapeStyle::Percent, 1) if character == ' ' => "+".to_owned(),
             (EscapeStyle::Percent, 2) if code < 0x1_0000 => format!("%u{code:04x}"),
@@ -73,15 +73,15 @@ fn finder(secrets: &[&str]) -> SecretFinder {
     SecretFinder::new(&forms).unwrap().unwrap()
 }
 
-fn hidden(finder: &SecretFinder, parts: &[&[u8]]) -> Vec<u8> {
-    let (mut replacer, mut shown) = (SecretReplacer::new(finder), BytesMut::new());
+fn replaced(finder: &SecretFinder, parts: &[&[u8]]) -> Vec<u8> {
+    let (mut replacer, mut output) = (SecretReplacer::new(finder), BytesMut::new());
     let mut take = |piece: Segment<'_>| match piece {
-        Segment::Text(text) => shown.extend_from_slice(text),
-        Segment::Secret { null_padding: gap, .. } => write_placeholder(WORD, gap, &mut shown),
+        Segment::Text(text) => output.extend_from_slice(text),
+        Segment::Secret { null_padding: gap, .. } => write_placeholder(WORD, gap, &mut output),
     };
     parts.iter().for_each(|part| replacer.push(part, &mut take));
     replacer.finish(&mut take);
-    shown.to_vec()
+    output.to_vec()
 }
 
 /// Decodes these codings, the outermost first.
@@ -110,7 +110,7 @@ fn leaks(secret: &str, text: &[u8]) -> bool {
 }
 
 fn hide(secret: &str, text: &str) -> String {
-    String::from_utf8(hidden(&finder(&[secret]), &[text.as_bytes()])).unwrap()
+    String::from_utf8(replaced(&finder(&[secret]), &[text.as_bytes()])).unwrap()
 }
 
 #[test]
@@ -145,16 +145,16 @@ fn letters_of_any_alphabet_compare_without_case() {
         assert_eq!(hide(secret, &format!("a={text}&b")), format!("a={WORD}&b"), "{text}");
     }
     let koi8 = encoding_rs::KOI8_R.encode("ПАРОЛЬ").0.into_owned();
-    assert_eq!(hidden(&finder(&["пароль"]), &[&koi8]), WORD.as_bytes());
+    assert_eq!(replaced(&finder(&["пароль"]), &[&koi8]), WORD.as_bytes());
 }
 
 #[test]
 fn bytes_of_utf16_keep_their_places() {
     for big in [false, true] {
         for text in ["<p>Hunter22-é</p>", "<p>Hunter22-&eacute;</p>", r#"{"Hunter\u0032\u0032-\u00e9"}"#] {
-            let shown = hidden(&finder(&["Hunter22-é"]), &[&wide(text, big)]);
+            let replaced_text = replaced(&finder(&["Hunter22-é"]), &[&wide(text, big)]);
             let units: Vec<u16> =
-                shown
+                replaced_text
                     .chunks(2)
                     .map(|unit| {
                         if big {
@@ -164,10 +164,10 @@ fn bytes_of_utf16_keep_their_places() {
                         }
                     })
                     .collect();
-            let shown = String::from_utf16(&units).unwrap();
-            assert!(shown.contains(WORD) && !shown.contains("unter"), "{shown}");
-            assert_eq!(shown.chars().next(), text.chars().next());
-            assert_eq!(shown.chars().last(), text.chars().last());
+            let replaced_text = String::from_utf16(&units).unwrap();
+            assert!(replaced_text.contains(WORD) && !replaced_text.contains("unter"), "{replaced_text}");
+            assert_eq!(replaced_text.chars().next(), text.chars().next());
+            assert_eq!(replaced_text.chars().last(), text.chars().last());
         }
     }
 }
@@ -176,7 +176,7 @@ fn bytes_of_utf16_keep_their_places() {
 fn secrets_that_overlap_are_one_region() {
     let finder = finder(&["Search: h", "hunter2-secret", "cret</p>"]);
     let page = b"<p>Search: hunter2-secret</p> hunter2-secrethunter2-secret";
-    assert_eq!(String::from_utf8(hidden(&finder, &[page])).unwrap(), format!("<p>{WORD} {WORD}{WORD}"));
+    assert_eq!(String::from_utf8(replaced(&finder, &[page])).unwrap(), format!("<p>{WORD} {WORD}{WORD}"));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_long_secret_is_one_region() {
 }
 
 #[test]
-fn what_is_no_escape_stays() {
+fn invalid_escapes_stay_unchanged() {
     let text = r"100% & &; &# &#; &#x; &unknown; \ \u12 \u{ %zz %u12 %";
     assert_eq!(hide("hunter22", text), text);
     assert_eq!(hide("100% &am", "100% &amp"), format!("{WORD}p"));
@@ -218,17 +218,17 @@ fn base64_in_lines_is_found() {
                 page.replace('\n', "&#10;").replace('\r', "&#xd;"),
                 page.replace('\n', "%0A").replace('\r', "%0d"),
             ] {
-                let shown = hidden(&finder, &[page.as_bytes()]);
+                let replaced_text = replaced(&finder, &[page.as_bytes()]);
                 let again: Vec<&[u8]> = page.as_bytes().chunks(7).collect();
-                assert_eq!(shown, hidden(&finder, &again));
-                let shown = String::from_utf8(shown).unwrap();
-                assert_eq!(shown.matches(WORD).count(), 1, "{page}\n{shown}");
-                assert!(shown.starts_with("<pre>") && shown.contains("/pre>"), "{shown}");
-                let unfolded: String = shown.chars().filter(|byte| !byte.is_ascii_whitespace()).collect();
-                assert!(!unfolded.contains(&STANDARD.encode(secret)[4..12]), "{shown}");
+                assert_eq!(replaced_text, replaced(&finder, &again));
+                let replaced_text = String::from_utf8(replaced_text).unwrap();
+                assert_eq!(replaced_text.matches(WORD).count(), 1, "{page}\n{replaced_text}");
+                assert!(replaced_text.starts_with("<pre>") && replaced_text.contains("/pre>"), "{replaced_text}");
+                let unfolded: String = replaced_text.chars().filter(|byte| !byte.is_ascii_whitespace()).collect();
+                assert!(!unfolded.contains(&STANDARD.encode(secret)[4..12]), "{replaced_text}");
             }
         }
-        let utf16 = hidden(
+        let utf16 = replaced(
             &finder,
             &[&wide(
                 &text
@@ -249,7 +249,7 @@ fn base64_in_lines_is_found() {
     let text = STANDARD.encode(&long);
     let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
     assert_eq!(hide(&long, &format!("a {} b", lines.join("\r\n"))).matches(WORD).count(), 1);
-    let utf16 = hidden(&self::finder(&[&long]), &[&wide(&long, false)]);
+    let utf16 = replaced(&self::finder(&[&long]), &[&wide(&long, false)]);
     assert_eq!(utf16.len(), 2 * WORD.len(), "one word as UTF-16, too");
 }
 
@@ -287,14 +287,14 @@ fn little_is_held_back() {
         "%25",
     ] {
         let text = unit.repeat((1 << 16) / unit.len());
-        let (mut replacer, mut shown) = (SecretReplacer::new(&finder), 0);
+        let (mut replacer, mut segments) = (SecretReplacer::new(&finder), 0);
         for part in text.as_bytes().chunks(4096) {
-            replacer.push(part, &mut |_| shown += 1);
+            replacer.push(part, &mut |_| segments += 1);
             assert!(replacer.buffer.len() < 300 << 10 && replacer.matches.len() < 20_000, "{unit}");
         }
         assert!(replacer.buffer.len() < 16 << 10, "{unit}: {} bytes are held", replacer.buffer.len());
-        replacer.finish(&mut |_| shown += 1);
-        assert!(shown > 0, "{unit}");
+        replacer.finish(&mut |_| segments += 1);
+        assert!(segments > 0, "{unit}");
     }
     // After the beginning of a secret.
     for unit in ["\n", "\r\n", "\n ", "\0", "\\n", "&#10;", "%0a", "\n\0"] {
@@ -307,12 +307,12 @@ fn little_is_held_back() {
     }
 }
 
-fn way() -> impl Strategy<Value = EscapeStyle> {
+fn style() -> impl Strategy<Value = EscapeStyle> {
     prop_oneof![Just(EscapeStyle::Percent), Just(EscapeStyle::Html), Just(EscapeStyle::Json)]
 }
 
 /// Texts whose letters occur in no secret.
-fn around() -> impl Strategy<Value = String> {
+fn surrounding_text() -> impl Strategy<Value = String> {
     "[a-z<>=:&%\\\\;#]{0,12}"
 }
 
@@ -325,25 +325,30 @@ proptest! {
     #[test]
     fn no_encoding_brings_a_secret_through(
         secret in secret(),
-        before in around(),
-        after in around(),
-        ways in prop::collection::vec((way(), prop::collection::vec(any::<u8>(), 1..12)), 0..3),
+        before in surrounding_text(),
+        after in surrounding_text(),
+        styles in prop::collection::vec((style(), prop::collection::vec(any::<u8>(), 1..12)), 0..3),
         utf16 in prop::option::weighted(0.3, any::<bool>()),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
         // Each reading has one charset, so none covers a character with one half as UTF-16 and the other
         // percent-encoded as UTF-8.
-        prop_assume!(utf16.is_none() || ways.is_empty() || secret.is_ascii());
-        let written = ways.iter().fold(secret.clone(), |text, (way, choices)| write(*way, &text, choices));
+        prop_assume!(utf16.is_none() || styles.is_empty() || secret.is_ascii());
+        let written = styles.iter().fold(secret.clone(), |text, (style, choices)| write(*style, &text, choices));
         let page = format!("{before} {written} {after}");
         let page = utf16.map_or_else(|| page.clone().into_bytes(), |big| wide(&page, big));
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(page.len())).chain([0, page.len()]).collect();
         cuts.sort_unstable();
         let parts: Vec<&[u8]> = cuts.windows(2).map(|cut| &page[cut[0]..cut[1]]).collect();
         let finder = finder(&[&secret]);
-        let shown = hidden(&finder, &parts);
-        prop_assert!(!leaks(&secret, &shown), "{} shows {}", String::from_utf8_lossy(&page), String::from_utf8_lossy(&shown));
-        prop_assert_eq!(shown, hidden(&finder, &[&page]));
+        let replaced_page = replaced(&finder, &parts);
+        prop_assert!(
+            !leaks(&secret, &replaced_page),
+            "{} shows {}",
+            String::from_utf8_lossy(&page),
+            String::from_utf8_lossy(&replaced_page)
+        );
+        prop_assert_eq!(replaced_page, replaced(&finder, &[&page]));
     }
 
     /// Secrets of a guest that begin before the password or end after it reveal no part of it.
@@ -353,7 +358,7 @@ proptest! {
         before in "[a-z]{6,12}",
         after in "[a-z]{6,12}",
         places in prop::collection::vec((any::<prop::sample::Index>(), 4_usize..20), 1..5),
-        ways in prop::collection::vec((way(), prop::collection::vec(any::<u8>(), 1..12)), 0..2),
+        styles in prop::collection::vec((style(), prop::collection::vec(any::<u8>(), 1..12)), 0..2),
     ) {
         let clear = format!("{before}{secret}{after}");
         let letters: Vec<char> = clear.chars().collect();
@@ -362,16 +367,16 @@ proptest! {
             .map(|(place, length)| letters.iter().skip(place.index(letters.len())).take(*length).collect::<String>())
             .collect();
         let all: Vec<&str> = guests.iter().map(String::as_str).chain([secret.as_str()]).collect();
-        let page = ways.iter().fold(clear, |text, (way, choices)| write(*way, &text, choices));
-        let shown = hidden(&finder(&all), &[page.as_bytes()]);
-        prop_assert!(!leaks(&secret, &shown), "{page} shows {}", String::from_utf8_lossy(&shown));
+        let page = styles.iter().fold(clear, |text, (style, choices)| write(*style, &text, choices));
+        let replaced_page = replaced(&finder(&all), &[page.as_bytes()]);
+        prop_assert!(!leaks(&secret, &replaced_page), "{page} shows {}", String::from_utf8_lossy(&replaced_page));
     }
 
     #[test]
-    fn what_is_no_secret_stays(text in "\\PC{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn other_text_stays_unchanged(text in "\\PC{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let finder = finder(&["a secret that does not occur"]);
-        prop_assert_eq!(hidden(&finder, &[text.as_bytes()]), text.into_bytes());
-        prop_assert_eq!(hidden(&finder, &[&bytes]), bytes);
+        prop_assert_eq!(replaced(&finder, &[text.as_bytes()]), text.into_bytes());
+        prop_assert_eq!(replaced(&finder, &[&bytes]), bytes);
     }
 
     /// A password inside credentials, tokens or other Base64 texts, which themselves may be escaped.
@@ -380,7 +385,7 @@ proptest! {
         secret in "[A-Z0-9/+!]{6,24}",
         before in "[a-z:]{0,9}",
         after in "[a-z:]{0,9}",
-        way in prop::option::of((way(), prop::collection::vec(any::<u8>(), 1..12))),
+        style in prop::option::of((style(), prop::collection::vec(any::<u8>(), 1..12))),
     ) {
         use base64::Engine;
         use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -390,9 +395,9 @@ proptest! {
             hex::encode(format!("{before}{secret}{after}")),
             hex::encode_upper(format!("{before}{secret}{after}")),
         ] {
-            let text = way.as_ref().map_or_else(|| text.clone(), |(way, choices)| write(*way, &text, choices));
-            let shown = hidden(&finder(&[&secret]), &[text.as_bytes()]);
-            prop_assert!(String::from_utf8_lossy(&shown).contains(WORD), "{text}");
+            let text = style.as_ref().map_or_else(|| text.clone(), |(style, choices)| write(*style, &text, choices));
+            let replaced_text = replaced(&finder(&[&secret]), &[text.as_bytes()]);
+            prop_assert!(String::from_utf8_lossy(&replaced_text).contains(WORD), "{text}");
         }
     }
 }

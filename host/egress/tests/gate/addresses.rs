@@ -16,15 +16,15 @@ fn is_prohibited(error: &HttpError) -> bool {
 }
 
 #[tokio::test]
-async fn private_addresses_are_refused_unless_the_operator_allows_them() {
+async fn private_addresses_are_denied_unless_the_operator_allows_them() {
     let server = Server::start(|_| ok("")).await;
     let url = server.url("nas.example", "/");
     let mut fixture = Fixture::new().allow(server.url("nas.example", ""));
     fixture.options.allowed_private = Vec::new();
     let session = fixture.session();
-    let refused = get(&session, url.clone()).await.unwrap_err();
-    assert!(is_prohibited(&refused), "{refused}");
-    assert!(!refused.to_string().contains("127.0.0.1"), "a guest learns nothing of the network: {refused}");
+    let error = get(&session, url.clone()).await.unwrap_err();
+    assert!(is_prohibited(&error), "{error}");
+    assert!(!error.to_string().contains("127.0.0.1"), "a guest learns nothing of the network: {error}");
     let record = record(&session, &url);
     assert_eq!((record.requests, record.denied, record.bytes_up), (0, 1, 0));
     assert!(record.methods.is_empty());
@@ -59,8 +59,8 @@ async fn an_address_instead_of_a_name_is_vetted_too() {
         "http://[::ffff:a9fe:a9fe]/".into(),
         "http://169.254.169.254/latest/meta-data/".into(),
     ] {
-        let refused = get(&session, url.clone()).await.unwrap_err();
-        assert!(is_prohibited(&refused), "{url}: {refused}");
+        let error = get(&session, url.clone()).await.unwrap_err();
+        assert!(is_prohibited(&error), "{url}: {error}");
     }
     assert_eq!(server.connections(), 1);
 }
@@ -103,9 +103,9 @@ const PRIVATE_ADDRESSES: [&str; 16] = [
 #[async_trait]
 impl Resolver for RebindingResolver {
     async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        let turn = self.0.fetch_add(1, Ordering::SeqCst);
-        let inside = PRIVATE_ADDRESSES[turn / 2 % PRIVATE_ADDRESSES.len()].parse().unwrap();
-        Ok(vec![if turn.is_multiple_of(2) { Ipv4Addr::new(127, 0, 0, 2).into() } else { inside }])
+        let call = self.0.fetch_add(1, Ordering::SeqCst);
+        let private = PRIVATE_ADDRESSES[call / 2 % PRIVATE_ADDRESSES.len()].parse().unwrap();
+        Ok(vec![if call.is_multiple_of(2) { Ipv4Addr::new(127, 0, 0, 2).into() } else { private }])
     }
 }
 
@@ -125,9 +125,9 @@ async fn a_name_that_changes_its_mind_never_leads_inside() {
     let resolver = Arc::new(RebindingResolver(AtomicUsize::new(0)));
     fixture.options.resolver = resolver.clone();
     let session = fixture.session();
-    for turn in 0..1_000 {
-        let answer = get(&session, outside.url("a.example", "/")).await;
-        assert_eq!(answer.as_ref().err().is_some_and(is_prohibited), turn % 2 == 1, "{turn}: {answer:?}");
+    for call in 0..1_000 {
+        let result = get(&session, outside.url("a.example", "/")).await;
+        assert_eq!(result.as_ref().err().is_some_and(is_prohibited), call % 2 == 1, "{call}: {result:?}");
     }
     assert_eq!((outside.requests().len(), inside.connections()), (500, 0));
     assert!(inside_too.is_none_or(|inside| inside.connections() == 0));
@@ -221,8 +221,8 @@ async fn no_spelling_of_an_address_leads_inside() {
 }
 
 #[tokio::test]
-async fn a_path_that_climbs_out_of_its_prefix_is_refused() {
-    let server = Server::start(|seen| ok(&seen.target)).await;
+async fn a_path_that_leaves_its_prefix_is_denied() {
+    let server = Server::start(|request| ok(&request.target)).await;
     let session = Fixture::new().allow(server.url("a.example", "/api")).session();
     for path in [
         "/api/../admin",
@@ -243,7 +243,7 @@ async fn a_path_that_climbs_out_of_its_prefix_is_refused() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_unreachable() {
+async fn a_host_that_does_not_exist_is_unreachable() {
     let port = Server::closed_port().await;
     let session = Fixture::new()
         .allow(format!("http://a.example:{port}"))

@@ -49,19 +49,19 @@ fn bombs() -> [(&'static str, Vec<u8>); 4] {
 
 /// Starts a server, and a session without its own limit on bodies that has already done a first exchange, so only the
 /// response is measured.
-async fn start_server(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
+async fn start_server(script: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
     let empty = || super::server::response(204, &[], "");
-    let server = Server::start(move |seen| if seen.target == "/" { answer() } else { empty() }).await;
+    let server = Server::start(move |request| if request.target == "/" { script() } else { empty() }).await;
     let fixture = Fixture::new().allow(server.url("a.example", ""));
     let session = fixture.budget(|budget| budget.body_limit = 1 << 30).session();
     get(&session, server.url("a.example", "/warm")).await.unwrap();
     (server, session)
 }
 
-async fn fetch(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
-    let (server, session) = start_server(answer).await;
+async fn fetch(script: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
+    let (server, session) = start_server(script).await;
     let fetched = with_bounded_memory(get(&session, server.url("a.example", "/"))).await;
-    fetched.map(|answer| answer.body).map_err(|error| match error {
+    fetched.map(|response| response.body).map_err(|error| match error {
         HttpError::Protocol(text) => {
             HttpError::Protocol(text.replace(&server.url("a.example", ""), "http://a.example"))
         }
@@ -94,7 +94,7 @@ async fn a_bomb_of_each_kind_goes_off_in_a_box() {
 }
 
 #[tokio::test]
-async fn what_a_small_answer_unfolds_to_counts() {
+async fn the_decompressed_size_of_a_small_response_counts() {
     for (encoding, bomb) in [("gzip", gzip(2)), ("deflate", deflate(2)), ("br", brotli(2)), ("zstd", zstd(2, 20))] {
         let server = Server::start(move |_| response(200, &[("Content-Encoding", encoding)], &bomb)).await;
         let fixture = Fixture::new().allow(server.url("a.example", ""));
@@ -116,7 +116,7 @@ async fn a_bomb_that_is_streamed_too() {
 }
 
 #[tokio::test]
-async fn what_compresses_well_without_malice_passes() {
+async fn harmless_data_that_compresses_well_passes() {
     let row = |row: usize| format!("<tr><td>2026-01-{:02}</td><td>{row}</td></tr>\n", row % 31);
     let table: String = (0..30_000).map(row).collect();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
@@ -133,7 +133,7 @@ async fn what_compresses_well_without_malice_passes() {
 }
 
 #[tokio::test]
-async fn windows_larger_than_those_of_the_standards_are_refused() {
+async fn windows_larger_than_those_of_the_standards_are_rejected() {
     let large = zstd(1, 27);
     let error = fetch(move || response(200, &[("Content-Encoding", "zstd")], &large)).await.unwrap_err();
     insta::assert_snapshot!(error, @"cannot decompress the body from http://a.example: Frame requires too much memory for decoding");
@@ -151,8 +151,8 @@ async fn an_encoding_without_content_is_an_empty_body() {
     assert_eq!(session.send(head).await.unwrap().body, empty);
     // An unknown coding is passed on unchanged and declared in the headers.
     let (server, session) = start_server(|| response(200, &[("Content-Encoding", "compress")], "x")).await;
-    let answer = get(&session, server.url("a.example", "/")).await.unwrap();
-    assert!(answer.headers.contains(&("content-encoding".to_owned(), "compress".to_owned())));
+    let response = get(&session, server.url("a.example", "/")).await.unwrap();
+    assert!(response.headers.contains(&("content-encoding".to_owned(), "compress".to_owned())));
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_download_without_end_meets_the_budget_and_not_the_memory() {
 }
 
 #[tokio::test]
-async fn heads_without_end_are_given_up() {
+async fn endless_headers_are_abandoned() {
     for (beginning, part) in [
         ("HTTP/1.1 200 X\r\n", "X-Y: z\r\n"),
         ("HTTP/1.1 200 X\r\nX-Y: ", "zzzzzzzz"),

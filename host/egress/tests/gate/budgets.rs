@@ -5,13 +5,13 @@ use konnector_egress::{HttpError, Request};
 use super::fixture::{Fixture, get, record};
 use super::server::{Server, ok, redirect, response};
 
-fn is_quota_exceeded(error: &HttpError, what: &str) -> bool {
-    matches!(error, HttpError::QuotaExceeded(text) if text.contains(what))
+fn is_quota_exceeded(error: &HttpError, expected: &str) -> bool {
+    matches!(error, HttpError::QuotaExceeded(text) if text.contains(expected))
 }
 
 #[tokio::test]
-async fn refused_attempts_and_redirects_count_as_requests() {
-    let server = Server::start(|seen| if seen.target == "/r" { redirect(302, "/") } else { ok("") }).await;
+async fn rejected_attempts_and_redirects_count_as_requests() {
+    let server = Server::start(|request| if request.target == "/r" { redirect(302, "/") } else { ok("") }).await;
     let session = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.requests = 5).session();
     get(&session, server.url("a.example", "/")).await.unwrap();
     get(&session, server.url("b.example", "/")).await.unwrap_err();

@@ -6,7 +6,7 @@ use super::fixture::{Fixture, get, text};
 use super::server::{Server, ok, response};
 
 async fn vendor() -> Server {
-    Server::start(|seen| match seen.target.as_str() {
+    Server::start(|request| match request.target.as_str() {
         "/login" => response(
             200,
             &[("Set-Cookie", "sid=secret; Path=/; HttpOnly"), ("Set-Cookie", "theme=dark; Max-Age=60")],
@@ -15,7 +15,7 @@ async fn vendor() -> Server {
         "/logout" => {
             response(200, &[("Set-Cookie", "sid=; Path=/; Max-Age=0"), ("Set-Cookie", "theme=; Max-Age=0")], "")
         }
-        _ => ok(seen.header("cookie").unwrap_or("none")),
+        _ => ok(request.header("cookie").unwrap_or("none")),
     })
     .await
 }
@@ -78,14 +78,14 @@ async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
     assert_eq!(cookies, [pair("consent", "yes"), pair("sid", "secret"), pair("theme", "dark")]);
     assert!(shown(&session, home.clone()).await.contains("consent=yes"));
 
-    let refusals = [
+    let errors = [
         session.set_cookie(&home, "a=b; Domain=elsewhere.example").unwrap_err(),
         session.set_cookie(&home, "two\nlines").unwrap_err(),
         session.set_cookie("https://elsewhere.example/", "a=b").unwrap_err(),
         session.cookies_for("https://elsewhere.example/").unwrap_err(),
         session.cookies_for("elsewhere").unwrap_err(),
     ];
-    insta::assert_snapshot!(refusals.map(|error| error.to_string()).join("\n"), @r#"
+    insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"), @r#"
     a.example may not set this cookie; see RFC 6265
     a.example may not set this cookie; see RFC 6265
     the manifest has no rule for GET on https://elsewhere.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://elsewhere.example"] }
@@ -97,15 +97,15 @@ async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
 /// Reads a cookie jar from run to run: the guest's own cookies are returned unchanged, and cookies that a vendor set
 /// after it received a secret do not reveal the secret.
 #[tokio::test]
-async fn a_cookie_tells_no_guess() {
-    let server = Server::start(|seen| {
-        let value = seen.body.trim_start_matches("p=");
+async fn a_cookie_reveals_no_guess() {
+    let server = Server::start(|request| {
+        let value = request.body.trim_start_matches("p=");
         response(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], "")
     })
     .await;
     let home = server.url("a.example", "/");
     let mut fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     let form = |body: &str| Request::post(home.clone(), "application/x-www-form-urlencoded", body.to_owned());
     let pair = |value: &str| vec![("echo".to_owned(), value.to_owned())];
@@ -117,30 +117,30 @@ async fn a_cookie_tells_no_guess() {
         assert_eq!(session.cookies_for(&home).unwrap(), pair(guess));
     }
     session.set_cookie(&home, "echo=1; Path=/").unwrap();
-    session.send(form(&format!("p={word}"))).await.unwrap();
-    assert_eq!(session.cookies_for(&home).unwrap(), pair(&word));
+    session.send(form(&format!("p={placeholder}"))).await.unwrap();
+    assert_eq!(session.cookies_for(&home).unwrap(), pair(&placeholder));
     // The response to a request that carries such a cookie may repeat it.
     fixture.cookies = session.cookies();
     let session = fixture.session();
-    assert_eq!(session.cookies_for(&home).unwrap(), pair(&word));
+    assert_eq!(session.cookies_for(&home).unwrap(), pair(&placeholder));
     session.set_cookie(&home, "echo=hunter22; Path=/").unwrap();
     assert_eq!(session.cookies_for(&home).unwrap(), pair("hunter22"));
 }
 
 #[tokio::test]
 async fn a_cookie_that_holds_a_secret_counts_as_one() {
-    let server = Server::start(|seen| match seen.body.strip_prefix("p=") {
+    let server = Server::start(|request| match request.body.strip_prefix("p=") {
         Some(value) => response(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], ""),
-        None => ok(seen.header("cookie").unwrap_or_default()),
+        None => ok(request.header("cookie").unwrap_or_default()),
     })
     .await;
     let home = server.url("a.example", "/");
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
-    let form = Request::post(home.clone(), "application/x-www-form-urlencoded", format!("p={word}"));
+    let form = Request::post(home.clone(), "application/x-www-form-urlencoded", format!("p={placeholder}"));
     session.send(form).await.unwrap();
-    assert_eq!(shown(&session, home.clone()).await, format!("echo={word}"));
+    assert_eq!(shown(&session, home.clone()).await, format!("echo={placeholder}"));
     session.set_cookie(&home, "echo=hunter22; Path=/").unwrap();
     assert_eq!(shown(&session, home).await, "echo=hunter22");
 }

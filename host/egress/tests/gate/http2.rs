@@ -30,19 +30,19 @@ async fn body(mut stream: RecvStream) -> Vec<u8> {
 
 /// Starts a server that responds to each request with the result of `answer` for the request and its body.
 async fn server(
-    answer: impl Fn(RequestParts, Vec<u8>) -> (Response<()>, Bytes) + Clone + Send + Sync + 'static,
+    handler: impl Fn(RequestParts, Vec<u8>) -> (Response<()>, Bytes) + Clone + Send + Sync + 'static,
 ) -> TlsServer {
     TlsServer::start(&["h2"], move |stream| {
-        let answer = answer.clone();
+        let handler = handler.clone();
         async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((request, mut respond))) = connection.accept().await {
-                let answer = answer.clone();
+                let handler = handler.clone();
                 tokio::spawn(async move {
                     let (parts, stream) = request.into_parts();
                     let sent = body(stream).await;
                     tokio::time::sleep(milliseconds(20)).await;
-                    let (head, body) = answer(parts, sent);
+                    let (head, body) = handler(parts, sent);
                     let mut stream = respond.send_response(head, false).unwrap();
                     let _ = stream.send_data(body, true);
                 });
@@ -62,7 +62,7 @@ fn head(status: u16, headers: &[(&str, &str)]) -> Response<()> {
 
 #[tokio::test]
 async fn one_connection_carries_many_exchanges() {
-    let server = server(|asked, _| (head(200, &[]), format!("{:?} {}", asked.version, asked.uri).into())).await;
+    let server = server(|parts, _| (head(200, &[]), format!("{:?} {}", parts.version, parts.uri).into())).await;
     let session = server.fixture().session();
     get(&session, server.url.clone()).await.unwrap();
     let mut tasks = JoinSet::new();
@@ -70,8 +70,8 @@ async fn one_connection_carries_many_exchanges() {
         let (session, url) = (session.clone(), format!("{}/{number}?x", server.url));
         tasks.spawn(async move { (number, text(&get(&session, url).await.unwrap()).to_owned()) });
     }
-    for (number, answer) in tasks.join_all().await {
-        assert_eq!(answer, format!("HTTP/2.0 {}/{number}?x", server.url));
+    for (number, response) in tasks.join_all().await {
+        assert_eq!(response, format!("HTTP/2.0 {}/{number}?x", server.url));
     }
     assert_eq!(server.connections(), 1);
     let record = record(&session, &server.url);
@@ -93,10 +93,10 @@ async fn two_runs_have_connections_of_their_own() {
 
 #[tokio::test]
 async fn secrets_cookies_and_compression_work_alike() {
-    let server = server(|asked, sent| {
-        let cookie = asked.headers.get("cookie").map_or("none", |cookie| cookie.to_str().unwrap());
+    let server = server(|parts, body| {
+        let cookie = parts.headers.get("cookie").map_or("none", |cookie| cookie.to_str().unwrap());
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-        std::io::Write::write_all(&mut gzip, format!("{} {cookie}", String::from_utf8(sent).unwrap()).as_bytes())
+        std::io::Write::write_all(&mut gzip, format!("{} {cookie}", String::from_utf8(body).unwrap()).as_bytes())
             .unwrap();
         (
             head(200, &[("content-encoding", "gzip"), ("set-cookie", "sid=7; Secure; Path=/")]),
@@ -105,9 +105,9 @@ async fn secrets_cookies_and_compression_work_alike() {
     })
     .await;
     let fixture = server.fixture().secret("pin", "1234");
-    let word = fixture.secrets.placeholder("pin").unwrap();
+    let placeholder = fixture.secrets.placeholder("pin").unwrap();
     let session = fixture.session();
-    let login = || Request::post(&*server.url, "application/x-www-form-urlencoded", format!("pin={word}"));
+    let login = || Request::post(&*server.url, "application/x-www-form-urlencoded", format!("pin={placeholder}"));
     assert_eq!(text(&session.send(login()).await.unwrap()), "pin=1234 none");
     assert_eq!(text(&session.send(login()).await.unwrap()), "pin=1234 sid=7");
 }
@@ -143,7 +143,7 @@ async fn a_length_that_lies_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_resets_whatever_it_is_asked() {
+async fn a_server_that_resets_every_stream() {
     let server = TlsServer::start(&["h2"], |stream| async {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         while let Some(Ok((_, mut respond))) = connection.accept().await {
@@ -186,18 +186,18 @@ async fn start_flooding_server(once: Vec<Vec<u8>>, endlessly: Vec<u8>) -> TlsSer
 async fn flood(stream: TlsStream<TcpStream>, once: Vec<u8>, endlessly: Vec<u8>) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     writer.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-    let mut seen = vec![0; 64 << 10];
-    let mut asked = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut received = Vec::new();
     // The preface has 24 bytes; the request is in the first HEADERS frame after it.
-    while !has_frame(asked.get(24..).unwrap_or_default(), HEADERS) {
-        match reader.read(&mut seen).await {
-            Ok(length) if length > 0 => asked.extend(&seen[..length]),
+    while !has_frame(received.get(24..).unwrap_or_default(), HEADERS) {
+        match reader.read(&mut buffer).await {
+            Ok(length) if length > 0 => received.extend(&buffer[..length]),
             _ => return,
         }
     }
     // Read the peer's replies to the flood, so it never blocks.
     let reading =
-        tokio::spawn(async move { while matches!(reader.read(&mut seen).await, Ok(length) if length > 0) {} });
+        tokio::spawn(async move { while matches!(reader.read(&mut buffer).await, Ok(length) if length > 0) {} });
     if writer.write_all(&once).await.is_ok() {
         while writer.write_all(&endlessly).await.is_ok() {}
     }
@@ -217,10 +217,10 @@ fn has_frame(mut bytes: &[u8], kind: u8) -> bool {
 
 #[tokio::test]
 async fn floods_of_frames_end_with_an_error_and_without_memory() {
-    let answer = || frame(HEADERS, END_HEADERS, 1, STATUS_200);
+    let headers = || frame(HEADERS, END_HEADERS, 1, STATUS_200);
     let literal: Vec<u8> = [&[0x00, 0x03][..], b"x-y", &[0x7f, 0xe1, 0x1e], &[b'z'; 4_000]].concat();
     for (name, once, endlessly) in [
-        ("empty data", vec![answer()], frame(DATA, 0, 1, &[])),
+        ("empty data", vec![headers()], frame(DATA, 0, 1, &[])),
         ("continued headers", vec![frame(HEADERS, 0, 1, STATUS_200)], frame(CONTINUATION, 0, 1, &literal)),
         ("empty continuations", vec![frame(HEADERS, 0, 1, STATUS_200)], frame(CONTINUATION, 0, 1, &[])),
         ("informational answers", vec![], frame(HEADERS, END_HEADERS, 1, &[0x08, 0x03, b'1', b'0', b'3'])),
@@ -229,7 +229,7 @@ async fn floods_of_frames_end_with_an_error_and_without_memory() {
         ("pings", vec![], frame(PING, 0, 0, &[7; 8])),
         ("unknown frames", vec![], frame(0xbb, 0, 1, &[7; 8])),
         ("data for nobody", vec![], frame(DATA, 0, 9, &[7; 8])),
-        ("a second answer", vec![answer()], answer()),
+        ("a second answer", vec![headers()], headers()),
     ] {
         let server = start_flooding_server(once, endlessly).await;
         let times = |times: &mut konnector_egress::Timeouts| {

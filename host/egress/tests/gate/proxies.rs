@@ -17,17 +17,17 @@ async fn the_environment_names_no_proxy() {
         return;
     }
     let proxy = format!("http://127.0.0.1:{}", server.port());
-    let mut inside = Command::new(std::env::current_exe().unwrap());
-    inside.args(["--exact", "proxies::the_environment_names_no_proxy"]).env(CHILD_PROCESS_VARIABLE, "1");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "proxies::the_environment_names_no_proxy"]).env(CHILD_PROCESS_VARIABLE, "1");
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
-        inside.env(name, &proxy).env(name.to_ascii_uppercase(), &proxy);
+        child.env(name, &proxy).env(name.to_ascii_uppercase(), &proxy);
     }
     // Each of these makes some clients ignore a proxy.
     for name in ["REQUEST_METHOD", "NO_PROXY", "no_proxy"] {
-        inside.env_remove(name);
+        child.env_remove(name);
     }
-    let output = tokio::task::spawn_blocking(move || inside.output()).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
     assert_eq!(server.connections(), 0);
 }

@@ -8,19 +8,19 @@ use super::server::{Server, ok, redirect, response};
 #[tokio::test]
 async fn a_post_becomes_a_get() {
     let server =
-        Server::start(|seen| if seen.target == "/form" { redirect(303, "/done?x=1") } else { ok("done") }).await;
+        Server::start(|request| if request.target == "/form" { redirect(303, "/done?x=1") } else { ok("done") }).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let response = session.send(Request::post(server.url("a.example", "/form"), "text/plain", "x")).await.unwrap();
     assert_eq!((text(&response), response.url.as_str()), ("done", server.url("a.example", "/done?x=1").as_str()));
-    let seen = server.last_request();
-    assert_eq!((seen.method.as_str(), seen.header("content-type"), seen.body.as_str()), ("GET", None, ""));
+    let request = server.last_request();
+    assert_eq!((request.method.as_str(), request.header("content-type"), request.body.as_str()), ("GET", None, ""));
     assert_eq!(server.connections(), 1, "the connection is used again");
     let record = record(&session, &server.url("a.example", "/"));
     assert_eq!((record.methods["POST"], record.methods["GET"], record.statuses[&303]), (1, 1, 1));
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_for_whoever_does_not_follow() {
+async fn a_redirect_is_returned_if_it_is_not_followed() {
     let server = Server::start(|_| redirect(302, "app://callback?code=1")).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let request = Request { follow_redirects: false, ..Request::get(server.url("a.example", "/")) };
@@ -32,7 +32,7 @@ async fn a_redirect_is_an_answer_for_whoever_does_not_follow() {
 
 #[tokio::test]
 async fn a_chain_has_an_end() {
-    let server = Server::start(|seen| match seen.target.trim_start_matches('/').parse::<usize>() {
+    let server = Server::start(|request| match request.target.trim_start_matches('/').parse::<usize>() {
         Ok(0) => ok("end"),
         Ok(left) => redirect(302, &format!("/{}", left - 1)),
         Err(_) => ok("?"),
@@ -49,7 +49,7 @@ async fn a_chain_has_an_end() {
 
 #[tokio::test]
 async fn a_loop_is_a_chain_without_end() {
-    let server = Server::start(|seen| redirect(307, if seen.target == "/a" { "/b" } else { "/a" })).await;
+    let server = Server::start(|request| redirect(307, if request.target == "/a" { "/b" } else { "/a" })).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let error = get(&session, server.url("a.example", "/a")).await.unwrap_err();
     insta::assert_snapshot!(error, @"more than 10 redirects");
@@ -122,17 +122,20 @@ async fn credentials_stay_with_their_origin() {
         .header("X-Kept", "1");
     session.send(request).await.unwrap();
     assert_eq!(server.last_request().header("cookie"), Some("own=1"));
-    let seen = other.last_request();
-    assert_eq!((seen.header("authorization"), seen.header("cookie"), seen.header("x-kept")), (None, None, Some("1")));
-    assert_eq!((seen.method.as_str(), seen.body.as_str()), ("POST", "kept"));
+    let request = other.last_request();
+    assert_eq!(
+        (request.header("authorization"), request.header("cookie"), request.header("x-kept")),
+        (None, None, Some("1"))
+    );
+    assert_eq!((request.method.as_str(), request.body.as_str()), ("POST", "kept"));
     assert_eq!(record(&session, &server.url("a.example", "/")).credentials_dropped, 2);
 }
 
 #[tokio::test]
 async fn cookies_of_a_redirect_are_kept() {
-    let server = Server::start(|seen| match seen.target.as_str() {
+    let server = Server::start(|request| match request.target.as_str() {
         "/login" => response(302, &[("Location", "/home"), ("Set-Cookie", "sid=7; Path=/")], ""),
-        _ => ok(seen.header("cookie").unwrap_or("none")),
+        _ => ok(request.header("cookie").unwrap_or("none")),
     })
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();

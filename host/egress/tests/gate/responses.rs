@@ -8,20 +8,20 @@ use super::server::{ResponseScript, ResponseStep, Server, raw, response};
 /// `héllo`, compressed with gzip.
 const GZIPPED: &str = "1f8b08000000000002ffcb38bc3227271f0036823b9e06000000";
 
-async fn start_server(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
-    let server = Server::start(move |_| answer()).await;
+async fn start_server(script: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
+    let server = Server::start(move |_| script()).await;
     let session =
         Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.body_limit = 1 << 20).session();
     (server, session)
 }
 
-async fn fetch(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
-    let (server, session) = start_server(answer).await;
+async fn fetch(script: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
+    let (server, session) = start_server(script).await;
     Ok(get(&session, server.url("a.example", "/")).await?.body)
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    (0..hex.len()).step_by(2).map(|index| u8::from_str_radix(&hex[index..index + 2], 16).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -31,8 +31,8 @@ async fn compressed_text_arrives_as_text() {
     let response = get(&session, server.url("a.example", "/")).await.unwrap();
     assert_eq!(response.body, DecodedBody::Text("h\u{e9}llo".into()));
     assert!(!response.headers.iter().any(|(name, _)| name == "content-encoding" || name == "content-length"));
-    let asked = server.last_request().header("accept-encoding").unwrap().to_owned();
-    assert!(["gzip", "br", "zstd", "deflate"].iter().all(|encoding| asked.contains(encoding)), "{asked}");
+    let accepted = server.last_request().header("accept-encoding").unwrap().to_owned();
+    assert!(["gzip", "br", "zstd", "deflate"].iter().all(|encoding| accepted.contains(encoding)), "{accepted}");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn heads_that_browsers_read_are_read() {
 }
 
 #[tokio::test]
-async fn answers_of_old_servers_are_read() {
+async fn responses_of_old_servers_are_read() {
     for bytes in [
         "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello",
         "HTTP/1.1 200\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
@@ -152,7 +152,7 @@ async fn an_endless_body_ends_at_the_limit() {
 }
 
 #[tokio::test]
-async fn a_flood_of_headers_is_refused() {
+async fn a_flood_of_headers_is_rejected() {
     let many = || raw(format!("HTTP/1.1 200 X\r\n{}\r\n", "X-Y: z\r\n".repeat(10_000)));
     let long = || raw(format!("HTTP/1.1 200 X\r\nX-Y: {}\r\n\r\n", "z".repeat(100_000)));
     let endless =
@@ -163,7 +163,7 @@ async fn a_flood_of_headers_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_told_apart_from_silence() {
+async fn responses_that_are_not_http_are_protocol_errors() {
     for bytes in [
         "SSH-2.0-OpenSSH\r\n",
         "",

@@ -12,23 +12,23 @@ async fn a_named_host_is_reached_and_accounted_for() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let response = get(&session, format!("{url}#part")).await.unwrap();
     assert_eq!((response.status, text(&response), response.url.as_str()), (200, "hello", url.as_str()));
-    let seen = server.last_request();
-    assert_eq!((seen.method.as_str(), seen.target.as_str(), seen.body.as_str()), ("GET", "/page?q=1", ""));
-    assert_eq!(seen.header("host"), Some(format!("a.example:{}", server.port()).as_str()));
-    assert!(seen.header("user-agent").unwrap().starts_with("konnector/"));
+    let request = server.last_request();
+    assert_eq!((request.method.as_str(), request.target.as_str(), request.body.as_str()), ("GET", "/page?q=1", ""));
+    assert_eq!(request.header("host"), Some(format!("a.example:{}", server.port()).as_str()));
+    assert!(request.header("user-agent").unwrap().starts_with("konnector/"));
     let record = record(&session, &url);
     assert_eq!((record.requests, record.denied, record.methods["GET"], record.statuses[&200]), (1, 0, 1, 1));
     assert!(record.bytes_up > 20 && record.bytes_down > 20, "{record:?}");
 }
 
 #[tokio::test]
-async fn a_method_that_no_rule_names_is_refused() {
+async fn a_method_that_no_rule_names_is_denied() {
     let server = Server::start(|_| ok("")).await;
     let session = Fixture::new().allow_methods(&["GET"], server.url("a.example", "")).session();
     let url = server.url("a.example", "/");
     get(&session, url.clone()).await.unwrap();
-    let refused = session.send(Request::post(url.clone(), "text/plain", "x")).await.unwrap_err();
-    assert!(matches!(&refused, HttpError::Denied(text) if text.contains("POST")), "{refused}");
+    let error = session.send(Request::post(url.clone(), "text/plain", "x")).await.unwrap_err();
+    assert!(matches!(&error, HttpError::Denied(text) if text.contains("POST")), "{error}");
     assert_eq!(server.requests().len(), 1);
     let record = record(&session, &url);
     assert_eq!((record.requests, record.denied), (1, 1));
@@ -36,7 +36,7 @@ async fn a_method_that_no_rule_names_is_refused() {
 }
 
 #[tokio::test]
-async fn a_host_port_or_scheme_that_no_rule_names_is_refused() {
+async fn a_host_port_or_scheme_that_no_rule_names_is_denied() {
     let server = Server::start(|_| ok("")).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     for url in [
@@ -46,8 +46,8 @@ async fn a_host_port_or_scheme_that_no_rule_names_is_refused() {
         format!("https://a.example:{}/", server.port()),
         format!("http://127.0.0.1:{}/", server.port()),
     ] {
-        let refused = get(&session, url.clone()).await.unwrap_err();
-        assert!(matches!(refused, HttpError::Denied(_)), "{url}: {refused}");
+        let error = get(&session, url.clone()).await.unwrap_err();
+        assert!(matches!(error, HttpError::Denied(_)), "{url}: {error}");
         assert_eq!(record(&session, &url).denied, 1, "{url}");
     }
     assert_eq!(server.connections(), 0);

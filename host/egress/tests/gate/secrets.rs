@@ -13,25 +13,25 @@ const VALUE: &str = "p\u{e4}ss&w\"ord";
 
 fn fixture(server: &Server) -> (Fixture, String) {
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", VALUE);
-    let word = fixture.secrets.placeholder("password").unwrap();
-    (fixture, word)
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
+    (fixture, placeholder)
 }
 
 #[tokio::test]
 async fn the_vendor_reads_the_value() {
     let server = Server::start(|_| ok("")).await;
-    let (fixture, word) = fixture(&server);
+    let (fixture, placeholder) = fixture(&server);
     let session = fixture.session();
     let url = || server.url("a.example", "/");
 
-    let form = Request::post(url(), "application/x-www-form-urlencoded", format!("u=me&p={word}"));
+    let form = Request::post(url(), "application/x-www-form-urlencoded", format!("u=me&p={placeholder}"));
     session.send(form).await.unwrap();
     assert_eq!(server.last_request().body, "u=me&p=p%C3%A4ss%26w%22ord");
 
-    session.send(Request::post(url(), "application/json", format!(r#"{{"p":"{word}"}}"#))).await.unwrap();
+    session.send(Request::post(url(), "application/json", format!(r#"{{"p":"{placeholder}"}}"#))).await.unwrap();
     assert_eq!(server.last_request().body, "{\"p\":\"p\u{e4}ss&w\\\"ord\"}");
 
-    let basic = format!("Basic {}", STANDARD.encode(format!("me:{word}")));
+    let basic = format!("Basic {}", STANDARD.encode(format!("me:{placeholder}")));
     session.send(Request::get(url()).header("Authorization", &basic)).await.unwrap();
     let sent = server.last_request().header("authorization").unwrap().to_owned();
     assert_eq!(sent, format!("Basic {}", STANDARD.encode(format!("me:{VALUE}"))));
@@ -41,11 +41,12 @@ async fn the_vendor_reads_the_value() {
 #[tokio::test]
 async fn nobody_else_does() {
     let (server, other) = (Server::start(|_| ok("")).await, Server::start(|_| ok("")).await);
-    let (fixture, word) = fixture(&server);
+    let (fixture, placeholder) = fixture(&server);
     let session = fixture.session();
-    let form = Request::post(other.url("b.example", "/"), "application/x-www-form-urlencoded", format!("p={word}"));
+    let form =
+        Request::post(other.url("b.example", "/"), "application/x-www-form-urlencoded", format!("p={placeholder}"));
     assert!(matches!(session.send(form).await, Err(HttpError::Denied(_))));
-    let in_url = get(&session, server.url("a.example", &format!("/?p={word}"))).await;
+    let in_url = get(&session, server.url("a.example", &format!("/?p={placeholder}"))).await;
     assert!(matches!(in_url, Err(HttpError::Invalid(_))), "{in_url:?}");
     assert_eq!((server.connections(), other.connections()), (0, 0));
 }
@@ -55,15 +56,16 @@ async fn a_redirect_carries_it_only_to_a_named_host() {
     let other = Server::start(|_| ok("")).await;
     let location = other.url("b.example", "/");
     let server = Server::start(move |_| redirect(307, &location)).await;
-    let (fixture, word) = fixture(&server);
-    let form = || Request::post(server.url("a.example", "/"), "application/x-www-form-urlencoded", format!("p={word}"));
+    let (fixture, placeholder) = fixture(&server);
+    let form =
+        || Request::post(server.url("a.example", "/"), "application/x-www-form-urlencoded", format!("p={placeholder}"));
     assert!(matches!(fixture.session().send(form()).await, Err(HttpError::Denied(_))));
     assert_eq!(other.connections(), 0);
 
     let session = fixture.allow(other.url("b.example", "")).session();
-    session.send(form().header("X-Key", &format!("k {word}"))).await.unwrap();
-    let seen = other.last_request();
-    assert_eq!((seen.body.as_str(), seen.header("x-key")), ("p=p%C3%A4ss%26w%22ord", None));
+    session.send(form().header("X-Key", &format!("k {placeholder}"))).await.unwrap();
+    let request = other.last_request();
+    assert_eq!((request.body.as_str(), request.header("x-key")), ("p=p%C3%A4ss%26w%22ord", None));
     assert!(server.last_request().header("x-key").is_some());
 }
 
@@ -89,18 +91,18 @@ async fn error_texts_repeat_what_the_guest_wrote() {
 }
 
 #[tokio::test]
-async fn errors_behind_a_redirect_show_no_secret() {
-    let server = Server::start(|seen| {
-        let sent = seen.body.trim_start_matches("p=");
-        redirect(303, &seen.target.trim_start_matches("/?").replace('@', sent))
+async fn errors_after_a_redirect_show_no_secret() {
+    let server = Server::start(|request| {
+        let sent = request.body.trim_start_matches("p=");
+        redirect(303, &request.target.trim_start_matches("/?").replace('@', sent))
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "Hunter22secret");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     for location in ["http://@.example/", "http://www.example/@", "@://x", "http://@/", "http://x:@@a/"] {
         let url = server.url("a.example", &format!("/?{location}"));
-        let form = Request::post(url, "application/x-www-form-urlencoded", format!("p={word}"));
+        let form = Request::post(url, "application/x-www-form-urlencoded", format!("p={placeholder}"));
         let text = session.send(form).await.unwrap_err().to_string();
         assert!(!text.to_lowercase().contains("unter22"), "{location}: {text}");
     }
@@ -108,67 +110,67 @@ async fn errors_behind_a_redirect_show_no_secret() {
 
 /// A page that shows the guest's text next to the password shows it unchanged, whether or not it equals the password.
 #[tokio::test]
-async fn a_guess_beside_the_secret_comes_back_as_it_is() {
-    let server = Server::start(|seen| {
-        let query = seen.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
+async fn a_guess_next_to_the_secret_is_echoed_unchanged() {
+    let server = Server::start(|request| {
+        let query = request.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
         response(200, &[("Content-Type", "text/html"), ("X-Query", query)], format!("<p>{query}</p>"))
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
-    let word = fixture.secrets.placeholder("pin").unwrap();
+    let placeholder = fixture.secrets.placeholder("pin").unwrap();
     let session = fixture.session();
     for guess in ["471100", "471101", "%34%37%31%31%30%30", "000000.471100.000001", "NDcxMTAw"] {
-        let body = format!("q={guess}&p={word}");
+        let body = format!("q={guess}&p={placeholder}");
         let form = Request::post(server.url("a.example", "/"), "application/x-www-form-urlencoded", body);
-        let answer = session.send(form).await.unwrap();
-        assert_eq!(text(&answer), format!("<p>{guess}</p>"));
-        assert!(answer.headers.contains(&("x-query".to_owned(), guess.to_owned())));
+        let response = session.send(form).await.unwrap();
+        assert_eq!(text(&response), format!("<p>{guess}</p>"));
+        assert!(response.headers.contains(&("x-query".to_owned(), guess.to_owned())));
     }
 }
 
 /// The same for a guess that is sent as a secret of the guest, or as a cookie.
 #[tokio::test]
-async fn a_guess_in_a_secret_or_a_cookie_comes_back_as_it_is() {
-    let server = Server::start(|seen| {
-        let own = seen.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
-        ok(&format!("<p>{own}</p>{}", seen.header("cookie").unwrap_or_default()))
+async fn a_guess_in_a_secret_or_a_cookie_is_echoed_unchanged() {
+    let server = Server::start(|request| {
+        let own = request.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
+        ok(&format!("<p>{own}</p>{}", request.header("cookie").unwrap_or_default()))
     })
     .await;
     for guess in ["471100", "471101", "000000.471100.000001"] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
         let (session, url) = (fixture.session(), server.url("a.example", "/"));
-        let word = fixture.secrets.placeholder("pin").unwrap();
+        let placeholder = fixture.secrets.placeholder("pin").unwrap();
         session.set_cookie(&url, &format!("c={guess}; Path=/")).unwrap();
         let form = |body: String| Request::post(url.clone(), "application/x-www-form-urlencoded", body);
-        let answer = session.send(form(format!("p={word}"))).await.unwrap();
-        assert_eq!(text(&answer), format!("<p></p>c={guess}"));
+        let response = session.send(form(format!("p={placeholder}"))).await.unwrap();
+        assert_eq!(text(&response), format!("<p></p>c={guess}"));
 
         session.secrets().put("own", guess).unwrap();
         let own = session.secrets().placeholder("own").unwrap();
         session.set_cookie(&url, "c=1; Path=/").unwrap();
-        let answer = session.send(form(format!("q={own}&p={word}"))).await.unwrap();
-        assert_eq!(text(&answer), format!("<p>{own}</p>c=1"), "{guess}");
+        let response = session.send(form(format!("q={own}&p={placeholder}"))).await.unwrap();
+        assert_eq!(text(&response), format!("<p>{own}</p>c=1"), "{guess}");
         session.secrets().put("own", "something else").unwrap();
-        let answer = session.send(form(format!("q={own}&p={word}"))).await.unwrap();
-        assert_eq!(text(&answer), format!("<p>{own}</p>c=1"), "{guess}");
+        let response = session.send(form(format!("q={own}&p={placeholder}"))).await.unwrap();
+        assert_eq!(text(&response), format!("<p>{own}</p>c=1"), "{guess}");
     }
 }
 
 /// A cookie that is sent only to the target of a redirect reveals no more than one that is sent to the first URL.
 #[tokio::test]
-async fn a_guess_in_a_cookie_behind_a_redirect_comes_back_as_it_is() {
+async fn a_guess_in_a_cookie_after_a_redirect_is_echoed_unchanged() {
     for status in [302, 303, 307] {
-        let server = Server::start(move |seen| match seen.target.as_str() {
-            "/dump" => ok(&format!("<p>{}</p>", seen.header("cookie").unwrap_or_default())),
+        let server = Server::start(move |request| match request.target.as_str() {
+            "/dump" => ok(&format!("<p>{}</p>", request.header("cookie").unwrap_or_default())),
             _ => redirect(status, "/dump"),
         })
         .await;
         for guess in ["471100", "471101", "000000.471100.000001"] {
             let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
-            let word = fixture.secrets.placeholder("pin").unwrap();
+            let placeholder = fixture.secrets.placeholder("pin").unwrap();
             let session = fixture.session();
             session.set_cookie(&server.url("a.example", "/dump"), &format!("g={guess}; Path=/dump")).unwrap();
-            let form = || Request::post(server.url("a.example", "/x"), FORM, format!("p={word}"));
+            let form = || Request::post(server.url("a.example", "/x"), FORM, format!("p={placeholder}"));
             assert_eq!(text(&session.send(form()).await.unwrap()), format!("<p>g={guess}</p>"), "{status}");
             let mut stream = session.open(form()).await.unwrap();
             let mut body = Vec::new();
@@ -182,10 +184,10 @@ async fn a_guess_in_a_cookie_behind_a_redirect_comes_back_as_it_is() {
 
 /// A vendor that echoes the PIN, and only the PIN, reveals with each response whether it is among the guest's digits.
 #[tokio::test]
-async fn guesses_beside_a_secret_that_is_shown_are_few() {
-    let server = Server::start(|seen| {
-        let field = |name: &str| seen.body.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
-        match seen.target.as_str() {
+async fn guesses_next_to_an_echoed_secret_are_limited() {
+    let server = Server::start(|request| {
+        let field = |name: &str| request.body.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+        match request.target.as_str() {
             "/page" => ok(&format!("<p>{}</p>", field("p="))),
             "/header" => response(200, &[("X-Pin", field("p="))], ""),
             "/cookie" => response(200, &[("Set-Cookie", &format!("pin={}; Path=/", field("p=")))], ""),
@@ -195,12 +197,12 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
         }
     })
     .await;
-    for shown in ["/page", "/header", "/cookie", "/redirect"] {
+    for path in ["/page", "/header", "/cookie", "/redirect"] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
-        let (gate, word) = (fixture.gate(), fixture.secrets.placeholder("pin").unwrap());
+        let (gate, placeholder) = (fixture.gate(), fixture.secrets.placeholder("pin").unwrap());
         let digits = "0123456789".repeat(1_600);
-        let form = |target: &str, beside: &str| {
-            let body = format!("p={word}&q={beside}");
+        let form = |target: &str, guess: &str| {
+            let body = format!("p={placeholder}&q={guess}");
             Request::post(server.url("a.example", target), "application/x-www-form-urlencoded", body)
         };
         // A response without a secret is free, regardless of its content.
@@ -211,13 +213,13 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
         }
         for _ in 0..4 {
             fixture.session_of(&gate).send(form("/own", "471100")).await.unwrap();
-            fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
+            fixture.session_of(&gate).send(form(path, &digits)).await.unwrap();
         }
-        fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
+        fixture.session_of(&gate).send(form(path, &digits)).await.unwrap();
         // The next run of the account cannot continue, neither with a right guess nor with a wrong one.
         for guess in ["471100", "471101"] {
             let error = fixture.session_of(&gate).send(form("/own", guess)).await.unwrap_err();
-            assert!(matches!(error, HttpError::QuotaExceeded(_)), "{shown}: {error:?}");
+            assert!(matches!(error, HttpError::QuotaExceeded(_)), "{path}: {error:?}");
         }
         get(&fixture.session_of(&gate), server.url("a.example", "/")).await.unwrap();
     }
@@ -228,16 +230,16 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
 async fn numbers_do_not_depend_on_the_value() {
     let mut seen = Vec::new();
     for value in ["hunter22", "a-much-longer-password-than-that"] {
-        let server = Server::start(|seen| ok(&format!("{}{}", seen.body, "x".repeat(200)))).await;
+        let server = Server::start(|request| ok(&format!("{}{}", request.body, "x".repeat(200)))).await;
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", value);
-        let word = fixture.secrets.placeholder("password").unwrap();
+        let placeholder = fixture.secrets.placeholder("password").unwrap();
         let session = fixture.session();
         let url = server.url("a.example", "/");
-        let form = Request::post(url.clone(), "application/x-www-form-urlencoded", format!("p={word}"));
-        let answer = session.send(form.header("X-Key", &word)).await.unwrap();
+        let form = Request::post(url.clone(), "application/x-www-form-urlencoded", format!("p={placeholder}"));
+        let response = session.send(form.header("X-Key", &placeholder)).await.unwrap();
         let record = record(&session, &url);
-        let headers: Vec<_> = answer.headers.iter().map(|(name, _)| name.clone()).collect();
-        seen.push((record.bytes_up, record.bytes_down, headers, text(&answer).len()));
+        let headers: Vec<_> = response.headers.iter().map(|(name, _)| name.clone()).collect();
+        seen.push((record.bytes_up, record.bytes_down, headers, text(&response).len()));
     }
     assert_eq!(seen[0], seen[1]);
 }
@@ -247,35 +249,36 @@ async fn numbers_do_not_depend_on_the_value() {
 #[tokio::test]
 async fn the_size_of_headers_does_not_depend_on_the_value() {
     // Minus the size of a placeholder.
-    let most = (64 << 10) - 31;
-    for padding in [10, most - 1_000, most - 300, most, 70_000] {
+    let max_padding = (64 << 10) - 31;
+    for padding in [10, max_padding - 1_000, max_padding - 300, max_padding, 70_000] {
         let mut seen = Vec::new();
         for value in ["hunter22".to_owned(), "a-much-longer-password".repeat(30)] {
-            let server = Server::start(move |seen| {
-                response(200, &[("X-Echo", &seen.body), ("X-Padding", &"x".repeat(padding))], "")
+            let server = Server::start(move |request| {
+                response(200, &[("X-Echo", &request.body), ("X-Padding", &"x".repeat(padding))], "")
             })
             .await;
             let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", &value);
-            let word = fixture.secrets.placeholder("password").unwrap();
+            let placeholder = fixture.secrets.placeholder("password").unwrap();
             let session = fixture.session();
             let url = server.url("a.example", "/");
-            let form = || Request::post(url.clone(), FORM, format!("p={word}"));
-            let shown = |text: String| text.replace(&word, "WORD").replace(&server.port().to_string(), "PORT");
-            let answer = match session.send(form()).await {
-                Ok(answer) => shown(format!("{:?}", answer.headers)),
-                Err(error) => shown(error.to_string()),
+            let form = || Request::post(url.clone(), FORM, format!("p={placeholder}"));
+            let normalize =
+                |text: String| text.replace(&placeholder, "WORD").replace(&server.port().to_string(), "PORT");
+            let response = match session.send(form()).await {
+                Ok(response) => normalize(format!("{:?}", response.headers)),
+                Err(error) => normalize(error.to_string()),
             };
             let used = record(&session, &url).bytes_down;
             // Exactly the bytes that the guest saw were charged to its budget.
             let fixture = fixture.budget(|budget| budget.bytes_down = 2 * used - 1);
             let session = fixture.session();
-            let first = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
-            let second = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
+            let first = session.send(form()).await.map(drop).map_err(|error| normalize(error.to_string()));
+            let second = session.send(form()).await.map(drop).map_err(|error| normalize(error.to_string()));
             assert!(used > (64 << 10) || matches!(&second, Err(error) if error.contains("exhausted")), "{second:?}");
-            seen.push((answer, used, first, second));
+            seen.push((response, used, first, second));
         }
         assert_eq!(seen[0], seen[1], "{padding}");
-        assert_eq!(seen[0].2.is_ok(), padding < most, "{padding}");
+        assert_eq!(seen[0].2.is_ok(), padding < max_padding, "{padding}");
     }
 }
 
@@ -284,9 +287,9 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     fn wide(text: &str) -> Vec<u8> {
         text.encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
-    let server = Server::start(|seen| {
+    let server = Server::start(|request| {
         let kind = |kind: &'static str| [("Content-Type", kind)];
-        match seen.target.as_str() {
+        match request.target.as_str() {
             "/utf16" => response(200, &kind("text/html; charset=utf-16le"), wide("<p>pw&\"/1234</p>")),
             "/utf16-bytes" => response(200, &kind("application/octet-stream"), wide("<p>pw&\"/1234</p>")),
             "/json" => response(200, &kind("application/json"), r#"{"p":"pw\u0026\"\/\u0031234"}"#),
@@ -300,27 +303,27 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "pw&\"/1234");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     for path in ["/utf16", "/utf16-bytes", "/json", "/html", "/url", "/nested", "/"] {
-        let form = Request::post(server.url("a.example", path), "text/plain", word.clone());
-        let shown = match session.send(form).await.unwrap().body {
+        let form = Request::post(server.url("a.example", path), "text/plain", placeholder.clone());
+        let text = match session.send(form).await.unwrap().body {
             konnector_egress::DecodedBody::Text(text) => text,
             konnector_egress::DecodedBody::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
         };
-        assert!(shown.contains(&word) && !shown.contains("234"), "{path}: {shown}");
+        assert!(text.contains(&placeholder) && !text.contains("234"), "{path}: {text}");
     }
 }
 
 /// The gate does not pass on data that it cannot decode.
 #[tokio::test]
-async fn a_body_that_stays_compressed_is_refused() {
+async fn a_body_that_stays_compressed_is_rejected() {
     let server = Server::start(|_| response(200, &[("Content-Encoding", "x-unknown")], "hunter22")).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     let url = server.url("a.example", "/");
-    let error = session.send(Request::post(url.clone(), "text/plain", word)).await.unwrap_err();
+    let error = session.send(Request::post(url.clone(), "text/plain", placeholder)).await.unwrap_err();
     assert!(matches!(error, HttpError::Protocol(_)), "{error:?}");
     assert!(get(&session, url).await.is_ok());
 }
@@ -332,13 +335,13 @@ async fn secrets_of_the_guest_uncover_nothing() {
     let server = Server::start(|_| ok("Search: hunter2-secret, Search: hunt")).await;
     for guess in ["Search: h", "Search: x", "Search: hunter2-secre", "secret, S", "unter2"] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter2-secret");
-        let word = fixture.secrets.placeholder("password").unwrap();
+        let placeholder = fixture.secrets.placeholder("password").unwrap();
         let session = fixture.session();
         session.secrets().put("gh", guess).unwrap();
-        let body = format!("{word} {}", session.secrets().placeholder("gh").unwrap());
-        let answer = session.send(Request::post(server.url("a.example", "/"), "text/plain", body)).await.unwrap();
+        let body = format!("{placeholder} {}", session.secrets().placeholder("gh").unwrap());
+        let response = session.send(Request::post(server.url("a.example", "/"), "text/plain", body)).await.unwrap();
         let own = session.secrets().placeholder("gh").unwrap();
-        assert_eq!(text(&answer).replace(&own, guess), format!("Search: {word}, Search: hunt"), "{guess}");
+        assert_eq!(text(&response).replace(&own, guess), format!("Search: {placeholder}, Search: hunt"), "{guess}");
     }
 }
 
@@ -348,21 +351,21 @@ async fn a_bound_secret_goes_into_its_field() {
     let bindings = serde_json::json!({ "password": { "path": "/login", "methods": ["POST"], "fields": ["pwd"] } });
     let fixture =
         Fixture::new().allow_secret_bindings(bindings, server.url("a.example", "")).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     let post = |path: &str, body: String| {
         Request::post(server.url("a.example", path), "application/x-www-form-urlencoded", body)
     };
-    session.send(post("/login", format!("u=me&pwd={word}"))).await.unwrap();
+    session.send(post("/login", format!("u=me&pwd={placeholder}"))).await.unwrap();
     assert_eq!(server.last_request().body, "u=me&pwd=hunter22");
     for request in [
-        post("/login", format!("q={word}")),
-        post("/search", format!("pwd={word}")),
-        Request { method: "PUT".to_owned(), ..post("/login", format!("pwd={word}")) },
-        Request::get(server.url("a.example", "/login")).header("X-Key", &word),
+        post("/login", format!("q={placeholder}")),
+        post("/search", format!("pwd={placeholder}")),
+        Request { method: "PUT".to_owned(), ..post("/login", format!("pwd={placeholder}")) },
+        Request::get(server.url("a.example", "/login")).header("X-Key", &placeholder),
     ] {
-        let refused = session.send(request).await;
-        assert!(matches!(refused, Err(HttpError::Denied(_))), "{refused:?}");
+        let result = session.send(request).await;
+        assert!(matches!(result, Err(HttpError::Denied(_))), "{result:?}");
     }
     let record = record(&session, &server.url("a.example", "/"));
     assert_eq!((record.requests, record.refusals["secret_not_bound"], record.substitutions), (1, 4, 1));
@@ -378,14 +381,14 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
         .secret("password", "hunter22")
         .secret("token", "tokenvalue")
         .secret("pin", "123456");
-    let word = |name: &str| fixture.secrets.placeholder(name).unwrap();
+    let placeholder = |name: &str| fixture.secrets.placeholder(name).unwrap();
     let session = fixture.session();
     let post = async |server: &Server, host: &str, path: &str, body: String| {
         let request = Request::post(server.url(host, path), "application/x-www-form-urlencoded", body);
         session.send(request).await.map(|_| server.last_request().body)
     };
-    assert_eq!(post(&login, "a.example", "/login", word("password")).await.unwrap(), "hunter22");
-    assert_eq!(post(&api, "b.example", "/", word("token")).await.unwrap(), "tokenvalue");
+    assert_eq!(post(&login, "a.example", "/login", placeholder("password")).await.unwrap(), "hunter22");
+    assert_eq!(post(&api, "b.example", "/", placeholder("token")).await.unwrap(), "tokenvalue");
     for (server, host, path, names) in [
         (&api, "b.example", "/", ["password", "password"]),
         (&login, "a.example", "/search", ["password", "password"]),
@@ -393,10 +396,10 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
         (&login, "a.example", "/login", ["password", "token"]),
         (&login, "a.example", "/login", ["pin", "pin"]),
     ] {
-        let error = post(server, host, path, names.map(word).join("&")).await.unwrap_err();
+        let error = post(server, host, path, names.map(placeholder).join("&")).await.unwrap_err();
         assert!(matches!(error, HttpError::Denied(_)), "{host}{path} {names:?}: {error:?}");
     }
-    let error = post(&api, "b.example", "/", word("password")).await.unwrap_err();
+    let error = post(&api, "b.example", "/", placeholder("password")).await.unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&api.url("b.example", ""), "http://b.example"), @r#"the manifest does not allow the secret "password" in POST requests to http://b.example; add to the rule for this host: "secrets": ["password"]"#);
     assert_eq!((login.requests().len(), api.requests().len()), (1, 1));
     let record = record(&session, &login.url("a.example", "/"));
@@ -410,17 +413,17 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
 async fn https_is_not_enough_to_send_it_over_http() {
     let server = Server::start(|_| ok("")).await;
     let fixture = Fixture::new().allow(format!("https://a.example:{}", server.port())).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
-    let request = Request::post(server.url("a.example", "/"), "text/plain", word);
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
+    let request = Request::post(server.url("a.example", "/"), "text/plain", placeholder);
     assert!(matches!(fixture.session().send(request).await, Err(HttpError::Denied(_))));
     assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]
-async fn an_answer_that_repeats_it_shows_the_placeholder() {
-    let server = Server::start(|seen| {
-        let sent = seen.body.trim_start_matches("q=").to_owned();
-        match seen.target.as_str() {
+async fn a_response_that_echoes_it_shows_the_placeholder() {
+    let server = Server::start(|request| {
+        let sent = request.body.trim_start_matches("q=").to_owned();
+        match request.target.as_str() {
             "/search" => {
                 response(200, &[("Content-Type", "text/html"), ("X-Query", &sent)], format!("<input value=\"{sent}\">"))
             }
@@ -436,28 +439,28 @@ async fn an_answer_that_repeats_it_shows_the_placeholder() {
                 [ResponseStep::Write(length.into_bytes())].into_iter().chain(drops).collect()
             }
             "/elsewhere" => redirect(303, &format!("/profile?q={sent}")),
-            _ => ok(&seen.target),
+            _ => ok(&request.target),
         }
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
-    let word = fixture.secrets.placeholder("password").unwrap();
+    let placeholder = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     let form = |path: &str| {
-        Request::post(server.url("a.example", path), "application/x-www-form-urlencoded", format!("q={word}"))
+        Request::post(server.url("a.example", path), "application/x-www-form-urlencoded", format!("q={placeholder}"))
     };
     for path in ["/search", "/base64", "/binary", "/slow", "/elsewhere"] {
-        let answer = session.send(form(path)).await.unwrap();
-        let shown = format!("{answer:?}");
-        assert!(shown.contains(&word) && !shown.contains("hunter22"), "{path}: {shown}");
-        assert!(!shown.contains(&STANDARD.encode("hunter22")[..10]), "{path}: {shown}");
+        let response = session.send(form(path)).await.unwrap();
+        let text = format!("{response:?}");
+        assert!(text.contains(&placeholder) && !text.contains("hunter22"), "{path}: {text}");
+        assert!(!text.contains(&STANDARD.encode("hunter22")[..10]), "{path}: {text}");
         let mut stream = session.open(form(path)).await.unwrap();
         let mut body = format!("{:?} {}", stream.headers(), stream.url()).into_bytes();
         while let Some(part) = stream.chunk().await.unwrap() {
             body.extend(part);
         }
-        let shown = String::from_utf8_lossy(&body);
-        assert!(shown.contains(&word) && !shown.contains("hunter22"), "{path}: {shown}");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains(&placeholder) && !text.contains("hunter22"), "{path}: {text}");
     }
     // Everything else stays unchanged: a response to a request without a secret is not scanned.
     assert_eq!(text(&get(&session, server.url("a.example", "/?hunter22")).await.unwrap()), "/?hunter22");
@@ -466,13 +469,13 @@ async fn an_answer_that_repeats_it_shows_the_placeholder() {
 /// If a vendor writes the unencoded value into a URL, the parts that remain after parsing the URL are not shown.
 #[tokio::test]
 async fn an_address_that_shows_the_value_as_it_is_is_not_followed() {
-    let server = Server::start(|seen| {
-        let password = seen.body.split_once("p=").map(|(_, value)| percent_encoding_of(value));
+    let server = Server::start(|request| {
+        let password = request.body.split_once("p=").map(|(_, value)| percent_encoding_of(value));
         match password {
             Some(value) => {
                 raw([b"HTTP/1.1 303 X\r\nContent-Length: 0\r\nLocation: /?", &value[..], b"\r\n\r\n"].concat())
             }
-            None => ok(&seen.target),
+            None => ok(&request.target),
         }
     })
     .await;
@@ -484,19 +487,19 @@ async fn an_address_that_shows_the_value_as_it_is_is_not_followed() {
         ("h\u{fc}nter22", false),
     ] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", value);
-        let word = fixture.secrets.placeholder("password").unwrap();
+        let placeholder = fixture.secrets.placeholder("password").unwrap();
         let session = fixture.session();
         let form = || Request {
             form_charset: Some("windows-1252".to_owned()),
-            ..Request::post(server.url("a.example", "/"), FORM, format!("p={word}"))
+            ..Request::post(server.url("a.example", "/"), FORM, format!("p={placeholder}"))
         };
-        let answer = session.send(form()).await;
-        let shown = format!("{answer:?}");
-        assert_eq!(answer.is_ok(), followed, "{value}: {shown}");
-        assert!(!shown.contains("nter") && !shown.contains("hun"), "{value}: {shown}");
-        let stays = session.send(Request { follow_redirects: false, ..form() }).await.unwrap();
-        let shown = format!("{stays:?}");
-        assert!(shown.contains(&word) && !shown.contains("nter"), "{value}: {shown}");
+        let result = session.send(form()).await;
+        let text = format!("{result:?}");
+        assert_eq!(result.is_ok(), followed, "{value}: {text}");
+        assert!(!text.contains("nter") && !text.contains("hun"), "{value}: {text}");
+        let response = session.send(Request { follow_redirects: false, ..form() }).await.unwrap();
+        let text = format!("{response:?}");
+        assert!(text.contains(&placeholder) && !text.contains("nter"), "{value}: {text}");
     }
 }
 
@@ -508,8 +511,8 @@ fn percent_encoding_of(written: &str) -> Vec<u8> {
 /// Tests a form in an encoding that lacks a character of the value, with a vendor that echoes its input byte for byte.
 #[tokio::test]
 async fn a_value_in_the_encoding_of_its_form_is_hidden() {
-    let server = Server::start(|seen| {
-        let value = percent_encoding_of(seen.body.trim_start_matches("p="));
+    let server = Server::start(|request| {
+        let value = percent_encoding_of(request.body.trim_start_matches("p="));
         response(200, &[], [b"<", &value[..], b">"].concat())
     })
     .await;
@@ -517,13 +520,13 @@ async fn a_value_in_the_encoding_of_its_form_is_hidden() {
     {
         let fixture =
             Fixture::new().allow(server.url("a.example", "")).secret("password", "h\u{fc}nter\u{3042}\u{266b}22");
-        let word = fixture.secrets.placeholder("password").unwrap();
+        let placeholder = fixture.secrets.placeholder("password").unwrap();
         let form = Request {
             body_format: BodyFormat::Bytes,
             form_charset: Some(charset.to_owned()),
-            ..Request::post(server.url("a.example", "/"), FORM, format!("p={word}"))
+            ..Request::post(server.url("a.example", "/"), FORM, format!("p={placeholder}"))
         };
-        assert_eq!(text(&fixture.session().send(form).await.unwrap()), format!("<{word}>"), "{charset}");
+        assert_eq!(text(&fixture.session().send(form).await.unwrap()), format!("<{placeholder}>"), "{charset}");
     }
 }
 

@@ -121,7 +121,7 @@ impl Server {
     }
 
     pub fn last_request(&self) -> ReceivedRequest {
-        self.requests().pop().expect("the server was asked nothing")
+        self.requests().pop().expect("the server received no request")
     }
 
     pub fn connections(&self) -> usize {
@@ -146,11 +146,11 @@ impl Server {
 }
 
 async fn serve(mut socket: TcpStream, handler: &Handler, state: &ServerState) {
-    while let Some(seen) = read(&mut socket).await {
-        state.requests.lock().unwrap().push(seen.clone());
+    while let Some(request) = read(&mut socket).await {
+        state.requests.lock().unwrap().push(request.clone());
         let busy = state.active.fetch_add(1, Ordering::SeqCst) + 1;
         state.max_active.fetch_max(busy, Ordering::SeqCst);
-        let open = write(&mut socket, handler(&seen), state).await;
+        let open = write(&mut socket, handler(&request), state).await;
         state.active.fetch_sub(1, Ordering::SeqCst);
         if !open {
             return;
@@ -198,15 +198,15 @@ async fn read(socket: &mut TcpStream) -> Option<ReceivedRequest> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let mut seen = ReceivedRequest { method, target, headers, body: String::new() };
-    if seen.header("transfer-encoding") == Some("chunked") {
-        seen.body = String::from_utf8_lossy(&read_chunked_body(socket).await?).into_owned();
-        return Some(seen);
+    let mut request = ReceivedRequest { method, target, headers, body: String::new() };
+    if request.header("transfer-encoding") == Some("chunked") {
+        request.body = String::from_utf8_lossy(&read_chunked_body(socket).await?).into_owned();
+        return Some(request);
     }
-    let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
+    let mut body = vec![0; request.header("content-length").map_or(0, |length| length.parse().unwrap())];
     socket.read_exact(&mut body).await.ok()?;
-    seen.body = String::from_utf8_lossy(&body).into_owned();
-    Some(seen)
+    request.body = String::from_utf8_lossy(&body).into_owned();
+    Some(request)
 }
 
 /// Reads a chunked body, whose length is not declared.

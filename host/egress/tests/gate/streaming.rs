@@ -44,8 +44,8 @@ async fn post<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
     session.send_streaming(request(Method::POST, url, headers, body), RequestTimeouts::default(), None).await
 }
 
-async fn read(answer: http::Response<StreamingBody>) -> Result<Bytes, HttpError> {
-    answer.into_body().collect().await.map(http_body_util::Collected::to_bytes)
+async fn read(response: http::Response<StreamingBody>) -> Result<Bytes, HttpError> {
+    response.into_body().collect().await.map(http_body_util::Collected::to_bytes)
 }
 
 /// A body in frames of these sizes; if `endless`, it continues forever after the last one.
@@ -81,34 +81,34 @@ async fn redirects_cookies_and_compression_are_left_to_the_guest() {
     zeros.write_all(&vec![0; 4 << 20]).unwrap();
     let zeros = zeros.finish().unwrap();
     let sent = zeros.clone();
-    let server = Server::start(move |seen| match seen.target.as_str() {
+    let server = Server::start(move |request| match request.target.as_str() {
         "/r" => redirect(302, "/elsewhere"),
         "/cookie" => response(200, &[("Set-Cookie", "a=b")], ""),
         _ => response(200, &[("Content-Encoding", "gzip")], &sent),
     })
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
-    let answer = get(&session, &server.url("a.example", "/r"), &[]).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::FOUND);
-    assert_eq!(answer.headers()["location"], "/elsewhere");
-    let answer = get(&session, &server.url("a.example", "/cookie"), &[]).await.unwrap();
-    assert_eq!(answer.headers()["set-cookie"], "a=b");
+    let response = get(&session, &server.url("a.example", "/r"), &[]).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FOUND);
+    assert_eq!(response.headers()["location"], "/elsewhere");
+    let response = get(&session, &server.url("a.example", "/cookie"), &[]).await.unwrap();
+    assert_eq!(response.headers()["set-cookie"], "a=b");
     assert_eq!(session.cookies(), None);
-    let answer = get(&session, &server.url("a.example", "/z"), &[("accept-encoding", "gzip")]).await.unwrap();
-    assert_eq!(answer.headers()["content-encoding"], "gzip");
-    assert_eq!(read(answer).await.unwrap(), zeros);
+    let response = get(&session, &server.url("a.example", "/z"), &[("accept-encoding", "gzip")]).await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_eq!(read(response).await.unwrap(), zeros);
     let last = server.last_request();
     assert_eq!((last.header("cookie"), last.header("accept-encoding")), (None, Some("gzip")));
 }
 
 #[tokio::test]
 async fn a_body_is_sent_as_it_comes_and_metered() {
-    let server = Server::start(|seen| ok(&seen.body.len().to_string())).await;
+    let server = Server::start(|request| ok(&request.body.len().to_string())).await;
     let url = server.url("a.example", "/");
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     for headers in [&[][..], &[("content-length", "50001"), ("host", url.split('/').nth(2).unwrap())]] {
-        let answer = post(&session, &url, headers, FrameBody::of([20_000, 0, 30_000, 0, 1])).await.unwrap();
-        assert_eq!(read(answer).await.unwrap(), "50001");
+        let response = post(&session, &url, headers, FrameBody::of([20_000, 0, 30_000, 0, 1])).await.unwrap();
+        assert_eq!(read(response).await.unwrap(), "50001");
     }
     assert_eq!(server.requests()[0].header("transfer-encoding"), Some("chunked"));
     assert_eq!(server.last_request().header("content-length"), Some("50001"));
@@ -123,8 +123,8 @@ async fn a_get_with_a_body_of_nothing_has_none() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let empty = request(Method::GET, &server.url("a.example", "/"), &[], FrameBody::of([0, 0]));
     session.send_streaming(empty, RequestTimeouts::default(), None).await.unwrap();
-    let seen = server.last_request();
-    assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (None, None));
+    let request = server.last_request();
+    assert_eq!((request.header("transfer-encoding"), request.header("content-length")), (None, None));
 }
 
 #[tokio::test]
@@ -161,15 +161,15 @@ async fn an_endless_body_ends_with_the_budget() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_ends_with_the_budget() {
+async fn an_endless_response_ends_with_the_budget() {
     let server = Server::start(|_| {
         let head = b"HTTP/1.1 200 X\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
         vec![ResponseStep::Write(head), ResponseStep::Repeat(vec![b'x'; 10_000])]
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_down = 1_000_000);
-    let answer = get(&fixture.session(), &server.url("a.example", "/"), &[]).await.unwrap();
-    insta::assert_snapshot!(read(answer).await.unwrap_err(), @"the run's budget of 1000000 bytes to receive is exhausted");
+    let response = get(&fixture.session(), &server.url("a.example", "/"), &[]).await.unwrap();
+    insta::assert_snapshot!(read(response).await.unwrap_err(), @"the run's budget of 1000000 bytes to receive is exhausted");
 }
 
 #[tokio::test]
@@ -195,8 +195,8 @@ async fn the_same_checks_as_at_the_first_door() {
     insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"url: 9023 bytes, the limit is 8192");
     insta::assert_snapshot!(post(&session, &url, &[], FrameBody::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @r#"the manifest has no rule for POST on http://a.example:PORT; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["http://a.example:PORT"] }"#);
     let path_only = http::Request::builder().uri("/").header("host", "a.example").body(Empty::<Bytes>::new()).unwrap();
-    let refused = session.send_streaming(path_only, RequestTimeouts::default(), None).await.unwrap_err();
-    insta::assert_snapshot!(refused, @"url: has no scheme or no host");
+    let error = session.send_streaming(path_only, RequestTimeouts::default(), None).await.unwrap_err();
+    insta::assert_snapshot!(error, @"url: has no scheme or no host");
     let trace = request(Method::TRACE, &url, &[], Empty::new());
     insta::assert_snapshot!(session.send_streaming(trace, RequestTimeouts::default(), None).await.unwrap_err(), @"method: TRACE is not available to konnectors");
     assert_eq!(server.connections(), 0);
@@ -208,51 +208,51 @@ async fn the_same_checks_as_at_the_first_door() {
 async fn secrets_are_put_into_headers_towards_hosts_of_the_manifest() {
     let server = Server::start(|_| ok("")).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
-    let word = fixture.secrets.placeholder("token").unwrap();
+    let placeholder = fixture.secrets.placeholder("token").unwrap();
     let session = fixture.session();
-    get(&session, &server.url("a.example", "/"), &[("authorization", &format!("Bearer {word}"))]).await.unwrap();
+    get(&session, &server.url("a.example", "/"), &[("authorization", &format!("Bearer {placeholder}"))]).await.unwrap();
     assert_eq!(server.last_request().header("authorization"), Some("Bearer s3cret-value"));
-    let denied = get(&session, "https://b.example/", &[("authorization", &format!("Bearer {word}"))]).await;
+    let denied = get(&session, "https://b.example/", &[("authorization", &format!("Bearer {placeholder}"))]).await;
     assert!(matches!(denied, Err(HttpError::Denied(_))), "{denied:?}");
 }
 
 #[tokio::test]
-async fn a_secret_that_comes_back_is_its_placeholder_again() {
-    let server = Server::start(|seen| {
-        let key = seen.header("x-key").unwrap().to_owned();
-        let coding: &[_] = if seen.target == "/gzip" { &[("Content-Encoding", "gzip")] } else { &[] };
+async fn an_echoed_secret_becomes_its_placeholder() {
+    let server = Server::start(|request| {
+        let key = request.header("x-key").unwrap().to_owned();
+        let coding: &[_] = if request.target == "/gzip" { &[("Content-Encoding", "gzip")] } else { &[] };
         response(200, &[&[("X-Echo", key.as_str())], coding].concat(), format!("<p>{key}</p>{}", "x".repeat(100_000)))
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
-    let word = fixture.secrets.placeholder("token").unwrap();
+    let placeholder = fixture.secrets.placeholder("token").unwrap();
     let session = fixture.session();
-    let headers = [("x-key", word.as_str()), ("accept-encoding", "br")];
-    let answer = get(&session, &server.url("a.example", "/"), &headers).await.unwrap();
-    assert_eq!(answer.headers()["x-echo"], word);
-    let body = read(answer).await.unwrap();
-    assert!(body.starts_with(format!("<p>{word}</p>x").as_bytes()));
-    assert_eq!(body.len(), word.len() + 7 + 100_000);
-    let seen = server.last_request();
-    assert_eq!((seen.header("x-key"), seen.header("accept-encoding")), (Some("s3cret-value"), Some("identity")));
+    let headers = [("x-key", placeholder.as_str()), ("accept-encoding", "br")];
+    let response = get(&session, &server.url("a.example", "/"), &headers).await.unwrap();
+    assert_eq!(response.headers()["x-echo"], placeholder);
+    let body = read(response).await.unwrap();
+    assert!(body.starts_with(format!("<p>{placeholder}</p>x").as_bytes()));
+    assert_eq!(body.len(), placeholder.len() + 7 + 100_000);
+    let request = server.last_request();
+    assert_eq!((request.header("x-key"), request.header("accept-encoding")), (Some("s3cret-value"), Some("identity")));
     let compressed = get(&session, &server.url("a.example", "/gzip"), &headers).await.unwrap_err().to_string();
     insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the response from http://a.example:PORT is compressed, which is not allowed if the request contains a secret");
 }
 
 #[tokio::test]
 async fn the_size_of_headers_does_not_depend_on_the_value() {
-    let server = Server::start(|seen| {
-        let key = seen.header("x-key").unwrap();
+    let server = Server::start(|request| {
+        let key = request.header("x-key").unwrap();
         response(200, &[("X-Echo", key), ("X-Padding", &"x".repeat((64 << 10) - 300))], "")
     })
     .await;
     let mut seen = Vec::new();
     for value in ["s3cret-value".to_owned(), "a-much-longer-value".repeat(30)] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", &value);
-        let word = fixture.secrets.placeholder("token").unwrap();
+        let placeholder = fixture.secrets.placeholder("token").unwrap();
         let session = fixture.session();
         let url = server.url("a.example", "/");
-        get(&session, &url, &[("x-key", &word)]).await.unwrap();
+        get(&session, &url, &[("x-key", &placeholder)]).await.unwrap();
         seen.push(record(&session, &url).bytes_down);
     }
     assert_eq!(seen[0], seen[1]);
@@ -260,16 +260,16 @@ async fn the_size_of_headers_does_not_depend_on_the_value() {
 
 /// Also if the guess is in a streamed body.
 #[tokio::test]
-async fn a_guess_comes_back_as_it_is() {
-    let server = Server::start(|seen| ok(&seen.body)).await;
+async fn a_guess_is_echoed_unchanged() {
+    let server = Server::start(|request| ok(&request.body)).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
-    let word = fixture.secrets.placeholder("token").unwrap();
+    let placeholder = fixture.secrets.placeholder("token").unwrap();
     let session = fixture.session();
     for guess in ["s3cret-value", "s3cret-valuf"] {
         let body = http_body_util::Full::new(Bytes::from(guess));
-        let request = request(Method::POST, &server.url("a.example", "/"), &[("x-key", &word)], body);
-        let answer = session.send_streaming(request, RequestTimeouts::default(), None).await.unwrap();
-        assert_eq!(read(answer).await.unwrap(), guess);
+        let request = request(Method::POST, &server.url("a.example", "/"), &[("x-key", &placeholder)], body);
+        let response = session.send_streaming(request, RequestTimeouts::default(), None).await.unwrap();
+        assert_eq!(read(response).await.unwrap(), guess);
     }
     for guess in ["s3cret-value", "s3cret-valuf"] {
         let error = get(&session, &format!("http://{guess}.example/"), &[]).await.unwrap_err().to_string();
@@ -280,7 +280,7 @@ async fn a_guess_comes_back_as_it_is() {
 /// A server that begins to respond before it has the whole body could repeat later parts, which could no longer be
 /// compared with the secret.
 #[tokio::test]
-async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
+async fn data_written_after_the_response_began_is_not_sent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -298,8 +298,8 @@ async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
         }
     });
     let fixture = Fixture::new().allow(format!("http://a.example:{port}")).secret("token", "s3cret-value");
-    let word = fixture.secrets.placeholder("token").unwrap();
-    for (key, late) in [(word.as_str(), ""), ("none", "s3cret-value")] {
+    let placeholder = fixture.secrets.placeholder("token").unwrap();
+    for (key, late) in [(placeholder.as_str(), ""), ("none", "s3cret-value")] {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
         let parts = futures_util::stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|frame| (frame, receiver))
@@ -307,19 +307,19 @@ async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
         let body = http_body_util::StreamBody::new(parts);
         let url = format!("http://a.example:{port}/");
         sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).unwrap();
-        let answer = post(&fixture.session(), &url, &[("x-key", key)], body).await.unwrap();
+        let response = post(&fixture.session(), &url, &[("x-key", key)], body).await.unwrap();
         // Fails once the body has been abandoned.
         let _ = sender.send(Ok(Frame::data(Bytes::from_static(b"s3cret-value"))));
         drop(sender);
-        let shown = read(answer).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&shown).contains("s3cret-value"), !late.is_empty(), "{key}: {shown:?}");
-        assert!(!String::from_utf8_lossy(&shown).contains(&word));
+        let text = read(response).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&text).contains("s3cret-value"), !late.is_empty(), "{key}: {text:?}");
+        assert!(!String::from_utf8_lossy(&text).contains(&placeholder));
     }
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_is_given_up_by_phase() {
-    let server = Server::start(|seen| match seen.target.as_str() {
+async fn a_stalled_server_times_out_in_each_phase() {
+    let server = Server::start(|request| match request.target.as_str() {
         "/head" => vec![ResponseStep::Stall],
         _ => vec![
             ResponseStep::Write(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n12345".to_vec()),
@@ -330,14 +330,14 @@ async fn a_server_that_stands_still_is_given_up_by_phase() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     // Zero and the maximum duration are both clamped to the limits.
     let zero = Some(Duration::ZERO);
-    let patience = RequestTimeouts { connect: zero, first_byte: zero, between_bytes: zero };
-    let begun = Instant::now();
+    let timeouts = RequestTimeouts { connect: zero, first_byte: zero, between_bytes: zero };
+    let started = Instant::now();
     let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
-    let error = session.send_streaming(head, patience, None).await.unwrap_err();
+    let error = session.send_streaming(head, timeouts, None).await.unwrap_err();
     assert_eq!(error, HttpError::Timeout(Phase::Headers));
-    assert!((1_900..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((1_900..4_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     let body = request(Method::GET, &server.url("a.example", "/body"), &[], Empty::<Bytes>::new());
-    let mut body = session.send_streaming(body, patience, None).await.unwrap().into_body();
+    let mut body = session.send_streaming(body, timeouts, None).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "12345");
     assert_eq!(body.frame().await.unwrap().unwrap_err(), HttpError::Timeout(Phase::Body));
     drop(body);
@@ -345,9 +345,9 @@ async fn a_server_that_stands_still_is_given_up_by_phase() {
 
     let fixture = Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.headers = milliseconds(100));
     let longest = Some(Duration::MAX);
-    let patience = RequestTimeouts { connect: zero, first_byte: longest, between_bytes: longest };
+    let timeouts = RequestTimeouts { connect: zero, first_byte: longest, between_bytes: longest };
     let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
-    let error = fixture.session().send_streaming(head, patience, None).await.unwrap_err();
+    let error = fixture.session().send_streaming(head, timeouts, None).await.unwrap_err();
     assert_eq!(error, HttpError::Timeout(Phase::Headers));
 }
 
@@ -389,19 +389,20 @@ impl InternalApi for EchoApi {
 async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
     let api = EchoApi { url: "https://alice.example:8080/".parse().unwrap(), seen: Mutex::default() };
     let session = Fixture::new().secret("token", "s3cret-value").session();
-    let ask = async |method, url: &str, headers: &[(&str, &str)], body| {
+    let send = async |method, url: &str, headers: &[(&str, &str)], body| {
         session.send_streaming(request(method, url, headers, body), RequestTimeouts::default(), Some(&api)).await
     };
-    let answer = ask(Method::GET, "https://alice.example:8080/data/a?b=c%20d", &[], FrameBody::of([])).await.unwrap();
-    assert_eq!(read(answer).await.unwrap().len(), 100);
-    ask(Method::PUT, "https://Alice.Example:8080", &[("content-length", "7")], FrameBody::of([0, 7])).await.unwrap();
-    ask(Method::POST, "https://alice.example:8080/x", &[("content-length", "7")], FrameBody::of([6])).await.unwrap();
-    for elsewhere in ["https://alice.example/", "http://alice.example:8080/", "https://bob.example:8080/"] {
-        let refused = ask(Method::GET, elsewhere, &[], FrameBody::of([])).await;
-        assert!(matches!(refused, Err(HttpError::Denied(_))), "{refused:?}");
+    let response =
+        send(Method::GET, "https://alice.example:8080/data/a?b=c%20d", &[], FrameBody::of([])).await.unwrap();
+    assert_eq!(read(response).await.unwrap().len(), 100);
+    send(Method::PUT, "https://Alice.Example:8080", &[("content-length", "7")], FrameBody::of([0, 7])).await.unwrap();
+    send(Method::POST, "https://alice.example:8080/x", &[("content-length", "7")], FrameBody::of([6])).await.unwrap();
+    for other in ["https://alice.example/", "http://alice.example:8080/", "https://bob.example:8080/"] {
+        let result = send(Method::GET, other, &[], FrameBody::of([])).await;
+        assert!(matches!(result, Err(HttpError::Denied(_))), "{result:?}");
     }
-    let refused = ask(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], FrameBody::of([])).await;
-    assert!(matches!(refused, Err(HttpError::Invalid(_))), "{refused:?}");
+    let result = send(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], FrameBody::of([])).await;
+    assert!(matches!(result, Err(HttpError::Invalid(_))), "{result:?}");
     insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @r#"
         GET /data/a?b=c%20d "alice.example:8080" Ok(0)
         PUT / "alice.example:8080" Ok(7)
@@ -416,12 +417,12 @@ async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
 async fn our_own_api_counts_towards_the_budget() {
     let api = EchoApi { url: "https://alice.example/".parse().unwrap(), seen: Mutex::default() };
     let session = Fixture::new().budget(|budget| (budget.requests, budget.bytes_down) = (3, 150)).session();
-    let ask = async || {
+    let send = async || {
         let request = request(Method::GET, "https://alice.example/", &[], FrameBody::of([]));
         read(session.send_streaming(request, RequestTimeouts::default(), Some(&api)).await?).await
     };
-    ask().await.unwrap();
-    insta::assert_snapshot!(ask().await.unwrap_err(), @"the run's budget of 150 bytes to receive is exhausted");
-    ask().await.unwrap_err();
-    insta::assert_snapshot!(ask().await.unwrap_err(), @"the run's budget of 3 requests is exhausted");
+    send().await.unwrap();
+    insta::assert_snapshot!(send().await.unwrap_err(), @"the run's budget of 150 bytes to receive is exhausted");
+    send().await.unwrap_err();
+    insta::assert_snapshot!(send().await.unwrap_err(), @"the run's budget of 3 requests is exhausted");
 }

@@ -32,7 +32,7 @@ async fn a_handshake_that_is_never_finished() {
 }
 
 #[tokio::test]
-async fn a_body_that_stands_still() {
+async fn a_body_that_stalls() {
     let server = Server::start(|_| {
         vec![ResponseStep::Write(HEAD.to_vec()), ResponseStep::Write(b"x".to_vec()), ResponseStep::Stall]
     })

@@ -23,11 +23,12 @@ struct BlockingTlsServer {
 }
 
 impl BlockingTlsServer {
-    fn start(identity: &Identity, answer: impl Into<String>) -> Self {
+    fn start(identity: &Identity, response: impl Into<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://a.example:{}", listener.local_addr().unwrap().port());
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (config, answer, counters) = (identity.config(&[]), answer.into(), (connections.clone(), requests.clone()));
+        let (config, response, counters) =
+            (identity.config(&[]), response.into(), (connections.clone(), requests.clone()));
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 counters.0.fetch_add(1, Ordering::SeqCst);
@@ -39,7 +40,7 @@ impl BlockingTlsServer {
                     if head.ends_with(b"\r\n\r\n") {
                         counters.1.fetch_add(1, Ordering::SeqCst);
                         head.clear();
-                        stream.write_all(answer.as_bytes()).unwrap();
+                        stream.write_all(response.as_bytes()).unwrap();
                     }
                 }
             }
@@ -63,11 +64,11 @@ async fn a_certificate_that_the_operator_trusts_is_accepted() {
 
 #[tokio::test]
 async fn any_other_certificate_is_not() {
-    let (own, twin) = (Identity::new("a.example"), Identity::new("a.example"));
+    let (own, other) = (Identity::new("a.example"), Identity::new("a.example"));
     let (misnamed, expired) = (Identity::new("b.example"), Identity::valid_until("a.example", 2020));
     let mut texts = Vec::new();
     for (identity, trusted) in
-        [(&own, None), (&own, Some(&twin)), (&misnamed, Some(&misnamed)), (&expired, Some(&expired))]
+        [(&own, None), (&own, Some(&other)), (&misnamed, Some(&misnamed)), (&expired, Some(&expired))]
     {
         let server = BlockingTlsServer::start(identity, ANSWER);
         let mut fixture = Fixture::new().allow(&*server.url);
@@ -116,9 +117,9 @@ async fn a_body_without_length_ends_with_the_alert_that_closes_the_connection() 
             }
         })
         .await;
-        let answer = get(&server.fixture().session(), server.url.clone()).await;
-        assert_eq!(answer.as_ref().ok().map(text), expected, "{answer:?}");
-        assert!(says_goodbye || matches!(answer, Err(HttpError::Protocol(_))), "{answer:?}");
+        let result = get(&server.fixture().session(), server.url.clone()).await;
+        assert_eq!(result.as_ref().ok().map(text), expected, "{result:?}");
+        assert!(says_goodbye || matches!(result, Err(HttpError::Protocol(_))), "{result:?}");
     }
 }
 

@@ -20,11 +20,11 @@ pub fn find_violation(rule: &str, url: &str) -> Option<String> {
     };
     let written = Url::parse(&format!("{scheme}://{authority}{prefix}")).ok()?;
     let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_owned());
-    let (wanted, found) = (host(&written)?, host(&url)?);
+    let (expected, found) = (host(&written)?, host(&url)?);
     let host_agrees = if star {
-        found.strip_suffix(&wanted).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
+        found.strip_suffix(&expected).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
     } else {
-        wanted == found
+        expected == found
     };
     let segments = |url: &Url| url.path().split('/').map(str::to_owned).collect::<Vec<_>>();
     let mut prefix = segments(&written);

@@ -375,8 +375,8 @@ proptest! {
     #[test]
     fn no_star_stands_on_a_public_suffix(domain in "[a-z]{1,3}(\\.(com|co|uk|io|jp|ck|fr|github)){1,3}", label in "[a-z]{1,4}") {
         if let Ok(star) = format!("*.{domain}").parse::<HostPattern>() {
-            let stranger = psl::suffix_str(&domain).map(|suffix| format!("https://{label}9.{suffix}/")).unwrap();
-            prop_assert!(!star.matches(&Url::parse(&stranger).unwrap()), "{star} reaches {stranger}");
+            let foreign_url = psl::suffix_str(&domain).map(|suffix| format!("https://{label}9.{suffix}/")).unwrap();
+            prop_assert!(!star.matches(&Url::parse(&foreign_url).unwrap()), "{star} reaches {foreign_url}");
         }
     }
 

@@ -118,7 +118,7 @@ fn all_that_was_written_is_kept() {
 }
 
 #[test]
-fn not_json_is_told_with_line_and_column() {
+fn json_errors_have_line_and_column() {
     let error = Manifest::parse(TRAILING_COMMA).expect_err("a trailing comma");
     assert!(error.is_syntax());
     assert!(matches!(error, Error::Syntax { line: 6, column: 3, .. }));
@@ -215,7 +215,7 @@ fn error_texts() {
 }
 
 #[test]
-fn errors_can_be_told_apart() {
+fn errors_can_be_distinguished() {
     assert!(with(json!({"type": "webapp"})).expect_err("web app").is_web_app());
     assert!(with(json!({"permissions": {"a": {"type": "A"}}})).expect_err("doctype").is_doctype());
     let other = with(json!({"name": 7})).expect_err("name");
@@ -304,14 +304,14 @@ fn a_secret_that_the_user_typed_is_replaced_only_where_the_field_says_so() {
 /// Editors open the reported line, so it must be the one with the unterminated string, not the one after it.
 #[test]
 fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
-    let place = |text: &str| match Manifest::parse(text.as_bytes()).unwrap_err() {
+    let position = |text: &str| match Manifest::parse(text.as_bytes()).unwrap_err() {
         Error::Syntax { line, column, .. } => (line, column),
         other => panic!("{other}"),
     };
-    assert_eq!(place("{\n  \"name\": \"A\nB\",\n  \"version\": \"1\"\n}"), (2, 13));
-    assert_eq!(place("{\"name\": \"\n\"}"), (1, 11));
-    assert_eq!(place("\u{feff}{\n\"na\nme\": 1}"), (2, 4));
+    assert_eq!(position("{\n  \"name\": \"A\nB\",\n  \"version\": \"1\"\n}"), (2, 13));
+    assert_eq!(position("{\"name\": \"\n\"}"), (1, 11));
+    assert_eq!(position("\u{feff}{\n\"na\nme\": 1}"), (2, 4));
     // Other errors keep their position.
-    assert_eq!(place("{\"name\": \"A\tB\"}"), (1, 12));
-    assert_eq!(place("{\n\n\"name\": ,}"), (3, 9));
+    assert_eq!(position("{\"name\": \"A\tB\"}"), (1, 12));
+    assert_eq!(position("{\n\n\"name\": ,}"), (3, 9));
 }

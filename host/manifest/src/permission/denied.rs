@@ -57,13 +57,14 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     }
 }
 
-/// Creates the error for a secret. `elsewhere` says that the rule allows the secret with other paths or methods.
-pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) -> PermissionDenied {
+/// Creates the error for a secret. `is_allowed_elsewhere`: whether the rule allows the secret with other paths or
+/// methods.
+pub(super) fn on_secret(secret: &str, is_allowed_elsewhere: bool, method: &str, url: &Url) -> PermissionDenied {
     let (secret, method) = (quoted(secret), method.to_ascii_uppercase());
     let Some(origin) = HostPattern::from_origin(url) else {
         return not_a_web_address(url);
     };
-    let message = if elsewhere {
+    let message = if is_allowed_elsewhere {
         format!(
             r#"the manifest binds the secret {secret} to other paths or methods than {method} {origin}{}; widen "path" or "methods" of the secret in the rule"#,
             url.path()
@@ -97,12 +98,12 @@ fn with_proposed_rule(missing: &str, permissions: &Permissions, doctype: &Doctyp
     PermissionDenied { message: format!(r#"{missing}; add to "permissions": {title}: {rule}"#) }
 }
 
-/// Returns `wanted`, or `wanted2`, `wanted3`, … if it is taken.
-pub(super) fn unused_title(wanted: &str, used: impl Fn(&str) -> bool) -> String {
-    let mut title = wanted.to_owned();
+/// Returns `preferred`, or `preferred2`, `preferred3`, … if it is taken.
+pub(super) fn unused_title(preferred: &str, used: impl Fn(&str) -> bool) -> String {
+    let mut title = preferred.to_owned();
     let mut number = 2_u64;
     while used(&title) {
-        title = format!("{wanted}{number}");
+        title = format!("{preferred}{number}");
         number += 1;
     }
     title

@@ -84,12 +84,12 @@ impl HttpRules {
     ///
     /// If no rule allows the secret; the message says what to add to the rule.
     pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, PermissionDenied> {
-        let (mut fields, mut elsewhere) = (BTreeSet::new(), false);
+        let (mut fields, mut is_allowed_elsewhere) = (BTreeSet::new(), false);
         for rule in self.rules.iter().filter(|rule| rule.allows(method, url)) {
             let HostSecrets::Named(bindings) = &rule.secrets else { return Ok(SecretScope::Anywhere) };
             for binding in bindings.iter().filter(|binding| binding.name == secret) {
                 if !binding.allows(method, url) {
-                    elsewhere = true;
+                    is_allowed_elsewhere = true;
                 } else if binding.fields.is_empty() {
                     return Ok(SecretScope::Anywhere);
                 } else {
@@ -98,7 +98,7 @@ impl HttpRules {
             }
         }
         if fields.is_empty() {
-            return Err(denied::on_secret(secret, elsewhere, method, url));
+            return Err(denied::on_secret(secret, is_allowed_elsewhere, method, url));
         }
         Ok(SecretScope::Fields(fields))
     }
@@ -137,23 +137,23 @@ pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Re
 
 /// Returns the host in a field of the account, with https as the default scheme, or `None` while the field is empty.
 fn account_host(field: &str, account_fields: &Map<String, Value>) -> Result<Option<HostPattern>, Error> {
-    let refuse = |reason| Err(Error::AccountAddress { field: field.to_owned(), reason });
+    let reject = |reason| Err(Error::AccountAddress { field: field.to_owned(), reason });
     let address = match account_fields.get(field) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(address)) => address.trim(),
-        Some(_) => return refuse("it is not a string"),
+        Some(_) => return reject("it is not a string"),
     };
     if address.is_empty() {
         return Ok(None);
     }
     let url = if address.contains("://") { Url::parse(address) } else { Url::parse(&format!("https://{address}")) };
-    let Ok(url) = url else { return refuse("it is not a valid address") };
+    let Ok(url) = url else { return reject("it is not a valid address") };
     if url.host_str().is_some_and(|host| host.contains('*')) {
-        return refuse("it must name one host, without a star");
+        return reject("it must name one host, without a star");
     }
     match HostPattern::from_origin(&url) {
         Some(hosts) => Ok(Some(hosts)),
-        None if matches!(url.scheme(), "http" | "https") => refuse("it must not contain a user name or a password"),
-        None => refuse("it must begin with https:// or http://"),
+        None if matches!(url.scheme(), "http" | "https") => reject("it must not contain a user name or a password"),
+        None => reject("it must begin with https:// or http://"),
     }
 }

@@ -154,10 +154,10 @@ impl Rule {
                 invalid("selector", other, r#"the only selector of a rule on hosts is "account""#)
             }
             (RuleKind::Http, None) => {
-                for (place, value) in self.values.iter().enumerate() {
+                for (index, value) in self.values.iter().enumerate() {
                     value
                         .parse::<HostPattern>()
-                        .map_err(|error| error.at_field(rule.path(&format!("values[{place}]"))))?;
+                        .map_err(|error| error.at_field(rule.path(&format!("values[{index}]"))))?;
                 }
                 Ok(())
             }

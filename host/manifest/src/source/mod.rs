@@ -160,12 +160,12 @@ fn registry(rest: &str) -> Result<Source, String> {
         if part.is_empty() || !part.chars().all(allowed) {
             return Err(format!("\"{part}\" is neither a channel nor a version"));
         }
-        let place = if part.starts_with(|c: char| c.is_ascii_digit()) || part == "latest" {
+        let slot = if part.starts_with(|c: char| c.is_ascii_digit()) || part == "latest" {
             &mut version
         } else {
             &mut channel
         };
-        if place.replace(part).is_some() {
+        if slot.replace(part).is_some() {
             return Err("write registry://name[/channel][/version], each part at most once".to_owned());
         }
     }

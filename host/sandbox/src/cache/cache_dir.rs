@@ -66,12 +66,12 @@ impl CacheDir {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         let found = file.metadata()?;
-        let ours = found.is_file()
+        let is_trusted = found.is_file()
             && found.uid() == rustix::process::geteuid().as_raw()
             && found.mode() & GROUP_OR_OTHERS_WRITE == 0
             // A second link would allow access that bypasses this directory.
             && found.nlink() == 1;
-        if ours { Ok(file) } else { Err(io::Error::other("other users can write to it")) }
+        if is_trusted { Ok(file) } else { Err(io::Error::other("other users can write to it")) }
     }
 
     /// Writes under a temporary name, syncs to disk, then renames, so a reader sees the whole file or none.

@@ -84,8 +84,8 @@ pub struct JailProbe {
 /// If the process cannot be sandboxed at all.
 pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String> {
     jail::apply_limits(arguments).and_then(|()| jail::apply_syscall_filter()).map_err(|error| error.to_string())?;
-    let attempt = |what, result: std::io::Result<()>| JailProbe {
-        operation: what,
+    let attempt = |operation, result: std::io::Result<()>| JailProbe {
+        operation,
         denial: result.err().map(|error| error.to_string()),
     };
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).map(drop);

@@ -248,10 +248,10 @@ impl types::HostDescriptor for Host {
         this: Resource<Descriptor>,
         _: types::PathFlags,
         path: String,
-        how: types::OpenFlags,
+        open_flags: types::OpenFlags,
         flags: DescriptorFlags,
     ) -> Result<Resource<Descriptor>> {
-        let object = self.directory(&this)?.open(&path, how, flags).await?;
+        let object = self.directory(&this)?.open(&path, open_flags, flags).await?;
         Ok(self.push_handle(Descriptor { node: object, flags })?)
     }
 
@@ -347,11 +347,11 @@ fn set_times(times: &mut NodeTimes, accessed: NewTimestamp, modified: NewTimesta
         match new {
             NewTimestamp::NoChange => {}
             NewTimestamp::Now => *time = SystemTime::now(),
-            NewTimestamp::Timestamp(at) => {
-                let since = std::time::Duration::from_secs(at.seconds)
-                    .checked_add(std::time::Duration::from_nanos(at.nanoseconds.into()));
-                let at = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-                *time = at.ok_or(ErrorCode::Overflow)?;
+            NewTimestamp::Timestamp(timestamp) => {
+                let since = std::time::Duration::from_secs(timestamp.seconds)
+                    .checked_add(std::time::Duration::from_nanos(timestamp.nanoseconds.into()));
+                let timestamp = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+                *time = timestamp.ok_or(ErrorCode::Overflow)?;
             }
         }
     }

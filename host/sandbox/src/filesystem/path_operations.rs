@@ -8,14 +8,14 @@ use super::path::parse;
 use super::user::{LookupResult, OpenedNode};
 
 impl AnyDirectory {
-    pub(super) async fn open(&self, path: &str, how: OpenFlags, flags: DescriptorFlags) -> Result<OpenNode> {
-        let (path, opening) = (parse(path)?, OpenOptions::from_flags(how, flags)?);
+    pub(super) async fn open(&self, path: &str, open_flags: OpenFlags, flags: DescriptorFlags) -> Result<OpenNode> {
+        let (path, options) = (parse(path)?, OpenOptions::from_flags(open_flags, flags)?);
         Ok(match self {
-            Self::Memory(directory) => match directory.open(&path, opening)? {
+            Self::Memory(directory) => match directory.open(&path, options)? {
                 memory::MemoryNode::File(file) => OpenNode::File(AnyFile::Memory(file)),
                 memory::MemoryNode::Directory(directory) => OpenNode::Directory(Self::Memory(directory)),
             },
-            Self::User(directory) => match directory.open(&path, opening).await? {
+            Self::User(directory) => match directory.open(&path, options).await? {
                 OpenedNode::File(file) => OpenNode::File(AnyFile::User(file)),
                 OpenedNode::Directory(directory) => OpenNode::Directory(Self::User(directory)),
             },

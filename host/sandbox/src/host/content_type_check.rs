@@ -33,9 +33,9 @@ pub(super) struct ContentTypeCheck(Option<(ContentKind, String)>);
 impl ContentTypeCheck {
     /// Derives the expectation from the media type if it is given, else from the extension of the name.
     pub(super) fn for_target(target: &Target) -> Self {
-        let given =
+        let declared =
             target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
-        let mime = given
+        let mime = declared
             .filter(|mime| !mime.is_empty() && mime != "application/octet-stream")
             .or_else(|| konnector_media_type::known_for_name(&target.name).map(str::to_owned));
         Self(mime.map(|mime| (content_kind(&mime), mime)))
@@ -93,8 +93,8 @@ pub(super) struct ContentTail(Vec<u8>);
 impl ContentTail {
     pub(super) fn push(&mut self, part: &[u8]) {
         let part = part.get(part.len().saturating_sub(TAIL_BYTES)..).unwrap_or(part);
-        let room = TAIL_BYTES - part.len();
-        self.0.drain(..self.0.len().saturating_sub(room));
+        let kept_bytes = TAIL_BYTES - part.len();
+        self.0.drain(..self.0.len().saturating_sub(kept_bytes));
         self.0.extend_from_slice(part);
     }
 }

@@ -20,8 +20,8 @@ const MAX_QUERY_VALUES: usize = MAX_CURSOR;
 
 impl Context {
     fn check_document_quota(&self, more: usize) -> Result<(), CapabilityError> {
-        let wanted = self.meter.documents.total().saturating_add(more as u64);
-        if wanted > self.capabilities.limits.documents {
+        let total = self.meter.documents.total().saturating_add(more as u64);
+        if total > self.capabilities.limits.documents {
             Err(CapabilityError::QuotaExceeded(QuotaKind::Documents))
         } else {
             Ok(())

@@ -98,20 +98,20 @@ mod tests {
 
     #[test]
     fn a_partial_response_is_not_a_file() {
-        let whole = |status: u16, ranges: &[&str]| {
+        let is_complete = |status: u16, ranges: &[&str]| {
             let headers: Vec<_> =
                 ranges.iter().map(|range| ("content-range".to_owned(), (*range).to_owned())).collect();
             is_complete_response(status, &headers)
         };
         for status in [200, 201, 203] {
-            assert!(whole(status, &[]), "{status}");
+            assert!(is_complete(status, &[]), "{status}");
         }
         for status in [199, 202, 204, 205, 206, 207, 226, 300, 304, 404, 503] {
-            assert!(!whole(status, &[]), "{status}");
+            assert!(!is_complete(status, &[]), "{status}");
         }
         for range in ["bytes 0-98/99", "Bytes 0-0/1"] {
-            assert!(whole(206, &[range]), "{range}");
-            assert!(!whole(202, &[range]), "{range}");
+            assert!(is_complete(206, &[range]), "{range}");
+            assert!(!is_complete(202, &[range]), "{range}");
         }
         for range in [
             "bytes 0-4/99",
@@ -128,8 +128,8 @@ mod tests {
             "0-98/99",
             "",
         ] {
-            assert!(!whole(206, &[range]), "{range}");
+            assert!(!is_complete(206, &[range]), "{range}");
         }
-        assert!(!whole(206, &["bytes 0-98/99", "bytes 0-4/99"]));
+        assert!(!is_complete(206, &["bytes 0-98/99", "bytes 0-4/99"]));
     }
 }

@@ -26,8 +26,8 @@ const MAX_METADATA: u64 = 64 << 10;
 
 impl Context {
     fn check_file_quota(&self, more: usize) -> Result<(), CapabilityError> {
-        let wanted = self.meter.files.total().saturating_add(more as u64);
-        if wanted > self.capabilities.limits.files {
+        let total = self.meter.files.total().saturating_add(more as u64);
+        if total > self.capabilities.limits.files {
             Err(CapabilityError::QuotaExceeded(QuotaKind::Files))
         } else {
             Ok(())
@@ -187,8 +187,8 @@ impl wit::Host for Host {
             check_length("folder", &folder, MAX_NAME)?;
             self.context.capabilities.files.ensure_folder(&folder).await
         };
-        let made = self.context.unless_cancelled(ensured).await;
-        to_host_result(made.map(wit::Folder::from))
+        let folder_result = self.context.unless_cancelled(ensured).await;
+        to_host_result(folder_result.map(wit::Folder::from))
     }
 
     async fn list_folder(&mut self, folder: String, limit: u32, cursor: Option<String>) -> HostResult<wit::Page> {

@@ -16,8 +16,8 @@ const MAX_COOKIE: usize = 8 << 10;
 impl wit::Host for Host {
     async fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Response, wit::HttpError>> {
         let session = Arc::clone(&self.context.capabilities.http);
-        let answer = Box::pin(async move { session.send(request.into()).await });
-        Ok(match self.context.run_side_task(answer).await {
+        let response = Box::pin(async move { session.send(request.into()).await });
+        Ok(match self.context.run_side_task(response).await {
             None => Err(wit::HttpError::Cancelled),
             Some(Ok(response)) => Ok(wit::Response {
                 status: response.status,

@@ -97,7 +97,7 @@ impl Context {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => None,
-            done = self.side_tasks.run(work) => done,
+            output = self.side_tasks.run(work) => output,
         }
     }
 

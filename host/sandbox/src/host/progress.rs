@@ -33,12 +33,12 @@ impl Questions {
     /// Counts one more question; returns how long its answer may take, at most `each`.
     fn begin(&self, each: Duration) -> Result<Duration, CapabilityError> {
         let mut questions = self.0.lock();
-        let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(questions.waited);
-        if questions.count >= MAX_QUESTIONS || left.is_zero() {
+        let remaining = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(questions.waited);
+        if questions.count >= MAX_QUESTIONS || remaining.is_zero() {
             return Err(CapabilityError::QuotaExceeded(QuotaKind::Questions));
         }
         questions.count += 1;
-        Ok(left.min(each))
+        Ok(remaining.min(each))
     }
 
     fn add_wait(&self, time: Duration) {
@@ -80,13 +80,13 @@ impl wit::Host for Host {
             Err(error) => return to_host_result(Err(error)),
         };
         let _pause = context.clock.pause();
-        let began = Instant::now();
+        let started = Instant::now();
         let question = async {
             let question = context.capabilities.progress.ask_code(question, within);
             tokio::time::timeout(within + WITHDRAW_TIMEOUT, question).await.unwrap_or(Err(CapabilityError::Unattended))
         };
         let result = context.unless_cancelled(question).await;
-        context.questions.add_wait(began.elapsed());
+        context.questions.add_wait(started.elapsed());
         to_host_result(result)
     }
 
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_asks_five_times_where_it_is_answered() {
+    fn a_run_can_ask_five_questions() {
         let (questions, each) = (Questions::default(), Duration::from_secs(300));
         for _ in 0..MAX_QUESTIONS {
             assert_eq!(questions.begin(each), Ok(each));
@@ -118,15 +118,15 @@ mod tests {
         #[test]
         fn waiting_has_an_end(each in 1..2_000_u64, answers in prop::collection::vec(0..3_000_u64, 0..50)) {
             let (questions, each) = (Questions::default(), Duration::from_secs(each));
-            let (mut asked, mut waited) = (0, Duration::ZERO);
+            let (mut count, mut waited) = (0, Duration::ZERO);
             for answer in answers {
                 let Ok(within) = questions.begin(each) else { break };
                 prop_assert!(!within.is_zero() && within <= each);
                 let time = Duration::from_secs(answer).min(within);
                 questions.add_wait(time);
-                (asked, waited) = (asked + 1, waited + time);
+                (count, waited) = (count + 1, waited + time);
             }
-            prop_assert!(asked <= MAX_QUESTIONS && waited <= each * MAX_ANSWER_TIMEOUTS);
+            prop_assert!(count <= MAX_QUESTIONS && waited <= each * MAX_ANSWER_TIMEOUTS);
         }
     }
 }

@@ -37,11 +37,11 @@ impl StatusLine {
         let read = deserializer.deserialize_any(&mut draft).and_then(|()| deserializer.end());
         match (read, draft) {
             (Ok(()), StatusVisitor { is_message: true, type_error: None, message, .. }) => Self::Message(message),
-            (Ok(()), StatusVisitor { type_error: Some(why), message, has_type, has_message, .. }) => {
+            (Ok(()), StatusVisitor { type_error: Some(reason), message, has_type, has_message, .. }) => {
                 if message.kind.is_empty() && !(has_type && has_message) {
                     return Self::Other;
                 }
-                Self::malformed(why, (!message.kind.is_empty()).then_some(message.kind), message.message)
+                Self::malformed(reason, (!message.kind.is_empty()).then_some(message.kind), message.message)
             }
             (Ok(()), _) => Self::Other,
             (Err(error), _) => match find_quoted_value(&line, "type") {
@@ -56,10 +56,10 @@ impl StatusLine {
     }
 
     /// `kind` is `None` if it is unknown.
-    fn malformed(why: String, kind: Option<String>, message: String) -> Self {
+    fn malformed(reason: String, kind: Option<String>, message: String) -> Self {
         let weight = kind.map(|kind| Message { kind, ..Message::default() }.severity());
         let is_error = matches!(weight, None | Some(Severity::Error | Severity::Critical));
-        Self::Malformed(MalformedStatus { reason: why, error: is_error.then_some(message) })
+        Self::Malformed(MalformedStatus { reason, error: is_error.then_some(message) })
     }
 }
 
@@ -68,8 +68,8 @@ impl StatusLine {
 fn find_quoted_value(line: &str, key: &str) -> Option<Option<String>> {
     let line = line.trim_start_matches('\u{feff}').trim_start().strip_prefix('{')?;
     let lower = line.to_ascii_lowercase();
-    lower.match_indices(key).find_map(|(at, _)| {
-        let (before, after) = (line.get(..at)?, line.get(at + key.len()..)?);
+    lower.match_indices(key).find_map(|(index, _)| {
+        let (before, after) = (line.get(..index)?, line.get(index + key.len()..)?);
         if before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
             return None;
         }
@@ -86,15 +86,15 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     }
     let mut text = String::with_capacity(json.len());
     let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
+    while let Some(index) = rest.find('\\') {
+        let (before, escape) = rest.split_at(index);
         text.push_str(before);
         let (length, is_lone) = match (utf16_unit(escape), escape.get(6..).and_then(utf16_unit)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
             (Some(0xd800..=0xdfff), _) => (6, true),
             (Some(_), _) => (6, false),
             // The escaped character can have any length in bytes.
-            (None, _) => (escape.char_indices().nth(2).map_or(escape.len(), |(at, _)| at), false),
+            (None, _) => (escape.char_indices().nth(2).map_or(escape.len(), |(index, _)| index), false),
         };
         let (sequence, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
         text.push_str(if is_lone { "\\ufffd" } else { sequence });

@@ -148,15 +148,15 @@ mod tests {
                 }
             }
             for thread in 0..self.running.len() {
-                let mut left = QUANTUM;
-                while left > 0 {
+                let mut remaining = QUANTUM;
+                while remaining > 0 {
                     let Some(mut turn) = self.running[thread].or_else(|| self.begin(thread)) else { break };
                     let task = &mut self.tasks[turn.task];
                     let uses = match self.kinds[turn.task] {
-                        TaskKind::Busy => left,
-                        TaskKind::Sleeper { .. } => left.min(task.until_nap),
+                        TaskKind::Busy => remaining,
+                        TaskKind::Sleeper { .. } => remaining.min(task.until_nap),
                     };
-                    left -= uses;
+                    remaining -= uses;
                     task.used += uses;
                     turn.runtime += uses;
                     task.runtime = turn.runtime;
@@ -170,8 +170,8 @@ mod tests {
                         }
                     }
                     // The tick of the epoch.
-                    let somebody_waits = self.queue.min_waiting_runtime().is_some_and(|least| least < turn.runtime);
-                    if left == 0 && (somebody_waits || turn.ends <= self.now) {
+                    let is_contended = self.queue.min_waiting_runtime().is_some_and(|least| least < turn.runtime);
+                    if remaining == 0 && (is_contended || turn.ends <= self.now) {
                         task.woke = self.now;
                         self.queue.push(turn.runtime, turn.task);
                         self.end(thread, turn);
@@ -206,8 +206,8 @@ mod tests {
     fn three_busy_tasks_share_two_threads_evenly() {
         let mut simulation = Simulation::new(2, &[TaskKind::Busy; 3]);
         simulation.run(20_000);
-        let (least, most) = simulation.used(0..3);
-        assert!(most - least <= 2 * QUANTUM, "{least} {most}");
+        let (min, max) = simulation.used(0..3);
+        assert!(max - min <= 2 * QUANTUM, "{min} {max}");
     }
 
     #[test]
@@ -266,16 +266,16 @@ mod tests {
             simulation.run(100);
             simulation.tasks.iter_mut().for_each(|task| (task.used, task.waited) = (0, 0));
             simulation.run(2_000);
-            let used = |wanted: fn(&TaskKind) -> bool| {
-                let of = simulation.kinds.iter().zip(&simulation.tasks).filter(|(kind, _)| wanted(kind));
-                of.map(|(_, task)| task.used).collect::<BTreeSet<_>>()
+            let used = |matches_kind: fn(&TaskKind) -> bool| {
+                let tasks = simulation.kinds.iter().zip(&simulation.tasks).filter(|(kind, _)| matches_kind(kind));
+                tasks.map(|(_, task)| task.used).collect::<BTreeSet<_>>()
             };
             let busy = used(|kind| matches!(kind, TaskKind::Busy));
-            if let (Some(least), Some(most)) = (busy.first(), busy.last()) {
+            if let (Some(min), Some(max)) = (busy.first(), busy.last()) {
                 // If each busy task has its own thread, there is nothing to share. Turns of up to MAX_SLICE extend
                 // across the ends of the measured time.
                 let is_shared = kinds.iter().filter(|kind| matches!(kind, TaskKind::Busy)).count() > threads;
-                prop_assert!(!is_shared || most - least <= (MAX_SLICE + 4) * QUANTUM, "{least} {most}");
+                prop_assert!(!is_shared || max - min <= (MAX_SLICE + 4) * QUANTUM, "{min} {max}");
             }
             let share = QUANTUM * threads as VirtualRuntime / kinds.len() as VirtualRuntime;
             for (kind, task) in simulation.kinds.iter().zip(&simulation.tasks) {

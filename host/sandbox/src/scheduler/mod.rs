@@ -69,7 +69,7 @@ impl Scheduler {
         F::Output: Send + 'static,
     {
         let account = Arc::new(TaskRuntime::default());
-        let (of_task, of_queue) = (Arc::clone(&account), Arc::clone(&self.shared));
+        let (runtime, queue) = (Arc::clone(&account), Arc::clone(&self.shared));
         let alive = RunQueue::register_task(&self.shared);
         let future = async move {
             let _alive = alive;
@@ -79,11 +79,11 @@ impl Scheduler {
                 () = _alive.stopped() => None,
             }
         };
-        let schedule = move |runnable: Runnable, info: ScheduleInfo| of_queue.push(runnable, info.woken_while_running);
+        let schedule = move |runnable: Runnable, info: ScheduleInfo| queue.push(runnable, info.woken_while_running);
         let (runnable, task) = Builder::new()
             .propagate_panic(true)
             .metadata(account)
-            .spawn(|_| ChargedTask::new(future, of_task), WithInfo(schedule));
+            .spawn(|_| ChargedTask::new(future, runtime), WithInfo(schedule));
         runnable.schedule();
         GuestTask(task)
     }

@@ -18,15 +18,15 @@ fn scheduler(threads: usize) -> Scheduler {
 
 /// Computes like a guest, which yields on request, until the flag is set.
 async fn compute(until: Arc<AtomicBool>) -> usize {
-    let mut turns = 0;
+    let mut yields = 0;
     while !until.load(Ordering::SeqCst) {
         while !should_yield() {
             std::hint::spin_loop();
         }
-        turns += 1;
+        yields += 1;
         yield_now().await;
     }
-    turns
+    yields
 }
 
 /// Sets the flag when it is dropped.
@@ -43,17 +43,17 @@ fn flag() -> Arc<AtomicBool> {
 }
 
 #[tokio::test]
-async fn timers_go_on_while_every_thread_computes() {
+async fn timers_fire_while_every_thread_computes() {
     let scheduler = scheduler(2);
-    let done = flag();
-    let busy: Vec<_> = (0..5).map(|_| scheduler.spawn(compute(Arc::clone(&done)))).collect();
-    let naps = scheduler.spawn(async {
+    let finished = flag();
+    let busy: Vec<_> = (0..5).map(|_| scheduler.spawn(compute(Arc::clone(&finished)))).collect();
+    let sleeper = scheduler.spawn(async {
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    naps.await.unwrap();
-    done.store(true, Ordering::SeqCst);
+    sleeper.await.unwrap();
+    finished.store(true, Ordering::SeqCst);
     for task in busy {
         // Each yields at least whenever a nap ends, or it would occupy its thread forever.
         assert!(task.await.unwrap() > 0);
@@ -61,17 +61,17 @@ async fn timers_go_on_while_every_thread_computes() {
 }
 
 #[tokio::test]
-async fn a_task_whose_sockets_are_always_ready_lets_others_go_on() {
+async fn a_task_whose_sockets_are_always_ready_lets_others_run() {
     let scheduler = scheduler(1);
-    let done = flag();
-    let seen = Arc::clone(&done);
+    let finished = flag();
+    let should_stop = Arc::clone(&finished);
     let eager = scheduler.spawn(async move {
-        while !seen.load(Ordering::SeqCst) {
+        while !should_stop.load(Ordering::SeqCst) {
             tokio::task::coop::consume_budget().await;
         }
     });
-    let sets = Arc::clone(&done);
-    scheduler.spawn(async move { sets.store(true, Ordering::SeqCst) }).await.unwrap();
+    let setter = Arc::clone(&finished);
+    scheduler.spawn(async move { setter.store(true, Ordering::SeqCst) }).await.unwrap();
     eager.await.unwrap();
 }
 
@@ -95,13 +95,13 @@ async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
         }
     }
     let scheduler = scheduler(1);
-    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (started_sender, started) = tokio::sync::oneshot::channel();
     let task = scheduler.spawn(async move {
         let _bomb = PanicOnDrop;
-        begun.send(()).unwrap();
+        started_sender.send(()).unwrap();
         std::future::pending::<()>().await;
     });
-    has_begun.await.unwrap();
+    started.await.unwrap();
     drop(task);
     assert_eq!(scheduler.spawn(async { 9 }).await, Some(9));
 }
@@ -109,21 +109,21 @@ async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
 #[tokio::test]
 async fn dropping_a_task_ends_it_and_detaching_does_not() {
     let scheduler = scheduler(1);
-    let (dropped, done) = (flag(), flag());
-    let sets = SetOnDrop(Arc::clone(&dropped));
+    let (dropped, finished) = (flag(), flag());
+    let setter = SetOnDrop(Arc::clone(&dropped));
     let task = scheduler.spawn(async move {
-        let _sets = sets;
+        let _setter = setter;
         std::future::pending::<()>().await;
     });
-    let sets = SetOnDrop(Arc::clone(&done));
+    let setter = SetOnDrop(Arc::clone(&finished));
     scheduler
         .spawn(async move {
-            let _sets = sets;
+            let _setter = setter;
             yield_now().await;
         })
         .detach();
     drop(task);
-    while !(dropped.load(Ordering::SeqCst) && done.load(Ordering::SeqCst)) {
+    while !(dropped.load(Ordering::SeqCst) && finished.load(Ordering::SeqCst)) {
         yield_now().await;
     }
 }
@@ -131,7 +131,7 @@ async fn dropping_a_task_ends_it_and_detaching_does_not() {
 #[tokio::test]
 async fn tasks_end_with_the_scheduler() {
     let scheduler = scheduler(2);
-    let (begun, mut has_begun) = tokio::sync::mpsc::channel(100);
+    let (started_sender, mut started) = tokio::sync::mpsc::channel(100);
     let dropped = Arc::new(AtomicUsize::new(0));
     struct CountOnDrop(Arc<AtomicUsize>);
     impl Drop for CountOnDrop {
@@ -141,16 +141,16 @@ async fn tasks_end_with_the_scheduler() {
     }
     let parked: Vec<_> = (0..100)
         .map(|_| {
-            let (begun, counts) = (begun.clone(), CountOnDrop(Arc::clone(&dropped)));
+            let (started_sender, counter) = (started_sender.clone(), CountOnDrop(Arc::clone(&dropped)));
             scheduler.spawn(async move {
-                let _counts = counts;
-                begun.send(()).await.unwrap();
+                let _counter = counter;
+                started_sender.send(()).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(3_600)).await;
             })
         })
         .collect();
     for _ in 0..100 {
-        has_begun.recv().await.unwrap();
+        started.recv().await.unwrap();
     }
     drop(scheduler);
     for task in parked {
@@ -162,12 +162,12 @@ async fn tasks_end_with_the_scheduler() {
 #[tokio::test]
 async fn a_turn_ends_for_a_task_that_used_less() {
     let scheduler = scheduler(1);
-    let done = flag();
-    let busy = scheduler.spawn(compute(Arc::clone(&done)));
+    let finished = flag();
+    let busy = scheduler.spawn(compute(Arc::clone(&finished)));
     // Each of these arrives while the thread computes, and ends long before the busy task's slice does.
     for _ in 0..50 {
         scheduler.spawn(async { assert!(!should_yield(), "the busy task has used more") }).await.unwrap();
     }
-    done.store(true, Ordering::SeqCst);
+    finished.store(true, Ordering::SeqCst);
     assert!(busy.await.unwrap() > 0);
 }

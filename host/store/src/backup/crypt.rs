@@ -199,7 +199,7 @@ impl<'a> DecryptingReader<'a> {
         if !self.last {
             self.lookahead.extend(piece.pop());
         }
-        let place = self.bytes_read;
+        let position = self.bytes_read;
         self.bytes_read += piece.len() as u64;
         let sealed = if self.last { piece.clone() } else { Vec::new() };
         if self.stream.decrypt_in_place(self.number, self.last, &self.header, &mut piece).is_err() {
@@ -209,9 +209,9 @@ impl<'a> DecryptingReader<'a> {
             return Err(Error::backup(if cut_off || piece.is_empty() {
                 format!("it is truncated after {} bytes", self.bytes_read)
             } else if self.last {
-                format!("it is truncated or damaged after byte {place}")
+                format!("it is truncated or damaged after byte {position}")
             } else {
-                format!("it is damaged between bytes {place} and {}", self.bytes_read)
+                format!("it is damaged between bytes {position} and {}", self.bytes_read)
             }));
         }
         (self.chunk, self.offset) = (piece, 0);

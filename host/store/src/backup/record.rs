@@ -155,8 +155,8 @@ impl<'a> RecordReader<'a> {
 
     /// Reads a part of a blob, of which `left` bytes remain.
     pub(super) async fn read_blob_chunk(&mut self, left: u64) -> Result<&[u8]> {
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let some = self.opener.read_some(most).await?;
+        let max_length = usize::try_from(left).unwrap_or(usize::MAX);
+        let some = self.opener.read_some(max_length).await?;
         self.hash.update(some);
         Ok(some)
     }

@@ -68,7 +68,7 @@ impl Store {
         changed: Tracking<'_>,
     ) -> Result<BackupSummary> {
         let mut records = RecordWriter::new(EncryptingWriter::begin(to, key, &header).await?);
-        let mut contents = BlobTracker::new(schema);
+        let mut blobs = BlobTracker::new(schema);
 
         let mut range = key::all();
         loop {
@@ -76,13 +76,13 @@ impl Store {
             let Some((last, _)) = page.last() else { break };
             range.start_after(last);
             for (key, value) in &page {
-                contents.add_entry(key, Some(value));
+                blobs.add_entry(key, Some(value));
                 records.write_entry(key, Some(value)).await?;
             }
             if changed.is_nearly_full()? {
-                let (again, held) = changed.drain().await?;
-                drop(held);
-                self.write_changed(again, &mut records, &mut contents).await?;
+                let (changed_keys, guard) = changed.drain().await?;
+                drop(guard);
+                self.write_changed(changed_keys, &mut records, &mut blobs).await?;
             }
             progress(records.bytes_written());
             tokio::task::yield_now().await;
@@ -90,24 +90,24 @@ impl Store {
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
         // Each round is shorter than the one before, because commits wait for the disk and this loop does not.
         let last = loop {
-            let (again, held) = changed.drain().await?;
-            if again.len() <= MAX_FINAL_KEYS {
-                break again.into_iter().map(|key| self.current_entries(key)).collect::<Result<Vec<_>>>()?;
+            let (changed_keys, guard) = changed.drain().await?;
+            if changed_keys.len() <= MAX_FINAL_KEYS {
+                break changed_keys.into_iter().map(|key| self.current_entries(key)).collect::<Result<Vec<_>>>()?;
             }
-            drop(held);
-            self.write_changed(again, &mut records, &mut contents).await?;
+            drop(guard);
+            self.write_changed(changed_keys, &mut records, &mut blobs).await?;
         };
         drop(changed);
         for entries in last {
-            track(&entries, &mut contents);
+            track(&entries, &mut blobs);
             records.write_entries(entries).await?;
         }
 
         // All blobs that the entries refer to exist until the end, because removals are deferred.
-        while let Some(expected) = contents.next_expected() {
-            self.write_blob(&expected, &mut records, &mut contents, progress).await?;
+        while let Some(expected) = blobs.next_expected() {
+            self.write_blob(&expected, &mut records, &mut blobs, progress).await?;
         }
-        contents.finish()?;
+        blobs.finish()?;
         failpoint::hit("backup.blobs").map_err(Error::io("write", "the backup"))?;
         let (RecordCounts { entries, blobs, .. }, bytes) = records.finish().await?;
         progress(bytes);

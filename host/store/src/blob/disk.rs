@@ -335,13 +335,13 @@ mod tests {
             writer.write(Bytes::from_static(b"content")).await.unwrap();
             ids.push(writer.finish().await.unwrap().id);
         }
-        let place = |id: BlobId| dir.path().join("blobs").join(blob_path(id));
+        let path_of = |id: BlobId| dir.path().join("blobs").join(blob_path(id));
         for id in &ids[1..] {
-            std::fs::remove_file(place(*id)).unwrap();
+            std::fs::remove_file(path_of(*id)).unwrap();
         }
-        std::fs::create_dir(place(ids[1])).unwrap();
-        std::os::unix::fs::symlink(place(ids[0]), place(ids[2])).unwrap();
-        let fifo = std::process::Command::new("mkfifo").arg(place(ids[3])).status().unwrap();
+        std::fs::create_dir(path_of(ids[1])).unwrap();
+        std::os::unix::fs::symlink(path_of(ids[0]), path_of(ids[2])).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(path_of(ids[3])).status().unwrap();
         assert!(fifo.success());
         for id in &ids[1..] {
             for error in [

@@ -10,7 +10,7 @@ use crate::view;
 
 /// Assigns a number to each document and each tombstone, in the order of their keys. Idempotent.
 pub(crate) fn backfill_feeds(db: &sled::Db) -> Result<()> {
-    let what = || "the sequence of changes".to_owned();
+    let describe = || "the sequence of changes".to_owned();
     let range = key::all_instances();
     let mut last: u64 = 0;
     for entry in db.range(range.from..range.to) {
@@ -21,7 +21,7 @@ pub(crate) fn backfill_feeds(db: &sled::Db) -> Result<()> {
             _ => continue,
         };
         let rev = if deleted {
-            view::decode::<Tombstone>(&key, &value).map(|trace| trace.rev)
+            view::decode::<Tombstone>(&key, &value).map(|tombstone| tombstone.rev)
         } else {
             view::decode::<document::DocumentRecord>(&key, &value).map(|record| record.rev)
         };
@@ -31,12 +31,12 @@ pub(crate) fn backfill_feeds(db: &sled::Db) -> Result<()> {
         };
         last += 1;
         let record = FeedEntry { id: key::document_id(&key)?.to_owned(), rev, deleted };
-        db.insert(key::of_log_entry(&log, last), frame::encode(what, &record)?)?;
-        db.insert(key::with_keyspace(&key, Keyspace::Change), frame::encode(what, &last)?)?;
+        db.insert(key::of_log_entry(&log, last), frame::encode(describe, &record)?)?;
+        db.insert(key::with_keyspace(&key, Keyspace::Change), frame::encode(describe, &last)?)?;
     }
     if last > 0 {
         let epoch = Sequence::new()?.incarnation;
-        db.insert(key::sequence(), frame::encode(what, &Sequence { last, incarnation: epoch })?)?;
+        db.insert(key::sequence(), frame::encode(describe, &Sequence { last, incarnation: epoch })?)?;
     }
     Ok(())
 }

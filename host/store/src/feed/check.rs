@@ -16,15 +16,15 @@ const NUMBER: &str = "the number of a document's last change";
 /// Checks that a document or tombstone is in its feed.
 pub(crate) fn check_in_feed(check: &mut Checker<'_>, key: &[u8], bytes: &[u8], rev: &Rev, deleted: bool) -> Result<()> {
     let Some(log) = key::change_log_of(key) else { return Ok(()) };
-    let (place, id) = (key::with_keyspace(key, Keyspace::Change), key::document_id(key)?.to_owned());
+    let (number_key, id) = (key::with_keyspace(key, Keyspace::Change), key::document_id(key)?.to_owned());
     let record = FeedEntry { id, rev: rev.clone(), deleted };
-    if let SourceEntry::Found(number) = check.read_source::<u64>(&place)?
+    if let SourceEntry::Found(number) = check.read_source::<u64>(&number_key)?
         && let SourceEntry::Found(found) = check.read_source::<FeedEntry>(&key::of_log_entry(&log, number))?
         && found == record
     {
         return Ok(());
     }
-    check.report_missing_change(key, bytes, log, &record, place)
+    check.report_missing_change(key, bytes, log, &record, number_key)
 }
 
 /// Checks that a feed entry belongs to a document's last change.
@@ -34,30 +34,30 @@ pub(crate) fn check_change(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) ->
         check.report_stray(key, bytes, CHANGE, "it cannot be read");
         return Ok(());
     };
-    let at = |space| key::of_doctype_and_id(of_type, space, &record.id);
+    let key_in = |space| key::of_doctype_and_id(of_type, space, &record.id);
     let current = if record.deleted {
-        match check.read_source::<Tombstone>(&at(Keyspace::Tombstone))? {
-            SourceEntry::Found(trace) => Some(trace.rev),
+        match check.read_source::<Tombstone>(&key_in(Keyspace::Tombstone))? {
+            SourceEntry::Found(tombstone) => Some(tombstone.rev),
             SourceEntry::Absent => None,
             SourceEntry::Unreadable => return Ok(()),
         }
     } else {
-        match check.read_source::<document::DocumentRecord>(&at(Keyspace::Document))? {
+        match check.read_source::<document::DocumentRecord>(&key_in(Keyspace::Document))? {
             SourceEntry::Found(document) => Some(document.rev),
             SourceEntry::Absent => None,
             SourceEntry::Unreadable => return Ok(()),
         }
     };
-    let given = match check.read_source::<Sequence>(&key::sequence())? {
+    let last_number = match check.read_source::<Sequence>(&key::sequence())? {
         SourceEntry::Found(sequence) => sequence.last,
         SourceEntry::Absent => 0,
         SourceEntry::Unreadable => return Ok(()),
     };
-    let placed =
-        matches!(check.read_source::<u64>(&at(Keyspace::Change))?, SourceEntry::Found(place) if place == number);
-    let reason = if number > given {
+    let stored = check.read_source::<u64>(&key_in(Keyspace::Change))?;
+    let is_current_number = matches!(stored, SourceEntry::Found(stored) if stored == number);
+    let reason = if number > last_number {
         format!("the number {number} was not assigned yet")
-    } else if current.as_ref() != Some(&record.rev) || !placed {
+    } else if current.as_ref() != Some(&record.rev) || !is_current_number {
         format!("the document {:?} has changed since", record.id)
     } else {
         return Ok(());

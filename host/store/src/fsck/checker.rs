@@ -53,12 +53,17 @@ impl<'a> Checker<'a> {
     }
 
     /// Reads a source entry; reports a finding if it cannot be read.
-    pub(crate) fn read_or_report<T: DeserializeOwned>(&mut self, key: &[u8], bytes: &[u8], what: &str) -> Option<T> {
+    pub(crate) fn read_or_report<T: DeserializeOwned>(
+        &mut self,
+        key: &[u8],
+        bytes: &[u8],
+        description: &str,
+    ) -> Option<T> {
         match view::decode(key, bytes) {
             Ok(record) => Some(record),
             Err(error) => {
                 self.report(FsckProblem::Damaged {
-                    what: format!("{what} ({})", describe_key(key)),
+                    what: format!("{description} ({})", describe_key(key)),
                     reason: error_reason(&error),
                 });
                 None
@@ -128,18 +133,19 @@ impl<'a> Checker<'a> {
         bytes: &[u8],
         log: Vec<u8>,
         record: &feed::FeedEntry,
-        place: Vec<u8>,
+        number_key: Vec<u8>,
     ) -> Result<()> {
         let problem = FsckProblem::Missing { what: "the feed entry".to_owned(), owner: describe_key(key) };
         let mut batch = Batch::default();
-        batch.check(key.to_vec(), Some(bytes.to_vec())).append(log, record, place)?;
+        batch.check(key.to_vec(), Some(bytes.to_vec())).append(log, record, number_key)?;
         self.report_repairable(problem, batch);
         Ok(())
     }
 
     /// Reports an entry without a source.
-    pub(crate) fn report_stray(&mut self, key: &[u8], bytes: &[u8], what: &str, reason: impl Into<String>) {
-        let problem = FsckProblem::Stray { what: format!("{what} ({})", describe_key(key)), reason: reason.into() };
+    pub(crate) fn report_stray(&mut self, key: &[u8], bytes: &[u8], description: &str, reason: impl Into<String>) {
+        let problem =
+            FsckProblem::Stray { what: format!("{description} ({})", describe_key(key)), reason: reason.into() };
         let mut batch = Batch::default();
         batch.check(key.to_vec(), Some(bytes.to_vec())).remove(key.to_vec());
         self.report_repairable(problem, batch);
@@ -206,13 +212,15 @@ impl<'a> Checker<'a> {
 
     /// Checks the tombstone of a deleted document.
     pub(super) fn check_tombstone(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
-        let what = "the tombstone of a deleted document";
-        let Some(trace) = self.read_or_report::<document::Tombstone>(key, bytes, what) else { return Ok(()) };
+        let description = "the tombstone of a deleted document";
+        let Some(tombstone) = self.read_or_report::<document::Tombstone>(key, bytes, description) else {
+            return Ok(());
+        };
         if self.kv.get(&key::with_keyspace(key, Keyspace::Document))?.is_some() {
-            self.report_stray(key, bytes, what, "the document exists");
+            self.report_stray(key, bytes, description, "the document exists");
             return Ok(());
         }
-        feed::check_in_feed(self, key, bytes, &trace.rev, true)
+        feed::check_in_feed(self, key, bytes, &tombstone.rev, true)
     }
 }
 

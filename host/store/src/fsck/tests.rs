@@ -275,7 +275,7 @@ async fn a_missing_lease_is_restored() {
 }
 
 #[tokio::test]
-async fn a_damaged_list_of_indexes_is_removed_with_what_is_in_them() {
+async fn a_damaged_catalog_is_removed_with_its_indexes() {
     let store = filled_store().await;
     flip_bit(&store, key::of_catalog(&doc_ref("").instance, &doc_ref("").doctype)).await;
     let (summary, messages) = run_fsck(&store, fsck_options(false, true)).await;
@@ -389,7 +389,7 @@ async fn blobs_are_checked_and_with_deep_read() {
 }
 
 #[tokio::test]
-async fn an_index_in_the_making_is_no_problem() {
+async fn an_index_being_built_is_not_a_problem() {
     let store = filled_store().await;
     let (instance, doctype) = (doc_ref("").instance, doc_ref("").doctype);
     // The state after a crash: declared, with the first documents in it.
@@ -420,19 +420,19 @@ async fn an_instance_of_its_own_is_named_in_a_key() {
 async fn a_feed_is_put_in_order() {
     let (instance, doctype, start) = (doc_ref("").instance, doc_ref("").doctype, crate::Seq::default());
     let log = key::changes(&instance, &doctype).from;
-    let place = |id: &str| key::of_document(Keyspace::Change, &doc_ref(id)).unwrap();
+    let number_key = |id: &str| key::of_document(Keyspace::Change, &doc_ref(id)).unwrap();
     let mut messages = Vec::new();
     for damage in ["change removed", "change damaged", "number removed", "number damaged", "change moved", "trace"] {
         let store = filled_store().await;
         let feed = || store.changes(&instance, &doctype, &start, 100, konnector_query::Direction::Forward);
         let before = feed().await.unwrap();
-        let number: u64 = crate::view::read(store.kv(), &place("file")).unwrap().unwrap();
+        let number: u64 = crate::view::read(store.kv(), &number_key("file")).unwrap().unwrap();
         let change = key::of_log_entry(&log, number);
         match damage {
             "change removed" => write(&store, change, None).await,
             "change damaged" => flip_bit(&store, change).await,
-            "number removed" => write(&store, place("file"), None).await,
-            "number damaged" => flip_bit(&store, place("file")).await,
+            "number removed" => write(&store, number_key("file"), None).await,
+            "number damaged" => flip_bit(&store, number_key("file")).await,
             "change moved" => {
                 let copy = store.kv().get(&change).unwrap();
                 write(&store, key::of_log_entry(&log, 1_000), copy).await;
@@ -462,7 +462,7 @@ async fn a_feed_is_put_in_order() {
 
 /// Without the last number, all numbers are unknown, so the whole feed is created again and its readers start anew.
 #[tokio::test]
-async fn a_feed_without_its_sequence_is_made_again() {
+async fn a_feed_without_its_sequence_is_rebuilt() {
     let store = filled_store().await;
     let (instance, doctype) = (doc_ref("").instance, doc_ref("").doctype);
     let feed = async |since: crate::Seq| {

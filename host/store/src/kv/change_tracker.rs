@@ -43,7 +43,7 @@ impl ChangeTracker {
 
     /// Starts recording; `None` if another copy is running. All earlier writes have been applied.
     pub(crate) async fn start(&self) -> Result<Option<Tracking<'_>>> {
-        let _held = self.pause_commits().await?;
+        let _guard = self.pause_commits().await?;
         let mut changed = self.tracked();
         if changed.is_some() {
             return Ok(None);

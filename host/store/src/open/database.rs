@@ -95,9 +95,9 @@ fn state_files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn move_to_quarantine(file: &Path, quarantine: &Path) -> Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let place = quarantine.join(format!("{}-{name}", timestamp()));
-    fs::rename(file, &place).map_err(Error::io("set aside", file))?;
-    tracing::warn!(from = %file.display(), to = %place.display(), "set aside a state file of the database");
+    let destination = quarantine.join(format!("{}-{name}", timestamp()));
+    fs::rename(file, &destination).map_err(Error::io("set aside", file))?;
+    tracing::warn!(from = %file.display(), to = %destination.display(), "set aside a state file of the database");
     Ok(())
 }
 

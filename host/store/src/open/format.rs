@@ -44,8 +44,8 @@ pub(super) enum MigrationPlan<'a> {
 pub(super) fn plan_migration<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migration]) -> Result<MigrationPlan<'a>> {
     let Some(bytes) = db.get(key::format())? else { return Ok(MigrationPlan::UpToDate) };
     let found: u32 = frame::decode(entry_name, &bytes)?;
-    let done = found.checked_sub(FIRST_FORMAT).and_then(|done| usize::try_from(done).ok());
-    match done.and_then(|done| steps.get(done..)) {
+    let applied = found.checked_sub(FIRST_FORMAT).and_then(|applied| usize::try_from(applied).ok());
+    match applied.and_then(|applied| steps.get(applied..)) {
         Some([]) => Ok(MigrationPlan::UpToDate),
         Some(steps) => Ok(MigrationPlan::Migrate { from: found, steps }),
         None => {

@@ -129,7 +129,7 @@ fn format_of(dir: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn a_folder_of_a_newer_program_is_refused() {
+async fn a_folder_of_a_newer_program_is_rejected() {
     let dir = filled_folder().await;
     let message_for = |dir: &Path| {
         let path = dir.canonicalize().unwrap().display().to_string();
@@ -194,7 +194,7 @@ async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
 }
 
 #[tokio::test]
-async fn a_step_that_fails_is_taken_again() {
+async fn a_failed_step_is_repeated() {
     let dir = filled_folder().await;
     let failing = [
         Migration { description: TEST_MIGRATIONS[0].description, run: TEST_MIGRATIONS[0].run },
@@ -260,7 +260,7 @@ fn without_feed(dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_feed_is_made_once_however_often_it_is_begun() {
+async fn a_feed_is_built_once_even_if_started_repeatedly() {
     let dir = filled_folder().await;
     let store = open_store(dir.path()).unwrap();
     let rev = store.get(&document(7)).unwrap().unwrap().rev;

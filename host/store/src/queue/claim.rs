@@ -116,28 +116,28 @@ struct CandidateSearch<'a> {
 
 impl<'a> CandidateSearch<'a> {
     fn new(store: &'a Store, request: &'a ClaimRequest<'a>) -> Result<Self> {
-        let walk = ReadyScan::new(store.kv(), store.round_robin())?;
-        Ok(Self { store, request, scan: walk, slots: HashSet::new() })
+        let scan = ReadyScan::new(store.kv(), store.round_robin())?;
+        Ok(Self { store, request, scan, slots: HashSet::new() })
     }
 
     /// Returns the next jobs that can start, up to `limit`; empty if there are none.
     fn candidates(mut self, limit: usize) -> Result<Vec<(Lease, Changes)>> {
         let mut found = Vec::new();
         while found.len() < limit {
-            let Some(ClassHead { key: place, queued }) = self.scan.next() else { break };
+            let Some(ClassHead { key: ready_key, queued }) = self.scan.next() else { break };
             match self.candidate(queued) {
                 Ok(ClaimCandidate::Startable(started)) => {
                     let (lease, changes) = *started;
                     let lock = lease.lock.clone().map(|lock| (lease.job.instance.clone(), lock));
-                    self.scan.accept(&place, lock)?;
+                    self.scan.accept(&ready_key, lock)?;
                     found.push((lease, changes));
                 }
                 Ok(ClaimCandidate::NeedsPermit) => {}
-                Ok(ClaimCandidate::Missing) => self.scan.skip(&place)?,
+                Ok(ClaimCandidate::Missing) => self.scan.skip(&ready_key)?,
                 // One damaged job must not block the others.
                 Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. })) => {
                     tracing::error!(%error, "skipped a waiting job that cannot be read");
-                    self.scan.skip(&place)?;
+                    self.scan.skip(&ready_key)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -145,20 +145,20 @@ impl<'a> CandidateSearch<'a> {
         Ok(found)
     }
 
-    fn candidate(&mut self, QueuedJob { job, entry: turn }: QueuedJob) -> Result<ClaimCandidate> {
+    fn candidate(&mut self, QueuedJob { job, entry }: QueuedJob) -> Result<ClaimCandidate> {
         let Some(document) = self.store.get(&job)? else { return Ok(ClaimCandidate::Missing) };
         let Some(slots) = self.free_slots(&(self.request.permits_of)(&job, &document))? else {
             return Ok(ClaimCandidate::NeedsPermit);
         };
-        let standing = view::read::<QueueRecord>(self.store.kv(), &key::of_document(Keyspace::Job, &job)?)?;
-        let epoch = standing.map_or(0, |standing| standing.epoch).saturating_add(1);
+        let record = view::read::<QueueRecord>(self.store.kv(), &key::of_document(Keyspace::Job, &job)?)?;
+        let epoch = record.map_or(0, |record| record.epoch).saturating_add(1);
         let worker = self.request.worker.to_owned();
         self.slots.extend(slots.iter().cloned());
-        let lease = Lease { job: job.clone(), epoch, worker, heartbeats: 0, lock: turn.lock.clone(), slots };
+        let lease = Lease { job: job.clone(), epoch, worker, heartbeats: 0, lock: entry.lock.clone(), slots };
         let mut body = document.body;
         (self.request.on_start)(&mut body);
         let mut changes = Changes::new();
-        changes.push(ChangeOp::Claim { lease: lease.clone(), turn });
+        changes.push(ChangeOp::Claim { lease: lease.clone(), entry });
         changes.put(job, &document.rev, body);
         Ok(ClaimCandidate::Startable(Box::new((lease, changes))))
     }
@@ -170,9 +170,9 @@ impl<'a> CandidateSearch<'a> {
             let mut free = None;
             for number in 0..*limit {
                 let slot = PermitSlot { permit: name.clone(), number };
-                let taken = self.slots.contains(&slot)
+                let is_taken = self.slots.contains(&slot)
                     || view::read::<LockHolder>(self.store.kv(), &key::of_slot(name, number))?.is_some();
-                if !taken {
+                if !is_taken {
                     free = Some(slot);
                     break;
                 }

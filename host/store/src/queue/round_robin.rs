@@ -44,16 +44,16 @@ impl RoundRobin {
     }
 
     /// Records that a job at this key was taken.
-    fn record_served(&self, place: &ReadyKey) {
+    fn record_served(&self, served_key: &ReadyKey) {
         let mut served = self.state();
         if served.instances.len().max(served.lanes.len()).max(served.classes.len()) >= MAX_REMEMBERED_POSITIONS {
             *served = RoundRobinState { count: served.count, ..RoundRobinState::default() };
         }
         served.count += 1;
         let count = served.count;
-        served.instances.insert(place.instance, count);
-        served.classes.insert(place.class, place.instance);
-        served.lanes.insert((place.class, place.instance), place.lane);
+        served.instances.insert(served_key.instance, count);
+        served.classes.insert(served_key.class, served_key.instance);
+        served.lanes.insert((served_key.class, served_key.instance), served_key.lane);
     }
 }
 
@@ -76,20 +76,19 @@ pub(super) struct ClassHead {
 }
 
 impl<'a> ReadyScan<'a> {
-    pub(super) fn new(kv: &'a dyn Kv, turns: &'a RoundRobin) -> Result<Self> {
-        let mut walk =
-            Self { kv, round_robin: turns, heads: Vec::new(), visited: HashSet::new(), locks: HashSet::new() };
+    pub(super) fn new(kv: &'a dyn Kv, round_robin: &'a RoundRobin) -> Result<Self> {
+        let mut scan = Self { kv, round_robin, heads: Vec::new(), visited: HashSet::new(), locks: HashSet::new() };
         let mut range = key::ready();
         while let Some((key, _)) = kv.scan(&range.from, &range.to, 1, false)?.pop() {
-            let Some(place) = ReadyKey::parse(&key) else {
+            let Some(ready_key) = ReadyKey::parse(&key) else {
                 range.start_after(&key);
                 continue;
             };
-            range.from = key::ready_of_class(place.class).to;
-            let head = walk.next_of_class(place.class)?;
-            walk.heads.extend(head);
+            range.from = key::ready_of_class(ready_key.class).to;
+            let head = scan.next_of_class(ready_key.class)?;
+            scan.heads.extend(head);
         }
-        Ok(walk)
+        Ok(scan)
     }
 
     /// Returns the job whose turn it is. Its class returns no other job until this one is [accepted](Self::accept) or
@@ -108,15 +107,15 @@ impl<'a> ReadyScan<'a> {
     }
 
     /// Accepts the job, which uses the turn of its instance and its lane, and takes its lock.
-    pub(super) fn accept(&mut self, place: &ReadyKey, lock: Option<(InstanceId, String)>) -> Result<()> {
-        self.round_robin.record_served(place);
+    pub(super) fn accept(&mut self, ready_key: &ReadyKey, lock: Option<(InstanceId, String)>) -> Result<()> {
+        self.round_robin.record_served(ready_key);
         self.locks.extend(lock);
-        self.skip(place)
+        self.skip(ready_key)
     }
 
     /// Skips the job, which cannot start, although others of its class may.
-    pub(super) fn skip(&mut self, place: &ReadyKey) -> Result<()> {
-        let following = self.next_of_class(place.class)?;
+    pub(super) fn skip(&mut self, ready_key: &ReadyKey) -> Result<()> {
+        let following = self.next_of_class(ready_key.class)?;
         self.heads.extend(following);
         Ok(())
     }
@@ -127,14 +126,14 @@ impl<'a> ReadyScan<'a> {
         for range in rotated_ranges(&all, last.map(|instance| key::ready_of_instance(class, instance))) {
             let mut range = range;
             while let Some((key, _)) = self.kv.scan(&range.from, &range.to, 1, false)?.pop() {
-                let Some(place) = ReadyKey::parse(&key) else {
+                let Some(ready_key) = ReadyKey::parse(&key) else {
                     range.start_after(&key);
                     continue;
                 };
-                if let Some(head) = self.next_of_instance(class, place.instance)? {
+                if let Some(head) = self.next_of_instance(class, ready_key.instance)? {
                     return Ok(Some(head));
                 }
-                range.from = key::ready_of_instance(class, place.instance).to;
+                range.from = key::ready_of_instance(class, ready_key.instance).to;
             }
         }
         Ok(None)
@@ -147,7 +146,7 @@ impl<'a> ReadyScan<'a> {
             let mut range = range;
             while let Some((key, value)) = self.kv.scan(&range.from, &range.to, 1, false)?.pop() {
                 let read = match (ReadyKey::parse(&key), view::decode::<QueuedJob>(&key, &value)) {
-                    (Some(place), Ok(queued)) => Some((place, queued)),
+                    (Some(ready_key), Ok(queued)) => Some((ready_key, queued)),
                     // One damaged job must not block the others.
                     (_, Err(error)) => {
                         tracing::error!(%error, "skipped a waiting job that cannot be read");
@@ -156,13 +155,13 @@ impl<'a> ReadyScan<'a> {
                     (None, Ok(_)) => None,
                 };
                 range.start_after(&key);
-                let Some((place, queued)) = read.filter(|_| !self.visited.contains(&key)) else { continue };
+                let Some((ready_key, queued)) = read.filter(|_| !self.visited.contains(&key)) else { continue };
                 if self.is_locked(&queued)? {
                     // All other jobs in the lane need the same lock.
-                    range.from = key::ready_of_lane(class, instance, place.lane).to;
+                    range.from = key::ready_of_lane(class, instance, ready_key.lane).to;
                     continue;
                 }
-                return Ok(Some(ClassHead { key: place, queued }));
+                return Ok(Some(ClassHead { key: ready_key, queued }));
             }
         }
         Ok(None)
@@ -170,11 +169,11 @@ impl<'a> ReadyScan<'a> {
 
     fn is_locked(&mut self, queued: &QueuedJob) -> Result<bool> {
         let Some(lock) = &queued.entry.lock else { return Ok(false) };
-        let wanted = (queued.job.instance.clone(), lock.clone());
-        if self.locks.contains(&wanted) {
+        let lock_id = (queued.job.instance.clone(), lock.clone());
+        if self.locks.contains(&lock_id) {
             return Ok(true);
         }
-        let held = match view::read::<LockHolder>(self.kv, &key::of_lock(&wanted.0, &wanted.1)) {
+        let is_locked = match view::read::<LockHolder>(self.kv, &key::of_lock(&lock_id.0, &lock_id.1)) {
             Ok(holder) => holder.is_some(),
             Err(error @ Error::Corrupt { .. }) => {
                 tracing::error!(%error, "a lock that cannot be read counts as held");
@@ -182,10 +181,10 @@ impl<'a> ReadyScan<'a> {
             }
             Err(error) => return Err(error),
         };
-        if held {
-            self.locks.insert(wanted);
+        if is_locked {
+            self.locks.insert(lock_id);
         }
-        Ok(held)
+        Ok(is_locked)
     }
 }
 

@@ -46,16 +46,16 @@ pub(crate) async fn ensure(
 ) -> Result<Index> {
     validate_fields(fields)?;
     // Rejected commits are few, because each means that another one succeeded.
-    let mut refused = 0;
+    let mut attempts = 0;
     loop {
-        let done = match next_step(store, instance, doctype, fields).await? {
+        let is_finished = match next_step(store, instance, doctype, fields).await? {
             BuildStep::Ready(index) => return Ok(index),
             BuildStep::Retry => false,
             BuildStep::Sweep(number) => delete_entries(store, instance, doctype, number).await?,
             BuildStep::Build(index) => build_batch(store, &index).await?,
         };
-        refused = if done { 0 } else { refused + 1 };
-        if refused > MAX_ATTEMPTS {
+        attempts = if is_finished { 0 } else { attempts + 1 };
+        if attempts > MAX_ATTEMPTS {
             return Err(Conflict::Contention.into());
         }
         tokio::task::yield_now().await;
@@ -115,8 +115,8 @@ async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, fiel
 async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     let Index { instance, doctype, number, fields } = index;
     let mut view = View::new(store.kv());
-    let at = key::of_build_progress(instance, doctype, *number);
-    let after = view.get::<BuildProgress>(&at)?.unwrap_or_default().after;
+    let progress_key = key::of_build_progress(instance, doctype, *number);
+    let after = view.get::<BuildProgress>(&progress_key)?.unwrap_or_default().after;
     let mut range = key::documents(instance, doctype);
     if let Some(after) = &after {
         range.start_after(&key::of_document(Keyspace::Document, &DocRef::new(instance, doctype, after.as_str()))?);
@@ -131,9 +131,9 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
             Err(Error::BlobNotFound { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        if let Some(place) = body.and_then(|body| IndexEntry::from_document(fields, &id, &body)) {
-            let key = place.key(instance, doctype, *number);
-            place.put(&mut view, key)?;
+        if let Some(entry) = body.and_then(|body| IndexEntry::from_document(fields, &id, &body)) {
+            let key = entry.key(instance, doctype, *number);
+            entry.put(&mut view, key)?;
         }
         last = Some(id);
     }
@@ -141,11 +141,11 @@ async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
     let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(false) };
     let Some(definition) = catalog.indexes.iter_mut().find(|index| index.number == *number) else { return Ok(false) };
     if last.is_some() {
-        view.put(at, &BuildProgress { after: last })?;
+        view.put(progress_key, &BuildProgress { after: last })?;
     } else {
         definition.ready = true;
         catalog.write(&mut view, instance, doctype)?;
-        view.remove(at);
+        view.remove(progress_key);
     }
     Ok(store.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied)
 }

@@ -29,27 +29,27 @@ impl CatalogEntries {
 
 /// Returns the indexes of the type that a key belongs to, `None` if the catalog cannot be read.
 fn definitions(check: &mut Checker<'_>, of_type: &[u8]) -> Result<Option<CatalogEntries>> {
-    let at = key::catalog_of(of_type);
+    let catalog_key = key::catalog_of(of_type);
     if let Some((known, definitions)) = &check.definitions
-        && *known == at
+        && *known == catalog_key
     {
         return Ok(Some(definitions.clone()));
     }
-    let catalog = match check.read_source::<Catalog>(&at)? {
+    let catalog = match check.read_source::<Catalog>(&catalog_key)? {
         SourceEntry::Unreadable => return Ok(None),
         SourceEntry::Absent => Catalog::default(),
         SourceEntry::Found(catalog) => catalog,
     };
     let mut found = CatalogEntries { indexes: Vec::new(), dropped: catalog.dropped };
     for definition in catalog.indexes {
-        let progress = [at.as_slice(), &definition.number.to_be_bytes()].concat();
+        let progress = [catalog_key.as_slice(), &definition.number.to_be_bytes()].concat();
         let after = match check.read_source::<BuildProgress>(&progress)? {
             SourceEntry::Found(progress) => progress.after,
             SourceEntry::Absent | SourceEntry::Unreadable => None,
         };
         found.indexes.push((definition, after));
     }
-    check.definitions = Some((at, found.clone()));
+    check.definitions = Some((catalog_key, found.clone()));
     Ok(Some(found))
 }
 
@@ -63,9 +63,14 @@ pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &
         if !is_in || !definition.is_current() {
             continue;
         }
-        if let Some(place) = IndexEntry::from_document(&definition.fields, id, body) {
-            let what = format!("the entry in the index over {}", definition.fields.join(", "));
-            check.expect_entry(place.key(instance, doctype, definition.number), &place.record(), &what, document)?;
+        if let Some(entry) = IndexEntry::from_document(&definition.fields, id, body) {
+            let description = format!("the entry in the index over {}", definition.fields.join(", "));
+            check.expect_entry(
+                entry.key(instance, doctype, definition.number),
+                &entry.record(),
+                &description,
+                document,
+            )?;
         }
     }
     Ok(())
@@ -84,12 +89,12 @@ pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -
         return Ok(());
     };
     let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
-    let what = "the build progress of an index";
+    let description = "the build progress of an index";
     if definitions.find(number).is_none_or(|definition| definition.ready) {
-        check.report_stray(key, bytes, what, "that index is not being built");
+        check.report_stray(key, bytes, description, "that index is not being built");
     } else if view::decode::<BuildProgress>(key, bytes).is_err() {
         // After the repair, the index is built from the beginning.
-        check.report_stray(key, bytes, what, "it cannot be read");
+        check.report_stray(key, bytes, description, "it cannot be read");
     }
     Ok(())
 }
@@ -118,14 +123,14 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
         check.report_stray(key, bytes, ENTRY, "it cannot be read");
         return Ok(());
     };
-    let at = key::of_doctype_and_id(of_type, Keyspace::Document, &record.id);
-    let reason = match (check.document_at(&at)?, check.body_at(&at)?) {
+    let document_key = key::of_doctype_and_id(of_type, Keyspace::Document, &record.id);
+    let reason = match (check.document_at(&document_key)?, check.body_at(&document_key)?) {
         (SourceEntry::Found(document), SourceEntry::Found(body)) => {
-            let place = IndexEntry::from_document(&definition.fields, &document.id, &body);
-            let right = place.filter(|place| {
-                place.key(&document.instance, &document.doctype, number) == key && place.record() == record
+            let entry = IndexEntry::from_document(&definition.fields, &document.id, &body);
+            let valid = entry.filter(|entry| {
+                entry.key(&document.instance, &document.doctype, number) == key && entry.record() == record
             });
-            right.is_none().then(|| format!("{document} does not exist"))
+            valid.is_none().then(|| format!("{document} does not exist"))
         }
         (SourceEntry::Absent, _) | (_, SourceEntry::Absent) => Some(format!("there is no document {:?}", record.id)),
         _ => None,

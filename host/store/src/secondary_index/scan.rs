@@ -62,8 +62,8 @@ impl IndexScan<'_> {
             let page = self.read_entries(&keys, PAGE_SIZE.min(limit - found.len()))?;
             let Some((last, _)) = page.last() else { break };
             self.advance(&mut keys, last);
-            for (key, place) in page {
-                if place.is_truncated() {
+            for (key, entry) in page {
+                if entry.is_truncated() {
                     let run = self.truncation_range(&key);
                     found.extend(self.select_first(&run, limit - found.len())?);
                     // The rest of the page may belong to the run; it is read again, starting after the run.
@@ -73,13 +73,13 @@ impl IndexScan<'_> {
                     }
                     break;
                 }
-                if self.matches(&place) {
-                    found.push(place);
+                if self.matches(&entry) {
+                    found.push(entry);
                 }
             }
         }
         found.truncate(limit);
-        Ok(found.into_iter().map(|place| IndexHit { id: place.id.clone(), cursor: IndexCursor(place) }).collect())
+        Ok(found.into_iter().map(|entry| IndexHit { id: entry.id.clone(), cursor: IndexCursor(entry) }).collect())
     }
 
     /// Returns the range of keys to read. The entries of one run are either all inside or all outside.
@@ -91,13 +91,15 @@ impl IndexScan<'_> {
         if let Some(to) = self.range.end() {
             keys.to = if to.len() > MAX_KEY_VALUE_BYTES { KeyRange::with_prefix(key(to)).to } else { key(to) };
         }
-        if let Some(IndexCursor(place)) = self.after {
-            let at = key(&place.values);
-            let exact = || [at.as_slice(), key::entry_id(&place.id).as_slice()].concat();
+        if let Some(IndexCursor(entry)) = self.after {
+            let entry_key = key(&entry.values);
+            let exact = || [entry_key.as_slice(), key::entry_id(&entry.id).as_slice()].concat();
             match self.direction {
-                Direction::Forward if place.is_truncated() => keys.from = keys.from.max(at),
+                Direction::Forward if entry.is_truncated() => keys.from = keys.from.max(entry_key),
                 Direction::Forward => keys.start_after(&exact()),
-                Direction::Backward if place.is_truncated() => keys.to = keys.to.min(KeyRange::with_prefix(at).to),
+                Direction::Backward if entry.is_truncated() => {
+                    keys.to = keys.to.min(KeyRange::with_prefix(entry_key).to)
+                }
                 Direction::Backward => keys.to = keys.to.min(exact()),
             }
         }
@@ -106,12 +108,12 @@ impl IndexScan<'_> {
 
     fn read_entries(&self, keys: &KeyRange, limit: usize) -> Result<Vec<(Vec<u8>, IndexEntry)>> {
         let entries = self.kv.scan(&keys.from, &keys.to, limit, self.direction == Direction::Backward)?;
-        let place = |(key, bytes): (Vec<u8>, Vec<u8>)| {
+        let decode = |(key, bytes): (Vec<u8>, Vec<u8>)| {
             let record: IndexRecord = view::decode(&key, &bytes)?;
-            let place = IndexEntry::decode(&self.prefix, &key, record)?;
-            Ok((key, place))
+            let entry = IndexEntry::decode(&self.prefix, &key, record)?;
+            Ok((key, entry))
         };
-        entries.into_iter().map(place).collect()
+        entries.into_iter().map(decode).collect()
     }
 
     fn advance(&self, keys: &mut KeyRange, last: &[u8]) {
@@ -135,9 +137,9 @@ impl IndexScan<'_> {
             let page = self.read_entries(&keys, PAGE_SIZE)?;
             let Some((last, _)) = page.last() else { break };
             self.advance(&mut keys, last);
-            for (_, place) in page {
-                if self.matches(&place) {
-                    first.insert(place);
+            for (_, entry) in page {
+                if self.matches(&entry) {
+                    first.insert(entry);
                     if first.len() > limit {
                         match self.direction {
                             Direction::Forward => first.pop_last(),
@@ -151,11 +153,11 @@ impl IndexScan<'_> {
         Ok(if self.direction == Direction::Forward { forward.collect() } else { forward.rev().collect() })
     }
 
-    fn matches(&self, place: &IndexEntry) -> bool {
-        let is_behind = self.after.is_none_or(|IndexCursor(after)| match self.direction {
-            Direction::Forward => place > after,
-            Direction::Backward => place < after,
+    fn matches(&self, entry: &IndexEntry) -> bool {
+        let is_after_cursor = self.after.is_none_or(|IndexCursor(after)| match self.direction {
+            Direction::Forward => entry > after,
+            Direction::Backward => entry < after,
         });
-        is_behind && contains(self.range, &place.values)
+        is_after_cursor && contains(self.range, &entry.values)
     }
 }

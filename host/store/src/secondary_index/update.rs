@@ -21,9 +21,9 @@ pub(crate) fn update(
     let Some(catalog) = Catalog::read(view, instance, doctype)? else { return Ok(()) };
     let (before, after) = (before()?, after()?);
     for index in catalog.indexes.iter().filter(|index| index.is_current()) {
-        let place =
+        let index_entry =
             |body: &Option<Map>| body.as_ref().and_then(|body| IndexEntry::from_document(&index.fields, id, body));
-        let (old, new) = (place(&before), place(&after));
+        let (old, new) = (index_entry(&before), index_entry(&after));
         if old == new {
             continue;
         }

@@ -19,31 +19,31 @@ fn context(account: &str, field: &str) -> SecretContext {
     }
 }
 
-/// Returns the same place, for another konnector or for none.
+/// Returns the same context, for another konnector or for none.
 fn with_konnector(konnector: Option<&str>, context: &SecretContext) -> SecretContext {
     SecretContext { konnector: konnector.map(str::to_owned), ..context.clone() }
 }
 
 #[test]
 fn a_secret_opens_only_where_it_was_sealed() {
-    let here = context("acct-1", "password");
-    let sealed = key(1).seal(&here, b"correct horse").unwrap();
-    assert_eq!(key(1).open(&here, &sealed).unwrap().as_slice(), b"correct horse");
+    let original = context("acct-1", "password");
+    let sealed = key(1).seal(&original, b"correct horse").unwrap();
+    assert_eq!(key(1).open(&original, &sealed).unwrap().as_slice(), b"correct horse");
 
     let message =
         |key: &MasterKey, context: &SecretContext, sealed: &str| key.open(context, sealed).unwrap_err().to_string();
     insta::assert_snapshot!(message(&key(1), &context("acct-2", "password"), &sealed), @"the secret password of account acct-2 cannot be opened: it was changed, or belongs to another account, konnector or field; enter it again");
-    insta::assert_snapshot!(message(&key(2), &here, &sealed), @"the secret password of account acct-1 cannot be opened: it was sealed with the key ead75eb8…, but this server uses 937f5557…; start the server with that key");
-    insta::assert_snapshot!(message(&key(1), &here, "hunter2"), @"the secret password of account acct-1 cannot be opened: it is not of the form sealed-v2.<key>.<text>; enter it again");
+    insta::assert_snapshot!(message(&key(2), &original, &sealed), @"the secret password of account acct-1 cannot be opened: it was sealed with the key ead75eb8…, but this server uses 937f5557…; start the server with that key");
+    insta::assert_snapshot!(message(&key(1), &original, "hunter2"), @"the secret password of account acct-1 cannot be opened: it is not of the form sealed-v2.<key>.<text>; enter it again");
     assert!(key(1).open(&context("acct-1", "token"), &sealed).is_err());
-    let elsewhere = SecretContext { instance: InstanceId::new(), ..here };
-    assert!(key(1).open(&elsewhere, &sealed).is_err());
+    let other_instance = SecretContext { instance: InstanceId::new(), ..original };
+    assert!(key(1).open(&other_instance, &sealed).is_err());
 }
 
 #[test]
 fn a_secret_opens_for_no_other_konnector() {
-    let here = context("acct-1", "password");
-    let contexts = [None, Some("bank"), Some("thief"), Some("")].map(|konnector| with_konnector(konnector, &here));
+    let original = context("acct-1", "password");
+    let contexts = [None, Some("bank"), Some("thief"), Some("")].map(|konnector| with_konnector(konnector, &original));
     for (number, own) in contexts.iter().enumerate() {
         let sealed = key(1).seal(own, b"correct horse").unwrap();
         for (other, context) in contexts.iter().enumerate() {
@@ -51,9 +51,9 @@ fn a_secret_opens_for_no_other_konnector() {
         }
         // A string of one format is not accepted as the other.
         let renamed = sealed.replacen("sealed-v2", "sealed-v1", 1);
-        assert!(own.konnector.is_none() || key(1).open(&with_konnector(None, &here), &renamed).is_err());
+        assert!(own.konnector.is_none() || key(1).open(&with_konnector(None, &original), &renamed).is_err());
         assert!(key(1).is_sealed(&sealed) && key(1).is_sealed_for(own, &sealed) && !key(2).is_sealed(&sealed));
-        assert_eq!(key(1).is_sealed_for(&with_konnector(None, &here), &sealed), own.konnector.is_none());
+        assert_eq!(key(1).is_sealed_for(&with_konnector(None, &original), &sealed), own.konnector.is_none());
     }
 }
 
@@ -65,32 +65,32 @@ fn the_parts_of_a_context_do_not_run_together() {
 
 #[test]
 fn d13_every_changed_letter_is_noticed() {
-    let here = context("a", "f");
-    let sealed = key(1).seal(&here, b"secret").unwrap();
+    let original = context("a", "f");
+    let sealed = key(1).seal(&original, b"secret").unwrap();
     for position in 0..sealed.len() {
         let mut changed = sealed.clone().into_bytes();
         changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
-        assert!(key(1).open(&here, str::from_utf8(&changed).unwrap()).is_err(), "position {position}");
-        assert!(key(1).open(&here, &sealed[..position]).is_err());
+        assert!(key(1).open(&original, str::from_utf8(&changed).unwrap()).is_err(), "position {position}");
+        assert!(key(1).open(&original, &sealed[..position]).is_err());
     }
 }
 
 #[test]
 fn d13_the_same_secret_is_never_sealed_the_same_way() {
-    let here = context("a", "f");
-    let sealed: HashSet<String> = (0..1000).map(|_| key(1).seal(&here, b"secret").unwrap()).collect();
+    let original = context("a", "f");
+    let sealed: HashSet<String> = (0..1000).map(|_| key(1).seal(&original, b"secret").unwrap()).collect();
     assert_eq!(sealed.len(), 1000);
-    assert!(sealed.iter().all(|text| key(1).open(&here, text).unwrap().as_slice() == b"secret"));
+    assert!(sealed.iter().all(|text| key(1).open(&original, text).unwrap().as_slice() == b"secret"));
 }
 
 /// Strings that were sealed by an earlier version still open.
 #[test]
 fn the_format_and_the_derived_keys_do_not_change() {
-    let here = with_konnector(None, &context("acct-1", "password"));
+    let original = with_konnector(None, &context("acct-1", "password"));
     insta::assert_snapshot!(key(7).fingerprint(), @"5f52460e46c8fe59");
     insta::assert_snapshot!(hex::encode(*key(7).derive("tokens")), @"988b0eb3b3ab059fce4b892c824b55c154bed8c6ca6ba6705a7f7b80fbfb8d5a");
     let sealed = "sealed-v1.5f52460e.7kD5wjpGaeZbJFxu8XOBBN_ckYqz2n-H-EC6Lvw0KyzslaDhEU3K17bb0OI9kiHuZQbF_ZV6uCZYaToptOvEuPgyeIs";
-    assert_eq!(key(7).open(&here, sealed).unwrap().as_slice(), b"correct horse battery staple");
+    assert_eq!(key(7).open(&original, sealed).unwrap().as_slice(), b"correct horse battery staple");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_key_file_is_private_and_read_back() {
 }
 
 #[test]
-fn a_file_that_holds_no_key_is_refused() {
+fn a_file_without_a_key_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("master.key");
     let whole = format!("konnector-key-1:{}", URL_SAFE_NO_PAD.encode([1; 32]));
@@ -138,11 +138,11 @@ fn a_file_that_holds_no_key_is_refused() {
 
 proptest! {
     #[test]
-    fn any_secret_comes_back(secret: Vec<u8>, account: String, field: String) {
-        let here = context(&account, &field);
-        let sealed = key(1).seal(&here, &secret).unwrap();
+    fn any_secret_is_read_back(secret: Vec<u8>, account: String, field: String) {
+        let original = context(&account, &field);
+        let sealed = key(1).seal(&original, &secret).unwrap();
         prop_assert!(!sealed.contains(|c: char| c.is_whitespace()));
-        let opened = key(1).open(&here, &sealed).unwrap();
+        let opened = key(1).open(&original, &sealed).unwrap();
         prop_assert_eq!(opened.as_slice(), secret);
     }
 

@@ -137,7 +137,7 @@ async fn after_the_writer_died_nothing_is_accepted() {
 }
 
 #[tokio::test]
-async fn closing_finishes_what_was_accepted() {
+async fn closing_finishes_accepted_commits() {
     let fixture = fixture();
     let accepted = commit(&fixture, put("a", None));
     fixture.until_waiting(0).await;

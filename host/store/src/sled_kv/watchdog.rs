@@ -42,9 +42,9 @@ impl Watchdog {
     pub(super) fn watch<T>(&self, write: impl FnOnce() -> T) -> T {
         // If the watchdog thread has ended, no one watches, but the write can still run.
         let _ = self.0.send(Signal::Begin);
-        let done = write();
+        let result = write();
         let _ = self.0.send(Signal::End);
-        done
+        result
     }
 }
 

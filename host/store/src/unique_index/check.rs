@@ -10,9 +10,9 @@ use crate::view;
 
 /// Checks that a document owns its key in an index.
 pub(crate) fn check_unique_key(check: &mut Checker<'_>, document: &DocRef, index: &str, text: &str) -> Result<()> {
-    let place = key::of_unique(&document.instance, index, text)?;
+    let unique_key = key::of_unique(&document.instance, index, text)?;
     let what = format!("the key {text:?} in the index {index}");
-    if let SourceEntry::Found(UniqueRecord { value: holder, .. }) = check.read_source::<UniqueRecord>(&place)?
+    if let SourceEntry::Found(UniqueRecord { value: holder, .. }) = check.read_source::<UniqueRecord>(&unique_key)?
         && holder != document.id
     {
         let other = DocRef::new(&document.instance, &document.doctype, holder);
@@ -23,7 +23,7 @@ pub(crate) fn check_unique_key(check: &mut Checker<'_>, document: &DocRef, index
         }
     }
     let record = UniqueRecord { key: text.to_owned(), value: document.id.clone() };
-    check.expect_entry(place, &record, &what, document)
+    check.expect_entry(unique_key, &record, &what, document)
 }
 
 /// Checks that a document claims an entry.
@@ -32,18 +32,18 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
         check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });
         return Ok(());
     };
-    let what = format!("a key in the index {index}");
+    let description = format!("a key in the index {index}");
     let Some(doctype) = check.schema.index_doctype(&index) else {
-        check.read_or_report::<UniqueRecord>(key, bytes, &what);
+        check.read_or_report::<UniqueRecord>(key, bytes, &description);
         return Ok(());
     };
     let Ok(record) = view::decode::<UniqueRecord>(key, bytes) else {
-        check.report_stray(key, bytes, &what, "it cannot be read");
+        check.report_stray(key, bytes, &description, "it cannot be read");
         return Ok(());
     };
     let document = DocRef::new(&instance, &doctype, record.value);
     if key::of_unique(&instance, &index, &record.key)? != key || !owns_key(check, &document, &index, &record.key)? {
-        check.report_stray(key, bytes, &what, format!("{document} does not have the key {:?}", record.key));
+        check.report_stray(key, bytes, &description, format!("{document} does not have the key {:?}", record.key));
     }
     Ok(())
 }

@@ -108,10 +108,11 @@ async fn a_restored_store_equals_the_original() {
     assert_clean(&restored).await;
     // A reader of the old store's feed starts anew, because the backup may lack changes that it saw.
     let doctype = &bill("").doctype;
-    let seen = store.changes(&instance(1), doctype, &Seq::default(), 1, Direction::Backward).await.unwrap().remove(0);
-    assert_eq!(store.changes(&instance(1), doctype, &seen.seq, 10, Direction::Forward).await.unwrap(), []);
-    let again = restored.changes(&instance(1), doctype, &seen.seq, 10, Direction::Forward).await.unwrap();
-    assert_eq!(again.len(), 10);
+    let last_change =
+        store.changes(&instance(1), doctype, &Seq::default(), 1, Direction::Backward).await.unwrap().remove(0);
+    assert_eq!(store.changes(&instance(1), doctype, &last_change.seq, 10, Direction::Forward).await.unwrap(), []);
+    let changes = restored.changes(&instance(1), doctype, &last_change.seq, 10, Direction::Forward).await.unwrap();
+    assert_eq!(changes.len(), 10);
 
     let mut from = backup.as_slice();
     let error = restored.restore(&mut from, &key, &mut |_| {}).await.unwrap_err();
@@ -194,7 +195,7 @@ async fn errors_name_the_damage_of_a_backup() {
             text.replace(&(head + pieces * piece).to_string(), &replacement)
         })
     };
-    let mut told = vec![format!("another key: {}", verify(&backup, &wrong).await.unwrap_err())];
+    let mut errors = vec![format!("another key: {}", verify(&backup, &wrong).await.unwrap_err())];
     for (name, length) in [
         ("empty", 0),
         ("the beginning", 40),
@@ -204,33 +205,33 @@ async fn errors_name_the_damage_of_a_backup() {
         ("all but a byte", backup.len() - 1),
     ] {
         let error = verify(&backup[..length], &right).await.unwrap_err();
-        told.push(format!("cut off, {name}: {error}"));
+        errors.push(format!("cut off, {name}: {error}"));
     }
-    let flipped = |at: usize| {
+    let flipped = |position: usize| {
         let mut backup = backup.clone();
-        backup[at] ^= 1;
+        backup[position] ^= 1;
         backup
     };
-    for (name, at) in [
+    for (name, position) in [
         ("in the first word", 2),
         ("in the version", 17),
         ("in the first piece", head + 100),
         ("in the last", backup.len() - 5),
     ] {
-        told.push(format!("a flipped bit {name}: {}", verify(&flipped(at), &right).await.unwrap_err()));
+        errors.push(format!("a flipped bit {name}: {}", verify(&flipped(position), &right).await.unwrap_err()));
     }
     // The start is bound to every piece, so any change to it is detected.
-    for at in 0..head {
-        assert!(verify(&flipped(at), &right).await.is_err(), "byte {at}");
+    for position in 0..head {
+        assert!(verify(&flipped(position), &right).await.is_err(), "byte {position}");
     }
     let mut longer = backup.clone();
     longer.push(0);
-    told.push(format!("a byte more: {}", verify(&longer, &right).await.unwrap_err()));
+    errors.push(format!("a byte more: {}", verify(&longer, &right).await.unwrap_err()));
     let mut swapped = backup.clone();
-    let (one, other) = swapped[head..].split_at_mut(piece);
-    one.swap_with_slice(&mut other[..piece]);
-    told.push(format!("pieces swapped: {}", verify(&swapped, &right).await.unwrap_err()));
-    insta::assert_snapshot!(named(told.join("\n")), @"
+    let (first, second) = swapped[head..].split_at_mut(piece);
+    first.swap_with_slice(&mut second[..piece]);
+    errors.push(format!("pieces swapped: {}", verify(&swapped, &right).await.unwrap_err()));
+    insta::assert_snapshot!(named(errors.join("\n")), @"
     another key: the backup cannot be used: it was made with the key <right>, but the key file contains <wrong>; pass the right key with --key-file
     cut off, empty: the backup cannot be used: it is not a konnector backup
     cut off, the beginning: the backup cannot be used: its header is truncated
@@ -278,10 +279,10 @@ async fn a_damaged_entry_fails_verification() {
     filled_store(&old, &key).await.close().await.unwrap();
     let db = sled::Config::new().path(old.join("sled")).open().unwrap();
     let flip = |db: &sled::Db, name: &[u8]| {
-        let (place, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(name)).unwrap();
+        let (stored_key, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(name)).unwrap();
         let mut bytes = bytes.to_vec();
         *bytes.last_mut().unwrap() ^= 1;
-        db.insert(place, bytes).unwrap();
+        db.insert(stored_key, bytes).unwrap();
     };
     // Damage to an entry that is not a document is found when the backup is verified.
     flip(&db, b"names\0one");
@@ -321,18 +322,19 @@ async fn memory_is_constant() {
     let started = std::time::Instant::now();
     let mut file = tokio::fs::File::create(&path).await.unwrap();
     let summary = store.back_up(&BlobSchema, &key, &mut file, &mut |_| {}).await.unwrap();
-    let made = started.elapsed();
+    let elapsed = started.elapsed();
     assert!(summary.bytes > (mebibytes as u64) << 20);
     let mut file = tokio::fs::File::open(&path).await.unwrap();
     verify_backup(&mut file, &BlobSchema, &key, &mut |_| {}).await.unwrap();
-    let verified = started.elapsed() - made;
+    let verified = started.elapsed() - elapsed;
     let new = open(&dir.path().join("new"));
     let mut file = tokio::fs::File::open(&path).await.unwrap();
     new.restore(&mut file, &key, &mut |_| {}).await.unwrap();
-    let restored = started.elapsed() - made - verified;
+    let restored = started.elapsed() - elapsed - verified;
     let grown = peak_kib() - before;
     println!(
-        "{mebibytes} MiB: made in {made:?}, verified in {verified:?}, restored in {restored:?}; memory grew by {grown} KiB"
+        "{mebibytes} MiB: made in {elapsed:?}, verified in {verified:?}, restored in {restored:?}; \
+         memory grew by {grown} KiB"
     );
     assert!(grown < 8 * 1024, "{grown} KiB");
 }
@@ -344,7 +346,7 @@ fn peak_kib() -> u64 {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_newer_program_is_refused() {
+async fn a_backup_of_a_newer_program_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let backup = back_up(&open(&dir.path().join("old")), &key).await;
@@ -358,7 +360,7 @@ async fn a_backup_of_a_newer_program_is_refused() {
 
 /// The error for a backup that lacks blobs to which documents refer.
 fn expected_message(error: &Error, names: &[(String, &str)]) -> String {
-    names.iter().fold(error.to_string(), |text, (name, shown)| text.replace(name, shown))
+    names.iter().fold(error.to_string(), |text, (name, replacement)| text.replace(name, replacement))
 }
 
 /// Blobs of files and bodies of documents: missing, damaged, truncated and extended; the intact one is not reported.

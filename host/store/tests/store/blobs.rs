@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use crate::support::{bill, blob, blob_json, blob_path, create, fsck, on_every_backend, open};
 
 on_every_backend!(
-    a_blob_comes_back,
+    a_blob_is_read_back,
     a_blob_is_not_there_before_its_end,
     a_removed_blob_does_not_exist,
     a_duplicate_is_independent,
@@ -26,7 +26,7 @@ async fn write(store: &Store, chunks: &[&[u8]]) -> BlobInfo {
     writer.finish().await.unwrap()
 }
 
-async fn a_blob_comes_back(store: Store) {
+async fn a_blob_is_read_back(store: Store) {
     let info = write(&store, &[b"hello ", b"", b"world"]).await;
     assert_eq!(info.size, 11);
     // md5sum and sha256sum of "hello world"
@@ -148,14 +148,14 @@ proptest! {
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let store = open(dir.path());
-            let bytes: Vec<u8> = (0..size).map(|at| (at * 31 / 7) as u8).collect();
+            let bytes: Vec<u8> = (0..size).map(|index| (index * 31 / 7) as u8).collect();
             let info = blob(&store, bytes.clone()).await;
             let path = blob_path(dir.path(), &info.id);
             let mut now = bytes.clone();
             match &damage {
                 BlobDamage::None => {}
-                BlobDamage::Flipped(at) if size > 0 => now[at.index(size)] ^= 0x10,
-                BlobDamage::Cut(at) if size > 0 => now.truncate(at.index(size)),
+                BlobDamage::Flipped(index) if size > 0 => now[index.index(size)] ^= 0x10,
+                BlobDamage::Cut(index) if size > 0 => now.truncate(index.index(size)),
                 BlobDamage::Flipped(_) | BlobDamage::Cut(_) => {}
                 BlobDamage::Grown(by) => now.push(*by),
                 BlobDamage::Swapped => now.reverse(),

@@ -13,11 +13,11 @@ on_every_backend!(
     a_commit_is_all_or_nothing,
     lists_are_in_the_order_of_ids_and_page,
     instances_and_types_do_not_see_each_other,
-    large_documents_come_back_and_leave_nothing,
-    ids_of_200_bytes_work_and_longer_ones_are_refused,
+    large_documents_are_read_back_and_leave_nothing,
+    ids_of_200_bytes_work_and_longer_ones_are_rejected,
     unreadable_documents_are_rejected,
     one_of_many_writers_wins_each_revision,
-    writes_are_counted_before_they_are_answered,
+    writes_are_counted_before_they_are_acknowledged,
     a_large_commit_is_one_commit,
     a_purged_document_leaves_no_trace,
     readers_of_large_documents_never_miss_one,
@@ -51,12 +51,12 @@ async fn a_document_lives_and_dies(store: Store) {
     assert!(!store.was_deleted(&one).unwrap());
 }
 
-async fn writes_are_counted_before_they_are_answered(store: Store) {
+async fn writes_are_counted_before_they_are_acknowledged(store: Store) {
     let count = || store.write_count().expect("nobody else writes to it");
-    let begun = count();
+    let initial = count();
     let rev = create(&store, &bill("one"), json!({ "n": 1 })).await;
     let created = count();
-    assert!(created > begun);
+    assert!(created > initial);
     let mut changes = Changes::new();
     changes.create(bill("one"), body(json!({ "n": 2 })));
     store.commit(changes).await.unwrap_err();
@@ -80,9 +80,9 @@ async fn a_stale_revision_conflicts(store: Store) {
         }
     };
 
-    let mut again = Changes::new();
-    again.create(one.clone(), body(json!({})));
-    assert_eq!(conflict(again).await, "conflict: document io.cozy.bills/one already exists");
+    let mut retry = Changes::new();
+    retry.create(one.clone(), body(json!({})));
+    assert_eq!(conflict(retry).await, "conflict: document io.cozy.bills/one already exists");
 
     let mut put = Changes::new();
     put.put(one.clone(), &first, body(json!({ "n": 2 })));
@@ -172,7 +172,7 @@ async fn instances_and_types_do_not_see_each_other(store: Store) {
     assert_eq!(store.doctypes(&instance(2)).unwrap().len(), 3, "a type whose last document is gone is gone");
 }
 
-async fn large_documents_come_back_and_leave_nothing(store: Store) {
+async fn large_documents_are_read_back_and_leave_nothing(store: Store) {
     let one = bill("one");
     let blobs = || async { store.blobs().list().await.unwrap().len() };
     let mut rev = create(&store, &one, json!({ "text": "x" })).await;
@@ -199,7 +199,7 @@ async fn large_documents_come_back_and_leave_nothing(store: Store) {
     assert_eq!(blobs().await, 0);
 }
 
-async fn ids_of_200_bytes_work_and_longer_ones_are_refused(store: Store) {
+async fn ids_of_200_bytes_work_and_longer_ones_are_rejected(store: Store) {
     let long_type = format!("io.{}", "t".repeat(197)).parse().unwrap();
     let longest = DocRef::new(&instance(1), &long_type, "i".repeat(200));
     create(&store, &longest, json!({ "n": 1 })).await;
@@ -326,10 +326,10 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
     assert!(!store.was_deleted(&bill("1")).unwrap());
     assert_eq!(store.lookup(&instance(1), "path", "/a").unwrap(), None);
 
-    let of_two = DocRef { instance: instance(2), ..job("large") };
+    let other_instance_job = DocRef { instance: instance(2), ..job("large") };
     assert_eq!(store.doctypes(&instance(2)).unwrap().len(), 2);
     assert_eq!(store.lookup(&instance(2), "path", "/a").unwrap().as_deref(), Some("1"));
-    assert_eq!(store.due_triggers(at(10), 10).unwrap(), [(of_two.clone(), at(10))]);
+    assert_eq!(store.due_triggers(at(10), 10).unwrap(), [(other_instance_job.clone(), at(10))]);
     assert_eq!(store.list_queued(10).unwrap().len(), 1);
     assert_eq!(store.blobs().list().await.unwrap().len(), 5 + 1);
 

@@ -36,17 +36,17 @@ async fn each_document_comes_once_at_its_last_change(store: Store) {
         create(&store, &bill(id), json!({})).await;
         create(&store, &job(id), json!({})).await;
     }
-    let seen = changes(&store, &Seq::default(), 10, Direction::Forward).await;
-    assert_eq!(ids(&seen), ["a", "b", "c"]);
+    let initial = changes(&store, &Seq::default(), 10, Direction::Forward).await;
+    assert_eq!(ids(&initial), ["a", "b", "c"]);
     let mut commit = Changes::new();
-    commit.put(bill("a"), &seen[0].rev, body(json!({ "n": 1 })));
-    commit.delete(bill("c"), &seen[2].rev);
+    commit.put(bill("a"), &initial[0].rev, body(json!({ "n": 1 })));
+    commit.delete(bill("c"), &initial[2].rev);
     let revs = store.commit(commit).await.unwrap();
     let now = changes(&store, &Seq::default(), 10, Direction::Forward).await;
     assert_eq!(ids(&now), ["b", "a", "c"]);
     assert_eq!((now[1].deleted, now[2].deleted), (false, true));
     assert_eq!([now[1].rev.clone(), now[2].rev.clone()].to_vec(), revs);
-    assert_eq!(changes(&store, &seen[2].seq, 10, Direction::Forward).await, now[1..]);
+    assert_eq!(changes(&store, &initial[2].seq, 10, Direction::Forward).await, now[1..]);
     let mut back = changes(&store, &Seq::default(), 2, Direction::Backward).await;
     back.reverse();
     assert_eq!(back, now[1..]);
@@ -124,12 +124,12 @@ async fn a_follower_misses_no_concurrent_change() {
             let store = store.clone();
             tokio::spawn(async move {
                 for round in 0..40 {
-                    let at = bill(format!("{writer}-{}", round % 5));
+                    let document = bill(format!("{writer}-{}", round % 5));
                     let mut commit = Changes::new();
-                    match store.get(&at).unwrap() {
-                        Some(found) if round % 7 == 6 => commit.delete(at, &found.rev),
-                        Some(found) => commit.put(at, &found.rev, body(json!({ "round": round }))),
-                        None => commit.create(at, body(json!({ "round": round }))),
+                    match store.get(&document).unwrap() {
+                        Some(found) if round % 7 == 6 => commit.delete(document, &found.rev),
+                        Some(found) => commit.put(document, &found.rev, body(json!({ "round": round }))),
+                        None => commit.create(document, body(json!({ "round": round }))),
                     };
                     store.commit(commit).await.unwrap();
                 }
@@ -213,13 +213,13 @@ impl FeedModel {
 
     async fn apply(&mut self, store: &Store, act: &FeedAction) {
         let mut commit = Changes::new();
-        let found = |id: u8| (id.to_string(), store.get(&bill(id.to_string())).unwrap());
+        let document = |id: u8| (id.to_string(), store.get(&bill(id.to_string())).unwrap());
         match act {
             FeedAction::Write(ids) => {
                 for id in ids {
-                    match found(*id) {
-                        (id, Some(found)) => {
-                            commit.put(bill(id), &found.rev, body(json!({ "n": found.rev.generation() })))
+                    match document(*id) {
+                        (id, Some(document)) => {
+                            commit.put(bill(id), &document.rev, body(json!({ "n": document.rev.generation() })))
                         }
                         (id, None) => commit.create(bill(id), body(json!({ "n": 0 }))),
                     };
@@ -229,14 +229,14 @@ impl FeedModel {
                 }
             }
             FeedAction::Delete(id) => {
-                let (id, Some(found)) = found(*id) else { return };
-                commit.delete(bill(id.as_str()), &found.rev);
+                let (id, Some(document)) = document(*id) else { return };
+                commit.delete(bill(id.as_str()), &document.rev);
                 let rev = store.commit(commit).await.unwrap().remove(0);
                 self.change(&id, rev, true);
             }
             FeedAction::Purge(id) => {
-                let (id, Some(found)) = found(*id) else { return };
-                commit.purge(bill(id.as_str()), &found.rev);
+                let (id, Some(document)) = document(*id) else { return };
+                commit.purge(bill(id.as_str()), &document.rev);
                 store.commit(commit).await.unwrap();
                 self.changes.retain(|(other, ..)| *other != id);
                 // The feed does not report this.
@@ -253,23 +253,23 @@ impl FeedModel {
     }
 
     async fn check(&mut self, store: &Store, page: usize) {
-        let told = |changes: Vec<FeedChange>| -> Vec<_> {
+        let entries = |changes: Vec<FeedChange>| -> Vec<_> {
             changes.into_iter().map(|change| (change.id, change.rev, change.deleted)).collect()
         };
         // The order within one commit is not guaranteed; it is the order of the ids, by their keys.
-        assert_eq!(told(pages(store, &Seq::default(), page).await), self.changes);
-        let mut back = told(changes(store, &Seq::default(), 100, Direction::Backward).await);
+        assert_eq!(entries(pages(store, &Seq::default(), page).await), self.changes);
+        let mut back = entries(changes(store, &Seq::default(), 100, Direction::Backward).await);
         back.reverse();
         assert_eq!(back, self.changes);
         let (instance, doctype) = (instance(1), bill("").doctype);
         let middle =
             pages(store, &Seq::default(), 9).await.get(page).map(|change| change.seq.clone()).unwrap_or_default();
-        let behind = told(pages(store, &middle, page).await);
-        assert_eq!(store.count_changes(&instance, &doctype, &middle, 100).unwrap(), behind.len());
+        let later = entries(pages(store, &middle, page).await);
+        assert_eq!(store.count_changes(&instance, &doctype, &middle, 100).unwrap(), later.len());
         let of_some = store.changes_for(&instance, &doctype, &middle, ["7", "2", "4", "no"].map(str::to_owned)).await;
-        let of_some = told(of_some.unwrap());
+        let of_some = entries(of_some.unwrap());
         let is_wanted = |(id, ..): &&(String, Rev, bool)| ["7", "2", "4"].contains(&id.as_str());
-        assert_eq!(of_some, behind.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
+        assert_eq!(of_some, later.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
         self.follower.follow(store, page).await;
         assert_eq!(self.follower.documents, documents(store));
     }

@@ -69,8 +69,8 @@ async fn folders_of_every_format_are_opened() {
 }
 
 async fn assert_intact(store: &Store) {
-    let seen = describe(store).await;
-    insta::allow_duplicates!(insta::assert_snapshot!(seen, @r#"
+    let description = describe(store).await;
+    insta::allow_duplicates!(insta::assert_snapshot!(description, @r#"
     00 1-62ac3cf24d452a6fabd30fba65dce429 20000
     01 1-1f45f67c176fad4b21c1c29b058d18b8 1
     39 1-20e7b58471914529a4813d7bf3d17ab4 39

@@ -173,15 +173,15 @@ impl StoreModel {
     /// Returns the jobs that can be claimed: the first one per free lock, and all without a lock, each with its lock
     /// and in the order of time.
     fn claimable(&self, second: u8) -> Vec<(u8, Option<u8>)> {
-        let mut held: Vec<Option<String>> = self.leased.values().map(|lease| lease.lock.clone()).collect();
+        let mut held_locks: Vec<Option<String>> = self.leased.values().map(|lease| lease.lock.clone()).collect();
         let mut waiting: Vec<(u8, u8)> = self.waiting.iter().map(|(id, (run_at, _))| (*run_at, *id)).collect();
         waiting.sort();
         let mut claimable = Vec::new();
         for (run_at, id) in waiting {
             let number = self.waiting[&id].1;
             let lock = number.map(|lock| lock.to_string());
-            if (run_at <= second || self.ready.contains(&id)) && (lock.is_none() || !held.contains(&lock)) {
-                held.push(lock);
+            if (run_at <= second || self.ready.contains(&id)) && (lock.is_none() || !held_locks.contains(&lock)) {
+                held_locks.push(lock);
                 claimable.push((id, number));
             }
         }
@@ -265,12 +265,12 @@ impl ModelRun {
             }
             Action::Write { lease, id, value } => {
                 let Some(lease) = self.pick(*lease) else { return };
-                let held = self.holds(&lease);
+                let is_held = self.holds(&lease);
                 let mut next = self.model.clone();
                 let (mut changes, mut revs) = (Changes::new(), Vec::new());
                 changes.fence(&lease);
                 let create = Action::Create { id: *id, value: *value };
-                let expected = if held {
+                let expected = if is_held {
                     next.simple(&create, &mut changes, &mut revs)
                 } else {
                     let _ = next.simple(&create, &mut changes, &mut revs);
@@ -356,7 +356,7 @@ impl ModelRun {
 
     fn holds(&self, lease: &Lease) -> bool {
         let id: u8 = lease.job.id.parse().unwrap();
-        self.model.leased.get(&id).is_some_and(|held| held.epoch == lease.epoch)
+        self.model.leased.get(&id).is_some_and(|current| current.epoch == lease.epoch)
     }
 }
 

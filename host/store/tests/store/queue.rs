@@ -131,7 +131,7 @@ async fn nobody_waits_for_the_jobs_of_another_instance(store: Store) {
         order.push(lease.job.instance);
     }
     let served = (2..12).map(|number| order.iter().position(|served| *served == instance(number)));
-    assert!(served.clone().all(|turn| turn.is_some_and(|turn| turn <= 11)), "{:?}", served.collect::<Vec<_>>());
+    assert!(served.clone().all(|round| round.is_some_and(|round| round <= 11)), "{:?}", served.collect::<Vec<_>>());
     assert_eq!(order.iter().filter(|served| **served == instance(1)).count(), 10, "and the rest goes to who has work");
 }
 
@@ -161,8 +161,8 @@ async fn each_job_is_leased_once_however_many_claim(store: Store) {
     });
     let mut ran = Vec::new();
     for worker in workers.collect::<Vec<_>>() {
-        let done = tokio::time::timeout(Duration::from_secs(60), worker).await;
-        ran.extend(done.expect("a job that was leased twice keeps the others waiting").unwrap());
+        let result = tokio::time::timeout(Duration::from_secs(60), worker).await;
+        ran.extend(result.expect("a job that was leased twice keeps the others waiting").unwrap());
     }
     ran.sort();
     assert_eq!(ran, (0..60).map(|number| format!("{number:02}")).collect::<Vec<_>>());
@@ -174,9 +174,9 @@ async fn epochs_grow_across_retries(store: Store) {
     for epoch in 1..=3 {
         let lease = claim(&store, "w", 10, 1).await.remove(0);
         assert_eq!(lease.epoch, epoch);
-        let mut again = Changes::new();
-        again.complete(&lease).enqueue(job("one"), delayed(10).lock(Some("acct/1".to_owned())));
-        store.commit(again).await.unwrap();
+        let mut changes = Changes::new();
+        changes.complete(&lease).enqueue(job("one"), delayed(10).lock(Some("acct/1".to_owned())));
+        store.commit(changes).await.unwrap();
     }
 }
 
@@ -276,11 +276,11 @@ async fn a_running_job_is_neither_queued_nor_deleted(store: Store) {
     enqueue(&store, &job("one"), 10, None).await;
     let lease = claim(&store, "w", 10, 1).await.remove(0);
     let rev = store.get(&job("one")).unwrap().unwrap().rev;
-    let mut again = Changes::new();
-    again.enqueue(job("one"), delayed(20));
+    let mut requeue = Changes::new();
+    requeue.enqueue(job("one"), delayed(20));
     let mut delete = Changes::new();
     delete.delete(job("one"), &rev);
-    for changes in [again, delete.clone()] {
+    for changes in [requeue, delete.clone()] {
         let error = store.commit(changes).await.unwrap_err();
         assert!(matches!(error, Error::Conflict(Conflict::Running { .. })), "{error}");
     }
@@ -293,9 +293,9 @@ async fn a_running_job_is_neither_queued_nor_deleted(store: Store) {
 
 async fn locks_belong_to_an_instance(store: Store) {
     for number in [1, 2] {
-        let mut of_instance = job("one");
-        of_instance.instance = instance(number);
-        enqueue(&store, &of_instance, 10, Some("acct/1")).await;
+        let mut instance_job = job("one");
+        instance_job.instance = instance(number);
+        enqueue(&store, &instance_job, 10, Some("acct/1")).await;
     }
     assert_eq!(claim(&store, "w", 10, 5).await.len(), 2);
 }

@@ -99,11 +99,11 @@ async fn invalid_field_lists_are_rejected() {
     let store = Store::in_memory();
     let nine: Vec<String> = (0..9).map(|number| number.to_string()).collect();
     let long = vec!["m".repeat(321)];
-    let mut refusals = Vec::new();
+    let mut errors = Vec::new();
     for members in [Vec::new(), nine, fields(&["a..b"]), fields(&[""]), fields(&["a", "a"]), long] {
-        refusals.push(store.ensure_index(&instance(), &doctype(), &members).await.unwrap_err().to_string());
+        errors.push(store.ensure_index(&instance(), &doctype(), &members).await.unwrap_err().to_string());
     }
-    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    insta::assert_snapshot!(errors.join("\n"), @r#"
     invalid index: an index has 1 to 8 fields, this one has 0
     invalid index: an index has 1 to 8 fields, this one has 9
     invalid index: "a..b" is not a field path such as `vendor` or `cozyMetadata.createdAt`
@@ -185,12 +185,12 @@ async fn writers_and_the_builder_do_not_miss_each_other() {
         let store = store.clone();
         async move {
             for number in (0..500).step_by(3) {
-                let at = bill(format!("{number:04}"));
-                let rev = store.get(&at).unwrap().unwrap().rev;
+                let document = bill(format!("{number:04}"));
+                let rev = store.get(&document).unwrap().unwrap().rev;
                 let mut changes = Changes::new();
                 match number % 2 {
-                    0 => changes.put(at, &rev, support::body(json!({ "n": -number }))),
-                    _ => changes.delete(at, &rev),
+                    0 => changes.put(document, &rev, support::body(json!({ "n": -number }))),
+                    _ => changes.delete(document, &rev),
                 };
                 changes.create(bill(format!("new{number:04}")), support::body(json!({ "n": number * 10 })));
                 store.commit(changes).await.unwrap();
@@ -354,7 +354,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn an_index_answers_what_filtering_and_sorting_would(
+    fn an_index_returns_what_filtering_and_sorting_would(
         acts in proptest::collection::vec(index_action(), 1..40),
         equal in proptest::option::of(value()),
         lower in value(),

@@ -74,12 +74,12 @@ pub fn blob_path(dir: &std::path::Path, blob: &konnector_store::BlobId) -> std::
 /// Returns the problems that remain, after a repair if requested, and the repaired problems.
 pub async fn fsck(store: &Store, repair: bool) -> (Vec<FsckProblem>, Vec<FsckProblem>) {
     let (mut found, mut repaired) = (Vec::new(), Vec::new());
-    let mut told = |event: FsckProgress<'_>| match event {
+    let mut report = |event: FsckProgress<'_>| match event {
         FsckProgress::Found(problem) => found.push(problem.clone()),
         FsckProgress::Repaired(problem) => repaired.push(problem.clone()),
         FsckProgress::Read(_) => {}
     };
-    store.fsck(&BlobSchema, FsckOptions { deep: true, repair }, &mut told).await.unwrap();
+    store.fsck(&BlobSchema, FsckOptions { deep: true, repair }, &mut report).await.unwrap();
     (found, repaired)
 }
 

@@ -29,13 +29,13 @@ async fn a_key_has_one_holder(store: Store) {
     store.commit(swap).await.unwrap();
     assert_eq!(store.lookup(&instance(1), "path", "/a").unwrap().as_deref(), Some("2"));
 
-    let racers = (0..20).map(|number| {
+    let writers = (0..20).map(|number| {
         let store = store.clone();
         tokio::spawn(async move { put(&store, "/raced", &number.to_string()).await })
     });
     let mut won = 0;
-    for racer in racers.collect::<Vec<_>>() {
-        match racer.await.unwrap() {
+    for writer in writers.collect::<Vec<_>>() {
+        match writer.await.unwrap() {
             Ok(()) => won += 1,
             Err(error) => assert!(matches!(error, Error::Conflict(Conflict::Taken { .. })), "{error}"),
         }

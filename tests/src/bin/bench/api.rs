@@ -56,12 +56,12 @@ pub async fn bare(body: &str) {
         let (stream, _) = listener.accept().await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
         let body = body.clone();
-        let answer = service_fn(move |_: Request<Incoming>| {
-            let answer = Response::builder().header("content-type", "application/vnd.api+json");
-            let answer = answer.body(Full::new(body.clone())).expect("an answer");
-            async move { Ok::<_, Infallible>(answer) }
+        let service = service_fn(move |_: Request<Incoming>| {
+            let response = Response::builder().header("content-type", "application/vnd.api+json");
+            let response = response.body(Full::new(body.clone())).expect("an answer");
+            async move { Ok::<_, Infallible>(response) }
         });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
     }
 }
@@ -108,7 +108,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
     buffer.clear();
     loop {
         assert!(stream.read_buf(buffer).await.expect("read") > 0, "the server closed the connection");
-        let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else { continue };
+        let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|index| index + 4) else { continue };
         let head = std::str::from_utf8(&buffer[..end]).expect("a head").to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 20"), "{head}");
         let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).expect("a length");
@@ -132,11 +132,11 @@ async fn load(address: &str, request: &[u8]) -> Vec<Duration> {
             let (mut buffer, mut times) = (Vec::new(), Vec::new());
             let whole = exchange(&mut stream, &request, &mut buffer).await;
             while Instant::now() < end {
-                let begun = Instant::now();
+                let started = Instant::now();
                 stream.write_all(&request).await.expect("sent");
                 // The same request has the same response, so this side need not parse it.
                 stream.read_exact(&mut buffer[..whole]).await.expect("the answer");
-                times.push(begun.elapsed());
+                times.push(started.elapsed());
             }
             times
         });
@@ -170,14 +170,14 @@ async fn bench_find() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start(folder.path());
     let client = server.client().await;
-    let begun = Instant::now();
+    let started = Instant::now();
     for batch in 0..DOCUMENTS / 500 {
         let number = |place: usize| (batch * 500 + place) * 7_919 % DOCUMENTS;
         let docs = (0..500).map(|place| json!({ "number": number(place), "vendor": format!("vendor {}", place % 50), "label": "x".repeat(200) }));
         let body = json!({ "docs": docs.collect::<Vec<Value>>() });
         assert_eq!(client.post("/data/io.cozy.bills/_bulk_docs", body).await.0, 201);
     }
-    println!("\n{DOCUMENTS} documents, made in {:.1} s", begun.elapsed().as_secs_f64());
+    println!("\n{DOCUMENTS} documents, made in {:.1} s", started.elapsed().as_secs_f64());
     let index = json!({ "index": { "fields": ["number"] } });
     assert_eq!(client.post("/data/io.cozy.bills/_index", index).await.0, 200);
     let mut rows = Vec::new();
@@ -193,15 +193,15 @@ async fn bench_find() {
             let mut request =
                 head(&client, "POST", "/data/io.cozy.bills/_find", &format!("Content-Length: {}\r\n", body.len()));
             request.extend(body.as_bytes());
-            let begun = Instant::now();
+            let started = Instant::now();
             exchange(&mut stream, &request, &mut buffer).await;
             // The first ones meet an index that is still being built, and cold caches.
             if query >= 20 {
-                times.push(begun.elapsed());
+                times.push(started.elapsed());
             }
-            let answer = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4).expect("a body");
-            let answer: Value = serde_json::from_slice(&buffer[answer..]).expect("JSON");
-            assert_eq!(answer["docs"].as_array().map(Vec::len), Some(wanted), "{answer}");
+            let body = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|index| index + 4).expect("a body");
+            let body: Value = serde_json::from_slice(&buffer[body..]).expect("JSON");
+            assert_eq!(body["docs"].as_array().map(Vec::len), Some(wanted), "{body}");
         }
         rows.push(Row::new(name, times));
     }
@@ -227,7 +227,7 @@ async fn bench_content() {
     reset_peak(&server);
     let block: Vec<u8> = (0..1_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
 
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address(&server)).await.expect("a connection");
     let lengths = format!("Content-Length: {LARGE_FILE_SIZE}\r\nContent-Type: application/octet-stream\r\n");
     stream.write_all(&head(&client, "POST", "/files/?Type=file&Name=large.bin", &lengths)).await.expect("sent");
@@ -236,11 +236,11 @@ async fn bench_content() {
     }
     let mut buffer = Vec::new();
     exchange(&mut stream, b"", &mut buffer).await;
-    let up = begun.elapsed();
+    let up = started.elapsed();
     let grown_up = peak_kib(&server).saturating_sub(idle);
 
     reset_peak(&server);
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address(&server)).await.expect("a connection");
     let request = head(&client, "GET", "/files/download?Path=/large.bin", "Connection: close\r\n");
     stream.write_all(&request).await.expect("sent");
@@ -252,7 +252,7 @@ async fn bench_content() {
         }
     }
     assert!(all > LARGE_FILE_SIZE, "{all}");
-    let down = begun.elapsed();
+    let down = started.elapsed();
     let grown_down = peak_kib(&server).saturating_sub(idle);
     println!("\nA file of 1 GiB through the API");
     let rate = |time: Duration| LARGE_FILE_SIZE as f64 / (1 << 20) as f64 / time.as_secs_f64();

@@ -21,7 +21,7 @@ const NEIGHBOURS: usize = 5;
 
 struct NeighbourBench {
     sandbox: Arc<Sandbox>,
-    world: FakeEnvironment,
+    environment: FakeEnvironment,
     spin: Program,
     sleep_loop: Program,
     _cache: TempDir,
@@ -33,16 +33,16 @@ impl NeighbourBench {
         let cache = tempfile::tempdir().expect("a folder");
         let prepare = async |name| sandbox.prepare(&guest(name), cache.path()).await.expect("prepared");
         let (spin, naps) = (prepare("spin").await, prepare("naps").await);
-        let mut world = FakeEnvironment::with_limits(|limits: &mut Limits| {
+        let mut environment = FakeEnvironment::with_limits(|limits: &mut Limits| {
             (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         });
-        world.hosts = vec![host.to_owned()];
-        Self { spin, sleep_loop: naps, world, sandbox, _cache: cache }
+        environment.hosts = vec![host.to_owned()];
+        Self { spin, sleep_loop: naps, environment, sandbox, _cache: cache }
     }
 
     fn start(&self, program: &Program, parameters: Value, stop: &CancellationToken) -> GuestTask<RunOutput> {
         let (sandbox, program, stop) = (Arc::clone(&self.sandbox), program.clone(), stop.clone());
-        let capabilities = self.world.capabilities();
+        let capabilities = self.environment.capabilities();
         self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
     }
 
@@ -54,11 +54,11 @@ impl NeighbourBench {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut times = Vec::new();
         for _ in 0..NEIGHBOURS {
-            let begun = Instant::now();
-            let ended =
+            let started = Instant::now();
+            let output =
                 self.start(&self.sleep_loop, parameters.clone(), &CancellationToken::new()).await.expect("a sandbox");
-            assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
-            times.push(begun.elapsed());
+            assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
+            times.push(started.elapsed());
         }
         stop.cancel();
         let mut used = Vec::new();
@@ -91,12 +91,12 @@ fn vendor() -> String {
 /// Next to 0, 2, 3 and as many busy runs as a server has workers, and many more.
 pub fn measure() {
     let url = vendor();
-    let naps = json!({ "rounds": ROUNDS, "ms": SLEEP.as_millis() as u64 });
+    let sleeps = json!({ "rounds": ROUNDS, "ms": SLEEP.as_millis() as u64 });
     let requests = json!({ "rounds": ROUNDS, "url": url });
     let workers = konnector_platform::Config::new(std::env::temp_dir()).workers as usize;
     crate::runtime().block_on(async {
         let site = NeighbourBench::new(&url).await;
-        for (name, parameters) in [("20 naps of 10 ms", &naps), ("20 requests of 10 ms each", &requests)] {
+        for (name, parameters) in [("20 naps of 10 ms", &sleeps), ("20 requests of 10 ms each", &requests)] {
             println!("\nA neighbour with {name}, beside runs that compute without end");
             println!("  {:>6} {:>12} {:>8} {:>24}", "busy", "median", "ratio", "least share of the most");
             let (alone, _) = site.time_neighbour(0, parameters).await;

@@ -100,9 +100,9 @@ fn server() {
 fn sandbox() {
     let sandbox = Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox"));
     let (bare, bare_instances) = wasmtime_baseline::rows(sandbox.engine());
-    let (ours, our_instances) = platform::sandbox(sandbox);
-    print("One run that does nothing, same component, same engine", Some(0), &[bare, ours]);
-    print("Of that, until the instance is there", Some(0), &[bare_instances, our_instances]);
+    let (konnector_row, konnector_instances) = platform::sandbox(sandbox);
+    print("One run that does nothing, same component, same engine", Some(0), &[bare, konnector_row]);
+    print("Of that, until the instance is there", Some(0), &[bare_instances, konnector_instances]);
 }
 
 fn jobs() {
@@ -145,8 +145,8 @@ const SECTIONS: [(&str, fn()); 10] = [
 ];
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    match wanted.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let selected: Vec<String> = std::env::args().skip(1).collect();
+    match selected.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [api::BARE, body] => return runtime().block_on(api::bare(body)),
         [waiting_runs::VENDOR] => return runtime().block_on(waiting_runs::vendor()),
         [schedule::FILL_ARGUMENT, folder, size] => {
@@ -159,12 +159,12 @@ fn main() {
         _ => {}
     }
     let names = SECTIONS.map(|(name, _)| name);
-    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+    if let Some(unknown) = selected.iter().find(|name| !names.contains(&name.as_str())) {
         eprintln!("there is nothing called '{unknown}' to measure; choose from: {}", names.join(", "));
         std::process::exit(2);
     }
     for (name, measure) in SECTIONS {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        if selected.is_empty() || selected.iter().any(|selected| selected == name) {
             measure();
         }
     }

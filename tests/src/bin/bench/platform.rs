@@ -29,17 +29,17 @@ pub fn sandbox(sandbox: Arc<Sandbox>) -> (Row, Row) {
     let measure = async move {
         let cache = tempfile::tempdir().expect("a folder");
         let program = sandbox.prepare(&guest("noop"), cache.path()).await.expect("prepared");
-        let world = FakeEnvironment::default();
+        let environment = FakeEnvironment::default();
         let (mut times, mut instantiations) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS + 100 {
-            let capabilities = world.capabilities();
+            let capabilities = environment.capabilities();
             let start = Instant::now();
-            let ended = sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
+            let output = sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
             let time = start.elapsed();
-            assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+            assert_eq!(output.outcome, Outcome::Completed(Report::default()));
             if round >= 100 {
                 times.push(time);
-                instantiations.push(Duration::from_micros(ended.receipt.instantiate_us));
+                instantiations.push(Duration::from_micros(output.receipt.instantiate_us));
             }
         }
         (times, instantiations)
@@ -147,9 +147,9 @@ pub async fn jobs() -> Vec<Row> {
     site.install(&instance, "says", format!("file://{}", folder.display())).await;
     let (mut first, mut whole) = (Vec::new(), Vec::new());
     for round in 0..320 {
-        let (began, ended) = site.time(&instance, json!({ "konnector": "says" })).await;
+        let (started, ended) = site.time(&instance, json!({ "konnector": "says" })).await;
         if round >= 20 {
-            first.push(began.expect("a log line"));
+            first.push(started.expect("a log line"));
             whole.push(ended);
         }
     }
@@ -213,18 +213,18 @@ pub async fn bank101() -> Vec<Row> {
     let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
     let site = PlatformFixture::new().await;
     let source = bundle::bank101(&site.folder.path().join("bank101"), vendor.url(), |_| {});
-    let (mut fresh, mut again) = (Vec::new(), Vec::new());
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
     for number in 0..10 {
         let instance = site.instance(number).await;
         site.install(&instance, "bank101", source.clone()).await;
         let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
         let account = site.account(&instance, json!({ "account_type": "bank101", "auth": auth })).await;
         let message = json!({ "konnector": "bank101", "account": account });
-        fresh.push(site.time(&instance, message.clone()).await.1);
-        again.push(site.time(&instance, message).await.1);
+        cold.push(site.time(&instance, message.clone()).await.1);
+        warm.push(site.time(&instance, message).await.1);
     }
     site.platform.stop().await;
-    vec![Row::new("everything is new", fresh), Row::new("nothing is new", again)]
+    vec![Row::new("everything is new", cold), Row::new("nothing is new", warm)]
 }
 
 impl PlatformFixture {

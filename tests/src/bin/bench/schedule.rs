@@ -41,10 +41,10 @@ pub fn measure() {
     let largest = std::env::var(SIZE_VARIABLE).ok().and_then(|size| size.parse().ok()).unwrap_or(SIZES[1]);
     for size in [SIZES[0], largest] {
         let folder = tempfile::tempdir().expect("a folder");
-        for what in [FILL_ARGUMENT, ROW_ARGUMENT] {
+        for mode in [FILL_ARGUMENT, ROW_ARGUMENT] {
             let this = std::env::current_exe().expect("this program");
-            let ended = Command::new(this).arg(what).arg(folder.path()).arg(size.to_string()).status();
-            assert!(ended.expect("a process").success(), "{what}");
+            let status = Command::new(this).arg(mode).arg(folder.path()).arg(size.to_string()).status();
+            assert!(status.expect("a process").success(), "{mode}");
         }
     }
 }
@@ -67,24 +67,24 @@ pub async fn fill(folder: &Path, size: usize) {
     let platform = platform(folder).await;
     let instance = platform.instances().create(DOMAIN, &InstancePatch::default()).await.expect("an instance");
     let model = trigger_document(&platform, &instance).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     for batch in 0..size.div_ceil(BATCH) {
         let mut changes = Changes::new();
         for number in (batch * BATCH)..size.min((batch + 1) * BATCH) {
             let (id, account) = (id(number), format!("account-{number}"));
             let mut body = model.clone();
             body.insert("message".to_owned(), json!({ "konnector": "bank", "account": account }));
-            let at = instance.doc(&TRIGGERS, id.as_str());
-            changes.create(at.clone(), body);
+            let document = instance.doc(&TRIGGERS, id.as_str());
+            changes.create(document.clone(), body);
             changes.put_unique(&instance.id, "triggers.account", format!("{account}/{id}"), &id);
             changes.schedule(
-                at,
+                document,
                 Some(Utc::now() + TimeDelta::seconds(90_000 + i64::try_from(number % 86_400).expect("a number"))),
             );
         }
         platform.raw_store().commit(changes).await.expect("committed");
     }
-    println!("\n{size} triggers, made in {:.1} s", begun.elapsed().as_secs_f64());
+    println!("\n{size} triggers, made in {:.1} s", started.elapsed().as_secs_f64());
     platform.stop().await;
 }
 
@@ -101,19 +101,19 @@ async fn trigger_document(platform: &Platform, instance: &Instance) -> konnector
         message: json!({ "konnector": "bank" }),
         ..NewTrigger::default()
     };
-    let made = platform.triggers().create(instance, new).await.expect("a trigger");
+    let trigger = platform.triggers().create(instance, new).await.expect("a trigger");
     let body =
-        platform.raw_store().get(&instance.doc(&TRIGGERS, made.id.as_str())).expect("read").expect("a trigger").body;
-    platform.triggers().delete(instance, &made.id).await.expect("deleted");
+        platform.raw_store().get(&instance.doc(&TRIGGERS, trigger.id.as_str())).expect("read").expect("a trigger").body;
+    platform.triggers().delete(instance, &trigger.id).await.expect("deleted");
     body
 }
 
 pub fn row(folder: &Path, size: usize) {
     let runtime: Runtime = runtime();
-    let begun = Instant::now();
+    let started = Instant::now();
     let platform = runtime.block_on(platform(folder));
     runtime.block_on(platform.triggers().fire_due()).expect("looked");
-    let start = begun.elapsed();
+    let start = started.elapsed();
     std::thread::sleep(Duration::from_secs(2));
     let idle = resident_memory();
     println!("  start until the scheduler has looked: {:.2} s", start.as_secs_f64());

@@ -65,10 +65,10 @@ impl SlowVendor {
         let this = std::env::current_exe().expect("this program");
         let mut child =
             Command::new(this).arg(VENDOR).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
-        let orders = child.stdin.take().expect("piped");
-        let mut answers = BufReader::new(child.stdout.take().expect("piped"));
-        let port = read(&mut answers) as u16;
-        Self { child, commands: orders, responses: answers, port }
+        let commands = child.stdin.take().expect("piped");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let port = read(&mut output) as u16;
+        Self { child, commands, responses: output, port }
     }
 
     fn waiting(&mut self) -> usize {
@@ -88,9 +88,9 @@ impl Drop for SlowVendor {
     }
 }
 
-fn read(answers: &mut impl std::io::BufRead) -> usize {
+fn read(output: &mut impl std::io::BufRead) -> usize {
     let mut line = String::new();
-    answers.read_line(&mut line).expect("a line");
+    output.read_line(&mut line).expect("a line");
     line.trim().parse().expect("a number")
 }
 
@@ -146,12 +146,14 @@ pub fn row(runs: usize) {
         ..GateOptions::default()
     })
     .expect("a gate");
-    let world = Arc::new(FakeEnvironment { hosts: vec![url.clone()], ..FakeEnvironment::default() });
+    let environment = Arc::new(FakeEnvironment { hosts: vec![url.clone()], ..FakeEnvironment::default() });
     let start = || {
         let (sandbox, program) = (Arc::clone(&sandbox), program.clone());
-        let capabilities = world.capabilities_through(&gate);
-        let of_run = Arc::clone(&sandbox);
-        sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, CancellationToken::new()).await })
+        let capabilities = environment.capabilities_through(&gate);
+        let owned_sandbox = Arc::clone(&sandbox);
+        sandbox.spawn(async move {
+            owned_sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await
+        })
     };
     let wait_for = |vendor: &mut SlowVendor, count: usize| {
         while vendor.waiting() != count {
@@ -160,8 +162,8 @@ pub fn row(runs: usize) {
     };
     let finish = |parked: Vec<GuestTask<konnector_sandbox::RunOutput>>| {
         for run in parked {
-            let ended = runtime.block_on(run).expect("the sandbox is there");
-            assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+            let output = runtime.block_on(run).expect("the sandbox is there");
+            assert_eq!(output.outcome, Outcome::Completed(Report::default()));
         }
     };
     // One run first, so that one-time allocations are not counted.
@@ -174,14 +176,14 @@ pub fn row(runs: usize) {
     let before = resident_memory();
     let parked: Vec<_> = (0..runs).map(|_| start()).collect();
     wait_for(&mut vendor, runs);
-    let held = resident_memory();
+    let resident = resident_memory();
     let started = std::time::Instant::now();
     vendor.answer_all();
     finish(parked);
     println!(
         "  {runs:>8} {:>10.1} MiB {:>10.1} KiB {:>14.2} s",
-        held as f64 / f64::from(1 << 20),
-        (held - before) as f64 / 1_024.0 / runs as f64,
+        resident as f64 / f64::from(1 << 20),
+        (resident - before) as f64 / 1_024.0 / runs as f64,
         started.elapsed().as_secs_f64(),
     );
 }

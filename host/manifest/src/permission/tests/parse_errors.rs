@@ -55,7 +55,7 @@ fn p1_p6_texts() {
 }
 
 #[test]
-fn an_illegal_doctype_can_be_told_from_other_errors() {
+fn an_invalid_doctype_can_be_distinguished_from_other_errors() {
     assert!(refusal(json!({"type": "io.cozy.account-types"})).is_doctype());
     assert!(!refusal(json!({"type": 7})).is_doctype());
     assert!(!refusal(json!({"type": "io.cozy.bills", "verbs": ["FETCH"]})).is_doctype());

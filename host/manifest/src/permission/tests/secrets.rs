@@ -65,7 +65,7 @@ fn named_ones_go_where_they_are_named_and_nowhere_else() {
 }
 
 #[test]
-fn a_refusal_says_what_to_add() {
+fn a_denial_says_what_to_add() {
     let rules = set(json!({"cdn": {"type": "http", "values": ["https://*.bank.example"]}}))
         .http_rules(&object(json!({})))
         .unwrap();
@@ -224,7 +224,7 @@ fn bindings_are_checked_and_written_back() {
 }
 
 #[test]
-fn a_refusal_of_a_binding_names_it() {
+fn a_denial_of_a_binding_names_it() {
     let rules = set(login()).http_rules(&object(json!({}))).unwrap();
     let url = Url::parse("https://www.bank.example/search?q").unwrap();
     insta::assert_snapshot!(rules.check_secret("password", "POST", &url).unwrap_err().to_string(), @r#"the manifest binds the secret "password" to other paths or methods than POST https://www.bank.example/search; widen "path" or "methods" of the secret in the rule"#);

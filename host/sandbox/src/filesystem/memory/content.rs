@@ -28,11 +28,11 @@ struct ChunkRange {
 
 /// Splits a range into parts.
 fn chunk_ranges(offset: u64, length: usize) -> impl Iterator<Item = ChunkRange> {
-    let (mut at, mut left) = (offset, length);
+    let (mut position, mut remaining) = (offset, length);
     std::iter::from_fn(move || {
-        let from = usize::try_from(at % CHUNK_SIZE as u64).ok()?;
-        let part = ChunkRange { chunk: at / CHUNK_SIZE as u64, from, length: left.min(CHUNK_SIZE - from) };
-        (at, left) = (at + part.length as u64, left - part.length);
+        let from = usize::try_from(position % CHUNK_SIZE as u64).ok()?;
+        let part = ChunkRange { chunk: position / CHUNK_SIZE as u64, from, length: remaining.min(CHUNK_SIZE - from) };
+        (position, remaining) = (position + part.length as u64, remaining - part.length);
         (part.length > 0).then_some(part)
     })
 }
@@ -53,8 +53,8 @@ impl SparseContent {
         for part in chunk_ranges(offset, length) {
             let end = bytes.len() + part.length;
             if let Some(chunk) = self.chunks.get(&part.chunk) {
-                let there = chunk.get(part.from..).unwrap_or_default();
-                bytes.extend_from_slice(there.get(..part.length).unwrap_or(there));
+                let stored = chunk.get(part.from..).unwrap_or_default();
+                bytes.extend_from_slice(stored.get(..part.length).unwrap_or(stored));
             }
             bytes.resize(end, 0);
         }
@@ -157,7 +157,7 @@ mod tests {
     fn change() -> impl Strategy<Value = ContentChange> {
         let place = prop_oneof![0..300_000_u64, (0..4_u64).prop_map(|chunk| chunk * CHUNK_SIZE as u64)];
         prop_oneof![
-            3 => (place.clone(), proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(at, bytes)| ContentChange::Write(at, bytes)),
+            3 => (place.clone(), proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(offset, bytes)| ContentChange::Write(offset, bytes)),
             1 => (0..3_u64, 0..2_u64).prop_map(|(chunks, more)| ContentChange::Write(chunks * 50_000, vec![7; CHUNK_SIZE + more as usize])),
             1 => place.prop_map(ContentChange::Length),
         ]

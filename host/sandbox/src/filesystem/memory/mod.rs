@@ -82,29 +82,30 @@ pub(crate) struct OpenOptions {
     pub(crate) write: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 impl MemoryFile {
     fn new(quota: &Arc<ScratchQuota>) -> Result<Arc<Self>> {
-        let room = NodeReservation::reserve(quota)?;
+        let reservation = NodeReservation::reserve(quota)?;
         let content = Mutex::new(SparseContent::new(Arc::clone(quota)));
-        Ok(Arc::new(Self { inode: room.new_inode(), content, times: Mutex::new(NodeTimes::now()), _reservation: room }))
+        Ok(Arc::new(Self {
+            inode: reservation.new_inode(),
+            content,
+            times: Mutex::new(NodeTimes::now()),
+            _reservation: reservation,
+        }))
     }
 
     pub(crate) fn len(&self) -> u64 {
-        lock(&self.content).len()
+        self.content.lock().len()
     }
 
     pub(crate) fn read(&self, offset: u64, max: usize) -> Vec<u8> {
-        lock(&self.times).accessed = SystemTime::now();
-        lock(&self.content).read(offset, max)
+        self.times.lock().accessed = SystemTime::now();
+        self.content.lock().read(offset, max)
     }
 
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        lock(&self.times).modified = SystemTime::now();
-        lock(&self.content).write(offset, bytes)
+        self.times.lock().modified = SystemTime::now();
+        self.content.lock().write(offset, bytes)
     }
 
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<()> {
@@ -112,12 +113,12 @@ impl MemoryFile {
     }
 
     pub(crate) fn set_len(&self, length: u64) -> Result<()> {
-        lock(&self.times).modified = SystemTime::now();
-        lock(&self.content).set_len(length)
+        self.times.lock().modified = SystemTime::now();
+        self.content.lock().set_len(length)
     }
 
     pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
-        lock(&self.times)
+        self.times.lock()
     }
 }
 
@@ -143,7 +144,7 @@ impl MemoryNode {
     pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
         match self {
             Self::File(file) => file.times(),
-            Self::Directory(directory) => lock(&directory.times),
+            Self::Directory(directory) => directory.times.lock(),
         }
     }
 
@@ -164,7 +165,7 @@ impl MemoryNode {
         match self {
             Self::File(_) => 0,
             Self::Directory(directory) => {
-                1 + lock(&directory.state).children.values().map(Self::height).max().unwrap_or(0)
+                1 + directory.state.lock().children.values().map(Self::height).max().unwrap_or(0)
             }
         }
     }
@@ -177,26 +178,26 @@ impl MemoryDirectory {
     }
 
     fn new(quota: &Arc<ScratchQuota>, parent: Weak<Self>) -> Result<Arc<Self>> {
-        let room = NodeReservation::reserve(quota)?;
+        let reservation = NodeReservation::reserve(quota)?;
         let entries = Mutex::new(DirectoryState { parent, is_removed: false, children: BTreeMap::new() });
         Ok(Arc::new(Self {
-            inode: room.new_inode(),
+            inode: reservation.new_inode(),
             state: entries,
             times: Mutex::new(NodeTimes::now()),
-            reservation: room,
+            reservation,
         }))
     }
 
     pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
-        lock(&self.times)
+        self.times.lock()
     }
 
     fn child(&self, name: &str) -> Option<MemoryNode> {
-        lock(&self.state).children.get(name).cloned()
+        self.state.lock().children.get(name).cloned()
     }
 
     fn parent(&self) -> Option<Arc<Self>> {
-        lock(&self.state).parent.upgrade()
+        self.state.lock().parent.upgrade()
     }
 
     /// Returns the directories that contain this one, the nearest first.
@@ -205,26 +206,26 @@ impl MemoryDirectory {
     }
 
     fn is_empty(&self) -> bool {
-        lock(&self.state).children.is_empty()
+        self.state.lock().children.is_empty()
     }
 
     fn insert(self: &Arc<Self>, name: &str, node: MemoryNode) -> Result<()> {
         if let MemoryNode::Directory(directory) = &node {
-            lock(&directory.state).parent = Arc::downgrade(self);
+            directory.state.lock().parent = Arc::downgrade(self);
         }
-        let mut entries = lock(&self.state);
+        let mut entries = self.state.lock();
         if entries.is_removed {
             return Err(ErrorCode::NoEntry);
         }
         entries.children.insert(name.to_owned(), node);
         drop(entries);
-        lock(&self.times).modified = SystemTime::now();
+        self.times.lock().modified = SystemTime::now();
         Ok(())
     }
 
     fn remove(&self, name: &str) {
-        lock(&self.state).children.remove(name);
-        lock(&self.times).modified = SystemTime::now();
+        self.state.lock().children.remove(name);
+        self.times.lock().modified = SystemTime::now();
     }
 
     /// Checks whether a subtree of `height` nested directories may be added to this directory.
@@ -234,19 +235,19 @@ impl MemoryDirectory {
     }
 
     fn walk(self: &Arc<Self>, steps: &[PathStep<'_>]) -> Result<Arc<Self>> {
-        let mut trail = vec![Arc::clone(self)];
+        let mut ancestors = vec![Arc::clone(self)];
         for step in steps {
             match step {
                 // Not to the parent, which a rename may have changed since, because a walk returns the way it came.
-                PathStep::Parent => drop(trail.pop()),
+                PathStep::Parent => drop(ancestors.pop()),
                 PathStep::Child(name) => {
-                    let here = trail.last().ok_or(ErrorCode::NotPermitted)?;
-                    let next = here.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
-                    trail.push(next);
+                    let current = ancestors.last().ok_or(ErrorCode::NotPermitted)?;
+                    let next = current.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
+                    ancestors.push(next);
                 }
             }
         }
-        trail.pop().ok_or(ErrorCode::NotPermitted)
+        ancestors.pop().ok_or(ErrorCode::NotPermitted)
     }
 
     /// Returns the node at a path.
@@ -260,10 +261,10 @@ impl MemoryDirectory {
     }
 
     /// Opens the node at a path, or creates a file there.
-    pub(crate) fn open(self: &Arc<Self>, path: &GuestPath<'_>, how: OpenOptions) -> Result<MemoryNode> {
+    pub(crate) fn open(self: &Arc<Self>, path: &GuestPath<'_>, options: OpenOptions) -> Result<MemoryNode> {
         let (before, last) = path.split_target();
         let directory = self.walk(before)?;
-        if how.create && path.is_directory_path && matches!(last, PathTarget::Child(_)) {
+        if options.create && path.is_directory_path && matches!(last, PathTarget::Child(_)) {
             return Err(ErrorCode::IsDirectory);
         }
         let found = match last {
@@ -271,9 +272,9 @@ impl MemoryDirectory {
             PathTarget::Child(name) => directory.child(name),
         };
         let node = match (found, last) {
-            (Some(_), _) if how.create && how.exclusive => return Err(ErrorCode::Exist),
+            (Some(_), _) if options.create && options.exclusive => return Err(ErrorCode::Exist),
             (Some(node), _) => node.check_directory_path(path)?,
-            (None, PathTarget::Child(name)) if how.create => {
+            (None, PathTarget::Child(name)) if options.create => {
                 let file = MemoryNode::File(MemoryFile::new(directory.reservation.quota())?);
                 directory.insert(name, file.clone())?;
                 file
@@ -281,9 +282,11 @@ impl MemoryDirectory {
             (None, _) => return Err(ErrorCode::NoEntry),
         };
         match &node {
-            MemoryNode::Directory(_) if how.write || how.create || how.truncate => Err(ErrorCode::IsDirectory),
-            MemoryNode::File(_) if how.directory => Err(ErrorCode::NotDirectory),
-            MemoryNode::File(file) if how.truncate => file.set_len(0).map(|()| node),
+            MemoryNode::Directory(_) if options.write || options.create || options.truncate => {
+                Err(ErrorCode::IsDirectory)
+            }
+            MemoryNode::File(_) if options.directory => Err(ErrorCode::NotDirectory),
+            MemoryNode::File(file) if options.truncate => file.set_len(0).map(|()| node),
             _ => Ok(node),
         }
     }
@@ -341,7 +344,7 @@ impl MemoryDirectory {
     }
 
     fn mark_removed(&self) {
-        let mut entries = lock(&self.state);
+        let mut entries = self.state.lock();
         entries.is_removed = true;
         entries.parent = Weak::new();
     }
@@ -363,28 +366,28 @@ impl MemoryDirectory {
             return Err(ErrorCode::NotDirectory);
         }
         if let MemoryNode::Directory(directory) = &moved {
-            let inside =
+            let is_descendant =
                 std::iter::once(Arc::clone(&new)).chain(new.ancestors()).any(|above| Arc::ptr_eq(&above, directory));
-            if inside {
+            if is_descendant {
                 return Err(ErrorCode::Invalid);
             }
             new.check_depth(moved.height())?;
         }
-        let there = new.child(to_name);
-        if let Some(MemoryNode::Directory(there)) = &there
-            && std::iter::once(Arc::clone(&old)).chain(old.ancestors()).any(|above| Arc::ptr_eq(&above, there))
+        let existing = new.child(to_name);
+        if let Some(MemoryNode::Directory(existing)) = &existing
+            && std::iter::once(Arc::clone(&old)).chain(old.ancestors()).any(|above| Arc::ptr_eq(&above, existing))
         {
             return Err(ErrorCode::NotEmpty);
         }
-        match (&moved, there) {
-            (_, Some(there)) if there.inode() == moved.inode() => return Ok(()),
+        match (&moved, existing) {
+            (_, Some(existing)) if existing.inode() == moved.inode() => return Ok(()),
             (MemoryNode::Directory(_), Some(MemoryNode::File(_))) => return Err(ErrorCode::NotDirectory),
             (MemoryNode::File(_), Some(MemoryNode::Directory(_))) => return Err(ErrorCode::IsDirectory),
-            (MemoryNode::Directory(_), Some(MemoryNode::Directory(there))) => {
-                if !there.is_empty() {
+            (MemoryNode::Directory(_), Some(MemoryNode::Directory(existing))) => {
+                if !existing.is_empty() {
                     return Err(ErrorCode::NotEmpty);
                 }
-                there.mark_removed();
+                existing.mark_removed();
             }
             (MemoryNode::File(_), Some(MemoryNode::File(_))) | (_, None) => {}
         }
@@ -396,7 +399,7 @@ impl MemoryDirectory {
     /// Returns the first name after `after`, and its node.
     pub(crate) fn next_entry(&self, after: Option<&str>) -> Option<(String, MemoryNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = lock(&self.state);
+        let entries = self.state.lock();
         let (name, node) = entries.children.range::<str, _>((from, Bound::Unbounded)).next()?;
         Some((name.clone(), node.clone()))
     }

@@ -28,9 +28,9 @@ impl ScratchQuota {
     }
 
     fn reserve(counter: &AtomicU64, amount: u64, limit: u64) -> Result<(), ErrorCode> {
-        let fits = |used: u64| used.checked_add(amount).filter(|sum| *sum <= limit);
-        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        taken.map(drop).map_err(|_| ErrorCode::InsufficientSpace)
+        let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= limit);
+        let result = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        result.map(drop).map_err(|_| ErrorCode::InsufficientSpace)
     }
 
     #[cfg(test)]

@@ -63,31 +63,31 @@ fn errno_name(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn open(root: &Arc<MemoryDirectory>, path: &str, how: OpenOptions) -> Result<Arc<MemoryFile>> {
-    match root.open(&parse(path)?, how)? {
+fn open(root: &Arc<MemoryDirectory>, path: &str, options: OpenOptions) -> Result<Arc<MemoryFile>> {
+    match root.open(&parse(path)?, options)? {
         MemoryNode::File(file) => Ok(file),
         MemoryNode::Directory(_) => Err(ErrorCode::IsDirectory),
     }
 }
 
 fn run_in_memory(root: &Arc<MemoryDirectory>, call: &Call) -> Result<String> {
-    let nothing = |()| String::new();
+    let discard = |()| String::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
-            let how = OpenOptions {
+            let options = OpenOptions {
                 create: *create,
                 exclusive: *exclusive,
                 truncate: *truncate,
                 write: true,
                 directory: false,
             };
-            open(root, path, how)?.write(0, bytes).map(nothing)
+            open(root, path, options)?.write(0, bytes).map(discard)
         }
         Call::Append(path, bytes) => {
-            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.append(bytes).map(nothing)
+            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.append(bytes).map(discard)
         }
         Call::SetLen(path, length) => {
-            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.set_len(*length).map(nothing)
+            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.set_len(*length).map(discard)
         }
         Call::Read(path) => Ok(format!("{:?}", open(root, path, OpenOptions::default())?.read(0, usize::MAX))),
         Call::List(path) => {
@@ -105,16 +105,16 @@ fn run_in_memory(root: &Arc<MemoryDirectory>, call: &Call) -> Result<String> {
             let node = root.find(&parse(path)?)?;
             Ok(format!("{} {}", node.is_directory(), node.len()))
         }
-        Call::CreateDirectory(path) => root.create_directory(&parse(path)?).map(nothing),
-        Call::RemoveDirectory(path) => root.remove_directory(&parse(path)?).map(nothing),
-        Call::RemoveFile(path) => root.remove_file(&parse(path)?).map(nothing),
-        Call::Rename(from, to) => root.rename(&parse(from)?, root, &parse(to)?).map(nothing),
+        Call::CreateDirectory(path) => root.create_directory(&parse(path)?).map(discard),
+        Call::RemoveDirectory(path) => root.remove_directory(&parse(path)?).map(discard),
+        Call::RemoveFile(path) => root.remove_file(&parse(path)?).map(discard),
+        Call::Rename(from, to) => root.rename(&parse(from)?, root, &parse(to)?).map(discard),
     }
 }
 
 fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
-    let at = |path: &str| format!("{root}/{path}");
-    let nothing = |()| String::new();
+    let full_path = |path: &str| format!("{root}/{path}");
+    let discard = |()| String::new();
     let mut options = std::fs::OpenOptions::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
@@ -123,17 +123,22 @@ fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
             flags.set(rustix::fs::OFlags::CREATE, *create);
             flags.set(rustix::fs::OFlags::EXCL, *create && *exclusive);
             flags.set(rustix::fs::OFlags::TRUNC, *truncate);
-            options.write(true).custom_flags(flags.bits().cast_signed()).open(at(path))?.write_all(bytes).map(nothing)
+            options
+                .write(true)
+                .custom_flags(flags.bits().cast_signed())
+                .open(full_path(path))?
+                .write_all(bytes)
+                .map(discard)
         }
-        Call::Append(path, bytes) => options.append(true).open(at(path))?.write_all(bytes).map(nothing),
-        Call::SetLen(path, length) => options.write(true).open(at(path))?.set_len(*length).map(nothing),
+        Call::Append(path, bytes) => options.append(true).open(full_path(path))?.write_all(bytes).map(discard),
+        Call::SetLen(path, length) => options.write(true).open(full_path(path))?.set_len(*length).map(discard),
         Call::Read(path) => {
             let mut bytes = Vec::new();
-            options.read(true).open(at(path))?.read_to_end(&mut bytes)?;
+            options.read(true).open(full_path(path))?.read_to_end(&mut bytes)?;
             Ok(format!("{bytes:?}"))
         }
         Call::List(path) => {
-            let entries = std::fs::read_dir(at(path))?.map(|entry| entry.unwrap());
+            let entries = std::fs::read_dir(full_path(path))?.map(|entry| entry.unwrap());
             let mut names: Vec<_> = entries
                 .map(|entry| (entry.file_name().into_string().unwrap(), entry.file_type().unwrap().is_dir()))
                 .collect();
@@ -141,13 +146,13 @@ fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
             Ok(format!("{names:?}"))
         }
         Call::Stat(path) => {
-            let about = std::fs::metadata(at(path))?;
-            Ok(format!("{} {}", about.is_dir(), if about.is_dir() { 0 } else { about.len() }))
+            let metadata = std::fs::metadata(full_path(path))?;
+            Ok(format!("{} {}", metadata.is_dir(), if metadata.is_dir() { 0 } else { metadata.len() }))
         }
-        Call::CreateDirectory(path) => std::fs::create_dir(at(path)).map(nothing),
-        Call::RemoveDirectory(path) => std::fs::remove_dir(at(path)).map(nothing),
-        Call::RemoveFile(path) => std::fs::remove_file(at(path)).map(nothing),
-        Call::Rename(from, to) => std::fs::rename(at(from), at(to)).map(nothing),
+        Call::CreateDirectory(path) => std::fs::create_dir(full_path(path)).map(discard),
+        Call::RemoveDirectory(path) => std::fs::remove_dir(full_path(path)).map(discard),
+        Call::RemoveFile(path) => std::fs::remove_file(full_path(path)).map(discard),
+        Call::Rename(from, to) => std::fs::rename(full_path(from), full_path(to)).map(discard),
     }
 }
 
@@ -197,9 +202,9 @@ proptest! {
         let base = folder.path().to_str().unwrap();
         let (root, quota) = root();
         for call in &calls {
-            let ours: CallResult = run_in_memory(&root, call).map_err(error_name);
-            let theirs: CallResult = run_on_os(base, call).map_err(|error| errno_name(&error));
-            prop_assert_eq!(&ours, &theirs, "{:?}", call);
+            let actual: CallResult = run_in_memory(&root, call).map_err(error_name);
+            let expected: CallResult = run_on_os(base, call).map_err(|error| errno_name(&error));
+            prop_assert_eq!(&actual, &expected, "{:?}", call);
         }
         drop(root);
         prop_assert_eq!(quota.used(), (0, 0), "everything is given back");
@@ -230,15 +235,15 @@ fn nothing_can_be_put_into_a_directory_that_was_removed() {
 #[test]
 fn the_depth_of_directories_is_limited_for_create_and_rename() {
     let (root, _) = root();
-    let mut here = Arc::clone(&root);
+    let mut deepest = Arc::clone(&root);
     let a = parse("a").unwrap();
     for _ in 0..MAX_DEPTH {
-        here.create_directory(&a).unwrap();
-        here = here.find(&a).unwrap().directory().unwrap();
+        deepest.create_directory(&a).unwrap();
+        deepest = deepest.find(&a).unwrap().directory().unwrap();
     }
-    assert_eq!(here.create_directory(&a), Err(ErrorCode::NameTooLong));
+    assert_eq!(deepest.create_directory(&a), Err(ErrorCode::NameTooLong));
     root.create_directory(&parse("b").unwrap()).unwrap();
-    assert_eq!(root.rename(&parse("b").unwrap(), &here, &a), Err(ErrorCode::NameTooLong));
+    assert_eq!(root.rename(&parse("b").unwrap(), &deepest, &a), Err(ErrorCode::NameTooLong));
 }
 
 #[test]

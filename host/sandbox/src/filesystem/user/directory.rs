@@ -46,8 +46,8 @@ impl Mount {
     }
 
     async fn lookup(&self, directory: &Node, name: &str) -> Result<Option<LookupResult>> {
-        if let Some(unborn) = self.find_uncommitted(&directory.id, name) {
-            return Ok(Some(LookupResult::Uncommitted(UserFile(unborn))));
+        if let Some(file) = self.find_uncommitted(&directory.id, name) {
+            return Ok(Some(LookupResult::Uncommitted(UserFile(file))));
         }
         match self.unless_cancelled(self.find_child(directory, name)).await? {
             Some(node) => Ok(Some(LookupResult::Stored(node))),
@@ -81,14 +81,14 @@ impl UserDirectory {
 
     /// Walks along the steps and returns the directory where they end.
     async fn walk(&self, steps: &[PathStep<'_>]) -> Result<Node> {
-        let mut trail = vec![self.node().await?];
+        let mut ancestors = vec![self.node().await?];
         for step in steps {
             match step {
-                PathStep::Parent => drop(trail.pop()),
+                PathStep::Parent => drop(ancestors.pop()),
                 PathStep::Child(name) => {
-                    let here = trail.last().ok_or(ErrorCode::NotPermitted)?;
-                    match self.mount.lookup(here, name).await?.ok_or(ErrorCode::NoEntry)? {
-                        LookupResult::Stored(node) if node.is_directory => trail.push(node),
+                    let current = ancestors.last().ok_or(ErrorCode::NotPermitted)?;
+                    match self.mount.lookup(current, name).await?.ok_or(ErrorCode::NoEntry)? {
+                        LookupResult::Stored(node) if node.is_directory => ancestors.push(node),
                         LookupResult::Stored(_) | LookupResult::Uncommitted(_) => {
                             return Err(ErrorCode::NotDirectory.into());
                         }
@@ -96,18 +96,18 @@ impl UserDirectory {
                 }
             }
         }
-        Ok(trail.pop().ok_or(ErrorCode::NotPermitted)?)
+        Ok(ancestors.pop().ok_or(ErrorCode::NotPermitted)?)
     }
 
     /// Locates the target of a path. Returns the directory, the name, and the node there.
     async fn locate<'a>(
         &self,
         path: &'a GuestPath<'_>,
-        here: ErrorCode,
+        error: ErrorCode,
     ) -> Result<(Node, &'a str, Option<LookupResult>)> {
         let (before, last) = path.split_target();
         let directory = self.walk(before).await?;
-        let PathTarget::Child(name) = last else { return Err(here.into()) };
+        let PathTarget::Child(name) = last else { return Err(error.into()) };
         let found = self.mount.lookup(&directory, name).await?;
         Ok((directory, name, found))
     }
@@ -125,11 +125,11 @@ impl UserDirectory {
     }
 
     /// Opens the node at a path, or creates a file there.
-    pub(crate) async fn open(&self, path: &GuestPath<'_>, how: OpenOptions) -> Result<OpenedNode> {
+    pub(crate) async fn open(&self, path: &GuestPath<'_>, options: OpenOptions) -> Result<OpenedNode> {
         let mount = &self.mount;
         let (before, last) = path.split_target();
         let directory = self.walk(before).await?;
-        if how.create && path.is_directory_path && matches!(last, PathTarget::Child(_)) {
+        if options.create && path.is_directory_path && matches!(last, PathTarget::Child(_)) {
             return Err(ErrorCode::IsDirectory.into());
         }
         let found = match last {
@@ -137,29 +137,29 @@ impl UserDirectory {
             PathTarget::Child(name) => mount.lookup(&directory, name).await?,
         };
         let found = match (found, last) {
-            (Some(_), _) if how.create && how.exclusive => return Err(ErrorCode::Exist.into()),
+            (Some(_), _) if options.create && options.exclusive => return Err(ErrorCode::Exist.into()),
             (Some(found), _) => found.check_directory_path(path)?,
-            (None, PathTarget::Child(name)) if how.create => {
+            (None, PathTarget::Child(name)) if options.create => {
                 return Ok(OpenedNode::File(mount.create(&directory, name).await?));
             }
             (None, _) => return Err(ErrorCode::NoEntry.into()),
         };
         match found {
             LookupResult::Stored(node) if node.is_directory => {
-                if how.write || how.create || how.truncate {
+                if options.write || options.create || options.truncate {
                     return Err(ErrorCode::IsDirectory.into());
                 }
                 Ok(OpenedNode::Directory(Self { mount: Arc::clone(mount), id: node.id }))
             }
-            LookupResult::Stored(_) | LookupResult::Uncommitted(_) if how.directory => {
+            LookupResult::Stored(_) | LookupResult::Uncommitted(_) if options.directory => {
                 Err(ErrorCode::NotDirectory.into())
             }
-            LookupResult::Stored(node) if how.write => {
-                Ok(OpenedNode::File(mount.open_for_writing(node, how.truncate).await?))
+            LookupResult::Stored(node) if options.write => {
+                Ok(OpenedNode::File(mount.open_for_writing(node, options.truncate).await?))
             }
             LookupResult::Stored(node) => Ok(OpenedNode::File(mount.open_for_reading(node).await?)),
             LookupResult::Uncommitted(file) => {
-                if how.truncate {
+                if options.truncate {
                     file.set_len(0).await?;
                 }
                 Ok(OpenedNode::File(file))
@@ -184,14 +184,14 @@ impl UserDirectory {
     /// Removes a file.
     pub(crate) async fn remove_file(&self, path: &GuestPath<'_>) -> Result<()> {
         let (directory, name, found) = self.locate(path, ErrorCode::IsDirectory).await?;
-        let at = ChildRef { directory: &directory.id, name };
+        let child = ChildRef { directory: &directory.id, name };
         match found.ok_or(ErrorCode::NoEntry)?.check_directory_path(path)? {
             LookupResult::Stored(node) if node.is_directory => Err(ErrorCode::IsDirectory.into()),
             LookupResult::Uncommitted(file) => {
-                self.mount.rename_uncommitted(&file.0, at, None);
+                self.mount.rename_uncommitted(&file.0, child, None);
                 Ok(())
             }
-            LookupResult::Stored(_) => self.remove(at, false).await,
+            LookupResult::Stored(_) => self.remove(child, false).await,
         }
     }
 
@@ -204,9 +204,9 @@ impl UserDirectory {
         self.remove(ChildRef { directory: &directory.id, name }, true).await
     }
 
-    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<()> {
+    async fn remove(&self, child: ChildRef<'_>, directory: bool) -> Result<()> {
         self.mount.check_change_quota()?;
-        self.mount.unless_cancelled(self.mount.tree.remove(at, directory)).await?;
+        self.mount.unless_cancelled(self.mount.tree.remove(child, directory)).await?;
         let meter = &self.mount.context.meter;
         if directory {
             meter.name_changes.add(1)
@@ -221,7 +221,7 @@ impl UserDirectory {
         let mount = &self.mount;
         let (old, old_name, moved) = self.locate(from, ErrorCode::Busy).await?;
         let moved = moved.ok_or(ErrorCode::NoEntry)?.check_directory_path(from)?;
-        let (new, new_name, there) = to_base.locate(to, ErrorCode::Busy).await?;
+        let (new, new_name, existing) = to_base.locate(to, ErrorCode::Busy).await?;
         if to.is_directory_path && !moved.is_directory() {
             return Err(ErrorCode::NotDirectory.into());
         }
@@ -230,31 +230,31 @@ impl UserDirectory {
         if from == to {
             return Ok(());
         }
-        match (moved, there) {
+        match (moved, existing) {
             (LookupResult::Uncommitted(file), None) => {
                 let destination = Destination::New { directory: new.id.clone(), name: new_name.to_owned() };
                 mount.unless_cancelled(mount.tree.check_write(&destination)).await?;
                 mount.rename_uncommitted(&file.0, from, Some((&new, new_name)));
                 Ok(())
             }
-            (LookupResult::Uncommitted(file), Some(LookupResult::Stored(there))) => {
-                if there.is_directory {
+            (LookupResult::Uncommitted(file), Some(LookupResult::Stored(existing))) => {
+                if existing.is_directory {
                     return Err(ErrorCode::IsDirectory.into());
                 }
-                mount.unless_cancelled(mount.tree.check_write(&Destination::Existing(there.id.clone()))).await?;
-                mount.replace_with_uncommitted(&file.0, from, there);
+                mount.unless_cancelled(mount.tree.check_write(&Destination::Existing(existing.id.clone()))).await?;
+                mount.replace_with_uncommitted(&file.0, from, existing);
                 Ok(())
             }
-            (LookupResult::Uncommitted(file), Some(LookupResult::Uncommitted(there))) => {
-                mount.rename_uncommitted(&there.0, to, None);
+            (LookupResult::Uncommitted(file), Some(LookupResult::Uncommitted(existing))) => {
+                mount.rename_uncommitted(&existing.0, to, None);
                 mount.rename_uncommitted(&file.0, from, Some((&new, new_name)));
                 Ok(())
             }
-            (LookupResult::Stored(moved), Some(LookupResult::Uncommitted(there))) => {
+            (LookupResult::Stored(moved), Some(LookupResult::Uncommitted(existing))) => {
                 if moved.is_directory {
                     return Err(ErrorCode::NotDirectory.into());
                 }
-                mount.rename_uncommitted(&there.0, to, None);
+                mount.rename_uncommitted(&existing.0, to, None);
                 self.rename_stored(from, to).await
             }
             (LookupResult::Stored(_), Some(LookupResult::Stored(_)) | None) => self.rename_stored(from, to).await,

@@ -61,12 +61,12 @@ impl FileCore {
         self.mount.check_change_quota()?;
         let (node, written) = body.commit(&self.mount, &destination).await?;
         self.mount.context.meter.files.record(written);
-        let mut about = self.description();
-        about.modified = node.modified;
+        let mut description = self.description();
+        description.modified = node.modified;
         if written == SaveOutcome::Created {
-            about.path.clone_from(&node.path);
+            description.path.clone_from(&node.path);
         }
-        about.destination = Some(Destination::Existing(node.id));
+        description.destination = Some(Destination::Existing(node.id));
         Ok(())
     }
 }
@@ -75,27 +75,27 @@ impl SharedFile {
     /// Waits for the pending write. Cancel-safe.
     async fn wait_for_write(&self) -> Result<()> {
         let mut work = self.pending_write.lock().await;
-        let Some(going_on) = work.as_mut() else { return Ok(()) };
-        let done = going_on.await;
+        let Some(pending) = work.as_mut() else { return Ok(()) };
+        let result = pending.await;
         *work = None;
-        done
+        result
     }
 }
 
 impl Mount {
     fn open_file(
         self: &Arc<Self>,
-        about: FileDescription,
+        description: FileDescription,
         body: FileContent,
-        uploading: Option<HandlePermit>,
+        upload_permit: Option<HandlePermit>,
     ) -> Result<UserFile> {
         let core = FileCore {
             mount: Arc::clone(self),
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
-            description: Mutex::new(about),
+            description: Mutex::new(description),
             content: tokio::sync::Mutex::new(body),
             _open_permit: self.acquire_open_permit()?,
-            _upload_permit: uploading,
+            _upload_permit: upload_permit,
         };
         Ok(UserFile(Arc::new(SharedFile { core: Arc::new(core), pending_write: tokio::sync::Mutex::new(None) })))
     }
@@ -123,13 +123,13 @@ impl Mount {
         }
         self.unless_cancelled(self.tree.check_write(&Destination::Existing(id.clone()))).await?;
         self.check_change_quota()?;
-        let uploading = Some(self.acquire_upload_permit()?);
+        let upload_permit = Some(self.acquire_upload_permit()?);
         let body = if truncate {
             FileContent::empty()
         } else {
             FileContent::stored(self.unless_cancelled(self.tree.open(&id)).await?)
         };
-        let file = self.open_file(FileDescription::from_node(node), body, uploading)?;
+        let file = self.open_file(FileDescription::from_node(node), body, upload_permit)?;
         let mut written = self.open_for_writing_by_id();
         written.retain(|_, open| open.strong_count() > 0);
         written.insert(id, Arc::downgrade(&file.0));
@@ -141,38 +141,38 @@ impl Mount {
         let destination = Destination::New { directory: directory.id.clone(), name: name.to_owned() };
         self.unless_cancelled(self.tree.check_write(&destination)).await?;
         self.check_change_quota()?;
-        let about = FileDescription {
+        let description = FileDescription {
             destination: Some(destination),
             path: join_path(&directory.path, name),
             modified: SystemTime::now(),
             failure_reported: false,
         };
-        let file = self.open_file(about, FileContent::empty(), Some(self.acquire_upload_permit()?))?;
-        let mut unborn = self.uncommitted();
-        unborn.retain(|_, open| open.strong_count() > 0);
-        unborn.insert((directory.id.clone(), name.to_owned()), Arc::downgrade(&file.0));
+        let file = self.open_file(description, FileContent::empty(), Some(self.acquire_upload_permit()?))?;
+        let mut uncommitted = self.uncommitted();
+        uncommitted.retain(|_, open| open.strong_count() > 0);
+        uncommitted.insert((directory.id.clone(), name.to_owned()), Arc::downgrade(&file.0));
         Ok(file)
     }
 
     /// Renames an uncommitted file. With `None` it loses its name, and will never be committed.
     pub(super) fn rename_uncommitted(&self, file: &Arc<SharedFile>, from: ChildRef<'_>, to: Option<(&Node, &str)>) {
-        let mut unborn = self.uncommitted();
-        unborn.remove(&(from.directory.to_owned(), from.name.to_owned()));
-        let mut about = file.core.description();
-        about.destination = to.map(|(directory, name)| {
-            about.path = join_path(&directory.path, name);
-            unborn.insert((directory.id.clone(), name.to_owned()), Arc::downgrade(file));
+        let mut uncommitted = self.uncommitted();
+        uncommitted.remove(&(from.directory.to_owned(), from.name.to_owned()));
+        let mut description = file.core.description();
+        description.destination = to.map(|(directory, name)| {
+            description.path = join_path(&directory.path, name);
+            uncommitted.insert((directory.id.clone(), name.to_owned()), Arc::downgrade(file));
             Destination::New { directory: directory.id.clone(), name: name.to_owned() }
         });
     }
 
     /// Makes an uncommitted file replace an existing one when it is committed.
-    pub(super) fn replace_with_uncommitted(&self, file: &Arc<SharedFile>, from: ChildRef<'_>, there: Node) {
+    pub(super) fn replace_with_uncommitted(&self, file: &Arc<SharedFile>, from: ChildRef<'_>, existing: Node) {
         self.uncommitted().remove(&(from.directory.to_owned(), from.name.to_owned()));
-        let mut about = file.core.description();
-        about.path = there.path;
-        self.open_for_writing_by_id().insert(there.id.clone(), Arc::downgrade(file));
-        about.destination = Some(Destination::Existing(there.id));
+        let mut description = file.core.description();
+        description.path = existing.path;
+        self.open_for_writing_by_id().insert(existing.id.clone(), Arc::downgrade(file));
+        description.destination = Some(Destination::Existing(existing.id));
     }
 }
 
@@ -258,18 +258,18 @@ impl UserFile {
 
     /// Commits the content written so far.
     pub(crate) async fn sync(&self) -> Result<()> {
-        let done = async {
+        let result = async {
             self.wait_for_write().await?;
             let before = self.0.core.description().destination.clone();
             self.0.core.commit().await?;
             self.register_committed(before);
             Ok(())
         };
-        let done = done.await;
-        if done.is_err() {
+        let result = result.await;
+        if result.is_err() {
             self.0.core.description().failure_reported = true;
         }
-        done
+        result
     }
 
     /// Registers a new file, after its first commit, among the existing files that are open for writing.
@@ -294,8 +294,8 @@ impl UserFile {
             closed = core.commit().await;
         }
         let (path, is_reported) = {
-            let about = core.description();
-            (about.path.clone(), about.failure_reported)
+            let description = core.description();
+            (description.path.clone(), description.failure_reported)
         };
         match closed {
             Ok(()) => Ok(()),

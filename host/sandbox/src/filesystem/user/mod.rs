@@ -44,15 +44,15 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn new(tree: Arc<dyn Tree>, context: Arc<Context>, scratch: Arc<memory::ScratchQuota>) -> Arc<Self> {
-        let (open, opened, unborn, written, lease_lost) = Default::default();
+        let (open_count, next_number, uncommitted, open_for_writing_by_id, lease_lost) = Default::default();
         Arc::new(Self {
             tree,
             context,
             scratch,
-            open_count: open,
-            next_number: opened,
-            uncommitted: unborn,
-            open_for_writing_by_id: written,
+            open_count,
+            next_number,
+            uncommitted,
+            open_for_writing_by_id,
             lease_lost,
         })
     }

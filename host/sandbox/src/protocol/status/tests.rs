@@ -5,7 +5,7 @@ use super::*;
 fn read(line: &[u8]) -> String {
     match StatusLine::parse(line) {
         StatusLine::Message(Message { kind, message, no_retry }) => format!("{kind} | {message} | {no_retry}"),
-        StatusLine::Malformed(MalformedStatus { reason: why, error }) => format!("unreadable, {error:?}: {why}"),
+        StatusLine::Malformed(MalformedStatus { reason, error }) => format!("unreadable, {error:?}: {reason}"),
         StatusLine::Other => "other".to_owned(),
     }
 }
@@ -156,10 +156,10 @@ proptest! {
 
     /// A critical line that is damaged at any place is still a critical line, or the damage is noticed.
     #[test]
-    fn damage_is_detected(at in 20_usize..60, byte in any::<u8>(), removed in 0_usize..3) {
+    fn damage_is_detected(position in 20_usize..60, byte in any::<u8>(), removed in 0_usize..3) {
         let mut line = br#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#.to_vec();
-        let at = at.min(line.len());
-        line.splice(at..(at + removed).min(line.len()), [byte]);
+        let position = position.min(line.len());
+        line.splice(position..(position + removed).min(line.len()), [byte]);
         let noticed = match StatusLine::parse(&line) {
             StatusLine::Message(message) => message.severity() == Severity::Critical,
             StatusLine::Malformed(unreadable) => unreadable.error.is_some(),

@@ -77,22 +77,25 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
     // The first round warms up: pools, caches and the allocator retain their memory.
     for round in 0..2 {
         for (name, program, parameters, limits) in &programs {
-            let world = FakeEnvironment::with_limits(|changed| {
+            let environment = FakeEnvironment::with_limits(|changed| {
                 changed.wall = WALL_LIMIT;
                 changed.grace_period = Duration::from_millis(100);
                 limits(changed);
             });
             let started = Instant::now();
-            let (of_run, program, parameters) = (Arc::clone(&sandbox), program.clone(), job(parameters.clone()));
-            let capabilities = world.capabilities();
-            let ended = sandbox
-                .spawn(async move { of_run.run(&program, parameters, capabilities, CancellationToken::new()).await })
-                .await
-                .unwrap();
-            let took = started.elapsed();
-            assert!(took < WALL_LIMIT + MAX_DELAY, "{name} took {took:?}");
-            if matches!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(_))) {
-                assert!(took >= WALL_LIMIT, "{name} ended before its deadline: {took:?}");
+            let (owned_sandbox, program, parameters) = (Arc::clone(&sandbox), program.clone(), job(parameters.clone()));
+            let capabilities = environment.capabilities();
+            let output =
+                sandbox
+                    .spawn(async move {
+                        owned_sandbox.run(&program, parameters, capabilities, CancellationToken::new()).await
+                    })
+                    .await
+                    .unwrap();
+            let elapsed = started.elapsed();
+            assert!(elapsed < WALL_LIMIT + MAX_DELAY, "{name} took {elapsed:?}");
+            if matches!(output.outcome, Outcome::Aborted(AbortReason::Deadline(_))) {
+                assert!(elapsed >= WALL_LIMIT, "{name} ended before its deadline: {elapsed:?}");
             }
         }
         if round == 0 {
@@ -112,30 +115,33 @@ async fn a_well_behaved_run_next_to_busy_ones_is_not_delayed() {
     let run = |program: &konnector_sandbox::Program, cancel: &CancellationToken| {
         let (sandbox, program, cancel) = (Arc::clone(&sandbox), program.clone(), cancel.clone());
         let capabilities = FakeEnvironment::with_limits(|limits| limits.grace_period = Duration::ZERO).capabilities();
-        let of_run = Arc::clone(&sandbox);
-        sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, cancel).await })
+        let owned_sandbox = Arc::clone(&sandbox);
+        sandbox.spawn(async move { owned_sandbox.run(&program, job(json!({})), capabilities, cancel).await })
     };
     // The median, because the rest of the test suite also competes for the processors.
     let time = async || {
         let mut times = Vec::new();
         for _ in 0..41 {
             let started = Instant::now();
-            let ended = run(&quiet, &CancellationToken::new()).await.unwrap();
+            let output = run(&quiet, &CancellationToken::new()).await.unwrap();
             times.push(started.elapsed());
-            assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+            assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
         }
         times.sort();
         times[times.len() / 2]
     };
-    let alone = time().await;
+    let idle_median = time().await;
     let stop = CancellationToken::new();
     // As many as there are threads for guests, so that each thread is always busy.
     let busy = [run(&spin, &stop), run(&spin, &stop)];
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let beside = time().await;
+    let busy_median = time().await;
     stop.cancel();
     for run in busy {
         run.await.unwrap();
     }
-    assert!(beside <= alone + Duration::from_millis(20), "alone {alone:?}, beside two busy runs {beside:?}");
+    assert!(
+        busy_median <= idle_median + Duration::from_millis(20),
+        "alone {idle_median:?}, beside two busy runs {busy_median:?}"
+    );
 }

@@ -72,36 +72,36 @@ impl InternalApi for ComputingApi {
 }
 
 async fn ask(path: &str, times: usize, each: Duration, cpu: Duration) -> (String, RunOutput) {
-    let mut world = FakeEnvironment::with_limits(|limits| limits.cpu = cpu);
-    world.api = Some(Arc::new(ComputingApi { url: "http://cozy.example/".parse().unwrap(), time: each }));
+    let mut environment = FakeEnvironment::with_limits(|limits| limits.cpu = cpu);
+    environment.api = Some(Arc::new(ComputingApi { url: "http://cozy.example/".parse().unwrap(), time: each }));
     let request = json!({ "name": "own", "authority": "cozy.example", "path": path });
-    let ended = run(&guest("wasi_requests"), json!({ "requests": vec![request; times] }), &world).await;
-    (world.log(), ended)
+    let output = run(&guest("wasi_requests"), json!({ "requests": vec![request; times] }), &environment).await;
+    (environment.log(), output)
 }
 
 #[tokio::test]
 async fn work_at_cozy_url_is_on_the_receipt() {
     for path in ["/here", "/steps", "/elsewhere"] {
-        let (log, ended) = ask(path, 3, Duration::from_millis(100), Duration::from_secs(60)).await;
-        assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+        let (log, output) = ask(path, 3, Duration::from_millis(100), Duration::from_secs(60)).await;
+        assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
         assert_eq!(log.matches("own: 200").count(), 3, "{log}");
-        assert!(ended.receipt.cpu_ms >= 300, "{path}: {} ms", ended.receipt.cpu_ms);
+        assert!(output.receipt.cpu_ms >= 300, "{path}: {} ms", output.receipt.cpu_ms);
     }
 }
 
 #[tokio::test]
 async fn work_at_cozy_url_ends_the_run_when_its_time_is_used_up() {
     for path in ["/here", "/steps", "/elsewhere"] {
-        let (log, ended) = ask(path, 1_000, Duration::from_millis(50), Duration::from_millis(300)).await;
-        assert!(matches!(ended.outcome, Outcome::Aborted(AbortReason::CpuLimit(_))), "{path}: {:?}", ended.outcome);
+        let (log, output) = ask(path, 1_000, Duration::from_millis(50), Duration::from_millis(300)).await;
+        assert!(matches!(output.outcome, Outcome::Aborted(AbortReason::CpuLimit(_))), "{path}: {:?}", output.outcome);
         assert!(log.matches("own: 200").count() < 100, "{log}");
     }
 }
 
 #[tokio::test]
 async fn one_request_has_a_limit_of_its_own() {
-    let (log, ended) = ask("/steps", 1, Duration::from_secs(60), Duration::from_secs(600)).await;
-    assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+    let (log, output) = ask("/steps", 1, Duration::from_secs(60), Duration::from_secs(600)).await;
+    assert!(matches!(output.outcome, Outcome::Completed(_)), "{:?}", output.outcome);
     assert!(log.contains("own: 503"), "{log}");
-    assert!((4_500..20_000).contains(&ended.receipt.cpu_ms), "{} ms", ended.receipt.cpu_ms);
+    assert!((4_500..20_000).contains(&output.receipt.cpu_ms), "{} ms", output.receipt.cpu_ms);
 }

@@ -11,20 +11,20 @@ use super::run;
 
 #[tokio::test]
 async fn doing_nothing_is_reported_as_such() {
-    let world = FakeEnvironment::default();
-    let ended = run(&guest("noop"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    assert_eq!(world.log(), "");
-    assert!(ended.receipt.peak_memory > 0 && ended.receipt.instantiate_us > 0);
-    assert_eq!((ended.receipt.requests, ended.receipt.documents), Default::default());
-    assert_eq!(*world.account.sessions.lock().unwrap(), 1, "the session is kept once");
+    let environment = FakeEnvironment::default();
+    let output = run(&guest("noop"), json!({}), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(environment.log(), "");
+    assert!(output.receipt.peak_memory > 0 && output.receipt.instantiate_us > 0);
+    assert_eq!((output.receipt.requests, output.receipt.documents), Default::default());
+    assert_eq!(*environment.account.sessions.lock().unwrap(), 1, "the session is kept once");
 }
 
 #[tokio::test]
-async fn every_function_of_the_contract_answers() {
-    let world = FakeEnvironment::default();
-    let ended = run(&guest("echo"), json!({ "deep": { "er": 1 } }), &world).await;
-    insta::assert_debug_snapshot!(ended.outcome, @r#"
+async fn every_function_of_the_contract_returns() {
+    let environment = FakeEnvironment::default();
+    let output = run(&guest("echo"), json!({ "deep": { "er": 1 } }), &environment).await;
+    insta::assert_debug_snapshot!(output.outcome, @r#"
     Completed(
         Report {
             problems: [
@@ -37,7 +37,7 @@ async fn every_function_of_the_contract_answers() {
         },
     )
     "#);
-    insta::assert_snapshot!(world.log(), @r#"
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: Job { id: "job-1", attempt: 1, cause: Cause::Manual, last-success: Some(1700000000000), parameters: "{\"deep\":{\"er\":1}}", payload: None, locale: "fr", time-zone: "Europe/Paris" }
     Info: Some(Info { id: "account-1", konnector: "bank101", name: Some("My bank"), identifier: Some("claude@example.org") })
     Info: {"login":"claude@example.org"}
@@ -120,14 +120,14 @@ async fn every_function_of_the_contract_answers() {
     Info: true
     Info: Some("")
     "#);
-    insta::assert_debug_snapshot!(world.progress.events.lock().unwrap(), @r#"
+    insta::assert_debug_snapshot!(environment.progress.events.lock().unwrap(), @r#"
     [
         "1 of Some(2): bills of [masked]",
         "login succeeded",
         "approval: the bank's application of [masked]",
     ]
     "#);
-    let mut receipt = ended.receipt;
+    let mut receipt = output.receipt;
     (receipt.cpu_ms, receipt.wall_ms, receipt.instantiate_us, receipt.peak_memory) = (0, 0, 0, 0);
     assert!(receipt.code != CodeOrigin::Memory && receipt.prepare_us > 0, "the first run in this process");
     (receipt.code, receipt.prepare_us) = (CodeOrigin::Disk, 0);
@@ -167,24 +167,24 @@ async fn every_function_of_the_contract_answers() {
 }
 
 #[tokio::test]
-async fn the_clock_stands_still_while_the_user_is_asked() {
-    let world = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(1_000));
-    *world.progress.code.lock().unwrap() = Some((Duration::from_millis(1_500), "123456".to_owned()));
-    let ended = run(&guest("ask_code"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    insta::assert_snapshot!(world.log(), @r#"
+async fn the_clock_is_paused_while_the_user_is_asked() {
+    let environment = FakeEnvironment::with_limits(|limits| limits.wall = Duration::from_millis(1_000));
+    *environment.progress.code.lock().unwrap() = Some((Duration::from_millis(1_500), "123456".to_owned()));
+    let output = run(&guest("ask_code"), json!({}), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: Ok("123456")
     Info: the clock stood still
     "#);
-    assert!(ended.receipt.waited_ms >= 1_500, "{}", ended.receipt.waited_ms);
+    assert!(output.receipt.waited_ms >= 1_500, "{}", output.receipt.waited_ms);
 }
 
 #[tokio::test]
 async fn a_question_that_nobody_answers_has_an_end() {
-    let world = FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(50));
-    *world.progress.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
-    let ended = run(&guest("ask_code"), json!({}), &world).await;
-    insta::assert_debug_snapshot!(ended.outcome, @r#"
+    let environment = FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(50));
+    *environment.progress.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
+    let output = run(&guest("ask_code"), json!({}), &environment).await;
+    insta::assert_debug_snapshot!(output.outcome, @r#"
     Failed(
         CodeMissing(
             "Error::Unattended",
@@ -196,12 +196,13 @@ async fn a_question_that_nobody_answers_has_an_end() {
 /// A guest that asks forever occupies its worker no longer than twice the limit.
 #[tokio::test]
 async fn questions_in_a_loop_have_an_end() {
-    let ended = async |answer_ms: u64, code: (u64, &str)| {
-        let world = FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(answer_ms));
-        *world.progress.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
-        run(&guest("asks_again"), json!({}), &world).await.outcome
+    let output = async |answer_ms: u64, code: (u64, &str)| {
+        let environment =
+            FakeEnvironment::with_limits(|limits| limits.answer_timeout = Duration::from_millis(answer_ms));
+        *environment.progress.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
+        run(&guest("asks_again"), json!({}), &environment).await.outcome
     };
-    insta::assert_debug_snapshot!(ended(60_000, (1, "123456")).await, @r#"
+    insta::assert_debug_snapshot!(output(60_000, (1, "123456")).await, @r#"
     Failed(
         LimitReached(
             "Error::LimitReached(\"the limit on questions to the user has been reached\") after 5 questions",
@@ -209,7 +210,7 @@ async fn questions_in_a_loop_have_an_end() {
     )
     "#);
     // If nobody responds, it ends after two full waits.
-    insta::assert_debug_snapshot!(ended(50, (60_000, "too late")).await, @r#"
+    insta::assert_debug_snapshot!(output(50, (60_000, "too late")).await, @r#"
     Failed(
         LimitReached(
             "Error::LimitReached(\"the limit on questions to the user has been reached\") after 2 questions",
@@ -219,48 +220,56 @@ async fn questions_in_a_loop_have_an_end() {
 }
 
 #[tokio::test]
-async fn a_refused_allocation_can_be_survived() {
-    let world = FakeEnvironment::with_limits(|limits| limits.memory = 32 << 20);
-    let ended = run(&guest("tries_again"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
-    assert!((16 << 20..=32 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
+async fn a_failed_allocation_can_be_survived() {
+    let environment = FakeEnvironment::with_limits(|limits| limits.memory = 32 << 20);
+    let output = run(&guest("tries_again"), json!({}), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()), "{}", environment.log());
+    assert!((16 << 20..=32 << 20).contains(&output.receipt.peak_memory), "{}", output.receipt.peak_memory);
 }
 
 #[tokio::test]
 async fn uploads_that_are_not_committed_leave_nothing() {
-    let world = FakeEnvironment::with_limits(|limits| limits.uploads = 3);
-    let ended = run(&guest("uploads"), json!({ "uploads": 100_000 }), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = FakeEnvironment::with_limits(|limits| limits.uploads = 3);
+    let output = run(&guest("uploads"), json!({ "uploads": 100_000 }), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()), "{}", environment.log());
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: Err(Error::TooLarge(1048576))
     Info: Err(Error::Internal("the disk is full"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
     Info: after 3 uploads: Error::LimitReached("the limit on unfinished uploads has been reached")
     "#);
-    assert!(world.files.stored.lock().unwrap().is_empty());
-    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host drops what the guest forgot");
+    assert!(environment.files.stored.lock().unwrap().is_empty());
+    assert_eq!(
+        environment.files.open.load(std::sync::atomic::Ordering::SeqCst),
+        0,
+        "the host drops what the guest forgot"
+    );
 }
 
 #[tokio::test]
 async fn open_files_are_counted_and_closed() {
-    let world = FakeEnvironment::with_limits(|limits| limits.open_files = 3);
-    world.files.stored.lock().unwrap().insert("bill.pdf".to_owned(), b"%PDF-".to_vec());
-    let ended = run(&guest("opens"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = FakeEnvironment::with_limits(|limits| limits.open_files = 3);
+    environment.files.stored.lock().unwrap().insert("bill.pdf".to_owned(), b"%PDF-".to_vec());
+    let output = run(&guest("opens"), json!({}), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()), "{}", environment.log());
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: after 3: Error::LimitReached("the limit on open files has been reached")
     Info: Ok(5)
     "#);
-    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host closes what the guest forgot");
+    assert_eq!(
+        environment.files.open.load(std::sync::atomic::Ordering::SeqCst),
+        0,
+        "the host closes what the guest forgot"
+    );
 }
 
 #[tokio::test]
 async fn standard_output_is_log_lines_and_nothing_else() {
-    let world = FakeEnvironment::default();
-    let ended = run(&guest("output_flood"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    insta::assert_snapshot!(world.log(), @r#"
+    let environment = FakeEnvironment::default();
+    let output = run(&guest("output_flood"), json!({}), &environment).await;
+    assert_eq!(output.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(environment.log(), @r#"
     Info: {"type":"error","message":"LOGIN_FAILED"}
     Info: all is well fdp.exe
     Warn: a warning

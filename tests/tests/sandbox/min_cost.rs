@@ -11,13 +11,13 @@ use super::{SANDBOX, prepare};
 
 #[tokio::test]
 async fn a_run_that_does_nothing_takes_less_than_ten_milliseconds() {
-    let (program, world) = (prepare(&guest("noop")).await, FakeEnvironment::default());
-    let capabilities = world.capabilities();
+    let (program, environment) = (prepare(&guest("noop")).await, FakeEnvironment::default());
+    let capabilities = environment.capabilities();
     let mut times = Vec::new();
     for _ in 0..300 {
         let started = Instant::now();
-        let ended = SANDBOX.run(&program, job(json!({})), capabilities.clone(), CancellationToken::new()).await;
-        times.push((started.elapsed(), Duration::from_micros(ended.receipt.instantiate_us)));
+        let output = SANDBOX.run(&program, job(json!({})), capabilities.clone(), CancellationToken::new()).await;
+        times.push((started.elapsed(), Duration::from_micros(output.receipt.instantiate_us)));
     }
     times.sort();
     let (median, p99) = (times[150].0, times[297].0);
