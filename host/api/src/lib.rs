@@ -1,7 +1,56 @@
 //! The HTTP APIs: the public one, which is compatible with Cozy's, and the operator's.
 //!
-//! [`public`] and [`admin`] create routers, [`serve`] serves them. The routes of each resource are in the module of
-//! that name. Errors become an `ApiError`, whose body has one of three formats.
+//! [`public`] and [`admin()`] create routers over a [`Platform`]. [`serve`] serves a router, with limits that keep slow
+//! or numerous clients from monopolising the server. [`InProcessApi`] passes requests of konnectors to the public
+//! routes without a connection. [`registry_server()`] is a router of its own, which offers the bundles of a directory.
+//!
+//! The routes of each resource are in the module of that name. A route reads a request, calls a handle of the platform
+//! and writes the result. On the public API, the host of a request names the instance, and a token names the caller and
+//! its permissions. Errors become an `ApiError`; the format of its body depends on the route. Both APIs describe
+//! themselves at `/openapi.json`.
+//!
+//! The rules of the domain belong to the platform. This crate stores nothing, and never uses the store behind the
+//! handles.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use axum::body::Body;
+//! use http::{Request, StatusCode};
+//! use konnector_egress::{Gate, GateOptions};
+//! use konnector_platform::clock::SystemClock;
+//! use konnector_platform::instance::InstancePatch;
+//! use konnector_platform::token::Audience;
+//! use konnector_platform::{Config, Platform, PlatformParts};
+//! use konnector_sandbox::{Sandbox, SandboxOptions};
+//! use konnector_store::{MasterKey, Store};
+//! use tower::ServiceExt as _;
+//!
+//! let options = SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..SandboxOptions::default() };
+//! let cache_dir = tempfile::tempdir()?;
+//! let platform = Platform::new(PlatformParts {
+//!     store: Store::in_memory(),
+//!     sandbox: Arc::new(Sandbox::new(options)?),
+//!     gate: Gate::new(GateOptions::default())?,
+//!     key: MasterKey::generate()?,
+//!     clock: Arc::new(SystemClock),
+//!     config: Config::new(cache_dir.path().to_owned()),
+//! })
+//! .await?;
+//! let alice = platform.instances().create("alice.example", &InstancePatch::default()).await?;
+//! let token = platform.auth().issue_token(&alice, Audience::Cli, "CLI", "io.cozy.bills:POST")?;
+//!
+//! let request = Request::post("/data/io.cozy.bills/")
+//!     .header("host", "alice.example")
+//!     .header("authorization", format!("Bearer {token}"))
+//!     .body(Body::from(r#"{ "amount": 12 }"#))?;
+//! let response = konnector_api::public(platform).oneshot(request).await?;
+//! assert_eq!(response.status(), StatusCode::CREATED);
+//! # Ok(())
+//! # }
+//! ```
 
 mod account_types;
 mod accounts;

@@ -12,6 +12,39 @@
 //!
 //! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the limit
 //! on connections, but no connection, TLS ticket or cookie.
+//!
+//! The guest writes placeholders instead of secrets. The session inserts the values of its [`SecretTable`] into
+//! requests for which the rules allow them, and redacts them in responses. The gate stores nothing; the caller saves
+//! the cookies and the receipt of a session.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use konnector_egress::{Gate, GateOptions, HttpBudget, HttpError, Request, SecretTable, SessionOptions};
+//! use konnector_manifest::Permissions;
+//! use serde_json::Map;
+//!
+//! let permissions: Permissions = serde_json::from_str(
+//!     r#"{ "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://www.bank101.example"] } }"#,
+//! )?;
+//! let session = Gate::new(GateOptions::default())?.session(SessionOptions {
+//!     rules: permissions.http_rules(&Map::new())?,
+//!     cookies: None,
+//!     budget: HttpBudget::default(),
+//!     secrets: Arc::new(SecretTable::new([])?),
+//!     account: None,
+//! });
+//!
+//! // No rule names this host, so the request is denied before the name is resolved.
+//! let error = session.send(Request::get("https://tracker.example/pixel")).await.unwrap_err();
+//! assert!(matches!(error, HttpError::Denied(message) if message.contains("https://tracker.example")));
+//! let usage = session.network_usage();
+//! assert_eq!((usage[0].host.as_str(), usage[0].requests, usage[0].denied), ("https://tracker.example", 0, 1));
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod body;

@@ -1,18 +1,30 @@
 //! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find"), and the order of JSON values
 //! in its indexes.
 //!
-//! A [`Selector`] matches the requested documents; a [`Plan`] names the index that leads to them and the [`IndexRange`]
-//! to read. This crate is pure; it knows documents and lists of indexes, but no store. The store encodes the keys of
-//! its indexes with [`collation`] and reads the values of fields with [`FieldPath`], so an index and a query can never
-//! disagree.
+//! A [`Query`] is a parsed body of `_find`. Its [`Selector`] matches the requested documents; a [`Projection`] keeps
+//! only the requested fields. [`plan()`] chooses the index that leads to the documents, and returns a [`Plan`] with the
+//! [`IndexRange`] to read. A range may contain more documents than requested, so the selector still decides about each.
+//! Selectors and documents come from clients; a [`QueryBudget`] limits the work of one query.
+//!
+//! This crate is pure; it knows documents and lists of indexes, but no store. The store encodes the keys of its indexes
+//! with [`collation`] and reads the values of fields with [`FieldPath`], so an index and a query can never disagree.
 //!
 //! ```
-//! use konnector_query::{QueryBudget, Selector};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use konnector_query::{Map, Plan, QueryBudget, QueryError, Selector, plan};
 //! use serde_json::json;
 //!
-//! let selector = json!({ "amount": { "$gt": 10 } });
-//! let selector = Selector::parse(selector.as_object().unwrap()).unwrap();
-//! assert!(selector.matches(&json!({ "amount": 12 }), &mut QueryBudget::default()).unwrap());
+//! let selector: Map = serde_json::from_str(r#"{ "vendor": "bank101", "amount": { "$gt": 10 } }"#)?;
+//! let selector = Selector::parse(&selector)?;
+//! let mut budget = QueryBudget::default();
+//! assert!(selector.matches(&json!({ "vendor": "bank101", "amount": 12 }), &mut budget)?);
+//! assert!(!selector.matches(&json!({ "vendor": "bank101", "amount": 8 }), &mut budget)?);
+//!
+//! let index = ["vendor".to_owned(), "amount".to_owned()];
+//! assert!(matches!(plan(&selector, None, &[&index])?, Plan::Index { index: 0, .. }));
+//! assert_eq!(plan(&selector, None, &[]), Err(QueryError::NoIndex));
+//! # Ok(())
+//! # }
 //! ```
 
 pub mod collation;

@@ -1,14 +1,53 @@
 //! The storage layer of konnector: documents, queues, schedules, blobs and secrets.
 //!
-//! [`Store`] is the whole interface for the rest of the program. Its operations are intents (create a document, claim a
-//! job, fire a trigger), and it commits a set of them atomically. It applies a [`Changes`] as a whole or not at all,
-//! and [`Store::commit`] returns only after the data is on disk.
+//! [`Store`] is the whole interface for the rest of the program. Callers add intents (create a document, queue a job,
+//! fire a trigger) to [`Changes`]. [`Store::commit`] applies them as a whole or not at all, and returns only after the
+//! data is on disk. Reads see every commit that has returned.
+//!
+//! A [`DocRef`] names a document by instance, type and id. Each document has a revision, [`Rev`], and a change names
+//! the revision that it replaces. If another writer was faster, the commit writes nothing and fails with a
+//! [`Conflict`]. A [`Lease`] gives one worker the right to run a job; a commit with [`Changes::fence`] fails once the
+//! lease is lost.
 //!
 //! Underneath, [`Kv`] is an ordered map with atomic conditional batches, and [`Blobs`] stores values too large for it.
 //! Each has two implementations, one on disk (sled and a directory) and one in memory for tests. A database server
-//! could replace either without a change in the layers above.
+//! could replace either without a change in the layers above. [`MasterKey`] seals account secrets before they reach any
+//! of these.
 //!
-//! [`MasterKey`] seals account secrets before they reach any of these.
+//! The store knows no types and no permissions. The layers above describe their documents with a [`DocumentSchema`], so
+//! that [`Store::fsck`] can check and repair them.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use konnector_manifest::Doctype;
+//! use konnector_store::{Changes, DocRef, InstanceId, Map, Store, StoreOptions};
+//! use serde_json::json;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(folder.path(), StoreOptions::default())?;
+//! let bills: Doctype = "io.cozy.bills".parse()?;
+//! let bill = DocRef::new(&InstanceId::new(), &bills, "bill-1");
+//! let body = |amount: u32| Map::from_iter([("amount".to_owned(), json!(amount))]);
+//!
+//! let mut creation = Changes::new();
+//! creation.create(bill.clone(), body(12));
+//! let revs = store.commit(creation).await?;
+//! let stored = store.get(&bill)?.ok_or("the bill was not stored")?;
+//! assert_eq!(stored.body, body(12));
+//! assert_eq!(revs, [stored.rev.clone()]);
+//!
+//! // Two writers have read the same revision. The first one wins; the second one must read the document again.
+//! let (mut first, mut second) = (Changes::new(), Changes::new());
+//! first.put(bill.clone(), &stored.rev, body(13));
+//! second.put(bill.clone(), &stored.rev, body(14));
+//! store.commit(first).await?;
+//! assert!(store.commit(second).await.is_err_and(|error| error.is_conflict()));
+//! assert_eq!(store.get(&bill)?.map(|bill| bill.body), Some(body(13)));
+//! store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod backup;
 mod blob;

@@ -25,7 +25,7 @@ impl LatestRevision {
     ///
     /// # Errors
     ///
-    /// As [`Documents::read`].
+    /// As [`Documents::read`](konnector_platform::Documents::read).
     pub async fn load(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, ApiError> {
         let Caller { instance, principal } = caller;
         match Self::load_existing(platform, instance, principal, doctype, id) {
@@ -46,7 +46,7 @@ impl LatestRevision {
     ///
     /// # Errors
     ///
-    /// As [`Documents::read`].
+    /// As [`Documents::read`](konnector_platform::Documents::read).
     pub fn load_existing(
         platform: &Platform,
         instance: &Instance,

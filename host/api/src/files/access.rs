@@ -1,4 +1,4 @@
-//! Access of callers to files; [`Files::is_allowed`] evaluates the rules.
+//! Access of callers to files; [`Files::is_allowed`](konnector_platform::Files::is_allowed) evaluates the rules.
 
 use http::StatusCode;
 use konnector_manifest::Verb;

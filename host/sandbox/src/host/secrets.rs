@@ -6,8 +6,9 @@ use crate::capability::{CapabilityError, QuotaKind};
 
 /// Maximum size of a secret's value in bytes; the longest tokens in use have a few KiB.
 const MAX_SECRET_VALUE: u64 = 16 << 10;
-/// Maximum total weight of all values of a run ([`SecretTable::weight`](konnector_egress::SecretTable::weight)). The
-/// search for a dozen forms of each value takes about a hundred times its size.
+/// Maximum total weight of all values of a run
+/// ([`SecretTable::scan_cost`](konnector_egress::SecretTable::scan_cost)). The search for a dozen forms of each value
+/// takes about a hundred times its size.
 const MAX_SECRETS_WEIGHT: usize = 64 << 10;
 /// Maximum size of a secret's name in bytes.
 const MAX_SECRET_NAME: u64 = 128;
